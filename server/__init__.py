@@ -1,0 +1,1 @@
+"""The server: configuration, gateway, sessions, write pipeline, identity and the HTTP API of one node."""
