@@ -1,0 +1,240 @@
+"""The bodies of timeline events: what happened, as one tagged union.
+
+A body is stored and fanned out as its msgpack bytes; every change a member must learn of is one of
+these. Tags are never reused; fields are only ever appended, with defaults. Text of people appears in
+`payload` (opaque bytes) and, for the name and description of a dialog, in the clear.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from protocol.dialog_types import DialogType, Mode, Role
+from protocol.ids import Id
+from protocol.kinds import Kind
+from protocol.limits import (
+    CONTENT_TYPE_CHARS_MAX,
+    DESCRIPTION_CHARS_MAX,
+    MEMBERS_PER_COMMAND_MAX,
+    N_MAX,
+    NAME_CHARS_MAX,
+    PAYLOAD_BYTES_MAX,
+    REACTION_BYTES_MAX,
+    REF_CHARS_MAX,
+    RETENTION_DAYS_MAX,
+    URL_CHARS_MAX,
+)
+
+N = Annotated[int, msgspec.Meta(ge=1, le=N_MAX)]
+Seq = Annotated[int, msgspec.Meta(ge=1, le=N_MAX)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=N_MAX)]
+Millis = Annotated[int, msgspec.Meta(ge=0, le=N_MAX)]
+Payload = Annotated[bytes, msgspec.Meta(max_length=PAYLOAD_BYTES_MAX)]
+Reaction = Annotated[bytes, msgspec.Meta(max_length=REACTION_BYTES_MAX)]
+ContentType = Annotated[str, msgspec.Meta(max_length=CONTENT_TYPE_CHARS_MAX)]
+Name = Annotated[str, msgspec.Meta(max_length=NAME_CHARS_MAX)]
+Description = Annotated[str, msgspec.Meta(max_length=DESCRIPTION_CHARS_MAX)]
+Url = Annotated[str, msgspec.Meta(max_length=URL_CHARS_MAX)]
+RefText = Annotated[str, msgspec.Meta(min_length=1, max_length=REF_CHARS_MAX)]
+Commitment = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+Ids = Annotated[list[Id], msgspec.Meta(min_length=1, max_length=MEMBERS_PER_COMMAND_MAX)]
+
+
+class Ref(msgspec.Struct, array_like=True, frozen=True):
+    """A thing of the platform that an event is about: an order, a booking, a campaign, a payment."""
+
+    type: RefText
+    id: RefText
+
+
+class Header(msgspec.Struct, array_like=True, frozen=True):
+    """What the server may know of an envelope beside its kind. `content_type` is constant when sealed.
+
+    `keys_seq` names the `keys_seq` of the dialog the envelope was made under; `commitment` lets a
+    receiver later prove what a sealed message said; after `expires_at_ms` clients hide it.
+    """
+
+    content_type: ContentType = ""
+    reply_to: Seq | None = None
+    expires_at_ms: Millis | None = None
+    ref: Ref | None = None
+    keys_seq: Count = 0
+    commitment: Commitment | None = None
+
+
+class Settings(msgspec.Struct, array_like=True, frozen=True):
+    """The settings of a dialog. `message_retention_days` 0 keeps messages as long as the dialog."""
+
+    is_public: bool = False
+    allow_media: bool = True
+    message_retention_days: Annotated[int, msgspec.Meta(ge=0, le=RETENTION_DAYS_MAX)] = 0
+    moderation_enabled: bool = False
+
+
+class MemberRole(msgspec.Struct, array_like=True, frozen=True):
+    """A member and what they may do."""
+
+    principal: Id
+    role: Role
+
+
+class Body(msgspec.Struct, array_like=True, frozen=True, tag_field="tag"):
+    """What every body is; see the union `AnyBody`."""
+
+
+class Posted(Body, tag=1, frozen=True):
+    """An envelope: a message, or a typed event of a service."""
+
+    kind: Kind
+    header: Header
+    payload: Payload
+    acting_for: Id | None = None
+
+
+class Edited(Body, tag=2, frozen=True):
+    """The author replaced the envelope of message `target`; the highest `seq` wins."""
+
+    target: Seq
+    payload: Payload
+    header: Header = Header()
+
+
+class Deleted(Body, tag=3, frozen=True):
+    """Message `target` is gone for everybody: by its author, or by an admin."""
+
+    target: Seq
+
+
+class Reacted(Body, tag=4, frozen=True):
+    """One person's reaction to message `target`; their newest replaces older ones, empty withdraws."""
+
+    target: Seq
+    payload: Reaction
+
+
+class Erased(Body, tag=5, frozen=True):
+    """What stands where content was: the row keeps its `seq` and nothing else."""
+
+
+class DialogCreated(Body, tag=10, frozen=True):
+    """The first event of every dialog."""
+
+    type: DialogType
+    mode: Mode
+    name: Name
+    description: Description
+    avatar_url: Url
+    settings: Settings
+    members: list[MemberRole]
+
+
+class MembersAdded(Body, tag=11, frozen=True):
+    """These joined as plain members (or one joined a public dialog by themself)."""
+
+    members: Ids
+
+
+class MemberRemoved(Body, tag=12, frozen=True):
+    """An admin removed this member; the last event that they see."""
+
+    member: Id
+
+
+class MemberLeft(Body, tag=13, frozen=True):
+    """The author left; the last event that they see."""
+
+
+class Promoted(Body, tag=14, frozen=True):
+    """This member is an admin now: by an admin, or as the longest-standing when the last admin left."""
+
+    member: Id
+
+
+class Demoted(Body, tag=15, frozen=True):
+    """This admin is a plain member now."""
+
+    member: Id
+
+
+class SettingsChanged(Body, tag=16, frozen=True):
+    """All that an admin may change, as it is from now on."""
+
+    name: Name
+    description: Description
+    avatar_url: Url
+    settings: Settings
+
+
+class Muted(Body, tag=20, frozen=True):
+    """In one's `self` dialog: no notifications of `dialog` until then; 0 ends it."""
+
+    dialog: Id
+    until_ms: Millis
+
+
+class Blocked(Body, tag=21, frozen=True):
+    """In one's `self` dialog: `principal` can no longer write to one directly, or add one to dialogs."""
+
+    principal: Id
+
+
+class Unblocked(Body, tag=22, frozen=True):
+    """In one's `self` dialog: `principal` may again."""
+
+    principal: Id
+
+
+class ProfileChanged(Body, tag=23, frozen=True):
+    """In one's `self` dialog: one's profile changed; fetch it from the HTTP API."""
+
+
+AnyBody = (
+    Posted
+    | Edited
+    | Deleted
+    | Reacted
+    | Erased
+    | DialogCreated
+    | MembersAdded
+    | MemberRemoved
+    | MemberLeft
+    | Promoted
+    | Demoted
+    | SettingsChanged
+    | Muted
+    | Blocked
+    | Unblocked
+    | ProfileChanged
+)
+
+
+class Happened(msgspec.Struct, array_like=True, frozen=True, tag_field="tag", tag=70):
+    """One event of a timeline: who did what, when, as number `seq` of the dialog.
+
+    `messages` counts the messages of the dialog up to here, so unread is a subtraction. Numbers of a
+    dialog arrive in order; a client drops those it holds and fetches a gap with `history`.
+    """
+
+    dialog: Id
+    seq: int
+    author: Id
+    device: Id
+    n: int
+    at_ms: int
+    messages: int
+    body: AnyBody
+
+
+class HappenedRaw(msgspec.Struct, array_like=True, frozen=True, tag_field="tag", tag=70):
+    """`Happened` with its body as stored msgpack bytes: what the server sends."""
+
+    dialog: bytes
+    seq: int
+    author: bytes
+    device: bytes
+    n: int
+    at_ms: int
+    messages: int
+    body: msgspec.Raw

@@ -1,0 +1,26 @@
+"""Limits of the protocol itself: the same on every server, so that a client can rely on them.
+
+Limits that an operator sets are in `config.toml`.
+"""
+
+from __future__ import annotations
+
+PAYLOAD_BYTES_MAX = 60_000
+CONTENT_TYPE_CHARS_MAX = 128
+REF_CHARS_MAX = 128
+NAME_CHARS_MAX = 100
+DESCRIPTION_CHARS_MAX = 1000
+URL_CHARS_MAX = 2000
+REACTION_BYTES_MAX = 1024
+TOKEN_CHARS_MAX = 8192
+POSITION_CHARS_MAX = 200
+MEMBERS_PER_COMMAND_MAX = 1000
+PRESENCE_SUBSCRIPTIONS_MAX = 500
+HISTORY_EVENTS_MAX = 200
+ROSTER_MEMBERS_MAX = 500
+MARKS_PER_SYNC_MAX = 1000
+STATE_MEMBERS_MAX = 100
+"""A `dialog_state` lists the members of dialogs up to this size; of larger ones a client asks."""
+N_MAX = 2**53 - 1
+"""The largest number on the wire: what every JSON reader holds exactly."""
+RETENTION_DAYS_MAX = 3650

@@ -1,0 +1,218 @@
+"""What goes into and comes out of storage, in plain structs. Ids are 16 bytes, times Unix milliseconds."""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from protocol.bodies import Settings
+from protocol.dialog_types import DialogType, Mode, Role
+
+
+class PrincipalType(enum.IntEnum):
+    """Who can be a member or an author."""
+
+    PERSON = 1
+    BOT = 2
+    BUSINESS = 3
+    SERVICE = 4
+
+
+class PrincipalStatus(enum.IntEnum):
+    """What a principal may do at all."""
+
+    ACTIVE = 1
+    SUSPENDED = 2
+    DELETED = 3
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A content event on its way into a timeline. `body` is the msgpack of a `protocol.bodies` struct.
+
+    `tag` is the body's tag; `target` the seq it is about; `keys_seq` what the envelope was made under
+    (None: not judged); `counts` whether it counts as a message.
+    """
+
+    dialog: bytes
+    author: bytes
+    device: bytes
+    n: int
+    tag: int
+    body: bytes
+    at_ms: int
+    counts: bool = False
+    target: int | None = None
+    keys_seq: int | None = None
+    expires_at_ms: int | None = None
+
+
+class Op(enum.IntEnum):
+    """Changes of a dialog's roster, settings, or of a person's own state."""
+
+    CREATE = 10
+    ADD = 11
+    REMOVE = 12
+    LEAVE = 13
+    PROMOTE = 14
+    DEMOTE = 15
+    SETTINGS = 16
+    MUTE = 20
+    BLOCK = 21
+    UNBLOCK = 22
+    NOTE = 23
+
+
+class Creation(msgspec.Struct, frozen=True):
+    """What a new dialog is."""
+
+    type: DialogType
+    mode: Mode
+    name: str
+    description: str
+    avatar_url: str
+    settings: Settings
+
+
+class ChangeEntry(msgspec.Struct, frozen=True):
+    """A change on its way into a timeline, with the arguments that storage judges and applies.
+
+    `subjects` are the principals (or for MUTE the dialog) that it is about. `n` 0 is a change of the
+    server's own making, without idempotency. `creation` comes with CREATE and SETTINGS.
+    """
+
+    op: Op
+    dialog: bytes
+    author: bytes
+    device: bytes
+    n: int
+    body: bytes
+    at_ms: int
+    subjects: tuple[bytes, ...] = ()
+    roles: tuple[Role, ...] = ()
+    creation: Creation | None = None
+    until_ms: int = 0
+
+
+class VerdictCode(enum.IntEnum):
+    """What storage decided about an entry. OK and DUPLICATE are durable at `seq`."""
+
+    OK = 0
+    DUPLICATE = 1
+    CONFLICT = 2
+    SETTLED = 3
+    STALE = 4
+    GONE = 5
+    ROLE_REQUIRED = 6
+    BLOCKED = 7
+    SUSPENDED = 8
+    EVENT_NOT_FOUND = 9
+    PRINCIPAL_NOT_FOUND = 10
+    MEMBERS_BOUND = 11
+    ALREADY_MEMBER = 12
+    NOT_MEMBER = 13
+    LAST_ADMIN = 14
+    FIXED_ROSTER = 15
+    BUSY = 16
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """The fate of one entry, and the dialog's head after its flush."""
+
+    code: VerdictCode
+    seq: int = 0
+    at_ms: int = 0
+    messages: int = 0
+    member_count: int = 0
+    roster_seq: int = 0
+    keys_seq: int = 0
+
+
+class JournalRow(msgspec.Struct, frozen=True):
+    """One stored event."""
+
+    dialog: bytes
+    seq: int
+    author: bytes
+    device: bytes
+    n: int
+    at_ms: int
+    messages: int
+    body: bytes
+
+
+class ChangeResult(msgspec.Struct, frozen=True):
+    """What a change appended: the events to route (none when refused), and the verdict on it."""
+
+    verdict: Verdict
+    rows: tuple[JournalRow, ...] = ()
+
+
+class RosterEntry(msgspec.Struct, frozen=True):
+    """A member as a room needs it: deliver what has `seq >= from_seq`."""
+
+    principal: bytes
+    from_seq: int
+
+
+class MemberRow(msgspec.Struct, frozen=True):
+    """A member as other members see them."""
+
+    principal: bytes
+    role: Role
+    name: str
+    delivered: int
+    read: int
+
+
+class DialogRow(msgspec.Struct, frozen=True):
+    """A dialog as one member sees it. `unseen_from` is the first seq that a position may lack."""
+
+    dialog: bytes
+    type: DialogType
+    mode: Mode
+    name: str
+    description: str
+    avatar_url: str
+    settings: Settings
+    role: Role
+    member: bool
+    seq: int
+    messages: int
+    keys_seq: int
+    member_count: int
+    visible: tuple[tuple[int, int], ...]
+    delivered: int
+    read: int
+    read_messages: int
+    muted_until_ms: int
+    unseen_from: int
+
+
+class SignInState(enum.IntEnum):
+    """Whether a sign-in may go on."""
+
+    LIVE = 1
+    REVOKED = 2
+    SUSPENDED = 3
+    DELETED = 4
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """What a sync starts from: the dialogs that changed since the position, and the new horizon."""
+
+    sign_in: SignInState
+    epoch: int
+    horizon: int
+    recovered: bool
+    dialogs: tuple[DialogRow, ...]
+
+
+class MarkRow(msgspec.Struct, frozen=True):
+    """How far a member has received and read."""
+
+    dialog: bytes
+    principal: bytes
+    delivered: int
+    read: int
+    read_messages: int = 0
