@@ -1,0 +1,1 @@
+"""The wire protocol: catalogues, codec, fold and client."""
