@@ -1,0 +1,84 @@
+"""Fixtures for everybody: one real PostgreSQL per run, and a fresh, migrated database per test that asks for one."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from storage.embedded import EmbeddedPostgres
+from storage.migrate import migrate_blocking
+from tests.clock import ManualClock
+
+_TEMPLATE = "migrated"
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Async tests run on asyncio, as the server does; mark them with `pytest.mark.anyio`."""
+    return "asyncio"
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """A clock that the test moves."""
+    return ManualClock()
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    """The run's own PostgreSQL, as durable as the real one."""
+    folder: Path = tmp_path_factory.mktemp("postgres")
+    with EmbeddedPostgres(folder, {"max_connections": "200"}) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres: EmbeddedPostgres) -> str:
+    """The name of a database with the current schema and no rows, to copy from."""
+    _execute(postgres, f"CREATE DATABASE {_TEMPLATE}")
+    migrate_blocking(postgres.database_url(_TEMPLATE))
+    return _TEMPLATE
+
+
+@pytest.fixture
+def database_url(postgres: EmbeddedPostgres, migrated_template: str) -> Iterator[str]:
+    """A migrated database of this test alone, gone after it whoever is still connected."""
+    yield from _database(postgres, f"TEMPLATE {migrated_template}")
+
+
+@pytest.fixture
+def empty_database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
+    """A database without a schema."""
+    yield from _database(postgres, "")
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    """One plain connection to a fresh, migrated database."""
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await connection.close()
+
+
+def _database(postgres: EmbeddedPostgres, how: str) -> Iterator[str]:
+    name = f"test_{next(_numbers)}"
+    _execute(postgres, f"CREATE DATABASE {name} {how} STRATEGY wal_log")
+    yield postgres.database_url(name)
+    _execute(postgres, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _execute(postgres: EmbeddedPostgres, statement: str) -> None:
+    async def run() -> None:
+        connection = await asyncpg.connect(postgres.url)
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+    # A runner of our own: a test that asks for this may itself run on a loop, in which this must not nest.
+    with asyncio.Runner() as runner:
+        runner.run(run())
