@@ -35,8 +35,10 @@ def upgrade_in_transaction(connection: Connection, folder: Path, progress: Calla
 
 
 def apply_sql(migration: str) -> None:
-    """Run the SQL file beside a migration's file: many statements in one message, sent as they stand."""
-    text = Path(migration).with_suffix(".sql").read_text(encoding="utf-8")
+    """Run the SQL files that share a migration file's number, by name; each is one message of many statements."""
+    number = Path(migration).name[:4]
     adapted = op.get_bind().connection.dbapi_connection
     assert adapted is not None
-    adapted.run_async(lambda driver: driver.execute(text))
+    for path in sorted(Path(migration).parent.glob(f"{number}_*.sql")):
+        text = path.read_text(encoding="utf-8")
+        adapted.run_async(lambda driver, text=text: driver.execute(text))
