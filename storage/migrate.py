@@ -1,8 +1,8 @@
 """Migrations: plain SQL files, applied in order through alembic, all of them in one transaction.
 
 A migration in `storage/migrations` is one `NNNN_name.py`, which names its predecessor, and the `NNNN_*.sql` beside it
-that it applies, in the order of their names. Invariants: several nodes may start together, one migrates and the others wait; either every
-outstanding file is applied or none; there is no way back but a restore, so there are no downgrades.
+that it applies, in the order of their names. Invariants: several nodes may start together, one migrates and the others
+wait; either every outstanding file is applied or none; there is no way back but a restore, so no downgrades.
 """
 
 import asyncio
