@@ -82,8 +82,8 @@ def as_markdown() -> str:
         f"`version = {CONFIG_VERSION}` and the keys that differ. The environment overrides the file:",
         f"`{ENVIRONMENT_PREFIX}SESSIONS__HEARTBEAT_S=30` sets `heartbeat_s` in `[sessions]`; a list may be written",
         "with commas. Relative paths start at the file's folder. A secret comes from its environment variable or from",
-        "the file that the key with `_file` names, never from `config.toml`. A key that does not exist, or has a value of",
-        "the wrong kind, is an error that names the file, the line, the key and the nearest one.",
+        "the file that the key with `_file` names, never from `config.toml`. A key that does not exist, or has a value",
+        "of the wrong kind, is an error that names the file, the line, the key and the nearest one.",
     ]
     for section in reference():
         lines += ["", f"## [{section.name}]", "", section.meaning, ""]

@@ -1,0 +1,38 @@
+# `make serve` and `make test` need Python 3.11+ and nothing else; `make help` lists the rest.
+
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test lint install docs lock autobahn clean
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: ## make .venv with the pinned dependencies (the others do it when needed)
+	@.ci/install
+
+serve: install ## start a server on this machine; ARGS="--config my.toml" passes arguments on
+	@$(BIN)/tchat serve $(ARGS)
+
+test: lint ## format, lint, types, and all tests; ARGS="-k name" passes arguments on
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: install
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+docs: install ## write what is generated: config.toml, docs/config.md, docs/protocol.md
+	$(BIN)/tchat config --format toml > config.toml
+	$(BIN)/tchat config --format markdown > docs/config.md
+	$(BIN)/python -m protocol.reference > docs/protocol.md
+
+lock: install ## pin the newest allowed dependencies in requirements.lock (needs uv)
+	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-annotate --no-header --extra dev pyproject.toml --output-file requirements.lock
+
+autobahn: install ## Autobahn's fuzzing client against the gateway's frame layer (needs Python 2.7)
+	$(BIN)/python -m tests.adversity.autobahn
+
+clean: ## remove what was made, except data (.tchat)
+	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
