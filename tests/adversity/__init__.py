@@ -1,1 +1,1 @@
-"""Tests of the server package."""
+"""Tests that try to break the promises: real sockets, lost connections, killed servers."""

@@ -82,7 +82,7 @@ def install_client() -> Path:
             "Autobahn's fuzzing client needs a Python 2.7, and there is none here: "
             "install one ('pyenv install 2.7.18', or a PyPy 2.7 on the PATH) and run this again"
         )
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--upgrade", "--target", str(_VIRTUALENV)]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-warn-conflicts", "--target", str(_VIRTUALENV)]
     subprocess.run([*pip, "virtualenv<20.22"], check=True)
     environment = os.environ | {"PYTHONPATH": str(_VIRTUALENV)}
     make = [sys.executable, "-m", "virtualenv", "--quiet", "--python", python2, str(_CLIENT)]

@@ -1,1 +1,1 @@
-"""Tests of the server package."""
+"""Random input against whatever reads bytes from outside."""
