@@ -23,9 +23,12 @@ lint: install
 	$(BIN)/mypy
 
 docs: install ## write what is generated: config.toml, docs/config.md, docs/protocol.md
-	$(BIN)/tchat config --format toml > config.toml
-	$(BIN)/tchat config --format markdown > docs/config.md
-	$(BIN)/python -m protocol.reference > docs/protocol.md
+	$(call generate,config.toml,$(BIN)/tchat config --format toml)
+	$(call generate,docs/config.md,$(BIN)/tchat config --format markdown)
+	$(call generate,docs/protocol.md,$(BIN)/python -m protocol.reference)
+
+# A file changes only when its generator succeeded.
+generate = $(2) > $(1).new && mv $(1).new $(1) || { rm -f $(1).new; exit 1; }
 
 lock: install ## pin the newest allowed dependencies in requirements.lock (needs uv)
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -13,6 +13,7 @@ from msgspec import Meta
 from server.gateway_settings import GatewaySettings
 
 CONFIG_VERSION = 1
+ENVIRONMENT_PREFIX = "TCHAT__"
 
 Count = Annotated[int, Meta(ge=1)]
 Port = Annotated[int, Meta(ge=0, le=65_535)]
@@ -71,10 +72,10 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
     """A connection from which nothing came for so long is closed."""
     outbox_bytes_max: Count = 1_048_576
     """Bytes that may wait for one slow connection; above it the session lags and content is caught up later."""
-    outbox_frames_max: Count = 2_000
-    """Frames that may wait for one slow connection; above it the session lags."""
-    held_frames_max: Count = 1_000
-    """Live frames held back while a session catches up; above it the catch-up starts again."""
+    held_frames_max: Count = 256
+    """Live frames held back while a session catches up; above it they are read from the timeline instead."""
+    missed_dialogs_max: Count = 10_000
+    """Dialogs a lagging session may be behind in; above it the connection is closed: reconnect and resume."""
     lag_timeout_s: Seconds = 30.0
     """A session that lags for so long is closed with a code that says reconnect and resume."""
     in_flight_sends_max: Count = 64

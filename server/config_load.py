@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from server.config import CONFIG_VERSION, Config, Secret
+from server.config import CONFIG_VERSION, ENVIRONMENT_PREFIX, Config, Secret
+from server.config_reference import takes
 
-ENVIRONMENT_PREFIX = "TCHAT__"
 DEFAULT_PATH = Path("config.toml")
 
 Fields = dict[str, msgspec.structs.FieldInfo]
@@ -118,9 +118,9 @@ def _converted(where: str, field: msgspec.structs.FieldInfo, value: Any) -> Any:
     try:
         return msgspec.convert(value, type=field.type, dec_hook=_from_text)
     except msgspec.ValidationError as error:
-        reason = str(error).replace(" - at `$", " - at `value")
         shown = "" if field.type is Secret else f", not {value!r}"
-        raise ConfigError(f"{where}: {reason}{shown}.") from error
+        detail = f" ({error})" if isinstance(value, list) else ""
+        raise ConfigError(f"{where} takes {takes(field.type)}{shown}{detail}.") from error
 
 
 def _from_text(kind: type, value: Any) -> Any:

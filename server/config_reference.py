@@ -13,8 +13,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 
-from server.config import CONFIG_VERSION, Config, Secret
-from server.config_load import ENVIRONMENT_PREFIX
+from server.config import CONFIG_VERSION, ENVIRONMENT_PREFIX, Config, Secret
 
 _UNITS = {
     "_bytes": "bytes",
@@ -108,11 +107,13 @@ def as_text() -> str:
 def _keys(kind: type) -> Iterator[Key]:
     meanings = _docstrings(kind)
     for field in msgspec.structs.fields(kind):
-        takes = _takes(field.type)
+        values = takes(field.type)
         unit = next((_UNITS[end] for end in sorted(_UNITS, key=len, reverse=True) if field.name.endswith(end)), "")
-        if unit and takes.startswith(("number", "whole number")):
-            takes = takes.replace("number", f"number of {unit}" if not unit.startswith("per") else f"number {unit}", 1)
-        yield Key(field.name, meanings[field.name], _as_toml_value(field.default), takes)
+        if unit and values.startswith(("number", "whole number")):
+            values = values.replace(
+                "number", f"number of {unit}" if not unit.startswith("per") else f"number {unit}", 1
+            )
+        yield Key(field.name, meanings[field.name], _as_toml_value(field.default), values)
 
 
 def _docstrings(kind: type) -> dict[str, str]:
@@ -132,10 +133,11 @@ def _first_line(kind: type) -> str:
     return (kind.__doc__ or "").split("\n")[0]
 
 
-def _takes(kind: Any) -> str:
+def takes(kind: Any) -> str:
+    """What values a key of this type takes, in words."""
     if get_origin(kind) is Annotated:
         base, *metas = get_args(kind)
-        return ", ".join([_takes(base), *(bound for meta in metas for bound in _bounds(meta))])
+        return ", ".join([takes(base), *(bound for meta in metas for bound in _bounds(meta))])
     if get_origin(kind) is Literal:
         return " or ".join(json.dumps(choice) for choice in get_args(kind))
     if get_origin(kind) is tuple:

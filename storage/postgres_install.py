@@ -150,7 +150,7 @@ def _reachable_install(account: Account) -> Path:
 
 def _can_run(install: Path, account: Account) -> bool:
     try:
-        command = [str(install / "bin" / "postgres"), "--version"]
+        command = [str(install / "bin" / "initdb"), "--version"]  # it needs the wheel's own libraries besides
         with _start(command, account, subprocess.DEVNULL, subprocess.DEVNULL) as process:
             return process.wait() == 0
     except PermissionError:
@@ -164,8 +164,10 @@ def _copied_install(install: Path) -> Path:
     copy = parent / f"tchat-postgresql-{key}"
     if not copy.exists():
         fresh = Path(tempfile.mkdtemp(prefix="tchat-postgresql-", dir=parent))
-        for part in ("bin/postgres", "bin/initdb", "lib/postgresql", "share"):
-            _copy(install / part, fresh / part)
+        site = install.parent.parent  # the programs find their libraries by the way from one folder to the other
+        parts = [install / part for part in ("bin/postgres", "bin/initdb", "lib/postgresql", "share")]
+        for part in (*parts, *site.glob(f"{_WHEEL}.libs")):
+            _copy(part, fresh / part.relative_to(site))
         fresh.chmod(0o755)
         try:
             fresh.rename(copy)
@@ -174,18 +176,18 @@ def _copied_install(install: Path) -> Path:
     owner = copy.lstat()
     if owner.st_uid != os.geteuid() or not stat.S_ISDIR(owner.st_mode) or owner.st_mode & 0o022:
         raise EmbeddedError(f"{copy} was not made by this user: remove it.")
-    return copy
+    return copy / install.relative_to(install.parent.parent)
 
 
 def _copy(source: Path, target: Path) -> None:
     """Copy a file or folder so that everybody may read it and only its owner write."""
+    for folder in reversed(target.parents):
+        if not folder.exists():
+            folder.mkdir()
+            folder.chmod(0o755)  # whatever our umask is
     if source.is_dir():
-        target.mkdir(mode=0o755, parents=True, exist_ok=True)
-        target.chmod(0o755)
         for child in source.iterdir():
             _copy(child, target / child.name)
     else:
-        target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        target.parent.chmod(0o755)
         shutil.copyfile(source, target)
         target.chmod(0o755 if os.access(source, os.X_OK) else 0o644)
