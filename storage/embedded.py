@@ -16,7 +16,7 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -109,6 +109,7 @@ class EmbeddedPostgres:
                 self._check_version()
                 _stop_orphans(self._cluster)
                 _make_private_folder(_socket_folder(self.data_dir), account)
+                _clear_socket(_socket_folder(self.data_dir))
                 _write_access_rules(self._cluster, account)
                 self._process = self._launch(launcher)
             self._await_ready(self._process)
@@ -200,7 +201,7 @@ def kill_cluster(data_dir: Path) -> None:
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(processes, timeout=STOP_TIMEOUT_S)
+    _outlived(processes)
 
 
 def _stop_orphans(cluster: Path) -> None:
@@ -213,14 +214,20 @@ def _stop_orphans(cluster: Path) -> None:
     if status is not None and any(process.pid == status[0] for process in processes):
         _end(status[0])
     # Backends whose postmaster was killed end by themselves once they notice; a busy one is helped.
-    _, alive = psutil.wait_procs(processes, timeout=STOP_TIMEOUT_S)
+    alive = _outlived(processes)
     for process in alive:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(alive, timeout=STOP_TIMEOUT_S)
+    _outlived(alive)
     # Now nobody has the cluster open, so the note names a process of the past: PostgreSQL would refuse to start if
-    # an unrelated one had got that number since.
+    # an unrelated one had got that number since, or if nobody has asked about the ended one yet.
     note.unlink(missing_ok=True)
+
+
+def _clear_socket(folder: Path) -> None:
+    """Remove a killed PostgreSQL's socket and the note beside it, for the same reason and as safely."""
+    for name in (f".s.PGSQL.{PORT}", f".s.PGSQL.{PORT}.lock"):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _processes_in(cluster: Path) -> list[psutil.Process]:
@@ -239,9 +246,27 @@ def _end(pid: int) -> None:
         process = psutil.Process(pid)
         for how in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
             process.send_signal(how)
-            with contextlib.suppress(psutil.TimeoutExpired):
-                process.wait(STOP_TIMEOUT_S)
+            if not _outlived([process]):
                 return
+
+
+def _outlived(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
+    """Wait until these have ended; those that still run after STOP_TIMEOUT_S.
+
+    An ended process that its parent has not asked about yet counts as ended: in a container nobody may ever ask.
+    """
+    alive = list(processes)
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    while (alive := [process for process in alive if _runs(process)]) and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+    return alive
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _read_status(cluster: Path) -> tuple[int, str] | None:
