@@ -75,11 +75,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(chosen: argparse.Namespace, _rest: list[str]) -> int:
-    import uvloop
-
-    from server.node import serve
-
     def run(config: Config) -> None:
+        import uvloop
+
+        from server.node import serve
+
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(config))
 
