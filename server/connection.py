@@ -192,11 +192,12 @@ class Connection(asyncio.Protocol):
                 return size
             if self._held:
                 return at
-            if self._rare is None and (cut := frames.cut(data, at, bytes_max)) is not None:
+            rare = self._rare
+            if rare is None and (cut := frames.cut(data, at, bytes_max)) is not None:
                 at, payload, text = cut
                 self._deliver(payload, text)
                 continue
-            end = frames.frame_end(data, at, bytes_max)
+            end = frames.frame_end(data, at, bytes_max, 0 if rare is None else rare.gathered)
             if end is None:
                 return at
             self._take_rare(data[at:end])

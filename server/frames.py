@@ -23,6 +23,7 @@ FIN = 0x80
 MASKED = 0x80
 _FIN_TEXT, _FIN_BINARY = FIN | TEXT, FIN | BINARY
 _LENGTH_16, _LENGTH_64 = 126, 127
+_CONTROL = 0x8
 _OPCODES = frozenset((CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG))
 _CLOSE_REASON_BYTES_MAX = 123
 
@@ -73,9 +74,10 @@ def cut(data: bytes | bytearray, at: int, payload_bytes_max: int) -> tuple[int, 
     return end, apply_mask(data[start:end], data[start - 4 : start]), first == _FIN_TEXT
 
 
-def frame_end(data: bytes | bytearray, at: int, payload_bytes_max: int) -> int | None:
+def frame_end(data: bytes | bytearray, at: int, message_bytes_max: int, gathered: int = 0) -> int | None:
     """Where the frame that starts at `at` ends, or None until all of it is there.
 
+    `gathered` bytes of its message have come before, in fragments.
     A frame that its header condemns (unmasked, unknown opcode, too long) need not be waited for: it ends with
     the data, since nothing after it will be read.
     """
@@ -83,7 +85,8 @@ def frame_end(data: bytes | bytearray, at: int, payload_bytes_max: int) -> int |
     if available < 2:
         return None
     length = data[at + 1] - MASKED
-    if length < 0 or data[at] & 0x0F not in _OPCODES:
+    opcode = data[at] & 0x0F
+    if length < 0 or opcode not in _OPCODES:
         return len(data)
     start = at + 6
     if length == _LENGTH_16:
@@ -94,7 +97,7 @@ def frame_end(data: bytes | bytearray, at: int, payload_bytes_max: int) -> int |
         if available < 10:
             return None
         length, start = _unpack_64(data, at + 2)[0], at + 14
-    if length > payload_bytes_max:
+    if length > message_bytes_max - (0 if opcode & _CONTROL else gathered):
         return len(data)
     end: int = start + length
     return end if end <= len(data) else None
@@ -141,12 +144,16 @@ class RareFrames:
         """Whether the connection is open and between messages, so that this object can be dropped."""
         return self._message is None and self._protocol.state is State.OPEN
 
+    @property
+    def gathered(self) -> int:
+        """Bytes of the unfinished message."""
+        return 0 if self._message is None else len(self._message)
+
     def feed(self, frame: bytes | bytearray) -> tuple[bytes, bool] | None:
         """Take one whole frame; return the message it completes, if any, and whether that is text."""
-        if frame[0] & 0x0F == CLOSE and self._message is not None and self._protocol.state is State.OPEN:
-            # The library takes a close between two fragments for an error. RFC 6455 (section 5.4) lets control
-            # frames stand there, so the close is answered like any other, and the unfinished message is dropped.
-            self._protocol, self._message = self._new_protocol(), None
+        if frame[0] & _CONTROL and self._message is not None and self._protocol.state is State.OPEN:
+            self._feed_between_fragments(frame)
+            return None
         self._protocol.receive_data(frame)
         message = None
         for event in self._protocol.events_received():
@@ -165,6 +172,18 @@ class RareFrames:
         """Send a close frame and stop reading (RFC 6455, section 7.1.7)."""
         self._protocol.fail(code, fitting_reason(reason))
         self._flush()
+
+    def _feed_between_fragments(self, frame: bytes | bytearray) -> None:
+        """Have a control frame judged by itself.
+
+        The library counts it to the unfinished message's size and takes a close for an error, but control frames
+        may stand between fragments (RFC 6455, section 5.4).
+        """
+        protocol, self._protocol = self._protocol, self._new_protocol()
+        self._protocol.receive_data(frame)
+        self._flush()
+        if self._protocol.state is State.OPEN:
+            self._protocol = protocol
 
     def _new_protocol(self) -> Protocol:
         return Protocol(Side.SERVER, state=State.OPEN, max_size=self._message_bytes_max, logger=_library_log)

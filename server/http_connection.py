@@ -118,8 +118,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Start a request, unless it asks for another protocol."""
-        if len(self.pipeline) >= _PIPELINED_MAX:
-            raise ValueError("too many requests at once")  # the parser makes it an error of this request
+        self._check_head()
         self._http.refresh_date()
         self._begun, self._in_head, self._in_body = True, False, True
         self.scope["client"] = self._client()
@@ -164,6 +163,16 @@ class HttpConnection(HttpToolsProtocol):
         if self._stall is not None:
             self._stall.cancel()
             self._stall = None
+
+    def _check_head(self) -> None:
+        """Raise `ValueError`, which the parser makes a malformed request."""
+        if len(self.pipeline) >= _PIPELINED_MAX:
+            raise ValueError("too many requests at once")
+        if sum(len(name) + len(value) for name, value in self.headers) > self._http.settings.head_bytes_max:
+            raise ValueError("the request head is too large")
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
+            raise ValueError("there must be exactly one Host header")
 
     def _client(self) -> tuple[str, int]:
         proxies = self._http.proxies

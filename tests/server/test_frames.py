@@ -136,6 +136,14 @@ def test_a_close_between_two_fragments_is_answered_as_any_other() -> None:
     assert close_code(written.frames[0]) == 1000
 
 
+def test_a_ping_between_two_fragments_does_not_count_to_the_message() -> None:
+    frames, written = rare(10)
+    frames.feed(client_frame(BINARY, bytes(10), fin=False))
+    frames.feed(ping(b"hello"))
+    assert frames.feed(client_frame(CONTINUATION)) == (bytes(10), False)
+    assert written.frames == [pong_of(b"hello")]
+
+
 @pytest.mark.parametrize(
     "sequence",
     [
@@ -143,11 +151,21 @@ def test_a_close_between_two_fragments_is_answered_as_any_other() -> None:
         [client_frame(BINARY, b"x", fin=False), client_frame(BINARY, b"x")],
         [client_frame(PING, bytes(126))],
         [client_frame(PING, fin=False)],
+        [client_frame(BINARY, b"x", fin=False), client_frame(PING, bytes(126))],
         [client_frame(BINARY, b"x", rsv=0x40)],
         [client_frame(CLOSE, b"\x03")],
         [client_frame(CLOSE, b"\x03\xed")],
     ],
-    ids=["no start", "no end", "long ping", "fragmented ping", "compressed", "half a code", "forbidden code"],
+    ids=[
+        "no start",
+        "no end",
+        "long ping",
+        "fragmented ping",
+        "long ping between",
+        "compressed",
+        "half a code",
+        "forbidden code",
+    ],
 )
 def test_a_frame_against_the_protocol_closes_with_1002(sequence: list[bytes]) -> None:
     frames, written = rare()
