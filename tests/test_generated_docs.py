@@ -1,0 +1,25 @@
+"""What is generated is committed as it is generated: `make docs` writes it."""
+
+from pathlib import Path
+
+from protocol.reference import as_markdown as protocol_reference
+from server.config_reference import as_markdown as config_reference
+from server.config_reference import as_toml
+
+ROOT = Path(__file__).parents[1]
+
+
+def committed(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_the_configuration_file_is_generated_from_its_structs() -> None:
+    assert committed("config.toml") == as_toml()
+
+
+def test_the_configuration_reference_is_generated_from_its_structs() -> None:
+    assert committed("docs/config.md") == config_reference()
+
+
+def test_the_protocol_reference_is_generated_from_the_catalogue() -> None:
+    assert committed("docs/protocol.md") == protocol_reference()

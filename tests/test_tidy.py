@@ -1,0 +1,154 @@
+"""What keeps the house tidy, as tests: the import rule, files that can be read in one go, nothing of one machine.
+
+A file of more than LINES_MAX lines is an error; one of more than LINES_ASKED must be on the list below, which may only
+shrink: splitting a file takes it off, and a name on the list that is no longer needed is an error too.
+"""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LINES_ASKED = 500
+LINES_MAX = 800
+ASKED_AND_ANSWERED: frozenset[str] = frozenset()
+
+PACKAGES = ("loadtest", "protocol", "server", "storage")
+MAY_IMPORT = {
+    "protocol": {"protocol"},
+    "storage": {"protocol", "storage"},
+    "server": {"protocol", "server", "storage"},
+    "loadtest": {"loadtest", "protocol"},
+}
+ENTRY_POINT = "server/cli.py"  # may import across packages, within its functions
+
+# Where packages come from, and the folders that only some machine has.
+FORBIDDEN = {
+    "a package registry": r"(?i)pypi\.org|pythonhosted|registry\.npmjs|files\.pypi|--(extra-)?index-url|artifactory",
+    "a home folder": r"/(home|Users)/\w+/|/root/|\bC:\\\\Users",
+    "a folder of one machine": r"(?<![\w.~}])/work(/|\b(?!-))",
+}
+BINARY = {".png", ".ico", ".gz", ".jpg", ".woff2"}
+
+
+def tracked_files() -> list[Path]:
+    """Every file that is or would be committed."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    return sorted(path for name in names if name and (path := ROOT / name).is_file())
+
+
+FILES = tracked_files()
+PYTHON = [path for path in FILES if path.suffix == ".py"]
+TEXTS = [path for path in FILES if path.suffix not in BINARY]
+
+
+def name_of(path: Path) -> str:
+    """The path within the repository."""
+    return path.relative_to(ROOT).as_posix()
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """The first part of every imported module's name, wherever the import stands."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield (node.module or "").split(".")[0]
+
+
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_imports_only_what_the_import_rule_allows(package: str) -> None:
+    forbidden = {"tests", *PACKAGES} - MAY_IMPORT[package]
+    broken = {
+        name_of(path): found
+        for path in PYTHON
+        if name_of(path).startswith(f"{package}/")
+        and name_of(path) != ENTRY_POINT
+        and (found := forbidden & set(imports(parsed(path))))
+    }
+    assert broken == {}
+
+
+def test_the_entry_point_imports_other_packages_only_when_it_needs_them() -> None:
+    at_the_top = ast.Module(
+        [node for node in parsed(ROOT / ENTRY_POINT).body if isinstance(node, ast.Import | ast.ImportFrom)], []
+    )
+    assert set(imports(at_the_top)).isdisjoint(PACKAGES)
+
+
+def test_what_is_imported_is_a_declared_dependency() -> None:
+    """Found through another package's dependencies, a module may be gone with that package's next version."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {re.split(r"[\[<>=]", line)[0] for line in project["dependencies"]}
+    distributions = {"jwt": "pyjwt", "nacl": "pynacl", "prometheus_client": "prometheus-client"}
+    known = {*PACKAGES, *sys.stdlib_module_names}
+    missing = {
+        f"{name_of(path)}: {module}"
+        for path in PYTHON
+        if path.relative_to(ROOT).parts[0] in PACKAGES
+        for module in imports(parsed(path))
+        if module not in known and distributions.get(module, module) not in declared
+    }
+    assert missing == set()
+
+
+def test_every_module_says_what_it_is() -> None:
+    assert [name_of(path) for path in PYTHON if not ast.get_docstring(parsed(path))] == []
+
+
+def test_no_module_is_named_after_nothing_in_particular() -> None:
+    vague = {"utils", "util", "helpers", "helper", "manager", "common", "misc"}
+    assert [name_of(path) for path in PYTHON if path.stem in vague] == []
+
+
+def test_a_file_can_be_read_in_one_go() -> None:
+    lengths = {name_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in PYTHON}
+    assert {name: lines for name, lines in lengths.items() if lines > LINES_MAX} == {}
+    asked = {name for name, lines in lengths.items() if lines > LINES_ASKED}
+    assert asked == ASKED_AND_ANSWERED, f"over {LINES_ASKED} lines: split along a seam that has a name"
+
+
+@pytest.mark.parametrize("what", FORBIDDEN)
+def test_no_file_names(what: str) -> None:
+    pattern = re.compile(FORBIDDEN[what])
+    found = [
+        f"{name_of(path)}:{number}: {line.strip()[:100]}"
+        for path in TEXTS
+        if path != Path(__file__)
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if pattern.search(line)
+    ]
+    assert found == []
+
+
+def test_the_lock_file_pins_everything_with_hashes() -> None:
+    text = (ROOT / "requirements.lock").read_text()
+    requirements = [part for part in re.split(r"\n(?=\S)", text.replace("\\\n", " ").strip()) if part]
+    assert requirements
+    assert [line for line in requirements if "==" not in line or "--hash=sha256:" not in line] == []
+
+
+def test_the_lock_file_satisfies_what_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = project["dependencies"] + project["optional-dependencies"]["dev"]
+    pinned = set(re.findall(r"^([\w.-]+)==", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
+    assert {re.split(r"[\[<>=]", line)[0] for line in declared} <= pinned
+
+
+def test_every_dependency_has_its_reason() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = project["dependencies"] + project["optional-dependencies"]["dev"]
+    reasons = re.findall(r"^\| `([\w.-]+)` \|", (ROOT / "docs" / "dependencies.md").read_text(), re.MULTILINE)
+    assert sorted(reasons) == sorted(re.split(r"[\[<>=]", line)[0] for line in declared)
