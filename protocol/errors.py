@@ -58,7 +58,7 @@ class ErrorCode(enum.StrEnum):
         return self in _TEMPORARY
 
 
-_TEMPORARY = frozenset({ErrorCode.RATE_LIMITED, ErrorCode.UNAVAILABLE, ErrorCode.INTERNAL})
+_TEMPORARY = frozenset({ErrorCode.RATE_LIMITED, ErrorCode.UNAVAILABLE})
 
 _SENTENCES: dict[ErrorCode, str] = {
     ErrorCode.MALFORMED: "The message does not match its type; compare it with the reference of the protocol.",
@@ -98,5 +98,5 @@ _SENTENCES: dict[ErrorCode, str] = {
         "The server cannot store anything right now; wait `retry_after_s`, then send the same again "
         "under the same number."
     ),
-    ErrorCode.INTERNAL: "The server failed at this; nothing was lost, try again.",
+    ErrorCode.INTERNAL: "The server failed at this and logged why; report it to the platform.",
 }

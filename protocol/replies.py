@@ -29,7 +29,6 @@ class Authenticated(Reply, tag=50, frozen=True):
     heartbeat_s: float
     in_flight_max: int
     message_bytes_max: int
-    name: str = ""
 
 
 class Synced(Reply, tag=51, frozen=True):

@@ -1,1 +1,1 @@
-"""The server: configuration, gateway, sessions, write pipeline, identity and the HTTP API of one node."""
+"""The server: gateway, sessions, write pipeline, HTTP API, and the node that joins them."""

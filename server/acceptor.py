@@ -55,6 +55,7 @@ class Acceptor:
         """Live websockets."""
         self._servers: list[asyncio.Server] = []
         self._http_idle = asyncio.Event()
+        self._websocket_gone = asyncio.Event()
         self.websocket_lost = self._websocket_lost  # bound once, not once per connection
         self.http_lost = self._http_lost
 
@@ -95,6 +96,12 @@ class Acceptor:
             for connection in self.http_connections:
                 connection.transport.abort()
 
+    async def websockets_gone(self) -> None:
+        """Return once no websocket is left."""
+        while self.connections:
+            self._websocket_gone.clear()
+            await self._websocket_gone.wait()
+
     def abort_all(self) -> None:
         """End every websocket now."""
         for connection in tuple(self.connections):
@@ -102,6 +109,7 @@ class Acceptor:
 
     def _websocket_lost(self, connection: Connection) -> None:
         self.connections.discard(connection)
+        self._websocket_gone.set()
         self.limits.release(connection.address)
         self.limits.close()
 

@@ -40,7 +40,6 @@ class Entry(msgspec.Struct, frozen=True):
     n: int
     tag: int
     body: bytes
-    at_ms: int
     counts: bool = False
     target: int | None = None
     keys_seq: int | None = None
@@ -48,8 +47,9 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Op(enum.IntEnum):
-    """Changes of a dialog's roster, settings, or of a person's own state."""
+    """Changes of a roster, of settings, of an older event, or of a person's own state."""
 
+    DELETE = 3
     CREATE = 10
     ADD = 11
     REMOVE = 12
@@ -87,15 +87,19 @@ class ChangeEntry(msgspec.Struct, frozen=True):
     device: bytes
     n: int
     body: bytes
-    at_ms: int
     subjects: tuple[bytes, ...] = ()
     roles: tuple[Role, ...] = ()
     creation: Creation | None = None
     until_ms: int = 0
+    target: int | None = None
 
 
 class VerdictCode(enum.IntEnum):
-    """What storage decided about an entry. OK and DUPLICATE are durable at `seq`."""
+    """What was decided about an entry.
+
+    OK and DUPLICATE are durable at `seq`; of UNAVAILABLE and INTERNAL the fate is unknown until the same entry is
+    submitted again.
+    """
 
     OK = 0
     DUPLICATE = 1
@@ -114,6 +118,8 @@ class VerdictCode(enum.IntEnum):
     LAST_ADMIN = 14
     FIXED_ROSTER = 15
     BUSY = 16
+    UNAVAILABLE = 17
+    INTERNAL = 18
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -148,11 +154,12 @@ class ChangeResult(msgspec.Struct, frozen=True):
     rows: tuple[JournalRow, ...] = ()
 
 
-class RosterEntry(msgspec.Struct, frozen=True):
-    """A member as a room needs it: deliver what has `seq >= from_seq`."""
+class Roster(msgspec.Struct, frozen=True):
+    """Who is a member as of `roster_seq`: by principal, the first number they are to be told of."""
 
-    principal: bytes
-    from_seq: int
+    type: DialogType
+    roster_seq: int
+    members: dict[bytes, int]
 
 
 class MemberRow(msgspec.Struct, frozen=True):

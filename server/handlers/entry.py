@@ -1,0 +1,116 @@
+"""Coming and going: authenticate, sync, heartbeat, sign out."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING
+
+from protocol.close_codes import CloseCode
+from protocol.commands import Authenticate, Heartbeat, SignOut, Sync
+from protocol.errors import ErrorCode
+from protocol.replies import Authenticated, Done, Synced
+from protocol.states import SessionState
+from server import position
+from server.catch_up import Plan
+from server.refusals import RefusedError
+from server.tokens import Claims, TokenError
+from storage.rows import SignInState, Snapshot
+
+if TYPE_CHECKING:
+    from server.session import Session
+
+_CLOSE_OF = {
+    SignInState.REVOKED: (ErrorCode.SIGNED_OUT, CloseCode.SIGNED_OUT),
+    SignInState.SUSPENDED: (ErrorCode.SUSPENDED, CloseCode.SUSPENDED),
+    SignInState.DELETED: (ErrorCode.SUSPENDED, CloseCode.DELETED),
+}
+
+
+def authenticate(session: Session, command: Authenticate) -> Awaitable[None] | None:
+    """Check the token; at once when it is in the cache."""
+    claims = session.services.tokens.cached(command.token, command.device)
+    if claims is None:
+        return _authenticate_slowly(session, command)
+    _accept(session, command, claims)
+    return None
+
+
+async def _authenticate_slowly(session: Session, command: Authenticate) -> None:
+    try:
+        claims = await session.services.tokens.verify(command.token, command.device)
+    except TokenError as error:
+        session.fail(command.id, error.code)
+        expired = error.code is ErrorCode.TOKEN_EXPIRED
+        session.close(CloseCode.TOKEN_EXPIRED if expired else CloseCode.AUTH_FAILED)
+        return
+    _accept(session, command, claims)
+
+
+def _accept(session: Session, command: Authenticate, claims: Claims) -> None:
+    held = session.claims
+    if held is not None and (held.principal, held.device) != (claims.principal, claims.device):
+        session.fail(command.id, ErrorCode.WRONG_PERSON)
+        return
+    session.authenticated(claims)
+    services = session.services
+    session.push(
+        Authenticated(
+            command.id,
+            claims.principal,
+            claims.device,
+            services.clock.wall_ms(),
+            services.settings.heartbeat_s,
+            services.settings.in_flight_sends_max,
+            services.message_bytes_max,
+        )
+    )
+
+
+async def sync(session: Session, command: Sync) -> None:
+    """Register, take a snapshot, and begin to catch up. In this order, so that nothing falls between."""
+    claims, services = session.claims, session.services
+    assert claims is not None
+    services.registry.attach(session)
+    since = position.from_text(command.position, epoch=services.horizon.epoch, principal=claims.principal)
+    snapshot = await _snapshot(session, claims, since)
+    if snapshot.epoch != services.horizon.epoch:
+        # Numbers may have been reissued since this node started: what the client holds is worth nothing.
+        services.horizon.epoch = snapshot.epoch
+        snapshot = await _snapshot(session, claims, None)
+    if snapshot.sign_in is not SignInState.LIVE:
+        services.registry.detach(session)
+        code, close_code = _CLOSE_OF[snapshot.sign_in]
+        session.fail(command.id, code)
+        session.close(close_code)
+        return
+    session.state = SessionState.LIVE
+    for mark in command.marks:
+        services.receipts.note(claims.principal, mark)
+    session.push(Synced(command.id, snapshot.recovered))
+    session.catch_up(Plan(snapshot))
+
+
+async def _snapshot(session: Session, claims: Claims, since: int | None) -> Snapshot:
+    limits = session.services.sync
+    return await session.services.timelines.snapshot(
+        claims.principal,
+        claims.sign_in,
+        since,
+        window=limits.window_events,
+        events_max=limits.events_max,
+    )
+
+
+def heartbeat(session: Session, command: Heartbeat) -> None:
+    """Answer a heartbeat with ours."""
+    del command
+    session.beat()
+
+
+async def sign_out(session: Session, command: SignOut) -> None:
+    """End this sign-in."""
+    if session.claims is None:
+        raise RefusedError(ErrorCode.WRONG_STATE)
+    await session.services.sign_out(session.claims)
+    session.push(Done(command.id))
+    session.close(CloseCode.SIGNED_OUT)

@@ -1,0 +1,40 @@
+"""The position from which a client resumes: an opaque text that names an epoch, a horizon and its owner.
+
+It grants nothing: it only says how much a member need not be told again. One that is not ours, of another
+epoch, of another principal or of the future is simply no position, and the client is told `recovered: false`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+import msgspec
+
+
+class Position(msgspec.Struct, array_like=True, frozen=True):
+    """Everything written before `horizon` in `epoch` has been told to `principal`."""
+
+    epoch: int
+    horizon: int
+    principal: bytes
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Position).decode
+
+
+def to_text(position: Position) -> str:
+    """The text a client keeps."""
+    return base64.urlsafe_b64encode(_encode(position)).decode("ascii")
+
+
+def from_text(text: str, *, epoch: int, principal: bytes) -> int | None:
+    """The horizon, if the text is a position of this principal in this epoch."""
+    try:
+        position = _decode(base64.b64decode(text.encode("ascii"), altchars=b"-_", validate=True))
+    except (msgspec.MsgspecError, binascii.Error, ValueError):
+        return None
+    if position.epoch != epoch or position.principal != principal or not 0 <= position.horizon < 2**63:
+        return None
+    return position.horizon

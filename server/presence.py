@@ -1,0 +1,46 @@
+"""Presence: who is connected, told to the sessions that follow them."""
+
+from __future__ import annotations
+
+from protocol.events import PresenceChanged
+from server.clock import Clock
+from server.fanout import Fanout
+from server.registry import Registry
+from server.session import Session
+
+
+class Presence:
+    """Followers by principal. Bounded by the subscriptions of the sessions that are here."""
+
+    def __init__(self, registry: Registry, clock: Clock) -> None:
+        self._registry = registry
+        self._clock = clock
+        self._followers: dict[bytes, set[Session]] = {}
+        registry.listener = self.changed
+
+    def watch(self, session: Session, principals: frozenset[bytes]) -> None:
+        """Replace whom a session follows, and tell it how they are now."""
+        self.forget(session)
+        session.watching = principals
+        for principal in principals:
+            self._followers.setdefault(principal, set()).add(session)
+            session.push(PresenceChanged(principal, self._registry.online(principal)))
+
+    def forget(self, session: Session) -> None:
+        """Let a session follow nobody."""
+        for principal in session.watching:
+            followers = self._followers.get(principal)
+            if followers is not None:
+                followers.discard(session)
+                if not followers:
+                    del self._followers[principal]
+        session.watching = frozenset()
+
+    def changed(self, principal: bytes, online: bool) -> None:
+        """Tell the followers that somebody came or went."""
+        followers = self._followers.get(principal)
+        if followers:
+            last_seen_ms = 0 if online else self._clock.wall_ms()
+            fanout = Fanout(PresenceChanged(principal, online, last_seen_ms))
+            for session in followers:
+                session.outbox.ephemeral(fanout)

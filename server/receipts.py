@@ -1,0 +1,78 @@
+"""Receipts: high-water marks, gathered for a moment, raised in one statement, then told.
+
+Marks only grow, so what is gathered is one pair of numbers per member and dialog, and losing it with the
+process costs nothing: clients repeat their marks at sync.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from protocol.commands import Mark
+from protocol.events import ReceiptChanged
+from protocol.limits import STATE_MEMBERS_MAX
+from server.fanout import Fanout
+from server.registry import Registry
+from server.rooms import Rooms
+from storage.database import StorageUnavailableError
+from storage.rows import MarkRow
+from storage.timelines import GrownMark, Journal
+
+_log = logging.getLogger(__name__)
+
+_GATHERED_MAX = 100_000
+_BATCH_MAX = 2_000
+
+
+class Receipts:
+    """See the module."""
+
+    def __init__(self, journal: Journal, registry: Registry, rooms: Rooms) -> None:
+        self._journal = journal
+        self._registry = registry
+        self._rooms = rooms
+        self._gathered: dict[tuple[bytes, bytes], MarkRow] = {}
+
+    def note(self, principal: bytes, mark: Mark) -> bool:
+        """Gather a mark; False when too many wait."""
+        key = (mark.dialog, principal)
+        known = self._gathered.get(key)
+        if known is None and len(self._gathered) >= _GATHERED_MAX:
+            return False
+        self._gathered[key] = MarkRow(
+            mark.dialog,
+            principal,
+            max(mark.delivered, known.delivered if known else 0),
+            max(mark.read, known.read if known else 0),
+        )
+        return True
+
+    async def flush(self) -> None:
+        """Raise what was gathered and tell whom it concerns; on failure it stays gathered."""
+        while self._gathered:
+            keys = list(self._gathered)[:_BATCH_MAX]
+            marks = [self._gathered.pop(key) for key in keys]
+            try:
+                grown = await self._journal.mark(marks)
+            except StorageUnavailableError as error:
+                _log.warning("receipts wait: %s", error)
+                for mark in marks:
+                    self.note(mark.principal, Mark(mark.dialog, mark.delivered, mark.read))
+                return
+            for mark in grown:
+                await self._tell(mark)
+
+    async def run(self, interval_s: float) -> None:
+        """Flush every `interval_s`, for ever."""
+        while True:
+            await asyncio.sleep(interval_s)
+            await self.flush()
+
+    async def _tell(self, mark: GrownMark) -> None:
+        fanout = Fanout(ReceiptChanged(mark.dialog, mark.principal, mark.delivered, mark.read, mark.read_messages))
+        for session in self._registry.of(mark.principal):
+            session.outbox.ephemeral(fanout)
+        if mark.shared and mark.member_count <= STATE_MEMBERS_MAX:
+            await self._rooms.open(mark.dialog)
+            self._rooms.ephemeral(mark.dialog, fanout, but=mark.principal)

@@ -1,0 +1,55 @@
+"""From what became durable to whom it concerns. The one place that says who is told of an event.
+
+With one node that is: the sessions here. The routing between nodes belongs at this seam: it sees every
+flush, after its commit, in order, with the `roster_seq` under which it was judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from protocol.bodies import HappenedRaw
+from server.fanout import Fanout
+from server.pipeline import Appended
+from server.registry import Registry
+from server.rooms import Rooms
+from storage.rows import ChangeEntry, JournalRow, Op
+
+
+class Router:
+    """Tells members through rooms; those who just came or went, directly."""
+
+    def __init__(self, registry: Registry, rooms: Rooms) -> None:
+        self._registry = registry
+        self._rooms = rooms
+
+    def route(self, appended: Sequence[Appended]) -> None:
+        """Fan out what a flush made durable."""
+        for item in appended:
+            if item.change is not None:
+                self._tell_those_who_came_or_went(item.change, item.rows[0])
+            for row in item.rows:
+                self._rooms.content(item.dialog, row.seq, Fanout(happened(row)), item.roster_seq)
+
+    def _tell_those_who_came_or_went(self, change: ChangeEntry, row: JournalRow) -> None:
+        match change.op:
+            case Op.CREATE | Op.ADD:
+                # They read the dialog's state, and its events from here on, from the timeline.
+                for principal in change.subjects:
+                    for session in self._registry.of(principal):
+                        session.miss(change.dialog, row.seq)
+            case Op.REMOVE | Op.LEAVE:
+                # They are not in the roster any more; their own removal is the last that they see.
+                fanout = Fanout(happened(row))
+                for principal in change.subjects or (change.author,):
+                    for session in self._registry.of(principal):
+                        session.outbox.content(change.dialog, row.seq, fanout)
+
+
+def happened(row: JournalRow) -> HappenedRaw:
+    """The wire event of a stored row."""
+    return HappenedRaw(
+        row.dialog, row.seq, row.author, row.device, row.n, row.at_ms, row.messages, msgspec.Raw(row.body)
+    )

@@ -1,0 +1,342 @@
+"""The session actor: one per connection, a plain object with a mailbox, no task while idle.
+
+Fed with whole messages, verdicts and time; says what to write and when to close. Invariants:
+
+* Commands are taken in order. Content (send, edit, react) is handed to the pipeline without waiting for its
+  verdict; any other command is finished before the next is taken.
+* A sender's order is kept: once content of a dialog was refused for now (`unavailable`, `rate_limited`, `stale`),
+  later content of that dialog is refused too, until the refused `n` comes again.
+* Everything is bounded: commands that wait (reading pauses), sends under way (the mailbox waits),
+  bytes that wait to be written (the outbox falls behind), bad messages (the connection closes).
+* A fault in a handler closes this connection with "reconnect", is logged once, and touches nobody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from protocol.close_codes import CloseCode
+from protocol.codec import JSON, MSGPACK, Codec, CodecError
+from protocol.commands import AnyCommand, Edit, React, Send
+from protocol.errors import ErrorCode
+from protocol.events import Beat, Draining
+from protocol.replies import Failed
+from protocol.states import SessionState, allowed
+from server import catch_up
+from server.connection import Connection
+from server.fanout import encode_frame
+from server.outbox import Outbox
+from server.rates import Rate
+from server.refusals import RefusedError
+from server.tokens import Claims
+from storage.database import StorageUnavailableError
+
+if TYPE_CHECKING:
+    from server.services import Services
+
+_log = logging.getLogger(__name__)
+
+_BAD_MESSAGES_MAX = 20
+_RETRY_AFTER_S = 1.0
+_CONTENT = (Send, Edit, React)
+
+
+class Session:
+    """See the module."""
+
+    __slots__ = (
+        "__weakref__",
+        "_bad_messages",
+        "_beat_at",
+        "_catching_up",
+        "_closed",
+        "_commands",
+        "_drained",
+        "_draining",
+        "_mailbox",
+        "_opened_at",
+        "_paused_at",
+        "_reading",
+        "_sends",
+        "_working",
+        "claims",
+        "codec",
+        "connection",
+        "heard_at",
+        "in_flight",
+        "outbox",
+        "refused",
+        "services",
+        "state",
+        "watching",
+    )
+
+    def __init__(self, connection: Connection, services: Services) -> None:
+        settings = services.settings
+        now = services.clock.monotonic()
+        self.connection = connection
+        self.services = services
+        self.codec: Codec = JSON if connection.subprotocol == JSON.subprotocol else MSGPACK
+        self.state = SessionState.CONNECTED
+        self.claims: Claims | None = None
+        self.in_flight = 0
+        self.refused: dict[bytes, int] = {}
+        self.watching: frozenset[bytes] = frozenset()
+        self.heard_at = now
+        self.outbox = Outbox(
+            text=self.codec.text,
+            bytes_max=settings.outbox_bytes_max,
+            held_max=settings.held_frames_max,
+            missed_max=settings.missed_dialogs_max,
+            on_dirty=self._dirty,
+            on_behind=self._start_catching_up,
+        )
+        self._mailbox: deque[AnyCommand] = deque()
+        self._working: asyncio.Task[None] | None = None
+        self._catching_up: asyncio.Task[None] | None = None
+        self._drained: asyncio.Future[None] | None = None
+        self._sends = Rate(settings.sends_per_s, settings.sends_burst)
+        self._commands = Rate(settings.commands_per_s, settings.commands_burst)
+        self._opened_at = now
+        self._beat_at = now
+        self._paused_at: float | None = None
+        self._bad_messages = 0
+        self._reading = True
+        self._draining = False
+        self._closed = False
+        services.wheel.hang(self, now + settings.auth_timeout_s)
+
+    # -- what the connection calls
+
+    def received(self, data: bytes, text: bool) -> None:
+        """Take one whole message."""
+        self.heard_at = self.services.clock.monotonic()
+        if text is not self.codec.text:
+            self.close(CloseCode.UNSUPPORTED_DATA)
+            return
+        try:
+            command = self.codec.decode_command(data)
+        except CodecError as error:
+            self._refuse_bad(error)
+            return
+        self._mailbox.append(command)
+        self._take()
+
+    def writable(self) -> None:
+        """Go on writing: the socket has drained."""
+        self._paused_at = None
+        self.flush()
+
+    def closed(self) -> None:
+        """Let go of everything: the connection is gone."""
+        self._closed = True
+        services = self.services
+        services.wheel.remove(self)
+        services.registry.detach(self)
+        services.presence.forget(self)
+        self._mailbox.clear()
+        for task in (self._working, self._catching_up):
+            if task is not None:
+                task.cancel()
+
+    # -- writing
+
+    def push(self, message: msgspec.Struct) -> None:
+        """Queue a message for this session alone."""
+        self.outbox.push(encode_frame(message, text=self.codec.text))
+
+    def fail(self, request_id: int, code: ErrorCode, detail: str = "", **more: float | None) -> None:
+        """Answer a command with a refusal."""
+        message = f"{code.sentence} ({detail})" if detail else code.sentence
+        self.push(msgspec.structs.replace(Failed(request_id, code, message), **more))
+
+    def flush(self) -> None:
+        """Write what is queued, unless the socket is full."""
+        if self.outbox and not self.connection.paused:
+            self.connection.write(self.outbox.take())
+        if self._stuck():
+            return
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+        self._take()
+
+    def _stuck(self) -> bool:
+        """Whether the socket takes nothing now; notes since when."""
+        if self.connection.paused and self._paused_at is None:
+            self._paused_at = self.services.clock.monotonic()
+        return self.connection.paused
+
+    async def drained(self) -> None:
+        """Return once nothing waits to be written."""
+        while (self.outbox or self.connection.paused) and not self._closed:
+            self._drained = asyncio.get_running_loop().create_future()
+            await self._drained
+
+    def close(self, code: CloseCode, reason: str = "") -> None:
+        """Say goodbye: what is queued goes out first if it can, then the close code."""
+        if self._closed:
+            return
+        if self.outbox and not self.connection.paused:
+            self.connection.write(self.outbox.take())
+        self.connection.close(code, reason or code.meaning)
+        self.services.registry.detach(self)
+
+    # -- catching up
+
+    def miss(self, dialog: bytes, seq: int) -> None:
+        """Have this session read `dialog` from `seq` on from the timeline."""
+        self.outbox.miss(dialog, seq)
+        self.outbox.fall_behind()
+
+    def catch_up(self, plan: catch_up.Plan) -> None:
+        """Send what the plan says, then go live."""
+        self._catching_up = self._spawn(catch_up.run(self, plan))
+
+    def _start_catching_up(self) -> None:
+        self.catch_up(catch_up.Plan())
+
+    # -- commands
+
+    def _take(self) -> None:
+        """Handle what waits, as far as it may be handled now; pause or resume reading accordingly."""
+        from server.handlers import handle
+
+        settings = self.services.settings
+        while (
+            self._mailbox
+            and self._working is None
+            and not self._closed
+            and not self._draining
+            and self.in_flight < settings.in_flight_sends_max
+            and self.outbox.size <= settings.outbox_bytes_max
+        ):
+            command = self._mailbox.popleft()
+            if not allowed(self.state, type(command)):
+                self.fail(command.id, ErrorCode.WRONG_STATE)
+                continue
+            if (wait := self._wait_s(command)) > 0:
+                self._refuse_rate(command, wait)
+                continue
+            work = handle(self, command)
+            if work is not None:
+                self._working = self._spawn(self._work(command, work))
+        self._balance_reading()
+
+    def _go_on(self) -> None:
+        if self._draining and not self.in_flight and self._working is None:
+            self.close(CloseCode.DRAINING)
+        elif self._mailbox and not self._closed:
+            self._take()
+
+    def _wait_s(self, command: AnyCommand) -> float:
+        rate = self._sends if isinstance(command, _CONTENT) else self._commands
+        return rate.spend(self.heard_at)
+
+    def _refuse_rate(self, command: AnyCommand, wait_s: float) -> None:
+        if isinstance(command, _CONTENT):
+            self.refuse_for_now(command.dialog, command.n)
+        self.fail(command.id, ErrorCode.RATE_LIMITED, retry_after_s=round(wait_s, 3))
+
+    def refuse_for_now(self, dialog: bytes, n: int) -> None:
+        """Refuse later content of this dialog until `n` comes again."""
+        self.refused[dialog] = min(n, self.refused.get(dialog, n))
+        if len(self.refused) > self.services.settings.mailbox_max:
+            self.close(CloseCode.RATE_LIMITED)
+
+    def verdict_taken(self) -> None:
+        """One send less is under way."""
+        self.in_flight -= 1
+        self._go_on()
+
+    async def _work(self, command: AnyCommand, work: Awaitable[None]) -> None:
+        """Finish a command that takes its time, then go on with the mailbox."""
+        try:
+            await work
+        except RefusedError as refused:
+            self.fail(command.id, refused.code, refused.detail)
+        except StorageUnavailableError:
+            self.fail(command.id, ErrorCode.UNAVAILABLE, retry_after_s=_RETRY_AFTER_S)
+        self._working = None
+        self._go_on()
+
+    def _spawn(self, work: Awaitable[None]) -> asyncio.Task[None]:
+        return asyncio.ensure_future(self._guarded(work))
+
+    async def _guarded(self, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except Exception:  # noqa: BLE001 - one boundary: whatever a handler raises ends this session alone
+            _log.exception("a session of %s failed", self.connection.address)
+            self.close(CloseCode.INTERNAL_ERROR)
+
+    def _refuse_bad(self, error: CodecError) -> None:
+        self.fail(error.request_id, error.code, error.detail)
+        self._bad_messages += 1
+        if self._bad_messages > _BAD_MESSAGES_MAX:
+            self.close(CloseCode.BAD_MESSAGE)
+
+    def _balance_reading(self) -> None:
+        waiting = len(self._mailbox)
+        if self._reading and waiting >= self.services.settings.mailbox_max:
+            self._reading = False
+            self.connection.pause_reading()
+        elif not self._reading and waiting <= self.services.settings.mailbox_max // 2:
+            self._reading = True
+            self.connection.resume_reading()
+
+    # -- time
+
+    def tick(self) -> None:
+        """Look at the time: deadlines, heartbeat, the token's end. Hangs the session again."""
+        services, settings = self.services, self.services.settings
+        now = services.clock.monotonic()
+        if self.claims is None:
+            self.close(CloseCode.AUTH_TIMEOUT)
+        elif self._reading and now - self.heard_at >= settings.idle_timeout_s:
+            self.close(CloseCode.IDLE)
+        elif services.clock.wall_ms() >= self.claims.expires_at_s * 1000:
+            self.close(CloseCode.TOKEN_EXPIRED)
+        elif self.outbox.overwhelmed or (
+            self._paused_at is not None and now - self._paused_at >= settings.lag_timeout_s
+        ):
+            self.close(CloseCode.SLOW_CONSUMER)
+        else:
+            if now - self._beat_at >= settings.heartbeat_s:
+                self.beat()
+            services.wheel.hang(self, self._next_tick(now))
+
+    def authenticated(self, claims: Claims) -> None:
+        """Take the claims of a token that was checked."""
+        self.claims = claims
+        if self.state is SessionState.CONNECTED:
+            self.state = SessionState.AUTHENTICATED
+        self.services.wheel.hang(self, self._next_tick(self.heard_at))
+
+    def beat(self) -> None:
+        """Send a heartbeat; with the position to resume from, if this session is told of everything."""
+        self._beat_at = self.services.clock.monotonic()
+        position = ""
+        if self.outbox.live and self.claims is not None:
+            position = self.services.horizon.position(self.claims.principal)
+        self.push(Beat(position))
+
+    def drain(self, spread_s: float) -> None:
+        """Take no more commands, finish what is under way, tell the client to come back, and close."""
+        self._draining = True
+        self.push(Draining(spread_s))
+        self._go_on()
+
+    def _next_tick(self, now: float) -> float:
+        assert self.claims is not None
+        settings = self.services.settings
+        expiry_s = self.claims.expires_at_s - self.services.clock.wall_ms() / 1000
+        return now + max(0.0, min(settings.heartbeat_s, settings.lag_timeout_s, settings.idle_timeout_s, expiry_s))
+
+    def _dirty(self) -> None:
+        self.services.writes.add(self)

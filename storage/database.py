@@ -1,0 +1,61 @@
+"""The connection pool, the codec of ids, and what a failure of PostgreSQL means to the caller."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+
+CALL_TIMEOUT_S = 30.0
+CONNECT_TIMEOUT_S = 5.0
+
+_TEMPORARY = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InsufficientResourcesError,  # class 53: disk full, too many connections, out of memory
+    asyncpg.OperatorInterventionError,  # class 57: shutdown, cancel, cannot connect now
+    asyncpg.TransactionRollbackError,  # class 40: deadlock, serialization
+    asyncpg.PostgresIOError,  # class 58
+    asyncpg.ReadOnlySQLTransactionError,  # a demoted primary
+    OSError,
+    TimeoutError,
+)
+
+
+class StorageUnavailableError(Exception):
+    """The database could not do it now. Whether a write happened is not known: call again."""
+
+
+@asynccontextmanager
+async def translate_errors() -> AsyncIterator[None]:
+    """Turn every failure that a later try may cure into `StorageUnavailableError`."""
+    try:
+        yield
+    except _TEMPORARY as error:
+        raise StorageUnavailableError(f"{type(error).__name__}: {error}") from error
+
+
+async def open_pool(url: str, *, size: int) -> asyncpg.Pool[Any]:
+    """A pool on the database at `url`; `uuid` columns are 16 bytes in both directions.
+
+    Raises `StorageUnavailableError` when nothing answers.
+    """
+    async with translate_errors():
+        return await asyncpg.create_pool(
+            url,
+            min_size=1,
+            max_size=size,
+            init=_prepare,
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=CALL_TIMEOUT_S,
+        )
+
+
+async def _prepare(connection: asyncpg.Connection[Any]) -> None:
+    await connection.set_type_codec("uuid", schema="pg_catalog", encoder=_same, decoder=_same, format="binary")
+
+
+def _same(value: bytes) -> bytes:
+    return value

@@ -1,0 +1,1 @@
+"""The contracts of storage, held against every engine."""

@@ -1,0 +1,350 @@
+"""The write half: verdicts, numbers, idempotency, membership judged under the lock."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import pytest
+
+from protocol import bodies
+from protocol.bodies import AnyBody
+from protocol.dialog_types import DialogType, Mode
+from protocol.ids import new_id, self_dialog_id
+from storage.database import StorageUnavailableError
+from storage.rows import ChangeEntry, MarkRow, Op, VerdictCode
+from tests.world import World, edit, encode, message, reaction
+
+pytestmark = pytest.mark.anyio
+
+OK, DUPLICATE, CONFLICT, SETTLED = VerdictCode.OK, VerdictCode.DUPLICATE, VerdictCode.CONFLICT, VerdictCode.SETTLED
+GONE = VerdictCode.GONE
+
+
+def decode(body: bytes) -> AnyBody:
+    return msgspec.msgpack.decode(body, type=AnyBody)
+
+
+async def test_a_batch_is_numbered_in_its_order_and_counts_messages(world: World) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    verdicts = await world.flush(
+        message(dialog, ann), message(dialog, bo), reaction(dialog, bo, 1), message(dialog, ann)
+    )
+    assert [v.code for v in verdicts] == [OK, OK, VerdictCode.EVENT_NOT_FOUND, OK]
+    assert [v.seq for v in verdicts if v.code is OK] == [2, 3, 4]
+    assert [v.messages for v in verdicts if v.code is OK] == [1, 2, 3]
+    assert {v.member_count for v in verdicts} == {2}
+
+
+async def test_a_retry_is_answered_with_the_first_numbers(world: World) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    sent = message(dialog, ann)
+    first = (await world.flush(sent))[0]
+    await world.say(dialog, ann)
+    again = (await world.flush(sent))[0]
+    assert (again.code, again.seq, again.at_ms, again.messages) == (DUPLICATE, first.seq, first.at_ms, first.messages)
+
+
+async def test_another_body_under_a_used_number_is_a_conflict(world: World) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    await world.flush(message(dialog, ann, "one", n=5))
+    assert (await world.flush(message(dialog, ann, "two", n=5)))[0].code is CONFLICT
+
+
+async def test_a_number_that_was_passed_over_is_settled(world: World) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    await world.flush(message(dialog, ann, n=7))
+    assert (await world.flush(message(dialog, ann, n=6)))[0].code is SETTLED
+
+
+async def test_the_same_number_of_two_devices_is_two_messages(world: World) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    verdicts = await world.flush(message(dialog, ann, n=5), message(dialog, bo, n=5))
+    assert [(v.code, v.seq) for v in verdicts] == [(OK, 2), (OK, 3)]
+
+
+async def test_a_stranger_learns_nothing_of_a_dialog(world: World) -> None:
+    ann, bo, eve = await world.people(3)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    there, not_there = await world.flush(message(dialog, eve), message(new_id(), eve))
+    assert (there.code, not_there.code) == (GONE, GONE)
+    assert (there.seq, there.messages) == (not_there.seq, not_there.messages)
+    assert (await world.act(Op.LEAVE, dialog, eve)).verdict.code is GONE
+
+
+async def test_another_tenant_is_a_stranger(world: World) -> None:
+    await world.pool.execute("INSERT INTO tenants VALUES (2, 'other')")
+    ann, bo = await world.people(2)
+    foreign = await world.person(tenant=2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    assert (await world.say(dialog, foreign)).code is GONE
+    assert (await world.try_create(DialogType.DIRECT, ann, foreign))[0].verdict.code is VerdictCode.PRINCIPAL_NOT_FOUND
+
+
+async def test_a_service_writes_without_being_a_member(world: World) -> None:
+    ann, bo = await world.people(2)
+    payments = await world.person(kind=4)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    assert (await world.say(dialog, payments)).code is OK
+
+
+async def test_a_suspended_author_is_refused(world: World) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    await world.pool.execute("UPDATE principals SET status = 2 WHERE principal_id = $1", ann.principal)
+    assert (await world.say(dialog, ann)).code is VerdictCode.SUSPENDED
+
+
+async def test_only_admins_write_in_a_channel(world: World) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.CHANNEL, ann, bo)
+    verdicts = await world.flush(message(dialog, ann), message(dialog, bo))
+    assert [v.code for v in verdicts] == [OK, VerdictCode.ROLE_REQUIRED]
+
+
+async def test_a_block_ends_a_direct_conversation_both_ways_of_asking(world: World) -> None:
+    ann, bo = await world.people(2)
+    await world.create(DialogType.SELF, bo)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    assert (await world.act(Op.BLOCK, self_dialog_id(bo.principal), bo, ann)).verdict.code is OK
+    assert (await world.say(dialog, ann)).code is VerdictCode.BLOCKED
+    assert (await world.say(dialog, bo)).code is OK
+    refused, _ = await world.try_create(DialogType.GROUP, ann, bo, await world.person())
+    assert refused.verdict.code is VerdictCode.BLOCKED
+    assert (await world.act(Op.UNBLOCK, self_dialog_id(bo.principal), bo, ann)).verdict.code is OK
+    assert (await world.say(dialog, ann)).code is OK
+
+
+async def test_a_removed_member_adds_nothing_and_still_learns_of_an_old_ack(world: World) -> None:
+    ann, bo, cy = await world.people(3)
+    dialog = await world.create(DialogType.GROUP, ann, bo, cy)
+    sent = message(dialog, bo)
+    first = (await world.flush(sent))[0]
+    removal = await world.act(Op.REMOVE, dialog, ann, bo)
+    assert removal.verdict.seq == 3
+    assert (await world.say(dialog, bo)).code is GONE
+    assert (await world.flush(sent))[0] == msgspec.structs.replace(
+        first, code=DUPLICATE, member_count=2, roster_seq=3, keys_seq=3
+    )
+
+
+async def test_a_sealed_envelope_of_an_older_roster_is_stale(world: World) -> None:
+    ann, bo, cy = await world.people(3)
+    dialog = await world.create(DialogType.GROUP, ann, bo, cy, mode=Mode.SEALED)
+    removal = (await world.act(Op.REMOVE, dialog, ann, bo)).verdict
+    late = message(dialog, cy)
+    verdict = (await world.flush(late))[0]
+    assert (verdict.code, verdict.keys_seq) == (VerdictCode.STALE, removal.seq)
+    renewed = message(dialog, cy, n=late.n, keys_seq=verdict.keys_seq)
+    assert (await world.flush(renewed))[0].code is OK
+
+
+async def test_an_open_dialog_has_no_stale_envelopes(world: World) -> None:
+    ann, bo, cy = await world.people(3)
+    dialog = await world.create(DialogType.GROUP, ann, bo, cy, mode=Mode.OPEN)
+    await world.act(Op.REMOVE, dialog, ann, bo)
+    assert (await world.say(dialog, cy)).code is OK
+
+
+async def test_an_edit_is_of_ones_own_message(world: World) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    said = await world.say(dialog, ann)
+    mine, theirs, of_nothing = await world.flush(
+        edit(dialog, ann, said.seq), edit(dialog, bo, said.seq), edit(dialog, ann, 1)
+    )
+    assert (mine.code, theirs.code, of_nothing.code) == (OK, VerdictCode.EVENT_NOT_FOUND, VerdictCode.EVENT_NOT_FOUND)
+
+
+async def test_a_reply_refers_to_a_visible_message_of_the_same_dialog(world: World) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    said = await world.say(dialog, ann)
+    fine, wrong = await world.flush(message(dialog, bo, reply_to=said.seq), message(dialog, bo, reply_to=99))
+    assert (fine.code, wrong.code) == (OK, VerdictCode.EVENT_NOT_FOUND)
+
+
+async def test_deleting_erases_the_content_and_keeps_the_numbers(world: World) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    secret = await world.say(dialog, ann, "secret")
+    changed = edit(dialog, ann, secret.seq, "secret too")
+    await world.flush(changed, reaction(dialog, bo, secret.seq))
+    assert (await world.act(Op.DELETE, dialog, bo, target=secret.seq)).verdict.code is VerdictCode.EVENT_NOT_FOUND
+    assert (await world.act(Op.DELETE, dialog, ann, target=secret.seq)).verdict.code is OK
+    rows = await world.timelines.events(bo.principal, [(dialog, 1, 99)], limit=99)
+    assert [row.seq for row in rows] == [1, 2, 3, 4, 5]
+    assert [decode(row.body) for row in rows[1:4]] == [bodies.Erased()] * 3
+    assert decode(rows[4].body) == bodies.Deleted(secret.seq)
+    assert (await world.flush(changed))[0].code is DUPLICATE
+
+
+async def test_an_admin_of_a_group_deletes_anybodys_message(world: World) -> None:
+    ann, bo, cy = await world.people(3)
+    dialog = await world.create(DialogType.GROUP, ann, bo, cy)
+    said = await world.say(dialog, bo)
+    assert (await world.act(Op.DELETE, dialog, cy, target=said.seq)).verdict.code is VerdictCode.EVENT_NOT_FOUND
+    assert (await world.act(Op.DELETE, dialog, ann, target=said.seq)).verdict.code is OK
+
+
+async def test_creating_again_under_the_same_number_is_a_duplicate(world: World) -> None:
+    ann, bo, cy = await world.people(3)
+    first, dialog = await world.try_create(DialogType.GROUP, ann, bo, cy, n=1)
+    again, same = await world.try_create(DialogType.GROUP, ann, bo, cy, n=1)
+    other, _ = await world.try_create(DialogType.GROUP, ann, cy, bo, n=1)
+    assert (first.verdict.code, again.verdict.code, other.verdict.code) == (OK, DUPLICATE, CONFLICT)
+    assert (dialog, again.verdict.seq) == (same, 1)
+
+
+async def test_a_pair_has_one_direct_dialog_however_many_create_it_at_once(world: World) -> None:
+    ann, bo = await world.people(2)
+    results = await asyncio.gather(*(world.try_create(DialogType.DIRECT, *pair) for pair in [(ann, bo), (bo, ann)] * 4))
+    assert sorted(result.verdict.code for result, _ in results) == [OK] + [DUPLICATE] * 7
+    assert len({dialog for _, dialog in results}) == 1
+
+
+async def test_members_bounds_hold_at_creation_and_after(world: World) -> None:
+    ann, bo, cy = await world.people(3)
+    too_few, _ = await world.try_create(DialogType.GROUP, ann, bo)
+    assert too_few.verdict.code is VerdictCode.MEMBERS_BOUND
+    dialog = await world.create(DialogType.GROUP, ann, bo, cy)
+    await world.pool.execute("UPDATE dialog_types SET members_max = 3 WHERE type = 3")
+    assert (await world.act(Op.ADD, dialog, ann, await world.person())).verdict.code is VerdictCode.MEMBERS_BOUND
+    assert (await world.act(Op.LEAVE, dialog, cy)).verdict.code is OK
+    assert (await world.act(Op.LEAVE, dialog, bo)).verdict.code is OK
+
+
+async def test_a_direct_dialog_never_changes_its_members(world: World) -> None:
+    ann, bo, cy = await world.people(3)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    for op, *who in ((Op.ADD, cy), (Op.REMOVE, bo), (Op.LEAVE,), (Op.PROMOTE, bo)):
+        assert (await world.act(op, dialog, ann, *who)).verdict.code is VerdictCode.FIXED_ROSTER
+
+
+async def test_adding_needs_an_admin_unless_the_dialog_is_public(world: World) -> None:
+    ann, bo, cy, di = await world.people(4)
+    private = await world.create(DialogType.GROUP, ann, bo, cy)
+    public = await world.create(DialogType.CHANNEL, ann, public=True)
+    assert (await world.act(Op.ADD, private, bo, di)).verdict.code is VerdictCode.ROLE_REQUIRED
+    assert (await world.act(Op.ADD, private, di, di)).verdict.code is GONE
+    assert (await world.act(Op.ADD, public, di, di)).verdict.code is OK
+    assert (await world.act(Op.ADD, public, di, bo)).verdict.code is VerdictCode.ROLE_REQUIRED
+    assert (await world.act(Op.ADD, public, cy, bo)).verdict.code is GONE
+    assert (await world.act(Op.ADD, private, ann, bo)).verdict.code is VerdictCode.ALREADY_MEMBER
+
+
+async def test_the_last_admin_who_leaves_is_followed_by_the_longest_standing(world: World) -> None:
+    ann, bo, cy, di = await world.people(4)
+    dialog = await world.create(DialogType.GROUP, ann, bo, cy)
+    await world.act(Op.LEAVE, dialog, bo)
+    await world.act(Op.ADD, dialog, ann, bo)
+    await world.act(Op.ADD, dialog, ann, di)
+    result = await world.act(Op.LEAVE, dialog, ann)
+    assert [decode(row.body) for row in result.rows] == [bodies.MemberLeft(), bodies.Promoted(cy.principal)]
+    assert [row.n > 0 for row in result.rows] == [True, False]
+    assert (await world.act(Op.REMOVE, dialog, cy, bo)).verdict.code is OK
+
+
+async def test_the_last_admin_cannot_be_demoted(world: World) -> None:
+    ann, bo, cy = await world.people(3)
+    dialog = await world.create(DialogType.GROUP, ann, bo, cy)
+    assert (await world.act(Op.DEMOTE, dialog, ann, ann)).verdict.code is VerdictCode.LAST_ADMIN
+    assert (await world.act(Op.PROMOTE, dialog, ann, bo)).verdict.code is OK
+    assert (await world.act(Op.DEMOTE, dialog, bo, ann)).verdict.code is OK
+    assert (await world.act(Op.PROMOTE, dialog, ann, cy)).verdict.code is VerdictCode.ROLE_REQUIRED
+
+
+async def test_a_change_is_idempotent_too(world: World) -> None:
+    ann, bo, cy = await world.people(3)
+    dialog = await world.create(DialogType.GROUP, ann, bo, cy)
+    n = ann.n()
+    first = await world.act(Op.REMOVE, dialog, ann, bo, n=n)
+    again = await world.act(Op.REMOVE, dialog, ann, bo, n=n)
+    other = await world.act(Op.REMOVE, dialog, ann, cy, n=n)
+    assert (first.verdict.code, again.verdict.code, other.verdict.code) == (OK, DUPLICATE, CONFLICT)
+    assert first.verdict.seq == again.verdict.seq
+
+
+async def test_only_a_member_may_mute(world: World) -> None:
+    ann, bo, cy = await world.people(3)
+    await world.create(DialogType.SELF, ann)
+    mine, foreign = await world.create(DialogType.DIRECT, ann, bo), await world.create(DialogType.DIRECT, bo, cy)
+
+    async def mute(dialog: bytes) -> VerdictCode:
+        body = encode(bodies.Muted(dialog, 77))
+        home = self_dialog_id(ann.principal)
+        entry = ChangeEntry(Op.MUTE, home, ann.principal, ann.device, ann.n(), body, (dialog,), until_ms=77)
+        return (await world.change(entry)).verdict.code
+
+    assert await mute(mine) is OK
+    assert await mute(foreign) is GONE
+    assert [row.muted_until_ms for row in await world.timelines.dialog(ann.principal, [mine])] == [77]
+
+
+async def test_racing_flushers_leave_no_hole_and_no_duplicate(world: World) -> None:
+    people = await world.people(6)
+    dialogs = [await world.create(DialogType.GROUP, *people) for _ in range(3)]
+
+    async def writer(index: int) -> None:
+        me = people[index]
+        for _ in range(15):
+            batch = [message(dialogs[(index + step) % 3], me) for step in range(6)]
+            pending = batch
+            while pending:
+                verdicts = await world.flush(*pending)
+                assert {v.code for v in verdicts} <= {OK, DUPLICATE, VerdictCode.BUSY}
+                pending = [e for e, v in zip(pending, verdicts, strict=True) if v.code is VerdictCode.BUSY]
+            assert {v.code for v in await world.flush(*batch, wait=True)} == {DUPLICATE}
+
+    await asyncio.gather(*(writer(index) for index in range(6)))
+    for dialog in dialogs:
+        rows = await world.timelines.events(people[0].principal, [(dialog, 1, 10_000)], limit=10_000)
+        assert [row.seq for row in rows] == list(range(1, 6 * 30 + 2))
+        assert len({(row.device, row.n) for row in rows}) == len(rows)
+        for person in people:
+            own = [row.n for row in rows if row.device == person.device]
+            assert own == sorted(own)
+
+
+async def test_a_busy_head_is_skipped_and_can_be_waited_for(world: World) -> None:
+    ann, bo, cy = await world.people(3)
+    held, free = await world.create(DialogType.DIRECT, ann, bo), await world.create(DialogType.DIRECT, ann, cy)
+    async with world.pool.acquire() as other:
+        transaction = other.transaction()
+        await transaction.start()
+        await other.execute("SELECT 1 FROM heads WHERE dialog_id = $1 FOR NO KEY UPDATE", held)
+        verdicts = await world.flush(message(held, ann), message(free, ann))
+        assert [v.code for v in verdicts] == [VerdictCode.BUSY, OK]
+        waiting = asyncio.ensure_future(world.flush(message(held, ann), wait=True))
+        await transaction.rollback()
+        assert [v.code for v in await waiting] == [OK]
+
+
+async def test_marks_only_grow_and_never_pass_the_head(world: World) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    await world.say(dialog, ann)
+    await world.say(dialog, ann)
+
+    async def mark(delivered: int, read: int) -> list[tuple[int, int, int]]:
+        grown = await world.journal.mark([MarkRow(dialog, bo.principal, delivered, read)])
+        return [(m.delivered, m.read, m.read_messages) for m in grown]
+
+    assert await mark(2, 0) == [(2, 0, 0)]
+    assert await mark(1, 0) == []
+    assert await mark(0, 99) == [(3, 3, 2)]
+    stranger = await world.person()
+    assert await world.journal.mark([MarkRow(dialog, stranger.principal, 3, 3)]) == []
+
+
+async def test_a_closed_database_is_unavailable_not_a_crash(world: World) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    await world.close()
+    with pytest.raises(StorageUnavailableError):
+        await world.say(dialog, ann)
