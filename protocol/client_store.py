@@ -1,0 +1,219 @@
+"""Where a device keeps its number and what it has not yet got an answer for.
+
+An `OutboxStore` belongs to one device. What `append` returned from survives the death of the process; what was
+removed after an ack may come back (it is then sent again under its old number, and answered with its old ack).
+Numbers are never given out twice, even when the store is lost: a new store starts at the microseconds of the clock.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+OUTBOX_COMMANDS_MAX = 10_000
+_REMOVALS_HELD_MAX = 64
+_SCHEMA_VERSION = 1
+
+
+class OutboxFullError(Exception):
+    """Too many commands wait for their answer; nothing was stored."""
+
+
+class WrongDeviceError(Exception):
+    """The store belongs to another device: its numbers mean nothing here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A command that awaits a definite answer. `since_seq` is what was held of its timeline when it was made."""
+
+    n: int
+    data: bytes
+    since_seq: int
+
+
+class OutboxStore(Protocol):
+    """Commands under their numbers, in order. All calls are short and block until they are durable."""
+
+    def bind(self, device: bytes) -> None:
+        """Say whose it is; `WrongDeviceError` when it is another's already."""
+
+    def next_n(self) -> int:
+        """The number that the next `append` must carry."""
+
+    def append(self, entry: Stored) -> None:
+        """Keep a command under `next_n`; durable on return. `OutboxFullError` beyond OUTBOX_COMMANDS_MAX."""
+
+    def replace(self, entry: Stored) -> None:
+        """Change what is kept under a number; durable on return."""
+
+    def renumber(self, old: int, entry: Stored) -> None:
+        """Move a command from its number to `next_n`, in one step; durable on return."""
+
+    def remove(self, n: int, *, durable: bool) -> None:
+        """The answer came; unless `durable`, a crash may forget that.
+
+        An ack may be forgotten, since a retry repeats it; a refusal may not, since a retry could be accepted.
+        """
+
+    def pending(self) -> list[Stored]:
+        """What awaits an answer, in order of number."""
+
+    def close(self) -> None:
+        """Release what is held; nothing may be called after."""
+
+
+def first_number() -> int:
+    """Where the numbers of a new store start: above all that an earlier store of this device gave out."""
+    return time.time_ns() // 1000
+
+
+class MemoryOutbox:
+    """An outbox that lives as long as the process: for tests, load, and clients without a disk."""
+
+    def __init__(self, first_n: int | None = None) -> None:
+        self._next_n = first_number() if first_n is None else first_n
+        self._device: bytes | None = None
+        self._entries: dict[int, Stored] = {}
+
+    def bind(self, device: bytes) -> None:
+        """See `OutboxStore`."""
+        if self._device not in (None, device):
+            raise WrongDeviceError
+        self._device = device
+
+    def next_n(self) -> int:
+        """See `OutboxStore`."""
+        return self._next_n
+
+    def append(self, entry: Stored) -> None:
+        """See `OutboxStore`."""
+        assert entry.n == self._next_n, "numbers are given out in order"
+        if len(self._entries) >= OUTBOX_COMMANDS_MAX:
+            raise OutboxFullError
+        self._entries[entry.n] = entry
+        self._next_n += 1
+
+    def replace(self, entry: Stored) -> None:
+        """See `OutboxStore`."""
+        if entry.n in self._entries:
+            self._entries[entry.n] = entry
+
+    def renumber(self, old: int, entry: Stored) -> None:
+        """See `OutboxStore`."""
+        self._entries.pop(old, None)
+        self.append(entry)
+
+    def remove(self, n: int, *, durable: bool) -> None:  # noqa: ARG002 - nothing here outlives the process
+        """See `OutboxStore`."""
+        self._entries.pop(n, None)
+
+    def pending(self) -> list[Stored]:
+        """See `OutboxStore`."""
+        return [self._entries[n] for n in sorted(self._entries)]
+
+    def close(self) -> None:
+        """See `OutboxStore`."""
+
+
+class SqliteOutbox:
+    """An outbox in one SQLite file (WAL, every commit on disk before it returns). One process at a time uses it."""
+
+    def __init__(self, path: Path | str, first_n: int | None = None) -> None:
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._removed: list[int] = []
+        self._create(first_number() if first_n is None else first_n)
+
+    def bind(self, device: bytes) -> None:
+        """See `OutboxStore`."""
+        (held,) = self._db.execute("SELECT device FROM self").fetchone()
+        if held not in (None, device):
+            raise WrongDeviceError
+        if held is None:
+            self._db.execute("UPDATE self SET device = ?", (device,))
+
+    def next_n(self) -> int:
+        """See `OutboxStore`."""
+        (next_n,) = self._db.execute("SELECT next_n FROM self").fetchone()
+        assert isinstance(next_n, int)
+        return next_n
+
+    def append(self, entry: Stored) -> None:
+        """See `OutboxStore`."""
+        self._write(entry)
+
+    def replace(self, entry: Stored) -> None:
+        """See `OutboxStore`."""
+        self._db.execute("UPDATE pending SET data = ? WHERE n = ?", (entry.data, entry.n))
+
+    def renumber(self, old: int, entry: Stored) -> None:
+        """See `OutboxStore`."""
+        self._removed.append(old)
+        self._write(entry)
+
+    def remove(self, n: int, *, durable: bool) -> None:
+        """See `OutboxStore`. Others wait for the next write, or until there are many: a sync to disk costs more."""
+        self._removed.append(n)
+        if durable or len(self._removed) >= _REMOVALS_HELD_MAX:
+            self._write(None)
+
+    def pending(self) -> list[Stored]:
+        """See `OutboxStore`."""
+        self._write(None)
+        rows = self._db.execute("SELECT n, data, since_seq FROM pending ORDER BY n")
+        return [Stored(n, data, since_seq) for n, data, since_seq in rows]
+
+    def close(self) -> None:
+        """See `OutboxStore`."""
+        self._write(None)
+        self._db.close()
+
+    def _create(self, first_n: int) -> None:
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version == _SCHEMA_VERSION:
+            return
+        if version != 0:
+            self._db.close()
+            raise sqlite3.DatabaseError(f"the outbox is of another version ({version})")
+        with self._transaction():
+            self._db.execute("CREATE TABLE self (one INTEGER PRIMARY KEY CHECK (one = 1), device BLOB, next_n INTEGER)")
+            self._db.execute("CREATE TABLE pending (n INTEGER PRIMARY KEY, data BLOB NOT NULL, since_seq INTEGER)")
+            self._db.execute("INSERT INTO self VALUES (1, NULL, ?)", (first_n,))
+            self._db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+
+    def _write(self, entry: Stored | None) -> None:
+        """Removals that wait, then perhaps one new command, in one transaction."""
+        with self._transaction():
+            self._db.executemany("DELETE FROM pending WHERE n = ?", [(n,) for n in self._removed])
+            if entry is not None:
+                self._insert(entry)
+        self._removed.clear()
+
+    def _insert(self, entry: Stored) -> None:
+        assert entry.n == self.next_n(), "numbers are given out in order"
+        (count,) = self._db.execute("SELECT count(*) FROM pending").fetchone()
+        if count >= OUTBOX_COMMANDS_MAX:
+            raise OutboxFullError
+        self._db.execute("INSERT INTO pending VALUES (?, ?, ?)", (entry.n, entry.data, entry.since_seq))
+        self._db.execute("UPDATE self SET next_n = ?", (entry.n + 1,))
+
+    def _transaction(self) -> _Transaction:
+        return _Transaction(self._db)
+
+
+class _Transaction:
+    """BEGIN IMMEDIATE to COMMIT, or ROLLBACK."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def __enter__(self) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._db.execute("COMMIT" if kind is None else "ROLLBACK")
