@@ -13,8 +13,7 @@ from protocol.close_codes import CloseCode
 from protocol.events import Live
 from protocol.ids import NIL
 from protocol.limits import STATE_MEMBERS_MAX
-from server.dialog_states import dialog_state, visible_head
-from server.routing import happened
+from server.wire import dialog_state, happened, visible_head
 from storage.rows import DialogRow, Snapshot
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import logging
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import asyncpg
 
@@ -48,7 +48,7 @@ _TICK_S = 1.0
 _RECEIPTS_INTERVAL_S = 1.0
 _HORIZON_INTERVAL_S = 5.0
 
-Pool = asyncpg.Pool[Any]
+Pool: TypeAlias = "asyncpg.Pool[Any]"
 
 
 class Identity(Protocol):

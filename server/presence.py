@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from protocol.events import PresenceChanged
 from server.clock import Clock
 from server.fanout import Fanout
 from server.registry import Registry
-from server.session import Session
+
+if TYPE_CHECKING:
+    from server.session import Session
 
 
 class Presence:

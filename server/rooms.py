@@ -15,15 +15,17 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from protocol.dialog_types import DialogType
 from server.fanout import Fanout
 from server.registry import Registry
-from server.session import Session
 from storage.database import StorageUnavailableError
 from storage.rows import Roster
 from storage.timelines import Timelines
+
+if TYPE_CHECKING:
+    from server.session import Session
 
 _log = logging.getLogger(__name__)
 

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
-
-from protocol.bodies import HappenedRaw
 from server.fanout import Fanout
 from server.pipeline import Appended
 from server.registry import Registry
 from server.rooms import Rooms
+from server.wire import happened
 from storage.rows import ChangeEntry, JournalRow, Op
 
 
@@ -46,10 +44,3 @@ class Router:
                 for principal in change.subjects or (change.author,):
                     for session in self._registry.of(principal):
                         session.outbox.content(change.dialog, row.seq, fanout)
-
-
-def happened(row: JournalRow) -> HappenedRaw:
-    """The wire event of a stored row."""
-    return HappenedRaw(
-        row.dialog, row.seq, row.author, row.device, row.n, row.at_ms, row.messages, msgspec.Raw(row.body)
-    )

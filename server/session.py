@@ -31,6 +31,7 @@ from protocol.states import SessionState, allowed
 from server import catch_up
 from server.connection import Connection
 from server.fanout import encode_frame
+from server.handlers import handle
 from server.outbox import Outbox
 from server.rates import Rate
 from server.refusals import RefusedError
@@ -205,8 +206,6 @@ class Session:
 
     def _take(self) -> None:
         """Handle what waits, as far as it may be handled now; pause or resume reading accordingly."""
-        from server.handlers import handle
-
         settings = self.services.settings
         while (
             self._mailbox

@@ -9,9 +9,8 @@ from protocol.commands import History, Roster
 from protocol.errors import ErrorCode
 from protocol.limits import HISTORY_EVENTS_MAX
 from protocol.replies import RosterPage
-from server.dialog_states import member
 from server.refusals import RefusedError
-from server.routing import happened
+from server.wire import happened, member
 
 if TYPE_CHECKING:
     from server.session import Session

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
+from protocol.bodies import HappenedRaw
 from protocol.events import DialogState
 from protocol.replies import Member
-from storage.rows import DialogRow, MemberRow
+from storage.rows import DialogRow, JournalRow, MemberRow
+
+
+def happened(row: JournalRow) -> HappenedRaw:
+    """The wire event of a stored row."""
+    return HappenedRaw(
+        row.dialog, row.seq, row.author, row.device, row.n, row.at_ms, row.messages, msgspec.Raw(row.body)
+    )
 
 
 def member(row: MemberRow) -> Member:
