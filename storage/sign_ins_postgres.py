@@ -87,8 +87,8 @@ class PostgresSignIns(SignIns):
         phone: PhoneRow,
         code_hash: bytes,
         profile: NewProfile,
-        device: NewDevice,
         *,
+        device: NewDevice,
         sign_in: bytes,
         refresh_hash: bytes,
         expires_at_ms: int,
@@ -216,6 +216,6 @@ class PostgresSignIns(SignIns):
 
     async def _call(self, query: str, *arguments: object) -> asyncpg.Record:
         async with translate_errors():
-            row = await self._pool.fetchrow(query, *arguments)
+            row: asyncpg.Record | None = await self._pool.fetchrow(query, *arguments)
         assert row is not None, "a function with OUT parameters returns a row"
         return row
