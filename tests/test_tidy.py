@@ -104,6 +104,20 @@ def test_what_is_imported_is_a_declared_dependency() -> None:
     assert missing == set()
 
 
+def test_no_test_sleeps() -> None:
+    """A test awaits what it waits for, or moves its clock; yielding to the loop, `sleep(0)`, is no sleep."""
+    found = [
+        f"{name_of(path)}:{node.lineno}"
+        for path in PYTHON
+        if path.relative_to(ROOT).parts[0] == "tests" and path.stem.startswith(("test_", "conftest"))
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) in {"time.sleep", "asyncio.sleep", "anyio.sleep", "sleep"}
+        and ast.unparse(node.args[0]) != "0"
+    ]
+    assert found == []
+
+
 def test_every_module_says_what_it_is() -> None:
     assert [name_of(path) for path in PYTHON if not ast.get_docstring(parsed(path))] == []
 
