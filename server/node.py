@@ -54,8 +54,13 @@ Pool: TypeAlias = "asyncpg.Pool[Any]"
 class Identity(Protocol):
     """Who people are: what the node needs of it."""
 
-    tokens: Tokens
-    app: ASGIApp
+    @property
+    def tokens(self) -> Tokens:
+        """Whose signature is believed."""
+
+    @property
+    def app(self) -> ASGIApp:
+        """The HTTP API."""
 
     async def sign_out(self, claims: Claims) -> None:
         """End the sign-in of these claims."""
@@ -159,7 +164,7 @@ class Node:
         """Take no more, finish what was taken, send clients elsewhere; within `drain_timeout_s`."""
         self.ready = False
         self.acceptor.stop_accepting()
-        for session in self.registry:
+        for session in self.wheel:
             session.drain(self._config.server.drain_spread_s)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._config.server.drain_timeout_s):

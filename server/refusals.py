@@ -15,6 +15,11 @@ class RefusedError(Exception):
         self.detail = detail
 
 
+RETRY_AFTER_S = 1.0
+"""What a client is told to wait when there is nothing to calculate it from."""
+
+DURABLE = frozenset({VerdictCode.OK, VerdictCode.DUPLICATE})
+
 ERROR_OF: dict[VerdictCode, ErrorCode] = {
     VerdictCode.CONFLICT: ErrorCode.CONFLICT,
     VerdictCode.SETTLED: ErrorCode.SETTLED,
@@ -34,4 +39,4 @@ ERROR_OF: dict[VerdictCode, ErrorCode] = {
     VerdictCode.UNAVAILABLE: ErrorCode.UNAVAILABLE,
     VerdictCode.INTERNAL: ErrorCode.INTERNAL,
 }
-"""OK and DUPLICATE are no refusals."""
+"""Of every verdict that is not DURABLE."""

@@ -33,6 +33,8 @@ class Registry:
         claims = session.claims
         assert claims is not None
         older = self._by_device.get(claims.device)
+        if older is session:
+            return
         if older is not None:
             self.detach(older)
             older.close(CloseCode.REPLACED)

@@ -4,8 +4,8 @@ Fed with whole messages, verdicts and time; says what to write and when to close
 
 * Commands are taken in order. Content (send, edit, react) is handed to the pipeline without waiting for its
   verdict; any other command is finished before the next is taken.
-* A sender's order is kept: once content of a dialog was refused for now (`unavailable`, `rate_limited`, `stale`),
-  later content of that dialog is refused too, until the refused `n` comes again.
+* A sender's order is kept: once a numbered command of a dialog was refused for now (`unavailable`, `rate_limited`,
+  `stale`), later ones of that dialog are refused too, until the refused `n` comes again.
 * Everything is bounded: commands that wait (reading pauses), sends under way (the mailbox waits),
   bytes that wait to be written (the outbox falls behind), bad messages (the connection closes).
 * A fault in a handler closes this connection with "reconnect", is logged once, and touches nobody else.
@@ -23,9 +23,25 @@ import msgspec
 
 from protocol.close_codes import CloseCode
 from protocol.codec import JSON, MSGPACK, Codec, CodecError
-from protocol.commands import AnyCommand, Edit, React, Send
+from protocol.commands import (
+    Add,
+    AnyCommand,
+    Block,
+    ChangeSettings,
+    Delete,
+    Demote,
+    Edit,
+    Leave,
+    Mute,
+    Promote,
+    React,
+    Remove,
+    Send,
+    Unblock,
+)
 from protocol.errors import ErrorCode
 from protocol.events import Beat, Draining
+from protocol.ids import self_dialog_id
 from protocol.replies import Failed
 from protocol.states import SessionState, allowed
 from server import catch_up
@@ -34,7 +50,7 @@ from server.fanout import encode_frame
 from server.handlers import handle
 from server.outbox import Outbox
 from server.rates import Rate
-from server.refusals import RefusedError
+from server.refusals import RETRY_AFTER_S, RefusedError
 from server.tokens import Claims
 from storage.database import StorageUnavailableError
 
@@ -44,8 +60,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _BAD_MESSAGES_MAX = 20
-_RETRY_AFTER_S = 1.0
 _CONTENT = (Send, Edit, React)
+_IN_A_DIALOG = (*_CONTENT, Delete, Add, Remove, Leave, Promote, Demote, ChangeSettings)
+_IN_SELF = (Mute, Block, Unblock)
 
 
 class Session:
@@ -56,7 +73,7 @@ class Session:
         "_bad_messages",
         "_beat_at",
         "_catching_up",
-        "_closed",
+        "_closing",
         "_commands",
         "_drained",
         "_draining",
@@ -64,6 +81,7 @@ class Session:
         "_opened_at",
         "_paused_at",
         "_reading",
+        "_refused",
         "_sends",
         "_working",
         "claims",
@@ -72,7 +90,6 @@ class Session:
         "heard_at",
         "in_flight",
         "outbox",
-        "refused",
         "services",
         "state",
         "watching",
@@ -87,7 +104,7 @@ class Session:
         self.state = SessionState.CONNECTED
         self.claims: Claims | None = None
         self.in_flight = 0
-        self.refused: dict[bytes, int] = {}
+        self._refused: dict[bytes, int] = {}
         self.watching: frozenset[bytes] = frozenset()
         self.heard_at = now
         self.outbox = Outbox(
@@ -110,7 +127,7 @@ class Session:
         self._bad_messages = 0
         self._reading = True
         self._draining = False
-        self._closed = False
+        self._closing = False
         services.wheel.hang(self, now + settings.auth_timeout_s)
 
     # -- what the connection calls
@@ -136,7 +153,7 @@ class Session:
 
     def closed(self) -> None:
         """Let go of everything: the connection is gone."""
-        self._closed = True
+        self._closing = True
         services = self.services
         services.wheel.remove(self)
         services.registry.detach(self)
@@ -152,10 +169,18 @@ class Session:
         """Queue a message for this session alone."""
         self.outbox.push(encode_frame(message, text=self.codec.text))
 
-    def fail(self, request_id: int, code: ErrorCode, detail: str = "", **more: float | None) -> None:
+    def fail(
+        self,
+        request_id: int,
+        code: ErrorCode,
+        detail: str = "",
+        *,
+        retry_after_s: float | None = None,
+        keys_seq: int | None = None,
+    ) -> None:
         """Answer a command with a refusal."""
         message = f"{code.sentence} ({detail})" if detail else code.sentence
-        self.push(msgspec.structs.replace(Failed(request_id, code, message), **more))
+        self.push(Failed(request_id, code, message, retry_after_s, keys_seq))
 
     def flush(self) -> None:
         """Write what is queued, unless the socket is full."""
@@ -175,14 +200,15 @@ class Session:
 
     async def drained(self) -> None:
         """Return once nothing waits to be written."""
-        while (self.outbox or self.connection.paused) and not self._closed:
+        while (self.outbox or self.connection.paused) and not self._closing:
             self._drained = asyncio.get_running_loop().create_future()
             await self._drained
 
     def close(self, code: CloseCode, reason: str = "") -> None:
         """Say goodbye: what is queued goes out first if it can, then the close code."""
-        if self._closed:
+        if self._closing:
             return
+        self._closing = True
         if self.outbox and not self.connection.paused:
             self.connection.write(self.outbox.take())
         self.connection.close(code, reason or code.meaning)
@@ -210,43 +236,67 @@ class Session:
         while (
             self._mailbox
             and self._working is None
-            and not self._closed
+            and not self._closing
             and not self._draining
             and self.in_flight < settings.in_flight_sends_max
             and self.outbox.size <= settings.outbox_bytes_max
         ):
             command = self._mailbox.popleft()
-            if not allowed(self.state, type(command)):
-                self.fail(command.id, ErrorCode.WRONG_STATE)
-                continue
-            if (wait := self._wait_s(command)) > 0:
-                self._refuse_rate(command, wait)
-                continue
-            work = handle(self, command)
-            if work is not None:
-                self._working = self._spawn(self._work(command, work))
+            if self._admit(command):
+                work = handle(self, command)
+                if work is not None:
+                    self._working = self._spawn(self._work(command, work))
         self._balance_reading()
 
     def _go_on(self) -> None:
         if self._draining and not self.in_flight and self._working is None:
             self.close(CloseCode.DRAINING)
-        elif self._mailbox and not self._closed:
+        elif self._mailbox and not self._closing:
             self._take()
 
-    def _wait_s(self, command: AnyCommand) -> float:
+    def _admit(self, command: AnyCommand) -> bool:
+        """Whether the command may be handled now; otherwise it has been answered with a refusal."""
+        if not allowed(self.state, type(command)):
+            self.fail(command.id, ErrorCode.WRONG_STATE)
+            return False
         rate = self._sends if isinstance(command, _CONTENT) else self._commands
-        return rate.spend(self.heard_at)
+        wait_s = rate.spend(self.heard_at)
+        if wait_s > 0:
+            self.refuse_for_now(command, ErrorCode.RATE_LIMITED, retry_after_s=round(wait_s, 3))
+            return False
+        if self._refused and (numbered := self._numbered(command)) is not None:
+            dialog, n = numbered
+            first = self._refused.get(dialog, n)
+            if n > first:
+                self.fail(command.id, ErrorCode.UNAVAILABLE, f"{first} of this dialog comes first", retry_after_s=0.0)
+                return False
+            self._refused.pop(dialog, None)
+        return True
 
-    def _refuse_rate(self, command: AnyCommand, wait_s: float) -> None:
-        if isinstance(command, _CONTENT):
-            self.refuse_for_now(command.dialog, command.n)
-        self.fail(command.id, ErrorCode.RATE_LIMITED, retry_after_s=round(wait_s, 3))
+    def refuse_for_now(
+        self,
+        command: AnyCommand,
+        code: ErrorCode,
+        *,
+        retry_after_s: float | None = None,
+        keys_seq: int | None = None,
+    ) -> None:
+        """Refuse a command, and what comes later in its timeline until the same `n` comes again."""
+        numbered = self._numbered(command)
+        if numbered is not None:
+            dialog, n = numbered
+            self._refused[dialog] = min(n, self._refused.get(dialog, n))
+            if len(self._refused) > self.services.settings.mailbox_max:
+                self.close(CloseCode.RATE_LIMITED)
+        self.fail(command.id, code, retry_after_s=retry_after_s, keys_seq=keys_seq)
 
-    def refuse_for_now(self, dialog: bytes, n: int) -> None:
-        """Refuse later content of this dialog until `n` comes again."""
-        self.refused[dialog] = min(n, self.refused.get(dialog, n))
-        if len(self.refused) > self.services.settings.mailbox_max:
-            self.close(CloseCode.RATE_LIMITED)
+    def _numbered(self, command: AnyCommand) -> tuple[bytes, int] | None:
+        """The timeline and the number of a command, if it has them (a new dialog has nothing later yet)."""
+        if isinstance(command, _IN_A_DIALOG):
+            return command.dialog, command.n
+        if isinstance(command, _IN_SELF) and self.claims is not None:
+            return self_dialog_id(self.claims.principal), command.n
+        return None
 
     def verdict_taken(self) -> None:
         """One send less is under way."""
@@ -260,7 +310,7 @@ class Session:
         except RefusedError as refused:
             self.fail(command.id, refused.code, refused.detail)
         except StorageUnavailableError:
-            self.fail(command.id, ErrorCode.UNAVAILABLE, retry_after_s=_RETRY_AFTER_S)
+            self.refuse_for_now(command, ErrorCode.UNAVAILABLE, retry_after_s=RETRY_AFTER_S)
         self._working = None
         self._go_on()
 

@@ -6,7 +6,7 @@ earlier than its time and at most one tick later.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T", bound=Hashable)
@@ -23,6 +23,9 @@ class TimingWheel(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._where)
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(list(self._where))
 
     def hang(self, item: T, at: float) -> None:
         """Make `item` due at `at` (seconds), instead of whatever it was due at before."""

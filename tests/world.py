@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,7 +29,7 @@ class Person:
     principal: bytes
     device: bytes = field(default_factory=new_id)
     sign_in: bytes = field(default_factory=new_id)
-    _numbers: Any = field(default_factory=lambda: itertools.count(1))
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def n(self) -> int:
         """The next number of this device."""
@@ -142,7 +143,7 @@ class World:
     ) -> ChangeResult:
         """A change about principals, with a body that says so."""
         ids = [subject.principal for subject in subjects]
-        body = {
+        make: dict[Op, Callable[[], bodies.Body]] = {
             Op.ADD: lambda: bodies.MembersAdded(ids),
             Op.REMOVE: lambda: bodies.MemberRemoved(ids[0]),
             Op.LEAVE: bodies.MemberLeft,
@@ -151,7 +152,7 @@ class World:
             Op.DELETE: lambda: bodies.Deleted(target or 1),
             Op.BLOCK: lambda: bodies.Blocked(ids[0]),
             Op.UNBLOCK: lambda: bodies.Unblocked(ids[0]),
-        }[op]()
+        }
         return await self.change(
             ChangeEntry(
                 op,
@@ -159,7 +160,7 @@ class World:
                 author.principal,
                 author.device,
                 author.n() if n is None else n,
-                encode(body),
+                encode(make[op]()),
                 tuple(ids),
                 target=target,
             )

@@ -12,9 +12,9 @@ from protocol.dialog_types import DIALOG_TYPES, DialogType, Role
 from protocol.errors import ErrorCode
 from protocol.ids import created_dialog_id, direct_dialog_id, self_dialog_id
 from protocol.replies import Acked
-from server.refusals import ERROR_OF, RefusedError
+from server.refusals import DURABLE, ERROR_OF, RETRY_AFTER_S, RefusedError
 from server.tokens import Claims
-from storage.rows import ChangeEntry, Creation, Op, VerdictCode
+from storage.rows import ChangeEntry, Creation, Op
 
 if TYPE_CHECKING:
     from server.session import Session
@@ -140,8 +140,12 @@ async def _about_principal(session: Session, command: c.Block | c.Unblock, op: O
 
 async def _apply(session: Session, command: c.Change | c.Delete, entry: ChangeEntry) -> None:
     verdict = await session.services.pipeline.change(entry)
-    if verdict.code not in (VerdictCode.OK, VerdictCode.DUPLICATE):
-        raise RefusedError(ERROR_OF[verdict.code])
+    if verdict.code not in DURABLE:
+        code = ERROR_OF[verdict.code]
+        if not code.temporary:
+            raise RefusedError(code)
+        session.refuse_for_now(command, code, retry_after_s=RETRY_AFTER_S)
+        return
     session.push(Acked(command.id, entry.dialog, entry.n, verdict.seq, verdict.at_ms, verdict.messages))
 
 

@@ -11,14 +11,13 @@ from protocol.commands import Edit, React, Send
 from protocol.errors import ErrorCode
 from protocol.kinds import KINDS
 from protocol.replies import Acked
-from server.refusals import ERROR_OF
+from server.refusals import DURABLE, ERROR_OF, RETRY_AFTER_S
 from storage.rows import Entry, Verdict, VerdictCode
 
 if TYPE_CHECKING:
     from server.session import Session
 
 _encode = msgspec.msgpack.Encoder().encode
-_RETRY_AFTER_S = 1.0
 
 
 def send(session: Session, command: Send) -> None:
@@ -64,23 +63,11 @@ def _submit(
 ) -> None:
     claims = session.claims
     assert claims is not None
-    dialog, n = command.dialog, command.n
-    refused = session.refused
-    if dialog in refused:
-        if n > refused[dialog]:
-            session.fail(
-                command.id,
-                ErrorCode.UNAVAILABLE,
-                f"number {refused[dialog]} of this dialog comes first",
-                retry_after_s=0.0,
-            )
-            return
-        del refused[dialog]
     entry = Entry(
-        dialog=dialog,
+        dialog=command.dialog,
         author=claims.principal,
         device=claims.device,
-        n=n,
+        n=command.n,
         tag=tag,
         body=body,
         counts=counts,
@@ -89,19 +76,17 @@ def _submit(
         expires_at_ms=expires_at_ms,
     )
     session.in_flight += 1
-    session.services.pipeline.submit(entry, lambda verdict: _answer(session, command.id, dialog, n, verdict))
+    session.services.pipeline.submit(entry, lambda verdict: _answer(session, command, verdict))
 
 
-def _answer(session: Session, request_id: int, dialog: bytes, n: int, verdict: Verdict) -> None:
+def _answer(session: Session, command: Send | Edit | React, verdict: Verdict) -> None:
     code = verdict.code
-    if code is VerdictCode.OK or code is VerdictCode.DUPLICATE:
-        session.push(Acked(request_id, dialog, n, verdict.seq, verdict.at_ms, verdict.messages))
+    if code in DURABLE:
+        session.push(Acked(command.id, command.dialog, command.n, verdict.seq, verdict.at_ms, verdict.messages))
     elif code is VerdictCode.STALE:
-        session.refuse_for_now(dialog, n)
-        session.fail(request_id, ErrorCode.STALE, keys_seq=verdict.keys_seq)
-    elif code is VerdictCode.UNAVAILABLE or code is VerdictCode.BUSY:
-        session.refuse_for_now(dialog, n)
-        session.fail(request_id, ErrorCode.UNAVAILABLE, retry_after_s=_RETRY_AFTER_S)
+        session.refuse_for_now(command, ErrorCode.STALE, keys_seq=verdict.keys_seq)
+    elif ERROR_OF[code].temporary:
+        session.refuse_for_now(command, ERROR_OF[code], retry_after_s=RETRY_AFTER_S)
     else:
-        session.fail(request_id, ERROR_OF[code])
+        session.fail(command.id, ERROR_OF[code])
     session.verdict_taken()

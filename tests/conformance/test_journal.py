@@ -22,7 +22,8 @@ GONE = VerdictCode.GONE
 
 
 def decode(body: bytes) -> AnyBody:
-    return msgspec.msgpack.decode(body, type=AnyBody)
+    decoded: AnyBody = msgspec.msgpack.decode(body, type=AnyBody)
+    return decoded
 
 
 async def test_a_batch_is_numbered_in_its_order_and_counts_messages(world: World) -> None:

@@ -28,6 +28,7 @@ from protocol.commands import (
 )
 from protocol.dialog_types import DialogType
 from protocol.events import Beat, DialogState, PresenceChanged, ReceiptChanged, TypingChanged
+from protocol.kinds import Kind
 from protocol.replies import Acked, Authenticated, Done, Failed, HistoryPage, RosterPage, Synced
 from tests.harness import Running
 
@@ -46,7 +47,7 @@ async def test_a_message_reaches_the_other_and_is_acked(server: Running, codec: 
         happened = await b.until(Happened)
         while happened.seq < 2:
             happened = await b.until(Happened)
-        assert happened.body == bodies.Posted(bodies.Kind.MESSAGE, bodies.Header(), b"hello")
+        assert happened.body == bodies.Posted(Kind.MESSAGE, bodies.Header(), b"hello")
         assert (happened.author, happened.device, happened.n) == (ann.principal, ann.device, 2)
 
 

@@ -1,0 +1,57 @@
+"""Where the keys come from: the configuration, or in development two files in the data folder, made on first use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from server.config import Config, Secret
+from server.identity.vault import Vault, VaultError, new_key
+from server.signing_keys import SigningKeyError, SigningKeys, new_pem
+from server.startup import StartupError
+
+
+def load_signing_keys(config: Config) -> SigningKeys:
+    """The keys of access tokens; raises StartupError."""
+    text = _load(config, "signing_key", config.identity.signing_key, "signing.pem", new_pem)
+    try:
+        return SigningKeys.from_pem(text)
+    except SigningKeyError as error:
+        raise StartupError(f"identity.signing_key cannot be used: {error}.") from error
+
+
+def load_vault(config: Config) -> Vault:
+    """The keys of phone numbers; raises StartupError."""
+    text = _load(config, "phone_key", config.identity.phone_key, "phone.key", new_key)
+    try:
+        return Vault.from_text(text)
+    except VaultError as error:
+        raise StartupError(f"identity.phone_key cannot be used: {error}.") from error
+
+
+def _load(config: Config, key: str, secret: Secret, name: str, make: Callable[[], str]) -> str:
+    if secret:
+        return secret.reveal()
+    if config.server.mode == "production":
+        raise StartupError(
+            f"identity.{key} is required in production, the same on every node, and kept with the backups: "
+            f"set identity.{key}_file."
+        )
+    return _kept(config.server.data_dir / "keys" / name, make)
+
+
+def _kept(path: Path, make: Callable[[], str]) -> str:
+    """The text of a file that only its owner may read; made, whole or not at all, when there is none."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.exists():
+            fresh = path.with_name(f"{path.name}.{os.getpid()}")
+            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+                file.write(make())
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.rename(path)
+        return path.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartupError(f"The key file {path} cannot be used: {error}.") from error

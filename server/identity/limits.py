@@ -1,0 +1,116 @@
+"""How often somebody may do something: rates by number, address, device, person or service.
+
+A rate is kept as one number per key, the time at which its bucket will be full again (the generic cell rate
+algorithm). The seam is small, so that the nodes of a deployment may later count together; here each counts alone.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from protocol.errors import ErrorCode
+from server.clock import Clock
+from server.identity.refusal import IdentityError
+
+KEYS_MAX = 100_000
+_ROUNDING_S = 1e-6
+HOUR_S = 3600.0
+
+
+class Rate(msgspec.Struct, frozen=True):
+    """`burst` at once, and one more every `interval_s`. The name tells one rate's keys from another's."""
+
+    name: str
+    interval_s: float
+    burst: float
+
+    @classmethod
+    def per_hour(cls, name: str, count: int) -> Rate:
+        """So many an hour, which may all come at once."""
+        return cls(name, HOUR_S / count, count)
+
+    @classmethod
+    def per_second(cls, name: str, per_s: float) -> Rate:
+        """So many a second; two seconds' worth may come at once."""
+        return cls(name, 1.0 / per_s, max(1.0, 2 * per_s))
+
+
+Bucket = tuple[Rate, str | bytes]
+"""A rate and whose it is."""
+
+
+class Limits(Protocol):
+    """Counts what is taken. Bounded: an unused key is forgotten when its bucket is full."""
+
+    async def take(self, buckets: Sequence[Bucket]) -> float:
+        """Take one of every bucket, or of none: 0, or the seconds until all of them have one."""
+        ...
+
+    async def give_back(self, buckets: Sequence[Bucket]) -> None:
+        """Undo a `take`."""
+        ...
+
+
+class MemoryLimits(Limits):
+    """Counts of this node alone."""
+
+    def __init__(self, clock: Clock, *, keys_max: int = KEYS_MAX) -> None:
+        self._clock = clock
+        self._keys_max = keys_max
+        self._full_at: dict[str, OrderedDict[str | bytes, float]] = {}
+
+    async def take(self, buckets: Sequence[Bucket]) -> float:
+        """See `Limits`."""
+        now = self._clock.monotonic()
+        wait_s = max((self._wait_s(bucket, now) for bucket in buckets), default=0.0)
+        if wait_s > 0:
+            return wait_s
+        for rate, key in buckets:
+            keys = self._full_at.setdefault(rate.name, OrderedDict())
+            keys[key] = max(keys.get(key, now), now) + rate.interval_s
+            keys.move_to_end(key)
+            self._forget(keys, now)
+        return 0.0
+
+    async def give_back(self, buckets: Sequence[Bucket]) -> None:
+        """See `Limits`."""
+        for rate, key in buckets:
+            keys = self._full_at.get(rate.name)
+            if keys is not None and key in keys:
+                keys[key] -= rate.interval_s
+
+    def _wait_s(self, bucket: Bucket, now: float) -> float:
+        rate, key = bucket
+        full_at = max(self._full_at.get(rate.name, {}).get(key, now), now) + rate.interval_s
+        wait_s = full_at - now - rate.burst * rate.interval_s
+        return wait_s if wait_s > _ROUNDING_S else 0.0
+
+    def _forget(self, keys: OrderedDict[str | bytes, float], now: float) -> None:
+        """Drop what is full again, longest unused first; above the bound drop even what is not."""
+        while keys:
+            oldest = next(iter(keys))
+            if len(keys) <= self._keys_max and keys[oldest] > now:
+                return
+            del keys[oldest]
+
+
+async def take_or_refuse(limits: Limits, buckets: Sequence[Bucket]) -> None:
+    """Take one of every bucket; raises IdentityError with `rate_limited` and how long to wait."""
+    if wait_s := await limits.take(buckets):
+        raise IdentityError(ErrorCode.RATE_LIMITED, "", retry_after_s=wait_s)
+
+
+def network_of(address: str) -> str:
+    """What counts as one address: in IPv6 a subscriber has a whole /64."""
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(ip, ipaddress.IPv6Address):
+        return str(ipaddress.IPv6Network((ip, 64), strict=False))
+    return str(ip)

@@ -1,0 +1,32 @@
+"""What identity needs of the rest of the node."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from protocol.close_codes import CloseCode
+from storage.rows import ChangeEntry, Entry, Verdict
+
+
+class SessionsControl(Protocol):
+    """Closes sockets at once; what is not connected is kept out by the store."""
+
+    def end_sign_in(self, sign_in: bytes, close_code: CloseCode, reason: str) -> None:
+        """Close every session of a sign-in."""
+        ...
+
+    def end_principal(self, principal: bytes, close_code: CloseCode, reason: str) -> None:
+        """Close every session of a principal."""
+        ...
+
+
+class Appender(Protocol):
+    """The write pipeline: what comes back as OK or DUPLICATE is durable."""
+
+    async def append(self, entry: Entry) -> Verdict:
+        """Append a content event."""
+        ...
+
+    async def change(self, entry: ChangeEntry) -> Verdict:
+        """Apply a change."""
+        ...

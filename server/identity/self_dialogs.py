@@ -1,0 +1,67 @@
+"""The `self` dialog of a person: there from the first sign-in on, and told of changes of the profile.
+
+The person's row is committed before the dialog is created, so a crash in between leaves somebody without one. Hence
+creation is repeated at every sign-in, where it changes nothing when the dialog is there.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+
+from protocol import ids
+from protocol.bodies import Body, DialogCreated, MemberRole, ProfileChanged, Settings
+from protocol.dialog_types import DIALOG_TYPES, DialogType, Role
+from server.identity.refusal import IdentityError
+from server.identity.seams import Appender
+from server.refusals import ERROR_OF
+from storage.rows import ChangeEntry, Creation, Op, VerdictCode
+
+_log = logging.getLogger(__name__)
+_DONE = (VerdictCode.OK, VerdictCode.DUPLICATE)
+_RETRY_AFTER_S = 1.0
+
+
+class SelfDialogs:
+    """Writes into them, in the person's own name."""
+
+    def __init__(self, appender: Appender) -> None:
+        self._appender = appender
+
+    async def ensure(self, principal: bytes, device: bytes) -> None:
+        """See to it that the dialog exists. A failure is only logged: the next sign-in tries again."""
+        mode = DIALOG_TYPES[DialogType.SELF].default_mode
+        creation = Creation(DialogType.SELF, mode, "", "", "", Settings())
+        body = DialogCreated(DialogType.SELF, mode, "", "", "", creation.settings, [MemberRole(principal, Role.MEMBER)])
+        entry = msgspec.structs.replace(
+            _entry(Op.CREATE, principal, device, body),
+            subjects=(principal,),
+            roles=(Role.MEMBER,),
+            creation=creation,
+        )
+        verdict = await self._appender.change(entry)
+        if verdict.code not in _DONE:
+            _log.warning("no self dialog for %s: %s", ids.to_text(principal), verdict.code.name)
+
+    async def note_profile(self, principal: bytes, device: bytes) -> None:
+        """Tell the person's other devices that the profile changed; raises IdentityError when that failed."""
+        entry = _entry(Op.NOTE, principal, device, ProfileChanged())
+        verdict = await self._appender.change(entry)
+        if verdict.code is VerdictCode.GONE:
+            await self.ensure(principal, device)
+            verdict = await self._appender.change(entry)
+        if verdict.code not in _DONE:
+            code = ERROR_OF[verdict.code]
+            raise IdentityError(code, retry_after_s=_RETRY_AFTER_S if code.temporary else None)
+
+
+def _entry(op: Op, principal: bytes, device: bytes, body: Body) -> ChangeEntry:
+    return ChangeEntry(
+        op=op,
+        dialog=ids.self_dialog_id(principal),
+        author=principal,
+        device=device,
+        n=0,
+        body=msgspec.msgpack.encode(body),
+    )
