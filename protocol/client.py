@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from protocol.bodies import Happened
+from protocol.bodies import Happened, Posted
 from protocol.client_actions import (
     STOPPED_BY,
     Action,
@@ -50,6 +50,7 @@ from protocol.codec import Codec, CodecError, ServerMessage
 from protocol.commands import Authenticate, Command, Heartbeat, History, PresenceSubscribe, SignOut, Sync, Typing
 from protocol.errors import ErrorCode
 from protocol.events import Beat, DialogState, Draining, Live, PresenceChanged, ReceiptChanged, TypingChanged
+from protocol.ids import NIL
 from protocol.limits import HISTORY_EVENTS_MAX
 from protocol.replies import Acked, Authenticated, Failed, HistoryPage, Reply, Synced
 
@@ -116,6 +117,7 @@ class ClientCore:
         self._waiting: deque[_Request] = deque()
         self._asked: dict[int, _Request] = {}
         self._presence: PresenceSubscribe | None = None
+        self._device = NIL
         self._position = self._offered = ""
         self._heartbeat_s = _HEARTBEAT_S
         self._in_flight_max = 0
@@ -309,6 +311,7 @@ class ClientCore:
         except WrongDeviceError:
             self._stop(ClientFaultError("the outbox belongs to another device"))
             return
+        self._device = message.device
         self._token_refusals = 0
         self._heartbeat_s = message.heartbeat_s
         self._in_flight_max = message.in_flight_max
@@ -416,12 +419,18 @@ class ClientCore:
         self._actions.append(SendBytes(self._codec.encode(command)))
 
     def _tell(self, events: list[Happened] | list[Notification]) -> None:
-        """Tell the app; an event of our own making may settle a command whose ack was lost."""
+        """Tell the app."""
         for event in events:
             self._emit(event)
-            if isinstance(event, Happened):
-                for settled in self._sending.seen(event):
-                    self._emit(settled)
+            if isinstance(event, Happened) and event.device == self._device:
+                self._own(event)
+
+    def _own(self, event: Happened) -> None:
+        """An event of this device's making: durable whatever became of the ack; and who writes has read."""
+        for settled in self._sending.seen(event):
+            self._emit(settled)
+        if isinstance(event.body, Posted):
+            self._marking.mark(event.dialog, event.seq, event.seq)
 
     def _emit(self, event: Notification) -> None:
         self._actions.append(Emit(event))

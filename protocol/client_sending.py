@@ -187,9 +187,9 @@ class Sending:
         return told
 
     def seen(self, event: Happened) -> list[Notification]:
-        """An event of a timeline: if it is one of ours, it is durable whatever became of the ack."""
+        """An event of this device: the command that made it is durable, whatever became of the ack."""
         entry = self._entries.get(event.n)
-        if entry is None or event.device != self._device or self.timeline(entry.command) != event.dialog:
+        if entry is None or not self.is_mine(event, entry.n) or self.timeline(entry.command) != event.dialog:
             return []
         return self._done(entry, Acked(0, event.dialog, event.n, event.seq, event.at_ms, event.messages))
 

@@ -24,7 +24,7 @@ import anyio
 import anyio.abc
 import anyio.lowlevel
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.typing import Subprotocol
 
 from protocol.bodies import Header
@@ -64,6 +64,8 @@ OUTGOING_MAX = 1000
 MESSAGE_BYTES_MAX = 32 * 1024 * 1024
 CONNECT_S_MAX = 10.0
 CLOSE_S_MAX = 2.0
+_FAULTS = frozenset({400, 426})
+"""What a server answers to a handshake that it will never take; anything else may be a proxy having a bad day."""
 
 TokenSource = Callable[[bool], Awaitable[str]]
 """An access token; a new one when True. `StoppedError` ends the client, `TokenUnavailableError` means: later."""
@@ -385,6 +387,12 @@ class Client:
             )
         except StoppedError as error:
             self._stop(error)
+            return None
+        except InvalidStatus as error:
+            if error.response.status_code in _FAULTS:
+                self._stop(ClientFaultError(f"the server refused the handshake: {error}"))
+            else:
+                self._core.connect_failed()
             return None
         except (TokenUnavailableError, OSError, TimeoutError, WebSocketException):
             self._core.connect_failed()

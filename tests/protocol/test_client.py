@@ -403,6 +403,13 @@ def test_marks_are_coalesced_and_repeated_at_sync(script: Script) -> None:
     assert {mark.dialog: mark.read for mark in script.live().marks} == {DIALOG: 9, SECOND: 0}
 
 
+def test_who_writes_has_read(script: Script) -> None:
+    script.live(dialog_state())
+    script.say(happened(1), happened(2, author=ME, device=DEVICE), happened(3))
+    script.pass_time(0.5)
+    assert [command.mark.read for command in script.heard() if isinstance(command, Receipt)] == [2]
+
+
 def test_typing_is_told_only_when_live(script: Script) -> None:
     script.core.typing(DIALOG, True, script.now)
     script.live()
