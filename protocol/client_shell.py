@@ -154,6 +154,8 @@ class Client:
         """Disconnect; what is not acked stays in the store."""
         assert self._tasks is not None
         await self.aclose()
+        if error is not None and not isinstance(error, anyio.get_cancelled_exc_class()):
+            kind = error = trace = None  # the body's own error goes on as it is, in no group
         return await self._tasks.__aexit__(kind, error, trace)
 
     async def aclose(self) -> None:

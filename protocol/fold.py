@@ -64,11 +64,12 @@ class View:
                 pass
 
     def canonical(self) -> dict[str, Any]:
-        """Comparable plain data of everything durable."""
-        return {
-            "blocked": sorted(who.hex() for who in self.blocked),
-            "dialogs": {key.hex(): dialog.canonical() for key, dialog in sorted(self.dialogs.items())},
-        }
+        """Comparable plain data of everything durable.
+
+        Dialogs that one left are not in it: a sync from nothing does not bring them. They have a `canonical` each.
+        """
+        mine = {key.hex(): dialog.canonical() for key, dialog in sorted(self.dialogs.items()) if dialog.member}
+        return {"blocked": sorted(who.hex() for who in self.blocked), "dialogs": mine}
 
     def _apply_state(self, state: DialogState) -> None:
         dialog = self.dialogs.get(state.dialog)
