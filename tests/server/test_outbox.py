@@ -1,0 +1,170 @@
+"""The outbox: order without holes in either mode, and bounded in both."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocol.bodies import Happened
+from protocol.codec import MSGPACK
+from protocol.events import Beat
+from protocol.ids import NIL
+from server.fanout import Fanout
+from server.outbox import Outbox
+from server.wire import happened
+from storage.rows import JournalRow
+
+A, B = b"a" * 16, b"b" * 16
+ERASED = b"\x91\x05"
+
+
+def event(dialog: bytes, seq: int) -> Fanout:
+    return Fanout(happened(JournalRow(dialog, seq, NIL, NIL, 1, 0, 0, ERASED)))
+
+
+class Collected:
+    """An outbox and what was taken from it, decoded."""
+
+    def __init__(self, *, bytes_max: int = 1000, held_max: int = 3, missed_max: int = 10) -> None:
+        self.dirty = 0
+        self.behind = 0
+        self.outbox = Outbox(
+            text=False,
+            bytes_max=bytes_max,
+            held_max=held_max,
+            missed_max=missed_max,
+            on_dirty=self._note_dirty,
+            on_behind=self._note_behind,
+        )
+
+    def _note_dirty(self) -> None:
+        self.dirty += 1
+
+    def _note_behind(self) -> None:
+        self.behind += 1
+
+    def tell(self, dialog: bytes, *seqs: int) -> None:
+        for seq in seqs:
+            self.outbox.content(dialog, seq, event(dialog, seq))
+
+    def taken(self) -> list[tuple[bytes, int]]:
+        data, seen = self.outbox.take(), []
+        while data:
+            length = data[1]
+            message = MSGPACK.decode_server(data[2 : 2 + length])
+            assert isinstance(message, Happened)
+            seen.append((message.dialog, message.seq))
+            data = data[2 + length :]
+        return seen
+
+
+def live(**bounds: int) -> Collected:
+    made = Collected(**bounds)
+    assert made.outbox.try_live({})
+    return made
+
+
+def test_live_content_is_queued_in_order_and_announced_once() -> None:
+    it = live()
+    it.tell(A, 1, 2)
+    it.tell(B, 1)
+    assert it.dirty == 1
+    assert it.taken() == [(A, 1), (A, 2), (B, 1)]
+    assert (it.outbox.size, bool(it.outbox)) == (0, False)
+
+
+def test_past_its_bound_it_falls_behind_once_and_holds() -> None:
+    it = live(bytes_max=100)
+    it.tell(A, *range(1, 5))
+    assert (it.behind, it.outbox.live) == (1, False)
+    queued = it.taken()
+    assert it.outbox.try_live({})
+    assert queued + it.taken() == [(A, seq) for seq in range(1, 5)]
+
+
+def test_too_much_held_is_remembered_by_its_first_number() -> None:
+    it = Collected(held_max=2)
+    it.tell(A, 5, 6)
+    it.tell(B, 9)
+    it.tell(A, 7)
+    assert not it.outbox.try_live({})
+    assert it.outbox.take_missed() == {A: 5, B: 9}
+
+
+def test_what_the_catch_up_sent_is_not_sent_twice() -> None:
+    it = Collected()
+    it.tell(A, 5, 6)
+    assert it.outbox.try_live({A: 5})
+    assert it.taken() == [(A, 6)]
+
+
+def test_a_dialog_that_was_missed_is_not_held() -> None:
+    it = Collected()
+    it.outbox.miss(A, 4)
+    it.tell(A, 5)
+    assert it.outbox.take_missed() == {A: 4}
+    assert it.outbox.try_live({})
+    assert it.taken() == []
+
+
+def test_more_dialogs_than_can_be_remembered_overwhelm() -> None:
+    it = Collected(missed_max=1)
+    it.outbox.miss(A, 4)
+    it.outbox.miss(A, 3)
+    assert not it.outbox.overwhelmed
+    it.outbox.miss(B, 1)
+    assert it.outbox.overwhelmed
+    assert it.outbox.take_missed() == {A: 3}
+
+
+def test_ephemeral_events_are_dropped_while_behind_or_full() -> None:
+    beat = Fanout(Beat())
+    it = Collected()
+    it.outbox.ephemeral(beat)
+    assert it.outbox.size == 0
+    it = live(bytes_max=10)
+    it.tell(A, 1)
+    size = it.outbox.size
+    it.outbox.ephemeral(beat)
+    assert it.outbox.size == size
+
+
+def test_a_frame_is_encoded_once_for_everybody() -> None:
+    fanout = event(A, 1)
+    assert fanout.frame(text=False) is fanout.frame(text=False)
+    assert fanout.frame(text=True) is fanout.frame(text=True)
+    assert fanout.frame(text=True) != fanout.frame(text=False)
+
+
+@given(
+    st.lists(st.sampled_from(["a", "b", "take", "round"]), max_size=80),
+    st.integers(0, 4),
+    st.integers(50, 400),
+)
+def test_nothing_is_lost_repeated_or_reordered(steps: list[str], held_max: int, bytes_max: int) -> None:
+    """Against a timeline that has everything: the rounds of a catch-up read from it what was missed."""
+    it = live(held_max=held_max, bytes_max=bytes_max)
+    head = {A: 0, B: 0}
+    received: list[tuple[bytes, int]] = []
+
+    def catch_up_round() -> None:
+        sent_to: dict[bytes, int] = {}
+        received.extend(it.taken())
+        while not it.outbox.try_live(sent_to):
+            for dialog, first in it.outbox.take_missed().items():
+                received.extend((dialog, seq) for seq in range(first, head[dialog] + 1))
+                sent_to[dialog] = head[dialog]
+        received.extend(it.taken())
+
+    for step in steps:
+        if step in ("a", "b"):
+            dialog = A if step == "a" else B
+            head[dialog] += 1
+            it.tell(dialog, head[dialog])
+        elif step == "take":
+            received.extend(it.taken())
+        elif not it.outbox.live:
+            catch_up_round()
+    catch_up_round()
+    for dialog in (A, B):
+        assert [seq for d, seq in received if d == dialog] == list(range(1, head[dialog] + 1))
