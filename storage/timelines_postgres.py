@@ -28,13 +28,13 @@ _DIALOG_COLUMNS = """
 """
 
 # What a position lacks: from the first number after the newest row that was surely seen. The scan goes
-# back from the head and stops there, or after `events_max` rows.
+# back from the head and stops there, or after one row more than `events_max`, which is too many.
 _UNSEEN_FROM = """
     CASE
         WHEN $3::bigint IS NULL THEN greatest(h.seq - $4, 0) + 1
         WHEN h.xid < $3::text::xid8 THEN h.seq + 1
         ELSE coalesce((SELECT max(j.seq) FROM journal j WHERE j.dialog_id = h.dialog_id
-                         AND j.seq > h.seq - $5 AND j.xid < $3::text::xid8), greatest(h.seq - $5, 0)) + 1
+                         AND j.seq >= h.seq - $5 AND j.xid < $3::text::xid8), greatest(h.seq - 1 - $5, 0)) + 1
     END
 """
 

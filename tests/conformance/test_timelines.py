@@ -1,0 +1,256 @@
+"""The read half: snapshots from a position, pages, rosters; each only what the asker may see."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from protocol.dialog_types import DialogType, Role
+from protocol.ids import NIL, new_id
+from storage.rows import MarkRow, Op, SignInState, Snapshot
+from tests.world import Person, World, edit, message, reaction
+
+pytestmark = pytest.mark.anyio
+
+
+async def snapshot(
+    world: World, who: Person, since: int | None, *, window: int = 10, events_max: int = 100
+) -> Snapshot:
+    return await world.timelines.snapshot(who.principal, who.sign_in, since, window=window, events_max=events_max)
+
+
+def unseen(taken: Snapshot) -> dict[bytes, tuple[int, int]]:
+    """By dialog the first number that may be lacking, and the head."""
+    return {row.dialog: (row.unseen_from, row.seq) for row in taken.dialogs}
+
+
+async def test_without_a_position_all_ones_dialogs_come_from_their_window(world: World) -> None:
+    ann, bo, cy = await world.people(3)
+    mine = await world.create(DialogType.DIRECT, ann, bo)
+    await world.create(DialogType.DIRECT, bo, cy)
+    for _ in range(20):
+        await world.say(mine, ann)
+    taken = await snapshot(world, ann, None, window=5)
+    assert not taken.recovered
+    assert unseen(taken) == {mine: (17, 21)}
+
+
+async def test_from_a_position_only_what_changed_comes(world: World) -> None:
+    ann, bo, cy = await world.people(3)
+    quiet = await world.create(DialogType.DIRECT, ann, cy)
+    busy = await world.create(DialogType.DIRECT, ann, bo)
+    await world.say(busy, bo)
+    before = await snapshot(world, ann, None)
+    assert set(unseen(before)) == {quiet, busy}
+    await world.say(busy, bo)
+    await world.say(busy, bo)
+    after = await snapshot(world, ann, before.horizon)
+    assert (after.recovered, unseen(after)) == (True, {busy: (3, 4)})
+    assert unseen(await snapshot(world, ann, after.horizon)) == {}
+
+
+async def test_a_write_that_commits_late_is_not_passed_over(world: World) -> None:
+    """A transaction older than a position's snapshot commits after it: the horizon stays before it."""
+    ann, bo, cy = await world.people(3)
+    late = await world.create(DialogType.DIRECT, ann, bo)
+    other = await world.create(DialogType.DIRECT, ann, cy)
+    async with world.pool.acquire() as slow:
+        transaction = slow.transaction()
+        await transaction.start()
+        await slow.execute("SELECT pg_current_xact_id()")
+        await world.say(other, cy)
+        position = await snapshot(world, ann, None)
+        await slow.execute(
+            "WITH h AS (UPDATE heads SET seq = seq + 1, xid = pg_current_xact_id() WHERE dialog_id = $1 RETURNING seq)"
+            " INSERT INTO journal (dialog_id, seq, author_id, device_id, n, tag, at_ms, messages, incarnation,"
+            " flush_no, body) SELECT $1, seq, $2, $3, 1, 1, 0, 1, 1, 1, '' FROM h",
+            late,
+            bo.principal,
+            bo.device,
+        )
+        await transaction.commit()
+    taken = unseen(await snapshot(world, ann, position.horizon))
+    assert taken[late] == (2, 2)
+    assert taken[other][1] == 2
+
+
+async def test_too_much_missed_is_not_recovered(world: World) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    position = await snapshot(world, ann, None)
+    await world.flush(*(message(dialog, bo) for _ in range(30)))
+    assert (await snapshot(world, ann, position.horizon, events_max=30)).recovered
+    far = await snapshot(world, ann, position.horizon, events_max=29)
+    assert (far.recovered, unseen(far)) == (False, {dialog: (22, 31)})
+
+
+async def test_a_position_of_the_future_is_not_recovered(world: World) -> None:
+    ann = await world.person()
+    now = await snapshot(world, ann, None)
+    assert not (await snapshot(world, ann, now.horizon + 1000)).recovered
+
+
+async def test_joining_and_being_removed_are_changes_like_others(world: World) -> None:
+    ann, bo, cy, di = await world.people(4)
+    dialog = await world.create(DialogType.GROUP, ann, bo, cy)
+    outside = await snapshot(world, di, None)
+    await world.act(Op.ADD, dialog, ann, di)
+    joined = await snapshot(world, di, outside.horizon)
+    assert [(row.member, row.visible) for row in joined.dialogs] == [(True, ((2, 0),))]
+    await world.act(Op.REMOVE, dialog, ann, di)
+    await world.say(dialog, ann)
+    removed = await snapshot(world, di, joined.horizon)
+    assert [(row.member, row.visible) for row in removed.dialogs] == [(False, ((2, 3),))]
+    assert unseen(await snapshot(world, di, removed.horizon)) == {}
+    assert unseen(await snapshot(world, di, None)) == {}
+
+
+async def test_others_receipts_are_changes_and_ones_mute_too(world: World) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    before = await snapshot(world, ann, None)
+    await world.journal.mark([MarkRow(dialog, bo.principal, 1, 1)])
+    after = await snapshot(world, ann, before.horizon)
+    assert unseen(after) == {dialog: (2, 1)}
+
+
+@pytest.mark.parametrize(
+    ("change", "state"),
+    [
+        ("UPDATE sign_ins SET revoked_at_ms = 1", SignInState.REVOKED),
+        ("DELETE FROM sign_ins", SignInState.REVOKED),
+        ("UPDATE principals SET status = 2", SignInState.SUSPENDED),
+        ("UPDATE principals SET status = 3", SignInState.DELETED),
+    ],
+)
+async def test_who_may_not_go_on_gets_no_dialogs(world: World, change: str, state: SignInState) -> None:
+    ann, bo = await world.people(2)
+    await world.create(DialogType.DIRECT, ann, bo)
+    await world.pool.execute(change)
+    taken = await snapshot(world, ann, None)
+    assert (taken.sign_in, taken.dialogs) == (state, ())
+
+
+async def test_a_sign_in_of_somebody_else_admits_nobody(world: World) -> None:
+    ann, bo = await world.people(2)
+    taken = await world.timelines.snapshot(ann.principal, bo.sign_in, None, window=1, events_max=1)
+    assert taken.sign_in is SignInState.REVOKED
+
+
+async def test_events_are_cut_to_what_the_asker_may_see(world: World) -> None:
+    ann, bo, cy, di = await world.people(4)
+    dialog = await world.create(DialogType.GROUP, ann, bo, cy)
+    await world.say(dialog, ann)
+    await world.act(Op.ADD, dialog, ann, di)
+    await world.say(dialog, ann)
+    await world.act(Op.REMOVE, dialog, ann, di)
+    await world.say(dialog, ann)
+    await world.act(Op.ADD, dialog, ann, di)
+
+    async def seqs(who: Person) -> list[int]:
+        return [row.seq for row in await world.timelines.events(who.principal, [(dialog, 1, 99)], limit=99)]
+
+    assert await seqs(ann) == [1, 2, 3, 4, 5, 6, 7]
+    assert await seqs(di) == [3, 4, 5, 7]
+    assert await seqs(await world.person()) == []
+    newest = await world.timelines.newest_events(di.principal, dialog, 1, 6, limit=2)
+    assert [row.seq for row in newest] == [4, 5]
+
+
+async def test_a_channel_shows_its_past_to_who_joins(world: World) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.CHANNEL, ann, public=True)
+    await world.say(dialog, ann)
+    await world.act(Op.ADD, dialog, bo, bo)
+    rows = await world.timelines.events(bo.principal, [(dialog, 1, 99)], limit=99)
+    assert [row.seq for row in rows] == [1, 2, 3]
+    assert (await world.timelines.roster(dialog)).members == {ann.principal: 1, bo.principal: 3}
+
+
+async def test_several_ranges_come_dialog_by_dialog_each_with_its_limit(world: World) -> None:
+    ann, bo, cy = await world.people(3)
+    first, second = await world.create(DialogType.DIRECT, ann, bo), await world.create(DialogType.DIRECT, ann, cy)
+    for _ in range(4):
+        await world.flush(message(first, ann), message(second, ann))
+    rows = await world.timelines.events(ann.principal, [(second, 2, 9), (first, 3, 4)], limit=3)
+    assert [(row.dialog, row.seq) for row in rows] == [(second, 2), (second, 3), (second, 4), (first, 3), (first, 4)]
+
+
+async def test_later_events_are_those_about_the_page(world: World) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    one, two = await world.flush(message(dialog, ann), message(dialog, ann))
+    await world.flush(edit(dialog, ann, one.seq), reaction(dialog, bo, two.seq), message(dialog, bo, reply_to=one.seq))
+    await world.act(Op.DELETE, dialog, ann, target=two.seq)
+
+    async def later(first: int, last: int) -> list[int]:
+        rows = await world.timelines.later_events(bo.principal, dialog, first, last, limit=99)
+        return [row.seq for row in rows]
+
+    assert await later(1, one.seq) == [4]
+    assert await later(two.seq, two.seq) == [7]
+    assert await later(1, 99) == []
+
+
+async def test_members_come_in_pages_to_members_only(world: World) -> None:
+    people = sorted(await world.people(4), key=lambda person: person.principal)
+    dialog = await world.create(DialogType.GROUP, *people)
+    ask = world.timelines.members
+    first = (await ask(people[0].principal, [dialog], after=NIL, limit=3))[dialog]
+    rest = (await ask(people[0].principal, [dialog], after=first[-1].principal, limit=3))[dialog]
+    assert [row.principal for row in [*first, *rest]] == [person.principal for person in people]
+    assert [row.role for row in first] == [Role.ADMIN, Role.MEMBER, Role.MEMBER]
+    stranger = await world.person()
+    assert await ask(stranger.principal, [dialog, new_id()], after=NIL, limit=3) == {}
+
+
+async def test_a_dialog_that_is_not_there_has_no_roster(world: World) -> None:
+    assert (await world.timelines.roster(new_id())).members == {}
+
+
+async def test_presence_peers_share_a_direct_dialog_without_a_block(world: World) -> None:
+    ann, bo, cy, di = await world.people(4)
+    await world.create(DialogType.SELF, cy)
+    await world.create(DialogType.DIRECT, ann, bo)
+    await world.create(DialogType.DIRECT, ann, cy)
+    await world.create(DialogType.GROUP, ann, bo, di)
+    everybody = [bo.principal, cy.principal, di.principal]
+    assert await world.timelines.direct_peers(ann.principal, everybody) == {bo.principal, cy.principal}
+    await world.pool.execute("INSERT INTO blocks VALUES ($1, $2)", ann.principal, cy.principal)
+    assert await world.timelines.direct_peers(ann.principal, everybody) == {bo.principal}
+    assert await world.timelines.direct_peers(cy.principal, [ann.principal]) == set()
+
+
+async def test_resuming_from_any_moment_of_a_busy_time_misses_nothing(world: World) -> None:
+    ann, bo, cy = await world.people(3)
+    dialogs = [await world.create(DialogType.GROUP, ann, bo, cy) for _ in range(3)]
+    seen: dict[bytes, set[int]] = {dialog: set() for dialog in dialogs}
+    done = asyncio.Event()
+
+    async def write(author: Person) -> None:
+        for step in range(40):
+            pending = [message(dialog, author) for dialog in dialogs[step % 3 :]]
+            await world.flush(*pending, wait=True)
+
+    async def follow() -> None:
+        position: int | None = None
+        while True:
+            last = done.is_set()
+            taken = await snapshot(world, ann, position, window=10_000, events_max=10_000)
+            for row in taken.dialogs:
+                rows = await world.timelines.events(
+                    ann.principal, [(row.dialog, row.unseen_from, row.seq)], limit=10_000
+                )
+                seen[row.dialog].update(each.seq for each in rows)
+            position = taken.horizon
+            if last:
+                return
+
+    following = asyncio.ensure_future(follow())
+    await asyncio.gather(*(write(author) for author in (ann, bo, cy)))
+    done.set()
+    await following
+    for dialog in dialogs:
+        head = await world.pool.fetchval("SELECT seq FROM heads WHERE dialog_id = $1", dialog)
+        assert seen[dialog] == set(range(1, head + 1))
