@@ -175,11 +175,15 @@ class Node:
         self.acceptor.abort_all()
         self._admin.stop_accepting()
 
+    def tick(self) -> None:
+        """Let every session whose time has come look at the clock."""
+        for session in self.wheel.advance(self.clock.monotonic()):
+            session.tick()
+
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(_TICK_S)
-            for session in self.wheel.advance(self.clock.monotonic()):
-                session.tick()
+            self.tick()
 
     def _describe_metrics(self) -> None:
         gauge, counter = self.metrics.gauge, self.metrics.counter

@@ -80,7 +80,6 @@ class Session:
         "_mailbox",
         "_opened_at",
         "_paused_at",
-        "_reading",
         "_refused",
         "_sends",
         "_working",
@@ -90,6 +89,7 @@ class Session:
         "heard_at",
         "in_flight",
         "outbox",
+        "reading",
         "services",
         "state",
         "watching",
@@ -125,7 +125,7 @@ class Session:
         self._beat_at = now
         self._paused_at: float | None = None
         self._bad_messages = 0
-        self._reading = True
+        self.reading = True
         self._draining = False
         self._closing = False
         services.wheel.hang(self, now + settings.auth_timeout_s)
@@ -332,11 +332,11 @@ class Session:
 
     def _balance_reading(self) -> None:
         waiting = len(self._mailbox)
-        if self._reading and waiting >= self.services.settings.mailbox_max:
-            self._reading = False
+        if self.reading and waiting >= self.services.settings.mailbox_max:
+            self.reading = False
             self.connection.pause_reading()
-        elif not self._reading and waiting <= self.services.settings.mailbox_max // 2:
-            self._reading = True
+        elif not self.reading and waiting <= self.services.settings.mailbox_max // 2:
+            self.reading = True
             self.connection.resume_reading()
 
     # -- time
@@ -347,7 +347,7 @@ class Session:
         now = services.clock.monotonic()
         if self.claims is None:
             self.close(CloseCode.AUTH_TIMEOUT)
-        elif self._reading and now - self.heard_at >= settings.idle_timeout_s:
+        elif self.reading and now - self.heard_at >= settings.idle_timeout_s:
             self.close(CloseCode.IDLE)
         elif services.clock.wall_ms() >= self.claims.expires_at_s * 1000:
             self.close(CloseCode.TOKEN_EXPIRED)
