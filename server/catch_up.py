@@ -7,6 +7,7 @@ noted as missed and due in the next round. The switch to live happens between tw
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from protocol.close_codes import CloseCode
@@ -14,10 +15,13 @@ from protocol.events import Live
 from protocol.ids import NIL
 from protocol.limits import STATE_MEMBERS_MAX
 from server.wire import dialog_state, happened, visible_head
+from storage.database import StorageUnavailableError
 from storage.rows import DialogRow, Snapshot
 
 if TYPE_CHECKING:
     from server.session import Session
+
+_log = logging.getLogger(__name__)
 
 _DIALOGS_PER_ROUND = 50
 
@@ -32,7 +36,15 @@ class Plan:
 
 
 async def run(session: Session, plan: Plan) -> None:
-    """Catch up, then go live."""
+    """Catch up, then go live; a client that cannot be caught up now is asked to come again."""
+    try:
+        await _catch_up(session, plan)
+    except StorageUnavailableError as error:
+        _log.warning("a session cannot be caught up and is closed: %s", error)
+        session.close(CloseCode.UNAVAILABLE)
+
+
+async def _catch_up(session: Session, plan: Plan) -> None:
     assert session.claims is not None
     principal = session.claims.principal
     outbox, services = session.outbox, session.services

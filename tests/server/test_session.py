@@ -285,3 +285,20 @@ async def test_a_receipt_without_an_id_is_not_answered(node: Running) -> None:
         await wire.send(Receipt(0, Mark(new_id(), 1, 1)))
         await wire.send(Heartbeat(0))
         assert isinstance(await wire.receive(), Beat)
+
+
+async def test_a_session_that_cannot_be_caught_up_is_asked_to_come_again(
+    node: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ann, bo = await node.world.people(2)
+    await node.world.create(DialogType.DIRECT, ann, bo)
+
+    async def gone(*_args: Any, **_more: Any) -> Any:
+        raise StorageUnavailableError("injected")
+
+    monkeypatch.setattr(node.node.timelines, "events", gone)
+    async with node.connected() as wire:
+        await wire.ask(Authenticate(1, node.token(ann)))
+        await wire.ask(Sync(2))
+        assert await wire.close_code() == 4003
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
