@@ -21,7 +21,7 @@ from typing import Annotated, Any, Protocol, Union, get_args, get_origin, get_ty
 import msgspec
 
 from protocol import ids
-from protocol.bodies import Happened, HappenedRaw
+from protocol.bodies import AnyBody, Erased, Happened, HappenedRaw
 from protocol.commands import AnyCommand
 from protocol.errors import ErrorCode
 from protocol.events import AnyEvent
@@ -92,8 +92,8 @@ class MsgpackCodec:
         try:
             message: ServerMessage = self._server.decode(data)
         except _BAD_INPUT as error:
-            _skip_unknown_tag(_loose(msgspec.msgpack.decode, data), error)
-            return None
+            array = _loose(msgspec.msgpack.decode, data, list)
+            return _of_tomorrow(array, lambda known: msgspec.convert(known, ServerMessage), error)
         return message
 
 
@@ -122,13 +122,11 @@ class JsonCodec:
 
     def decode_server(self, data: bytes) -> ServerMessage | None:
         """See `Codec`."""
-        loose = _loose(msgspec.json.decode, data)
+        loose = _loose(msgspec.json.decode, data, dict)
         try:
-            message: ServerMessage = msgspec.convert(_SERVER.load(loose), ServerMessage)
+            return _from_json(loose)
         except _BAD_INPUT as error:
-            _skip_unknown_tag(loose, error)
-            return None
-        return message
+            return _of_tomorrow(loose, _from_json, error)
 
 
 MSGPACK = MsgpackCodec()
@@ -161,14 +159,15 @@ def _bridge(hint: Any) -> _Bridge:
         return _union_bridge([arm for arm in get_args(hint) if arm is not types.NoneType])
     if origin in (list, tuple):
         return _each(_bridge(get_args(hint)[0]))
-    if isinstance(hint, type):
-        if issubclass(hint, msgspec.Struct):
-            return _struct_bridge(hint)
-        if issubclass(hint, enum.IntEnum):
-            return _enum_bridge(hint)
-        if hint is bytes:
-            return _BYTES
-    return _PLAIN
+    return _class_bridge(hint) if isinstance(hint, type) else _PLAIN
+
+
+def _class_bridge(hint: type) -> _Bridge:
+    if issubclass(hint, msgspec.Struct):
+        return _struct_bridge(hint)
+    if issubclass(hint, enum.IntEnum):
+        return _enum_bridge(hint)
+    return _BYTES if hint is bytes else _PLAIN
 
 
 def _struct_bridge(struct: type[msgspec.Struct]) -> _Bridge:
@@ -184,7 +183,7 @@ def _struct_bridge(struct: type[msgspec.Struct]) -> _Bridge:
 
     def load(value: Any) -> list[Any]:
         if not isinstance(value, dict):
-            raise ValueError(f"`{tag_name(struct)}` must be an object")
+            raise msgspec.ValidationError(f"`{tag_name(struct)}` must be an object")
         array = [] if tag is None else [tag]
         for field, bridge in fields:
             if field.name in value:
@@ -213,7 +212,7 @@ def _union_bridge(arms: list[Any]) -> _Bridge:
 
     def load(value: Any) -> Any:
         if not isinstance(value, dict) or not isinstance(value.get("tag"), str):
-            raise ValueError("an object with a `tag` is expected")
+            raise msgspec.ValidationError("an object with a `tag` is expected")
         bridge = by_name.get(value["tag"])
         if bridge is None:
             raise _UnknownTagError(f"unknown tag `{value['tag'][:64]}`")
@@ -249,13 +248,13 @@ def _enum_bridge(kind: type[enum.IntEnum]) -> _Bridge:
 
 def _load_id(value: Any) -> bytes:
     if not isinstance(value, str):
-        raise ValueError("an id is text in the form of a UUID")
+        raise msgspec.ValidationError("an id is text in the form of a UUID")
     return ids.from_text(value)
 
 
 def _load_bytes(value: Any) -> bytes:
     if not isinstance(value, str):
-        raise ValueError("bytes are text in base64")
+        raise msgspec.ValidationError("bytes are text in base64")
     try:
         return base64.b64decode(value, validate=True)
     except binascii.Error:
@@ -266,16 +265,19 @@ _ID = _Bridge(ids.to_text, _load_id)
 _BYTES = _Bridge(lambda value: base64.b64encode(value).decode("ascii"), _load_bytes)
 _COMMANDS = _bridge(AnyCommand)
 _SERVER = _bridge(ServerMessage)
+_BODY = _bridge(AnyBody)
 _COMMAND_TAGS = {arm.__struct_config__.tag: arm for arm in get_args(AnyCommand)}
 _SERVER_TAGS = {arm.__struct_config__.tag for arm in get_args(ServerMessage)}
+_SERVER_NAMES = {tag_name(arm) for arm in get_args(ServerMessage)}
 
 
-def _loose(decode: Callable[[bytes], Any], data: bytes) -> Any:
-    """Whatever the bytes hold, or None: only to say better what is wrong with them."""
+def _loose(decode: Callable[[bytes], Any], data: bytes, kind: type = object) -> Any:
+    """Whatever the bytes hold, None if they hold nothing of that kind."""
     try:
-        return decode(data)
+        value = decode(data)
     except _BAD_INPUT:
         return None
+    return value if isinstance(value, kind) else None
 
 
 def _explain(loose: Any, error: Exception) -> CodecError:
@@ -293,9 +295,38 @@ def _explain(loose: Any, error: Exception) -> CodecError:
     return CodecError(code, str(error), request_id)
 
 
-def _skip_unknown_tag(loose: Any, error: Exception) -> None:
-    if isinstance(error, _UnknownTagError):
-        return
+def _from_json(loose: Any) -> ServerMessage:
+    message: ServerMessage = msgspec.convert(_SERVER.load(loose), ServerMessage)
+    return message
+
+
+def _of_tomorrow(loose: Any, load: Callable[[Any], ServerMessage], error: Exception) -> ServerMessage | None:
+    """A message of a newer server: None for an unknown tag; bodies that are not known stand as erased."""
     if isinstance(loose, list) and loose and isinstance(loose[0], int) and loose[0] not in _SERVER_TAGS:
-        return
-    raise CodecError(ErrorCode.MALFORMED, str(error)) from None
+        return None
+    if isinstance(loose, dict) and isinstance(loose.get("tag"), str) and loose["tag"] not in _SERVER_NAMES:
+        return None
+    try:
+        return load(_with_known_bodies(loose))
+    except (*_BAD_INPUT, LookupError, TypeError):
+        raise CodecError(ErrorCode.MALFORMED, str(error)) from None
+
+
+def _with_known_bodies(loose: Any) -> Any:
+    """The same loose message; LookupError or TypeError if it is nothing that carries bodies."""
+    if isinstance(loose, dict):
+        if loose["tag"] == "history_page":
+            lists = {name: [_with_known_bodies(event) for event in loose.get(name, ())] for name in ("events", "later")}
+            return loose | lists
+        return loose | {"body": _known_body(loose["body"], _BODY.load, {"tag": "erased"})}
+    if loose[0] == HistoryPageRaw.__struct_config__.tag:
+        return [*loose[:3], *([_with_known_bodies(event) for event in events] for events in loose[3:5]), *loose[5:]]
+    return [*loose[:8], _known_body(loose[8], lambda body: body, [Erased.__struct_config__.tag])]
+
+
+def _known_body(body: Any, load: Callable[[Any], Any], erased: Any) -> Any:
+    try:
+        msgspec.convert(load(body), AnyBody)
+    except _BAD_INPUT:
+        return erased
+    return body

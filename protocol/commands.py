@@ -1,5 +1,7 @@
-"""Commands: client to server. Each carries an `id` that its reply repeats; 0 asks for no reply
-where success needs none (receipts, typing, heartbeat); a refusal is answered all the same.
+"""Commands: client to server.
+
+Each carries an `id` that its reply repeats; 0 asks for no reply where success needs none (receipts, typing,
+heartbeat); a refusal is answered all the same.
 """
 
 from __future__ import annotations

@@ -52,8 +52,10 @@ class Live(Event, tag=72, frozen=True):
 
 
 class Beat(Event, tag=73, frozen=True):
-    """The server's heartbeat. A non-empty `position` replaces the one that is held, once all events
-    before it have been dealt with."""
+    """The server's heartbeat.
+
+    A non-empty `position` replaces the one that is held, once all events before it have been dealt with.
+    """
 
     position: str = ""
 

@@ -32,8 +32,10 @@ class Authenticated(Reply, tag=50, frozen=True):
 
 
 class Synced(Reply, tag=51, frozen=True):
-    """Catch-up begins. `recovered` false: forget what you hold of the dialogs that follow, and all
-    dialogs that do not follow; a window of each comes."""
+    """Catch-up begins.
+
+    `recovered` false: forget what you hold of all dialogs; a window of each follows.
+    """
 
     recovered: bool
 
@@ -65,8 +67,10 @@ class Failed(Reply, tag=54, frozen=True):
 
 
 class HistoryPage(Reply, tag=55, frozen=True):
-    """Events in rising order, and in `later` the edits, deletions and reactions that came after the
-    page for messages in it. `more`: the range holds more than fitted."""
+    """Events in rising order. `more`: the range holds more than fitted.
+
+    `later`: the edits, deletions and reactions that came after the page for messages in it.
+    """
 
     dialog: Id
     events: list[Happened]
