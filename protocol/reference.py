@@ -109,7 +109,8 @@ def _value(hint: Any, meta: msgspec.Meta | None = None) -> str:
 
 def _plain(hint: type, meta: msgspec.Meta | None) -> str:
     if issubclass(hint, msgspec.Struct):
-        return f"[{tag_name(hint)}](#{tag_name(hint)})"
+        tag = hint.__struct_config__.tag
+        return f"[{tag_name(hint)}](#{tag_name(hint)}{'' if tag is None else f'-tag-{tag}'})"
     if issubclass(hint, enum.IntEnum):
         name = _ENUMS[hint]
         return f"one of the [{name}](#{name.replace(' ', '-')})"
