@@ -23,25 +23,9 @@ import msgspec
 
 from protocol.close_codes import CloseCode
 from protocol.codec import JSON, MSGPACK, Codec, CodecError
-from protocol.commands import (
-    Add,
-    AnyCommand,
-    Block,
-    ChangeSettings,
-    Delete,
-    Demote,
-    Edit,
-    Leave,
-    Mute,
-    Promote,
-    React,
-    Remove,
-    Send,
-    Unblock,
-)
+from protocol.commands import AnyCommand, Edit, React, Send
 from protocol.errors import ErrorCode
 from protocol.events import Beat, Draining
-from protocol.ids import self_dialog_id
 from protocol.replies import Failed
 from protocol.states import SessionState, allowed
 from server import catch_up
@@ -51,6 +35,7 @@ from server.handlers import handle
 from server.outbox import Outbox
 from server.rates import Rate
 from server.refusals import RETRY_AFTER_S, RefusedError
+from server.sender_order import SenderOrder
 from server.tokens import Claims
 from storage.database import StorageUnavailableError
 
@@ -61,8 +46,6 @@ _log = logging.getLogger(__name__)
 
 _BAD_MESSAGES_MAX = 20
 _CONTENT = (Send, Edit, React)
-_IN_A_DIALOG = (*_CONTENT, Delete, Add, Remove, Leave, Promote, Demote, ChangeSettings)
-_IN_SELF = (Mute, Block, Unblock)
 
 
 class Session:
@@ -79,8 +62,8 @@ class Session:
         "_draining",
         "_mailbox",
         "_opened_at",
+        "_order",
         "_paused_at",
-        "_refused",
         "_sends",
         "_working",
         "claims",
@@ -104,7 +87,7 @@ class Session:
         self.state = SessionState.CONNECTED
         self.claims: Claims | None = None
         self.in_flight = 0
-        self._refused: dict[bytes, int] = {}
+        self._order = SenderOrder()
         self.watching: frozenset[bytes] = frozenset()
         self.heard_at = now
         self.outbox = Outbox(
@@ -264,13 +247,9 @@ class Session:
         if wait_s > 0:
             self.refuse_for_now(command, ErrorCode.RATE_LIMITED, retry_after_s=round(wait_s, 3))
             return False
-        if self._refused and (numbered := self._numbered(command)) is not None:
-            dialog, n = numbered
-            first = self._refused.get(dialog, n)
-            if n > first:
-                self.fail(command.id, ErrorCode.UNAVAILABLE, f"{first} of this dialog comes first", retry_after_s=0.0)
-                return False
-            self._refused.pop(dialog, None)
+        if self.claims is not None and (first := self._order.must_come_first(command, self.claims.principal)):
+            self.fail(command.id, ErrorCode.UNAVAILABLE, f"{first} of this dialog comes first", retry_after_s=0.0)
+            return False
         return True
 
     def refuse_for_now(
@@ -282,21 +261,11 @@ class Session:
         keys_seq: int | None = None,
     ) -> None:
         """Refuse a command, and what comes later in its timeline until the same `n` comes again."""
-        numbered = self._numbered(command)
-        if numbered is not None:
-            dialog, n = numbered
-            self._refused[dialog] = min(n, self._refused.get(dialog, n))
-            if len(self._refused) > self.services.settings.mailbox_max:
+        if self.claims is not None:
+            self._order.refused(command, self.claims.principal)
+            if len(self._order) > self.services.settings.mailbox_max:
                 self.close(CloseCode.RATE_LIMITED)
         self.fail(command.id, code, retry_after_s=retry_after_s, keys_seq=keys_seq)
-
-    def _numbered(self, command: AnyCommand) -> tuple[bytes, int] | None:
-        """The timeline and the number of a command, if it has them (a new dialog has nothing later yet)."""
-        if isinstance(command, _IN_A_DIALOG):
-            return command.dialog, command.n
-        if isinstance(command, _IN_SELF) and self.claims is not None:
-            return self_dialog_id(self.claims.principal), command.n
-        return None
 
     def verdict_taken(self) -> None:
         """One send less is under way."""
