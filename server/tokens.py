@@ -40,12 +40,13 @@ class Claims(msgspec.Struct, frozen=True):
 
 
 class TokenError(Exception):
-    """A token that admits nobody; `code` says why in the catalogue's words."""
+    """A token that admits nobody, or not now; `code` says why in the catalogue's words."""
 
-    def __init__(self, code: ErrorCode, detail: str) -> None:
+    def __init__(self, code: ErrorCode, detail: str, retry_after_s: float | None = None) -> None:
         super().__init__(f"{code}: {detail}")
         self.code = code
         self.detail = detail
+        self.retry_after_s = retry_after_s
 
 
 class ForeignTokens(Protocol):
@@ -55,8 +56,8 @@ class ForeignTokens(Protocol):
         """Whether tokens of this issuer are accepted at all."""
         ...
 
-    async def verify(self, token: str, issuer: str, device: bytes | None) -> Claims:
-        """The claims of a token of a known issuer, used by `device`; raises TokenError."""
+    async def verify(self, token: str, issuer: str, device: bytes | None, address: str) -> Claims:
+        """The claims of a token of a known issuer, used by `device` at `address`; raises TokenError."""
         ...
 
 
@@ -108,11 +109,11 @@ class Tokens:
                 del self._cache[key]
         return None
 
-    async def verify(self, token: str, device: bytes | None = None) -> Claims:
+    async def verify(self, token: str, device: bytes | None = None, address: str = "") -> Claims:
         """The claims of a valid token; raises TokenError.
 
         `device` is the device that the client names, needed with tokens of other issuers that name none. A token
-        that names its device is believed over it.
+        that names its device is believed over it. `address` is what a person is shown of a sign-in.
         """
         if (claims := self.cached(token, device)) is not None:
             return claims
@@ -121,7 +122,7 @@ class Tokens:
             claims = self._verify_own(token)
             self._keep(_cache_keys(token, None)[0], claims)
         elif self._foreign is not None and self._foreign.knows(issuer):
-            claims = await self._foreign.verify(token, issuer, device)
+            claims = await self._foreign.verify(token, issuer, device, address)
             self._keep(_cache_keys(token, claims.device)[-1], claims)
         else:
             raise TokenError(ErrorCode.TOKEN_INVALID, "the issuer is not one of ours")

@@ -86,7 +86,8 @@ class MemoryLimits(Limits):
 
     def _wait_s(self, bucket: Bucket, now: float) -> float:
         rate, key = bucket
-        full_at = max(self._full_at.get(rate.name, {}).get(key, now), now) + rate.interval_s
+        keys = self._full_at.get(rate.name)
+        full_at = max(now if keys is None else keys.get(key, now), now) + rate.interval_s
         wait_s = full_at - now - rate.burst * rate.interval_s
         return wait_s if wait_s > _ROUNDING_S else 0.0
 

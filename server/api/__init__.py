@@ -1,0 +1,1 @@
+"""The HTTP API at /v1: sign-in, profiles, people, administration, and the events of services."""

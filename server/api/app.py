@@ -1,0 +1,98 @@
+"""The Litestar app. It needs no lifespan: whoever made its parts ends them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from litestar import Litestar, Request, Router, get
+from litestar.di import Provide
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
+
+from server.api import people, services, sign_in
+from server.api.auth import address_of, provide_admin, provide_caller, provide_service
+from server.api.docs_page import DocsPage
+from server.api.errors import answer_failure
+from server.api.fields import BODY_BYTES_MAX
+from server.api.parts import ApiParts, Parts
+from server.identity.limits import Rate, network_of, take_or_refuse
+
+_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+
+def create_api(parts: ApiParts) -> Litestar:
+    """The HTTP API of one node."""
+    rate = Rate.per_second("requests of address", parts.rates.requests_per_address_per_s)
+
+    async def count_request(request: Request[Any, Any, Any]) -> None:
+        await take_or_refuse(parts.limits, [(rate, network_of(address_of(request)))])
+
+    return Litestar(
+        route_handlers=[_keys_at("/.well-known/jwks.json"), _v1()],
+        dependencies={"parts": Provide(lambda: parts, sync_to_thread=False)},
+        before_request=count_request,
+        exception_handlers={Exception: answer_failure},
+        response_headers=_HEADERS,
+        request_max_body_size=BODY_BYTES_MAX,
+        openapi_config=_openapi(),
+        logging_config=None,
+    )
+
+
+def _v1() -> Router:
+    open_to_all = [sign_in.send_code, sign_in.sign_in, sign_in.refresh, _keys_at("/jwks")]
+    for_people = Router(
+        path="/",
+        route_handlers=[
+            sign_in.list_sign_ins,
+            sign_in.end_sign_in,
+            sign_in.end_other_sign_ins,
+            people.own_profile,
+            people.change_profile,
+            people.delete_self,
+            people.person,
+            people.find_person,
+        ],
+        dependencies={"caller": Provide(provide_caller)},
+        security=[{"access_token": []}],
+    )
+    for_admins = Router(
+        path="/",
+        route_handlers=[services.suspend, services.reinstate, services.create_service],
+        dependencies={"caller": Provide(provide_caller), "admin": Provide(provide_admin)},
+        security=[{"access_token": []}],
+    )
+    for_services = Router(
+        path="/",
+        route_handlers=[services.append_event],
+        dependencies={"service": Provide(provide_service)},
+        security=[{"api_key": []}],
+    )
+    return Router(path="/v1", route_handlers=[*open_to_all, for_people, for_admins, for_services])
+
+
+def _keys_at(path: str) -> Any:
+    @get(path, sync_to_thread=False)
+    def public_keys(parts: Parts) -> dict[str, list[dict[str, str]]]:
+        """The public keys of our access tokens, as a JWK set (RFC 7517)."""
+        return parts.tokens.keys.jwks()
+
+    return public_keys
+
+
+def _openapi() -> OpenAPIConfig:
+    bearer = SecurityScheme(type="http", scheme="bearer")
+    return OpenAPIConfig(
+        title="tchat",
+        version="1",
+        description=(
+            "Sign-in, profiles, people, and the events of services. A refusal is "
+            '{"code", "message", "retry_after_s"}; the codes are those of the protocol. Conversations go through '
+            "the websocket."
+        ),
+        path="/v1/docs",
+        render_plugins=[DocsPage(), JsonRenderPlugin()],
+        use_handler_docstrings=True,
+        components=Components(security_schemes={"access_token": bearer, "api_key": bearer}),
+    )

@@ -1,0 +1,109 @@
+"""The one boundary of the API: every failure becomes `{"code", "message", "retry_after_s"}` and the status that fits.
+
+What was refused is a value to the client and nothing to the log. What went wrong here is logged once, with its
+traceback, and the client learns no more than that.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Any
+
+import msgspec
+from litestar import Request, Response
+from litestar.exceptions import ClientException, HTTPException, ValidationException
+from litestar.openapi.datastructures import ResponseSpec
+
+from protocol.errors import ErrorCode
+from server.identity.refusal import IdentityError
+from server.tokens import TokenError
+from storage.database import StorageUnavailableError
+
+_log = logging.getLogger(__name__)
+
+_STORE_AGAIN_AFTER_S = 1.0
+_REASONS_SHOWN = 5
+
+_STATUS = {
+    ErrorCode.MALFORMED: 400,
+    ErrorCode.UNKNOWN_COMMAND: 404,
+    ErrorCode.INVALID_ARGUMENT: 400,
+    ErrorCode.TOO_LARGE: 413,
+    ErrorCode.TOKEN_INVALID: 401,
+    ErrorCode.TOKEN_EXPIRED: 401,
+    ErrorCode.SIGNED_OUT: 401,
+    ErrorCode.DIALOG_NOT_FOUND: 404,
+    ErrorCode.PRINCIPAL_NOT_FOUND: 404,
+    ErrorCode.EVENT_NOT_FOUND: 404,
+    ErrorCode.SUSPENDED: 403,
+    ErrorCode.WRONG_PERSON: 403,
+    ErrorCode.CODE_WRONG: 403,
+    ErrorCode.CODE_EXPIRED: 403,
+    ErrorCode.NOT_ALLOWED: 403,
+    ErrorCode.ROLE_REQUIRED: 403,
+    ErrorCode.BLOCKED: 403,
+    ErrorCode.RATE_LIMITED: 429,
+    ErrorCode.UNAVAILABLE: 503,
+    ErrorCode.INTERNAL: 500,
+}
+_OTHERWISE = 409
+_BY_STATUS = {404: ErrorCode.UNKNOWN_COMMAND, 405: ErrorCode.UNKNOWN_COMMAND, 413: ErrorCode.TOO_LARGE}
+_MESSAGES = {ErrorCode.UNKNOWN_COMMAND: "There is nothing at this address, or not with this method; see /v1/docs."}
+
+
+class ErrorBody(msgspec.Struct):
+    """What every refusal looks like. `code` is stable, `message` is for people."""
+
+    code: str
+    message: str
+    retry_after_s: float | None = None
+
+
+REFUSALS = {
+    status: ResponseSpec(ErrorBody, generate_examples=False, description=f"{meaning}; `code` says what exactly")
+    for status, meaning in ((400, "Refused"), (429, "Too much at once"), (503, "Not now"))
+}
+"""For the OpenAPI document."""
+
+
+def answer_failure(_request: Request[Any, Any, Any], error: Exception) -> Response[ErrorBody]:
+    """What the client is told of an exception."""
+    match error:
+        case IdentityError() | TokenError():
+            return _refusal(error.code, error.detail, error.retry_after_s)
+        case StorageUnavailableError():
+            _log.warning("a request could not be served: %s", error)
+            return _refusal(ErrorCode.UNAVAILABLE, retry_after_s=_STORE_AGAIN_AFTER_S)
+        case ValidationException():
+            return _refusal(ErrorCode.INVALID_ARGUMENT, _reasons(error))
+        case HTTPException(status_code=404 | 405 | 413 as status):
+            return _refusal(_BY_STATUS[status])
+        case ClientException() | RecursionError():
+            return _refusal(ErrorCode.MALFORMED)
+        case _:
+            _log.error("a request failed", exc_info=error)
+            return _refusal(ErrorCode.INTERNAL)
+
+
+def _refusal(code: ErrorCode, detail: str = "", retry_after_s: float | None = None) -> Response[ErrorBody]:
+    headers = {}
+    status = _STATUS.get(code, _OTHERWISE)
+    if status == _STATUS[ErrorCode.TOKEN_INVALID]:
+        headers["WWW-Authenticate"] = "Bearer"
+    if retry_after_s is not None:
+        headers["Retry-After"] = str(math.ceil(retry_after_s))
+        retry_after_s = round(retry_after_s, 3)
+    message = _MESSAGES.get(code, code.sentence)
+    body = ErrorBody(str(code), f"{message} ({detail})" if detail else message, retry_after_s)
+    return Response(body, status_code=status, headers=headers)
+
+
+def _reasons(error: ValidationException) -> str:
+    found = error.extra if isinstance(error.extra, list) else []
+    reasons = [
+        ": ".join(filter(None, (str(reason.get("key", "")), str(reason.get("message", "")))))
+        for reason in found[:_REASONS_SHOWN]
+        if isinstance(reason, dict)
+    ]
+    return "; ".join(reasons)

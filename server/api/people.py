@@ -1,0 +1,114 @@
+"""One's profile, and other people."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import msgspec
+from litestar import delete, get, patch, post
+from litestar.params import FromPath, JSONBody
+
+from server.api import fields as f
+from server.api.auth import AsCaller
+from server.api.errors import REFUSALS
+from server.api.parts import Parts
+from server.identity.profiles import Profile
+from storage.identity import PersonRow, ProfileChange
+
+
+class ProfileReply(msgspec.Struct):
+    """Oneself. `phone_number` is empty where another platform vouches for one."""
+
+    principal: UUID
+    phone_number: str
+    country: str
+    display_name: str
+    avatar_url: str
+    locale: str
+    timezone: str
+    findable: bool
+    admin: bool
+    created_at_ms: int
+    updated_at_ms: int
+
+
+class ProfileRequest(f.Request):
+    """What to change; a field that is not there stays as it is."""
+
+    display_name: f.DisplayName | None = None
+    avatar_url: f.AvatarUrl | None = None
+    locale: f.LocaleText | None = None
+    timezone: f.TimezoneText | None = None
+    findable: bool | None = None
+
+
+class FindRequest(f.Request):
+    """Exactly this number."""
+
+    phone_number: f.PhoneText
+
+
+class PersonReply(msgspec.Struct):
+    """Somebody else."""
+
+    principal: UUID
+    display_name: str
+    avatar_url: str
+
+
+@get("/me", responses=REFUSALS)
+async def own_profile(caller: AsCaller, parts: Parts) -> ProfileReply:
+    """One's own profile."""
+    return _profile(await parts.profiles.own(caller.principal))
+
+
+@patch("/me", responses=REFUSALS)
+async def change_profile(data: JSONBody[ProfileRequest], caller: AsCaller, parts: Parts) -> ProfileReply:
+    """Change one's profile; one's other devices learn of it by an event."""
+    change = ProfileChange(
+        display_name=data.display_name,
+        avatar_url=data.avatar_url,
+        locale=data.locale,
+        timezone=data.timezone,
+        findable=data.findable,
+    )
+    return _profile(await parts.profiles.change(caller.principal, caller.device, change))
+
+
+@delete("/me", responses=REFUSALS)
+async def delete_self(caller: AsCaller, parts: Parts) -> None:
+    """Delete oneself: signed out everywhere at once, erased after the grace. Signing in before takes it back."""
+    await parts.profiles.delete(caller.principal)
+
+
+@get("/people/{principal:uuid}", responses=REFUSALS)
+async def person(principal: FromPath[UUID], caller: AsCaller, parts: Parts) -> PersonReply:
+    """Somebody with whom one shares a dialog."""
+    return _person(await parts.profiles.person(caller.principal, principal.bytes))
+
+
+@post("/people/find", status_code=200, responses=REFUSALS)
+async def find_person(data: JSONBody[FindRequest], caller: AsCaller, parts: Parts) -> PersonReply:
+    """The person of exactly that number. The refusal is the same for nobody and for whoever is not to be found."""
+    return _person(await parts.profiles.find(caller.tenant, caller.principal, data.phone_number))
+
+
+def _profile(profile: Profile) -> ProfileReply:
+    row = profile.row
+    return ProfileReply(
+        f.text_id(row.principal),
+        profile.phone_number,
+        row.country,
+        row.display_name,
+        row.avatar_url,
+        row.locale,
+        row.timezone,
+        row.findable,
+        row.admin,
+        row.created_at_ms,
+        row.updated_at_ms,
+    )
+
+
+def _person(row: PersonRow) -> PersonReply:
+    return PersonReply(f.text_id(row.principal), row.display_name, row.avatar_url)

@@ -1,0 +1,109 @@
+"""Administration by admins, and the events of services."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+from litestar import post
+from litestar.params import FromPath, JSONBody
+from msgspec import Meta
+
+from protocol.bodies import Header, Posted, Ref
+from protocol.errors import ErrorCode
+from protocol.kinds import KINDS, Kind
+from server.api import fields as f
+from server.api.auth import AsCaller, AsService
+from server.api.errors import REFUSALS
+from server.api.parts import Parts
+from server.identity.refusal import IdentityError
+
+_KINDS = {kind.name.lower(): kind for kind, rule in KINDS.items() if not rule.by_members}
+_KIND_NAMES = ", ".join(_KINDS)
+
+KindName = Annotated[str, Meta(max_length=32, description=f"one of {_KIND_NAMES}")]
+
+
+class ServiceRequest(f.Request):
+    """A new service, and what its key may post."""
+
+    name: f.ServiceName
+    kinds: Annotated[list[KindName], Meta(min_length=1, max_length=len(_KINDS))]
+
+
+class ServiceReply(msgspec.Struct):
+    """A new service. The key is shown this once."""
+
+    service: UUID
+    key: str
+
+
+class RefRequest(f.Request):
+    """The thing of the platform that the event is about."""
+
+    type: f.RefText
+    id: f.RefText
+
+
+class EventRequest(f.Request):
+    """An event of a service. `acting_for` names the business for which the service speaks."""
+
+    n: f.N
+    kind: KindName
+    payload: f.Payload
+    content_type: f.ContentType = ""
+    ref: RefRequest | None = None
+    acting_for: UUID | None = None
+    expires_at_ms: f.Millis | None = None
+
+
+class AppendedReply(msgspec.Struct):
+    """It is durable, at `seq`."""
+
+    seq: int
+    at_ms: int
+
+
+@post("/admin/principals/{principal:uuid}/suspend", status_code=204, responses=REFUSALS)
+async def suspend(principal: FromPath[UUID], admin: AsCaller, parts: Parts) -> None:
+    """Keep a person, bot, business or service out; connections close at once."""
+    await parts.profiles.suspend(admin.tenant, admin.principal, principal.bytes)
+
+
+@post("/admin/principals/{principal:uuid}/reinstate", status_code=204, responses=REFUSALS)
+async def reinstate(principal: FromPath[UUID], admin: AsCaller, parts: Parts) -> None:
+    """End a suspension; sign-ins from before go on."""
+    await parts.profiles.reinstate(admin.tenant, admin.principal, principal.bytes)
+
+
+@post("/admin/services", status_code=201, responses=REFUSALS)
+async def create_service(data: JSONBody[ServiceRequest], admin: AsCaller, parts: Parts) -> ServiceReply:
+    """Create a service with an API key. To withdraw the key, suspend the service."""
+    created = await parts.services.create(
+        admin.tenant, admin.principal, data.name, [_kind(name) for name in data.kinds]
+    )
+    return ServiceReply(f.text_id(created.service), created.key)
+
+
+@post("/dialogs/{dialog:uuid}/events", status_code=200, responses=REFUSALS)
+async def append_event(
+    dialog: FromPath[UUID], data: JSONBody[EventRequest], service: AsService, parts: Parts
+) -> AppendedReply:
+    """Append an event to a dialog of the service's tenant. Repeat it, unchanged, until it is answered."""
+    ref = None if data.ref is None else Ref(data.ref.type, data.ref.id)
+    body = Posted(
+        _kind(data.kind),
+        Header(content_type=data.content_type, expires_at_ms=data.expires_at_ms, ref=ref),
+        data.payload,
+        None if data.acting_for is None else data.acting_for.bytes,
+    )
+    appended = await parts.services.append(service, dialog.bytes, data.n, body)
+    return AppendedReply(appended.seq, appended.at_ms)
+
+
+def _kind(name: str) -> Kind:
+    kind = _KINDS.get(name)
+    if kind is None:
+        raise IdentityError(ErrorCode.INVALID_ARGUMENT, f"kind: services post {_KIND_NAMES}")
+    return kind

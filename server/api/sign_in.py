@@ -1,0 +1,163 @@
+"""Codes, sign-in, refresh, and one's own sign-ins."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from litestar import Request as HttpRequest
+from litestar import delete, get, post
+from litestar.params import FromPath, JSONBody
+
+from server.api import fields as f
+from server.api.auth import AsCaller, address_of
+from server.api.errors import REFUSALS
+from server.api.parts import Parts
+from server.identity.profiles import DEFAULT_TIMEZONE
+from server.identity.sign_in import Installation, SignedIn
+from storage.identity import NewProfile, ProfileChange
+
+
+class CodeRequest(f.Request):
+    """To whom to send a code. `device_id` is the installation's own id, if it has one."""
+
+    phone_number: f.PhoneText
+    device_id: UUID | None = None
+
+
+class CodeSent(msgspec.Struct):
+    """A code is on its way to that number, if it can be reached."""
+
+    expires_in_s: int
+
+
+class DeviceInfo(f.Request):
+    """The installation that signs in. Without `device_id` it gets one, to keep and name from then on."""
+
+    platform: f.Platform
+    app_version: f.Version
+    device_id: UUID | None = None
+    name: f.OneLine = ""
+
+
+class SignInRequest(f.Request):
+    """The code that came. `display_name`, `locale` and `timezone` are for the first time, and ignored later."""
+
+    phone_number: f.PhoneText
+    code: f.CodeText
+    device: DeviceInfo
+    display_name: f.DisplayName | None = None
+    locale: f.LocaleText | None = None
+    timezone: f.TimezoneText | None = None
+
+
+class RefreshRequest(f.Request):
+    """The refresh token that was given last."""
+
+    refresh_token: f.RefreshText
+
+
+class TokensReply(msgspec.Struct):
+    """Who one is, and the tokens. Keep `device`: it may differ from the one that was named."""
+
+    principal: UUID
+    device: UUID
+    sign_in: UUID
+    access_token: str
+    expires_in_s: int
+    refresh_token: str
+
+
+class SignInReply(msgspec.Struct):
+    """One of one's live sign-ins; `current` is the one that asks."""
+
+    sign_in: UUID
+    device: UUID
+    platform: str
+    app_version: str
+    name: str
+    address: str
+    created_at_ms: int
+    last_used_at_ms: int
+    current: bool
+
+
+@post("/sign-in/codes", status_code=202, responses=REFUSALS)
+async def send_code(data: JSONBody[CodeRequest], request: HttpRequest[Any, Any, Any], parts: Parts) -> CodeSent:
+    """Send a one-time code. The answer is the same for every number."""
+    await parts.desk.send_code(data.phone_number, f.named_device(data.device_id), address_of(request))
+    return CodeSent(parts.settings.code_ttl_s)
+
+
+@post("/sign-in", status_code=200, responses=REFUSALS)
+async def sign_in(data: JSONBody[SignInRequest], request: HttpRequest[Any, Any, Any], parts: Parts) -> TokensReply:
+    """Sign in with a code; an unknown number signs up, with a display name."""
+    profile = parts.profiles.checked(
+        ProfileChange(display_name=data.display_name, locale=data.locale, timezone=data.timezone)
+    )
+    signed_in = await parts.desk.sign_in(
+        data.phone_number,
+        data.code,
+        NewProfile(
+            profile.display_name,
+            profile.locale or parts.settings.locales[0],
+            profile.timezone or DEFAULT_TIMEZONE,
+        ),
+        Installation(
+            f.named_device(data.device.device_id),
+            data.device.platform,
+            data.device.app_version,
+            data.device.name,
+            address_of(request),
+        ),
+    )
+    return _reply(signed_in)
+
+
+@post("/tokens/refresh", status_code=200, responses=REFUSALS)
+async def refresh(data: JSONBody[RefreshRequest], request: HttpRequest[Any, Any, Any], parts: Parts) -> TokensReply:
+    """Get new tokens for a refresh token, which then is used up. If the answer is lost, ask again within a minute."""
+    return _reply(await parts.desk.refresh(data.refresh_token, address_of(request)))
+
+
+@get("/sign-ins", responses=REFUSALS)
+async def list_sign_ins(caller: AsCaller, parts: Parts) -> list[SignInReply]:
+    """One's live sign-ins, newest first."""
+    return [
+        SignInReply(
+            f.text_id(row.sign_in),
+            f.text_id(row.device),
+            row.platform,
+            row.app_version,
+            row.name,
+            row.address,
+            row.created_at_ms,
+            row.last_used_at_ms,
+            row.sign_in == caller.sign_in,
+        )
+        for row in await parts.desk.list_live(caller.principal)
+    ]
+
+
+@delete("/sign-ins/{sign_in_id:uuid}", responses=REFUSALS)
+async def end_sign_in(sign_in_id: FromPath[UUID], caller: AsCaller, parts: Parts) -> None:
+    """End one of one's sign-ins and close its connection. Nothing happens if it is not one's own, or has ended."""
+    await parts.desk.end(caller.principal, sign_in_id.bytes)
+
+
+@delete("/sign-ins", responses=REFUSALS)
+async def end_other_sign_ins(caller: AsCaller, parts: Parts) -> None:
+    """End all of one's sign-ins but this one."""
+    await parts.desk.end_others(caller.principal, caller.sign_in)
+
+
+def _reply(signed_in: SignedIn) -> TokensReply:
+    return TokensReply(
+        f.text_id(signed_in.principal),
+        f.text_id(signed_in.device),
+        f.text_id(signed_in.sign_in),
+        signed_in.access_token,
+        signed_in.expires_in_s,
+        signed_in.refresh_token,
+    )

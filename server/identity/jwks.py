@@ -1,0 +1,160 @@
+"""The public keys of another issuer, from its JWKS document (RFC 7517), fetched when needed and kept for a while.
+
+Bounded in every way: one fetch at a time and at most one every REFETCH_S, however many tokens name unknown keys; a
+document of at most BYTES_MAX and KEYS_MAX keys; asymmetric keys only. Keys that cannot be fetched anew stay in use
+until STALE_S, so that an outage of the issuer's web server signs nobody out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import unquote, urlsplit
+
+import httpx
+import jwt
+import msgspec
+
+from server.clock import Clock
+from server.startup import StartupError
+
+_log = logging.getLogger(__name__)
+
+FRESH_S = 600.0
+STALE_S = 86_400.0
+REFETCH_S = 30.0
+BYTES_MAX = 262_144
+KEYS_MAX = 64
+_TIMEOUT_S = 5.0
+_ALGORITHMS = frozenset({"EdDSA", "ES256", "ES384", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+class JwksError(Exception):
+    """The document cannot be had, or is none."""
+
+
+class FetchDocument(Protocol):
+    """Where a document comes from."""
+
+    async def __call__(self, url: str) -> bytes:
+        """The document; raises JwksError."""
+        ...
+
+
+class KeySet:
+    """The keys of one issuer."""
+
+    def __init__(self, url: str, fetch: FetchDocument, clock: Clock) -> None:
+        """Raises StartupError when the address is none that keys may come from."""
+        _check(url)
+        self._url = url
+        self._fetch = fetch
+        self._clock = clock
+        self._keys: dict[str, jwt.PyJWK] = {}
+        self._fetched_at: float | None = None
+        self._tried_at: float | None = None
+        self._fetching = asyncio.Lock()
+
+    async def key(self, kid: object) -> jwt.PyJWK | None:
+        """The key of that name, None when there is none; raises JwksError when the issuer's keys cannot be had."""
+        name = kid if isinstance(kid, str) else ""
+        if name in self._keys and self._age_s() < FRESH_S:
+            return self._keys[name]
+        await self._refresh(name)
+        if self._age_s() > STALE_S:
+            raise JwksError(f"no keys of {self._url}")
+        return self._keys.get(name)
+
+    async def _refresh(self, name: str) -> None:
+        """Fetch, unless somebody just did or has just tried."""
+        async with self._fetching:
+            now = self._clock.monotonic()
+            if name in self._keys and self._age_s() < FRESH_S:
+                return
+            if self._tried_at is not None and now - self._tried_at < REFETCH_S:
+                return
+            self._tried_at = now
+            try:
+                self._keys = _usable(await self._fetch(self._url))
+            except JwksError as error:
+                _log.warning("the keys of an issuer cannot be had: %s", error)
+            else:
+                self._fetched_at = now
+
+    def _age_s(self) -> float:
+        return float("inf") if self._fetched_at is None else self._clock.monotonic() - self._fetched_at
+
+
+class DocumentFetcher(FetchDocument):
+    """Fetches over https (http from this machine only), or reads a file; follows no redirect."""
+
+    def __init__(self) -> None:
+        self._client = httpx.AsyncClient(timeout=_TIMEOUT_S, follow_redirects=False)
+
+    async def __call__(self, url: str) -> bytes:
+        """See `FetchDocument`."""
+        parts = urlsplit(url)
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                if parts.scheme == "file":
+                    return await asyncio.to_thread(_read, Path(unquote(parts.path)))
+                return await self._get(url)
+        except (OSError, TimeoutError, httpx.HTTPError, httpx.InvalidURL) as error:
+            raise JwksError(f"{url}: {type(error).__name__} {error}") from error
+
+    async def aclose(self) -> None:
+        """Close its connections."""
+        await self._client.aclose()
+
+    async def _get(self, url: str) -> bytes:
+        body = bytearray()
+        async with self._client.stream("GET", url) as response:
+            if response.status_code != httpx.codes.OK:
+                raise JwksError(f"{url} answers {response.status_code}")
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) > BYTES_MAX:
+                    raise JwksError(f"{url} is larger than {BYTES_MAX} bytes")
+        return bytes(body)
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        body = file.read(BYTES_MAX + 1)
+    if len(body) > BYTES_MAX:
+        raise JwksError(f"{path} is larger than {BYTES_MAX} bytes")
+    return body
+
+
+def _check(url: str) -> None:
+    parts = urlsplit(url)
+    local = parts.scheme == "http" and parts.hostname in _LOOPBACK
+    if local or parts.scheme in {"https", "file"}:
+        return
+    raise StartupError(f"identity.issuers: jwks_url must be https:// or file:///, and {url!r} is neither.")
+
+
+class _Document(msgspec.Struct):
+    keys: list[dict[str, Any]]
+
+
+def _usable(body: bytes) -> dict[str, jwt.PyJWK]:
+    """The keys of a document that may sign tokens; others are skipped. Raises JwksError if it is no JWKS."""
+    try:
+        document = msgspec.json.decode(body, type=_Document)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise JwksError(f"not a JWKS document: {error}") from error
+    found: dict[str, jwt.PyJWK] = {}
+    for entry in document.keys[:KEYS_MAX]:
+        if entry.get("use", "sig") != "sig" or entry.get("kty") not in {"OKP", "EC", "RSA"}:
+            continue
+        try:
+            key = jwt.PyJWK(entry)
+        except (jwt.PyJWTError, ValueError, TypeError):
+            continue
+        if key.algorithm_name in _ALGORITHMS:
+            found[str(entry.get("kid", ""))] = key
+    return found

@@ -1,0 +1,1 @@
+"""Tests of the HTTP API, through ASGI, on a real PostgreSQL."""

@@ -1,0 +1,15 @@
+"""The API under test."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.clock import ManualClock
+from tests.server.api.world import ApiWorld, opened_api
+
+
+@pytest.fixture
+async def api(database_url: str, clock: ManualClock) -> AsyncIterator[ApiWorld]:
+    """An API with default settings."""
+    async with opened_api(database_url, clock) as world:
+        yield world
