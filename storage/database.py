@@ -14,6 +14,7 @@ CONNECT_TIMEOUT_S = 5.0
 _TEMPORARY = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the driver's own confusion over a connection that broke under it
     asyncpg.InsufficientResourcesError,  # class 53: disk full, too many connections, out of memory
     asyncpg.OperatorInterventionError,  # class 57: shutdown, cancel, cannot connect now
     asyncpg.TransactionRollbackError,  # class 40: deadlock, serialization
