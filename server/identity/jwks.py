@@ -29,6 +29,7 @@ BYTES_MAX = 262_144
 KEYS_MAX = 64
 _TIMEOUT_S = 5.0
 _ALGORITHMS = frozenset({"EdDSA", "ES256", "ES384", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})
+_KEY_TYPES = frozenset({"OKP", "EC", "RSA"})
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -91,8 +92,9 @@ class KeySet:
 class DocumentFetcher(FetchDocument):
     """Fetches over https (http from this machine only), or reads a file; follows no redirect."""
 
-    def __init__(self) -> None:
-        self._client = httpx.AsyncClient(timeout=_TIMEOUT_S, follow_redirects=False)
+    def __init__(self, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        """`transport` None is the network."""
+        self._client = httpx.AsyncClient(timeout=_TIMEOUT_S, follow_redirects=False, transport=transport)
 
     async def __call__(self, url: str) -> bytes:
         """See `FetchDocument`."""
@@ -149,7 +151,9 @@ def _usable(body: bytes) -> dict[str, jwt.PyJWK]:
         raise JwksError(f"not a JWKS document: {error}") from error
     found: dict[str, jwt.PyJWK] = {}
     for entry in document.keys[:KEYS_MAX]:
-        if entry.get("use", "sig") != "sig" or entry.get("kty") not in {"OKP", "EC", "RSA"}:
+        if entry.get("use", "sig") != "sig" or str(entry.get("kty")) not in _KEY_TYPES:
+            continue
+        if "alg" in entry and str(entry["alg"]) not in _ALGORITHMS:
             continue
         try:
             key = jwt.PyJWK(entry)

@@ -1,9 +1,16 @@
 """The engines under test."""
 
-from collections.abc import AsyncIterator
+from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
 import pytest
 
+from storage.database import open_pool
+from storage.identity import IdentityStore
+from storage.identity_postgres import PostgresIdentity
 from tests.world import World
 
 
@@ -13,3 +20,17 @@ async def world(database_url: str) -> AsyncIterator[World]:
     opened = await World.open(database_url)
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+async def pool(database_url: str) -> AsyncIterator[asyncpg.Pool[Any]]:
+    """Connections to a fresh database."""
+    opened = await open_pool(database_url, size=12)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def store(pool: asyncpg.Pool[Any]) -> IdentityStore:
+    """The store of identity on PostgreSQL, the one engine there is so far."""
+    return PostgresIdentity(pool)

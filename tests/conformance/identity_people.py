@@ -1,0 +1,101 @@
+"""People who sign in, for the suites of `storage.identity`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import asyncpg
+
+from protocol import ids
+from storage.identity import (
+    IdentityStore,
+    NewDevice,
+    NewProfile,
+    OpenedSignIn,
+    PhoneRow,
+    RefreshedSignIn,
+    VouchedSignIn,
+)
+
+NOW = 1_800_000_000_000
+DAY = 86_400_000
+GRACE = 30 * DAY
+TENANT = 1
+
+
+def phone(number: str, tenant_salt: bytes = b"") -> PhoneRow:
+    return PhoneRow(hash=b"hash " + number.encode() + tenant_salt, key="k1", box=b"box", country="TH")
+
+
+def device(own: bytes | None = None) -> NewDevice:
+    return NewDevice(own or ids.new_id(), ids.new_id(), "web", "1.0", "Nok's laptop", "203.0.113.7")
+
+
+async def sign_in(
+    store: IdentityStore,
+    number: str = "+66800000001",
+    *,
+    name: str | None = "Nok",
+    now: int = NOW,
+    on: bytes | None = None,
+    code: bytes | None = None,
+    refresh: bytes | None = None,
+    sign_in: bytes | None = None,
+) -> OpenedSignIn:
+    """Sign in with a fresh code, or with the given one."""
+    row = phone(number)
+    if code is None:
+        code = b"right"
+        await store.put_code(TENANT, row.hash, code, attempts=5, expires_at_ms=now + 300_000)
+    return await store.sign_in_by_code(
+        now,
+        TENANT,
+        row,
+        code,
+        NewProfile(name, "th", "Asia/Bangkok"),
+        device=device(on),
+        sign_in=sign_in or ids.new_id(),
+        refresh_hash=refresh or ids.new_id(),
+        expires_at_ms=now + 30 * DAY,
+        sign_ins_max=5,
+        deleted_before_ms=now - GRACE,
+    )
+
+
+async def vouched(
+    store: IdentityStore, external: str, on: bytes, *, issued: int = NOW, now: int = NOW, tenant: int = TENANT
+) -> VouchedSignIn:
+    return await store.sign_in_by_issuer(
+        now,
+        tenant,
+        external,
+        issued,
+        NewProfile("", "en", "UTC"),
+        sign_in=ids.new_id(),
+        device=on,
+        address="",
+        expires_at_ms=now + 30 * DAY,
+        sign_ins_max=5,
+        deleted_before_ms=now - GRACE,
+    )
+
+
+async def refresh(store: IdentityStore, token: bytes, successor: bytes, now: int = NOW) -> RefreshedSignIn:
+    return await store.refresh(
+        now, token, successor, address="203.0.113.9", expires_at_ms=now + 30 * DAY, grace_ms=60_000
+    )
+
+
+async def audit(pool: asyncpg.Pool[Any], subject: bytes) -> list[str]:
+    rows = await pool.fetch("SELECT action FROM audit WHERE subject_id = $1 ORDER BY audit_id", subject)
+    return [row["action"] for row in rows]
+
+
+async def purge(store: IdentityStore, now: int) -> int:
+    return await store.purge(
+        now,
+        deleted_before_ms=now - GRACE,
+        ended_before_ms=now - 30 * DAY,
+        audit_before_ms=now - 365 * DAY,
+        limit=10,
+    )

@@ -1,0 +1,52 @@
+"""The documents about the API: complete, and from nowhere else."""
+
+import re
+
+import pytest
+
+from protocol.errors import ErrorCode
+from server.api.errors import _OTHERWISE, _STATUS
+from tests.server.api.world import ApiWorld
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_the_page_names_every_operation_and_fetches_nothing(api: ApiWorld) -> None:
+    answer = await api.ask("GET", "/v1/docs")
+    assert answer.status_code == 200
+    document = (await api.ask("GET", "/v1/docs/openapi.json")).json()
+    for path, item in document["paths"].items():
+        assert path in answer.text
+        assert all("description" in operation for operation in item.values())
+    assert not re.search(r"<script|<iframe|@import|(src|href)=[\"']?(https?:)?//", answer.text)
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+async def test_the_document_says_how_refusals_look_and_who_may_ask(api: ApiWorld) -> None:
+    document = (await api.ask("GET", "/v1/docs/openapi.json")).json()
+    me = document["paths"]["/v1/me"]["get"]
+    assert me["security"] == [{"access_token": []}]
+    assert document["paths"]["/v1/dialogs/{dialog}/events"]["post"]["security"] == [{"api_key": []}]
+    assert "ErrorBody" in str(me["responses"]["400"])
+    assert "security" not in document["paths"]["/v1/sign-in"]["post"]
+
+
+async def test_the_keys_are_at_both_addresses(api: ApiWorld) -> None:
+    one, other = await api.ask("GET", "/v1/jwks"), await api.ask("GET", "/.well-known/jwks.json")
+    assert one.json() == other.json() == api.identity.tokens.keys.jwks()
+
+
+def test_every_code_has_a_status() -> None:
+    conflicts = {
+        "wrong_state",
+        "members_bound",
+        "already_member",
+        "not_member",
+        "last_admin",
+        "fixed_roster",
+        "conflict",
+        "settled",
+        "stale",
+    }
+    assert {code for code in ErrorCode if code not in _STATUS} == conflicts
+    assert _OTHERWISE == 409

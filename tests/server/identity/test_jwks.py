@@ -1,0 +1,166 @@
+"""The keys of other issuers are fetched seldom, kept through outages, and bounded."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from server.identity.jwks import BYTES_MAX, DocumentFetcher, FetchDocument, JwksError, KeySet
+from server.signing_keys import SigningKeys, new_pem
+from server.startup import StartupError
+from tests.clock import ManualClock
+
+pytestmark = pytest.mark.anyio
+
+KEYS = SigningKeys.from_pem(new_pem())
+URL = "https://shop.example/keys"
+
+
+class Documents(FetchDocument):
+    """Serves one document; counts how often, and fails on wish."""
+
+    def __init__(self, document: Any) -> None:
+        self.document = document
+        self.fetched = 0
+        self.broken = False
+
+    async def __call__(self, _url: str) -> bytes:
+        self.fetched += 1
+        await asyncio.sleep(0)
+        if self.broken:
+            raise JwksError("gone")
+        return self.document if isinstance(self.document, bytes) else json.dumps(self.document).encode()
+
+
+@pytest.fixture
+def documents() -> Documents:
+    return Documents(KEYS.jwks())
+
+
+@pytest.fixture
+def keys(documents: Documents, clock: ManualClock) -> KeySet:
+    return KeySet(URL, documents, clock)
+
+
+async def test_keys_are_fetched_once_by_however_many_at_once(keys: KeySet, documents: Documents) -> None:
+    found = await asyncio.gather(*(keys.key(KEYS.kid) for _ in range(50)))
+    assert all(key is not None for key in found)
+    assert documents.fetched == 1
+
+
+async def test_a_storm_of_unknown_keys_fetches_once_in_half_a_minute(
+    keys: KeySet, documents: Documents, clock: ManualClock
+) -> None:
+    assert set(await asyncio.gather(*(keys.key(f"unknown {at}") for at in range(100)))) == {None}
+    assert documents.fetched == 1
+    assert await keys.key(KEYS.kid) is not None
+    clock.advance(30)
+    await asyncio.gather(*(keys.key(f"unknown {at}") for at in range(100)))
+    assert documents.fetched == 2
+
+
+async def test_a_new_key_is_found_within_half_a_minute(keys: KeySet, documents: Documents, clock: ManualClock) -> None:
+    await keys.key(KEYS.kid)
+    fresh = SigningKeys.from_pem(new_pem())
+    documents.document = fresh.jwks()
+    clock.advance(30)
+    assert await keys.key(fresh.kid) is not None
+
+
+async def test_a_withdrawn_key_is_out_within_ten_minutes(
+    keys: KeySet, documents: Documents, clock: ManualClock
+) -> None:
+    await keys.key(KEYS.kid)
+    documents.document = {"keys": []}
+    clock.advance(600)
+    assert await keys.key(KEYS.kid) is None
+
+
+async def test_an_outage_of_the_issuer_signs_nobody_out_for_a_day(
+    keys: KeySet, documents: Documents, clock: ManualClock
+) -> None:
+    await keys.key(KEYS.kid)
+    documents.broken = True
+    clock.advance(86_000)
+    assert await keys.key(KEYS.kid) is not None
+    clock.advance(500)
+    with pytest.raises(JwksError):
+        await keys.key(KEYS.kid)
+    documents.broken = False
+    clock.advance(30)
+    assert await keys.key(KEYS.kid) is not None
+
+
+@pytest.mark.parametrize(
+    "document",
+    [b"", b"<html>", b"{}", b'{"keys": {}}', b'{"keys": [1]}', b"[" * 50_000, b"\xff", b'{"keys": null}'],
+)
+async def test_what_is_no_jwks_gives_no_keys(clock: ManualClock, document: bytes) -> None:
+    with pytest.raises(JwksError):
+        await KeySet(URL, Documents(document), clock).key(KEYS.kid)
+
+
+async def test_keys_that_cannot_sign_tokens_are_skipped(clock: ManualClock) -> None:
+    (good,) = KEYS.jwks()["keys"]
+    odd = [
+        {},
+        {"kty": "OKP", "kid": "no x"},
+        {"kty": "oct", "kid": "shared", "k": "AAAA"},
+        {**good, "kid": "enc", "use": "enc"},
+        {**good, "kid": "other alg", "alg": "HS256"},
+        {**good, "kid": "no alg", "alg": "none"},
+        {"kty": 7},
+        {"kty": []},
+        {**good, "kid": "odd alg", "alg": []},
+    ]
+    keys = KeySet(URL, Documents({"keys": [*odd, good]}), clock)
+    assert await keys.key(KEYS.kid) is not None
+    names: list[object] = ["no x", "shared", "enc", "other alg", "no alg", "odd alg", "", None, 7, []]
+    for kid in names:
+        assert await keys.key(kid) is None
+
+
+@pytest.mark.parametrize("url", ["http://shop.example/keys", "ftp://shop.example/keys", "keys.json", ""])
+def test_keys_come_over_https_or_from_a_file(clock: ManualClock, url: str) -> None:
+    with pytest.raises(StartupError):
+        KeySet(url, Documents({}), clock)
+
+
+async def test_a_document_is_read_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "k %.json"
+    path.write_bytes(b"{}")
+    fetch = DocumentFetcher()
+    assert await fetch(path.as_uri()) == b"{}"
+    path.write_bytes(b" " * (BYTES_MAX + 1))
+    for url in (path.as_uri(), (tmp_path / "none").as_uri()):
+        with pytest.raises(JwksError):
+            await fetch(url)
+    await fetch.aclose()
+
+
+async def test_a_document_is_fetched_and_bounded_and_no_redirect_followed() -> None:
+    answers = {
+        "/ok": httpx.Response(200, content=b"{}"),
+        "/gone": httpx.Response(404),
+        "/moved": httpx.Response(302, headers={"Location": "https://shop.example/ok"}),
+        "/large": httpx.Response(200, content=b" " * (BYTES_MAX + 1)),
+    }
+    fetch = DocumentFetcher(transport=httpx.MockTransport(lambda request: answers[request.url.path]))
+    assert await fetch("https://shop.example/ok") == b"{}"
+    for path in ("/gone", "/moved", "/large"):
+        with pytest.raises(JwksError):
+            await fetch(f"https://shop.example{path}")
+    await fetch.aclose()
+
+
+async def test_a_server_that_is_not_there_is_an_error_of_ours() -> None:
+    def refuse(_request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    fetch = DocumentFetcher(transport=httpx.MockTransport(refuse))
+    with pytest.raises(JwksError):
+        await fetch(URL)
+    await fetch.aclose()

@@ -1,0 +1,70 @@
+"""Keys come from the configuration; in development the data folder keeps them, for its owner alone."""
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from server.config import Config, IdentitySettings, Secret, ServerSettings
+from server.identity.code_sender import LogCodeSender
+from server.identity.composition import make_identity
+from server.identity.key_files import load_signing_keys, load_vault
+from server.identity.vault import new_key
+from server.signing_keys import SigningKeys, new_pem
+from server.startup import StartupError
+
+
+def development(folder: Path, identity: IdentitySettings | None = None) -> Config:
+    return Config(server=ServerSettings(data_dir=folder), identity=identity or IdentitySettings())
+
+
+def production(folder: Path, identity: IdentitySettings) -> Config:
+    return Config(server=ServerSettings(mode="production", data_dir=folder), identity=identity)
+
+
+def test_development_makes_keys_once_and_keeps_them_private(tmp_path: Path) -> None:
+    config = development(tmp_path / "data")
+    assert load_signing_keys(config).kid == load_signing_keys(config).kid
+    key, box = load_vault(config).seal("+6591234567")
+    assert load_vault(config).open(key, box) == "+6591234567"
+    files = sorted((tmp_path / "data" / "keys").iterdir())
+    assert [file.name for file in files] == ["phone.key", "signing.pem"]
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+    assert stat.S_IMODE((tmp_path / "data" / "keys").stat().st_mode) == 0o700
+
+
+def test_production_makes_no_keys(tmp_path: Path) -> None:
+    both = IdentitySettings(signing_key=Secret(new_pem()), phone_key=Secret(new_key()))
+    for lacking in (IdentitySettings(phone_key=both.phone_key), IdentitySettings(signing_key=both.signing_key)):
+        with pytest.raises(StartupError, match="required in production"):
+            make_identity(production(tmp_path, lacking))
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(StartupError, match="sign-in code"):
+        make_identity(production(tmp_path, both))
+
+
+def test_configured_keys_are_used(tmp_path: Path) -> None:
+    pem = new_pem()
+    config = development(tmp_path, IdentitySettings(signing_key=Secret(pem)))
+    assert load_signing_keys(config).kid == SigningKeys.from_pem(pem).kid
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_keys_of_another_form_stop_the_start_and_are_not_shown(tmp_path: Path) -> None:
+    config = development(tmp_path, IdentitySettings(signing_key=Secret("hunter2"), phone_key=Secret("hunter2")))
+    for load in (load_signing_keys, load_vault):
+        with pytest.raises(StartupError) as refused:
+            load(config)
+        assert "hunter2" not in str(refused.value)
+
+
+def test_a_key_file_that_cannot_be_read_stops_the_start(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("a file where the folder should be")
+    with pytest.raises(StartupError, match="cannot be used"):
+        load_vault(development(tmp_path))
+
+
+def test_codes_are_not_logged_in_production() -> None:
+    LogCodeSender("development")
+    with pytest.raises(StartupError):
+        LogCodeSender("production")
