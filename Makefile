@@ -3,7 +3,7 @@
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint install docs lock autobahn clean
+.PHONY: help serve test lint install docs lock autobahn measure clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ lock: install ## pin the newest allowed dependencies in requirements.lock (needs
 
 autobahn: install ## Autobahn's fuzzing client against the gateway's frame layer (needs Python 2.7)
 	$(BIN)/python -m tests.adversity.autobahn
+
+measure: install ## what one node does on this machine, in two minutes; ARGS="--json FILE" passes arguments on
+	$(BIN)/python -m loadtest.measure $(ARGS)
 
 clean: ## remove what was made, except data (.tchat)
 	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Load for a tchat server: clients by the thousand, and what the server needs to serve them."""

@@ -1,0 +1,182 @@
+"""A websocket client that costs next to nothing, so that a measurement shows the server and not its load.
+
+It is not a client for anybody else: no reconnect, no outbox, no check of what the server says, and frames are masked
+with a key of zeros (RFC 6455, section 5.3 asks for a random one; the server's work is the same). Messages are real
+ones of `tchat.v1.msgpack`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+from protocol.codec import MSGPACK, ServerMessage
+from protocol.commands import Authenticate, Command, Sync
+from protocol.events import Live
+from protocol.ids import NIL, new_id
+from protocol.replies import Authenticated, Failed, Reply
+
+_FIN_BINARY, _CLOSE = 0x82, 0x88
+_MASKED = 0x80
+_NO_MASK = bytes(4)
+_ANSWER_S = 10.0
+_UPGRADE = (
+    b"GET /v1/ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Protocol: " + MSGPACK.subprotocol.encode() + b"\r\n\r\n"
+)
+
+Heard = Callable[["Client", bytes], None]
+
+
+class LoadError(Exception):
+    """The server did not do what a measurement needs; its numbers would mean nothing."""
+
+
+def masked(payload: bytes) -> bytes:
+    """One client frame, of a payload below 64 KiB."""
+    length = len(payload)
+    if length < 126:
+        return bytes((_FIN_BINARY, _MASKED | length)) + _NO_MASK + payload
+    return bytes((_FIN_BINARY, _MASKED | 126)) + length.to_bytes(2, "big") + _NO_MASK + payload
+
+
+def passed_over(client: Client, payload: bytes) -> None:
+    """Hear nothing."""
+
+
+class Client(asyncio.Protocol):
+    """One connection of one device at a time. `heard` gets every message while nobody in here waits for one."""
+
+    def __init__(self, token: str, trouble: Callable[[str], None]) -> None:
+        """`trouble` is told what went wrong outside of a call."""
+        self.token = token
+        self.device = new_id()
+        self.principal = NIL
+        self.position = ""
+        self.heard: Heard = passed_over
+        self._trouble = trouble
+        self._n = 0
+        self._buffer = b""
+        self._upgraded = False
+        self._leaving = False
+        self._transport: asyncio.Transport
+        self._gone: asyncio.Future[None]
+        self._wanted: Callable[[ServerMessage | None], bool] = bool
+        self._waiting: asyncio.Future[Any] | None = None
+
+    # -- what a measurement calls
+
+    async def come(self, port: int, source: str) -> None:
+        """Connect from the address `source`, authenticate, sync, and return when live."""
+        loop = asyncio.get_running_loop()
+        self._upgraded = self._leaving = False
+        self._buffer, self._gone = b"", loop.create_future()
+        await loop.create_connection(lambda: self, "127.0.0.1", port, local_addr=(source, 0))
+        if not self._upgraded:
+            await self._wait(lambda _: False)  # ended by the handshake
+        who = await self.ask(Authenticate(1, self.token, self.device))
+        assert isinstance(who, Authenticated)
+        self.principal = who.principal
+        self.send(Sync(2, self.position))
+        live = await self._wait(lambda message: isinstance(message, Live))
+        self.position = live.position
+
+    async def go(self) -> None:
+        """Cut the connection, and return once it is gone."""
+        self._leaving = True
+        self._transport.abort()
+        await self._gone
+
+    def send(self, command: Command) -> None:
+        """Send a command."""
+        self._transport.write(masked(MSGPACK.encode(command)))
+
+    async def ask(self, command: Command) -> Reply:
+        """Send a command and return its reply; raises LoadError if it is a refusal."""
+        self.send(command)
+        reply: Reply = await self._wait(lambda message: isinstance(message, Reply) and message.id == command.id)
+        return reply
+
+    def next_n(self) -> int:
+        """The next number of this device."""
+        self._n += 1
+        return self._n
+
+    async def _wait(self, wanted: Callable[[ServerMessage | None], bool]) -> Any:
+        self._wanted = wanted
+        self._waiting = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                return await self._waiting
+        except TimeoutError:
+            raise LoadError(f"no answer within {_ANSWER_S:.0f} s") from None
+
+    # -- what the loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Ask for a websocket."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
+        self._transport.write(_UPGRADE)
+
+    def data_received(self, data: bytes) -> None:
+        """Cut the bytes into messages."""
+        data = self._buffer + data if self._buffer else data
+        at = 0 if self._upgraded else self._take_head(data)
+        size = len(data)
+        while self._upgraded and size - at >= 2:
+            length, start = data[at + 1], at + 2
+            if length == 126:
+                length, start = int.from_bytes(data[at + 2 : at + 4], "big"), at + 4
+            elif length == 127:
+                length, start = int.from_bytes(data[at + 2 : at + 10], "big"), at + 10
+            if start + length > size:
+                break
+            self._take(data[at], data[start : start + length])
+            at = start + length
+        self._buffer = data[at:]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell whoever needs to know."""
+        if not self._leaving:
+            self._fail(f"a connection ended unasked: {exc}")
+        if not self._gone.done():
+            self._gone.set_result(None)
+
+    def _take_head(self, data: bytes) -> int:
+        end = data.find(b"\r\n\r\n")
+        if end < 0:
+            return 0
+        if not data.startswith(b"HTTP/1.1 101 "):
+            self._fail(data.decode(errors="replace"))
+            return len(data)
+        self._upgraded = True
+        self._finish(None)
+        return end + 4
+
+    def _take(self, first: int, payload: bytes) -> None:
+        if first == _CLOSE:
+            self._fail(f"the server closed: {payload[2:].decode(errors='replace')}")
+        elif first != _FIN_BINARY:
+            self._fail(f"a frame that begins with {first:#x}")
+        elif self._waiting is None:
+            self.heard(self, payload)
+        else:
+            message = MSGPACK.decode_server(payload)
+            if isinstance(message, Failed):
+                self._fail(f"{message.code}: {message.message}")
+            elif self._wanted(message):
+                self._finish(message)
+
+    def _finish(self, message: ServerMessage | None) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None and not waiting.done():
+            waiting.set_result(message)
+
+    def _fail(self, why: str) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None and not waiting.done():
+            waiting.set_exception(LoadError(why))
+        else:
+            self._trouble(why)

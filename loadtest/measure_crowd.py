@@ -1,0 +1,110 @@
+"""The people of a measurement: making them up, connecting them, giving them dialogs to talk in."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from ipaddress import IPv4Address
+from typing import TypeVar
+
+from loadtest.measure_client import Client, LoadError
+from loadtest.measure_server import Server
+from loadtest.measure_stage import Meter, Stage
+from loadtest.measure_talk import Place
+from protocol.commands import Create
+from protocol.dialog_types import DialogType
+from protocol.ids import created_dialog_id, direct_dialog_id
+
+_AT_ONCE = 32
+_PER_ADDRESS = 500
+"""From one loopback address: ports of ended connections stay taken for a minute, and the kernel searches longer."""
+
+_FIRST_ADDRESS = IPv4Address("127.0.1.1")
+
+T = TypeVar("T")
+
+
+class Crowd:
+    """Everybody, in the order in which they were made up."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._count = 0
+        self._connects = 0
+        self._troubles: list[str] = []
+
+    def invent(self, count: int) -> list[Client]:
+        """So many new people, each with one device; they are not connected yet."""
+        first, self._count = self._count, self._count + count
+        return [Client(self._server.token(f"person-{first + i}"), self._troubles.append) for i in range(count)]
+
+    def check(self) -> None:
+        """Raise LoadError if a connection failed when nobody was looking."""
+        if self._troubles:
+            raise LoadError(f"{len(self._troubles)} connections failed, first: {self._troubles[0]}")
+
+    async def come(self, clients: Sequence[Client]) -> Stage:
+        """Connect, authenticate and sync them all."""
+        meter = Meter(self._server)
+        await _each(clients, self._come)
+        return meter.stop(len(clients))
+
+    async def go(self, clients: Sequence[Client]) -> None:
+        """Cut their connections."""
+        await _each(clients, lambda client: client.go())
+
+    async def come_again(self, clients: Sequence[Client], seconds: float) -> Stage:
+        """Cut their connections and let them resume, one after the other, over and over."""
+        done, until = 0, time.perf_counter() + seconds
+
+        async def again(client: Client) -> None:
+            nonlocal done
+            if time.perf_counter() < until:
+                await client.go()
+                await self._come(client)
+                done += 1
+
+        meter = Meter(self._server)
+        while time.perf_counter() < until:
+            await _each(clients, again)
+        return meter.stop(done)
+
+    async def pair_up(self, clients: Sequence[Client]) -> list[Place]:
+        """A direct dialog for every two of them, in which both write."""
+        places: list[Place] = []
+
+        async def create(pair: tuple[Client, Client]) -> None:
+            one, other = pair
+            await one.ask(Create(1, one.next_n(), DialogType.DIRECT, [other.principal]))
+            dialog = direct_dialog_id(one.principal, other.principal)
+            places.extend([(one, dialog), (other, dialog)])
+
+        await _each(list(zip(clients[::2], clients[1::2], strict=True)), create)
+        return places
+
+    async def fill_rooms(self, clients: Sequence[Client], size: int) -> list[list[Place]]:
+        """Groups of `size`, each with everybody who may write in it."""
+        rooms = []
+        for at in range(0, len(clients), size):
+            first, *others = members = clients[at : at + size]
+            n = first.next_n()
+            await first.ask(Create(1, n, DialogType.GROUP, [client.principal for client in others], "a room"))
+            rooms.append([(client, created_dialog_id(first.device, n)) for client in members])
+        return rooms
+
+    async def _come(self, client: Client) -> None:
+        address = _FIRST_ADDRESS + self._connects // _PER_ADDRESS
+        self._connects += 1
+        await client.come(self._server.port, str(address))
+
+
+async def _each(items: Sequence[T], act: Callable[[T], Awaitable[None]]) -> None:
+    """Do it for each, a few at once, in order."""
+    waiting = iter(items)
+
+    async def work() -> None:
+        for item in waiting:
+            await act(item)
+
+    await asyncio.gather(*(work() for _ in range(_AT_ONCE)))

@@ -1,0 +1,61 @@
+"""The result of a measurement, for machines (as a struct) and for people (as a table)."""
+
+from __future__ import annotations
+
+import platform
+
+import msgspec
+import psutil
+
+from loadtest.measure_stage import Stage, median
+
+_HEAD = ("", "per s", "per CPU-s", "tchat", "PostgreSQL", "p50 ms", "p99 ms", "p99.9 ms", "load")
+
+
+class Report(msgspec.Struct):
+    """Every round of every load. Counted are connects, acked sends (direct), deliveries (rooms)."""
+
+    rounds: int
+    seconds: float
+    bytes_per_session: float = 0.0
+    stages: dict[str, list[Stage]] = {}
+    python: str = platform.python_version()
+    cores: int = psutil.cpu_count() or 1
+
+    def add(self, load: str, stage: Stage) -> None:
+        """Note one round of a load."""
+        self.stages.setdefault(load, []).append(stage)
+
+
+def as_text(report: Report) -> str:
+    """The medians, as a table with a word on how to read it."""
+    rows = [_HEAD, *(_row(load, median(stages)) for load, stages in report.stages.items())]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(_HEAD))]
+    table = "\n".join(
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
+    return (
+        f"{table}\n\n{report.bytes_per_session / 1024:.1f} KiB resident memory per idle session\n\n"
+        "Counted: connects with authentication and sync; acked sends; deliveries.\n"
+        "per CPU-s: of tchat and PostgreSQL together; the two columns after it: per CPU second of each alone.\n"
+        "load: share of one core that the load itself took; near 100 % it, not the server, was the limit.\n"
+        f"Medians of {report.rounds} rounds of {report.seconds:g} s; "
+        f"Python {report.python}, {report.cores} cores shared by everything.\n"
+    )
+
+
+def _row(load: str, stage: Stage) -> tuple[str, ...]:
+    tchat_s, postgres_s = stage.usage.tchat_s, stage.usage.postgres_s
+    latency = stage.latency
+    times = ("", "", "") if latency is None else (latency.p50_ms, latency.p99_ms, latency.p999_ms)
+    return (
+        load,
+        f"{stage.per_second:,.0f}",
+        *(f"{stage.done / max(cpu_s, 0.01):,.0f}" for cpu_s in (tchat_s + postgres_s, tchat_s, postgres_s)),
+        *(each if isinstance(each, str) else f"{each:.1f}" for each in times),
+        f"{100 * stage.load_s / stage.seconds:.0f} %",
+    )
