@@ -1,0 +1,112 @@
+"""The truth after a round: the journal as the database has it, and who may see what of it, worked out anew."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+import asyncpg
+import msgspec
+
+from protocol.bodies import (
+    AnyBody,
+    Deleted,
+    DialogCreated,
+    MemberLeft,
+    MemberRemoved,
+    MembersAdded,
+)
+from protocol.dialog_types import DIALOG_TYPES, DialogType, Mode
+
+_JOURNAL = """
+SELECT dialog_id, seq, author_id, device_id, n, at_ms, messages, body FROM journal ORDER BY dialog_id, seq
+"""
+_MARKS = """
+SELECT m.dialog_id, m.principal_id, m.read FROM members m JOIN heads h USING (dialog_id) WHERE m.member
+"""
+_FOREVER = 2**62
+_decode = msgspec.msgpack.Decoder(AnyBody).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One stored event."""
+
+    dialog: bytes
+    seq: int
+    author: bytes
+    device: bytes
+    n: int
+    at_ms: int
+    messages: int
+    body: AnyBody
+
+
+@dataclass
+class Timeline:
+    """All events of all dialogs."""
+
+    rows: dict[tuple[bytes, int], Row] = field(default_factory=dict)
+    heads: dict[bytes, int] = field(default_factory=dict)
+    kinds: dict[bytes, tuple[DialogType, Mode]] = field(default_factory=dict)
+    visible: dict[tuple[bytes, bytes], list[tuple[int, int]]] = field(default_factory=dict)
+    read: dict[tuple[bytes, bytes], int] = field(default_factory=dict)
+    deleted_at: dict[tuple[bytes, int], int] = field(default_factory=dict)
+    by_number: dict[tuple[bytes, int], list[Row]] = field(default_factory=lambda: defaultdict(list))
+
+    @classmethod
+    async def read_from(cls, url: str) -> Timeline:
+        """A fresh read of the database."""
+        connection = await asyncpg.connect(url)
+        try:
+            timeline = cls()
+            async with connection.transaction(isolation="repeatable_read"):
+                for dialog, seq, author, device, n, at_ms, messages, body in await connection.fetch(_JOURNAL):
+                    ids = (dialog.bytes, seq, author.bytes, device.bytes)
+                    timeline._append(Row(*ids, n, at_ms, messages, _decode(body)))
+                for dialog, principal, read in await connection.fetch(_MARKS):
+                    timeline.read[dialog.bytes, principal.bytes] = read
+            return timeline
+        finally:
+            await connection.close()
+
+    def dialogs_of(self, principal: bytes) -> list[bytes]:
+        """Of which a principal is a member now."""
+        return [dialog for dialog, who in self.visible if who == principal and self.is_member(dialog, who)]
+
+    def is_member(self, dialog: bytes, principal: bytes) -> bool:
+        """Whether a principal is a member now."""
+        intervals = self.visible.get((dialog, principal))
+        return intervals is not None and intervals[-1][1] == _FOREVER
+
+    def may_see(self, principal: bytes, dialog: bytes, seq: int) -> bool:
+        """Whether a principal may see an event."""
+        return any(first <= seq <= last for first, last in self.visible.get((dialog, principal), ()))
+
+    def _append(self, row: Row) -> None:
+        self.rows[row.dialog, row.seq] = row
+        self.heads[row.dialog] = row.seq
+        if row.n:
+            self.by_number[row.device, row.n].append(row)
+        match row.body:
+            case DialogCreated(type=kind, mode=mode, members=members):
+                self.kinds[row.dialog] = (kind, mode)
+                for member in members:
+                    self.visible[row.dialog, member.principal] = [(1, _FOREVER)]
+            case MembersAdded(members=added):
+                whole = DIALOG_TYPES[self.kinds[row.dialog][0]].full_history
+                for who in added:
+                    intervals = [] if whole else self.visible.get((row.dialog, who), [])
+                    self.visible[row.dialog, who] = [*intervals, (1 if whole else row.seq, _FOREVER)]
+            case Deleted(target=target):
+                self.deleted_at[row.dialog, target] = row.seq
+            case MemberRemoved(member=who):
+                self._close(row, who)
+            case MemberLeft():
+                self._close(row, row.author)
+            case _:
+                pass
+
+    def _close(self, row: Row, who: bytes) -> None:
+        *before, (first, _) = self.visible[row.dialog, who]
+        self.visible[row.dialog, who] = [*before, (first, row.seq)]

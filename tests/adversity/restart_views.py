@@ -1,0 +1,95 @@
+"""What every client holds in the end, compared with a client that begins with nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from protocol.client_actions import ConnectionState
+from protocol.client_shell import Client
+from protocol.codec import Codec
+from protocol.commands import History
+from protocol.fold import DialogView
+from protocol.limits import HISTORY_EVENTS_MAX
+from protocol.replies import HistoryPage
+from tests.adversity.restart_devices import Device
+from tests.adversity.restart_server import SignIn
+from tests.adversity.restart_timeline import Timeline
+from tests.adversity.restart_verify import Violations, check_told
+from tests.adversity.restart_witness import Ledger, Witness, WitnessedCodec
+
+
+async def load(client: Client, dialog: bytes) -> list[HistoryPage]:
+    """All of a dialog that one may see, folded into the client's view."""
+    pages = []
+    to_seq = 2**53 - 1
+    while True:
+        page = await client.request(History(0, dialog, 1, to_seq, HISTORY_EVENTS_MAX))
+        assert isinstance(page, HistoryPage)
+        pages.append(page)
+        if not page.more:
+            return pages
+        to_seq = page.events[0].seq - 1
+
+
+async def check_views(
+    url: str, auditor: SignIn, codec: Codec, devices: list[Device], *, timeline: Timeline, violations: Violations
+) -> None:
+    """Compare what the devices of one person hold with what a fresh client of that person gets."""
+    witness = Witness(auditor.principal, Ledger(), lambda _settled: None)
+
+    async def token(_fresh: bool) -> str:
+        return auditor.token
+
+    async with Client(url, token, codec=WitnessedCodec(codec, witness.heard), on_event=witness.noticed) as fresh:
+        await fresh.wait_until(lambda: fresh.state is ConnectionState.LIVE)
+        for dialog in list(fresh.view.dialogs):
+            await load(fresh, dialog)
+        truth = fresh.view.canonical()
+        for device in devices:
+            await _compare(device, fresh, truth, timeline, violations)
+    check_told(auditor.principal, witness.take_told(), timeline, violations)
+
+
+async def _compare(
+    device: Device, fresh: Client, truth: dict[str, Any], timeline: Timeline, violations: Violations
+) -> None:
+    view = device.client.view
+    for key, dialog in list(view.dialogs.items()):
+        needed = (tuple(dialog.visible), device.witness.jumps[key])
+        if device.loaded.get(key) != needed:
+            await load(device.client, key)
+            device.loaded[key] = needed
+    held = view.canonical()
+    for key, dialog in view.dialogs.items():
+        if dialog.member:
+            mine, right = held["dialogs"][key.hex()], truth["dialogs"].get(key.hex())
+        else:
+            mine, right = dialog.canonical(), await _past_dialog(fresh, key, timeline)
+        for seq in _deleted_unseen(fresh.me, key, mine["lines"], timeline):
+            del mine["lines"][seq]
+        if mine != right:
+            violations.add("unequal_views", f"{device.name} of {key.hex()}: {_difference(mine, right)}")
+    if held["dialogs"].keys() != truth["dialogs"].keys() or held["blocked"] != truth["blocked"]:
+        violations.add("unequal_views", f"{device.name}: {_difference(held, truth)}")
+
+
+def _deleted_unseen(me: bytes, dialog: bytes, lines: dict[int, Any], timeline: Timeline) -> list[int]:
+    """Messages that were deleted while one was no member: one may still hold them, and nobody gets them any more."""
+    deletions = ((seq, timeline.deleted_at.get((dialog, seq))) for seq in lines)
+    return [seq for seq, at in deletions if at is not None and not timeline.may_see(me, dialog, at)]
+
+
+async def _past_dialog(fresh: Client, key: bytes, timeline: Timeline) -> dict[str, Any]:
+    """A dialog that one is no member of any more: a fresh client is not told of it, but may ask."""
+    past = DialogView(key, fresh.me, *timeline.kinds[key])
+    for page in await load(fresh, key):
+        past.apply_page(page)
+    return past.canonical()
+
+
+def _difference(mine: Any, right: Any) -> str:
+    if isinstance(mine, dict) and isinstance(right, dict):
+        for key in sorted(mine.keys() | right.keys(), key=str):
+            if mine.get(key) != right.get(key):
+                return f"{key}: {_difference(mine.get(key), right.get(key))}"
+    return f"{str(mine)[:200]} is not {str(right)[:200]}"

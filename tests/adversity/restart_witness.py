@@ -1,0 +1,223 @@
+"""What one life of a client was told, and what is wrong with it whatever the timeline says.
+
+A witness stands at two places: behind the codec, where it sees every message of the server connection by connection,
+and behind the client, where it sees what an app would. It keeps what can only be judged against the timeline.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import msgspec
+
+from protocol.bodies import Happened, MemberLeft, MemberRemoved, MembersAdded, Posted
+from protocol.client_actions import Notification, Refused, Renumbered, Reset, Sent
+from protocol.codec import Codec, ServerMessage
+from protocol.commands import AnyCommand
+from protocol.events import DialogState, ReceiptChanged, TypingChanged
+from protocol.replies import Acked, Authenticated, HistoryPage, RosterPage
+
+RECENT_MAX = 40
+"""Messages per dialog that a device remembers to edit, react to and delete."""
+
+
+@dataclass(frozen=True)
+class Hole:
+    """A dialog's events went on at `then` after `before`; right only if nothing between may be seen."""
+
+    principal: bytes
+    dialog: bytes
+    before: int
+    then: int
+    where: str
+
+
+class WitnessedCodec:
+    """A codec that shows its witness every message of the server before the client gets it."""
+
+    def __init__(self, codec: Codec, heard: Callable[[ServerMessage], None]) -> None:
+        self.subprotocol = codec.subprotocol
+        self.text = codec.text
+        self._codec = codec
+        self._heard = heard
+
+    def encode(self, message: msgspec.Struct) -> bytes:
+        return self._codec.encode(message)
+
+    def decode_command(self, data: bytes) -> AnyCommand:
+        return self._codec.decode_command(data)
+
+    def decode_server(self, data: bytes) -> ServerMessage | None:
+        message = self._codec.decode_server(data)
+        if message is not None:
+            self._heard(message)
+        return message
+
+
+@dataclass
+class Ledger:
+    """A device's numbered commands over all its lives: what was asked for, and what became of it."""
+
+    asked: dict[int, msgspec.Struct] = field(default_factory=dict)
+    acked: dict[int, Acked] = field(default_factory=dict)
+    refused: dict[int, str] = field(default_factory=dict)
+    renumbered: set[int] = field(default_factory=set)
+    acked_again: int = 0
+    unequal_acks: list[tuple[Acked, Acked]] = field(default_factory=list)
+    _replies: dict[int, Acked] = field(default_factory=dict)
+
+    @property
+    def unsettled(self) -> int:
+        """Commands without a definite answer."""
+        return len(self.asked) - len(self.acked) - len(self.refused)
+
+    def take(self, event: Sent | Refused | Renumbered) -> None:
+        """What the client learned of a command."""
+        match event:
+            case Sent(n=n, acked=acked):
+                self._compare(acked)
+                self.acked[n] = acked
+            case Refused(n=n, failed=failed):
+                self.refused[n] = failed.code
+            case Renumbered(old=old, n=n):
+                self.asked[n] = self.asked.pop(old)
+                self.renumbered.add(n)
+
+    def replied(self, acked: Acked) -> None:
+        """An ack as the server said it."""
+        self.acked_again += acked.n in self.acked
+        self._compare(acked)
+
+    def _compare(self, acked: Acked) -> None:
+        """Every ack of a number must be the same."""
+        plain = msgspec.structs.replace(acked, id=0)
+        first = self._replies.setdefault(acked.n, plain)
+        if first != plain:
+            self.unequal_acks.append((first, plain))
+
+
+@dataclass
+class Told:
+    """What awaits its comparison with the timeline."""
+
+    events: list[Happened] = field(default_factory=list)
+    holes: list[Hole] = field(default_factory=list)
+    after_removal: list[Happened] = field(default_factory=list)
+    dialogs: set[bytes] = field(default_factory=set)
+    twice: int = 0
+    after_end: int = 0
+
+
+class Witness:
+    """See the module."""
+
+    def __init__(self, principal: bytes, ledger: Ledger, on_settled: Callable[[Sent | Refused], None]) -> None:
+        self.told = Told()
+        self.reached: dict[bytes, int] = {}
+        self.recent: dict[bytes, deque[Happened]] = {}
+        self.counts: Counter[str] = Counter()
+        self.jumps: Counter[bytes] = Counter()
+        """How often the server passed over a part of a dialog that this client did not hold."""
+        self.ended = False
+        self._principal = principal
+        self._ledger = ledger
+        self._on_settled = on_settled
+        self._on_the_wire: dict[bytes, int] = {}
+        self._as_of: dict[bytes, tuple[int, bool]] = {}
+        self._gone_at: dict[bytes, int] = {}
+
+    def take_told(self) -> Told:
+        """What was gathered since the last call."""
+        told, self.told = self.told, Told()
+        return told
+
+    # at the wire
+
+    def heard(self, message: ServerMessage) -> None:
+        """One message of the server, as it came."""
+        self.told.after_end += self.ended
+        match message:
+            case Authenticated():
+                self._on_the_wire = dict(self.reached)
+            case DialogState():
+                self._state(message)
+            case Happened():
+                self._happened(message)
+            case HistoryPage(events=events, later=later):
+                self.told.events += events
+                self.told.events += later
+            case Acked():
+                self._ledger.replied(message)
+            case ReceiptChanged() | TypingChanged() | RosterPage():
+                self.told.dialogs.add(message.dialog)
+            case _:
+                pass
+
+    def _state(self, state: DialogState) -> None:
+        dialog = state.dialog
+        self.told.dialogs.add(dialog)
+        self._on_the_wire[dialog] = max(self._on_the_wire.get(dialog, 0), state.first_seq - 1)
+        self._as_of[dialog] = (state.seq, state.member)
+        if not state.member:
+            self._gone_at[dialog] = state.seq
+        elif self._gone_at.get(dialog, 0) <= state.seq:
+            self._gone_at.pop(dialog, None)
+
+    def _happened(self, event: Happened) -> None:
+        dialog, seq = event.dialog, event.seq
+        self.told.events.append(event)
+        before = self._on_the_wire.get(dialog)
+        if before is None and self._own_end(event):
+            return  # a client that begins with nothing may hear the end of what it will never hear of again
+        before = before or 0
+        if seq > before + 1:
+            self.told.holes.append(Hole(self._principal, dialog, before, seq, "wire"))
+        self._on_the_wire[dialog] = max(before, seq)
+        self._came_or_went(event)
+
+    def _own_end(self, event: Happened) -> bool:
+        """Whether by this event one is no member any more."""
+        removed = isinstance(event.body, MemberRemoved) and event.body.member == self._principal
+        return removed or (isinstance(event.body, MemberLeft) and event.author == self._principal)
+
+    def _came_or_went(self, event: Happened) -> None:
+        """Nothing of a dialog may come after one's own removal, until one is told of being a member again."""
+        dialog, body, me = event.dialog, event.body, self._principal
+        if isinstance(body, MembersAdded) and me in body.members:
+            self._gone_at.pop(dialog, None)
+        elif dialog in self._gone_at and event.seq > self._gone_at[dialog]:
+            self.told.after_removal.append(event)
+        if self._own_end(event):
+            as_of, member = self._as_of.get(dialog, (0, True))
+            if event.seq > as_of or (event.seq == as_of and not member):
+                self._gone_at[dialog] = event.seq
+
+    # behind the client
+
+    def noticed(self, event: Notification) -> None:
+        """One event, as an app gets it."""
+        self.counts[type(event).__name__] += 1
+        match event:
+            case Happened(dialog=dialog, seq=seq):
+                before = self.reached.get(dialog, seq - 1)
+                self.told.twice += seq <= before
+                if seq > before + 1:
+                    self.told.holes.append(Hole(self._principal, dialog, before, seq, "app"))
+                self.reached[dialog] = max(before, seq)
+                if isinstance(event.body, Posted):
+                    self.recent.setdefault(dialog, deque(maxlen=RECENT_MAX)).append(event)
+            case DialogState(dialog=dialog, first_seq=first_seq):
+                self.jumps[dialog] += first_seq > self.reached.get(dialog, 0) + 1
+                self.reached[dialog] = max(self.reached.get(dialog, 0), first_seq - 1)
+            case Reset():
+                self.reached.clear()
+                self.recent.clear()
+            case Sent() | Refused():
+                self._ledger.take(event)
+                self._on_settled(event)
+            case Renumbered():
+                self._ledger.take(event)
+            case _:
+                pass
