@@ -12,6 +12,7 @@ Events wait for a slow iterator in a bounded buffer, and then the socket is not 
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from collections import deque
@@ -23,6 +24,7 @@ from typing import Self
 import anyio
 import anyio.abc
 import anyio.lowlevel
+from anyio import CancelScope
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.typing import Subprotocol
@@ -123,9 +125,11 @@ class Client:
         self._on_event = on_event
         self._core = ClientCore(store or MemoryOutbox(), codec, rng or random.Random())  # noqa: S311 - jitter
         self._tasks: anyio.abc.TaskGroup | None = None
-        self._running = anyio.CancelScope()
+        self._running = CancelScope()
         self._connect: Connect | None = None
-        self._closing: CloseConnection | None = None
+        self._closing = CloseConnection(1000, "")
+        self._to_do: deque[Action] = deque()
+        self._performing = False
         self._outgoing: deque[bytes] = deque()
         self._events: deque[Notification] = deque()
         self._stopped: StoppedError | None = None
@@ -133,6 +137,7 @@ class Client:
         self._sends: dict[int, _Outcome] = {}
         self._requests: dict[int, _Outcome] = {}
         self._to_write = anyio.Event()
+        self._to_close = anyio.Event()
         self._arrived = anyio.Event()
         self._room = anyio.Event()
         self._changed = anyio.Event()
@@ -282,9 +287,20 @@ class Client:
     # what the core asks
 
     def _perform(self) -> None:
-        """Carry out what the core left to do; nothing in here waits."""
-        for action in self._core.take():
-            self._carry_out(action)
+        """Carry out what the core left to do, in order; nothing in here waits.
+
+        Whoever is told of an event may ask for something at once: that comes after what is already to be done.
+        """
+        self._to_do.extend(self._core.take())
+        if self._performing:
+            return
+        self._performing = True
+        try:
+            while self._to_do:
+                self._carry_out(self._to_do.popleft())
+                self._to_do.extend(self._core.take())
+        finally:
+            self._performing = False
         deadline = self._core.deadline()
         if deadline is not None and deadline < self._planned:
             self._sooner.set()
@@ -298,7 +314,7 @@ class Client:
                 self._connect = action
             case CloseConnection():
                 self._closing = action
-                self._to_write.set()
+                self._to_close.set()
             case Stop(error=error):
                 self._stop(error)
             case Emit(event=event):
@@ -345,7 +361,7 @@ class Client:
     def _stop(self, error: StoppedError) -> None:
         self._stopped = error
         self._closing = CloseConnection(1000, "")
-        self._to_write.set()
+        self._to_close.set()
         self._give_up(error)
 
     def _give_up(self, error: StoppedError) -> None:
@@ -408,26 +424,38 @@ class Client:
     async def _serve(self, websocket: ClientConnection, token: str) -> None:
         """One connection, from its first message to its end."""
         self._outgoing.clear()
-        self._closing = None
+        self._closing = CloseConnection(1000, "")
+        self._to_close = anyio.Event()
         self._core.connected(token, time.monotonic())
         self._perform()
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._write, websocket)
-                tasks.start_soon(self._keep_time)
-                await self._read(websocket)
-                tasks.cancel_scope.cancel()
+                for part in (self._read, self._write, self._keep_time, self._wait_to_close):
+                    tasks.start_soon(self._until_over, part, websocket, tasks.cancel_scope)
         finally:
-            with anyio.CancelScope(shield=True):
-                await websocket.close()
+            await self._close(websocket)
         self._core.disconnected(websocket.close_code, time.monotonic())
+
+    async def _until_over(
+        self, part: Callable[[ClientConnection], Awaitable[None]], websocket: ClientConnection, all_parts: CancelScope
+    ) -> None:
+        """The part of a connection that ends first ends the others."""
+        with contextlib.suppress(ConnectionClosed):
+            await part(websocket)
+        all_parts.cancel()
+
+    async def _wait_to_close(self, _websocket: ClientConnection) -> None:
+        await self._to_close.wait()
+
+    async def _close(self, websocket: ClientConnection) -> None:
+        """Say goodbye, and cut the line when nobody answers."""
+        with anyio.move_on_after(CLOSE_S_MAX, shield=True):
+            await websocket.close(self._closing.code, self._closing.reason)
+        websocket.transport.abort()
 
     async def _read(self, websocket: ClientConnection) -> None:
         while True:
-            try:
-                data = await websocket.recv(decode=False)
-            except ConnectionClosed:
-                return
+            data = await websocket.recv(decode=False)
             self._core.received(data, time.monotonic())
             self._perform()
             if len(self._events) >= EVENTS_BUFFERED_MAX:
@@ -439,17 +467,11 @@ class Client:
     async def _write(self, websocket: ClientConnection) -> None:
         while True:
             while self._outgoing:
-                try:
-                    await websocket.send(self._outgoing.popleft(), text=self._codec.text)
-                except ConnectionClosed:
-                    return
-            if self._closing is not None:
-                await websocket.close(self._closing.code, self._closing.reason)
-                return
+                await websocket.send(self._outgoing.popleft(), text=self._codec.text)
             self._to_write = anyio.Event()
             await self._to_write.wait()
 
-    async def _keep_time(self) -> None:
+    async def _keep_time(self, _websocket: ClientConnection) -> None:
         while (deadline := self._core.deadline()) is not None:
             self._planned = deadline
             self._sooner = anyio.Event()

@@ -20,9 +20,11 @@ from protocol.bodies import Happened
 from protocol.client_actions import (
     ClientFaultError,
     ConnectionState,
+    Notification,
     RefusedError,
     ReplacedError,
     RequestLostError,
+    Sent,
     SignInRequiredError,
     StoppedError,
 )
@@ -46,10 +48,13 @@ class Line:
     def __init__(self, websocket: ServerConnection, codec: Codec) -> None:
         self.websocket = websocket
         self.codec = codec
+        self.last_id = 0
 
     async def hear(self) -> AnyCommand:
         """The next command."""
-        return self.codec.decode_command(await self.websocket.recv(decode=False))
+        command = self.codec.decode_command(await self.websocket.recv(decode=False))
+        self.last_id = command.id
+        return command
 
     async def hear_a(self, kind: type[Kind]) -> Kind:
         """The next command of a kind; others are passed over."""
@@ -338,6 +343,48 @@ async def test_a_server_of_another_protocol_is_a_fault() -> None:
     async with playing(part, codec=CODECS["tchat.v1.json"]) as url, client(url) as me:
         with pytest.raises(ClientFaultError):
             await me.wait_until(lambda: False)
+
+
+async def test_what_an_event_makes_the_app_send_leaves_in_order() -> None:
+    heard = []
+
+    async def part(line: Line) -> None:
+        await line.accept()
+        await line.say(happened(1), happened(2), happened(3))
+        for _ in range(12):
+            heard.append((await line.hear_a(Send)).n)
+            await line.say(Acked(line.last_id, DIALOG, heard[-1], 3 + len(heard), 0, 1))
+
+    async with playing(part) as url:
+
+        def answer(event: Notification) -> None:
+            if isinstance(event, (Happened, Sent)) and len(me.pending()) < 6 and me.statistics().core.in_flight < 10:
+                me.submit(Send(0, DIALOG, 0, b"one"))
+                me.submit(Send(0, DIALOG, 0, b"two"))
+
+        async with Client(url, token, on_event=answer, rng=NoDelay()) as me:
+            await me.wait_until(lambda: len(heard) >= 12)
+    assert heard == sorted(heard)
+
+
+async def test_a_server_that_stops_reading_is_left() -> None:
+    """A socket that takes nothing must not keep the client from going: neither its bytes nor its goodbye."""
+
+    async def deaf(line: Line) -> None:
+        command = await line.hear_a(Authenticate)
+        await line.say(Authenticated(command.id, ME, DEVICE, 0, 0.2, 64, 65536))
+        sync = await line.hear_a(Sync)
+        await line.say(Synced(sync.id, True), Live("p"))
+        line.websocket.transport.pause_reading()
+        await line.websocket.wait_closed()
+
+    async def again(line: Line) -> None:
+        await line.accept()
+
+    async with playing(deaf, again) as url, client(url) as me:
+        for _ in range(500):
+            me.submit(Send(0, DIALOG, 0, bytes(60_000)))
+        await me.wait_until(lambda: me.statistics().core.connects == 2)
 
 
 async def test_a_closed_client_says_so(tmp_path: Path) -> None:
