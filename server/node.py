@@ -140,8 +140,12 @@ class Node:
             subprotocols=(),
         )
         server = self._config.server
-        await self._admin.listen(server.admin_host, server.admin_port)
-        _, self.port = await self.acceptor.listen(server.host, server.port)
+        try:
+            await self._admin.listen(server.admin_host, server.admin_port)
+            _, self.port = await self.acceptor.listen(server.host, server.port)
+        except OSError:
+            self._admin.stop_accepting()  # the one that could be opened
+            raise
         self.ready = True
 
     async def run(self, identity: Identity) -> None:
