@@ -2,11 +2,11 @@
 
 Two modes. *Live*: everything is queued in order. *Behind* (during the first catch-up, and after the
 bound was passed): content is not queued. A few events are held as they come; when they get too many,
-only the first missed number of each dialog is remembered, to be read from the timeline. Ephemeral events
-are dropped while behind.
+only the first missed number of each dialog is remembered, to be read from the timeline. Of the marks of
+each member the newest is held. Ephemeral events are dropped while behind.
 
 Invariants: per dialog, content leaves in the order of its numbers and without a hole; memory is
-bounded by `bytes_max` queued, by `held_max` frames and `bytes_max` held, and by `missed_max` dialogs.
+bounded by `bytes_max` queued, by `held_max` frames and `bytes_max` held, and by `missed_max` dialogs and marks.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ class Outbox:
         "_held",
         "_held_max",
         "_held_size",
+        "_marks",
         "_missed",
         "_missed_max",
         "_on_behind",
@@ -48,7 +49,7 @@ class Outbox:
     ) -> None:
         self.live = False
         self.overwhelmed = False
-        """More dialogs were missed than can be remembered: only a new sync helps."""
+        """More dialogs or marks were missed than can be remembered: only a new sync helps."""
         self.size = 0
         self._text = text
         self._bytes_max = bytes_max
@@ -61,6 +62,7 @@ class Outbox:
         self._held: list[tuple[bytes, int, bytes]] = []
         self._held_size = 0
         self._missed: dict[bytes, int] = {}
+        self._marks: dict[tuple[bytes, bytes], bytes] = {}
 
     def push(self, frame: bytes) -> None:
         """Queue a frame whatever the mode: replies, and what a catch-up sends."""
@@ -93,6 +95,18 @@ class Outbox:
         if self.live and self.size <= self._bytes_max:
             self.push(fanout.frame(self._text))
 
+    def mark(self, key: tuple[bytes, bytes], fanout: Fanout) -> None:
+        """Queue how far a member has read, or hold it; `key` says whose and where, and only the newest counts."""
+        frame = fanout.frame(self._text)
+        if self.live and self.size <= self._bytes_max:
+            self.push(frame)
+            return
+        self.fall_behind()
+        if key not in self._marks and len(self._marks) >= self._missed_max:
+            self.overwhelmed = True
+            return
+        self._marks[key] = frame
+
     def miss(self, dialog: bytes, seq: int) -> None:
         """Remember that `dialog` is to be read from `seq` on."""
         known = self._missed.get(dialog)
@@ -119,6 +133,9 @@ class Outbox:
         for dialog, seq, frame in self._take_held():
             if seq > sent_to.get(dialog, 0):
                 self.push(frame)
+        marks, self._marks = self._marks, {}
+        for frame in marks.values():
+            self.push(frame)
         self.live = True
         return True
 

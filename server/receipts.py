@@ -72,7 +72,7 @@ class Receipts:
     async def _tell(self, mark: GrownMark) -> None:
         fanout = Fanout(ReceiptChanged(mark.dialog, mark.principal, mark.delivered, mark.read, mark.read_messages))
         for session in self._registry.of(mark.principal):
-            session.outbox.ephemeral(fanout)
+            session.outbox.mark((mark.dialog, mark.principal), fanout)
         if mark.shared and mark.member_count <= STATE_MEMBERS_MAX:
             await self._rooms.open(mark.dialog)
-            self._rooms.ephemeral(mark.dialog, fanout, but=mark.principal)
+            self._rooms.mark(mark.dialog, mark.principal, fanout)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any
 
 from protocol.dialog_types import DialogType
@@ -131,11 +131,20 @@ class Rooms:
 
     def ephemeral(self, dialog: bytes, fanout: Fanout, *, but: bytes) -> None:
         """Tell the members, except the principal `but`, something worth nothing later, if the room is open."""
+        for session in self._others(dialog, but):
+            session.outbox.ephemeral(fanout)
+
+    def mark(self, dialog: bytes, principal: bytes, fanout: Fanout) -> None:
+        """Tell the other members how far one of them has received and read, if the room is open."""
+        for session in self._others(dialog, principal):
+            session.outbox.mark((dialog, principal), fanout)
+
+    def waiting_from(self, dialog: bytes) -> int | None:
+        """The first number that waits for a roster, None if nothing does."""
         room = self._rooms.get(dialog)
-        if room is not None and not room.loading:
-            for _, session in room.sessions(self._registry):
-                if session.claims is not None and session.claims.principal != but:
-                    session.outbox.ephemeral(fanout)
+        if room is None or not room.loading:
+            return None
+        return room.waiting[0][0] if room.waiting else None
 
     async def open(self, dialog: bytes) -> Room:
         """The room of a dialog, its roster read if need be; a dialog that there is not has no members."""
@@ -150,6 +159,13 @@ class Rooms:
         """Return once everything that waits for a roster now has been delivered."""
         if self._loads:
             await asyncio.wait(set(self._loads))
+
+    def _others(self, dialog: bytes, principal: bytes) -> Iterator[Session]:
+        room = self._rooms.get(dialog)
+        if room is not None and not room.loading:
+            for _, session in room.sessions(self._registry):
+                if session.claims is not None and session.claims.principal != principal:
+                    yield session
 
     def _room(self, dialog: bytes) -> Room:
         room = self._rooms.get(dialog)

@@ -39,8 +39,13 @@ class Router:
                     for session in self._registry.of(principal):
                         session.miss(change.dialog, row.seq)
             case Op.REMOVE | Op.LEAVE:
-                # They are not in the roster any more; their own removal is the last that they see.
+                # They are not in the roster any more; their own removal is the last that they see. What
+                # waits for a roster would never reach them, nor may this overtake it: they read it all.
                 fanout = Fanout(happened(row))
+                waiting_from = self._rooms.waiting_from(change.dialog)
                 for principal in change.subjects or (change.author,):
                     for session in self._registry.of(principal):
-                        session.outbox.content(change.dialog, row.seq, fanout)
+                        if waiting_from is None:
+                            session.outbox.content(change.dialog, row.seq, fanout)
+                        else:
+                            session.miss(change.dialog, waiting_from)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from protocol.bodies import Happened
 from protocol.codec import MSGPACK
-from protocol.events import Beat
+from protocol.events import Beat, ReceiptChanged
 from protocol.ids import NIL
 from server.fanout import Fanout
 from server.outbox import Outbox
@@ -168,3 +168,26 @@ def test_nothing_is_lost_repeated_or_reordered(steps: list[str], held_max: int, 
     catch_up_round()
     for dialog in (A, B):
         assert [seq for d, seq in received if d == dialog] == list(range(1, head[dialog] + 1))
+
+
+def test_of_each_members_marks_the_newest_outlives_being_behind() -> None:
+    it = Collected()
+    for read in (1, 2):
+        it.outbox.mark((A, B), Fanout(ReceiptChanged(A, B, read, read)))
+    it.outbox.mark((B, B), Fanout(ReceiptChanged(B, B, 7, 7)))
+    assert not it.outbox
+    assert it.outbox.try_live({})
+    data, told = it.outbox.take(), []
+    while data:
+        told.append(MSGPACK.decode_server(data[2 : 2 + data[1]]))
+        data = data[2 + data[1] :]
+    assert told == [ReceiptChanged(A, B, 2, 2), ReceiptChanged(B, B, 7, 7)]
+
+
+def test_more_marks_than_can_be_held_need_a_new_sync() -> None:
+    it = Collected(missed_max=1)
+    overwhelmed = []
+    for dialog in (A, A, B):
+        it.outbox.mark((dialog, B), Fanout(ReceiptChanged(dialog, B, 1, 1)))
+        overwhelmed.append(it.outbox.overwhelmed)
+    assert overwhelmed == [False, False, True]
