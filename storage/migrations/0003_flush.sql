@@ -42,7 +42,7 @@ BEGIN
     ), judged AS MATERIALIZED (
         SELECT r.ord, r.dialog_id, r.author_id, r.device_id, r.n, r.tag, r.target, r.expires_at_ms,
                r.counts, r.body,
-               h.seq AS h_seq, h.messages AS h_messages, h.member_count, h.roster_seq, h.keys_seq,
+               h.seq AS h_seq, h.messages AS h_messages, h.member_count, h.roster_seq, h.keys_seq, a.last_n,
                d.seq AS d_seq, d.at_ms AS d_at_ms, d.messages AS d_messages,
                (CASE
                     WHEN h.dialog_id IS NULL THEN
@@ -80,30 +80,38 @@ BEGIN
             LIMIT 1) d ON true
     ), numbered AS MATERIALIZED (
         SELECT j.*,
-               j.h_seq + row_number() OVER in_order AS seq,
-               j.h_messages + sum(j.counts::int) OVER in_order AS messages
-        FROM judged j WHERE j.code = 0
-        WINDOW in_order AS (PARTITION BY j.dialog_id ORDER BY j.ord)
+               j.h_seq + count(*) FILTER (WHERE j.code = 0) OVER in_order AS seq,
+               j.h_messages + count(*) FILTER (WHERE j.code = 0 AND j.counts) OVER in_order AS messages
+        FROM judged j
+        WINDOW in_order AS (PARTITION BY j.dialog_id ORDER BY j.ord ROWS UNBOUNDED PRECEDING)
     ), appended AS (
         INSERT INTO journal (dialog_id, seq, author_id, device_id, n, tag, target, at_ms, messages,
                              expires_at_ms, incarnation, flush_no, body)
         SELECT x.dialog_id, x.seq, x.author_id, x.device_id, x.n, x.tag, x.target, v_now_ms, x.messages,
                x.expires_at_ms, p_incarnation, p_flush_no, x.body
-        FROM numbered x
+        FROM numbered x WHERE x.code = 0
     ), headed AS (
         UPDATE heads SET seq = x.seq, messages = x.messages, xid = pg_current_xact_id()
         FROM (SELECT y.dialog_id, max(y.seq) AS seq, max(y.messages) AS messages
-              FROM numbered y GROUP BY y.dialog_id) x
+              FROM numbered y WHERE y.code = 0 GROUP BY y.dialog_id) x
         WHERE heads.dialog_id = x.dialog_id
+    ), wrote AS MATERIALIZED (
+        SELECT x.dialog_id, x.device_id, max(x.n) AS n, bool_and(x.last_n IS NULL) AS first_time
+        FROM numbered x WHERE x.code = 0 GROUP BY x.dialog_id, x.device_id
     ), counted AS (
+        -- Nobody else touches these rows while the head is locked: an upsert's own lock would be a second one.
+        UPDATE authors SET last_n = w.n FROM wrote w
+        WHERE NOT w.first_time AND authors.dialog_id = w.dialog_id AND authors.device_id = w.device_id
+    ), introduced AS (
         INSERT INTO authors (dialog_id, device_id, last_n)
-        SELECT x.dialog_id, x.device_id, max(x.n) FROM numbered x GROUP BY x.dialog_id, x.device_id
-        ON CONFLICT (dialog_id, device_id) DO UPDATE SET last_n = excluded.last_n
+        SELECT w.dialog_id, w.device_id, w.n FROM wrote w WHERE w.first_time
     )
-    SELECT j.ord, j.code, coalesce(x.seq, j.d_seq, 0), CASE WHEN j.code = 1 THEN j.d_at_ms ELSE v_now_ms END,
-           coalesce(x.messages, j.d_messages, 0)::bigint,
+    SELECT j.ord, j.code,
+           CASE j.code WHEN 0 THEN j.seq WHEN 1 THEN j.d_seq ELSE 0 END,
+           CASE j.code WHEN 1 THEN j.d_at_ms ELSE v_now_ms END,
+           CASE j.code WHEN 0 THEN j.messages WHEN 1 THEN j.d_messages ELSE 0 END,
            coalesce(j.member_count, 0), coalesce(j.roster_seq, 0), coalesce(j.keys_seq, 0)
-    FROM judged j LEFT JOIN numbered x ON x.ord = j.ord
+    FROM numbered j
     ORDER BY j.ord;
 END $$;
 
