@@ -110,7 +110,7 @@ class Talk:
             if (dialog := self._next.get(client)) is not None:
                 self._say(client, dialog, time.perf_counter_ns())
         else:
-            self._odd.append(str(MSGPACK.decode_server(message)))
+            self._odd.append(type(MSGPACK.decode_server(message)).__name__)
 
     def _time(self, client: Client, message: bytes) -> None:
         now_ns = time.perf_counter_ns()
