@@ -28,6 +28,11 @@ to begin:
   docs/                         architecture, protocol, configuration, deployment
 """
 
+_ADMIN = """\
+Make somebody who has signed up an admin, who may suspend people and create services over the HTTP API.
+With the embedded PostgreSQL, stop the server first: one process at a time uses the data folder.
+"""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 fine, 1 problems found, 2 could not start."""
@@ -66,6 +71,10 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=meaning, description=meaning.capitalize() + ".")
         command.add_argument("--config", type=Path, metavar="FILE", help="default: config.toml here, if there is one")
         command.set_defaults(run=run)
+    admin = commands.add_parser("admin", help="make the person of a phone number an admin", description=_ADMIN)
+    admin.add_argument("phone_number", help="as signed up with: + and digits")
+    admin.add_argument("--config", type=Path, metavar="FILE", help="default: config.toml here, if there is one")
+    admin.set_defaults(run=_admin)
     config = commands.add_parser("config", help="print every key with its default, unit and meaning")
     config.add_argument("--format", choices=("text", "toml", "markdown"), default="text", help="default: text")
     config.set_defaults(run=_config)
@@ -94,6 +103,19 @@ def _migrate(chosen: argparse.Namespace, _rest: list[str]) -> int:
         with running_postgres(config) as url:
             applied = asyncio.run(migrate(url, print))
         print("The schema is current." if not applied else f"Applied {len(applied)}; the schema is current.")
+
+    return _started(chosen.config, run)
+
+
+def _admin(chosen: argparse.Namespace, _rest: list[str]) -> int:
+    from protocol.ids import to_text
+    from server.identity.first_admin import make_admin
+    from server.postgres_start import running_postgres
+
+    def run(config: Config) -> None:
+        with running_postgres(config) as url:
+            principal = asyncio.run(make_admin(config, url, chosen.phone_number))
+        print(f"{chosen.phone_number} is an admin now: principal {to_text(principal)}")
 
     return _started(chosen.config, run)
 

@@ -152,7 +152,7 @@ class IssuerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     audience: str
     """The `aud` its tokens must carry."""
     jwks_url: str
-    """Where its public keys are, as a JWKS document over https."""
+    """Where its public keys are, as a JWKS document: https://... or file:///..."""
     tenant: Count
     """The tenant its people belong to."""
 
@@ -185,11 +185,13 @@ class IdentitySettings(msgspec.Struct, frozen=True, kw_only=True):
     issuers: tuple[IssuerSettings, ...] = ()
     """Other platforms whose tokens are accepted: `[[identity.issuers]]` with issuer, audience, jwks_url, tenant."""
     signing_key: Secret = Secret()
-    """Ed25519 private key (PEM) that signs access tokens; without one, the data folder keeps one."""
+    """Ed25519 private key (PEM) that signs access tokens; in development the data folder keeps one. Tokens of further
+    keys after it, private or public, are accepted too: so a key is changed."""
     signing_key_file: Path | None = None
     """File that holds `signing_key`."""
     phone_key: Secret = Secret()
-    """Key (32 bytes in base64) under which phone numbers are kept and found; without one, the data folder keeps one."""
+    """Key (32 bytes in base64) under which phone numbers are kept; in development the data folder keeps one. Of
+    several, one to a line, the first encrypts and the last, which must stay, is what numbers are found by."""
     phone_key_file: Path | None = None
     """File that holds `phone_key`."""
 

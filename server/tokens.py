@@ -123,7 +123,7 @@ class Tokens:
             self._keep(_cache_keys(token, None)[0], claims)
         elif self._foreign is not None and self._foreign.knows(issuer):
             claims = await self._foreign.verify(token, issuer, device, address)
-            self._keep(_cache_keys(token, claims.device)[-1], claims)
+            self._keep(_cache_keys(token, device)[-1], claims)
         else:
             raise TokenError(ErrorCode.TOKEN_INVALID, "the issuer is not one of ours")
         return claims
@@ -152,7 +152,7 @@ class Tokens:
 
 
 def _cache_keys(token: str, device: bytes | None) -> list[bytes]:
-    """Where claims may be: under the token alone (ours), or under token and device (others')."""
+    """Where claims may be: under the token alone, or under the token and the device that the client names."""
     whole = hashlib.sha256(token.encode("utf-8", "surrogatepass"))
     alone = whole.digest()
     if device is None:

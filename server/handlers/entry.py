@@ -25,6 +25,15 @@ _CLOSE_OF = {
     SignInState.DELETED: (ErrorCode.SUSPENDED, CloseCode.DELETED),
 }
 
+_CLOSE_OF_REFUSAL = {
+    ErrorCode.TOKEN_EXPIRED: CloseCode.TOKEN_EXPIRED,
+    ErrorCode.SIGNED_OUT: CloseCode.SIGNED_OUT,
+    ErrorCode.SUSPENDED: CloseCode.SUSPENDED,
+    ErrorCode.UNAVAILABLE: CloseCode.UNAVAILABLE,
+    ErrorCode.RATE_LIMITED: CloseCode.RATE_LIMITED,
+}
+"""Of a token that was refused; of all others, AUTH_FAILED."""
+
 
 def authenticate(session: Session, command: Authenticate) -> Awaitable[None] | None:
     """Check the token; at once when it is in the cache."""
@@ -37,11 +46,11 @@ def authenticate(session: Session, command: Authenticate) -> Awaitable[None] | N
 
 async def _authenticate_slowly(session: Session, command: Authenticate) -> None:
     try:
-        claims = await session.services.tokens.verify(command.token, command.device)
+        address = session.connection.address
+        claims = await session.services.tokens.verify(command.token, command.device, address)
     except TokenError as error:
-        session.fail(command.id, error.code)
-        expired = error.code is ErrorCode.TOKEN_EXPIRED
-        session.close(CloseCode.TOKEN_EXPIRED if expired else CloseCode.AUTH_FAILED)
+        session.fail(command.id, error.code, retry_after_s=error.retry_after_s)
+        session.close(_CLOSE_OF_REFUSAL.get(error.code, CloseCode.AUTH_FAILED))
         return
     _accept(session, command, claims)
 

@@ -1,0 +1,34 @@
+"""The first admin of a deployment: made by an operator, who holds the database and the keys."""
+
+from __future__ import annotations
+
+from server.clock import SystemClock
+from server.config import Config
+from server.identity.key_files import load_vault
+from server.identity.phone_numbers import read_phone_number
+from server.identity.refusal import IdentityError
+from server.identity.sign_in import OWN_TENANT
+from server.startup import StartupError
+from storage.database import StorageUnavailableError, open_pool
+from storage.identity_postgres import PostgresIdentity
+
+
+async def make_admin(config: Config, url: str, phone_number: str) -> bytes:
+    """Make the active person of that number an admin, and return who that is; raises StartupError."""
+    vault = load_vault(config)
+    try:
+        number = read_phone_number(phone_number, config.identity.countries)
+        pool = await open_pool(url, size=1)
+        try:
+            principal = await PostgresIdentity(pool).grant_admin(
+                SystemClock().wall_ms(), OWN_TENANT, vault.phone_hash(OWN_TENANT, number.e164)
+            )
+        finally:
+            await pool.close()
+    except IdentityError as error:
+        raise StartupError(f"{phone_number} cannot be made an admin: {error.detail}.") from error
+    except StorageUnavailableError as error:
+        raise StartupError(f"The database cannot be used ({error}): run `tchat doctor`.") from error
+    if principal is None:
+        raise StartupError(f"Nobody signed up with {phone_number}: an admin is a person, so sign up first.")
+    return principal
