@@ -164,8 +164,9 @@ class IdentitySettings(msgspec.Struct, frozen=True, kw_only=True):
     """Countries whose phone numbers may sign up (ISO 3166-1 alpha-2)."""
     locales: tuple[str, ...] = ("en", "th", "id", "ms", "fil", "vi")
     """Languages a profile may choose; the first is the default."""
-    code_sender: Literal["log"] = "log"
-    """How one-time codes are sent. "log" writes them to the server's log and is refused in production."""
+    code_sender: str = "log"
+    """How one-time codes are sent. "log" writes them to the server's log and is refused in production; "none" lets
+    nobody sign in by phone number; "package.module:name" is a sender of yours, see server/identity/code_sender.py."""
     code_ttl_s: WholeSeconds = 300
     """How long a one-time code is valid."""
     code_attempts_max: Count = 5

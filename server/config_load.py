@@ -163,7 +163,7 @@ def _check_together(config: Config) -> None:
     elif config.identity.code_sender == "log":
         raise ConfigError(
             'identity.code_sender: "log" shows every sign-in code to whoever reads the log and is refused in '
-            "production: configure a sender."
+            'production: name a sender of yours, or "none" where other issuers sign people in.'
         )
     if urlsplit(config.storage.postgres_url).password:
         raise ConfigError(

@@ -11,7 +11,7 @@ from server.api.parts import ApiParts
 from server.clock import Clock
 from server.config import Config
 from server.http_connection import ASGIApp
-from server.identity.code_sender import CodeSender, LogCodeSender
+from server.identity.code_sender import CodeSender, make_sender
 from server.identity.foreign import IssuerTokens
 from server.identity.jwks import DocumentFetcher
 from server.identity.key_files import load_signing_keys, load_vault
@@ -45,7 +45,7 @@ class Identity:
         *,
         appender: Appender,
         sessions: SessionsControl,
-        sender: CodeSender,
+        sender: CodeSender | None,
         signing_keys: SigningKeys,
         vault: Vault,
     ) -> None:
@@ -130,7 +130,7 @@ class Identity:
 def make_identity(config: Config) -> IdentityFactory:
     """How a node gets its identity. Raises StartupError at once when keys are missing or cannot be used."""
     signing_keys, vault = load_signing_keys(config), load_vault(config)
-    sender = LogCodeSender(config.server.mode)
+    sender = make_sender(config)
 
     async def make(pool: asyncpg.Pool[Any], clock: Clock, appender: Appender, sessions: SessionsControl) -> Identity:
         identity = Identity(

@@ -90,7 +90,7 @@ class SignInDesk:
         limits: Limits,
         vault: Vault,
         tokens: Tokens,
-        sender: CodeSender,
+        sender: CodeSender | None,
         sessions: SessionsControl,
         self_dialogs: SelfDialogs,
     ) -> None:
@@ -117,6 +117,8 @@ class SignInDesk:
 
     async def send_code(self, phone_number: str, device: bytes | None, address: str) -> None:
         """Send a new code to a number, whoever has it; raises IdentityError."""
+        if self._sender is None:
+            raise IdentityError(ErrorCode.NOT_ALLOWED, "nobody signs in by phone number here")
         number = read_phone_number(phone_number, self._settings.countries)
         phone_hash = self._vault.phone_hash(OWN_TENANT, number.e164)
         await take_or_refuse(self._limits, _buckets(self._codes, phone_hash, address, device))

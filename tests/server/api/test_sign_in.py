@@ -145,6 +145,11 @@ async def test_a_code_that_cannot_be_sent_is_said_to_be_unavailable(api: ApiWorl
     assert answer.headers["retry-after"] == "10"
 
 
+async def test_where_no_codes_are_sent_nobody_signs_in_by_number(api: ApiWorld) -> None:
+    api.identity.desk._sender = None
+    assert error(await api.ask("POST", "/v1/sign-in/codes", {"phone_number": ANN})) == (403, "not_allowed")
+
+
 # -- floods
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from server.config import Config, IdentitySettings, Secret, ServerSettings
-from server.identity.code_sender import LogCodeSender
+from server.identity.code_sender import CodeSender, LogCodeSender, make_sender
 from server.identity.composition import make_identity
 from server.identity.key_files import load_signing_keys, load_vault
 from server.identity.vault import new_key
@@ -65,6 +65,28 @@ def test_a_key_file_that_cannot_be_read_stops_the_start(tmp_path: Path) -> None:
 
 
 def test_codes_are_not_logged_in_production() -> None:
-    LogCodeSender("development")
+    assert isinstance(make_sender(Config()), LogCodeSender)
     with pytest.raises(StartupError):
         LogCodeSender("production")
+
+
+class Pigeon(CodeSender):
+    """A sender that a platform might write."""
+
+    async def send(self, phone_number: str, code: str) -> None:
+        """See `CodeSender`."""
+
+
+def named(sender: str) -> Config:
+    return Config(identity=IdentitySettings(code_sender=sender))
+
+
+def test_a_sender_of_ones_own_is_named_by_module_and_attribute() -> None:
+    assert isinstance(make_sender(named(f"{__name__}:Pigeon")), Pigeon)
+    assert make_sender(named("none")) is None
+
+
+@pytest.mark.parametrize("name", ["", "sms", "no.such.module:Sender", "json:Sender", ":Sender", "json:loads"])
+def test_a_sender_that_is_not_there_stops_the_start(name: str) -> None:
+    with pytest.raises(StartupError, match=r"identity\.code_sender"):
+        make_sender(named(name))
