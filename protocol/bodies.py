@@ -131,7 +131,7 @@ class DialogCreated(Body, tag=10, frozen=True):
 
 
 class MembersAdded(Body, tag=11, frozen=True):
-    """These joined as plain members (or one joined a public dialog by themself)."""
+    """These joined as plain members (or one joined a public dialog by themself), having read up to here."""
 
     members: Ids
 

@@ -253,6 +253,7 @@ class DialogView:
             case MembersAdded(members=members):
                 for principal in members:
                     self._seat(event.seq, principal, Role.MEMBER)
+                    self._marks_of(principal).raise_to(event.seq, event.seq)
                 self._member_deltas[event.seq] = len(members)
             case MemberRemoved(member=gone):
                 self._unseat(event.seq, gone)

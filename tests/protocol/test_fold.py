@@ -188,6 +188,11 @@ def test_ones_own_mark_counts_at_once() -> None:
     assert (dialog.marks[ME].delivered, dialog.marks[ME].read) == (3, 3)
 
 
+def test_who_joins_has_read_up_to_there() -> None:
+    marks = dialog_of(happened(1), happened(2, b.MembersAdded([CEM]))).marks[CEM]
+    assert (marks.delivered, marks.read) == (2, 2)
+
+
 def test_marks_of_others_only_grow() -> None:
     dialog = dialog_of(ReceiptChanged(DIALOG, ANN, 5, 3), ReceiptChanged(DIALOG, ANN, 4, 2))
     assert (dialog.marks[ANN].delivered, dialog.marks[ANN].read) == (5, 3)

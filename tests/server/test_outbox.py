@@ -109,11 +109,11 @@ def test_a_dialog_that_was_missed_is_not_held() -> None:
 
 def test_more_dialogs_than_can_be_remembered_overwhelm() -> None:
     it = Collected(missed_max=1)
-    it.outbox.miss(A, 4)
-    it.outbox.miss(A, 3)
-    assert not it.outbox.overwhelmed
-    it.outbox.miss(B, 1)
-    assert it.outbox.overwhelmed
+    overwhelmed = []
+    for dialog, seq in ((A, 4), (A, 3), (B, 1)):
+        it.outbox.miss(dialog, seq)
+        overwhelmed.append(it.outbox.overwhelmed)
+    assert overwhelmed == [False, False, True]
     assert it.outbox.take_missed() == {A: 3}
 
 
@@ -191,3 +191,11 @@ def test_more_marks_than_can_be_held_need_a_new_sync() -> None:
         it.outbox.mark((dialog, B), Fanout(ReceiptChanged(dialog, B, 1, 1)))
         overwhelmed.append(it.outbox.overwhelmed)
     assert overwhelmed == [False, False, True]
+
+
+def test_an_outbox_that_was_let_go_tells_nobody_anymore() -> None:
+    collected = Collected()
+    collected.outbox.let_go()
+    collected.outbox.push(b"late")
+    collected.outbox.fall_behind()
+    assert (collected.dirty, collected.behind) == (0, 0)
