@@ -147,6 +147,10 @@ class Outbox:
         self._dirty = False
         return data
 
+    def let_go(self) -> None:
+        """Tell nobody anymore: the connection is gone, and its session with it."""
+        self._on_dirty = self._on_behind = _tell_nobody
+
     def _take_held(self) -> list[tuple[bytes, int, bytes]]:
         held, self._held = self._held, []
         self._held_size = 0
@@ -154,3 +158,7 @@ class Outbox:
 
     def __bool__(self) -> bool:
         return bool(self._parts)
+
+
+def _tell_nobody() -> None:
+    """Nothing is left to be told."""

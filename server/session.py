@@ -142,6 +142,7 @@ class Session:
         services.registry.detach(self)
         services.presence.forget(self)
         self._mailbox.clear()
+        self.outbox.let_go()  # it knows us and we know it: without this only the garbage collector ends both
         for task in (self._working, self._catching_up):
             if task is not None:
                 task.cancel()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import weakref
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -302,3 +304,14 @@ async def test_a_session_that_cannot_be_caught_up_is_asked_to_come_again(
         await wire.ask(Sync(2))
         assert await wire.close_code() == 4003
     assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+async def test_an_ended_session_is_gone_without_the_garbage_collector(node: Running) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        async with node.live(await node.world.person()):
+            (session,) = (weakref.ref(it) for it in node.node.wheel)
+        await until(lambda: session() is None)
+    finally:
+        gc.enable()
