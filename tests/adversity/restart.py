@@ -25,8 +25,10 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from protocol.bodies import Settings
-from protocol.client_actions import Refused, Sent, StoppedError
+from protocol.client_actions import Refused, RequestLostError, Sent, SignInRequiredError, StoppedError
 from protocol.codec import JSON, MSGPACK, Codec
 from protocol.commands import Create, Send, SignOut
 from protocol.dialog_types import DIALOG_TYPES, DialogType, Mode
@@ -114,7 +116,8 @@ class Conversation:
         for device in self._devices:
             await device.end()
         await self._proxy.close()
-        await self._server.stop()
+        if code := await self._server.stop():
+            self.violations.add("lost", f"the server drained and ended with {code}")
 
     async def round(self) -> None:
         """Talk under blows, come to rest, and look."""
@@ -129,10 +132,9 @@ class Conversation:
                 for talker in talkers:
                     group.create_task(talker.talk())
             await self._settled()
+            await asyncio.gather(*self._tasks)
+            self._tasks.clear()
             talkers = self._talkers
-        for task in self._tasks:
-            await task
-        self._tasks.clear()
         assert self._acked > before, "somebody was heard"
         await self._rest()
         timeline = await Timeline.read_from(self._server.database.url)
@@ -240,17 +242,23 @@ class Conversation:
         self._proxy.target = self._server.port
 
     async def _end_sign_in(self, guest: Device) -> None:
-        """Sign out, again until it is sure; from then on nothing may come."""
+        """Sign out, or be signed out by another device, again until it is sure; from then on nothing may come."""
+        by = next(one for one in self._auditors.values() if one.principal == guest.principal)
+        from_afar = self._rng.random() < 0.5
         while True:
             try:
-                await guest.client.request(SignOut(0))
+                if from_afar:
+                    await self._accounts.end(guest.signed_in, by)
+                    await guest.client.wait_until(lambda: False)
+                else:
+                    await guest.client.request(SignOut(0))
             except StoppedError:
                 break
-            except Exception as error:  # noqa: BLE001 - the connection went: ask again
-                print(f"  signing out again: {error!r}", file=sys.stderr)
+            except (RequestLostError, httpx.HTTPError):
+                await guest.client.wait_until(lambda: guest.live)
         guest.witness.ended = True
-        self._quota.left += sum(isinstance(command, Send) for command in guest.client.pending())
         self.sign_ins_ended += 1
+        self._quota.left += sum(isinstance(command, Send) for command in guest.client.pending())
 
     # rest
 
@@ -291,8 +299,10 @@ class Conversation:
             }
             for key, head in expected.items():
                 if not await self._knows(device, key, head):
+                    stored = (await Timeline.read_from(self._server.database.url)).read[key]
                     where, who = (part.hex() for part in key)
-                    self.violations.add("apart", f"{device.name} does not know that {who} read {head} of {where}")
+                    what = f"{device.name} does not know that {who} read {head} of {where}; stored is {stored}"
+                    self.violations.add("apart", what)
 
     async def _knows(self, device: Device, key: tuple[bytes, bytes], head: int) -> bool:
         dialog, who = key
@@ -308,7 +318,21 @@ class Conversation:
             return False
         return True
 
+    async def _check_ended(self, guest: Device) -> None:
+        """The token of a sign-in that has ended is still valid, and opens nothing."""
+        codec = self._rng.choice((JSON, MSGPACK))
+        rng = random.Random(self._seed)
+        again = Device(guest.signed_in, codec, self._url, rng, outbox=None, on_settled=lambda _settled: None)
+        await again.start()
+        try:
+            await again.client.wait_until(lambda: again.live)
+            self.violations.add("leaked", f"{guest.name} came in after its sign-in had ended")
+        except SignInRequiredError:
+            pass
+        await again.end()
+
     async def _verify(self, timeline: Timeline) -> None:
+        await self._check_ended(self._guests[-1])
         check_timeline(timeline, self.violations)
         check_numbers([*self._devices, *self._guests], timeline, self.violations)
         for device in [*self._devices, *self._guests]:
