@@ -247,6 +247,7 @@ class Conversation:
         from_afar = self._rng.random() < 0.5
         while True:
             try:
+                await guest.client.wait_until(lambda: guest.live)
                 if from_afar:
                     await self._accounts.end(guest.signed_in, by)
                     await guest.client.wait_until(lambda: False)
@@ -255,7 +256,7 @@ class Conversation:
             except StoppedError:
                 break
             except (RequestLostError, httpx.HTTPError):
-                await guest.client.wait_until(lambda: guest.live)
+                continue
         guest.witness.ended = True
         self.sign_ins_ended += 1
         self._quota.left += sum(isinstance(command, Send) for command in guest.client.pending())
