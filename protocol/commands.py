@@ -50,7 +50,7 @@ class Mark(msgspec.Struct, array_like=True, frozen=True):
     read: Count = 0
 
 
-class Command(msgspec.Struct, array_like=True, frozen=True, tag_field="tag"):
+class Command(msgspec.Struct, array_like=True, frozen=True, tag_field="tag", gc=False):
     """What every command starts with."""
 
     id: RequestId

@@ -122,7 +122,7 @@ class VerdictCode(enum.IntEnum):
     INTERNAL = 18
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class Verdict(msgspec.Struct, frozen=True, gc=False):
     """The fate of one entry, and the dialog's head after its flush."""
 
     code: VerdictCode

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -76,7 +77,7 @@ def _submit(
         expires_at_ms=expires_at_ms,
     )
     session.in_flight += 1
-    session.services.pipeline.submit(entry, lambda verdict: _answer(session, command, verdict))
+    session.services.pipeline.submit(entry, partial(_answer, session, command))
 
 
 def _answer(session: Session, command: Send | Edit | React, verdict: Verdict) -> None:
