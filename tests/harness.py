@@ -72,7 +72,9 @@ class Running:
     @contextlib.asynccontextmanager
     async def connected(self, codec: Codec = MSGPACK) -> AsyncIterator[Wire]:
         """A websocket, nothing said yet."""
-        async with connect(self.url, subprotocols=[Subprotocol(codec.subprotocol)], compression=None) as socket:
+        async with connect(
+            self.url, subprotocols=[Subprotocol(codec.subprotocol)], compression=None, max_queue=None
+        ) as socket:
             yield Wire(socket, codec)
 
     @contextlib.asynccontextmanager
