@@ -148,4 +148,3 @@ CREATE TABLE journal (
 ALTER TABLE journal ALTER COLUMN body SET STORAGE EXTERNAL;
 CREATE INDEX journal_of_author ON journal (dialog_id, device_id, n);
 CREATE INDEX journal_of_target ON journal (dialog_id, target) WHERE tag IN (2, 3, 4);
-CREATE INDEX journal_expiring ON journal (expires_at_ms) WHERE expires_at_ms IS NOT NULL;
