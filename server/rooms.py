@@ -48,6 +48,7 @@ class Room:
         "missed",
         "needed_seq",
         "roster_seq",
+        "told_from",
         "type",
         "waiting",
     )
@@ -60,6 +61,7 @@ class Room:
         self.loading = False
         self.waiting: list[tuple[int, Fanout]] = []
         self.missed = 0
+        self.told_from = 0
         self._from_max = 0
         self._version = -1
         self._sessions: list[tuple[int, Session]] = []
@@ -71,6 +73,7 @@ class Room:
         self.members = roster.members
         self._from_max = max(roster.members.values(), default=0)
         self._version = -1
+        self.told_from = 0
 
     def sessions(self, registry: Registry) -> list[tuple[int, Session]]:
         """`(from_seq, session)` of the members that are here."""
@@ -83,6 +86,7 @@ class Room:
 
     def deliver(self, registry: Registry, dialog: bytes, seq: int, fanout: Fanout) -> None:
         """Append to the outboxes of the members that are here."""
+        self.told_from = self.told_from or seq
         if seq >= self._from_max:
             for _, session in self.sessions(registry):
                 session.outbox.content(dialog, seq, fanout)
@@ -139,12 +143,17 @@ class Rooms:
         for session in self._others(dialog, principal):
             session.outbox.mark((dialog, principal), fanout)
 
-    def waiting_from(self, dialog: bytes) -> int | None:
-        """The first number that waits for a roster, None if nothing does."""
+    def untold_from(self, dialog: bytes, seq: int) -> int | None:
+        """From where on a member whom event `seq` removed may not have been told; None if all was told.
+
+        What comes before their removal may wait for a roster, or was told under one that knew of the removal.
+        """
         room = self._rooms.get(dialog)
-        if room is None or not room.loading:
+        if room is None:
             return None
-        return room.waiting[0][0] if room.waiting else None
+        if room.waiting:
+            return room.waiting[0][0]
+        return room.told_from if room.told_from and room.roster_seq >= seq else None
 
     async def open(self, dialog: bytes) -> Room:
         """The room of a dialog, its roster read if need be; a dialog that there is not has no members."""

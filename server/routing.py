@@ -39,13 +39,12 @@ class Router:
                     for session in self._registry.of(principal):
                         session.miss(change.dialog, row.seq)
             case Op.REMOVE | Op.LEAVE:
-                # They are not in the roster any more; their own removal is the last that they see. What
-                # waits for a roster would never reach them, nor may this overtake it: they read it all.
+                # They are not in the roster any more; their own removal is the last that they see.
                 fanout = Fanout(happened(row))
-                waiting_from = self._rooms.waiting_from(change.dialog)
+                untold_from = self._rooms.untold_from(change.dialog, row.seq)
                 for principal in change.subjects or (change.author,):
                     for session in self._registry.of(principal):
-                        if waiting_from is None:
+                        if untold_from is None:
                             session.outbox.content(change.dialog, row.seq, fanout)
                         else:
-                            session.miss(change.dialog, waiting_from)
+                            session.miss(change.dialog, untold_from)

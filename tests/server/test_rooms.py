@@ -167,3 +167,20 @@ async def test_ephemeral_events_go_to_the_others_of_an_open_room(hall: Hall) -> 
     await hall.rooms.open(dialog)
     hall.rooms.ephemeral(dialog, fanout, but=ann.principal)
     assert [listener.ephemeral_count for listener in listeners] == [0, 1]
+
+
+async def test_who_is_removed_is_told_from_where_they_may_have_missed_something(hall: Hall) -> None:
+    ann, bo, cy, di = await hall.world.people(4)
+    dialog = await hall.world.create(DialogType.GROUP, ann, bo, cy)
+    gone = hall.listen(bo)
+    await hall.tell(dialog, 1)
+    await hall.rooms.settled()
+    added = (await hall.world.act(Op.ADD, dialog, ann, di)).verdict
+    removed = (await hall.world.act(Op.REMOVE, dialog, ann, bo)).verdict
+    untold = [hall.rooms.untold_from(dialog, removed.seq)]
+    hall.tell_as_of(dialog, added.seq, added.roster_seq)
+    untold.append(hall.rooms.untold_from(dialog, removed.seq))
+    await hall.rooms.settled()
+    untold.append(hall.rooms.untold_from(dialog, removed.seq))
+    assert gone.seqs == [1]
+    assert untold == [None, added.seq, added.seq]
