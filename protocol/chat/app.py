@@ -10,14 +10,15 @@ from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
+from textual.message import Message
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from protocol.chat.account import ApiError
-from protocol.chat.lines import Line, dialog_line, title, transcript
+from protocol.chat.lines import Line, about, dialog_line, title, transcript
 from protocol.chat.slash import SlashError, parse
 from protocol.chat.talk import People, Talk
-from protocol.client_actions import ClientError, ConnectionState, Notification, StoppedError
+from protocol.client_actions import ClientError, ConnectionState, Notification, RefusedError, StoppedError
 from protocol.client_shell import Client
 from protocol.client_store import OutboxFullError
 
@@ -26,6 +27,24 @@ _REDRAW_EVERY_S = 0.1
 _SHOWN_AT_FIRST = 100
 _SHOWN_MORE = 100
 _EXPECTED = (SlashError, ApiError, ClientError, OutboxFullError, httpx.TransportError)
+_NOTHING_OPEN = "Begin with /new +NUMBER, or choose a dialog on the left."
+_NOT_CONNECTED = "The server does not answer yet; the dialogs come when it does."
+
+
+class Composer(Input):
+    """Where one types. It empties itself at once, so that what is typed right after enter is the next line's."""
+
+    class Line(Message):
+        """A line was typed."""
+
+        def __init__(self, text: str) -> None:
+            super().__init__()
+            self.text = text
+
+    async def action_submit(self) -> None:
+        """Pass the line on."""
+        self.post_message(self.Line(self.value.strip()))
+        self.clear()
 
 
 class ChatApp(App[StoppedError | None]):
@@ -39,6 +58,7 @@ class ChatApp(App[StoppedError | None]):
     #title { height: 1; padding: 0 1; text-style: bold; background: $panel; }
     #scroll { padding: 0 1; }
     #state { height: 1; padding: 0 1; background: $panel; }
+    Toast { width: 76; max-width: 90%; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+q", "quit", "quit", priority=True),
@@ -67,7 +87,7 @@ class ChatApp(App[StoppedError | None]):
                 yield Static(id="title")
                 with VerticalScroll(id="scroll", can_focus=False):
                     yield Static(id="transcript")
-                yield Input(placeholder="a message, or /help", id="composer")
+                yield Composer(placeholder="a message, or /help", id="composer")
         yield Static(id="state")
 
     def on_mount(self) -> None:
@@ -94,10 +114,9 @@ class ChatApp(App[StoppedError | None]):
         if event.value and not event.value.startswith("/"):
             self.talk.writing()
 
-    def on_input_submitted(self, event: Input.Submitted) -> None:
+    def on_composer_line(self, event: Composer.Line) -> None:
         """Send, or carry out."""
-        typed = event.value.strip()
-        event.input.clear()
+        typed = event.text
         if typed in ("/quit", "/exit"):
             self.exit(None)
         elif typed.startswith("/"):
@@ -125,12 +144,14 @@ class ChatApp(App[StoppedError | None]):
     async def _command(self, typed: str) -> None:
         try:
             said = await self.talk.do(parse(typed))
+        except RefusedError:
+            return  # `take` has said it, as it does for what nobody waits for any more
         except _EXPECTED as error:
             self._complain(error)
             return
         self._dirty = True
         if said is not None:
-            self.notify(said, title="Commands", timeout=20, markup=False)
+            self.notify(said, timeout=20, markup=False)
 
     @work
     async def _older(self) -> None:
@@ -179,10 +200,11 @@ class ChatApp(App[StoppedError | None]):
         self._draw_dialogs()
         dialog, seen = self.talk.open_dialog, self.talk.seen()
         if dialog is None:
-            self.query_one("#transcript", Static).update("Begin with /new +NUMBER, or choose a dialog on the left.")
+            known = self._client.state is ConnectionState.LIVE or self.talk.dialogs()
+            self.query_one("#transcript", Static).update(_NOTHING_OPEN if known else _NOT_CONNECTED)
             return
-        mode = f"{dialog.type.name.lower()}, {dialog.member_count} members, {dialog.mode.name.lower()}"
-        self.query_one("#title", Static).update(_content([[(title(dialog, seen), "bold"), (f"  {mode}", "dim")]]))
+        heading: Line = [(title(dialog, seen), "bold"), (f"  {about(dialog)}", "dim")]
+        self.query_one("#title", Static).update(_content([heading]))
         self._draw_transcript(transcript(dialog, self.talk.pending(), seen, self._shown))
 
     def _draw_dialogs(self) -> None:

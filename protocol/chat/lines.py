@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from protocol.bodies import (
+    AnyBody,
+    Blocked,
     Demoted,
     DialogCreated,
     Happened,
@@ -14,12 +16,14 @@ from protocol.bodies import (
     MemberRemoved,
     MembersAdded,
     Muted,
+    ProfileChanged,
     Promoted,
     SettingsChanged,
+    Unblocked,
 )
 from protocol.client_sending import Numbered
-from protocol.commands import Send
-from protocol.dialog_types import DIALOG_TYPES, DialogType
+from protocol.commands import Delete, Edit, React, Send
+from protocol.dialog_types import DIALOG_TYPES, DialogType, Mode
 from protocol.fold import DialogView, Message
 
 Line = list[tuple[str, str]]
@@ -56,6 +60,13 @@ def title(dialog: DialogView, seen: Seen) -> str:
         others = [who for who in dialog.members or () if who != seen.me]
         return seen.names(others[0]) if others else "somebody"
     return clean(dialog.name) or "unnamed"
+
+
+def about(dialog: DialogView) -> str:
+    """What a dialog is, in a few words."""
+    members = f"{dialog.member_count} member{'' if dialog.member_count == 1 else 's'}"
+    mode = "sealed (not encrypted yet)" if dialog.mode is Mode.SEALED else "open"
+    return f"{dialog.type.name.lower()}, {members}, {mode}"
 
 
 def dialog_line(dialog: DialogView, seen: Seen, *, typing: bool) -> Line:
@@ -131,21 +142,40 @@ def notice_line(event: Happened, seen: Seen) -> Line:
             said = f"{seen.names(member)} is no admin any more"
         case SettingsChanged(name=name):
             said = f"{who} changed the settings; the name is {clean(name)}"
-        case Muted():
-            said = "a dialog was muted or unmuted"
         case _:
-            said = type(body).__name__
+            said = _own_change(body, who, seen)
     return [(f"{event.seq:>5} {_clock(event.at_ms)} — {said} —", "dim")]
 
 
+def _own_change(body: AnyBody, who: str, seen: Seen) -> str:
+    """What stands in one's notes to self."""
+    match body:
+        case Muted(until_ms=until_ms):
+            return f"{who} {'muted' if until_ms else 'unmuted'} a dialog"
+        case Blocked(principal=principal):
+            return f"{who} blocked {seen.names(principal)}"
+        case Unblocked(principal=principal):
+            return f"{who} unblocked {seen.names(principal)}"
+        case ProfileChanged():
+            return f"{who} changed the profile"
+        case _:
+            return type(body).__name__
+
+
 def pending_line(command: Numbered, seen: Seen) -> Line | None:
-    """One's own message that the server has not confirmed yet."""
-    if not isinstance(command, Send):
-        return None
-    line = [("        … ", "dim")]
-    line.append((seen.names(seen.me), "bold cyan"))
-    line.append(("  " + text_of(command.payload) + "  not sent yet", "dim"))
-    return line
+    """What one did to a dialog's messages and the server has not confirmed yet."""
+    match command:
+        case Send(payload=payload):
+            said = text_of(payload)
+        case Edit(target=target, payload=payload):
+            said = f"{target} becomes: {text_of(payload)}"
+        case Delete(target=target):
+            said = f"deletes {target}"
+        case React(target=target, payload=payload):
+            said = f"reacts to {target}: {text_of(payload)}"
+        case _:
+            return None
+    return [("        … ", "dim"), (seen.names(seen.me), "bold cyan"), (f"  {said}  not sent yet", "dim")]
 
 
 def transcript(dialog: DialogView, pending: Iterable[Numbered], seen: Seen, newest: int) -> list[Line]:

@@ -22,20 +22,25 @@ class Slash:
 
 USAGE: dict[str, tuple[str, str]] = {
     "new": ("/new +NUMBER", "talk to one person"),
-    "group": ("/group NAME +NUMBER +NUMBER ...", "begin a group of three or more, you included"),
+    "group": ("/group NAME +NUMBER +NUMBER ...", "begin a group: you and two or more"),
     "add": ("/add +NUMBER ...", "bring people into this group"),
     "remove": ("/remove +NUMBER", "take somebody out of this group"),
     "leave": ("/leave", "leave this group"),
-    "edit": ("/edit SEQ TEXT", "replace your message with that number"),
+    "edit": ("/edit SEQ TEXT", "replace your message of that number"),
     "delete": ("/delete SEQ", "delete a message for everybody"),
-    "react": ("/react SEQ TEXT", "react to a message; without text, take it back"),
-    "block": ("/block", "block whom you talk to here; again after /unblock"),
-    "unblock": ("/unblock", "end that"),
-    "mute": ("/mute MINUTES", "mute this dialog; 0 ends it"),
-    "help": ("/help", "this"),
+    "react": ("/react SEQ TEXT", "react; without text, take it back"),
+    "block": ("/block", "let them no longer write to you"),
+    "unblock": ("/unblock", "let them write again"),
+    "mute": ("/mute MINUTES", "mark this dialog as muted; 0 ends it"),
+    "help": ("/help", "show this"),
     "quit": ("/quit", "leave the chat"),
 }
 
+_ALSO = (
+    "SEQ is the number to the left of a message; NUMBER a telephone number.",
+    "Ctrl+N and Ctrl+P change the dialog, PageUp and PageDown scroll.",
+    "Ctrl+Q quits. Ticks: ✓ stored, ✓✓ received, ✓✓ read.",
+)
 _PHONE = re.compile(r"\+\d{6,15}$")
 _WITH_SEQ = frozenset({"edit", "delete", "react"})
 _PHONES_MIN = {"new": 1, "group": 2, "add": 1, "remove": 1}
@@ -63,9 +68,10 @@ def parse(line: str) -> Slash:
 
 
 def help_text() -> str:
-    """All commands, one per line."""
+    """All commands, one per line, and the keys."""
     width = max(len(usage) for usage, _ in USAGE.values())
-    return "\n".join(f"{usage:<{width}}  {meaning}" for usage, meaning in USAGE.values())
+    lines = [f"{usage:<{width}}  {meaning}" for usage, meaning in USAGE.values()]
+    return "\n".join([*lines, "", *_ALSO])
 
 
 def _seq(name: str, rest: str) -> tuple[int, str]:

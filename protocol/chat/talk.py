@@ -37,6 +37,11 @@ TYPING_S = 10.0
 _TYPING_EVERY_S = 5.0
 _NAMES_PER_LOOK_UP = 20
 _CONTENT_TYPE = "text/plain"
+_DONE = {
+    "block": "Blocked: they can no longer write to you here. /unblock ends that.",
+    "unblock": "Unblocked: they can write to you again.",
+}
+"""What is said of a command that leaves no trace on the screen."""
 
 
 class People(Protocol):
@@ -81,14 +86,14 @@ class Talk:
 
     def name_of(self, principal: bytes) -> str:
         """What to call somebody; looked up later when it is not known."""
-        if principal == self.client.me:
-            return self._own_name
         if name := self._names.get(principal):
             return name
         for dialog in self.client.view.dialogs.values():
             if name := dialog.name_of(principal):
                 self._names[principal] = clean(name)
                 return self._names[principal]
+        if principal == self.client.me:
+            return self._own_name
         self._nameless.add(principal)
         return f"somebody {principal.hex()[-4:]}"
 
@@ -99,7 +104,7 @@ class Talk:
 
     def pending(self) -> list[Numbered]:
         """What waits to be sent to the open dialog."""
-        return [each for each in self.client.pending() if isinstance(each, Send) and each.dialog == self.current]
+        return [each for each in self.client.pending() if getattr(each, "dialog", None) == self.current]
 
     async def look_up_names(self) -> bool:
         """Ask for names that were needed and not known; whether there are new ones."""
@@ -182,7 +187,7 @@ class Talk:
                 await self._begin(Create(0, 0, DialogType.GROUP, members, command.text))
             case _:
                 await self.client.perform(await self._command(command, self._open()))
-        return None
+        return _DONE.get(command.name)
 
     async def _command(self, command: Slash, dialog: DialogView) -> Numbered:
         key = dialog.dialog

@@ -229,6 +229,15 @@ async def test_what_does_not_work_is_said(stage: Stage, typed: str, said: str) -
     await stage.until(lambda: said in stage.notices)
 
 
+async def test_a_refusal_is_said_once_and_what_comes_right_behind_is_done(stage: Stage) -> None:
+    await stage.type(f"/new {BOB}")
+    await stage.shows("began this")
+    await stage.pilot.press(*"/edit 99 x", "enter", *"hello", "enter", *"/mute 60", "enter")
+    await stage.shows("hello")
+    await stage.until(lambda: any("muted" in line for line in stage.listed))
+    assert stage.notices.count("no such message") == 1
+
+
 async def test_older_messages_are_loaded_at_the_top(stage: Stage) -> None:
     ann = stage.people[ANN][0]
     dialog = await stage.server.world.create(DialogType.DIRECT, stage.people[BOB][0], ann)

@@ -11,6 +11,7 @@ from protocol.bodies import Happened
 from protocol.chat.lines import (
     Line,
     Seen,
+    about,
     clean,
     dialog_line,
     message_line,
@@ -20,7 +21,7 @@ from protocol.chat.lines import (
     title,
     transcript,
 )
-from protocol.commands import Leave, Send
+from protocol.commands import Delete, Edit, Leave, React, Send
 from protocol.dialog_types import DialogType, Mode, Role
 from protocol.events import ReceiptChanged
 from protocol.fold import DialogView, View
@@ -133,7 +134,9 @@ def test_ticks_tell_how_far_ones_message_came() -> None:
         (b.Demoted(BOB), "Bob is no admin any more"),
         (b.SettingsChanged("New\x1b", "", "", b.Settings()), "the name is New\ufffd"),
         (b.Muted(DIALOG, 0), "muted"),
-        (b.Blocked(BOB), "Blocked"),
+        (b.Blocked(BOB), "Ann blocked Bob"),
+        (b.Unblocked(BOB), "Ann unblocked Bob"),
+        (b.ProfileChanged(), "Ann changed the profile"),
     ],
 )
 def test_a_change_is_a_sentence(body: b.AnyBody, said: str) -> None:
@@ -146,6 +149,24 @@ def test_what_is_not_sent_yet_says_so() -> None:
     assert "soon" in plain(line)
     assert "not sent yet" in plain(line)
     assert pending_line(Leave(0, DIALOG, 1), SEEN) is None
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (Edit(0, DIALOG, 1, 7, b"better"), "7 becomes: better"),
+        (Delete(0, DIALOG, 1, 7), "deletes 7"),
+        (React(0, DIALOG, 1, 7, b"+1"), "reacts to 7: +1"),
+    ],
+)
+def test_a_change_of_a_message_that_waits_is_shown_too(command: Edit | Delete | React, said: str) -> None:
+    line = pending_line(command, SEEN)
+    assert line is not None
+    assert f"{said}  not sent yet" in plain(line)
+
+
+def test_sealed_is_not_taken_for_encrypted() -> None:
+    assert about(folded()) == "group, 3 members, sealed (not encrypted yet)"
 
 
 def test_a_transcript_shows_the_newest_without_a_hole() -> None:
