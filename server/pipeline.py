@@ -3,8 +3,9 @@
 Invariants: a dialog is always in the same lane; within a lane entries are judged in the order in which
 they were submitted; `done` is called exactly once per entry, after the commit; what was appended is handed to
 `route` after the commit too, in the order of its numbers. A lost reply is asked again until the store
-answers, for `retry_total_s`; then everything that waits in the lane is refused as UNAVAILABLE in one go, so
-that nothing later overtakes what was refused.
+answers. After `retry_total_s` everything that waits in the lane is refused as UNAVAILABLE in one go, so
+that nothing later overtakes what was refused; but the batch whose fate is unknown is still asked for before
+anything else, because it may be durable, and then nobody would ever be told of it.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class Appended(msgspec.Struct, frozen=True):
     rows: tuple[JournalRow, ...]
     roster_seq: int
     change: ChangeEntry | None = None
+    """The change that was made, unless it was made, and told, before."""
 
 
 Route = Callable[[Sequence[Appended]], None]
@@ -212,15 +214,15 @@ class _Lane:
     async def _flush(self, batch: list[Submission]) -> None:
         give_up_at = self._clock.monotonic() + self._settings.retry_total_s
         backoff_s = self._settings.retry_first_s
+        again = False
         while True:
             try:
-                return await self._flush_once(batch)
+                return await self._flush_once(batch, again=again)
             except StorageUnavailableError as error:
-                if self._clock.monotonic() >= give_up_at:
-                    _log.error("a flush of %d rows failed and is refused: %s", len(batch), error)
-                    self._refuse_all(batch)
-                    return None
+                again = True
                 _log.warning("a flush of %d rows is tried again: %s", len(batch), error)
+                if self._clock.monotonic() >= give_up_at:
+                    batch = self._refuse_all(batch)
             except Exception:  # noqa: BLE001 - a row that the store cannot digest must not stop its lane
                 _log.exception("a flush of %d rows failed", len(batch))
                 if len(batch) == 1:
@@ -232,13 +234,13 @@ class _Lane:
             await self._sleep(backoff_s)
             backoff_s = min(backoff_s * 2, self._settings.retry_max_s)
 
-    async def _flush_once(self, batch: list[Submission]) -> None:
+    async def _flush_once(self, batch: list[Submission], *, again: bool) -> None:
         flush_no = next(self._flush_numbers)
         first = batch[0][0]
         if isinstance(first, ChangeEntry):
             result = await self._journal.change(first, incarnation=self._incarnation, flush_no=flush_no)
             self._count(1)
-            self._finish_change(batch[0], first, result)
+            self._finish_change(batch[0], first, result, again=again)
             return
         entries = [entry for entry, _ in batch if isinstance(entry, Entry)]
         verdicts = await self._journal.flush(
@@ -262,31 +264,45 @@ class _Lane:
             if verdict.code is VerdictCode.BUSY:
                 busy.append(submission)
                 continue
-            if verdict.code in (VerdictCode.OK, VerdictCode.DUPLICATE):
+            if verdict.code in (VerdictCode.OK, VerdictCode.DUPLICATE) and not verdict.erased:
                 appended.setdefault(entry.dialog, []).append(_row(entry, verdict))
                 roster[entry.dialog] = verdict.roster_seq
             self._finish(submission, verdict)
         self._queue.extendleft(reversed(busy))
         self._busy_flushes = self._busy_flushes + 1 if busy else 0
-        self._route([Appended(dialog, tuple(rows), roster[dialog]) for dialog, rows in appended.items()])
+        self._tell([Appended(dialog, tuple(rows), roster[dialog]) for dialog, rows in appended.items()])
 
-    def _finish_change(self, submission: Submission, entry: ChangeEntry, result: ChangeResult) -> None:
+    def _finish_change(self, submission: Submission, entry: ChangeEntry, result: ChangeResult, *, again: bool) -> None:
         self._finish(submission, result.verdict)
         if result.rows:
-            appended = Appended(entry.dialog, result.rows, result.verdict.roster_seq, entry)
-            self._route([appended])
+            # Whoever came with it is told once: a client that repeats it must not have them read it all again.
+            made_now = again or result.verdict.code is VerdictCode.OK
+            roster_seq = result.verdict.roster_seq
+            self._tell([Appended(entry.dialog, result.rows, roster_seq, entry if made_now else None)])
 
-    def _refuse_all(self, batch: list[Submission]) -> None:
+    def _tell(self, appended: list[Appended]) -> None:
+        try:
+            self._route(appended)
+        except Exception:  # noqa: BLE001 - what is durable and answered must not be flushed and answered again
+            _log.exception("what was appended could not be told to everybody")
+
+    def _refuse_all(self, batch: list[Submission]) -> list[Submission]:
+        """Refuse all that waits; returns the batch with nobody who waits for it any more."""
         waiting = [*batch, *self._queue]
         self._queue.clear()
         for submission in waiting:
             self._finish(submission, UNAVAILABLE)
+        return [(entry, _nobody) for entry, _ in batch]
 
     def _finish(self, submission: Submission, verdict: Verdict) -> None:
         try:
             submission[1](verdict)
         except Exception:  # noqa: BLE001 - a submitter's fault must not touch the others of its batch
             _log.exception("whoever submitted an entry failed on its verdict")
+
+
+def _nobody(_verdict: Verdict) -> None:
+    """Whoever submitted it was refused already."""
 
 
 def _row(entry: Entry, verdict: Verdict) -> JournalRow:

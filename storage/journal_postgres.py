@@ -28,6 +28,7 @@ _ERASED = msgspec.msgpack.encode(Erased())
 _PROMOTED_PREFIX = msgspec.msgpack.encode(Promoted(NIL)).removesuffix(NIL)
 """SQL appends the heir's id to this, because only SQL knows who it is."""
 
+_CODES = tuple(VerdictCode)  # a call of an enumeration costs more than all the rest of a verdict
 _FLUSH = "SELECT * FROM flush($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
 _CHANGE = f"SELECT * FROM change({', '.join(f'${i}' for i in range(1, 25))})"
 _MARK = "SELECT * FROM mark($1, $2, $3, $4)"
@@ -82,8 +83,8 @@ class PostgresJournal(Journal):
         async with translate_errors():
             rows = await self._pool.fetch(_FLUSH, incarnation, flush_no, wait, *columns)
         return [
-            Verdict(VerdictCode(code), seq, at_ms, messages, members, roster_seq, keys_seq)
-            for _, code, seq, at_ms, messages, members, roster_seq, keys_seq in rows
+            Verdict(VerdictCode(code), seq, at_ms, messages, members, roster_seq, keys_seq, erased)
+            for _, code, seq, at_ms, messages, members, roster_seq, keys_seq, erased in rows
         ]
 
     async def change(self, entry: ChangeEntry, *, incarnation: int, flush_no: int) -> ChangeResult:

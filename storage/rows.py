@@ -123,7 +123,7 @@ class VerdictCode(enum.IntEnum):
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):
-    """The fate of one entry, and the dialog's head after its flush."""
+    """The fate of one entry, and the dialog's head after its flush. `erased`: a DUPLICATE of what was erased since."""
 
     code: VerdictCode
     seq: int = 0
@@ -132,6 +132,7 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     member_count: int = 0
     roster_seq: int = 0
     keys_seq: int = 0
+    erased: bool = False
 
 
 class JournalRow(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ CREATE FUNCTION flush(
     p_keys_seq bigint[], p_expires_at_ms bigint[], p_counts boolean[], p_body bytea[]
 ) RETURNS TABLE (
     ord bigint, code smallint, seq bigint, at_ms bigint, messages bigint,
-    member_count int, roster_seq bigint, keys_seq bigint
+    member_count int, roster_seq bigint, keys_seq bigint, erased boolean
 )
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
@@ -43,7 +43,7 @@ BEGIN
         SELECT r.ord, r.dialog_id, r.author_id, r.device_id, r.n, r.tag, r.target, r.expires_at_ms,
                r.counts, r.body,
                h.seq AS h_seq, h.messages AS h_messages, h.member_count, h.roster_seq, h.keys_seq, a.last_n,
-               d.seq AS d_seq, d.at_ms AS d_at_ms, d.messages AS d_messages,
+               d.seq AS d_seq, d.at_ms AS d_at_ms, d.messages AS d_messages, d.tag AS d_tag,
                (CASE
                     WHEN h.dialog_id IS NULL THEN
                         CASE WHEN EXISTS (SELECT 1 FROM heads x WHERE x.dialog_id = r.dialog_id)
@@ -110,7 +110,8 @@ BEGIN
            CASE j.code WHEN 0 THEN j.seq WHEN 1 THEN j.d_seq ELSE 0 END,
            CASE j.code WHEN 1 THEN j.d_at_ms ELSE v_now_ms END,
            CASE j.code WHEN 0 THEN j.messages WHEN 1 THEN j.d_messages ELSE 0 END,
-           coalesce(j.member_count, 0), coalesce(j.roster_seq, 0), coalesce(j.keys_seq, 0)
+           coalesce(j.member_count, 0), coalesce(j.roster_seq, 0), coalesce(j.keys_seq, 0),
+           j.code = 1 AND j.d_tag = 5
     FROM numbered j
     ORDER BY j.ord;
 END $$;
@@ -183,6 +184,7 @@ DECLARE
     v_seq bigint;
     v_heir_seq bigint;
     v_created boolean := false;
+    v_told boolean;
 BEGIN
     SELECT * INTO v_author FROM principals p WHERE p.principal_id = p_author;
     IF p_op = 10 THEN
@@ -223,10 +225,16 @@ BEGIN
             v_code := 2;
         END IF;
         IF v_first.seq IS NOT NULL THEN
-            -- A repeated promotion of an heir is not told again; its row is in the timeline.
-            RETURN QUERY SELECT CASE WHEN v_code = 2 THEN 2 ELSE 1 END::smallint, v_first.seq, v_first.at_ms,
-                v_first.messages, v_head.member_count, v_head.roster_seq, v_head.keys_seq, v_first.n,
-                CASE WHEN v_code = 2 THEN NULL ELSE v_first.body END;
+            -- Told again with the promotion of an heir that came of it; but not when it only stands for an answer
+            -- (a dialog that was made by somebody else, or under another number, or a conflict).
+            v_told := v_code <> 2 AND v_first.device_id = p_device AND v_first.n = p_n;
+            RETURN QUERY
+            SELECT CASE WHEN v_code = 2 THEN 2 ELSE 1 END::smallint, j.seq, j.at_ms, j.messages,
+                v_head.member_count, v_head.roster_seq, v_head.keys_seq, j.n, CASE WHEN v_told THEN j.body END
+            FROM journal j
+            WHERE j.dialog_id = p_dialog AND (j.seq = v_first.seq
+                OR (v_told AND v_first.tag IN (12, 13) AND j.seq = v_first.seq + 1 AND j.n = 0))
+            ORDER BY j.seq;
             RETURN;
         END IF;
 

@@ -182,7 +182,8 @@ async def test_deleting_erases_the_content_and_keeps_the_numbers(world: World) -
     assert [row.seq for row in rows] == [1, 2, 3, 4, 5]
     assert [decode(row.body) for row in rows[1:4]] == [bodies.Erased()] * 3
     assert decode(rows[4].body) == bodies.Deleted(secret.seq)
-    assert (await world.flush(changed))[0].code is DUPLICATE
+    again = (await world.flush(changed))[0]
+    assert (again.code, again.erased) == (DUPLICATE, True)
 
 
 async def test_an_admin_of_a_group_deletes_anybodys_message(world: World) -> None:
@@ -269,6 +270,23 @@ async def test_a_change_is_idempotent_too(world: World) -> None:
     other = await world.act(Op.REMOVE, dialog, ann, cy, n=n)
     assert (first.verdict.code, again.verdict.code, other.verdict.code) == (OK, DUPLICATE, CONFLICT)
     assert first.verdict.seq == again.verdict.seq
+
+
+async def test_a_repeated_leaving_tells_of_the_heir_again(world: World) -> None:
+    ann, bo, cy = await world.people(3)
+    dialog = await world.create(DialogType.GROUP, ann, bo, cy)
+    n = ann.n()
+    first = await world.act(Op.LEAVE, dialog, ann, n=n)
+    again = await world.act(Op.LEAVE, dialog, ann, n=n)
+    assert (len(first.rows), again.rows) == (2, first.rows)
+
+
+async def test_a_direct_dialog_that_exists_is_an_answer_and_no_event(world: World) -> None:
+    ann, bo = await world.people(2)
+    made, dialog = await world.try_create(DialogType.DIRECT, ann, bo)
+    found, same = await world.try_create(DialogType.DIRECT, bo, ann)
+    assert (same, found.verdict.code, found.verdict.seq) == (dialog, DUPLICATE, made.verdict.seq)
+    assert found.rows == ()
 
 
 async def test_only_a_member_may_mute(world: World) -> None:

@@ -13,12 +13,12 @@ from tests.world import World
 
 
 class FaultyJournal(PostgresJournal):
-    """`before` and `after` hold exceptions to raise, one per call, before or after the real call."""
+    """`before` and `after` hold exceptions to raise, one per call (None: none), before or after the real call."""
 
     def __init__(self, world: World) -> None:
         super().__init__(world.pool)
-        self.before: list[Exception] = []
-        self.after: list[Exception] = []
+        self.before: list[Exception | None] = []
+        self.after: list[Exception | None] = []
         self.calls: list[int] = []
         self.gate: asyncio.Event | None = None
         self.entered = asyncio.Event()
@@ -40,12 +40,12 @@ class FaultyJournal(PostgresJournal):
         self.entered.set()
         if self.gate is not None:
             await self.gate.wait()
-        if self.before:
-            raise self.before.pop(0)
+        if self.before and (fault := self.before.pop(0)) is not None:
+            raise fault
 
     def _leave(self) -> None:
-        if self.after:
-            raise self.after.pop(0)
+        if self.after and (fault := self.after.pop(0)) is not None:
+            raise fault
 
 
 class FaultyTimelines(PostgresTimelines):

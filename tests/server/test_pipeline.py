@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
+from protocol import bodies
 from protocol.dialog_types import DialogType
 from server.config import PipelineSettings
 from server.pipeline import Appended, Pipeline
 from storage.database import StorageUnavailableError
-from storage.rows import Entry, Op, Verdict, VerdictCode
+from storage.rows import ChangeEntry, Entry, Op, Verdict, VerdictCode
 from tests.clock import ManualClock
 from tests.server.faulty import FaultyJournal
 from tests.world import World, encode, message
@@ -30,12 +31,15 @@ class Lanes:
         self.journal = FaultyJournal(world)
         self.routed: list[Appended] = []
         self.log: list[str] = []
+        self.faults: list[Exception] = []
         self.clock = clock
         self.pipeline = Pipeline(
             self.journal, self._route, settings, clock, incarnation=world.incarnation, sleep=self._sleep
         )
 
     def _route(self, appended: Sequence[Appended]) -> None:
+        if self.faults:
+            raise self.faults.pop()
         self.routed.extend(appended)
         self.log.extend(f"routed {row.seq}" for item in appended for row in item.rows)
 
@@ -121,7 +125,65 @@ async def test_when_patience_ends_all_that_waits_is_refused_in_one_go(world: Wor
         verdicts = await asyncio.gather(*futures)
         assert {v.code for v in verdicts} == {VerdictCode.UNAVAILABLE}
         it.journal.before.clear()
-        assert (await it.submit(message(dialog, ann))).seq == 2
+        assert (await it.submit(message(dialog, ann))).code is OK
+
+
+async def test_a_batch_whose_fate_was_unknown_is_told_once_it_is_known(world: World, clock: ManualClock) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    async with lanes(world, clock, retry_total_s=3.0) as it:
+        it.journal.after = [LOST]  # it is durable
+        it.journal.before = [LOST] * 100
+        it.journal.before.insert(0, None)
+        sent = message(dialog, ann)
+        assert (await it.submit(sent)).code is VerdictCode.UNAVAILABLE
+        settled = asyncio.ensure_future(it.pipeline.settled())
+        it.journal.before.clear()
+        await settled
+        assert it.log == ["done 0", "routed 2"]
+        assert (await it.submit(sent)).code is VerdictCode.DUPLICATE
+
+
+async def test_what_was_erased_is_not_told_again_whatever_body_comes(world: World, clock: ManualClock) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    sent = message(dialog, ann)
+    async with lanes(world, clock) as it:
+        secret = await it.submit(sent)
+        await world.act(Op.DELETE, dialog, ann, target=secret.seq)
+        it.routed.clear()
+        other = message(dialog, ann, "never stored", n=sent.n)
+        assert [(await it.submit(entry)).code for entry in (sent, other)] == [VerdictCode.DUPLICATE] * 2
+        assert it.routed == []
+
+
+async def test_who_repeats_a_change_makes_nobody_read_it_again(world: World, clock: ManualClock) -> None:
+    ann, bo, cy = await world.people(3)
+    dialog = await world.create(DialogType.GROUP, ann, bo, await world.person())
+    addition = ChangeEntry(
+        Op.ADD,
+        dialog,
+        ann.principal,
+        ann.device,
+        ann.n(),
+        encode(bodies.MembersAdded([cy.principal])),
+        (cy.principal,),
+    )
+    async with lanes(world, clock) as it:
+        it.journal.after = [LOST]
+        verdicts = [await it.pipeline.change(addition), await it.pipeline.change(addition)]
+        assert [v.code for v in verdicts] == [VerdictCode.DUPLICATE] * 2
+        assert [item.change for item in it.routed] == [addition, None]
+
+
+async def test_a_fault_in_telling_answers_once_and_stops_nothing(world: World, clock: ManualClock) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    async with lanes(world, clock) as it:
+        it.faults = [RuntimeError("a fault in telling")]
+        assert (await it.submit(message(dialog, ann))).code is OK
+        assert (await it.submit(message(dialog, ann))).code is OK
+        assert it.log == ["done 2", "done 3", "routed 3"]
 
 
 async def test_a_row_that_cannot_be_digested_fails_alone(world: World, clock: ManualClock) -> None:
@@ -142,9 +204,6 @@ async def test_a_change_keeps_its_place_between_messages(world: World, clock: Ma
     ann, bo, cy = await world.people(3)
     dialog = await world.create(DialogType.GROUP, ann, bo, cy)
     async with lanes(world, clock) as it:
-        from protocol import bodies
-        from storage.rows import ChangeEntry
-
         before = it.submit(message(dialog, bo))
         body = encode(bodies.MemberRemoved(bo.principal))
         removal = ChangeEntry(Op.REMOVE, dialog, ann.principal, ann.device, ann.n(), body, (bo.principal,))
