@@ -174,7 +174,8 @@ class Session:
             return
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
-        self._take()
+        if self._mailbox:
+            self._take()
 
     def _stuck(self) -> bool:
         """Whether the socket takes nothing now; notes since when."""
