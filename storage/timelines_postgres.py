@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
+import msgspec
 
-from protocol.bodies import Settings
+from protocol.bodies import DialogCreated, Settings, SettingsChanged
 from protocol.dialog_types import DialogType, Mode, Role
 from storage.database import translate_errors
 from storage.rows import (
@@ -20,12 +21,23 @@ from storage.rows import (
 )
 from storage.timelines import Timelines
 
+_decode_known = msgspec.msgpack.Decoder(DialogCreated | SettingsChanged).decode
+
 _DIALOG_COLUMNS = """
     h.dialog_id, h.type, h.mode, d.name, d.description, d.avatar_url,
     d.is_public, d.allow_media, d.message_retention_days, d.moderation_enabled,
-    m.role, m.member, h.seq, h.messages, h.keys_seq, h.member_count, m.visible,
-    m.delivered, m.read, m.read_messages, m.muted_until_ms
+    m.role, m.member, h.seq, h.keys_seq, h.member_count, m.visible,
+    m.delivered, m.read, m.read_messages, m.muted_until_ms,
+    CASE WHEN m.member THEN h.messages ELSE (
+        SELECT j.messages FROM journal j WHERE j.dialog_id = h.dialog_id AND j.seq = upper(m.visible) - 1)
+    END AS messages,
+    CASE WHEN NOT m.member THEN (
+        SELECT j.body FROM journal j
+        WHERE j.dialog_id = h.dialog_id AND j.tag IN (10, 16) AND j.seq < upper(m.visible)
+        ORDER BY j.seq DESC LIMIT 1)
+    END AS known
 """
+"""Of who is no member any more, all is as it was when they went; `known` is the body that named the dialog last."""
 
 # What a position lacks: from the first number after the newest row that was surely seen. The scan goes
 # back from the head and stops there, or after one row more than `events_max`, which is too many.
@@ -201,20 +213,30 @@ class PostgresTimelines(Timelines):
         return rows
 
 
+def _look(row: asyncpg.Record) -> DialogCreated | SettingsChanged:
+    """Name and settings, as far as the asker may know them."""
+    if row["known"] is not None:
+        known: DialogCreated | SettingsChanged = _decode_known(row["known"])
+        return known
+    settings = Settings(
+        row["is_public"],
+        row["allow_media"],
+        row["message_retention_days"],
+        row["moderation_enabled"],
+    )
+    return SettingsChanged(row["name"], row["description"], row["avatar_url"], settings)
+
+
 def _dialog(row: asyncpg.Record) -> DialogRow:
+    look = _look(row)
     return DialogRow(
         dialog=row["dialog_id"],
         type=DialogType(row["type"]),
         mode=Mode(row["mode"]),
-        name=row["name"],
-        description=row["description"],
-        avatar_url=row["avatar_url"],
-        settings=Settings(
-            row["is_public"],
-            row["allow_media"],
-            row["message_retention_days"],
-            row["moderation_enabled"],
-        ),
+        name=look.name,
+        description=look.description,
+        avatar_url=look.avatar_url,
+        settings=look.settings,
         role=Role(row["role"]),
         member=row["member"],
         seq=row["seq"],

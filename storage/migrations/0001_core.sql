@@ -149,3 +149,5 @@ CREATE TABLE journal (
 ALTER TABLE journal ALTER COLUMN body SET STORAGE EXTERNAL;
 CREATE INDEX journal_of_author ON journal (dialog_id, device_id, n);
 CREATE INDEX journal_of_target ON journal (dialog_id, target) WHERE tag IN (2, 3, 4);
+-- What a dialog was called when somebody was removed from it.
+CREATE INDEX journal_of_settings ON journal (dialog_id, seq) WHERE tag IN (10, 16);

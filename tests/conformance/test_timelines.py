@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
-from protocol.dialog_types import DialogType, Role
+from protocol.bodies import Settings, SettingsChanged
+from protocol.dialog_types import DialogType, Mode, Role
 from protocol.ids import NIL, new_id
-from storage.rows import MarkRow, Op, SignInState, Snapshot
-from tests.world import Person, World, edit, message, reaction
+from storage.rows import ChangeEntry, Creation, MarkRow, Op, SignInState, Snapshot
+from tests.world import Person, World, edit, encode, message, reaction
 
 pytestmark = pytest.mark.anyio
 
@@ -104,6 +106,33 @@ async def test_joining_and_being_removed_are_changes_like_others(world: World) -
     assert [(row.member, row.visible) for row in removed.dialogs] == [(False, ((2, 3),))]
     assert unseen(await snapshot(world, di, removed.horizon)) == {}
     assert unseen(await snapshot(world, di, None)) == {}
+
+
+async def test_who_was_removed_sees_the_dialog_as_it_was_then(world: World) -> None:
+    ann, bo, cy, di = await world.people(4)
+    dialog = await world.create(DialogType.GROUP, ann, bo, cy, di)
+    before = await snapshot(world, di, None)
+
+    async def rename(name: str) -> None:
+        settings = Settings(moderation_enabled=name == "after")
+        changed = SettingsChanged(name, name, name, settings)
+        made = Creation(DialogType.GROUP, Mode.OPEN, name, name, name, settings)
+        await world.change(
+            ChangeEntry(Op.SETTINGS, dialog, ann.principal, ann.device, ann.n(), encode(changed), creation=made)
+        )
+
+    await world.say(dialog, ann)
+    await rename("then")
+    await world.act(Op.REMOVE, dialog, ann, di)
+    await rename("after")
+    await world.say(dialog, ann)
+    (of_removed,) = (await snapshot(world, di, before.horizon)).dialogs
+    (as_read,) = await world.timelines.dialog(di.principal, [dialog])
+    assert msgspec.structs.replace(of_removed, unseen_from=as_read.unseen_from) == as_read
+    assert (of_removed.name, of_removed.description, of_removed.avatar_url) == ("then", "then", "then")
+    assert (of_removed.settings, of_removed.messages) == (Settings(), 1)
+    (of_member,) = await world.timelines.dialog(bo.principal, [dialog])
+    assert (of_member.name, of_member.settings.moderation_enabled, of_member.messages) == ("after", True, 2)
 
 
 async def test_others_receipts_are_changes_and_ones_mute_too(world: World) -> None:
