@@ -7,7 +7,6 @@ has no script at all, and its headers allow none.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from html import escape
 from typing import Any
@@ -22,9 +21,14 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto
 details { border: 1px solid #ccc; border-radius: 4px; margin: .5rem 0; padding: .4rem .8rem }
 summary { cursor: pointer } code, pre { font: 14px/1.4 ui-monospace, monospace } pre { overflow-x: auto }
 .method { display: inline-block; min-width: 4.5rem; font-weight: bold } table { border-collapse: collapse }
+summary span { color: #666 } summary code, summary code span { color: inherit } section { margin: 1.5rem 0 }
 td, th { text-align: left; padding: .1rem 1rem .1rem 0; vertical-align: top }
-@media (prefers-color-scheme: dark) { body { background: #1b1b1b; color: #eee } a { color: #8cf } }
+section:target h3 { background: #fe9; color: #1b1b1b }
+@media (prefers-color-scheme: dark) {
+body { background: #1b1b1b; color: #eee } a { color: #8cf } summary span { color: #aaa } }
 """
+_DOCUMENT = "/v1/docs/openapi.json"
+_LIMITS = {"minLength": "characters at least", "maxLength": "characters at most", "minimum": "from", "maximum": "to"}
 _METHODS = ("get", "post", "patch", "put", "delete")
 
 
@@ -49,38 +53,53 @@ def _page(document: dict[str, Any]) -> Iterator[str]:
     yield f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title} API</title>'
     yield f'<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,"><style>{_STYLE}</style>'
     yield f"</head><body><h1>{title} HTTP API, version {escape(info['version'])}</h1>"
-    yield f'<p>{escape(info.get("description", ""))}</p><p><a href="docs/openapi.json">openapi.json</a></p>'
+    yield f'<p>{escape(info.get("description", ""))}</p><p><a href="{_DOCUMENT}">openapi.json</a></p>'
     for path, item in sorted(document["paths"].items()):
         for method in _METHODS:
             if method in item:
                 yield from _operation(path, method, item[method])
     yield "<h2>Types</h2>"
     for name, schema in sorted(document.get("components", {}).get("schemas", {}).items()):
-        yield f'<details id="{escape(name)}"><summary><code>{escape(name)}</code></summary>{_schema(schema)}</details>'
+        yield f'<section id="{escape(name)}"><h3><code>{escape(name)}</code></h3>{_schema(schema)}</section>'
     yield "</body></html>"
 
 
 def _operation(path: str, method: str, operation: dict[str, Any]) -> Iterator[str]:
-    yield f'<details><summary><code><span class="method">{method.upper()}</span>{escape(path)}</code></summary>'
-    yield f"<p>{escape(operation.get('description', ''))}</p>"
+    said = escape(operation.get("description", ""))
+    yield f'<details><summary><code><span class="method">{method.upper()}</span>{escape(path)}</code>'
+    yield f"<br><span>{said}</span></summary>"
     schemes = [name for scheme in operation.get("security", []) for name in scheme]
     if schemes:
-        yield f"<p>Needs <code>Authorization: Bearer</code> with an {escape(schemes[0].replace('_', ' '))}.</p>"
+        kind = escape(schemes[0].replace("_", " "))
+        yield f"<p>Needs the header <code>Authorization: Bearer …</code> with an {kind}.</p>"
+    for parameter in operation.get("parameters", []):
+        place = f"In the {escape(parameter['in'])}"
+        yield f"<p>{place}: <code>{escape(parameter['name'])}</code>, {_type(parameter.get('schema', {}))}</p>"
     for content in operation.get("requestBody", {}).get("content", {}).values():
-        yield f"<p>Takes {_type(content.get('schema', {}))}</p>"
+        yield f"<p>Takes JSON: {_type(content.get('schema', {}))}</p>"
+    answers: dict[str, list[str]] = {}
     for status, answer in sorted(operation.get("responses", {}).items()):
         shapes = [_type(content.get("schema", {})) for content in answer.get("content", {}).values()]
-        yield f"<p>{escape(status)}: {shapes[0] if shapes else escape(answer.get('description', ''))}</p>"
+        answers.setdefault(shapes[0] if shapes else "nothing in it", []).append(status)
+    for shape, statuses in answers.items():
+        yield f"<p>Answers {escape(', '.join(statuses))}: {shape}</p>"
     yield "</details>"
 
 
 def _schema(schema: dict[str, Any]) -> str:
     rows = [
         f"<tr><td><code>{escape(name)}</code>{'' if name in schema.get('required', []) else ' (optional)'}</td>"
-        f"<td>{_type(field)}</td><td>{escape(field.get('description', ''))}</td></tr>"
+        f"<td>{_type(field)}</td><td>{_said(field)}</td></tr>"
         for name, field in schema.get("properties", {}).items()
     ]
-    return f"<p>{escape(schema.get('description', ''))}</p><table>{''.join(rows)}</table>"
+    said = schema.get("description", "")
+    return (f"<p>{escape(said)}</p>" if said else "") + f"<table>{''.join(rows)}</table>"
+
+
+def _said(field: dict[str, Any]) -> str:
+    example = "".join(f"<code>{escape(str(example))}</code>" for example in field.get("examples", [])[:1])
+    said = escape(field.get("description", ""))
+    return f"{said}; like {example}" if said and example else said or (example and f"like {example}")
 
 
 def _type(schema: dict[str, Any]) -> str:
@@ -93,6 +112,8 @@ def _type(schema: dict[str, Any]) -> str:
             return " or ".join(_type(arm) for arm in schema[union])
     if schema.get("type") == "array":
         return f"list of {_type(schema.get('items', {}))}"
-    limits = {key: value for key, value in schema.items() if key in {"maxLength", "minimum", "maximum", "pattern"}}
+    limits = "".join(f", {said} {schema[key]:.0f}" for key, said in _LIMITS.items() if key in schema)
+    if "pattern" in schema:
+        limits += f", like {schema['pattern']}"
     name = schema.get("format") or schema.get("type") or "any"
-    return f"<code>{escape(str(name))}</code>" + (f" {escape(json.dumps(limits))}" if limits else "")
+    return f"<code>{escape(str(name))}</code>{escape(limits)}"

@@ -62,7 +62,15 @@ class ErrorBody(msgspec.Struct):
 
 REFUSALS = {
     status: ResponseSpec(ErrorBody, generate_examples=False, description=f"{meaning}; `code` says what exactly")
-    for status, meaning in ((400, "Refused"), (429, "Too much at once"), (503, "Not now"))
+    for status, meaning in (
+        (400, "Refused"),
+        (401, "Not signed in"),
+        (403, "Not allowed"),
+        (404, "Not found"),
+        (409, "Not in this state"),
+        (429, "Too much at once"),
+        (503, "Not now"),
+    )
 }
 """For the OpenAPI document."""
 

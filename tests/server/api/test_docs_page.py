@@ -22,12 +22,22 @@ async def test_the_page_names_every_operation_and_fetches_nothing(api: ApiWorld)
     assert "default-src 'none'" in answer.headers["content-security-policy"]
 
 
+async def test_every_link_of_the_page_leads_to_something_that_is_open(api: ApiWorld) -> None:
+    page = (await api.ask("GET", "/v1/docs")).text
+    targets = set(re.findall(r'href="#(\w+)"', page))
+    assert targets
+    assert targets <= set(re.findall(r'<section id="(\w+)"', page))
+    assert (await api.ask("GET", re.findall(r'href="(/[^"]+)"', page)[0])).status_code == 200
+
+
 async def test_the_document_says_how_refusals_look_and_who_may_ask(api: ApiWorld) -> None:
     document = (await api.ask("GET", "/v1/docs/openapi.json")).json()
     me = document["paths"]["/v1/me"]["get"]
     assert me["security"] == [{"access_token": []}]
     assert document["paths"]["/v1/dialogs/{dialog}/events"]["post"]["security"] == [{"api_key": []}]
-    assert "ErrorBody" in str(me["responses"]["400"])
+    assert all(
+        "ErrorBody" in str(me["responses"][str(status)]) for status in {*_STATUS.values(), _OTHERWISE} - {413, 500}
+    )
     assert "security" not in document["paths"]["/v1/sign-in"]["post"]
 
 
