@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
@@ -98,7 +97,7 @@ class Session:
             on_dirty=self._dirty,
             on_behind=self._start_catching_up,
         )
-        self._mailbox: deque[AnyCommand] = deque()
+        self._mailbox: list[AnyCommand] = []  # short; a deque would take 600 bytes even empty, in every session
         self._working: asyncio.Task[None] | None = None
         self._catching_up: asyncio.Task[None] | None = None
         self._drained: asyncio.Future[None] | None = None
@@ -206,9 +205,13 @@ class Session:
         self.outbox.miss(dialog, seq)
         self.outbox.fall_behind()
 
+    async def _catch_up(self, plan: catch_up.Plan) -> None:
+        await catch_up.run(self, plan)
+        self._catching_up = None  # an idle session keeps no task, not even a finished one
+
     def catch_up(self, plan: catch_up.Plan) -> None:
         """Send what the plan says, then go live."""
-        self._catching_up = self._spawn(catch_up.run(self, plan))
+        self._catching_up = self._spawn(self._catch_up(plan))
 
     def _start_catching_up(self) -> None:
         self.catch_up(catch_up.Plan())
@@ -226,7 +229,7 @@ class Session:
             and self.in_flight < settings.in_flight_sends_max
             and self.outbox.size <= settings.outbox_bytes_max
         ):
-            command = self._mailbox.popleft()
+            command = self._mailbox.pop(0)
             if self._admit(command):
                 work = handle(self, command)
                 if work is not None:
