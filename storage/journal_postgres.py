@@ -28,7 +28,8 @@ _ERASED = msgspec.msgpack.encode(Erased())
 _PROMOTED_PREFIX = msgspec.msgpack.encode(Promoted(NIL)).removesuffix(NIL)
 """SQL appends the heir's id to this, because only SQL knows who it is."""
 
-_CODES = tuple(VerdictCode)  # a call of an enumeration costs more than all the rest of a verdict
+_CODES = {int(code): code for code in VerdictCode}
+"""Calling an enumeration costs more than all the rest of a verdict."""
 _FLUSH = "SELECT * FROM flush($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
 _CHANGE = f"SELECT * FROM change({', '.join(f'${i}' for i in range(1, 25))})"
 _MARK = "SELECT * FROM mark($1, $2, $3, $4)"
