@@ -159,7 +159,10 @@ class PresenceSubscribe(Command, tag=24, frozen=True):
 
 
 class Create(Command, tag=30, frozen=True):
-    """Create a dialog; the author becomes its admin. A direct dialog that exists is returned instead."""
+    """Create a dialog; the author becomes its admin. A direct dialog that exists is returned instead.
+
+    `members` are the others (the author is one in any case): exactly one for a direct dialog.
+    """
 
     n: N
     type: DialogType

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from protocol import bodies, limits, reference_prose
+from protocol import bodies, ids, limits, reference_prose
 from protocol.bodies import MemberRole, Ref
 from protocol.close_codes import CloseCode
 from protocol.codec import JSON, MSGPACK, tag_name
@@ -23,7 +23,7 @@ from protocol.errors import ErrorCode
 from protocol.events import AnyEvent
 from protocol.ids import Id
 from protocol.kinds import KINDS, Kind
-from protocol.reference_examples import BODIES, COMMANDS, EVENTS, REPLIES, happened
+from protocol.reference_examples import ANN, BOB, BODIES, COMMANDS, EVENTS, REPLIES, happened
 from protocol.replies import AnyReply, Member
 from protocol.states import ALLOWED, SessionState
 
@@ -44,6 +44,7 @@ def _page() -> Iterator[str]:
     yield from _states()
     yield reference_prose.RESUME
     yield reference_prose.NUMBERS
+    yield from _derived_ids()
     yield reference_prose.MARKS
     yield from _close_codes()
     yield reference_prose.MESSAGES
@@ -55,6 +56,16 @@ def _page() -> Iterator[str]:
     for struct in _SHARED:
         yield from _struct(struct)
     yield from _catalogues()
+
+
+def _derived_ids() -> Iterator[str]:
+    for said, dialog in (
+        ("the `self` dialog of", ids.self_dialog_id(ANN)),
+        ("the direct dialog with `" + ids.to_text(BOB) + "` of", ids.direct_dialog_id(BOB, ANN)),
+        ("what is created as `n` = 5 by device", ids.created_dialog_id(ANN, 5)),
+    ):
+        yield f"- {said} `{ids.to_text(ANN)}`: `{ids.to_text(dialog)}`"
+    yield ""
 
 
 def _messages(title: str, examples: Iterable[msgspec.Struct], members: Iterable[type[msgspec.Struct]]) -> Iterator[str]:

@@ -25,14 +25,34 @@ One websocket (RFC 6455) at `/v1/ws`, with exactly one of these subprotocols in 
 | `tchat.v1.json` | text, JSON objects | browsers and eyes |
 
 One websocket message carries one command, reply or event. Compression is never agreed to. A message of the wrong kind
-(text under msgpack, binary under json) closes the connection. The access token comes from the HTTP API, which describes
-itself at `/v1/docs`: sign in with a phone number and a code, get an access token (short-lived) and a refresh token.
+(text under msgpack, binary under json) closes the connection.
+
+### Getting an access token
+
+The HTTP API on the same port gives out access tokens; it describes itself in full at `/v1/docs`. A first sign-in:
+
+```text
+POST /v1/sign-in/codes   {"phone_number": "+6591234567"}
+                         202 {"expires_in_s": 300}; the code goes to that phone (a development server logs it)
+POST /v1/sign-in         {"phone_number": "+6591234567", "code": "123456", "display_name": "Ann",
+                          "device": {"platform": "web", "app_version": "1.0"}}
+                         200 {"principal", "device", "sign_in", "access_token", "expires_in_s", "refresh_token"}
+POST /v1/tokens/refresh  {"refresh_token": "..."}
+                         200 the same fields, with a new access token and a new refresh token
+POST /v1/people/find     {"phone_number": "+6598765432"}, header Authorization: Bearer and the access token
+                         200 {"principal", "display_name", "avatar_url"}: whom to create a dialog with
+```
+
+Keep `device` and say it as `device.device_id` when signing in again: it stays the same installation. Renew the access
+token before `expires_in_s` is over, store the new refresh token before anything is done with the new access token, and
+never use an old one again. A refusal is `{"code", "message", "retry_after_s"}` with the [codes](#error-codes) below.
 
 ### Layout under `tchat.v1.msgpack`
 
 Every struct is an array of its fields in the order of the tables below. Commands, replies, events and bodies begin with
 their **tag** (an integer), then the fields; other structs have no tag. Ids are 16 bytes (`bin`), payloads `bin`, text
-`str` (UTF-8), enumerations their integer. Fields at the end that have a default may be left out.
+`str` (UTF-8), enumerations their integer, `null` is `nil`, integers are MessagePack integers (a float such as `1.0` is
+refused). Fields at the end that have a default may be left out.
 
 ### Layout under `tchat.v1.json`
 
@@ -115,8 +135,17 @@ dialog with a temporary code until the refused `n` comes again: a sender's order
 way in that dialog is answered, then begin again at the refused one. An own event (own `device`, that `n`) that arrives
 while the ack is missing is as good as the ack. At most `in_flight_max` of them may be unanswered at once.
 
+**`keys_seq`** of a dialog is the `seq` of the last removal or leaving of a member, 0 before: `dialog_state` says it, and a
+later `member_removed` or `member_left` raises it to its own `seq`. Say it in the header of all that is sent or edited: a
+sealed dialog refuses as `stale` what was made for members of whom one has gone since.
+
+The `acked` of a command comes before or after its own `happened`, and that of a `create` before or after the
+`dialog_state` of the new dialog.
+
 **Ids of dialogs are derived**, so that creating one twice is creating it once: BLAKE2b with a digest of 16 bytes over
-the parts one after another, personalised with the purpose, then the version (8) and variant bits of a UUID set:
+the parts (16 bytes each, unless said) one after another, personalised with the purpose (ASCII, filled up with zero bytes to
+16), then the version (8) and variant bits of a UUID set. A client that does not want to know can wait for `acked`, which
+names the dialog.
 
 | dialog | purpose | parts |
 |---|---|---|
@@ -124,7 +153,7 @@ the parts one after another, personalised with the purpose, then the version (8)
 | direct | `direct` | both principals, the smaller first |
 | others | `created` | the creator's device, `n` as 8 bytes, big endian |
 
-`mute`, `block` and `unblock` append to one's `self` dialog, whose events are one's own changes.
+`mute`, `block` and `unblock` append to one's `self` dialog, whose events are one's own changes. To check the ids against:
 """
 
 MARKS = """\
