@@ -108,11 +108,13 @@ class Outbox:
         self._marks[key] = frame
 
     def miss(self, dialog: bytes, seq: int) -> None:
-        """Remember that `dialog` is to be read from `seq` on."""
+        """Remember that `dialog` is to be read from `seq` on, and all that is held of it too."""
         known = self._missed.get(dialog)
-        if known is None and len(self._missed) >= self._missed_max:
-            self.overwhelmed = True
-            return
+        if known is None:
+            if len(self._missed) >= self._missed_max:
+                self.overwhelmed = True
+                return
+            known = self._let_go_held(dialog)
         self._missed[dialog] = seq if known is None else min(seq, known)
 
     def fall_behind(self) -> None:
@@ -150,6 +152,14 @@ class Outbox:
     def let_go(self) -> None:
         """Tell nobody anymore: the connection is gone, and its session with it."""
         self._on_dirty = self._on_behind = _tell_nobody
+
+    def _let_go_held(self, dialog: bytes) -> int | None:
+        """The first number held of a dialog. The reading that replaces it would otherwise begin after it."""
+        first = next((seq for held, seq, _ in self._held if held == dialog), None)
+        if first is not None:
+            self._held = [held for held in self._held if held[0] != dialog]
+            self._held_size = sum(len(frame) for _, _, frame in self._held)
+        return first
 
     def _take_held(self) -> list[tuple[bytes, int, bytes]]:
         held, self._held = self._held, []

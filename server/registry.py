@@ -14,7 +14,11 @@ PresenceListener = Callable[[bytes, bool], None]
 
 
 class Registry:
-    """Sessions from their sync to their end. `version` changes whenever who is here changes."""
+    """Sessions from their sync to their end. `version` changes whenever who is here changes.
+
+    A session is attached, and told of everything, before it is known whether its sign-in goes on; only when it does
+    may it take its device over from an older one.
+    """
 
     def __init__(self) -> None:
         self.version = 0
@@ -26,32 +30,41 @@ class Registry:
         return len(self._by_device)
 
     def __iter__(self) -> Iterator[Session]:
-        return iter(list(self._by_device.values()))
+        return iter([session for here in self._by_principal.values() for session in here])
 
     def attach(self, session: Session) -> None:
-        """Add a session; an older one of the same device is closed as REPLACED."""
+        """Add a session; nothing happens if it is here."""
         claims = session.claims
         assert claims is not None
-        older = self._by_device.get(claims.device)
-        if older is session:
-            return
-        if older is not None:
-            self.detach(older)
-            older.close(CloseCode.REPLACED)
-        self._by_device[claims.device] = session
         here = self._by_principal.setdefault(claims.principal, [])
+        if session in here:
+            return
         here.append(session)
         self.version += 1
         if len(here) == 1:
             self.listener(claims.principal, True)
 
+    def take_over(self, session: Session) -> None:
+        """Make this, if it is still here, the one session of its device; an older one is closed as REPLACED."""
+        claims = session.claims
+        assert claims is not None
+        if session not in self.of(claims.principal):
+            return
+        older = self._by_device.get(claims.device)
+        self._by_device[claims.device] = session
+        if older is not None and older is not session:
+            older.close(CloseCode.REPLACED)
+
     def detach(self, session: Session) -> None:
         """Remove a session; nothing happens if it is not here."""
         claims = session.claims
-        if claims is None or self._by_device.get(claims.device) is not session:
+        if claims is None:
             return
-        del self._by_device[claims.device]
-        here = self._by_principal[claims.principal]
+        if self._by_device.get(claims.device) is session:
+            del self._by_device[claims.device]
+        here = self._by_principal.get(claims.principal, [])
+        if session not in here:
+            return
         here.remove(session)
         self.version += 1
         if not here:

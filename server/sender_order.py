@@ -55,7 +55,8 @@ class SenderOrder:
         first = self._first.get(dialog, n)
         if n > first:
             return first
-        self._first.pop(dialog, None)
+        if n == first:  # an older number changes nothing
+            self._first.pop(dialog, None)
         return None
 
 

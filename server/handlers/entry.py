@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from protocol.close_codes import CloseCode
 from protocol.commands import Authenticate, Heartbeat, SignOut, Sync
 from protocol.errors import ErrorCode
@@ -57,7 +59,8 @@ async def _authenticate_slowly(session: Session, command: Authenticate) -> None:
 
 def _accept(session: Session, command: Authenticate, claims: Claims) -> None:
     held = session.claims
-    if held is not None and (held.principal, held.device) != (claims.principal, claims.device):
+    # Of another sign-in neither: whoever ends this one must find its session under it.
+    if held is not None and msgspec.structs.replace(claims, expires_at_s=held.expires_at_s) != held:
         session.fail(command.id, ErrorCode.WRONG_PERSON)
         return
     session.authenticated(claims)
@@ -92,6 +95,7 @@ async def sync(session: Session, command: Sync) -> None:
         session.fail(command.id, code)
         session.close(close_code)
         return
+    services.registry.take_over(session)
     session.state = SessionState.LIVE
     for mark in command.marks:
         services.receipts.note(claims.principal, mark)

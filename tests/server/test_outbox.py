@@ -117,6 +117,17 @@ def test_more_dialogs_than_can_be_remembered_overwhelm() -> None:
     assert it.outbox.take_missed() == {A: 3}
 
 
+def test_what_is_held_of_a_dialog_is_read_again_with_what_was_missed_after_it() -> None:
+    it = Collected(held_max=10)
+    it.tell(A, 5, 6)
+    it.tell(B, 1)
+    it.outbox.miss(A, 9)
+    assert it.outbox.take_missed() == {A: 5}
+    it.tell(A, 10)
+    assert it.outbox.try_live({A: 9})
+    assert it.taken() == [(B, 1), (A, 10)]
+
+
 def test_ephemeral_events_are_dropped_while_behind_or_full() -> None:
     beat = Fanout(Beat())
     it = Collected()

@@ -22,6 +22,13 @@ def test_later_numbers_wait_until_the_refused_one_comes_again() -> None:
     assert len(order) == 0
 
 
+def test_an_older_number_ends_no_waiting() -> None:
+    order = SenderOrder()
+    order.refused(send(5), ME)
+    assert order.must_come_first(send(4), ME) is None
+    assert order.must_come_first(send(6), ME) == 5
+
+
 def test_other_timelines_go_on() -> None:
     order = SenderOrder()
     order.refused(send(5), ME)

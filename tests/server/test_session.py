@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from protocol.bodies import Happened, Header
+from protocol.close_codes import CloseCode
 from protocol.codec import JSON, MSGPACK
 from protocol.commands import Authenticate, Block, Create, Heartbeat, Mark, Receipt, Remove, Roster, Send, Sync, Typing
 from protocol.dialog_types import DialogType, Mode
@@ -23,6 +24,7 @@ from server.config import PipelineSettings, SessionSettings
 from storage.database import StorageUnavailableError
 from tests.clock import ManualClock
 from tests.harness import Running, configured, running
+from tests.world import Person
 
 pytestmark = pytest.mark.anyio
 
@@ -80,6 +82,25 @@ async def test_a_session_never_changes_its_person(node: Running) -> None:
     ann, bo = await node.world.people(2)
     async with node.live(ann) as wire:
         assert (await wire.ask(Authenticate(3, node.token(bo)))).code == "wrong_person"
+
+
+async def test_a_session_never_changes_its_sign_in(node: Running) -> None:
+    ann = await node.world.person()
+    ended = Person(ann.principal, ann.device)
+    async with node.live(ann) as wire:
+        assert (await wire.ask(Authenticate(3, node.token(ended)))).code == "wrong_person"
+        node.node.registry.end_sign_in(ann.sign_in, CloseCode.SIGNED_OUT, "")
+        assert await wire.close_code() == 4200
+
+
+async def test_who_was_signed_out_takes_no_device_over(node: Running) -> None:
+    ann = await node.world.person()
+    ended = Person(ann.principal, ann.device)
+    async with node.live(ann) as wire, node.connected() as intruder:
+        await intruder.ask(Authenticate(1, node.token(ended)))
+        assert (await intruder.ask(Sync(2))).code == "signed_out"
+        assert isinstance(await wire.ask(Typing(0, new_id())), Failed)
+        assert len(node.node.registry.of(ann.principal)) == 1
 
 
 @pytest.mark.parametrize("token", ["", "rubbish", "a.b.c"])
