@@ -70,7 +70,7 @@ _SENTENCES: dict[ErrorCode, str] = {
     ErrorCode.TOKEN_EXPIRED: "The access token has expired; get a new one with the refresh token.",
     ErrorCode.SIGNED_OUT: "This sign-in has ended; sign in again.",
     ErrorCode.SUSPENDED: "This account is suspended or deleted; contact the platform.",
-    ErrorCode.WRONG_PERSON: "The token names another person or device than this connection; open a new one.",
+    ErrorCode.WRONG_PERSON: "The token names another person, device or sign-in than this connection; open a new one.",
     ErrorCode.CODE_WRONG: "The code is not right; check it, or ask for a new one.",
     ErrorCode.CODE_EXPIRED: "The code has expired or was used up; ask for a new one.",
     ErrorCode.NOT_ALLOWED: "This account may not do that.",
