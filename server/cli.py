@@ -62,11 +62,11 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=None, takes_rest=False)
-    commands = parser.add_subparsers(title="commands", metavar="")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for name, run, meaning in (
         ("serve", _serve, "run a node until SIGTERM or Ctrl-C"),
         ("migrate", _migrate, "bring the database to this version's schema"),
-        ("doctor", _doctor, "check configuration, engines, clock and limits, and say what to do"),
+        ("doctor", _doctor, "check what a server here needs, and say what to do"),
     ):
         command = commands.add_parser(name, help=meaning, description=meaning.capitalize() + ".")
         command.add_argument("--config", type=Path, metavar="FILE", help="default: config.toml here, if there is one")

@@ -120,7 +120,9 @@ def _converted(where: str, field: msgspec.structs.FieldInfo, value: Any) -> Any:
     except msgspec.ValidationError as error:
         shown = "" if field.type is Secret else f", not {value!r}"
         detail = f" ({error})" if isinstance(value, list) else ""
-        raise ConfigError(f"{where} takes {takes(field.type)}{shown}{detail}.") from error
+        taken = takes(field.type)
+        article = "" if taken.startswith(('"', "true ")) else "a "
+        raise ConfigError(f"{where} takes {article}{taken}{shown}{detail}.") from error
 
 
 def _from_text(kind: type, value: Any) -> Any:
@@ -185,6 +187,9 @@ def _is_loopback(host: str) -> bool:
 
 def _field(where: str, section: str, key: str) -> msgspec.structs.FieldInfo:
     known = sections()[section]
+    elsewhere = [other for other, keys in sections().items() if key in keys]
+    if key not in known and elsewhere:
+        raise ConfigError(f"{where}: {key!r} is no key of [{section}], but of [{elsewhere[0]}].")
     _known(where, key, known, f"key of [{section}]")
     return known[key]
 

@@ -89,18 +89,19 @@ def test_issuers_are_tables(write: Write) -> None:
     ("text", "said"),
     [
         ("[server]\nhots = '127.0.0.1'\n", "my.toml:3: 'hots' is no key of [server]; the nearest is 'host'"),
+        ("[gateway]\nport = 1\n", "my.toml:3: 'port' is no key of [gateway], but of [server]"),
         ("[sever]\nport = 1\n", "my.toml:2: 'sever' is no section; the nearest is 'server'"),
         ("server = 1\n", "server is a section: write [server]"),
         (
             "[server]\n# c\nport = 'x'\n",
-            "my.toml:4: server.port takes whole number, at least 0, at most 65535, not 'x'",
+            "my.toml:4: server.port takes a whole number, at least 0, at most 65535, not 'x'",
         ),
-        ("[server]\nport = 65536\n", "my.toml:3: server.port takes whole number"),
+        ("[server]\nport = 65536\n", "my.toml:3: server.port takes a whole number"),
         ("[server]\nport = true\n", "not True"),
         ("[server]\nmode = 'test'\n", '"development" or "production", not \'test\''),
-        ("[server]\ndata_dir = 3\n", "server.data_dir takes path, not 3"),
+        ("[server]\ndata_dir = 3\n", "server.data_dir takes a path, not 3"),
         ("[sessions]\nheartbeat_s = 0\n", "more than 0"),
-        ("[identity]\ncountries = [1]\n", "identity.countries takes list of texts"),
+        ("[identity]\ncountries = [1]\n", "identity.countries takes a list of texts"),
         ("[[identity.issuers]]\nisuer = 'a'\n", "isuer"),
         ("[server\n", "is not TOML"),
         ("[storage]\npostgres_password = 'hunter2'\n", "storage.postgres_password is a secret"),
@@ -125,7 +126,7 @@ def test_a_mistake_is_said_with_its_place(write: Write, text: str, said: str) ->
         (
             "TCHAT__SERVER__PORT",
             "many",
-            "TCHAT__SERVER__PORT takes whole number, at least 0, at most 65535, not 'many'",
+            "TCHAT__SERVER__PORT takes a whole number, at least 0, at most 65535, not 'many'",
         ),
     ],
 )
