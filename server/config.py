@@ -87,7 +87,7 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
     sends_burst: Count = 100
     """Sends of one device that may come at once."""
     commands_per_s: Seconds = 50.0
-    """Commands other than sends of one device, on average."""
+    """Commands other than sends of one device, on average; the larger ones (server/costs.py) count for more."""
     commands_burst: Count = 200
     """Commands other than sends of one device that may come at once."""
 

@@ -13,9 +13,9 @@ class Rate:
         self._burst_s = burst * self._interval_s
         self._full_at = 0.0
 
-    def spend(self, now: float) -> float:
-        """Take one: 0 if it was there, else the seconds until it will be (and nothing is taken)."""
-        full_at = max(self._full_at, now) + self._interval_s
+    def spend(self, now: float, cost: int = 1) -> float:
+        """Take `cost`, at most the burst. 0 if it was there, else the seconds until it will be: nothing is taken."""
+        full_at = max(self._full_at, now) + min(cost * self._interval_s, self._burst_s)
         wait = full_at - now - self._burst_s
         if wait > 1e-9:
             return wait

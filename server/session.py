@@ -29,6 +29,7 @@ from protocol.replies import Failed
 from protocol.states import SessionState, allowed
 from server import catch_up
 from server.connection import Connection
+from server.costs import cost
 from server.fanout import encode_frame
 from server.handlers import handle
 from server.outbox import Outbox
@@ -64,6 +65,7 @@ class Session:
         "_order",
         "_paused_at",
         "_sends",
+        "_taking",
         "_working",
         "claims",
         "codec",
@@ -109,6 +111,7 @@ class Session:
         self._bad_messages = 0
         self.reading = True
         self._draining = False
+        self._taking = False  # what a command submits may be answered while it is handled
         self._closing = False
         services.wheel.hang(self, now + settings.auth_timeout_s)
 
@@ -220,6 +223,18 @@ class Session:
 
     def _take(self) -> None:
         """Handle what waits, as far as it may be handled now; pause or resume reading accordingly."""
+        if self._taking:
+            return
+        self._taking = True
+        try:
+            self._take_all()
+        except Exception:  # noqa: BLE001 - see `_guarded`
+            _log.exception("a session of %s failed", self.connection.address)
+            self.close(CloseCode.INTERNAL_ERROR)
+        self._taking = False
+        self._balance_reading()
+
+    def _take_all(self) -> None:
         settings = self.services.settings
         while (
             self._mailbox
@@ -234,7 +249,6 @@ class Session:
                 work = handle(self, command)
                 if work is not None:
                     self._working = self._spawn(self._work(command, work))
-        self._balance_reading()
 
     def _go_on(self) -> None:
         if self._draining and not self.in_flight and self._working is None:
@@ -247,8 +261,10 @@ class Session:
         if not allowed(self.state, type(command)):
             self.fail(command.id, ErrorCode.WRONG_STATE)
             return False
-        rate = self._sends if isinstance(command, _CONTENT) else self._commands
-        wait_s = rate.spend(self.heard_at)
+        if isinstance(command, _CONTENT):
+            wait_s = self._sends.spend(self.heard_at)
+        else:
+            wait_s = self._commands.spend(self.heard_at, cost(command))
         if wait_s > 0:
             self.refuse_for_now(command, ErrorCode.RATE_LIMITED, retry_after_s=round(wait_s, 3))
             return False

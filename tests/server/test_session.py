@@ -15,12 +15,26 @@ import pytest
 from protocol.bodies import Happened, Header
 from protocol.close_codes import CloseCode
 from protocol.codec import JSON, MSGPACK
-from protocol.commands import Authenticate, Block, Create, Heartbeat, Mark, Receipt, Remove, Roster, Send, Sync, Typing
+from protocol.commands import (
+    Authenticate,
+    Block,
+    Create,
+    Heartbeat,
+    History,
+    Mark,
+    Receipt,
+    Remove,
+    Roster,
+    Send,
+    Sync,
+    Typing,
+)
 from protocol.dialog_types import DialogType, Mode
 from protocol.events import Beat, Draining, Live
 from protocol.ids import new_id
 from protocol.replies import Acked, Authenticated, Failed
 from server.config import PipelineSettings, SessionSettings
+from server.pipeline import UNAVAILABLE
 from storage.database import StorageUnavailableError
 from tests.clock import ManualClock
 from tests.harness import Running, configured, running
@@ -239,6 +253,50 @@ async def test_a_fault_in_a_handler_closes_that_session_alone(
             assert await broken.close_code() == 1011
         assert (await fine.ask(Roster(3, dialog))).members
         assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+async def test_a_fault_at_once_in_a_write_stops_no_other_write(
+    node: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ann, bo = await node.world.people(2)
+    async with node.live(ann) as broken, node.live(bo) as fine:
+        (session,) = node.node.registry.of(ann.principal)
+
+        def fault(*_args: Any) -> float:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(type(session), "_admit", lambda it, _: fault() if it is session else True)
+        session._mailbox.append(Heartbeat(0))  # as if it had waited until the socket could be written
+        session.beat()
+        node.node.registry.of(bo.principal)[0].beat()
+        assert await broken.close_code() == 1011
+        assert isinstance(await fine.receive(), Beat)
+        assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+async def test_many_refused_at_once_are_answered_one_after_the_other(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full lane refuses while the command is handled: nothing may grow with how many wait."""
+    settings = SessionSettings(sends_burst=1000)
+    async with running(database_url, configured(sessions=settings)) as node:
+        ann = await node.world.person()
+        gate, dialog_of = asyncio.Event(), node.node.timelines.dialog
+
+        async def held(*args: Any) -> Any:
+            await gate.wait()
+            return await dialog_of(*args)
+
+        monkeypatch.setattr(node.node.timelines, "dialog", held)
+        monkeypatch.setattr(node.node.pipeline, "submit", lambda _entry, done: done(UNAVAILABLE))
+        async with node.live(ann) as wire:
+            await wire.send(History(3, new_id()))
+            for n in range(4, 204):
+                await wire.send(Send(n, new_id(), n, b"x"))
+            (session,) = node.node.registry.of(ann.principal)
+            await until(lambda: len(session._mailbox) == 200)
+            gate.set()
+            assert [(await wire.until(Failed)).id for _ in range(201)] == list(range(3, 204))
 
 
 async def test_a_read_without_a_database_is_unavailable_and_can_be_repeated(
