@@ -95,7 +95,7 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
 class PipelineSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The write pipeline: how sends are gathered into flushes."""
 
-    lanes: Count = 4
+    lanes: Count = 2
     """Flushes that may run at once; a dialog is always in the same lane. Each uses one database connection."""
     batch_rows_max: Count = 200
     """Rows of one flush."""
