@@ -252,7 +252,7 @@ async def staged(server: Running) -> AsyncIterator[Stage]:
         await server.world.create(DialogType.SELF, person)
     async with server.live(people[0]) as ann, server.live(people[1]) as bo, server.live(people[2]) as cy:
         actors = [Actor(person, wire) for person, wire in zip(people, (ann, bo, cy), strict=False)]
-        stage = Stage(server, *actors, di=people[3])
+        stage = Stage(server, actors[0], actors[1], actors[2], di=people[3])
         await stage.prepare()
         yield stage
 
