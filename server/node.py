@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import itertools
 import logging
 import resource
 import signal
@@ -47,6 +48,7 @@ from storage.timelines_postgres import PostgresTimelines
 _log = logging.getLogger(__name__)
 
 _TICK_S = 1.0
+_TURNS_TO_FORGET = 60
 _RECEIPTS_INTERVAL_S = 1.0
 _HORIZON_INTERVAL_S = 5.0
 _GC_NEW_OBJECTS = 50_000
@@ -95,10 +97,10 @@ class Node:
         self.timelines = PostgresTimelines(pool)
         self.registry = Registry()
         self.rooms = Rooms(self.timelines, self.registry, self.spawn, rooms_max=config.rooms.rooms_max)
-        self.router = Router(self.registry, self.rooms)
+        self.presence = Presence(self.registry, clock)
+        self.router = Router(self.registry, self.rooms, self.presence)
         self.pipeline = Pipeline(self.journal, self.router.route, config.pipeline, clock, incarnation=incarnation)
         self.receipts = Receipts(self.journal, self.registry, self.rooms)
-        self.presence = Presence(self.registry, clock)
         self.horizon = Horizon(self.journal, epoch=epoch)
         self.wheel: TimingWheel[Session] = TimingWheel(clock.monotonic(), tick_s=_TICK_S)
         self.metrics = Metrics()
@@ -156,7 +158,8 @@ class Node:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.pipeline.run())
             group.create_task(self.receipts.run(_RECEIPTS_INTERVAL_S))
-            group.create_task(self.horizon.run(_HORIZON_INTERVAL_S, self.pipeline.settled, self.rooms.settled))
+            told = (self.pipeline.settled, self.rooms.settled, self.receipts.settled)
+            group.create_task(self.horizon.run(_HORIZON_INTERVAL_S, *told))
             group.create_task(self._tick())
             group.create_task(identity.run())
 
@@ -185,12 +188,18 @@ class Node:
     def tick(self) -> None:
         """Let every session whose time has come look at the clock."""
         for session in self.wheel.advance(self.clock.monotonic()):
-            session.tick()
+            try:
+                session.tick()
+            except Exception:  # noqa: BLE001 - whatever it is, it is one session's
+                _log.exception("a session could not look at the clock")
+                session.connection.abort()
 
     async def _tick(self) -> None:
-        while True:
+        for turn in itertools.count(1):
             await asyncio.sleep(_TICK_S)
             self.tick()
+            if turn % _TURNS_TO_FORGET == 0:
+                self.rooms.forget_who_left()
 
     def _describe_metrics(self) -> None:
         gauge, counter = self.metrics.gauge, self.metrics.counter
@@ -260,7 +269,7 @@ async def serve(config: Config) -> None:
 
 
 def _collect_rarely() -> None:
-    """Look for cyclic garbage after this many new objects, not after 700: what a message leaves behind has no cycles."""
+    """Look for cyclic garbage after this many new objects, not 700: what a message leaves behind has no cycles."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GC_NEW_OBJECTS)

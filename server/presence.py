@@ -30,15 +30,25 @@ class Presence:
             self._followers.setdefault(principal, set()).add(session)
             session.push(PresenceChanged(principal, self._registry.online(principal)))
 
+    def part(self, one: bytes, other: bytes) -> None:
+        """Let neither follow the other any longer: one has blocked the other."""
+        for follower, followed in ((one, other), (other, one)):
+            for session in self._registry.of(follower):
+                if followed in session.watching:
+                    session.watching -= {followed}
+                    self._unfollow(followed, session)
+
     def forget(self, session: Session) -> None:
         """Let a session follow nobody."""
         for principal in session.watching:
-            followers = self._followers.get(principal)
-            if followers is not None:
-                followers.discard(session)
-                if not followers:
-                    del self._followers[principal]
+            self._unfollow(principal, session)
         session.watching = frozenset()
+
+    def _unfollow(self, principal: bytes, session: Session) -> None:
+        followers = self._followers[principal]
+        followers.discard(session)
+        if not followers:
+            del self._followers[principal]
 
     def changed(self, principal: bytes, online: bool) -> None:
         """Tell the followers that somebody came or went."""

@@ -33,6 +33,7 @@ class Receipts:
         self._registry = registry
         self._rooms = rooms
         self._gathered: dict[tuple[bytes, bytes], MarkRow] = {}
+        self._flushing = asyncio.Lock()
 
     def note(self, principal: bytes, mark: Mark) -> bool:
         """Gather a mark; False when too many wait."""
@@ -48,8 +49,17 @@ class Receipts:
         )
         return True
 
+    async def settled(self) -> None:
+        """Return once everybody was told of what is stored now."""
+        async with self._flushing:
+            pass
+
     async def flush(self) -> None:
         """Raise what was gathered and tell whom it concerns; on failure it stays gathered."""
+        async with self._flushing:
+            await self._flush()
+
+    async def _flush(self) -> None:
         while self._gathered:
             keys = list(self._gathered)[:_BATCH_MAX]
             marks = [self._gathered.pop(key) for key in keys]
@@ -60,6 +70,9 @@ class Receipts:
                 for mark in marks:
                     self.note(mark.principal, Mark(mark.dialog, mark.delivered, mark.read))
                 return
+            except Exception:  # noqa: BLE001 - marks are repeated by their clients; the node goes on
+                _log.exception("%d receipts are lost", len(marks))
+                continue
             for mark in grown:
                 await self._tell(mark)
 

@@ -84,6 +84,11 @@ class Room:
             self._version = registry.version
         return self._sessions
 
+    def forget_who_left(self, registry: Registry) -> None:
+        """Drop the list of sessions if it is old; it is made again when it is needed."""
+        if self._version != registry.version:
+            self._sessions = []
+
     def deliver(self, registry: Registry, dialog: bytes, seq: int, fanout: Fanout) -> None:
         """Append to the outboxes of the members that are here."""
         self.told_from = self.told_from or seq
@@ -169,6 +174,16 @@ class Rooms:
         if self._loads:
             await asyncio.wait(set(self._loads))
 
+    def has(self, dialog: bytes, principal: bytes) -> bool:
+        """Whether the principal is known to be a member; False says nothing."""
+        room = self._rooms.get(dialog)
+        return room is not None and principal in room.members
+
+    def forget_who_left(self) -> None:
+        """Let go of sessions that are gone; a quiet room would keep those it last told something."""
+        for room in self._rooms.values():
+            room.forget_who_left(self._registry)
+
     def _others(self, dialog: bytes, principal: bytes) -> Iterator[Session]:
         room = self._rooms.get(dialog)
         if room is not None and not room.loading:
@@ -181,16 +196,21 @@ class Rooms:
         if room is None:
             room = self._rooms[dialog] = Room()
             if len(self._rooms) > self._rooms_max:
-                self._close_one()
+                self._close_one(but=dialog)
         else:
             self._rooms.move_to_end(dialog)
         return room
 
-    def _close_one(self) -> None:
+    def _close_one(self, *, but: bytes) -> None:
         for dialog, room in self._rooms.items():
-            if not room.loading:
+            if not room.loading and dialog != but:
                 del self._rooms[dialog]
                 return
+
+    def _close(self, dialog: bytes, room: Room) -> None:
+        room.members, room.waiting, room.missed = {}, [], 0
+        if self._rooms.get(dialog) is room:
+            del self._rooms[dialog]
 
     def _load(self, dialog: bytes, room: Room) -> None:
         room.loading = True
@@ -201,7 +221,6 @@ class Rooms:
     async def _load_and_deliver(self, dialog: bytes, room: Room, loaded: asyncio.Future[None]) -> None:
         try:
             room.loaded(await self._read(dialog, room))
-            room.loading = False
             waiting, room.waiting = room.waiting, []
             for seq, fanout in waiting:
                 room.deliver(self._registry, dialog, seq, fanout)
@@ -209,7 +228,11 @@ class Rooms:
             if missed:
                 for from_seq, session in room.sessions(self._registry):
                     session.miss(dialog, max(missed, from_seq))
+        except Exception:  # noqa: BLE001 - whoever waits for the room must not wait for ever
+            _log.exception("a roster could not be read")
+            self._close(dialog, room)
         finally:
+            room.loading = False
             self._loads.discard(loaded)
             loaded.set_result(None)
 
@@ -222,4 +245,4 @@ class Rooms:
                     return roster
             except StorageUnavailableError as error:
                 _log.warning("a roster cannot be read, trying again: %s", error)
-                await self._sleep(_RETRY_S)
+            await self._sleep(_RETRY_S)

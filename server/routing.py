@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from server.fanout import Fanout
 from server.pipeline import Appended
+from server.presence import Presence
 from server.registry import Registry
 from server.rooms import Rooms
 from server.wire import happened
@@ -19,9 +20,10 @@ from storage.rows import ChangeEntry, JournalRow, Op
 class Router:
     """Tells members through rooms; those who just came or went, directly."""
 
-    def __init__(self, registry: Registry, rooms: Rooms) -> None:
+    def __init__(self, registry: Registry, rooms: Rooms, presence: Presence) -> None:
         self._registry = registry
         self._rooms = rooms
+        self._presence = presence
 
     def route(self, appended: Sequence[Appended]) -> None:
         """Fan out what a flush made durable."""
@@ -38,6 +40,8 @@ class Router:
                 for principal in change.subjects:
                     for session in self._registry.of(principal):
                         session.miss(change.dialog, row.seq)
+            case Op.BLOCK:
+                self._presence.part(change.author, change.subjects[0])
             case Op.REMOVE | Op.LEAVE:
                 # They are not in the roster any more; their own removal is the last that they see.
                 fanout = Fanout(happened(row))

@@ -29,13 +29,18 @@ def receipt(session: Session, command: Receipt) -> None:
 async def typing(session: Session, command: Typing) -> None:
     """Tell the other members that one is writing."""
     assert session.claims is not None
-    me = session.claims.principal
-    room = await session.services.rooms.open(command.dialog)
+    me, services = session.claims.principal, session.services
+    # A stranger's question is answered by one lookup whether the dialog is there, open, large, or not at all.
+    if not services.rooms.has(command.dialog, me):
+        found = await services.timelines.dialog(me, [command.dialog])
+        if not found or not found[0].member:
+            raise RefusedError(ErrorCode.DIALOG_NOT_FOUND)
+    room = await services.rooms.open(command.dialog)
     if me not in room.members:
         raise RefusedError(ErrorCode.DIALOG_NOT_FOUND)
     if DIALOG_TYPES[room.type].typing and len(room.members) <= STATE_MEMBERS_MAX:
         fanout = Fanout(TypingChanged(command.dialog, me, command.active))
-        session.services.rooms.ephemeral(command.dialog, fanout, but=me)
+        services.rooms.ephemeral(command.dialog, fanout, but=me)
     if command.id:
         session.push(Done(command.id))
 

@@ -49,11 +49,12 @@ class FaultyJournal(PostgresJournal):
 
 
 class FaultyTimelines(PostgresTimelines):
-    """`rosters` that fail before the real one answers; `gate` holds them back."""
+    """Rosters that fail before the real one answers (`failing` times, or with `fault`); `gate` holds them back."""
 
     def __init__(self, world: World) -> None:
         super().__init__(world.pool)
         self.failing = 0
+        self.fault: Exception | None = None
         self.reads = 0
         self.gate: asyncio.Event | None = None
 
@@ -61,6 +62,8 @@ class FaultyTimelines(PostgresTimelines):
         self.reads += 1
         if self.gate is not None:
             await self.gate.wait()
+        if self.fault is not None:
+            raise self.fault
         if self.failing:
             self.failing -= 1
             raise StorageUnavailableError("injected")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator
 
 import pytest
@@ -133,6 +135,51 @@ async def test_a_failing_store_delays_and_loses_nothing(hall: Hall) -> None:
     await hall.tell(dialog, 3)
     await hall.rooms.settled()
     assert (listener.seqs, hall.timelines.reads) == ([2, 3], 4)
+
+
+async def test_a_roster_that_cannot_be_read_at_all_keeps_nobody_waiting(
+    hall: Hall, caplog: pytest.LogCaptureFixture
+) -> None:
+    ann, bo = await hall.world.people(2)
+    dialog = await hall.world.create(DialogType.DIRECT, ann, bo)
+    listener = hall.listen(bo)
+    hall.timelines.fault = ValueError("no such type of dialog")
+    await hall.tell(dialog, 2)
+    assert (await hall.rooms.open(dialog)).members == {}
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    hall.timelines.fault = None
+    await hall.tell(dialog, 3)
+    await hall.rooms.settled()
+    assert listener.seqs == [3]
+
+
+async def test_a_room_is_not_closed_for_its_own_sake(database_url: str) -> None:
+    world = await World.open(database_url)
+    hall = Hall(world, rooms_max=1)
+    hall.timelines.gate = asyncio.Event()
+    ann, bo, cy = await world.people(3)
+    for other in (bo, cy):
+        dialog = await world.create(DialogType.DIRECT, ann, other)
+        await hall.tell(dialog, 2)
+        await hall.tell(dialog, 3)
+    hall.timelines.gate.set()
+    await hall.rooms.settled()
+    assert hall.timelines.reads == 2
+    await world.close()
+
+
+async def test_a_quiet_room_keeps_nobody_who_left(hall: Hall) -> None:
+    ann, bo = await hall.world.people(2)
+    dialog = await hall.world.create(DialogType.DIRECT, ann, bo)
+    listener = hall.listen(bo)
+    await hall.tell(dialog, 2)
+    await hall.rooms.settled()
+    hall.registry.detach(listener)  # type: ignore[arg-type]
+    hall.rooms.forget_who_left()
+    left = weakref.ref(listener)
+    del listener
+    gc.collect()
+    assert left() is None
 
 
 async def test_what_waits_is_bounded_and_the_rest_is_caught_up(hall: Hall) -> None:

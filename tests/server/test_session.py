@@ -22,6 +22,7 @@ from protocol.commands import (
     Heartbeat,
     History,
     Mark,
+    PresenceSubscribe,
     Receipt,
     Remove,
     Roster,
@@ -30,9 +31,9 @@ from protocol.commands import (
     Typing,
 )
 from protocol.dialog_types import DialogType, Mode
-from protocol.events import Beat, Draining, Live
+from protocol.events import Beat, Draining, Live, PresenceChanged
 from protocol.ids import new_id
-from protocol.replies import Acked, Authenticated, Failed
+from protocol.replies import Acked, Authenticated, Done, Failed
 from server.config import PipelineSettings, SessionSettings
 from server.pipeline import UNAVAILABLE
 from storage.database import StorageUnavailableError
@@ -297,6 +298,41 @@ async def test_many_refused_at_once_are_answered_one_after_the_other(
             await until(lambda: len(session._mailbox) == 200)
             gate.set()
             assert [(await wire.until(Failed)).id for _ in range(201)] == list(range(3, 204))
+
+
+async def test_a_fault_at_a_tick_ends_that_session_alone(node: Running, clock: ManualClock) -> None:
+    ann, bo = await node.world.people(2)
+    async with node.live(ann) as broken, node.live(bo) as fine:
+        node.node.registry.of(ann.principal)[0].claims = object()  # type: ignore[assignment]
+        pass_time(node, clock, 26)
+        assert isinstance(await fine.receive(), Beat)
+        assert await broken.close_code() == 1006
+
+
+async def test_a_stranger_opens_no_room_by_typing(node: Running) -> None:
+    ann, bo, eve = await node.world.people(3)
+    dialog = await node.world.create(DialogType.DIRECT, ann, bo)
+    async with node.live(eve) as stranger, node.live(ann) as member:
+        assert (await stranger.ask(Typing(3, dialog))).code == "dialog_not_found"
+        assert len(node.node.rooms) == 0
+        assert isinstance(await member.ask(Typing(3, dialog)), Done)
+        assert (await stranger.ask(Typing(4, dialog))).code == "dialog_not_found"
+
+
+async def test_who_blocks_is_followed_no_longer(node: Running) -> None:
+    ann, bo = await node.world.people(2)
+    for person in (ann, bo):
+        await node.world.create(DialogType.SELF, person)
+    await node.world.create(DialogType.DIRECT, ann, bo)
+    async with node.live(ann) as a, node.live(bo) as b:
+        for wire, other in ((a, bo), (b, ann)):
+            await wire.ask(PresenceSubscribe(3, [other.principal]))
+            assert (await wire.until(PresenceChanged)).online
+        await b.ask(Block(4, ann.principal, 2))
+        assert [session.watching for session in node.node.registry] == [frozenset()] * 2
+        node.node.presence.changed(bo.principal, online=False)
+        assert isinstance(await a.ask(Typing(5, new_id())), Failed)
+        assert not node.node.presence._followers
 
 
 async def test_a_read_without_a_database_is_unavailable_and_can_be_repeated(
