@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import platform
+import statistics
+from collections.abc import Callable, Sequence
 
 import msgspec
 import psutil
 
-from loadtest.measure_stage import Stage, median
+from loadtest.measure_stage import Latency, Stage
 
 _HEAD = ("", "per s", "per CPU-s", "tchat", "PostgreSQL", "p50 ms", "p99 ms", "p99.9 ms", "load")
 
@@ -29,7 +31,7 @@ class Report(msgspec.Struct):
 
 def as_text(report: Report) -> str:
     """The medians, as a table with a word on how to read it."""
-    rows = [_HEAD, *(_row(load, median(stages)) for load, stages in report.stages.items())]
+    rows = [_HEAD, *(_row(load, stages) for load, stages in report.stages.items())]
     widths = [max(len(row[i]) for row in rows) for i in range(len(_HEAD))]
     table = "\n".join(
         "  ".join(
@@ -43,19 +45,27 @@ def as_text(report: Report) -> str:
         "Counted: connects with authentication and sync; acked sends; deliveries.\n"
         "per CPU-s: of tchat and PostgreSQL together; the two columns after it: per CPU second of each alone.\n"
         "load: share of one core that the load itself took; near 100 % it, not the server, was the limit.\n"
-        f"Medians of {report.rounds} rounds of {report.seconds:g} s; "
+        f"Every column for itself: the median of {report.rounds} rounds of {report.seconds:g} s; "
         f"Python {report.python}, {report.cores} cores shared by everything.\n"
     )
 
 
-def _row(load: str, stage: Stage) -> tuple[str, ...]:
-    tchat_s, postgres_s = stage.usage.tchat_s, stage.usage.postgres_s
-    latency = stage.latency
-    times = ("", "", "") if latency is None else (latency.p50_ms, latency.p99_ms, latency.p999_ms)
+def _row(load: str, stages: Sequence[Stage]) -> tuple[str, ...]:
+    def middle(value: Callable[[Stage], float]) -> float:
+        return statistics.median(map(value, stages))
+
+    def delay(value: Callable[[Latency], float]) -> str:
+        known = [value(stage.latency) for stage in stages if stage.latency is not None]
+        return f"{statistics.median(known):.1f}" if known else ""
+
     return (
         load,
-        f"{stage.per_second:,.0f}",
-        *(f"{stage.done / max(cpu_s, 0.01):,.0f}" for cpu_s in (tchat_s + postgres_s, tchat_s, postgres_s)),
-        *(each if isinstance(each, str) else f"{each:.1f}" for each in times),
-        f"{100 * stage.load_s / stage.seconds:.0f} %",
+        f"{middle(lambda stage: stage.per_second):,.0f}",
+        f"{middle(lambda stage: stage.per_cpu_second()):,.0f}",
+        f"{middle(lambda stage: stage.per_cpu_second(postgres=False)):,.0f}",
+        f"{middle(lambda stage: stage.per_cpu_second(tchat=False)):,.0f}",
+        delay(lambda latency: latency.p50_ms),
+        delay(lambda latency: latency.p99_ms),
+        delay(lambda latency: latency.p999_ms),
+        f"{middle(lambda stage: 100 * stage.load_s / stage.seconds):.0f} %",
     )

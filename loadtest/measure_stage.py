@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Sequence
 
 import msgspec
 
 from loadtest.measure_server import Server, Usage
+
+_TICK_S = 0.01
+"""What the kernel counts CPU time in."""
 
 
 class Latency(msgspec.Struct, frozen=True):
@@ -32,6 +33,11 @@ class Stage(msgspec.Struct, frozen=True):
     def per_second(self) -> float:
         """Throughput by the clock on the wall."""
         return self.done / self.seconds
+
+    def per_cpu_second(self, *, tchat: bool = True, postgres: bool = True) -> float:
+        """Throughput by CPU time of the server's processes, all of them or only some."""
+        used_s = tchat * self.usage.tchat_s + postgres * self.usage.postgres_s
+        return self.done / max(used_s, _TICK_S)
 
 
 class Meter:
@@ -63,25 +69,3 @@ def percentiles(nanoseconds: list[int]) -> Latency | None:
         return ranked[min(len(ranked) - 1, int(part * len(ranked)))] / 1e6
 
     return Latency(at(0.5), at(0.99), at(0.999))
-
-
-def median(stages: Sequence[Stage]) -> Stage:
-    """Field by field, of several rounds."""
-    latencies = [stage.latency for stage in stages if stage.latency is not None]
-    latency = None
-    if latencies:
-        latency = Latency(
-            statistics.median(each.p50_ms for each in latencies),
-            statistics.median(each.p99_ms for each in latencies),
-            statistics.median(each.p999_ms for each in latencies),
-        )
-    return Stage(
-        seconds=statistics.median(stage.seconds for stage in stages),
-        done=int(statistics.median(stage.done for stage in stages)),
-        usage=Usage(
-            statistics.median(stage.usage.tchat_s for stage in stages),
-            statistics.median(stage.usage.postgres_s for stage in stages),
-        ),
-        load_s=statistics.median(stage.load_s for stage in stages),
-        latency=latency,
-    )

@@ -2,7 +2,7 @@
 
 from loadtest.measure_report import Report, as_text
 from loadtest.measure_server import Usage
-from loadtest.measure_stage import Latency, Stage, median, percentiles
+from loadtest.measure_stage import Latency, Stage, percentiles
 
 MS = 1_000_000
 
@@ -28,9 +28,12 @@ def test_usage_since_an_earlier_one_is_the_difference() -> None:
     assert Usage(5.0, 7.0).since(Usage(1.0, 2.0)) == Usage(4.0, 5.0)
 
 
-def test_a_median_is_taken_field_by_field() -> None:
-    rounds = [stage(100, Latency(1, 30, 5)), stage(300, Latency(2, 10, 9)), stage(200, Latency(3, 20, 7))]
-    assert median(rounds) == stage(200, Latency(2, 20, 7))
+def test_every_column_is_the_median_of_its_own_rounds() -> None:
+    report = Report(rounds=3, seconds=2.0)
+    for each in [stage(100, Latency(1, 30, 5)), stage(400, Latency(2, 10, 9)), stage(200, Latency(3, 20, 7))]:
+        report.add("direct", each)
+    row = as_text(report).splitlines()[1].split()
+    assert row == ["direct", "100", "50", "200", "67", "2.0", "20.0", "7.0", "25", "%"]
 
 
 def test_the_table_divides_by_cpu_seconds_together_and_of_each_alone() -> None:
