@@ -10,6 +10,7 @@ from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
+from textual.events import Key
 from textual.message import Message
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
@@ -32,7 +33,11 @@ _NOT_CONNECTED = "The server does not answer yet; the dialogs come when it does.
 
 
 class Composer(Input):
-    """Where one types. It empties itself at once, so that what is typed right after enter is the next line's."""
+    """Where one types; nothing is lost or mixed up, however fast that is.
+
+    The library's binding for the enter key acts only after the key has gone up to the app and back, when letters of the
+    next line may be there already. Here it is taken in its turn among the other keys.
+    """
 
     class Line(Message):
         """A line was typed."""
@@ -41,10 +46,13 @@ class Composer(Input):
             super().__init__()
             self.text = text
 
-    async def action_submit(self) -> None:
-        """Pass the line on."""
-        self.post_message(self.Line(self.value.strip()))
-        self.clear()
+    def on_key(self, event: Key) -> None:
+        """Pass a line on, and begin anew."""
+        if event.key == "enter":
+            event.stop()
+            event.prevent_default()
+            self.post_message(self.Line(self.value.strip()))
+            self.clear()
 
 
 class ChatApp(App[StoppedError | None]):
@@ -177,7 +185,10 @@ class ChatApp(App[StoppedError | None]):
             self.exit(error)
 
     def _complain(self, error: Exception) -> None:
-        self.notify(str(error) or type(error).__name__, title="That did not work", severity="error", markup=False)
+        said = str(error) or type(error).__name__
+        if isinstance(error, httpx.TransportError):
+            said = f"the server does not answer ({said}); try again when it does"
+        self.notify(said, title="That did not work", severity="error", markup=False)
 
     def _open(self, dialog: bytes) -> None:
         self.talk.current = dialog

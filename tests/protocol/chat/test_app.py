@@ -9,6 +9,7 @@ from uuid import UUID
 
 import anyio
 import pytest
+from textual.events import Key
 from textual.pilot import Pilot
 from textual.widgets import OptionList, Static
 
@@ -229,13 +230,26 @@ async def test_what_does_not_work_is_said(stage: Stage, typed: str, said: str) -
     await stage.until(lambda: said in stage.notices)
 
 
-async def test_a_refusal_is_said_once_and_what_comes_right_behind_is_done(stage: Stage) -> None:
+async def test_a_refusal_is_said_once(stage: Stage) -> None:
     await stage.type(f"/new {BOB}")
     await stage.shows("began this")
-    await stage.pilot.press(*"/edit 99 x", "enter", *"hello", "enter", *"/mute 60", "enter")
-    await stage.shows("hello")
-    await stage.until(lambda: any("muted" in line for line in stage.listed))
+    await stage.type("/edit 99 x")
+    await stage.until(lambda: "no such message" in stage.notices)
+    await stage.type("behind it")
+    await stage.shows("behind it  ✓")
     assert stage.notices.count("no such message") == 1
+
+
+async def test_a_fast_typist_is_understood(stage: Stage) -> None:
+    await stage.type(f"/new {BOB}")
+    await stage.shows("began this")
+    for line in ("first line", "/mute 60", "second line"):
+        for letter in line:
+            stage.app.post_message(Key("space" if letter == " " else letter, letter))
+        stage.app.post_message(Key("enter", "\r"))
+    await stage.shows("Ann  first line", "Ann  second line")
+    await stage.until(lambda: any("muted" in line for line in stage.listed))
+    assert not stage.notices
 
 
 async def test_older_messages_are_loaded_at_the_top(stage: Stage) -> None:
