@@ -1,0 +1,14 @@
+"""A running node to be unkind to."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.harness import Running, configured, running
+
+
+@pytest.fixture
+async def server(database_url: str) -> AsyncIterator[Running]:
+    """A node with the default limits."""
+    async with running(database_url, configured()) as node:
+        yield node
