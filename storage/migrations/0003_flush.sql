@@ -4,6 +4,7 @@
 -- judge *then*: in READ COMMITTED every statement of a VOLATILE function takes a new snapshot, so the
 -- verdicts see all that was committed by whoever held the lock before. Plans are forced to be nested
 -- loops over keys: one made while a table was empty would otherwise scan it when it is full.
+-- Rows of members, and of mark_heads, are always locked in the order of their keys, so that nobody waits in a circle.
 -- Codes are those of `storage.rows.VerdictCode`, tags those of `protocol.bodies`.
 
 CREATE FUNCTION flush(
@@ -294,6 +295,7 @@ BEGIN
                int8multirange(int8range(CASE WHEN v_rule.full_history THEN 1 ELSE v_seq END, NULL)),
                v_seq, v_now_ms, v_seq, v_seq, v_head.messages
         FROM unnest(p_subjects) AS s(principal_id)
+        ORDER BY s.principal_id
         ON CONFLICT (dialog_id, principal_id) DO UPDATE SET
             role = 0, member = true, visible = members.visible + excluded.visible, from_seq = excluded.from_seq,
             joined_at_ms = excluded.joined_at_ms, read = excluded.read, delivered = excluded.delivered,
@@ -301,6 +303,10 @@ BEGIN
         UPDATE heads SET member_count = member_count + cardinality(p_subjects), roster_seq = v_seq
         WHERE dialog_id = p_dialog;
     ELSIF p_op IN (12, 13) THEN
+        IF p_op = 13 AND v_head.admin_count = v_me.role THEN
+            PERFORM 1 FROM members m WHERE m.dialog_id = p_dialog AND m.member
+            ORDER BY m.principal_id FOR NO KEY UPDATE;
+        END IF;
         UPDATE members m SET member = false, role = 0, xid = pg_current_xact_id(),
             visible = m.visible * int8multirange(int8range(NULL, v_seq, '(]'))
         WHERE m.dialog_id = p_dialog AND m.principal_id = (CASE WHEN p_op = 12 THEN p_subjects[1] ELSE p_author END);
@@ -387,6 +393,7 @@ BEGIN
         INSERT INTO mark_heads
         SELECT DISTINCT g.dialog_id, pg_current_xact_id() FROM grown g JOIN dialog_types t USING (type)
         WHERE t.receipts
+        ORDER BY g.dialog_id
         ON CONFLICT (dialog_id) DO UPDATE SET xid = excluded.xid
     )
     SELECT g.dialog_id, g.principal_id, g.delivered, g.read, g.read_messages, t.receipts,

@@ -13,7 +13,7 @@ from protocol.dialog_types import DialogType, Mode
 from protocol.ids import new_id, self_dialog_id
 from storage.database import StorageUnavailableError
 from storage.rows import ChangeEntry, MarkRow, Op, VerdictCode
-from tests.world import World, edit, encode, message, reaction
+from tests.world import Person, World, edit, encode, message, reaction
 
 pytestmark = pytest.mark.anyio
 
@@ -303,6 +303,30 @@ async def test_only_a_member_may_mute(world: World) -> None:
     assert await mute(mine) is OK
     assert await mute(foreign) is GONE
     assert [row.muted_until_ms for row in await world.timelines.dialog(ann.principal, [mine])] == [77]
+
+
+async def test_changes_of_rosters_and_receipts_never_wait_in_a_circle(world: World) -> None:
+    ann, *people = await world.people(13)
+    dialogs = [await world.create(DialogType.GROUP, ann, *people) for _ in range(2)]
+    changing = True
+
+    async def read_on(step: int) -> None:
+        read = 0
+        while changing:
+            read += 1
+            marks = [MarkRow(dialog, who.principal, read, read) for dialog in dialogs for who in people]
+            await world.journal.mark(marks[::step])
+
+    async def come_and_go(dialog: bytes, some: list[Person]) -> None:
+        for _ in range(15):
+            for who in some:
+                assert (await world.act(Op.REMOVE, dialog, ann, who)).verdict.code is OK
+            assert (await world.act(Op.ADD, dialog, ann, *some)).verdict.code is OK
+
+    reading = [asyncio.ensure_future(read_on(step)) for step in (1, -1, 1)]
+    await asyncio.gather(come_and_go(dialogs[0], people[:6]), come_and_go(dialogs[1], people[::-2]))
+    changing = False
+    await asyncio.gather(*reading)  # a deadlock would be an error of one of them
 
 
 async def test_racing_flushers_leave_no_hole_and_no_duplicate(world: World) -> None:
