@@ -67,6 +67,7 @@ class ChatApp(App[StoppedError | None]):
     #scroll { padding: 0 1; }
     #state { height: 1; padding: 0 1; background: $panel; }
     Toast { width: 76; max-width: 90%; }
+    ToastRack { margin-bottom: 4; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+q", "quit", "quit", priority=True),

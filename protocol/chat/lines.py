@@ -172,7 +172,7 @@ def pending_line(command: Numbered, seen: Seen) -> Line | None:
         case Delete(target=target):
             said = f"deletes {target}"
         case React(target=target, payload=payload):
-            said = f"reacts to {target}: {text_of(payload)}"
+            said = f"reacts to {target}: {text_of(payload)}" if payload else f"takes the reaction to {target} back"
         case _:
             return None
     return [("        … ", "dim"), (seen.names(seen.me), "bold cyan"), (f"  {said}  not sent yet", "dim")]

@@ -157,6 +157,7 @@ def test_what_is_not_sent_yet_says_so() -> None:
         (Edit(0, DIALOG, 1, 7, b"better"), "7 becomes: better"),
         (Delete(0, DIALOG, 1, 7), "deletes 7"),
         (React(0, DIALOG, 1, 7, b"+1"), "reacts to 7: +1"),
+        (React(0, DIALOG, 1, 7, b""), "takes the reaction to 7 back"),
     ],
 )
 def test_a_change_of_a_message_that_waits_is_shown_too(command: Edit | Delete | React, said: str) -> None:
