@@ -17,6 +17,7 @@ from protocol.limits import STATE_MEMBERS_MAX
 from server.wire import dialog_state, happened, visible_head
 from storage.database import StorageUnavailableError
 from storage.rows import DialogRow, Snapshot
+from storage.timelines import cut_short
 
 if TYPE_CHECKING:
     from server.session import Session
@@ -106,6 +107,9 @@ async def _send_events(session: Session, principal: bytes, ranges: dict[bytes, t
         for row in rows:
             session.push(happened(row))
             sent[row.dialog] = sent.get(row.dialog, 0) + 1
+        cut_in = rows[-1].dialog if cut_short(rows) else None
         for dialog, _, last in page:
-            full = sent.get(dialog, 0) == limit
-            ranges[dialog] = (reached[dialog] + 1 if full else last + 1, last)
+            if dialog == cut_in or sent.get(dialog, 0) == limit:
+                ranges[dialog] = (reached[dialog] + 1, last)
+            elif cut_in is None or dialog in reached:
+                ranges[dialog] = (last + 1, last)

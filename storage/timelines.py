@@ -30,6 +30,15 @@ from storage.rows import (
     Verdict,
 )
 
+PAGE_BYTES_MAX = 262_144
+"""A page of events ends with the row whose body brings it to so many bytes. Even as JSON, and with as much again that
+came later, it fits the 1 MiB that websocket libraries take by default."""
+
+
+def cut_short(page: Sequence[JournalRow]) -> bool:
+    """Whether a page ended because of its bytes: there may be more."""
+    return sum(len(row.body) for row in page) >= PAGE_BYTES_MAX
+
 
 class GrownMark(MarkRow, frozen=True):
     """A mark that grew; `shared` when other members may learn of it."""
@@ -59,7 +68,7 @@ class Journal(Protocol):
         """A number for this life of a node, never given before; also writes the table of dialog types."""
 
     async def horizon(self) -> int:
-        """The snapshot horizon: everything written by an older transaction is readable."""
+        """The snapshot horizon: everything written by an older transaction is readable, now and after any crash."""
 
 
 class Timelines(Protocol):
@@ -83,7 +92,10 @@ class Timelines(Protocol):
     async def events(
         self, principal: bytes, ranges: Sequence[tuple[bytes, int, int]], *, limit: int
     ) -> list[JournalRow]:
-        """Visible events of `(dialog, from_seq, to_seq)` ranges, dialog by dialog, at most `limit` each."""
+        """Visible events of `(dialog, from_seq, to_seq)` ranges, dialog by dialog, at most `limit` each.
+
+        This page, and the others, end early at `PAGE_BYTES_MAX`: see `cut_short`.
+        """
 
     async def newest_events(
         self, principal: bytes, dialog: bytes, from_seq: int, to_seq: int, *, limit: int
@@ -93,7 +105,10 @@ class Timelines(Protocol):
     async def later_events(
         self, principal: bytes, dialog: bytes, first: int, last: int, *, limit: int
     ) -> list[JournalRow]:
-        """Visible edits, deletions and reactions after `last` of messages in `first..last`."""
+        """Visible edits, deletions and reactions after `last` of messages in `first..last`.
+
+        Of more than `limit` the newest edits and deletions come, then the newest reactions.
+        """
 
     async def roster(self, dialog: bytes) -> Roster:
         """The members for the fan-out; of a dialog that does not exist, none."""

@@ -19,7 +19,7 @@ from storage.rows import (
     SignInState,
     Snapshot,
 )
-from storage.timelines import Timelines
+from storage.timelines import PAGE_BYTES_MAX, Timelines
 
 _decode_known = msgspec.msgpack.Decoder(DialogCreated | SettingsChanged).decode
 
@@ -87,30 +87,45 @@ WHERE m.principal_id = $1 AND m.dialog_id = ANY ($2)
 
 _ROW_COLUMNS = "j.dialog_id, j.seq, j.author_id, j.device_id, j.n, j.at_ms, j.messages, j.body"
 
+
+def _before(order: str) -> str:
+    """Bytes of the rows before a row in a page, which are known without reading the bodies."""
+    rows = "ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING"
+    return f"coalesce(sum(octet_length(j.body)) OVER (ORDER BY {order} {rows}), 0)"
+
+
 _EVENTS = f"""
-SELECT {_ROW_COLUMNS}
-FROM unnest($2::uuid[], $3::bigint[], $4::bigint[]) WITH ORDINALITY AS r(dialog_id, first, last, ord)
-JOIN members m ON m.dialog_id = r.dialog_id AND m.principal_id = $1
-CROSS JOIN LATERAL (
-    SELECT * FROM journal x
-    WHERE x.dialog_id = r.dialog_id AND x.seq BETWEEN r.first AND r.last AND m.visible @> x.seq
-    ORDER BY x.seq LIMIT $5) j
-ORDER BY r.ord, j.seq
+SELECT {_ROW_COLUMNS} FROM (
+    SELECT {_ROW_COLUMNS}, r.ord, {_before("r.ord, j.seq")} AS before
+    FROM unnest($2::uuid[], $3::bigint[], $4::bigint[]) WITH ORDINALITY AS r(dialog_id, first, last, ord)
+    JOIN members m ON m.dialog_id = r.dialog_id AND m.principal_id = $1
+    CROSS JOIN LATERAL (
+        SELECT * FROM journal x
+        WHERE x.dialog_id = r.dialog_id AND x.seq BETWEEN r.first AND r.last AND m.visible @> x.seq
+        ORDER BY x.seq LIMIT $5) j) j
+WHERE j.before < {PAGE_BYTES_MAX}
+ORDER BY j.ord, j.seq
 """
 
 _NEWEST = f"""
-SELECT * FROM (
-    SELECT {_ROW_COLUMNS} FROM journal j JOIN members m ON m.dialog_id = j.dialog_id AND m.principal_id = $1
-    WHERE j.dialog_id = $2 AND j.seq BETWEEN $3 AND $4 AND m.visible @> j.seq
-    ORDER BY j.seq DESC LIMIT $5) newest
-ORDER BY seq
+SELECT {_ROW_COLUMNS} FROM (
+    SELECT {_ROW_COLUMNS}, {_before("j.seq DESC")} AS before FROM (
+        SELECT j.* FROM journal j JOIN members m ON m.dialog_id = j.dialog_id AND m.principal_id = $1
+        WHERE j.dialog_id = $2 AND j.seq BETWEEN $3 AND $4 AND m.visible @> j.seq
+        ORDER BY j.seq DESC LIMIT $5) j) j
+WHERE j.before < {PAGE_BYTES_MAX}
+ORDER BY j.seq
 """
 
 _LATER = f"""
-SELECT {_ROW_COLUMNS} FROM journal j JOIN members m ON m.dialog_id = j.dialog_id AND m.principal_id = $1
-WHERE j.dialog_id = $2 AND j.tag IN (2, 3, 4) AND j.target BETWEEN $3 AND $4 AND j.seq > $4
-  AND m.visible @> j.seq
-ORDER BY j.seq DESC LIMIT $5
+SELECT {_ROW_COLUMNS} FROM (
+    SELECT {_ROW_COLUMNS}, {_before("(j.tag = 4), j.seq DESC")} AS before FROM (
+        SELECT j.* FROM journal j JOIN members m ON m.dialog_id = j.dialog_id AND m.principal_id = $1
+        WHERE j.dialog_id = $2 AND j.tag IN (2, 3, 4) AND j.target BETWEEN $3 AND $4 AND j.seq > $4
+          AND m.visible @> j.seq
+        ORDER BY (j.tag = 4), j.seq DESC LIMIT $5) j) j
+WHERE j.before < {PAGE_BYTES_MAX}
+ORDER BY j.seq
 """
 
 _ROSTER = """
@@ -184,7 +199,7 @@ class PostgresTimelines(Timelines):
         self, principal: bytes, dialog: bytes, first: int, last: int, *, limit: int
     ) -> list[JournalRow]:
         """See `Timelines`."""
-        return _journal(await self._fetch(_LATER, principal, dialog, first, last, limit))[::-1]
+        return _journal(await self._fetch(_LATER, principal, dialog, first, last, limit))
 
     async def roster(self, dialog: bytes) -> Roster:
         """See `Timelines`."""

@@ -11,6 +11,7 @@ from protocol.bodies import Settings, SettingsChanged
 from protocol.dialog_types import DialogType, Mode, Role
 from protocol.ids import NIL, new_id
 from storage.rows import ChangeEntry, Creation, MarkRow, Op, SignInState, Snapshot
+from storage.timelines import cut_short
 from tests.world import Person, World, edit, encode, message, reaction
 
 pytestmark = pytest.mark.anyio
@@ -220,6 +221,35 @@ async def test_later_events_are_those_about_the_page(world: World) -> None:
     assert await later(1, one.seq) == [4]
     assert await later(two.seq, two.seq) == [7]
     assert await later(1, 99) == []
+
+
+async def test_edits_come_before_reactions_when_not_all_that_is_later_fits(world: World) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    (said,) = await world.flush(message(dialog, ann))
+    (edited,) = await world.flush(edit(dialog, ann, said.seq))
+    await world.flush(*(reaction(dialog, bo, said.seq) for _ in range(9)))
+    rows = await world.timelines.later_events(bo.principal, dialog, 1, said.seq, limit=4)
+    assert [row.seq for row in rows] == [edited.seq, 10, 11, 12]
+
+
+async def test_a_page_ends_with_the_row_that_fills_it(world: World) -> None:
+    ann, bo = await world.people(2)
+    dialogs = [await world.create(DialogType.DIRECT, ann, other) for other in (bo, await world.person())]
+    for dialog in dialogs:
+        await world.flush(*(message(dialog, ann, "x" * 12_000) for _ in range(15)))
+        await world.flush(*(edit(dialog, ann, 2, "x" * 12_000) for _ in range(15)))
+    first, second = dialogs
+    page = await world.timelines.events(ann.principal, [(first, 1, 16), (second, 1, 99)], limit=99)
+    assert [(row.dialog, row.seq) for row in page[15:]] == [(first, 16), *((second, seq) for seq in range(1, 9))]
+    newest = await world.timelines.newest_events(ann.principal, first, 1, 16, limit=99)
+    assert not cut_short(newest)
+    assert [row.seq for row in newest] == list(range(1, 17))
+    newest = await world.timelines.newest_events(ann.principal, first, 1, 99, limit=99)
+    later = await world.timelines.later_events(ann.principal, first, 1, 16, limit=99)
+    assert [row.seq for row in newest] == list(range(10, 32))
+    assert [row.seq for row in later] == list(range(17, 32))
+    assert [cut_short(each) for each in (page, newest, later)] == [True, True, False]
 
 
 async def test_members_come_in_pages_to_members_only(world: World) -> None:

@@ -31,6 +31,7 @@ from protocol.events import Beat, DialogState, PresenceChanged, ReceiptChanged, 
 from protocol.kinds import Kind
 from protocol.replies import Acked, Authenticated, Done, Failed, HistoryPage, RosterPage, Synced
 from tests.harness import Running
+from tests.world import message, reaction
 
 pytestmark = pytest.mark.anyio
 
@@ -102,6 +103,41 @@ async def test_history_brings_what_came_later(server: Running) -> None:
         assert ([event.seq for event in newest.events], newest.more) == ([4, 5], True)
         oldest = await a.ask(History(10, dialog, limit=2, newest_first=False))
         assert ([event.seq for event in oldest.events], oldest.more) == ([1, 2], True)
+
+
+async def test_a_page_of_history_is_bounded_in_bytes_and_in_what_came_later(server: Running) -> None:
+    ann, bo = await server.world.people(2)
+    dialog = await server.world.create(DialogType.DIRECT, ann, bo)
+    for _ in range(2, 8):
+        await server.world.flush(message(dialog, ann))
+    for seq in range(2, 8):
+        await server.world.flush(*(reaction(dialog, ann, seq) for _ in range(300)))
+    large = await server.world.flush(*(message(dialog, ann, "x" * 50_000) for _ in range(30)))
+    async with server.live(ann) as a:
+        page = await a.ask(History(3, dialog, 2, 7))
+        assert [event.seq for event in page.events] == [5, 6, 7]
+        assert (len(page.later), page.more) == (900, True)
+        page = await a.ask(History(4, dialog, 2, 7, newest_first=False))
+        assert [event.seq for event in page.events] == [2, 3, 4]
+        first, seen = large[0].seq, []
+        while first <= large[-1].seq:
+            page = await a.ask(History(5, dialog, first, large[-1].seq, newest_first=False))
+            assert sum(len(event.body.payload) for event in page.events) < 320_000
+            seen += [event.seq for event in page.events]
+            first = seen[-1] + 1
+            assert page.more is (first <= large[-1].seq)
+        assert seen == [verdict.seq for verdict in large]
+
+
+async def test_catching_up_goes_on_where_a_full_page_ended(server: Running) -> None:
+    ann, *others = await server.world.people(5)
+    dialogs = [await server.world.create(DialogType.DIRECT, ann, other) for other in others]
+    for dialog in dialogs:
+        await server.world.flush(*(message(dialog, ann, "x" * 50_000) for _ in range(14)))
+    async with server.live(ann) as a:
+        for dialog in dialogs:
+            events = [event for event in a.caught_up if isinstance(event, Happened) and event.dialog == dialog]
+            assert [event.seq for event in events] == list(range(1, 16))
 
 
 async def test_a_removed_member_sees_the_removal_and_nothing_after(server: Running) -> None:
