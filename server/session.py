@@ -248,7 +248,7 @@ class Session:
             if self._admit(command):
                 work = handle(self, command)
                 if work is not None:
-                    self._working = self._spawn(self._work(command, work))
+                    self._working = self._spawn(self._work(command, work), work)
 
     def _go_on(self) -> None:
         if self._draining and not self.in_flight and self._working is None:
@@ -304,8 +304,17 @@ class Session:
         self._working = None
         self._go_on()
 
-    def _spawn(self, work: Awaitable[None]) -> asyncio.Task[None]:
-        return asyncio.ensure_future(self._guarded(work))
+    def _spawn(self, work: Awaitable[None], *awaited: Awaitable[None]) -> asyncio.Task[None]:
+        """Run `work`, which awaits `awaited`. Cancelled before it began, both end without a warning."""
+        task = asyncio.ensure_future(self._guarded(work))
+
+        def close(_: asyncio.Task[None]) -> None:
+            for each in (work, *awaited):
+                if asyncio.iscoroutine(each):
+                    each.close()
+
+        task.add_done_callback(close)
+        return task
 
     async def _guarded(self, work: Awaitable[None]) -> None:
         try:

@@ -300,6 +300,22 @@ async def test_many_refused_at_once_are_answered_one_after_the_other(
             assert [(await wire.until(Failed)).id for _ in range(201)] == list(range(3, 204))
 
 
+@pytest.mark.filterwarnings("error")
+async def test_a_connection_that_ends_with_its_command_leaves_nothing_undone(node: Running) -> None:
+    ann = await node.world.person()
+    async with node.live(ann):
+        (session,) = node.node.registry
+        session.received(MSGPACK.encode(History(3, new_id())), text=False)
+        working = session._working
+        assert working is not None
+        session.closed()  # before the work had its first turn
+        await asyncio.wait({working})
+        assert working.cancelled()
+        del working
+        gc.collect()  # where a coroutine that was never awaited would complain
+    assert not node.node.registry.of(ann.principal)
+
+
 async def test_a_fault_at_a_tick_ends_that_session_alone(node: Running, clock: ManualClock) -> None:
     ann, bo = await node.world.people(2)
     async with node.live(ann) as broken, node.live(bo) as fine:
