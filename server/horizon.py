@@ -2,7 +2,8 @@
 
 A horizon read from the database becomes the node's only after all flushes that were under way at that
 moment have been answered and delivered. So whatever lies before it is in the outbox of every live session,
-ahead of the heartbeat that carries it.
+ahead of the heartbeat that carries it. It outlives a crash of the database, which that of a snapshot may not:
+so no position that is handed out, a sync's neither, passes the node's own.
 """
 
 from __future__ import annotations
@@ -35,6 +36,10 @@ class Horizon:
     def text(self, horizon: int, principal: bytes) -> str:
         """The position text for a horizon."""
         return to_text(Position(self.epoch, horizon, principal))
+
+    def lasting(self, horizon: int) -> int:
+        """As much of a snapshot's horizon as may be handed out."""
+        return min(horizon, self._horizon)
 
     async def advance(self, *settled: Settled) -> None:
         """Read the horizon, wait until all before it is delivered, then hand it out."""

@@ -238,6 +238,7 @@ async def opened(
         incarnation = await PostgresJournal(pool).begin_incarnation(socket.gethostname())
         epoch = await pool.fetchval("SELECT epoch FROM deployment")
         node = Node(config, clock, pool, incarnation=incarnation, epoch=epoch)
+        await node.horizon.advance()
         identity = await make_identity(pool, clock, node.pipeline, node.registry)
         work = asyncio.ensure_future(node.run(identity))
         stack.push_async_callback(_cancelled, work)

@@ -33,7 +33,11 @@ _CODES = {int(code): code for code in VerdictCode}
 _FLUSH = "SELECT * FROM flush($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
 _CHANGE = f"SELECT * FROM change({', '.join(f'${i}' for i in range(1, 25))})"
 _MARK = "SELECT * FROM mark($1, $2, $3, $4)"
-_HORIZON = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
+# Committing the message puts a transaction id past the horizon on disk. Without it PostgreSQL, after a crash, gives
+# ids out again that only aborted transactions had, and what is written under them would look older than the horizon.
+_HORIZON = """
+SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint FROM pg_logical_emit_message(true, 'tchat', 'horizon')
+"""
 _PUT_TYPE = """
 INSERT INTO dialog_types VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (type) DO UPDATE SET members_min = excluded.members_min, members_max = excluded.members_max,

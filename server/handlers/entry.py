@@ -100,7 +100,8 @@ async def sync(session: Session, command: Sync) -> None:
     for mark in command.marks:
         services.receipts.note(claims.principal, mark)
     session.push(Synced(command.id, snapshot.recovered))
-    session.catch_up(Plan(snapshot))
+    lasting = services.horizon.lasting(snapshot.horizon)
+    session.catch_up(Plan(msgspec.structs.replace(snapshot, horizon=lasting)))
 
 
 async def _snapshot(session: Session, claims: Claims, since: int | None) -> Snapshot:

@@ -296,6 +296,8 @@ async def test_a_position_of_another_epoch_is_not_recovered(server: Running) -> 
         assert isinstance(synced, Synced)
         assert isinstance(state, DialogState)
         assert (synced.recovered, state.dialog, state.first_seq) == (False, dialog, 1)
+    await server.node.horizon.advance()
+    async with server.live(bo, position=wire.position) as wire:
         fresh = wire.position
     async with server.live(bo, position=fresh) as wire:
         assert wire.caught_up == [Synced(2, recovered=True)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -12,8 +13,9 @@ import pytest
 from protocol.bodies import Happened
 from protocol.client_actions import ConnectionState, Sent
 from protocol.client_shell import Client
-from protocol.commands import Authenticate, Create, History, Roster, Send, Sync
+from protocol.commands import Authenticate, Create, Heartbeat, History, Roster, Send, Sync
 from protocol.dialog_types import DialogType
+from protocol.events import Beat
 from protocol.replies import Acked, Authenticated, Failed, Synced
 from server.config import PipelineSettings
 from storage.embedded import EmbeddedPostgres
@@ -109,6 +111,32 @@ async def test_after_its_patience_the_server_says_so_and_goes_on_later(
         assert [(await a.ask(Send(n, dialog, n, b"later"))).seq for n in (10, 11, 10)] == [2, 3, 2]
         assert isinstance(await c.ask(Sync(3)), Synced)
     assert await stored(own_postgres, dialog) == [(2, 10), (3, 11)]
+
+
+async def test_what_is_written_after_a_crash_is_past_every_position(
+    own_postgres: EmbeddedPostgres, patient: Running
+) -> None:
+    """A transaction that was refused leaves no trace on disk, and its id is given out again after a crash."""
+    ann, bo = await patient.world.people(2)
+    dialog = await patient.world.create(DialogType.DIRECT, ann, bo)
+    for _ in range(5):
+        with contextlib.suppress(asyncpg.UniqueViolationError):
+            await patient.world.pool.execute("INSERT INTO tenants VALUES (1, 'again')")
+    async with patient.live(bo) as b:
+        at_sync = b.position
+        for _ in range(5):
+            with contextlib.suppress(asyncpg.UniqueViolationError):
+                await patient.world.pool.execute("INSERT INTO tenants VALUES (1, 'again')")
+        await patient.node.horizon.advance()
+        await asyncio.to_thread(own_postgres.kill)
+        await b.send(Heartbeat(0))
+        positions = [at_sync, (await b.until(Beat)).position]
+    await asyncio.to_thread(own_postgres.start)
+    async with patient.live(ann) as a:
+        said = (await a.ask(Send(3, dialog, 10, b"back again"))).seq
+    for position in positions:
+        async with patient.live(bo, position=position) as b:
+            assert said in [message.seq for message in b.caught_up if isinstance(message, Happened)]
 
 
 class FullDisk:
