@@ -1,0 +1,84 @@
+"""What a client is told over its socket when a change is refused, and when a connection is given up."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from protocol.commands import Add, Block, Command, Create, Demote, Leave, Promote, Remove, Send
+from protocol.dialog_types import DialogType
+from protocol.ids import new_id
+from server.config import SessionSettings
+from tests.clock import ManualClock
+from tests.harness import Running, Wire, configured, running
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def node(database_url: str, clock: ManualClock) -> AsyncIterator[Running]:
+    """A node whose clock the test moves."""
+    async with running(database_url, configured(), clock) as it:
+        yield it
+
+
+async def code(wire: Wire, command: Command) -> str:
+    """What the reply refuses with."""
+    return str((await wire.ask(command)).code)
+
+
+async def test_every_refused_change_says_why(node: Running) -> None:
+    ann, bo, cy, di = await node.world.people(4)
+    await node.world.create(DialogType.SELF, ann)
+    direct = await node.world.create(DialogType.DIRECT, ann, bo)
+    group = await node.world.create(DialogType.GROUP, ann, bo, cy)
+    async with node.live(ann) as a, node.live(bo) as b:
+        assert await code(a, Add(3, group, 10, [bo.principal])) == "already_member"
+        assert await code(a, Add(4, group, 11, [new_id()])) == "principal_not_found"
+        assert await code(a, Remove(5, group, 12, di.principal)) == "not_member"
+        assert await code(a, Demote(6, group, 13, ann.principal)) == "last_admin"
+        assert await code(a, Leave(7, direct, 14)) == "fixed_roster"
+        assert await code(a, Create(8, 15, DialogType.GROUP, [bo.principal], "two are no group")) == "members_bound"
+        assert await code(b, Promote(3, group, 10, bo.principal)) == "role_required"
+        await a.ask(Block(9, bo.principal, 16))
+        assert await code(b, Send(4, direct, 11, b"x")) == "blocked"
+
+
+async def test_a_fault_of_the_server_is_told_and_not_explained(
+    node: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ann, bo = await node.world.people(2)
+    dialog = await node.world.create(DialogType.DIRECT, ann, bo)
+
+    async def fault(*_args: Any, **_more: Any) -> Any:
+        raise ValueError("detail of ours")
+
+    async with node.live(ann) as wire:
+        monkeypatch.setattr(node.node.journal, "flush", fault)
+        refused = await wire.ask(Send(3, dialog, 10, b"x"))
+        assert refused.code == "internal"
+        assert "detail of ours" not in refused.message
+        assert "ERROR" in {record.levelname for record in caplog.records}
+
+
+async def test_who_keeps_sending_too_much_is_closed_with_4004(database_url: str, clock: ManualClock) -> None:
+    settings = SessionSettings(sends_per_s=0.1, sends_burst=1, mailbox_max=4)
+    async with running(database_url, configured(sessions=settings), clock) as node:
+        ann = await node.world.person()
+        async with node.live(ann) as wire:
+            for n in range(10, 20):
+                await wire.send(Send(n, new_id(), n, b"x"))
+            assert await wire.close_code() == 4004
+
+
+async def test_who_missed_more_than_can_be_remembered_is_closed_with_4001(node: Running, clock: ManualClock) -> None:
+    ann = await node.world.person()
+    async with node.live(ann) as wire:
+        (session,) = node.node.registry
+        session.outbox.overwhelmed = True
+        for _ in range(30):
+            clock.advance(1.0)
+            node.node.tick()
+        assert await wire.close_code() == 4001
