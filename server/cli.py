@@ -100,8 +100,8 @@ def _migrate(chosen: argparse.Namespace, _rest: list[str]) -> int:
     from storage.migrate import migrate
 
     def run(config: Config) -> None:
-        with running_postgres(config) as url:
-            applied = asyncio.run(migrate(url, print))
+        with running_postgres(config) as postgres:
+            applied = asyncio.run(migrate(postgres.url, print))
         print("The schema is current." if not applied else f"Applied {len(applied)}; the schema is current.")
 
     return _started(chosen.config, run)
@@ -113,8 +113,8 @@ def _admin(chosen: argparse.Namespace, _rest: list[str]) -> int:
     from server.postgres_start import running_postgres
 
     def run(config: Config) -> None:
-        with running_postgres(config) as url:
-            principal = asyncio.run(make_admin(config, url, chosen.phone_number))
+        with running_postgres(config) as postgres:
+            principal = asyncio.run(make_admin(config, postgres.url, chosen.phone_number))
         print(f"{chosen.phone_number} is an admin now: principal {to_text(principal)}")
 
     return _started(chosen.config, run)

@@ -257,9 +257,11 @@ async def serve(config: Config) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    with running_postgres(config) as url:
-        await migrate(url, lambda line: _log.info("migrated to %s", line))
-        async with opened(config, url, make_identity(config), SystemClock()) as (node, work):
+    async with contextlib.AsyncExitStack() as stack:
+        postgres = stack.enter_context(running_postgres(config))
+        await migrate(postgres.url, lambda line: _log.info("migrated to %s", line))
+        stack.push_async_callback(_cancelled, asyncio.ensure_future(postgres.keep_running()))
+        async with opened(config, postgres.url, make_identity(config), SystemClock()) as (node, work):
             _collect_rarely()
             print(_banner(config, node), flush=True)  # noqa: T201 - for the person who started it
             stopped = asyncio.ensure_future(stop.wait())

@@ -15,6 +15,7 @@ import signal
 import stat
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -70,6 +71,7 @@ class EmbeddedPostgres:
         self._folder = DataFolder(self.data_dir)
         self._cluster = self.data_dir / "postgres"
         self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()  # a revival may be under way, in a thread of its own, when all is to end
 
     @property
     def url(self) -> str:
@@ -101,9 +103,31 @@ class EmbeddedPostgres:
         assert self._process is None, "already started"
         self._folder.acquire()
         try:
+            self._run()
+        except BaseException:
+            self.stop()
+            raise
+
+    def revive(self) -> bool:
+        """Start PostgreSQL again if it has ended without being asked to; whether it had. Blocks as `start` does.
+
+        Raises EmbeddedError when it could not be started now: to be called again.
+        """
+        with self._lock:
+            if self._process is None or self._process.poll() is None:
+                return False
+            self._run()
+            return True
+
+    def stop(self) -> None:
+        """End PostgreSQL (open transactions are rolled back) and let the data folder go; harmless if not running."""
+        with self._lock:
+            self._stop()
+
+    def _run(self) -> None:
+        try:
             account = account_for(self._cluster)
-            launcher = Launcher(account)
-            with contextlib.closing(launcher):
+            with contextlib.closing(Launcher(account)) as launcher:
                 if not self._cluster.exists():
                     self._create_cluster(launcher, account)
                 self._check_version()
@@ -114,14 +138,9 @@ class EmbeddedPostgres:
                 self._process = self._launch(launcher)
             self._await_ready(self._process)
         except OSError as error:
-            self.stop()
             raise EmbeddedError(f"PostgreSQL could not be started in {self._cluster}: {error}.") from error
-        except BaseException:
-            self.stop()
-            raise
 
-    def stop(self) -> None:
-        """End PostgreSQL (open transactions are rolled back) and let the data folder go; harmless if not running."""
+    def _stop(self) -> None:
         if self._process is not None:
             _end(self._process.pid)
             self._process.wait()

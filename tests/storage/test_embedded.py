@@ -209,3 +209,14 @@ def test_as_root_it_runs_as_another_user_and_no_parent_folder_is_opened(used: Em
         assert query(used, "SELECT 1") == 1
     assert stat.S_IMODE(used.data_dir.stat().st_mode) == 0o700
     assert stat.S_IMODE(used.data_dir.parent.stat().st_mode) == 0o700
+
+
+def test_a_postgres_that_ended_unasked_is_started_again(used: EmbeddedPostgres) -> None:
+    assert not used.revive()
+    with used:
+        assert not used.revive()
+        kill_cluster(used.data_dir)
+        assert used.revive()
+        assert query(used, "SELECT 1") == 1
+        assert not used.revive()
+    assert not used.revive()
