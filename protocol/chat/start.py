@@ -46,6 +46,8 @@ async def chat(server: str, phone_number: str, name: str, state: Path | None) ->
 
 
 async def _run(server: str, folder: Path, account: Account, title: str) -> int:
+    if not sys.stdout.isatty():
+        raise CannotStartError("this needs a terminal to draw on")
     assert account.saved is not None
     store = SqliteOutbox(folder / f"outbox-{account.saved.device}.sqlite")
     app: ChatApp | None = None

@@ -122,3 +122,11 @@ async def test_a_sign_in_that_fails_says_why(
     type_codes(keyboard, *codes)
     with pytest.raises(CannotStartError, match=reason):
         await sign_in(account(tmp_path, Api(*answers)))
+
+
+@pytest.mark.anyio
+async def test_it_does_not_draw_into_a_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", io.StringIO())
+    async with httpx.AsyncClient() as http:
+        with pytest.raises(CannotStartError, match="terminal"):
+            await start._run("http://one:7420", tmp_path, Account(tmp_path, http), "Ann")
