@@ -248,14 +248,14 @@ async def opened(
 
 
 async def serve(config: Config) -> None:
-    """Run a node until SIGTERM or SIGINT, then drain it."""
+    """Run a node until SIGTERM, SIGINT or SIGHUP, then drain it."""
     from server.identity.composition import make_identity
 
     logging.basicConfig(level=config.server.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)  # we say ourselves what was migrated
     _allow_all_files()
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # SIGHUP: its terminal was closed
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as stack:
         postgres = stack.enter_context(running_postgres(config))
