@@ -37,16 +37,21 @@ class Horizon:
         """The position text for a horizon."""
         return to_text(Position(self.epoch, horizon, principal))
 
+    def begin(self, epoch: int) -> None:
+        """Begin an epoch: what was read of another means nothing in it."""
+        self.epoch, self._horizon = epoch, 0
+
     def lasting(self, horizon: int) -> int:
         """As much of a snapshot's horizon as may be handed out."""
         return min(horizon, self._horizon)
 
     async def advance(self, *settled: Settled) -> None:
         """Read the horizon, wait until all before it is delivered, then hand it out."""
-        horizon = await self._journal.horizon()
+        epoch, horizon = self.epoch, await self._journal.horizon()
         for done in settled:
             await done()
-        self._horizon = horizon
+        if epoch == self.epoch:
+            self._horizon = horizon
 
     async def run(self, interval_s: float, *settled: Settled) -> None:
         """Advance every `interval_s`, for ever."""

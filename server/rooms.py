@@ -179,6 +179,11 @@ class Rooms:
         room = self._rooms.get(dialog)
         return room is not None and principal in room.members
 
+    def forget(self) -> None:
+        """Forget every roster that was read; those on their way are new."""
+        for dialog in [dialog for dialog, room in self._rooms.items() if not room.loading]:
+            del self._rooms[dialog]
+
     def forget_who_left(self) -> None:
         """Let go of sessions that are gone; a quiet room would keep those it last told something."""
         for room in self._rooms.values():

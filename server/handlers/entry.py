@@ -86,8 +86,12 @@ async def sync(session: Session, command: Sync) -> None:
     since = position.from_text(command.position, epoch=services.horizon.epoch, principal=claims.principal)
     snapshot = await _snapshot(session, claims, since)
     if snapshot.epoch != services.horizon.epoch:
-        # Numbers may have been reissued since this node started: what the client holds is worth nothing.
-        services.horizon.epoch = snapshot.epoch
+        # Numbers may have been reissued since this node started: what clients hold is worth nothing, nor are rosters.
+        services.horizon.begin(snapshot.epoch)
+        services.rooms.forget()
+        for other in services.registry:
+            if other is not session:
+                other.close(CloseCode.UNAVAILABLE)
         snapshot = await _snapshot(session, claims, None)
     if snapshot.sign_in is not SignInState.LIVE:
         services.registry.detach(session)

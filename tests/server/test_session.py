@@ -325,6 +325,25 @@ async def test_a_fault_at_a_tick_ends_that_session_alone(node: Running, clock: M
         assert await broken.close_code() == 1006
 
 
+async def test_in_another_epoch_everybody_begins_anew(node: Running) -> None:
+    ann, bo, cy = await node.world.people(3)
+    dialog = await node.world.create(DialogType.DIRECT, ann, bo)
+    async with node.live(cy) as early:
+        position = early.position
+    async with node.live(ann) as a, node.live(bo) as b:
+        await a.ask(Typing(3, dialog))
+        await node.world.pool.execute("UPDATE deployment SET epoch = epoch + 1")  # as after a restore
+        async with node.live(cy, position=position) as wire:
+            assert not wire.caught_up[0].recovered  # type: ignore[union-attr]
+            assert [await each.close_code() for each in (a, b)] == [4003, 4003]
+            assert len(node.node.rooms) == 0
+            await wire.send(Heartbeat(0))
+            assert (await wire.until(Beat)).position == ""
+            await node.node.horizon.advance()
+            await wire.send(Heartbeat(0))
+            assert (await wire.until(Beat)).position != position
+
+
 async def test_a_stranger_opens_no_room_by_typing(node: Running) -> None:
     ann, bo, eve = await node.world.people(3)
     dialog = await node.world.create(DialogType.DIRECT, ann, bo)
