@@ -34,7 +34,7 @@ async def test_a_killed_postgres_comes_back_even_if_not_at_once(
         monkeypatch.setattr(postgres.embedded, "revive", fails_once)
         kill_cluster(postgres.embedded.data_dir)
         while len(caplog.records) < 2:  # noqa: ASYNC110 - what is waited for is in another thread
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0)
         connection = await asyncpg.connect(postgres.url)
         assert await connection.fetchval("SELECT 1") == 1
         await connection.close()
