@@ -101,8 +101,6 @@ class PipelineSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Rows of one flush."""
     queue_rows_max: Count = 20_000
     """Rows that may wait for the lanes of this node; above it sends are refused with `unavailable`."""
-    flush_timeout_s: Seconds = 10.0
-    """A flush that takes longer is given up; its rows are asked for again."""
     retry_first_s: Seconds = 0.05
     """Pause before a failed flush is tried again; doubles each time."""
     retry_max_s: Seconds = 2.0
@@ -141,7 +139,7 @@ class StorageSettings(msgspec.Struct, frozen=True, kw_only=True):
     connections_max: Count = 16
     """Database connections of this node, lanes included."""
     statement_timeout_s: Seconds = 30.0
-    """A statement that takes longer is cancelled."""
+    """A statement that takes longer is given up; of a flush, the rows are asked for again."""
 
 
 class IssuerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -233,7 +233,8 @@ async def opened(
 ) -> AsyncIterator[tuple[Node, asyncio.Task[None]]]:
     """A node that listens, and the task in which it works; drained and closed on leaving."""
     async with contextlib.AsyncExitStack() as stack:
-        pool = await open_pool(url, size=config.storage.connections_max)
+        storage = config.storage
+        pool = await open_pool(url, size=storage.connections_max, statement_timeout_s=storage.statement_timeout_s)
         stack.push_async_callback(_close_pool, pool)
         incarnation = await PostgresJournal(pool).begin_incarnation(socket.gethostname())
         epoch = await pool.fetchval("SELECT epoch FROM deployment")

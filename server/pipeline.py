@@ -192,22 +192,27 @@ class _Lane:
             self._turned.clear()
 
     def _take(self) -> list[Submission]:
-        """The longest prefix of the queue that one flush may judge: one change, or a run of content."""
+        """The longest prefix of the queue that one flush may judge: one change, or a run of content.
+
+        In it the numbers of a device in a dialog rise, and were made under one `keys_seq`: so either the first of
+        them is stale or none is, and nothing is accepted that overtakes it.
+        """
         first = self._queue.popleft()
         batch = [first]
         if isinstance(first[0], ChangeEntry):
             return batch
         size = len(first[0].body)
-        last_n = {(first[0].dialog, first[0].device): first[0].n}
+        last = {(first[0].dialog, first[0].device): first[0]}
         while self._queue and len(batch) < self._settings.batch_rows_max:
             entry = self._queue[0][0]
             if isinstance(entry, ChangeEntry):
                 break
             size += len(entry.body)
             key = (entry.dialog, entry.device)
-            if size > _BATCH_BYTES_MAX or entry.n <= last_n.get(key, 0):
+            before = last.get(key)
+            if size > _BATCH_BYTES_MAX or (before and (entry.n <= before.n or entry.keys_seq != before.keys_seq)):
                 break
-            last_n[key] = entry.n
+            last[key] = entry
             batch.append(self._queue.popleft())
         return batch
 
@@ -260,6 +265,7 @@ class _Lane:
         appended: dict[bytes, list[JournalRow]] = {}
         roster: dict[bytes, int] = {}
         busy: list[Submission] = []
+        stale: dict[tuple[bytes, bytes], int] = {}
         for submission, entry, verdict in zip(batch, entries, verdicts, strict=True):
             if verdict.code is VerdictCode.BUSY:
                 busy.append(submission)
@@ -267,10 +273,26 @@ class _Lane:
             if verdict.code in (VerdictCode.OK, VerdictCode.DUPLICATE) and not verdict.erased:
                 appended.setdefault(entry.dialog, []).append(_row(entry, verdict))
                 roster[entry.dialog] = verdict.roster_seq
+            if verdict.code is VerdictCode.STALE:
+                stale.setdefault((entry.dialog, entry.device), entry.n)
             self._finish(submission, verdict)
         self._queue.extendleft(reversed(busy))
+        if stale:
+            self._refuse_behind(stale)
         self._busy_flushes = self._busy_flushes + 1 if busy else 0
         self._tell([Appended(dialog, tuple(rows), roster[dialog]) for dialog, rows in appended.items()])
+
+    def _refuse_behind(self, stale: dict[tuple[bytes, bytes], int]) -> None:
+        """Refuse what waits behind a stale number of its device: accepted, it would settle that number for ever."""
+        kept: deque[Submission] = deque()
+        behind: list[Submission] = []
+        for submission in self._queue:
+            entry = submission[0]
+            follows = entry.n > stale.get((entry.dialog, entry.device), entry.n)
+            (behind if follows else kept).append(submission)
+        self._queue = kept
+        for submission in behind:
+            self._finish(submission, UNAVAILABLE)
 
     def _finish_change(self, submission: Submission, entry: ChangeEntry, result: ChangeResult, *, again: bool) -> None:
         self._finish(submission, result.verdict)

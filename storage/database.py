@@ -8,7 +8,6 @@ from typing import Any
 
 import asyncpg
 
-CALL_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 5.0
 
 _TEMPORARY = (
@@ -38,7 +37,7 @@ async def translate_errors() -> AsyncIterator[None]:
         raise StorageUnavailableError(f"{type(error).__name__}: {error}") from error
 
 
-async def open_pool(url: str, *, size: int) -> asyncpg.Pool[Any]:
+async def open_pool(url: str, *, size: int, statement_timeout_s: float = 30.0) -> asyncpg.Pool[Any]:
     """A pool on the database at `url`; `uuid` columns are 16 bytes in both directions.
 
     Raises `StorageUnavailableError` when nothing answers.
@@ -51,7 +50,7 @@ async def open_pool(url: str, *, size: int) -> asyncpg.Pool[Any]:
             init=_prepare,
             reset=_leave_as_it_is,
             timeout=CONNECT_TIMEOUT_S,
-            command_timeout=CALL_TIMEOUT_S,
+            command_timeout=statement_timeout_s,
         )
 
 

@@ -9,14 +9,14 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from protocol import bodies
-from protocol.dialog_types import DialogType
+from protocol.dialog_types import DialogType, Mode
 from server.config import PipelineSettings
 from server.pipeline import Appended, Pipeline
 from storage.database import StorageUnavailableError
 from storage.rows import ChangeEntry, Entry, Op, Verdict, VerdictCode
 from tests.clock import ManualClock
 from tests.server.faulty import FaultyJournal
-from tests.world import World, encode, message
+from tests.world import World, encode, message, reaction
 
 pytestmark = pytest.mark.anyio
 
@@ -269,3 +269,21 @@ async def test_settled_and_drained_mean_answered_and_routed(world: World, clock:
         assert 2 in it.routed_seqs
         await it.pipeline.drained()
         assert it.routed_seqs == [2, 3]
+
+
+async def test_nothing_overtakes_a_stale_number_of_its_device(world: World, clock: ManualClock) -> None:
+    ann, bo, cy = await world.people(3)
+    dialog = await world.create(DialogType.GROUP, ann, bo, cy, mode=Mode.SEALED)
+    removal = (await world.act(Op.REMOVE, dialog, ann, bo)).verdict
+    async with lanes(world, clock) as it:
+        it.journal.gate = asyncio.Event()
+        first = it.submit(message(dialog, ann, keys_seq=removal.seq))
+        await it.journal.entered.wait()
+        late, renewed = message(dialog, cy), message(dialog, cy, keys_seq=removal.seq)
+        futures = [it.submit(entry) for entry in (late, renewed, reaction(dialog, cy, removal.seq + 1))]
+        other = it.submit(message(dialog, ann, keys_seq=removal.seq))
+        it.journal.gate.set()
+        codes = [(await future).code for future in (first, *futures, other)]
+        assert codes == [OK, VerdictCode.STALE, VerdictCode.UNAVAILABLE, VerdictCode.UNAVAILABLE, OK]
+        again = message(dialog, cy, n=late.n, keys_seq=removal.seq)
+        assert [(await it.submit(entry)).code for entry in (again, renewed)] == [OK, OK]
