@@ -1,0 +1,193 @@
+"""The judge of the restart test, shown timelines on which each promise is broken."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import cast
+
+import pytest
+
+from protocol import bodies
+from protocol.bodies import Happened
+from protocol.client_actions import Sent
+from protocol.commands import Send
+from protocol.dialog_types import DialogType, Mode, Role
+from protocol.events import DialogState
+from protocol.kinds import Kind
+from protocol.replies import Acked, Authenticated
+from tests.adversity.restart_devices import Device
+from tests.adversity.restart_server import SignIn
+from tests.adversity.restart_timeline import Row, Timeline
+from tests.adversity.restart_verify import Violations, check_numbers, check_sender, check_timeline, check_told
+from tests.adversity.restart_witness import Ledger, Witness
+
+ANN, BO, CY = (bytes([value]) * 16 for value in (1, 2, 3))
+PHONE, LAPTOP = bytes([8]) * 16, bytes([9]) * 16
+GROUP = bytes([20]) * 16
+
+
+def posted(text: bytes) -> bodies.Posted:
+    return bodies.Posted(Kind.MESSAGE, bodies.Header(), text)
+
+
+def row(seq: int, body: bodies.AnyBody, *, n: int = 0) -> Row:
+    return Row(GROUP, seq, ANN, PHONE, n or seq, 1000 + seq, seq, body)
+
+
+CREATED = bodies.DialogCreated(
+    DialogType.GROUP,
+    Mode.OPEN,
+    "g",
+    "",
+    "",
+    bodies.Settings(),
+    [bodies.MemberRole(ANN, Role.ADMIN), bodies.MemberRole(BO, Role.MEMBER), bodies.MemberRole(CY, Role.MEMBER)],
+)
+ROWS = [row(1, CREATED), row(2, posted(b"one")), row(3, bodies.MemberRemoved(BO)), row(4, posted(b"two"))]
+
+
+def timeline(*rows: Row) -> Timeline:
+    made = Timeline()
+    for each in rows or ROWS:
+        made._append(each)
+    return made
+
+
+def event(seq: int, body: bodies.AnyBody | None = None) -> Happened:
+    return Happened(GROUP, seq, ANN, PHONE, seq, 1000 + seq, seq, body or ROWS[seq - 1].body)
+
+
+@dataclass
+class Sender:
+    """As much of a device as its commands need."""
+
+    ledger: Ledger = field(default_factory=Ledger)
+    name: str = "ann1"
+    principal: bytes = ANN
+    signed_in: SignIn = field(default_factory=lambda: SignIn("ann1", ANN, PHONE, PHONE, ""))
+
+    def said(self, n: int, text: bytes, acked_at: int) -> None:
+        self.ledger.asked[n] = Send(0, GROUP, n, text)
+        self.ledger.take(Sent(n, Acked(0, GROUP, n, acked_at, 1000 + acked_at, acked_at)))
+
+
+def broken_by(sender: Sender, truth: Timeline) -> set[str]:
+    violations = Violations()
+    check_timeline(truth, violations)
+    check_numbers([cast("Device", sender)], truth, violations)
+    check_sender(cast("Device", sender), truth, violations)
+    return set(violations.counts)
+
+
+def honest() -> Sender:
+    sender = Sender()
+    for seq in (1, 3):
+        sender.ledger.asked[seq] = Send(0, GROUP, seq, b"")
+    sender.said(2, b"one", 2)
+    sender.said(4, b"two", 4)
+    return sender
+
+
+def test_what_is_as_it_was_acked_breaks_nothing() -> None:
+    assert broken_by(honest(), timeline()) == set()
+
+
+@pytest.mark.parametrize(
+    ("rows", "broken"),
+    [
+        (ROWS[:3], {"lost"}),
+        ([*ROWS[:3], row(4, posted(b"other"))], {"lost"}),
+        ([*ROWS, row(5, posted(b"three"), n=4)], {"duplicated"}),
+        ([*ROWS, row(5, posted(b"two"))], {"duplicated"}),
+        ([*ROWS[:2], ROWS[3]], {"lost"}),
+    ],
+    ids=["missing", "another body", "a number twice", "a text twice", "a hole in the numbers"],
+)
+def test_a_timeline_that_is_not_what_was_acked_is_found_out(rows: list[Row], broken: set[str]) -> None:
+    assert broken_by(honest(), timeline(*rows)) == broken
+
+
+def test_a_second_ack_that_differs_is_found_out() -> None:
+    sender = honest()
+    sender.ledger.replied(Acked(7, GROUP, 4, 5, 1005, 5))
+    assert broken_by(sender, timeline()) == {"duplicated"}
+
+
+def test_what_was_refused_and_is_stored_is_found_out() -> None:
+    sender = honest()
+    sender.ledger.refused[3] = "internal"
+    assert broken_by(sender, timeline()) == {"duplicated"}
+
+
+def state(seq: int, first_seq: int, *, member: bool = True) -> DialogState:
+    return DialogState(
+        dialog=GROUP,
+        type=DialogType.GROUP,
+        mode=Mode.OPEN,
+        name="g",
+        description="",
+        avatar_url="",
+        settings=bodies.Settings(),
+        role=Role.MEMBER,
+        member=member,
+        seq=seq,
+        messages=seq,
+        keys_seq=0,
+        member_count=3,
+        first_seq=first_seq,
+        visible=[(1, 0)] if member else [(1, seq)],
+        delivered=0,
+        read=0,
+        read_messages=0,
+        muted_until_ms=0,
+    )
+
+
+def broken_for(principal: bytes, *messages: DialogState | Happened) -> set[str]:
+    """What a client of theirs finds wrong, told this on one connection and showing it all."""
+    witness = Witness(principal, Ledger(), lambda _settled: None)
+    witness.heard(Authenticated(1, principal, LAPTOP, 0, 1.0, 1, 1))
+    for message in messages:
+        witness.heard(message)
+        witness.noticed(message)
+    violations = Violations()
+    check_told(principal, witness.take_told(), timeline(), violations)
+    return set(violations.counts)
+
+
+@pytest.mark.parametrize(
+    ("messages", "broken"),
+    [
+        ([state(4, 1), *map(event, (1, 2, 3, 4))], set()),
+        ([state(4, 3), *map(event, (3, 4))], set()),
+        ([state(4, 1), *map(event, (1, 2, 4))], {"misordered"}),
+        ([state(4, 1), *map(event, (1, 2, 2))], {"duplicated"}),
+        ([state(4, 1), event(1), event(2, posted(b"other"))], {"misordered"}),
+        ([state(4, 1), *map(event, (1, 2, 3, 4)), event(5, posted(b"never stored"))], {"lost"}),
+    ],
+    ids=["whole", "a window", "a hole", "twice", "another body", "not durable"],
+)
+def test_what_a_member_is_told_is_held_against_the_timeline(
+    messages: list[DialogState | Happened], broken: set[str]
+) -> None:
+    assert broken_for(CY, *messages) == broken
+
+
+@pytest.mark.parametrize(
+    ("messages", "broken"),
+    [
+        ([state(2, 1), *map(event, (1, 2, 3))], set()),
+        ([state(2, 1), *map(event, (1, 2, 3, 4))], {"leaked"}),
+        ([state(3, 1, member=False), *map(event, (1, 2, 3))], set()),
+        ([event(3)], set()),
+    ],
+    ids=["up to the removal", "past it", "told afterwards", "the end of what was never known"],
+)
+def test_what_the_removed_are_told_ends_with_their_removal(
+    messages: list[DialogState | Happened], broken: set[str]
+) -> None:
+    assert broken_for(BO, *messages) == broken
+
+
+def test_a_stranger_is_told_nothing() -> None:
+    assert broken_for(LAPTOP, state(4, 1), event(1)) == {"leaked"}
