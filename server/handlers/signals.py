@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from protocol.commands import PresenceSubscribe, Receipt, Typing
-from protocol.dialog_types import DIALOG_TYPES
+from protocol.dialog_types import DIALOG_TYPES, DialogType
 from protocol.errors import ErrorCode
 from protocol.events import TypingChanged
 from protocol.limits import STATE_MEMBERS_MAX
@@ -38,6 +38,8 @@ async def typing(session: Session, command: Typing) -> None:
     room = await services.rooms.open(command.dialog)
     if me not in room.members:
         raise RefusedError(ErrorCode.DIALOG_NOT_FOUND)
+    if room.type is DialogType.DIRECT and not await services.timelines.direct_peers(me, list(room.members)):
+        raise RefusedError(ErrorCode.BLOCKED)
     if DIALOG_TYPES[room.type].typing and len(room.members) <= STATE_MEMBERS_MAX:
         fanout = Fanout(TypingChanged(command.dialog, me, command.active))
         services.rooms.ephemeral(command.dialog, fanout, but=me)

@@ -10,6 +10,7 @@ from protocol.codec import CODECS, JSON, MSGPACK, Codec
 from protocol.commands import (
     Add,
     Authenticate,
+    Block,
     Create,
     Delete,
     Edit,
@@ -28,6 +29,7 @@ from protocol.commands import (
 )
 from protocol.dialog_types import DialogType
 from protocol.events import Beat, DialogState, PresenceChanged, ReceiptChanged, TypingChanged
+from protocol.ids import self_dialog_id
 from protocol.kinds import Kind
 from protocol.replies import Acked, Authenticated, Done, Failed, HistoryPage, RosterPage, Synced
 from tests.harness import Running
@@ -212,6 +214,18 @@ async def test_typing_and_presence_reach_the_peer(server: Running) -> None:
             assert await a.until(TypingChanged) == TypingChanged(dialog, bo.principal, active=True)
         gone = await a.until(PresenceChanged)
         assert (gone.principal, gone.online) == (bo.principal, False)
+
+
+async def test_who_is_blocked_does_not_type_to_who_blocked_them(server: Running) -> None:
+    ann, bo = await server.world.people(2)
+    await server.world.create(DialogType.SELF, bo)
+    dialog = await server.world.create(DialogType.DIRECT, ann, bo)
+    async with server.live(ann) as a, server.live(bo) as b:
+        assert isinstance(await a.ask(Typing(3, dialog)), Done)
+        assert isinstance(await b.ask(Block(3, ann.principal, 2)), Acked)
+        assert (await a.ask(Typing(4, dialog))).code == "blocked"
+        await b.until(TypingChanged)
+        assert isinstance(await b.ask(Typing(5, self_dialog_id(bo.principal))), Done)
 
 
 async def test_a_newer_connection_of_a_device_takes_over(server: Running) -> None:
