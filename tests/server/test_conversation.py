@@ -222,9 +222,9 @@ async def test_who_is_blocked_does_not_type_to_who_blocked_them(server: Running)
     dialog = await server.world.create(DialogType.DIRECT, ann, bo)
     async with server.live(ann) as a, server.live(bo) as b:
         assert isinstance(await a.ask(Typing(3, dialog)), Done)
+        await b.until(TypingChanged)
         assert isinstance(await b.ask(Block(3, ann.principal, 2)), Acked)
         assert (await a.ask(Typing(4, dialog))).code == "blocked"
-        await b.until(TypingChanged)
         assert isinstance(await b.ask(Typing(5, self_dialog_id(bo.principal))), Done)
 
 
