@@ -44,7 +44,8 @@ def _load(config: Config, key: str, secret: Secret, name: str, make: Callable[[]
 def _kept(path: Path, make: Callable[[], str]) -> str:
     """The text of a file that only its owner may read; made, whole or not at all, when there is none."""
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (path.parent.parent, path.parent):  # `mode` is of the last folder only
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
             fresh = path.with_name(f"{path.name}.{os.getpid()}")
             with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:

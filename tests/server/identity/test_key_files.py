@@ -30,7 +30,8 @@ def test_development_makes_keys_once_and_keeps_them_private(tmp_path: Path) -> N
     files = sorted((tmp_path / "data" / "keys").iterdir())
     assert [file.name for file in files] == ["phone.key", "signing.pem"]
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
-    assert stat.S_IMODE((tmp_path / "data" / "keys").stat().st_mode) == 0o700
+    for folder in (tmp_path / "data", tmp_path / "data" / "keys"):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
 def test_production_makes_no_keys(tmp_path: Path) -> None:
