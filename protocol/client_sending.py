@@ -31,17 +31,11 @@ from protocol.replies import Acked, Failed
 
 Numbered = Content | Change
 RETRY_S_MAX = 30.0
-_NUMBERED: frozenset[type[Command]] = frozenset((*get_args(Content), *get_args(Change)))
 _CHANGES: frozenset[type[Command]] = frozenset(get_args(Change))
 _OF_THE_SESSION = frozenset(
     {ErrorCode.WRONG_STATE, ErrorCode.TOKEN_EXPIRED, ErrorCode.TOKEN_INVALID, ErrorCode.SIGNED_OUT}
 )
 """Refusals that say nothing about the command: it waits for the next connection."""
-
-
-def is_numbered(command: Command) -> bool:
-    """Whether a command goes through the outbox."""
-    return type(command) in _NUMBERED
 
 
 @dataclass(slots=True)

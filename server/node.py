@@ -127,7 +127,6 @@ class Node:
             horizon=self.horizon,
             wheel=self.wheel,
             writes=Writes(loop.call_soon),
-            spawn=self.spawn,
             sign_out=identity.sign_out,
         )
         self.acceptor = Acceptor(

@@ -92,10 +92,6 @@ class Pipeline:
         self.submit(entry, done)
         return await future
 
-    async def change(self, entry: ChangeEntry) -> Verdict:
-        """Queue a change and wait for its verdict."""
-        return await self.append(entry)
-
     async def run(self) -> None:
         """Flush, for ever."""
         async with asyncio.TaskGroup() as group:

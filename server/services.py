@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from server.clock import Clock
 from server.config import SessionSettings, SyncSettings
@@ -41,5 +41,4 @@ class Services:
     horizon: Horizon
     wheel: TimingWheel[Session]
     writes: Writes
-    spawn: Callable[[Coroutine[Any, Any, None]], object]
     sign_out: Callable[[Claims], Awaitable[None]]

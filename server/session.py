@@ -61,7 +61,6 @@ class Session:
         "_drained",
         "_draining",
         "_mailbox",
-        "_opened_at",
         "_order",
         "_paused_at",
         "_sends",
@@ -105,7 +104,6 @@ class Session:
         self._drained: asyncio.Future[None] | None = None
         self._sends = Rate(settings.sends_per_s, settings.sends_burst)
         self._commands = Rate(settings.commands_per_s, settings.commands_burst)
-        self._opened_at = now
         self._beat_at = now
         self._paused_at: float | None = None
         self._bad_messages = 0

@@ -139,7 +139,7 @@ async def _about_principal(session: Session, command: c.Block | c.Unblock, op: O
 
 
 async def _apply(session: Session, command: c.Change | c.Delete, entry: ChangeEntry) -> None:
-    verdict = await session.services.pipeline.change(entry)
+    verdict = await session.services.pipeline.append(entry)
     if verdict.code not in DURABLE:
         code = ERROR_OF[verdict.code]
         if not code.temporary:

@@ -23,10 +23,6 @@ class SessionsControl(Protocol):
 class Appender(Protocol):
     """The write pipeline: what comes back as OK or DUPLICATE is durable."""
 
-    async def append(self, entry: Entry) -> Verdict:
-        """Append a content event."""
-        ...
-
-    async def change(self, entry: ChangeEntry) -> Verdict:
-        """Apply a change."""
+    async def append(self, entry: Entry | ChangeEntry) -> Verdict:
+        """Append a content event, or apply a change."""
         ...

@@ -13,14 +13,12 @@ import msgspec
 from protocol import ids
 from protocol.bodies import Body, DialogCreated, MemberRole, ProfileChanged, Settings
 from protocol.dialog_types import DIALOG_TYPES, DialogType, Role
-from server.identity.refusal import IdentityError
+from server.identity.refusal import check_durable
 from server.identity.seams import Appender
-from server.refusals import ERROR_OF
+from server.refusals import DURABLE
 from storage.rows import ChangeEntry, Creation, Op, VerdictCode
 
 _log = logging.getLogger(__name__)
-_DONE = (VerdictCode.OK, VerdictCode.DUPLICATE)
-_RETRY_AFTER_S = 1.0
 
 
 class SelfDialogs:
@@ -40,20 +38,18 @@ class SelfDialogs:
             roles=(Role.MEMBER,),
             creation=creation,
         )
-        verdict = await self._appender.change(entry)
-        if verdict.code not in _DONE:
+        verdict = await self._appender.append(entry)
+        if verdict.code not in DURABLE:
             _log.warning("no self dialog for %s: %s", ids.to_text(principal), verdict.code.name)
 
     async def note_profile(self, principal: bytes, device: bytes) -> None:
         """Tell the person's other devices that the profile changed; raises IdentityError when that failed."""
         entry = _entry(Op.NOTE, principal, device, ProfileChanged())
-        verdict = await self._appender.change(entry)
+        verdict = await self._appender.append(entry)
         if verdict.code is VerdictCode.GONE:
             await self.ensure(principal, device)
-            verdict = await self._appender.change(entry)
-        if verdict.code not in _DONE:
-            code = ERROR_OF[verdict.code]
-            raise IdentityError(code, retry_after_s=_RETRY_AFTER_S if code.temporary else None)
+            verdict = await self._appender.append(entry)
+        check_durable(verdict)
 
 
 def _entry(op: Op, principal: bytes, device: bytes, body: Body) -> ChangeEntry:

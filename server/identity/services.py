@@ -13,15 +13,13 @@ from protocol.kinds import KINDS, Kind
 from server.clock import Clock
 from server.config import LimitSettings
 from server.identity.limits import Limits, Rate, take_or_refuse
-from server.identity.refusal import IdentityError
+from server.identity.refusal import IdentityError, check_durable
 from server.identity.seams import Appender
 from server.identity.vault import new_api_key, token_hash
-from server.refusals import ERROR_OF
 from storage.identity import IdentityStore, ServiceKeyRow
-from storage.rows import Entry, PrincipalStatus, VerdictCode
+from storage.rows import Entry, PrincipalStatus
 
 _TAG_POSTED = 1
-_RETRY_AFTER_S = 1.0
 
 
 class NewService(msgspec.Struct, frozen=True):
@@ -97,7 +95,5 @@ class ServiceDesk:
                 expires_at_ms=body.header.expires_at_ms,
             )
         )
-        if verdict.code not in {VerdictCode.OK, VerdictCode.DUPLICATE}:
-            code = ERROR_OF[verdict.code]
-            raise IdentityError(code, retry_after_s=_RETRY_AFTER_S if code.temporary else None)
+        check_durable(verdict)
         return Appended(verdict.seq, verdict.at_ms)

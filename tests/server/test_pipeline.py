@@ -171,7 +171,7 @@ async def test_who_repeats_a_change_makes_nobody_read_it_again(world: World, clo
     )
     async with lanes(world, clock) as it:
         it.journal.after = [LOST]
-        verdicts = [await it.pipeline.change(addition), await it.pipeline.change(addition)]
+        verdicts = [await it.pipeline.append(addition), await it.pipeline.append(addition)]
         assert [v.code for v in verdicts] == [VerdictCode.DUPLICATE] * 2
         assert [item.change for item in it.routed] == [addition, None]
 
@@ -207,7 +207,7 @@ async def test_a_change_keeps_its_place_between_messages(world: World, clock: Ma
         before = it.submit(message(dialog, bo))
         body = encode(bodies.MemberRemoved(bo.principal))
         removal = ChangeEntry(Op.REMOVE, dialog, ann.principal, ann.device, ann.n(), body, (bo.principal,))
-        change = asyncio.ensure_future(it.pipeline.change(removal))
+        change = asyncio.ensure_future(it.pipeline.append(removal))
         await asyncio.sleep(0)
         after = it.submit(message(dialog, bo))
         assert [(await f).code for f in (before, change, after)] == [OK, OK, VerdictCode.GONE]

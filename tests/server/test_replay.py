@@ -98,7 +98,7 @@ class Stage:
         """What the HTTP API appends when Bo changes his profile."""
         me, body = self.bo.person, encode(bodies.ProfileChanged())
         entry = ChangeEntry(Op.NOTE, self_dialog_id(me.principal), me.principal, me.device, 0, body)
-        assert (await self.server.node.pipeline.change(entry)).code is VerdictCode.OK
+        assert (await self.server.node.pipeline.append(entry)).code is VerdictCode.OK
 
 
 async def _post(on: Stage) -> None:
