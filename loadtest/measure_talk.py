@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from loadtest.measure_client import Client, LoadError
 from loadtest.measure_server import Server
 from loadtest.measure_stage import Latency, Meter, Stage, percentiles
-from protocol.bodies import Happened, Posted
+from protocol.bodies import Posted, TimelineEvent
 from protocol.codec import MSGPACK
 from protocol.commands import Send
 from protocol.replies import Acked
@@ -22,7 +22,7 @@ from protocol.replies import Acked
 PAYLOAD_BYTES = 256
 _STAMP_BYTES = 8
 _FILLER = bytes(range(PAYLOAD_BYTES - _STAMP_BYTES))
-_HAPPENED = Happened.__struct_config__.tag
+_HAPPENED = TimelineEvent.__struct_config__.tag
 _ACKED = Acked.__struct_config__.tag
 _TAG_AT = 1
 """Where a message's tag is: after one byte that says how long the array is."""
@@ -115,7 +115,7 @@ class Talk:
     def _time(self, client: Client, message: bytes) -> None:
         now_ns = time.perf_counter_ns()
         event = MSGPACK.decode_server(message)
-        assert isinstance(event, Happened)
+        assert isinstance(event, TimelineEvent)
         if event.author != client.principal and isinstance(event.body, Posted):
             self._latencies_ns.append(now_ns - int.from_bytes(event.body.payload[:_STAMP_BYTES], "big"))
 

@@ -210,7 +210,7 @@ AnyBody = (
 )
 
 
-class Happened(msgspec.Struct, array_like=True, frozen=True, tag_field="tag", tag=70):
+class TimelineEvent(msgspec.Struct, array_like=True, frozen=True, tag_field="tag", tag=70):
     """One event of a timeline: who did what, when, as number `seq` of the dialog.
 
     `messages` counts the messages of the dialog up to here, so unread is a subtraction. Numbers of a
@@ -227,8 +227,8 @@ class Happened(msgspec.Struct, array_like=True, frozen=True, tag_field="tag", ta
     body: AnyBody
 
 
-class HappenedRaw(msgspec.Struct, array_like=True, frozen=True, tag_field="tag", tag=70):
-    """`Happened` with its body as stored msgpack bytes: what the server sends."""
+class TimelineEventRaw(msgspec.Struct, array_like=True, frozen=True, tag_field="tag", tag=70):
+    """`TimelineEvent` with its body as stored msgpack bytes: what the server sends."""
 
     dialog: bytes
     seq: int

@@ -21,13 +21,13 @@ from typing import Annotated, Any, Protocol, Union, get_args, get_origin, get_ty
 import msgspec
 
 from protocol import ids
-from protocol.bodies import AnyBody, Erased, Happened, HappenedRaw
+from protocol.bodies import AnyBody, Erased, TimelineEvent, TimelineEventRaw
 from protocol.commands import AnyCommand
 from protocol.errors import ErrorCode
 from protocol.events import AnyEvent
 from protocol.replies import AnyReply
 
-ServerMessage = AnyReply | AnyEvent | Happened
+ServerMessage = AnyReply | AnyEvent | TimelineEvent
 
 _BAD_INPUT = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError)
 
@@ -37,8 +37,8 @@ class HistoryPageRaw(msgspec.Struct, array_like=True, frozen=True, tag_field="ta
 
     id: int
     dialog: bytes
-    events: list[HappenedRaw]
-    later: list[HappenedRaw]
+    events: list[TimelineEventRaw]
+    later: list[TimelineEventRaw]
     more: bool
 
 
@@ -105,7 +105,7 @@ class JsonCodec:
 
     def encode(self, message: msgspec.Struct) -> bytes:
         """See `Codec`."""
-        if isinstance(message, (HappenedRaw, HistoryPageRaw)):
+        if isinstance(message, (TimelineEventRaw, HistoryPageRaw)):
             message = msgspec.msgpack.decode(msgspec.msgpack.encode(message), type=ServerMessage)
         return msgspec.json.encode(_struct_bridge(type(message)).dump(message))
 

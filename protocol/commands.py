@@ -29,10 +29,10 @@ from protocol.ids import Id
 from protocol.kinds import Kind
 from protocol.limits import (
     HISTORY_EVENTS_MAX,
-    MARKS_PER_SYNC_MAX,
     MEMBERS_PER_COMMAND_MAX,
     POSITION_CHARS_MAX,
     PRESENCE_SUBSCRIPTIONS_MAX,
+    RECEIPTS_PER_SYNC_MAX,
     ROSTER_MEMBERS_MAX,
     TOKEN_CHARS_MAX,
 )
@@ -42,7 +42,7 @@ Token = Annotated[str, msgspec.Meta(max_length=TOKEN_CHARS_MAX)]
 PositionText = Annotated[str, msgspec.Meta(max_length=POSITION_CHARS_MAX)]
 
 
-class Mark(msgspec.Struct, array_like=True, frozen=True):
+class HighWaterMark(msgspec.Struct, array_like=True, frozen=True):
     """High-water marks of the author in one dialog; they only grow."""
 
     dialog: Id
@@ -70,7 +70,7 @@ class Sync(Command, tag=2, frozen=True):
     """Ask for all that changed since `position` (empty: from nothing), then for live events."""
 
     position: PositionText = ""
-    marks: Annotated[list[Mark], msgspec.Meta(max_length=MARKS_PER_SYNC_MAX)] = []
+    marks: Annotated[list[HighWaterMark], msgspec.Meta(max_length=RECEIPTS_PER_SYNC_MAX)] = []
 
 
 class Heartbeat(Command, tag=3, frozen=True):
@@ -142,7 +142,7 @@ class Roster(Command, tag=21, frozen=True):
 class Receipt(Command, tag=22, frozen=True):
     """Say how far one has received and read."""
 
-    mark: Mark
+    mark: HighWaterMark
 
 
 class Typing(Command, tag=23, frozen=True):

@@ -40,7 +40,7 @@ class ErrorCode(enum.StrEnum):
     FIXED_ROSTER = "fixed_roster"
     # numbering
     CONFLICT = "conflict"
-    SETTLED = "settled"
+    NUMBER_PASSED = "number_passed"
     STALE = "stale"
     # capacity
     RATE_LIMITED = "rate_limited"
@@ -85,7 +85,7 @@ _SENTENCES: dict[ErrorCode, str] = {
     ErrorCode.LAST_ADMIN: "A dialog keeps at least one admin; promote somebody else first.",
     ErrorCode.FIXED_ROSTER: "The members of this type of dialog never change.",
     ErrorCode.CONFLICT: "This number was used for another message; use a new, higher one.",
-    ErrorCode.SETTLED: (
+    ErrorCode.NUMBER_PASSED: (
         "This number was passed over or decided long ago; look for it in the timeline, "
         "and if it is not there send again under a new number."
     ),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import msgspec
 
-from protocol.bodies import Happened, Settings
+from protocol.bodies import Settings, TimelineEvent
 from protocol.dialog_types import DialogType, Mode, Role
 from protocol.ids import Id
 from protocol.replies import Member
 
 
 class Event(msgspec.Struct, array_like=True, frozen=True, tag_field="tag"):
-    """What every event is but `Happened`, which history pages carry too."""
+    """What every event is but `TimelineEvent`, which history pages carry too."""
 
 
 class DialogState(Event, tag=71, frozen=True):
@@ -51,7 +51,7 @@ class Live(Event, tag=72, frozen=True):
     position: str
 
 
-class Beat(Event, tag=73, frozen=True):
+class HeartbeatReply(Event, tag=73, frozen=True):
     """The server's heartbeat.
 
     A non-empty `position` replaces the one that is held, once all events before it have been dealt with.
@@ -92,4 +92,6 @@ class Draining(Event, tag=77, frozen=True):
     spread_s: float
 
 
-AnyEvent = Happened | DialogState | Live | Beat | ReceiptChanged | TypingChanged | PresenceChanged | Draining
+AnyEvent = (
+    TimelineEvent | DialogState | Live | HeartbeatReply | ReceiptChanged | TypingChanged | PresenceChanged | Draining
+)

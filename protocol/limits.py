@@ -18,7 +18,7 @@ MEMBERS_PER_COMMAND_MAX = 1000
 PRESENCE_SUBSCRIPTIONS_MAX = 500
 HISTORY_EVENTS_MAX = 200
 ROSTER_MEMBERS_MAX = 500
-MARKS_PER_SYNC_MAX = 1000
+RECEIPTS_PER_SYNC_MAX = 1000
 STATE_MEMBERS_MAX = 100
 """A `dialog_state` lists the members of dialogs up to this size; of larger ones a client asks."""
 N_MAX = 2**53 - 1

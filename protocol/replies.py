@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from protocol.bodies import Happened
+from protocol.bodies import TimelineEvent
 from protocol.commands import RequestId
 from protocol.dialog_types import Role
 from protocol.ids import Id
@@ -73,8 +73,8 @@ class HistoryPage(Reply, tag=55, frozen=True):
     """
 
     dialog: Id
-    events: list[Happened]
-    later: list[Happened] = []
+    events: list[TimelineEvent]
+    later: list[TimelineEvent] = []
     more: bool = False
 
 

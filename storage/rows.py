@@ -104,9 +104,9 @@ class VerdictCode(enum.IntEnum):
     OK = 0
     DUPLICATE = 1
     CONFLICT = 2
-    SETTLED = 3
+    NUMBER_PASSED = 3
     STALE = 4
-    GONE = 5
+    NOT_FOUND = 5
     ROLE_REQUIRED = 6
     BLOCKED = 7
     SUSPENDED = 8
@@ -216,7 +216,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     dialogs: tuple[DialogRow, ...]
 
 
-class MarkRow(msgspec.Struct, frozen=True):
+class ReceiptRow(msgspec.Struct, frozen=True):
     """How far a member has received and read."""
 
     dialog: bytes

@@ -23,8 +23,8 @@ from storage.rows import (
     DialogRow,
     Entry,
     JournalRow,
-    MarkRow,
     MemberRow,
+    ReceiptRow,
     Roster,
     Snapshot,
     Verdict,
@@ -40,7 +40,7 @@ def cut_short(page: Sequence[JournalRow]) -> bool:
     return sum(len(row.body) for row in page) >= PAGE_BYTES_MAX
 
 
-class GrownMark(MarkRow, frozen=True):
+class RaisedReceipt(ReceiptRow, frozen=True):
     """A mark that grew; `shared` when other members may learn of it."""
 
     shared: bool = False
@@ -61,7 +61,7 @@ class Journal(Protocol):
     async def change(self, entry: ChangeEntry, *, incarnation: int, flush_no: int) -> ChangeResult:
         """Judge and apply one change; waits for the head."""
 
-    async def mark(self, marks: Sequence[MarkRow]) -> list[GrownMark]:
+    async def mark(self, marks: Sequence[ReceiptRow]) -> list[RaisedReceipt]:
         """Raise high-water marks; returns those that grew. At most one per `(dialog, principal)`."""
 
     async def begin_incarnation(self, node: str) -> int:

@@ -8,9 +8,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from storage.embedded import EmbeddedPostgres
-from storage.migrate import migrate_blocking
-from tests.clock import ManualClock
+from storage.embedded.postgres import EmbeddedPostgres
+from storage.postgres.migrate import migrate_blocking
+from tests.support.clock import ManualClock
 
 _TEMPLATE = "migrated"
 _numbers = itertools.count(1)

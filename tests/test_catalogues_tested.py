@@ -24,11 +24,11 @@ EXPECTED_BY: dict[ErrorCode | CloseCode, str] = {
         "server/api/test_people.py::test_a_profile_that_cannot_be_is_refused_and_nothing_changes"
     ),
     ErrorCode.TOO_LARGE: "server/api/test_sign_in.py::test_a_body_that_is_too_large_is_refused",
-    ErrorCode.TOKEN_INVALID: "server/test_session.py::test_a_token_that_is_none_closes",
-    ErrorCode.TOKEN_EXPIRED: "server/test_tokens.py::test_a_cached_token_does_not_outlive_itself",
-    ErrorCode.SIGNED_OUT: "server/test_session.py::test_who_was_signed_out_takes_no_device_over",
+    ErrorCode.TOKEN_INVALID: "server/session/test_session.py::test_a_token_that_is_none_closes",
+    ErrorCode.TOKEN_EXPIRED: "server/identity/test_tokens.py::test_a_cached_token_does_not_outlive_itself",
+    ErrorCode.SIGNED_OUT: "server/session/test_session.py::test_who_was_signed_out_takes_no_device_over",
     ErrorCode.SUSPENDED: "server/api/test_people.py::test_an_admin_suspends_and_reinstates",
-    ErrorCode.WRONG_PERSON: "server/test_session.py::test_a_session_never_changes_its_person",
+    ErrorCode.WRONG_PERSON: "server/session/test_session.py::test_a_session_never_changes_its_person",
     ErrorCode.CODE_WRONG: "server/api/test_sign_in.py::test_a_wrong_code_is_refused_and_the_right_one_then_works",
     ErrorCode.CODE_EXPIRED: "server/api/test_sign_in.py::test_a_code_expires",
     ErrorCode.NOT_ALLOWED: "server/api/test_people.py::test_administration_is_for_admins",
@@ -43,40 +43,48 @@ EXPECTED_BY: dict[ErrorCode | CloseCode, str] = {
     ErrorCode.LAST_ADMIN: "server/test_refusals.py::test_every_refused_change_says_why",
     ErrorCode.FIXED_ROSTER: "server/test_refusals.py::test_every_refused_change_says_why",
     ErrorCode.CONFLICT: "adversity/test_bad_input.py::test_one_number_carries_one_message",
-    ErrorCode.SETTLED: "adversity/test_bad_input.py::test_one_number_carries_one_message",
-    ErrorCode.STALE: "server/test_session.py::test_a_stale_send_says_under_what_to_send_again",
-    ErrorCode.RATE_LIMITED: "server/test_session.py::test_over_the_rate_later_sends_wait_for_the_refused_one",
-    ErrorCode.UNAVAILABLE: "server/test_session.py::test_a_read_without_a_database_is_unavailable_and_can_be_repeated",
-    ErrorCode.INTERNAL: "server/test_refusals.py::test_a_fault_of_the_server_is_told_and_not_explained",
-    CloseCode.GOING_AWAY: "server/test_connection.py::test_the_clients_close_is_answered_and_the_peer_told_once",
-    CloseCode.PROTOCOL_ERROR: (
-        "server/test_connection.py::test_bad_input_is_answered_with_its_code_and_nothing_after_it_is_read"
+    ErrorCode.NUMBER_PASSED: "adversity/test_bad_input.py::test_one_number_carries_one_message",
+    ErrorCode.STALE: "server/session/test_session.py::test_a_stale_send_says_under_what_to_send_again",
+    ErrorCode.RATE_LIMITED: "server/session/test_session.py::test_over_the_rate_later_sends_wait_for_the_refused_one",
+    ErrorCode.UNAVAILABLE: (
+        "server/session/test_session.py::test_a_read_without_a_database_is_unavailable_and_can_be_repeated"
     ),
-    CloseCode.UNSUPPORTED_DATA: "server/test_session.py::test_text_under_msgpack_and_binary_under_json_close",
+    ErrorCode.INTERNAL: "server/test_refusals.py::test_a_fault_of_the_server_is_told_and_not_explained",
+    CloseCode.GOING_AWAY: (
+        "server/gateway/test_connection.py::test_the_clients_close_is_answered_and_the_peer_told_once"
+    ),
+    CloseCode.PROTOCOL_ERROR: (
+        "server/gateway/test_connection.py::test_bad_input_is_answered_with_its_code_and_nothing_after_it_is_read"
+    ),
+    CloseCode.UNSUPPORTED_DATA: "server/session/test_session.py::test_text_under_msgpack_and_binary_under_json_close",
     CloseCode.INVALID_TEXT: (
-        "server/test_connection.py::test_bad_input_is_answered_with_its_code_and_nothing_after_it_is_read"
+        "server/gateway/test_connection.py::test_bad_input_is_answered_with_its_code_and_nothing_after_it_is_read"
     ),
     CloseCode.MESSAGE_TOO_BIG: (
-        "server/test_connection.py::test_bad_input_is_answered_with_its_code_and_nothing_after_it_is_read"
+        "server/gateway/test_connection.py::test_bad_input_is_answered_with_its_code_and_nothing_after_it_is_read"
     ),
-    CloseCode.INTERNAL_ERROR: "server/test_session.py::test_a_fault_in_a_handler_closes_that_session_alone",
-    CloseCode.DRAINING: "server/test_session.py::test_draining_finishes_what_is_under_way_and_sends_clients_elsewhere",
+    CloseCode.INTERNAL_ERROR: "server/session/test_session.py::test_a_fault_in_a_handler_closes_that_session_alone",
+    CloseCode.DRAINING: (
+        "server/session/test_session.py::test_draining_finishes_what_is_under_way_and_sends_clients_elsewhere"
+    ),
     CloseCode.SLOW_CONSUMER: "server/test_refusals.py::test_who_missed_more_than_can_be_remembered_is_closed_with_4001",
-    CloseCode.IDLE: "server/test_session.py::test_a_silent_connection_hears_heartbeats_then_is_closed",
-    CloseCode.UNAVAILABLE: "server/test_session.py::test_a_session_that_cannot_be_caught_up_is_asked_to_come_again",
+    CloseCode.IDLE: "server/session/test_session.py::test_a_silent_connection_hears_heartbeats_then_is_closed",
+    CloseCode.UNAVAILABLE: (
+        "server/session/test_session.py::test_a_session_that_cannot_be_caught_up_is_asked_to_come_again"
+    ),
     CloseCode.RATE_LIMITED: "server/test_refusals.py::test_who_keeps_sending_too_much_is_closed_with_4004",
-    CloseCode.TOKEN_EXPIRED: "server/test_session.py::test_a_token_that_ends_closes_unless_a_newer_one_came",
-    CloseCode.AUTH_TIMEOUT: "server/test_session.py::test_who_does_not_authenticate_in_time_is_closed",
-    CloseCode.AUTH_FAILED: "server/test_session.py::test_a_token_that_is_none_closes",
-    CloseCode.SIGNED_OUT: "server/test_session.py::test_a_session_never_changes_its_sign_in",
+    CloseCode.TOKEN_EXPIRED: "server/session/test_session.py::test_a_token_that_ends_closes_unless_a_newer_one_came",
+    CloseCode.AUTH_TIMEOUT: "server/session/test_session.py::test_who_does_not_authenticate_in_time_is_closed",
+    CloseCode.AUTH_FAILED: "server/session/test_session.py::test_a_token_that_is_none_closes",
+    CloseCode.SIGNED_OUT: "server/session/test_session.py::test_a_session_never_changes_its_sign_in",
     CloseCode.TOO_MANY_SIGN_INS: (
-        "server/test_node_identity.py::test_the_sixth_sign_in_closes_the_first_ones_socket_and_says_why"
+        "server/node/test_identity.py::test_the_sixth_sign_in_closes_the_first_ones_socket_and_says_why"
     ),
     CloseCode.SUSPENDED: (
-        "server/test_node_identity.py::test_the_suspended_and_the_deleted_are_cut_off_with_their_own_codes"
+        "server/node/test_identity.py::test_the_suspended_and_the_deleted_are_cut_off_with_their_own_codes"
     ),
     CloseCode.DELETED: (
-        "server/test_node_identity.py::test_the_suspended_and_the_deleted_are_cut_off_with_their_own_codes"
+        "server/node/test_identity.py::test_the_suspended_and_the_deleted_are_cut_off_with_their_own_codes"
     ),
     CloseCode.REPLACED: "server/test_conversation.py::test_a_newer_connection_of_a_device_takes_over",
     CloseCode.BAD_MESSAGE: "server/test_conversation.py::test_rubbish_is_answered_then_closed",

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from protocol.reference import as_markdown as protocol_reference
-from server.config_reference import as_markdown as config_reference
-from server.config_reference import as_toml
+from protocol.reference.page import as_markdown as protocol_reference
+from server.config.reference import as_markdown as config_reference
+from server.config.reference import as_toml
 
 ROOT = Path(__file__).parents[1]
 

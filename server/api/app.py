@@ -10,7 +10,8 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
-from server.api import people, services, sign_in
+from server.api import people, sign_in
+from server.api import service_accounts as services
 from server.api.auth import address_of, provide_admin, provide_caller, provide_service
 from server.api.docs_page import DocsPage
 from server.api.errors import answer_failure

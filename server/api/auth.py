@@ -16,8 +16,8 @@ from litestar.di import NamedDependency
 from protocol.errors import ErrorCode
 from server.api.parts import ApiParts, Parts
 from server.identity.refusal import IdentityError
+from server.identity.tokens import Claims
 from server.identity.vault import is_api_key
-from server.tokens import Claims
 from storage.identity import ServiceKeyRow
 from storage.rows import PrincipalStatus
 

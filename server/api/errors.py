@@ -17,8 +17,8 @@ from litestar.openapi.datastructures import ResponseSpec
 
 from protocol.errors import ErrorCode
 from server.identity.refusal import IdentityError
-from server.tokens import TokenError
-from storage.database import StorageUnavailableError
+from server.identity.tokens import TokenError
+from storage.postgres.pool import StorageUnavailableError
 
 _log = logging.getLogger(__name__)
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from litestar.di import NamedDependency
 
 from server.clock import Clock
-from server.config import IdentitySettings, LimitSettings
+from server.config.settings import IdentitySettings, LimitSettings
 from server.identity.limits import Limits
 from server.identity.profiles import Profiles
-from server.identity.services import ServiceDesk
-from server.identity.sign_in import SignInDesk
-from server.tokens import Tokens
+from server.identity.service_accounts import ServiceAccounts
+from server.identity.sign_in import SignInFlow
+from server.identity.tokens import Tokens
 from storage.identity import IdentityStore
 
 
@@ -23,9 +23,9 @@ class ApiParts:
     store: IdentityStore
     clock: Clock
     tokens: Tokens
-    desk: SignInDesk
+    desk: SignInFlow
     profiles: Profiles
-    services: ServiceDesk
+    services: ServiceAccounts
     limits: Limits
     settings: IdentitySettings
     rates: LimitSettings

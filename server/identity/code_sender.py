@@ -10,8 +10,8 @@ import importlib
 import logging
 from typing import Literal, Protocol
 
-from server.config import Config
-from server.startup import StartupError
+from server.config.settings import Config
+from server.node.startup import StartupError
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class CodeNotSentError(Exception):
 
 
 class LogCodeSender(CodeSender):
-    """Writes codes to the server's log, so that a first conversation needs no operator of text messages."""
+    """FlushTurn codes to the server's log, so that a first conversation needs no operator of text messages."""
 
     def __init__(self, mode: Literal["development", "production"]) -> None:
         """Raises StartupError in production, where whoever reads the log could sign in as anybody."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from server.clock import SystemClock
-from server.config import Config
+from server.config.settings import Config
 from server.identity.key_files import load_vault
 from server.identity.phone_numbers import read_phone_number
 from server.identity.refusal import IdentityError
 from server.identity.sign_in import OWN_TENANT
-from server.startup import StartupError
-from storage.database import StorageUnavailableError, open_pool
-from storage.identity_postgres import PostgresIdentity
+from server.node.startup import StartupError
+from storage.postgres.identity import PostgresIdentity
+from storage.postgres.pool import StorageUnavailableError, open_pool
 
 
 async def make_admin(config: Config, url: str, phone_number: str) -> bytes:

@@ -18,7 +18,7 @@ import jwt
 import msgspec
 
 from server.clock import Clock
-from server.startup import StartupError
+from server.node.startup import StartupError
 
 _log = logging.getLogger(__name__)
 

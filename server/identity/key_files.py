@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from server.config import Config, Secret
+from server.config.settings import Config, Secret
+from server.identity.signing_keys import SigningKeyError, SigningKeys, new_pem
 from server.identity.vault import Vault, VaultError, new_key
-from server.signing_keys import SigningKeyError, SigningKeys, new_pem
-from server.startup import StartupError
+from server.node.startup import StartupError
 
 
 def load_signing_keys(config: Config) -> SigningKeys:

@@ -14,11 +14,11 @@ from protocol.close_codes import CloseCode
 from protocol.errors import ErrorCode
 from protocol.limits import NAME_CHARS_MAX, URL_CHARS_MAX
 from server.clock import Clock
-from server.config import IdentitySettings, LimitSettings
+from server.config.settings import IdentitySettings, LimitSettings
 from server.identity.limits import Limits, Rate, take_or_refuse
 from server.identity.phone_numbers import read_phone_number
+from server.identity.ports import SessionsControl
 from server.identity.refusal import IdentityError
-from server.identity.seams import SessionsControl
 from server.identity.self_dialogs import SelfDialogs
 from server.identity.vault import Vault
 from storage.identity import IdentityStore, PersonRow, ProfileChange, ProfileRow

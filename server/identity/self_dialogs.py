@@ -13,16 +13,16 @@ import msgspec
 from protocol import ids
 from protocol.bodies import Body, DialogCreated, MemberRole, ProfileChanged, Settings
 from protocol.dialog_types import DIALOG_TYPES, DialogType, Role
+from server.identity.ports import Appender
 from server.identity.refusal import check_durable
-from server.identity.seams import Appender
-from server.refusals import DURABLE
+from server.session.refusals import DURABLE
 from storage.rows import ChangeEntry, Creation, Op, VerdictCode
 
 _log = logging.getLogger(__name__)
 
 
 class SelfDialogs:
-    """Writes into them, in the person's own name."""
+    """FlushTurn into them, in the person's own name."""
 
     def __init__(self, appender: Appender) -> None:
         self._appender = appender
@@ -46,7 +46,7 @@ class SelfDialogs:
         """Tell the person's other devices that the profile changed; raises IdentityError when that failed."""
         entry = _entry(Op.NOTE, principal, device, ProfileChanged())
         verdict = await self._appender.append(entry)
-        if verdict.code is VerdictCode.GONE:
+        if verdict.code is VerdictCode.NOT_FOUND:
             await self.ensure(principal, device)
             verdict = await self._appender.append(entry)
         check_durable(verdict)

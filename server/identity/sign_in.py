@@ -17,15 +17,15 @@ from protocol import ids
 from protocol.close_codes import CloseCode
 from protocol.errors import ErrorCode
 from server.clock import Clock
-from server.config import IdentitySettings, LimitSettings
+from server.config.settings import IdentitySettings, LimitSettings
 from server.identity.code_sender import CodeNotSentError, CodeSender
 from server.identity.limits import Bucket, Limits, Rate, network_of, take_or_refuse
 from server.identity.phone_numbers import PhoneNumber, read_phone_number
+from server.identity.ports import SessionsControl
 from server.identity.refusal import IdentityError
-from server.identity.seams import SessionsControl
 from server.identity.self_dialogs import SelfDialogs
+from server.identity.tokens import Tokens
 from server.identity.vault import Vault, new_code, new_refresh_token, same, sign_in_of, token_hash
-from server.tokens import Tokens
 from storage.identity import (
     IdentityStore,
     NewDevice,
@@ -77,7 +77,7 @@ class SignedIn(msgspec.Struct, frozen=True):
     refresh_token: str
 
 
-class SignInDesk:
+class SignInFlow:
     """Opens, prolongs, lists and ends sign-ins."""
 
     def __init__(

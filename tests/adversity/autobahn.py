@@ -21,11 +21,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from server import frames
-from server.acceptor import Acceptor, GatewaySettings
 from server.clock import SystemClock
-from server.connection import Connection
-from server.handshake import PATH
+from server.gateway import frames
+from server.gateway.acceptor import Acceptor, GatewaySettings
+from server.gateway.connection import Connection
+from server.gateway.handshake import PATH
 
 _CACHE = Path(__file__).parents[2] / ".cache"
 _VIRTUALENV = _CACHE / "virtualenv"  # the last release line that can still make a Python 2.7 environment

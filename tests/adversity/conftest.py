@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.harness import Running, configured, running
+from tests.support.harness import Running, configured, running
 
 
 @pytest.fixture

@@ -28,11 +28,10 @@ from typing import Any
 import httpx
 
 from protocol.bodies import Settings
-from protocol.client_actions import Refused, RequestLostError, Sent, SignInRequiredError, StoppedError
 from protocol.codec import JSON, MSGPACK, Codec
 from protocol.commands import Create, Send, SignOut
 from protocol.dialog_types import DIALOG_TYPES, DialogType, Mode
-from tests.adversity.cutting_proxy import CuttingProxy
+from tchat.actions import Refused, RequestLostError, Sent, SignInRequiredError, StoppedError
 from tests.adversity.restart_conversation import Cast, Quota, Talker
 from tests.adversity.restart_devices import Device
 from tests.adversity.restart_server import Accounts, ServerProcess, SignIn
@@ -45,6 +44,7 @@ from tests.adversity.restart_verify import (
     check_told,
 )
 from tests.adversity.restart_views import check_views
+from tests.support.cutting_proxy import CuttingProxy
 
 MESSAGES_PER_ROUND = 500
 ROUND_S_MAX = 120.0

@@ -11,10 +11,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from protocol.bodies import Happened, Settings
-from protocol.client_actions import ClientError, StoppedError
-from protocol.client_sending import Numbered
-from protocol.client_shell import Client
+from protocol.bodies import Settings, TimelineEvent
 from protocol.commands import (
     Add,
     Block,
@@ -34,8 +31,11 @@ from protocol.commands import (
     Unblock,
 )
 from protocol.dialog_types import DIALOG_TYPES, DialogType, Mode, Role
-from protocol.fold import DialogView
 from protocol.kinds import Kind
+from tchat.actions import ClientError, StoppedError
+from tchat.fold.view import DialogView
+from tchat.sending import Numbered
+from tchat.shell import Client
 from tests.adversity.restart_devices import Device
 
 UNSETTLED_MAX = 15
@@ -183,7 +183,7 @@ class Talker:
             dialogs = [one for one in dialogs if one.role is Role.ADMIN]
         return self._rng.choice(dialogs) if dialogs else None
 
-    def _message(self, dialog: DialogView | None, *, own: bool) -> Happened | None:
+    def _message(self, dialog: DialogView | None, *, own: bool) -> TimelineEvent | None:
         if dialog is None:
             return None
         recent = self.device.witness.recent.get(dialog.dialog, ())

@@ -7,11 +7,11 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from protocol.client_actions import ConnectionState, Refused, Sent
-from protocol.client_sending import Numbered
-from protocol.client_shell import Client
-from protocol.client_store import MemoryOutbox, OutboxStore, SqliteOutbox
 from protocol.codec import Codec
+from tchat.actions import ConnectionState, Refused, Sent
+from tchat.sending import Numbered
+from tchat.shell import Client
+from tchat.store import MemoryOutbox, OutboxStore, SqliteOutbox
 from tests.adversity.restart_server import SignIn
 from tests.adversity.restart_witness import Ledger, Told, Witness, WitnessedCodec
 

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 
 from protocol.ids import from_text, to_text
-from storage.embedded import EmbeddedPostgres, kill_cluster
+from storage.embedded.postgres import EmbeddedPostgres, kill_cluster
 
 ROOT = Path(__file__).parents[2]
 START_S_MAX = 120.0
@@ -54,7 +54,7 @@ class ServerProcess:
         """Return when it listens."""
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-c", "from server.cli import main; raise SystemExit(main(['serve']))"),
+                *(sys.executable, "-c", "from server.node.cli import main; raise SystemExit(main(['serve']))"),
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
                 cwd=ROOT,

@@ -111,7 +111,7 @@ def check_told(principal: bytes, told: Told, timeline: Timeline, violations: Vio
         violations.add("leaked", f"a message to {principal.hex()} after its sign-in ended")
 
 
-def _check_event(principal: bytes, event: bodies.Happened, timeline: Timeline, violations: Violations) -> None:
+def _check_event(principal: bytes, event: bodies.TimelineEvent, timeline: Timeline, violations: Violations) -> None:
     row = timeline.rows.get((event.dialog, event.seq))
     if row is None:
         violations.add("lost", f"{event} was delivered and is not stored")
@@ -121,7 +121,7 @@ def _check_event(principal: bytes, event: bodies.Happened, timeline: Timeline, v
         violations.add("leaked", f"{event} to {principal.hex()}")
 
 
-def _same(event: bodies.Happened, row: Row) -> bool:
+def _same(event: bodies.TimelineEvent, row: Row) -> bool:
     told = (event.author, event.device, event.n, event.at_ms, event.messages)
     stored = (row.author, row.device, row.n, row.at_ms, row.messages)
     return told == stored and (event.body == row.body or isinstance(row.body, bodies.Erased))

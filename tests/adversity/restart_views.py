@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from protocol.client_actions import ConnectionState
-from protocol.client_shell import Client
 from protocol.codec import Codec
 from protocol.commands import History
-from protocol.fold import DialogView
 from protocol.limits import HISTORY_EVENTS_MAX
 from protocol.replies import HistoryPage
+from tchat.actions import ConnectionState
+from tchat.fold.view import DialogView
+from tchat.shell import Client
 from tests.adversity.restart_devices import Device
 from tests.adversity.restart_server import SignIn
 from tests.adversity.restart_timeline import Timeline

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from protocol.bodies import Happened, MemberLeft, MemberRemoved, MembersAdded, Posted
-from protocol.client_actions import Notification, Refused, Renumbered, Reset, Sent
+from protocol.bodies import MemberLeft, MemberRemoved, MembersAdded, Posted, TimelineEvent
 from protocol.codec import Codec, ServerMessage
 from protocol.commands import AnyCommand
 from protocol.events import DialogState, ReceiptChanged, TypingChanged
 from protocol.replies import Acked, Authenticated, HistoryPage, RosterPage
+from tchat.actions import Notification, Refused, Renumbered, Reset, Sent
 
 RECENT_MAX = 40
 """Messages per dialog that a device remembers to edit, react to and delete."""
@@ -102,9 +102,9 @@ class Ledger:
 class Told:
     """What awaits its comparison with the timeline."""
 
-    events: list[Happened] = field(default_factory=list)
+    events: list[TimelineEvent] = field(default_factory=list)
     holes: list[Hole] = field(default_factory=list)
-    after_removal: list[Happened] = field(default_factory=list)
+    after_removal: list[TimelineEvent] = field(default_factory=list)
     dialogs: set[bytes] = field(default_factory=set)
     twice: int = 0
     after_end: int = 0
@@ -116,7 +116,7 @@ class Witness:
     def __init__(self, principal: bytes, ledger: Ledger, on_settled: Callable[[Sent | Refused], None]) -> None:
         self.told = Told()
         self.reached: dict[bytes, int] = {}
-        self.recent: dict[bytes, deque[Happened]] = {}
+        self.recent: dict[bytes, deque[TimelineEvent]] = {}
         self.counts: Counter[str] = Counter()
         self.jumps: Counter[bytes] = Counter()
         """How often the server passed over a part of a dialog that this client did not hold."""
@@ -143,7 +143,7 @@ class Witness:
                 self._on_the_wire = dict(self.reached)
             case DialogState():
                 self._state(message)
-            case Happened():
+            case TimelineEvent():
                 self._happened(message)
             case HistoryPage(events=events, later=later):
                 self.told.events += events
@@ -165,7 +165,7 @@ class Witness:
         elif self._gone_at.get(dialog, 0) <= state.seq:
             self._gone_at.pop(dialog, None)
 
-    def _happened(self, event: Happened) -> None:
+    def _happened(self, event: TimelineEvent) -> None:
         dialog, seq = event.dialog, event.seq
         self.told.events.append(event)
         before = self._on_the_wire.get(dialog)
@@ -177,12 +177,12 @@ class Witness:
         self._on_the_wire[dialog] = max(before, seq)
         self._came_or_went(event)
 
-    def _own_end(self, event: Happened) -> bool:
+    def _own_end(self, event: TimelineEvent) -> bool:
         """Whether by this event one is no member any more."""
         removed = isinstance(event.body, MemberRemoved) and event.body.member == self._principal
         return removed or (isinstance(event.body, MemberLeft) and event.author == self._principal)
 
-    def _came_or_went(self, event: Happened) -> None:
+    def _came_or_went(self, event: TimelineEvent) -> None:
         """Nothing of a dialog may come after one's own removal, until one is told of being a member again."""
         dialog, body, me = event.dialog, event.body, self._principal
         if isinstance(body, MembersAdded) and me in body.members:
@@ -200,7 +200,7 @@ class Witness:
         """One event, as an app gets it."""
         self.counts[type(event).__name__] += 1
         match event:
-            case Happened(dialog=dialog, seq=seq):
+            case TimelineEvent(dialog=dialog, seq=seq):
                 before = self.reached.get(dialog, seq - 1)
                 self.told.twice += seq <= before
                 if seq > before + 1:

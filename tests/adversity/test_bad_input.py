@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from protocol import ids
-from protocol.bodies import Happened
+from protocol.bodies import TimelineEvent
 from protocol.codec import JSON, MSGPACK, Codec
 from protocol.commands import (
     Add,
@@ -23,9 +23,9 @@ from protocol.commands import (
     Delete,
     Edit,
     Heartbeat,
+    HighWaterMark,
     History,
     Leave,
-    Mark,
     Mute,
     PresenceSubscribe,
     Promote,
@@ -38,15 +38,15 @@ from protocol.commands import (
     Sync,
 )
 from protocol.dialog_types import DialogType
-from protocol.events import Beat, DialogState
+from protocol.events import DialogState, HeartbeatReply
 from protocol.limits import N_MAX
 from protocol.replies import Acked, Done, Failed, HistoryPage, RosterPage, Synced
-from server.config import SessionSettings
-from server.signing_keys import SigningKeys, new_pem
-from server.tokens import Tokens
-from tests.clock import ManualClock
-from tests.harness import Running, Wire, configured, running
-from tests.world import Person
+from server.config.settings import SessionSettings
+from server.identity.signing_keys import SigningKeys, new_pem
+from server.identity.tokens import Tokens
+from tests.support.clock import ManualClock
+from tests.support.harness import Running, Wire, configured, running
+from tests.support.world import Person
 
 pytestmark = pytest.mark.anyio
 
@@ -105,7 +105,7 @@ NONSENSE: dict[str, dict[str, bytes]] = {
 async def alive(wire: Wire) -> None:
     """The connection still answers."""
     await wire.send(Heartbeat(0))
-    await wire.until(Beat)
+    await wire.until(HeartbeatReply)
 
 
 @pytest.mark.parametrize("codec", [MSGPACK, JSON], ids=lambda codec: codec.subprotocol)
@@ -149,7 +149,7 @@ async def test_extremes_that_the_types_allow_are_dealt_with(unhurried: Running) 
         assert (page.events, page.more) == ([], False)
         assert await wire.ask(History(2, dialog, 5, 4)) == HistoryPage(2, dialog, [])
         assert await wire.ask(Roster(3, dialog, b"\xff" * 16)) == RosterPage(3, dialog, [])
-        assert await wire.ask(Receipt(4, Mark(dialog, N_MAX, N_MAX))) == Done(4)
+        assert await wire.ask(Receipt(4, HighWaterMark(dialog, N_MAX, N_MAX))) == Done(4)
         assert await wire.ask(PresenceSubscribe(5, nobody[:500])) == Done(5)
         assert (await wire.ask(Add(6, dialog, 10, nobody))).code == "members_bound"
         assert (await wire.ask(Add(7, dialog, 11, nobody[:900]))).code == "principal_not_found"
@@ -160,7 +160,7 @@ async def test_extremes_that_the_types_allow_are_dealt_with(unhurried: Running) 
         )
         assert isinstance(await wire.ask(Mute(11, dialog, 15, N_MAX)), Acked)
         assert isinstance(await wire.ask(Send(12, dialog, N_MAX, b"the last number there is")), Acked)
-        assert (await wire.ask(Send(13, dialog, N_MAX - 1, b"too late"))).code == "settled"
+        assert (await wire.ask(Send(13, dialog, N_MAX - 1, b"too late"))).code == "number_passed"
     await server.node.receipts.flush()
     async with server.live(bo) as wire:
         (state,) = [message for message in wire.caught_up if hasattr(message, "members")]
@@ -212,7 +212,7 @@ async def test_one_number_carries_one_message(server: Running) -> None:
         assert (await wire.ask(Send(2, dialog, 5, b"two"))).code == "conflict"
         assert (await wire.ask(React(3, dialog, 5, 2, b"+1"))).code == "conflict"
         assert (await wire.ask(Delete(4, dialog, 5, 2))).code == "conflict"
-        assert (await wire.ask(Send(5, dialog, 4, b"zero"))).code == "settled"
+        assert (await wire.ask(Send(5, dialog, 4, b"zero"))).code == "number_passed"
         assert await wire.ask(Send(1, dialog, 5, b"one")) == acked
 
 
@@ -332,7 +332,7 @@ async def test_who_reads_a_byte_at_a_time_gets_everything(server: Running) -> No
     seqs: list[int] = []
     while 21 not in seqs:
         message = MSGPACK.decode_server(await _read_slowly(reader))
-        if isinstance(message, Happened):
+        if isinstance(message, TimelineEvent):
             seqs.append(message.seq)
     assert seqs == list(range(1, 22))
     writer.transport.abort()

@@ -10,18 +10,18 @@ import asyncpg
 import psutil
 import pytest
 
-from protocol.bodies import Happened
-from protocol.client_actions import ConnectionState, Sent
-from protocol.client_shell import Client
+from protocol.bodies import TimelineEvent
 from protocol.commands import Authenticate, Create, Heartbeat, History, Roster, Send, Sync
 from protocol.dialog_types import DialogType
-from protocol.events import Beat
+from protocol.events import HeartbeatReply
 from protocol.replies import Acked, Authenticated, Failed, Synced
-from server.config import PipelineSettings
-from storage.embedded import EmbeddedPostgres
-from storage.migrate import migrate_blocking
-from tests.harness import Running, Wire, configured, running
-from tests.world import Person
+from server.config.settings import PipelineSettings
+from storage.embedded.postgres import EmbeddedPostgres
+from storage.postgres.migrate import migrate_blocking
+from tchat.actions import ConnectionState, Sent
+from tchat.shell import Client
+from tests.support.harness import Running, Wire, configured, running
+from tests.support.world import Person
 
 pytestmark = pytest.mark.anyio
 
@@ -68,7 +68,7 @@ async def until_seq(wire: Wire, last: int) -> list[int]:
     """The numbers of the events that come, up to `last`."""
     seqs: list[int] = []
     while last not in seqs:
-        seqs.append((await wire.until(Happened)).seq)
+        seqs.append((await wire.until(TimelineEvent)).seq)
     return seqs
 
 
@@ -128,13 +128,13 @@ async def test_what_is_written_after_a_crash_is_past_every_position(
         await patient.node.horizon.advance()
         await asyncio.to_thread(own_postgres.kill)
         await b.send(Heartbeat(0))
-        positions = [at_sync, (await b.until(Beat)).position]
+        positions = [at_sync, (await b.until(HeartbeatReply)).position]
     await asyncio.to_thread(own_postgres.start)
     async with patient.live(ann) as a:
         said = {(await a.ask(Send(n, dialog, n, b"back again"))).seq for n in range(10, 30)}
     for position in positions:
         async with patient.live(bo, position=position) as b:
-            assert said <= {message.seq for message in b.caught_up if isinstance(message, Happened)}
+            assert said <= {message.seq for message in b.caught_up if isinstance(message, TimelineEvent)}
 
 
 async def refuse_some(server: Running) -> None:

@@ -8,13 +8,13 @@ from typing import cast
 import pytest
 
 from protocol import bodies
-from protocol.bodies import Happened
-from protocol.client_actions import Sent
+from protocol.bodies import TimelineEvent
 from protocol.commands import Send
 from protocol.dialog_types import DialogType, Mode, Role
 from protocol.events import DialogState
 from protocol.kinds import Kind
 from protocol.replies import Acked, Authenticated
+from tchat.actions import Sent
 from tests.adversity.restart_devices import Device
 from tests.adversity.restart_server import SignIn
 from tests.adversity.restart_timeline import Row, Timeline
@@ -53,8 +53,8 @@ def timeline(*rows: Row) -> Timeline:
     return made
 
 
-def event(seq: int, body: bodies.AnyBody | None = None) -> Happened:
-    return Happened(GROUP, seq, ANN, PHONE, seq, 1000 + seq, seq, body or ROWS[seq - 1].body)
+def event(seq: int, body: bodies.AnyBody | None = None) -> TimelineEvent:
+    return TimelineEvent(GROUP, seq, ANN, PHONE, seq, 1000 + seq, seq, body or ROWS[seq - 1].body)
 
 
 @dataclass
@@ -143,7 +143,7 @@ def state(seq: int, first_seq: int, *, member: bool = True) -> DialogState:
     )
 
 
-def broken_for(principal: bytes, *messages: DialogState | Happened) -> set[str]:
+def broken_for(principal: bytes, *messages: DialogState | TimelineEvent) -> set[str]:
     """What a client of theirs finds wrong, told this on one connection and showing it all."""
     witness = Witness(principal, Ledger(), lambda _settled: None)
     witness.heard(Authenticated(1, principal, LAPTOP, 0, 1.0, 1, 1))
@@ -168,7 +168,7 @@ def broken_for(principal: bytes, *messages: DialogState | Happened) -> set[str]:
     ids=["whole", "a window", "a hole", "twice", "another body", "not durable"],
 )
 def test_what_a_member_is_told_is_held_against_the_timeline(
-    messages: list[DialogState | Happened], broken: set[str]
+    messages: list[DialogState | TimelineEvent], broken: set[str]
 ) -> None:
     assert broken_for(CY, *messages) == broken
 
@@ -184,7 +184,7 @@ def test_what_a_member_is_told_is_held_against_the_timeline(
     ids=["up to the removal", "past it", "told afterwards", "the end of what was never known"],
 )
 def test_what_the_removed_are_told_ends_with_their_removal(
-    messages: list[DialogState | Happened], broken: set[str]
+    messages: list[DialogState | TimelineEvent], broken: set[str]
 ) -> None:
     assert broken_for(BO, *messages) == broken
 

@@ -8,10 +8,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from storage.database import open_pool
 from storage.identity import IdentityStore
-from storage.identity_postgres import PostgresIdentity
-from tests.world import World
+from storage.postgres.identity import PostgresIdentity
+from storage.postgres.pool import open_pool
+from tests.support.world import World
 
 
 @pytest.fixture

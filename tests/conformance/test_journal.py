@@ -11,14 +11,19 @@ from protocol import bodies
 from protocol.bodies import AnyBody
 from protocol.dialog_types import DialogType, Mode
 from protocol.ids import new_id, self_dialog_id
-from storage.database import StorageUnavailableError
-from storage.rows import ChangeEntry, MarkRow, Op, VerdictCode
-from tests.world import Person, World, edit, encode, message, reaction
+from storage.postgres.pool import StorageUnavailableError
+from storage.rows import ChangeEntry, Op, ReceiptRow, VerdictCode
+from tests.support.world import Person, World, edit, encode, message, reaction
 
 pytestmark = pytest.mark.anyio
 
-OK, DUPLICATE, CONFLICT, SETTLED = VerdictCode.OK, VerdictCode.DUPLICATE, VerdictCode.CONFLICT, VerdictCode.SETTLED
-GONE = VerdictCode.GONE
+OK, DUPLICATE, CONFLICT, NUMBER_PASSED = (
+    VerdictCode.OK,
+    VerdictCode.DUPLICATE,
+    VerdictCode.CONFLICT,
+    VerdictCode.NUMBER_PASSED,
+)
+GONE = VerdictCode.NOT_FOUND
 
 
 def decode(body: bytes) -> AnyBody:
@@ -59,7 +64,7 @@ async def test_a_number_that_was_passed_over_is_settled(world: World) -> None:
     ann, bo = await world.people(2)
     dialog = await world.create(DialogType.DIRECT, ann, bo)
     await world.flush(message(dialog, ann, n=7))
-    assert (await world.flush(message(dialog, ann, n=6)))[0].code is SETTLED
+    assert (await world.flush(message(dialog, ann, n=6)))[0].code is NUMBER_PASSED
 
 
 async def test_the_same_number_of_two_devices_is_two_messages(world: World) -> None:
@@ -314,7 +319,7 @@ async def test_changes_of_rosters_and_receipts_never_wait_in_a_circle(world: Wor
         read = 0
         while changing:
             read += 1
-            marks = [MarkRow(dialog, who.principal, read, read) for dialog in dialogs for who in people]
+            marks = [ReceiptRow(dialog, who.principal, read, read) for dialog in dialogs for who in people]
             await world.journal.mark(marks[::step])
 
     async def come_and_go(dialog: bytes, some: list[Person]) -> None:
@@ -375,14 +380,14 @@ async def test_marks_only_grow_and_never_pass_the_head(world: World) -> None:
     await world.say(dialog, ann)
 
     async def mark(delivered: int, read: int) -> list[tuple[int, int, int]]:
-        grown = await world.journal.mark([MarkRow(dialog, bo.principal, delivered, read)])
+        grown = await world.journal.mark([ReceiptRow(dialog, bo.principal, delivered, read)])
         return [(m.delivered, m.read, m.read_messages) for m in grown]
 
     assert await mark(2, 0) == [(2, 0, 0)]
     assert await mark(1, 0) == []
     assert await mark(0, 99) == [(3, 3, 2)]
     stranger = await world.person()
-    assert await world.journal.mark([MarkRow(dialog, stranger.principal, 3, 3)]) == []
+    assert await world.journal.mark([ReceiptRow(dialog, stranger.principal, 3, 3)]) == []
 
 
 async def test_a_closed_database_is_unavailable_not_a_crash(world: World) -> None:

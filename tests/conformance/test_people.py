@@ -9,10 +9,10 @@ import asyncpg
 import pytest
 
 from protocol import ids
-from storage.database import StorageUnavailableError
 from storage.identity import IdentityStore, Outcome, ProfileChange
+from storage.postgres.pool import StorageUnavailableError
 from storage.rows import PrincipalStatus
-from tests.conformance.identity_people import DAY, GRACE, NOW, TENANT, audit, phone, purge, refresh, sign_in
+from tests.support.identity_people import DAY, GRACE, NOW, TENANT, audit, phone, purge, refresh, sign_in
 
 pytestmark = pytest.mark.anyio
 

@@ -10,7 +10,7 @@ import pytest
 from protocol import ids
 from storage.identity import IdentityStore, Outcome, RefreshedSignIn
 from storage.rows import PrincipalStatus
-from tests.conformance.identity_people import DAY, NOW, TENANT, audit, phone, refresh, sign_in, vouched
+from tests.support.identity_people import DAY, NOW, TENANT, audit, phone, refresh, sign_in, vouched
 
 pytestmark = pytest.mark.anyio
 

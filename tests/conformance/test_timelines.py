@@ -10,9 +10,9 @@ import pytest
 from protocol.bodies import Settings, SettingsChanged
 from protocol.dialog_types import DialogType, Mode, Role
 from protocol.ids import NIL, new_id
-from storage.rows import ChangeEntry, Creation, MarkRow, Op, SignInState, Snapshot
+from storage.rows import ChangeEntry, Creation, Op, ReceiptRow, SignInState, Snapshot
 from storage.timelines import cut_short
-from tests.world import Person, World, edit, encode, message, reaction
+from tests.support.world import Person, World, edit, encode, message, reaction
 
 pytestmark = pytest.mark.anyio
 
@@ -140,7 +140,7 @@ async def test_others_receipts_are_changes_and_ones_mute_too(world: World) -> No
     ann, bo = await world.people(2)
     dialog = await world.create(DialogType.DIRECT, ann, bo)
     before = await snapshot(world, ann, None)
-    await world.journal.mark([MarkRow(dialog, bo.principal, 1, 1)])
+    await world.journal.mark([ReceiptRow(dialog, bo.principal, 1, 1)])
     after = await snapshot(world, ann, before.horizon)
     assert unseen(after) == {dialog: (2, 1)}
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol.codec import CODECS, JSON, MSGPACK, Codec, CodecError, tag_name
-from protocol.reference_examples import COMMANDS, EVENTS, REPLIES
+from protocol.reference.examples import COMMANDS, EVENTS, REPLIES
 
 EXAMPLES = [*COMMANDS, *REPLIES, *EVENTS]
 EITHER = pytest.mark.parametrize("codec", CODECS.values(), ids=lambda codec: codec.subprotocol)

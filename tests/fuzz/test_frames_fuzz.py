@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side, State
 
-from server.connection import Connection
-from server.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, frame_end
-from server.gateway_settings import GatewaySettings
-from tests.server.fake_network import FakeTimers, FakeTransport, RecordingPeer, client_frame
+from server.config.gateway_settings import GatewaySettings
+from server.gateway.connection import Connection
+from server.gateway.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, frame_end
+from tests.support.fake_network import FakeTimers, FakeTransport, RecordingPeer, client_frame
 
 LIMIT = 300
 _utf8_decoder = codecs.getincrementaldecoder("utf-8")

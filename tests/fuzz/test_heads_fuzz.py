@@ -3,9 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server import proxy_header, request_head
-from server.forwarded import TrustedProxies
-from server.request_head import HeadError, RequestHead
+from server.gateway import proxy_header, request_head
+from server.gateway.forwarded import TrustedProxies
+from server.gateway.request_head import HeadError, RequestHead
 
 LIMIT = 200
 

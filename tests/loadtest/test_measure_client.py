@@ -4,19 +4,19 @@ import pytest
 
 from loadtest.measure_client import Client, LoadError, masked
 from protocol.codec import MSGPACK
-from protocol.events import Beat
-from server import frames
+from protocol.events import HeartbeatReply
+from server.gateway import frames
 
 
 @pytest.mark.parametrize("length", [0, 1, 125, 126, 65_535])
 def test_a_frame_is_what_the_server_cuts(length: int) -> None:
     payload = bytes(length)
     frame = masked(payload)
-    assert frames.cut(frame, 0, 65_536) == (len(frame), payload, False)
+    assert frames.parse_common_frame(frame, 0, 65_536) == (len(frame), payload, False)
 
 
 def test_messages_arrive_whole_however_the_bytes_are_cut() -> None:
-    beats = [MSGPACK.encode(Beat("x" * length)) for length in (0, 1, 200, 70_000)]
+    beats = [MSGPACK.encode(HeartbeatReply("x" * length)) for length in (0, 1, 200, 70_000)]
     stream = b"HTTP/1.1 101 Switching Protocols\r\n\r\n" + b"".join(
         frames.encode(frames.BINARY, each) for each in beats
     )

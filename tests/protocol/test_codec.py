@@ -10,13 +10,13 @@ import msgspec
 import pytest
 
 from protocol import bodies as b
-from protocol.bodies import AnyBody, Happened, HappenedRaw
+from protocol.bodies import AnyBody, TimelineEvent, TimelineEventRaw
 from protocol.codec import CODECS, JSON, MSGPACK, Codec, CodecError, HistoryPageRaw, ServerMessage, tag_name
 from protocol.commands import AnyCommand, Command, Heartbeat, History, Receipt, Send
 from protocol.errors import ErrorCode
-from protocol.events import Beat, DialogState, Live
+from protocol.events import DialogState, HeartbeatReply, Live
 from protocol.limits import N_MAX, PAYLOAD_BYTES_MAX
-from protocol.reference_examples import BODIES, COMMANDS, EVENTS, REPLIES, TEAM, happened
+from protocol.reference.examples import BODIES, COMMANDS, EVENTS, REPLIES, TEAM, timeline_event
 from protocol.replies import HistoryPage
 
 EITHER = pytest.mark.parametrize("codec", CODECS.values(), ids=lambda codec: codec.subprotocol)
@@ -26,8 +26,8 @@ def named(message: msgspec.Struct) -> str:
     return tag_name(type(message))
 
 
-def raw(event: Happened) -> HappenedRaw:
-    return msgspec.msgpack.decode(MSGPACK.encode(event), type=HappenedRaw)
+def raw(event: TimelineEvent) -> TimelineEventRaw:
+    return msgspec.msgpack.decode(MSGPACK.encode(event), type=TimelineEventRaw)
 
 
 def loose(codec: Codec, message: msgspec.Struct) -> Any:
@@ -74,13 +74,13 @@ def test_a_reply_or_event_comes_back_as_it_was(codec: Codec, message: msgspec.St
 @EITHER
 @pytest.mark.parametrize("body", BODIES, ids=named)
 def test_a_body_comes_back_as_it_was(codec: Codec, body: AnyBody) -> None:
-    assert codec.decode_server(codec.encode(happened(body))) == happened(body)
+    assert codec.decode_server(codec.encode(timeline_event(body))) == timeline_event(body)
 
 
 @EITHER
 @pytest.mark.parametrize("body", BODIES, ids=named)
 def test_a_stored_body_is_sent_as_the_same_bytes(codec: Codec, body: AnyBody) -> None:
-    event = happened(body)
+    event = timeline_event(body)
     assert codec.encode(raw(event)) == codec.encode(event)
     page = HistoryPageRaw(1, TEAM, [raw(event)], [raw(event)], False)
     assert codec.encode(page) == codec.encode(HistoryPage(1, TEAM, [event], [event], False))
@@ -160,10 +160,10 @@ def test_an_unknown_reply_or_event_is_skipped(codec: Codec) -> None:
 @EITHER
 def test_an_event_with_a_body_of_tomorrow_counts_as_erased(codec: Codec) -> None:
     strange = {"tag": "telepathed", "to": 1} if codec.text else [99, 1]
-    event = loose(codec, happened(b.Erased()))
+    event = loose(codec, timeline_event(b.Erased()))
     event = event | {"body": strange} if codec.text else [*event[:8], strange]
-    assert codec.decode_server(tight(codec, event)) == happened(b.Erased())
-    page = HistoryPage(1, TEAM, [happened(BODIES[0]), happened(b.Erased())], [happened(b.Erased())])
+    assert codec.decode_server(tight(codec, event)) == timeline_event(b.Erased())
+    page = HistoryPage(1, TEAM, [timeline_event(BODIES[0]), timeline_event(b.Erased())], [timeline_event(b.Erased())])
     value = loose(codec, page)
     if codec.text:
         value["events"][1] = value["later"][0] = event
@@ -174,12 +174,12 @@ def test_an_event_with_a_body_of_tomorrow_counts_as_erased(codec: Codec) -> None
 
 @EITHER
 def test_a_kind_of_tomorrow_makes_a_body_that_is_not_understood(codec: Codec) -> None:
-    event = loose(codec, happened(BODIES[0]))
+    event = loose(codec, timeline_event(BODIES[0]))
     if codec.text:
         event["body"]["kind"] = "hologram"
     else:
         event[8][1] = 99
-    assert codec.decode_server(tight(codec, event)) == happened(b.Erased())
+    assert codec.decode_server(tight(codec, event)) == timeline_event(b.Erased())
 
 
 @EITHER
@@ -187,8 +187,8 @@ def test_a_kind_of_tomorrow_makes_a_body_that_is_not_understood(codec: Codec) ->
 def test_a_broken_reply_or_event_is_no_message(codec: Codec, message: msgspec.Struct) -> None:
     value = loose(codec, message)
     broken = {"tag": value["tag"], "id": []} if codec.text else [value[0], []]
-    if isinstance(message, Beat):
-        broken = {"tag": "beat", "position": 1} if codec.text else [value[0], 1]
+    if isinstance(message, HeartbeatReply):
+        broken = {"tag": "heartbeat_reply", "position": 1} if codec.text else [value[0], 1]
     with pytest.raises(CodecError):
         codec.decode_server(tight(codec, broken))
 
@@ -272,7 +272,7 @@ def test_json_is_what_the_reference_says() -> None:
         "id": 0,
         "mark": {"dialog": "5be1d0a2-44c3-8f6b-9a07-3c4d5e6f7a8b", "delivered": 42, "read": 42},
     }
-    assert json.loads(JSON.encode(happened(BODIES[0])))["body"]["payload"] == "aGVsbG8="
+    assert json.loads(JSON.encode(timeline_event(BODIES[0])))["body"]["payload"] == "aGVsbG8="
     state = json.loads(JSON.encode(EVENTS[1]))
     assert isinstance(EVENTS[1], DialogState)
     assert (state["type"], state["role"], state["members"][1]["role"]) == ("group", "admin", "member")

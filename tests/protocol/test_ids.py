@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from protocol import ids
-from tests.protocol.scripted import ANN, BOB, DEVICE
+from tests.support.scripted import ANN, BOB, DEVICE
 
 
 def test_a_new_id_is_a_uuid_of_version_seven() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from protocol import bodies
-from protocol.bodies import Happened
+from protocol.bodies import TimelineEvent
 from protocol.codec import CODECS, JSON, MSGPACK, Codec
 from protocol.commands import (
     Add,
@@ -15,8 +15,8 @@ from protocol.commands import (
     Delete,
     Edit,
     Heartbeat,
+    HighWaterMark,
     History,
-    Mark,
     PresenceSubscribe,
     React,
     Receipt,
@@ -28,12 +28,12 @@ from protocol.commands import (
     Typing,
 )
 from protocol.dialog_types import DialogType
-from protocol.events import Beat, DialogState, PresenceChanged, ReceiptChanged, TypingChanged
+from protocol.events import DialogState, HeartbeatReply, PresenceChanged, ReceiptChanged, TypingChanged
 from protocol.ids import self_dialog_id
 from protocol.kinds import Kind
 from protocol.replies import Acked, Authenticated, Done, Failed, HistoryPage, RosterPage, Synced
-from tests.harness import Running
-from tests.world import message, reaction
+from tests.support.harness import Running
+from tests.support.world import message, reaction
 
 pytestmark = pytest.mark.anyio
 
@@ -47,9 +47,9 @@ async def test_a_message_reaches_the_other_and_is_acked(server: Running, codec: 
         assert (await b.until(DialogState)).dialog == created.dialog
         acked = await a.ask(Send(4, created.dialog, 2, b"hello"))
         assert (acked.seq, acked.n, acked.messages) == (2, 2, 1)
-        happened = await b.until(Happened)
+        happened = await b.until(TimelineEvent)
         while happened.seq < 2:
-            happened = await b.until(Happened)
+            happened = await b.until(TimelineEvent)
         assert happened.body == bodies.Posted(Kind.MESSAGE, bodies.Header(), b"hello")
         assert (happened.author, happened.device, happened.n) == (ann.principal, ann.device, 2)
 
@@ -65,14 +65,14 @@ async def test_resume_brings_exactly_what_was_missed(server: Running) -> None:
         async with server.live(bo) as b:
             position = b.position
             await a.ask(Send(5, dialog, 3, b"two"))
-            await b.until(Happened)
+            await b.until(TimelineEvent)
         await a.ask(Send(6, dialog, 4, b"three"))
         async with server.live(bo, position=position) as b:
             synced, state, *events = b.caught_up
             assert isinstance(synced, Synced)
             assert synced.recovered
             assert isinstance(state, DialogState)
-            assert [event.seq for event in events if isinstance(event, Happened)] == [3, 4]
+            assert [event.seq for event in events if isinstance(event, TimelineEvent)] == [3, 4]
 
 
 async def test_a_first_sync_is_a_window(server: Running) -> None:
@@ -85,7 +85,7 @@ async def test_a_first_sync_is_a_window(server: Running) -> None:
         assert isinstance(synced, Synced)
         assert not synced.recovered
         assert isinstance(state, DialogState)
-        seqs = [event.seq for event in events if isinstance(event, Happened)]
+        seqs = [event.seq for event in events if isinstance(event, TimelineEvent)]
         assert (state.first_seq, seqs) == (12, list(range(12, 62)))
 
 
@@ -138,7 +138,7 @@ async def test_catching_up_goes_on_where_a_full_page_ended(server: Running) -> N
         await server.world.flush(*(message(dialog, ann, "x" * 50_000) for _ in range(14)))
     async with server.live(ann) as a:
         for dialog in dialogs:
-            events = [event for event in a.caught_up if isinstance(event, Happened) and event.dialog == dialog]
+            events = [event for event in a.caught_up if isinstance(event, TimelineEvent) and event.dialog == dialog]
             assert [event.seq for event in events] == list(range(1, 16))
 
 
@@ -148,9 +148,9 @@ async def test_a_removed_member_sees_the_removal_and_nothing_after(server: Runni
         dialog = (await a.ask(Create(3, 1, DialogType.GROUP, [bo.principal, cy.principal], "g"))).dialog
         await a.ask(Remove(4, dialog, 2, bo.principal))
         await a.ask(Send(5, dialog, 3, b"secret"))
-        seen = await b.until(Happened)
+        seen = await b.until(TimelineEvent)
         while not isinstance(seen.body, bodies.MemberRemoved):
-            seen = await b.until(Happened)
+            seen = await b.until(TimelineEvent)
         page = await b.ask(History(6, dialog))
         assert [event.seq for event in page.events] == [1, 2]
         refused = await b.ask(Send(7, dialog, 1, b"still here"))
@@ -166,7 +166,7 @@ async def test_an_added_member_starts_at_the_adding(server: Running) -> None:
         await a.ask(Send(6, dialog, 4, b"after"))
         state = await d.until(DialogState)
         assert (state.first_seq, state.visible, len(state.members)) == (3, [(3, 0)], 4)
-        assert [(await d.until(Happened)).seq, (await d.until(Happened)).seq] == [3, 4]
+        assert [(await d.until(TimelineEvent)).seq, (await d.until(TimelineEvent)).seq] == [3, 4]
         page = await d.ask(History(7, dialog))
         assert [event.seq for event in page.events] == [3, 4]
 
@@ -185,7 +185,7 @@ async def test_strangers_learn_nothing(server: Running) -> None:
             Typing(8, dialog),
         ):
             assert (await e.ask(command)).code == "dialog_not_found"
-        assert isinstance(await e.ask(Receipt(9, Mark(dialog, 1, 1))), Done)
+        assert isinstance(await e.ask(Receipt(9, HighWaterMark(dialog, 1, 1))), Done)
 
 
 async def test_receipts_are_gathered_and_told(server: Running) -> None:
@@ -193,8 +193,8 @@ async def test_receipts_are_gathered_and_told(server: Running) -> None:
     dialog = await server.world.create(DialogType.DIRECT, ann, bo)
     await server.world.say(dialog, ann)
     async with server.live(ann) as a, server.live(bo) as b:
-        await b.send(Receipt(0, Mark(dialog, 2, 1)))
-        await b.ask(Receipt(3, Mark(dialog, 1, 2)))
+        await b.send(Receipt(0, HighWaterMark(dialog, 2, 1)))
+        await b.ask(Receipt(3, HighWaterMark(dialog, 1, 2)))
         await server.node.receipts.flush()
         assert await a.until(ReceiptChanged) == ReceiptChanged(dialog, bo.principal, 2, 2, 1)
     async with server.live(ann) as a:
@@ -251,7 +251,7 @@ async def test_commands_out_of_their_state_are_refused(server: Running) -> None:
         assert (await a.ask(Sync(1))).code == "wrong_state"
         assert (await a.ask(Send(2, ann.principal, 1, b""))).code == "wrong_state"
         await a.send(Heartbeat(0))
-        assert await a.until(Beat) == Beat("")
+        assert await a.until(HeartbeatReply) == HeartbeatReply("")
     async with server.live(ann, MSGPACK) as a:
         assert (await a.ask(Sync(3))).code == "wrong_state"
 
@@ -280,7 +280,7 @@ async def test_live_position_moves_with_the_heartbeat(server: Running) -> None:
     async with server.live(ann) as a:
         await server.node.horizon.advance(server.node.pipeline.settled, server.node.rooms.settled)
         await a.send(Heartbeat(0))
-        beat = await a.until(Beat)
+        beat = await a.until(HeartbeatReply)
         assert beat.position
     async with server.live(ann, position=beat.position) as a:
         assert a.caught_up == [Synced(2, recovered=True)]

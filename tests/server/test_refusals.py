@@ -10,9 +10,9 @@ import pytest
 from protocol.commands import Add, Block, Command, Create, Demote, Leave, Promote, Remove, Send
 from protocol.dialog_types import DialogType
 from protocol.ids import new_id
-from server.config import SessionSettings
-from tests.clock import ManualClock
-from tests.harness import Running, Wire, configured, running
+from server.config.settings import SessionSettings
+from tests.support.clock import ManualClock
+from tests.support.harness import Running, Wire, configured, running
 
 pytestmark = pytest.mark.anyio
 

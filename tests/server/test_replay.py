@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from protocol import bodies
-from protocol.bodies import AnyBody, Happened
+from protocol.bodies import AnyBody, TimelineEvent
 from protocol.codec import JSON, MSGPACK, Codec, ServerMessage
 from protocol.commands import (
     Add,
@@ -37,12 +37,12 @@ from protocol.commands import (
 )
 from protocol.dialog_types import DialogType
 from protocol.events import DialogState
-from protocol.fold import DialogView, View
 from protocol.ids import self_dialog_id
 from protocol.replies import Acked, HistoryPage, Synced
 from storage.rows import ChangeEntry, Op, VerdictCode
-from tests.harness import Running, Wire
-from tests.world import Person, encode
+from tchat.fold.view import DialogView, View
+from tests.support.harness import Running, Wire
+from tests.support.world import Person, encode
 
 pytestmark = pytest.mark.anyio
 
@@ -238,7 +238,7 @@ class Watcher:
 
     def _take(self, message: ServerMessage) -> None:
         self.view.apply(message)
-        if isinstance(message, Happened):
+        if isinstance(message, TimelineEvent):
             self._reached[message.dialog] = max(self._reached.get(message.dialog, 0), message.seq)
         elif isinstance(message, DialogState):
             self._reached[message.dialog] = max(self._reached.get(message.dialog, 0), message.first_seq - 1)

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.clock import ManualClock
-from tests.server.api.world import ApiWorld, opened_api
+from tests.support.api_world import ApiWorld, opened_api
+from tests.support.clock import ManualClock
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from protocol.errors import ErrorCode
 from server.api.errors import _OTHERWISE, _STATUS
-from tests.server.api.world import ApiWorld
+from tests.support.api_world import ApiWorld
 
 pytestmark = pytest.mark.anyio
 
@@ -55,7 +55,7 @@ def test_every_code_has_a_status() -> None:
         "last_admin",
         "fixed_roster",
         "conflict",
-        "settled",
+        "number_passed",
         "stale",
     }
     assert {code for code in ErrorCode if code not in _STATUS} == conflicts

@@ -13,10 +13,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from protocol import ids
 from protocol.close_codes import CloseCode
 from protocol.errors import ErrorCode
-from server.signing_keys import SigningKeys, new_pem
-from server.tokens import Claims, TokenError
-from tests.clock import ManualClock
-from tests.server.api.world import ApiWorld, error, issuer, opened_api
+from server.identity.signing_keys import SigningKeys, new_pem
+from server.identity.tokens import Claims, TokenError
+from tests.support.api_world import ApiWorld, error, issuer, opened_api
+from tests.support.clock import ManualClock
 
 pytestmark = pytest.mark.anyio
 

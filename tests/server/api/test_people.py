@@ -8,7 +8,7 @@ import pytest
 from protocol import ids
 from protocol.bodies import AnyBody, ProfileChanged
 from protocol.close_codes import CloseCode
-from tests.server.api.world import ANN, BO, CHAI, ApiWorld, Me, error
+from tests.support.api_world import ANN, BO, CHAI, ApiWorld, Me, error
 
 pytestmark = pytest.mark.anyio
 

@@ -6,7 +6,7 @@ import uuid
 import pytest
 
 from protocol.close_codes import CloseCode
-from tests.server.api.world import ANN, BO, ApiWorld, error
+from tests.support.api_world import ANN, BO, ApiWorld, error
 
 pytestmark = pytest.mark.anyio
 

@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from server.identity.jwks import BYTES_MAX, DocumentFetcher, FetchDocument, JwksError, KeySet
-from server.signing_keys import SigningKeys, new_pem
-from server.startup import StartupError
-from tests.clock import ManualClock
+from server.identity.signing_keys import SigningKeys, new_pem
+from server.node.startup import StartupError
+from tests.support.clock import ManualClock
 
 pytestmark = pytest.mark.anyio
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from server.config import Config, IdentitySettings, Secret, ServerSettings
+from server.config.settings import Config, IdentitySettings, Secret, ServerSettings
 from server.identity.code_sender import CodeSender, LogCodeSender, make_sender
-from server.identity.composition import make_identity
 from server.identity.key_files import load_signing_keys, load_vault
+from server.identity.signing_keys import SigningKeys, new_pem
 from server.identity.vault import new_key
-from server.signing_keys import SigningKeys, new_pem
-from server.startup import StartupError
+from server.node.identity_parts import make_identity
+from server.node.startup import StartupError
 
 
 def development(folder: Path, identity: IdentitySettings | None = None) -> Config:

@@ -7,7 +7,7 @@ import pytest
 from protocol.errors import ErrorCode
 from server.identity.limits import Limits, MemoryLimits, Rate, network_of, take_or_refuse
 from server.identity.refusal import IdentityError
-from tests.clock import ManualClock
+from tests.support.clock import ManualClock
 
 pytestmark = pytest.mark.anyio
 

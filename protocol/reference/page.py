@@ -1,0 +1,261 @@
+"""The reference page of the protocol, generated from its types and catalogues: `python -m protocol.reference`."""
+
+from __future__ import annotations
+
+import ast
+import enum
+import inspect
+import types
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from protocol import bodies, ids, limits
+from protocol.bodies import MemberRole, Ref
+from protocol.close_codes import CloseCode
+from protocol.codec import JSON, MSGPACK, tag_name
+from protocol.commands import AnyCommand, HighWaterMark
+from protocol.dialog_types import DIALOG_TYPES, DialogType, Mode, Role
+from protocol.errors import ErrorCode
+from protocol.events import AnyEvent
+from protocol.ids import Id
+from protocol.kinds import KINDS, Kind
+from protocol.reference import prose as reference_prose
+from protocol.reference.examples import ANN, BOB, BODIES, COMMANDS, EVENTS, REPLIES, timeline_event
+from protocol.replies import AnyReply, Member
+from protocol.states import ALLOWED, SessionState
+
+_SHARED = (bodies.Header, Ref, bodies.Settings, MemberRole, HighWaterMark, Member)
+_ENUMS: dict[type[enum.IntEnum], str] = {Kind: "kinds", DialogType: "types of dialogs", Mode: "modes", Role: "roles"}
+_WORDS: dict[type, str] = {bool: "boolean", float: "number", int: "integer", str: "text", bytes: "bytes"}
+_UNITS: dict[type, str] = {str: "characters", bytes: "bytes"}
+
+
+def as_markdown() -> str:
+    """The whole page."""
+    return "\n".join(_page()).rstrip() + "\n"
+
+
+def _page() -> Iterator[str]:
+    yield reference_prose.OPENING
+    yield reference_prose.HANDSHAKE
+    yield from _states()
+    yield reference_prose.RESUME
+    yield reference_prose.NUMBERS
+    yield from _derived_ids()
+    yield reference_prose.MARKS
+    yield from _close_codes()
+    yield reference_prose.MESSAGES
+    yield from _messages("Commands", COMMANDS, get_args(AnyCommand))
+    yield from _messages("Replies", REPLIES, get_args(AnyReply))
+    yield from _messages("Events", EVENTS, get_args(AnyEvent))
+    yield from _bodies()
+    yield "### Shared structs\n"
+    for struct in _SHARED:
+        yield from _struct(struct)
+    yield from _catalogues()
+
+
+def _derived_ids() -> Iterator[str]:
+    for said, dialog in (
+        ("the `self` dialog of", ids.self_dialog_id(ANN)),
+        ("the direct dialog with `" + ids.to_text(BOB) + "` of", ids.direct_dialog_id(BOB, ANN)),
+        ("what is created as `n` = 5 by device", ids.created_dialog_id(ANN, 5)),
+    ):
+        yield f"- {said} `{ids.to_text(ANN)}`: `{ids.to_text(dialog)}`"
+    yield ""
+
+
+def _messages(title: str, examples: Iterable[msgspec.Struct], members: Iterable[type[msgspec.Struct]]) -> Iterator[str]:
+    by_type = {type(example): example for example in examples}
+    yield f"### {title}\n"
+    for struct in members:
+        yield from _struct(struct)
+        yield from _example(by_type[struct])
+
+
+def _bodies() -> Iterator[str]:
+    yield "### Bodies\n"
+    yield "What happened: the `body` of `timeline_event`. The examples show the whole event.\n"
+    for body in BODIES:
+        yield from _struct(type(body))
+        yield from _example(timeline_event(body))
+
+
+def _struct(struct: type[msgspec.Struct]) -> Iterator[str]:
+    tag = struct.__struct_config__.tag
+    yield f"#### `{tag_name(struct)}`" + ("" if tag is None else f" (tag {tag})") + "\n"
+    yield (inspect.getdoc(struct) or "") + "\n"
+    fields = msgspec.structs.fields(struct)
+    if not fields:
+        yield "No fields.\n"
+        return
+    hints = get_type_hints(struct, include_extras=True)
+    yield "| field | value | default |"
+    yield "|---|---|---|"
+    for field in fields:
+        yield f"| `{field.name}` | {_value(hints[field.name])} | {_default(field)} |"
+    yield ""
+
+
+def _value(hint: Any, meta: msgspec.Meta | None = None) -> str:
+    """What a field takes, in words."""
+    if hint == Id:
+        return "id"
+    origin = get_origin(hint)
+    if origin is Annotated:
+        inner, *metas = get_args(hint)
+        return _value(inner, next((one for one in metas if isinstance(one, msgspec.Meta)), None))
+    if origin in (Union, types.UnionType):
+        arms = [arm for arm in get_args(hint) if arm is not types.NoneType]
+        return f"{_value(arms[0])}, or null" if len(arms) == 1 else "a [body](#bodies)"
+    if origin is list:
+        return f"list of {_value(get_args(hint)[0])}{_bounds(meta, 'of them')}"
+    if origin is tuple:
+        return "pair of " + " and ".join(_value(each) for each in get_args(hint))
+    return _plain(hint, meta)
+
+
+def _plain(hint: type, meta: msgspec.Meta | None) -> str:
+    if issubclass(hint, msgspec.Struct):
+        tag = hint.__struct_config__.tag
+        return f"[{tag_name(hint)}](#{tag_name(hint)}{'' if tag is None else f'-tag-{tag}'})"
+    if issubclass(hint, enum.IntEnum):
+        name = _ENUMS[hint]
+        return f"one of the [{name}](#{name.replace(' ', '-')})"
+    words = _WORDS[hint]
+    return words + _bounds(meta, _UNITS.get(hint, ""))
+
+
+def _bounds(meta: msgspec.Meta | None, unit: str) -> str:
+    if meta is None:
+        return ""
+    low, high = (meta.ge, meta.le) if not unit else (meta.min_length, meta.max_length)
+    if high is None:
+        return "" if low is None else f", {low} or more"
+    top = "2^53 - 1" if high == limits.N_MAX else f"{high:,}"
+    if low == high:
+        return f", exactly {top} {unit}".rstrip()
+    return f", {low or 0} to {top} {unit}".rstrip()
+
+
+def _default(field: msgspec.structs.FieldInfo) -> str:
+    if field.default is not msgspec.NODEFAULT:
+        return _literal(field.default)
+    if field.default_factory is not msgspec.NODEFAULT:
+        return _literal(field.default_factory())
+    return "required"
+
+
+def _literal(value: object) -> str:
+    if isinstance(value, enum.Enum):
+        return f"`{value.name.lower()}`"
+    if isinstance(value, msgspec.Struct):
+        return "its defaults"
+    if isinstance(value, bytes):
+        return "all zeros"
+    if value == limits.N_MAX:
+        return "2^53 - 1"
+    return "empty" if value in ("", [], ()) else f"`{msgspec.json.encode(value).decode()}`"
+
+
+def _example(message: msgspec.Struct) -> Iterator[str]:
+    yield "```json"
+    yield JSON.encode(message).decode()
+    yield "```\n"
+    yield "```text"
+    data = MSGPACK.encode(message).hex()
+    yield from (data[start : start + 112] for start in range(0, len(data), 112))
+    yield "```\n"
+
+
+def _states() -> Iterator[str]:
+    yield "| command | " + " | ".join(state.value for state in SessionState) + " |"
+    yield "|---|" + "---|" * len(SessionState)
+    for command in get_args(AnyCommand):
+        cells = ("yes" if command in ALLOWED[state] else "" for state in SessionState)
+        yield f"| `{tag_name(command)}` | " + " | ".join(cells) + " |"
+    yield "\nAnything else is refused with `wrong_state`. A session is `live` from `synced` on.\n"
+
+
+def _close_codes() -> Iterator[str]:
+    yield "| code | name | meaning | do |"
+    yield "|---|---|---|---|"
+    for code in CloseCode:
+        yield f"| {code.value} | `{code.name}` | {code.meaning} | {code.advice.value} |"
+    yield "\nA connection that ends without a close code, or with an unknown one: reconnect with back-off and resume.\n"
+
+
+def _catalogues() -> Iterator[str]:
+    yield from _error_codes()
+    yield from _dialog_types()
+    yield "## Kinds\n"
+    yield "What is posted, in the order: number under msgpack, name under json.\n"
+    yield "| kind | number | meaning | counts as unread | posted by | kept |"
+    yield "|---|---|---|---|---|---|"
+    for kind, rule in KINDS.items():
+        kept = "as long as the dialog" if rule.retention_days is None else f"{rule.retention_days} days at least"
+        by = "members" if rule.by_members else "services"
+        yield f"| `{kind.name.lower()}` | {kind.value} | {rule.meaning} | {_yes(rule.counts_unread)} | {by} | {kept} |"
+    yield ""
+    for numbers in (Mode, Role):
+        yield f"## {_ENUMS[numbers].capitalize()}\n"
+        yield (inspect.getdoc(numbers) or "") + "\n"
+        yield from (f"- `{each.name.lower()}`: {each.value}" for each in numbers)
+        yield ""
+    yield from _limits()
+
+
+def _error_codes() -> Iterator[str]:
+    yield "## Error codes\n"
+    yield "| code | temporary | what to do |"
+    yield "|---|---|---|"
+    for code in ErrorCode:
+        yield f"| `{code.value}` | {_yes(code.temporary)} | {code.sentence} |"
+    yield ""
+
+
+def _dialog_types() -> Iterator[str]:
+    yield "## Types of dialogs\n"
+    yield (
+        "| type | number | members | who writes | members change | named | admins "
+        "| receipts | typing | history before joining | mode unless said |"
+    )
+    yield "|---|---|---|---|---|---|---|---|---|---|---|"
+    for kind, rule in DIALOG_TYPES.items():
+        cells = (
+            f"`{kind.name.lower()}`",
+            str(kind.value),
+            f"{rule.members_min} to {rule.members_max}",
+            "admins" if rule.admins_only_write else "members",
+            _yes(not rule.fixed_roster),
+            _yes(rule.named),
+            _yes(rule.has_admins),
+            _yes(rule.receipts),
+            _yes(rule.typing),
+            _yes(rule.full_history),
+            f"`{rule.default_mode.name.lower()}`",
+        )
+        yield "| " + " | ".join(cells) + " |"
+    yield "\nThe lower bound holds at creation only. A `self` dialog exists from the beginning.\n"
+
+
+def _limits() -> Iterator[str]:
+    """The module's constants; a text below one says what it is."""
+    yield "## Limits\n"
+    yield "Of the protocol itself, the same on every server. A server's own limits are refused with `retry_after_s`.\n"
+    yield "| limit | value | |"
+    yield "|---|---|---|"
+    body = ast.parse(Path(limits.__file__).read_text(encoding="utf-8")).body
+    for node, following in zip(body, [*body[1:], None], strict=True):
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            name = node.targets[0].id
+            said = following.value if isinstance(following, ast.Expr) else None
+            text = str(said.value) if isinstance(said, ast.Constant) else ""
+            yield f"| `{name.lower()}` | {getattr(limits, name)} | {' '.join(text.split())} |"
+
+
+def _yes(value: object) -> str:
+    return "yes" if value else "no"

@@ -1,0 +1,1 @@
+"""The configuration: settings, where they are read from, their reference."""

@@ -1,0 +1,1 @@
+"""From what is durable to sockets: routing, rooms, outboxes."""

@@ -1,0 +1,253 @@
+"""Rooms: who must be told of a dialog's events, and telling them.
+
+A room is a dialog's roster as of some `roster_seq`, kept while it is used. An event comes with the
+`roster_seq` of its dialog after its flush; when the room is older, the roster is read anew first, and the
+dialog's later events wait behind it, so everybody gets them in order. A member gets only what has
+`seq >= from_seq` of their membership: a roster may be newer than the event.
+
+Bounds: `rooms_max` rosters are kept, the least recently used goes. What waits for a roster is bounded by
+`waiting_max` per room; beyond that only the first number is remembered, and the members catch up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from typing import TYPE_CHECKING, Any
+
+from protocol.dialog_types import DialogType
+from server.delivery.prepared_message import PreparedMessage
+from server.delivery.registry import Registry
+from storage.postgres.pool import StorageUnavailableError
+from storage.rows import Roster
+from storage.timelines import Timelines
+
+if TYPE_CHECKING:
+    from server.session.session import Session
+
+_log = logging.getLogger(__name__)
+
+Sleep = Callable[[float], Awaitable[None]]
+Spawn = Callable[[Coroutine[Any, Any, None]], object]
+
+_RETRY_S = 0.2
+_WAITING_MAX = 1000
+
+
+class Room:
+    """One dialog's roster and its local sessions."""
+
+    __slots__ = (
+        "_from_max",
+        "_sessions",
+        "_version",
+        "first_delivered_seq",
+        "loading",
+        "members",
+        "missed",
+        "needed_seq",
+        "roster_seq",
+        "type",
+        "waiting",
+    )
+
+    def __init__(self) -> None:
+        self.roster_seq = -1
+        self.needed_seq = 0
+        self.type = DialogType.SELF
+        self.members: dict[bytes, int] = {}
+        self.loading = False
+        self.waiting: list[tuple[int, PreparedMessage]] = []
+        self.missed = 0
+        self.first_delivered_seq = 0
+        self._from_max = 0
+        self._version = -1
+        self._sessions: list[tuple[int, Session]] = []
+
+    def loaded(self, roster: Roster) -> None:
+        """Take a roster that was read."""
+        self.roster_seq = roster.roster_seq
+        self.type = roster.type
+        self.members = roster.members
+        self._from_max = max(roster.members.values(), default=0)
+        self._version = -1
+        self.first_delivered_seq = 0
+
+    def sessions(self, registry: Registry) -> list[tuple[int, Session]]:
+        """`(from_seq, session)` of the members that are here."""
+        if self._version != registry.version:
+            self._sessions = [
+                (self.members[who], session) for who, here in registry.among(self.members) for session in here
+            ]
+            self._version = registry.version
+        return self._sessions
+
+    def forget_who_left(self, registry: Registry) -> None:
+        """Drop the list of sessions if it is old; it is made again when it is needed."""
+        if self._version != registry.version:
+            self._sessions = []
+
+    def deliver(self, registry: Registry, dialog: bytes, seq: int, prepared: PreparedMessage) -> None:
+        """Append to the outboxes of the members that are here."""
+        self.first_delivered_seq = self.first_delivered_seq or seq
+        if seq >= self._from_max:
+            for _, session in self.sessions(registry):
+                session.outbox.content(dialog, seq, prepared)
+        else:
+            for from_seq, session in self.sessions(registry):
+                if seq >= from_seq:
+                    session.outbox.content(dialog, seq, prepared)
+
+
+class Rooms:
+    """See the module."""
+
+    def __init__(
+        self,
+        timelines: Timelines,
+        registry: Registry,
+        spawn: Spawn,
+        *,
+        rooms_max: int,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self._timelines = timelines
+        self._registry = registry
+        self._spawn = spawn
+        self._rooms_max = rooms_max
+        self._sleep = sleep
+        self._rooms: OrderedDict[bytes, Room] = OrderedDict()
+        self._loads: set[asyncio.Future[None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._rooms)
+
+    def content(self, dialog: bytes, seq: int, prepared: PreparedMessage, roster_seq: int) -> None:
+        """Tell the members of an event that is durable."""
+        room = self._room(dialog)
+        if not room.loading and room.roster_seq >= roster_seq:
+            room.deliver(self._registry, dialog, seq, prepared)
+            return
+        if len(room.waiting) < _WAITING_MAX and not room.missed:
+            room.waiting.append((seq, prepared))
+        else:
+            room.missed = room.missed or seq
+        room.needed_seq = max(room.needed_seq, roster_seq)
+        if not room.loading:
+            self._load(dialog, room)
+
+    def ephemeral(self, dialog: bytes, prepared: PreparedMessage, *, but: bytes) -> None:
+        """Tell the members, except the principal `but`, something worth nothing later, if the room is open."""
+        for session in self._others(dialog, but):
+            session.outbox.ephemeral(prepared)
+
+    def mark(self, dialog: bytes, principal: bytes, prepared: PreparedMessage) -> None:
+        """Tell the other members how far one of them has received and read, if the room is open."""
+        for session in self._others(dialog, principal):
+            session.outbox.mark((dialog, principal), prepared)
+
+    def undelivered_from(self, dialog: bytes, seq: int) -> int | None:
+        """From where on a member whom event `seq` removed may not have been told; None if all was told.
+
+        What comes before their removal may wait for a roster, or was told under one that knew of the removal.
+        """
+        room = self._rooms.get(dialog)
+        if room is None:
+            return None
+        if room.waiting:
+            return room.waiting[0][0]
+        return room.first_delivered_seq if room.first_delivered_seq and room.roster_seq >= seq else None
+
+    async def open(self, dialog: bytes) -> Room:
+        """The room of a dialog, its roster read if need be; a dialog that there is not has no members."""
+        room = self._room(dialog)
+        if room.roster_seq < 0 and not room.loading:
+            self._load(dialog, room)
+        while room.loading:
+            await self.settled()
+        return room
+
+    async def settled(self) -> None:
+        """Return once everything that waits for a roster now has been delivered."""
+        if self._loads:
+            await asyncio.wait(set(self._loads))
+
+    def has(self, dialog: bytes, principal: bytes) -> bool:
+        """Whether the principal is known to be a member; False says nothing."""
+        room = self._rooms.get(dialog)
+        return room is not None and principal in room.members
+
+    def forget(self) -> None:
+        """Forget every roster that was read; those on their way are new."""
+        for dialog in [dialog for dialog, room in self._rooms.items() if not room.loading]:
+            del self._rooms[dialog]
+
+    def forget_who_left(self) -> None:
+        """Let go of sessions that are gone; a quiet room would keep those it last told something."""
+        for room in self._rooms.values():
+            room.forget_who_left(self._registry)
+
+    def _others(self, dialog: bytes, principal: bytes) -> Iterator[Session]:
+        room = self._rooms.get(dialog)
+        if room is not None and not room.loading:
+            for _, session in room.sessions(self._registry):
+                if session.claims is not None and session.claims.principal != principal:
+                    yield session
+
+    def _room(self, dialog: bytes) -> Room:
+        room = self._rooms.get(dialog)
+        if room is None:
+            room = self._rooms[dialog] = Room()
+            if len(self._rooms) > self._rooms_max:
+                self._close_one(but=dialog)
+        else:
+            self._rooms.move_to_end(dialog)
+        return room
+
+    def _close_one(self, *, but: bytes) -> None:
+        for dialog, room in self._rooms.items():
+            if not room.loading and dialog != but:
+                del self._rooms[dialog]
+                return
+
+    def _close(self, dialog: bytes, room: Room) -> None:
+        room.members, room.waiting, room.missed = {}, [], 0
+        if self._rooms.get(dialog) is room:
+            del self._rooms[dialog]
+
+    def _load(self, dialog: bytes, room: Room) -> None:
+        room.loading = True
+        loaded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._loads.add(loaded)
+        self._spawn(self._load_and_deliver(dialog, room, loaded))
+
+    async def _load_and_deliver(self, dialog: bytes, room: Room, loaded: asyncio.Future[None]) -> None:
+        try:
+            room.loaded(await self._read(dialog, room))
+            waiting, room.waiting = room.waiting, []
+            for seq, prepared in waiting:
+                room.deliver(self._registry, dialog, seq, prepared)
+            missed, room.missed = room.missed, 0
+            if missed:
+                for from_seq, session in room.sessions(self._registry):
+                    session.miss(dialog, max(missed, from_seq))
+        except Exception:  # noqa: BLE001 - whoever waits for the room must not wait for ever
+            _log.exception("a roster could not be read")
+            self._close(dialog, room)
+        finally:
+            room.loading = False
+            self._loads.discard(loaded)
+            loaded.set_result(None)
+
+    async def _read(self, dialog: bytes, room: Room) -> Roster:
+        """A roster as new as the newest event that waits for it."""
+        while True:
+            try:
+                roster = await self._timelines.roster(dialog)
+                if roster.roster_seq >= room.needed_seq:
+                    return roster
+            except StorageUnavailableError as error:
+                _log.warning("a roster cannot be read, trying again: %s", error)
+            await self._sleep(_RETRY_S)

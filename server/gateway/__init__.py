@@ -1,0 +1,1 @@
+"""Bytes to messages and back: the public port, HTTP heads, websocket frames."""

@@ -1,0 +1,313 @@
+"""The one public port: looks at the first request head of a connection and sends it where it belongs.
+
+An upgrade to a websocket goes to the gateway; anything else is handed, connection and bytes so far, to the HTTP
+server. Until then a connection is a `PendingConnection`, which holds little and not for long: its head is bounded
+in bytes and in time, and nothing is created for it before the head is whole and unambiguous.
+
+Every connection is counted once when it is opened and once under its address, and uncounted when its transport is
+lost, whichever protocol it ended as.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from server.clock import Clock
+from server.config.gateway_settings import GatewaySettings
+from server.gateway import proxy_header, request_head
+from server.gateway.connect_limits import ConnectLimits, Refused
+from server.gateway.connection import Connection, PeerFactory
+from server.gateway.forwarded import TrustedProxies, normal_address
+from server.gateway.handshake import Handshake
+from server.gateway.http_connection import ASGIApp, HttpConnection, HttpServer
+from server.gateway.request_head import HeadError, RequestHead
+
+__all__ = ["Acceptor", "GatewaySettings"]
+
+_log = logging.getLogger(__name__)
+
+_BACKLOG = 2048
+_REASONS = {400: "Bad Request", 404: "Not Found", 429: "Too Many Requests", 503: "Service Unavailable"}
+_REASONS[431] = "Request Header Fields Too Large"
+
+
+class Acceptor:
+    """Listens, limits, and knows every connection of the public port."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        peer_factory: PeerFactory,
+        app: ASGIApp,
+        clock: Clock,
+        *,
+        subprotocols: Sequence[str],
+    ) -> None:
+        """`subprotocols` in order of preference; a client must offer one of them unless there are none."""
+        self.settings = settings
+        self.peer_factory = peer_factory
+        self.proxies = TrustedProxies(settings.trusted_proxies, settings.forwarded_header)
+        self.limits = ConnectLimits(settings, clock, exempt=self.proxies.trusts)
+        self.handshake = Handshake(subprotocols, settings.allowed_origins)
+        self.http = HttpServer(app, settings, clock, self.proxies)
+        self.accepting = True
+        self.connections: set[Connection] = set()
+        """Live websockets."""
+        self._servers: list[asyncio.Server] = []
+        self._http_idle = asyncio.Event()
+        self._websocket_gone = asyncio.Event()
+        self.websocket_lost = self._websocket_lost  # bound once, not once per connection
+        self.http_lost = self._http_lost
+
+    async def listen(self, host: str, port: int) -> tuple[str, int]:
+        """Listen on one more address and return it; port 0 takes a free one. Raise `OSError` if it is taken."""
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(self.arrival, host, port, backlog=_BACKLOG)
+        self._servers.append(server)
+        name = server.sockets[0].getsockname()
+        return str(name[0]), int(name[1])
+
+    def arrival(self) -> asyncio.Protocol:
+        """Make the protocol of a new TCP connection."""
+        return PendingConnection(self)
+
+    def stop_accepting(self) -> None:
+        """Close the listening sockets; a connection already on its way is told to come back later."""
+        self.accepting = False
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+
+    @property
+    def http_connections(self) -> list[HttpConnection]:
+        """Live HTTP connections."""
+        return self.http.connections
+
+    async def close_http(self, timeout_s: float) -> None:
+        """Close idle HTTP connections now, the others after their response, and all of them after `timeout_s`."""
+        for connection in self.http_connections:
+            connection.shutdown()
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self.http_connections:
+                    self._http_idle.clear()
+                    await self._http_idle.wait()
+        except TimeoutError:
+            for connection in self.http_connections:
+                connection.transport.abort()
+
+    async def websockets_gone(self) -> None:
+        """Return once no websocket is left."""
+        while self.connections:
+            self._websocket_gone.clear()
+            await self._websocket_gone.wait()
+
+    def abort_all(self) -> None:
+        """End every websocket now."""
+        for connection in tuple(self.connections):
+            connection.abort()
+
+    def _websocket_lost(self, connection: Connection) -> None:
+        self.connections.discard(connection)
+        self._websocket_gone.set()
+        self.limits.release(connection.address)
+        self.limits.close()
+
+    def _http_lost(self, connection: HttpConnection) -> None:
+        self.limits.release(connection.address)
+        self.limits.close()
+        self._http_idle.set()
+
+
+class PendingConnection(asyncio.Protocol):
+    """A connection that has not yet said what it is."""
+
+    __slots__ = (
+        "_acceptor",
+        "_address",
+        "_buffer",
+        "_claimed",
+        "_done",
+        "_opened",
+        "_port",
+        "_proxy_header_done",
+        "_seen",
+        "_timer",
+        "_transport",
+    )
+
+    def __init__(self, acceptor: Acceptor) -> None:
+        self._acceptor = acceptor
+        self._transport: asyncio.Transport
+        self._address = ""
+        self._port = 0
+        self._buffer = bytearray()
+        self._seen = 0  # bytes of the head already searched
+        self._proxy_header_done = False
+        self._opened = False  # counted for the node
+        self._claimed = False  # counted for its address
+        self._done = False  # refused, or handed over
+        self._timer: asyncio.TimerHandle | None = None
+
+    # -- what the event loop calls
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Let the connection in, or answer at once that it is one too many."""
+        self._transport = transport
+        peer = transport.get_extra_info("peername")
+        if isinstance(peer, tuple):
+            self._address, self._port = normal_address(str(peer[0])) or str(peer[0]), int(peer[1])
+        acceptor = self._acceptor
+        if not acceptor.accepting:
+            self._turn_away(Refused(503, "this node is stopping", acceptor.settings.retry_after_s))
+            return
+        refused = acceptor.limits.open()
+        self._opened = refused is None
+        if refused is None and not acceptor.proxies.trusts(self._address):
+            refused = self._claim()
+        if refused is not None:
+            self._turn_away(refused)
+            return
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(acceptor.settings.handshake_timeout_s, transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes until the first head is whole."""
+        if self._done:
+            return
+        self._buffer += data
+        try:
+            if not self._proxy_header_done:
+                self._read_proxy_header()
+            if self._proxy_header_done:
+                self._read_head()
+        except proxy_header.ProxyHeaderError as error:
+            self._refuse(400, str(error))
+        except HeadError as error:
+            self._refuse(error.status, error.reason)
+
+    def eof_received(self) -> None:
+        """Let the transport close itself."""
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why it ended does not matter
+        """Uncount the connection; only called if it was never handed over."""
+        self._done = True
+        self._stop_timer()
+        if self._claimed:
+            self._acceptor.limits.release(self._address)
+        if self._opened:
+            self._acceptor.limits.close()
+
+    # -- reading
+
+    def _read_proxy_header(self) -> None:
+        header = proxy_header.parse(self._buffer)
+        if isinstance(header, proxy_header.NeedMore):
+            if len(self._buffer) > self._acceptor.settings.head_bytes_max:
+                raise HeadError(431, "the PROXY header is too large")
+            return
+        self._proxy_header_done = True
+        if header is None:
+            return
+        if not self._acceptor.proxies.trusts(self._address):
+            raise HeadError(400, "a PROXY header is accepted from configured proxies only")
+        del self._buffer[: header.size]
+        if header.address is not None:
+            self._address, self._port = normal_address(header.address) or header.address, header.port
+
+    def _read_head(self) -> None:
+        size = request_head.find_end(self._buffer, self._seen, self._acceptor.settings.head_bytes_max)
+        if size is None:
+            self._seen = len(self._buffer)
+            return
+        head = request_head.parse(self._buffer[:size])
+        proxies = self._acceptor.proxies
+        direct = self._address
+        websocket = head.wants_websocket
+        if websocket:  # an HTTP connection of a proxy carries requests of many clients
+            self._address = proxies.client(direct, head.values(proxies.header))
+            self._port = self._port if self._address == direct else 0
+        refused = None if self._claimed else self._claim()
+        if refused is not None:
+            self._refuse(refused.status, refused.reason, refused.retry_after_s)
+        elif websocket:
+            self._open_websocket(head)
+        else:
+            self._hand_to_http()
+
+    def _claim(self) -> Refused | None:
+        refused = self._acceptor.limits.claim(self._address)
+        self._claimed = refused is None
+        return refused
+
+    # -- handing over
+
+    def _open_websocket(self, head: RequestHead) -> None:
+        response, subprotocol = self._acceptor.handshake.answer(head)
+        if subprotocol is None:
+            self._answer(response)
+            return
+        self._hand_over()
+        acceptor, transport = self._acceptor, self._transport
+        connection = Connection(
+            transport,
+            acceptor.settings,
+            asyncio.get_running_loop(),
+            address=self._address,
+            subprotocol=subprotocol,
+            lost=acceptor.websocket_lost,
+        )
+        acceptor.connections.add(connection)
+        transport.set_protocol(connection)
+        transport.write(response)
+        connection.start(acceptor.peer_factory)
+        if len(self._buffer) > head.size:
+            connection.data_received(bytes(self._buffer[head.size :]))
+
+    def _hand_to_http(self) -> None:
+        self._hand_over()
+        acceptor = self._acceptor
+        connection = HttpConnection(acceptor.http, self._address, self._port, acceptor.http_lost)
+        connection.connection_made(self._transport)
+        self._transport.set_protocol(connection)
+        connection.data_received(bytes(self._buffer))
+
+    def _hand_over(self) -> None:
+        self._done = True
+        self._stop_timer()
+
+    # -- refusing
+
+    def _turn_away(self, refused: Refused) -> None:
+        """Answer before anything was read, and keep nothing."""
+        self._done = True
+        self._transport.write(_response(refused.status, refused.reason, refused.retry_after_s))
+        self._transport.close()
+
+    def _refuse(self, status: int, reason: str, retry_after_s: int | None = None) -> None:
+        _log.debug("refused %s: %s", self._address, reason)
+        self._answer(_response(status, reason, retry_after_s))
+
+    def _answer(self, response: bytes) -> None:
+        """Answer and half-close; the timer that ran for the head ends it if the client does not."""
+        self._done = True
+        self._buffer.clear()
+        self._transport.write(response)
+        try:
+            self._transport.write_eof()
+        except OSError:  # the client has reset the connection already
+            self._transport.abort()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _response(status: int, reason: str, retry_after_s: int | None) -> bytes:
+    body = f"{reason[0].upper()}{reason[1:]}.\n"
+    retry = "" if retry_after_s is None else f"Retry-After: {retry_after_s}\r\n"
+    return (
+        f"HTTP/1.1 {status} {_REASONS[status]}\r\nContent-Type: text/plain; charset=utf-8\r\n"
+        f"Content-Length: {len(body.encode())}\r\nConnection: close\r\n{retry}\r\n{body}"
+    ).encode()

@@ -1,0 +1,213 @@
+"""Websocket frames as bytes (RFC 6455, section 5): what is sent, and what is cut out of what arrives.
+
+Nearly every frame of a client is one whole message: FIN set, masked, text or binary, and small. `cut` takes
+such a frame out of a buffer in one short function. Any other frame (a fragment, a ping, a close, an error) goes
+to `SlowPathParser`, which lives only while it is needed, so that an idle connection holds no parser.
+
+Both must agree on where a frame ends: `SlowPathParser` is fed whole frames, which `frame_end` measures, so whenever
+it is dropped the next byte is the first of a frame.
+"""
+
+import codecs
+import logging
+import struct
+from collections.abc import Callable
+
+from websockets.frames import Frame, Opcode
+from websockets.protocol import Protocol, Side, State
+from websockets.speedups import apply_mask
+
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
+
+FIN = 0x80
+MASKED = 0x80
+_FIN_TEXT, _FIN_BINARY = FIN | TEXT, FIN | BINARY
+_LENGTH_16, _LENGTH_64 = 126, 127
+_CONTROL = 0x8
+_OPCODES = frozenset((CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG))
+_CLOSE_REASON_BYTES_MAX = 123
+
+_pack_16 = struct.Struct("!BBH").pack
+_pack_64 = struct.Struct("!BBQ").pack
+_unpack_16 = struct.Struct("!H").unpack_from
+_unpack_64 = struct.Struct("!Q").unpack_from
+_utf8_decoder = codecs.getincrementaldecoder("utf-8")
+
+# The library logs every frame at DEBUG; frames are people's messages, so its logger is held above that.
+_library_log = logging.getLogger(f"{__name__}.websockets")
+_library_log.setLevel(logging.WARNING)
+
+
+def encode(opcode: int, payload: bytes) -> bytes:
+    """One whole server frame: FIN set, unmasked."""
+    length = len(payload)
+    if length < _LENGTH_16:
+        return bytes((FIN | opcode, length)) + payload
+    if length < 1 << 16:
+        return _pack_16(FIN | opcode, _LENGTH_16, length) + payload
+    return _pack_64(FIN | opcode, _LENGTH_64, length) + payload
+
+
+def parse_common_frame(data: bytes | bytearray, at: int, payload_bytes_max: int) -> tuple[int, bytes, bool] | None:
+    """Cut the common frame that starts at `at`: where it ends, its payload unmasked, and whether it is text.
+
+    None when the frame is incomplete or not a common one; `frame_end` tells which.
+    """
+    available = len(data) - at
+    if available < 6:
+        return None
+    first = data[at]
+    if first not in (_FIN_BINARY, _FIN_TEXT):
+        return None
+    length = data[at + 1] - MASKED
+    start = at + 6
+    if length >= _LENGTH_16:
+        if length == _LENGTH_16 and available >= 8:
+            length, start = _unpack_16(data, at + 2)[0], at + 8
+        elif length == _LENGTH_64 and available >= 14:
+            length, start = _unpack_64(data, at + 2)[0], at + 14
+        else:
+            return None
+    end = start + length
+    if length < 0 or length > payload_bytes_max or end > len(data):
+        return None
+    return end, apply_mask(data[start:end], data[start - 4 : start]), first == _FIN_TEXT
+
+
+def frame_end(data: bytes | bytearray, at: int, message_bytes_max: int, gathered: int = 0) -> int | None:
+    """Where the frame that starts at `at` ends, or None until all of it is there.
+
+    `gathered` bytes of its message have come before, in fragments.
+    A frame that its header condemns (unmasked, unknown opcode, too long) need not be waited for: it ends with
+    the data, since nothing after it will be read.
+    """
+    available = len(data) - at
+    if available < 2:
+        return None
+    length = data[at + 1] - MASKED
+    opcode = data[at] & 0x0F
+    if length < 0 or opcode not in _OPCODES:
+        return len(data)
+    start = at + 6
+    if length == _LENGTH_16:
+        if available < 4:
+            return None
+        length, start = _unpack_16(data, at + 2)[0], at + 8
+    elif length == _LENGTH_64:
+        if available < 10:
+            return None
+        length, start = _unpack_64(data, at + 2)[0], at + 14
+    if length > message_bytes_max - (0 if opcode & _CONTROL else gathered):
+        return len(data)
+    end: int = start + length
+    return end if end <= len(data) else None
+
+
+def is_utf8(payload: bytes) -> bool:
+    """Whether a text message may be delivered (RFC 6455, section 8.1)."""
+    if payload.isascii():
+        return True
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def fitting_reason(reason: str) -> str:
+    """The reason of a close frame, cut at a character to the 123 bytes that a control frame has room for."""
+    return reason.encode()[:_CLOSE_REASON_BYTES_MAX].decode(errors="ignore")
+
+
+class SlowPathParser:
+    """The frames that `cut` leaves: fragments, pings, closes and errors, judged by `websockets`.
+
+    Created at a frame's first byte, and of no more use once `idle`. `send` gets what is to be written; when
+    `ended` is true the writing side is over (a close frame has gone out, in answer or because of an error) and
+    nothing that still arrives may be looked at.
+    """
+
+    __slots__ = ("_decoder", "_message", "_message_bytes_max", "_protocol", "_send", "_text", "ended")
+
+    def __init__(self, message_bytes_max: int, send: Callable[[bytes, bool], None]) -> None:
+        """`send(data, is_pong)` writes a frame."""
+        self._message_bytes_max = message_bytes_max
+        self._protocol = self._new_protocol()
+        self._send = send
+        self._message: bytearray | None = None  # the fragments so far; not a list, for empty fragments cost nothing
+        self._text = False
+        self._decoder: codecs.IncrementalDecoder | None = None
+        self.ended = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether the connection is open and between messages, so that this object can be dropped."""
+        return self._message is None and self._protocol.state is State.OPEN
+
+    @property
+    def gathered(self) -> int:
+        """Bytes of the unfinished message."""
+        return 0 if self._message is None else len(self._message)
+
+    def feed(self, frame: bytes | bytearray) -> tuple[bytes, bool] | None:
+        """Take one whole frame; return the message it completes, if any, and whether that is text."""
+        if frame[0] & _CONTROL and self._message is not None and self._protocol.state is State.OPEN:
+            self._feed_between_fragments(frame)
+            return None
+        self._protocol.receive_data(frame)
+        message = None
+        for event in self._protocol.events_received():
+            assert isinstance(event, Frame)
+            if event.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+                message = self._fragment(event)
+        self._flush()
+        return message
+
+    def close(self, code: int, reason: str) -> None:
+        """Send a close frame; the client's own is still awaited."""
+        self._protocol.send_close(code, fitting_reason(reason))
+        self._flush()
+
+    def fail(self, code: int, reason: str) -> None:
+        """Send a close frame and stop reading (RFC 6455, section 7.1.7)."""
+        self._protocol.fail(code, fitting_reason(reason))
+        self._flush()
+
+    def _feed_between_fragments(self, frame: bytes | bytearray) -> None:
+        """Have a control frame judged by itself.
+
+        The library counts it to the unfinished message's size and takes a close for an error, but control frames
+        may stand between fragments (RFC 6455, section 5.4).
+        """
+        protocol, self._protocol = self._protocol, self._new_protocol()
+        self._protocol.receive_data(frame)
+        self._flush()
+        if self._protocol.state is State.OPEN:
+            self._protocol = protocol
+
+    def _new_protocol(self) -> Protocol:
+        return Protocol(Side.SERVER, state=State.OPEN, max_size=self._message_bytes_max, logger=_library_log)
+
+    def _fragment(self, frame: Frame) -> tuple[bytes, bool] | None:
+        if self._message is None:
+            self._message = bytearray()
+            self._text = frame.opcode is Opcode.TEXT
+            self._decoder = _utf8_decoder() if self._text else None
+        self._message += frame.data
+        if self._decoder is not None:
+            try:
+                self._decoder.decode(frame.data, final=frame.fin)
+            except UnicodeDecodeError:
+                self._protocol.fail(1007, "text is not UTF-8")
+                return None
+        if not frame.fin:
+            return None
+        message, self._message, self._decoder = bytes(self._message), None, None
+        return message, self._text
+
+    def _flush(self) -> None:
+        for data in self._protocol.data_to_send():
+            if data:
+                self._send(data, data[0] == FIN | PONG)
+            else:  # the library's sign for "no more"
+                self.ended = True

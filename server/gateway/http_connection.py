@@ -1,0 +1,201 @@
+"""One HTTP connection: uvicorn's protocol class, bounded and made strict.
+
+The acceptor hands it the connection and the bytes so far. What uvicorn leaves open is closed here: the time and
+the size that a request may take to arrive, a reader that stalls, an upgrade after the first request, the address
+behind a trusted proxy, and an error that would be taken for the answer to an earlier, still unanswered request.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from email.utils import formatdate
+from typing import Any
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from server.clock import Clock
+from server.config.gateway_settings import GatewaySettings
+from server.gateway.forwarded import TrustedProxies
+
+ASGISend = Callable[[dict[str, Any]], Awaitable[None]]
+ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
+
+# Uvicorn warns of every malformed request, and so would anybody who sends them fill the log.
+_uvicorn_log = logging.getLogger(f"{__name__}.uvicorn")
+_uvicorn_log.setLevel(logging.ERROR)
+
+_PIPELINED_MAX = 16
+_REFUSED_UPGRADE = b"A websocket is opened on a connection of its own, by its first request.\n"
+
+
+class HttpServer:
+    """What the HTTP connections of a node share, and all of them."""
+
+    def __init__(self, app: ASGIApp, settings: GatewaySettings, clock: Clock, proxies: TrustedProxies) -> None:
+        self.settings = settings
+        self.proxies = proxies
+        self.state = ServerState()
+        self.config = Config(
+            app,
+            http=HttpToolsProtocol,
+            ws="none",
+            interface="asgi3",
+            lifespan="off",  # the node runs it
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=settings.http_idle_timeout_s,
+        )
+        self.config.load()
+        self._clock = clock
+        self._date_s = 0
+
+    @property
+    def connections(self) -> list["HttpConnection"]:
+        """The live ones."""
+        return [connection for connection in self.state.connections if isinstance(connection, HttpConnection)]
+
+    def refresh_date(self) -> None:
+        """Bring the Date header of the responses up to date."""
+        now_s = self._clock.wall_ms() // 1000
+        if now_s != self._date_s:
+            self._date_s = now_s
+            self.state.default_headers = [(b"date", formatdate(now_s, usegmt=True).encode())]
+
+
+class HttpConnection(HttpToolsProtocol):
+    """One HTTP connection; keep-alive and pipelining are uvicorn's."""
+
+    def __init__(self, server: HttpServer, address: str, port: int, lost: Callable[["HttpConnection"], None]) -> None:
+        """`address` is whom the connection is from: the client, or a trusted proxy that names one per request."""
+        super().__init__(config=server.config, server_state=server.state, app_state={})
+        self.logger = _uvicorn_log
+        self.address = address
+        self._http = server
+        self._port = port
+        self._lost = lost
+        self._begun = False  # there has been a request
+        self._in_head = False  # a request's head has begun to arrive
+        self._in_body = False  # and is whole, but not its body
+        self._head_bytes = 0
+        self._last = False  # nothing more is read
+        self._arrival: asyncio.TimerHandle | None = None
+        self._stall: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take over a connection from the acceptor."""
+        super().connection_made(transport)
+        self.client = (self.address, self._port)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Release everything."""
+        super().connection_lost(exc)
+        self._cancel_arrival()
+        self.resume_writing()
+        self._unset_keepalive_if_required()  # uvicorn forgets it when the connection ended in an error
+        self._lost(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes, and time until the request that they belong to is whole."""
+        if self._last:
+            return
+        self._head_bytes += len(data)
+        super().data_received(data)
+        if self._in_head and self._head_bytes > self._http.settings.head_bytes_max:
+            self.send_400_response("The request head is too large.")
+        if self._arrival is None and (self._in_head or self._in_body) and not self.transport.is_closing():
+            self._arrival = self.loop.call_later(self._http.settings.http_request_timeout_s, self.transport.abort)
+
+    def on_message_begin(self) -> None:
+        """Note the first byte of a request."""
+        super().on_message_begin()
+        self._in_head = True
+        self._head_bytes = 0
+
+    def on_headers_complete(self) -> None:
+        """Start a request, unless it asks for another protocol."""
+        self._check_head()
+        self._http.refresh_date()
+        self._begun, self._in_head, self._in_body = True, False, True
+        self.scope["client"] = self._client()
+        upgrade = self.parser.should_upgrade()
+        if upgrade and self._asks_for_websocket():
+            self.app = _refuse_upgrade
+        super().on_headers_complete()
+        if upgrade:
+            # The parser stops here, so that nothing after this request could be read.
+            self._last = True
+            self.cycle.keep_alive = False
+
+    def on_message_complete(self) -> None:
+        """Expect the next request."""
+        super().on_message_complete()
+        self._in_body = False
+        self._cancel_arrival()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer bytes that are no request, without being taken for the answer to an earlier one."""
+        self._last = True
+        if not self._begun or self.cycle.response_complete:
+            super().send_400_response(msg)
+        elif not self._in_body:
+            self.cycle.keep_alive = False
+        elif self.cycle.response_started or self.pipeline:
+            self.transport.close()
+        else:  # the fault is in the body of the request that the app is waiting for
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            super().send_400_response(msg)
+
+    def pause_writing(self) -> None:
+        """Give the reader of a response a time to go on."""
+        super().pause_writing()
+        if self._stall is None:
+            self._stall = self.loop.call_later(self._http.settings.http_request_timeout_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on with a response."""
+        super().resume_writing()
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+
+    def _check_head(self) -> None:
+        """Raise `ValueError`, which the parser makes a malformed request."""
+        if len(self.pipeline) >= _PIPELINED_MAX:
+            raise ValueError("too many requests at once")
+        if sum(len(name) + len(value) for name, value in self.headers) > self._http.settings.head_bytes_max:
+            raise ValueError("the request head is too large")
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
+            raise ValueError("there must be exactly one Host header")
+
+    def _client(self) -> tuple[str, int]:
+        proxies = self._http.proxies
+        if not proxies.trusts(self.address):
+            return self.address, self._port
+        name = proxies.header.encode()
+        values = [value.decode("latin-1") for field, value in self.headers if field == name]
+        return proxies.client(self.address, values), 0
+
+    def _asks_for_websocket(self) -> bool:
+        return any(name == b"upgrade" and b"websocket" in value.lower() for name, value in self.headers)
+
+    def _cancel_arrival(self) -> None:
+        if self._arrival is not None:
+            self._arrival.cancel()
+            self._arrival = None
+
+
+async def _refuse_upgrade(_scope: MutableMapping[str, Any], _receive: Callable[..., Any], send: ASGISend) -> None:
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", str(len(_REFUSED_UPGRADE)).encode()),
+        (b"connection", b"close"),
+    ]
+    await send({"type": "http.response.start", "status": 400, "headers": headers})
+    await send({"type": "http.response.body", "body": _REFUSED_UPGRADE})

@@ -1,0 +1,1 @@
+"""One node: the command line, its composition, its private port."""

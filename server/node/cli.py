@@ -1,0 +1,165 @@
+"""The `tchat` command: one parser, one boundary that turns a failed start into a sentence and exit code 2.
+
+Each subcommand imports what it needs when it runs, so that `tchat --help` is quick and the chat client loads no server.
+This is the one module that may import across packages.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from server.config.settings import Config
+
+EXIT_PROBLEM = 1
+EXIT_CANNOT_START = 2
+
+_NEXT = """\
+to begin:
+  make serve                    start a server on this machine; it prints its URL and two commands
+  tchat chat --help             the terminal client
+  tchat doctor                  when something does not work: what is wrong and what to do
+  docs/                         architecture, protocol, configuration, deployment
+"""
+
+_ADMIN = """\
+Make somebody who has signed up an admin, who may suspend people and create services over the HTTP API.
+With the embedded PostgreSQL, stop the server first: one process at a time uses the data folder.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 fine, 1 problems found, 2 could not start."""
+    parser = _parser()
+    chosen, rest = parser.parse_known_args(arguments)
+    if chosen.run is None:
+        parser.print_help()
+        return EXIT_CANNOT_START
+    if rest and not chosen.takes_rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    try:
+        code: int = chosen.run(chosen, rest)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # whoever read our output, `head` say, has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tchat",
+        description="A real-time chat server for messaging-and-commerce platforms.",
+        epilog=_NEXT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=None, takes_rest=False)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for name, run, meaning in (
+        ("serve", _serve, "run a node until SIGTERM or Ctrl-C"),
+        ("migrate", _migrate, "bring the database to this version's schema"),
+        ("doctor", _doctor, "check what a server here needs, and say what to do"),
+    ):
+        command = commands.add_parser(name, help=meaning, description=meaning.capitalize() + ".")
+        command.add_argument("--config", type=Path, metavar="FILE", help="default: config.toml here, if there is one")
+        command.set_defaults(run=run)
+    admin = commands.add_parser("admin", help="make the person of a phone number an admin", description=_ADMIN)
+    admin.add_argument("phone_number", help="as signed up with: + and digits")
+    admin.add_argument("--config", type=Path, metavar="FILE", help="default: config.toml here, if there is one")
+    admin.set_defaults(run=_admin)
+    config = commands.add_parser("config", help="print every key with its default, unit and meaning")
+    config.add_argument("--format", choices=("text", "toml", "markdown"), default="text", help="default: text")
+    config.set_defaults(run=_config)
+    chat = commands.add_parser("chat", help="the terminal client: talk to somebody", add_help=False)
+    chat.set_defaults(run=_chat, takes_rest=True)
+    return parser
+
+
+def _serve(chosen: argparse.Namespace, _rest: list[str]) -> int:
+    def run(config: Config) -> None:
+        import uvloop
+
+        from server.node.composition import serve
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(config))
+
+    return _started(chosen.config, run)
+
+
+def _migrate(chosen: argparse.Namespace, _rest: list[str]) -> int:
+    from server.node.postgres_start import running_postgres
+    from storage.postgres.migrate import migrate
+
+    def run(config: Config) -> None:
+        with running_postgres(config) as postgres:
+            applied = asyncio.run(migrate(postgres.url, print))
+        print("The schema is current." if not applied else f"Applied {len(applied)}; the schema is current.")
+
+    return _started(chosen.config, run)
+
+
+def _admin(chosen: argparse.Namespace, _rest: list[str]) -> int:
+    from protocol.ids import to_text
+    from server.identity.first_admin import make_admin
+    from server.node.postgres_start import running_postgres
+
+    def run(config: Config) -> None:
+        with running_postgres(config) as postgres:
+            principal = asyncio.run(make_admin(config, postgres.url, chosen.phone_number))
+        print(f"{chosen.phone_number} is an admin now: principal {to_text(principal)}")
+
+    return _started(chosen.config, run)
+
+
+def _started(path: Path | None, run: Callable[[Config], None]) -> int:
+    """Load the configuration and run; what prevents a start is said in a sentence, without a traceback."""
+    from server.config.load import load
+    from server.node.startup import explanation
+
+    config = None
+    try:
+        config = load(path, os.environ)
+        run(config)
+    except Exception as error:
+        said = explanation(error, config)
+        if said is None:
+            raise
+        print(f"tchat: {said}", file=sys.stderr)
+        return EXIT_CANNOT_START
+    return 0
+
+
+def _doctor(chosen: argparse.Namespace, _rest: list[str]) -> int:
+    from server.node.doctor import examine
+
+    findings = examine(chosen.config, os.environ)
+    for finding in findings:
+        print(finding)
+    return EXIT_PROBLEM if any(finding.is_problem for finding in findings) else 0
+
+
+def _config(chosen: argparse.Namespace, _rest: list[str]) -> int:
+    from server.config import reference as config_reference
+
+    write = {
+        "text": config_reference.as_text,
+        "toml": config_reference.as_toml,
+        "markdown": config_reference.as_markdown,
+    }
+    sys.stdout.write(write[chosen.format]())
+    return 0
+
+
+def _chat(_chosen: argparse.Namespace, rest: list[str]) -> int:
+    from tchat.terminal import main as chat
+
+    return chat(rest)

@@ -1,0 +1,178 @@
+"""`tchat doctor`: what a server here would stumble over, and what to do about each.
+
+It changes nothing: where there is no data folder yet it makes none, and where a server runs it asks that server's
+PostgreSQL.
+"""
+
+import asyncio
+import contextlib
+import os
+import resource
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import asyncpg
+import msgspec
+
+from server.config.load import ConfigError, load
+from server.config.settings import Config
+from server.node.postgres_start import configured_url
+from storage.embedded.data_folder import DataFolderError, DataFolderInUseError
+from storage.embedded.install import EmbeddedError, Launcher, account_for
+from storage.embedded.postgres import EmbeddedPostgres
+from storage.postgres.migrate import MigrationError, is_current
+
+CLOCK_DIFFERENCE_MAX_S = 1.0
+DISK_FREE_BYTES_MIN = 1_000_000_000
+OTHER_FILES = 200  # database connections, logs, listeners: what is open besides clients' connections
+POSTGRES_VERSION_MIN = 18  # what the tests run on
+CONNECT_TIMEOUT_S = 10.0
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing looked at: `note` is worth knowing, `problem` prevents or endangers a server."""
+
+    level: Literal["ok", "note", "problem"]
+    subject: str
+    text: str
+
+    @property
+    def is_problem(self) -> bool:
+        """Whether something must be done."""
+        return self.level == "problem"
+
+    def __str__(self) -> str:
+        return f"{self.level:8}{self.subject}: {self.text}"
+
+
+def examine(path: Path | None, environment: Mapping[str, str]) -> list[Finding]:
+    """Look at everything; without a usable configuration there is only that to say."""
+    try:
+        config = load(path, environment)
+    except ConfigError as error:
+        return [Finding("problem", "config", str(error))]
+    where = path or "config.toml, or the defaults"
+    findings = [Finding("ok", "config", f"{where}; mode {config.server.mode}")]
+    findings += [_data_folder(config.server.data_dir), _files(config), *_engine(config)]
+    return findings
+
+
+def _data_folder(folder: Path) -> Finding:
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        return Finding("problem", "data folder", f"{existing} cannot be written: give this user the right to.")
+    if existing == folder and folder.stat().st_mode & 0o077:
+        return Finding("problem", "data folder", f"{folder} is open to other users: chmod 700 {folder}")
+    free = shutil.disk_usage(existing).free
+    if free < DISK_FREE_BYTES_MIN:
+        return Finding("problem", "data folder", f"{free // 1_000_000} MB are free at {existing}: make room.")
+    made = "" if existing == folder else ", made by the first start"
+    return Finding("ok", "data folder", f"{folder}{made}; {free // 1_000_000_000} GB free")
+
+
+def _files(config: Config) -> Finding:
+    """A server raises its soft limit itself, so the hard one counts."""
+    wanted = config.gateway.connections_max + OTHER_FILES
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY or hard >= wanted:
+        return Finding("ok", "open files", f"{wanted} may be needed and are allowed")
+    return Finding(
+        "note" if config.server.mode == "development" else "problem",
+        "open files",
+        f"gateway.connections_max needs {wanted} and {hard} are allowed: raise the limit (ulimit -Hn, LimitNOFILE= in "
+        f"systemd), or set gateway.connections_max to {max(hard - OTHER_FILES, 1)}.",
+    )
+
+
+def _engine(config: Config) -> list[Finding]:
+    try:
+        with _reachable_postgres(config) as url:
+            if url is None:
+                return [Finding("ok", "PostgreSQL", "embedded, runs here; the first start makes the database")]
+            return asyncio.run(_database(url, embedded=not config.storage.postgres_url))
+    except (DataFolderError, EmbeddedError) as error:
+        return [Finding("problem", "PostgreSQL", str(error))]
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        return [
+            Finding(
+                "problem", "PostgreSQL", f"cannot be reached ({error}): check storage.postgres_url and its password."
+            )
+        ]
+
+
+@contextlib.contextmanager
+def _reachable_postgres(config: Config) -> Iterator[str | None]:
+    """The URL of the server's PostgreSQL, started for the moment if it is embedded; None if there is none yet."""
+    if config.storage.postgres_url:
+        yield configured_url(config.storage)
+        return
+    cluster = config.server.data_dir / "postgres"
+    if not cluster.exists():
+        with contextlib.closing(Launcher(account_for(cluster))) as launcher:
+            launcher.run([launcher.program("postgres"), "--version"])
+        yield None
+        return
+    embedded = EmbeddedPostgres(config.server.data_dir)
+    with contextlib.suppress(DataFolderInUseError):
+        embedded.start()
+    try:
+        yield embedded.url
+    finally:
+        embedded.stop()
+
+
+async def _database(url: str, *, embedded: bool) -> list[Finding]:
+    connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S)
+    try:
+        return [
+            await _version(connection, embedded=embedded),
+            await _durability(connection),
+            await _schema(connection, embedded=embedded),
+            await _clock(connection),
+        ]
+    finally:
+        await connection.close()
+
+
+async def _version(connection: "asyncpg.Connection[Any]", *, embedded: bool) -> Finding:
+    version = connection.get_server_version()
+    kind = "embedded" if embedded else "yours"
+    if version.major < POSTGRES_VERSION_MIN:
+        text = f"{kind} is version {version.major}: upgrade it to {POSTGRES_VERSION_MIN} or newer."
+        return Finding("problem", "PostgreSQL", text)
+    return Finding("ok", "PostgreSQL", f"{kind}, version {await connection.fetchval('SHOW server_version')}")
+
+
+async def _durability(connection: "asyncpg.Connection[Any]") -> Finding:
+    """An ack promises that a message survives a crash; PostgreSQL can be told not to keep such promises."""
+    for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+        if await connection.fetchval("SELECT current_setting($1)", setting) == "off":
+            return Finding(
+                "problem", "durability", f"PostgreSQL runs with {setting} = off: acked messages can be lost."
+            )
+    return Finding("ok", "durability", "what is committed is on disk")
+
+
+async def _schema(connection: "asyncpg.Connection[Any]", *, embedded: bool) -> Finding:
+    try:
+        if await is_current(connection):
+            return Finding("ok", "schema", "current")
+    except MigrationError as error:
+        return Finding("problem", "schema", str(error))
+    if embedded:
+        return Finding("note", "schema", "older than this version: the next start brings it up to date")
+    return Finding("problem", "schema", "older than this version: run `tchat migrate`.")
+
+
+async def _clock(connection: "asyncpg.Connection[Any]") -> Finding:
+    asked = time.time()
+    theirs = float(await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())"))
+    answered = time.time()
+    difference = max(asked - theirs, theirs - answered, 0.0)
+    if difference > CLOCK_DIFFERENCE_MAX_S:
+        text = f"{difference:.1f} s apart from PostgreSQL's: keep both machines' time by NTP, or tokens fail."
+        return Finding("problem", "clock", text)
+    return Finding("ok", "clock", "agrees with PostgreSQL's")

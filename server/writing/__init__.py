@@ -1,0 +1,1 @@
+"""To what is durable: lanes, group commit, horizon, positions."""

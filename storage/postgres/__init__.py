@@ -1,0 +1,1 @@
+"""The contracts of `storage` on PostgreSQL, and its schema."""

@@ -1,0 +1,154 @@
+"""`People` on PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+
+from storage.identity import People, PersonRow, ProfileChange, ProfileRow
+from storage.postgres.pool import translate_errors
+from storage.rows import PrincipalStatus
+
+_PROFILE = """
+SELECT p.principal_id, x.phone_key, x.phone_box, x.country, x.display_name, x.avatar_url, x.locale, x.timezone,
+       x.findable, p.admin, p.created_at_ms, x.updated_at_ms
+FROM people x JOIN principals p ON p.principal_id = x.principal_id
+WHERE x.principal_id = $1
+"""
+
+_CHANGE = """
+UPDATE people SET
+    display_name = coalesce($3, display_name), avatar_url = coalesce($4, avatar_url), locale = coalesce($5, locale),
+    timezone = coalesce($6, timezone), findable = coalesce($7, findable), updated_at_ms = $2
+WHERE principal_id = $1
+RETURNING 1
+"""
+
+_PERSON = """
+SELECT x.principal_id, x.display_name, x.avatar_url
+FROM people x JOIN principals p ON p.principal_id = x.principal_id
+WHERE x.principal_id = $2 AND p.status <> 3 AND ($1 = $2 OR EXISTS (
+    SELECT 1 FROM members me JOIN members them ON them.dialog_id = me.dialog_id
+    WHERE me.principal_id = $1 AND me.member AND them.principal_id = $2 AND them.member))
+"""
+
+_FIND = """
+SELECT x.principal_id, x.display_name, x.avatar_url
+FROM people x JOIN principals p ON p.principal_id = x.principal_id
+WHERE x.tenant_id = $1 AND x.phone_hash = $3 AND x.findable AND p.status = 1
+  AND NOT EXISTS (SELECT 1 FROM blocks b WHERE b.blocked_id = $2 AND b.blocker_id = x.principal_id)
+"""
+
+_SET_STATUS = """
+WITH changed AS (
+    UPDATE principals SET status = $5 WHERE principal_id = $4 AND tenant_id = $2 AND status IN (1, 2)
+    RETURNING principal_id, tenant_id
+)
+INSERT INTO audit (at_ms, tenant_id, action, actor_id, subject_id)
+SELECT $1, tenant_id, $6, $3, principal_id FROM changed
+RETURNING 1
+"""
+
+_GRANT_ADMIN = """
+WITH changed AS (
+    UPDATE principals p SET admin = true FROM people x
+    WHERE x.principal_id = p.principal_id AND x.tenant_id = $2 AND x.phone_hash = $3 AND p.status = 1
+    RETURNING p.principal_id, p.tenant_id
+)
+INSERT INTO audit (at_ms, tenant_id, action, actor_id, subject_id)
+SELECT $1, tenant_id, 'principal.admin_granted', principal_id, principal_id FROM changed
+RETURNING subject_id
+"""
+
+_ADD_TENANTS = """
+INSERT INTO tenants (tenant_id, name) SELECT t, 'tenant ' || t FROM unnest($1::smallint[]) t
+ON CONFLICT (tenant_id) DO NOTHING
+"""
+
+_STATUS_ACTIONS = {
+    PrincipalStatus.SUSPENDED: "principal.suspended",
+    PrincipalStatus.ACTIVE: "principal.reinstated",
+}
+
+
+class PostgresPeople(People):
+    """See `storage.identity.People`."""
+
+    def __init__(self, pool: asyncpg.Pool[Any]) -> None:
+        self._pool = pool
+
+    async def profile(self, principal: bytes) -> ProfileRow | None:
+        """See `People`."""
+        async with translate_errors():
+            row = await self._pool.fetchrow(_PROFILE, principal)
+        return None if row is None else ProfileRow(*row)
+
+    async def change_profile(self, now_ms: int, principal: bytes, change: ProfileChange) -> bool:
+        """See `People`."""
+        async with translate_errors():
+            changed = await self._pool.fetchval(
+                _CHANGE,
+                principal,
+                now_ms,
+                change.display_name,
+                change.avatar_url,
+                change.locale,
+                change.timezone,
+                change.findable,
+            )
+        return changed is not None
+
+    async def person(self, asker: bytes, principal: bytes) -> PersonRow | None:
+        """See `People`."""
+        async with translate_errors():
+            row = await self._pool.fetchrow(_PERSON, asker, principal)
+        return None if row is None else PersonRow(*row)
+
+    async def find_by_phone(self, tenant: int, asker: bytes, phone_hash: bytes) -> PersonRow | None:
+        """See `People`."""
+        async with translate_errors():
+            row = await self._pool.fetchrow(_FIND, tenant, asker, phone_hash)
+        return None if row is None else PersonRow(*row)
+
+    async def delete_person(self, now_ms: int, principal: bytes) -> bool:
+        """See `People`."""
+        async with translate_errors():
+            return bool(await self._pool.fetchval("SELECT delete_person($1, $2)", now_ms, principal))
+
+    async def set_status(
+        self, now_ms: int, tenant: int, actor: bytes, principal: bytes, status: PrincipalStatus
+    ) -> bool:
+        """See `People`."""
+        async with translate_errors():
+            changed = await self._pool.fetchval(
+                _SET_STATUS, now_ms, tenant, actor, principal, status, _STATUS_ACTIONS[status]
+            )
+        return changed is not None
+
+    async def grant_admin(self, now_ms: int, tenant: int, phone_hash: bytes) -> bytes | None:
+        """See `People`."""
+        async with translate_errors():
+            principal: bytes | None = await self._pool.fetchval(_GRANT_ADMIN, now_ms, tenant, phone_hash)
+        return principal
+
+    async def purge(
+        self, now_ms: int, *, deleted_before_ms: int, ended_before_ms: int, audit_before_ms: int, limit: int
+    ) -> int:
+        """See `People`."""
+        async with translate_errors():
+            purged: int = await self._pool.fetchval(
+                "SELECT purge_identity($1, $2, $3, $4, $5)",
+                now_ms,
+                deleted_before_ms,
+                ended_before_ms,
+                audit_before_ms,
+                limit,
+            )
+        return purged
+
+    async def add_tenants(self, tenants: Sequence[int]) -> None:
+        """See `People`."""
+        async with translate_errors():
+            await self._pool.execute(_ADD_TENANTS, tenants)

@@ -1,0 +1,221 @@
+"""`SignIns` on PostgreSQL. Every step is one call; what must not race is a function under a row's lock."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import asyncpg
+
+from protocol import ids
+from storage.identity import (
+    CallerRow,
+    EndReason,
+    NewDevice,
+    NewProfile,
+    OpenedSignIn,
+    Outcome,
+    PhoneRow,
+    RefreshedSignIn,
+    SignInRow,
+    SignIns,
+    VouchedSignIn,
+)
+from storage.postgres.pool import translate_errors
+from storage.rows import PrincipalStatus
+
+_PUT_CODE = """
+INSERT INTO codes (tenant_id, phone_hash, code_hash, attempts_left, expires_at_ms) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (tenant_id, phone_hash) DO UPDATE SET
+    code_hash = excluded.code_hash, attempts_left = excluded.attempts_left, expires_at_ms = excluded.expires_at_ms
+"""
+
+_SPEND_ATTEMPT = """
+UPDATE codes SET attempts_left = attempts_left - 1
+WHERE tenant_id = $2 AND phone_hash = $3 AND attempts_left > 0 AND expires_at_ms > $1
+RETURNING code_hash
+"""
+
+_BY_CODE = """
+SELECT * FROM sign_in_by_code(
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)
+"""
+
+_BY_ISSUER = "SELECT * FROM sign_in_by_issuer($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
+
+_REFRESH = "SELECT * FROM refresh_sign_in($1, $2, $3, $4, $5, $6)"
+
+_CALLER = """
+SELECT p.status, p.admin,
+       s.sign_in_id IS NOT NULL AND s.revoked_at_ms IS NULL AND coalesce(s.expires_at_ms > $1, true) AS live
+FROM principals p LEFT JOIN sign_ins s ON s.sign_in_id = $3 AND s.principal_id = p.principal_id
+WHERE p.principal_id = $2
+"""
+
+_LIST = """
+SELECT sign_in_id, device_id, platform, app_version, device_name, address, created_at_ms, last_used_at_ms
+FROM sign_ins
+WHERE principal_id = $2 AND revoked_at_ms IS NULL AND coalesce(expires_at_ms > $1, true)
+ORDER BY created_at_ms DESC, sign_in_id DESC
+"""
+
+_END = "SELECT end_sign_ins($1, $2, $3, $4, $5, 'sign_in.ended')"
+
+
+class PostgresSignIns(SignIns):
+    """See `storage.identity.SignIns`."""
+
+    def __init__(self, pool: asyncpg.Pool[Any]) -> None:
+        self._pool = pool
+
+    async def put_code(
+        self, tenant: int, phone_hash: bytes, code_hash: bytes, *, attempts: int, expires_at_ms: int
+    ) -> None:
+        """See `SignIns`."""
+        async with translate_errors():
+            await self._pool.execute(_PUT_CODE, tenant, phone_hash, code_hash, attempts, expires_at_ms)
+
+    async def spend_attempt(self, now_ms: int, tenant: int, phone_hash: bytes) -> bytes | None:
+        """See `SignIns`."""
+        async with translate_errors():
+            code_hash: bytes | None = await self._pool.fetchval(_SPEND_ATTEMPT, now_ms, tenant, phone_hash)
+        return code_hash
+
+    async def sign_in_by_code(
+        self,
+        now_ms: int,
+        tenant: int,
+        phone: PhoneRow,
+        code_hash: bytes,
+        profile: NewProfile,
+        *,
+        device: NewDevice,
+        sign_in: bytes,
+        refresh_hash: bytes,
+        expires_at_ms: int,
+        sign_ins_max: int,
+        deleted_before_ms: int,
+    ) -> OpenedSignIn:
+        """See `SignIns`."""
+        row = await self._call(
+            _BY_CODE,
+            now_ms,
+            tenant,
+            phone.hash,
+            code_hash,
+            deleted_before_ms,
+            ids.new_id(),
+            phone.key,
+            phone.box,
+            phone.country,
+            profile.display_name,
+            profile.locale,
+            profile.timezone,
+            sign_in,
+            device.device,
+            device.spare,
+            device.platform,
+            device.app_version,
+            device.name,
+            device.address,
+            refresh_hash,
+            expires_at_ms,
+            sign_ins_max,
+        )
+        return OpenedSignIn(
+            outcome=Outcome(row["outcome"]),
+            principal=row["principal_id"] or ids.NIL,
+            device=row["device_id"] or ids.NIL,
+            crowded_out=tuple(row["crowded_out"] or ()),
+            replaced=tuple(row["replaced"] or ()),
+        )
+
+    async def sign_in_by_issuer(
+        self,
+        now_ms: int,
+        tenant: int,
+        external_id: str,
+        issued_at_ms: int,
+        profile: NewProfile,
+        *,
+        sign_in: bytes,
+        device: bytes,
+        address: str,
+        expires_at_ms: int,
+        sign_ins_max: int,
+        deleted_before_ms: int,
+    ) -> VouchedSignIn:
+        """See `SignIns`."""
+        row = await self._call(
+            _BY_ISSUER,
+            now_ms,
+            tenant,
+            external_id,
+            issued_at_ms,
+            deleted_before_ms,
+            ids.new_id(),
+            profile.display_name,
+            profile.locale,
+            profile.timezone,
+            sign_in,
+            device,
+            address,
+            expires_at_ms,
+            sign_ins_max,
+        )
+        return VouchedSignIn(
+            outcome=Outcome(row["outcome"]),
+            principal=row["principal_id"] or ids.NIL,
+            sign_in=row["sign_in_id"] or ids.NIL,
+            opened=row["opened"],
+            crowded_out=tuple(row["crowded_out"] or ()),
+        )
+
+    async def refresh(
+        self,
+        now_ms: int,
+        token_hash: bytes,
+        next_hash: bytes,
+        *,
+        address: str,
+        expires_at_ms: int,
+        grace_ms: int,
+    ) -> RefreshedSignIn:
+        """See `SignIns`."""
+        row = await self._call(_REFRESH, now_ms, token_hash, next_hash, address, expires_at_ms, grace_ms)
+        return RefreshedSignIn(
+            outcome=Outcome(row["outcome"]),
+            principal=row["principal_id"] or ids.NIL,
+            device=row["device_id"] or ids.NIL,
+            sign_in=row["sign_in_id"] or ids.NIL,
+            tenant=row["tenant_id"] or 0,
+        )
+
+    async def caller(self, now_ms: int, principal: bytes, sign_in: bytes) -> CallerRow | None:
+        """See `SignIns`."""
+        async with translate_errors():
+            row = await self._pool.fetchrow(_CALLER, now_ms, principal, sign_in)
+        return None if row is None else CallerRow(PrincipalStatus(row["status"]), row["admin"], row["live"])
+
+    async def list_sign_ins(self, now_ms: int, principal: bytes) -> list[SignInRow]:
+        """See `SignIns`."""
+        async with translate_errors():
+            rows = await self._pool.fetch(_LIST, now_ms, principal)
+        return [SignInRow(*row) for row in rows]
+
+    async def end_sign_in(self, now_ms: int, principal: bytes, sign_in: bytes) -> bool:
+        """See `SignIns`."""
+        async with translate_errors():
+            ended = await self._pool.fetchval(_END, now_ms, principal, [sign_in], None, EndReason.SIGNED_OUT)
+        return bool(ended)
+
+    async def end_other_sign_ins(self, now_ms: int, principal: bytes, keep: bytes) -> list[bytes]:
+        """See `SignIns`."""
+        async with translate_errors():
+            ended = await self._pool.fetchval(_END, now_ms, principal, None, keep, EndReason.SIGNED_OUT)
+        return list(ended)
+
+    async def _call(self, query: str, *arguments: object) -> asyncpg.Record:
+        async with translate_errors():
+            row: asyncpg.Record | None = await self._pool.fetchrow(query, *arguments)
+        assert row is not None, "a function with OUT parameters returns a row"
+        return row

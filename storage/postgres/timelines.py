@@ -1,0 +1,271 @@
+"""`Timelines` on PostgreSQL: with the embedded engine the journal is the whole timeline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from protocol.bodies import DialogCreated, Settings, SettingsChanged
+from protocol.dialog_types import DialogType, Mode, Role
+from storage.postgres.pool import translate_errors
+from storage.rows import (
+    DialogRow,
+    JournalRow,
+    MemberRow,
+    Roster,
+    SignInState,
+    Snapshot,
+)
+from storage.timelines import PAGE_BYTES_MAX, Timelines
+
+_decode_known = msgspec.msgpack.Decoder(DialogCreated | SettingsChanged).decode
+
+_DIALOG_COLUMNS = """
+    h.dialog_id, h.type, h.mode, d.name, d.description, d.avatar_url,
+    d.is_public, d.allow_media, d.message_retention_days, d.moderation_enabled,
+    m.role, m.member, h.seq, h.keys_seq, h.member_count, m.visible,
+    m.delivered, m.read, m.read_messages, m.muted_until_ms,
+    CASE WHEN m.member THEN h.messages ELSE (
+        SELECT j.messages FROM journal j WHERE j.dialog_id = h.dialog_id AND j.seq = upper(m.visible) - 1)
+    END AS messages,
+    CASE WHEN NOT m.member THEN (
+        SELECT j.body FROM journal j
+        WHERE j.dialog_id = h.dialog_id AND j.tag IN (10, 16) AND j.seq < upper(m.visible)
+        ORDER BY j.seq DESC LIMIT 1)
+    END AS known
+"""
+"""Of who is no member any more, all is as it was when they went; `known` is the body that named the dialog last."""
+
+# What a position lacks: from the first number after the newest row that was surely seen. The scan goes
+# back from the head and stops there, or after one row more than `events_max`, which is too many.
+_UNSEEN_FROM = """
+    CASE
+        WHEN $3::bigint IS NULL THEN greatest(h.seq - $4, 0) + 1
+        WHEN h.xid < $3::text::xid8 THEN h.seq + 1
+        ELSE coalesce((SELECT max(j.seq) FROM journal j WHERE j.dialog_id = h.dialog_id
+                         AND j.seq >= h.seq - $5 AND j.xid < $3::text::xid8), greatest(h.seq - 1 - $5, 0)) + 1
+    END
+"""
+
+_SNAPSHOT = f"""
+WITH asker AS MATERIALIZED (
+    SELECT CASE
+               WHEN p.status = 2 THEN 3
+               WHEN p.status = 3 THEN 4
+               WHEN s.sign_in_id IS NULL OR s.revoked_at_ms IS NOT NULL THEN 2
+               ELSE 1
+           END AS state
+    FROM principals p LEFT JOIN sign_ins s ON s.sign_in_id = $2 AND s.principal_id = p.principal_id
+    WHERE p.principal_id = $1
+), now AS MATERIALIZED (
+    SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS horizon,
+           pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next_xid,
+           (SELECT epoch FROM deployment) AS epoch
+), changed AS (
+    SELECT {_DIALOG_COLUMNS}, {_UNSEEN_FROM} AS unseen_from
+    FROM members m
+    JOIN heads h ON h.dialog_id = m.dialog_id
+    JOIN dialogs d ON d.dialog_id = m.dialog_id
+    LEFT JOIN mark_heads k ON k.dialog_id = m.dialog_id
+    WHERE m.principal_id = $1 AND (SELECT state FROM asker) = 1
+      AND CASE WHEN $3::bigint IS NULL THEN m.member
+               ELSE m.xid >= $3::text::xid8
+                    OR (m.member AND (h.xid >= $3::text::xid8 OR k.xid >= $3::text::xid8)) END
+)
+SELECT coalesce((SELECT state FROM asker), 4) AS state, now.epoch, now.horizon, now.next_xid, changed.*
+FROM now LEFT JOIN changed ON true
+"""
+
+_DIALOGS = f"""
+SELECT {_DIALOG_COLUMNS}, h.seq + 1 AS unseen_from
+FROM members m JOIN heads h ON h.dialog_id = m.dialog_id JOIN dialogs d ON d.dialog_id = m.dialog_id
+WHERE m.principal_id = $1 AND m.dialog_id = ANY ($2)
+"""
+
+_ROW_COLUMNS = "j.dialog_id, j.seq, j.author_id, j.device_id, j.n, j.at_ms, j.messages, j.body"
+
+
+def _before(order: str) -> str:
+    """Bytes of the rows before a row in a page, which are known without reading the bodies."""
+    rows = "ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING"
+    return f"coalesce(sum(octet_length(j.body)) OVER (ORDER BY {order} {rows}), 0)"
+
+
+_EVENTS = f"""
+SELECT {_ROW_COLUMNS} FROM (
+    SELECT {_ROW_COLUMNS}, r.ord, {_before("r.ord, j.seq")} AS before
+    FROM unnest($2::uuid[], $3::bigint[], $4::bigint[]) WITH ORDINALITY AS r(dialog_id, first, last, ord)
+    JOIN members m ON m.dialog_id = r.dialog_id AND m.principal_id = $1
+    CROSS JOIN LATERAL (
+        SELECT * FROM journal x
+        WHERE x.dialog_id = r.dialog_id AND x.seq BETWEEN r.first AND r.last AND m.visible @> x.seq
+        ORDER BY x.seq LIMIT $5) j) j
+WHERE j.before < {PAGE_BYTES_MAX}
+ORDER BY j.ord, j.seq
+"""
+
+_NEWEST = f"""
+SELECT {_ROW_COLUMNS} FROM (
+    SELECT {_ROW_COLUMNS}, {_before("j.seq DESC")} AS before FROM (
+        SELECT j.* FROM journal j JOIN members m ON m.dialog_id = j.dialog_id AND m.principal_id = $1
+        WHERE j.dialog_id = $2 AND j.seq BETWEEN $3 AND $4 AND m.visible @> j.seq
+        ORDER BY j.seq DESC LIMIT $5) j) j
+WHERE j.before < {PAGE_BYTES_MAX}
+ORDER BY j.seq
+"""
+
+_LATER = f"""
+SELECT {_ROW_COLUMNS} FROM (
+    SELECT {_ROW_COLUMNS}, {_before("(j.tag = 4), j.seq DESC")} AS before FROM (
+        SELECT j.* FROM journal j JOIN members m ON m.dialog_id = j.dialog_id AND m.principal_id = $1
+        WHERE j.dialog_id = $2 AND j.tag IN (2, 3, 4) AND j.target BETWEEN $3 AND $4 AND j.seq > $4
+          AND m.visible @> j.seq
+        ORDER BY (j.tag = 4), j.seq DESC LIMIT $5) j) j
+WHERE j.before < {PAGE_BYTES_MAX}
+ORDER BY j.seq
+"""
+
+_ROSTER = """
+SELECT h.type, h.roster_seq, m.principal_id, m.from_seq
+FROM heads h LEFT JOIN members m ON m.dialog_id = h.dialog_id AND m.member
+WHERE h.dialog_id = $1
+"""
+
+_MEMBERS = """
+SELECT r.dialog_id, o.principal_id, o.role, o.name, o.delivered, o.read
+FROM unnest($2::uuid[]) AS r(dialog_id)
+JOIN members m ON m.dialog_id = r.dialog_id AND m.principal_id = $1 AND m.member
+CROSS JOIN LATERAL (
+    SELECT x.principal_id, x.role, coalesce(p.display_name, '') AS name, x.delivered, x.read
+    FROM members x LEFT JOIN people p ON p.principal_id = x.principal_id
+    WHERE x.dialog_id = r.dialog_id AND x.member AND x.principal_id > $3
+    ORDER BY x.principal_id LIMIT $4) o
+"""
+
+_PEERS = """
+SELECT o.principal_id
+FROM members m JOIN heads h ON h.dialog_id = m.dialog_id AND h.type = 2
+JOIN members o ON o.dialog_id = m.dialog_id AND o.principal_id <> m.principal_id
+WHERE m.principal_id = $1 AND o.principal_id = ANY ($2)
+  AND NOT EXISTS (SELECT 1 FROM blocks b WHERE (b.blocked_id, b.blocker_id) IN (
+      (m.principal_id, o.principal_id), (o.principal_id, m.principal_id)))
+"""
+
+
+class PostgresTimelines(Timelines):
+    """See `storage.timelines.Timelines`."""
+
+    def __init__(self, pool: asyncpg.Pool[Any]) -> None:
+        self._pool = pool
+
+    async def snapshot(
+        self, principal: bytes, sign_in: bytes, since: int | None, *, window: int, events_max: int
+    ) -> Snapshot:
+        """See `Timelines`."""
+        rows = await self._fetch(_SNAPSHOT, principal, sign_in, since, window, events_max)
+        dialogs = tuple(_dialog(row) for row in rows if row["dialog_id"] is not None)
+        missed = sum(dialog.seq - dialog.unseen_from + 1 for dialog in dialogs)
+        if since is not None and (missed > events_max or since > rows[0]["next_xid"]):
+            return await self.snapshot(principal, sign_in, None, window=window, events_max=events_max)
+        return Snapshot(
+            sign_in=SignInState(rows[0]["state"]),
+            epoch=rows[0]["epoch"],
+            horizon=rows[0]["horizon"],
+            recovered=since is not None,
+            dialogs=dialogs,
+        )
+
+    async def dialog(self, principal: bytes, dialogs: Sequence[bytes]) -> list[DialogRow]:
+        """See `Timelines`."""
+        return [_dialog(row) for row in await self._fetch(_DIALOGS, principal, dialogs)]
+
+    async def events(
+        self, principal: bytes, ranges: Sequence[tuple[bytes, int, int]], *, limit: int
+    ) -> list[JournalRow]:
+        """See `Timelines`."""
+        dialogs, firsts, lasts = zip(*ranges, strict=True)
+        return _journal(await self._fetch(_EVENTS, principal, dialogs, firsts, lasts, limit))
+
+    async def newest_events(
+        self, principal: bytes, dialog: bytes, from_seq: int, to_seq: int, *, limit: int
+    ) -> list[JournalRow]:
+        """See `Timelines`."""
+        return _journal(await self._fetch(_NEWEST, principal, dialog, from_seq, to_seq, limit))
+
+    async def later_events(
+        self, principal: bytes, dialog: bytes, first: int, last: int, *, limit: int
+    ) -> list[JournalRow]:
+        """See `Timelines`."""
+        return _journal(await self._fetch(_LATER, principal, dialog, first, last, limit))
+
+    async def roster(self, dialog: bytes) -> Roster:
+        """See `Timelines`."""
+        rows = await self._fetch(_ROSTER, dialog)
+        if not rows:
+            return Roster(DialogType.SELF, 0, {})
+        members = {who: first for _, _, who, first in rows if who is not None}
+        return Roster(DialogType(rows[0][0]), rows[0][1], members)
+
+    async def members(
+        self, principal: bytes, dialogs: Sequence[bytes], *, after: bytes, limit: int
+    ) -> dict[bytes, list[MemberRow]]:
+        """See `Timelines`."""
+        found: dict[bytes, list[MemberRow]] = {}
+        for dialog, who, role, name, delivered, read in await self._fetch(_MEMBERS, principal, dialogs, after, limit):
+            found.setdefault(dialog, []).append(MemberRow(who, Role(role), name, delivered, read))
+        return found
+
+    async def direct_peers(self, principal: bytes, of: Sequence[bytes]) -> set[bytes]:
+        """See `Timelines`."""
+        return {row[0] for row in await self._fetch(_PEERS, principal, of)}
+
+    async def _fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        async with translate_errors():
+            rows: list[asyncpg.Record] = await self._pool.fetch(query, *arguments)
+        return rows
+
+
+def _look(row: asyncpg.Record) -> DialogCreated | SettingsChanged:
+    """Name and settings, as far as the asker may know them."""
+    if row["known"] is not None:
+        known: DialogCreated | SettingsChanged = _decode_known(row["known"])
+        return known
+    settings = Settings(
+        row["is_public"],
+        row["allow_media"],
+        row["message_retention_days"],
+        row["moderation_enabled"],
+    )
+    return SettingsChanged(row["name"], row["description"], row["avatar_url"], settings)
+
+
+def _dialog(row: asyncpg.Record) -> DialogRow:
+    look = _look(row)
+    return DialogRow(
+        dialog=row["dialog_id"],
+        type=DialogType(row["type"]),
+        mode=Mode(row["mode"]),
+        name=look.name,
+        description=look.description,
+        avatar_url=look.avatar_url,
+        settings=look.settings,
+        role=Role(row["role"]),
+        member=row["member"],
+        seq=row["seq"],
+        messages=row["messages"],
+        keys_seq=row["keys_seq"],
+        member_count=row["member_count"],
+        visible=tuple((part.lower, part.upper - 1 if part.upper else 0) for part in row["visible"]),
+        delivered=row["delivered"],
+        read=row["read"],
+        read_messages=row["read_messages"],
+        muted_until_ms=row["muted_until_ms"],
+        unseen_from=row["unseen_from"],
+    )
+
+
+def _journal(rows: list[asyncpg.Record]) -> list[JournalRow]:
+    return [JournalRow(*row) for row in rows]

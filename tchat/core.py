@@ -1,0 +1,487 @@
+"""The client without I/O: fed with bytes, time and the app's wishes, it says what to do next.
+
+    start -> Connect -> connected -> (authenticate, sync, catch-up) -> live -> disconnected -> Connect -> ...
+
+Every input may leave actions, which `take` hands over in order. Invariants:
+
+- The app sees each event of a timeline once and in order (`tchat.ordering`).
+- A numbered command survives until its answer is definite (`tchat.sending`).
+- The position is taken over only when nothing before it is missing, so that resuming from it loses nothing.
+- All that is held is bounded; the clock (seconds that only grow) and the dice are the caller's.
+"""
+
+from __future__ import annotations
+
+import enum
+import itertools
+import random
+from collections import deque
+from dataclasses import dataclass
+
+import msgspec
+
+from protocol.bodies import Posted, TimelineEvent
+from protocol.close_codes import Advice, CloseCode, advice_for
+from protocol.codec import Codec, CodecError, ServerMessage
+from protocol.commands import Authenticate, Command, Heartbeat, History, PresenceSubscribe, SignOut, Sync, Typing
+from protocol.errors import ErrorCode
+from protocol.events import DialogState, Draining, HeartbeatReply, Live, PresenceChanged, ReceiptChanged, TypingChanged
+from protocol.ids import NIL
+from protocol.limits import HISTORY_EVENTS_MAX
+from protocol.replies import Acked, Authenticated, Failed, HistoryPage, Reply, Synced
+from tchat.actions import (
+    STOPPED_BY,
+    Action,
+    Answered,
+    ClientFaultError,
+    CloseConnection,
+    Connect,
+    ConnectionState,
+    Emit,
+    Notification,
+    Reset,
+    SendBytes,
+    SignedIn,
+    SignInRequiredError,
+    StateChanged,
+    Stop,
+    StoppedError,
+    TooManyRequestsError,
+    is_temporary,
+)
+from tchat.ordering import Gap, Ordering
+from tchat.receipts import OwnReceipts
+from tchat.sending import Numbered, Search, Sending
+from tchat.store import OutboxStore, WrongDeviceError
+
+BACKOFF_S_MAX = 30.0
+HANDSHAKE_S_MAX = 15.0
+REQUESTS_MAX = 100
+TOKEN_REFUSALS_MAX = 4
+"""After so many refused tokens in a row only a new sign-in helps."""
+_HEARTBEAT_S = 20.0
+"""Until the server says its own."""
+_TOKEN_CODES = frozenset({ErrorCode.TOKEN_EXPIRED, ErrorCode.TOKEN_INVALID})
+
+
+class _Phase(enum.Enum):
+    DISCONNECTED = enum.auto()
+    AUTHENTICATING = enum.auto()
+    SYNCING = enum.auto()
+    CATCHING_UP = enum.auto()
+    LIVE = enum.auto()
+    CLOSING = enum.auto()
+    STOPPED = enum.auto()
+
+
+_ONLINE = frozenset({_Phase.CATCHING_UP, _Phase.LIVE})
+_SHAKING_HANDS = frozenset({_Phase.AUTHENTICATING, _Phase.SYNCING})
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A command without a number; `purpose` is the app's handle, or what the core asks for itself."""
+
+    command: Command
+    purpose: int | Gap | Search
+
+
+@dataclass(slots=True)
+class CoreStatistics:
+    """What happened so far."""
+
+    connects: int = 0
+    messages_received: int = 0
+    messages_sent: int = 0
+    duplicates: int = 0
+    gaps: int = 0
+    in_flight: int = 0
+    pending: int = 0
+    refused_unnumbered: int = 0
+
+
+class ClientCore:
+    """One device's side of the protocol."""
+
+    def __init__(self, store: OutboxStore, codec: Codec, rng: random.Random) -> None:
+        self._codec = codec
+        self._rng = rng
+        self._sending = Sending(store, rng)
+        self._ordering = Ordering()
+        self._marking = OwnReceipts()
+        self._actions: list[Action] = []
+        self._phase = _Phase.DISCONNECTED
+        self._state = ConnectionState.WAITING
+        self._ids = itertools.count(1)
+        self._handles = itertools.count(1)
+        self._waiting: deque[_Request] = deque()
+        self._asked: dict[int, _Request] = {}
+        self._presence: PresenceSubscribe | None = None
+        self._device = NIL
+        self._position = self._offered = ""
+        self._heartbeat_s = _HEARTBEAT_S
+        self._in_flight_max = 0
+        self._last_sent = self._last_heard = 0.0
+        self._handshake_until = 0.0
+        self._drain_at: float | None = None
+        self._paused = False
+        self._attempts = self._token_refusals = 0
+        self._advice: Advice | None = None
+        self._retry_after_s = 0.0
+        self._statistics = CoreStatistics()
+
+    # what the shell and the app feed in
+
+    def start(self) -> None:
+        """Begin."""
+        self._connect_after(0.0)
+
+    def connected(self, token: str, now: float) -> None:
+        """A websocket is open; authenticate with this access token."""
+        assert self._phase is _Phase.DISCONNECTED
+        self._statistics.connects += 1
+        self._last_heard = now
+        self._handshake_until = now + HANDSHAKE_S_MAX
+        self._phase = _Phase.AUTHENTICATING
+        self._write(Authenticate(next(self._ids), token), now)
+
+    def connect_failed(self) -> None:
+        """No websocket came about; try again later."""
+        self._connect_after(self._backoff_s())
+
+    def received(self, data: bytes, now: float) -> None:
+        """One websocket message."""
+        if self._phase in (_Phase.DISCONNECTED, _Phase.CLOSING, _Phase.STOPPED):
+            return
+        self._last_heard = now
+        self._statistics.messages_received += 1
+        try:
+            message = self._codec.decode_server(data)
+        except CodecError:
+            self._close(CloseCode.PROTOCOL_ERROR, "a message that could not be understood")
+            return
+        if message is not None:
+            self._dispatch(message, now)
+        self._flush(now)
+
+    def disconnected(self, code: int | None, now: float) -> None:
+        """The websocket is gone, with this close code if there was one."""
+        if self._phase in (_Phase.DISCONNECTED, _Phase.STOPPED):
+            return
+        self._phase = _Phase.DISCONNECTED
+        self._paused = False
+        self._sending.disconnected()
+        self._ordering.disconnected()
+        self._marking.disconnected()
+        self._lose_requests()
+        advice = self._advice or advice_for(code)
+        delay_s, self._advice, self._retry_after_s = self._retry_after_s, None, 0.0
+        if advice in STOPPED_BY:
+            self._stop(STOPPED_BY[advice](_reason(code), code))
+        elif advice is Advice.REFRESH:
+            self._refresh()
+        elif self._drain_at is not None:
+            self._connect_after(max(0.0, self._drain_at - now))
+        else:
+            self._connect_after(max(delay_s, self._backoff_s()))
+        self._drain_at = None
+
+    def tick(self, now: float) -> None:
+        """Time has passed; call it at `deadline` at the latest."""
+        if self._phase in (_Phase.DISCONNECTED, _Phase.CLOSING, _Phase.STOPPED):
+            return
+        silent = not self._paused and now - self._last_heard >= 2 * self._heartbeat_s
+        if silent or (self._phase in _SHAKING_HANDS and now >= self._handshake_until):
+            self._close(CloseCode.GOING_AWAY, "nothing was heard from the server")
+        elif self._drain_at is not None and now >= self._drain_at:
+            self._close(CloseCode.GOING_AWAY, "the server asked to reconnect")
+        else:
+            if now - self._last_sent >= 0.8 * self._heartbeat_s:
+                self._write(Heartbeat(0), now)
+            self._flush(now)
+
+    def submit(self, command: Numbered, now: float) -> int:
+        """Send a numbered command once, whatever happens; returns its number. `OutboxFullError` if too many wait."""
+        since_seq = self._ordering.have(self._sending.timeline(command))
+        n = self._sending.submit(command, since_seq)
+        self._flush(now)
+        return n
+
+    def request(self, command: Command, now: float) -> int:
+        """Ask something without a number; the `Answered` event carries the returned handle.
+
+        Reads are asked again after a reconnect; `authenticate` and `sign_out` are answered with None then.
+        """
+        if isinstance(command, PresenceSubscribe):
+            self._presence = command
+        if len(self._waiting) + len(self._asked) >= REQUESTS_MAX:
+            raise TooManyRequestsError
+        handle = next(self._handles)
+        self._waiting.append(_Request(command, handle))
+        self._flush(now)
+        return handle
+
+    def typing(self, dialog: bytes, active: bool, now: float) -> None:
+        """Say that one is writing; forgotten when not connected."""
+        if self._phase is _Phase.LIVE:
+            self._write(Typing(0, dialog, active), now)
+
+    def mark(self, dialog: bytes, delivered: int, read: int, now: float) -> None:
+        """Say how far one has received and read; coalesced, and repeated after a reconnect."""
+        self._marking.mark(dialog, delivered, read)
+        self._flush(now)
+
+    def pause_reading(self) -> None:
+        """The app is slow and the socket is not read: silence means nothing until `resume_reading`."""
+        self._paused = True
+
+    def resume_reading(self, now: float) -> None:
+        """The socket is read again."""
+        self._paused = False
+        self._last_heard = now
+
+    # what comes out
+
+    def take(self) -> list[Action]:
+        """What is to be done, in order; each once."""
+        taken, self._actions = self._actions, []
+        return taken
+
+    def deadline(self) -> float | None:
+        """When `tick` must be called, in the caller's seconds; None while there is no connection."""
+        if self._phase in (_Phase.DISCONNECTED, _Phase.CLOSING, _Phase.STOPPED):
+            return None
+        times: list[float | None] = [self._last_sent + 0.8 * self._heartbeat_s, self._drain_at]
+        if not self._paused:
+            times.append(self._last_heard + 2 * self._heartbeat_s)
+        if self._phase in _SHAKING_HANDS:
+            times.append(self._handshake_until)
+        else:
+            times += [self._sending.next_resume(), self._ordering.next_retry(), self._marking.next_write()]
+        return min(at for at in times if at is not None)
+
+    def pending(self) -> list[Numbered]:
+        """Numbered commands that await a definite answer, in order of number."""
+        return self._sending.pending()
+
+    @property
+    def state(self) -> ConnectionState:
+        """How the connection is."""
+        return self._state
+
+    @property
+    def position(self) -> str:
+        """From where a sync would go on."""
+        return self._position
+
+    def statistics(self) -> CoreStatistics:
+        """What happened so far."""
+        now = self._statistics
+        now.duplicates, now.gaps = self._ordering.duplicates, self._ordering.gaps
+        now.in_flight, now.pending = self._sending.in_flight, self._sending.count
+        return now
+
+    # messages of the server
+
+    def _dispatch(self, message: ServerMessage, now: float) -> None:
+        match message:
+            case TimelineEvent():
+                self._tell(self._ordering.event(message))
+            case DialogState():
+                self._emit(message)
+                self._tell(self._ordering.state(message))
+            case ReceiptChanged() | TypingChanged() | PresenceChanged():
+                self._emit(message)
+            case HeartbeatReply(position=position) | Live(position=position):
+                self._offered = position or self._offered
+                if isinstance(message, Live):
+                    self._live()
+            case Draining(spread_s=spread_s):
+                self._drain_at = now + self._rng.uniform(0.0, max(0.0, spread_s))
+            case Authenticated() if self._phase is _Phase.AUTHENTICATING:
+                self._authenticated(message, now)
+            case Synced():
+                self._synced(message, now)
+            case Reply():
+                self._answered(message, now)
+
+    def _authenticated(self, message: Authenticated, now: float) -> None:
+        try:
+            self._sending.signed_in(message.principal, message.device)
+        except WrongDeviceError:
+            self._stop(ClientFaultError("the outbox belongs to another device"))
+            return
+        self._device = message.device
+        self._token_refusals = 0
+        self._heartbeat_s = message.heartbeat_s
+        self._in_flight_max = message.in_flight_max
+        self._phase = _Phase.SYNCING
+        self._emit(SignedIn(message.principal, message.device))
+        self._write(Sync(next(self._ids), self._position, self._marking.all()), now)
+
+    def _synced(self, message: Synced, now: float) -> None:
+        self._phase = _Phase.CATCHING_UP
+        self._change_state(ConnectionState.CATCHING_UP)
+        self._offered = ""
+        if not message.recovered:
+            self._ordering.reset()
+            self._position = ""
+            self._emit(Reset())
+        if self._presence is not None:
+            self._write(msgspec.structs.replace(self._presence, id=0), now)
+
+    def _live(self) -> None:
+        self._phase = _Phase.LIVE
+        self._attempts = 0
+        self._change_state(ConnectionState.LIVE)
+
+    def _answered(self, reply: Reply, now: float) -> None:
+        if isinstance(reply, (Acked, Failed)) and (told := self._sending.answered(reply, now)) is not None:
+            self._tell(told)
+            return
+        if isinstance(reply, Failed) and self._phase in _SHAKING_HANDS:
+            self._handshake_failed(reply)
+            return
+        request = self._asked.pop(reply.id, None)
+        match request:
+            case None:
+                self._statistics.refused_unnumbered += isinstance(reply, Failed)
+            case _Request(purpose=Gap() as gap):
+                self._gap_answered(gap, reply, now)
+            case _Request(purpose=Search() as search):
+                self._search_answered(search, reply, now)
+            case _Request(purpose=int(handle)):
+                self._emit(Answered(handle, reply))
+
+    def _handshake_failed(self, failed: Failed) -> None:
+        """Authenticate or sync was refused."""
+        if failed.code in _TOKEN_CODES:
+            self._advice = Advice.REFRESH
+        elif failed.code in (ErrorCode.SIGNED_OUT, ErrorCode.SUSPENDED):
+            self._advice = Advice.SIGN_IN
+        elif self._phase is _Phase.SYNCING and not is_temporary(failed):
+            self._position = ""
+        self._retry_after_s = failed.retry_after_s or 0.0
+        self._close(CloseCode.GOING_AWAY, failed.code)
+
+    def _gap_answered(self, gap: Gap, reply: Reply, now: float) -> None:
+        if isinstance(reply, HistoryPage):
+            self._tell(self._ordering.page(gap, reply))
+        elif isinstance(reply, Failed):
+            retry_at = now + (reply.retry_after_s or 1.0) if is_temporary(reply) else None
+            self._tell(self._ordering.failed(gap, retry_at))
+
+    def _search_answered(self, search: Search, reply: Reply, now: float) -> None:
+        if isinstance(reply, Failed) and is_temporary(reply):
+            self._sending.search_failed(search, now + (reply.retry_after_s or 1.0))
+            return
+        events = reply.events if isinstance(reply, HistoryPage) else []
+        mine = [event for event in events if self._sending.is_mine(event, search.n)]
+        if mine:
+            self._tell(self._sending.found(search, mine[0]))
+        elif isinstance(reply, HistoryPage) and reply.more and events:
+            self._search(Search(search.n, search.dialog, events[-1].seq + 1))
+        else:
+            self._tell(self._sending.not_found(search))
+
+    # what goes out
+
+    def _flush(self, now: float) -> None:
+        """Write all that may go out now, and take over the position if nothing before it is missing."""
+        if self._offered and self._ordering.whole:
+            self._position, self._offered = self._offered, ""
+        if self._phase not in _ONLINE:
+            return
+        for gap in self._ordering.missing(now):
+            history = History(0, gap.dialog, gap.from_seq, gap.to_seq, HISTORY_EVENTS_MAX, newest_first=False)
+            self._waiting.append(_Request(history, gap))
+        for search in self._sending.searches():
+            self._search(search)
+        while self._waiting:
+            self._ask(self._waiting.popleft(), now)
+        for command in self._sending.due(now, self._ids, self._in_flight_max):
+            self._write(command, now)
+        for receipt in self._marking.due(now):
+            self._write(receipt, now)
+
+    def _search(self, search: Search) -> None:
+        history = History(0, search.dialog, search.from_seq, limit=HISTORY_EVENTS_MAX, newest_first=False)
+        self._waiting.append(_Request(history, search))
+
+    def _ask(self, request: _Request, now: float) -> None:
+        key = next(self._ids)
+        self._asked[key] = request
+        self._write(msgspec.structs.replace(request.command, id=key), now)
+
+    def _write(self, command: Command, now: float) -> None:
+        self._last_sent = now
+        self._statistics.messages_sent += 1
+        self._actions.append(SendBytes(self._codec.encode(command)))
+
+    def _tell(self, events: list[TimelineEvent] | list[Notification]) -> None:
+        """Tell the app."""
+        for event in events:
+            self._emit(event)
+            if isinstance(event, TimelineEvent) and event.device == self._device:
+                self._own(event)
+
+    def _own(self, event: TimelineEvent) -> None:
+        """An event of this device's making: durable whatever became of the ack; and who writes has read."""
+        for settled in self._sending.seen(event):
+            self._emit(settled)
+        if isinstance(event.body, Posted):
+            self._marking.mark(event.dialog, event.seq, event.seq)
+
+    def _emit(self, event: Notification) -> None:
+        self._actions.append(Emit(event))
+
+    def _change_state(self, state: ConnectionState) -> None:
+        if state is not self._state:
+            self._state = state
+            self._emit(StateChanged(state))
+
+    # coming and going
+
+    def _lose_requests(self) -> None:
+        """Reads of the app are asked again; what the core asked for itself, it will ask anew."""
+        asked, self._asked = [*self._asked.values(), *self._waiting], {}
+        self._waiting.clear()
+        for request in asked:
+            if isinstance(request.purpose, int):
+                if isinstance(request.command, (Authenticate, SignOut)):
+                    self._emit(Answered(request.purpose, None))
+                else:
+                    self._waiting.append(request)
+
+    def _close(self, code: CloseCode, reason: str) -> None:
+        self._phase = _Phase.CLOSING
+        self._actions.append(CloseConnection(code, reason))
+
+    def _refresh(self) -> None:
+        self._token_refusals += 1
+        if self._token_refusals > TOKEN_REFUSALS_MAX:
+            self._stop(SignInRequiredError("the access token is refused again and again"))
+        else:
+            self._connect_after(self._backoff_s() if self._token_refusals > 1 else 0.0, fresh_token=True)
+
+    def _connect_after(self, delay_s: float, *, fresh_token: bool = False) -> None:
+        self._change_state(ConnectionState.WAITING if delay_s else ConnectionState.CONNECTING)
+        self._actions.append(Connect(delay_s, fresh_token))
+
+    def _backoff_s(self) -> float:
+        """Full jitter: anything up to a bound that doubles."""
+        bound = min(BACKOFF_S_MAX, 0.5 * 2.0 ** min(self._attempts, 10))
+        self._attempts += 1
+        return self._rng.uniform(0.0, bound)
+
+    def _stop(self, error: StoppedError) -> None:
+        self._phase = _Phase.STOPPED
+        self._change_state(ConnectionState.STOPPED)
+        self._actions.append(Stop(error))
+
+
+def _reason(code: int | None) -> str:
+    try:
+        return CloseCode(code or 0).meaning
+    except ValueError:
+        return "the connection was closed"

@@ -1,0 +1,1 @@
+"""Folds events, in any order, into what a person sees."""

@@ -1,0 +1,321 @@
+"""One dialog as the fold holds it: state, members, marks, messages and notices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from protocol.bodies import (
+    Deleted,
+    Demoted,
+    DialogCreated,
+    Edited,
+    Erased,
+    MemberLeft,
+    MemberRemoved,
+    MembersAdded,
+    Posted,
+    Promoted,
+    Reacted,
+    Settings,
+    SettingsChanged,
+    TimelineEvent,
+)
+from protocol.dialog_types import DialogType, Mode, Role
+from protocol.events import DialogState, ReceiptChanged
+from protocol.replies import HistoryPage, RosterPage
+from tchat.fold.message import Message
+
+MESSAGES_KEPT_MAX = 20_000
+"""Messages held per dialog; beyond it the oldest are let go (and can be had again by `history`)."""
+
+
+@dataclass(slots=True)
+class ReceiptState:
+    """How far a member has received and read."""
+
+    delivered: int = 0
+    read: int = 0
+
+    def raise_to(self, delivered: int, read: int) -> None:
+        """Marks only grow; what was read was received."""
+        self.read = max(self.read, read)
+        self.delivered = max(self.delivered, delivered, self.read)
+
+
+@dataclass(slots=True)
+class _Seat:
+    """A member's place: the role since `seq`, None once they are gone."""
+
+    seq: int
+    role: Role | None
+    name: str = ""
+
+
+@dataclass(slots=True)
+class DialogView:
+    """One dialog as `me` sees it. `loaded_from` is the lowest seq from which on nothing visible is missing."""
+
+    dialog: bytes
+    me: bytes
+    type: DialogType
+    mode: Mode
+    name: str = ""
+    description: str = ""
+    avatar_url: str = ""
+    settings: Settings = field(default_factory=Settings)
+    seq: int = 0
+    messages: int = 0
+    read_messages: int = 0
+    keys_seq: int = 0
+    muted_until_ms: int = 0
+    loaded_from: int = 1
+    visible: list[tuple[int, int]] = field(default_factory=list)
+    marks: dict[bytes, ReceiptState] = field(default_factory=dict)
+    notices: dict[int, TimelineEvent] = field(default_factory=dict)
+    _records: dict[int, Message] = field(default_factory=dict)
+    _seats: dict[bytes, _Seat] = field(default_factory=dict)
+    _state_seq: int = 0
+    _settings_seq: int = 0
+    _state_members: int = 0
+    _member_deltas: dict[int, int] = field(default_factory=dict)
+    _muted_seq: int = 0
+    _have: int = 0
+
+    @property
+    def member(self) -> bool:
+        """Whether one is a member now."""
+        seat = self._seats.get(self.me)
+        return seat is not None and seat.role is not None
+
+    @property
+    def role(self) -> Role:
+        """One's own role."""
+        seat = self._seats.get(self.me)
+        return (seat.role if seat else None) or Role.MEMBER
+
+    @property
+    def member_count(self) -> int:
+        """How many are members."""
+        return self._state_members + sum(self._member_deltas.values())
+
+    @property
+    def members(self) -> dict[bytes, Role] | None:
+        """All members and their roles; None in a large dialog whose roster was not asked for."""
+        present = {who: seat.role for who, seat in self._seats.items() if seat.role is not None}
+        return present if len(present) == self.member_count else None
+
+    @property
+    def unread(self) -> int:
+        """How many messages one has not read."""
+        return max(0, self.messages - self.read_messages)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that one may see is held, back to the beginning."""
+        return not self.visible or self.loaded_from <= self.visible[0][0]
+
+    def name_of(self, principal: bytes) -> str:
+        """The display name of a member, past ones included; empty when it was never said."""
+        seat = self._seats.get(principal)
+        return seat.name if seat else ""
+
+    def message(self, seq: int) -> Message | None:
+        """The message with this number, if it is held."""
+        record = self._records.get(seq)
+        return record if record is not None and record.known else None
+
+    def timeline(self) -> list[Message | TimelineEvent]:
+        """Messages and notices (changes of members, settings and the like) in order."""
+        entries: list[Message | TimelineEvent] = [record for record in self._records.values() if record.known]
+        entries.extend(self.notices.values())
+        return sorted(entries, key=lambda entry: entry.seq)
+
+    def apply_state(self, state: DialogState) -> None:
+        """What the dialog is right now, as of `state.seq`."""
+        if state.first_seq > self._have + 1:
+            self.loaded_from, self._have = state.first_seq, state.first_seq - 1
+        self.seq = max(self.seq, state.seq)
+        self.visible = list(state.visible)
+        self.muted_until_ms = state.muted_until_ms
+        self.messages = max(self.messages, state.messages)
+        self.keys_seq = max(self.keys_seq, state.keys_seq)
+        self.read_messages = max(self.read_messages, state.read_messages)
+        self._marks_of(self.me).raise_to(state.delivered, state.read)
+        if state.seq >= self._settings_seq:
+            self._set(state.seq, state)
+        if state.seq >= self._state_seq:
+            self._seat_all(state)
+
+    def apply_event(self, event: TimelineEvent, *, live: bool = True) -> None:
+        """One event, contiguous (`live`) or from a page of history, which says nothing about the head."""
+        if live:
+            self._have = max(self._have, event.seq)
+            self.seq = max(self.seq, event.seq)
+            self.messages = max(self.messages, event.messages)
+        if not self._fold_content(event):
+            self.notices[event.seq] = event
+            if event.seq > self._state_seq:
+                self._fold_change(event)
+        self._let_go()
+
+    def apply_page(self, page: HistoryPage) -> None:
+        """A page of history; one that reaches up to what is held moves `loaded_from` down."""
+        for event in (*page.events, *page.later):
+            self.apply_event(event, live=False)
+        if page.events and page.events[0].seq < self.loaded_from <= page.events[-1].seq + 1:
+            self.loaded_from = page.events[0].seq
+
+    def apply_roster(self, page: RosterPage) -> None:
+        """A page of members."""
+        for member in page.members:
+            seat = self._seats.setdefault(member.principal, _Seat(self._state_seq, member.role))
+            seat.name = member.name
+            self._marks_of(member.principal).raise_to(member.delivered, member.read)
+
+    def apply_receipt(self, receipt: ReceiptChanged) -> None:
+        """Somebody's marks, or one's own from another device."""
+        self._marks_of(receipt.principal).raise_to(receipt.delivered, receipt.read)
+        if receipt.principal == self.me:
+            self.read_messages = max(self.read_messages, receipt.read_messages)
+
+    def mark_own(self, delivered: int, read: int) -> None:
+        """One's own marks, as one says them; unread follows as far as what is held can tell."""
+        mine = self._marks_of(self.me)
+        mine.raise_to(delivered, read)
+        if mine.read >= self.seq:
+            self.read_messages = max(self.read_messages, self.messages)
+        elif (record := self._records.get(read)) is not None:
+            self.read_messages = max(self.read_messages, record.messages)
+
+    def mute(self, seq: int, until_ms: int) -> None:
+        """A mute, by event `seq` of the `self` dialog."""
+        if seq > self._muted_seq:
+            self._muted_seq, self.muted_until_ms = seq, until_ms
+
+    def canonical(self) -> dict[str, Any]:
+        """Comparable plain data: all that is durable. Marks are not: they are coalesced and repeated."""
+        lines = {seq: record.canonical() for seq, record in sorted(self._records.items()) if record.known}
+        plain: dict[str, Any] = {
+            "type": self.type.name,
+            "mode": self.mode.name,
+            "member": self.member,
+            "lines": lines,
+            "notices": {seq: _plain_notice(event) for seq, event in sorted(self.notices.items())},
+        }
+        if not self.member:
+            return plain
+        members = self.members
+        return plain | {
+            "name": self.name,
+            "description": self.description,
+            "avatar_url": self.avatar_url,
+            "settings": msgspec.to_builtins(self.settings),
+            "role": self.role.name,
+            "seq": self.seq,
+            "messages": self.messages,
+            "keys_seq": self.keys_seq,
+            "member_count": self.member_count,
+            "members": None if members is None else {who.hex(): role.name for who, role in sorted(members.items())},
+            "muted_until_ms": self.muted_until_ms,
+        }
+
+    def _fold_content(self, event: TimelineEvent) -> bool:
+        """Messages and what happens to them; False when the event is something else."""
+        match event.body:
+            case Posted() as body:
+                self._record(event.seq).post(event, body)
+                self._marks_of(event.author).raise_to(event.seq, event.seq)
+                if event.author == self.me:
+                    self.read_messages = max(self.read_messages, event.messages)
+            case Edited() as body:
+                self._record(body.target).replace(event.seq, body)
+            case Deleted(target=target):
+                self._record(target).delete()
+            case Reacted(target=target, payload=payload):
+                self._record(target).react(event.seq, event.author, payload)
+            case Erased():
+                self._record(event.seq).erase(event)
+            case _:
+                return False
+        return True
+
+    def _fold_change(self, event: TimelineEvent) -> None:
+        """Changes of the roster and the settings that no `DialogState` held yet."""
+        match event.body:
+            case DialogCreated() as body:
+                self._set(event.seq, body)
+                for member in body.members:
+                    self._seat(event.seq, member.principal, member.role)
+                self._member_deltas[event.seq] = len(body.members)
+            case MembersAdded(members=members):
+                for principal in members:
+                    self._seat(event.seq, principal, Role.MEMBER)
+                    self._marks_of(principal).raise_to(event.seq, event.seq)
+                self._member_deltas[event.seq] = len(members)
+            case MemberRemoved(member=gone):
+                self._unseat(event.seq, gone)
+            case MemberLeft():
+                self._unseat(event.seq, event.author)
+            case Promoted(member=member):
+                self._seat(event.seq, member, Role.ADMIN)
+            case Demoted(member=member):
+                self._seat(event.seq, member, Role.MEMBER)
+            case SettingsChanged() as body if event.seq >= self._settings_seq:
+                self._set(event.seq, body)
+            case _:
+                pass
+
+    def _set(self, seq: int, source: DialogState | DialogCreated | SettingsChanged) -> None:
+        self._settings_seq = seq
+        self.name, self.description = source.name, source.description
+        self.avatar_url, self.settings = source.avatar_url, source.settings
+
+    def _seat_all(self, state: DialogState) -> None:
+        """Every seat that nothing newer changed is as the state says; who is not listed is gone."""
+        for seat in self._seats.values():
+            if seat.seq <= state.seq:
+                seat.role = None
+        for member in state.members:
+            self._seat(state.seq, member.principal, member.role)
+            self._seats[member.principal].name = member.name
+            self._marks_of(member.principal).raise_to(member.delivered, member.read)
+        self._seat(state.seq, self.me, state.role if state.member else None)
+        self._state_seq, self._state_members = state.seq, state.member_count
+        self._member_deltas = {seq: delta for seq, delta in self._member_deltas.items() if seq > state.seq}
+
+    def _seat(self, seq: int, principal: bytes, role: Role | None) -> None:
+        seat = self._seats.setdefault(principal, _Seat(seq, role))
+        if seq >= seat.seq:
+            seat.seq, seat.role = seq, role
+
+    def _unseat(self, seq: int, principal: bytes) -> None:
+        self._seat(seq, principal, None)
+        self._member_deltas[seq] = -1
+        self.keys_seq = max(self.keys_seq, seq)
+
+    def _record(self, seq: int) -> Message:
+        record = self._records.get(seq)
+        if record is None:
+            record = self._records[seq] = Message(seq)
+        return record
+
+    def _marks_of(self, principal: bytes) -> ReceiptState:
+        marks = self.marks.get(principal)
+        if marks is None:
+            marks = self.marks[principal] = ReceiptState()
+        return marks
+
+    def _let_go(self) -> None:
+        """Keep the newest messages and notices; an eighth at once, so that it is rarely done."""
+        for held in (self._records, self.notices):
+            if len(held) > MESSAGES_KEPT_MAX:
+                for seq in sorted(held)[: MESSAGES_KEPT_MAX // 8]:
+                    del held[seq]
+                    self.loaded_from = max(self.loaded_from, seq + 1)
+
+
+def _plain_notice(event: TimelineEvent) -> Any:
+    return msgspec.to_builtins((event.author, event.n, event.at_ms, event.messages, event.body))

@@ -1,0 +1,95 @@
+"""One message of a dialog as the fold holds it, in any order that its events come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from protocol.bodies import Edited, Header, Posted, TimelineEvent
+from protocol.ids import NIL
+
+
+@dataclass(slots=True)
+class Message:
+    """One message, with all that later events did to it. `author` is NIL while only later events are known."""
+
+    seq: int
+    author: bytes = NIL
+    device: bytes = NIL
+    n: int = 0
+    at_ms: int = 0
+    messages: int = 0
+    posted: Posted | None = None
+    edit: Edited | None = None
+    edit_seq: int = 0
+    deleted: bool = False
+    erased: bool = False
+    _reactions: dict[bytes, tuple[int, bytes]] = field(default_factory=dict)
+
+    @property
+    def known(self) -> bool:
+        """Whether there is something to show: the message, or that it was deleted."""
+        return self.posted is not None or self.deleted
+
+    @property
+    def payload(self) -> bytes:
+        """The newest payload; empty when deleted."""
+        newest = self.edit or self.posted
+        return newest.payload if newest is not None else b""
+
+    @property
+    def header(self) -> Header:
+        """The newest header; empty when deleted."""
+        newest = self.edit or self.posted
+        return newest.header if newest is not None else Header()
+
+    @property
+    def reactions(self) -> dict[bytes, bytes]:
+        """Who reacts how, now."""
+        return {who: payload for who, (_, payload) in self._reactions.items() if payload}
+
+    def post(self, event: TimelineEvent, body: Posted) -> None:
+        """The message itself."""
+        self._signed(event)
+        if not (self.deleted or self.erased):
+            self.posted = body
+
+    def replace(self, seq: int, body: Edited) -> None:
+        """An edit; the highest `seq` wins."""
+        if not (self.deleted or self.erased) and seq > self.edit_seq:
+            self.edit, self.edit_seq = body, seq
+
+    def react(self, seq: int, who: bytes, payload: bytes) -> None:
+        """A reaction; the newest of each person wins."""
+        if not (self.deleted or self.erased) and seq > self._reactions.get(who, (0, b""))[0]:
+            self._reactions[who] = (seq, payload)
+
+    def delete(self) -> None:
+        """It is gone for everybody; that it was there stays visible."""
+        self.deleted = True
+        self._blank()
+
+    def erase(self, event: TimelineEvent) -> None:
+        """The row was blanked: a message, or an edit or reaction of a deleted one."""
+        self._signed(event)
+        self.erased = True
+        self._blank()
+
+    def canonical(self) -> Any:
+        """Comparable plain data."""
+        if self.posted is None:
+            return "deleted"
+        content = msgspec.to_builtins((self.payload, self.header, self.posted.kind, self.posted.acting_for))
+        reactions = {who.hex(): payload for who, payload in sorted(self.reactions.items())}
+        return [self.author.hex(), self.device.hex(), self.n, self.at_ms, content, self.edit_seq, reactions]
+
+    def _signed(self, event: TimelineEvent) -> None:
+        self.author, self.device, self.n = event.author, event.device, event.n
+        self.at_ms, self.messages = event.at_ms, event.messages
+
+    def _blank(self) -> None:
+        self.posted = self.edit = None
+        self.edit_seq = 0
+        self._reactions.clear()

@@ -1,0 +1,159 @@
+"""The client's own check that nothing is missing, dialog by dialog.
+
+Invariants: what `event`, `state` and `page` return is in rising order of `seq` per dialog, each number once, and
+without a hole except where the server said that it cuts (`DialogState.first_seq`) or where a page of history says
+that there is nothing to see. Events beyond a gap are held, a bounded number of them; the rest is fetched again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from protocol.bodies import TimelineEvent
+from protocol.events import DialogState
+from protocol.replies import HistoryPage
+
+HELD_EVENTS_MAX = 200
+"""Events held per dialog beyond a gap."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """What is missing of a dialog: `from_seq` to `to_seq`, both included."""
+
+    dialog: bytes
+    from_seq: int
+    to_seq: int
+
+
+@dataclass(slots=True)
+class _Track:
+    """`have`: all up to here was dealt with. `target`: the highest number that is known to exist."""
+
+    have: int
+    target: int = 0
+    held: dict[int, TimelineEvent] = field(default_factory=dict)
+    fetching: bool = False
+    retry_at: float = 0.0
+
+
+class Ordering:
+    """Feed it with everything the server says of dialogs; it returns what is next in order."""
+
+    def __init__(self) -> None:
+        self._tracks: dict[bytes, _Track] = {}
+        self._gapped: set[bytes] = set()
+        self.duplicates = 0
+        self.gaps = 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is known to be missing."""
+        return not self._gapped
+
+    def have(self, dialog: bytes) -> int:
+        """The highest number up to which all of a dialog was dealt with; 0 when it is not known."""
+        track = self._tracks.get(dialog)
+        return track.have if track else 0
+
+    def reset(self) -> None:
+        """Forget all dialogs."""
+        self._tracks.clear()
+        self._gapped.clear()
+
+    def disconnected(self) -> None:
+        """Fetches under way are lost; what is missing still is."""
+        for dialog in self._gapped:
+            self._tracks[dialog].fetching = False
+            self._tracks[dialog].retry_at = 0.0
+
+    def state(self, state: DialogState) -> list[TimelineEvent]:
+        """Where a dialog stands. What lies before `first_seq` will not come."""
+        track = self._tracks.get(state.dialog)
+        if track is None:
+            self._tracks[state.dialog] = _Track(state.first_seq - 1)
+            return []
+        track.have = max(track.have, state.first_seq - 1)
+        return list(self._drain(state.dialog, track))
+
+    def event(self, event: TimelineEvent) -> list[TimelineEvent]:
+        """An event: itself and what waited for it, or nothing when it is known or too early."""
+        track = self._tracks.get(event.dialog)
+        if track is None:
+            track = self._tracks[event.dialog] = _Track(event.seq - 1)
+        if event.seq <= track.have:
+            self.duplicates += 1
+            return []
+        if event.seq > track.have + 1:
+            self._hold(track, event)
+            return []
+        track.have = event.seq
+        return [event, *self._drain(event.dialog, track)]
+
+    def missing(self, now: float) -> list[Gap]:
+        """What to ask for now; each gap once, until `page` or `failed` is called for it."""
+        gaps = []
+        for dialog in self._gapped:
+            track = self._tracks[dialog]
+            if not track.fetching and track.retry_at <= now:
+                track.fetching = True
+                to_seq = min(track.held) - 1 if track.held else track.target
+                gaps.append(Gap(dialog, track.have + 1, to_seq))
+        return gaps
+
+    def page(self, gap: Gap, page: HistoryPage) -> list[TimelineEvent]:
+        """The answer to a gap; numbers that the page passes over are not visible to us."""
+        track = self._tracks.get(gap.dialog)
+        if track is None:
+            return []
+        track.fetching = False
+        events = list(_rising(page.events, track.have))
+        if events:
+            track.have = events[-1].seq
+        if not page.more or not page.events:
+            track.have = max(track.have, gap.to_seq)
+        return [*events, *self._drain(gap.dialog, track)]
+
+    def failed(self, gap: Gap, retry_at: float | None) -> list[TimelineEvent]:
+        """A gap could not be asked for: try again then; None gives it up, for it is not ours to see."""
+        track = self._tracks.get(gap.dialog)
+        if track is None:
+            return []
+        track.fetching = False
+        if retry_at is not None:
+            track.retry_at = retry_at
+            return []
+        track.have = max(track.have, gap.to_seq)
+        return list(self._drain(gap.dialog, track))
+
+    def next_retry(self) -> float | None:
+        """When to ask for what is missing again, in the caller's time."""
+        waiting = [self._tracks[dialog] for dialog in self._gapped]
+        return min((track.retry_at for track in waiting if not track.fetching), default=None)
+
+    def _hold(self, track: _Track, event: TimelineEvent) -> None:
+        if event.dialog not in self._gapped:
+            self.gaps += 1
+            self._gapped.add(event.dialog)
+        track.target = max(track.target, event.seq)
+        if len(track.held) < HELD_EVENTS_MAX:
+            track.held[event.seq] = event
+
+    def _drain(self, dialog: bytes, track: _Track) -> Iterator[TimelineEvent]:
+        """What was held and is next now."""
+        while (event := track.held.pop(track.have + 1, None)) is not None:
+            track.have = event.seq
+            yield event
+        if dialog not in self._gapped:
+            return
+        track.held = {seq: event for seq, event in track.held.items() if seq > track.have}
+        if track.have >= track.target:
+            self._gapped.discard(dialog)
+
+
+def _rising(events: Iterable[TimelineEvent], above: int) -> Iterator[TimelineEvent]:
+    for event in events:
+        if event.seq > above:
+            above = event.seq
+            yield event

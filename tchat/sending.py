@@ -1,0 +1,288 @@
+"""Numbered commands on their way: what is sent when, again, and in which order.
+
+Invariants:
+
+- A command is in the store before its bytes leave, and until its answer is definite.
+- Commands of one timeline leave in order of `n`. After a temporary refusal nothing more of that timeline leaves
+  until all that is under way is answered; then it begins again at the refused one.
+- A change (of members, settings, ...) shares the wire with nothing else of its timeline; content is pipelined.
+- At most `in_flight_max` commands are unanswered.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import get_args
+
+import msgspec
+
+from protocol import ids
+from protocol.bodies import Header, TimelineEvent
+from protocol.codec import MSGPACK
+from protocol.commands import Block, Change, Command, Content, Create, Mute, Unblock
+from protocol.dialog_types import DialogType
+from protocol.errors import ErrorCode
+from protocol.replies import Acked, Failed
+from tchat.actions import Notification, Refused, Renumbered, Sent, is_temporary
+from tchat.store import OutboxStore, Stored
+
+Numbered = Content | Change
+RETRY_S_MAX = 30.0
+_CHANGES: frozenset[type[Command]] = frozenset(get_args(Change))
+_OF_THE_SESSION = frozenset(
+    {ErrorCode.WRONG_STATE, ErrorCode.TOKEN_EXPIRED, ErrorCode.TOKEN_INVALID, ErrorCode.SIGNED_OUT}
+)
+"""Refusals that say nothing about the command: it waits for the next connection."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    n: int
+    command: Numbered
+    since_seq: int
+
+
+@dataclass(slots=True)
+class _Lane:
+    """What is under way in one timeline. `resume_at` is set while it is held after a refusal."""
+
+    in_flight: int = 0
+    changing: bool = False
+    resume_at: float | None = None
+    refusals: int = 0
+    keys_seq: int = 0
+    waiting: list[int] = field(default_factory=list)
+
+    def closed_for(self, entry: _Entry) -> bool:
+        """Whether this command must wait for others of its timeline."""
+        if self.waiting or self.resume_at is not None or self.changing:
+            return True
+        return self.in_flight > 0 and type(entry.command) in _CHANGES
+
+    @property
+    def idle(self) -> bool:
+        return not (self.in_flight or self.waiting or self.resume_at is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Look in `dialog` from `from_seq` on for what this device sent as `n`."""
+
+    n: int
+    dialog: bytes
+    from_seq: int
+
+
+class Sending:
+    """The outbox of a device over one connection after another."""
+
+    def __init__(self, store: OutboxStore, rng: random.Random) -> None:
+        self._store = store
+        self._rng = rng
+        self._me = self._device = ids.NIL
+        self._entries: dict[int, _Entry] = {}
+        self._ready: list[int] = []
+        self._lanes: dict[bytes, _Lane] = {}
+        self._in_flight: dict[int, tuple[int, bytes]] = {}
+        self._searches: list[Search] = []
+        for stored in store.pending():
+            command = MSGPACK.decode_command(stored.data)
+            assert isinstance(command, Numbered)
+            self._keep(_Entry(stored.n, command, stored.since_seq))
+
+    def signed_in(self, principal: bytes, device: bytes) -> None:
+        """Whose commands these are; `WrongDeviceError` when the store is another device's."""
+        self._store.bind(device)
+        self._me, self._device = principal, device
+
+    def submit(self, command: Numbered, since_seq: int) -> int:
+        """Keep a command for good and queue it; its number. `OutboxFullError` when there is no room."""
+        n = self._store.next_n()
+        numbered = msgspec.structs.replace(command, id=0, n=n)
+        self._store.append(Stored(n, MSGPACK.encode(numbered), since_seq))
+        self._keep(_Entry(n, numbered, since_seq))
+        return n
+
+    def pending(self) -> list[Numbered]:
+        """What awaits a definite answer, in order of number."""
+        return [self._entries[n].command for n in sorted(self._entries)]
+
+    @property
+    def count(self) -> int:
+        """How many commands await a definite answer."""
+        return len(self._entries)
+
+    @property
+    def in_flight(self) -> int:
+        """How many commands are under way on this connection."""
+        return len(self._in_flight)
+
+    def timeline(self, command: Numbered) -> bytes:
+        """The dialog that a command appends to."""
+        match command:
+            case Mute() | Block() | Unblock():
+                return ids.self_dialog_id(self._me)
+            case Create(type=DialogType.DIRECT, members=[other]):
+                return ids.direct_dialog_id(self._me, other)
+            case Create(n=n):
+                return ids.created_dialog_id(self._device, n)
+            case _:
+                return command.dialog
+
+    def due(self, now: float, request_id: Iterator[int], in_flight_max: int) -> Iterator[Command]:
+        """The commands to write now, in order, each with a fresh request id."""
+        self._resume(now)
+        while self._ready and len(self._in_flight) < in_flight_max:
+            entry = self._entries.get(heapq.heappop(self._ready))
+            if entry is None:
+                continue
+            dialog = self.timeline(entry.command)
+            lane = self._lanes.setdefault(dialog, _Lane())
+            if lane.closed_for(entry):
+                lane.waiting.append(entry.n)
+                continue
+            self._under_newest_keys(entry, lane)
+            lane.in_flight += 1
+            lane.changing = type(entry.command) in _CHANGES
+            key = next(request_id)
+            self._in_flight[key] = (entry.n, dialog)
+            yield msgspec.structs.replace(entry.command, id=key)
+
+    def next_resume(self) -> float | None:
+        """When a held timeline goes on, in the caller's time."""
+        held = (lane.resume_at for lane in self._lanes.values() if not lane.in_flight)
+        return min((at for at in held if at is not None), default=None)
+
+    def searches(self) -> list[Search]:
+        """What to look for in timelines; each once."""
+        taken, self._searches = self._searches, []
+        return taken
+
+    def answered(self, reply: Acked | Failed, now: float) -> list[Notification] | None:
+        """The reply to a command under way; None when it is not to one of ours."""
+        sent = self._in_flight.pop(reply.id, None)
+        if sent is None:
+            return None
+        n, dialog = sent
+        lane = self._lanes[dialog]
+        lane.in_flight -= 1
+        lane.changing = False
+        entry = self._entries.get(n)
+        told: list[Notification] = []
+        if entry is not None and isinstance(reply, Acked):
+            lane.refusals = 0
+            told = self._done(entry, reply)
+        elif entry is not None and isinstance(reply, Failed):
+            told = self._failed(entry, reply, lane, dialog, now)
+        self._tidy(dialog, lane)
+        return told
+
+    def seen(self, event: TimelineEvent) -> list[Notification]:
+        """An event of this device: the command that made it is durable, whatever became of the ack."""
+        entry = self._entries.get(event.n)
+        if entry is None or not self.is_mine(event, entry.n) or self.timeline(entry.command) != event.dialog:
+            return []
+        return self._done(entry, Acked(0, event.dialog, event.n, event.seq, event.at_ms, event.messages))
+
+    def is_mine(self, event: TimelineEvent, n: int) -> bool:
+        """Whether an event is what this device sent as `n`."""
+        return event.device == self._device and event.n == n
+
+    def found(self, search: Search, event: TimelineEvent) -> list[Notification]:
+        """What was looked for is durable."""
+        self._release(search.dialog)
+        return self.seen(event)
+
+    def not_found(self, search: Search) -> list[Notification]:
+        """A number that was passed over is nowhere in its timeline: go on under a new one."""
+        self._release(search.dialog)
+        entry = self._entries.pop(search.n, None)
+        if entry is None:
+            return []
+        new = self._store.next_n()
+        command = msgspec.structs.replace(entry.command, n=new)
+        self._store.renumber(entry.n, Stored(new, MSGPACK.encode(command), entry.since_seq))
+        self._keep(_Entry(new, command, entry.since_seq))
+        return [Renumbered(entry.n, new)]
+
+    def search_failed(self, search: Search, retry_at: float) -> None:
+        """The timeline could not be read now: ask again then, by sending the same once more."""
+        lane = self._lanes.setdefault(search.dialog, _Lane())
+        lane.resume_at = retry_at
+        lane.waiting.append(search.n)
+
+    def disconnected(self) -> None:
+        """The fate of all that was under way is unknown: it is sent again, in order, on the next connection."""
+        self._in_flight.clear()
+        self._lanes.clear()
+        self._searches.clear()
+        self._ready = sorted(self._entries)
+
+    def _keep(self, entry: _Entry) -> None:
+        self._entries[entry.n] = entry
+        heapq.heappush(self._ready, entry.n)
+
+    def _done(self, entry: _Entry, acked: Acked) -> list[Notification]:
+        del self._entries[entry.n]
+        self._store.remove(entry.n, durable=False)
+        return [Sent(entry.n, acked)]
+
+    def _failed(self, entry: _Entry, failed: Failed, lane: _Lane, dialog: bytes, now: float) -> list[Notification]:
+        if failed.code == ErrorCode.NUMBER_PASSED:
+            lane.resume_at = float("inf")
+            self._searches.append(Search(entry.n, dialog, entry.since_seq + 1))
+        elif failed.code == ErrorCode.STALE:
+            newer = failed.keys_seq is not None and failed.keys_seq > lane.keys_seq
+            lane.keys_seq = max(lane.keys_seq, failed.keys_seq or 0)
+            self._again(entry, lane, now if newer else now + self._wait_s(failed, lane))
+        elif failed.code in _OF_THE_SESSION:
+            self._again(entry, lane, float("inf"))
+        elif is_temporary(failed):
+            self._again(entry, lane, now + self._wait_s(failed, lane))
+        else:
+            del self._entries[entry.n]
+            self._store.remove(entry.n, durable=True)
+            return [Refused(entry.n, entry.command, failed)]
+        return []
+
+    def _again(self, entry: _Entry, lane: _Lane, at: float) -> None:
+        lane.waiting.append(entry.n)
+        lane.resume_at = max(lane.resume_at or 0.0, at)
+
+    def _wait_s(self, failed: Failed, lane: _Lane) -> float:
+        """What the server asks for, else growing with each refusal in a row."""
+        if lane.resume_at is None:
+            lane.refusals += 1
+        if failed.retry_after_s is not None:
+            return max(0.0, failed.retry_after_s)
+        return self._rng.uniform(0.5, 1.0) * min(RETRY_S_MAX, 0.25 * 2.0 ** min(lane.refusals, 10))
+
+    def _under_newest_keys(self, entry: _Entry, lane: _Lane) -> None:
+        header: Header | None = getattr(entry.command, "header", None)
+        if header is not None and header.keys_seq < lane.keys_seq:
+            header = msgspec.structs.replace(header, keys_seq=lane.keys_seq)
+            entry.command = msgspec.structs.replace(entry.command, header=header)
+            self._store.replace(Stored(entry.n, MSGPACK.encode(entry.command), entry.since_seq))
+
+    def _resume(self, now: float) -> None:
+        for dialog, lane in list(self._lanes.items()):
+            if lane.resume_at is not None and lane.resume_at <= now and not lane.in_flight:
+                self._release(dialog)
+
+    def _tidy(self, dialog: bytes, lane: _Lane) -> None:
+        """Let go what waited for the lane to empty; forget lanes without a purpose."""
+        if not lane.in_flight and lane.resume_at is None:
+            self._release(dialog)
+        if lane.idle and not lane.refusals and not lane.keys_seq:
+            self._lanes.pop(dialog, None)
+
+    def _release(self, dialog: bytes) -> None:
+        lane = self._lanes.get(dialog)
+        if lane is not None:
+            lane.resume_at = None
+            for n in lane.waiting:
+                heapq.heappush(self._ready, n)
+            lane.waiting.clear()

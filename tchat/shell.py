@@ -1,0 +1,481 @@
+"""The client with sockets: `ClientCore` on anyio and `websockets`.
+
+    async with Client(url, token_source, store=SqliteOutbox(path)) as client:
+        await client.send(dialog, b"hello")
+        async for event in client:
+            ...
+
+It reconnects, resumes and sends again by itself; `async for` ends with a `StoppedError` when only the person can help.
+Events wait for a slow iterator in a bounded buffer, and then the socket is not read, acks included: iterate, or pass
+`on_event` (called at once, must not block) and never iterate. `view` is what all events so far amount to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import anyio
+import anyio.abc
+import anyio.lowlevel
+from anyio import CancelScope
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.typing import Subprotocol
+
+from protocol.bodies import Header
+from protocol.codec import MSGPACK, Codec
+from protocol.commands import Command, Send
+from protocol.kinds import Kind
+from protocol.replies import Acked, Failed, Reply
+from tchat.actions import (
+    Action,
+    Answered,
+    ClientError,
+    ClientFaultError,
+    CloseConnection,
+    Connect,
+    ConnectionState,
+    Emit,
+    Notification,
+    Refused,
+    RefusedError,
+    Renumbered,
+    RequestLostError,
+    Reset,
+    SendBytes,
+    Sent,
+    SignedIn,
+    Stop,
+    StoppedError,
+)
+from tchat.core import ClientCore, CoreStatistics
+from tchat.fold.view import View
+from tchat.sending import Numbered
+from tchat.store import MemoryOutbox, OutboxStore
+
+EVENTS_BUFFERED_MAX = 1000
+OUTGOING_MAX = 1000
+"""Beyond so many unwritten messages, typing is not worth telling."""
+MESSAGE_BYTES_MAX = 32 * 1024 * 1024
+CONNECT_S_MAX = 10.0
+CLOSE_S_MAX = 2.0
+_FAULTS = frozenset({400, 426})
+"""What a server answers to a handshake that it will never take; anything else may be a proxy having a bad day."""
+
+TokenSource = Callable[[bool], Awaitable[str]]
+"""An access token; a new one when True. `StoppedError` ends the client, `TokenUnavailableError` means: later."""
+
+
+class TokenUnavailableError(ClientError):
+    """No access token can be had right now."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientStatistics:
+    """How the client is doing."""
+
+    state: ConnectionState
+    core: CoreStatistics
+    buffered_events: int
+    outgoing: int
+
+
+class _Outcome:
+    """What somebody waits for."""
+
+    def __init__(self) -> None:
+        self._happened = anyio.Event()
+        self._value: object = None
+
+    def set(self, value: object) -> None:
+        self._value = value
+        self._happened.set()
+
+    async def wait(self) -> object:
+        await self._happened.wait()
+        if isinstance(self._value, Exception):
+            raise self._value
+        return self._value
+
+
+class Client:
+    """One device, connected as well as the network allows."""
+
+    def __init__(
+        self,
+        url: str,
+        token_source: TokenSource,
+        *,
+        store: OutboxStore | None = None,
+        codec: Codec = MSGPACK,
+        on_event: Callable[[Notification], None] | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.view = View()
+        self._url = url
+        self._token_source = token_source
+        self._codec = codec
+        self._on_event = on_event
+        self._core = ClientCore(store or MemoryOutbox(), codec, rng or random.Random())  # noqa: S311 - jitter
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self._running = CancelScope()
+        self._connect: Connect | None = None
+        self._closing = CloseConnection(1000, "")
+        self._to_do: deque[Action] = deque()
+        self._performing = False
+        self._outgoing: deque[bytes] = deque()
+        self._events: deque[Notification] = deque()
+        self._stopped: StoppedError | None = None
+        self._closed = False
+        self._sends: dict[int, _Outcome] = {}
+        self._requests: dict[int, _Outcome] = {}
+        self._to_write = anyio.Event()
+        self._to_close = anyio.Event()
+        self._arrived = anyio.Event()
+        self._room = anyio.Event()
+        self._changed = anyio.Event()
+        self._sooner = anyio.Event()
+        self._planned = 0.0
+
+    async def __aenter__(self) -> Self:
+        """Start connecting in the background."""
+        self._tasks = anyio.create_task_group()
+        await self._tasks.__aenter__()
+        self._core.start()
+        self._perform()
+        self._tasks.start_soon(self._run)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        """Disconnect; what is not acked stays in the store."""
+        assert self._tasks is not None
+        await self.aclose()
+        if error is not None and not isinstance(error, anyio.get_cancelled_exc_class()):
+            kind = error = trace = None  # the body's own error goes on as it is, in no group
+        return await self._tasks.__aexit__(kind, error, trace)
+
+    async def aclose(self) -> None:
+        """Disconnect and end the iteration; waiting calls raise."""
+        self._closed = True
+        self._running.cancel()
+        self._give_up(StoppedError("the client was closed"))
+        await anyio.lowlevel.checkpoint()
+
+    # what the app asks
+
+    @property
+    def state(self) -> ConnectionState:
+        """How the connection is."""
+        return self._core.state
+
+    @property
+    def me(self) -> bytes:
+        """One's principal; NIL until signed in once."""
+        return self.view.me
+
+    def submit(self, command: Numbered) -> int:
+        """Send a numbered command exactly once, now or when there is a connection; its number.
+
+        `Sent` or `Refused` with that number follows (after `Renumbered`, under the new one). `OutboxFullError`
+        when too many wait.
+        """
+        self._still_running()
+        n = self._core.submit(command, time.monotonic())
+        self._perform()
+        return n
+
+    async def perform(self, command: Numbered) -> Acked:
+        """Submit a command and wait until it is durable; `RefusedError` if it never will be.
+
+        A cancelled wait does not take the command back.
+        """
+        self._still_running()
+        outcome = _Outcome()
+        n = self._core.submit(command, time.monotonic())
+        self._sends[n] = outcome
+        self._perform()
+        try:
+            acked = await outcome.wait()
+        except anyio.get_cancelled_exc_class():
+            self._sends = {n: other for n, other in self._sends.items() if other is not outcome}
+            raise
+        assert isinstance(acked, Acked)
+        return acked
+
+    async def send(
+        self, dialog: bytes, payload: bytes, *, header: Header | None = None, kind: Kind = Kind.MESSAGE
+    ) -> Acked:
+        """Post an envelope and wait until it is durable; see `perform`."""
+        return await self.perform(Send(0, dialog, 0, payload, header or self.header(dialog), kind))
+
+    def header(self, dialog: bytes) -> Header:
+        """A header that names the keys of a dialog as far as they are known here."""
+        known = self.view.dialogs.get(dialog)
+        return Header(keys_seq=known.keys_seq if known else 0)
+
+    async def request(self, command: Command) -> Reply:
+        """Ask something without a number (`history`, `roster`, ...), once connected; pages are folded into `view`.
+
+        Errors: `RefusedError`, `RequestLostError`, `TooManyRequestsError`, `StoppedError`.
+        """
+        self._still_running()
+        outcome = _Outcome()
+        handle = self._core.request(command, time.monotonic())
+        self._requests[handle] = outcome
+        self._perform()
+        try:
+            reply = await outcome.wait()
+        finally:
+            self._requests.pop(handle, None)
+        assert isinstance(reply, Reply)
+        return reply
+
+    def mark(self, dialog: bytes, *, delivered: int = 0, read: int = 0) -> None:
+        """Say how far one has received and read, when there is a connection."""
+        if (known := self.view.dialogs.get(dialog)) is not None:
+            known.mark_own(delivered, read)
+        self._core.mark(dialog, delivered, read, time.monotonic())
+        self._perform()
+
+    def typing(self, dialog: bytes, *, active: bool = True) -> None:
+        """Say that one is writing, if there is a connection."""
+        if len(self._outgoing) < OUTGOING_MAX:
+            self._core.typing(dialog, active, time.monotonic())
+            self._perform()
+
+    def pending(self) -> list[Numbered]:
+        """Numbered commands without a definite answer, in order."""
+        return self._core.pending()
+
+    async def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Wait until a condition on `view`, `state` and the like holds; `StoppedError` if the client stops before."""
+        while not condition():
+            self._still_running()
+            await self._changed.wait()
+
+    def statistics(self) -> ClientStatistics:
+        """How the client is doing."""
+        return ClientStatistics(self._core.state, self._core.statistics(), len(self._events), len(self._outgoing))
+
+    def __aiter__(self) -> Self:
+        """Iterate over all events."""
+        return self
+
+    async def __anext__(self) -> Notification:
+        """The next event."""
+        while not self._events:
+            if self._closed:
+                raise StopAsyncIteration
+            if self._stopped is not None:
+                raise self._stopped
+            self._arrived = anyio.Event()
+            await self._arrived.wait()
+        event = self._events.popleft()
+        if len(self._events) < EVENTS_BUFFERED_MAX // 2:
+            self._room.set()
+        return event
+
+    # what the core asks
+
+    def _perform(self) -> None:
+        """Carry out what the core left to do, in order; nothing in here waits.
+
+        Whoever is told of an event may ask for something at once: that comes after what is already to be done.
+        """
+        self._to_do.extend(self._core.take())
+        if self._performing:
+            return
+        self._performing = True
+        try:
+            while self._to_do:
+                self._carry_out(self._to_do.popleft())
+                self._to_do.extend(self._core.take())
+        finally:
+            self._performing = False
+        deadline = self._core.deadline()
+        if deadline is not None and deadline < self._planned:
+            self._sooner.set()
+
+    def _carry_out(self, action: Action) -> None:
+        match action:
+            case SendBytes(data=data):
+                self._outgoing.append(data)
+                self._to_write.set()
+            case Connect():
+                self._connect = action
+            case CloseConnection():
+                self._closing = action
+                self._to_close.set()
+            case Stop(error=error):
+                self._stop(error)
+            case Emit(event=event):
+                self._tell(event)
+
+    def _tell(self, event: Notification) -> None:
+        self._settle(event)
+        if not isinstance(event, Answered):
+            self._fold(event)
+            if self._on_event is not None:
+                self._on_event(event)
+            else:
+                self._events.append(event)
+                self._arrived.set()
+        changed, self._changed = self._changed, anyio.Event()
+        changed.set()
+
+    def _fold(self, event: Notification) -> None:
+        match event:
+            case Reset():
+                self.view.clear()
+            case SignedIn(principal=principal):
+                self.view.me = principal
+            case _:
+                self.view.apply(event)
+
+    def _settle(self, event: Notification) -> None:
+        """Wake whoever waits for this."""
+        match event:
+            case Sent(n=n, acked=acked) if n in self._sends:
+                self._sends.pop(n).set(acked)
+            case Refused(n=n, failed=failed) if n in self._sends:
+                self._sends.pop(n).set(RefusedError(failed))
+            case Renumbered(old=old, n=n) if old in self._sends:
+                self._sends[n] = self._sends.pop(old)
+            case Answered(request=handle, reply=reply):
+                self.view.apply(reply)
+                if (outcome := self._requests.pop(handle, None)) is not None:
+                    lost = RequestLostError("the connection went before the answer came")
+                    outcome.set(RefusedError(reply) if isinstance(reply, Failed) else reply or lost)
+            case _:
+                pass
+
+    def _stop(self, error: StoppedError) -> None:
+        self._stopped = error
+        self._closing = CloseConnection(1000, "")
+        self._to_close.set()
+        self._give_up(error)
+
+    def _give_up(self, error: StoppedError) -> None:
+        for outcome in (*self._sends.values(), *self._requests.values()):
+            outcome.set(error)
+        self._sends.clear()
+        self._requests.clear()
+        self._arrived.set()
+        self._changed.set()
+
+    def _still_running(self) -> None:
+        if self._stopped is not None:
+            raise self._stopped
+        if self._closed:
+            raise StoppedError("the client was closed")
+
+    # connections, one after another
+
+    async def _run(self) -> None:
+        with self._running:
+            while self._stopped is None and (wish := self._connect) is not None:
+                self._connect = None
+                await anyio.sleep(wish.delay_s)
+                opened = await self._open(fresh_token=wish.fresh_token)
+                if opened is not None:
+                    await self._serve(*opened)
+                self._perform()
+
+    async def _open(self, *, fresh_token: bool) -> tuple[ClientConnection, str] | None:
+        """A websocket and the token to use on it; None when that did not work out this time."""
+        try:
+            token = await self._token_source(fresh_token)
+            websocket = await connect(
+                self._url,
+                subprotocols=[Subprotocol(self._codec.subprotocol)],
+                max_size=MESSAGE_BYTES_MAX,
+                open_timeout=CONNECT_S_MAX,
+                close_timeout=CLOSE_S_MAX,
+                ping_interval=None,
+                compression=None,
+            )
+        except StoppedError as error:
+            self._stop(error)
+            return None
+        except InvalidStatus as error:
+            if error.response.status_code in _FAULTS:
+                self._stop(ClientFaultError(f"the server refused the handshake: {error}"))
+            else:
+                self._core.connect_failed()
+            return None
+        except (TokenUnavailableError, OSError, TimeoutError, WebSocketException):
+            self._core.connect_failed()
+            return None
+        if websocket.subprotocol != self._codec.subprotocol:
+            await websocket.close()
+            self._stop(ClientFaultError(f"the server does not speak {self._codec.subprotocol}"))
+            return None
+        return websocket, token
+
+    async def _serve(self, websocket: ClientConnection, token: str) -> None:
+        """One connection, from its first message to its end."""
+        self._outgoing.clear()
+        self._closing = CloseConnection(1000, "")
+        self._to_close = anyio.Event()
+        self._core.connected(token, time.monotonic())
+        self._perform()
+        try:
+            async with anyio.create_task_group() as tasks:
+                for part in (self._read, self._write, self._keep_time, self._wait_to_close):
+                    tasks.start_soon(self._until_over, part, websocket, tasks.cancel_scope)
+        finally:
+            await self._close(websocket)
+        self._core.disconnected(websocket.close_code, time.monotonic())
+
+    async def _until_over(
+        self, part: Callable[[ClientConnection], Awaitable[None]], websocket: ClientConnection, all_parts: CancelScope
+    ) -> None:
+        """The part of a connection that ends first ends the others."""
+        with contextlib.suppress(ConnectionClosed):
+            await part(websocket)
+        all_parts.cancel()
+
+    async def _wait_to_close(self, _websocket: ClientConnection) -> None:
+        await self._to_close.wait()
+
+    async def _close(self, websocket: ClientConnection) -> None:
+        """Say goodbye, and cut the line when nobody answers."""
+        with anyio.move_on_after(CLOSE_S_MAX, shield=True):
+            await websocket.close(self._closing.code, self._closing.reason)
+        websocket.transport.abort()
+
+    async def _read(self, websocket: ClientConnection) -> None:
+        while True:
+            data = await websocket.recv(decode=False)
+            self._core.received(data, time.monotonic())
+            self._perform()
+            if len(self._events) >= EVENTS_BUFFERED_MAX:
+                self._core.pause_reading()
+                self._room = anyio.Event()
+                await self._room.wait()
+                self._core.resume_reading(time.monotonic())
+
+    async def _write(self, websocket: ClientConnection) -> None:
+        while True:
+            while self._outgoing:
+                await websocket.send(self._outgoing.popleft(), text=self._codec.text)
+            self._to_write = anyio.Event()
+            await self._to_write.wait()
+
+    async def _keep_time(self, _websocket: ClientConnection) -> None:
+        while (deadline := self._core.deadline()) is not None:
+            self._planned = deadline
+            self._sooner = anyio.Event()
+            with anyio.move_on_after(max(0.0, deadline - time.monotonic())):
+                await self._sooner.wait()
+            self._core.tick(time.monotonic())
+            self._perform()

@@ -1,0 +1,42 @@
+"""`tchat chat`, the terminal client. Nothing is imported before it is run: the command's help must be quick."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+DEFAULT_SERVER = "http://127.0.0.1:7420"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the terminal client with these arguments; the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="tchat chat",
+        description="Talk to somebody. Messages are not end-to-end encrypted yet: the server can read them.",
+        epilog="A development server writes sign-in codes to its log. In the chat, /help lists the commands.",
+    )
+    add_arguments(parser)
+    return run(parser.parse_args(arguments))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the terminal client takes."""
+    parser.add_argument("--server", default=DEFAULT_SERVER, metavar="URL", help=f"default: {DEFAULT_SERVER}")
+    parser.add_argument("--phone", required=True, metavar="NUMBER", help="yours, as +6591234567")
+    parser.add_argument("--name", default="", help="how others see you; needed the first time")
+    parser.add_argument("--state", type=Path, metavar="FOLDER", help="for tokens and unsent messages")
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Sign in if need be, then chat until the person quits: 0, or 2 with a sentence when that was not possible."""
+    import asyncio
+
+    from tchat.terminal.start import CannotStartError, chat
+
+    try:
+        return asyncio.run(chat(chosen.server, chosen.phone, chosen.name, chosen.state))
+    except CannotStartError as error:
+        sys.stderr.write(f"tchat chat: {error}\n")
+        return 2

@@ -1,0 +1,168 @@
+"""Who is signed in here: tokens in a file that only its owner can read, renewed over the HTTP API.
+
+Invariant: a refresh token is on disk before the access token that came with it is used, since the older one is dead.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+import msgspec
+
+from tchat.actions import SignInRequiredError
+from tchat.shell import TokenUnavailableError
+
+_VERSION = "0.1"
+_RENEW_BEFORE_S = 60.0
+_TIMEOUT_S = 15.0
+
+
+class Refusal(msgspec.Struct):
+    """What every refusal of the HTTP API looks like."""
+
+    code: str = "internal"
+    message: str = "The server could not be understood."
+    retry_after_s: float | None = None
+
+
+class ApiError(Exception):
+    """The HTTP API refused; `refusal.message` is for people."""
+
+    def __init__(self, status: int, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.status = status
+        self.refusal = refusal
+
+
+class SignedIn(msgspec.Struct):
+    """What sign-in and refresh answer."""
+
+    principal: UUID
+    device: UUID
+    access_token: str
+    expires_in_s: float
+    refresh_token: str
+
+
+class Person(msgspec.Struct):
+    """Somebody else."""
+
+    principal: UUID
+    display_name: str
+
+
+class Saved(msgspec.Struct):
+    """The file's content."""
+
+    principal: UUID
+    device: UUID
+    access_token: str
+    access_until: float
+    refresh_token: str
+
+
+class Account:
+    """One person's sign-in at one server."""
+
+    def __init__(self, folder: Path, http: httpx.AsyncClient) -> None:
+        self._path = folder / "account.json"
+        self._http = http
+        self._saved: Saved | None = None
+
+    @property
+    def saved(self) -> Saved | None:
+        """Who is signed in; None before `load` or `sign_in` found out."""
+        return self._saved
+
+    def load(self) -> None:
+        """Take over what an earlier run left, if that can be read."""
+        try:
+            self._saved = msgspec.json.decode(self._path.read_bytes(), type=Saved)
+        except (FileNotFoundError, msgspec.MsgspecError):
+            self._saved = None
+
+    async def send_code(self, phone_number: str) -> None:
+        """Have a sign-in code sent; raises ApiError."""
+        await self._post("/v1/sign-in/codes", {"phone_number": phone_number})
+
+    async def sign_in(self, phone_number: str, code: str, name: str) -> None:
+        """Sign in with the code that came, under the device of before if there was one; raises ApiError."""
+        device = {"platform": "terminal", "app_version": _VERSION}
+        if self._saved is not None:
+            device["device_id"] = str(self._saved.device)
+        wish: dict[str, Any] = {"phone_number": phone_number, "code": code, "device": device}
+        if name:
+            wish["display_name"] = name
+        self._keep(await self._post("/v1/sign-in", wish))
+
+    async def token(self, fresh: bool) -> str:
+        """An access token: see `tchat.shell.TokenSource`."""
+        if self._saved is None:
+            raise SignInRequiredError("nobody is signed in")
+        if fresh or time.time() > self._saved.access_until - _RENEW_BEFORE_S:
+            await self._refresh(self._saved.refresh_token)
+        return self._saved.access_token
+
+    async def find(self, phone_number: str) -> Person:
+        """The person of exactly this number; raises ApiError."""
+        answer = await self._post("/v1/people/find", {"phone_number": phone_number}, await self.token(False))
+        return msgspec.json.decode(answer.content, type=Person)
+
+    async def person(self, principal: bytes) -> Person:
+        """Somebody one shares a dialog with; raises ApiError."""
+        headers = {"authorization": f"Bearer {await self.token(False)}"}
+        answer = await self._http.get(f"/v1/people/{UUID(bytes=principal)}", headers=headers, timeout=_TIMEOUT_S)
+        _check(answer)
+        return msgspec.json.decode(answer.content, type=Person)
+
+    async def _refresh(self, refresh_token: str) -> None:
+        try:
+            self._keep(await self._post("/v1/tokens/refresh", {"refresh_token": refresh_token}))
+        except httpx.TransportError as error:
+            raise TokenUnavailableError(str(error)) from error
+        except ApiError as error:
+            if error.status in (401, 403):
+                raise SignInRequiredError(error.refusal.message) from error
+            raise TokenUnavailableError(error.refusal.message) from error
+
+    async def _post(self, path: str, body: dict[str, Any], token: str | None = None) -> httpx.Response:
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        answer = await self._http.post(path, json=body, headers=headers, timeout=_TIMEOUT_S)
+        _check(answer)
+        return answer
+
+    def _keep(self, answer: httpx.Response) -> None:
+        signed_in = msgspec.json.decode(answer.content, type=SignedIn)
+        self._saved = Saved(
+            signed_in.principal,
+            signed_in.device,
+            signed_in.access_token,
+            time.time() + signed_in.expires_in_s,
+            signed_in.refresh_token,
+        )
+        write_private(self._path, msgspec.json.encode(self._saved))
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Replace a file in one step, readable by its owner only, and on disk when this returns."""
+    new = path.with_suffix(".new")
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+
+
+def _check(answer: httpx.Response) -> None:
+    if answer.is_success:
+        return
+    try:
+        refusal = msgspec.json.decode(answer.content, type=Refusal)
+    except msgspec.MsgspecError:
+        refusal = Refusal()
+    raise ApiError(answer.status_code, refusal)

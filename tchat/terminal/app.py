@@ -1,0 +1,277 @@
+"""The screen of the terminal client: dialogs on the left, the open one on the right, the state of things below."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import httpx
+from textual import work
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.content import Content
+from textual.events import Key
+from textual.message import Message
+from textual.widgets import Input, OptionList, Static
+from textual.widgets.option_list import Option
+
+from tchat.actions import ClientError, ConnectionState, Notification, RefusedError, StoppedError
+from tchat.shell import Client
+from tchat.store import OutboxFullError
+from tchat.terminal.account import ApiError
+from tchat.terminal.lines import Line, about, dialog_line, title, transcript
+from tchat.terminal.slash import SlashError, parse
+from tchat.terminal.talk import People, Talk
+
+WARNING = "NOT ENCRYPTED: the server can read these messages. End-to-end encryption is not there yet."
+_REDRAW_EVERY_S = 0.1
+_SHOWN_AT_FIRST = 100
+_SHOWN_MORE = 100
+_EXPECTED = (SlashError, ApiError, ClientError, OutboxFullError, httpx.TransportError)
+_NOTHING_OPEN = "Begin with /new +NUMBER, or choose a dialog on the left."
+_NOT_CONNECTED = "The server does not answer yet; the dialogs come when it does."
+
+
+class Composer(Input):
+    """Where one types; nothing is lost or mixed up, however fast that is.
+
+    The library's binding for the enter key acts only after the key has gone up to the app and back, when letters of the
+    next line may be there already. Here it is taken in its turn among the other keys.
+    """
+
+    class Line(Message):
+        """A line was typed."""
+
+        def __init__(self, text: str) -> None:
+            super().__init__()
+            self.text = text
+
+    def on_key(self, event: Key) -> None:
+        """Pass a line on, and begin anew."""
+        if event.key == "enter":
+            event.stop()
+            event.prevent_default()
+            self.post_message(self.Line(self.value.strip()))
+            self.clear()
+
+
+class ChatApp(App[StoppedError | None]):
+    """Returns None when the person quits, or why the client stopped."""
+
+    ENABLE_COMMAND_PALETTE = False
+    TITLE = "tchat"
+    CSS = """
+    #warning { background: $warning; color: $text; padding: 0 1; height: 1; }
+    #dialogs { width: 28; border: none; }
+    #title { height: 1; padding: 0 1; text-style: bold; background: $panel; }
+    #scroll { padding: 0 1; }
+    #state { height: 1; padding: 0 1; background: $panel; }
+    Toast { width: 76; max-width: 90%; }
+    ToastRack { margin-bottom: 4; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+q", "quit", "quit", priority=True),
+        Binding("ctrl+n", "neighbour(1)", "next dialog", priority=True),
+        Binding("ctrl+p", "neighbour(-1)", "previous dialog", priority=True),
+        Binding("pageup", "page(-1)", "older", priority=True),
+        Binding("pagedown", "page(1)", "newer", priority=True),
+    ]
+
+    def __init__(self, client: Client, people: People, own_name: str) -> None:
+        super().__init__()
+        self.talk = Talk(client, people, own_name)
+        self._client = client
+        self._dirty = True
+        self._loading = False
+        self._shown = _SHOWN_AT_FIRST
+        self._drawn: bytes | None = None
+        self._stated: Line = []
+
+    def compose(self) -> ComposeResult:
+        """The parts of the screen."""
+        yield Static(WARNING, id="warning")
+        with Horizontal():
+            yield OptionList(id="dialogs")
+            with Vertical():
+                yield Static(id="title")
+                with VerticalScroll(id="scroll", can_focus=False):
+                    yield Static(id="transcript")
+                yield Composer(placeholder="a message, or /help", id="composer")
+        yield Static(id="state")
+
+    def on_mount(self) -> None:
+        """Start drawing."""
+        self.query_one("#composer").focus()
+        self.set_interval(_REDRAW_EVERY_S, self._tick)
+        self._await_end()
+
+    def take(self, event: Notification) -> None:
+        """An event of the client; called in between, so it only notes."""
+        self._dirty = True
+        if (refusal := self.talk.take(event)) is not None:
+            self.notify(refusal, title="Refused", severity="error", markup=False)
+
+    # what the person does
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """Open a dialog."""
+        if event.option_id is not None:
+            self._open(bytes.fromhex(event.option_id))
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Tell the others that one is writing."""
+        if event.value and not event.value.startswith("/"):
+            self.talk.writing()
+
+    def on_composer_line(self, event: Composer.Line) -> None:
+        """Send, or carry out."""
+        typed = event.text
+        if typed in ("/quit", "/exit"):
+            self.exit(None)
+        elif typed.startswith("/"):
+            self._command(typed)
+        elif typed:
+            try:
+                self.talk.say(typed)
+            except _EXPECTED as error:
+                self._complain(error)
+            self._to_end()
+
+    def action_neighbour(self, step: int) -> None:
+        """Open the next or previous dialog of the list."""
+        keys = [dialog.dialog for dialog in self.talk.dialogs()]
+        if keys:
+            at = keys.index(self.talk.current) + step if self.talk.current in keys else 0
+            self._open(keys[at % len(keys)])
+
+    def action_page(self, step: int) -> None:
+        """Scroll the transcript by a page."""
+        scroll = self.query_one("#scroll", VerticalScroll)
+        (scroll.scroll_page_up if step < 0 else scroll.scroll_page_down)(animate=False)
+
+    @work
+    async def _command(self, typed: str) -> None:
+        try:
+            said = await self.talk.do(parse(typed))
+        except RefusedError:
+            return  # `take` has said it, as it does for what nobody waits for any more
+        except _EXPECTED as error:
+            self._complain(error)
+            return
+        self._dirty = True
+        if said is not None:
+            self.notify(said, timeout=20, markup=False)
+
+    @work
+    async def _older(self) -> None:
+        try:
+            await self.talk.older()
+        except ClientError as error:
+            self._complain(error)
+        self._loading = False
+        self._dirty = True
+
+    @work
+    async def _names(self) -> None:
+        try:
+            self._dirty |= await self.talk.look_up_names()
+        except (ClientError, httpx.TransportError):
+            self._dirty = True  # asked again when next drawn
+
+    @work
+    async def _await_end(self) -> None:
+        try:
+            await self._client.wait_until(lambda: False)
+        except StoppedError as error:
+            self.exit(error)
+
+    def _complain(self, error: Exception) -> None:
+        said = str(error) or type(error).__name__
+        if isinstance(error, httpx.TransportError):
+            said = f"the server does not answer ({said}); try again when it does"
+        self.notify(said, title="That did not work", severity="error", markup=False)
+
+    def _open(self, dialog: bytes) -> None:
+        self.talk.current = dialog
+        self._shown = _SHOWN_AT_FIRST
+        self._dirty = True
+
+    # drawing
+
+    def _tick(self) -> None:
+        if self._dirty:
+            self._dirty = False
+            self._draw()
+            self._names()
+        self._state()
+        self._more()
+
+    def _draw(self) -> None:
+        if self.app_focus:
+            self.talk.read()
+        self._draw_dialogs()
+        dialog, seen = self.talk.open_dialog, self.talk.seen()
+        if dialog is None:
+            known = self._client.state is ConnectionState.LIVE or self.talk.dialogs()
+            self.query_one("#transcript", Static).update(_NOTHING_OPEN if known else _NOT_CONNECTED)
+            return
+        heading: Line = [(title(dialog, seen), "bold"), (f"  {about(dialog)}", "dim")]
+        self.query_one("#title", Static).update(_content([heading]))
+        self._draw_transcript(transcript(dialog, self.talk.pending(), seen, self._shown))
+
+    def _draw_dialogs(self) -> None:
+        seen = self.talk.seen()
+        dialogs = self.talk.dialogs()
+        options = self.query_one("#dialogs", OptionList)
+        options.set_options(
+            Option(
+                _content([dialog_line(each, seen, typing=bool(self.talk.writers(each.dialog)))]), id=each.dialog.hex()
+            )
+            for each in dialogs
+        )
+        keys = [each.dialog for each in dialogs]
+        if self.talk.current in keys:
+            options.highlighted = keys.index(self.talk.current)
+
+    def _draw_transcript(self, lines: list[Line]) -> None:
+        """Keep the end in sight if it was, and else what was in sight."""
+        scroll = self.query_one("#scroll", VerticalScroll)
+        from_end = scroll.max_scroll_y - scroll.scroll_y
+        if self._drawn != self.talk.current:
+            self._drawn, from_end = self.talk.current, 0
+        self.query_one("#transcript", Static).update(_content(lines))
+        self.call_after_refresh(lambda: scroll.scroll_to(y=scroll.max_scroll_y - from_end, animate=False))
+
+    def _to_end(self) -> None:
+        self._drawn = None
+        self._dirty = True
+
+    def _state(self) -> None:
+        state = self._client.state
+        pieces: Line = [(state.value, "green" if state is ConnectionState.LIVE else "yellow")]
+        if waiting := len(self._client.pending()):
+            pieces.append((f"  {waiting} not sent yet", "yellow"))
+        if self.talk.current and (writers := self.talk.writers(self.talk.current)):
+            pieces.append((f"  {', '.join(writers)} writing…", "green"))
+        if pieces != self._stated:
+            self._stated = pieces
+            self.query_one("#state", Static).update(_content([pieces]))
+
+    def _more(self) -> None:
+        """At the top there may be more: shown here, or on the server."""
+        dialog = self.talk.open_dialog
+        scroll = self.query_one("#scroll", VerticalScroll)
+        if dialog is None or self._loading or scroll.scroll_y >= 1 or self._client.state is not ConnectionState.LIVE:
+            return
+        held = sum(entry.seq >= dialog.loaded_from for entry in dialog.timeline())
+        if self._shown < held:
+            self._shown += _SHOWN_MORE
+            self._dirty = True
+        elif not dialog.complete:
+            self._loading = True
+            self._shown += _SHOWN_MORE
+            self._older()
+
+
+def _content(lines: list[Line]) -> Content:
+    return Content("\n").join([Content.assemble(*line) for line in lines])

@@ -1,0 +1,129 @@
+"""From a command line to a running chat: state folder, sign-in on the plain terminal, then the full-screen app."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+
+from tchat.actions import Notification, SignInRequiredError, StoppedError
+from tchat.shell import Client, TokenUnavailableError
+from tchat.store import SqliteOutbox
+from tchat.terminal.account import Account, ApiError
+from tchat.terminal.app import ChatApp
+
+_WRONG_CODES_MAX = 3
+
+
+class CannotStartError(Exception):
+    """A sentence that says why there is no chat, and what to do."""
+
+
+async def chat(server: str, phone_number: str, name: str, state: Path | None) -> int:
+    """Chat until the person quits; raises CannotStartError."""
+    if urlsplit(server).scheme not in ("http", "https"):
+        raise CannotStartError(f"--server is a URL that begins with http:// or https://, not {server!r}")
+    phone_number = re.sub(r"[\s().-]", "", phone_number)
+    with _locked(_folder(state, server, phone_number)) as folder:
+        async with httpx.AsyncClient(base_url=server) as http:
+            account = Account(folder, http)
+            account.load()
+            try:
+                await _signed_in(account, phone_number, name)
+            except httpx.TransportError as error:
+                raise CannotStartError(f"{server} does not answer ({error}); is the server running?") from error
+            except TokenUnavailableError as error:
+                raise CannotStartError(f"{server} cannot sign you in now: {error}") from error
+            return await _run(server, folder, account, name or phone_number)
+
+
+async def _run(server: str, folder: Path, account: Account, title: str) -> int:
+    if not sys.stdout.isatty():
+        raise CannotStartError("this needs a terminal to draw on")
+    assert account.saved is not None
+    store = SqliteOutbox(folder / f"outbox-{account.saved.device}.sqlite")
+    app: ChatApp | None = None
+
+    def take(event: Notification) -> None:
+        if app is not None:
+            app.take(event)
+
+    try:
+        url = f"ws{server.removeprefix('http').rstrip('/')}/v1/ws"
+        async with Client(url, account.token, store=store, on_event=take) as client:
+            app = ChatApp(client, account, title)
+            error = await app.run_async()
+    finally:
+        store.close()
+    if isinstance(error, StoppedError):
+        raise CannotStartError(f"the chat ended: {error}")
+    return 0
+
+
+async def _signed_in(account: Account, phone_number: str, name: str) -> None:
+    """Use the sign-in of before, or ask for a code."""
+    if account.saved is not None:
+        try:
+            await account.token(False)
+        except SignInRequiredError as error:
+            _say(f"You were signed out ({error}).")
+        else:
+            return
+    try:
+        await account.send_code(phone_number)
+    except ApiError as error:
+        raise CannotStartError(f"no code could be sent: {error}") from error
+    _say(f"A code is on its way to {phone_number}. (A development server writes it to its log.)")
+    for attempt in range(1, _WRONG_CODES_MAX + 1):
+        code = await asyncio.to_thread(_ask, "Code: ")
+        try:
+            await account.sign_in(phone_number, code, name)
+        except ApiError as error:
+            if attempt == _WRONG_CODES_MAX or error.refusal.code != "code_wrong":
+                raise CannotStartError(f"the sign-in was refused: {error}") from error
+            _say(str(error))
+        else:
+            return
+
+
+def _ask(question: str) -> str:
+    _say(question, end="")
+    line = sys.stdin.readline()
+    if not line:
+        raise CannotStartError("a code is needed to sign in")
+    return line.strip()
+
+
+def _say(text: str, end: str = "\n") -> None:
+    sys.stdout.write(text + end)
+    sys.stdout.flush()
+
+
+def _folder(state: Path | None, server: str, phone_number: str) -> Path:
+    """Where one person's state at one server is kept."""
+    if state is None:
+        base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+        state = Path(base) / "tchat"
+    host = re.sub(r"[^\w.-]", "_", urlsplit(server).netloc)
+    folder = state / host / re.sub(r"[^\d+]", "_", phone_number)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[Path]:
+    """Keep a second chat of the same person out: two would share one device, and only one can be connected."""
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise CannotStartError("a chat for this number is running already") from None
+        yield folder

@@ -1,0 +1,246 @@
+"""What the chat does, without a screen: which dialog is open, who is called what, what a line that was typed means."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from protocol.bodies import Header, TimelineEvent
+from protocol.commands import (
+    Add,
+    Block,
+    Create,
+    Delete,
+    Edit,
+    History,
+    Leave,
+    Mute,
+    React,
+    Remove,
+    Send,
+    Unblock,
+)
+from protocol.dialog_types import DIALOG_TYPES, DialogType
+from protocol.events import DialogState, TypingChanged
+from protocol.limits import HISTORY_EVENTS_MAX, PAYLOAD_BYTES_MAX
+from tchat.actions import ConnectionState, Notification, Refused, StateChanged
+from tchat.fold.view import DialogView
+from tchat.sending import Numbered
+from tchat.shell import Client
+from tchat.terminal.account import ApiError, Person
+from tchat.terminal.lines import Seen, clean, title
+from tchat.terminal.slash import Slash, SlashError, help_text
+
+TYPING_S = 10.0
+"""After so long without a word somebody is not writing any more."""
+_TYPING_EVERY_S = 5.0
+_NAMES_PER_LOOK_UP = 20
+_CONTENT_TYPE = "text/plain"
+_DONE = {
+    "block": "Blocked: they can no longer write to you here. /unblock ends that.",
+    "unblock": "Unblocked: they can write to you again.",
+}
+"""What is said of a command that leaves no trace on the screen."""
+
+
+class People(Protocol):
+    """Where people are found."""
+
+    async def find(self, phone_number: str) -> Person:
+        """The person of exactly this number; raises ApiError."""
+
+    async def person(self, principal: bytes) -> Person:
+        """Somebody one shares a dialog with; raises ApiError."""
+
+
+class Talk:
+    """One person's chat."""
+
+    def __init__(self, client: Client, people: People, own_name: str) -> None:
+        self.client = client
+        self.current: bytes | None = None
+        self._people = people
+        self._own_name = own_name
+        self._names: dict[bytes, str] = {}
+        self._nameless: set[bytes] = set()
+        self._typing: dict[tuple[bytes, bytes], float] = {}
+        self._typed_at = 0.0
+
+    # what is shown
+
+    def seen(self) -> Seen:
+        """What lines depend on, now."""
+        return Seen(self.client.me, self.name_of, time.time_ns() // 1_000_000)
+
+    def dialogs(self) -> list[DialogView]:
+        """All dialogs, those with something unread first, then by title."""
+        seen = self.seen()
+        mine = [each for each in self.client.view.dialogs.values() if each.member or each.dialog == self.current]
+        return sorted(mine, key=lambda each: (each.unread == 0, title(each, seen).casefold(), each.dialog))
+
+    @property
+    def open_dialog(self) -> DialogView | None:
+        """The dialog that is open, if it is known yet."""
+        return self.client.view.dialogs.get(self.current) if self.current else None
+
+    def name_of(self, principal: bytes) -> str:
+        """What to call somebody; looked up later when it is not known."""
+        if name := self._names.get(principal):
+            return name
+        for dialog in self.client.view.dialogs.values():
+            if name := dialog.name_of(principal):
+                self._names[principal] = clean(name)
+                return self._names[principal]
+        if principal == self.client.me:
+            return self._own_name
+        self._nameless.add(principal)
+        return f"somebody {principal.hex()[-4:]}"
+
+    def writers(self, dialog: bytes) -> list[str]:
+        """Who is writing there."""
+        now = time.monotonic()
+        return [self.name_of(who) for (where, who), until in self._typing.items() if where == dialog and until > now]
+
+    def pending(self) -> list[Numbered]:
+        """What waits to be sent to the open dialog."""
+        return [each for each in self.client.pending() if getattr(each, "dialog", None) == self.current]
+
+    async def look_up_names(self) -> bool:
+        """Ask for names that were needed and not known; whether there are new ones."""
+        wanted = [self._nameless.pop() for _ in range(min(_NAMES_PER_LOOK_UP, len(self._nameless)))]
+        for principal in wanted:
+            try:
+                self._names[principal] = clean((await self._people.person(principal)).display_name)
+            except ApiError:
+                self._names[principal] = f"somebody {principal.hex()[-4:]}"
+        return bool(wanted)
+
+    # what happens
+
+    def take(self, event: Notification) -> str | None:
+        """An event of the client: receipts are said at once; a refusal is returned as a sentence."""
+        match event:
+            case TypingChanged(dialog=dialog, principal=who, active=active):
+                self._typing.pop((dialog, who), None)
+                if active:
+                    self._typing[dialog, who] = time.monotonic() + TYPING_S
+            case TimelineEvent(dialog=dialog, author=who):
+                self._typing.pop((dialog, who), None)
+                self._received(dialog)
+            case DialogState(dialog=dialog):
+                self._received(dialog)
+                self._open_first()
+            case StateChanged():
+                self._open_first()
+            case Refused(failed=failed):
+                return failed.message
+            case _:
+                pass
+        return None
+
+    def read(self) -> None:
+        """All of the open dialog was seen."""
+        dialog = self.open_dialog
+        if dialog is not None and dialog.member and dialog.marks[self.client.me].read < dialog.seq:
+            self.client.mark(dialog.dialog, delivered=dialog.seq, read=dialog.seq)
+
+    def writing(self) -> None:
+        """Something is being typed."""
+        dialog = self.open_dialog
+        now = time.monotonic()
+        if dialog is not None and DIALOG_TYPES[dialog.type].typing and now - self._typed_at >= _TYPING_EVERY_S:
+            self._typed_at = now
+            self.client.typing(dialog.dialog)
+
+    async def older(self) -> None:
+        """Load a page of what came before; raises ClientError."""
+        dialog = self.open_dialog
+        if dialog is not None and not dialog.complete:
+            history = History(0, dialog.dialog, to_seq=dialog.loaded_from - 1, limit=HISTORY_EVENTS_MAX)
+            await self.client.request(history)
+
+    # what is typed
+
+    def say(self, text: str) -> None:
+        """Send a message to the open dialog; raises SlashError when there is none or it is too long."""
+        dialog = self._open()
+        payload = text.encode()
+        if len(payload) > PAYLOAD_BYTES_MAX:
+            raise SlashError(f"a message has at most {PAYLOAD_BYTES_MAX} bytes; this has {len(payload)}")
+        self._typed_at = 0.0
+        self.client.submit(Send(0, dialog.dialog, 0, payload, self._header(dialog)))
+
+    async def do(self, command: Slash) -> str | None:
+        """Carry out a command, and return what to tell the person.
+
+        Raises SlashError, ApiError, ClientError.
+        """
+        match command.name:
+            case "help":
+                return help_text()
+            case "new":
+                (person,) = await self._find(command.phones)
+                await self._begin(Create(0, 0, DialogType.DIRECT, [person]))
+            case "group":
+                members = await self._find(command.phones)
+                await self._begin(Create(0, 0, DialogType.GROUP, members, command.text))
+            case _:
+                await self.client.perform(await self._command(command, self._open()))
+        return _DONE.get(command.name)
+
+    async def _command(self, command: Slash, dialog: DialogView) -> Numbered:
+        key = dialog.dialog
+        simple: dict[str, Callable[[], Numbered]] = {
+            "leave": lambda: Leave(0, key, 0),
+            "edit": lambda: Edit(0, key, 0, command.seq, command.text.encode(), self._header(dialog)),
+            "delete": lambda: Delete(0, key, 0, command.seq),
+            "react": lambda: React(0, key, 0, command.seq, command.text.encode()),
+            "block": lambda: Block(0, self._other(dialog), 0),
+            "unblock": lambda: Unblock(0, self._other(dialog), 0),
+            "mute": lambda: Mute(0, key, 0, self._until_ms(int(command.text))),
+        }
+        if command.name in simple:
+            return simple[command.name]()
+        people = await self._find(command.phones)
+        return Add(0, key, 0, people) if command.name == "add" else Remove(0, key, 0, people[0])
+
+    async def _begin(self, create: Create) -> None:
+        acked = await self.client.perform(create)
+        self.current = acked.dialog
+
+    async def _find(self, phones: Iterable[str]) -> list[bytes]:
+        found = []
+        for phone in phones:
+            person = await self._people.find(phone)
+            self._names[person.principal.bytes] = clean(person.display_name)
+            found.append(person.principal.bytes)
+        return found
+
+    def _open(self) -> DialogView:
+        if self.open_dialog is None:
+            raise SlashError("open a dialog first, or begin one: /new +NUMBER")
+        return self.open_dialog
+
+    def _other(self, dialog: DialogView) -> bytes:
+        others = [who for who in dialog.members or () if who != self.client.me]
+        if dialog.type is not DialogType.DIRECT or not others:
+            raise SlashError("that is for a dialog of two")
+        return others[0]
+
+    def _header(self, dialog: DialogView) -> Header:
+        return Header(content_type=_CONTENT_TYPE, keys_seq=dialog.keys_seq)
+
+    def _open_first(self) -> None:
+        """Once caught up, whoever has nothing open sees a conversation, if there is one: the first to come, say."""
+        if self.current is None and self.client.state is ConnectionState.LIVE:
+            others = [each.dialog for each in self.dialogs() if each.type is not DialogType.SELF]
+            self.current = next(iter(others), None)
+
+    def _received(self, dialog: bytes) -> None:
+        known = self.client.view.dialogs.get(dialog)
+        if known is not None and known.member and DIALOG_TYPES[known.type].receipts:
+            self.client.mark(dialog, delivered=known.seq)
+
+    def _until_ms(self, minutes: int) -> int:
+        return time.time_ns() // 1_000_000 + min(minutes, 10**6) * 60_000 if minutes else 0

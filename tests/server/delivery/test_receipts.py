@@ -1,0 +1,58 @@
+"""Receipts: told before a position passes them, and a fault that loses some ends nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from protocol.commands import HighWaterMark
+from protocol.dialog_types import DialogType
+from server.delivery.receipts import Receipts
+from server.delivery.registry import Registry
+from server.delivery.rooms import Rooms
+from tests.support.faulty import FaultyTimelines
+from tests.support.world import World
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def world(database_url: str) -> AsyncIterator[World]:
+    opened = await World.open(database_url)
+    yield opened
+    await opened.close()
+
+
+async def test_settled_means_that_what_is_stored_was_told(world: World) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    timelines, registry = FaultyTimelines(world), Registry()
+    timelines.gate = asyncio.Event()
+    receipts = Receipts(world.journal, registry, Rooms(timelines, registry, asyncio.ensure_future, rooms_max=9))
+    await receipts.settled()
+    receipts.note(ann.principal, HighWaterMark(dialog, 1, 1))
+    flush = asyncio.ensure_future(receipts.flush())
+    while not timelines.reads:  # noqa: ASYNC110 - stored, and on the way to the others
+        await asyncio.sleep(0)
+    settled = asyncio.ensure_future(receipts.settled())
+    await asyncio.sleep(0)
+    assert not settled.done()
+    timelines.gate.set()
+    await settled
+    await flush
+
+
+async def test_a_mark_that_cannot_be_digested_ends_nothing(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    registry = Registry()
+    rooms = Rooms(world.timelines, registry, asyncio.ensure_future, rooms_max=9)
+    receipts = Receipts(world.journal, registry, rooms)
+    receipts.note(ann.principal, HighWaterMark(dialog, 2**70, 0))
+    await receipts.flush()
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    receipts.note(ann.principal, HighWaterMark(dialog, 1, 1))
+    await receipts.flush()
+    assert await world.pool.fetchval("SELECT read FROM members WHERE principal_id = $1", ann.principal) == 1

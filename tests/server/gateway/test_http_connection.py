@@ -1,0 +1,183 @@
+"""HTTP connections: what uvicorn is given, and what is bounded around it."""
+
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import pytest
+
+from tests.support.public_port import UPGRADE, public_port
+
+pytestmark = pytest.mark.anyio
+
+HELLO = b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n"
+HOLD = HELLO.replace(b"hello", b"hold")
+
+
+@pytest.fixture(params=[{"debug": True}, {"use_uvloop": True}], ids=["asyncio debug", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    return "asyncio", request.param
+
+
+async def test_a_request_with_a_body_in_pieces_is_answered_and_the_connection_kept() -> None:
+    async with public_port() as port:
+        wire = await port.connect(b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhe")
+        wire.send(b"llo")
+        assert await wire.response() == (200, "127.0.0.1 /a 5")
+        wire.send(b"POST /b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
+        assert await wire.response() == (200, "127.0.0.1 /b 3")
+
+
+async def test_responses_carry_the_date_of_the_clock() -> None:
+    async with public_port() as port:
+        wire = await port.connect()
+        dates = []
+        for _ in range(2):
+            wire.send(HELLO)
+            head = (await wire.head()).lower()
+            await wire.reader.readexactly(len("127.0.0.1 /hello 0"))
+            fields = dict(line.split(": ", 1) for line in head.split("\r\n")[1:] if line)
+            dates.append(parsedate_to_datetime(fields["date"]).timestamp())
+            port.clock.advance(60)
+        assert dates[1] - dates[0] == 60
+        assert dates[1] == port.clock.wall_ms() / 1000 - 60
+
+
+async def test_an_upgrade_on_a_kept_alive_connection_is_refused_and_ends_it() -> None:
+    async with public_port() as port:
+        wire = await port.connect(HELLO)
+        await wire.response()
+        wire.send(UPGRADE + b"\r\n" + HELLO)
+        status, body = await wire.response()
+        assert status == 400
+        assert "of its own" in body
+        assert await wire.rest() == b""
+        assert port.peers == []
+
+
+async def test_an_upgrade_behind_a_pipelined_request_is_refused_after_its_answer() -> None:
+    async with public_port() as port:
+        wire = await port.connect(HOLD + UPGRADE + b"\r\n" + HELLO)
+        await port.app.entered.wait()
+        port.app.released.set()
+        assert await wire.statuses() == [200, 400]
+
+
+async def test_an_upgrade_to_something_else_is_ignored_and_the_connection_ends_after_it() -> None:
+    upgrade = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n"
+    async with public_port() as port:
+        wire = await port.connect(HELLO[:-2] + upgrade + HELLO)
+        assert await wire.statuses() == [200]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nabcde",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
+        b"GET / HTTP/1.1\nHost: a\n\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX : y\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX: y\r\n z\r\n\r\n",
+        b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"\x16\x03\x01",
+        b"GET /" + b"a" * 20_000,
+        b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 20_000,
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+    ],
+    ids=[
+        "both lengths",
+        "two lengths",
+        "coding",
+        "lf",
+        "space",
+        "fold",
+        "connect",
+        "tls",
+        "long url",
+        "long header",
+        "no host",
+        "two hosts",
+    ],
+)
+async def test_a_later_request_is_held_to_the_same_rules(data: bytes) -> None:
+    async with public_port() as port:
+        wire = await port.connect(HELLO)
+        await wire.response()
+        wire.send(data + HELLO)
+        assert await wire.statuses() == [400]
+
+
+async def test_garbage_behind_an_unanswered_request_is_not_answered_in_its_place() -> None:
+    async with public_port() as port:
+        wire = await port.connect(HOLD + b"garbage\r\n\r\n")
+        await port.app.entered.wait()
+        port.app.released.set()
+        assert await wire.statuses() == [200]
+
+
+async def test_a_broken_body_is_answered_with_400() -> None:
+    async with public_port() as port:
+        wire = await port.connect(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n")
+        assert await wire.statuses() == [400]
+
+
+async def test_a_broken_body_behind_an_unanswered_request_ends_the_connection() -> None:
+    async with public_port() as port:
+        wire = await port.connect(
+            HOLD + b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n"
+        )
+        assert await wire.statuses() == []
+
+
+async def test_too_many_pipelined_requests_end_the_connection_after_the_first_answers() -> None:
+    async with public_port() as port:
+        wire = await port.connect(HOLD + HELLO * 100)
+        await port.app.entered.wait()
+        port.app.released.set()
+        assert await wire.statuses() == [200] * 17
+
+
+async def test_an_idle_connection_is_closed() -> None:
+    async with public_port(http_idle_timeout_s=0) as port:
+        wire = await port.connect(HELLO)
+        assert await wire.statuses() == [200]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [HELLO + b"GET / HT", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhe"],
+    ids=["second head", "body"],
+)
+async def test_a_request_that_never_becomes_whole_is_cut_off(data: bytes) -> None:
+    async with public_port(http_request_timeout_s=0.01) as port:
+        wire = await port.connect(data)
+        await wire.rest()
+
+
+async def test_a_reader_that_stalls_is_cut_off() -> None:
+    async with public_port(http_request_timeout_s=0.01) as port:
+        wire = await port.connect(HELLO.replace(b"hello", b"big"))
+        await wire.head()
+        await port.until_empty()
+
+
+async def test_stopping_closes_idle_connections_and_lets_others_finish() -> None:
+    async with public_port() as port:
+        idle, busy = await port.connect(HELLO), await port.connect(HOLD)
+        await idle.response()
+        await port.app.entered.wait()
+        assert len(port.acceptor.http_connections) == 2
+        port.acceptor.http_connections[0].loop.call_soon(port.app.released.set)
+        await port.acceptor.close_http(5)
+        assert port.acceptor.http_connections == []
+        assert await idle.rest() == b""
+        assert await busy.statuses() == [200]
+
+
+async def test_stopping_does_not_wait_for_ever() -> None:
+    async with public_port() as port:
+        wire = await port.connect(HOLD)
+        await port.app.entered.wait()
+        await port.acceptor.close_http(0.01)
+        assert await wire.rest() == b""

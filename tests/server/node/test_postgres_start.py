@@ -1,0 +1,50 @@
+"""The embedded PostgreSQL is kept running as long as the server runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+import asyncpg
+import msgspec
+import pytest
+
+from server.config.settings import Config, ServerSettings, StorageSettings
+from server.node.postgres_start import running_postgres
+from storage.embedded.postgres import EmbeddedError, kill_cluster
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_killed_postgres_comes_back_even_if_not_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("server.node.postgres_start._LOOK_EVERY_S", 0.01)
+    config = Config(server=ServerSettings(data_dir=tmp_path))
+    with running_postgres(config) as postgres:
+        assert postgres.embedded is not None
+        keeping = asyncio.ensure_future(postgres.keep_running())
+        revive = postgres.embedded.revive
+
+        def fails_once() -> bool:
+            monkeypatch.setattr(postgres.embedded, "revive", revive)
+            raise EmbeddedError("no memory")
+
+        monkeypatch.setattr(postgres.embedded, "revive", fails_once)
+        kill_cluster(postgres.embedded.data_dir)
+        while len(caplog.records) < 2:  # noqa: ASYNC110 - what is waited for is in another thread
+            await asyncio.sleep(0)
+        connection = await asyncpg.connect(postgres.url)
+        assert await connection.fetchval("SELECT 1") == 1
+        await connection.close()
+        keeping.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await keeping
+    assert ["no memory" in record.message for record in caplog.records] == [True, False]
+
+
+async def test_a_configured_postgres_is_left_to_its_operator() -> None:
+    storage = msgspec.structs.replace(StorageSettings(), postgres_url="postgresql://x@127.0.0.1:1/none")
+    with running_postgres(Config(storage=storage)) as postgres:
+        assert (postgres.url, postgres.embedded) == (storage.postgres_url, None)

@@ -1,0 +1,289 @@
+"""The write pipeline on the real journal, with faults injected at its seam."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from protocol import bodies
+from protocol.dialog_types import DialogType, Mode
+from server.config.settings import PipelineSettings
+from server.writing.pipeline import Appended, Pipeline
+from storage.postgres.pool import StorageUnavailableError
+from storage.rows import ChangeEntry, Entry, Op, Verdict, VerdictCode
+from tests.support.clock import ManualClock
+from tests.support.faulty import FaultyJournal
+from tests.support.world import World, encode, message, reaction
+
+pytestmark = pytest.mark.anyio
+
+OK = VerdictCode.OK
+LOST = StorageUnavailableError("injected")
+
+
+class Lanes:
+    """A pipeline, what it routed, and a clock that its back-off moves."""
+
+    def __init__(self, world: World, clock: ManualClock, settings: PipelineSettings) -> None:
+        self.journal = FaultyJournal(world)
+        self.routed: list[Appended] = []
+        self.log: list[str] = []
+        self.faults: list[Exception] = []
+        self.clock = clock
+        self.pipeline = Pipeline(
+            self.journal, self._route, settings, clock, incarnation=world.incarnation, sleep=self._sleep
+        )
+
+    def _route(self, appended: Sequence[Appended]) -> None:
+        if self.faults:
+            raise self.faults.pop()
+        self.routed.extend(appended)
+        self.log.extend(f"routed {row.seq}" for item in appended for row in item.rows)
+
+    async def _sleep(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+        await asyncio.sleep(0)
+
+    def submit(self, entry: Entry) -> asyncio.Future[Verdict]:
+        future: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+
+        def done(verdict: Verdict) -> None:
+            self.log.append(f"done {verdict.seq}")
+            future.set_result(verdict)
+
+        self.pipeline.submit(entry, done)
+        return future
+
+    @property
+    def routed_seqs(self) -> list[int]:
+        return [row.seq for item in self.routed for row in item.rows]
+
+
+@pytest.fixture
+async def world(database_url: str) -> AsyncIterator[World]:
+    opened = await World.open(database_url)
+    yield opened
+    await opened.close()
+
+
+@contextlib.asynccontextmanager
+async def lanes(world: World, clock: ManualClock, **settings: float) -> AsyncIterator[Lanes]:
+    made = Lanes(world, clock, PipelineSettings(**{"lanes": 2, **settings}))  # type: ignore[arg-type]
+    work = asyncio.ensure_future(made.pipeline.run())
+    yield made
+    work.cancel()
+    await asyncio.wait({work})
+
+
+async def test_what_gathers_during_a_flush_goes_in_the_next_one(world: World, clock: ManualClock) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    async with lanes(world, clock) as it:
+        it.journal.gate = asyncio.Event()
+        first = it.submit(message(dialog, ann))
+        await it.journal.entered.wait()
+        others = [it.submit(message(dialog, ann)) for _ in range(9)]
+        it.journal.gate.set()
+        verdicts = await asyncio.gather(first, *others)
+        assert it.journal.calls == [1, 9]
+        assert [v.seq for v in verdicts] == list(range(2, 12))
+        assert it.routed_seqs == list(range(2, 12))
+
+
+async def test_nothing_is_acked_or_routed_before_the_commit(world: World, clock: ManualClock) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    async with lanes(world, clock) as it:
+        it.journal.gate = asyncio.Event()
+        future = it.submit(message(dialog, ann))
+        await it.journal.entered.wait()
+        assert it.log == []
+        it.journal.gate.set()
+        await future
+        assert await world.pool.fetchval("SELECT seq FROM heads WHERE dialog_id = $1", dialog) == 2
+
+
+async def test_a_lost_reply_is_asked_again_and_told_once(world: World, clock: ManualClock) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    async with lanes(world, clock) as it:
+        it.journal.after = [LOST, LOST]
+        verdict = await it.submit(message(dialog, ann))
+        assert (verdict.code, verdict.seq) == (VerdictCode.DUPLICATE, 2)
+        assert it.log == ["done 2", "routed 2"]
+
+
+async def test_when_patience_ends_all_that_waits_is_refused_in_one_go(world: World, clock: ManualClock) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    async with lanes(world, clock, retry_total_s=3.0) as it:
+        it.journal.before = [LOST] * 100
+        futures = [it.submit(message(dialog, ann)) for _ in range(3)]
+        verdicts = await asyncio.gather(*futures)
+        assert {v.code for v in verdicts} == {VerdictCode.UNAVAILABLE}
+        it.journal.before.clear()
+        assert (await it.submit(message(dialog, ann))).code is OK
+
+
+async def test_a_batch_whose_fate_was_unknown_is_told_once_it_is_known(world: World, clock: ManualClock) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    async with lanes(world, clock, retry_total_s=3.0) as it:
+        it.journal.after = [LOST]  # it is durable
+        it.journal.before = [LOST] * 100
+        it.journal.before.insert(0, None)
+        sent = message(dialog, ann)
+        assert (await it.submit(sent)).code is VerdictCode.UNAVAILABLE
+        settled = asyncio.ensure_future(it.pipeline.settled())
+        it.journal.before.clear()
+        await settled
+        assert it.log == ["done 0", "routed 2"]
+        assert (await it.submit(sent)).code is VerdictCode.DUPLICATE
+
+
+async def test_what_was_erased_is_not_told_again_whatever_body_comes(world: World, clock: ManualClock) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    sent = message(dialog, ann)
+    async with lanes(world, clock) as it:
+        secret = await it.submit(sent)
+        await world.act(Op.DELETE, dialog, ann, target=secret.seq)
+        it.routed.clear()
+        other = message(dialog, ann, "never stored", n=sent.n)
+        assert [(await it.submit(entry)).code for entry in (sent, other)] == [VerdictCode.DUPLICATE] * 2
+        assert it.routed == []
+
+
+async def test_who_repeats_a_change_makes_nobody_read_it_again(world: World, clock: ManualClock) -> None:
+    ann, bo, cy = await world.people(3)
+    dialog = await world.create(DialogType.GROUP, ann, bo, await world.person())
+    addition = ChangeEntry(
+        Op.ADD,
+        dialog,
+        ann.principal,
+        ann.device,
+        ann.n(),
+        encode(bodies.MembersAdded([cy.principal])),
+        (cy.principal,),
+    )
+    async with lanes(world, clock) as it:
+        it.journal.after = [LOST]
+        verdicts = [await it.pipeline.append(addition), await it.pipeline.append(addition)]
+        assert [v.code for v in verdicts] == [VerdictCode.DUPLICATE] * 2
+        assert [item.change for item in it.routed] == [addition, None]
+
+
+async def test_a_fault_in_telling_answers_once_and_stops_nothing(world: World, clock: ManualClock) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    async with lanes(world, clock) as it:
+        it.faults = [RuntimeError("a fault in telling")]
+        assert (await it.submit(message(dialog, ann))).code is OK
+        assert (await it.submit(message(dialog, ann))).code is OK
+        assert it.log == ["done 2", "done 3", "routed 3"]
+
+
+async def test_a_row_that_cannot_be_digested_fails_alone(world: World, clock: ManualClock) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    async with lanes(world, clock) as it:
+        it.journal.gate = asyncio.Event()
+        first = it.submit(message(dialog, ann))
+        await it.journal.entered.wait()
+        poison = message(dialog, ann)
+        bad = it.submit(Entry(poison.dialog, poison.author, poison.device, 2**70, 1, b""))
+        good = it.submit(message(dialog, bo))
+        it.journal.gate.set()
+        assert [(await future).code for future in (first, bad, good)] == [OK, VerdictCode.INTERNAL, OK]
+
+
+async def test_a_change_keeps_its_place_between_messages(world: World, clock: ManualClock) -> None:
+    ann, bo, cy = await world.people(3)
+    dialog = await world.create(DialogType.GROUP, ann, bo, cy)
+    async with lanes(world, clock) as it:
+        before = it.submit(message(dialog, bo))
+        body = encode(bodies.MemberRemoved(bo.principal))
+        removal = ChangeEntry(Op.REMOVE, dialog, ann.principal, ann.device, ann.n(), body, (bo.principal,))
+        change = asyncio.ensure_future(it.pipeline.append(removal))
+        await asyncio.sleep(0)
+        after = it.submit(message(dialog, bo))
+        assert [(await f).code for f in (before, change, after)] == [OK, OK, VerdictCode.NOT_FOUND]
+        assert it.routed_seqs == [2, 3]
+
+
+async def test_the_same_number_twice_in_a_row_is_one_message(world: World, clock: ManualClock) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    async with lanes(world, clock) as it:
+        sent = message(dialog, ann)
+        verdicts = await asyncio.gather(it.submit(sent), it.submit(sent))
+        assert [(v.code, v.seq) for v in verdicts] == [(OK, 2), (VerdictCode.DUPLICATE, 2)]
+
+
+async def test_a_full_lane_refuses_at_once(world: World, clock: ManualClock) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    async with lanes(world, clock, queue_rows_max=2) as it:
+        it.journal.gate = asyncio.Event()
+        futures = [it.submit(message(dialog, ann))]
+        await it.journal.entered.wait()
+        futures += [it.submit(message(dialog, ann)) for _ in range(3)]
+        assert futures[-1].result().code is VerdictCode.UNAVAILABLE
+        assert it.pipeline.queued == 2
+        it.journal.gate.set()
+        assert [v.code for v in await asyncio.gather(*futures[:3])] == [OK] * 3
+
+
+async def test_a_head_that_stays_busy_is_waited_for(world: World, clock: ManualClock) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    async with lanes(world, clock) as it, world.pool.acquire() as other:
+        transaction = other.transaction()
+        await transaction.start()
+        await other.execute("SELECT 1 FROM heads WHERE dialog_id = $1 FOR NO KEY UPDATE", dialog)
+        future = it.submit(message(dialog, ann))
+        while len(it.journal.calls) < 4:
+            it.journal.entered.clear()
+            await it.journal.entered.wait()
+        await transaction.rollback()
+        assert (await future).code is OK
+
+
+async def test_settled_and_drained_mean_answered_and_routed(world: World, clock: ManualClock) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    async with lanes(world, clock) as it:
+        await it.pipeline.settled()
+        it.journal.gate = asyncio.Event()
+        it.submit(message(dialog, ann))
+        await it.journal.entered.wait()
+        settled = asyncio.ensure_future(it.pipeline.settled())
+        it.submit(message(dialog, ann))
+        await asyncio.sleep(0)
+        assert not settled.done()
+        it.journal.gate.set()
+        await settled
+        assert 2 in it.routed_seqs
+        await it.pipeline.drained()
+        assert it.routed_seqs == [2, 3]
+
+
+async def test_nothing_overtakes_a_stale_number_of_its_device(world: World, clock: ManualClock) -> None:
+    ann, bo, cy = await world.people(3)
+    dialog = await world.create(DialogType.GROUP, ann, bo, cy, mode=Mode.SEALED)
+    removal = (await world.act(Op.REMOVE, dialog, ann, bo)).verdict
+    async with lanes(world, clock) as it:
+        it.journal.gate = asyncio.Event()
+        first = it.submit(message(dialog, ann, keys_seq=removal.seq))
+        await it.journal.entered.wait()
+        late, renewed = message(dialog, cy), message(dialog, cy, keys_seq=removal.seq)
+        futures = [it.submit(entry) for entry in (late, renewed, reaction(dialog, cy, removal.seq + 1))]
+        other = it.submit(message(dialog, ann, keys_seq=removal.seq))
+        it.journal.gate.set()
+        codes = [(await future).code for future in (first, *futures, other)]
+        assert codes == [OK, VerdictCode.STALE, VerdictCode.UNAVAILABLE, VerdictCode.UNAVAILABLE, OK]
+        again = message(dialog, cy, n=late.n, keys_seq=removal.seq)
+        assert [(await it.submit(entry)).code for entry in (again, renewed)] == [OK, OK]

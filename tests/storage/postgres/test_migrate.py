@@ -1,0 +1,60 @@
+"""Migrations against real PostgreSQL."""
+
+import asyncio
+
+import asyncpg
+import pytest
+
+from storage.postgres.migrate import MigrationError, is_current, known_revisions, migrate
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_an_empty_database_gets_every_revision_in_order(empty_database_url: str) -> None:
+    shown: list[str] = []
+    assert await migrate(empty_database_url, shown.append) == known_revisions()
+    assert [line[:4] for line in shown] == known_revisions()
+
+
+async def test_a_second_run_applies_nothing(empty_database_url: str) -> None:
+    await migrate(empty_database_url)
+    assert await migrate(empty_database_url) == []
+
+
+async def test_a_database_is_current_only_after_migrating(empty_database_url: str) -> None:
+    connection = await asyncpg.connect(empty_database_url)
+    try:
+        assert not await is_current(connection)
+        await migrate(empty_database_url)
+        assert await is_current(connection)
+    finally:
+        await connection.close()
+
+
+async def test_nodes_that_start_together_migrate_once(empty_database_url: str) -> None:
+    applied = await asyncio.gather(*(migrate(empty_database_url) for _ in range(4)))
+    assert sorted(applied) == [[], [], [], known_revisions()]
+
+
+async def test_a_newer_schema_is_refused_by_name(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    try:
+        await connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        with pytest.raises(MigrationError, match="9999 by a newer tchat"):
+            await is_current(connection)
+        with pytest.raises(MigrationError, match="restore a backup"):
+            await migrate(database_url)
+    finally:
+        await connection.close()
+
+
+async def test_a_failing_file_changes_nothing(empty_database_url: str) -> None:
+    connection = await asyncpg.connect(empty_database_url)
+    try:
+        await connection.execute("CREATE TABLE principals (in_the_way int)")
+        with pytest.raises(MigrationError, match="nothing was changed"):
+            await migrate(empty_database_url)
+        assert not await is_current(connection)
+        assert await connection.fetchval("SELECT to_regclass('alembic_version')") is None
+    finally:
+        await connection.close()

@@ -1,0 +1,33 @@
+"""Which failures of the database a later try may cure."""
+
+import asyncpg
+import pytest
+
+from storage.postgres.pool import StorageUnavailableError, translate_errors
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        asyncpg.ConnectionDoesNotExistError("the server was killed"),
+        asyncpg.InternalClientError("cannot switch to state 15; another operation (2) is in progress"),
+        asyncpg.DiskFullError("could not extend file"),
+        asyncpg.CannotConnectNowError("the database system is starting up"),
+        asyncpg.DeadlockDetectedError("deadlock detected"),
+        ConnectionRefusedError(111, "Connection refused"),
+        TimeoutError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_it_is_told_apart_as_unavailable(error: Exception) -> None:
+    with pytest.raises(StorageUnavailableError, match=type(error).__name__):
+        async with translate_errors():
+            raise error
+
+
+async def test_a_fault_of_ours_stays_one() -> None:
+    with pytest.raises(asyncpg.UniqueViolationError):
+        async with translate_errors():
+            raise asyncpg.UniqueViolationError("duplicate key")

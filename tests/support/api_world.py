@@ -1,0 +1,183 @@
+"""An API on a fresh database, with a clock, a code sender and sockets that the test owns."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import httpx
+import msgspec
+
+from protocol import ids
+from protocol.close_codes import CloseCode
+from server.config.settings import Config, IdentitySettings, IssuerSettings, LimitSettings, PipelineSettings
+from server.identity.code_sender import CodeNotSentError, CodeSender
+from server.identity.signing_keys import SigningKeys, new_pem
+from server.identity.vault import Vault, new_key
+from server.node.identity_parts import Identity
+from server.writing.pipeline import Pipeline
+from storage.postgres.identity import PostgresIdentity
+from storage.postgres.journal import PostgresJournal
+from storage.postgres.pool import open_pool
+from tests.support.clock import ManualClock
+
+ANN, BO, CHAI = "+6591234567", "+66812345678", "+639171234567"
+_KEYS = SigningKeys.from_pem(new_pem())
+_addresses = (f"198.51.{high}.{low}" for high, low in itertools.product(range(100), range(1, 250)))
+
+
+class KeptCodes(CodeSender):
+    """Remembers the newest code of each number; `broken` refuses to send."""
+
+    def __init__(self) -> None:
+        self.codes: dict[str, str] = {}
+        self.broken = False
+
+    async def send(self, phone_number: str, code: str) -> None:
+        """See `CodeSender`."""
+        if self.broken:
+            raise CodeNotSentError("no network")
+        self.codes[phone_number] = code
+
+
+class ClosedSockets:
+    """Remembers which sockets were to be closed, and why."""
+
+    def __init__(self) -> None:
+        self.closed: list[tuple[str, CloseCode]] = []
+
+    def end_sign_in(self, sign_in: bytes, close_code: CloseCode, _reason: str) -> None:
+        """See `SessionsControl`."""
+        self.closed.append((ids.to_text(sign_in), close_code))
+
+    def end_principal(self, principal: bytes, close_code: CloseCode, _reason: str) -> None:
+        """See `SessionsControl`."""
+        self.closed.append((ids.to_text(principal), close_code))
+
+
+class Me:
+    """Somebody who is signed in: the answer, and requests in their name."""
+
+    def __init__(self, api: ApiWorld, answer: dict[str, Any]) -> None:
+        self.api = api
+        self.principal: str = answer["principal"]
+        self.device: str = answer["device"]
+        self.sign_in: str = answer["sign_in"]
+        self.access_token: str = answer["access_token"]
+        self.refresh_token: str = answer["refresh_token"]
+
+    async def ask(self, method: str, path: str, body: Any = None, **more: Any) -> httpx.Response:
+        """A request with this sign-in's access token."""
+        return await self.api.ask(method, path, body, token=self.access_token, **more)
+
+
+class ApiWorld:
+    """The API and what a test needs around it."""
+
+    def __init__(self, pool: asyncpg.Pool[Any], pipeline: Pipeline, clock: ManualClock, config: Config) -> None:
+        self.pool = pool
+        self.clock = clock
+        self.sent = KeptCodes()
+        self.sockets = ClosedSockets()
+        self.identity = Identity(
+            config,
+            PostgresIdentity(pool),
+            clock,
+            appender=pipeline,
+            sessions=self.sockets,
+            sender=self.sent,
+            signing_keys=_KEYS,
+            vault=Vault.from_text(new_key()),
+        )
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        token: str | None = None,
+        address: str | None = None,
+        headers: dict[str, str] | None = None,
+        content: bytes | None = None,
+    ) -> httpx.Response:
+        """One request, from an address of its own unless one is given."""
+        transport = httpx.ASGITransport(
+            self.identity.app,
+            client=(address or next(_addresses), 50_000),
+        )
+        all_headers = {**(headers or {}), **({"Authorization": f"Bearer {token}"} if token else {})}
+        async with httpx.AsyncClient(transport=transport, base_url="http://tchat.test") as client:
+            return await client.request(method, path, json=body, content=content, headers=all_headers)
+
+    async def code(self, number: str, **more: Any) -> str:
+        """Ask for a code and read it."""
+        answer = await self.ask("POST", "/v1/sign-in/codes", {"phone_number": number}, **more)
+        assert answer.status_code == 202, answer.text
+        return self.sent.codes[number]
+
+    async def try_sign_in(
+        self, number: str, code: str, *, device: str | None = None, name: str | None = "Somebody", **more: Any
+    ) -> httpx.Response:
+        """Sign in with a code."""
+        installation = {"platform": "web", "app_version": "1.0", "name": "laptop", "device_id": device}
+        body = {"phone_number": number, "code": code, "device": installation, "display_name": name}
+        return await self.ask("POST", "/v1/sign-in", body, **more)
+
+    async def sign_in(self, number: str = ANN, *, device: str | None = None, **more: Any) -> Me:
+        """Ask for a code and sign in with it."""
+        answer = await self.try_sign_in(number, await self.code(number), device=device, **more)
+        assert answer.status_code == 200, answer.text
+        return Me(self, answer.json())
+
+    async def admin(self, number: str = CHAI) -> Me:
+        """Somebody who is an admin."""
+        me = await self.sign_in(number)
+        await self.identity.profiles.grant_admin(1, number)
+        return me
+
+    async def refresh(self, token: str) -> httpx.Response:
+        """Use a refresh token."""
+        return await self.ask("POST", "/v1/tokens/refresh", {"refresh_token": token})
+
+
+def error(answer: httpx.Response) -> tuple[int, str]:
+    """Status and code of a refusal, whose form is checked."""
+    body = answer.json()
+    assert set(body) == {"code", "message", "retry_after_s"}
+    assert "Traceback" not in answer.text
+    return answer.status_code, body["code"]
+
+
+@contextlib.asynccontextmanager
+async def opened_api(
+    database_url: str,
+    clock: ManualClock,
+    *,
+    identity: IdentitySettings | None = None,
+    limits: LimitSettings | None = None,
+) -> AsyncIterator[ApiWorld]:
+    """An API with a write pipeline of its own."""
+    pool = await open_pool(database_url, size=12)
+    journal = PostgresJournal(pool)
+    incarnation = await journal.begin_incarnation("test")
+    pipeline = Pipeline(journal, lambda *_: None, PipelineSettings(), clock, incarnation=incarnation)
+    lanes = asyncio.ensure_future(pipeline.run())
+    config = Config(identity=identity or IdentitySettings(), limits=limits or LimitSettings())
+    world = ApiWorld(pool, pipeline, clock, config)
+    await world.identity.start()
+    yield world
+    lanes.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await lanes
+    await pool.close()
+
+
+def issuer(jwks_url: str, tenant: int = 2) -> IdentitySettings:
+    """Settings with one other issuer."""
+    found = IssuerSettings(issuer="https://shop.example", audience="tchat-shop", jwks_url=jwks_url, tenant=tenant)
+    return msgspec.structs.replace(IdentitySettings(), issuers=(found,))

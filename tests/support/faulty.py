@@ -1,0 +1,70 @@
+"""The real journal and timelines with faults put in at the seam."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from storage.postgres.journal import PostgresJournal
+from storage.postgres.pool import StorageUnavailableError
+from storage.postgres.timelines import PostgresTimelines
+from storage.rows import ChangeEntry, ChangeResult, Entry, Roster, Verdict
+from tests.support.world import World
+
+
+class FaultyJournal(PostgresJournal):
+    """`before` and `after` hold exceptions to raise, one per call (None: none), before or after the real call."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world.pool)
+        self.before: list[Exception | None] = []
+        self.after: list[Exception | None] = []
+        self.calls: list[int] = []
+        self.gate: asyncio.Event | None = None
+        self.entered = asyncio.Event()
+
+    async def flush(self, entries: Sequence[Entry], *, incarnation: int, flush_no: int, wait: bool) -> list[Verdict]:
+        await self._arrive(len(entries))
+        verdicts = await super().flush(entries, incarnation=incarnation, flush_no=flush_no, wait=wait)
+        self._leave()
+        return verdicts
+
+    async def change(self, entry: ChangeEntry, *, incarnation: int, flush_no: int) -> ChangeResult:
+        await self._arrive(0)
+        result = await super().change(entry, incarnation=incarnation, flush_no=flush_no)
+        self._leave()
+        return result
+
+    async def _arrive(self, rows: int) -> None:
+        self.calls.append(rows)
+        self.entered.set()
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.before and (fault := self.before.pop(0)) is not None:
+            raise fault
+
+    def _leave(self) -> None:
+        if self.after and (fault := self.after.pop(0)) is not None:
+            raise fault
+
+
+class FaultyTimelines(PostgresTimelines):
+    """Rosters that fail before the real one answers (`failing` times, or with `fault`); `gate` holds them back."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world.pool)
+        self.failing = 0
+        self.fault: Exception | None = None
+        self.reads = 0
+        self.gate: asyncio.Event | None = None
+
+    async def roster(self, dialog: bytes) -> Roster:
+        self.reads += 1
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.fault is not None:
+            raise self.fault
+        if self.failing:
+            self.failing -= 1
+            raise StorageUnavailableError("injected")
+        return await super().roster(dialog)

@@ -1,0 +1,164 @@
+"""A node in this process on a real database and real sockets, with tokens for whoever a test names."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+import msgspec
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
+
+from protocol.codec import MSGPACK, Codec, ServerMessage
+from protocol.commands import Authenticate, Command, Sync
+from protocol.events import Live
+from protocol.replies import Reply
+from server.clock import Clock, SystemClock
+from server.config.settings import Config, ServerSettings
+from server.delivery.registry import Registry
+from server.identity.signing_keys import SigningKeys, new_pem
+from server.identity.tokens import Claims, Tokens
+from server.node.composition import Node, opened
+from server.writing.pipeline import Pipeline
+from tests.support.world import Person, World
+
+_KEYS = SigningKeys.from_pem(new_pem())
+
+
+class TestIdentity:
+    """Tokens and nothing else: the HTTP API has tests of its own."""
+
+    __test__ = False
+
+    def __init__(self, pool: asyncpg.Pool[Any], clock: Clock, registry: Registry) -> None:
+        self.tokens = Tokens(_KEYS, clock, issuer="test", audience="test", ttl_s=3600)
+        self._pool = pool
+        self._registry = registry
+
+    async def app(self, _scope: Any, _receive: Any, send: Any) -> None:
+        """Answer every request alike."""
+        await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def sign_out(self, claims: Claims) -> None:
+        """End a sign-in."""
+        await self._pool.execute("UPDATE sign_ins SET revoked_at_ms = 1 WHERE sign_in_id = $1", claims.sign_in)
+
+    async def run(self) -> None:
+        """Nothing is done by the clock."""
+
+
+@dataclass
+class Running:
+    """A running node and the world on its database."""
+
+    node: Node
+    world: World
+    tokens: Tokens
+
+    @property
+    def url(self) -> str:
+        """Where its websocket is."""
+        return f"ws://127.0.0.1:{self.node.port}/v1/ws"
+
+    def token(self, person: Person) -> str:
+        """An access token."""
+        return self.tokens.issue(tenant=1, principal=person.principal, device=person.device, sign_in=person.sign_in)
+
+    @contextlib.asynccontextmanager
+    async def connected(self, codec: Codec = MSGPACK) -> AsyncIterator[Wire]:
+        """A websocket, nothing said yet."""
+        async with connect(
+            self.url, subprotocols=[Subprotocol(codec.subprotocol)], compression=None, max_queue=None
+        ) as socket:
+            yield Wire(socket, codec)
+
+    @contextlib.asynccontextmanager
+    async def live(self, person: Person, codec: Codec = MSGPACK, position: str = "") -> AsyncIterator[Wire]:
+        """A websocket that has authenticated and synced; what catch-up brought is in `wire.caught_up`."""
+        async with self.connected(codec) as wire:
+            await wire.send(Authenticate(1, self.token(person)))
+            await wire.receive()
+            await wire.send(Sync(2, position))
+            while not isinstance(message := await wire.receive(), Live):
+                wire.caught_up.append(message)
+            wire.position = message.position
+            yield wire
+
+
+class Wire:
+    """One websocket, message by message, with no opinion on what is right."""
+
+    def __init__(self, socket: ClientConnection, codec: Codec) -> None:
+        self.socket = socket
+        self.codec = codec
+        self.caught_up: list[ServerMessage] = []
+        self.position = ""
+
+    async def send(self, command: Command | bytes) -> None:
+        """Send a command, or bytes that pretend to be one."""
+        data = command if isinstance(command, bytes) else self.codec.encode(command)
+        await self.socket.send(data, text=self.codec.text)
+
+    async def receive(self) -> ServerMessage:
+        """The next message."""
+        data = await self.socket.recv(decode=False)
+        message = self.codec.decode_server(data)
+        assert message is not None
+        return message
+
+    async def ask(self, command: Command) -> Any:
+        """Send a command and return its reply; events before it are passed over."""
+        await self.send(command)
+        while True:
+            message = await self.receive()
+            if isinstance(message, Reply) and message.id == command.id:
+                return message
+
+    async def until(self, kind: type[msgspec.Struct]) -> Any:
+        """The next message of a kind; others are passed over."""
+        while True:
+            message = await self.receive()
+            if isinstance(message, kind):
+                return message
+
+    async def close_code(self) -> int | None:
+        """Read until the server closes; the code of its close frame."""
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                await self.socket.recv(decode=False)
+        return self.socket.close_code
+
+
+@contextlib.asynccontextmanager
+async def running(url: str, config: Config | None = None, clock: Clock | None = None) -> AsyncIterator[Running]:
+    """A node on the database at `url`."""
+    world = await World.open(url)
+    config = config or Config()
+    on_any_port = msgspec.structs.replace(config.server, port=0, admin_port=0)
+    identity: TestIdentity | None = None
+
+    async def make_identity(
+        pool: asyncpg.Pool[Any], clock: Clock, _pipeline: Pipeline, registry: Registry
+    ) -> TestIdentity:
+        nonlocal identity
+        identity = TestIdentity(pool, clock, registry)
+        return identity
+
+    try:
+        config = msgspec.structs.replace(config, server=on_any_port)
+        async with opened(config, url, make_identity, clock or SystemClock()) as (node, _work):
+            assert identity is not None
+            yield Running(node, world, identity.tokens)
+    finally:
+        await world.close()
+
+
+def configured(**sections: msgspec.Struct) -> Config:
+    """The defaults, but for these sections."""
+    quick = ServerSettings(drain_timeout_s=2.0)
+    return msgspec.structs.replace(Config(server=quick), **sections)

@@ -1,0 +1,213 @@
+"""People and dialogs for tests: made straight in storage, as the server would have made them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from protocol import bodies
+from protocol.dialog_types import DIALOG_TYPES, DialogType, Mode, Role
+from protocol.ids import created_dialog_id, direct_dialog_id, new_id, self_dialog_id
+from protocol.kinds import Kind
+from storage.postgres.journal import PostgresJournal
+from storage.postgres.pool import open_pool
+from storage.postgres.timelines import PostgresTimelines
+from storage.rows import ChangeEntry, ChangeResult, Creation, Entry, Op, Verdict, VerdictCode
+
+encode = msgspec.msgpack.Encoder().encode
+
+
+@dataclass
+class Person:
+    """A principal with one device, one sign-in, and its own growing number."""
+
+    principal: bytes
+    device: bytes = field(default_factory=new_id)
+    sign_in: bytes = field(default_factory=new_id)
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    def n(self) -> int:
+        """The next number of this device."""
+        return next(self._numbers)
+
+
+class World:
+    """A journal and timelines on a fresh database, and hands to fill it."""
+
+    def __init__(self, pool: asyncpg.Pool[Any]) -> None:
+        self.pool = pool
+        self.journal = PostgresJournal(pool)
+        self.timelines = PostgresTimelines(pool)
+        self.incarnation = 0
+        self._flush_numbers = itertools.count(1)
+
+    @classmethod
+    async def open(cls, url: str) -> World:
+        """A world on a migrated database."""
+        world = cls(await open_pool(url, size=10))
+        world.incarnation = await world.journal.begin_incarnation("test")
+        return world
+
+    async def close(self) -> None:
+        """Close the connections."""
+        self.pool.terminate()
+
+    async def person(self, kind: int = 1, *, tenant: int = 1) -> Person:
+        """A principal with a live sign-in."""
+        person = Person(new_id())
+        await self.pool.execute(
+            "INSERT INTO principals (principal_id, tenant_id, type, created_at_ms) VALUES ($1, $2, $3, 0)",
+            person.principal,
+            tenant,
+            kind,
+        )
+        await self.another_sign_in(person)
+        return person
+
+    async def another_sign_in(self, person: Person) -> None:
+        """Store the sign-in that a person's fields name."""
+        await self.pool.execute(
+            "INSERT INTO sign_ins (sign_in_id, principal_id, device_id, tenant_id, created_at_ms, last_used_at_ms)"
+            " VALUES ($1, $2, $3, 1, 0, 0)",
+            person.sign_in,
+            person.principal,
+            person.device,
+        )
+
+    async def people(self, count: int) -> list[Person]:
+        """Several."""
+        return [await self.person() for _ in range(count)]
+
+    async def create(
+        self, kind: DialogType, author: Person, *others: Person, mode: Mode = Mode.OPEN, public: bool = False
+    ) -> bytes:
+        """A dialog of the author and others; its id."""
+        result, dialog = await self.try_create(kind, author, *others, mode=mode, public=public)
+        assert result.verdict.code is VerdictCode.OK, result
+        return dialog
+
+    async def try_create(
+        self,
+        kind: DialogType,
+        author: Person,
+        *others: Person,
+        mode: Mode = Mode.OPEN,
+        public: bool = False,
+        n: int | None = None,
+    ) -> tuple[ChangeResult, bytes]:
+        """Try to create a dialog."""
+        number = author.n() if n is None else n
+        members = [author.principal, *(other.principal for other in others)]
+        if kind is DialogType.SELF:
+            dialog = self_dialog_id(author.principal)
+        elif kind is DialogType.DIRECT:
+            dialog = direct_dialog_id(*members)
+        else:
+            dialog = created_dialog_id(author.device, number)
+        admin = Role.ADMIN if DIALOG_TYPES[kind].has_admins else Role.MEMBER
+        roles = (admin, *(Role.MEMBER for _ in others))
+        settings = bodies.Settings(is_public=public)
+        body = bodies.DialogCreated(
+            kind,
+            mode,
+            "name",
+            "",
+            "",
+            settings,
+            [bodies.MemberRole(*pair) for pair in zip(members, roles, strict=True)],
+        )
+        entry = ChangeEntry(
+            Op.CREATE,
+            dialog,
+            author.principal,
+            author.device,
+            number,
+            encode(body),
+            tuple(members),
+            roles,
+            Creation(kind, mode, "name", "", "", settings),
+        )
+        return await self.change(entry), dialog
+
+    async def change(self, entry: ChangeEntry) -> ChangeResult:
+        """Apply a change."""
+        return await self.journal.change(entry, incarnation=self.incarnation, flush_no=next(self._flush_numbers))
+
+    async def act(
+        self, op: Op, dialog: bytes, author: Person, *subjects: Person, target: int | None = None, n: int | None = None
+    ) -> ChangeResult:
+        """A change about principals, with a body that says so."""
+        ids = [subject.principal for subject in subjects]
+        make: dict[Op, Callable[[], bodies.Body]] = {
+            Op.ADD: lambda: bodies.MembersAdded(ids),
+            Op.REMOVE: lambda: bodies.MemberRemoved(ids[0]),
+            Op.LEAVE: bodies.MemberLeft,
+            Op.PROMOTE: lambda: bodies.Promoted(ids[0]),
+            Op.DEMOTE: lambda: bodies.Demoted(ids[0]),
+            Op.DELETE: lambda: bodies.Deleted(target or 1),
+            Op.BLOCK: lambda: bodies.Blocked(ids[0]),
+            Op.UNBLOCK: lambda: bodies.Unblocked(ids[0]),
+        }
+        return await self.change(
+            ChangeEntry(
+                op,
+                dialog,
+                author.principal,
+                author.device,
+                author.n() if n is None else n,
+                encode(make[op]()),
+                tuple(ids),
+                target=target,
+            )
+        )
+
+    async def flush(self, *entries: Entry, wait: bool = False) -> list[Verdict]:
+        """Flush entries as one batch."""
+        return await self.journal.flush(
+            entries, incarnation=self.incarnation, flush_no=next(self._flush_numbers), wait=wait
+        )
+
+    async def say(self, dialog: bytes, author: Person, text: str = "hello") -> Verdict:
+        """Flush one message."""
+        return (await self.flush(message(dialog, author, text)))[0]
+
+
+def message(
+    dialog: bytes,
+    author: Person,
+    text: str = "hello",
+    *,
+    n: int | None = None,
+    keys_seq: int = 0,
+    reply_to: int | None = None,
+) -> Entry:
+    """A message on its way."""
+    header = bodies.Header(keys_seq=keys_seq, reply_to=reply_to)
+    return Entry(
+        dialog=dialog,
+        author=author.principal,
+        device=author.device,
+        n=author.n() if n is None else n,
+        tag=1,
+        body=encode(bodies.Posted(Kind.MESSAGE, header, text.encode())),
+        counts=True,
+        keys_seq=keys_seq,
+        target=reply_to,
+    )
+
+
+def edit(dialog: bytes, author: Person, target: int, text: str = "edited") -> Entry:
+    """An edit on its way."""
+    body = encode(bodies.Edited(target, text.encode()))
+    return Entry(dialog, author.principal, author.device, author.n(), 2, body, target=target)
+
+
+def reaction(dialog: bytes, author: Person, target: int, emoji: str = "+") -> Entry:
+    """A reaction on its way."""
+    body = encode(bodies.Reacted(target, emoji.encode()))
+    return Entry(dialog, author.principal, author.device, author.n(), 4, body, target=target)

@@ -1,0 +1,179 @@
+"""What the terminal shows of a view."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from protocol import bodies as b
+from protocol.bodies import TimelineEvent
+from protocol.commands import Delete, Edit, Leave, React, Send
+from protocol.dialog_types import DialogType, Mode, Role
+from protocol.events import ReceiptChanged
+from protocol.kinds import Kind
+from protocol.replies import Member
+from tchat.fold.view import DialogView, View
+from tchat.terminal.lines import (
+    Line,
+    Seen,
+    about,
+    clean,
+    dialog_line,
+    message_line,
+    notice_line,
+    pending_line,
+    ticks,
+    title,
+    transcript,
+)
+from tests.support.scripted import ANN, BOB, DIALOG, ME, dialog_state, event_at, posted
+
+NAMES = {ME: "Me", ANN: "Ann", BOB: "Bob"}
+SEEN = Seen(ME, lambda who: NAMES.get(who, "?"), 10_000)
+PAIR: dict[str, Any] = {
+    "type": DialogType.DIRECT,
+    "members": [Member(ME, Role.MEMBER), Member(ANN, Role.MEMBER)],
+    "member_count": 2,
+}
+
+
+def folded(*events: object, **state: Any) -> DialogView:
+    view = View(ME)
+    view.apply(dialog_state(**state))
+    for event in events:
+        view.apply(event)
+    return view.dialogs[DIALOG]
+
+
+def plain(line: Line) -> str:
+    return "".join(text for text, _ in line)
+
+
+def shown(*events: TimelineEvent, **state: Any) -> str:
+    dialog = folded(*events, **state)
+    message = dialog.message(1)
+    assert message is not None
+    return plain(message_line(dialog, message, SEEN))
+
+
+def test_what_could_command_the_terminal_is_not_shown() -> None:
+    assert clean("a\x1b[31mb\x07\r\u202ec\nd") == "a\ufffd[31mb\ufffd\ufffd\ufffdc\nd"
+
+
+def test_a_direct_dialog_is_called_after_the_other() -> None:
+    assert title(folded(**PAIR), SEEN) == "Ann"
+
+
+@pytest.mark.parametrize(("kind", "called"), [(DialogType.SELF, "Notes to self"), (DialogType.GROUP, "Team")])
+def test_others_have_a_name(kind: DialogType, called: str) -> None:
+    assert title(folded(type=kind), SEEN) == called
+
+
+def test_the_list_says_what_is_unread_and_who_writes() -> None:
+    dialog = folded(event_at(1), event_at(2), muted_until_ms=20_000)
+    assert plain(dialog_line(dialog, SEEN, typing=True)) == "Team  muted  …  2"
+
+
+def test_a_left_dialog_says_so() -> None:
+    assert "(left)" in plain(dialog_line(folded(event_at(1, b.MemberRemoved(ME))), SEEN, typing=False))
+
+
+def test_a_message_shows_who_said_what() -> None:
+    assert shown(event_at(1, posted(b"hello"))).endswith("Ann  hello")
+
+
+def test_an_edit_and_reactions_are_shown() -> None:
+    line = shown(
+        event_at(1),
+        event_at(2, b.Edited(1, b"better")),
+        event_at(3, b.Reacted(1, "👍".encode()), author=BOB),
+        event_at(4, b.Reacted(1, "👍".encode()), author=ANN),
+        event_at(5, b.Reacted(1, b"!"), author=ME),
+    )
+    assert line.endswith("better (edited)  ! 👍2")
+
+
+def test_a_reply_names_what_it_answers() -> None:
+    assert "↩ 7 hello" in shown(event_at(1, b.Posted(Kind.MESSAGE, b.Header(reply_to=7), b"hello")))
+
+
+def test_deleted_and_expired_messages_show_no_content() -> None:
+    assert shown(event_at(1, posted(b"secret")), event_at(2, b.Deleted(1))).endswith("Ann  deleted")
+    expired = b.Posted(Kind.MESSAGE, b.Header(expires_at_ms=9_999), b"secret")
+    assert shown(event_at(1, expired)).endswith("Ann  expired")
+
+
+def test_ticks_tell_how_far_ones_message_came() -> None:
+    mine = event_at(1, author=ME)
+
+    def of(*receipts: ReceiptChanged, **state: Any) -> str:
+        dialog = folded(mine, *receipts, **state)
+        message = dialog.message(1)
+        assert message is not None
+        return ticks(dialog, message, ME)
+
+    received, read = ReceiptChanged(DIALOG, ANN, 1, 0), ReceiptChanged(DIALOG, ANN, 1, 1)
+    assert of(**PAIR) == "✓"
+    assert of(received, **PAIR) == "✓✓"
+    assert of(read, **PAIR) == "✓✓ read"
+    assert of(read) == "✓"
+    assert of(read, ReceiptChanged(DIALOG, BOB, 1, 1)) == "✓✓ read"
+    assert of(read, type=DialogType.CHANNEL) == "✓"
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b.DialogCreated(DialogType.GROUP, Mode.OPEN, "T", "", "", b.Settings(), []), "Ann began this"),
+        (b.MembersAdded([BOB, ME]), "Ann added Bob, Me"),
+        (b.MembersAdded([ANN]), "Ann joined"),
+        (b.MemberRemoved(BOB), "Ann removed Bob"),
+        (b.MemberLeft(), "Ann left"),
+        (b.Promoted(BOB), "Bob is an admin now"),
+        (b.Demoted(BOB), "Bob is no admin any more"),
+        (b.SettingsChanged("New\x1b", "", "", b.Settings()), "the name is New\ufffd"),
+        (b.Muted(DIALOG, 0), "muted"),
+        (b.Blocked(BOB), "Ann blocked Bob"),
+        (b.Unblocked(BOB), "Ann unblocked Bob"),
+        (b.ProfileChanged(), "Ann changed the profile"),
+    ],
+)
+def test_a_change_is_a_sentence(body: b.AnyBody, said: str) -> None:
+    assert said in plain(notice_line(event_at(1, body), SEEN))
+
+
+def test_what_is_not_sent_yet_says_so() -> None:
+    line = pending_line(Send(0, DIALOG, 1, b"soon"), SEEN)
+    assert line is not None
+    assert "soon" in plain(line)
+    assert "not sent yet" in plain(line)
+    assert pending_line(Leave(0, DIALOG, 1), SEEN) is None
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (Edit(0, DIALOG, 1, 7, b"better"), "7 becomes: better"),
+        (Delete(0, DIALOG, 1, 7), "deletes 7"),
+        (React(0, DIALOG, 1, 7, b"+1"), "reacts to 7: +1"),
+        (React(0, DIALOG, 1, 7, b""), "takes the reaction to 7 back"),
+    ],
+)
+def test_a_change_of_a_message_that_waits_is_shown_too(command: Edit | Delete | React, said: str) -> None:
+    line = pending_line(command, SEEN)
+    assert line is not None
+    assert f"{said}  not sent yet" in plain(line)
+
+
+def test_sealed_is_not_taken_for_encrypted() -> None:
+    assert about(folded()) == "group, 3 members, sealed (not encrypted yet)"
+
+
+def test_a_transcript_shows_the_newest_without_a_hole() -> None:
+    events = [event_at(seq, posted(b"%d" % seq)) for seq in (1, 2, 11, 12, 13)]
+    dialog = folded(*events, seq=13, first_seq=11)
+    lines = [plain(line) for line in transcript(dialog, [Send(0, DIALOG, 1, b"next")], SEEN, 2)]
+    assert [line.split("  ")[-1] for line in lines[:2]] == ["12", "13"]
+    assert len(lines) == 3
+    assert len(transcript(dialog, [], SEEN, 100)) == 3
