@@ -84,6 +84,13 @@ class Body(msgspec.Struct, array_like=True, frozen=True, tag_field="tag"):
     """What every body is; see the union `AnyBody`."""
 
 
+def tag_of(struct: type[msgspec.Struct]) -> int:
+    """The number that stands for a type of message or body on the wire, and of a body in the store."""
+    tag = struct.__struct_config__.tag
+    assert isinstance(tag, int)
+    return tag
+
+
 class Posted(Body, tag=1, frozen=True):
     """An envelope: a message, or a typed event of a service."""
 

@@ -1,15 +1,23 @@
-"""Commands: client to server.
+"""Commands: client to server, each declared once.
 
-Each carries an `id` that its reply repeats; 0 asks for no reply where success needs none (receipts, typing,
+A command carries an `id` that its reply repeats; 0 asks for no reply where success needs none (receipts, typing,
 heartbeat); a refusal is answered all the same.
+
+The `rule` of a command says everything else that is said of it: in which states it is allowed, what it appends and
+where, what it costs, with which codes it may be refused. The session, the order of a sender, the client's outbox, the
+page of the protocol and the tests read it there. Its handler is found by the name of its tag.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, cast, get_args
 
 import msgspec
 
+from protocol import bodies as b
 from protocol.bodies import (
     Count,
     Description,
@@ -25,21 +33,84 @@ from protocol.bodies import (
     Url,
 )
 from protocol.dialog_types import DialogType, Mode
-from protocol.ids import Id
+from protocol.errors import ErrorCode
+from protocol.ids import Id, created_dialog_id, direct_dialog_id, self_dialog_id
 from protocol.kinds import Kind
 from protocol.limits import (
     HISTORY_EVENTS_MAX,
     MEMBERS_PER_COMMAND_MAX,
+    N_MAX,
     POSITION_CHARS_MAX,
     PRESENCE_SUBSCRIPTIONS_MAX,
     RECEIPTS_PER_SYNC_MAX,
     ROSTER_MEMBERS_MAX,
     TOKEN_CHARS_MAX,
 )
+from protocol.states import SessionState
 
-RequestId = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
+RequestId = Annotated[int, msgspec.Meta(ge=0, le=N_MAX)]
 Token = Annotated[str, msgspec.Meta(max_length=TOKEN_CHARS_MAX)]
 PositionText = Annotated[str, msgspec.Meta(max_length=POSITION_CHARS_MAX)]
+
+
+class Timeline(enum.Enum):
+    """In which timeline a numbered command appends its body."""
+
+    NAMED = "the dialog it names"
+    CREATED = "the dialog it creates"
+    SELF = "the `self` dialog"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandRule:
+    """Everything that is said of a command beside its fields.
+
+    A command that `appends` a body is *numbered*: it has a field `n`. A `pipelined` one does not wait for the answer of
+    those before it. `cost` counts against the rate of commands of a session; pipelined ones have a rate of their own.
+    `codes` are the refusals it may be answered with, beside `EVERY_COMMAND`.
+    """
+
+    states: frozenset[SessionState]
+    appends: type[b.Body] | None = None
+    timeline: Timeline = Timeline.NAMED
+    pipelined: bool = False
+    cost: Callable[[Any], int] = lambda _command: 1
+    codes: frozenset[ErrorCode] = frozenset()
+
+
+_FROM_THE_START = frozenset(SessionState)
+_WHEN_LIVE = frozenset({SessionState.LIVE})
+
+EVERY_COMMAND = frozenset({ErrorCode.MALFORMED, ErrorCode.WRONG_STATE, ErrorCode.RATE_LIMITED})
+"""The refusals that any command may be answered with."""
+
+_READ = frozenset({ErrorCode.DIALOG_NOT_FOUND, ErrorCode.UNAVAILABLE})
+_NUMBERED = frozenset(
+    {
+        ErrorCode.CONFLICT,
+        ErrorCode.NUMBER_PASSED,
+        ErrorCode.DIALOG_NOT_FOUND,
+        ErrorCode.SUSPENDED,
+        ErrorCode.UNAVAILABLE,
+        ErrorCode.INTERNAL,
+    }
+)
+
+
+def _content(appends: type[b.Body], *codes: ErrorCode) -> CommandRule:
+    """A pipelined command: an envelope or what is said about one."""
+    may = _NUMBERED | {ErrorCode.ROLE_REQUIRED, ErrorCode.BLOCKED, ErrorCode.EVENT_NOT_FOUND, *codes}
+    return CommandRule(states=_WHEN_LIVE, appends=appends, pipelined=True, codes=may)
+
+
+def _change(
+    appends: type[b.Body],
+    *codes: ErrorCode,
+    timeline: Timeline = Timeline.NAMED,
+    cost: Callable[[Any], int] = lambda _command: 1,
+) -> CommandRule:
+    """A command that changes a dialog, its roster, or one's own state; finished before the next is taken."""
+    return CommandRule(states=_WHEN_LIVE, appends=appends, timeline=timeline, cost=cost, codes=_NUMBERED | {*codes})
 
 
 class HighWaterMark(msgspec.Struct, array_like=True, frozen=True):
@@ -53,6 +124,8 @@ class HighWaterMark(msgspec.Struct, array_like=True, frozen=True):
 class Command(msgspec.Struct, array_like=True, frozen=True, tag_field="tag", gc=False):
     """What every command starts with."""
 
+    rule: ClassVar[CommandRule]
+
     id: RequestId
 
 
@@ -62,6 +135,21 @@ class Authenticate(Command, tag=1, frozen=True):
     `device` is needed only with tokens of other issuers that name none.
     """
 
+    rule: ClassVar = CommandRule(
+        states=_FROM_THE_START,
+        codes=frozenset(
+            {
+                ErrorCode.TOKEN_INVALID,
+                ErrorCode.TOKEN_EXPIRED,
+                ErrorCode.SIGNED_OUT,
+                ErrorCode.SUSPENDED,
+                ErrorCode.WRONG_PERSON,
+                ErrorCode.INVALID_ARGUMENT,
+                ErrorCode.UNAVAILABLE,
+            }
+        ),
+    )
+
     token: Token
     device: Id | None = None
 
@@ -69,20 +157,33 @@ class Authenticate(Command, tag=1, frozen=True):
 class Sync(Command, tag=2, frozen=True):
     """Ask for all that changed since `position` (empty: from nothing), then for live events."""
 
+    rule: ClassVar = CommandRule(
+        states=frozenset({SessionState.AUTHENTICATED}),
+        codes=frozenset({ErrorCode.SIGNED_OUT, ErrorCode.SUSPENDED, ErrorCode.UNAVAILABLE}),
+    )
+
     position: PositionText = ""
-    marks: Annotated[list[HighWaterMark], msgspec.Meta(max_length=RECEIPTS_PER_SYNC_MAX)] = []
+    receipts: Annotated[list[HighWaterMark], msgspec.Meta(max_length=RECEIPTS_PER_SYNC_MAX)] = []
 
 
 class Heartbeat(Command, tag=3, frozen=True):
     """Say that one is there; answered with the server's heartbeat."""
 
+    rule: ClassVar = CommandRule(states=_FROM_THE_START)
+
 
 class SignOut(Command, tag=4, frozen=True):
     """End this sign-in: its refresh token dies and the connection closes."""
 
+    rule: ClassVar = CommandRule(
+        states=frozenset({SessionState.AUTHENTICATED, SessionState.LIVE}), codes=frozenset({ErrorCode.UNAVAILABLE})
+    )
+
 
 class Send(Command, tag=10, frozen=True):
     """Post an envelope."""
+
+    rule: ClassVar = _content(b.Posted, ErrorCode.STALE, ErrorCode.NOT_ALLOWED)
 
     dialog: Id
     n: N
@@ -94,6 +195,8 @@ class Send(Command, tag=10, frozen=True):
 class Edit(Command, tag=11, frozen=True):
     """Replace the envelope of one's own message."""
 
+    rule: ClassVar = _content(b.Edited, ErrorCode.STALE)
+
     dialog: Id
     n: N
     target: Seq
@@ -104,6 +207,8 @@ class Edit(Command, tag=11, frozen=True):
 class Delete(Command, tag=12, frozen=True):
     """Delete one's own message for all, or as admin anybody's."""
 
+    rule: ClassVar = _change(b.Deleted, ErrorCode.EVENT_NOT_FOUND)
+
     dialog: Id
     n: N
     target: Seq
@@ -111,6 +216,8 @@ class Delete(Command, tag=12, frozen=True):
 
 class React(Command, tag=13, frozen=True):
     """Set one's reaction to a message; empty withdraws it."""
+
+    rule: ClassVar = _content(b.Reacted)
 
     dialog: Id
     n: N
@@ -124,15 +231,19 @@ class History(Command, tag=20, frozen=True):
     The newest ones when `newest_first`, else the oldest; always returned in rising order.
     """
 
+    rule: ClassVar = CommandRule(states=_WHEN_LIVE, cost=lambda command: 1 + command.limit // 50, codes=_READ)
+
     dialog: Id
     from_seq: Seq = 1
-    to_seq: Seq = 2**53 - 1
+    to_seq: Seq = N_MAX
     limit: Annotated[int, msgspec.Meta(ge=1, le=HISTORY_EVENTS_MAX)] = 50
     newest_first: bool = True
 
 
 class Roster(Command, tag=21, frozen=True):
     """A page of the members of a dialog, in the order of their ids, after `after`."""
+
+    rule: ClassVar = CommandRule(states=_WHEN_LIVE, cost=lambda command: 1 + command.limit // 50, codes=_READ)
 
     dialog: Id
     after: Id = bytes(16)
@@ -142,11 +253,19 @@ class Roster(Command, tag=21, frozen=True):
 class Receipt(Command, tag=22, frozen=True):
     """Say how far one has received and read."""
 
+    rule: ClassVar = CommandRule(states=_WHEN_LIVE, codes=frozenset({ErrorCode.UNAVAILABLE}))
+
     mark: HighWaterMark
 
 
 class Typing(Command, tag=23, frozen=True):
     """Say that one is writing, or has stopped."""
+
+    rule: ClassVar = CommandRule(
+        states=_WHEN_LIVE,
+        cost=lambda _command: 4,  # reaches as many as a hundred members, and is worth nothing a moment later
+        codes=_READ | {ErrorCode.BLOCKED},
+    )
 
     dialog: Id
     active: bool = True
@@ -154,6 +273,12 @@ class Typing(Command, tag=23, frozen=True):
 
 class PresenceSubscribe(Command, tag=24, frozen=True):
     """Replace the set of people whose presence one follows; only those one shares a direct dialog with."""
+
+    rule: ClassVar = CommandRule(
+        states=_WHEN_LIVE,
+        cost=lambda command: 1 + len(command.principals) // 20,
+        codes=frozenset({ErrorCode.UNAVAILABLE}),
+    )
 
     principals: Annotated[list[Id], msgspec.Meta(max_length=PRESENCE_SUBSCRIPTIONS_MAX)]
 
@@ -163,6 +288,16 @@ class Create(Command, tag=30, frozen=True):
 
     `members` are the others (the author is one in any case): exactly one for a direct dialog.
     """
+
+    rule: ClassVar = _change(
+        b.DialogCreated,
+        ErrorCode.INVALID_ARGUMENT,
+        ErrorCode.MEMBERS_BOUND,
+        ErrorCode.PRINCIPAL_NOT_FOUND,
+        ErrorCode.BLOCKED,
+        timeline=Timeline.CREATED,
+        cost=lambda command: 1 + len(command.members) // 10,
+    )
 
     n: N
     type: DialogType
@@ -177,6 +312,17 @@ class Create(Command, tag=30, frozen=True):
 class Add(Command, tag=31, frozen=True):
     """Add members as an admin; or oneself to a public dialog."""
 
+    rule: ClassVar = _change(
+        b.MembersAdded,
+        ErrorCode.FIXED_ROSTER,
+        ErrorCode.ROLE_REQUIRED,
+        ErrorCode.ALREADY_MEMBER,
+        ErrorCode.MEMBERS_BOUND,
+        ErrorCode.PRINCIPAL_NOT_FOUND,
+        ErrorCode.BLOCKED,
+        cost=lambda command: 1 + len(command.members) // 10,
+    )
+
     dialog: Id
     n: N
     members: Ids
@@ -184,6 +330,14 @@ class Add(Command, tag=31, frozen=True):
 
 class Remove(Command, tag=32, frozen=True):
     """Remove a member as an admin."""
+
+    rule: ClassVar = _change(
+        b.MemberRemoved,
+        ErrorCode.INVALID_ARGUMENT,
+        ErrorCode.FIXED_ROSTER,
+        ErrorCode.ROLE_REQUIRED,
+        ErrorCode.NOT_MEMBER,
+    )
 
     dialog: Id
     n: N
@@ -193,12 +347,16 @@ class Remove(Command, tag=32, frozen=True):
 class Leave(Command, tag=33, frozen=True):
     """Leave; when the last admin leaves, the longest-standing member becomes one."""
 
+    rule: ClassVar = _change(b.MemberLeft, ErrorCode.FIXED_ROSTER)
+
     dialog: Id
     n: N
 
 
 class Promote(Command, tag=34, frozen=True):
     """Make a member an admin."""
+
+    rule: ClassVar = _change(b.Promoted, ErrorCode.FIXED_ROSTER, ErrorCode.ROLE_REQUIRED, ErrorCode.NOT_MEMBER)
 
     dialog: Id
     n: N
@@ -208,6 +366,10 @@ class Promote(Command, tag=34, frozen=True):
 class Demote(Command, tag=35, frozen=True):
     """Make an admin a plain member."""
 
+    rule: ClassVar = _change(
+        b.Demoted, ErrorCode.FIXED_ROSTER, ErrorCode.ROLE_REQUIRED, ErrorCode.NOT_MEMBER, ErrorCode.LAST_ADMIN
+    )
+
     dialog: Id
     n: N
     member: Id
@@ -215,6 +377,8 @@ class Demote(Command, tag=35, frozen=True):
 
 class ChangeSettings(Command, tag=36, frozen=True):
     """Set name, description, avatar and settings, all of them."""
+
+    rule: ClassVar = _change(b.SettingsChanged, ErrorCode.INVALID_ARGUMENT, ErrorCode.ROLE_REQUIRED)
 
     dialog: Id
     n: N
@@ -227,6 +391,8 @@ class ChangeSettings(Command, tag=36, frozen=True):
 class Mute(Command, tag=37, frozen=True):
     """Mute a dialog for oneself until then; 0 ends it."""
 
+    rule: ClassVar = _change(b.Muted, timeline=Timeline.SELF)
+
     dialog: Id
     n: N
     until_ms: Millis
@@ -235,6 +401,8 @@ class Mute(Command, tag=37, frozen=True):
 class Block(Command, tag=38, frozen=True):
     """Block a principal."""
 
+    rule: ClassVar = _change(b.Blocked, ErrorCode.PRINCIPAL_NOT_FOUND, timeline=Timeline.SELF)
+
     principal: Id
     n: N
 
@@ -242,29 +410,17 @@ class Block(Command, tag=38, frozen=True):
 class Unblock(Command, tag=39, frozen=True):
     """End a block."""
 
+    rule: ClassVar = _change(b.Unblocked, ErrorCode.PRINCIPAL_NOT_FOUND, timeline=Timeline.SELF)
+
     principal: Id
     n: N
 
 
-Content = Send | Edit | Delete | React
-"""Commands that are pipelined: many may be under way at once."""
-
-Change = Create | Add | Remove | Leave | Promote | Demote | ChangeSettings | Mute | Block | Unblock
-
-AnyCommand = (
-    Authenticate
-    | Sync
-    | Heartbeat
-    | SignOut
-    | Send
+Numbered = (
+    Send
     | Edit
     | Delete
     | React
-    | History
-    | Roster
-    | Receipt
-    | Typing
-    | PresenceSubscribe
     | Create
     | Add
     | Remove
@@ -276,3 +432,22 @@ AnyCommand = (
     | Block
     | Unblock
 )
+"""Commands with an `n`: each appends the body that its rule names."""
+
+AnyCommand = (
+    Authenticate | Sync | Heartbeat | SignOut | History | Roster | Receipt | Typing | PresenceSubscribe | Numbered
+)
+
+COMMANDS: tuple[type[Command], ...] = tuple(sorted(get_args(AnyCommand), key=b.tag_of))
+"""In the order of their tags."""
+
+
+def timeline_of(command: Numbered, principal: bytes, device: bytes) -> bytes:
+    """The dialog in whose timeline a command of this principal's device appends."""
+    if isinstance(command, Create):
+        if command.type is DialogType.DIRECT and len(command.members) == 1:
+            return direct_dialog_id(principal, command.members[0])
+        return created_dialog_id(device, command.n)
+    if command.rule.timeline is Timeline.SELF:
+        return self_dialog_id(principal)
+    return cast("Send", command).dialog

@@ -6,8 +6,9 @@ import enum
 
 import msgspec
 
-from protocol.bodies import Settings
-from protocol.dialog_types import DialogType, Mode, Role
+from protocol.bodies import Body, TimelineEventRaw
+from protocol.dialog_types import DialogType
+from protocol.events import DialogState
 
 
 class PrincipalType(enum.IntEnum):
@@ -46,52 +47,17 @@ class Entry(msgspec.Struct, frozen=True):
     expires_at_ms: int | None = None
 
 
-class Op(enum.IntEnum):
-    """Changes of a roster, of settings, of an older event, or of a person's own state."""
-
-    DELETE = 3
-    CREATE = 10
-    ADD = 11
-    REMOVE = 12
-    LEAVE = 13
-    PROMOTE = 14
-    DEMOTE = 15
-    SETTINGS = 16
-    MUTE = 20
-    BLOCK = 21
-    UNBLOCK = 22
-    NOTE = 23
-
-
-class Creation(msgspec.Struct, frozen=True):
-    """What a new dialog is."""
-
-    type: DialogType
-    mode: Mode
-    name: str
-    description: str
-    avatar_url: str
-    settings: Settings
-
-
 class ChangeEntry(msgspec.Struct, frozen=True):
-    """A change on its way into a timeline, with the arguments that storage judges and applies.
+    """A change on its way into a timeline: of a roster, of settings, of an older event, or of a person's own state.
 
-    `subjects` are the principals (or for MUTE the dialog) that it is about. `n` 0 is a change of the
-    server's own making, without idempotency. `creation` comes with CREATE and SETTINGS.
+    The body is all that storage judges and applies. `n` 0 is a change of the server's own making, without idempotency.
     """
 
-    op: Op
     dialog: bytes
     author: bytes
     device: bytes
     n: int
-    body: bytes
-    subjects: tuple[bytes, ...] = ()
-    roles: tuple[Role, ...] = ()
-    creation: Creation | None = None
-    until_ms: int = 0
-    target: int | None = None
+    body: Body
 
 
 class VerdictCode(enum.IntEnum):
@@ -135,24 +101,11 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     erased: bool = False
 
 
-class JournalRow(msgspec.Struct, frozen=True):
-    """One stored event."""
-
-    dialog: bytes
-    seq: int
-    author: bytes
-    device: bytes
-    n: int
-    at_ms: int
-    messages: int
-    body: bytes
-
-
 class ChangeResult(msgspec.Struct, frozen=True):
     """What a change appended: the events to route (none when refused), and the verdict on it."""
 
     verdict: Verdict
-    rows: tuple[JournalRow, ...] = ()
+    events: tuple[TimelineEventRaw, ...] = ()
 
 
 class Roster(msgspec.Struct, frozen=True):
@@ -163,37 +116,14 @@ class Roster(msgspec.Struct, frozen=True):
     members: dict[bytes, int]
 
 
-class MemberRow(msgspec.Struct, frozen=True):
-    """A member as other members see them."""
-
-    principal: bytes
-    role: Role
-    name: str
-    delivered: int
-    read: int
-
-
 class DialogRow(msgspec.Struct, frozen=True):
-    """A dialog as one member sees it. `unseen_from` is the first seq that a position may lack."""
+    """A dialog as one member sees it now: its state, without `members` and `first_seq`.
 
-    dialog: bytes
-    type: DialogType
-    mode: Mode
-    name: str
-    description: str
-    avatar_url: str
-    settings: Settings
-    role: Role
-    member: bool
-    seq: int
-    messages: int
-    keys_seq: int
-    member_count: int
-    visible: tuple[tuple[int, int], ...]
-    delivered: int
-    read: int
-    read_messages: int
-    muted_until_ms: int
+    `head_seq` is the newest number, seen or not; `unseen_from` the first that a position may lack.
+    """
+
+    state: DialogState
+    head_seq: int
     unseen_from: int
 
 

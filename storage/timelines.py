@@ -17,13 +17,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from protocol.bodies import TimelineEventRaw
+from protocol.replies import Member
 from storage.rows import (
     ChangeEntry,
     ChangeResult,
     DialogRow,
     Entry,
-    JournalRow,
-    MemberRow,
     ReceiptRow,
     Roster,
     Snapshot,
@@ -35,7 +35,7 @@ PAGE_BYTES_MAX = 262_144
 came later, it fits the 1 MiB that websocket libraries take by default."""
 
 
-def cut_short(page: Sequence[JournalRow]) -> bool:
+def cut_short(page: Sequence[TimelineEventRaw]) -> bool:
     """Whether a page ended because of its bytes: there may be more."""
     return sum(len(row.body) for row in page) >= PAGE_BYTES_MAX
 
@@ -61,20 +61,20 @@ class Journal(Protocol):
     async def change(self, entry: ChangeEntry, *, incarnation: int, flush_no: int) -> ChangeResult:
         """Judge and apply one change; waits for the head."""
 
-    async def mark(self, marks: Sequence[ReceiptRow]) -> list[RaisedReceipt]:
+    async def raise_receipts(self, marks: Sequence[ReceiptRow]) -> list[RaisedReceipt]:
         """Raise high-water marks; returns those that grew. At most one per `(dialog, principal)`."""
 
     async def begin_incarnation(self, node: str) -> int:
         """A number for this life of a node, never given before; also writes the table of dialog types."""
 
-    async def horizon(self) -> int:
+    async def read_horizon(self) -> int:
         """The snapshot horizon: everything written by an older transaction is readable, now and after any crash."""
 
 
 class Timelines(Protocol):
     """The read half."""
 
-    async def snapshot(
+    async def take_snapshot(
         self, principal: bytes, sign_in: bytes, since: int | None, *, window: int, events_max: int
     ) -> Snapshot:
         """The dialogs that changed since the horizon `since` (None: all one is a member of).
@@ -83,40 +83,40 @@ class Timelines(Protocol):
         events were missed; then all dialogs come, each from the last `window` events on.
         """
 
-    async def dialog(self, principal: bytes, dialogs: Sequence[bytes]) -> list[DialogRow]:
+    async def read_dialogs(self, principal: bytes, dialogs: Sequence[bytes]) -> list[DialogRow]:
         """These dialogs as the principal sees them now; those it never was a member of are absent.
 
         `unseen_from` is one past the head.
         """
 
-    async def events(
+    async def read_events(
         self, principal: bytes, ranges: Sequence[tuple[bytes, int, int]], *, limit: int
-    ) -> list[JournalRow]:
+    ) -> list[TimelineEventRaw]:
         """Visible events of `(dialog, from_seq, to_seq)` ranges, dialog by dialog, at most `limit` each.
 
         This page, and the others, end early at `PAGE_BYTES_MAX`: see `cut_short`.
         """
 
-    async def newest_events(
+    async def read_newest(
         self, principal: bytes, dialog: bytes, from_seq: int, to_seq: int, *, limit: int
-    ) -> list[JournalRow]:
+    ) -> list[TimelineEventRaw]:
         """The newest `limit` visible events of the range, in rising order."""
 
-    async def later_events(
+    async def read_later(
         self, principal: bytes, dialog: bytes, first: int, last: int, *, limit: int
-    ) -> list[JournalRow]:
+    ) -> list[TimelineEventRaw]:
         """Visible edits, deletions and reactions after `last` of messages in `first..last`.
 
         Of more than `limit` the newest edits and deletions come, then the newest reactions.
         """
 
-    async def roster(self, dialog: bytes) -> Roster:
+    async def read_roster(self, dialog: bytes) -> Roster:
         """The members for the fan-out; of a dialog that does not exist, none."""
 
-    async def members(
+    async def read_members(
         self, principal: bytes, dialogs: Sequence[bytes], *, after: bytes, limit: int
-    ) -> dict[bytes, list[MemberRow]]:
+    ) -> dict[bytes, list[Member]]:
         """Members by dialog in the order of their ids, `limit` each; only of dialogs the asker is in."""
 
-    async def direct_peers(self, principal: bytes, of: Sequence[bytes]) -> set[bytes]:
+    async def find_direct_peers(self, principal: bytes, of: Sequence[bytes]) -> set[bytes]:
         """Those of `of` with whom the principal shares a direct dialog and no block."""

@@ -23,7 +23,17 @@ import msgspec
 from protocol.bodies import Posted, TimelineEvent
 from protocol.close_codes import Advice, CloseCode, advice_for
 from protocol.codec import Codec, CodecError, ServerMessage
-from protocol.commands import Authenticate, Command, Heartbeat, History, PresenceSubscribe, SignOut, Sync, Typing
+from protocol.commands import (
+    Authenticate,
+    Command,
+    Heartbeat,
+    History,
+    Numbered,
+    PresenceSubscribe,
+    SignOut,
+    Sync,
+    Typing,
+)
 from protocol.errors import ErrorCode
 from protocol.events import DialogState, Draining, HeartbeatReply, Live, PresenceChanged, ReceiptChanged, TypingChanged
 from protocol.ids import NIL
@@ -51,7 +61,7 @@ from tchat.actions import (
 )
 from tchat.ordering import Gap, Ordering
 from tchat.receipts import OwnReceipts
-from tchat.sending import Numbered, Search, Sending
+from tchat.sending import Search, Sending
 from tchat.store import OutboxStore, WrongDeviceError
 
 BACKOFF_S_MAX = 30.0

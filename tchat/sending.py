@@ -15,23 +15,19 @@ import heapq
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import get_args
 
 import msgspec
 
 from protocol import ids
 from protocol.bodies import Header, TimelineEvent
 from protocol.codec import MSGPACK
-from protocol.commands import Block, Change, Command, Content, Create, Mute, Unblock
-from protocol.dialog_types import DialogType
+from protocol.commands import Command, Numbered, timeline_of
 from protocol.errors import ErrorCode
 from protocol.replies import Acked, Failed
 from tchat.actions import Notification, Refused, Renumbered, Sent, is_temporary
 from tchat.store import OutboxStore, Stored
 
-Numbered = Content | Change
 RETRY_S_MAX = 30.0
-_CHANGES: frozenset[type[Command]] = frozenset(get_args(Change))
 _OF_THE_SESSION = frozenset(
     {ErrorCode.WRONG_STATE, ErrorCode.TOKEN_EXPIRED, ErrorCode.TOKEN_INVALID, ErrorCode.SIGNED_OUT}
 )
@@ -60,7 +56,7 @@ class _Lane:
         """Whether this command must wait for others of its timeline."""
         if self.waiting or self.resume_at is not None or self.changing:
             return True
-        return self.in_flight > 0 and type(entry.command) in _CHANGES
+        return self.in_flight > 0 and not entry.command.rule.pipelined
 
     @property
     def idle(self) -> bool:
@@ -122,15 +118,7 @@ class Sending:
 
     def timeline(self, command: Numbered) -> bytes:
         """The dialog that a command appends to."""
-        match command:
-            case Mute() | Block() | Unblock():
-                return ids.self_dialog_id(self._me)
-            case Create(type=DialogType.DIRECT, members=[other]):
-                return ids.direct_dialog_id(self._me, other)
-            case Create(n=n):
-                return ids.created_dialog_id(self._device, n)
-            case _:
-                return command.dialog
+        return timeline_of(command, self._me, self._device)
 
     def due(self, now: float, request_id: Iterator[int], in_flight_max: int) -> Iterator[Command]:
         """The commands to write now, in order, each with a fresh request id."""
@@ -146,7 +134,7 @@ class Sending:
                 continue
             self._under_newest_keys(entry, lane)
             lane.in_flight += 1
-            lane.changing = type(entry.command) in _CHANGES
+            lane.changing = not entry.command.rule.pipelined
             key = next(request_id)
             self._in_flight[key] = (entry.n, dialog)
             yield msgspec.structs.replace(entry.command, id=key)

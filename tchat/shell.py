@@ -31,7 +31,7 @@ from websockets.typing import Subprotocol
 
 from protocol.bodies import Header
 from protocol.codec import MSGPACK, Codec
-from protocol.commands import Command, Send
+from protocol.commands import Command, Numbered, Send
 from protocol.kinds import Kind
 from protocol.replies import Acked, Failed, Reply
 from tchat.actions import (
@@ -57,7 +57,6 @@ from tchat.actions import (
 )
 from tchat.core import ClientCore, CoreStatistics
 from tchat.fold.view import View
-from tchat.sending import Numbered
 from tchat.store import MemoryOutbox, OutboxStore
 
 EVENTS_BUFFERED_MAX = 1000

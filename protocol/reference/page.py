@@ -16,16 +16,17 @@ from protocol import bodies, ids, limits
 from protocol.bodies import MemberRole, Ref
 from protocol.close_codes import CloseCode
 from protocol.codec import JSON, MSGPACK, tag_name
-from protocol.commands import AnyCommand, HighWaterMark
+from protocol.commands import COMMANDS, EVERY_COMMAND, CommandRule, HighWaterMark
 from protocol.dialog_types import DIALOG_TYPES, DialogType, Mode, Role
 from protocol.errors import ErrorCode
 from protocol.events import AnyEvent
 from protocol.ids import Id
 from protocol.kinds import KINDS, Kind
+from protocol.reference import examples
 from protocol.reference import prose as reference_prose
-from protocol.reference.examples import ANN, BOB, BODIES, COMMANDS, EVENTS, REPLIES, timeline_event
+from protocol.reference.examples import ANN, BOB, BODIES, EVENTS, REPLIES, timeline_event
 from protocol.replies import AnyReply, Member
-from protocol.states import ALLOWED, SessionState
+from protocol.states import SessionState
 
 _SHARED = (bodies.Header, Ref, bodies.Settings, MemberRole, HighWaterMark, Member)
 _ENUMS: dict[type[enum.IntEnum], str] = {Kind: "kinds", DialogType: "types of dialogs", Mode: "modes", Role: "roles"}
@@ -48,7 +49,8 @@ def _page() -> Iterator[str]:
     yield reference_prose.MARKS
     yield from _close_codes()
     yield reference_prose.MESSAGES
-    yield from _messages("Commands", COMMANDS, get_args(AnyCommand))
+    yield from _commands()
+    yield from _messages("Commands, one by one", examples.COMMANDS, COMMANDS)
     yield from _messages("Replies", REPLIES, get_args(AnyReply))
     yield from _messages("Events", EVENTS, get_args(AnyEvent))
     yield from _bodies()
@@ -68,12 +70,30 @@ def _derived_ids() -> Iterator[str]:
     yield ""
 
 
-def _messages(title: str, examples: Iterable[msgspec.Struct], members: Iterable[type[msgspec.Struct]]) -> Iterator[str]:
-    by_type = {type(example): example for example in examples}
+def _messages(title: str, shown: Iterable[msgspec.Struct], members: Iterable[type[msgspec.Struct]]) -> Iterator[str]:
+    by_type = {type(example): example for example in shown}
     yield f"### {title}\n"
     for struct in members:
         yield from _struct(struct)
         yield from _example(by_type[struct])
+
+
+def _commands() -> Iterator[str]:
+    """What the rules of the commands say, as one table."""
+    everywhere = ", ".join(f"`{code}`" for code in sorted(EVERY_COMMAND))
+    yield "### Commands\n"
+    yield f"Any command may be refused with {everywhere}; the last column has the other codes.\n"
+    yield "| command | appends | to | pipelined | cost | may be refused with |"
+    yield "|---|---|---|---|---|---|"
+    by_type = {type(example): example for example in examples.COMMANDS}
+    for command in COMMANDS:
+        rule: CommandRule = command.rule
+        appends = "" if rule.appends is None else f"`{tag_name(rule.appends)}`"
+        timeline = "" if rule.appends is None else rule.timeline.value
+        codes = ", ".join(f"`{code}`" for code in sorted(rule.codes))
+        cost = "one send" if rule.pipelined else str(rule.cost(by_type[command]))
+        yield f"| `{tag_name(command)}` | {appends} | {timeline} | {_yes(rule.pipelined)} | {cost} | {codes} |"
+    yield "\nThe cost is that of the example below; it grows with what is asked for.\n"
 
 
 def _bodies() -> Iterator[str]:
@@ -174,8 +194,8 @@ def _example(message: msgspec.Struct) -> Iterator[str]:
 def _states() -> Iterator[str]:
     yield "| command | " + " | ".join(state.value for state in SessionState) + " |"
     yield "|---|" + "---|" * len(SessionState)
-    for command in get_args(AnyCommand):
-        cells = ("yes" if command in ALLOWED[state] else "" for state in SessionState)
+    for command in COMMANDS:
+        cells = ("yes" if state in command.rule.states else "" for state in SessionState)
         yield f"| `{tag_name(command)}` | " + " | ".join(cells) + " |"
     yield "\nAnything else is refused with `wrong_state`. A session is `live` from `synced` on.\n"
 

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from server.session.session import Session
+
+class Flushable(Protocol):
+    """Something with bytes to write."""
+
+    def flush(self) -> None:
+        """Write what is queued."""
+        ...
 
 
 class FlushTurn:
-    """Collects sessions with something to write; `call_soon` is the loop's."""
+    """Collects outboxes with something to write; `call_soon` is the loop's."""
 
     def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
         self._call_soon = call_soon
-        self._dirty: list[Session] = []
+        self._dirty: list[Flushable] = []
 
-    def add(self, session: Session) -> None:
-        """Flush this session's outbox at the end of this turn."""
+    def add(self, outbox: Flushable) -> None:
+        """Flush this outbox at the end of this turn."""
         if not self._dirty:
             self._call_soon(self._flush)
-        self._dirty.append(session)
+        self._dirty.append(outbox)
 
     def _flush(self) -> None:
         dirty, self._dirty = self._dirty, []
-        for session in dirty:
-            session.flush()
+        for outbox in dirty:
+            outbox.flush()

@@ -1,127 +1,196 @@
 """What waits to be written to one connection, and what is to be caught up on once it has drained.
 
-Two modes. *Live*: everything is queued in order. *Behind* (during the first catch-up, and after the
-bound was passed): content is not queued. A few events are held as they come; when they get too many,
-only the first missed number of each dialog is remembered, to be read from the timeline. Of the marks of
-each member the newest is held. Ephemeral events are dropped while behind.
+Two modes. *Live*: everything is queued in order. *Behind* (during the first catch-up, and after the bound was passed):
+timeline events are not queued. A few are held as they come; when they get too many, only the first missed number of
+each dialog is remembered, to be read from the timeline. Of each member's receipts the newest is held. Ephemeral events
+are dropped while behind.
 
-Invariants: per dialog, content leaves in the order of its numbers and without a hole; memory is
-bounded by `bytes_max` queued, by `held_max` frames and `bytes_max` held, and by `missed_max` dialogs and marks.
+Invariants: per dialog, events leave in the order of their numbers and without a hole; memory is bounded by
+`outbox_bytes_max` queued, by `held_frames_max` frames and `outbox_bytes_max` bytes held, and by `missed_dialogs_max`
+dialogs and receipts.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from typing import Protocol
 
-from server.delivery.prepared_message import PreparedMessage
+import msgspec
+
+from server.config.settings import SessionSettings
+from server.delivery.flush_turn import FlushTurn
+from server.delivery.prepared_message import PreparedMessage, encode_frame
+
+
+class Writer(Protocol):
+    """Where an outbox writes: one connection."""
+
+    @property
+    def paused(self) -> bool:
+        """Whether the socket takes no more for now."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Send whole frames."""
+        ...
+
+
+class Owner(Protocol):
+    """What an outbox reports to: its session."""
+
+    def fell_behind(self) -> None:
+        """Events are no longer queued: they must be read from the timeline."""
+        ...
+
+    def drained(self) -> None:
+        """Everything queued was written and the socket takes more."""
+        ...
 
 
 class Outbox:
-    """See the module. `on_dirty` is called when the first bytes are queued, `on_behind` when it falls behind."""
+    """See the module. `monotonic` gives seconds."""
 
     __slots__ = (
-        "_bytes_max",
         "_dirty",
+        "_drained",
         "_held",
-        "_held_max",
         "_held_size",
-        "_marks",
         "_missed",
-        "_missed_max",
-        "_on_behind",
-        "_on_dirty",
+        "_monotonic",
+        "_owner",
         "_parts",
+        "_receipts",
+        "_settings",
         "_text",
+        "_turn",
+        "_writer",
         "live",
         "overwhelmed",
         "size",
+        "stuck_since",
     )
 
     def __init__(
         self,
+        writer: Writer,
+        owner: Owner,
+        turn: FlushTurn,
+        settings: SessionSettings,
+        monotonic: Callable[[], float],
         *,
         text: bool,
-        bytes_max: int,
-        held_max: int,
-        missed_max: int,
-        on_dirty: Callable[[], None],
-        on_behind: Callable[[], None],
     ) -> None:
         self.live = False
         self.overwhelmed = False
-        """More dialogs or marks were missed than can be remembered: only a new sync helps."""
+        """More dialogs or receipts were missed than can be remembered: only a new sync helps."""
         self.size = 0
+        """Bytes queued."""
+        self.stuck_since: float | None = None
+        """Since when the socket takes nothing."""
+        self._writer = writer
+        self._owner: Owner | None = owner
+        self._turn = turn
+        self._settings = settings
+        self._monotonic = monotonic
         self._text = text
-        self._bytes_max = bytes_max
-        self._held_max = held_max
-        self._missed_max = missed_max
-        self._on_dirty = on_dirty
-        self._on_behind = on_behind
         self._dirty = False
+        self._drained: asyncio.Future[None] | None = None
         self._parts: list[bytes] = []
         self._held: list[tuple[bytes, int, bytes]] = []
         self._held_size = 0
         self._missed: dict[bytes, int] = {}
-        self._marks: dict[tuple[bytes, bytes], bytes] = {}
+        self._receipts: dict[tuple[bytes, bytes], bytes] = {}
 
-    def push(self, frame: bytes) -> None:
-        """Queue a frame whatever the mode: replies, and what a catch-up sends."""
-        self._parts.append(frame)
-        self.size += len(frame)
-        if not self._dirty:
-            self._dirty = True
-            self._on_dirty()
+    def __bool__(self) -> bool:
+        return bool(self._parts)
 
-    def content(self, dialog: bytes, seq: int, prepared: PreparedMessage) -> None:
+    # -- queueing
+
+    def push(self, message: msgspec.Struct) -> None:
+        """Queue a message for this connection alone, whatever the mode: replies, and what a catch-up sends."""
+        self._queue(encode_frame(message, text=self._text))
+
+    def push_event(self, dialog: bytes, seq: int, prepared: PreparedMessage) -> None:
         """Queue an event of a timeline, or remember it."""
         frame = prepared.frame(self._text)
         if self.live:
-            if self.size <= self._bytes_max:
-                self.push(frame)
+            if self.size <= self._settings.outbox_bytes_max:
+                self._queue(frame)
                 return
-            self.fall_behind()
+            self._fall_behind()
         if dialog in self._missed:
-            self.miss(dialog, seq)
-        elif len(self._held) < self._held_max and self._held_size < self._bytes_max:
+            self._miss(dialog, seq)
+        elif len(self._held) < self._settings.held_frames_max and self._held_size < self._settings.outbox_bytes_max:
             self._held.append((dialog, seq, frame))
             self._held_size += len(frame)
         else:
             for held_dialog, held_seq, _ in self._take_held():
-                self.miss(held_dialog, held_seq)
-            self.miss(dialog, seq)
+                self._miss(held_dialog, held_seq)
+            self._miss(dialog, seq)
 
-    def ephemeral(self, prepared: PreparedMessage) -> None:
+    def push_ephemeral(self, prepared: PreparedMessage) -> None:
         """Queue an event that is worth nothing later; dropped while behind or full."""
-        if self.live and self.size <= self._bytes_max:
-            self.push(prepared.frame(self._text))
+        if self.live and self.size <= self._settings.outbox_bytes_max:
+            self._queue(prepared.frame(self._text))
 
-    def mark(self, key: tuple[bytes, bytes], prepared: PreparedMessage) -> None:
-        """Queue how far a member has read, or hold it; `key` says whose and where, and only the newest counts."""
+    def push_receipt(self, key: tuple[bytes, bytes], prepared: PreparedMessage) -> None:
+        """Queue how far a member has read, or hold it; `key` is (dialog, member), and only the newest counts."""
         frame = prepared.frame(self._text)
-        if self.live and self.size <= self._bytes_max:
-            self.push(frame)
+        if self.live and self.size <= self._settings.outbox_bytes_max:
+            self._queue(frame)
             return
-        self.fall_behind()
-        if key not in self._marks and len(self._marks) >= self._missed_max:
+        self._fall_behind()
+        if key not in self._receipts and len(self._receipts) >= self._settings.missed_dialogs_max:
             self.overwhelmed = True
             return
-        self._marks[key] = frame
+        self._receipts[key] = frame
 
-    def miss(self, dialog: bytes, seq: int) -> None:
-        """Remember that `dialog` is to be read from `seq` on, and all that is held of it too."""
-        known = self._missed.get(dialog)
-        if known is None:
-            if len(self._missed) >= self._missed_max:
-                self.overwhelmed = True
-                return
-            known = self._let_go_held(dialog)
-        self._missed[dialog] = seq if known is None else min(seq, known)
+    def read_from(self, dialog: bytes, seq: int) -> None:
+        """Have `dialog` read from the timeline, from `seq` on."""
+        self._miss(dialog, seq)
+        self._fall_behind()
 
-    def fall_behind(self) -> None:
-        """From here on content is caught up, not queued."""
-        if self.live:
-            self.live = False
-            self._on_behind()
+    # -- writing
+
+    def flush(self) -> None:
+        """Write what is queued, unless the socket is full."""
+        writer = self._writer
+        if self._parts and not writer.paused:
+            self.write_out()
+        if writer.paused:
+            if self.stuck_since is None:
+                self.stuck_since = self._monotonic()
+            return
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+        if self._owner is not None:
+            self._owner.drained()
+
+    def write_out(self) -> None:
+        """Write what is queued at once, as far as the connection still takes it."""
+        if self._parts and not self._writer.paused:
+            self._writer.write(self._parts[0] if len(self._parts) == 1 else b"".join(self._parts))
+            self._parts.clear()
+            self.size = 0
+            self._dirty = False
+
+    def writable(self) -> None:
+        """Go on writing: the socket has drained."""
+        self.stuck_since = None
+        self.flush()
+
+    async def wait_drained(self) -> None:
+        """Return once nothing waits to be written, or the connection is gone."""
+        while (self._parts or self._writer.paused) and self._owner is not None:
+            self._drained = asyncio.get_running_loop().create_future()
+            await self._drained
+
+    def release(self) -> None:
+        """Report to nobody anymore: the connection is gone, and its session with it."""
+        self._owner = None
+
+    # -- catching up
 
     def take_missed(self) -> dict[bytes, int]:
         """What is to be read from the timeline, first number by dialog; from here on remembered anew."""
@@ -134,26 +203,37 @@ class Outbox:
             return False
         for dialog, seq, frame in self._take_held():
             if seq > sent_to.get(dialog, 0):
-                self.push(frame)
-        marks, self._marks = self._marks, {}
-        for frame in marks.values():
-            self.push(frame)
+                self._queue(frame)
+        receipts, self._receipts = self._receipts, {}
+        for frame in receipts.values():
+            self._queue(frame)
         self.live = True
         return True
 
-    def take(self) -> bytes:
-        """All queued bytes, joined for one write."""
-        data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        self._parts.clear()
-        self.size = 0
-        self._dirty = False
-        return data
+    def _queue(self, frame: bytes) -> None:
+        self._parts.append(frame)
+        self.size += len(frame)
+        if not self._dirty and self._owner is not None:
+            self._dirty = True
+            self._turn.add(self)
 
-    def let_go(self) -> None:
-        """Tell nobody anymore: the connection is gone, and its session with it."""
-        self._on_dirty = self._on_behind = _tell_nobody
+    def _miss(self, dialog: bytes, seq: int) -> None:
+        """Remember that `dialog` is to be read from `seq` on, and all that is held of it too."""
+        known = self._missed.get(dialog)
+        if known is None:
+            if len(self._missed) >= self._settings.missed_dialogs_max:
+                self.overwhelmed = True
+                return
+            known = self._drop_held(dialog)
+        self._missed[dialog] = seq if known is None else min(seq, known)
 
-    def _let_go_held(self, dialog: bytes) -> int | None:
+    def _fall_behind(self) -> None:
+        if self.live:
+            self.live = False
+            if self._owner is not None:
+                self._owner.fell_behind()
+
+    def _drop_held(self, dialog: bytes) -> int | None:
         """The first number held of a dialog. The reading that replaces it would otherwise begin after it."""
         first = next((seq for held, seq, _ in self._held if held == dialog), None)
         if first is not None:
@@ -165,10 +245,3 @@ class Outbox:
         held, self._held = self._held, []
         self._held_size = 0
         return held
-
-    def __bool__(self) -> bool:
-        return bool(self._parts)
-
-
-def _tell_nobody() -> None:
-    """Nothing is left to be told."""

@@ -1,60 +1,57 @@
-"""Presence: who is connected, told to the sessions that follow them."""
+"""Presence: who is connected, pushed to the subscribers that follow them."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 from protocol.events import PresenceChanged
 from server.clock import Clock
 from server.delivery.prepared_message import PreparedMessage
 from server.delivery.registry import Registry
-
-if TYPE_CHECKING:
-    from server.session.session import Session
+from server.delivery.subscriber import Subscriber
 
 
 class Presence:
-    """Followers by principal. Bounded by the subscriptions of the sessions that are here."""
+    """Who follows whom, in both directions. Bounded by the subscriptions of the subscribers that are here."""
 
     def __init__(self, registry: Registry, clock: Clock) -> None:
         self._registry = registry
         self._clock = clock
-        self._followers: dict[bytes, set[Session]] = {}
-        registry.listener = self.changed
+        self._followers: dict[bytes, set[Subscriber]] = {}
+        self._followed: dict[Subscriber, set[bytes]] = {}
+        registry.listener = self.announce
 
-    def watch(self, session: Session, principals: frozenset[bytes]) -> None:
-        """Replace whom a session follows, and tell it how they are now."""
-        self.forget(session)
-        session.watching = principals
+    def follow(self, subscriber: Subscriber, principals: frozenset[bytes]) -> None:
+        """Replace whom a subscriber follows, and push how they are now."""
+        self.forget(subscriber)
+        if principals:
+            self._followed[subscriber] = set(principals)
         for principal in principals:
-            self._followers.setdefault(principal, set()).add(session)
-            session.push(PresenceChanged(principal, self._registry.online(principal)))
+            self._followers.setdefault(principal, set()).add(subscriber)
+            subscriber.outbox.push(PresenceChanged(principal, self._registry.is_online(principal)))
 
-    def part(self, one: bytes, other: bytes) -> None:
+    def separate(self, one: bytes, other: bytes) -> None:
         """Let neither follow the other any longer: one has blocked the other."""
         for follower, followed in ((one, other), (other, one)):
-            for session in self._registry.of(follower):
-                if followed in session.watching:
-                    session.watching -= {followed}
-                    self._unfollow(followed, session)
+            for subscriber in self._registry.sessions_of(follower):
+                if followed in self._followed.get(subscriber, ()):
+                    self._followed[subscriber].remove(followed)
+                    self._unfollow(followed, subscriber)
 
-    def forget(self, session: Session) -> None:
-        """Let a session follow nobody."""
-        for principal in session.watching:
-            self._unfollow(principal, session)
-        session.watching = frozenset()
+    def forget(self, subscriber: Subscriber) -> None:
+        """Let a subscriber follow nobody."""
+        for principal in self._followed.pop(subscriber, ()):
+            self._unfollow(principal, subscriber)
 
-    def _unfollow(self, principal: bytes, session: Session) -> None:
-        followers = self._followers[principal]
-        followers.discard(session)
-        if not followers:
-            del self._followers[principal]
-
-    def changed(self, principal: bytes, online: bool) -> None:
-        """Tell the followers that somebody came or went."""
+    def announce(self, principal: bytes, online: bool) -> None:
+        """Push to the followers that somebody came or went."""
         followers = self._followers.get(principal)
         if followers:
             last_seen_ms = 0 if online else self._clock.wall_ms()
             prepared = PreparedMessage(PresenceChanged(principal, online, last_seen_ms))
-            for session in followers:
-                session.outbox.ephemeral(prepared)
+            for subscriber in followers:
+                subscriber.outbox.push_ephemeral(prepared)
+
+    def _unfollow(self, principal: bytes, subscriber: Subscriber) -> None:
+        followers = self._followers[principal]
+        followers.discard(subscriber)
+        if not followers:
+            del self._followers[principal]

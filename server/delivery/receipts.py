@@ -1,7 +1,7 @@
-"""Receipts: high-water marks, gathered for a moment, raised in one statement, then told.
+"""Receipts: high-water marks, gathered for a moment, raised in one statement, then delivered.
 
-Marks only grow, so what is gathered is one pair of numbers per member and dialog, and losing it with the
-process costs nothing: clients repeat their marks at sync.
+Marks only grow, so what is gathered is one pair of numbers per member and dialog. Losing it with the process costs
+nothing: clients repeat their marks at sync.
 """
 
 from __future__ import annotations
@@ -49,45 +49,46 @@ class Receipts:
         )
         return True
 
-    async def settled(self) -> None:
-        """Return once everybody was told of what is stored now."""
+    async def wait_settled(self) -> None:
+        """Return once everything that is stored now has been delivered."""
         async with self._flushing:
             pass
 
     async def flush(self) -> None:
-        """Raise what was gathered and tell whom it concerns; on failure it stays gathered."""
+        """Raise what was gathered and deliver it; on failure it stays gathered."""
         async with self._flushing:
             await self._flush()
 
-    async def _flush(self) -> None:
-        while self._gathered:
-            keys = list(self._gathered)[:_BATCH_MAX]
-            marks = [self._gathered.pop(key) for key in keys]
-            try:
-                grown = await self._journal.mark(marks)
-            except StorageUnavailableError as error:
-                _log.warning("receipts wait: %s", error)
-                for mark in marks:
-                    self.note(mark.principal, HighWaterMark(mark.dialog, mark.delivered, mark.read))
-                return
-            except Exception:  # noqa: BLE001 - marks are repeated by their clients; the node goes on
-                _log.exception("%d receipts are lost", len(marks))
-                continue
-            for mark in grown:
-                await self._tell(mark)
-
     async def run(self, interval_s: float) -> None:
-        """Flush every `interval_s`, for ever."""
+        """Flush every `interval_s` until cancelled."""
         while True:
             await asyncio.sleep(interval_s)
             await self.flush()
 
-    async def _tell(self, mark: RaisedReceipt) -> None:
+    async def _flush(self) -> None:
+        while self._gathered:
+            keys = list(self._gathered)[:_BATCH_MAX]
+            gathered = [self._gathered.pop(key) for key in keys]
+            try:
+                raised = await self._journal.raise_receipts(gathered)
+            except StorageUnavailableError as error:
+                _log.warning("receipts wait: %s", error)
+                for row in gathered:
+                    self.note(row.principal, HighWaterMark(row.dialog, row.delivered, row.read))
+                return
+            except Exception:  # noqa: BLE001 - clients repeat their marks; the node goes on
+                _log.exception("%d receipts are lost", len(gathered))
+                continue
+            for receipt in raised:
+                await self._deliver(receipt)
+
+    async def _deliver(self, receipt: RaisedReceipt) -> None:
+        dialog, principal = receipt.dialog, receipt.principal
         prepared = PreparedMessage(
-            ReceiptChanged(mark.dialog, mark.principal, mark.delivered, mark.read, mark.read_messages)
+            ReceiptChanged(dialog, principal, receipt.delivered, receipt.read, receipt.read_messages)
         )
-        for session in self._registry.of(mark.principal):
-            session.outbox.mark((mark.dialog, mark.principal), prepared)
-        if mark.shared and mark.member_count <= STATE_MEMBERS_MAX:
-            await self._rooms.open(mark.dialog)
-            self._rooms.mark(mark.dialog, mark.principal, prepared)
+        for session in self._registry.sessions_of(principal):
+            session.outbox.push_receipt((dialog, principal), prepared)
+        if receipt.shared and receipt.member_count <= STATE_MEMBERS_MAX:
+            await self._rooms.open(dialog)
+            self._rooms.deliver_receipt(dialog, principal, prepared)

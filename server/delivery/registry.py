@@ -1,98 +1,88 @@
-"""Which sessions are here: by principal for the fan-out, by device because a device has one connection."""
+"""Who is here: subscribers by principal for the fan-out, by device because a device has one connection."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
 
 from protocol.close_codes import CloseCode
-
-if TYPE_CHECKING:
-    from server.session.session import Session
+from server.delivery.subscriber import Subscriber
 
 PresenceListener = Callable[[bytes, bool], None]
 
 
 class Registry:
-    """Sessions from their sync to their end. `version` changes whenever who is here changes.
+    """Subscribers from their sync to their end. `version` changes with every one that comes or goes.
 
-    A session is attached, and told of everything, before it is known whether its sign-in goes on; only when it does
-    may it take its device over from an older one.
+    A subscriber is attached, and gets every event, before the store has confirmed its sign-in; only then may it take
+    its device over from an older connection.
     """
 
     def __init__(self) -> None:
         self.version = 0
         self.listener: PresenceListener = lambda _principal, _online: None
-        self._by_principal: dict[bytes, list[Session]] = {}
-        self._by_device: dict[bytes, Session] = {}
+        self._by_principal: dict[bytes, list[Subscriber]] = {}
+        self._by_device: dict[bytes, Subscriber] = {}
 
     def __len__(self) -> int:
         return len(self._by_device)
 
-    def __iter__(self) -> Iterator[Session]:
-        return iter([session for here in self._by_principal.values() for session in here])
+    def __iter__(self) -> Iterator[Subscriber]:
+        return iter([subscriber for here in self._by_principal.values() for subscriber in here])
 
-    def attach(self, session: Session) -> None:
-        """Add a session; nothing happens if it is here."""
-        claims = session.claims
-        assert claims is not None
-        here = self._by_principal.setdefault(claims.principal, [])
-        if session in here:
+    def attach(self, subscriber: Subscriber) -> None:
+        """Add a subscriber; nothing happens if it is here."""
+        here = self._by_principal.setdefault(subscriber.principal, [])
+        if subscriber in here:
             return
-        here.append(session)
+        here.append(subscriber)
         self.version += 1
         if len(here) == 1:
-            self.listener(claims.principal, True)
+            self.listener(subscriber.principal, True)
 
-    def take_over(self, session: Session) -> None:
-        """Make this, if it is still here, the one session of its device; an older one is closed as REPLACED."""
-        claims = session.claims
-        assert claims is not None
-        if session not in self.of(claims.principal):
+    def take_over(self, subscriber: Subscriber) -> None:
+        """Make this, if it is still here, the one connection of its device; an older one is closed as REPLACED."""
+        if subscriber not in self.sessions_of(subscriber.principal):
             return
-        older = self._by_device.get(claims.device)
-        self._by_device[claims.device] = session
-        if older is not None and older is not session:
+        older = self._by_device.get(subscriber.device)
+        self._by_device[subscriber.device] = subscriber
+        if older is not None and older is not subscriber:
             older.close(CloseCode.REPLACED)
 
-    def detach(self, session: Session) -> None:
-        """Remove a session; nothing happens if it is not here."""
-        claims = session.claims
-        if claims is None:
+    def detach(self, subscriber: Subscriber) -> None:
+        """Remove a subscriber; nothing happens if it is not here."""
+        if self._by_device.get(subscriber.device) is subscriber:
+            del self._by_device[subscriber.device]
+        here = self._by_principal.get(subscriber.principal, [])
+        if subscriber not in here:
             return
-        if self._by_device.get(claims.device) is session:
-            del self._by_device[claims.device]
-        here = self._by_principal.get(claims.principal, [])
-        if session not in here:
-            return
-        here.remove(session)
+        here.remove(subscriber)
         self.version += 1
         if not here:
-            del self._by_principal[claims.principal]
-            self.listener(claims.principal, False)
+            del self._by_principal[subscriber.principal]
+            self.listener(subscriber.principal, False)
 
-    def of(self, principal: bytes) -> list[Session]:
-        """The sessions of a principal; not to be changed."""
+    def sessions_of(self, principal: bytes) -> list[Subscriber]:
+        """The subscribers of a principal; not to be changed."""
         return self._by_principal.get(principal, [])
 
-    def online(self, principal: bytes) -> bool:
-        """Whether any session of the principal is here."""
+    def is_online(self, principal: bytes) -> bool:
+        """Whether any subscriber of the principal is here."""
         return principal in self._by_principal
 
-    def among(self, members: dict[bytes, int]) -> Iterable[tuple[bytes, list[Session]]]:
-        """Who of `members` is here; costs the smaller of the two."""
+    def find_present(self, members: dict[bytes, int]) -> Iterable[tuple[bytes, list[Subscriber]]]:
+        """Those of `members` who are here; costs the smaller of the two."""
         here = self._by_principal
         if len(members) <= len(here):
             return [(who, here[who]) for who in members if who in here]
-        return [(who, sessions) for who, sessions in here.items() if who in members]
+        return [(who, subscribers) for who, subscribers in here.items() if who in members]
 
     def end_sign_in(self, sign_in: bytes, close_code: CloseCode, reason: str) -> None:
-        """Close every session of a sign-in at once."""
-        for session in self:
-            if session.claims is not None and session.claims.sign_in == sign_in:
-                session.close(close_code, reason)
+        """Close every connection of a sign-in at once."""
+        for subscriber in self:
+            if subscriber.sign_in == sign_in:
+                subscriber.close(close_code, reason)
 
     def end_principal(self, principal: bytes, close_code: CloseCode, reason: str) -> None:
-        """Close every session of a principal at once."""
-        for session in list(self.of(principal)):
-            session.close(close_code, reason)
+        """Close every connection of a principal at once."""
+        for subscriber in list(self.sessions_of(principal)):
+            subscriber.close(close_code, reason)

@@ -1,12 +1,12 @@
-"""Rooms: who must be told of a dialog's events, and telling them.
+"""Rooms: the members of a dialog who get its events, and delivery to them.
 
-A room is a dialog's roster as of some `roster_seq`, kept while it is used. An event comes with the
-`roster_seq` of its dialog after its flush; when the room is older, the roster is read anew first, and the
-dialog's later events wait behind it, so everybody gets them in order. A member gets only what has
-`seq >= from_seq` of their membership: a roster may be newer than the event.
+A room is a dialog's roster as of some `roster_seq`, kept while it is used. An event comes with the `roster_seq` of its
+dialog after its flush; when the room is older, the roster is read anew first, and the dialog's later events wait behind
+it, so every member gets them in order. A member gets only events with `seq >= from_seq` of their membership: a roster
+may be newer than the event.
 
-Bounds: `rooms_max` rosters are kept, the least recently used goes. What waits for a roster is bounded by
-`waiting_max` per room; beyond that only the first number is remembered, and the members catch up.
+Bounds: `rooms_max` rosters are kept, the least recently used is dropped. At most `_WAITING_MAX` events wait for a
+roster; beyond that only the first number is remembered, and the members catch up.
 """
 
 from __future__ import annotations
@@ -15,17 +15,15 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from protocol.dialog_types import DialogType
 from server.delivery.prepared_message import PreparedMessage
 from server.delivery.registry import Registry
+from server.delivery.subscriber import Subscriber
 from storage.postgres.pool import StorageUnavailableError
 from storage.rows import Roster
 from storage.timelines import Timelines
-
-if TYPE_CHECKING:
-    from server.session.session import Session
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +62,7 @@ class Room:
         self.first_delivered_seq = 0
         self._from_max = 0
         self._version = -1
-        self._sessions: list[tuple[int, Session]] = []
+        self._sessions: list[tuple[int, Subscriber]] = []
 
     def loaded(self, roster: Roster) -> None:
         """Take a roster that was read."""
@@ -75,16 +73,16 @@ class Room:
         self._version = -1
         self.first_delivered_seq = 0
 
-    def sessions(self, registry: Registry) -> list[tuple[int, Session]]:
+    def sessions(self, registry: Registry) -> list[tuple[int, Subscriber]]:
         """`(from_seq, session)` of the members that are here."""
         if self._version != registry.version:
             self._sessions = [
-                (self.members[who], session) for who, here in registry.among(self.members) for session in here
+                (self.members[who], session) for who, here in registry.find_present(self.members) for session in here
             ]
             self._version = registry.version
         return self._sessions
 
-    def forget_who_left(self, registry: Registry) -> None:
+    def drop_stale_sessions(self, registry: Registry) -> None:
         """Drop the list of sessions if it is old; it is made again when it is needed."""
         if self._version != registry.version:
             self._sessions = []
@@ -94,11 +92,11 @@ class Room:
         self.first_delivered_seq = self.first_delivered_seq or seq
         if seq >= self._from_max:
             for _, session in self.sessions(registry):
-                session.outbox.content(dialog, seq, prepared)
+                session.outbox.push_event(dialog, seq, prepared)
         else:
             for from_seq, session in self.sessions(registry):
                 if seq >= from_seq:
-                    session.outbox.content(dialog, seq, prepared)
+                    session.outbox.push_event(dialog, seq, prepared)
 
 
 class Rooms:
@@ -124,8 +122,8 @@ class Rooms:
     def __len__(self) -> int:
         return len(self._rooms)
 
-    def content(self, dialog: bytes, seq: int, prepared: PreparedMessage, roster_seq: int) -> None:
-        """Tell the members of an event that is durable."""
+    def deliver_event(self, dialog: bytes, seq: int, prepared: PreparedMessage, roster_seq: int) -> None:
+        """Push a durable event to the members that are here."""
         room = self._room(dialog)
         if not room.loading and room.roster_seq >= roster_seq:
             room.deliver(self._registry, dialog, seq, prepared)
@@ -138,20 +136,20 @@ class Rooms:
         if not room.loading:
             self._load(dialog, room)
 
-    def ephemeral(self, dialog: bytes, prepared: PreparedMessage, *, but: bytes) -> None:
-        """Tell the members, except the principal `but`, something worth nothing later, if the room is open."""
+    def deliver_ephemeral(self, dialog: bytes, prepared: PreparedMessage, *, but: bytes) -> None:
+        """Push something worth nothing later to the members except the principal `but`, if the room is open."""
         for session in self._others(dialog, but):
-            session.outbox.ephemeral(prepared)
+            session.outbox.push_ephemeral(prepared)
 
-    def mark(self, dialog: bytes, principal: bytes, prepared: PreparedMessage) -> None:
-        """Tell the other members how far one of them has received and read, if the room is open."""
+    def deliver_receipt(self, dialog: bytes, principal: bytes, prepared: PreparedMessage) -> None:
+        """Push how far a member has received and read to the other members, if the room is open."""
         for session in self._others(dialog, principal):
-            session.outbox.mark((dialog, principal), prepared)
+            session.outbox.push_receipt((dialog, principal), prepared)
 
     def undelivered_from(self, dialog: bytes, seq: int) -> int | None:
-        """From where on a member whom event `seq` removed may not have been told; None if all was told.
+        """The first number that a member removed by event `seq` may not have got; None if they got all.
 
-        What comes before their removal may wait for a roster, or was told under one that knew of the removal.
+        Events before the removal may wait for a roster, or were delivered under one without that member.
         """
         room = self._rooms.get(dialog)
         if room is None:
@@ -166,34 +164,34 @@ class Rooms:
         if room.roster_seq < 0 and not room.loading:
             self._load(dialog, room)
         while room.loading:
-            await self.settled()
+            await self.wait_settled()
         return room
 
-    async def settled(self) -> None:
+    async def wait_settled(self) -> None:
         """Return once everything that waits for a roster now has been delivered."""
         if self._loads:
             await asyncio.wait(set(self._loads))
 
-    def has(self, dialog: bytes, principal: bytes) -> bool:
+    def knows_member(self, dialog: bytes, principal: bytes) -> bool:
         """Whether the principal is known to be a member; False says nothing."""
         room = self._rooms.get(dialog)
         return room is not None and principal in room.members
 
-    def forget(self) -> None:
+    def forget_rosters(self) -> None:
         """Forget every roster that was read; those on their way are new."""
         for dialog in [dialog for dialog, room in self._rooms.items() if not room.loading]:
             del self._rooms[dialog]
 
-    def forget_who_left(self) -> None:
-        """Let go of sessions that are gone; a quiet room would keep those it last told something."""
+    def drop_stale_sessions(self) -> None:
+        """Drop lists of sessions that are old: a quiet room would keep sessions that are gone."""
         for room in self._rooms.values():
-            room.forget_who_left(self._registry)
+            room.drop_stale_sessions(self._registry)
 
-    def _others(self, dialog: bytes, principal: bytes) -> Iterator[Session]:
+    def _others(self, dialog: bytes, principal: bytes) -> Iterator[Subscriber]:
         room = self._rooms.get(dialog)
         if room is not None and not room.loading:
             for _, session in room.sessions(self._registry):
-                if session.claims is not None and session.claims.principal != principal:
+                if session.principal != principal:
                     yield session
 
     def _room(self, dialog: bytes) -> Room:
@@ -232,8 +230,8 @@ class Rooms:
             missed, room.missed = room.missed, 0
             if missed:
                 for from_seq, session in room.sessions(self._registry):
-                    session.miss(dialog, max(missed, from_seq))
-        except Exception:  # noqa: BLE001 - whoever waits for the room must not wait for ever
+                    session.outbox.read_from(dialog, max(missed, from_seq))
+        except Exception:  # noqa: BLE001 - nothing may wait for this room without end
             _log.exception("a roster could not be read")
             self._close(dialog, room)
         finally:
@@ -245,7 +243,7 @@ class Rooms:
         """A roster as new as the newest event that waits for it."""
         while True:
             try:
-                roster = await self._timelines.roster(dialog)
+                roster = await self._timelines.read_roster(dialog)
                 if roster.roster_seq >= room.needed_seq:
                     return roster
             except StorageUnavailableError as error:

@@ -1,54 +1,66 @@
-"""From what became durable to whom it concerns. The one place that says who is told of an event.
+"""From what became durable to the sessions it concerns: the one place that decides who gets an event.
 
-With one node that is: the sessions here. The routing between nodes belongs at this seam: it sees every
-flush, after its commit, in order, with the `roster_seq` under which it was judged.
+With one node these are the sessions here. The routing between nodes belongs at this seam: it sees every flush, after
+its commit, in order, with the `roster_seq` under which it was judged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from protocol import bodies as b
+from protocol.bodies import TimelineEventRaw
 from server.delivery.prepared_message import PreparedMessage
 from server.delivery.presence import Presence
 from server.delivery.registry import Registry
 from server.delivery.rooms import Rooms
-from server.delivery.rows_to_wire import timeline_event
-from server.writing.pipeline import Appended
-from storage.rows import ChangeEntry, JournalRow, Op
+from server.writing.durable import DurableEvents
+from storage.rows import ChangeEntry
 
 
 class Router:
-    """Tells members through rooms; those who just came or went, directly."""
+    """Delivers to members through rooms; to those who join or leave, directly."""
 
     def __init__(self, registry: Registry, rooms: Rooms, presence: Presence) -> None:
         self._registry = registry
         self._rooms = rooms
         self._presence = presence
 
-    def route(self, appended: Sequence[Appended]) -> None:
+    def route(self, durable: Sequence[DurableEvents]) -> None:
         """Fan out what a flush made durable."""
-        for item in appended:
+        for item in durable:
             if item.change is not None:
-                self._tell_those_who_came_or_went(item.change, item.rows[0])
-            for row in item.rows:
-                self._rooms.content(item.dialog, row.seq, PreparedMessage(timeline_event(row)), item.roster_seq)
+                self._route_change(item.change, item.events[0])
+            for event in item.events:
+                self._rooms.deliver_event(item.dialog, event.seq, PreparedMessage(event), item.roster_seq)
 
-    def _tell_those_who_came_or_went(self, change: ChangeEntry, row: JournalRow) -> None:
-        match change.op:
-            case Op.CREATE | Op.ADD:
-                # They read the dialog's state, and its events from here on, from the timeline.
-                for principal in change.subjects:
-                    for session in self._registry.of(principal):
-                        session.miss(change.dialog, row.seq)
-            case Op.BLOCK:
-                self._presence.part(change.author, change.subjects[0])
-            case Op.REMOVE | Op.LEAVE:
-                # They are not in the roster any more; their own removal is the last that they see.
-                prepared = PreparedMessage(timeline_event(row))
-                undelivered_from = self._rooms.undelivered_from(change.dialog, row.seq)
-                for principal in change.subjects or (change.author,):
-                    for session in self._registry.of(principal):
-                        if undelivered_from is None:
-                            session.outbox.content(change.dialog, row.seq, prepared)
-                        else:
-                            session.miss(change.dialog, undelivered_from)
+    def _route_change(self, change: ChangeEntry, event: TimelineEventRaw) -> None:
+        match change.body:
+            case b.DialogCreated(members=members):
+                self._bring_in((each.principal for each in members), event)
+            case b.MembersAdded(members=members):
+                self._bring_in(members, event)
+            case b.MemberRemoved(member=member):
+                self._deliver_last(member, event)
+            case b.MemberLeft():
+                self._deliver_last(change.author, event)
+            case b.Blocked(principal=principal):
+                self._presence.separate(change.author, principal)
+            case _:
+                pass
+
+    def _bring_in(self, members: Iterable[bytes], event: TimelineEventRaw) -> None:
+        """New members read the dialog's state, and its events from here on, from the timeline."""
+        for principal in members:
+            for session in self._registry.sessions_of(principal):
+                session.outbox.read_from(event.dialog, event.seq)
+
+    def _deliver_last(self, principal: bytes, event: TimelineEventRaw) -> None:
+        """Who left is not in the roster any more; their own removal is the last event that they see."""
+        prepared = PreparedMessage(event)
+        undelivered_from = self._rooms.undelivered_from(event.dialog, event.seq)
+        for session in self._registry.sessions_of(principal):
+            if undelivered_from is None:
+                session.outbox.push_event(event.dialog, event.seq, prepared)
+            else:
+                session.outbox.read_from(event.dialog, undelivered_from)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from protocol.errors import ErrorCode
-from server.session.refusals import DURABLE, ERROR_OF, RETRY_AFTER_S
+from server.refusals import DURABLE, ERROR_OF, RETRY_AFTER_S
 from storage.rows import Verdict
 
 

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import logging
 
-import msgspec
-
 from protocol import ids
 from protocol.bodies import Body, DialogCreated, MemberRole, ProfileChanged, Settings
 from protocol.dialog_types import DIALOG_TYPES, DialogType, Role
 from server.identity.ports import Appender
 from server.identity.refusal import check_durable
-from server.session.refusals import DURABLE
-from storage.rows import ChangeEntry, Creation, Op, VerdictCode
+from server.refusals import DURABLE
+from storage.rows import ChangeEntry, VerdictCode
 
 _log = logging.getLogger(__name__)
 
@@ -30,21 +28,15 @@ class SelfDialogs:
     async def ensure(self, principal: bytes, device: bytes) -> None:
         """See to it that the dialog exists. A failure is only logged: the next sign-in tries again."""
         mode = DIALOG_TYPES[DialogType.SELF].default_mode
-        creation = Creation(DialogType.SELF, mode, "", "", "", Settings())
-        body = DialogCreated(DialogType.SELF, mode, "", "", "", creation.settings, [MemberRole(principal, Role.MEMBER)])
-        entry = msgspec.structs.replace(
-            _entry(Op.CREATE, principal, device, body),
-            subjects=(principal,),
-            roles=(Role.MEMBER,),
-            creation=creation,
-        )
+        member = MemberRole(principal, Role.MEMBER)
+        entry = _entry(principal, device, DialogCreated(DialogType.SELF, mode, "", "", "", Settings(), [member]))
         verdict = await self._appender.append(entry)
         if verdict.code not in DURABLE:
             _log.warning("no self dialog for %s: %s", ids.to_text(principal), verdict.code.name)
 
     async def note_profile(self, principal: bytes, device: bytes) -> None:
         """Tell the person's other devices that the profile changed; raises IdentityError when that failed."""
-        entry = _entry(Op.NOTE, principal, device, ProfileChanged())
+        entry = _entry(principal, device, ProfileChanged())
         verdict = await self._appender.append(entry)
         if verdict.code is VerdictCode.NOT_FOUND:
             await self.ensure(principal, device)
@@ -52,12 +44,5 @@ class SelfDialogs:
         check_durable(verdict)
 
 
-def _entry(op: Op, principal: bytes, device: bytes, body: Body) -> ChangeEntry:
-    return ChangeEntry(
-        op=op,
-        dialog=ids.self_dialog_id(principal),
-        author=principal,
-        device=device,
-        n=0,
-        body=msgspec.msgpack.encode(body),
-    )
+def _entry(principal: bytes, device: bytes, body: Body) -> ChangeEntry:
+    return ChangeEntry(ids.self_dialog_id(principal), principal, device, 0, body)

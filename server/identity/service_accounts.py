@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from protocol import ids
-from protocol.bodies import Posted
+from protocol.bodies import Posted, tag_of
 from protocol.errors import ErrorCode
 from protocol.kinds import KINDS, Kind
 from server.clock import Clock
@@ -19,7 +19,7 @@ from server.identity.vault import new_api_key, token_hash
 from storage.identity import IdentityStore, ServiceKeyRow
 from storage.rows import Entry, PrincipalStatus
 
-_TAG_POSTED = 1
+_TAG_POSTED = tag_of(Posted)
 
 
 class NewService(msgspec.Struct, frozen=True):

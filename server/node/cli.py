@@ -87,7 +87,7 @@ def _serve(chosen: argparse.Namespace, _rest: list[str]) -> int:
     def run(config: Config) -> None:
         import uvloop
 
-        from server.node.composition import serve
+        from server.node.serve import serve
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(config))

@@ -1,26 +1,25 @@
-"""The composition root: one node, put together, run, and taken down in good order.
+"""One node, put together: its parts, who is given what, and what runs beside them.
 
-Order of start: database, schema, incarnation, parts, ports. Order of end: no new connections, sessions drained
-(in-flight sends finished, clients told to come back), the pipeline empty, receipts stored, then the database.
+Order of start: database, incarnation, parts, ports. The order of the end is that of `server.node.drain`, then the
+database.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import itertools
 import logging
-import resource
-import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Protocol, TypeAlias
 
 import asyncpg
 
+from protocol.close_codes import CloseCode
 from protocol.codec import CODECS
-from server.clock import Clock, SystemClock
+from server.clock import Clock
+from server.config.gateway_settings import GatewaySettings
 from server.config.settings import Config
 from server.delivery.flush_turn import FlushTurn
 from server.delivery.presence import Presence
@@ -28,30 +27,35 @@ from server.delivery.receipts import Receipts
 from server.delivery.registry import Registry
 from server.delivery.rooms import Rooms
 from server.delivery.routing import Router
-from server.gateway.acceptor import Acceptor, GatewaySettings
+from server.delivery.subscriber import Subscriber
+from server.gateway.acceptor import Acceptor
 from server.gateway.connection import Connection
 from server.gateway.http_connection import ASGIApp
 from server.identity.tokens import Claims, Tokens
 from server.node.admin import admin_app
+from server.node.drain import drain
 from server.node.metrics import Metrics
-from server.node.postgres_start import running_postgres
-from server.session.context import Services
-from server.session.session import Session
+from server.session.catch_up import CatchUp
+from server.session.commands.changes import Changes
+from server.session.commands.content import Content
+from server.session.commands.dispatch import find_handlers
+from server.session.commands.lifecycle import Lifecycle
+from server.session.commands.reads import Reads
+from server.session.commands.signals import Signals
+from server.session.session import Session, SessionContext
 from server.session.wheel import TimingWheel
 from server.writing.horizon import Horizon
 from server.writing.pipeline import Pipeline
 from storage.postgres.journal import PostgresJournal
-from storage.postgres.migrate import migrate
 from storage.postgres.pool import open_pool
 from storage.postgres.timelines import PostgresTimelines
 
 _log = logging.getLogger(__name__)
 
 _TICK_S = 1.0
-_TURNS_TO_FORGET = 60
+_TICKS_TO_DROP_STALE = 60
 _RECEIPTS_INTERVAL_S = 1.0
 _HORIZON_INTERVAL_S = 5.0
-_GC_NEW_OBJECTS = 50_000
 
 Pool: TypeAlias = "asyncpg.Pool[Any]"
 
@@ -71,7 +75,7 @@ class Identity(Protocol):
         """End the sign-in of these claims."""
 
     async def run(self) -> None:
-        """Whatever it does by the clock, for ever."""
+        """Do what is due by the clock until cancelled."""
 
 
 IdentityFactory = Callable[[Pool, Clock, Pipeline, Registry], Awaitable[Identity]]
@@ -80,16 +84,8 @@ IdentityFactory = Callable[[Pool, Clock, Pipeline, Registry], Awaitable[Identity
 class Node:
     """One server process. `opened` gives a running one; `port` is where it listens."""
 
-    def __init__(
-        self,
-        config: Config,
-        clock: Clock,
-        pool: Pool,
-        *,
-        incarnation: int,
-        epoch: int,
-    ) -> None:
-        self._config = config
+    def __init__(self, config: Config, clock: Clock, pool: Pool, *, incarnation: int, epoch: int) -> None:
+        self.config = config
         self.clock = clock
         self.port = 0
         self.ready = False
@@ -103,63 +99,50 @@ class Node:
         self.receipts = Receipts(self.journal, self.registry, self.rooms)
         self.horizon = Horizon(self.journal, epoch=epoch)
         self.wheel: TimingWheel[Session] = TimingWheel(clock.monotonic(), tick_s=_TICK_S)
-        self.metrics = Metrics()
         self._tasks: set[asyncio.Task[None]] = set()
         self.acceptor: Acceptor
-        self._admin: Acceptor
-        self._describe_metrics()
+        self.admin: Acceptor
 
     async def open(self, identity: Identity) -> None:
         """Listen on both ports. Raises `OSError` when one is taken."""
-        loop = asyncio.get_running_loop()
-        services = Services(
-            clock=self.clock,
-            settings=self._config.sessions,
-            sync=self._config.sync,
-            message_bytes_max=self._config.gateway.message_bytes_max,
-            tokens=identity.tokens,
-            timelines=self.timelines,
-            pipeline=self.pipeline,
-            registry=self.registry,
-            rooms=self.rooms,
-            receipts=self.receipts,
-            presence=self.presence,
-            horizon=self.horizon,
-            wheel=self.wheel,
-            writes=FlushTurn(loop.call_soon),
-            sign_out=identity.sign_out,
-        )
+        context = self._session_context(identity)
         self.acceptor = Acceptor(
-            self._config.gateway,
-            lambda connection: Session(connection, services),
+            self.config.gateway,
+            lambda connection: Session(connection, context),
             identity.app,
             self.clock,
             subprotocols=list(CODECS),
         )
-        self._admin = Acceptor(
+        metrics = Metrics(
+            sessions=self.registry,
+            rooms=self.rooms,
+            pipeline=self.pipeline,
+            connections=lambda: len(self.acceptor.connections),
+        )
+        self.admin = Acceptor(
             GatewaySettings(),
-            _Nobody,
-            admin_app(self.metrics.registry, lambda: self.ready),
+            _NoPeer,
+            admin_app(metrics.registry, lambda: self.ready),
             self.clock,
             subprotocols=(),
         )
-        server = self._config.server
+        server = self.config.server
         try:
-            await self._admin.listen(server.admin_host, server.admin_port)
+            await self.admin.listen(server.admin_host, server.admin_port)
             _, self.port = await self.acceptor.listen(server.host, server.port)
         except OSError:
-            self._admin.stop_accepting()  # the one that could be opened
+            self.admin.stop_accepting()  # the one that could be opened
             raise
         self.ready = True
 
     async def run(self, identity: Identity) -> None:
-        """Do what is done by the clock and by the lanes, for ever."""
+        """Do what is done by the clock and by the lanes, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.pipeline.run())
             group.create_task(self.receipts.run(_RECEIPTS_INTERVAL_S))
-            told = (self.pipeline.settled, self.rooms.settled, self.receipts.settled)
-            group.create_task(self.horizon.run(_HORIZON_INTERVAL_S, *told))
-            group.create_task(self._tick())
+            delivered = (self.pipeline.wait_settled, self.rooms.wait_settled, self.receipts.wait_settled)
+            group.create_task(self.horizon.run(_HORIZON_INTERVAL_S, *delivered))
+            group.create_task(self._keep_time())
             group.create_task(identity.run())
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -170,19 +153,26 @@ class Node:
         return task
 
     async def drain(self) -> None:
-        """Take no more, finish what was taken, send clients elsewhere; within `drain_timeout_s`."""
+        """Stop in good order, within `drain_timeout_s`."""
         self.ready = False
-        self.acceptor.stop_accepting()
-        for session in self.wheel:
-            session.drain(self._config.server.drain_spread_s)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._config.server.drain_timeout_s):
-                await self.pipeline.drained()
-                await self.receipts.flush()
-                await self.acceptor.close_http(self._config.server.drain_timeout_s)
-                await self.acceptor.websockets_gone()
-        self.acceptor.abort_all()
-        self._admin.stop_accepting()
+        server = self.config.server
+        await drain(
+            self.acceptor,
+            self.wheel,
+            self.pipeline,
+            self.receipts,
+            spread_s=server.drain_spread_s,
+            timeout_s=server.drain_timeout_s,
+        )
+        self.admin.stop_accepting()
+
+    def begin_epoch(self, epoch: int, keep: Subscriber) -> None:
+        """Begin an epoch: numbers may have been reissued, so no client's position, roster or session outlives it."""
+        self.horizon.begin_epoch(epoch)
+        self.rooms.forget_rosters()
+        for subscriber in self.registry:
+            if subscriber is not keep:
+                subscriber.close(CloseCode.UNAVAILABLE)
 
     def tick(self) -> None:
         """Let every session whose time has come look at the clock."""
@@ -193,24 +183,46 @@ class Node:
                 _log.exception("a session could not look at the clock")
                 session.connection.abort()
 
-    async def _tick(self) -> None:
+    async def _keep_time(self) -> None:
         for turn in itertools.count(1):
             await asyncio.sleep(_TICK_S)
             self.tick()
-            if turn % _TURNS_TO_FORGET == 0:
-                self.rooms.forget_who_left()
+            if turn % _TICKS_TO_DROP_STALE == 0:
+                self.rooms.drop_stale_sessions()
 
-    def _describe_metrics(self) -> None:
-        gauge, counter = self.metrics.gauge, self.metrics.counter
-        gauge("sessions", "Sessions that have synced.", lambda: len(self.registry))
-        gauge("connections", "Open websockets.", lambda: len(self.acceptor.connections))
-        gauge("rooms", "Rosters in memory.", lambda: len(self.rooms))
-        gauge("pipeline_queued_rows", "Rows that wait for a lane.", lambda: self.pipeline.queued)
-        counter("pipeline_flushes", "Flushes that were answered.", lambda: self.pipeline.flushes)
-        counter("pipeline_rows", "Rows that got a verdict.", lambda: self.pipeline.rows)
+    def _session_context(self, identity: Identity) -> SessionContext:
+        lifecycle = Lifecycle(
+            self.config,
+            self.clock,
+            tokens=identity.tokens,
+            timelines=self.timelines,
+            registry=self.registry,
+            receipts=self.receipts,
+            horizon=self.horizon,
+            sign_out=identity.sign_out,
+            begin_epoch=self.begin_epoch,
+        )
+        handlers = find_handlers(
+            Changes(self.pipeline),
+            Content(self.pipeline),
+            Reads(self.timelines),
+            Signals(self.timelines, self.rooms, self.receipts, self.presence),
+            lifecycle,
+        )
+        return SessionContext(
+            clock=self.clock,
+            settings=self.config.sessions,
+            handlers=handlers,
+            catch_up=CatchUp(self.timelines, page_events=self.config.sync.page_events),
+            registry=self.registry,
+            presence=self.presence,
+            horizon=self.horizon,
+            wheel=self.wheel,
+            flush_turn=FlushTurn(asyncio.get_running_loop().call_soon),
+        )
 
 
-class _Nobody:
+class _NoPeer:
     """Behind a websocket on the private port, where there are none."""
 
     def __init__(self, connection: Connection) -> None:
@@ -241,62 +253,16 @@ async def opened(
         await node.horizon.advance()
         identity = await make_identity(pool, clock, node.pipeline, node.registry)
         work = asyncio.ensure_future(node.run(identity))
-        stack.push_async_callback(_cancelled, work)
+        stack.push_async_callback(cancel_and_wait, work)
         await node.open(identity)
         stack.push_async_callback(node.drain)
         yield node, work
 
 
-async def serve(config: Config) -> None:
-    """Run a node until SIGTERM, SIGINT or SIGHUP, then drain it."""
-    from server.node.identity_parts import make_identity
-
-    logging.basicConfig(level=config.server.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # we say ourselves what was migrated
-    _allow_all_files()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # SIGHUP: its terminal was closed
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with contextlib.AsyncExitStack() as stack:
-        postgres = stack.enter_context(running_postgres(config))
-        await migrate(postgres.url, lambda line: _log.info("migrated to %s", line))
-        stack.push_async_callback(_cancelled, asyncio.ensure_future(postgres.keep_running()))
-        async with opened(config, postgres.url, make_identity(config), SystemClock()) as (node, work):
-            _collect_rarely()
-            print(_banner(config, node), flush=True)  # noqa: T201 - for the person who started it
-            stopped = asyncio.ensure_future(stop.wait())
-            await asyncio.wait({stopped, work}, return_when=asyncio.FIRST_COMPLETED)
-            if work.done():
-                await work
-            _log.info("draining: clients are told to reconnect")
-
-
-def _collect_rarely() -> None:
-    """Look for cyclic garbage after this many new objects, not 700: what a message leaves behind has no cycles."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_GC_NEW_OBJECTS)
-
-
-def _allow_all_files() -> None:
-    """Each connection is an open file: take all that the hard limit allows."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _banner(config: Config, node: Node) -> str:
-    server = config.server
-    url = f"http://{server.host}:{node.port}"
-    data = (config.storage.postgres_url and "the PostgreSQL of storage.postgres_url") or str(server.data_dir)
-    lines = [f"tchat listens on {url}  (API: {url}/v1/docs)", f"its data is in {data}"]
-    if server.mode == "development":
-        lines += [
-            "Hold a first conversation, each line in a terminal of its own:",
-            f"  .venv/bin/tchat chat --server {url} --phone +6591234567 --name Ann",
-            f"  .venv/bin/tchat chat --server {url} --phone +6598765432 --name Bo",
-            "The sign-in codes appear here. Then Ann types: /new +6598765432",
-        ]
-    return "\n".join(lines)
+async def cancel_and_wait(task: asyncio.Task[None]) -> None:
+    """Cancel a task and return when it has ended."""
+    task.cancel()
+    await asyncio.wait({task})
 
 
 async def _close_pool(pool: Pool) -> None:
@@ -305,8 +271,3 @@ async def _close_pool(pool: Pool) -> None:
             await pool.close()
     except TimeoutError:
         pool.terminate()
-
-
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait({task})

@@ -1,33 +1,34 @@
-"""What Prometheus is told: read off the node's parts when asked, so that the hot path counts plain integers."""
+"""Every metric of a node: read off its parts when asked, so that the hot path counts plain integers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from server.writing.pipeline import Pipeline
+
 Reading = Callable[[], float]
 
 
 class Metrics(Collector):
-    """Named readings of gauges and counters."""
+    """The metrics of one node, named `tchat_...`. `connections` counts open websockets."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, sessions: Sized, rooms: Sized, pipeline: Pipeline, connections: Callable[[], int]) -> None:
         self.registry = CollectorRegistry(auto_describe=False)
-        self._readings: list[tuple[type[Metric], str, str, Reading]] = []
+        self._readings: list[tuple[type[Metric], str, str, Reading]] = [
+            (GaugeMetricFamily, "sessions", "Sessions that have synced.", lambda: len(sessions)),
+            (GaugeMetricFamily, "connections", "Open websockets.", connections),
+            (GaugeMetricFamily, "rooms", "Rosters in memory.", lambda: len(rooms)),
+            (GaugeMetricFamily, "pipeline_queued_rows", "Rows that wait for a lane.", lambda: pipeline.queued),
+            (CounterMetricFamily, "pipeline_flushes", "Flushes that were answered.", lambda: pipeline.flushes),
+            (CounterMetricFamily, "pipeline_rows", "Rows that got a verdict.", lambda: pipeline.rows),
+        ]
         self.registry.register(self)
         ProcessCollector(registry=self.registry)
-
-    def gauge(self, name: str, meaning: str, reading: Reading) -> None:
-        """Something that goes up and down."""
-        self._readings.append((GaugeMetricFamily, name, meaning, reading))
-
-    def counter(self, name: str, meaning: str, reading: Reading) -> None:
-        """Something that only grows."""
-        self._readings.append((CounterMetricFamily, name, meaning, reading))
 
     def collect(self) -> Iterator[Metric]:
         """Read everything."""

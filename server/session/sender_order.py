@@ -1,32 +1,14 @@
 """A sender's own order, kept over refusals.
 
-A number that was refused for now will come again. Were a later number of the same timeline accepted before it, the
-timeline would have the two in the wrong order, and the first could never be stored any more (`number_passed`). So
-until the refused number comes, later ones of its timeline are refused as well.
+A number that was refused for now is sent again. If a later number of the same timeline were accepted before it, the
+timeline would have the two in the wrong order, and the first could not be stored any more (`number_passed`). So until
+the refused number comes, later ones of its timeline are refused as well.
 """
 
 from __future__ import annotations
 
-from protocol.commands import (
-    Add,
-    AnyCommand,
-    Block,
-    ChangeSettings,
-    Delete,
-    Demote,
-    Edit,
-    Leave,
-    Mute,
-    Promote,
-    React,
-    Remove,
-    Send,
-    Unblock,
-)
+from protocol.commands import Command, Timeline
 from protocol.ids import self_dialog_id
-
-_IN_A_DIALOG = (Send, Edit, React, Delete, Add, Remove, Leave, Promote, Demote, ChangeSettings)
-_IN_SELF = (Mute, Block, Unblock)
 
 
 class SenderOrder:
@@ -40,18 +22,17 @@ class SenderOrder:
     def __len__(self) -> int:
         return len(self._first)
 
-    def refused(self, command: AnyCommand, principal: bytes) -> None:
+    def hold_back(self, command: Command, principal: bytes) -> None:
         """Note that a command was refused for now."""
-        numbered = _numbered(command, principal)
-        if numbered is not None:
-            dialog, n = numbered
+        if (place := _place_of(command, principal)) is not None:
+            dialog, n = place
             self._first[dialog] = min(n, self._first.get(dialog, n))
 
-    def must_come_first(self, command: AnyCommand, principal: bytes) -> int | None:
+    def first_refused(self, command: Command, principal: bytes) -> int | None:
         """The refused number that must come before this command, if there is one."""
-        if not self._first or (numbered := _numbered(command, principal)) is None:
+        if not self._first or (place := _place_of(command, principal)) is None:
             return None
-        dialog, n = numbered
+        dialog, n = place
         first = self._first.get(dialog, n)
         if n > first:
             return first
@@ -60,10 +41,10 @@ class SenderOrder:
         return None
 
 
-def _numbered(command: AnyCommand, principal: bytes) -> tuple[bytes, int] | None:
+def _place_of(command: Command, principal: bytes) -> tuple[bytes, int] | None:
     """The timeline and the number of a command, if it has them (a new dialog has nothing later yet)."""
-    if isinstance(command, _IN_A_DIALOG):
-        return command.dialog, command.n
-    if isinstance(command, _IN_SELF):
-        return self_dialog_id(principal), command.n
-    return None
+    rule = command.rule
+    if rule.appends is None or rule.timeline is Timeline.CREATED:
+        return None
+    dialog = self_dialog_id(principal) if rule.timeline is Timeline.SELF else getattr(command, "dialog", b"")
+    return dialog, getattr(command, "n", 0)

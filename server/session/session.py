@@ -2,122 +2,159 @@
 
 Fed with whole messages, verdicts and time; says what to write and when to close. Invariants:
 
-* Commands are taken in order. Content (send, edit, react) is handed to the pipeline without waiting for its
-  verdict; any other command is finished before the next is taken.
+* Commands are taken in order. Pipelined ones are handed to the write pipeline without waiting for their verdict; any
+  other command is finished before the next is taken.
 * A sender's order is kept: once a numbered command of a dialog was refused for now (`unavailable`, `rate_limited`,
-  `stale`), later ones of that dialog are refused too, until the refused `n` comes again.
-* Everything is bounded: commands that wait (reading pauses), sends under way (the mailbox waits),
-  bytes that wait to be written (the outbox falls behind), bad messages (the connection closes).
-* A fault in a handler closes this connection with "reconnect", is logged once, and touches nobody else.
+  `stale`), later ones of that dialog are refused too, until the refused `n` is sent again.
+* Everything is bounded: commands that wait (reading pauses), sends under way (the mailbox waits), bytes that wait to be
+  written (the outbox falls behind), bad messages (the connection closes).
+* A fault in a handler closes this connection with "reconnect", is logged once, and touches no other session.
+* Only the session writes its own fields; handlers and delivery call its methods.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
 from protocol.close_codes import CloseCode
 from protocol.codec import JSON, MSGPACK, Codec, CodecError
-from protocol.commands import AnyCommand, Edit, React, Send
+from protocol.commands import AnyCommand, Command, Numbered
 from protocol.errors import ErrorCode
-from protocol.events import Draining, HeartbeatReply
-from protocol.replies import Failed
-from protocol.states import SessionState, allowed
+from protocol.events import Draining, HeartbeatReply, Live
+from protocol.replies import Acked, Failed, Synced
+from protocol.states import SessionState
+from server.clock import Clock
+from server.config.settings import SessionSettings
+from server.delivery.flush_turn import FlushTurn
 from server.delivery.outbox import Outbox
-from server.delivery.prepared_message import encode_frame
+from server.delivery.presence import Presence
+from server.delivery.registry import Registry
 from server.gateway.connection import Connection
 from server.identity.tokens import Claims
-from server.session import catch_up
-from server.session.costs import cost
-from server.session.dispatch import handle
+from server.refusals import DURABLE, ERROR_OF, RETRY_AFTER_S, RequestRefusedError
+from server.session.catch_up import CatchUp, Plan
 from server.session.rates import Rate
-from server.session.refusals import RETRY_AFTER_S, RefusedError
 from server.session.sender_order import SenderOrder
+from server.session.wheel import TimingWheel
+from server.writing.horizon import Horizon
 from storage.postgres.pool import StorageUnavailableError
-
-if TYPE_CHECKING:
-    from server.session.context import Services
+from storage.rows import Verdict, VerdictCode
 
 _log = logging.getLogger(__name__)
 
 _BAD_MESSAGES_MAX = 20
-_CONTENT = (Send, Edit, React)
+
+Handler = Callable[["Session", Any], Awaitable[None] | None]
+"""Handles one command: at once, or by work that the session awaits before it takes the next command."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionContext:
+    """What every session of a node uses; `handlers` by command."""
+
+    clock: Clock
+    settings: SessionSettings
+    handlers: Mapping[type[Command], Handler]
+    catch_up: CatchUp
+    registry: Registry
+    presence: Presence
+    horizon: Horizon
+    wheel: TimingWheel[Session]
+    flush_turn: FlushTurn
 
 
 class Session:
-    """See the module."""
+    """See the module. It is the gateway's `Peer`, delivery's `Subscriber`, and the owner of its outbox."""
 
     __slots__ = (
         "__weakref__",
         "_bad_messages",
-        "_beat_at",
         "_catching_up",
+        "_claims",
         "_closing",
         "_commands",
-        "_drained",
+        "_context",
         "_draining",
+        "_heard_at",
+        "_heartbeat_at",
+        "_in_flight",
         "_mailbox",
         "_order",
-        "_paused_at",
+        "_reading",
         "_sends",
+        "_state",
         "_taking",
         "_working",
-        "claims",
         "codec",
         "connection",
-        "heard_at",
-        "in_flight",
         "outbox",
-        "reading",
-        "services",
-        "state",
-        "watching",
     )
 
-    def __init__(self, connection: Connection, services: Services) -> None:
-        settings = services.settings
-        now = services.clock.monotonic()
+    def __init__(self, connection: Connection, context: SessionContext) -> None:
+        settings = context.settings
+        now = context.clock.monotonic()
         self.connection = connection
-        self.services = services
         self.codec: Codec = JSON if connection.subprotocol == JSON.subprotocol else MSGPACK
-        self.state = SessionState.CONNECTED
-        self.claims: Claims | None = None
-        self.in_flight = 0
-        self._order = SenderOrder()
-        self.watching: frozenset[bytes] = frozenset()
-        self.heard_at = now
         self.outbox = Outbox(
-            text=self.codec.text,
-            bytes_max=settings.outbox_bytes_max,
-            held_max=settings.held_frames_max,
-            missed_max=settings.missed_dialogs_max,
-            on_dirty=self._dirty,
-            on_behind=self._start_catching_up,
+            connection, self, context.flush_turn, settings, context.clock.monotonic, text=self.codec.text
         )
+        self._context = context
+        self._state = SessionState.CONNECTED
+        self._claims: Claims | None = None
+        self._in_flight = 0
+        self._order = SenderOrder()
         self._mailbox: list[AnyCommand] = []  # short; a deque would take 600 bytes even empty, in every session
         self._working: asyncio.Task[None] | None = None
         self._catching_up: asyncio.Task[None] | None = None
-        self._drained: asyncio.Future[None] | None = None
         self._sends = Rate(settings.sends_per_s, settings.sends_burst)
         self._commands = Rate(settings.commands_per_s, settings.commands_burst)
-        self._beat_at = now
-        self._paused_at: float | None = None
+        self._heard_at = self._heartbeat_at = now
         self._bad_messages = 0
-        self.reading = True
+        self._reading = True
         self._draining = False
         self._taking = False  # what a command submits may be answered while it is handled
         self._closing = False
-        services.wheel.hang(self, now + settings.auth_timeout_s)
+        context.wheel.schedule(self, now + settings.auth_timeout_s)
+
+    # -- the session as delivery and handlers see it
+
+    @property
+    def claims(self) -> Claims:
+        """What the token said. Only after authentication."""
+        assert self._claims is not None
+        return self._claims
+
+    @property
+    def held_claims(self) -> Claims | None:
+        """What the token said; None before authentication."""
+        return self._claims
+
+    @property
+    def principal(self) -> bytes:
+        """Who is signed in. Only after authentication."""
+        return self.claims.principal
+
+    @property
+    def device(self) -> bytes:
+        """The device of this connection. Only after authentication."""
+        return self.claims.device
+
+    @property
+    def sign_in(self) -> bytes:
+        """The sign-in of this connection. Only after authentication."""
+        return self.claims.sign_in
 
     # -- what the connection calls
 
     def received(self, data: bytes, text: bool) -> None:
         """Take one whole message."""
-        self.heard_at = self.services.clock.monotonic()
+        self._heard_at = self._context.clock.monotonic()
         if text is not self.codec.text:
             self.close(CloseCode.UNSUPPORTED_DATA)
             return
@@ -131,27 +168,37 @@ class Session:
 
     def writable(self) -> None:
         """Go on writing: the socket has drained."""
-        self._paused_at = None
-        self.flush()
+        self.outbox.writable()
 
     def closed(self) -> None:
-        """Let go of everything: the connection is gone."""
+        """Release everything: the connection is gone."""
         self._closing = True
-        services = self.services
-        services.wheel.remove(self)
-        services.registry.detach(self)
-        services.presence.forget(self)
+        context = self._context
+        context.wheel.remove(self)
+        self._leave()
+        context.presence.forget(self)
         self._mailbox.clear()
-        self.outbox.let_go()  # it knows us and we know it: without this only the garbage collector ends both
+        self.outbox.release()  # the two hold each other: without this only the garbage collector ends both
         for task in (self._working, self._catching_up):
             if task is not None:
                 task.cancel()
 
-    # -- writing
+    # -- what the outbox calls
+
+    def fell_behind(self) -> None:
+        """Read from the timeline what is no longer queued."""
+        self._start_catching_up(Plan())
+
+    def drained(self) -> None:
+        """Go on with the mailbox, which waits while too much is queued."""
+        if self._mailbox:
+            self._take()
+
+    # -- answers
 
     def push(self, message: msgspec.Struct) -> None:
         """Queue a message for this session alone."""
-        self.outbox.push(encode_frame(message, text=self.codec.text))
+        self.outbox.push(message)
 
     def fail(
         self,
@@ -166,56 +213,82 @@ class Session:
         message = f"{code.sentence} ({detail})" if detail else code.sentence
         self.push(Failed(request_id, code, message, retry_after_s, keys_seq))
 
-    def flush(self) -> None:
-        """Write what is queued, unless the socket is full."""
-        if self.outbox and not self.connection.paused:
-            self.connection.write(self.outbox.take())
-        if self._stuck():
-            return
-        if self._drained is not None and not self._drained.done():
-            self._drained.set_result(None)
-        if self._mailbox:
-            self._take()
-
-    def _stuck(self) -> bool:
-        """Whether the socket takes nothing now; notes since when."""
-        if self.connection.paused and self._paused_at is None:
-            self._paused_at = self.services.clock.monotonic()
-        return self.connection.paused
-
-    async def drained(self) -> None:
-        """Return once nothing waits to be written."""
-        while (self.outbox or self.connection.paused) and not self._closing:
-            self._drained = asyncio.get_running_loop().create_future()
-            await self._drained
+    def answer(self, command: Numbered, dialog: bytes, verdict: Verdict) -> None:
+        """Answer a numbered command with the verdict on it."""
+        code = verdict.code
+        if code in DURABLE:
+            self.push(Acked(command.id, dialog, command.n, verdict.seq, verdict.at_ms, verdict.messages))
+        elif code is VerdictCode.STALE:
+            self._refuse_for_now(command, ErrorCode.STALE, keys_seq=verdict.keys_seq)
+        elif ERROR_OF[code].temporary:
+            self._refuse_for_now(command, ERROR_OF[code], retry_after_s=RETRY_AFTER_S)
+        else:
+            self.fail(command.id, ERROR_OF[code])
 
     def close(self, code: CloseCode, reason: str = "") -> None:
-        """Say goodbye: what is queued goes out first if it can, then the close code."""
+        """Close the connection: what is queued is written first if the socket takes it, then the close code."""
         if self._closing:
             return
         self._closing = True
-        if self.outbox and not self.connection.paused:
-            self.connection.write(self.outbox.take())
+        self.outbox.write_out()
         self.connection.close(code, reason or code.meaning)
-        self.services.registry.detach(self)
+        self._leave()
 
-    # -- catching up
+    # -- the steps of a session
 
-    def miss(self, dialog: bytes, seq: int) -> None:
-        """Have this session read `dialog` from `seq` on from the timeline."""
-        self.outbox.miss(dialog, seq)
-        self.outbox.fall_behind()
+    def authenticate(self, claims: Claims) -> None:
+        """Take the claims of a token that was checked."""
+        self._claims = claims
+        if self._state is SessionState.CONNECTED:
+            self._state = SessionState.AUTHENTICATED
+        self._context.wheel.schedule(self, self._next_tick(self._heard_at))
 
-    async def _catch_up(self, plan: catch_up.Plan) -> None:
-        await catch_up.run(self, plan)
-        self._catching_up = None  # an idle session keeps no task, not even a finished one
+    def go_live(self, synced: Synced, plan: Plan) -> None:
+        """Accept the sync: answer it, then catch up on what the plan says."""
+        self._state = SessionState.LIVE
+        self.push(synced)
+        self._start_catching_up(plan)
 
-    def catch_up(self, plan: catch_up.Plan) -> None:
-        """Send what the plan says, then go live."""
-        self._catching_up = self._spawn(self._catch_up(plan))
+    def start_send(self) -> None:
+        """Count a pipelined command that is under way; `finish_send` follows."""
+        self._in_flight += 1
 
-    def _start_catching_up(self) -> None:
-        self.catch_up(catch_up.Plan())
+    def finish_send(self) -> None:
+        """Count the verdict of a pipelined command, and go on with the mailbox."""
+        self._in_flight -= 1
+        self._go_on()
+
+    def send_heartbeat(self) -> None:
+        """Send a heartbeat, with the position to resume from if this session gets every event as it comes."""
+        self._heartbeat_at = self._context.clock.monotonic()
+        position = ""
+        if self.outbox.live and self._claims is not None:
+            position = self._context.horizon.position_of(self._claims.principal)
+        self.push(HeartbeatReply(position))
+
+    def drain(self, spread_s: float) -> None:
+        """Take no more commands, finish what is under way, ask the client to reconnect elsewhere, and close."""
+        self._draining = True
+        self.push(Draining(spread_s))
+        self._go_on()
+
+    def tick(self) -> None:
+        """Look at the time: deadlines, heartbeat, the token's end. Schedules the next look."""
+        context, settings = self._context, self._context.settings
+        now = context.clock.monotonic()
+        stuck_since = self.outbox.stuck_since
+        if self._claims is None:
+            self.close(CloseCode.AUTH_TIMEOUT)
+        elif self._reading and now - self._heard_at >= settings.idle_timeout_s:
+            self.close(CloseCode.IDLE)
+        elif context.clock.wall_ms() >= self._claims.expires_at_s * 1000:
+            self.close(CloseCode.TOKEN_EXPIRED)
+        elif self.outbox.overwhelmed or (stuck_since is not None and now - stuck_since >= settings.lag_timeout_s):
+            self.close(CloseCode.SLOW_CONSUMER)
+        else:
+            if now - self._heartbeat_at >= settings.heartbeat_s:
+                self.send_heartbeat()
+            context.wheel.schedule(self, self._next_tick(now))
 
     # -- commands
 
@@ -233,74 +306,104 @@ class Session:
         self._balance_reading()
 
     def _take_all(self) -> None:
-        settings = self.services.settings
+        settings, handlers = self._context.settings, self._context.handlers
         while (
             self._mailbox
             and self._working is None
             and not self._closing
             and not self._draining
-            and self.in_flight < settings.in_flight_sends_max
+            and self._in_flight < settings.in_flight_sends_max
             and self.outbox.size <= settings.outbox_bytes_max
         ):
             command = self._mailbox.pop(0)
             if self._admit(command):
-                work = handle(self, command)
+                work = handlers[type(command)](self, command)
                 if work is not None:
                     self._working = self._spawn(self._work(command, work), work)
 
-    def _go_on(self) -> None:
-        if self._draining and not self.in_flight and self._working is None:
-            self.close(CloseCode.DRAINING)
-        elif self._mailbox and not self._closing:
-            self._take()
-
     def _admit(self, command: AnyCommand) -> bool:
         """Whether the command may be handled now; otherwise it has been answered with a refusal."""
-        if not allowed(self.state, type(command)):
+        rule = command.rule
+        if self._state not in rule.states:
             self.fail(command.id, ErrorCode.WRONG_STATE)
             return False
-        if isinstance(command, _CONTENT):
-            wait_s = self._sends.spend(self.heard_at)
+        if rule.pipelined:
+            wait_s = self._sends.spend(self._heard_at)
         else:
-            wait_s = self._commands.spend(self.heard_at, cost(command))
+            wait_s = self._commands.spend(self._heard_at, rule.cost(command))
         if wait_s > 0:
-            self.refuse_for_now(command, ErrorCode.RATE_LIMITED, retry_after_s=round(wait_s, 3))
+            self._refuse_for_now(command, ErrorCode.RATE_LIMITED, retry_after_s=round(wait_s, 3))
             return False
-        if self.claims is not None and (first := self._order.must_come_first(command, self.claims.principal)):
+        if self._claims is not None and (first := self._order.first_refused(command, self._claims.principal)):
             self.fail(command.id, ErrorCode.UNAVAILABLE, f"{first} of this dialog comes first", retry_after_s=0.0)
             return False
         return True
 
-    def refuse_for_now(
+    def _refuse_for_now(
         self,
-        command: AnyCommand,
+        command: Command,
         code: ErrorCode,
         *,
         retry_after_s: float | None = None,
         keys_seq: int | None = None,
     ) -> None:
-        """Refuse a command, and what comes later in its timeline until the same `n` comes again."""
-        if self.claims is not None:
-            self._order.refused(command, self.claims.principal)
-            if len(self._order) > self.services.settings.mailbox_max:
+        """Refuse a command, and what comes later in its timeline until the same `n` is sent again."""
+        if self._claims is not None:
+            self._order.hold_back(command, self._claims.principal)
+            if len(self._order) > self._context.settings.mailbox_max:
                 self.close(CloseCode.RATE_LIMITED)
         self.fail(command.id, code, retry_after_s=retry_after_s, keys_seq=keys_seq)
 
-    def verdict_taken(self) -> None:
-        """One send less is under way."""
-        self.in_flight -= 1
-        self._go_on()
+    def _go_on(self) -> None:
+        if self._draining and not self._in_flight and self._working is None:
+            self.close(CloseCode.DRAINING)
+        elif self._mailbox and not self._closing:
+            self._take()
 
     async def _work(self, command: AnyCommand, work: Awaitable[None]) -> None:
         """Finish a command that takes its time, then go on with the mailbox."""
         try:
             await work
-        except RefusedError as refused:
-            self.fail(command.id, refused.code, refused.detail)
+        except RequestRefusedError as refused:
+            self.fail(command.id, refused.code, refused.detail, retry_after_s=refused.retry_after_s)
         except StorageUnavailableError:
-            self.refuse_for_now(command, ErrorCode.UNAVAILABLE, retry_after_s=RETRY_AFTER_S)
+            self._refuse_for_now(command, ErrorCode.UNAVAILABLE, retry_after_s=RETRY_AFTER_S)
         self._working = None
         self._go_on()
+
+    def _refuse_bad(self, error: CodecError) -> None:
+        self.fail(error.request_id, error.code, error.detail)
+        self._bad_messages += 1
+        if self._bad_messages > _BAD_MESSAGES_MAX:
+            self.close(CloseCode.BAD_MESSAGE)
+
+    def _balance_reading(self) -> None:
+        waiting = len(self._mailbox)
+        if self._reading and waiting >= self._context.settings.mailbox_max:
+            self._reading = False
+            self.connection.pause_reading()
+        elif not self._reading and waiting <= self._context.settings.mailbox_max // 2:
+            self._reading = True
+            self.connection.resume_reading()
+
+    # -- work of its own
+
+    def _start_catching_up(self, plan: Plan) -> None:
+        self._catching_up = self._spawn(self._catch_up(plan))
+
+    async def _catch_up(self, plan: Plan) -> None:
+        principal = self.principal
+        try:
+            live = await self._context.catch_up.run(self.outbox, principal, plan)
+        except StorageUnavailableError as error:
+            _log.warning("a session cannot be caught up and is closed: %s", error)
+            self.close(CloseCode.UNAVAILABLE)
+            return
+        if not live:
+            self.close(CloseCode.SLOW_CONSUMER)
+        elif plan.horizon is not None:
+            self.push(Live(self._context.horizon.position_at(plan.horizon, principal)))
+        self._catching_up = None  # an idle session keeps no task, not even a finished one
 
     def _spawn(self, work: Awaitable[None], *awaited: Awaitable[None]) -> asyncio.Task[None]:
         """Run `work`, which awaits `awaited`. Cancelled before it began, both end without a warning."""
@@ -321,68 +424,11 @@ class Session:
             _log.exception("a session of %s failed", self.connection.address)
             self.close(CloseCode.INTERNAL_ERROR)
 
-    def _refuse_bad(self, error: CodecError) -> None:
-        self.fail(error.request_id, error.code, error.detail)
-        self._bad_messages += 1
-        if self._bad_messages > _BAD_MESSAGES_MAX:
-            self.close(CloseCode.BAD_MESSAGE)
-
-    def _balance_reading(self) -> None:
-        waiting = len(self._mailbox)
-        if self.reading and waiting >= self.services.settings.mailbox_max:
-            self.reading = False
-            self.connection.pause_reading()
-        elif not self.reading and waiting <= self.services.settings.mailbox_max // 2:
-            self.reading = True
-            self.connection.resume_reading()
-
-    # -- time
-
-    def tick(self) -> None:
-        """Look at the time: deadlines, heartbeat, the token's end. Hangs the session again."""
-        services, settings = self.services, self.services.settings
-        now = services.clock.monotonic()
-        if self.claims is None:
-            self.close(CloseCode.AUTH_TIMEOUT)
-        elif self.reading and now - self.heard_at >= settings.idle_timeout_s:
-            self.close(CloseCode.IDLE)
-        elif services.clock.wall_ms() >= self.claims.expires_at_s * 1000:
-            self.close(CloseCode.TOKEN_EXPIRED)
-        elif self.outbox.overwhelmed or (
-            self._paused_at is not None and now - self._paused_at >= settings.lag_timeout_s
-        ):
-            self.close(CloseCode.SLOW_CONSUMER)
-        else:
-            if now - self._beat_at >= settings.heartbeat_s:
-                self.beat()
-            services.wheel.hang(self, self._next_tick(now))
-
-    def authenticated(self, claims: Claims) -> None:
-        """Take the claims of a token that was checked."""
-        self.claims = claims
-        if self.state is SessionState.CONNECTED:
-            self.state = SessionState.AUTHENTICATED
-        self.services.wheel.hang(self, self._next_tick(self.heard_at))
-
-    def beat(self) -> None:
-        """Send a heartbeat; with the position to resume from, if this session is told of everything."""
-        self._beat_at = self.services.clock.monotonic()
-        position = ""
-        if self.outbox.live and self.claims is not None:
-            position = self.services.horizon.position(self.claims.principal)
-        self.push(HeartbeatReply(position))
-
-    def drain(self, spread_s: float) -> None:
-        """Take no more commands, finish what is under way, tell the client to come back, and close."""
-        self._draining = True
-        self.push(Draining(spread_s))
-        self._go_on()
+    def _leave(self) -> None:
+        if self._claims is not None:
+            self._context.registry.detach(self)
 
     def _next_tick(self, now: float) -> float:
-        assert self.claims is not None
-        settings = self.services.settings
-        expiry_s = self.claims.expires_at_s - self.services.clock.wall_ms() / 1000
+        settings = self._context.settings
+        expiry_s = self.claims.expires_at_s - self._context.clock.wall_ms() / 1000
         return now + max(0.0, min(settings.heartbeat_s, settings.lag_timeout_s, settings.idle_timeout_s, expiry_s))
-
-    def _dirty(self) -> None:
-        self.services.writes.add(self)

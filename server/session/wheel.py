@@ -1,4 +1,4 @@
-"""A timing wheel: one timer per object, cheap to hang, for tens of thousands of objects.
+"""A timing wheel: one timer per object, cheap to schedule, for tens of thousands of objects.
 
 Time comes in with each call; the wheel never reads a clock. Resolution is `tick_s`; an object is due no
 earlier than its time and at most one tick later.
@@ -13,7 +13,7 @@ T = TypeVar("T", bound=Hashable)
 
 
 class TimingWheel(Generic[T]):
-    """Objects hung at a time; hanging again moves them."""
+    """Objects scheduled at a time; scheduling again moves them."""
 
     def __init__(self, now: float, *, tick_s: float = 1.0, slots: int = 512) -> None:
         self._tick_s = tick_s
@@ -27,7 +27,7 @@ class TimingWheel(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         return iter(list(self._where))
 
-    def hang(self, item: T, at: float) -> None:
+    def schedule(self, item: T, at: float) -> None:
         """Make `item` due at `at` (seconds), instead of whatever it was due at before."""
         self.remove(item)
         turn = max(-int(-at // self._tick_s), self._turn + 1)
@@ -36,7 +36,7 @@ class TimingWheel(Generic[T]):
         self._where[item] = slot
 
     def remove(self, item: T) -> None:
-        """Forget `item`; nothing happens if it is not hung."""
+        """Forget `item`; nothing happens if it is not scheduled."""
         slot = self._where.pop(item, None)
         if slot is not None:
             del self._slots[slot][item]

@@ -1,9 +1,8 @@
-"""How far every live session has been told: the horizon that heartbeats hand out as a position.
+"""The node's horizon: everything written before it is in the outbox of every live session here.
 
-A horizon read from the database becomes the node's only after all flushes that were under way at that
-moment have been answered and delivered. So whatever lies before it is in the outbox of every live session,
-ahead of the heartbeat that carries it. It outlives a crash of the database, which that of a snapshot may not:
-so no position that is handed out, a sync's neither, passes the node's own.
+A horizon read from the database becomes the node's only after all flushes that were under way at that moment have been
+answered and delivered. So what lies before it is in every live outbox, ahead of the heartbeat that carries it. Unlike
+the horizon of a snapshot it outlives a crash of the database: no position, a sync's neither, passes the node's own.
 """
 
 from __future__ import annotations
@@ -19,42 +18,39 @@ from storage.timelines import Journal
 _log = logging.getLogger(__name__)
 
 Settled = Callable[[], Awaitable[None]]
+"""Returns once what was under way has been delivered."""
 
 
 class Horizon:
-    """See the module. `number_passed` are awaited in order: the pipeline, then what it routed."""
+    """See the module."""
 
     def __init__(self, journal: Journal, *, epoch: int) -> None:
         self.epoch = epoch
         self._journal = journal
         self._horizon = 0
 
-    def position(self, principal: bytes) -> str:
+    def position_of(self, principal: bytes) -> str:
         """The position of a session that is live now; empty before the first horizon."""
-        return self.text(self._horizon, principal) if self._horizon else ""
+        return self.position_at(self._horizon, principal) if self._horizon else ""
 
-    def text(self, horizon: int, principal: bytes) -> str:
-        """The position text for a horizon."""
-        return to_text(Position(self.epoch, horizon, principal))
+    def position_at(self, horizon: int, principal: bytes) -> str:
+        """The position for a snapshot's horizon: at most the node's own."""
+        return to_text(Position(self.epoch, min(horizon, self._horizon), principal))
 
-    def begin(self, epoch: int) -> None:
-        """Begin an epoch: what was read of another means nothing in it."""
+    def begin_epoch(self, epoch: int) -> None:
+        """Forget the horizon: numbers of another epoch mean nothing in this one."""
         self.epoch, self._horizon = epoch, 0
-
-    def lasting(self, horizon: int) -> int:
-        """As much of a snapshot's horizon as may be handed out."""
-        return min(horizon, self._horizon)
 
     async def advance(self, *settled: Settled) -> None:
         """Read the horizon, wait until all before it is delivered, then hand it out."""
-        epoch, horizon = self.epoch, await self._journal.horizon()
-        for done in settled:
-            await done()
+        epoch, horizon = self.epoch, await self._journal.read_horizon()
+        for wait in settled:
+            await wait()
         if epoch == self.epoch:
             self._horizon = horizon
 
     async def run(self, interval_s: float, *settled: Settled) -> None:
-        """Advance every `interval_s`, for ever."""
+        """Advance every `interval_s` until cancelled."""
         while True:
             try:
                 await self.advance(*settled)

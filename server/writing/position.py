@@ -1,7 +1,7 @@
 """The position from which a client resumes: an opaque text that names an epoch, a horizon and its owner.
 
-It grants nothing: it only says how much a member need not be told again. One that is not ours, of another
-epoch, of another principal or of the future is simply no position, and the client is told `recovered: false`.
+It grants nothing: it only says how much a member already has. A text that is no position of ours, of another epoch, of
+another principal or of the future is treated as no position: the client gets `recovered: false`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import msgspec
 
 
 class Position(msgspec.Struct, array_like=True, frozen=True):
-    """Everything written before `horizon` in `epoch` has been told to `principal`."""
+    """Everything written before `horizon` in `epoch` has been delivered to `principal`."""
 
     epoch: int
     horizon: int

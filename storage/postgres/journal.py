@@ -9,15 +9,15 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from protocol.bodies import Erased, Promoted
-from protocol.dialog_types import DIALOG_TYPES
+from protocol import bodies as b
+from protocol.bodies import Body, Erased, Promoted, TimelineEventRaw, tag_of
+from protocol.dialog_types import DIALOG_TYPES, Role
 from protocol.ids import NIL
 from storage.postgres.pool import translate_errors
 from storage.rows import (
     ChangeEntry,
     ChangeResult,
     Entry,
-    JournalRow,
     ReceiptRow,
     Verdict,
     VerdictCode,
@@ -99,17 +99,13 @@ class PostgresJournal(Journal):
                 _CHANGE,
                 incarnation,
                 flush_no,
-                entry.op,
+                tag_of(type(entry.body)),
                 entry.dialog,
                 entry.author,
                 entry.device,
                 entry.n,
-                entry.body,
-                entry.subjects,
-                entry.roles,
-                entry.target,
-                entry.until_ms,
-                *_creation_columns(entry),
+                msgspec.msgpack.encode(entry.body),
+                *_arguments(entry.body),
                 _PROMOTED_PREFIX,
                 _ERASED,
             )
@@ -124,7 +120,7 @@ class PostgresJournal(Journal):
             first["keys_seq"],
         )
         events = tuple(
-            JournalRow(
+            TimelineEventRaw(
                 entry.dialog,
                 row["seq"],
                 entry.author,
@@ -132,14 +128,14 @@ class PostgresJournal(Journal):
                 row["event_n"],
                 row["at_ms"],
                 row["messages"],
-                row["body"],
+                msgspec.Raw(row["body"]),
             )
             for row in rows
             if row["body"] is not None
         )
         return ChangeResult(verdict, events)
 
-    async def mark(self, marks: Sequence[ReceiptRow]) -> list[RaisedReceipt]:
+    async def raise_receipts(self, marks: Sequence[ReceiptRow]) -> list[RaisedReceipt]:
         """See `Journal`."""
         async with translate_errors():
             rows = await self._pool.fetch(
@@ -154,26 +150,49 @@ class PostgresJournal(Journal):
             for dialog, principal, delivered, read, read_messages, shared, members, roster_seq in rows
         ]
 
-    async def horizon(self) -> int:
+    async def read_horizon(self) -> int:
         """See `Journal`."""
         async with translate_errors():
             value: int = await self._pool.fetchval(_HORIZON)
         return value
 
 
-def _creation_columns(entry: ChangeEntry) -> tuple[object, ...]:
-    made = entry.creation
-    if made is None:
+def _arguments(body: Body) -> tuple[object, ...]:
+    """Subjects, roles, target, until, and what a creation or settings say."""
+    subjects: list[bytes] = []
+    roles: list[Role] = []
+    target: int | None = None
+    until_ms = 0
+    match body:
+        case b.DialogCreated(members=seats):
+            subjects, roles = [each.principal for each in seats], [each.role for each in seats]
+        case b.MembersAdded(members=members):
+            subjects = members
+        case b.MemberRemoved(member=who) | b.Promoted(member=who) | b.Demoted(member=who):
+            subjects = [who]
+        case b.Blocked(principal=who) | b.Unblocked(principal=who):
+            subjects = [who]
+        case b.Muted(dialog=dialog, until_ms=until):
+            subjects, until_ms = [dialog], until
+        case b.Deleted(target=deleted):
+            target = deleted
+    return subjects, roles, target, until_ms, *_settings_columns(body)
+
+
+def _settings_columns(body: Body) -> tuple[object, ...]:
+    if not isinstance(body, b.DialogCreated | b.SettingsChanged):
         return (None,) * 10
+    kind: tuple[object, ...] = (None, None, None)
+    if isinstance(body, b.DialogCreated):
+        kind = (body.type, body.mode, DIALOG_TYPES[body.type].admins_only_write)
+    settings = body.settings
     return (
-        made.type,
-        made.mode,
-        DIALOG_TYPES[made.type].admins_only_write,
-        made.name,
-        made.description,
-        made.avatar_url,
-        made.settings.is_public,
-        made.settings.allow_media,
-        made.settings.message_retention_days,
-        made.settings.moderation_enabled,
+        *kind,
+        body.name,
+        body.description,
+        body.avatar_url,
+        settings.is_public,
+        settings.allow_media,
+        settings.message_retention_days,
+        settings.moderation_enabled,
     )

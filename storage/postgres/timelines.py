@@ -8,13 +8,13 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from protocol.bodies import DialogCreated, Settings, SettingsChanged
+from protocol.bodies import DialogCreated, Settings, SettingsChanged, TimelineEventRaw
 from protocol.dialog_types import DialogType, Mode, Role
+from protocol.events import DialogState
+from protocol.replies import Member
 from storage.postgres.pool import translate_errors
 from storage.rows import (
     DialogRow,
-    JournalRow,
-    MemberRow,
     Roster,
     SignInState,
     Snapshot,
@@ -161,15 +161,15 @@ class PostgresTimelines(Timelines):
     def __init__(self, pool: asyncpg.Pool[Any]) -> None:
         self._pool = pool
 
-    async def snapshot(
+    async def take_snapshot(
         self, principal: bytes, sign_in: bytes, since: int | None, *, window: int, events_max: int
     ) -> Snapshot:
         """See `Timelines`."""
         rows = await self._fetch(_SNAPSHOT, principal, sign_in, since, window, events_max)
         dialogs = tuple(_dialog(row) for row in rows if row["dialog_id"] is not None)
-        missed = sum(dialog.seq - dialog.unseen_from + 1 for dialog in dialogs)
+        missed = sum(dialog.head_seq - dialog.unseen_from + 1 for dialog in dialogs)
         if since is not None and (missed > events_max or since > rows[0]["next_xid"]):
-            return await self.snapshot(principal, sign_in, None, window=window, events_max=events_max)
+            return await self.take_snapshot(principal, sign_in, None, window=window, events_max=events_max)
         return Snapshot(
             sign_in=SignInState(rows[0]["state"]),
             epoch=rows[0]["epoch"],
@@ -178,30 +178,30 @@ class PostgresTimelines(Timelines):
             dialogs=dialogs,
         )
 
-    async def dialog(self, principal: bytes, dialogs: Sequence[bytes]) -> list[DialogRow]:
+    async def read_dialogs(self, principal: bytes, dialogs: Sequence[bytes]) -> list[DialogRow]:
         """See `Timelines`."""
         return [_dialog(row) for row in await self._fetch(_DIALOGS, principal, dialogs)]
 
-    async def events(
+    async def read_events(
         self, principal: bytes, ranges: Sequence[tuple[bytes, int, int]], *, limit: int
-    ) -> list[JournalRow]:
+    ) -> list[TimelineEventRaw]:
         """See `Timelines`."""
         dialogs, firsts, lasts = zip(*ranges, strict=True)
         return _journal(await self._fetch(_EVENTS, principal, dialogs, firsts, lasts, limit))
 
-    async def newest_events(
+    async def read_newest(
         self, principal: bytes, dialog: bytes, from_seq: int, to_seq: int, *, limit: int
-    ) -> list[JournalRow]:
+    ) -> list[TimelineEventRaw]:
         """See `Timelines`."""
         return _journal(await self._fetch(_NEWEST, principal, dialog, from_seq, to_seq, limit))
 
-    async def later_events(
+    async def read_later(
         self, principal: bytes, dialog: bytes, first: int, last: int, *, limit: int
-    ) -> list[JournalRow]:
+    ) -> list[TimelineEventRaw]:
         """See `Timelines`."""
         return _journal(await self._fetch(_LATER, principal, dialog, first, last, limit))
 
-    async def roster(self, dialog: bytes) -> Roster:
+    async def read_roster(self, dialog: bytes) -> Roster:
         """See `Timelines`."""
         rows = await self._fetch(_ROSTER, dialog)
         if not rows:
@@ -209,16 +209,16 @@ class PostgresTimelines(Timelines):
         members = {who: first for _, _, who, first in rows if who is not None}
         return Roster(DialogType(rows[0][0]), rows[0][1], members)
 
-    async def members(
+    async def read_members(
         self, principal: bytes, dialogs: Sequence[bytes], *, after: bytes, limit: int
-    ) -> dict[bytes, list[MemberRow]]:
+    ) -> dict[bytes, list[Member]]:
         """See `Timelines`."""
-        found: dict[bytes, list[MemberRow]] = {}
+        found: dict[bytes, list[Member]] = {}
         for dialog, who, role, name, delivered, read in await self._fetch(_MEMBERS, principal, dialogs, after, limit):
-            found.setdefault(dialog, []).append(MemberRow(who, Role(role), name, delivered, read))
+            found.setdefault(dialog, []).append(Member(who, Role(role), name, delivered, read))
         return found
 
-    async def direct_peers(self, principal: bytes, of: Sequence[bytes]) -> set[bytes]:
+    async def find_direct_peers(self, principal: bytes, of: Sequence[bytes]) -> set[bytes]:
         """See `Timelines`."""
         return {row[0] for row in await self._fetch(_PEERS, principal, of)}
 
@@ -244,7 +244,9 @@ def _look(row: asyncpg.Record) -> DialogCreated | SettingsChanged:
 
 def _dialog(row: asyncpg.Record) -> DialogRow:
     look = _look(row)
-    return DialogRow(
+    member = row["member"]
+    visible = [(part.lower, part.upper - 1 if part.upper else 0) for part in row["visible"]]
+    state = DialogState(
         dialog=row["dialog_id"],
         type=DialogType(row["type"]),
         mode=Mode(row["mode"]),
@@ -253,19 +255,23 @@ def _dialog(row: asyncpg.Record) -> DialogRow:
         avatar_url=look.avatar_url,
         settings=look.settings,
         role=Role(row["role"]),
-        member=row["member"],
-        seq=row["seq"],
+        member=member,
+        seq=row["seq"] if member else max((last for _, last in visible), default=0),
         messages=row["messages"],
-        keys_seq=row["keys_seq"],
-        member_count=row["member_count"],
-        visible=tuple((part.lower, part.upper - 1 if part.upper else 0) for part in row["visible"]),
+        keys_seq=row["keys_seq"] if member else 0,
+        member_count=row["member_count"] if member else 0,
+        first_seq=0,
+        visible=visible,
         delivered=row["delivered"],
         read=row["read"],
         read_messages=row["read_messages"],
         muted_until_ms=row["muted_until_ms"],
-        unseen_from=row["unseen_from"],
     )
+    return DialogRow(state, row["seq"], row["unseen_from"])
 
 
-def _journal(rows: list[asyncpg.Record]) -> list[JournalRow]:
-    return [JournalRow(*row) for row in rows]
+def _journal(rows: list[asyncpg.Record]) -> list[TimelineEventRaw]:
+    return [
+        TimelineEventRaw(dialog, seq, author, device, n, at_ms, messages, msgspec.Raw(body))
+        for dialog, seq, author, device, n, at_ms, messages, body in rows
+    ]

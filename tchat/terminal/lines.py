@@ -21,10 +21,9 @@ from protocol.bodies import (
     TimelineEvent,
     Unblocked,
 )
-from protocol.commands import Delete, Edit, React, Send
+from protocol.commands import Delete, Edit, Numbered, React, Send
 from protocol.dialog_types import DIALOG_TYPES, DialogType, Mode
 from tchat.fold.view import DialogView, Message
-from tchat.sending import Numbered
 
 Line = list[tuple[str, str]]
 """Pieces of one line, each with its style."""

@@ -16,6 +16,7 @@ from protocol.commands import (
     History,
     Leave,
     Mute,
+    Numbered,
     React,
     Remove,
     Send,
@@ -26,7 +27,6 @@ from protocol.events import DialogState, TypingChanged
 from protocol.limits import HISTORY_EVENTS_MAX, PAYLOAD_BYTES_MAX
 from tchat.actions import ConnectionState, Notification, Refused, StateChanged
 from tchat.fold.view import DialogView
-from tchat.sending import Numbered
 from tchat.shell import Client
 from tchat.terminal.account import ApiError, Person
 from tchat.terminal.lines import Seen, clean, title

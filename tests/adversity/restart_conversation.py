@@ -23,6 +23,7 @@ from protocol.commands import (
     History,
     Leave,
     Mute,
+    Numbered,
     Promote,
     React,
     Remove,
@@ -34,7 +35,6 @@ from protocol.dialog_types import DIALOG_TYPES, DialogType, Mode, Role
 from protocol.kinds import Kind
 from tchat.actions import ClientError, StoppedError
 from tchat.fold.view import DialogView
-from tchat.sending import Numbered
 from tchat.shell import Client
 from tests.adversity.restart_devices import Device
 

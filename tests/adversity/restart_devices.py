@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from protocol.codec import Codec
+from protocol.commands import Numbered
 from tchat.actions import ConnectionState, Refused, Sent
-from tchat.sending import Numbered
 from tchat.shell import Client
 from tchat.store import MemoryOutbox, OutboxStore, SqliteOutbox
 from tests.adversity.restart_server import SignIn

@@ -12,8 +12,8 @@ from protocol.bodies import AnyBody
 from protocol.dialog_types import DialogType, Mode
 from protocol.ids import new_id, self_dialog_id
 from storage.postgres.pool import StorageUnavailableError
-from storage.rows import ChangeEntry, Op, ReceiptRow, VerdictCode
-from tests.support.world import Person, World, edit, encode, message, reaction
+from storage.rows import ChangeEntry, ReceiptRow, VerdictCode
+from tests.support.world import Person, World, edit, message, reaction
 
 pytestmark = pytest.mark.anyio
 
@@ -80,7 +80,7 @@ async def test_a_stranger_learns_nothing_of_a_dialog(world: World) -> None:
     there, not_there = await world.flush(message(dialog, eve), message(new_id(), eve))
     assert (there.code, not_there.code) == (GONE, GONE)
     assert (there.seq, there.messages) == (not_there.seq, not_there.messages)
-    assert (await world.act(Op.LEAVE, dialog, eve)).verdict.code is GONE
+    assert (await world.act(bodies.MemberLeft, dialog, eve)).verdict.code is GONE
 
 
 async def test_another_tenant_is_a_stranger(world: World) -> None:
@@ -117,12 +117,12 @@ async def test_a_block_ends_a_direct_conversation_both_ways_of_asking(world: Wor
     ann, bo = await world.people(2)
     await world.create(DialogType.SELF, bo)
     dialog = await world.create(DialogType.DIRECT, ann, bo)
-    assert (await world.act(Op.BLOCK, self_dialog_id(bo.principal), bo, ann)).verdict.code is OK
+    assert (await world.act(bodies.Blocked, self_dialog_id(bo.principal), bo, ann)).verdict.code is OK
     assert (await world.say(dialog, ann)).code is VerdictCode.BLOCKED
     assert (await world.say(dialog, bo)).code is OK
     refused, _ = await world.try_create(DialogType.GROUP, ann, bo, await world.person())
     assert refused.verdict.code is VerdictCode.BLOCKED
-    assert (await world.act(Op.UNBLOCK, self_dialog_id(bo.principal), bo, ann)).verdict.code is OK
+    assert (await world.act(bodies.Unblocked, self_dialog_id(bo.principal), bo, ann)).verdict.code is OK
     assert (await world.say(dialog, ann)).code is OK
 
 
@@ -131,7 +131,7 @@ async def test_a_removed_member_adds_nothing_and_still_learns_of_an_old_ack(worl
     dialog = await world.create(DialogType.GROUP, ann, bo, cy)
     sent = message(dialog, bo)
     first = (await world.flush(sent))[0]
-    removal = await world.act(Op.REMOVE, dialog, ann, bo)
+    removal = await world.act(bodies.MemberRemoved, dialog, ann, bo)
     assert removal.verdict.seq == 3
     assert (await world.say(dialog, bo)).code is GONE
     assert (await world.flush(sent))[0] == msgspec.structs.replace(
@@ -142,7 +142,7 @@ async def test_a_removed_member_adds_nothing_and_still_learns_of_an_old_ack(worl
 async def test_a_sealed_envelope_of_an_older_roster_is_stale(world: World) -> None:
     ann, bo, cy = await world.people(3)
     dialog = await world.create(DialogType.GROUP, ann, bo, cy, mode=Mode.SEALED)
-    removal = (await world.act(Op.REMOVE, dialog, ann, bo)).verdict
+    removal = (await world.act(bodies.MemberRemoved, dialog, ann, bo)).verdict
     late = message(dialog, cy)
     verdict = (await world.flush(late))[0]
     assert (verdict.code, verdict.keys_seq) == (VerdictCode.STALE, removal.seq)
@@ -153,7 +153,7 @@ async def test_a_sealed_envelope_of_an_older_roster_is_stale(world: World) -> No
 async def test_an_open_dialog_has_no_stale_envelopes(world: World) -> None:
     ann, bo, cy = await world.people(3)
     dialog = await world.create(DialogType.GROUP, ann, bo, cy, mode=Mode.OPEN)
-    await world.act(Op.REMOVE, dialog, ann, bo)
+    await world.act(bodies.MemberRemoved, dialog, ann, bo)
     assert (await world.say(dialog, cy)).code is OK
 
 
@@ -181,9 +181,9 @@ async def test_deleting_erases_the_content_and_keeps_the_numbers(world: World) -
     secret = await world.say(dialog, ann, "secret")
     changed = edit(dialog, ann, secret.seq, "secret too")
     await world.flush(changed, reaction(dialog, bo, secret.seq))
-    assert (await world.act(Op.DELETE, dialog, bo, target=secret.seq)).verdict.code is VerdictCode.EVENT_NOT_FOUND
-    assert (await world.act(Op.DELETE, dialog, ann, target=secret.seq)).verdict.code is OK
-    rows = await world.timelines.events(bo.principal, [(dialog, 1, 99)], limit=99)
+    assert (await world.act(bodies.Deleted, dialog, bo, target=secret.seq)).verdict.code is VerdictCode.EVENT_NOT_FOUND
+    assert (await world.act(bodies.Deleted, dialog, ann, target=secret.seq)).verdict.code is OK
+    rows = await world.timelines.read_events(bo.principal, [(dialog, 1, 99)], limit=99)
     assert [row.seq for row in rows] == [1, 2, 3, 4, 5]
     assert [decode(row.body) for row in rows[1:4]] == [bodies.Erased()] * 3
     assert decode(rows[4].body) == bodies.Deleted(secret.seq)
@@ -195,8 +195,8 @@ async def test_an_admin_of_a_group_deletes_anybodys_message(world: World) -> Non
     ann, bo, cy = await world.people(3)
     dialog = await world.create(DialogType.GROUP, ann, bo, cy)
     said = await world.say(dialog, bo)
-    assert (await world.act(Op.DELETE, dialog, cy, target=said.seq)).verdict.code is VerdictCode.EVENT_NOT_FOUND
-    assert (await world.act(Op.DELETE, dialog, ann, target=said.seq)).verdict.code is OK
+    assert (await world.act(bodies.Deleted, dialog, cy, target=said.seq)).verdict.code is VerdictCode.EVENT_NOT_FOUND
+    assert (await world.act(bodies.Deleted, dialog, ann, target=said.seq)).verdict.code is OK
 
 
 async def test_creating_again_under_the_same_number_is_a_duplicate(world: World) -> None:
@@ -221,15 +221,22 @@ async def test_members_bounds_hold_at_creation_and_after(world: World) -> None:
     assert too_few.verdict.code is VerdictCode.MEMBERS_BOUND
     dialog = await world.create(DialogType.GROUP, ann, bo, cy)
     await world.pool.execute("UPDATE dialog_types SET members_max = 3 WHERE type = 3")
-    assert (await world.act(Op.ADD, dialog, ann, await world.person())).verdict.code is VerdictCode.MEMBERS_BOUND
-    assert (await world.act(Op.LEAVE, dialog, cy)).verdict.code is OK
-    assert (await world.act(Op.LEAVE, dialog, bo)).verdict.code is OK
+    assert (
+        await world.act(bodies.MembersAdded, dialog, ann, await world.person())
+    ).verdict.code is VerdictCode.MEMBERS_BOUND
+    assert (await world.act(bodies.MemberLeft, dialog, cy)).verdict.code is OK
+    assert (await world.act(bodies.MemberLeft, dialog, bo)).verdict.code is OK
 
 
 async def test_a_direct_dialog_never_changes_its_members(world: World) -> None:
     ann, bo, cy = await world.people(3)
     dialog = await world.create(DialogType.DIRECT, ann, bo)
-    for op, *who in ((Op.ADD, cy), (Op.REMOVE, bo), (Op.LEAVE,), (Op.PROMOTE, bo)):
+    for op, *who in (
+        (bodies.MembersAdded, cy),
+        (bodies.MemberRemoved, bo),
+        (bodies.MemberLeft,),
+        (bodies.Promoted, bo),
+    ):
         assert (await world.act(op, dialog, ann, *who)).verdict.code is VerdictCode.FIXED_ROSTER
 
 
@@ -237,42 +244,42 @@ async def test_adding_needs_an_admin_unless_the_dialog_is_public(world: World) -
     ann, bo, cy, di = await world.people(4)
     private = await world.create(DialogType.GROUP, ann, bo, cy)
     public = await world.create(DialogType.CHANNEL, ann, public=True)
-    assert (await world.act(Op.ADD, private, bo, di)).verdict.code is VerdictCode.ROLE_REQUIRED
-    assert (await world.act(Op.ADD, private, di, di)).verdict.code is GONE
-    assert (await world.act(Op.ADD, public, di, di)).verdict.code is OK
-    assert (await world.act(Op.ADD, public, di, bo)).verdict.code is VerdictCode.ROLE_REQUIRED
-    assert (await world.act(Op.ADD, public, cy, bo)).verdict.code is GONE
-    assert (await world.act(Op.ADD, private, ann, bo)).verdict.code is VerdictCode.ALREADY_MEMBER
+    assert (await world.act(bodies.MembersAdded, private, bo, di)).verdict.code is VerdictCode.ROLE_REQUIRED
+    assert (await world.act(bodies.MembersAdded, private, di, di)).verdict.code is GONE
+    assert (await world.act(bodies.MembersAdded, public, di, di)).verdict.code is OK
+    assert (await world.act(bodies.MembersAdded, public, di, bo)).verdict.code is VerdictCode.ROLE_REQUIRED
+    assert (await world.act(bodies.MembersAdded, public, cy, bo)).verdict.code is GONE
+    assert (await world.act(bodies.MembersAdded, private, ann, bo)).verdict.code is VerdictCode.ALREADY_MEMBER
 
 
 async def test_the_last_admin_who_leaves_is_followed_by_the_longest_standing(world: World) -> None:
     ann, bo, cy, di = await world.people(4)
     dialog = await world.create(DialogType.GROUP, ann, bo, cy)
-    await world.act(Op.LEAVE, dialog, bo)
-    await world.act(Op.ADD, dialog, ann, bo)
-    await world.act(Op.ADD, dialog, ann, di)
-    result = await world.act(Op.LEAVE, dialog, ann)
-    assert [decode(row.body) for row in result.rows] == [bodies.MemberLeft(), bodies.Promoted(cy.principal)]
-    assert [row.n > 0 for row in result.rows] == [True, False]
-    assert (await world.act(Op.REMOVE, dialog, cy, bo)).verdict.code is OK
+    await world.act(bodies.MemberLeft, dialog, bo)
+    await world.act(bodies.MembersAdded, dialog, ann, bo)
+    await world.act(bodies.MembersAdded, dialog, ann, di)
+    result = await world.act(bodies.MemberLeft, dialog, ann)
+    assert [decode(row.body) for row in result.events] == [bodies.MemberLeft(), bodies.Promoted(cy.principal)]
+    assert [row.n > 0 for row in result.events] == [True, False]
+    assert (await world.act(bodies.MemberRemoved, dialog, cy, bo)).verdict.code is OK
 
 
 async def test_the_last_admin_cannot_be_demoted(world: World) -> None:
     ann, bo, cy = await world.people(3)
     dialog = await world.create(DialogType.GROUP, ann, bo, cy)
-    assert (await world.act(Op.DEMOTE, dialog, ann, ann)).verdict.code is VerdictCode.LAST_ADMIN
-    assert (await world.act(Op.PROMOTE, dialog, ann, bo)).verdict.code is OK
-    assert (await world.act(Op.DEMOTE, dialog, bo, ann)).verdict.code is OK
-    assert (await world.act(Op.PROMOTE, dialog, ann, cy)).verdict.code is VerdictCode.ROLE_REQUIRED
+    assert (await world.act(bodies.Demoted, dialog, ann, ann)).verdict.code is VerdictCode.LAST_ADMIN
+    assert (await world.act(bodies.Promoted, dialog, ann, bo)).verdict.code is OK
+    assert (await world.act(bodies.Demoted, dialog, bo, ann)).verdict.code is OK
+    assert (await world.act(bodies.Promoted, dialog, ann, cy)).verdict.code is VerdictCode.ROLE_REQUIRED
 
 
 async def test_a_change_is_idempotent_too(world: World) -> None:
     ann, bo, cy = await world.people(3)
     dialog = await world.create(DialogType.GROUP, ann, bo, cy)
     n = ann.n()
-    first = await world.act(Op.REMOVE, dialog, ann, bo, n=n)
-    again = await world.act(Op.REMOVE, dialog, ann, bo, n=n)
-    other = await world.act(Op.REMOVE, dialog, ann, cy, n=n)
+    first = await world.act(bodies.MemberRemoved, dialog, ann, bo, n=n)
+    again = await world.act(bodies.MemberRemoved, dialog, ann, bo, n=n)
+    other = await world.act(bodies.MemberRemoved, dialog, ann, cy, n=n)
     assert (first.verdict.code, again.verdict.code, other.verdict.code) == (OK, DUPLICATE, CONFLICT)
     assert first.verdict.seq == again.verdict.seq
 
@@ -281,9 +288,9 @@ async def test_a_repeated_leaving_tells_of_the_heir_again(world: World) -> None:
     ann, bo, cy = await world.people(3)
     dialog = await world.create(DialogType.GROUP, ann, bo, cy)
     n = ann.n()
-    first = await world.act(Op.LEAVE, dialog, ann, n=n)
-    again = await world.act(Op.LEAVE, dialog, ann, n=n)
-    assert (len(first.rows), again.rows) == (2, first.rows)
+    first = await world.act(bodies.MemberLeft, dialog, ann, n=n)
+    again = await world.act(bodies.MemberLeft, dialog, ann, n=n)
+    assert (len(first.events), again.events) == (2, first.events)
 
 
 async def test_a_direct_dialog_that_exists_is_an_answer_and_no_event(world: World) -> None:
@@ -291,7 +298,7 @@ async def test_a_direct_dialog_that_exists_is_an_answer_and_no_event(world: Worl
     made, dialog = await world.try_create(DialogType.DIRECT, ann, bo)
     found, same = await world.try_create(DialogType.DIRECT, bo, ann)
     assert (same, found.verdict.code, found.verdict.seq) == (dialog, DUPLICATE, made.verdict.seq)
-    assert found.rows == ()
+    assert found.events == ()
 
 
 async def test_only_a_member_may_mute(world: World) -> None:
@@ -300,14 +307,13 @@ async def test_only_a_member_may_mute(world: World) -> None:
     mine, foreign = await world.create(DialogType.DIRECT, ann, bo), await world.create(DialogType.DIRECT, bo, cy)
 
     async def mute(dialog: bytes) -> VerdictCode:
-        body = encode(bodies.Muted(dialog, 77))
         home = self_dialog_id(ann.principal)
-        entry = ChangeEntry(Op.MUTE, home, ann.principal, ann.device, ann.n(), body, (dialog,), until_ms=77)
+        entry = ChangeEntry(home, ann.principal, ann.device, ann.n(), bodies.Muted(dialog, 77))
         return (await world.change(entry)).verdict.code
 
     assert await mute(mine) is OK
     assert await mute(foreign) is GONE
-    assert [row.muted_until_ms for row in await world.timelines.dialog(ann.principal, [mine])] == [77]
+    assert [row.state.muted_until_ms for row in await world.timelines.read_dialogs(ann.principal, [mine])] == [77]
 
 
 async def test_changes_of_rosters_and_receipts_never_wait_in_a_circle(world: World) -> None:
@@ -320,13 +326,13 @@ async def test_changes_of_rosters_and_receipts_never_wait_in_a_circle(world: Wor
         while changing:
             read += 1
             marks = [ReceiptRow(dialog, who.principal, read, read) for dialog in dialogs for who in people]
-            await world.journal.mark(marks[::step])
+            await world.journal.raise_receipts(marks[::step])
 
     async def come_and_go(dialog: bytes, some: list[Person]) -> None:
         for _ in range(15):
             for who in some:
-                assert (await world.act(Op.REMOVE, dialog, ann, who)).verdict.code is OK
-            assert (await world.act(Op.ADD, dialog, ann, *some)).verdict.code is OK
+                assert (await world.act(bodies.MemberRemoved, dialog, ann, who)).verdict.code is OK
+            assert (await world.act(bodies.MembersAdded, dialog, ann, *some)).verdict.code is OK
 
     reading = [asyncio.ensure_future(read_on(step)) for step in (1, -1, 1)]
     await asyncio.gather(come_and_go(dialogs[0], people[:6]), come_and_go(dialogs[1], people[::-2]))
@@ -351,7 +357,7 @@ async def test_racing_flushers_leave_no_hole_and_no_duplicate(world: World) -> N
 
     await asyncio.gather(*(writer(index) for index in range(6)))
     for dialog in dialogs:
-        rows = await world.timelines.events(people[0].principal, [(dialog, 1, 10_000)], limit=10_000)
+        rows = await world.timelines.read_events(people[0].principal, [(dialog, 1, 10_000)], limit=10_000)
         assert [row.seq for row in rows] == list(range(1, 6 * 30 + 2))
         assert len({(row.device, row.n) for row in rows}) == len(rows)
         for person in people:
@@ -380,14 +386,14 @@ async def test_marks_only_grow_and_never_pass_the_head(world: World) -> None:
     await world.say(dialog, ann)
 
     async def mark(delivered: int, read: int) -> list[tuple[int, int, int]]:
-        grown = await world.journal.mark([ReceiptRow(dialog, bo.principal, delivered, read)])
+        grown = await world.journal.raise_receipts([ReceiptRow(dialog, bo.principal, delivered, read)])
         return [(m.delivered, m.read, m.read_messages) for m in grown]
 
     assert await mark(2, 0) == [(2, 0, 0)]
     assert await mark(1, 0) == []
     assert await mark(0, 99) == [(3, 3, 2)]
     stranger = await world.person()
-    assert await world.journal.mark([ReceiptRow(dialog, stranger.principal, 3, 3)]) == []
+    assert await world.journal.raise_receipts([ReceiptRow(dialog, stranger.principal, 3, 3)]) == []
 
 
 async def test_a_closed_database_is_unavailable_not_a_crash(world: World) -> None:

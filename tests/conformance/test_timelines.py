@@ -7,12 +7,13 @@ import asyncio
 import msgspec
 import pytest
 
+from protocol import bodies
 from protocol.bodies import Settings, SettingsChanged
-from protocol.dialog_types import DialogType, Mode, Role
+from protocol.dialog_types import DialogType, Role
 from protocol.ids import NIL, new_id
-from storage.rows import ChangeEntry, Creation, Op, ReceiptRow, SignInState, Snapshot
+from storage.rows import ChangeEntry, ReceiptRow, SignInState, Snapshot
 from storage.timelines import cut_short
-from tests.support.world import Person, World, edit, encode, message, reaction
+from tests.support.world import Person, World, edit, message, reaction
 
 pytestmark = pytest.mark.anyio
 
@@ -20,12 +21,12 @@ pytestmark = pytest.mark.anyio
 async def snapshot(
     world: World, who: Person, since: int | None, *, window: int = 10, events_max: int = 100
 ) -> Snapshot:
-    return await world.timelines.snapshot(who.principal, who.sign_in, since, window=window, events_max=events_max)
+    return await world.timelines.take_snapshot(who.principal, who.sign_in, since, window=window, events_max=events_max)
 
 
 def unseen(taken: Snapshot) -> dict[bytes, tuple[int, int]]:
     """By dialog the first number that may be lacking, and the head."""
-    return {row.dialog: (row.unseen_from, row.seq) for row in taken.dialogs}
+    return {row.state.dialog: (row.unseen_from, row.head_seq) for row in taken.dialogs}
 
 
 async def test_without_a_position_all_ones_dialogs_come_from_their_window(world: World) -> None:
@@ -98,13 +99,13 @@ async def test_joining_and_being_removed_are_changes_like_others(world: World) -
     ann, bo, cy, di = await world.people(4)
     dialog = await world.create(DialogType.GROUP, ann, bo, cy)
     outside = await snapshot(world, di, None)
-    await world.act(Op.ADD, dialog, ann, di)
+    await world.act(bodies.MembersAdded, dialog, ann, di)
     joined = await snapshot(world, di, outside.horizon)
-    assert [(row.member, row.visible) for row in joined.dialogs] == [(True, ((2, 0),))]
-    await world.act(Op.REMOVE, dialog, ann, di)
+    assert [(row.state.member, row.state.visible) for row in joined.dialogs] == [(True, [(2, 0)])]
+    await world.act(bodies.MemberRemoved, dialog, ann, di)
     await world.say(dialog, ann)
     removed = await snapshot(world, di, joined.horizon)
-    assert [(row.member, row.visible) for row in removed.dialogs] == [(False, ((2, 3),))]
+    assert [(row.state.member, row.state.visible) for row in removed.dialogs] == [(False, [(2, 3)])]
     assert unseen(await snapshot(world, di, removed.horizon)) == {}
     assert unseen(await snapshot(world, di, None)) == {}
 
@@ -115,32 +116,30 @@ async def test_who_was_removed_sees_the_dialog_as_it_was_then(world: World) -> N
     before = await snapshot(world, di, None)
 
     async def rename(name: str) -> None:
-        settings = Settings(moderation_enabled=name == "after")
-        changed = SettingsChanged(name, name, name, settings)
-        made = Creation(DialogType.GROUP, Mode.OPEN, name, name, name, settings)
-        await world.change(
-            ChangeEntry(Op.SETTINGS, dialog, ann.principal, ann.device, ann.n(), encode(changed), creation=made)
-        )
+        changed = SettingsChanged(name, name, name, Settings(moderation_enabled=name == "after"))
+        await world.change(ChangeEntry(dialog, ann.principal, ann.device, ann.n(), changed))
 
     await world.say(dialog, ann)
     await rename("then")
-    await world.act(Op.REMOVE, dialog, ann, di)
+    await world.act(bodies.MemberRemoved, dialog, ann, di)
     await rename("after")
     await world.say(dialog, ann)
     (of_removed,) = (await snapshot(world, di, before.horizon)).dialogs
-    (as_read,) = await world.timelines.dialog(di.principal, [dialog])
+    (as_read,) = await world.timelines.read_dialogs(di.principal, [dialog])
     assert msgspec.structs.replace(of_removed, unseen_from=as_read.unseen_from) == as_read
-    assert (of_removed.name, of_removed.description, of_removed.avatar_url) == ("then", "then", "then")
-    assert (of_removed.settings, of_removed.messages) == (Settings(), 1)
-    (of_member,) = await world.timelines.dialog(bo.principal, [dialog])
-    assert (of_member.name, of_member.settings.moderation_enabled, of_member.messages) == ("after", True, 2)
+    then = of_removed.state
+    assert (then.name, then.description, then.avatar_url) == ("then", "then", "then")
+    assert (then.settings, then.messages) == (Settings(), 1)
+    (of_member,) = await world.timelines.read_dialogs(bo.principal, [dialog])
+    now = of_member.state
+    assert (now.name, now.settings.moderation_enabled, now.messages) == ("after", True, 2)
 
 
 async def test_others_receipts_are_changes_and_ones_mute_too(world: World) -> None:
     ann, bo = await world.people(2)
     dialog = await world.create(DialogType.DIRECT, ann, bo)
     before = await snapshot(world, ann, None)
-    await world.journal.mark([ReceiptRow(dialog, bo.principal, 1, 1)])
+    await world.journal.raise_receipts([ReceiptRow(dialog, bo.principal, 1, 1)])
     after = await snapshot(world, ann, before.horizon)
     assert unseen(after) == {dialog: (2, 1)}
 
@@ -164,7 +163,7 @@ async def test_who_may_not_go_on_gets_no_dialogs(world: World, change: str, stat
 
 async def test_a_sign_in_of_somebody_else_admits_nobody(world: World) -> None:
     ann, bo = await world.people(2)
-    taken = await world.timelines.snapshot(ann.principal, bo.sign_in, None, window=1, events_max=1)
+    taken = await world.timelines.take_snapshot(ann.principal, bo.sign_in, None, window=1, events_max=1)
     assert taken.sign_in is SignInState.REVOKED
 
 
@@ -172,19 +171,19 @@ async def test_events_are_cut_to_what_the_asker_may_see(world: World) -> None:
     ann, bo, cy, di = await world.people(4)
     dialog = await world.create(DialogType.GROUP, ann, bo, cy)
     await world.say(dialog, ann)
-    await world.act(Op.ADD, dialog, ann, di)
+    await world.act(bodies.MembersAdded, dialog, ann, di)
     await world.say(dialog, ann)
-    await world.act(Op.REMOVE, dialog, ann, di)
+    await world.act(bodies.MemberRemoved, dialog, ann, di)
     await world.say(dialog, ann)
-    await world.act(Op.ADD, dialog, ann, di)
+    await world.act(bodies.MembersAdded, dialog, ann, di)
 
     async def seqs(who: Person) -> list[int]:
-        return [row.seq for row in await world.timelines.events(who.principal, [(dialog, 1, 99)], limit=99)]
+        return [row.seq for row in await world.timelines.read_events(who.principal, [(dialog, 1, 99)], limit=99)]
 
     assert await seqs(ann) == [1, 2, 3, 4, 5, 6, 7]
     assert await seqs(di) == [3, 4, 5, 7]
     assert await seqs(await world.person()) == []
-    newest = await world.timelines.newest_events(di.principal, dialog, 1, 6, limit=2)
+    newest = await world.timelines.read_newest(di.principal, dialog, 1, 6, limit=2)
     assert [row.seq for row in newest] == [4, 5]
 
 
@@ -192,10 +191,10 @@ async def test_a_channel_shows_its_past_to_who_joins(world: World) -> None:
     ann, bo = await world.people(2)
     dialog = await world.create(DialogType.CHANNEL, ann, public=True)
     await world.say(dialog, ann)
-    await world.act(Op.ADD, dialog, bo, bo)
-    rows = await world.timelines.events(bo.principal, [(dialog, 1, 99)], limit=99)
+    await world.act(bodies.MembersAdded, dialog, bo, bo)
+    rows = await world.timelines.read_events(bo.principal, [(dialog, 1, 99)], limit=99)
     assert [row.seq for row in rows] == [1, 2, 3]
-    assert (await world.timelines.roster(dialog)).members == {ann.principal: 1, bo.principal: 3}
+    assert (await world.timelines.read_roster(dialog)).members == {ann.principal: 1, bo.principal: 3}
 
 
 async def test_several_ranges_come_dialog_by_dialog_each_with_its_limit(world: World) -> None:
@@ -203,7 +202,7 @@ async def test_several_ranges_come_dialog_by_dialog_each_with_its_limit(world: W
     first, second = await world.create(DialogType.DIRECT, ann, bo), await world.create(DialogType.DIRECT, ann, cy)
     for _ in range(4):
         await world.flush(message(first, ann), message(second, ann))
-    rows = await world.timelines.events(ann.principal, [(second, 2, 9), (first, 3, 4)], limit=3)
+    rows = await world.timelines.read_events(ann.principal, [(second, 2, 9), (first, 3, 4)], limit=3)
     assert [(row.dialog, row.seq) for row in rows] == [(second, 2), (second, 3), (second, 4), (first, 3), (first, 4)]
 
 
@@ -212,10 +211,10 @@ async def test_later_events_are_those_about_the_page(world: World) -> None:
     dialog = await world.create(DialogType.DIRECT, ann, bo)
     one, two = await world.flush(message(dialog, ann), message(dialog, ann))
     await world.flush(edit(dialog, ann, one.seq), reaction(dialog, bo, two.seq), message(dialog, bo, reply_to=one.seq))
-    await world.act(Op.DELETE, dialog, ann, target=two.seq)
+    await world.act(bodies.Deleted, dialog, ann, target=two.seq)
 
     async def later(first: int, last: int) -> list[int]:
-        rows = await world.timelines.later_events(bo.principal, dialog, first, last, limit=99)
+        rows = await world.timelines.read_later(bo.principal, dialog, first, last, limit=99)
         return [row.seq for row in rows]
 
     assert await later(1, one.seq) == [4]
@@ -229,7 +228,7 @@ async def test_edits_come_before_reactions_when_not_all_that_is_later_fits(world
     (said,) = await world.flush(message(dialog, ann))
     (edited,) = await world.flush(edit(dialog, ann, said.seq))
     await world.flush(*(reaction(dialog, bo, said.seq) for _ in range(9)))
-    rows = await world.timelines.later_events(bo.principal, dialog, 1, said.seq, limit=4)
+    rows = await world.timelines.read_later(bo.principal, dialog, 1, said.seq, limit=4)
     assert [row.seq for row in rows] == [edited.seq, 10, 11, 12]
 
 
@@ -240,13 +239,13 @@ async def test_a_page_ends_with_the_row_that_fills_it(world: World) -> None:
         await world.flush(*(message(dialog, ann, "x" * 12_000) for _ in range(15)))
         await world.flush(*(edit(dialog, ann, 2, "x" * 12_000) for _ in range(15)))
     first, second = dialogs
-    page = await world.timelines.events(ann.principal, [(first, 1, 16), (second, 1, 99)], limit=99)
+    page = await world.timelines.read_events(ann.principal, [(first, 1, 16), (second, 1, 99)], limit=99)
     assert [(row.dialog, row.seq) for row in page[15:]] == [(first, 16), *((second, seq) for seq in range(1, 9))]
-    newest = await world.timelines.newest_events(ann.principal, first, 1, 16, limit=99)
+    newest = await world.timelines.read_newest(ann.principal, first, 1, 16, limit=99)
     assert not cut_short(newest)
     assert [row.seq for row in newest] == list(range(1, 17))
-    newest = await world.timelines.newest_events(ann.principal, first, 1, 99, limit=99)
-    later = await world.timelines.later_events(ann.principal, first, 1, 16, limit=99)
+    newest = await world.timelines.read_newest(ann.principal, first, 1, 99, limit=99)
+    later = await world.timelines.read_later(ann.principal, first, 1, 16, limit=99)
     assert [row.seq for row in newest] == list(range(10, 32))
     assert [row.seq for row in later] == list(range(17, 32))
     assert [cut_short(each) for each in (page, newest, later)] == [True, True, False]
@@ -255,7 +254,7 @@ async def test_a_page_ends_with_the_row_that_fills_it(world: World) -> None:
 async def test_members_come_in_pages_to_members_only(world: World) -> None:
     people = sorted(await world.people(4), key=lambda person: person.principal)
     dialog = await world.create(DialogType.GROUP, *people)
-    ask = world.timelines.members
+    ask = world.timelines.read_members
     first = (await ask(people[0].principal, [dialog], after=NIL, limit=3))[dialog]
     rest = (await ask(people[0].principal, [dialog], after=first[-1].principal, limit=3))[dialog]
     assert [row.principal for row in [*first, *rest]] == [person.principal for person in people]
@@ -265,7 +264,7 @@ async def test_members_come_in_pages_to_members_only(world: World) -> None:
 
 
 async def test_a_dialog_that_is_not_there_has_no_roster(world: World) -> None:
-    assert (await world.timelines.roster(new_id())).members == {}
+    assert (await world.timelines.read_roster(new_id())).members == {}
 
 
 async def test_presence_peers_share_a_direct_dialog_without_a_block(world: World) -> None:
@@ -275,10 +274,10 @@ async def test_presence_peers_share_a_direct_dialog_without_a_block(world: World
     await world.create(DialogType.DIRECT, ann, cy)
     await world.create(DialogType.GROUP, ann, bo, di)
     everybody = [bo.principal, cy.principal, di.principal]
-    assert await world.timelines.direct_peers(ann.principal, everybody) == {bo.principal, cy.principal}
+    assert await world.timelines.find_direct_peers(ann.principal, everybody) == {bo.principal, cy.principal}
     await world.pool.execute("INSERT INTO blocks VALUES ($1, $2)", ann.principal, cy.principal)
-    assert await world.timelines.direct_peers(ann.principal, everybody) == {bo.principal}
-    assert await world.timelines.direct_peers(cy.principal, [ann.principal]) == set()
+    assert await world.timelines.find_direct_peers(ann.principal, everybody) == {bo.principal}
+    assert await world.timelines.find_direct_peers(cy.principal, [ann.principal]) == set()
 
 
 async def test_resuming_from_any_moment_of_a_busy_time_misses_nothing(world: World) -> None:
@@ -298,10 +297,10 @@ async def test_resuming_from_any_moment_of_a_busy_time_misses_nothing(world: Wor
             last = done.is_set()
             taken = await snapshot(world, ann, position, window=10_000, events_max=10_000)
             for row in taken.dialogs:
-                rows = await world.timelines.events(
-                    ann.principal, [(row.dialog, row.unseen_from, row.seq)], limit=10_000
+                rows = await world.timelines.read_events(
+                    ann.principal, [(row.state.dialog, row.unseen_from, row.head_seq)], limit=10_000
                 )
-                seen[row.dialog].update(each.seq for each in rows)
+                seen[row.state.dialog].update(each.seq for each in rows)
             position = taken.horizon
             if last:
                 return

@@ -250,7 +250,7 @@ NONSENSE = {
         "a payload that is an object": b'{"tag":"send","id":1,"dialog":"5be1d0a2-44c3-8f6b-9a07-3c4d5e6f7a8b","n":1,'
         b'"payload":{}}',
         "a mark that is null": b'{"tag":"receipt","id":0,"mark":null}',
-        "marks that are an object": b'{"tag":"sync","id":0,"marks":{}}',
+        "marks that are an object": b'{"tag":"sync","id":0,"receipts":{}}',
     },
 }
 

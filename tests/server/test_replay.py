@@ -39,10 +39,10 @@ from protocol.dialog_types import DialogType
 from protocol.events import DialogState
 from protocol.ids import self_dialog_id
 from protocol.replies import Acked, HistoryPage, Synced
-from storage.rows import ChangeEntry, Op, VerdictCode
+from storage.rows import ChangeEntry, VerdictCode
 from tchat.fold.view import DialogView, View
 from tests.support.harness import Running, Wire
-from tests.support.world import Person, encode
+from tests.support.world import Person
 
 pytestmark = pytest.mark.anyio
 
@@ -96,8 +96,8 @@ class Stage:
 
     async def note_profile(self) -> None:
         """What the HTTP API appends when Bo changes his profile."""
-        me, body = self.bo.person, encode(bodies.ProfileChanged())
-        entry = ChangeEntry(Op.NOTE, self_dialog_id(me.principal), me.principal, me.device, 0, body)
+        me = self.bo.person
+        entry = ChangeEntry(self_dialog_id(me.principal), me.principal, me.device, 0, bodies.ProfileChanged())
         assert (await self.server.node.pipeline.append(entry)).code is VerdictCode.OK
 
 

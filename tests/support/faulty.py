@@ -58,7 +58,7 @@ class FaultyTimelines(PostgresTimelines):
         self.reads = 0
         self.gate: asyncio.Event | None = None
 
-    async def roster(self, dialog: bytes) -> Roster:
+    async def read_roster(self, dialog: bytes) -> Roster:
         self.reads += 1
         if self.gate is not None:
             await self.gate.wait()
@@ -67,4 +67,4 @@ class FaultyTimelines(PostgresTimelines):
         if self.failing:
             self.failing -= 1
             raise StorageUnavailableError("injected")
-        return await super().roster(dialog)
+        return await super().read_roster(dialog)

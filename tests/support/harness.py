@@ -23,6 +23,7 @@ from server.delivery.registry import Registry
 from server.identity.signing_keys import SigningKeys, new_pem
 from server.identity.tokens import Claims, Tokens
 from server.node.composition import Node, opened
+from server.session.session import Session
 from server.writing.pipeline import Pipeline
 from tests.support.world import Person, World
 
@@ -76,6 +77,11 @@ class Running:
             self.url, subprotocols=[Subprotocol(codec.subprotocol)], compression=None, max_queue=None
         ) as socket:
             yield Wire(socket, codec)
+
+    def session_of(self, person: Person) -> Session:
+        """The one session of a person, synced or not."""
+        (session,) = (each for each in self.node.wheel if each.held_claims and each.principal == person.principal)
+        return session
 
     @contextlib.asynccontextmanager
     async def live(self, person: Person, codec: Codec = MSGPACK, position: str = "") -> AsyncIterator[Wire]:

@@ -17,7 +17,7 @@ from protocol.kinds import Kind
 from storage.postgres.journal import PostgresJournal
 from storage.postgres.pool import open_pool
 from storage.postgres.timelines import PostgresTimelines
-from storage.rows import ChangeEntry, ChangeResult, Creation, Entry, Op, Verdict, VerdictCode
+from storage.rows import ChangeEntry, ChangeResult, Entry, Verdict, VerdictCode
 
 encode = msgspec.msgpack.Encoder().encode
 
@@ -121,17 +121,7 @@ class World:
             settings,
             [bodies.MemberRole(*pair) for pair in zip(members, roles, strict=True)],
         )
-        entry = ChangeEntry(
-            Op.CREATE,
-            dialog,
-            author.principal,
-            author.device,
-            number,
-            encode(body),
-            tuple(members),
-            roles,
-            Creation(kind, mode, "name", "", "", settings),
-        )
+        entry = ChangeEntry(dialog, author.principal, author.device, number, body)
         return await self.change(entry), dialog
 
     async def change(self, entry: ChangeEntry) -> ChangeResult:
@@ -139,32 +129,24 @@ class World:
         return await self.journal.change(entry, incarnation=self.incarnation, flush_no=next(self._flush_numbers))
 
     async def act(
-        self, op: Op, dialog: bytes, author: Person, *subjects: Person, target: int | None = None, n: int | None = None
+        self,
+        change: type[bodies.Body],
+        dialog: bytes,
+        author: Person,
+        *subjects: Person,
+        target: int = 1,
+        n: int | None = None,
     ) -> ChangeResult:
-        """A change about principals, with a body that says so."""
+        """A change of that kind about principals, or about the message `target`."""
         ids = [subject.principal for subject in subjects]
-        make: dict[Op, Callable[[], bodies.Body]] = {
-            Op.ADD: lambda: bodies.MembersAdded(ids),
-            Op.REMOVE: lambda: bodies.MemberRemoved(ids[0]),
-            Op.LEAVE: bodies.MemberLeft,
-            Op.PROMOTE: lambda: bodies.Promoted(ids[0]),
-            Op.DEMOTE: lambda: bodies.Demoted(ids[0]),
-            Op.DELETE: lambda: bodies.Deleted(target or 1),
-            Op.BLOCK: lambda: bodies.Blocked(ids[0]),
-            Op.UNBLOCK: lambda: bodies.Unblocked(ids[0]),
+        make: dict[type[bodies.Body], Callable[[], bodies.Body]] = {
+            bodies.MembersAdded: lambda: bodies.MembersAdded(ids),
+            bodies.MemberLeft: bodies.MemberLeft,
+            bodies.Deleted: lambda: bodies.Deleted(target),
         }
-        return await self.change(
-            ChangeEntry(
-                op,
-                dialog,
-                author.principal,
-                author.device,
-                author.n() if n is None else n,
-                encode(make[op]()),
-                tuple(ids),
-                target=target,
-            )
-        )
+        body = make[change]() if change in make else change(*ids)
+        number = author.n() if n is None else n
+        return await self.change(ChangeEntry(dialog, author.principal, author.device, number, body))
 
     async def flush(self, *entries: Entry, wait: bool = False) -> list[Verdict]:
         """Flush entries as one batch."""

@@ -154,8 +154,7 @@ async def test_a_client_that_was_away_catches_up_from_its_position(server: Runni
     async with online(server, ann) as a, online(server, bob) as b:
         dialog = (await a.perform(Create(0, 0, DialogType.DIRECT, [bob.principal]))).dialog
         await known(dialog, a, b)
-        for session in server.node.registry.of(bob.principal):
-            session.connection.abort()
+        server.session_of(bob).connection.abort()
         for number in range(50):
             a.submit(Send(0, dialog, 0, b"%d" % number))
         await b.send(dialog, b"back")

@@ -400,7 +400,7 @@ def test_marks_are_coalesced_and_repeated_at_sync(script: Script) -> None:
         (SECOND, 4, 0),
     ]
     script.cut()
-    assert {mark.dialog: mark.read for mark in script.live().marks} == {DIALOG: 9, SECOND: 0}
+    assert {mark.dialog: mark.read for mark in script.live().receipts} == {DIALOG: 9, SECOND: 0}
 
 
 def test_who_writes_has_read(script: Script) -> None:

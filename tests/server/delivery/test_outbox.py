@@ -2,60 +2,72 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.bodies import TimelineEvent
-from protocol.codec import MSGPACK
+from protocol.bodies import TimelineEvent, TimelineEventRaw
+from protocol.codec import MSGPACK, ServerMessage
 from protocol.events import HeartbeatReply, ReceiptChanged
 from protocol.ids import NIL
+from server.config.settings import SessionSettings
+from server.delivery.flush_turn import FlushTurn
 from server.delivery.outbox import Outbox
 from server.delivery.prepared_message import PreparedMessage
-from server.delivery.rows_to_wire import timeline_event
-from storage.rows import JournalRow
 
 A, B = b"a" * 16, b"b" * 16
 ERASED = b"\x91\x05"
 
 
 def event(dialog: bytes, seq: int) -> PreparedMessage:
-    return PreparedMessage(timeline_event(JournalRow(dialog, seq, NIL, NIL, 1, 0, 0, ERASED)))
+    return PreparedMessage(TimelineEventRaw(dialog, seq, NIL, NIL, 1, 0, 0, msgspec.Raw(ERASED)))
 
 
 class Collected:
-    """An outbox and what was taken from it, decoded."""
+    """An outbox that is flushed when the test says so, and what it wrote, decoded."""
 
     def __init__(self, *, bytes_max: int = 1000, held_max: int = 3, missed_max: int = 10) -> None:
-        self.dirty = 0
+        self.turns = 0
         self.behind = 0
-        self.outbox = Outbox(
-            text=False,
-            bytes_max=bytes_max,
-            held_max=held_max,
-            missed_max=missed_max,
-            on_dirty=self._note_dirty,
-            on_behind=self._note_behind,
-        )
+        self.drains = 0
+        self.paused = False
+        self.now = 1000.0
+        self.written = b""
+        settings = SessionSettings(outbox_bytes_max=bytes_max, held_frames_max=held_max, missed_dialogs_max=missed_max)
+        self.outbox = Outbox(self, self, FlushTurn(self._note_turn), settings, lambda: self.now, text=False)
 
-    def _note_dirty(self) -> None:
-        self.dirty += 1
+    def _note_turn(self, _flush: Callable[[], None]) -> None:
+        self.turns += 1
 
-    def _note_behind(self) -> None:
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def fell_behind(self) -> None:
         self.behind += 1
+
+    def drained(self) -> None:
+        self.drains += 1
 
     def tell(self, dialog: bytes, *seqs: int) -> None:
         for seq in seqs:
-            self.outbox.content(dialog, seq, event(dialog, seq))
+            self.outbox.push_event(dialog, seq, event(dialog, seq))
+
+    def messages(self) -> list[ServerMessage | None]:
+        self.outbox.flush()
+        data, self.written = self.written, b""
+        messages = []
+        while data:
+            end = 2 + data[1]
+            messages.append(MSGPACK.decode_server(data[2:end]))
+            data = data[end:]
+        return messages
 
     def taken(self) -> list[tuple[bytes, int]]:
-        data, seen = self.outbox.take(), []
-        while data:
-            length = data[1]
-            message = MSGPACK.decode_server(data[2 : 2 + length])
-            assert isinstance(message, TimelineEvent)
-            seen.append((message.dialog, message.seq))
-            data = data[2 + length :]
-        return seen
+        return [(each.dialog, each.seq) for each in self.messages() if isinstance(each, TimelineEvent)]
 
 
 def live(**bounds: int) -> Collected:
@@ -68,7 +80,7 @@ def test_live_content_is_queued_in_order_and_announced_once() -> None:
     it = live()
     it.tell(A, 1, 2)
     it.tell(B, 1)
-    assert it.dirty == 1
+    assert it.turns == 1
     assert it.taken() == [(A, 1), (A, 2), (B, 1)]
     assert (it.outbox.size, bool(it.outbox)) == (0, False)
 
@@ -100,7 +112,7 @@ def test_what_the_catch_up_sent_is_not_sent_twice() -> None:
 
 def test_a_dialog_that_was_missed_is_not_held() -> None:
     it = Collected()
-    it.outbox.miss(A, 4)
+    it.outbox.read_from(A, 4)
     it.tell(A, 5)
     assert it.outbox.take_missed() == {A: 4}
     assert it.outbox.try_live({})
@@ -111,7 +123,7 @@ def test_more_dialogs_than_can_be_remembered_overwhelm() -> None:
     it = Collected(missed_max=1)
     overwhelmed = []
     for dialog, seq in ((A, 4), (A, 3), (B, 1)):
-        it.outbox.miss(dialog, seq)
+        it.outbox.read_from(dialog, seq)
         overwhelmed.append(it.outbox.overwhelmed)
     assert overwhelmed == [False, False, True]
     assert it.outbox.take_missed() == {A: 3}
@@ -121,7 +133,7 @@ def test_what_is_held_of_a_dialog_is_read_again_with_what_was_missed_after_it() 
     it = Collected(held_max=10)
     it.tell(A, 5, 6)
     it.tell(B, 1)
-    it.outbox.miss(A, 9)
+    it.outbox.read_from(A, 9)
     assert it.outbox.take_missed() == {A: 5}
     it.tell(A, 10)
     assert it.outbox.try_live({A: 9})
@@ -129,14 +141,14 @@ def test_what_is_held_of_a_dialog_is_read_again_with_what_was_missed_after_it() 
 
 
 def test_ephemeral_events_are_dropped_while_behind_or_full() -> None:
-    beat = PreparedMessage(HeartbeatReply())
+    heartbeat = PreparedMessage(HeartbeatReply())
     it = Collected()
-    it.outbox.ephemeral(beat)
+    it.outbox.push_ephemeral(heartbeat)
     assert it.outbox.size == 0
     it = live(bytes_max=10)
     it.tell(A, 1)
     size = it.outbox.size
-    it.outbox.ephemeral(beat)
+    it.outbox.push_ephemeral(heartbeat)
     assert it.outbox.size == size
 
 
@@ -181,32 +193,58 @@ def test_nothing_is_lost_repeated_or_reordered(steps: list[str], held_max: int, 
         assert [seq for d, seq in received if d == dialog] == list(range(1, head[dialog] + 1))
 
 
-def test_of_each_members_marks_the_newest_outlives_being_behind() -> None:
+def test_of_each_members_receipts_the_newest_outlives_being_behind() -> None:
     it = Collected()
     for read in (1, 2):
-        it.outbox.mark((A, B), PreparedMessage(ReceiptChanged(A, B, read, read)))
-    it.outbox.mark((B, B), PreparedMessage(ReceiptChanged(B, B, 7, 7)))
+        it.outbox.push_receipt((A, B), PreparedMessage(ReceiptChanged(A, B, read, read)))
+    it.outbox.push_receipt((B, B), PreparedMessage(ReceiptChanged(B, B, 7, 7)))
     assert not it.outbox
     assert it.outbox.try_live({})
-    data, told = it.outbox.take(), []
-    while data:
-        told.append(MSGPACK.decode_server(data[2 : 2 + data[1]]))
-        data = data[2 + data[1] :]
-    assert told == [ReceiptChanged(A, B, 2, 2), ReceiptChanged(B, B, 7, 7)]
+    assert it.messages() == [ReceiptChanged(A, B, 2, 2), ReceiptChanged(B, B, 7, 7)]
 
 
-def test_more_marks_than_can_be_held_need_a_new_sync() -> None:
+def test_more_receipts_than_can_be_held_need_a_new_sync() -> None:
     it = Collected(missed_max=1)
     overwhelmed = []
     for dialog in (A, A, B):
-        it.outbox.mark((dialog, B), PreparedMessage(ReceiptChanged(dialog, B, 1, 1)))
+        it.outbox.push_receipt((dialog, B), PreparedMessage(ReceiptChanged(dialog, B, 1, 1)))
         overwhelmed.append(it.outbox.overwhelmed)
     assert overwhelmed == [False, False, True]
 
 
-def test_an_outbox_that_was_let_go_tells_nobody_anymore() -> None:
-    collected = Collected()
-    collected.outbox.let_go()
-    collected.outbox.push(b"late")
-    collected.outbox.fall_behind()
-    assert (collected.dirty, collected.behind) == (0, 0)
+def test_a_released_outbox_reports_to_nobody_anymore() -> None:
+    it = live()
+    it.outbox.release()
+    it.outbox.push(HeartbeatReply())
+    it.outbox.read_from(A, 1)
+    it.outbox.flush()
+    assert (it.turns, it.behind, it.drains) == (0, 0, 0)
+
+
+def test_a_full_socket_is_not_written_to_and_the_time_is_noted() -> None:
+    it = live()
+    it.paused = True
+    it.tell(A, 1)
+    assert it.taken() == []
+    assert (it.outbox.stuck_since, it.drains) == (1000.0, 0)
+    it.now = 1005.0
+    it.outbox.flush()
+    it.paused = False
+    it.outbox.writable()
+    assert it.taken() == [(A, 1)]
+    it.outbox.flush()
+    assert it.drains > 0
+
+
+@pytest.mark.anyio
+async def test_waiting_ends_when_all_is_written_or_the_connection_is_gone() -> None:
+    it = live()
+    it.tell(A, 1)
+    written = asyncio.ensure_future(it.outbox.wait_drained())
+    await asyncio.sleep(0)
+    assert not written.done()
+    it.outbox.flush()
+    await written
+    it.outbox.release()
+    it.paused = True
+    await it.outbox.wait_drained()

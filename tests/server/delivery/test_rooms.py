@@ -6,17 +6,19 @@ import asyncio
 import gc
 import weakref
 from collections.abc import AsyncIterator
+from typing import Any
 
+import msgspec
 import pytest
 
-from protocol.codec import MSGPACK
+from protocol import bodies
+from protocol.bodies import TimelineEventRaw
+from protocol.close_codes import CloseCode
 from protocol.dialog_types import DialogType
+from protocol.events import HeartbeatReply
 from server.delivery.prepared_message import PreparedMessage
 from server.delivery.registry import Registry
 from server.delivery.rooms import Rooms
-from server.delivery.rows_to_wire import timeline_event
-from server.identity.tokens import Claims
-from storage.rows import JournalRow, Op
 from tests.support.faulty import FaultyTimelines
 from tests.support.world import Person, World
 
@@ -24,23 +26,26 @@ pytestmark = pytest.mark.anyio
 
 
 class Listener:
-    """What a room needs of a session: claims, an outbox, and being told that it missed something."""
+    """A subscriber that is its own outbox, and notes what is pushed to it."""
 
     def __init__(self, person: Person) -> None:
-        self.claims = Claims(1, person.principal, person.device, person.sign_in, 0)
-        self.outbox = self
+        self.principal, self.device, self.sign_in = person.principal, person.device, person.sign_in
+        self.outbox: Any = self
         self.seqs: list[int] = []
         self.ephemeral_count = 0
         self.missed: list[int] = []
 
-    def content(self, _dialog: bytes, seq: int, _fanout: PreparedMessage) -> None:
+    def push_event(self, _dialog: bytes, seq: int, _prepared: PreparedMessage) -> None:
         self.seqs.append(seq)
 
-    def ephemeral(self, _fanout: PreparedMessage) -> None:
+    def push_ephemeral(self, _prepared: PreparedMessage) -> None:
         self.ephemeral_count += 1
 
-    def miss(self, _dialog: bytes, seq: int) -> None:
+    def read_from(self, _dialog: bytes, seq: int) -> None:
         self.missed.append(seq)
+
+    def close(self, code: CloseCode, reason: str = "") -> None:
+        raise AssertionError((code, reason))
 
 
 class Hall:
@@ -56,7 +61,7 @@ class Hall:
 
     def listen(self, person: Person) -> Listener:
         listener = Listener(person)
-        self.registry.attach(listener)  # type: ignore[arg-type]
+        self.registry.attach(listener)
         return listener
 
     async def tell(self, dialog: bytes, seq: int) -> None:
@@ -64,8 +69,8 @@ class Hall:
         self.tell_as_of(dialog, seq, roster_seq)
 
     def tell_as_of(self, dialog: bytes, seq: int, roster_seq: int) -> None:
-        row = JournalRow(dialog, seq, dialog, dialog, 1, 0, 0, b"\x91\x05")
-        self.rooms.content(dialog, seq, PreparedMessage(timeline_event(row)), roster_seq)
+        event = TimelineEventRaw(dialog, seq, dialog, dialog, 1, 0, 0, msgspec.Raw(b"\x91\x05"))
+        self.rooms.deliver_event(dialog, seq, PreparedMessage(event), roster_seq)
 
 
 @pytest.fixture
@@ -81,7 +86,7 @@ async def test_a_roster_is_read_once_while_it_does_not_change(hall: Hall) -> Non
     listeners = [hall.listen(person) for person in (ann, bo)]
     for seq in (2, 3, 4):
         await hall.tell(dialog, seq)
-    await hall.rooms.settled()
+    await hall.rooms.wait_settled()
     await hall.tell(dialog, 5)
     assert [listener.seqs for listener in listeners] == [[2, 3, 4, 5]] * 2
     assert hall.timelines.reads == 1
@@ -92,13 +97,13 @@ async def test_events_wait_in_order_for_a_newer_roster(hall: Hall) -> None:
     dialog = await hall.world.create(DialogType.GROUP, ann, bo, cy)
     await hall.rooms.open(dialog)
     old, new = hall.listen(bo), hall.listen(di)
-    added = (await hall.world.act(Op.ADD, dialog, ann, di)).verdict
+    added = (await hall.world.act(bodies.MembersAdded, dialog, ann, di)).verdict
     hall.timelines.gate = asyncio.Event()
     await hall.tell(dialog, added.seq)
     await hall.tell(dialog, added.seq + 1)
     assert old.seqs == []
     hall.timelines.gate.set()
-    await hall.rooms.settled()
+    await hall.rooms.wait_settled()
     assert old.seqs == new.seqs == [2, 3]
 
 
@@ -107,10 +112,10 @@ async def test_a_member_gets_nothing_from_before_their_time(hall: Hall) -> None:
     dialog = await hall.world.create(DialogType.GROUP, ann, bo, cy)
     late = hall.listen(di)
     before = await hall.world.say(dialog, ann)
-    added = (await hall.world.act(Op.ADD, dialog, ann, di)).verdict
+    added = (await hall.world.act(bodies.MembersAdded, dialog, ann, di)).verdict
     hall.tell_as_of(dialog, before.seq, before.roster_seq)
     await hall.tell(dialog, added.seq)
-    await hall.rooms.settled()
+    await hall.rooms.wait_settled()
     assert late.seqs == [added.seq]
 
 
@@ -119,10 +124,10 @@ async def test_a_removed_member_is_in_no_newer_roster(hall: Hall) -> None:
     dialog = await hall.world.create(DialogType.GROUP, ann, bo, cy)
     gone, here = hall.listen(bo), hall.listen(cy)
     await hall.tell(dialog, 2)
-    await hall.rooms.settled()
-    await hall.world.act(Op.REMOVE, dialog, ann, bo)
+    await hall.rooms.wait_settled()
+    await hall.world.act(bodies.MemberRemoved, dialog, ann, bo)
     await hall.tell(dialog, 4)
-    await hall.rooms.settled()
+    await hall.rooms.wait_settled()
     assert (gone.seqs, here.seqs) == ([2], [2, 4])
 
 
@@ -133,7 +138,7 @@ async def test_a_failing_store_delays_and_loses_nothing(hall: Hall) -> None:
     hall.timelines.failing = 3
     await hall.tell(dialog, 2)
     await hall.tell(dialog, 3)
-    await hall.rooms.settled()
+    await hall.rooms.wait_settled()
     assert (listener.seqs, hall.timelines.reads) == ([2, 3], 4)
 
 
@@ -149,7 +154,7 @@ async def test_a_roster_that_cannot_be_read_at_all_keeps_nobody_waiting(
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     hall.timelines.fault = None
     await hall.tell(dialog, 3)
-    await hall.rooms.settled()
+    await hall.rooms.wait_settled()
     assert listener.seqs == [3]
 
 
@@ -163,7 +168,7 @@ async def test_a_room_is_not_closed_for_its_own_sake(database_url: str) -> None:
         await hall.tell(dialog, 2)
         await hall.tell(dialog, 3)
     hall.timelines.gate.set()
-    await hall.rooms.settled()
+    await hall.rooms.wait_settled()
     assert hall.timelines.reads == 2
     await world.close()
 
@@ -173,9 +178,9 @@ async def test_a_quiet_room_keeps_nobody_who_left(hall: Hall) -> None:
     dialog = await hall.world.create(DialogType.DIRECT, ann, bo)
     listener = hall.listen(bo)
     await hall.tell(dialog, 2)
-    await hall.rooms.settled()
-    hall.registry.detach(listener)  # type: ignore[arg-type]
-    hall.rooms.forget_who_left()
+    await hall.rooms.wait_settled()
+    hall.registry.detach(listener)
+    hall.rooms.drop_stale_sessions()
     left = weakref.ref(listener)
     del listener
     gc.collect()
@@ -188,7 +193,7 @@ async def test_what_waits_is_bounded_and_the_rest_is_caught_up(hall: Hall) -> No
     listener = hall.listen(bo)
     for seq in range(2, 1502):
         hall.tell_as_of(dialog, seq, 1)
-    await hall.rooms.settled()
+    await hall.rooms.wait_settled()
     assert (listener.seqs, listener.missed) == (list(range(2, 1002)), [1002])
 
 
@@ -209,10 +214,10 @@ async def test_ephemeral_events_go_to_the_others_of_an_open_room(hall: Hall) -> 
     ann, bo, cy = await hall.world.people(3)
     dialog = await hall.world.create(DialogType.GROUP, ann, bo, cy)
     listeners = [hall.listen(person) for person in (ann, bo)]
-    prepared = PreparedMessage(MSGPACK.decode_server(b"\x92\x49\xa0"))  # type: ignore[arg-type]
-    hall.rooms.ephemeral(dialog, prepared, but=ann.principal)
+    prepared = PreparedMessage(HeartbeatReply())
+    hall.rooms.deliver_ephemeral(dialog, prepared, but=ann.principal)
     await hall.rooms.open(dialog)
-    hall.rooms.ephemeral(dialog, prepared, but=ann.principal)
+    hall.rooms.deliver_ephemeral(dialog, prepared, but=ann.principal)
     assert [listener.ephemeral_count for listener in listeners] == [0, 1]
 
 
@@ -221,13 +226,13 @@ async def test_who_is_removed_is_told_from_where_they_may_have_missed_something(
     dialog = await hall.world.create(DialogType.GROUP, ann, bo, cy)
     gone = hall.listen(bo)
     await hall.tell(dialog, 1)
-    await hall.rooms.settled()
-    added = (await hall.world.act(Op.ADD, dialog, ann, di)).verdict
-    removed = (await hall.world.act(Op.REMOVE, dialog, ann, bo)).verdict
+    await hall.rooms.wait_settled()
+    added = (await hall.world.act(bodies.MembersAdded, dialog, ann, di)).verdict
+    removed = (await hall.world.act(bodies.MemberRemoved, dialog, ann, bo)).verdict
     untold = [hall.rooms.undelivered_from(dialog, removed.seq)]
     hall.tell_as_of(dialog, added.seq, added.roster_seq)
     untold.append(hall.rooms.undelivered_from(dialog, removed.seq))
-    await hall.rooms.settled()
+    await hall.rooms.wait_settled()
     untold.append(hall.rooms.undelivered_from(dialog, removed.seq))
     assert gone.seqs == [1]
     assert untold == [None, added.seq, added.seq]

@@ -20,7 +20,7 @@ async def test_who_is_removed_misses_nothing_that_waited_for_a_roster(
     server: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ann, bo, cy, di = await server.world.people(4)
-    gate, read = asyncio.Event(), server.node.timelines.roster
+    gate, read = asyncio.Event(), server.node.timelines.read_roster
 
     async def held_back(dialog: bytes) -> Roster:
         await gate.wait()
@@ -32,7 +32,7 @@ async def test_who_is_removed_misses_nothing_that_waited_for_a_roster(
         await a.ask(Send(4, dialog, 2, b"one"))
         while (await b.until(TimelineEvent)).seq < 2:
             pass
-        monkeypatch.setattr(server.node.timelines, "roster", held_back)
+        monkeypatch.setattr(server.node.timelines, "read_roster", held_back)
         await a.ask(Add(5, dialog, 3, [di.principal]))
         await a.ask(Send(6, dialog, 4, b"two"))
         await a.ask(Remove(7, dialog, 5, bo.principal))

@@ -14,37 +14,37 @@ def send(n: int, dialog: bytes = HERE) -> Send:
 
 def test_later_numbers_wait_until_the_refused_one_comes_again() -> None:
     order = SenderOrder()
-    order.refused(send(5), ME)
-    assert order.must_come_first(send(6), ME) == 5
-    assert order.must_come_first(Leave(1, HERE, 7), ME) == 5
-    assert order.must_come_first(send(5), ME) is None
-    assert order.must_come_first(send(6), ME) is None
+    order.hold_back(send(5), ME)
+    assert order.first_refused(send(6), ME) == 5
+    assert order.first_refused(Leave(1, HERE, 7), ME) == 5
+    assert order.first_refused(send(5), ME) is None
+    assert order.first_refused(send(6), ME) is None
     assert len(order) == 0
 
 
 def test_an_older_number_ends_no_waiting() -> None:
     order = SenderOrder()
-    order.refused(send(5), ME)
-    assert order.must_come_first(send(4), ME) is None
-    assert order.must_come_first(send(6), ME) == 5
+    order.hold_back(send(5), ME)
+    assert order.first_refused(send(4), ME) is None
+    assert order.first_refused(send(6), ME) == 5
 
 
 def test_other_timelines_go_on() -> None:
     order = SenderOrder()
-    order.refused(send(5), ME)
-    assert order.must_come_first(send(6, THERE), ME) is None
-    assert order.must_come_first(Block(1, THERE, 7), ME) is None
-    assert order.must_come_first(Create(1, 8, DialogType.DIRECT, []), ME) is None
+    order.hold_back(send(5), ME)
+    assert order.first_refused(send(6, THERE), ME) is None
+    assert order.first_refused(Block(1, THERE, 7), ME) is None
+    assert order.first_refused(Create(1, 8, DialogType.DIRECT, []), ME) is None
 
 
 def test_the_lowest_of_several_refused_numbers_comes_first() -> None:
     order = SenderOrder()
     for n in (6, 5, 7):
-        order.refused(send(n), ME)
-    assert order.must_come_first(send(6), ME) == 5
+        order.hold_back(send(n), ME)
+    assert order.first_refused(send(6), ME) == 5
 
 
 def test_ones_own_state_has_an_order_of_its_own() -> None:
     order = SenderOrder()
-    order.refused(Block(1, THERE, 5), ME)
-    assert order.must_come_first(Block(1, HERE, 6), ME) == 5
+    order.hold_back(Block(1, THERE, 5), ME)
+    assert order.first_refused(Block(1, HERE, 6), ME) == 5

@@ -35,7 +35,7 @@ from protocol.events import Draining, HeartbeatReply, Live, PresenceChanged
 from protocol.ids import new_id
 from protocol.replies import Acked, Authenticated, Done, Failed
 from server.config.settings import PipelineSettings, SessionSettings
-from server.writing.pipeline import UNAVAILABLE
+from server.writing.lane import UNAVAILABLE
 from storage.postgres.pool import StorageUnavailableError
 from tests.support.clock import ManualClock
 from tests.support.harness import Running, configured, running
@@ -115,7 +115,7 @@ async def test_who_was_signed_out_takes_no_device_over(node: Running) -> None:
         await intruder.ask(Authenticate(1, node.token(ended)))
         assert (await intruder.ask(Sync(2))).code == "signed_out"
         assert isinstance(await wire.ask(Typing(0, new_id())), Failed)
-        assert len(node.node.registry.of(ann.principal)) == 1
+        assert len(node.node.registry.sessions_of(ann.principal)) == 1
 
 
 @pytest.mark.parametrize("token", ["", "rubbish", "a.b.c"])
@@ -190,9 +190,9 @@ async def test_in_flight_sends_are_bounded_by_not_reading_on(
             for n in range(2, 42):
                 await wire.send(Send(n, dialog, n, b"x"))
             await entered.wait()
-            (session,) = node.node.registry
-            await until(lambda: not session.reading)
-            assert session.in_flight == 4
+            session = node.session_of(ann)
+            await until(lambda: not session._reading)
+            assert session._in_flight == 4
             gate.set()
             assert [(await wire.until(Acked)).seq for _ in range(40)] == list(range(2, 42))
 
@@ -210,7 +210,7 @@ async def test_a_lagging_reader_is_caught_up_and_nobody_else_notices(database_ur
                 assert isinstance(acked, Acked)
                 assert (await quick.until(TimelineEvent)).seq == n
             behind = [session for session in node.node.registry if not session.outbox.live]
-            assert [session.claims.principal for session in behind if session.claims] == [bo.principal]
+            assert [session.principal for session in behind] == [bo.principal]
             assert behind[0].outbox.size <= 200_000
             slow.socket.transport.resume_reading()
             seen = [(await slow.until(TimelineEvent)).seq for _ in range(200)]
@@ -224,7 +224,7 @@ async def test_only_a_reader_that_stays_stuck_is_closed(database_url: str, clock
         dialog = await node.world.create(DialogType.DIRECT, ann, bo)
         async with node.live(ann) as writer, node.live(bo) as stuck:
             stuck.socket.transport.pause_reading()
-            session = node.node.registry.of(bo.principal)[0]
+            session = node.session_of(bo)
             n = 2
             while session.outbox.live or not session.connection.paused:
                 assert isinstance(await writer.ask(Send(n, dialog, n, bytes(50_000))), Acked)
@@ -233,8 +233,8 @@ async def test_only_a_reader_that_stays_stuck_is_closed(database_url: str, clock
                 pass_time(node, clock, 12)
                 await writer.send(Heartbeat(0))
                 await writer.until(HeartbeatReply)
-            assert node.node.registry.of(bo.principal) == []
-            assert len(node.node.registry.of(ann.principal)) == 1
+            assert node.node.registry.sessions_of(bo.principal) == []
+            assert len(node.node.registry.sessions_of(ann.principal)) == 1
             stuck.socket.transport.abort()
 
 
@@ -249,7 +249,7 @@ async def test_a_fault_in_a_handler_closes_that_session_alone(
             raise ZeroDivisionError
 
         with monkeypatch.context() as patched:
-            patched.setattr(node.node.timelines, "members", fault)
+            patched.setattr(node.node.timelines, "read_members", fault)
             await broken.send(Roster(3, dialog))
             assert await broken.close_code() == 1011
         assert (await fine.ask(Roster(3, dialog))).members
@@ -261,15 +261,15 @@ async def test_a_fault_at_once_in_a_write_stops_no_other_write(
 ) -> None:
     ann, bo = await node.world.people(2)
     async with node.live(ann) as broken, node.live(bo) as fine:
-        (session,) = node.node.registry.of(ann.principal)
+        session = node.session_of(ann)
 
         def fault(*_args: Any) -> float:
             raise ZeroDivisionError
 
         monkeypatch.setattr(type(session), "_admit", lambda it, _: fault() if it is session else True)
         session._mailbox.append(Heartbeat(0))  # as if it had waited until the socket could be written
-        session.beat()
-        node.node.registry.of(bo.principal)[0].beat()
+        session.send_heartbeat()
+        node.session_of(bo).send_heartbeat()
         assert await broken.close_code() == 1011
         assert isinstance(await fine.receive(), HeartbeatReply)
         assert [record.levelname for record in caplog.records] == ["ERROR"]
@@ -282,19 +282,19 @@ async def test_many_refused_at_once_are_answered_one_after_the_other(
     settings = SessionSettings(sends_burst=1000)
     async with running(database_url, configured(sessions=settings)) as node:
         ann = await node.world.person()
-        gate, dialog_of = asyncio.Event(), node.node.timelines.dialog
+        gate, dialog_of = asyncio.Event(), node.node.timelines.read_dialogs
 
         async def held(*args: Any) -> Any:
             await gate.wait()
             return await dialog_of(*args)
 
-        monkeypatch.setattr(node.node.timelines, "dialog", held)
+        monkeypatch.setattr(node.node.timelines, "read_dialogs", held)
         monkeypatch.setattr(node.node.pipeline, "submit", lambda _entry, done: done(UNAVAILABLE))
         async with node.live(ann) as wire:
             await wire.send(History(3, new_id()))
             for n in range(4, 204):
                 await wire.send(Send(n, new_id(), n, b"x"))
-            (session,) = node.node.registry.of(ann.principal)
+            session = node.session_of(ann)
             await until(lambda: len(session._mailbox) == 200)
             gate.set()
             assert [(await wire.until(Failed)).id for _ in range(201)] == list(range(3, 204))
@@ -304,7 +304,7 @@ async def test_many_refused_at_once_are_answered_one_after_the_other(
 async def test_a_connection_that_ends_with_its_command_leaves_nothing_undone(node: Running) -> None:
     ann = await node.world.person()
     async with node.live(ann):
-        (session,) = node.node.registry
+        session = node.session_of(ann)
         session.received(MSGPACK.encode(History(3, new_id())), text=False)
         working = session._working
         assert working is not None
@@ -313,13 +313,13 @@ async def test_a_connection_that_ends_with_its_command_leaves_nothing_undone(nod
         assert working.cancelled()
         del working
         gc.collect()  # where a coroutine that was never awaited would complain
-    assert not node.node.registry.of(ann.principal)
+    assert not node.node.registry.sessions_of(ann.principal)
 
 
 async def test_a_fault_at_a_tick_ends_that_session_alone(node: Running, clock: ManualClock) -> None:
     ann, bo = await node.world.people(2)
     async with node.live(ann) as broken, node.live(bo) as fine:
-        node.node.registry.of(ann.principal)[0].claims = object()  # type: ignore[assignment]
+        node.session_of(ann)._claims = object()  # type: ignore[assignment]
         pass_time(node, clock, 26)
         assert isinstance(await fine.receive(), HeartbeatReply)
         assert await broken.close_code() == 1006
@@ -364,8 +364,8 @@ async def test_who_blocks_is_followed_no_longer(node: Running) -> None:
             await wire.ask(PresenceSubscribe(3, [other.principal]))
             assert (await wire.until(PresenceChanged)).online
         await b.ask(Block(4, ann.principal, 2))
-        assert [session.watching for session in node.node.registry] == [frozenset()] * 2
-        node.node.presence.changed(bo.principal, online=False)
+        assert not any(node.node.presence._followed.values())
+        node.node.presence.announce(bo.principal, online=False)
         assert isinstance(await a.ask(Typing(5, new_id())), Failed)
         assert not node.node.presence._followers
 
@@ -374,17 +374,17 @@ async def test_a_read_without_a_database_is_unavailable_and_can_be_repeated(
     node: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ann = await node.world.person()
-    snapshot = node.node.timelines.snapshot
+    snapshot = node.node.timelines.take_snapshot
 
     async def gone(*_args: Any, **_more: Any) -> Any:
         raise StorageUnavailableError("injected")
 
     async with node.connected() as wire:
         await wire.ask(Authenticate(1, node.token(ann)))
-        monkeypatch.setattr(node.node.timelines, "snapshot", gone)
+        monkeypatch.setattr(node.node.timelines, "take_snapshot", gone)
         refused = await wire.ask(Sync(2))
         assert (refused.code, refused.retry_after_s) == ("unavailable", 1.0)
-        monkeypatch.setattr(node.node.timelines, "snapshot", snapshot)
+        monkeypatch.setattr(node.node.timelines, "take_snapshot", snapshot)
         await wire.send(Sync(3))
         assert isinstance(await wire.until(Live), Live)
 
@@ -448,7 +448,7 @@ async def test_a_session_that_cannot_be_caught_up_is_asked_to_come_again(
     async def gone(*_args: Any, **_more: Any) -> Any:
         raise StorageUnavailableError("injected")
 
-    monkeypatch.setattr(node.node.timelines, "events", gone)
+    monkeypatch.setattr(node.node.timelines, "read_events", gone)
     async with node.connected() as wire:
         await wire.ask(Authenticate(1, node.token(ann)))
         await wire.ask(Sync(2))

@@ -11,12 +11,13 @@ import pytest
 from protocol import bodies
 from protocol.dialog_types import DialogType, Mode
 from server.config.settings import PipelineSettings
-from server.writing.pipeline import Appended, Pipeline
+from server.writing.durable import DurableEvents
+from server.writing.pipeline import Pipeline
 from storage.postgres.pool import StorageUnavailableError
-from storage.rows import ChangeEntry, Entry, Op, Verdict, VerdictCode
+from storage.rows import ChangeEntry, Entry, Verdict, VerdictCode
 from tests.support.clock import ManualClock
 from tests.support.faulty import FaultyJournal
-from tests.support.world import World, encode, message, reaction
+from tests.support.world import World, message, reaction
 
 pytestmark = pytest.mark.anyio
 
@@ -29,7 +30,7 @@ class Lanes:
 
     def __init__(self, world: World, clock: ManualClock, settings: PipelineSettings) -> None:
         self.journal = FaultyJournal(world)
-        self.routed: list[Appended] = []
+        self.routed: list[DurableEvents] = []
         self.log: list[str] = []
         self.faults: list[Exception] = []
         self.clock = clock
@@ -37,11 +38,11 @@ class Lanes:
             self.journal, self._route, settings, clock, incarnation=world.incarnation, sleep=self._sleep
         )
 
-    def _route(self, appended: Sequence[Appended]) -> None:
+    def _route(self, appended: Sequence[DurableEvents]) -> None:
         if self.faults:
             raise self.faults.pop()
         self.routed.extend(appended)
-        self.log.extend(f"routed {row.seq}" for item in appended for row in item.rows)
+        self.log.extend(f"routed {row.seq}" for item in appended for row in item.events)
 
     async def _sleep(self, seconds: float) -> None:
         self.clock.advance(seconds)
@@ -59,7 +60,7 @@ class Lanes:
 
     @property
     def routed_seqs(self) -> list[int]:
-        return [row.seq for item in self.routed for row in item.rows]
+        return [row.seq for item in self.routed for row in item.events]
 
 
 @pytest.fixture
@@ -137,7 +138,7 @@ async def test_a_batch_whose_fate_was_unknown_is_told_once_it_is_known(world: Wo
         it.journal.before.insert(0, None)
         sent = message(dialog, ann)
         assert (await it.submit(sent)).code is VerdictCode.UNAVAILABLE
-        settled = asyncio.ensure_future(it.pipeline.settled())
+        settled = asyncio.ensure_future(it.pipeline.wait_settled())
         it.journal.before.clear()
         await settled
         assert it.log == ["done 0", "routed 2"]
@@ -150,7 +151,7 @@ async def test_what_was_erased_is_not_told_again_whatever_body_comes(world: Worl
     sent = message(dialog, ann)
     async with lanes(world, clock) as it:
         secret = await it.submit(sent)
-        await world.act(Op.DELETE, dialog, ann, target=secret.seq)
+        await world.act(bodies.Deleted, dialog, ann, target=secret.seq)
         it.routed.clear()
         other = message(dialog, ann, "never stored", n=sent.n)
         assert [(await it.submit(entry)).code for entry in (sent, other)] == [VerdictCode.DUPLICATE] * 2
@@ -160,15 +161,7 @@ async def test_what_was_erased_is_not_told_again_whatever_body_comes(world: Worl
 async def test_who_repeats_a_change_makes_nobody_read_it_again(world: World, clock: ManualClock) -> None:
     ann, bo, cy = await world.people(3)
     dialog = await world.create(DialogType.GROUP, ann, bo, await world.person())
-    addition = ChangeEntry(
-        Op.ADD,
-        dialog,
-        ann.principal,
-        ann.device,
-        ann.n(),
-        encode(bodies.MembersAdded([cy.principal])),
-        (cy.principal,),
-    )
+    addition = ChangeEntry(dialog, ann.principal, ann.device, ann.n(), bodies.MembersAdded([cy.principal]))
     async with lanes(world, clock) as it:
         it.journal.after = [LOST]
         verdicts = [await it.pipeline.append(addition), await it.pipeline.append(addition)]
@@ -205,8 +198,7 @@ async def test_a_change_keeps_its_place_between_messages(world: World, clock: Ma
     dialog = await world.create(DialogType.GROUP, ann, bo, cy)
     async with lanes(world, clock) as it:
         before = it.submit(message(dialog, bo))
-        body = encode(bodies.MemberRemoved(bo.principal))
-        removal = ChangeEntry(Op.REMOVE, dialog, ann.principal, ann.device, ann.n(), body, (bo.principal,))
+        removal = ChangeEntry(dialog, ann.principal, ann.device, ann.n(), bodies.MemberRemoved(bo.principal))
         change = asyncio.ensure_future(it.pipeline.append(removal))
         await asyncio.sleep(0)
         after = it.submit(message(dialog, bo))
@@ -256,25 +248,25 @@ async def test_settled_and_drained_mean_answered_and_routed(world: World, clock:
     ann, bo = await world.people(2)
     dialog = await world.create(DialogType.DIRECT, ann, bo)
     async with lanes(world, clock) as it:
-        await it.pipeline.settled()
+        await it.pipeline.wait_settled()
         it.journal.gate = asyncio.Event()
         it.submit(message(dialog, ann))
         await it.journal.entered.wait()
-        settled = asyncio.ensure_future(it.pipeline.settled())
+        settled = asyncio.ensure_future(it.pipeline.wait_settled())
         it.submit(message(dialog, ann))
         await asyncio.sleep(0)
         assert not settled.done()
         it.journal.gate.set()
         await settled
         assert 2 in it.routed_seqs
-        await it.pipeline.drained()
+        await it.pipeline.wait_drained()
         assert it.routed_seqs == [2, 3]
 
 
 async def test_nothing_overtakes_a_stale_number_of_its_device(world: World, clock: ManualClock) -> None:
     ann, bo, cy = await world.people(3)
     dialog = await world.create(DialogType.GROUP, ann, bo, cy, mode=Mode.SEALED)
-    removal = (await world.act(Op.REMOVE, dialog, ann, bo)).verdict
+    removal = (await world.act(bodies.MemberRemoved, dialog, ann, bo)).verdict
     async with lanes(world, clock) as it:
         it.journal.gate = asyncio.Event()
         first = it.submit(message(dialog, ann, keys_seq=removal.seq))

@@ -257,8 +257,7 @@ async def test_older_messages_are_loaded_at_the_top(stage: Stage) -> None:
     dialog = await stage.server.world.create(DialogType.DIRECT, stage.people[BOB][0], ann)
     for number in range(400):
         await stage.server.world.say(dialog, stage.people[BOB][0], f"message {number}!")
-    for session in stage.server.node.registry.of(ann.principal):
-        session.connection.abort()
+    stage.server.session_of(ann).connection.abort()
     await stage.shows("message 399!")
     assert "message 0!" not in stage.transcript
     while "message 0!" not in stage.transcript:
@@ -266,7 +265,7 @@ async def test_older_messages_are_loaded_at_the_top(stage: Stage) -> None:
 
 
 async def test_it_ends_when_only_a_new_sign_in_helps(stage: Stage) -> None:
-    for session in stage.server.node.registry.of(stage.people[ANN][0].principal):
+    for session in stage.server.node.registry.sessions_of(stage.people[ANN][0].principal):
         session.close(CloseCode.SIGNED_OUT)
     await stage.until(lambda: isinstance(stage.app.return_value, SignInRequiredError))
 

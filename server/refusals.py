@@ -1,4 +1,4 @@
-"""A refusal inside a handler, and what each verdict of the store means to a client."""
+"""A refusal with a code of the catalogue, and what each verdict of the store means to a client."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from protocol.errors import ErrorCode
 from storage.rows import VerdictCode
 
 
-class RefusedError(Exception):
-    """A command is refused with a code of the catalogue."""
+class RequestRefusedError(Exception):
+    """A command or a request is refused; `retry_after_s` comes with what time cures."""
 
-    def __init__(self, code: ErrorCode, detail: str = "") -> None:
-        super().__init__(code)
+    def __init__(self, code: ErrorCode, detail: str = "", *, retry_after_s: float | None = None) -> None:
+        super().__init__(f"{code}: {detail}" if detail else str(code))
         self.code = code
         self.detail = detail
+        self.retry_after_s = retry_after_s
 
 
 RETRY_AFTER_S = 1.0
-"""What a client is told to wait when there is nothing to calculate it from."""
+"""How long a client waits when there is nothing to calculate it from."""
 
 DURABLE = frozenset({VerdictCode.OK, VerdictCode.DUPLICATE})
 

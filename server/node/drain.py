@@ -1,0 +1,38 @@
+"""The end of a node, in good order.
+
+No new connections; sessions are drained (sends under way finish, clients are asked to reconnect elsewhere); the
+pipeline empties; receipts are stored; then what is still open is cut. The database is closed after that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable
+
+from server.delivery.receipts import Receipts
+from server.gateway.acceptor import Acceptor
+from server.session.session import Session
+from server.writing.pipeline import Pipeline
+
+
+async def drain(
+    acceptor: Acceptor,
+    sessions: Iterable[Session],
+    pipeline: Pipeline,
+    receipts: Receipts,
+    *,
+    spread_s: float,
+    timeout_s: float,
+) -> None:
+    """Accept nothing more and finish what was accepted, within `timeout_s`; clients come back within `spread_s`."""
+    acceptor.stop_accepting()
+    for session in sessions:
+        session.drain(spread_s)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            await pipeline.wait_drained()
+            await receipts.flush()
+            await acceptor.close_http(timeout_s)
+            await acceptor.websockets_gone()
+    acceptor.abort_all()

@@ -1,0 +1,24 @@
+"""What a flush made durable, on its way to delivery."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from protocol.bodies import TimelineEventRaw
+from storage.rows import ChangeEntry
+
+
+class DurableEvents(msgspec.Struct, frozen=True):
+    """Events of one dialog that are durable now, to be delivered to its members."""
+
+    dialog: bytes
+    events: tuple[TimelineEventRaw, ...]
+    roster_seq: int
+    change: ChangeEntry | None = None
+    """The change that was made, unless an earlier call made and routed it."""
+
+
+Route = Callable[[Sequence[DurableEvents]], None]
+"""Called after the commit, in the order of the numbers of each dialog."""
