@@ -1,21 +1,20 @@
-"""Reading the configuration: `config.toml`, then the environment over it, then what only makes sense together.
+"""Reads the configuration: `config.toml`, then the environment, which overrides it, then the rules between keys.
 
-Every mistake is a ConfigError that names where it stands, what is wrong and, for a misspelt key, the nearest one.
+Every mistake is a ConfigError that names the place, what is wrong and, for a misspelt key, the nearest one.
 """
 
 import difflib
-import ipaddress
 import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
-from server.config.reference import takes
-from server.config.settings import CONFIG_VERSION, ENVIRONMENT_PREFIX, Config, Secret
+from server.config.reference import describe_type
+from server.config.rules import broken_rules
+from server.config.settings import CONFIG_VERSION, ENVIRONMENT_PREFIX, Config, Secret, name_variable
 
 DEFAULT_PATH = Path("config.toml")
 
@@ -23,11 +22,11 @@ Fields = dict[str, msgspec.structs.FieldInfo]
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used; the message says where and why."""
+    """The configuration cannot be used; the message says where the mistake is and what to set."""
 
 
 def sections() -> dict[str, Fields]:
-    """The keys of every section, in order."""
+    """Return the keys of every section, in order."""
     return {
         section.name: {field.name: field for field in msgspec.structs.fields(section.type)}
         for section in msgspec.structs.fields(Config)
@@ -35,9 +34,9 @@ def sections() -> dict[str, Fields]:
 
 
 def load(path: Path | None, environment: Mapping[str, str]) -> Config:
-    """Read the configuration; `path` None means ./config.toml if there is one, else the defaults.
+    """Read the configuration; without a `path`, ./config.toml if it exists, else the defaults.
 
-    Relative paths in it are relative to the file's folder. Raises ConfigError.
+    Relative paths in it start at the file's folder. Raises ConfigError.
     """
     text = _read(path)
     found = path or DEFAULT_PATH
@@ -46,7 +45,8 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Config:
         _take_file(found, text, values)
     _take_environment(environment, values)
     config = _build(found.parent.absolute(), values)
-    _check_together(config)
+    for sentence in broken_rules(config):
+        raise ConfigError(sentence)
     return config
 
 
@@ -70,21 +70,21 @@ def _take_file(path: Path, text: str, values: dict[str, dict[str, Any]]) -> None
     if version != CONFIG_VERSION:
         has = "has no version" if version is None else f"is of version {version!r}"
         raise ConfigError(
-            f"{path} {has} and this tchat reads version {CONFIG_VERSION}: "
-            f"compare it with `tchat config` and set version = {CONFIG_VERSION}."
+            f"{path} {has}, but this tchat reads version {CONFIG_VERSION}: "
+            f"compare it with `tchat config`, then set version = {CONFIG_VERSION}."
         )
     for section, keys in document.items():
         where = f"{path}{_line_of(text, section, None)}"
         _known(where, section, values, "section")
         if not isinstance(keys, dict):
-            raise ConfigError(f"{where}: {section} is a section: write [{section}].")
+            raise ConfigError(f"{where}: {section} is a section, not a key: write [{section}].")
         for key, value in keys.items():
             where = f"{path}{_line_of(text, section, key)}"
             field = _field(where, section, key)
             if field.type is Secret:
                 raise ConfigError(
                     f"{where}: {section}.{key} is a secret and does not belong into this file: "
-                    f"set {_variable(section, key)}, or {section}.{key}_file."
+                    f"set {name_variable(section, key)}, or {section}.{key}_file."
                 )
             values[section][key] = _converted(f"{where}: {section}.{key}", field, value)
 
@@ -101,7 +101,7 @@ def _take_environment(environment: Mapping[str, str], values: dict[str, dict[str
 
 
 def _parsed(field: msgspec.structs.FieldInfo, text: str) -> Any:
-    """What a variable's text means: texts as they are, lists as TOML or with commas, all else as TOML."""
+    """The value that a variable's text stands for: a text as it is, a list in TOML or with commas, others in TOML."""
     if field.type is Secret or isinstance(field.default, str | Path | None):
         return text
     if isinstance(field.default, tuple) and not text.startswith("["):
@@ -120,7 +120,7 @@ def _converted(where: str, field: msgspec.structs.FieldInfo, value: Any) -> Any:
     except msgspec.ValidationError as error:
         shown = "" if field.type is Secret else f", not {value!r}"
         detail = f" ({error})" if isinstance(value, list) else ""
-        taken = takes(field.type)
+        taken = describe_type(field.type)
         article = "" if taken.startswith(('"', "true ")) else "a "
         raise ConfigError(f"{where} takes {article}{taken}{shown}{detail}.") from error
 
@@ -153,43 +153,11 @@ def _secret_from(where: str, path: Path) -> Secret:
         raise ConfigError(f"{where}: {path} cannot be read: {error}.") from error
 
 
-def _check_together(config: Config) -> None:
-    server = config.server
-    if server.mode == "development":
-        for key, host in (("host", server.host), ("admin_host", server.admin_host)):
-            if not _is_loopback(host):
-                raise ConfigError(
-                    f"server.{key}: development serves this machine only and {host} is not a loopback address: "
-                    'use 127.0.0.1, or server.mode = "production".'
-                )
-    elif config.identity.code_sender == "log":
-        raise ConfigError(
-            'identity.code_sender: "log" shows every sign-in code to whoever reads the log and is refused in '
-            'production: name a sender of yours, or "none" where other issuers sign people in.'
-        )
-    if urlsplit(config.storage.postgres_url).password:
-        raise ConfigError(
-            "storage.postgres_url: the password does not belong into the URL: "
-            f"set {_variable('storage', 'postgres_password')}, or storage.postgres_password_file."
-        )
-    if config.sessions.idle_timeout_s <= config.sessions.heartbeat_s:
-        raise ConfigError("sessions.idle_timeout_s: must be longer than sessions.heartbeat_s, or idle clients are cut.")
-    if config.pipeline.lanes >= config.storage.connections_max:
-        raise ConfigError("pipeline.lanes: must be less than storage.connections_max, or nothing is left for reads.")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _field(where: str, section: str, key: str) -> msgspec.structs.FieldInfo:
     known = sections()[section]
     elsewhere = [other for other, keys in sections().items() if key in keys]
     if key not in known and elsewhere:
-        raise ConfigError(f"{where}: {key!r} is no key of [{section}], but of [{elsewhere[0]}].")
+        raise ConfigError(f"{where}: {key!r} is no key of [{section}], but a key of [{elsewhere[0]}].")
     _known(where, key, known, f"key of [{section}]")
     return known[key]
 
@@ -201,12 +169,8 @@ def _known(where: str, name: str, known: Mapping[str, object], what: str) -> Non
     raise ConfigError(f"{where}: {name!r} is no {what}; the nearest is {nearest[0]!r}.")
 
 
-def _variable(section: str, key: str) -> str:
-    return f"{ENVIRONMENT_PREFIX}{section}__{key}".upper()
-
-
 def _line_of(text: str, section: str, key: str | None) -> str:
-    """The line of a key or section as ":12", or nothing if it is written in a way that this does not see."""
+    """The line of a key or section as ":12"; empty if it is written in a way that this search does not find."""
     inside = ""
     for number, line in enumerate(text.splitlines(), 1):
         if header := re.match(r"\s*\[+\s*([\w.]+)", line):

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Sequence
 
 from server.clock import Clock
-from server.config.gateway_settings import GatewaySettings
+from server.config.settings import GatewaySettings
 from server.gateway import proxy_header, request_head
 from server.gateway.connect_limits import ConnectLimits, Refused
 from server.gateway.connection import Connection, PeerFactory

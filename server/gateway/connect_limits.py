@@ -12,7 +12,7 @@ from collections.abc import Callable
 import msgspec
 
 from server.clock import Clock
-from server.config.gateway_settings import GatewaySettings
+from server.config.settings import GatewaySettings
 
 _ADDRESSES_MAX = 50_000
 _ROUNDING_S = 1e-6

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from protocol.close_codes import CloseCode
-from server.config.gateway_settings import GatewaySettings
+from server.config.settings import GatewaySettings
 from server.gateway import frames
 
 _log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from server.clock import Clock
-from server.config.gateway_settings import GatewaySettings
+from server.config.settings import GatewaySettings
 from server.gateway.forwarded import TrustedProxies
 
 ASGISend = Callable[[dict[str, Any]], Awaitable[None]]

@@ -21,14 +21,14 @@ import asyncpg
 
 from protocol.codec import CODECS
 from server.clock import Clock, SystemClock
-from server.config.settings import Config
+from server.config.settings import Config, GatewaySettings
 from server.delivery.flush_turn import FlushTurn
 from server.delivery.presence import Presence
 from server.delivery.receipts import Receipts
 from server.delivery.registry import Registry
 from server.delivery.rooms import Rooms
 from server.delivery.routing import Router
-from server.gateway.acceptor import Acceptor, GatewaySettings
+from server.gateway.acceptor import Acceptor
 from server.gateway.connection import Connection
 from server.gateway.http_connection import ASGIApp
 from server.identity.tokens import Claims, Tokens

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side, State
 
-from server.config.gateway_settings import GatewaySettings
+from server.config.settings import GatewaySettings
 from server.gateway.connection import Connection
 from server.gateway.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, frame_end
 from tests.support.fake_network import FakeTimers, FakeTransport, RecordingPeer, client_frame

@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
+from server.config.settings import GatewaySettings
 from server.gateway import frames
-from server.gateway.acceptor import Acceptor, GatewaySettings
+from server.gateway.acceptor import Acceptor
 from server.gateway.connection import Connection
 from tests.support.clock import ManualClock
 

@@ -89,9 +89,9 @@ def test_issuers_are_tables(write: Write) -> None:
     ("text", "said"),
     [
         ("[server]\nhots = '127.0.0.1'\n", "my.toml:3: 'hots' is no key of [server]; the nearest is 'host'"),
-        ("[gateway]\nport = 1\n", "my.toml:3: 'port' is no key of [gateway], but of [server]"),
+        ("[gateway]\nport = 1\n", "my.toml:3: 'port' is no key of [gateway], but a key of [server]"),
         ("[sever]\nport = 1\n", "my.toml:2: 'sever' is no section; the nearest is 'server'"),
-        ("server = 1\n", "server is a section: write [server]"),
+        ("server = 1\n", "server is a section, not a key: write [server]"),
         (
             "[server]\n# c\nport = 'x'\n",
             "my.toml:4: server.port takes a whole number, at least 0, at most 65535, not 'x'",
@@ -110,6 +110,7 @@ def test_issuers_are_tables(write: Write) -> None:
         ("[server]\nadmin_host = 'example.org'\n", "server.admin_host: development serves this machine only"),
         ("[sessions]\nidle_timeout_s = 20\n", "must be longer than sessions.heartbeat_s"),
         ("[pipeline]\nlanes = 16\n", "pipeline.lanes: must be less than"),
+        ("[gateway]\nmessage_bytes_max = 65536\n", "gateway.message_bytes_max: 65536 bytes do not fit"),
     ],
 )
 def test_a_mistake_is_said_with_its_place(write: Write, text: str, said: str) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.config.gateway_settings import GatewaySettings
+from server.config.settings import GatewaySettings
 from server.gateway import connect_limits
 from server.gateway.connect_limits import ConnectLimits, Refused
 from tests.support.clock import ManualClock

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from server.config.gateway_settings import GatewaySettings
+from server.config.settings import GatewaySettings
 from server.gateway import frames
 from server.gateway.connection import Connection
 from server.gateway.frames import BINARY, CLOSE, CONTINUATION, TEXT
