@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from server.clock import Clock
 from server.config.settings import GatewaySettings
 from server.gateway import proxy_header, request_head
-from server.gateway.connect_limits import ConnectLimits, Refused
+from server.gateway.connect_limits import ConnectLimits, ConnectRefused
 from server.gateway.connection import Connection, PeerFactory
 from server.gateway.forwarded import TrustedProxies, normal_address
 from server.gateway.handshake import Handshake
@@ -159,7 +159,7 @@ class PendingConnection(asyncio.Protocol):
             self._address, self._port = normal_address(str(peer[0])) or str(peer[0]), int(peer[1])
         acceptor = self._acceptor
         if not acceptor.accepting:
-            self._turn_away(Refused(503, "this node is stopping", acceptor.settings.retry_after_s))
+            self._turn_away(ConnectRefused(503, "this node is stopping", acceptor.settings.retry_after_s))
             return
         refused = acceptor.limits.open()
         self._opened = refused is None
@@ -235,7 +235,7 @@ class PendingConnection(asyncio.Protocol):
         else:
             self._hand_to_http()
 
-    def _claim(self) -> Refused | None:
+    def _claim(self) -> ConnectRefused | None:
         refused = self._acceptor.limits.claim(self._address)
         self._claimed = refused is None
         return refused
@@ -278,7 +278,7 @@ class PendingConnection(asyncio.Protocol):
 
     # -- refusing
 
-    def _turn_away(self, refused: Refused) -> None:
+    def _turn_away(self, refused: ConnectRefused) -> None:
         """Answer before anything was read, and keep nothing."""
         self._done = True
         self._transport.write(_response(refused.status, refused.reason, refused.retry_after_s))

@@ -34,9 +34,9 @@ from server.identity.tokens import Claims
 from server.session import catch_up
 from server.session.costs import cost
 from server.session.dispatch import handle
-from server.session.rates import Rate
 from server.session.refusals import RETRY_AFTER_S, RefusedError
 from server.session.sender_order import SenderOrder
+from server.token_bucket import TokenBucket
 from storage.postgres.pool import StorageUnavailableError
 
 if TYPE_CHECKING:
@@ -102,8 +102,8 @@ class Session:
         self._working: asyncio.Task[None] | None = None
         self._catching_up: asyncio.Task[None] | None = None
         self._drained: asyncio.Future[None] | None = None
-        self._sends = Rate(settings.sends_per_s, settings.sends_burst)
-        self._commands = Rate(settings.commands_per_s, settings.commands_burst)
+        self._sends = TokenBucket(settings.sends_per_s, settings.sends_burst)
+        self._commands = TokenBucket(settings.commands_per_s, settings.commands_burst)
         self._beat_at = now
         self._paused_at: float | None = None
         self._bad_messages = 0

@@ -4,7 +4,7 @@ import pytest
 
 from server.config.settings import GatewaySettings
 from server.gateway import connect_limits
-from server.gateway.connect_limits import ConnectLimits, Refused
+from server.gateway.connect_limits import ConnectLimits, ConnectRefused
 from tests.support.clock import ManualClock
 
 
@@ -13,7 +13,7 @@ def limits(clock: ManualClock, **changes: float) -> ConnectLimits:
     return ConnectLimits(settings, clock, exempt=lambda address: address == "10.0.0.1")
 
 
-def status(refused: Refused | None) -> int:
+def status(refused: ConnectRefused | None) -> int:
     return 0 if refused is None else refused.status
 
 
