@@ -180,7 +180,7 @@ class Node:
                 await self.pipeline.drained()
                 await self.receipts.flush()
                 await self.acceptor.close_http(self._config.server.drain_timeout_s)
-                await self.acceptor.websockets_gone()
+                await self.acceptor.wait_websockets_closed()
         self.acceptor.abort_all()
         self._admin.stop_accepting()
 

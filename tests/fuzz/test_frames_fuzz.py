@@ -15,7 +15,7 @@ from websockets.protocol import Protocol, Side, State
 
 from server.config.settings import GatewaySettings
 from server.gateway.connection import Connection
-from server.gateway.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, frame_end
+from server.gateway.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, find_frame_end
 from tests.support.fake_network import FakeTimers, FakeTransport, RecordingPeer, client_frame
 
 LIMIT = 300
@@ -87,7 +87,7 @@ def by_the_library(data: bytes) -> Verdict:
     message, is_text, decoder, at, gathering = bytearray(), False, _utf8_decoder(), 0, False
     for frame in protocol.events_received():
         assert isinstance(frame, Frame)
-        at = frame_end(data, at, LIMIT) or 0
+        at = find_frame_end(data, at, LIMIT) or 0
         if frame.opcode in (Opcode.PING, Opcode.PONG, Opcode.CLOSE):
             continue
         if frame.opcode is not Opcode.CONT:

@@ -160,4 +160,4 @@ async def public_port(**changes: Any) -> AsyncIterator[PublicPort]:
     assert all(peer.ended.is_set() for peer in port.peers)
     assert port.acceptor.limits._counts == {}
     assert port.acceptor.connections == set()
-    assert port.acceptor.http_connections == []
+    assert port.acceptor.http.connections == []

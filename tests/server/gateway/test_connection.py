@@ -71,7 +71,7 @@ def test_one_byte_at_a_time_is_as_good(wire: Wire) -> None:
 def test_an_idle_connection_holds_no_parser_and_no_buffer(wire: Wire) -> None:
     wire.feed(text("a")[:3])
     wire.feed(text("a")[3:] + ping() + client_frame(TEXT, fin=False) + client_frame(CONTINUATION))
-    assert wire.connection._rare is None
+    assert wire.connection._slow_path is None
     assert wire.connection._buffer == b""
 
 

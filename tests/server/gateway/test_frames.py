@@ -12,8 +12,8 @@ from server.gateway.frames import (
     TEXT,
     SlowPathParser,
     encode,
-    fitting_reason,
-    frame_end,
+    find_frame_end,
+    fit_reason,
     parse_common_frame,
 )
 from tests.support.fake_network import client_frame, ping, pong_of
@@ -60,7 +60,7 @@ def test_cut_returns_the_payload_and_where_the_frame_ends(opcode: int, size: int
     frame = client_frame(opcode, payload)
     assert parse_common_frame(b"before" + frame + b"after", 6, LIMIT) == (6 + len(frame), payload, opcode == TEXT)
     assert parse_common_frame(bytearray(frame), 0, LIMIT) == (len(frame), payload, opcode == TEXT)
-    assert frame_end(frame + b"after", 0, LIMIT) == len(frame)
+    assert find_frame_end(frame + b"after", 0, LIMIT) == len(frame)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -69,7 +69,7 @@ def test_an_incomplete_frame_is_neither_cut_nor_ended(size: int) -> None:
     for end in {*range(15), len(frame) - 1} - {len(frame)}:
         if end < len(frame):
             assert parse_common_frame(frame[:end], 0, LIMIT) is None
-            assert frame_end(frame[:end], 0, LIMIT) is None
+            assert find_frame_end(frame[:end], 0, LIMIT) is None
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_an_incomplete_frame_is_neither_cut_nor_ended(size: int) -> None:
 )
 def test_a_rare_frame_is_not_cut_but_has_an_end(frame: bytes) -> None:
     assert parse_common_frame(frame, 0, LIMIT) is None
-    assert frame_end(frame, 0, LIMIT) == len(frame)
+    assert find_frame_end(frame, 0, LIMIT) == len(frame)
 
 
 def test_a_frame_of_the_limit_is_cut_and_one_byte_more_is_not() -> None:
@@ -101,7 +101,7 @@ def test_a_frame_of_the_limit_is_cut_and_one_byte_more_is_not() -> None:
     ids=["unmasked", "unknown opcode", "too long", "absurdly long"],
 )
 def test_a_frame_condemned_by_its_header_is_not_waited_for(head: bytes) -> None:
-    assert frame_end(head, 0, 1000) == len(head)
+    assert find_frame_end(head, 0, 1000) == len(head)
     frames, written = rare(1000)
     assert frames.feed(head) is None
     assert frames.ended
@@ -188,7 +188,7 @@ def test_a_frame_against_the_protocol_closes_with_1002(sequence: list[bytes]) ->
 
 @pytest.mark.parametrize("reason", ["", "short", "x" * 200, "é" * 100])
 def test_a_reason_fits_into_a_control_frame(reason: str) -> None:
-    fitting = fitting_reason(reason)
+    fitting = fit_reason(reason)
     assert reason.startswith(fitting)
     assert len(fitting.encode()) <= 123
     assert fitting == reason or len(fitting.encode()) >= 122

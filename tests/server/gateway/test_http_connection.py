@@ -167,10 +167,10 @@ async def test_stopping_closes_idle_connections_and_lets_others_finish() -> None
         idle, busy = await port.connect(HELLO), await port.connect(HOLD)
         await idle.response()
         await port.app.entered.wait()
-        assert len(port.acceptor.http_connections) == 2
-        port.acceptor.http_connections[0].loop.call_soon(port.app.released.set)
+        assert len(port.acceptor.http.connections) == 2
+        port.acceptor.http.connections[0].loop.call_soon(port.app.released.set)
         await port.acceptor.close_http(5)
-        assert port.acceptor.http_connections == []
+        assert port.acceptor.http.connections == []
         assert await idle.rest() == b""
         assert await busy.statuses() == [200]
 

@@ -21,7 +21,7 @@ def refusal(data: bytes) -> HeadError:
 def test_a_head_is_parsed() -> None:
     fields = [("host", "a"), ("x-two", "1"), ("x-two", "2"), ("x-empty", "")]
     assert parse(GET) == RequestHead("GET", "/v1/ws?x", 1, fields, len(GET))
-    assert parse(GET).values("x-two") == ["1", "2"]
+    assert parse(GET).get_values("x-two") == ["1", "2"]
 
 
 def test_a_head_ends_at_its_empty_line_however_it_is_cut() -> None:
