@@ -25,7 +25,7 @@ class ConfigError(Exception):
     """The configuration cannot be used; the message says where the mistake is and what to set."""
 
 
-def sections() -> dict[str, Fields]:
+def _list_sections() -> dict[str, Fields]:
     """Return the keys of every section, in order."""
     return {
         section.name: {field.name: field for field in msgspec.structs.fields(section.type)}
@@ -40,10 +40,10 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Config:
     """
     text = _read(path)
     found = path or DEFAULT_PATH
-    values: dict[str, dict[str, Any]] = {name: {} for name in sections()}
+    values: dict[str, dict[str, Any]] = {name: {} for name in _list_sections()}
     if text is not None:
-        _take_file(found, text, values)
-    _take_environment(environment, values)
+        _read_keys(found, text, values)
+    _read_environment(environment, values)
     config = _build(found.parent.absolute(), values)
     for sentence in broken_rules(config):
         raise ConfigError(sentence)
@@ -61,7 +61,7 @@ def _read(path: Path | None) -> str | None:
         raise ConfigError(f"The configuration file {path or DEFAULT_PATH} cannot be read: {error}.") from error
 
 
-def _take_file(path: Path, text: str, values: dict[str, dict[str, Any]]) -> None:
+def _read_keys(path: Path, text: str, values: dict[str, dict[str, Any]]) -> None:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -74,33 +74,33 @@ def _take_file(path: Path, text: str, values: dict[str, dict[str, Any]]) -> None
             f"compare it with `tchat config`, then set version = {CONFIG_VERSION}."
         )
     for section, keys in document.items():
-        where = f"{path}{_line_of(text, section, None)}"
-        _known(where, section, values, "section")
+        where = f"{path}{_find_line(text, section, None)}"
+        _check_known(where, section, values, "section")
         if not isinstance(keys, dict):
             raise ConfigError(f"{where}: {section} is a section, not a key: write [{section}].")
         for key, value in keys.items():
-            where = f"{path}{_line_of(text, section, key)}"
-            field = _field(where, section, key)
+            where = f"{path}{_find_line(text, section, key)}"
+            field = _find_field(where, section, key)
             if field.type is Secret:
                 raise ConfigError(
-                    f"{where}: {section}.{key} is a secret and does not belong into this file: "
+                    f"{where}: {section}.{key} is a secret and must not be in this file: "
                     f"set {name_variable(section, key)}, or {section}.{key}_file."
                 )
-            values[section][key] = _converted(f"{where}: {section}.{key}", field, value)
+            values[section][key] = _convert(f"{where}: {section}.{key}", field, value)
 
 
-def _take_environment(environment: Mapping[str, str], values: dict[str, dict[str, Any]]) -> None:
+def _read_environment(environment: Mapping[str, str], values: dict[str, dict[str, Any]]) -> None:
     for variable in sorted(environment):
         if not variable.startswith(ENVIRONMENT_PREFIX):
             continue
         section, _, key = variable.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
         where = f"environment variable {variable}"
-        _known(where, section, values, "section")
-        field = _field(where, section, key)
-        values[section][key] = _converted(where, field, _parsed(field, environment[variable]))
+        _check_known(where, section, values, "section")
+        field = _find_field(where, section, key)
+        values[section][key] = _convert(where, field, _parse(field, environment[variable]))
 
 
-def _parsed(field: msgspec.structs.FieldInfo, text: str) -> Any:
+def _parse(field: msgspec.structs.FieldInfo, text: str) -> Any:
     """The value that a variable's text stands for: a text as it is, a list in TOML or with commas, others in TOML."""
     if field.type is Secret or isinstance(field.default, str | Path | None):
         return text
@@ -112,7 +112,7 @@ def _parsed(field: msgspec.structs.FieldInfo, text: str) -> Any:
         return text
 
 
-def _converted(where: str, field: msgspec.structs.FieldInfo, value: Any) -> Any:
+def _convert(where: str, field: msgspec.structs.FieldInfo, value: Any) -> Any:
     if field.default is None and value == "":
         return None
     try:
@@ -141,35 +141,35 @@ def _build(base: Path, values: dict[str, dict[str, Any]]) -> Config:
                 chosen[field.name] = base / value
         for key in [key for key, path in chosen.items() if key.endswith("_file") and path is not None]:
             secret = key.removesuffix("_file")
-            chosen[secret] = chosen.get(secret) or _secret_from(f"{section.name}.{key}", chosen[key])
+            chosen[secret] = chosen.get(secret) or _read_secret(f"{section.name}.{key}", chosen[key])
         parts[section.name] = section.type(**chosen)
     return Config(**parts)
 
 
-def _secret_from(where: str, path: Path) -> Secret:
+def _read_secret(where: str, path: Path) -> Secret:
     try:
         return Secret(path.read_text(encoding="utf-8").strip())
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{where}: {path} cannot be read: {error}.") from error
 
 
-def _field(where: str, section: str, key: str) -> msgspec.structs.FieldInfo:
-    known = sections()[section]
-    elsewhere = [other for other, keys in sections().items() if key in keys]
+def _find_field(where: str, section: str, key: str) -> msgspec.structs.FieldInfo:
+    known = _list_sections()[section]
+    elsewhere = [other for other, keys in _list_sections().items() if key in keys]
     if key not in known and elsewhere:
-        raise ConfigError(f"{where}: {key!r} is no key of [{section}], but a key of [{elsewhere[0]}].")
-    _known(where, key, known, f"key of [{section}]")
+        raise ConfigError(f"{where}: {key!r} is not a key of [{section}], but of [{elsewhere[0]}].")
+    _check_known(where, key, known, f"key of [{section}]")
     return known[key]
 
 
-def _known(where: str, name: str, known: Mapping[str, object], what: str) -> None:
+def _check_known(where: str, name: str, known: Mapping[str, object], what: str) -> None:
     if name in known:
         return
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-    raise ConfigError(f"{where}: {name!r} is no {what}; the nearest is {nearest[0]!r}.")
+    raise ConfigError(f"{where}: {name!r} is not a {what}; the nearest is {nearest[0]!r}.")
 
 
-def _line_of(text: str, section: str, key: str | None) -> str:
+def _find_line(text: str, section: str, key: str | None) -> str:
     """The line of a key or section as ":12"; empty if it is written in a way that this search does not find."""
     inside = ""
     for number, line in enumerate(text.splitlines(), 1):

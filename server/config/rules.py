@@ -51,7 +51,7 @@ def postgres_url_has_no_password(config: Config) -> str | None:
     if not urlsplit(config.storage.postgres_url).password:
         return None
     return (
-        "storage.postgres_url: the password does not belong into the URL: "
+        "storage.postgres_url: the password must not be in the URL: "
         f"set {name_variable('storage', 'postgres_password')}, or storage.postgres_password_file."
     )
 

@@ -21,7 +21,7 @@ UPGRADE = (
 
 
 class Echo:
-    """Sends back what comes, and notes who is there."""
+    """Sends each message back, and adds itself to `peers`."""
 
     def __init__(self, connection: Connection, peers: list["Echo"]) -> None:
         self.connection = connection
@@ -69,7 +69,7 @@ class App:
 
 
 class Wire:
-    """One TCP connection of a client that says what it likes."""
+    """One TCP connection of a client that may send any bytes."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader

@@ -137,7 +137,7 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         {"storage__postgres_url": "postgresql://user@host/database"},
         {"storage__postgres_url": "postgresql://user:hunter2@host/database"},
         (
-            "storage.postgres_url: the password does not belong into the URL: "
+            "storage.postgres_url: the password must not be in the URL: "
             "set TCHAT__STORAGE__POSTGRES_PASSWORD, or storage.postgres_password_file."
         ),
     ),

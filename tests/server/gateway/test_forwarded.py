@@ -1,4 +1,4 @@
-"""Forwarded headers: believed from configured proxies only, and read from the right."""
+"""Forwarded headers: of trusted proxies only, and read from the right."""
 
 import pytest
 
