@@ -51,7 +51,7 @@ EXPECTED_BY: dict[ErrorCode | CloseCode, str] = {
     ),
     ErrorCode.INTERNAL: "server/test_refusals.py::test_a_fault_of_the_server_is_told_and_not_explained",
     CloseCode.GOING_AWAY: (
-        "server/gateway/test_connection.py::test_the_clients_close_is_answered_and_the_peer_told_once"
+        "server/gateway/test_connection.py::test_the_clients_close_is_answered_and_the_peer_notified_once"
     ),
     CloseCode.PROTOCOL_ERROR: (
         "server/gateway/test_connection.py::test_bad_input_is_answered_with_its_code_and_nothing_after_it_is_read"

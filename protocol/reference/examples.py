@@ -82,7 +82,7 @@ def timeline_event(body: b.AnyBody) -> b.TimelineEvent:
 MEMBERS = [r.Member(ANN, Role.ADMIN, "Ann", 42, 42), r.Member(BOB, Role.MEMBER, "Bob", 42, 40)]
 
 REPLIES: tuple[r.Reply, ...] = (
-    r.Authenticated(1, ANN, PHONE, AT_MS, 25.0, 64, 65_536),
+    r.Authenticated(1, ANN, PHONE, AT_MS, 25.0, 64, 131_072),
     r.Synced(2, True),
     r.Acked(4, TEAM, 1_767_225_600_000_001, 42, AT_MS, 30),
     r.Done(3),

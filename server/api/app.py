@@ -15,14 +15,14 @@ from server.api import service_accounts as services
 from server.api.auth import address_of, provide_admin, provide_caller, provide_service
 from server.api.docs_page import DocsPage
 from server.api.errors import answer_failure
-from server.api.fields import BODY_BYTES_MAX
 from server.api.parts import ApiParts, Parts
-from server.identity.limits import Rate, network_of, take_or_refuse
+from server.identity.limits import Rate, take_or_refuse
+from server.networks import network_of
 
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
-def create_api(parts: ApiParts) -> Litestar:
+def create_api(parts: ApiParts, *, body_bytes_max: int) -> Litestar:
     """The HTTP API of one node."""
     rate = Rate.per_second("requests of address", parts.rates.requests_per_address_per_s)
 
@@ -35,7 +35,7 @@ def create_api(parts: ApiParts) -> Litestar:
         before_request=count_request,
         exception_handlers={Exception: answer_failure},
         response_headers=_HEADERS,
-        request_max_body_size=BODY_BYTES_MAX,
+        request_max_body_size=body_bytes_max,
         openapi_config=_openapi(),
         logging_config=None,
     )

@@ -20,9 +20,6 @@ from protocol.limits import (
 )
 from server.identity.refusal import IdentityError
 
-BODY_BYTES_MAX = 131_072
-"""Of a request: an event with the largest payload, in base64, fits."""
-
 _ONE_LINE = r"^[^\x00-\x1f\x7f]*$"
 
 PhoneText = Annotated[str, Meta(max_length=32, examples=["+6591234567"])]

@@ -1,21 +1,20 @@
-"""Reading the configuration: `config.toml`, then the environment over it, then what only makes sense together.
+"""Reads the configuration: `config.toml`, then the environment, which overrides it, then the rules between keys.
 
-Every mistake is a ConfigError that names where it stands, what is wrong and, for a misspelt key, the nearest one.
+Every mistake is a ConfigError that names the place, what is wrong and, for a misspelt key, the nearest one.
 """
 
 import difflib
-import ipaddress
 import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
-from server.config.reference import takes
-from server.config.settings import CONFIG_VERSION, ENVIRONMENT_PREFIX, Config, Secret
+from server.config.reference import describe_type
+from server.config.rules import broken_rules
+from server.config.settings import CONFIG_VERSION, ENVIRONMENT_PREFIX, Config, Secret, name_variable
 
 DEFAULT_PATH = Path("config.toml")
 
@@ -23,11 +22,11 @@ Fields = dict[str, msgspec.structs.FieldInfo]
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used; the message says where and why."""
+    """The configuration cannot be used; the message says where the mistake is and what to set."""
 
 
-def sections() -> dict[str, Fields]:
-    """The keys of every section, in order."""
+def _list_sections() -> dict[str, Fields]:
+    """Return the keys of every section, in order."""
     return {
         section.name: {field.name: field for field in msgspec.structs.fields(section.type)}
         for section in msgspec.structs.fields(Config)
@@ -35,18 +34,19 @@ def sections() -> dict[str, Fields]:
 
 
 def load(path: Path | None, environment: Mapping[str, str]) -> Config:
-    """Read the configuration; `path` None means ./config.toml if there is one, else the defaults.
+    """Read the configuration; without a `path`, ./config.toml if it exists, else the defaults.
 
-    Relative paths in it are relative to the file's folder. Raises ConfigError.
+    Relative paths in it start at the file's folder. Raises ConfigError.
     """
     text = _read(path)
     found = path or DEFAULT_PATH
-    values: dict[str, dict[str, Any]] = {name: {} for name in sections()}
+    values: dict[str, dict[str, Any]] = {name: {} for name in _list_sections()}
     if text is not None:
-        _take_file(found, text, values)
-    _take_environment(environment, values)
+        _read_keys(found, text, values)
+    _read_environment(environment, values)
     config = _build(found.parent.absolute(), values)
-    _check_together(config)
+    for sentence in broken_rules(config):
+        raise ConfigError(sentence)
     return config
 
 
@@ -61,7 +61,7 @@ def _read(path: Path | None) -> str | None:
         raise ConfigError(f"The configuration file {path or DEFAULT_PATH} cannot be read: {error}.") from error
 
 
-def _take_file(path: Path, text: str, values: dict[str, dict[str, Any]]) -> None:
+def _read_keys(path: Path, text: str, values: dict[str, dict[str, Any]]) -> None:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -70,38 +70,38 @@ def _take_file(path: Path, text: str, values: dict[str, dict[str, Any]]) -> None
     if version != CONFIG_VERSION:
         has = "has no version" if version is None else f"is of version {version!r}"
         raise ConfigError(
-            f"{path} {has} and this tchat reads version {CONFIG_VERSION}: "
-            f"compare it with `tchat config` and set version = {CONFIG_VERSION}."
+            f"{path} {has}, but this tchat reads version {CONFIG_VERSION}: "
+            f"compare it with `tchat config`, then set version = {CONFIG_VERSION}."
         )
     for section, keys in document.items():
-        where = f"{path}{_line_of(text, section, None)}"
-        _known(where, section, values, "section")
+        where = f"{path}{_find_line(text, section, None)}"
+        _check_known(where, section, values, "section")
         if not isinstance(keys, dict):
-            raise ConfigError(f"{where}: {section} is a section: write [{section}].")
+            raise ConfigError(f"{where}: {section} is a section, not a key: write [{section}].")
         for key, value in keys.items():
-            where = f"{path}{_line_of(text, section, key)}"
-            field = _field(where, section, key)
+            where = f"{path}{_find_line(text, section, key)}"
+            field = _find_field(where, section, key)
             if field.type is Secret:
                 raise ConfigError(
-                    f"{where}: {section}.{key} is a secret and does not belong into this file: "
-                    f"set {_variable(section, key)}, or {section}.{key}_file."
+                    f"{where}: {section}.{key} is a secret and must not be in this file: "
+                    f"set {name_variable(section, key)}, or {section}.{key}_file."
                 )
-            values[section][key] = _converted(f"{where}: {section}.{key}", field, value)
+            values[section][key] = _convert(f"{where}: {section}.{key}", field, value)
 
 
-def _take_environment(environment: Mapping[str, str], values: dict[str, dict[str, Any]]) -> None:
+def _read_environment(environment: Mapping[str, str], values: dict[str, dict[str, Any]]) -> None:
     for variable in sorted(environment):
         if not variable.startswith(ENVIRONMENT_PREFIX):
             continue
         section, _, key = variable.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
         where = f"environment variable {variable}"
-        _known(where, section, values, "section")
-        field = _field(where, section, key)
-        values[section][key] = _converted(where, field, _parsed(field, environment[variable]))
+        _check_known(where, section, values, "section")
+        field = _find_field(where, section, key)
+        values[section][key] = _convert(where, field, _parse(field, environment[variable]))
 
 
-def _parsed(field: msgspec.structs.FieldInfo, text: str) -> Any:
-    """What a variable's text means: texts as they are, lists as TOML or with commas, all else as TOML."""
+def _parse(field: msgspec.structs.FieldInfo, text: str) -> Any:
+    """The value that a variable's text stands for: a text as it is, a list in TOML or with commas, others in TOML."""
     if field.type is Secret or isinstance(field.default, str | Path | None):
         return text
     if isinstance(field.default, tuple) and not text.startswith("["):
@@ -112,7 +112,7 @@ def _parsed(field: msgspec.structs.FieldInfo, text: str) -> Any:
         return text
 
 
-def _converted(where: str, field: msgspec.structs.FieldInfo, value: Any) -> Any:
+def _convert(where: str, field: msgspec.structs.FieldInfo, value: Any) -> Any:
     if field.default is None and value == "":
         return None
     try:
@@ -120,7 +120,7 @@ def _converted(where: str, field: msgspec.structs.FieldInfo, value: Any) -> Any:
     except msgspec.ValidationError as error:
         shown = "" if field.type is Secret else f", not {value!r}"
         detail = f" ({error})" if isinstance(value, list) else ""
-        taken = takes(field.type)
+        taken = describe_type(field.type)
         article = "" if taken.startswith(('"', "true ")) else "a "
         raise ConfigError(f"{where} takes {article}{taken}{shown}{detail}.") from error
 
@@ -141,72 +141,36 @@ def _build(base: Path, values: dict[str, dict[str, Any]]) -> Config:
                 chosen[field.name] = base / value
         for key in [key for key, path in chosen.items() if key.endswith("_file") and path is not None]:
             secret = key.removesuffix("_file")
-            chosen[secret] = chosen.get(secret) or _secret_from(f"{section.name}.{key}", chosen[key])
+            chosen[secret] = chosen.get(secret) or _read_secret(f"{section.name}.{key}", chosen[key])
         parts[section.name] = section.type(**chosen)
     return Config(**parts)
 
 
-def _secret_from(where: str, path: Path) -> Secret:
+def _read_secret(where: str, path: Path) -> Secret:
     try:
         return Secret(path.read_text(encoding="utf-8").strip())
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{where}: {path} cannot be read: {error}.") from error
 
 
-def _check_together(config: Config) -> None:
-    server = config.server
-    if server.mode == "development":
-        for key, host in (("host", server.host), ("admin_host", server.admin_host)):
-            if not _is_loopback(host):
-                raise ConfigError(
-                    f"server.{key}: development serves this machine only and {host} is not a loopback address: "
-                    'use 127.0.0.1, or server.mode = "production".'
-                )
-    elif config.identity.code_sender == "log":
-        raise ConfigError(
-            'identity.code_sender: "log" shows every sign-in code to whoever reads the log and is refused in '
-            'production: name a sender of yours, or "none" where other issuers sign people in.'
-        )
-    if urlsplit(config.storage.postgres_url).password:
-        raise ConfigError(
-            "storage.postgres_url: the password does not belong into the URL: "
-            f"set {_variable('storage', 'postgres_password')}, or storage.postgres_password_file."
-        )
-    if config.sessions.idle_timeout_s <= config.sessions.heartbeat_s:
-        raise ConfigError("sessions.idle_timeout_s: must be longer than sessions.heartbeat_s, or idle clients are cut.")
-    if config.pipeline.lanes >= config.storage.connections_max:
-        raise ConfigError("pipeline.lanes: must be less than storage.connections_max, or nothing is left for reads.")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _field(where: str, section: str, key: str) -> msgspec.structs.FieldInfo:
-    known = sections()[section]
-    elsewhere = [other for other, keys in sections().items() if key in keys]
+def _find_field(where: str, section: str, key: str) -> msgspec.structs.FieldInfo:
+    known = _list_sections()[section]
+    elsewhere = [other for other, keys in _list_sections().items() if key in keys]
     if key not in known and elsewhere:
-        raise ConfigError(f"{where}: {key!r} is no key of [{section}], but of [{elsewhere[0]}].")
-    _known(where, key, known, f"key of [{section}]")
+        raise ConfigError(f"{where}: {key!r} is not a key of [{section}], but of [{elsewhere[0]}].")
+    _check_known(where, key, known, f"key of [{section}]")
     return known[key]
 
 
-def _known(where: str, name: str, known: Mapping[str, object], what: str) -> None:
+def _check_known(where: str, name: str, known: Mapping[str, object], what: str) -> None:
     if name in known:
         return
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-    raise ConfigError(f"{where}: {name!r} is no {what}; the nearest is {nearest[0]!r}.")
+    raise ConfigError(f"{where}: {name!r} is not a {what}; the nearest is {nearest[0]!r}.")
 
 
-def _variable(section: str, key: str) -> str:
-    return f"{ENVIRONMENT_PREFIX}{section}__{key}".upper()
-
-
-def _line_of(text: str, section: str, key: str | None) -> str:
-    """The line of a key or section as ":12", or nothing if it is written in a way that this does not see."""
+def _find_line(text: str, section: str, key: str | None) -> str:
+    """The line of a key or section as ":12"; empty if it is written in a way that this search does not find."""
     inside = ""
     for number, line in enumerate(text.splitlines(), 1):
         if header := re.match(r"\s*\[+\s*([\w.]+)", line):

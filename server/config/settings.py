@@ -1,7 +1,8 @@
-"""The configuration: one struct per section of `config.toml`, its defaults, bounds and meaning in one place.
+"""The configuration: one struct per section of `config.toml`, with the default, the bounds and the meaning of each key.
 
 To add a key, add a field with its default and a docstring below it, then run `make docs`: `config.toml`,
-`docs/config.md` and `tchat config` are all generated from here. Units come last in a key's name.
+`docs/config.md` and `tchat config` are generated from here. The unit is the end of a key's name. A rule that ties two
+keys together, or a key and a limit of the protocol, is in `rules.py`.
 """
 
 from pathlib import Path
@@ -10,8 +11,6 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from server.config.gateway_settings import GatewaySettings
-
 CONFIG_VERSION = 1
 ENVIRONMENT_PREFIX = "TCHAT__"
 
@@ -19,10 +18,16 @@ Count = Annotated[int, Meta(ge=1)]
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 Seconds = Annotated[float, Meta(gt=0)]
 WholeSeconds = Annotated[int, Meta(ge=1)]
+PerSecond = Annotated[float, Meta(gt=0)]
+
+
+def name_variable(section: str, key: str) -> str:
+    """Return the environment variable that sets a key."""
+    return f"{ENVIRONMENT_PREFIX}{section}__{key}".upper()
 
 
 class Secret:
-    """A text that is never printed; it comes from the environment or from the file that `<key>_file` names."""
+    """A text that is never printed. It comes from the environment, or from the file that `<key>_file` names."""
 
     def __init__(self, text: str = "") -> None:
         self._text = text
@@ -39,7 +44,7 @@ class Secret:
 
 
 class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """One node: where it listens, where its data is, how it ends."""
+    """One node: where it listens, where its data is, how it stops."""
 
     mode: Literal["development", "production"] = "development"
     """"development" serves this machine only and shows sign-in codes in the log; "production" does neither."""
@@ -52,83 +57,124 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     admin_port: Port = 7421
     """The private port: health and metrics. 0 takes any free one."""
     data_dir: Path = Path(".tchat")
-    """Folder for what must survive a restart; relative to this file. One server at a time uses it."""
+    """Folder for what must survive a restart; relative to this file. Only one server at a time can use it."""
     drain_timeout_s: Seconds = 10.0
-    """From SIGTERM to the exit at the latest: in-flight sends are finished and clients told to reconnect."""
+    """Longest time from SIGTERM to the exit; in it, in-flight sends finish and clients are asked to reconnect."""
     drain_spread_s: Seconds = 5.0
-    """Over how long clients of a draining node are asked to spread their reconnects."""
+    """Each client of a draining node reconnects after a random delay of at most this."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """The least serious lines to log. No level logs what people write."""
+    """The least severe level that is logged. No level logs the text of messages."""
+
+
+class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The public port: what each connection may send and how long it may take."""
+
+    message_bytes_max: Count = 131_072
+    """Largest websocket message, its fragments joined; a larger one closes the connection with 1009."""
+    http_body_bytes_max: Count = 131_072
+    """Largest body of an HTTP request; a larger one is refused with 413."""
+    head_bytes_max: Count = 16_384
+    """Largest head of a request (request line and headers); the limit holds for a PROXY header, too."""
+    write_high_water_bytes: Count = 65_536
+    """A connection pauses when more than this many bytes wait to be sent; it resumes at a quarter of that."""
+
+    handshake_timeout_s: Seconds = 10.0
+    """From the TCP connection to the end of its first request head; then the connection is closed."""
+    close_timeout_s: Seconds = 5.0
+    """From the server's close frame to the end of the TCP connection, even if the client does not answer."""
+    http_request_timeout_s: Seconds = 30.0
+    """For an HTTP request to arrive in full, and for a client that has stopped reading its response."""
+    http_idle_timeout_s: WholeSeconds = 15
+    """Between two requests on one HTTP connection; then the connection is closed."""
+
+    connections_max: Count = 100_000
+    """Open connections of this node, websockets and HTTP together; further ones are refused with 503."""
+    connections_per_address_max: Count = 2_000
+    """Open connections of one client address (in IPv6, of one /64 network); further ones are refused with 429. Mobile
+    networks put many people behind one address."""
+    connects_per_s: PerSecond = 2_000.0
+    """New connections of this node, on average; one second's worth may come at once."""
+    connects_per_address_per_s: PerSecond = 200.0
+    """New connections of one client address, on average; one second's worth may come at once."""
+    retry_after_s: WholeSeconds = 10
+    """The Retry-After of a connection refused because of a number of open connections, or because the node stops."""
+
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses and networks of your proxies: only their PROXY and forwarded headers may name the client's address."""
+    forwarded_header: Literal["x-forwarded-for", "forwarded"] = "x-forwarded-for"
+    """The header that your proxies set. The other one is ignored: proxies pass it on as the client sent it."""
+    allowed_origins: tuple[str, ...] = ()
+    """Origins whose web pages may open a websocket; empty allows all. A client without an Origin is no web page."""
 
 
 class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """One connected device: its time-outs, its bounds, its rates."""
+    """One connected device: its time-outs, its queues, its rates."""
 
     auth_timeout_s: Seconds = 10.0
-    """From the end of the handshake to a valid `authenticate`."""
+    """From the end of the handshake to a valid `authenticate`; then the connection is closed."""
     heartbeat_s: Seconds = 25.0
-    """How often both sides send a heartbeat when they have nothing else to say."""
+    """Both sides send a heartbeat when they have sent nothing else for this long."""
     idle_timeout_s: Seconds = 60.0
-    """A connection from which nothing came for so long is closed."""
+    """A connection that has sent nothing for this long is closed."""
     outbox_bytes_max: Count = 1_048_576
-    """Bytes that may wait for one slow connection; above it the session lags and content is caught up later."""
+    """Bytes that may wait for one slow connection; above it the session lags, and catches up on content later."""
     held_frames_max: Count = 256
-    """Live frames held back while a session catches up; above it they are read from the timeline instead."""
+    """Live events kept in memory while a session catches up; above it they are read from the timeline instead."""
     missed_dialogs_max: Count = 10_000
-    """Dialogs a lagging session may be behind in; above it the connection is closed: reconnect and resume."""
+    """Dialogs in which a lagging session may miss events; above it the connection is closed: reconnect and resume."""
     lag_timeout_s: Seconds = 30.0
-    """A session that lags for so long is closed with a code that says reconnect and resume."""
+    """A session that lags for this long is closed as a slow consumer: reconnect and resume."""
     in_flight_sends_max: Count = 64
-    """Sends of one session that may wait for their ack; above it reading pauses."""
+    """Sends of one session that may wait for their ack; further commands wait in its mailbox."""
     mailbox_max: Count = 256
-    """Commands of one session that may wait to be handled; above it reading pauses."""
+    """Mailbox of one session: commands that wait to be handled; at this number the server stops reading from it."""
     sends_per_s: Seconds = 20.0
     """Sends of one device, on average."""
     sends_burst: Count = 100
     """Sends of one device that may come at once."""
     commands_per_s: Seconds = 50.0
-    """Commands other than sends of one device, on average; the larger ones (server/session/costs.py) count for more."""
+    """Other commands of one device, on average; larger commands count as several (server/session/costs.py)."""
     commands_burst: Count = 200
-    """Commands other than sends of one device that may come at once."""
+    """Other commands of one device that may come at once."""
 
 
 class PipelineSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The write pipeline: how sends are gathered into flushes."""
+    """The write pipeline: how sends are batched into flushes."""
 
     lanes: Count = 2
-    """Flushes that may run at once; a dialog is always in the same lane. Each uses one database connection."""
+    """Flushes that may run at once. Each uses one database connection; a dialog is always in the same lane."""
     batch_rows_max: Count = 200
-    """Rows of one flush."""
+    """Most rows of one flush."""
     queue_rows_max: Count = 20_000
-    """Rows that may wait for the lanes of this node; above it sends are refused with `unavailable`."""
+    """Rows that may wait for one lane; further sends are refused with `unavailable`."""
     retry_first_s: Seconds = 0.05
-    """Pause before a failed flush is tried again; doubles each time."""
+    """Pause before the first retry of a failed flush; it doubles with each retry."""
     retry_max_s: Seconds = 2.0
-    """The longest pause between two tries."""
+    """Longest pause between two retries."""
     retry_total_s: Seconds = 15.0
-    """Rows that could not be flushed for so long are refused with `unavailable`."""
+    """Rows that could not be flushed for this long are refused with `unavailable`."""
 
 
 class SyncSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What a reconnecting client is sent."""
+    """What a reconnecting client receives."""
 
     window_events: Count = 50
     """Newest events of each dialog in a windowed snapshot."""
     events_max: Count = 5_000
-    """A client that has missed more is sent a windowed snapshot instead (`recovered: false`)."""
+    """A client that has missed more events receives a windowed snapshot instead (`recovered: false`)."""
     page_events: Count = 200
-    """Events of one page."""
+    """Events that catch-up reads from a timeline at a time."""
 
 
 class RoomSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Large dialogs that are active on this node."""
+    """Rooms: the rosters of active dialogs that this node keeps in memory."""
 
     rooms_max: Count = 50_000
-    """Rooms of this node; above it the ones that were quiet longest are dropped."""
+    """Rooms of this node; above it the least recently used are dropped."""
 
 
 class StorageSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """PostgreSQL: the embedded one, or yours."""
+    """PostgreSQL: the embedded one, or your own."""
 
     postgres_url: str = ""
     """postgresql://user@host:port/database, without the password; empty means the embedded PostgreSQL."""
@@ -139,20 +185,20 @@ class StorageSettings(msgspec.Struct, frozen=True, kw_only=True):
     connections_max: Count = 16
     """Database connections of this node, lanes included."""
     statement_timeout_s: Seconds = 30.0
-    """A statement that takes longer is given up; of a flush, the rows are asked for again."""
+    """A statement that takes longer is cancelled; a flush then asks for the outcome of its rows again."""
 
 
 class IssuerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A platform whose access tokens are accepted: `[[identity.issuers]]`."""
 
     issuer: str
-    """The `iss` its tokens carry."""
+    """The `iss` that its tokens must carry."""
     audience: str
-    """The `aud` its tokens must carry."""
+    """The `aud` that its tokens must carry."""
     jwks_url: str
     """Where its public keys are, as a JWKS document: https://... or file:///..."""
     tenant: Count
-    """The tenant its people belong to."""
+    """The tenant that its people belong to."""
 
 
 class IdentitySettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,20 +209,20 @@ class IdentitySettings(msgspec.Struct, frozen=True, kw_only=True):
     locales: tuple[str, ...] = ("en", "th", "id", "ms", "fil", "vi")
     """Languages a profile may choose; the first is the default."""
     code_sender: str = "log"
-    """How one-time codes are sent. "log" writes them to the server's log and is refused in production; "none" lets
-    nobody sign in by phone number; "package.module:name" is a sender of yours, see server/identity/code_sender.py."""
+    """How one-time codes are sent. "log" writes them to the server's log and is refused in production; "none" turns
+    sign-in by phone number off; "package.module:name" is a sender of your own (server/identity/code_sender.py)."""
     code_ttl_s: WholeSeconds = 300
     """How long a one-time code is valid."""
     code_attempts_max: Count = 5
-    """Wrong guesses after which a code is worthless."""
+    """Wrong guesses after which a code is no longer valid."""
     access_token_ttl_s: WholeSeconds = 3_600
     """How long an access token is valid."""
     refresh_token_ttl_s: WholeSeconds = 2_592_000
-    """How long a refresh token is valid; each use gives a new one."""
+    """How long a refresh token is valid; each use returns a new one."""
     sign_ins_max: Count = 5
-    """Live sign-ins of one person; one more ends the oldest."""
+    """Active sign-ins of one person; one more ends the oldest."""
     deletion_grace_days: Count = 30
-    """From a person's wish to be deleted to the erasure; signing in again takes the wish back."""
+    """From a person's request to be deleted to the erasure; signing in before then cancels the request."""
     issuer: str = "tchat"
     """The `iss` of our own tokens."""
     audience: str = "tchat"
@@ -184,28 +230,28 @@ class IdentitySettings(msgspec.Struct, frozen=True, kw_only=True):
     issuers: tuple[IssuerSettings, ...] = ()
     """Other platforms whose tokens are accepted: `[[identity.issuers]]` with issuer, audience, jwks_url, tenant."""
     signing_key: Secret = Secret()
-    """Ed25519 private key (PEM) that signs access tokens; in development the data folder keeps one. Tokens of further
-    keys after it, private or public, are accepted too: so a key is changed."""
+    """Ed25519 private key (PEM) that signs access tokens; in development it is created in the data folder. To rotate
+    it, put the new key first and keep the old one (private or public) after it: tokens of both are accepted."""
     signing_key_file: Path | None = None
     """File that holds `signing_key`."""
     phone_key: Secret = Secret()
-    """Key (32 bytes in base64) under which phone numbers are kept; in development the data folder keeps one. Of
-    several, one to a line, the first encrypts and the last, which must stay, is what numbers are found by."""
+    """Key (32 bytes in base64) that protects phone numbers; in development it is created in the data folder. With
+    several keys, one per line, the first encrypts; the last indexes the numbers and must never change."""
     phone_key_file: Path | None = None
     """File that holds `phone_key`."""
 
 
 class LimitSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Rates of the HTTP API; over one, the answer says how long to wait (`retry_after_s`)."""
+    """Rates of the HTTP API; a request above a rate is refused with the time to wait (`retry_after_s`)."""
 
     requests_per_address_per_s: Seconds = 50.0
     """Requests of one address, on average; two seconds' worth may come at once."""
     codes_per_number_per_h: Count = 5
     """One-time codes sent to one phone number."""
     codes_per_address_per_h: Count = 60
-    """One-time codes asked for from one address."""
+    """One-time codes requested from one address."""
     codes_per_device_per_h: Count = 10
-    """One-time codes asked for by one device."""
+    """One-time codes requested by one device."""
     wrong_codes_per_number_per_h: Count = 15
     """Wrong one-time codes for one phone number."""
     wrong_codes_per_address_per_h: Count = 120

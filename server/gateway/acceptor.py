@@ -1,38 +1,35 @@
-"""The one public port: looks at the first request head of a connection and sends it where it belongs.
+"""The one public port: reads the first request head of each connection, and decides which protocol it speaks.
 
-An upgrade to a websocket goes to the gateway; anything else is handed, connection and bytes so far, to the HTTP
-server. Until then a connection is a `PendingConnection`, which holds little and not for long: its head is bounded
-in bytes and in time, and nothing is created for it before the head is whole and unambiguous.
+A request for a websocket gets a `Connection`. All others get an `HttpConnection`, which takes over the transport and
+the bytes received so far. Until then a connection is a `PendingConnection`: its head is bounded in bytes and in time,
+and nothing else is created for it before the head is complete and unambiguous.
 
-Every connection is counted once when it is opened and once under its address, and uncounted when its transport is
-lost, whichever protocol it ended as.
+Every connection is counted twice, for the node and for its client address, and uncounted when its transport is lost,
+whichever protocol it speaks by then.
 """
 
 import asyncio
 import logging
 from collections.abc import Sequence
+from http import HTTPStatus
 
 from server.clock import Clock
-from server.config.gateway_settings import GatewaySettings
+from server.config.settings import GatewaySettings
 from server.gateway import proxy_header, request_head
-from server.gateway.connect_limits import ConnectLimits, Refused
+from server.gateway.connect_limits import ConnectLimits, ConnectRefused
 from server.gateway.connection import Connection, PeerFactory
-from server.gateway.forwarded import TrustedProxies, normal_address
+from server.gateway.forwarded import TrustedProxies, normalize_address
 from server.gateway.handshake import Handshake
 from server.gateway.http_connection import ASGIApp, HttpConnection, HttpServer
 from server.gateway.request_head import HeadError, RequestHead
 
-__all__ = ["Acceptor", "GatewaySettings"]
-
 _log = logging.getLogger(__name__)
 
 _BACKLOG = 2048
-_REASONS = {400: "Bad Request", 404: "Not Found", 429: "Too Many Requests", 503: "Service Unavailable"}
-_REASONS[431] = "Request Header Fields Too Large"
 
 
 class Acceptor:
-    """Listens, limits, and knows every connection of the public port."""
+    """Listens on the public port, and knows every connection of it."""
 
     def __init__(
         self,
@@ -43,84 +40,75 @@ class Acceptor:
         *,
         subprotocols: Sequence[str],
     ) -> None:
-        """`subprotocols` in order of preference; a client must offer one of them unless there are none."""
+        """`subprotocols` in order of preference; a client must offer one of them, unless the list is empty."""
         self.settings = settings
         self.peer_factory = peer_factory
         self.proxies = TrustedProxies(settings.trusted_proxies, settings.forwarded_header)
         self.limits = ConnectLimits(settings, clock, exempt=self.proxies.trusts)
         self.handshake = Handshake(subprotocols, settings.allowed_origins)
-        self.http = HttpServer(app, settings, clock, self.proxies)
+        self.http = HttpServer(app, settings, clock, self.proxies, lost=self._forget_http)
         self.accepting = True
         self.connections: set[Connection] = set()
-        """Live websockets."""
+        """Open websockets."""
+        self.websocket_lost = self._forget_websocket
+        """One bound method for all connections: each of them keeps a reference to it."""
         self._servers: list[asyncio.Server] = []
-        self._http_idle = asyncio.Event()
-        self._websocket_gone = asyncio.Event()
-        self.websocket_lost = self._websocket_lost  # bound once, not once per connection
-        self.http_lost = self._http_lost
+        self._lost = asyncio.Event()
 
     async def listen(self, host: str, port: int) -> tuple[str, int]:
-        """Listen on one more address and return it; port 0 takes a free one. Raise `OSError` if it is taken."""
+        """Listen on one more address and return it; port 0 takes any free one. Raises `OSError` if it is in use."""
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(self.arrival, host, port, backlog=_BACKLOG)
+        server = await loop.create_server(lambda: PendingConnection(self), host, port, backlog=_BACKLOG)
         self._servers.append(server)
         name = server.sockets[0].getsockname()
         return str(name[0]), int(name[1])
 
-    def arrival(self) -> asyncio.Protocol:
-        """Make the protocol of a new TCP connection."""
-        return PendingConnection(self)
-
     def stop_accepting(self) -> None:
-        """Close the listening sockets; a connection already on its way is told to come back later."""
+        """Close the listening sockets; a connection that the system has already accepted is refused with 503."""
         self.accepting = False
         for server in self._servers:
             server.close()
         self._servers.clear()
 
-    @property
-    def http_connections(self) -> list[HttpConnection]:
-        """Live HTTP connections."""
-        return self.http.connections
-
     async def close_http(self, timeout_s: float) -> None:
-        """Close idle HTTP connections now, the others after their response, and all of them after `timeout_s`."""
-        for connection in self.http_connections:
+        """Close idle HTTP connections now, others after their response, and all that are left after `timeout_s`."""
+        for connection in self.http.connections:
             connection.shutdown()
         try:
             async with asyncio.timeout(timeout_s):
-                while self.http_connections:
-                    self._http_idle.clear()
-                    await self._http_idle.wait()
+                while self.http.connections:
+                    self._lost.clear()
+                    await self._lost.wait()
         except TimeoutError:
-            for connection in self.http_connections:
+            for connection in self.http.connections:
                 connection.transport.abort()
 
-    async def websockets_gone(self) -> None:
+    async def wait_websockets_closed(self) -> None:
         """Return once no websocket is left."""
         while self.connections:
-            self._websocket_gone.clear()
-            await self._websocket_gone.wait()
+            self._lost.clear()
+            await self._lost.wait()
 
     def abort_all(self) -> None:
         """End every websocket now."""
         for connection in tuple(self.connections):
             connection.abort()
 
-    def _websocket_lost(self, connection: Connection) -> None:
+    def _forget_websocket(self, connection: Connection) -> None:
         self.connections.discard(connection)
-        self._websocket_gone.set()
-        self.limits.release(connection.address)
-        self.limits.close()
+        self._uncount(connection.address)
 
-    def _http_lost(self, connection: HttpConnection) -> None:
-        self.limits.release(connection.address)
+    def _forget_http(self, connection: HttpConnection) -> None:
+        self._uncount(connection.address)
+
+    def _uncount(self, address: str) -> None:
+        self.limits.release(address)
         self.limits.close()
-        self._http_idle.set()
+        self._lost.set()
 
 
 class PendingConnection(asyncio.Protocol):
-    """A connection that has not yet said what it is."""
+    """A connection whose first request head has not arrived yet."""
 
     __slots__ = (
         "_acceptor",
@@ -142,7 +130,7 @@ class PendingConnection(asyncio.Protocol):
         self._address = ""
         self._port = 0
         self._buffer = bytearray()
-        self._seen = 0  # bytes of the head already searched
+        self._seen = 0  # bytes already searched for the end of the head
         self._proxy_header_done = False
         self._opened = False  # counted for the node
         self._claimed = False  # counted for its address
@@ -152,14 +140,14 @@ class PendingConnection(asyncio.Protocol):
     # -- what the event loop calls
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Let the connection in, or answer at once that it is one too many."""
+        """Count the connection, or refuse it at once."""
         self._transport = transport
         peer = transport.get_extra_info("peername")
         if isinstance(peer, tuple):
-            self._address, self._port = normal_address(str(peer[0])) or str(peer[0]), int(peer[1])
+            self._address, self._port = normalize_address(str(peer[0])) or str(peer[0]), int(peer[1])
         acceptor = self._acceptor
         if not acceptor.accepting:
-            self._turn_away(Refused(503, "this node is stopping", acceptor.settings.retry_after_s))
+            self._turn_away(ConnectRefused(503, "this node is stopping", acceptor.settings.retry_after_s))
             return
         refused = acceptor.limits.open()
         self._opened = refused is None
@@ -189,8 +177,8 @@ class PendingConnection(asyncio.Protocol):
     def eof_received(self) -> None:
         """Let the transport close itself."""
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why it ended does not matter
-        """Uncount the connection; only called if it was never handed over."""
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the reason does not matter
+        """Uncount the connection; not called after it was handed over."""
         self._done = True
         self._stop_timer()
         if self._claimed:
@@ -213,7 +201,7 @@ class PendingConnection(asyncio.Protocol):
             raise HeadError(400, "a PROXY header is accepted from configured proxies only")
         del self._buffer[: header.size]
         if header.address is not None:
-            self._address, self._port = normal_address(header.address) or header.address, header.port
+            self._address, self._port = normalize_address(header.address) or header.address, header.port
 
     def _read_head(self) -> None:
         size = request_head.find_end(self._buffer, self._seen, self._acceptor.settings.head_bytes_max)
@@ -224,8 +212,8 @@ class PendingConnection(asyncio.Protocol):
         proxies = self._acceptor.proxies
         direct = self._address
         websocket = head.wants_websocket
-        if websocket:  # an HTTP connection of a proxy carries requests of many clients
-            self._address = proxies.client(direct, head.values(proxies.header))
+        if websocket:  # on an HTTP connection, a proxy may send requests of many clients
+            self._address = proxies.find_client(direct, head.get_values(proxies.header))
             self._port = self._port if self._address == direct else 0
         refused = None if self._claimed else self._claim()
         if refused is not None:
@@ -235,7 +223,7 @@ class PendingConnection(asyncio.Protocol):
         else:
             self._hand_to_http()
 
-    def _claim(self) -> Refused | None:
+    def _claim(self) -> ConnectRefused | None:
         refused = self._acceptor.limits.claim(self._address)
         self._claimed = refused is None
         return refused
@@ -266,8 +254,7 @@ class PendingConnection(asyncio.Protocol):
 
     def _hand_to_http(self) -> None:
         self._hand_over()
-        acceptor = self._acceptor
-        connection = HttpConnection(acceptor.http, self._address, self._port, acceptor.http_lost)
+        connection = HttpConnection(self._acceptor.http, self._address, self._port)
         connection.connection_made(self._transport)
         self._transport.set_protocol(connection)
         connection.data_received(bytes(self._buffer))
@@ -278,8 +265,8 @@ class PendingConnection(asyncio.Protocol):
 
     # -- refusing
 
-    def _turn_away(self, refused: Refused) -> None:
-        """Answer before anything was read, and keep nothing."""
+    def _turn_away(self, refused: ConnectRefused) -> None:
+        """Refuse before anything is read, and close."""
         self._done = True
         self._transport.write(_response(refused.status, refused.reason, refused.retry_after_s))
         self._transport.close()
@@ -289,13 +276,13 @@ class PendingConnection(asyncio.Protocol):
         self._answer(_response(status, reason, retry_after_s))
 
     def _answer(self, response: bytes) -> None:
-        """Answer and half-close; the timer that ran for the head ends it if the client does not."""
+        """Answer and half-close. If the client does not close, too, the timer of the head ends the connection."""
         self._done = True
         self._buffer.clear()
         self._transport.write(response)
         try:
             self._transport.write_eof()
-        except OSError:  # the client has reset the connection already
+        except OSError:  # the client has already reset the connection
             self._transport.abort()
 
     def _stop_timer(self) -> None:
@@ -308,6 +295,6 @@ def _response(status: int, reason: str, retry_after_s: int | None) -> bytes:
     body = f"{reason[0].upper()}{reason[1:]}.\n"
     retry = "" if retry_after_s is None else f"Retry-After: {retry_after_s}\r\n"
     return (
-        f"HTTP/1.1 {status} {_REASONS[status]}\r\nContent-Type: text/plain; charset=utf-8\r\n"
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: text/plain; charset=utf-8\r\n"
         f"Content-Length: {len(body.encode())}\r\nConnection: close\r\n{retry}\r\n{body}"
     ).encode()

@@ -1,10 +1,10 @@
-"""One websocket after its handshake: bytes in, whole messages to the peer; bytes out, with back-pressure.
+"""One websocket after its handshake: delivers whole messages to its peer, and writes frames with back-pressure.
 
-A `Connection` has no task, and while nothing arrives no parser and no buffer. Invariants:
+A `Connection` has no task; while it is idle it has no parser and no buffer. Invariants:
 
-- The peer gets whole messages only, text already checked as UTF-8, and none after `close`, `abort` or `closed`.
-- `closed` is called exactly once, however the connection ended, and nothing is called after it.
-- Whatever the peer raises closes this connection alone, with 1011, and is logged once.
+- The peer gets whole messages only, text checked as UTF-8, and none after `close`, `abort` or `closed`.
+- `closed` is called exactly once, however the connection ends, and nothing is called after it.
+- An exception of the peer closes this connection only, with 1011, and is logged once.
 - A close ends within `close_timeout_s`, whether the client answers, stalls or keeps sending.
 """
 
@@ -14,37 +14,37 @@ from collections.abc import Callable
 from typing import Protocol
 
 from protocol.close_codes import CloseCode
-from server.config.gateway_settings import GatewaySettings
+from server.config.settings import GatewaySettings
 from server.gateway import frames
 
 _log = logging.getLogger(__name__)
 
 
 class Peer(Protocol):
-    """What sits behind a websocket: a session, or the echo of the frame tests."""
+    """What gets the messages of a websocket. Its methods are events, named in the way of `asyncio.Protocol`."""
 
     def received(self, data: bytes, text: bool) -> None:
-        """One whole message has arrived."""
+        """A whole message has arrived."""
         ...
 
     def writable(self) -> None:
-        """The write buffer has drained after `Connection.paused` had become true."""
+        """The write buffer has drained: `Connection.paused` was true, and is false again."""
         ...
 
     def closed(self) -> None:
-        """The connection is gone; called once and last."""
+        """The connection has ended; called once, and last."""
         ...
 
 
 class Timers(Protocol):
-    """The part of an event loop that a connection uses; a test may bring its own."""
+    """The part of an event loop that a connection uses; tests pass their own."""
 
     def call_later(self, delay: float, callback: Callable[[], object], /) -> asyncio.TimerHandle:
         """Call back after `delay` seconds."""
         ...
 
     def call_soon(self, callback: Callable[[], object], /) -> asyncio.Handle:
-        """Call back in the next turn of the loop."""
+        """Call back in the next iteration of the loop."""
         ...
 
 
@@ -55,11 +55,11 @@ class Connection(asyncio.Protocol):
         "_buffer",
         "_closing",
         "_ended",
-        "_held",
         "_lost",
         "_peer",
-        "_rare",
+        "_reading_paused",
         "_settings",
+        "_slow_path",
         "_timer",
         "_timers",
         "_transport",
@@ -79,9 +79,9 @@ class Connection(asyncio.Protocol):
         lost: Callable[["Connection"], None],
     ) -> None:
         self.address = address
-        """The client's own address, seen through trusted proxies."""
+        """The client's own address, behind trusted proxies, too."""
         self.subprotocol = subprotocol
-        """The one agreed in the handshake; empty if none is offered here."""
+        """The one agreed in the handshake; empty if this port has none."""
         self.paused = False
         """Whether more than `write_high_water_bytes` wait to be sent."""
         self._transport = transport
@@ -89,36 +89,36 @@ class Connection(asyncio.Protocol):
         self._timers = timers
         self._lost = lost
         self._peer: Peer | None = None
-        self._rare: frames.SlowPathParser | None = None
-        self._buffer: bytes | bytearray = b""  # begins at the first byte of a frame
-        self._timer: asyncio.TimerHandle | None = None  # set once the end has begun
-        self._closing = False  # a close frame has gone out, or the transport is closed: nothing more is written
+        self._slow_path: frames.SlowPathParser | None = None
+        self._buffer: bytes | bytearray = b""  # starts at the first byte of a frame
+        self._timer: asyncio.TimerHandle | None = None  # set once the connection is closing
+        self._closing = False  # a close frame is sent, or the transport is closed: nothing more is written
         self._ended = False  # nothing more is read
-        self._held = False  # the peer has paused reading
+        self._reading_paused = False  # the peer has paused reading
         high = settings.write_high_water_bytes
         transport.set_write_buffer_limits(high=high, low=high // 4)
 
     def start(self, peer_factory: "PeerFactory") -> None:
-        """Create the peer. Called once, after the handshake's answer has been written."""
+        """Create the peer. Called once, after the response to the handshake is written."""
         try:
             self._peer = peer_factory(self)
-        except Exception:  # noqa: BLE001 - whatever a peer raises stays with it
+        except Exception:  # noqa: BLE001 - a failing peer must not harm other connections
             self._crashed("could not be created")
 
     # -- what the peer calls
 
     def write(self, data: bytes) -> None:
-        """Send whole frames, already encoded and joined. Dropped once the connection is closing."""
+        """Send whole frames, already encoded and joined; dropped if the connection is closing."""
         if not self._closing:
             self._transport.write(data)
 
     def close(self, code: int, reason: str) -> None:
-        """Send a close frame and end the TCP connection within `close_timeout_s`, politely if the client answers."""
+        """Send a close frame; end the TCP connection when the client answers it, or after `close_timeout_s`."""
         if self._closing:
             return
-        self._rare_frames().close(code, reason)
+        self._open_slow_path().close(code, reason)
         self._begin_end()
-        self.resume_reading()  # the client's close frame may be waiting behind the pause
+        self.resume_reading()  # the client's close frame may be unread because of the pause
 
     def abort(self) -> None:
         """End the TCP connection now."""
@@ -126,22 +126,22 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     def pause_reading(self) -> None:
-        """Deliver nothing and read nothing until `resume_reading`. At most one segment is held back."""
-        if not self._held and not self._closing:
-            self._held = True
+        """Deliver nothing and read nothing until `resume_reading`. At most one segment stays in the buffer."""
+        if not self._reading_paused and not self._closing:
+            self._reading_paused = True
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Go on after `pause_reading`, in the next turn of the loop."""
-        if self._held:
-            self._held = False
+        """Undo `pause_reading`; what is in the buffer is delivered in the next iteration of the loop."""
+        if self._reading_paused:
+            self._reading_paused = False
             self._transport.resume_reading()
             self._timers.call_soon(self._resume)
 
     # -- what the event loop calls
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes as they come, cut anywhere."""
+        """Take bytes as they arrive, split anywhere."""
         if self._buffer:
             assert isinstance(self._buffer, bytearray)
             self._buffer += data
@@ -152,11 +152,11 @@ class Connection(asyncio.Protocol):
             self._buffer = bytearray(data[at:])
 
     def eof_received(self) -> None:
-        """Let the transport close itself, but not wait for ever to send what the client will not read."""
+        """Let the transport close itself, with a time limit: the client may never read what is still to be sent."""
         self._begin_end()
 
     def pause_writing(self) -> None:
-        """Note that the write buffer is above its high-water mark."""
+        """Note that the write buffer is above its high-water mark: `paused`."""
         self.paused = True
 
     def resume_writing(self) -> None:
@@ -165,42 +165,42 @@ class Connection(asyncio.Protocol):
         if self._peer is not None and not self._closing:
             try:
                 self._peer.writable()
-            except Exception:  # noqa: BLE001 - whatever a peer raises stays with it
-                self._crashed("failed when it could write again")
+            except Exception:  # noqa: BLE001 - a failing peer must not harm other connections
+                self._crashed("failed in writable()")
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why it ended does not matter
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the reason does not matter
         """Release everything and tell the peer."""
         self._closing = self._ended = True
         if self._timer is not None:
             self._timer.cancel()
-        self._rare, self._buffer, self._timer = None, b"", None
+        self._slow_path, self._buffer, self._timer = None, b"", None
         peer, self._peer = self._peer, None
         self._lost(self)
         if peer is not None:
             try:
                 peer.closed()
-            except Exception:  # noqa: BLE001 - whatever a peer raises stays with it
-                _log.exception("peer of %s failed when told of the end", self.address)
+            except Exception:  # noqa: BLE001 - a failing peer must not harm other connections
+                _log.exception("peer of %s failed in closed()", self.address)
 
     # -- reading
 
     def _take(self, data: bytes | bytearray) -> int:
-        """Deliver what is whole, and return how many bytes are done with."""
+        """Deliver all whole messages. Return how many bytes of the data are processed."""
         at, size, bytes_max = 0, len(data), self._settings.message_bytes_max
         while at < size:
             if self._ended:
                 return size
-            if self._held:
+            if self._reading_paused:
                 return at
-            rare = self._rare
-            if rare is None and (cut := frames.parse_common_frame(data, at, bytes_max)) is not None:
-                at, payload, text = cut
+            slow_path = self._slow_path
+            if slow_path is None and (common := frames.parse_common_frame(data, at, bytes_max)) is not None:
+                at, payload, text = common
                 self._deliver(payload, text)
                 continue
-            end = frames.frame_end(data, at, bytes_max, 0 if rare is None else rare.gathered)
+            end = frames.find_frame_end(data, at, bytes_max, 0 if slow_path is None else slow_path.gathered)
             if end is None:
                 return at
-            self._take_rare(data[at:end])
+            self._feed_slow_path(data[at:end])
             at = end
         return size
 
@@ -213,12 +213,12 @@ class Connection(asyncio.Protocol):
         else:
             del buffer[:at]
 
-    def _take_rare(self, frame: bytes | bytearray) -> None:
-        rare = self._rare_frames()
-        message = rare.feed(frame)
-        if rare.idle:
-            self._rare = None
-        if rare.ended:
+    def _feed_slow_path(self, frame: bytes | bytearray) -> None:
+        slow_path = self._open_slow_path()
+        message = slow_path.feed(frame)
+        if slow_path.idle:
+            self._slow_path = None
+        if slow_path.ended:
             self._end()
         elif message is not None:
             self._deliver(*message)
@@ -231,20 +231,21 @@ class Connection(asyncio.Protocol):
             return
         try:
             self._peer.received(payload, text)
-        except Exception:  # noqa: BLE001 - whatever a peer raises stays with it
-            self._crashed("failed on a message")
+        except Exception:  # noqa: BLE001 - a failing peer must not harm other connections
+            self._crashed("failed in received()")
 
     def _resume(self) -> None:
-        if self._buffer and not self._held:
+        if self._buffer and not self._reading_paused:
             self._take_buffer()
 
-    def _rare_frames(self) -> frames.SlowPathParser:
-        if self._rare is None:
-            self._rare = frames.SlowPathParser(self._settings.message_bytes_max, self._write_rare)
-        return self._rare
+    def _open_slow_path(self) -> frames.SlowPathParser:
+        if self._slow_path is None:
+            self._slow_path = frames.SlowPathParser(self._settings.message_bytes_max, self._write_slow_path)
+        return self._slow_path
 
-    def _write_rare(self, frame: bytes, pong: bool) -> None:
-        # Who pings without reading gets no more pongs: only the newest ping needs one (RFC 6455, section 5.5.3).
+    def _write_slow_path(self, frame: bytes, pong: bool) -> None:
+        # A client that pings without reading gets no more pongs: an endpoint may answer only the most recent ping
+        # (RFC 6455, section 5.5.3).
         if not self._transport.is_closing() and not (pong and self.paused):
             self._transport.write(frame)
 
@@ -255,19 +256,19 @@ class Connection(asyncio.Protocol):
         self.close(CloseCode.INTERNAL_ERROR, "internal error")
 
     def _fail(self, code: int, reason: str) -> None:
-        """Close because of what the client sent: nothing after it is read."""
-        self._rare_frames().fail(code, reason)
+        """Close because of an error of the client; nothing after it is read."""
+        self._open_slow_path().fail(code, reason)
         self._end()
 
     def _end(self) -> None:
-        """Half-close. Closing in full with unread bytes would reset the connection and lose our close frame."""
+        """Half-close: a full close with unread bytes would reset the connection, and our close frame would be lost."""
         self._ended = True
-        self._rare = None
+        self._slow_path = None
         self._begin_end()
         if not self._transport.is_closing():
             try:
                 self._transport.write_eof()
-            except OSError:  # the client has reset the connection already
+            except OSError:  # the client has already reset the connection
                 self._transport.abort()
 
     def _begin_end(self) -> None:
@@ -277,4 +278,4 @@ class Connection(asyncio.Protocol):
 
 
 PeerFactory = Callable[[Connection], Peer]
-"""Makes the peer of a connection whose handshake is done."""
+"""Creates the peer of a connection whose handshake is done."""

@@ -1,11 +1,11 @@
-"""Websocket frames as bytes (RFC 6455, section 5): what is sent, and what is cut out of what arrives.
+"""Websocket frames as bytes (RFC 6455, section 5): encodes what is sent, parses what arrives.
 
-Nearly every frame of a client is one whole message: FIN set, masked, text or binary, and small. `cut` takes
-such a frame out of a buffer in one short function. Any other frame (a fragment, a ping, a close, an error) goes
-to `SlowPathParser`, which lives only while it is needed, so that an idle connection holds no parser.
+Nearly every frame of a client is one whole message: FIN set, masked, text or binary, and small. `parse_common_frame`
+parses such a frame in one short function. All other frames (fragments, control frames, protocol errors) go to
+`SlowPathParser`, which exists only while it is needed, so that an idle connection holds no parser.
 
-Both must agree on where a frame ends: `SlowPathParser` is fed whole frames, which `frame_end` measures, so whenever
-it is dropped the next byte is the first of a frame.
+Both must agree on where a frame ends: `find_frame_end` measures it, and `SlowPathParser` gets whole frames only. So
+when a connection drops its `SlowPathParser`, the next byte is the first of a frame.
 """
 
 import codecs
@@ -33,13 +33,13 @@ _unpack_16 = struct.Struct("!H").unpack_from
 _unpack_64 = struct.Struct("!Q").unpack_from
 _utf8_decoder = codecs.getincrementaldecoder("utf-8")
 
-# The library logs every frame at DEBUG; frames are people's messages, so its logger is held above that.
+# The library logs every frame at DEBUG. Frames hold people's messages, so DEBUG must stay off.
 _library_log = logging.getLogger(f"{__name__}.websockets")
 _library_log.setLevel(logging.WARNING)
 
 
 def encode(opcode: int, payload: bytes) -> bytes:
-    """One whole server frame: FIN set, unmasked."""
+    """Encode a whole message as one server frame: FIN set, unmasked."""
     length = len(payload)
     if length < _LENGTH_16:
         return bytes((FIN | opcode, length)) + payload
@@ -49,9 +49,9 @@ def encode(opcode: int, payload: bytes) -> bytes:
 
 
 def parse_common_frame(data: bytes | bytearray, at: int, payload_bytes_max: int) -> tuple[int, bytes, bool] | None:
-    """Cut the common frame that starts at `at`: where it ends, its payload unmasked, and whether it is text.
+    """Parse the common frame that starts at `at`. Return its end, its payload (unmasked) and whether it is text.
 
-    None when the frame is incomplete or not a common one; `frame_end` tells which.
+    Return None if the frame is incomplete or not a common one; `find_frame_end` says which.
     """
     available = len(data) - at
     if available < 6:
@@ -74,12 +74,11 @@ def parse_common_frame(data: bytes | bytearray, at: int, payload_bytes_max: int)
     return end, apply_mask(data[start:end], data[start - 4 : start]), first == _FIN_TEXT
 
 
-def frame_end(data: bytes | bytearray, at: int, message_bytes_max: int, gathered: int = 0) -> int | None:
-    """Where the frame that starts at `at` ends, or None until all of it is there.
+def find_frame_end(data: bytes | bytearray, at: int, message_bytes_max: int, gathered: int = 0) -> int | None:
+    """Find the end of the frame that starts at `at`; None while the frame is incomplete.
 
-    `gathered` bytes of its message have come before, in fragments.
-    A frame that its header condemns (unmasked, unknown opcode, too long) need not be waited for: it ends with
-    the data, since nothing after it will be read.
+    `gathered` is the number of bytes in earlier fragments of its message. A frame whose header is already an error
+    (unmasked, unknown opcode, too long) ends with the data: the connection reads nothing after it.
     """
     available = len(data) - at
     if available < 2:
@@ -114,27 +113,26 @@ def is_utf8(payload: bytes) -> bool:
     return True
 
 
-def fitting_reason(reason: str) -> str:
-    """The reason of a close frame, cut at a character to the 123 bytes that a control frame has room for."""
+def fit_reason(reason: str) -> str:
+    """Shorten the reason of a close frame to whole characters in 123 bytes, the room in a control frame."""
     return reason.encode()[:_CLOSE_REASON_BYTES_MAX].decode(errors="ignore")
 
 
 class SlowPathParser:
-    """The frames that `cut` leaves: fragments, pings, closes and errors, judged by `websockets`.
+    """Parses the frames that `parse_common_frame` does not: fragments, pings, closes and errors, using `websockets`.
 
-    Created at a frame's first byte, and of no more use once `idle`. `send` gets what is to be written; when
-    `ended` is true the writing side is over (a close frame has gone out, in answer or because of an error) and
-    nothing that still arrives may be looked at.
+    Create it between two frames; drop it once `idle`. When `ended` is true, a close frame has been sent (as an answer,
+    or because of an error): write nothing more, and ignore all further input.
     """
 
     __slots__ = ("_decoder", "_message", "_message_bytes_max", "_protocol", "_send", "_text", "ended")
 
     def __init__(self, message_bytes_max: int, send: Callable[[bytes, bool], None]) -> None:
-        """`send(data, is_pong)` writes a frame."""
+        """`send(frame, is_pong)` writes a frame."""
         self._message_bytes_max = message_bytes_max
         self._protocol = self._new_protocol()
         self._send = send
-        self._message: bytearray | None = None  # the fragments so far; not a list, for empty fragments cost nothing
+        self._message: bytearray | None = None  # fragments, joined: in a list, empty fragments would take memory
         self._text = False
         self._decoder: codecs.IncrementalDecoder | None = None
         self.ended = False
@@ -150,7 +148,7 @@ class SlowPathParser:
         return 0 if self._message is None else len(self._message)
 
     def feed(self, frame: bytes | bytearray) -> tuple[bytes, bool] | None:
-        """Take one whole frame; return the message it completes, if any, and whether that is text."""
+        """Parse one whole frame. Return the message that it completes, if any, and whether that is text."""
         if frame[0] & _CONTROL and self._message is not None and self._protocol.state is State.OPEN:
             self._feed_between_fragments(frame)
             return None
@@ -164,20 +162,20 @@ class SlowPathParser:
         return message
 
     def close(self, code: int, reason: str) -> None:
-        """Send a close frame; the client's own is still awaited."""
-        self._protocol.send_close(code, fitting_reason(reason))
+        """Send a close frame, and wait for the client's."""
+        self._protocol.send_close(code, fit_reason(reason))
         self._flush()
 
     def fail(self, code: int, reason: str) -> None:
         """Send a close frame and stop reading (RFC 6455, section 7.1.7)."""
-        self._protocol.fail(code, fitting_reason(reason))
+        self._protocol.fail(code, fit_reason(reason))
         self._flush()
 
     def _feed_between_fragments(self, frame: bytes | bytearray) -> None:
-        """Have a control frame judged by itself.
+        """Parse a control frame between two fragments with a protocol object of its own.
 
-        The library counts it to the unfinished message's size and takes a close for an error, but control frames
-        may stand between fragments (RFC 6455, section 5.4).
+        Such frames are allowed (RFC 6455, section 5.4), but the library adds their size to that of the unfinished
+        message, and takes a close for an error.
         """
         protocol, self._protocol = self._protocol, self._new_protocol()
         self._protocol.receive_data(frame)
@@ -209,5 +207,5 @@ class SlowPathParser:
         for data in self._protocol.data_to_send():
             if data:
                 self._send(data, data[0] == FIN | PONG)
-            else:  # the library's sign for "no more"
+            else:  # how the library says that nothing more will be sent
                 self.ended = True

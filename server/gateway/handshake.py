@@ -1,7 +1,7 @@
-"""The websocket handshake (RFC 6455, section 4.2): a request head in, the answer out.
+"""The websocket handshake (RFC 6455, section 4.2): a request head in, the response out.
 
-`websockets` judges the handshake's own headers. Ours are the path, the refusal of a body, and the sentence that
-tells a client which subprotocol to offer. Compression is never agreed to: ciphertext does not shrink.
+`websockets` checks the headers of the handshake. This module checks the path, refuses a body, and says in the refusal
+which subprotocol to offer. Compression is never negotiated: ciphertext does not shrink.
 """
 
 import logging
@@ -22,23 +22,23 @@ _library_log.setLevel(logging.WARNING)
 
 
 class Handshake:
-    """What this node agrees to; the same for every connection."""
+    """What this port accepts; the same for every connection."""
 
     def __init__(self, subprotocols: Sequence[str], allowed_origins: Sequence[str]) -> None:
-        """`subprotocols` in order of preference; none means that there is nothing to agree on."""
+        """`subprotocols` in order of preference; if empty, no subprotocol is negotiated."""
         self._subprotocols = [Subprotocol(name) for name in subprotocols]
-        # A request without an Origin does not come from a web page, so no page's user is being abused.
+        # A request without an Origin does not come from a web page, so no page can be acting for its user.
         self._origins = [*(Origin(origin) for origin in allowed_origins), None] if allowed_origins else None
 
     def answer(self, head: RequestHead) -> tuple[bytes, str | None]:
-        """Return the response and the subprotocol agreed on ("" if none is offered here), or None if refused.
+        """Return the response and the subprotocol: "" if this port has none, None if the handshake is refused.
 
-        Raise `HeadError` for what is no matter of websockets.
+        Raises `HeadError` for a request that cannot be a handshake: another method or path, or a body.
         """
         if head.method != "GET":
-            raise HeadError(400, "a websocket is asked for with GET")
+            raise HeadError(400, "a request for a websocket must use GET")
         if head.has_body:
-            raise HeadError(400, "a request for a websocket has no body")
+            raise HeadError(400, "a request for a websocket must have no body")
         if head.target.partition("?")[0] != PATH:
             raise HeadError(404, f"the websocket is at {PATH}")
         protocol = ServerProtocol(

@@ -1,8 +1,9 @@
-"""One HTTP connection: uvicorn's protocol class, bounded and made strict.
+"""One HTTP connection: uvicorn's protocol class with limits and stricter rules.
 
-The acceptor hands it the connection and the bytes so far. What uvicorn leaves open is closed here: the time and
-the size that a request may take to arrive, a reader that stalls, an upgrade after the first request, the address
-behind a trusted proxy, and an error that would be taken for the answer to an earlier, still unanswered request.
+It takes over the transport from the acceptor, and the bytes received so far. It adds what uvicorn lacks: limits on the
+time and the size of a request, a time limit for a client that stops reading, a refusal of upgrades after the first
+request, and the client's address behind a trusted proxy. And it never sends an error where the client would take it for
+the response to an earlier request.
 """
 
 import asyncio
@@ -16,33 +17,43 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from server.clock import Clock
-from server.config.gateway_settings import GatewaySettings
+from server.config.settings import GatewaySettings
 from server.gateway.forwarded import TrustedProxies
 
 ASGISend = Callable[[dict[str, Any]], Awaitable[None]]
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 
-# Uvicorn warns of every malformed request, and so would anybody who sends them fill the log.
+# Uvicorn logs a warning for each malformed request: any client could fill the log.
 _uvicorn_log = logging.getLogger(f"{__name__}.uvicorn")
 _uvicorn_log.setLevel(logging.ERROR)
 
 _PIPELINED_MAX = 16
-_REFUSED_UPGRADE = b"A websocket is opened on a connection of its own, by its first request.\n"
+_REFUSED_UPGRADE = b"A websocket needs a connection of its own: ask for it in the first request.\n"
 
 
 class HttpServer:
-    """What the HTTP connections of a node share, and all of them."""
+    """What all HTTP connections of a port share, and the set of them."""
 
-    def __init__(self, app: ASGIApp, settings: GatewaySettings, clock: Clock, proxies: TrustedProxies) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: GatewaySettings,
+        clock: Clock,
+        proxies: TrustedProxies,
+        *,
+        lost: Callable[["HttpConnection"], None],
+    ) -> None:
+        """`lost(connection)` is called once for each connection, when its transport is lost."""
         self.settings = settings
         self.proxies = proxies
+        self.lost = lost
         self.state = ServerState()
         self.config = Config(
             app,
             http=HttpToolsProtocol,
             ws="none",
             interface="asgi3",
-            lifespan="off",  # the node runs it
+            lifespan="off",  # the node starts and stops what the app uses
             log_config=None,
             access_log=False,
             proxy_headers=False,
@@ -56,11 +67,11 @@ class HttpServer:
 
     @property
     def connections(self) -> list["HttpConnection"]:
-        """The live ones."""
+        """Open connections."""
         return [connection for connection in self.state.connections if isinstance(connection, HttpConnection)]
 
     def refresh_date(self) -> None:
-        """Bring the Date header of the responses up to date."""
+        """Update the Date header of the responses."""
         now_s = self._clock.wall_ms() // 1000
         if now_s != self._date_s:
             self._date_s = now_s
@@ -68,21 +79,20 @@ class HttpServer:
 
 
 class HttpConnection(HttpToolsProtocol):
-    """One HTTP connection; keep-alive and pipelining are uvicorn's."""
+    """One HTTP connection; uvicorn does keep-alive and pipelining."""
 
-    def __init__(self, server: HttpServer, address: str, port: int, lost: Callable[["HttpConnection"], None]) -> None:
-        """`address` is whom the connection is from: the client, or a trusted proxy that names one per request."""
+    def __init__(self, server: HttpServer, address: str, port: int) -> None:
+        """`address` is that of the client, or of a trusted proxy that names the client in each request."""
         super().__init__(config=server.config, server_state=server.state, app_state={})
         self.logger = _uvicorn_log
         self.address = address
         self._http = server
         self._port = port
-        self._lost = lost
-        self._begun = False  # there has been a request
-        self._in_head = False  # a request's head has begun to arrive
-        self._in_body = False  # and is whole, but not its body
+        self._begun = False  # the head of a request has been complete
+        self._in_head = False  # the head of a request is incomplete
+        self._in_body = False  # the head is complete, the body is not
         self._head_bytes = 0
-        self._last = False  # nothing more is read
+        self._ended = False  # nothing more is read
         self._arrival: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
 
@@ -96,12 +106,12 @@ class HttpConnection(HttpToolsProtocol):
         super().connection_lost(exc)
         self._cancel_arrival()
         self.resume_writing()
-        self._unset_keepalive_if_required()  # uvicorn forgets it when the connection ended in an error
-        self._lost(self)
+        self._unset_keepalive_if_required()  # uvicorn does not if the connection ended in an error
+        self._http.lost(self)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes, and time until the request that they belong to is whole."""
-        if self._last:
+        """Take bytes; start a timer until their request is complete."""
+        if self._ended:
             return
         self._head_bytes += len(data)
         super().data_received(data)
@@ -111,13 +121,13 @@ class HttpConnection(HttpToolsProtocol):
             self._arrival = self.loop.call_later(self._http.settings.http_request_timeout_s, self.transport.abort)
 
     def on_message_begin(self) -> None:
-        """Note the first byte of a request."""
+        """Note the start of a request."""
         super().on_message_begin()
         self._in_head = True
         self._head_bytes = 0
 
     def on_headers_complete(self) -> None:
-        """Start a request, unless it asks for another protocol."""
+        """Check the head, then start the app; answer a request for a websocket with a refusal."""
         self._check_head()
         self._http.refresh_date()
         self._begun, self._in_head, self._in_body = True, False, True
@@ -127,8 +137,8 @@ class HttpConnection(HttpToolsProtocol):
             self.app = _refuse_upgrade
         super().on_headers_complete()
         if upgrade:
-            # The parser stops here, so that nothing after this request could be read.
-            self._last = True
+            # After an upgrade the parser stops, so nothing after this request can be read.
+            self._ended = True
             self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
@@ -138,34 +148,34 @@ class HttpConnection(HttpToolsProtocol):
         self._cancel_arrival()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer bytes that are no request, without being taken for the answer to an earlier one."""
-        self._last = True
+        """Answer bytes that are no request, but never where an earlier request waits for its response."""
+        self._ended = True
         if not self._begun or self.cycle.response_complete:
             super().send_400_response(msg)
         elif not self._in_body:
             self.cycle.keep_alive = False
         elif self.cycle.response_started or self.pipeline:
             self.transport.close()
-        else:  # the fault is in the body of the request that the app is waiting for
+        else:  # the error is in the body that the app is waiting for
             self.cycle.disconnected = True
             self.cycle.message_event.set()
             super().send_400_response(msg)
 
     def pause_writing(self) -> None:
-        """Give the reader of a response a time to go on."""
+        """Start a timer for a client that has stopped reading its response."""
         super().pause_writing()
         if self._stall is None:
             self._stall = self.loop.call_later(self._http.settings.http_request_timeout_s, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """Go on with a response."""
+        """Continue the response, and stop the timer."""
         super().resume_writing()
         if self._stall is not None:
             self._stall.cancel()
             self._stall = None
 
     def _check_head(self) -> None:
-        """Raise `ValueError`, which the parser makes a malformed request."""
+        """Raise `ValueError` for an unacceptable head; the parser then treats the request as malformed."""
         if len(self.pipeline) >= _PIPELINED_MAX:
             raise ValueError("too many requests at once")
         if sum(len(name) + len(value) for name, value in self.headers) > self._http.settings.head_bytes_max:
@@ -180,7 +190,7 @@ class HttpConnection(HttpToolsProtocol):
             return self.address, self._port
         name = proxies.header.encode()
         values = [value.decode("latin-1") for field, value in self.headers if field == name]
-        return proxies.client(self.address, values), 0
+        return proxies.find_client(self.address, values), 0
 
     def _asks_for_websocket(self) -> bool:
         return any(name == b"upgrade" and b"websocket" in value.lower() for name, value in self.headers)

@@ -1,7 +1,6 @@
 """The PROXY protocol's header, versions 1 and 2, sans-I/O (HAProxy's `proxy-protocol.txt`).
 
-A proxy that relays bytes says with it whose bytes they are, before the first of them. Whether the proxy may be
-believed is the caller's business.
+A proxy that relays bytes sends it first, to name the client. The caller decides whether the proxy is trusted.
 """
 
 import ipaddress
@@ -19,25 +18,25 @@ _V2_INET, _V2_INET6 = 0x1, 0x2
 
 
 class ProxyHeaderError(ValueError):
-    """The bytes begin like a PROXY header and are not one."""
+    """The bytes start like a PROXY header, but are malformed."""
 
 
 class ProxyHeader(msgspec.Struct, frozen=True):
-    """A header that was there."""
+    """A complete PROXY header."""
 
     size: int
-    """Bytes it takes; the relayed ones follow."""
+    """In bytes; the relayed bytes follow."""
     address: str | None
-    """The client's address, or None when the proxy speaks for itself (a health check) or does not know."""
+    """The client's address; None for a connection of the proxy itself (a health check), or an unknown client."""
     port: int
 
 
 class NeedMore(msgspec.Struct, frozen=True):
-    """What there is so far may become a header."""
+    """The bytes so far may be the start of a header."""
 
 
 def parse(data: bytes | bytearray) -> ProxyHeader | NeedMore | None:
-    """Read the header at the beginning of `data`; None if there is none. Raise `ProxyHeaderError` if it is broken."""
+    """Parse the header at the start of `data`; None if there is none. Raises `ProxyHeaderError` if it is malformed."""
     if data[:12] == _V2_SIGNATURE[: len(data)]:
         return _parse_v2(data)
     if data[:6] == _V1_PREFIX[: len(data)]:
@@ -49,7 +48,7 @@ def _parse_v1(data: bytes | bytearray) -> ProxyHeader | NeedMore:
     end = data.find(b"\r\n", 0, _V1_BYTES_MAX)
     if end < 0:
         if len(data) >= _V1_BYTES_MAX:
-            raise ProxyHeaderError("version 1 header without an end")
+            raise ProxyHeaderError("version 1 header has no end")
         return NeedMore()
     fields = bytes(data[:end]).split(b" ")
     size = end + 2
@@ -77,7 +76,7 @@ def _parse_v2(data: bytes | bytearray) -> ProxyHeader | NeedMore:
         return NeedMore()
     version, command = data[12] >> 4, data[12] & 0x0F
     if version != _V2_VERSION or command not in (_V2_LOCAL, _V2_PROXY):
-        raise ProxyHeaderError("version 2 header of an unknown version or command")
+        raise ProxyHeaderError("version 2 header has an unknown version or command")
     size = _V2_HEADER_BYTES + int.from_bytes(data[14:16], "big")
     if len(data) < size:
         return NeedMore()
@@ -86,6 +85,6 @@ def _parse_v2(data: bytes | bytearray) -> ProxyHeader | NeedMore:
         return ProxyHeader(size, None, 0)
     layout = struct.Struct("!4s4sHH" if family == _V2_INET else "!16s16sHH")
     if size < _V2_HEADER_BYTES + layout.size:
-        raise ProxyHeaderError("version 2 header too short for its addresses")
+        raise ProxyHeaderError("version 2 header is too short for its addresses")
     source, _, port, _ = layout.unpack_from(data, _V2_HEADER_BYTES)
     return ProxyHeader(size, str(ipaddress.ip_address(source)), port)

@@ -1,12 +1,11 @@
 """How often somebody may do something: rates by number, address, device, person or service.
 
-A rate is kept as one number per key, the time at which its bucket will be full again (the generic cell rate
-algorithm). The seam is small, so that the nodes of a deployment may later count together; here each counts alone.
+Each key of a rate has a token bucket. The Protocol is small, so that the nodes of a deployment may later count
+together; here each node counts alone.
 """
 
 from __future__ import annotations
 
-import ipaddress
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Protocol
@@ -16,9 +15,9 @@ import msgspec
 from protocol.errors import ErrorCode
 from server.clock import Clock
 from server.identity.refusal import IdentityError
+from server.token_bucket import take_tokens
 
 KEYS_MAX = 100_000
-_ROUNDING_S = 1e-6
 HOUR_S = 3600.0
 
 
@@ -72,7 +71,7 @@ class MemoryLimits(Limits):
             return wait_s
         for rate, key in buckets:
             keys = self._full_at.setdefault(rate.name, OrderedDict())
-            keys[key] = max(keys.get(key, now), now) + rate.interval_s
+            _, keys[key] = take_tokens(keys.get(key, now), now, interval_s=rate.interval_s, burst=rate.burst)
             keys.move_to_end(key)
             self._forget(keys, now)
         return 0.0
@@ -87,9 +86,9 @@ class MemoryLimits(Limits):
     def _wait_s(self, bucket: Bucket, now: float) -> float:
         rate, key = bucket
         keys = self._full_at.get(rate.name)
-        full_at = max(now if keys is None else keys.get(key, now), now) + rate.interval_s
-        wait_s = full_at - now - rate.burst * rate.interval_s
-        return wait_s if wait_s > _ROUNDING_S else 0.0
+        full_at = now if keys is None else keys.get(key, now)
+        wait_s, _ = take_tokens(full_at, now, interval_s=rate.interval_s, burst=rate.burst)
+        return wait_s
 
     def _forget(self, keys: OrderedDict[str | bytes, float], now: float) -> None:
         """Drop what is full again, longest unused first; above the bound drop even what is not."""
@@ -104,14 +103,3 @@ async def take_or_refuse(limits: Limits, buckets: Sequence[Bucket]) -> None:
     """Take one of every bucket; raises IdentityError with `rate_limited` and how long to wait."""
     if wait_s := await limits.take(buckets):
         raise IdentityError(ErrorCode.RATE_LIMITED, "", retry_after_s=wait_s)
-
-
-def network_of(address: str) -> str:
-    """What counts as one address: in IPv6 a subscriber has a whole /64."""
-    try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(ip, ipaddress.IPv6Address):
-        return str(ipaddress.IPv6Network((ip, 64), strict=False))
-    return str(ip)

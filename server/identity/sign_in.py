@@ -19,13 +19,14 @@ from protocol.errors import ErrorCode
 from server.clock import Clock
 from server.config.settings import IdentitySettings, LimitSettings
 from server.identity.code_sender import CodeNotSentError, CodeSender
-from server.identity.limits import Bucket, Limits, Rate, network_of, take_or_refuse
+from server.identity.limits import Bucket, Limits, Rate, take_or_refuse
 from server.identity.phone_numbers import PhoneNumber, read_phone_number
 from server.identity.ports import SessionsControl
 from server.identity.refusal import IdentityError
 from server.identity.self_dialogs import SelfDialogs
 from server.identity.tokens import Tokens
 from server.identity.vault import Vault, new_code, new_refresh_token, same, sign_in_of, token_hash
+from server.networks import network_of
 from storage.identity import (
     IdentityStore,
     NewDevice,

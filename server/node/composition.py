@@ -19,8 +19,7 @@ import asyncpg
 from protocol.close_codes import CloseCode
 from protocol.codec import CODECS
 from server.clock import Clock
-from server.config.gateway_settings import GatewaySettings
-from server.config.settings import Config
+from server.config.settings import Config, GatewaySettings
 from server.delivery.flush_turn import FlushTurn
 from server.delivery.presence import Presence
 from server.delivery.receipts import Receipts

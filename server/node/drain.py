@@ -34,5 +34,5 @@ async def drain(
             await pipeline.wait_drained()
             await receipts.flush()
             await acceptor.close_http(timeout_s)
-            await acceptor.websockets_gone()
+            await acceptor.wait_websockets_closed()
     acceptor.abort_all()

@@ -108,7 +108,8 @@ class Identity:
                 limits=limits,
                 settings=settings,
                 rates=rates,
-            )
+            ),
+            body_bytes_max=config.gateway.http_body_bytes_max,
         )
 
     async def start(self) -> None:

@@ -39,9 +39,9 @@ from server.gateway.connection import Connection
 from server.identity.tokens import Claims
 from server.refusals import DURABLE, ERROR_OF, RETRY_AFTER_S, RequestRefusedError
 from server.session.catch_up import CatchUp, Plan
-from server.session.rates import Rate
 from server.session.sender_order import SenderOrder
 from server.session.wheel import TimingWheel
+from server.token_bucket import TokenBucket
 from server.writing.horizon import Horizon
 from storage.postgres.pool import StorageUnavailableError
 from storage.rows import Verdict, VerdictCode
@@ -112,8 +112,8 @@ class Session:
         self._mailbox: list[AnyCommand] = []  # short; a deque would take 600 bytes even empty, in every session
         self._working: asyncio.Task[None] | None = None
         self._catching_up: asyncio.Task[None] | None = None
-        self._sends = Rate(settings.sends_per_s, settings.sends_burst)
-        self._commands = Rate(settings.commands_per_s, settings.commands_burst)
+        self._sends = TokenBucket(settings.sends_per_s, settings.sends_burst)
+        self._commands = TokenBucket(settings.commands_per_s, settings.commands_burst)
         self._heard_at = self._heartbeat_at = now
         self._bad_messages = 0
         self._reading = True

@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from server.clock import SystemClock
+from server.config.settings import GatewaySettings
 from server.gateway import frames
-from server.gateway.acceptor import Acceptor, GatewaySettings
+from server.gateway.acceptor import Acceptor
 from server.gateway.connection import Connection
 from server.gateway.handshake import PATH
 

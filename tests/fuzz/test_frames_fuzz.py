@@ -1,7 +1,7 @@
-"""Frames from nowhere: however a stream is cut, the same happens, and it is what `websockets` says.
+"""Random frames: the outcome does not depend on how a stream is split, and is that of `websockets`.
 
-Hypothesis rather than a coverage-guided fuzzer: the interesting inputs are well-formed frames in odd orders and at
-odd cuts, which strategies build and a mutator of bytes seldom finds, and a failure shrinks to the frame at fault.
+Hypothesis rather than a coverage-guided fuzzer: the interesting inputs are well-formed frames in unusual orders, split
+at unusual places. Strategies build them; a mutator of bytes seldom finds them. A failure shrinks to the faulty frame.
 """
 
 import codecs
@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side, State
 
-from server.config.gateway_settings import GatewaySettings
+from server.config.settings import GatewaySettings
 from server.gateway.connection import Connection
-from server.gateway.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, frame_end
+from server.gateway.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, find_frame_end
 from tests.support.fake_network import FakeTimers, FakeTransport, RecordingPeer, client_frame
 
 LIMIT = 300
@@ -47,7 +47,7 @@ streams = st.lists(st.one_of(messages, messages, fragments, controls, closes, br
 
 
 class Outcome(NamedTuple):
-    """What a stream has led to."""
+    """The effects of a stream."""
 
     messages: list[tuple[bytes, bool]]
     sent: bytes
@@ -65,19 +65,19 @@ def outcome(parts: list[bytes]) -> Outcome:
     return Outcome(peer.messages, bytes(transport.sent), "eof" in transport.events)
 
 
-def split(data: bytes, cuts: list[int]) -> list[bytes]:
-    places = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+def split(data: bytes, offsets: list[int]) -> list[bytes]:
+    places = [0, *sorted(offset % (len(data) + 1) for offset in offsets), len(data)]
     return [data[start:end] for start, end in itertools.pairwise(places)]
 
 
 class Verdict(NamedTuple):
-    """What the library's own parser makes of a stream."""
+    """What the library's own parser does with a stream."""
 
     messages: list[tuple[bytes, bool]]
     code: int | None
     """Of the close frame it sends."""
     control_between_fragments: bool
-    """Whether it failed at such a frame: there we follow the RFC and it does not."""
+    """Whether it failed at such a frame: there the gateway follows the RFC and the library does not."""
 
 
 def by_the_library(data: bytes) -> Verdict:
@@ -87,7 +87,7 @@ def by_the_library(data: bytes) -> Verdict:
     message, is_text, decoder, at, gathering = bytearray(), False, _utf8_decoder(), 0, False
     for frame in protocol.events_received():
         assert isinstance(frame, Frame)
-        at = frame_end(data, at, LIMIT) or 0
+        at = find_frame_end(data, at, LIMIT) or 0
         if frame.opcode in (Opcode.PING, Opcode.PONG, Opcode.CLOSE):
             continue
         if frame.opcode is not Opcode.CONT:
@@ -123,15 +123,15 @@ def test_messages_and_closing_are_what_the_library_says(data: bytes) -> None:
 
 
 @given(streams, st.lists(st.integers(0, 10_000), max_size=20))
-def test_a_stream_means_the_same_however_it_is_cut(data: bytes, cuts: list[int]) -> None:
-    assert outcome(split(data, cuts)) == outcome([data])
+def test_the_outcome_is_the_same_however_a_stream_is_split(data: bytes, offsets: list[int]) -> None:
+    assert outcome(split(data, offsets)) == outcome([data])
 
 
 @given(streams)
-def test_one_byte_at_a_time_means_the_same(data: bytes) -> None:
+def test_the_outcome_is_the_same_one_byte_at_a_time(data: bytes) -> None:
     assert outcome([bytes((byte,)) for byte in data]) == outcome([data])
 
 
 @given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=5))
-def test_noise_never_raises_and_means_the_same_however_it_is_cut(data: bytes, cuts: list[int]) -> None:
-    assert outcome(split(data, cuts)) == outcome([data])
+def test_random_bytes_never_raise_and_have_one_outcome_however_split(data: bytes, offsets: list[int]) -> None:
+    assert outcome(split(data, offsets)) == outcome([data])

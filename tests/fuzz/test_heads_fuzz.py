@@ -1,4 +1,4 @@
-"""First bytes from nowhere: a head or a PROXY header is found, refused or waited for, however it is cut."""
+"""Random first bytes: a head or a PROXY header is parsed, refused or incomplete, however it is split."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,7 +41,7 @@ heads = st.lists(pieces, max_size=20).map(b"".join)
 
 
 def read(data: bytes, step: int) -> RequestHead | int | None:
-    """The head, the status it is refused with, or None if there is none yet, when `step` bytes come at a time."""
+    """The head, the status of its refusal, or None if it is incomplete; `step` bytes arrive at a time."""
     buffer, seen = bytearray(), 0
     for start in range(0, len(data), step):
         buffer += data[start : start + step]
@@ -56,15 +56,15 @@ def read(data: bytes, step: int) -> RequestHead | int | None:
 
 
 @given(heads, st.integers(1, 50))
-def test_a_head_is_read_the_same_however_it_is_cut(data: bytes, step: int) -> None:
+def test_a_head_is_parsed_the_same_however_it_is_split(data: bytes, step: int) -> None:
     assert read(data, step) == read(data, len(data) or 1)
 
 
 @given(heads)
-def test_an_accepted_head_says_one_thing_about_its_body(data: bytes) -> None:
+def test_an_accepted_head_is_unambiguous_about_its_body(data: bytes) -> None:
     head = read(data, len(data) or 1)
     if isinstance(head, RequestHead):
-        assert len(head.values("content-length")) + len(head.values("transfer-encoding")) <= 1
+        assert len(head.get_values("content-length")) + len(head.get_values("transfer-encoding")) <= 1
         assert head.size <= LIMIT
         assert head.has_body in (True, False)
 
@@ -73,7 +73,7 @@ def test_an_accepted_head_says_one_thing_about_its_body(data: bytes) -> None:
     st.one_of(st.just(b"PROXY TCP4 "), st.just(b"\r\n\r\n\x00\r\nQUIT\n"), st.just(b"")),
     st.one_of(st.binary(max_size=120), st.text("0123456789.: \r\nTCP46", max_size=120).map(str.encode)),
 )
-def test_a_proxy_header_is_read_refused_or_waited_for(prefix: bytes, rest: bytes) -> None:
+def test_a_proxy_header_is_parsed_refused_or_incomplete(prefix: bytes, rest: bytes) -> None:
     try:
         header = proxy_header.parse(prefix + rest)
     except proxy_header.ProxyHeaderError:
@@ -85,4 +85,4 @@ def test_a_proxy_header_is_read_refused_or_waited_for(prefix: bytes, rest: bytes
 
 @given(st.sampled_from(["x-forwarded-for", "forwarded"]), st.lists(st.text(max_size=30), max_size=3))
 def test_a_forwarded_header_never_raises(header: str, values: list[str]) -> None:
-    TrustedProxies(["0.0.0.0/0", "::/0"], header).client("10.0.0.1", values)
+    TrustedProxies(["0.0.0.0/0", "::/0"], header).find_client("10.0.0.1", values)

@@ -1,4 +1,4 @@
-"""A transport and a loop's timers that do nothing by themselves, and a client's frames."""
+"""A transport and timers that only record calls, a peer that records events, and the frames of a client."""
 
 import asyncio
 import struct
@@ -38,7 +38,7 @@ def pong_of(payload: bytes) -> bytes:
 
 
 class FakeTransport(asyncio.Transport):
-    """Notes what it is told."""
+    """Records calls and bytes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class FakeTransport(asyncio.Transport):
 
 
 class FakeTimer:
-    """A call that has been asked for."""
+    """A scheduled call."""
 
     def __init__(self, delay: float, callback: Callable[[], object]) -> None:
         self.delay = delay
@@ -95,7 +95,7 @@ class FakeTimer:
 
 
 class FakeTimers:
-    """The timers of a loop that stands still; the test fires them."""
+    """The timers of a loop that does not run; the test fires them."""
 
     def __init__(self) -> None:
         self.later: list[FakeTimer] = []
@@ -110,13 +110,13 @@ class FakeTimers:
         return cast("asyncio.Handle", FakeTimer(0, callback))
 
     def turn(self) -> None:
-        """Run what was to be called in the next turn of the loop."""
+        """Run the calls of the next iteration of the loop."""
         soon, self.soon = self.soon, []
         for callback in soon:
             callback()
 
     def fire(self) -> None:
-        """Let the time of every timer come that was not cancelled."""
+        """Run all timers that are not cancelled."""
         later, self.later = self.later, []
         for timer in later:
             if not timer.cancelled:
@@ -124,7 +124,7 @@ class FakeTimers:
 
 
 class RecordingPeer:
-    """Notes what it is told; raises where it is asked to."""
+    """Records messages and events; raises in the method that `raises_in` names."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection

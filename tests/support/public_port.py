@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
+from server.config.settings import GatewaySettings
 from server.gateway import frames
-from server.gateway.acceptor import Acceptor, GatewaySettings
+from server.gateway.acceptor import Acceptor
 from server.gateway.connection import Connection
 from tests.support.clock import ManualClock
 
@@ -20,7 +21,7 @@ UPGRADE = (
 
 
 class Echo:
-    """Sends back what comes, and notes who is there."""
+    """Sends each message back, and adds itself to `peers`."""
 
     def __init__(self, connection: Connection, peers: list["Echo"]) -> None:
         self.connection = connection
@@ -68,7 +69,7 @@ class App:
 
 
 class Wire:
-    """One TCP connection of a client that says what it likes."""
+    """One TCP connection of a client that may send any bytes."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -159,4 +160,4 @@ async def public_port(**changes: Any) -> AsyncIterator[PublicPort]:
     assert all(peer.ended.is_set() for peer in port.peers)
     assert port.acceptor.limits._counts == {}
     assert port.acceptor.connections == set()
-    assert port.acceptor.http_connections == []
+    assert port.acceptor.http.connections == []

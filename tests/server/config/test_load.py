@@ -1,4 +1,4 @@
-"""Configuration: one file, the environment over it, and an error that says where and what for everything else."""
+"""Configuration: a file, the environment that overrides it, and errors that name the place and the mistake."""
 
 import re
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def write(tmp_path: Path) -> Write:
 
 
 def refusal(path: Path, **environment: str) -> str:
-    """What loading says when it refuses."""
+    """The error that loading raises."""
     with pytest.raises(ConfigError) as caught:
         load(path, environment)
     return str(caught.value)
@@ -41,25 +41,27 @@ def test_the_file_at_the_root_holds_the_defaults() -> None:
     assert msgspec.structs.replace(loaded, server=server) == Config()
 
 
-def test_without_a_file_the_defaults_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_file_the_defaults_apply(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert load(None, {}).sessions == Config().sessions
     assert load(None, {}).server.data_dir == tmp_path / ".tchat"
 
 
-def test_the_file_here_is_taken_unasked(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_file_in_the_current_folder_is_read_by_default(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     write("[server]\nport = 1234\n").rename(tmp_path / "config.toml")
     assert load(None, {}).server.port == 1234
 
 
-def test_a_file_sets_what_it_names_and_leaves_the_rest(write: Write) -> None:
+def test_a_file_sets_its_keys_and_leaves_the_others(write: Write) -> None:
     config = load(write("[sessions]\nheartbeat_s = 5\n"), {})
     assert config.sessions.heartbeat_s == 5.0
     assert config.sessions.idle_timeout_s == Config().sessions.idle_timeout_s
 
 
-def test_the_environment_is_over_the_file(write: Write) -> None:
+def test_the_environment_overrides_the_file(write: Write) -> None:
     config = load(write("[server]\nport = 1\n"), {"TCHAT__SERVER__PORT": "2", "TCHATTER": "ignored"})
     assert config.server.port == 2
 
@@ -69,7 +71,7 @@ def test_the_environment_writes_a_list_with_commas_or_as_toml(write: Write, text
     assert load(write(""), {"TCHAT__IDENTITY__COUNTRIES": text}).identity.countries == ("TH", "SG")
 
 
-def test_a_text_from_the_environment_is_taken_as_it_stands(write: Write) -> None:
+def test_a_text_from_the_environment_is_not_parsed(write: Write) -> None:
     assert load(write(""), {"TCHAT__IDENTITY__ISSUER": "7"}).identity.issuer == "7"
 
 
@@ -88,10 +90,10 @@ def test_issuers_are_tables(write: Write) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[server]\nhots = '127.0.0.1'\n", "my.toml:3: 'hots' is no key of [server]; the nearest is 'host'"),
-        ("[gateway]\nport = 1\n", "my.toml:3: 'port' is no key of [gateway], but of [server]"),
-        ("[sever]\nport = 1\n", "my.toml:2: 'sever' is no section; the nearest is 'server'"),
-        ("server = 1\n", "server is a section: write [server]"),
+        ("[server]\nhots = '127.0.0.1'\n", "my.toml:3: 'hots' is not a key of [server]; the nearest is 'host'"),
+        ("[gateway]\nport = 1\n", "my.toml:3: 'port' is not a key of [gateway], but of [server]"),
+        ("[sever]\nport = 1\n", "my.toml:2: 'sever' is not a section; the nearest is 'server'"),
+        ("server = 1\n", "server is a section, not a key: write [server]"),
         (
             "[server]\n# c\nport = 'x'\n",
             "my.toml:4: server.port takes a whole number, at least 0, at most 65535, not 'x'",
@@ -110,9 +112,10 @@ def test_issuers_are_tables(write: Write) -> None:
         ("[server]\nadmin_host = 'example.org'\n", "server.admin_host: development serves this machine only"),
         ("[sessions]\nidle_timeout_s = 20\n", "must be longer than sessions.heartbeat_s"),
         ("[pipeline]\nlanes = 16\n", "pipeline.lanes: must be less than"),
+        ("[gateway]\nmessage_bytes_max = 65536\n", "gateway.message_bytes_max: 65536 bytes do not fit"),
     ],
 )
-def test_a_mistake_is_said_with_its_place(write: Write, text: str, said: str) -> None:
+def test_a_mistake_is_named_with_its_place(write: Write, text: str, said: str) -> None:
     refused = refusal(write(text))
     assert said in refused
     assert "hunter2" not in refused
@@ -121,8 +124,8 @@ def test_a_mistake_is_said_with_its_place(write: Write, text: str, said: str) ->
 @pytest.mark.parametrize(
     ("variable", "value", "said"),
     [
-        ("TCHAT__SERVER__PROT", "1", "TCHAT__SERVER__PROT: 'prot' is no key of [server]; the nearest is 'port'"),
-        ("TCHAT__SERVER", "1", "'' is no key of [server]"),
+        ("TCHAT__SERVER__PROT", "1", "TCHAT__SERVER__PROT: 'prot' is not a key of [server]; the nearest is 'port'"),
+        ("TCHAT__SERVER", "1", "'' is not a key of [server]"),
         (
             "TCHAT__SERVER__PORT",
             "many",
@@ -147,13 +150,13 @@ def test_a_file_that_is_named_must_exist(tmp_path: Path) -> None:
     assert "no configuration file" in refusal(tmp_path / "none.toml")
 
 
-def test_a_file_that_is_no_text_is_said(tmp_path: Path) -> None:
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "my.toml"
     path.write_bytes(b"\xff")
     assert "cannot be read" in refusal(path)
 
 
-def test_production_may_be_exposed_but_shows_no_codes_in_the_log(write: Write) -> None:
+def test_production_may_be_exposed_but_logs_no_codes(write: Write) -> None:
     refused = refusal(write("[server]\nmode = 'production'\nhost = '0.0.0.0'\n"))
     assert refused.startswith("identity.code_sender")
 
@@ -166,7 +169,7 @@ def test_a_secret_comes_from_the_environment_or_from_a_file(write: Write, tmp_pa
     assert load(path, given).storage.postgres_password.reveal() == "given"
 
 
-def test_a_secret_file_that_is_not_there_is_said(write: Write) -> None:
+def test_a_missing_secret_file_is_refused(write: Write) -> None:
     refused = refusal(write("[storage]\npostgres_password_file = 'none'\n"))
     assert re.search(r"storage\.postgres_password_file: .*none cannot be read", refused)
 

@@ -1,4 +1,4 @@
-"""The public port over real sockets: where a connection goes, and which are turned away."""
+"""The public port over real sockets: which protocol a connection gets, and which connections are refused."""
 
 import asyncio
 from typing import Any
@@ -34,7 +34,7 @@ async def test_a_client_talks_to_the_peer_and_closes() -> None:
         await port.peers[0].ended.wait()
 
 
-async def test_compression_is_declined_and_the_client_lives_without() -> None:
+async def test_compression_is_declined_and_messages_go_uncompressed() -> None:
     async with (
         public_port() as port,
         websockets.connect(
@@ -45,7 +45,7 @@ async def test_compression_is_declined_and_the_client_lives_without() -> None:
         assert await client.recv() == "x" * 1000
 
 
-async def test_frames_in_the_segment_of_the_handshake_are_read() -> None:
+async def test_frames_in_the_same_segment_as_the_handshake_are_read() -> None:
     async with public_port() as port:
         wire = await port.connect(UPGRADE + b"\r\n" + text("1") + text("2")[:3])
         assert (await wire.head()).startswith("HTTP/1.1 101 ")
@@ -54,7 +54,7 @@ async def test_frames_in_the_segment_of_the_handshake_are_read() -> None:
         assert await wire.reader.readexactly(len(expected)) == expected
 
 
-async def test_a_handshake_may_come_byte_by_byte() -> None:
+async def test_a_handshake_may_arrive_byte_by_byte() -> None:
     async with public_port() as port:
         wire = await port.connect()
         for byte in UPGRADE + b"\r\n" + text("1"):
@@ -65,7 +65,7 @@ async def test_a_handshake_may_come_byte_by_byte() -> None:
         assert await wire.reader.readexactly(3) == encode(TEXT, b"1")
 
 
-async def test_the_server_closes_politely() -> None:
+async def test_the_server_closes_with_a_code_and_a_reason() -> None:
     async with public_port() as port:
         async with websockets.connect(port.url, subprotocols=[websockets.Subprotocol(SUBPROTOCOL)]) as client:
             await client.send("x")
@@ -78,7 +78,7 @@ async def test_the_server_closes_politely() -> None:
         await port.peers[0].ended.wait()
 
 
-async def test_a_client_that_never_answers_a_close_is_cut_off() -> None:
+async def test_a_client_that_never_answers_a_close_is_disconnected() -> None:
     async with public_port(close_timeout_s=0.01) as port:
         wire = await port.connect(UPGRADE + b"\r\n" + text("1"))
         await wire.head()
@@ -88,7 +88,7 @@ async def test_a_client_that_never_answers_a_close_is_cut_off() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"GET / HTTP/1.1\r\nHost:", b"PROXY TC"], ids=["silent", "half", "proxy"])
-async def test_a_head_that_never_ends_is_cut_off(data: bytes) -> None:
+async def test_a_head_that_never_ends_is_disconnected(data: bytes) -> None:
     async with public_port(handshake_timeout_s=0.01) as port:
         wire = await port.connect(data)
         assert await wire.rest() == b""
@@ -129,7 +129,7 @@ async def test_two_pipelined_requests_are_answered_in_order() -> None:
         assert await wire.response() == (200, "127.0.0.1 /again 0")
 
 
-async def test_a_full_node_says_when_to_come_again() -> None:
+async def test_a_full_node_says_when_to_retry() -> None:
     async with public_port(connections_max=1, retry_after_s=7) as port:
         await (await port.connect(UPGRADE + b"\r\n")).head()
         refused = await port.connect()
@@ -138,7 +138,7 @@ async def test_a_full_node_says_when_to_come_again() -> None:
 
 
 @pytest.mark.parametrize("limit", ["connections_per_address_max", "connects_per_address_per_s"])
-async def test_an_address_that_has_its_share_is_refused_and_another_is_not(limit: str) -> None:
+async def test_an_address_at_its_limit_is_refused_and_another_is_not(limit: str) -> None:
     async with public_port(**{limit: 1}) as port:
         await (await port.connect(UPGRADE + b"\r\n")).head()
         refused = await port.connect()
@@ -166,7 +166,7 @@ async def test_a_forwarded_header_names_the_client_for_each_request() -> None:
         assert answers == ["192.0.2.7 /hello 0", "192.0.2.8 /hello 0", "127.0.0.1 /hello 0"]
 
 
-async def test_from_anybody_else_a_forwarded_header_means_nothing() -> None:
+async def test_a_forwarded_header_of_an_untrusted_address_is_ignored() -> None:
     async with public_port() as port:
         forwarded = b"X-Forwarded-For: 192.0.2.7\r\nForwarded: for=192.0.2.7\r\n\r\n"
         await (await port.connect(UPGRADE + forwarded)).head()
@@ -174,7 +174,7 @@ async def test_from_anybody_else_a_forwarded_header_means_nothing() -> None:
         assert await (await port.connect(HELLO[:-2] + forwarded)).response() == (200, "127.0.0.1 /hello 0")
 
 
-async def test_a_stopping_node_takes_no_connections_and_keeps_those_it_has() -> None:
+async def test_a_stopping_node_accepts_no_connections_and_keeps_the_open_ones() -> None:
     async with public_port() as port:
         wire = await port.connect(UPGRADE + b"\r\n")
         await wire.head()
@@ -185,13 +185,13 @@ async def test_a_stopping_node_takes_no_connections_and_keeps_those_it_has() -> 
         assert await wire.reader.readexactly(12) == encode(TEXT, b"still here")
 
 
-async def test_a_taken_port_is_an_error_of_whoever_starts() -> None:
+async def test_a_port_in_use_is_an_error_of_listen() -> None:
     async with public_port() as port:
         with pytest.raises(OSError, match="in use"):
             await port.acceptor.listen("127.0.0.1", port.port)
 
 
-async def test_a_client_that_is_gone_at_any_moment_is_uncounted() -> None:
+async def test_a_client_that_disconnects_at_any_moment_is_uncounted() -> None:
     request = UPGRADE + b"\r\n" + text("x")
     async with public_port() as port:
         for end in (0, 1, len(UPGRADE), len(UPGRADE) + 2, len(request) - 1, len(request)):

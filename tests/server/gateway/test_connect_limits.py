@@ -1,10 +1,10 @@
-"""How many connections, and how fast: per node and per address, with a clock that the test moves."""
+"""The number and the rate of connections, per node and per address, on a clock that the test advances."""
 
 import pytest
 
-from server.config.gateway_settings import GatewaySettings
+from server.config.settings import GatewaySettings
 from server.gateway import connect_limits
-from server.gateway.connect_limits import ConnectLimits, Refused
+from server.gateway.connect_limits import ConnectLimits, ConnectRefused
 from tests.support.clock import ManualClock
 
 
@@ -13,11 +13,11 @@ def limits(clock: ManualClock, **changes: float) -> ConnectLimits:
     return ConnectLimits(settings, clock, exempt=lambda address: address == "10.0.0.1")
 
 
-def status(refused: Refused | None) -> int:
+def status(refused: ConnectRefused | None) -> int:
     return 0 if refused is None else refused.status
 
 
-def test_a_full_node_refuses_until_one_goes(clock: ManualClock) -> None:
+def test_a_full_node_refuses_until_a_connection_closes(clock: ManualClock) -> None:
     some = limits(clock, connections_max=2)
     assert [status(some.open()) for _ in range(3)] == [0, 0, 503]
     some.close()
@@ -25,7 +25,7 @@ def test_a_full_node_refuses_until_one_goes(clock: ManualClock) -> None:
     assert some.count == 2
 
 
-def test_an_address_has_a_share(clock: ManualClock) -> None:
+def test_an_address_has_a_limit_of_its_own(clock: ManualClock) -> None:
     some = limits(clock, connections_per_address_max=2)
     assert [status(some.claim("192.0.2.1")) for _ in range(3)] == [0, 0, 429]
     assert status(some.claim("192.0.2.2")) == 0
@@ -46,7 +46,7 @@ def test_a_network_of_ipv6_counts_as_one_address(clock: ManualClock) -> None:
     assert answers == [0, 429, 0]
 
 
-def test_an_address_may_come_so_fast_and_no_faster(clock: ManualClock) -> None:
+def test_an_address_has_a_burst_and_a_rate(clock: ManualClock) -> None:
     some = limits(clock, connects_per_address_per_s=3)
     assert [status(some.claim("192.0.2.1")) for _ in range(4)] == [0, 0, 0, 429]
     refused = some.claim("192.0.2.1")
@@ -59,7 +59,7 @@ def test_an_address_may_come_so_fast_and_no_faster(clock: ManualClock) -> None:
     assert [status(some.claim("192.0.2.1")) for _ in range(4)] == [0, 0, 0, 429]
 
 
-def test_a_rate_below_one_a_second_still_lets_one_in(clock: ManualClock) -> None:
+def test_a_rate_below_one_per_second_still_accepts_one(clock: ManualClock) -> None:
     some = limits(clock, connects_per_address_per_s=0.1)
     assert status(some.claim("192.0.2.1")) == 0
     refused = some.claim("192.0.2.1")
@@ -69,13 +69,13 @@ def test_a_rate_below_one_a_second_still_lets_one_in(clock: ManualClock) -> None
     assert status(some.claim("192.0.2.1")) == 0
 
 
-def test_the_node_has_a_rate_of_its_own_which_a_refused_address_does_not_use_up(clock: ManualClock) -> None:
+def test_a_refused_address_does_not_use_up_the_rate_of_the_node(clock: ManualClock) -> None:
     some = limits(clock, connects_per_s=4, connects_per_address_per_s=2)
     assert [status(some.claim("192.0.2.1")) for _ in range(10)] == [0, 0] + [429] * 8
     assert [status(some.claim(f"192.0.2.{number}")) for number in range(2, 5)] == [0, 0, 503]
 
 
-def test_a_proxy_has_no_limits_of_its_own_but_the_nodes(clock: ManualClock) -> None:
+def test_a_proxy_is_limited_by_the_node_only(clock: ManualClock) -> None:
     some = limits(clock, connections_per_address_max=1, connects_per_address_per_s=1, connects_per_s=3)
     assert [status(some.claim("10.0.0.1")) for _ in range(4)] == [0, 0, 0, 503]
     some.release("10.0.0.1")

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from server.config.gateway_settings import GatewaySettings
+from server.config.settings import GatewaySettings
 from server.gateway import frames
 from server.gateway.connection import Connection
 from server.gateway.frames import BINARY, CLOSE, CONTINUATION, TEXT
@@ -60,7 +60,7 @@ def test_many_frames_in_one_segment_arrive_in_order(wire: Wire) -> None:
     assert wire.peer.messages == [(str(number).encode(), True) for number in range(100)]
 
 
-def test_one_byte_at_a_time_is_as_good(wire: Wire) -> None:
+def test_messages_may_arrive_one_byte_at_a_time(wire: Wire) -> None:
     stream = text("a") + ping(b"p") + client_frame(BINARY, bytes(300)) + client_frame(TEXT, b"x", fin=False)
     stream += client_frame(CONTINUATION, b"y") + text("z")
     wire.feed(*(bytes((byte,)) for byte in stream))
@@ -71,7 +71,7 @@ def test_one_byte_at_a_time_is_as_good(wire: Wire) -> None:
 def test_an_idle_connection_holds_no_parser_and_no_buffer(wire: Wire) -> None:
     wire.feed(text("a")[:3])
     wire.feed(text("a")[3:] + ping() + client_frame(TEXT, fin=False) + client_frame(CONTINUATION))
-    assert wire.connection._rare is None
+    assert wire.connection._slow_path is None
     assert wire.connection._buffer == b""
 
 
@@ -92,22 +92,22 @@ def test_bad_input_is_answered_with_its_code_and_nothing_after_it_is_read(wire: 
     assert wire.close_code() == code
     assert (b"never", True) not in wire.peer.messages
     assert wire.transport.events[-1] == "eof"
-    assert wire.transport.reading, "what the client still sends is thrown away, so that it can read our close frame"
+    assert wire.transport.reading, "further input is read and dropped, so that the client can read our close frame"
 
 
-def test_a_client_that_ignores_the_end_is_cut_off(wire: Wire) -> None:
+def test_a_client_that_ignores_the_close_is_disconnected(wire: Wire) -> None:
     wire.feed(client_frame(TEXT, b"\xff"))
     wire.timers.fire()
     assert wire.transport.events[-1] == "abort"
 
 
-def test_a_reset_before_the_half_close_is_no_error(wire: Wire) -> None:
+def test_a_reset_before_the_half_close_is_not_an_error(wire: Wire) -> None:
     wire.transport.reset_by_client = True
     wire.feed(client_frame(CLOSE))
     assert wire.transport.events[-1] == "abort"
 
 
-def test_the_clients_close_is_answered_and_the_peer_told_once(wire: Wire) -> None:
+def test_the_clients_close_is_answered_and_the_peer_notified_once(wire: Wire) -> None:
     wire.feed(client_frame(CLOSE, b"\x03\xe9bye"))
     assert wire.close_code() == 1001
     assert wire.transport.events[-1] == "eof"
@@ -129,7 +129,7 @@ def test_our_close_waits_for_the_clients(wire: Wire) -> None:
     assert wire.transport.events[-1] == "eof"
 
 
-def test_our_close_ends_in_time_without_the_client(wire: Wire) -> None:
+def test_our_close_ends_after_the_timeout_if_the_client_does_not_answer(wire: Wire) -> None:
     wire.connection.close(4000, "")
     assert [timer.delay for timer in wire.timers.later] == [5.0]
     wire.timers.fire()
@@ -204,7 +204,7 @@ def test_a_peer_that_cannot_be_created_closes_with_1011(caplog: pytest.LogCaptur
     assert len(caplog.records) == 1
 
 
-def test_a_pause_holds_back_the_rest_of_the_segment(wire: Wire) -> None:
+def test_a_pause_keeps_the_rest_of_the_segment(wire: Wire) -> None:
     wire.peer.on_message = lambda _: wire.connection.pause_reading()
     wire.feed(text("1") + text("2") + text("3")[:4])
     assert wire.peer.messages == [(b"1", True)]
@@ -239,7 +239,7 @@ def test_close_while_reading_is_paused_still_finds_the_clients_close(wire: Wire)
     assert wire.transport.events[-1] == "eof"
 
 
-def test_a_full_write_buffer_is_seen_and_its_end_told(wire: Wire) -> None:
+def test_a_full_write_buffer_is_seen_and_the_peer_notified_when_it_drains(wire: Wire) -> None:
     seen = [wire.connection.paused]
     wire.connection.pause_writing()
     seen.append(wire.connection.paused)
@@ -248,7 +248,7 @@ def test_a_full_write_buffer_is_seen_and_its_end_told(wire: Wire) -> None:
     assert wire.peer.events == ["writable"]
 
 
-def test_who_pings_without_reading_gets_no_more_pongs(wire: Wire) -> None:
+def test_a_client_that_pings_without_reading_gets_no_more_pongs(wire: Wire) -> None:
     wire.connection.pause_writing()
     wire.feed(ping(b"1") * 100)
     assert wire.transport.take() == b""

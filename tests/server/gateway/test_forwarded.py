@@ -1,8 +1,8 @@
-"""Forwarded headers: believed from configured proxies only, and read from the right."""
+"""Forwarded headers: of trusted proxies only, and read from the right."""
 
 import pytest
 
-from server.gateway.forwarded import TrustedProxies, normal_address
+from server.gateway.forwarded import TrustedProxies, normalize_address
 
 PROXIES = ["10.0.0.0/8", "2001:db8:ffff::/48"]
 
@@ -23,7 +23,7 @@ PROXIES = ["10.0.0.0/8", "2001:db8:ffff::/48"]
     ],
 )
 def test_x_forwarded_for(peer: str, values: list[str], client: str) -> None:
-    assert TrustedProxies(PROXIES).client(peer, values) == client
+    assert TrustedProxies(PROXIES).find_client(peer, values) == client
 
 
 @pytest.mark.parametrize(
@@ -39,11 +39,11 @@ def test_x_forwarded_for(peer: str, values: list[str], client: str) -> None:
     ],
 )
 def test_forwarded(values: list[str], client: str) -> None:
-    assert TrustedProxies(PROXIES, "forwarded").client("10.0.0.1", values) == client
+    assert TrustedProxies(PROXIES, "forwarded").find_client("10.0.0.1", values) == client
 
 
 def test_nobody_is_trusted_by_default() -> None:
-    assert TrustedProxies([]).client("10.0.0.1", ["198.51.100.1"]) == "10.0.0.1"
+    assert TrustedProxies([]).find_client("10.0.0.1", ["198.51.100.1"]) == "10.0.0.1"
 
 
 def test_what_is_no_address_is_not_trusted() -> None:
@@ -61,4 +61,4 @@ def test_what_is_no_network_is_refused(network: str) -> None:
     [("fe80::1%eth0", "fe80::1"), ("[2001:db8::1]", "2001:db8::1"), ("2001:DB8::1", "2001:db8::1"), ("x", None)],
 )
 def test_an_address_has_one_form(text: str, address: str | None) -> None:
-    assert normal_address(text) == address
+    assert normalize_address(text) == address

@@ -1,4 +1,4 @@
-"""Frames: what is encoded, what is cut, what is left to the library."""
+"""Frames: the encoder, the parser of common frames, and the parser of the slow path."""
 
 import pytest
 from websockets.frames import Frame, Opcode
@@ -12,8 +12,8 @@ from server.gateway.frames import (
     TEXT,
     SlowPathParser,
     encode,
-    fitting_reason,
-    frame_end,
+    find_frame_end,
+    fit_reason,
     parse_common_frame,
 )
 from tests.support.fake_network import client_frame, ping, pong_of
@@ -34,7 +34,7 @@ class Written:
         self.pongs += pong
 
 
-def rare(message_bytes_max: int = LIMIT) -> tuple[SlowPathParser, Written]:
+def slow_path(message_bytes_max: int = LIMIT) -> tuple[SlowPathParser, Written]:
     written = Written()
     return SlowPathParser(message_bytes_max, written), written
 
@@ -55,21 +55,21 @@ def test_a_client_reads_what_encode_makes(opcode: int, size: int) -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
-def test_cut_returns_the_payload_and_where_the_frame_ends(opcode: int, size: int) -> None:
+def test_a_common_frame_is_parsed_and_its_end_found(opcode: int, size: int) -> None:
     payload = bytes(range(256)) * (size // 256) + bytes(size % 256)
     frame = client_frame(opcode, payload)
     assert parse_common_frame(b"before" + frame + b"after", 6, LIMIT) == (6 + len(frame), payload, opcode == TEXT)
     assert parse_common_frame(bytearray(frame), 0, LIMIT) == (len(frame), payload, opcode == TEXT)
-    assert frame_end(frame + b"after", 0, LIMIT) == len(frame)
+    assert find_frame_end(frame + b"after", 0, LIMIT) == len(frame)
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_an_incomplete_frame_is_neither_cut_nor_ended(size: int) -> None:
+def test_an_incomplete_frame_is_not_parsed_and_has_no_end(size: int) -> None:
     frame = client_frame(BINARY, bytes(size))
     for end in {*range(15), len(frame) - 1} - {len(frame)}:
         if end < len(frame):
             assert parse_common_frame(frame[:end], 0, LIMIT) is None
-            assert frame_end(frame[:end], 0, LIMIT) is None
+            assert find_frame_end(frame[:end], 0, LIMIT) is None
 
 
 @pytest.mark.parametrize(
@@ -85,12 +85,12 @@ def test_an_incomplete_frame_is_neither_cut_nor_ended(size: int) -> None:
     ],
     ids=["fragment", "continuation", "ping", "close", "compressed", "unmasked", "unknown"],
 )
-def test_a_rare_frame_is_not_cut_but_has_an_end(frame: bytes) -> None:
+def test_a_frame_of_the_slow_path_is_no_common_frame_but_has_an_end(frame: bytes) -> None:
     assert parse_common_frame(frame, 0, LIMIT) is None
-    assert frame_end(frame, 0, LIMIT) == len(frame)
+    assert find_frame_end(frame, 0, LIMIT) == len(frame)
 
 
-def test_a_frame_of_the_limit_is_cut_and_one_byte_more_is_not() -> None:
+def test_a_frame_at_the_limit_is_common_and_one_byte_more_is_not() -> None:
     assert parse_common_frame(client_frame(BINARY, bytes(10)), 0, 10) is not None
     assert parse_common_frame(client_frame(BINARY, bytes(11)), 0, 10) is None
 
@@ -100,16 +100,16 @@ def test_a_frame_of_the_limit_is_cut_and_one_byte_more_is_not() -> None:
     [b"\x82\x05", b"\x83\x80", b"\x82\xfe\xff\xff", b"\x82\xff\xff\xff\xff\xff\xff\xff\xff\xff"],
     ids=["unmasked", "unknown opcode", "too long", "absurdly long"],
 )
-def test_a_frame_condemned_by_its_header_is_not_waited_for(head: bytes) -> None:
-    assert frame_end(head, 0, 1000) == len(head)
-    frames, written = rare(1000)
+def test_a_frame_with_an_error_in_its_header_is_not_waited_for(head: bytes) -> None:
+    assert find_frame_end(head, 0, 1000) == len(head)
+    frames, written = slow_path(1000)
     assert frames.feed(head) is None
     assert frames.ended
     assert close_code(written.frames[0]) in (1002, 1009)
 
 
 def test_a_ping_is_answered_and_leaves_nothing_behind() -> None:
-    frames, written = rare()
+    frames, written = slow_path()
     assert frames.feed(ping(b"hello")) is None
     assert written.frames == [pong_of(b"hello")]
     assert written.pongs == 1
@@ -118,7 +118,7 @@ def test_a_ping_is_answered_and_leaves_nothing_behind() -> None:
 
 
 def test_fragments_become_one_message_with_a_ping_between_them() -> None:
-    frames, written = rare()
+    frames, written = slow_path()
     sequence = [client_frame(TEXT, b"n\xc3", fin=False), ping(), client_frame(CONTINUATION, b"\xa9")]
     results = [(frames.feed(frame), frames.idle) for frame in sequence]
     assert results == [(None, False), (None, False), (("né".encode(), True), True)]
@@ -126,29 +126,29 @@ def test_fragments_become_one_message_with_a_ping_between_them() -> None:
 
 
 def test_a_fragment_that_cannot_become_utf8_fails_before_the_last() -> None:
-    frames, written = rare()
+    frames, written = slow_path()
     assert frames.feed(client_frame(TEXT, b"\xce\xba\xff", fin=False)) is None
     assert frames.ended
     assert close_code(written.frames[0]) == 1007
 
 
 def test_fragments_may_not_add_up_to_more_than_a_message() -> None:
-    frames, written = rare(10)
+    frames, written = slow_path(10)
     frames.feed(client_frame(BINARY, bytes(6), fin=False))
     assert frames.feed(client_frame(CONTINUATION, bytes(5))) is None
     assert close_code(written.frames[0]) == 1009
 
 
-def test_a_close_between_two_fragments_is_answered_as_any_other() -> None:
-    frames, written = rare()
+def test_a_close_between_two_fragments_is_answered_like_any_other() -> None:
+    frames, written = slow_path()
     frames.feed(client_frame(BINARY, b"x", fin=False))
     frames.feed(client_frame(CLOSE, b"\x03\xe8"))
     assert frames.ended
     assert close_code(written.frames[0]) == 1000
 
 
-def test_a_ping_between_two_fragments_does_not_count_to_the_message() -> None:
-    frames, written = rare(10)
+def test_a_ping_between_two_fragments_is_not_part_of_the_message_size() -> None:
+    frames, written = slow_path(10)
     frames.feed(client_frame(BINARY, bytes(10), fin=False))
     frames.feed(ping(b"hello"))
     assert frames.feed(client_frame(CONTINUATION)) == (bytes(10), False)
@@ -178,8 +178,8 @@ def test_a_ping_between_two_fragments_does_not_count_to_the_message() -> None:
         "forbidden code",
     ],
 )
-def test_a_frame_against_the_protocol_closes_with_1002(sequence: list[bytes]) -> None:
-    frames, written = rare()
+def test_a_protocol_error_closes_with_1002(sequence: list[bytes]) -> None:
+    frames, written = slow_path()
     for frame in sequence:
         assert frames.feed(frame) is None
     assert frames.ended
@@ -188,7 +188,7 @@ def test_a_frame_against_the_protocol_closes_with_1002(sequence: list[bytes]) ->
 
 @pytest.mark.parametrize("reason", ["", "short", "x" * 200, "é" * 100])
 def test_a_reason_fits_into_a_control_frame(reason: str) -> None:
-    fitting = fitting_reason(reason)
+    fitting = fit_reason(reason)
     assert reason.startswith(fitting)
     assert len(fitting.encode()) <= 123
     assert fitting == reason or len(fitting.encode()) >= 122

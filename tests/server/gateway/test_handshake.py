@@ -1,4 +1,4 @@
-"""The websocket handshake: what is agreed, and how a refusal reads."""
+"""The websocket handshake: what is negotiated, and what a refusal says."""
 
 import pytest
 
@@ -36,13 +36,13 @@ def test_without_a_common_subprotocol_the_refusal_says_what_to_offer(lines: list
     assert "offer one of the subprotocols tchat.v1.msgpack, tchat.v1.json" in response
 
 
-def test_without_subprotocols_of_ours_any_client_is_welcome() -> None:
+def test_without_subprotocols_of_ours_every_client_is_accepted() -> None:
     response, subprotocol = Handshake([], []).answer(request("Sec-WebSocket-Protocol: chat"))
     assert subprotocol == ""
     assert b"Sec-WebSocket-Protocol" not in response
 
 
-def test_compression_is_never_agreed_to() -> None:
+def test_compression_is_never_negotiated() -> None:
     offer = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"
     response, subprotocol = answer(request(offer, "Sec-WebSocket-Protocol: tchat.v1.json"))
     assert subprotocol == "tchat.v1.json"
@@ -53,7 +53,7 @@ def test_compression_is_never_agreed_to() -> None:
     ("origin", "status"),
     [("https://app.example", 101), ("https://evil.example", 403), (None, 101)],
 )
-def test_only_pages_of_allowed_origins_get_in(origin: str | None, status: int) -> None:
+def test_only_pages_of_allowed_origins_are_accepted(origin: str | None, status: int) -> None:
     lines = ["Sec-WebSocket-Protocol: tchat.v1.json", *([f"Origin: {origin}"] if origin else [])]
     response, _ = answer(request(*lines), origins=("https://app.example",))
     assert response.startswith(f"HTTP/1.1 {status} ")
@@ -87,7 +87,7 @@ def test_a_malformed_handshake_is_refused_by_the_library(head: RequestHead, stat
     ],
     ids=["post", "body", "chunked body", "other path", "almost the path"],
 )
-def test_what_is_no_matter_of_websockets_is_refused_before(head: RequestHead, status: int) -> None:
+def test_a_request_that_cannot_be_a_handshake_is_refused_first(head: RequestHead, status: int) -> None:
     with pytest.raises(HeadError) as caught:
         answer(head)
     assert caught.value.status == status

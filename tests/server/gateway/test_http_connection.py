@@ -1,4 +1,4 @@
-"""HTTP connections: what uvicorn is given, and what is bounded around it."""
+"""HTTP connections: what the app gets, and the limits and rules around uvicorn."""
 
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -100,7 +100,7 @@ async def test_an_upgrade_to_something_else_is_ignored_and_the_connection_ends_a
         "two hosts",
     ],
 )
-async def test_a_later_request_is_held_to_the_same_rules(data: bytes) -> None:
+async def test_later_requests_obey_the_same_rules(data: bytes) -> None:
     async with public_port() as port:
         wire = await port.connect(HELLO)
         await wire.response()
@@ -108,7 +108,7 @@ async def test_a_later_request_is_held_to_the_same_rules(data: bytes) -> None:
         assert await wire.statuses() == [400]
 
 
-async def test_garbage_behind_an_unanswered_request_is_not_answered_in_its_place() -> None:
+async def test_malformed_bytes_behind_an_unanswered_request_get_no_response_of_their_own() -> None:
     async with public_port() as port:
         wire = await port.connect(HOLD + b"garbage\r\n\r\n")
         await port.app.entered.wait()
@@ -149,13 +149,13 @@ async def test_an_idle_connection_is_closed() -> None:
     [HELLO + b"GET / HT", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhe"],
     ids=["second head", "body"],
 )
-async def test_a_request_that_never_becomes_whole_is_cut_off(data: bytes) -> None:
+async def test_a_request_that_never_completes_is_disconnected(data: bytes) -> None:
     async with public_port(http_request_timeout_s=0.01) as port:
         wire = await port.connect(data)
         await wire.rest()
 
 
-async def test_a_reader_that_stalls_is_cut_off() -> None:
+async def test_a_client_that_stops_reading_is_disconnected() -> None:
     async with public_port(http_request_timeout_s=0.01) as port:
         wire = await port.connect(HELLO.replace(b"hello", b"big"))
         await wire.head()
@@ -167,15 +167,15 @@ async def test_stopping_closes_idle_connections_and_lets_others_finish() -> None
         idle, busy = await port.connect(HELLO), await port.connect(HOLD)
         await idle.response()
         await port.app.entered.wait()
-        assert len(port.acceptor.http_connections) == 2
-        port.acceptor.http_connections[0].loop.call_soon(port.app.released.set)
+        assert len(port.acceptor.http.connections) == 2
+        port.acceptor.http.connections[0].loop.call_soon(port.app.released.set)
         await port.acceptor.close_http(5)
-        assert port.acceptor.http_connections == []
+        assert port.acceptor.http.connections == []
         assert await idle.rest() == b""
         assert await busy.statuses() == [200]
 
 
-async def test_stopping_does_not_wait_for_ever() -> None:
+async def test_stopping_waits_no_longer_than_its_timeout() -> None:
     async with public_port() as port:
         wire = await port.connect(HOLD)
         await port.app.entered.wait()

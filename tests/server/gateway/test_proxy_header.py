@@ -1,4 +1,4 @@
-"""The PROXY protocol's header, both versions, whole, cut short and broken."""
+"""The PROXY protocol's header, both versions: complete, incomplete and malformed."""
 
 import ipaddress
 import struct
@@ -43,7 +43,7 @@ def test_a_header_names_the_client_and_its_own_size(header: bytes, address: str 
 
 
 @pytest.mark.parametrize("header", [V1, V2], ids=["v1", "v2"])
-def test_any_beginning_of_a_header_asks_for_more(header: bytes) -> None:
+def test_any_prefix_of_a_header_needs_more(header: bytes) -> None:
     for end in range(len(header)):
         assert parse(bytearray(header[:end])) == NeedMore()
 
@@ -70,6 +70,6 @@ def test_anything_else_is_no_header(data: bytes) -> None:
         version_2(0x11, b"", command=0x22),
     ],
 )
-def test_a_broken_header_is_an_error(data: bytes) -> None:
+def test_a_malformed_header_is_an_error(data: bytes) -> None:
     with pytest.raises(ProxyHeaderError):
         parse(data)

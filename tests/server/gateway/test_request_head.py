@@ -1,4 +1,4 @@
-"""The first request head: what has one meaning, and what is refused because it might have two."""
+"""The first request head: what is accepted, and what is refused because two parsers may read it differently."""
 
 import pytest
 
@@ -21,10 +21,10 @@ def refusal(data: bytes) -> HeadError:
 def test_a_head_is_parsed() -> None:
     fields = [("host", "a"), ("x-two", "1"), ("x-two", "2"), ("x-empty", "")]
     assert parse(GET) == RequestHead("GET", "/v1/ws?x", 1, fields, len(GET))
-    assert parse(GET).values("x-two") == ["1", "2"]
+    assert parse(GET).get_values("x-two") == ["1", "2"]
 
 
-def test_a_head_ends_at_its_empty_line_however_it_is_cut() -> None:
+def test_a_head_ends_at_its_empty_line_however_it_is_split() -> None:
     data = bytearray()
     seen = 0
     for byte in GET[:-1]:
@@ -48,7 +48,7 @@ def test_what_cannot_become_a_head_is_refused_at_once(data: bytes) -> None:
     assert caught.value.status == 400
 
 
-def test_a_bare_lf_is_found_in_what_comes_later() -> None:
+def test_a_bare_lf_is_found_in_a_later_segment() -> None:
     first = b"GET / HTTP/1.1\r\nHost: a\r"
     assert find_end(first, 0, MAX) is None
     assert find_end(first + b"\n", len(first), MAX) is None
@@ -93,7 +93,7 @@ def test_a_head_larger_than_the_limit_is_refused(end: bytes) -> None:
         head(first="POST /\xe9 HTTP/1.1"),
     ],
 )
-def test_a_head_with_two_meanings_or_none_is_refused(data: bytes) -> None:
+def test_an_ambiguous_or_malformed_head_is_refused(data: bytes) -> None:
     assert refusal(data).status == 400
 
 
@@ -108,7 +108,7 @@ def test_a_head_with_two_meanings_or_none_is_refused(data: bytes) -> None:
         (["Transfer-Encoding: Chunked"], False, True),
     ],
 )
-def test_what_a_head_announces(lines: list[str], wants: bool, body: bool) -> None:
+def test_whether_a_head_wants_a_websocket_and_has_a_body(lines: list[str], wants: bool, body: bool) -> None:
     request = parse(head(*lines))
     assert (request.wants_websocket, request.has_body) == (wants, body)
 

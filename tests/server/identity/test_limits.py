@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from protocol.errors import ErrorCode
-from server.identity.limits import Limits, MemoryLimits, Rate, network_of, take_or_refuse
+from server.identity.limits import Limits, MemoryLimits, Rate, take_or_refuse
 from server.identity.refusal import IdentityError
 from tests.support.clock import ManualClock
 
@@ -78,17 +78,3 @@ async def test_memory_is_bounded_and_full_buckets_are_forgotten(clock: ManualClo
 async def test_slow_rates_let_at_least_one_through(limits: Limits) -> None:
     assert await limits.take([(Rate.per_second("slow", 0.1), "a")]) == 0
     assert await limits.take([(Rate.per_second("slow", 0.1), "a")]) == pytest.approx(10)
-
-
-@pytest.mark.parametrize(
-    ("address", "network"),
-    [
-        ("203.0.113.9", "203.0.113.9"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-        ("fe80::1%eth0", "fe80::/64"),
-        ("", ""),
-        ("unix", "unix"),
-    ],
-)
-def test_a_subscriber_is_one_address(address: str, network: str) -> None:
-    assert network_of(address) == network

@@ -1,0 +1,188 @@
+"""Rules that tie two keys together, or a key and a limit of the protocol: one function each.
+
+A rule returns what is wrong, as a sentence that begins with the key and says what to set, or None. `load` checks all of
+them, so a node never starts with settings that contradict each other.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from protocol.limits import TOKEN_CHARS_MAX
+from server.config.message_sizes import largest_command, largest_event, largest_service_event
+from server.config.settings import Config, name_variable
+
+_TOKEN_HEADER_BYTES = len("Authorization: Bearer \r\n") + TOKEN_CHARS_MAX
+
+
+def broken_rules(config: Config) -> Iterator[str]:
+    """What is wrong with a configuration, one sentence for each rule that it breaks."""
+    return (sentence for rule in RULES if (sentence := rule(config)) is not None)
+
+
+def development_is_local(config: Config) -> str | None:
+    """Development shows sign-in codes in the log, so only this machine may reach it."""
+    server = config.server
+    if server.mode != "development":
+        return None
+    for key, host in (("host", server.host), ("admin_host", server.admin_host)):
+        if not _is_loopback(host):
+            return (
+                f"server.{key}: development serves this machine only and {host} is not a loopback address: "
+                'set 127.0.0.1, or server.mode = "production".'
+            )
+    return None
+
+
+def production_logs_no_codes(config: Config) -> str | None:
+    """A sign-in code in the log signs in everybody who can read the log."""
+    if config.server.mode == "development" or config.identity.code_sender != "log":
+        return None
+    return (
+        'identity.code_sender: "log" writes every sign-in code to the log and is refused in production: '
+        'set a sender of your own, or "none" if people sign in with tokens of other issuers only.'
+    )
+
+
+def postgres_url_has_no_password(config: Config) -> str | None:
+    """A URL is printed in logs and errors."""
+    if not urlsplit(config.storage.postgres_url).password:
+        return None
+    return (
+        "storage.postgres_url: the password must not be in the URL: "
+        f"set {name_variable('storage', 'postgres_password')}, or storage.postgres_password_file."
+    )
+
+
+def proxies_are_networks(config: Config) -> str | None:
+    """The gateway compares client addresses with these networks."""
+    for text in config.gateway.trusted_proxies:
+        try:
+            ipaddress.ip_network(text)
+        except ValueError as error:
+            return f"gateway.trusted_proxies: {error}: set addresses or networks, such as 10.0.0.0/8."
+    return None
+
+
+def websocket_fits_every_command(config: Config) -> str | None:
+    """A client may send every command at the limits of its fields, in either codec."""
+    return _too_small(
+        "gateway.message_bytes_max",
+        config.gateway.message_bytes_max,
+        largest_command(),
+        "the largest command of a client",
+    )
+
+
+def body_fits_every_event(config: Config) -> str | None:
+    """A service may post an event with the largest payload, which JSON carries in base64."""
+    return _too_small(
+        "gateway.http_body_bytes_max",
+        config.gateway.http_body_bytes_max,
+        largest_service_event(),
+        "the largest event of a service",
+    )
+
+
+def head_fits_every_token(config: Config) -> str | None:
+    """Every HTTP request carries an access token in its head, next to its other headers."""
+    return _too_small(
+        "gateway.head_bytes_max",
+        config.gateway.head_bytes_max,
+        _TOKEN_HEADER_BYTES,
+        "the longest access token, without the other headers",
+    )
+
+
+def outbox_fits_every_event(config: Config) -> str | None:
+    """A session whose outbox holds one event only must not lag because of it."""
+    return _too_small(
+        "sessions.outbox_bytes_max",
+        config.sessions.outbox_bytes_max,
+        largest_event(),
+        "the largest event of a timeline",
+    )
+
+
+def queue_fits_a_flush(config: Config) -> str | None:
+    """A lane takes its batch out of its queue."""
+    pipeline = config.pipeline
+    if pipeline.queue_rows_max >= pipeline.batch_rows_max:
+        return None
+    return (
+        f"pipeline.queue_rows_max: {pipeline.queue_rows_max} rows can never fill a flush of pipeline.batch_rows_max = "
+        f"{pipeline.batch_rows_max}: set at least {pipeline.batch_rows_max}."
+    )
+
+
+def queue_fits_one_session(config: Config) -> str | None:
+    """A session may send everything to one dialog, which is in one lane: on an idle node none of it is refused."""
+    rows, sends = config.pipeline.queue_rows_max, config.sessions.in_flight_sends_max
+    if rows >= sends:
+        return None
+    return (
+        f"pipeline.queue_rows_max: {rows} rows refuse sends of a single session, which may have "
+        f"sessions.in_flight_sends_max = {sends} unanswered: set at least {sends}."
+    )
+
+
+def retries_fit_their_total(config: Config) -> str | None:
+    """Pauses between retries grow from the first to the longest, within the total."""
+    pipeline = config.pipeline
+    if pipeline.retry_first_s <= pipeline.retry_max_s <= pipeline.retry_total_s:
+        return None
+    return (
+        "pipeline.retry_max_s: must lie between pipeline.retry_first_s and pipeline.retry_total_s: "
+        f"set {pipeline.retry_first_s} to {pipeline.retry_total_s}, not {pipeline.retry_max_s}."
+    )
+
+
+def idle_outlasts_heartbeat(config: Config) -> str | None:
+    """An idle client sends nothing but heartbeats."""
+    sessions = config.sessions
+    if sessions.idle_timeout_s > sessions.heartbeat_s:
+        return None
+    return (
+        "sessions.idle_timeout_s: must be longer than sessions.heartbeat_s, or idle clients are disconnected: "
+        f"set more than {sessions.heartbeat_s}."
+    )
+
+
+def lanes_leave_connections(config: Config) -> str | None:
+    """Each lane holds one database connection; reads need others."""
+    if config.pipeline.lanes < config.storage.connections_max:
+        return None
+    return (
+        "pipeline.lanes: must be less than storage.connections_max, or no connection is left for reads: "
+        f"set at most {config.storage.connections_max - 1}, or more connections."
+    )
+
+
+RULES = (
+    development_is_local,
+    production_logs_no_codes,
+    postgres_url_has_no_password,
+    proxies_are_networks,
+    websocket_fits_every_command,
+    body_fits_every_event,
+    head_fits_every_token,
+    outbox_fits_every_event,
+    queue_fits_a_flush,
+    queue_fits_one_session,
+    retries_fit_their_total,
+    idle_outlasts_heartbeat,
+    lanes_leave_connections,
+)
+
+
+def _too_small(key: str, has: int, needs: int, what: str) -> str | None:
+    return None if has >= needs else f"{key}: {has} bytes do not fit {what}: set at least {needs}."
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,27 @@
+"""Addresses of clients: one form for each, and what counts as one client."""
+
+from __future__ import annotations
+
+import ipaddress
+
+
+def parse_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Read an address without its scope id (`%eth0`), an IPv4-mapped one as IPv4. Raises ValueError for other texts."""
+    address = ipaddress.ip_address(text.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
+def network_of(address: str) -> str:
+    """Return what limits count as one client: an IPv4 address, or a /64 network, of which a subscriber has all of IPv6.
+
+    A text that is no address, such as the name of a local socket, is returned as it is.
+    """
+    try:
+        parsed = parse_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv6Address):
+        return str(ipaddress.IPv6Network((parsed, 64), strict=False))
+    return str(parsed)

@@ -1,0 +1,162 @@
+"""The rules between keys: the defaults keep all of them, and each is broken one step beyond its boundary."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from server.config.message_sizes import largest_command, largest_event, largest_service_event
+from server.config.rules import RULES, broken_rules
+from server.config.settings import Config
+
+COMMAND, EVENT, BODY = largest_command(), largest_event(), largest_service_event()
+TOKEN_HEADER = len("Authorization: Bearer \r\n") + 8192
+
+
+def config(**changes: Any) -> Config:
+    """The defaults with some keys changed: `section__key=value`."""
+    changed = Config()
+    for name, value in changes.items():
+        section, key = name.split("__")
+        part = msgspec.structs.replace(getattr(changed, section), **{key: value})
+        changed = msgspec.structs.replace(changed, **{section: part})
+    return changed
+
+
+CASES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    (
+        {"gateway__message_bytes_max": COMMAND},
+        {"gateway__message_bytes_max": COMMAND - 1},
+        (
+            f"gateway.message_bytes_max: {COMMAND - 1} bytes do not fit the largest command of a client: "
+            f"set at least {COMMAND}."
+        ),
+    ),
+    (
+        {"gateway__http_body_bytes_max": BODY},
+        {"gateway__http_body_bytes_max": BODY - 1},
+        (
+            f"gateway.http_body_bytes_max: {BODY - 1} bytes do not fit the largest event of a service: "
+            f"set at least {BODY}."
+        ),
+    ),
+    (
+        {"gateway__head_bytes_max": TOKEN_HEADER},
+        {"gateway__head_bytes_max": TOKEN_HEADER - 1},
+        (
+            f"gateway.head_bytes_max: {TOKEN_HEADER - 1} bytes do not fit the longest access token, "
+            f"without the other headers: set at least {TOKEN_HEADER}."
+        ),
+    ),
+    (
+        {"sessions__outbox_bytes_max": EVENT},
+        {"sessions__outbox_bytes_max": EVENT - 1},
+        (
+            f"sessions.outbox_bytes_max: {EVENT - 1} bytes do not fit the largest event of a timeline: "
+            f"set at least {EVENT}."
+        ),
+    ),
+    (
+        {"pipeline__queue_rows_max": 200},
+        {"pipeline__queue_rows_max": 199},
+        (
+            "pipeline.queue_rows_max: 199 rows can never fill a flush of pipeline.batch_rows_max = 200: "
+            "set at least 200."
+        ),
+    ),
+    (
+        {"pipeline__batch_rows_max": 20_000},
+        {"pipeline__batch_rows_max": 20_001},
+        (
+            "pipeline.queue_rows_max: 20000 rows can never fill a flush of pipeline.batch_rows_max = 20001: "
+            "set at least 20001."
+        ),
+    ),
+    (
+        {"sessions__in_flight_sends_max": 20_000},
+        {"sessions__in_flight_sends_max": 20_001},
+        (
+            "pipeline.queue_rows_max: 20000 rows refuse sends of a single session, which may have "
+            "sessions.in_flight_sends_max = 20001 unanswered: set at least 20001."
+        ),
+    ),
+    (
+        {"pipeline__retry_max_s": 15.0},
+        {"pipeline__retry_max_s": 15.1},
+        (
+            "pipeline.retry_max_s: must lie between pipeline.retry_first_s and pipeline.retry_total_s: "
+            "set 0.05 to 15.0, not 15.1."
+        ),
+    ),
+    (
+        {"pipeline__retry_max_s": 0.05},
+        {"pipeline__retry_max_s": 0.04},
+        (
+            "pipeline.retry_max_s: must lie between pipeline.retry_first_s and pipeline.retry_total_s: "
+            "set 0.05 to 15.0, not 0.04."
+        ),
+    ),
+    (
+        {"sessions__idle_timeout_s": 25.1},
+        {"sessions__idle_timeout_s": 25.0},
+        (
+            "sessions.idle_timeout_s: must be longer than sessions.heartbeat_s, or idle clients are disconnected: "
+            "set more than 25.0."
+        ),
+    ),
+    (
+        {"pipeline__lanes": 15},
+        {"pipeline__lanes": 16},
+        (
+            "pipeline.lanes: must be less than storage.connections_max, or no connection is left for reads: "
+            "set at most 15, or more connections."
+        ),
+    ),
+    (
+        {"gateway__trusted_proxies": ("10.0.0.0/8", "2001:db8::1")},
+        {"gateway__trusted_proxies": ("10.0.0.0/8", "10.0.0.1/8")},
+        "gateway.trusted_proxies: 10.0.0.1/8 has host bits set: set addresses or networks, such as 10.0.0.0/8.",
+    ),
+    (
+        {"server__host": "localhost", "server__admin_host": "::1"},
+        {"server__admin_host": "192.0.2.1"},
+        (
+            "server.admin_host: development serves this machine only and 192.0.2.1 is not a loopback address: "
+            'set 127.0.0.1, or server.mode = "production".'
+        ),
+    ),
+    (
+        {"server__mode": "production", "server__host": "0.0.0.0", "identity__code_sender": "none"},
+        {"server__mode": "production"},
+        (
+            'identity.code_sender: "log" writes every sign-in code to the log and is refused in production: '
+            'set a sender of your own, or "none" if people sign in with tokens of other issuers only.'
+        ),
+    ),
+    (
+        {"storage__postgres_url": "postgresql://user@host/database"},
+        {"storage__postgres_url": "postgresql://user:hunter2@host/database"},
+        (
+            "storage.postgres_url: the password must not be in the URL: "
+            "set TCHAT__STORAGE__POSTGRES_PASSWORD, or storage.postgres_password_file."
+        ),
+    ),
+]
+"""For each rule: keys at the boundary, keys one step beyond it, and what the rule then says."""
+
+
+def test_the_defaults_break_no_rule() -> None:
+    assert list(broken_rules(Config())) == []
+
+
+@pytest.mark.parametrize(("kept", "broken", "sentence"), CASES)
+def test_a_rule_holds_up_to_its_boundary_and_says_what_to_set_beyond(
+    kept: dict[str, Any], broken: dict[str, Any], sentence: str
+) -> None:
+    assert list(broken_rules(config(**kept))) == []
+    assert list(broken_rules(config(**broken))) == [sentence]
+
+
+def test_every_rule_has_a_case_above() -> None:
+    broken = {rule for rule in RULES for _, changes, _ in CASES if rule(config(**changes)) is not None}
+    assert broken == set(RULES)
