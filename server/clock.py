@@ -1,4 +1,4 @@
-"""The clock seam: whoever asks for the time takes a `Clock`, so that a test can own it.
+"""The clock seam: code that asks for the time takes a `Clock`, so that a test can own it.
 
 Two kinds of time and no third: wall time in milliseconds since the epoch, which is stored and shown and may jump, and
 monotonic seconds, which measure how long something took and never go back.

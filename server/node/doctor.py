@@ -1,4 +1,4 @@
-"""`tchat doctor`: what a server here would stumble over, and what to do about each.
+"""`tchat doctor`: what prevents or endangers a server here, and what to do about each.
 
 It changes nothing: where there is no data folder yet it makes none, and where a server runs it asks that server's
 PostgreSQL.
@@ -147,7 +147,7 @@ async def _version(connection: "asyncpg.Connection[Any]", *, embedded: bool) -> 
 
 
 async def _durability(connection: "asyncpg.Connection[Any]") -> Finding:
-    """An ack promises that a message survives a crash; PostgreSQL can be told not to keep such promises."""
+    """An ack promises that a message survives a crash; PostgreSQL can be configured not to keep such promises."""
     for setting in ("fsync", "full_page_writes", "synchronous_commit"):
         if await connection.fetchval("SELECT current_setting($1)", setting) == "off":
             return Finding(

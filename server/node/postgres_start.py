@@ -23,7 +23,7 @@ class Postgres:
     embedded: EmbeddedPostgres | None = None
 
     async def keep_running(self) -> None:
-        """Start the embedded PostgreSQL again whenever it has ended, for ever: nobody else would."""
+        """Start the embedded PostgreSQL again when it has ended, until cancelled: nothing else restarts it."""
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
             if self.embedded is None:
