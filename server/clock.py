@@ -7,6 +7,8 @@ monotonic seconds, which measure how long something took and never go back.
 import time
 from typing import Protocol
 
+DAY_MS = 86_400_000
+
 
 class Clock(Protocol):
     """Where the time comes from."""

@@ -1,13 +1,13 @@
-"""A refusal with a code of the catalogue, and what each verdict of the store means to a client."""
+"""A refusal with a code of the catalogue, and the code that each verdict of storage becomes."""
 
 from __future__ import annotations
 
 from protocol.errors import ErrorCode
-from storage.rows import VerdictCode
+from storage.rows import Verdict, VerdictCode
 
 
 class RequestRefusedError(Exception):
-    """A command or a request is refused; `retry_after_s` comes with what time cures."""
+    """A command or an HTTP request is refused; `retry_after_s` is set when the same request may succeed later."""
 
     def __init__(self, code: ErrorCode, detail: str = "", *, retry_after_s: float | None = None) -> None:
         super().__init__(f"{code}: {detail}" if detail else str(code))
@@ -17,7 +17,7 @@ class RequestRefusedError(Exception):
 
 
 RETRY_AFTER_S = 1.0
-"""How long a client waits when there is nothing to calculate it from."""
+"""How long a client waits before it retries a temporary failure, when nothing gives a better estimate."""
 
 DURABLE = frozenset({VerdictCode.OK, VerdictCode.DUPLICATE})
 
@@ -40,4 +40,11 @@ ERROR_OF: dict[VerdictCode, ErrorCode] = {
     VerdictCode.UNAVAILABLE: ErrorCode.UNAVAILABLE,
     VerdictCode.INTERNAL: ErrorCode.INTERNAL,
 }
-"""Of every verdict that is not DURABLE."""
+"""The error code of every verdict that is not DURABLE."""
+
+
+def check_durable(verdict: Verdict) -> None:
+    """Raise RequestRefusedError unless the verdict says that the entry is durable."""
+    if verdict.code not in DURABLE:
+        code = ERROR_OF[verdict.code]
+        raise RequestRefusedError(code, retry_after_s=RETRY_AFTER_S if code.temporary else None)

@@ -1,4 +1,4 @@
-"""The Litestar app. It needs no lifespan: whoever made its parts ends them."""
+"""The Litestar app. It has no lifespan hooks: the node opens and closes its parts."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
-from server.api import people, sign_in
-from server.api import service_accounts as services
-from server.api.auth import address_of, provide_admin, provide_caller, provide_service
+from server.api import people, service_accounts, sign_in
+from server.api.auth import address_of, provide_admin, provide_caller, provide_service_account
 from server.api.docs_page import DocsPage
 from server.api.errors import answer_failure
 from server.api.parts import ApiParts, Parts
@@ -42,7 +41,7 @@ def create_api(parts: ApiParts, *, body_bytes_max: int) -> Litestar:
 
 
 def _v1() -> Router:
-    open_to_all = [sign_in.send_code, sign_in.sign_in, sign_in.refresh, _keys_at("/jwks")]
+    for_everybody = [sign_in.send_code, sign_in.sign_in, sign_in.refresh, _keys_at("/jwks")]
     for_people = Router(
         path="/",
         route_handlers=[
@@ -60,17 +59,17 @@ def _v1() -> Router:
     )
     for_admins = Router(
         path="/",
-        route_handlers=[services.suspend, services.reinstate, services.create_service],
+        route_handlers=[service_accounts.suspend, service_accounts.reinstate, service_accounts.create_service],
         dependencies={"caller": Provide(provide_caller), "admin": Provide(provide_admin)},
         security=[{"access_token": []}],
     )
-    for_services = Router(
+    for_service_accounts = Router(
         path="/",
-        route_handlers=[services.append_event],
-        dependencies={"service": Provide(provide_service)},
+        route_handlers=[service_accounts.append_event],
+        dependencies={"service_account": Provide(provide_service_account)},
         security=[{"api_key": []}],
     )
-    return Router(path="/v1", route_handlers=[*open_to_all, for_people, for_admins, for_services])
+    return Router(path="/v1", route_handlers=[*for_everybody, for_people, for_admins, for_service_accounts])
 
 
 def _keys_at(path: str) -> Any:

@@ -1,8 +1,8 @@
-"""The page at /v1/docs: the OpenAPI document as plain HTML, made here.
+"""The page at /v1/docs: the OpenAPI document as plain HTML, rendered here.
 
-The renderers that come with the framework fetch their scripts and styles from other people's hosts: then the page
-would not open on a machine without a way out, and whoever reads it would run code that nobody here has seen. This one
-has no script at all, and its headers allow none.
+The renderers of the framework load scripts and styles from third-party hosts: such a page does not open on a machine
+without internet access, and runs code that nobody here has reviewed. This page has no script, and its headers allow
+none.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _METHODS = ("get", "post", "patch", "put", "delete")
 
 
 class DocsPage(OpenAPIRenderPlugin):
-    """Renders the document without a script."""
+    """Renders the document without any script."""
 
     def __init__(self) -> None:
         super().__init__(path="/", favicon='<link rel="icon" href="data:,">')
@@ -43,7 +43,7 @@ class DocsPage(OpenAPIRenderPlugin):
         return "".join(_page(openapi_schema)).encode("utf-8")
 
     def receive_router(self, router: Router) -> None:
-        """Forbid by header what the page does without."""
+        """Forbid by header what the page does not use."""
         router.response_headers = (ResponseHeader(name="Content-Security-Policy", value=_POLICY),)
 
 

@@ -1,7 +1,7 @@
-"""The one boundary of the API: every failure becomes `{"code", "message", "retry_after_s"}` and the status that fits.
+"""The one error boundary of the API: every failure becomes `{"code", "message", "retry_after_s"}` and a status.
 
-What was refused is a value to the client and nothing to the log. What went wrong here is logged once, with its
-traceback, and the client learns no more than that.
+A refusal goes to the client and not to the log. A fault of the server is logged once, with its traceback; the client
+learns only that it happened.
 """
 
 from __future__ import annotations
@@ -16,13 +16,11 @@ from litestar.exceptions import ClientException, HTTPException, ValidationExcept
 from litestar.openapi.datastructures import ResponseSpec
 
 from protocol.errors import ErrorCode
-from server.identity.refusal import IdentityError
-from server.identity.tokens import TokenError
+from server.refusals import RETRY_AFTER_S, RequestRefusedError
 from storage.postgres.pool import StorageUnavailableError
 
 _log = logging.getLogger(__name__)
 
-_STORE_AGAIN_AFTER_S = 1.0
 _REASONS_SHOWN = 5
 
 _STATUS = {
@@ -47,7 +45,7 @@ _STATUS = {
     ErrorCode.UNAVAILABLE: 503,
     ErrorCode.INTERNAL: 500,
 }
-_OTHERWISE = 409
+_OTHER_STATUS = 409
 _BY_STATUS = {404: ErrorCode.UNKNOWN_COMMAND, 405: ErrorCode.UNKNOWN_COMMAND, 413: ErrorCode.TOO_LARGE}
 _MESSAGES = {ErrorCode.UNKNOWN_COMMAND: "There is nothing at this address, or not with this method; see /v1/docs."}
 
@@ -76,13 +74,13 @@ REFUSALS = {
 
 
 def answer_failure(_request: Request[Any, Any, Any], error: Exception) -> Response[ErrorBody]:
-    """What the client is told of an exception."""
+    """The response to an exception."""
     match error:
-        case IdentityError() | TokenError():
+        case RequestRefusedError():
             return _refusal(error.code, error.detail, error.retry_after_s)
         case StorageUnavailableError():
             _log.warning("a request could not be served: %s", error)
-            return _refusal(ErrorCode.UNAVAILABLE, retry_after_s=_STORE_AGAIN_AFTER_S)
+            return _refusal(ErrorCode.UNAVAILABLE, retry_after_s=RETRY_AFTER_S)
         case ValidationException():
             return _refusal(ErrorCode.INVALID_ARGUMENT, _reasons(error))
         case HTTPException(status_code=404 | 405 | 413 as status):
@@ -96,7 +94,7 @@ def answer_failure(_request: Request[Any, Any, Any], error: Exception) -> Respon
 
 def _refusal(code: ErrorCode, detail: str = "", retry_after_s: float | None = None) -> Response[ErrorBody]:
     headers = {}
-    status = _STATUS.get(code, _OTHERWISE)
+    status = _STATUS.get(code, _OTHER_STATUS)
     if status == _STATUS[ErrorCode.TOKEN_INVALID]:
         headers["WWW-Authenticate"] = "Bearer"
     if retry_after_s is not None:

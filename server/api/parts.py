@@ -6,26 +6,22 @@ from dataclasses import dataclass
 
 from litestar.di import NamedDependency
 
-from server.clock import Clock
 from server.config.settings import IdentitySettings, LimitSettings
 from server.identity.limits import Limits
 from server.identity.profiles import Profiles
 from server.identity.service_accounts import ServiceAccounts
 from server.identity.sign_in import SignInFlow
 from server.identity.tokens import Tokens
-from storage.identity import IdentityStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiParts:
-    """Handed over by whoever puts identity together."""
+    """The parts of identity that the API serves; the node creates them."""
 
-    store: IdentityStore
-    clock: Clock
     tokens: Tokens
-    desk: SignInFlow
+    sign_in_flow: SignInFlow
     profiles: Profiles
-    services: ServiceAccounts
+    service_accounts: ServiceAccounts
     limits: Limits
     settings: IdentitySettings
     rates: LimitSettings

@@ -1,4 +1,4 @@
-"""One's profile, and other people."""
+"""Your profile, and other people."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from server.api.auth import AsCaller
 from server.api.errors import REFUSALS
 from server.api.parts import Parts
 from server.identity.profiles import Profile
-from storage.identity import PersonRow, ProfileChange
+from storage.identity_rows import PersonRow, ProfileChange
 
 
 class ProfileReply(msgspec.Struct):
-    """Oneself. `phone_number` is empty where another platform vouches for one."""
+    """Your profile. `phone_number` is empty if you sign in through another platform."""
 
     principal: UUID
     phone_number: str
@@ -33,7 +33,7 @@ class ProfileReply(msgspec.Struct):
 
 
 class ProfileRequest(f.Request):
-    """What to change; a field that is not there stays as it is."""
+    """What to change; a missing field stays as it is."""
 
     display_name: f.DisplayName | None = None
     avatar_url: f.AvatarUrl | None = None
@@ -43,13 +43,13 @@ class ProfileRequest(f.Request):
 
 
 class FindRequest(f.Request):
-    """Exactly this number."""
+    """The number to look for; it must match exactly."""
 
     phone_number: f.PhoneText
 
 
 class PersonReply(msgspec.Struct):
-    """Somebody else."""
+    """Another person."""
 
     principal: UUID
     display_name: str
@@ -58,13 +58,13 @@ class PersonReply(msgspec.Struct):
 
 @get("/me", responses=REFUSALS)
 async def own_profile(caller: AsCaller, parts: Parts) -> ProfileReply:
-    """One's own profile."""
-    return _profile(await parts.profiles.own(caller.principal))
+    """Your own profile."""
+    return _profile(await parts.profiles.read_own(caller.principal))
 
 
 @patch("/me", responses=REFUSALS)
 async def change_profile(data: JSONBody[ProfileRequest], caller: AsCaller, parts: Parts) -> ProfileReply:
-    """Change one's profile; one's other devices learn of it by an event."""
+    """Change your profile; your other devices get an event."""
     change = ProfileChange(
         display_name=data.display_name,
         avatar_url=data.avatar_url,
@@ -77,19 +77,19 @@ async def change_profile(data: JSONBody[ProfileRequest], caller: AsCaller, parts
 
 @delete("/me", responses=REFUSALS)
 async def delete_self(caller: AsCaller, parts: Parts) -> None:
-    """Delete oneself: signed out everywhere at once, erased after the grace. Signing in before takes it back."""
+    """Delete yourself: signed out everywhere at once, erased after the grace. A sign-in before then cancels it."""
     await parts.profiles.delete(caller.principal)
 
 
 @get("/people/{principal:uuid}", responses=REFUSALS)
 async def person(principal: FromPath[UUID], caller: AsCaller, parts: Parts) -> PersonReply:
-    """Somebody with whom one shares a dialog."""
-    return _person(await parts.profiles.person(caller.principal, principal.bytes))
+    """A person with whom you share a dialog."""
+    return _person(await parts.profiles.read_person(caller.principal, principal.bytes))
 
 
 @post("/people/find", status_code=200, responses=REFUSALS)
 async def find_person(data: JSONBody[FindRequest], caller: AsCaller, parts: Parts) -> PersonReply:
-    """The person of exactly that number. The refusal is the same for nobody and for whoever is not to be found."""
+    """The person of exactly this number. An unknown number and a person who is not findable get the same refusal."""
     return _person(await parts.profiles.find(caller.tenant, caller.principal, data.phone_number))
 
 

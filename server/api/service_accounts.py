@@ -1,4 +1,4 @@
-"""Administration by admins, and the events of services."""
+"""Administration by admins, and the events of service accounts."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from protocol.bodies import Header, Posted, Ref
 from protocol.errors import ErrorCode
 from protocol.kinds import KINDS, Kind
 from server.api import fields as f
-from server.api.auth import AsCaller, AsService
+from server.api.auth import AsCaller, AsServiceAccount
 from server.api.errors import REFUSALS
 from server.api.parts import Parts
-from server.identity.refusal import IdentityError
+from server.refusals import RequestRefusedError
 
 _KINDS = {kind.name.lower(): kind for kind, rule in KINDS.items() if not rule.by_members}
 _KIND_NAMES = ", ".join(_KINDS)
@@ -26,28 +26,28 @@ KindName = Annotated[str, Meta(max_length=32, description=f"one of {_KIND_NAMES}
 
 
 class ServiceRequest(f.Request):
-    """A new service, and what its key may post."""
+    """A new service, and the kinds of events that its key may post."""
 
     name: f.ServiceName
     kinds: Annotated[list[KindName], Meta(min_length=1, max_length=len(_KINDS))]
 
 
 class ServiceReply(msgspec.Struct):
-    """A new service. The key is shown this once."""
+    """A new service and its API key. The key is never shown again."""
 
     service: UUID
     key: str
 
 
 class RefRequest(f.Request):
-    """The thing of the platform that the event is about."""
+    """The object of the platform that the event is about."""
 
     type: f.RefText
     id: f.RefText
 
 
 class EventRequest(f.Request):
-    """An event of a service. `acting_for` names the business for which the service speaks."""
+    """An event of a service. `acting_for` names the business that the service acts for."""
 
     n: f.N
     kind: KindName
@@ -59,7 +59,7 @@ class EventRequest(f.Request):
 
 
 class AppendedReply(msgspec.Struct):
-    """It is durable, at `seq`."""
+    """The event is durable at `seq`."""
 
     seq: int
     at_ms: int
@@ -67,20 +67,20 @@ class AppendedReply(msgspec.Struct):
 
 @post("/admin/principals/{principal:uuid}/suspend", status_code=204, responses=REFUSALS)
 async def suspend(principal: FromPath[UUID], admin: AsCaller, parts: Parts) -> None:
-    """Keep a person, bot, business or service out; connections close at once."""
+    """Suspend a person, bot, business or service; their connections close at once."""
     await parts.profiles.suspend(admin.tenant, admin.principal, principal.bytes)
 
 
 @post("/admin/principals/{principal:uuid}/reinstate", status_code=204, responses=REFUSALS)
 async def reinstate(principal: FromPath[UUID], admin: AsCaller, parts: Parts) -> None:
-    """End a suspension; sign-ins from before go on."""
+    """End a suspension; former sign-ins are valid again."""
     await parts.profiles.reinstate(admin.tenant, admin.principal, principal.bytes)
 
 
 @post("/admin/services", status_code=201, responses=REFUSALS)
 async def create_service(data: JSONBody[ServiceRequest], admin: AsCaller, parts: Parts) -> ServiceReply:
-    """Create a service with an API key. To withdraw the key, suspend the service."""
-    created = await parts.services.create(
+    """Create a service with an API key. To revoke the key, suspend the service."""
+    created = await parts.service_accounts.create(
         admin.tenant, admin.principal, data.name, [_kind(name) for name in data.kinds]
     )
     return ServiceReply(f.text_id(created.service), created.key)
@@ -88,9 +88,9 @@ async def create_service(data: JSONBody[ServiceRequest], admin: AsCaller, parts:
 
 @post("/dialogs/{dialog:uuid}/events", status_code=200, responses=REFUSALS)
 async def append_event(
-    dialog: FromPath[UUID], data: JSONBody[EventRequest], service: AsService, parts: Parts
+    dialog: FromPath[UUID], data: JSONBody[EventRequest], service_account: AsServiceAccount, parts: Parts
 ) -> AppendedReply:
-    """Append an event to a dialog of the service's tenant. Repeat it, unchanged, until it is answered."""
+    """Append an event to a dialog of the service's tenant. Retry it unchanged until you get an answer."""
     ref = None if data.ref is None else Ref(data.ref.type, data.ref.id)
     body = Posted(
         _kind(data.kind),
@@ -98,12 +98,12 @@ async def append_event(
         data.payload,
         None if data.acting_for is None else data.acting_for.bytes,
     )
-    appended = await parts.services.append(service, dialog.bytes, data.n, body)
+    appended = await parts.service_accounts.append(service_account, dialog.bytes, data.n, body)
     return AppendedReply(appended.seq, appended.at_ms)
 
 
 def _kind(name: str) -> Kind:
     kind = _KINDS.get(name)
     if kind is None:
-        raise IdentityError(ErrorCode.INVALID_ARGUMENT, f"kind: services post {_KIND_NAMES}")
+        raise RequestRefusedError(ErrorCode.INVALID_ARGUMENT, f"kind: services post {_KIND_NAMES}")
     return kind

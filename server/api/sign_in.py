@@ -1,4 +1,4 @@
-"""Codes, sign-in, refresh, and one's own sign-ins."""
+"""Codes, sign-in, refresh, and the caller's own sign-ins."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from server.api.auth import AsCaller, address_of
 from server.api.errors import REFUSALS
 from server.api.parts import Parts
 from server.identity.profiles import DEFAULT_TIMEZONE
-from server.identity.sign_in import Installation, SignedIn
-from storage.identity import NewProfile, ProfileChange
+from server.identity.sign_in import Installation, IssuedTokens
+from storage.identity_rows import NewProfile, ProfileChange
 
 
 class CodeRequest(f.Request):
-    """To whom to send a code. `device_id` is the installation's own id, if it has one."""
+    """Where to send a code. `device_id` is the id of the installation, if it has one already."""
 
     phone_number: f.PhoneText
     device_id: UUID | None = None
 
 
 class CodeSent(msgspec.Struct):
-    """A code is on its way to that number, if it can be reached."""
+    """A code was sent to this number."""
 
     expires_in_s: int
 
 
 class DeviceInfo(f.Request):
-    """The installation that signs in. Without `device_id` it gets one, to keep and name from then on."""
+    """The installation that signs in. Without `device_id` it gets one, to store and to send from then on."""
 
     platform: f.Platform
     app_version: f.Version
@@ -42,7 +42,7 @@ class DeviceInfo(f.Request):
 
 
 class SignInRequest(f.Request):
-    """The code that came. `display_name`, `locale` and `timezone` are for the first time, and ignored later."""
+    """A received code. `display_name`, `locale` and `timezone` are for a sign-up, and ignored later."""
 
     phone_number: f.PhoneText
     code: f.CodeText
@@ -53,13 +53,13 @@ class SignInRequest(f.Request):
 
 
 class RefreshRequest(f.Request):
-    """The refresh token that was given last."""
+    """The newest refresh token of the sign-in."""
 
     refresh_token: f.RefreshText
 
 
 class TokensReply(msgspec.Struct):
-    """Who one is, and the tokens. Keep `device`: it may differ from the one that was named."""
+    """Your ids and tokens. Store `device`: it may differ from the `device_id` that you sent."""
 
     principal: UUID
     device: UUID
@@ -70,7 +70,7 @@ class TokensReply(msgspec.Struct):
 
 
 class SignInReply(msgspec.Struct):
-    """One of one's live sign-ins; `current` is the one that asks."""
+    """One of your live sign-ins; `current` marks the one that sent this request."""
 
     sign_in: UUID
     device: UUID
@@ -86,17 +86,17 @@ class SignInReply(msgspec.Struct):
 @post("/sign-in/codes", status_code=202, responses=REFUSALS)
 async def send_code(data: JSONBody[CodeRequest], request: HttpRequest[Any, Any, Any], parts: Parts) -> CodeSent:
     """Send a one-time code. The answer is the same for every number."""
-    await parts.desk.send_code(data.phone_number, f.named_device(data.device_id), address_of(request))
+    await parts.sign_in_flow.send_code(data.phone_number, f.named_device(data.device_id), address_of(request))
     return CodeSent(parts.settings.code_ttl_s)
 
 
 @post("/sign-in", status_code=200, responses=REFUSALS)
 async def sign_in(data: JSONBody[SignInRequest], request: HttpRequest[Any, Any, Any], parts: Parts) -> TokensReply:
     """Sign in with a code; an unknown number signs up, with a display name."""
-    profile = parts.profiles.checked(
+    profile = parts.profiles.check(
         ProfileChange(display_name=data.display_name, locale=data.locale, timezone=data.timezone)
     )
-    signed_in = await parts.desk.sign_in(
+    tokens = await parts.sign_in_flow.sign_in(
         data.phone_number,
         data.code,
         NewProfile(
@@ -112,18 +112,18 @@ async def sign_in(data: JSONBody[SignInRequest], request: HttpRequest[Any, Any, 
             address_of(request),
         ),
     )
-    return _reply(signed_in)
+    return _reply(tokens)
 
 
 @post("/tokens/refresh", status_code=200, responses=REFUSALS)
 async def refresh(data: JSONBody[RefreshRequest], request: HttpRequest[Any, Any, Any], parts: Parts) -> TokensReply:
-    """Get new tokens for a refresh token, which then is used up. If the answer is lost, ask again within a minute."""
-    return _reply(await parts.desk.refresh(data.refresh_token, address_of(request)))
+    """Get new tokens for a refresh token, which is used up by this. If the answer is lost, retry within a minute."""
+    return _reply(await parts.sign_in_flow.refresh(data.refresh_token, address_of(request)))
 
 
 @get("/sign-ins", responses=REFUSALS)
 async def list_sign_ins(caller: AsCaller, parts: Parts) -> list[SignInReply]:
-    """One's live sign-ins, newest first."""
+    """Your live sign-ins, newest first."""
     return [
         SignInReply(
             f.text_id(row.sign_in),
@@ -136,28 +136,28 @@ async def list_sign_ins(caller: AsCaller, parts: Parts) -> list[SignInReply]:
             row.last_used_at_ms,
             row.sign_in == caller.sign_in,
         )
-        for row in await parts.desk.list_live(caller.principal)
+        for row in await parts.sign_in_flow.list_live(caller.principal)
     ]
 
 
 @delete("/sign-ins/{sign_in_id:uuid}", responses=REFUSALS)
 async def end_sign_in(sign_in_id: FromPath[UUID], caller: AsCaller, parts: Parts) -> None:
-    """End one of one's sign-ins and close its connection. Nothing happens if it is not one's own, or has ended."""
-    await parts.desk.end(caller.principal, sign_in_id.bytes)
+    """End one of your sign-ins and close its connections. Nothing happens if it is not yours or has ended."""
+    await parts.sign_in_flow.end(caller.principal, sign_in_id.bytes)
 
 
 @delete("/sign-ins", responses=REFUSALS)
 async def end_other_sign_ins(caller: AsCaller, parts: Parts) -> None:
-    """End all of one's sign-ins but this one."""
-    await parts.desk.end_others(caller.principal, caller.sign_in)
+    """End all your sign-ins except this one."""
+    await parts.sign_in_flow.end_others(caller.principal, caller.sign_in)
 
 
-def _reply(signed_in: SignedIn) -> TokensReply:
+def _reply(tokens: IssuedTokens) -> TokensReply:
     return TokensReply(
-        f.text_id(signed_in.principal),
-        f.text_id(signed_in.device),
-        f.text_id(signed_in.sign_in),
-        signed_in.access_token,
-        signed_in.expires_in_s,
-        signed_in.refresh_token,
+        f.text_id(tokens.principal),
+        f.text_id(tokens.device),
+        f.text_id(tokens.sign_in),
+        tokens.access_token,
+        tokens.expires_in_s,
+        tokens.refresh_token,
     )

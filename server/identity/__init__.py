@@ -1,1 +1,1 @@
-"""Who people are: phone numbers and codes, sign-ins, other issuers' tokens, profiles, services."""
+"""Who people are: phone numbers and codes, sign-ins, tokens of external issuers, profiles, service accounts."""

@@ -1,56 +1,50 @@
-"""How a one-time code reaches a person: one Protocol, the sender for development, and how to plug in another.
+"""How a one-time code reaches a person: the Protocol of senders, the sender for development, and loading another.
 
-A sender of one's own is whatever `identity.code_sender = "package.module:name"` names: a callable without arguments
-that returns a `CodeSender`. It takes its own configuration and secrets from where it likes.
+To use your own sender, set `identity.code_sender = "package.module:name"`: it names a callable without arguments that
+returns a `CodeSender`. The sender reads its own configuration and secrets.
 """
 
 from __future__ import annotations
 
 import importlib
 import logging
-from typing import Literal, Protocol
+from typing import Protocol
 
 from server.config.settings import Config
-from server.node.startup import StartupError
+from server.startup_error import StartupError
 
 _log = logging.getLogger(__name__)
 
 
 class CodeSender(Protocol):
-    """Sends codes. Whoever writes one: keep no code, and give up within the time of an HTTP request."""
+    """Sends codes. An implementation stores no code, and gives up within the time of an HTTP request."""
 
     async def send(self, phone_number: str, code: str) -> None:
-        """Send it; raises `CodeNotSentError` when it surely or probably did not go out."""
+        """Send it; raises `CodeNotSentError` when it was not sent, or probably not."""
         ...
 
 
 class CodeNotSentError(Exception):
-    """The code could not be sent; trying again later may help."""
+    """The code could not be sent; a later try may succeed."""
 
 
 class LogCodeSender(CodeSender):
-    """FlushTurn codes to the server's log, so that a first conversation needs no operator of text messages."""
+    """Writes codes to the server's log, so that a first conversation needs no SMS provider.
 
-    def __init__(self, mode: Literal["development", "production"]) -> None:
-        """Raises StartupError in production, where whoever reads the log could sign in as anybody."""
-        if mode != "development":
-            raise StartupError(
-                'identity.code_sender = "log" shows every sign-in code to whoever reads the log and is refused in '
-                'production: name a sender of yours, or "none" where other issuers sign people in.'
-            )
+    For development only: loading the configuration refuses it in production.
+    """
 
     async def send(self, phone_number: str, code: str) -> None:
-        """See `CodeSender`."""
         _log.warning("sign-in code for %s: %s (shown because this is a development server)", phone_number, code)
 
 
 def make_sender(config: Config) -> CodeSender | None:
-    """The sender that is configured, None where nobody signs in by phone number; raises StartupError."""
+    """The configured sender; None where nobody signs in by phone number. Raises StartupError."""
     name = config.identity.code_sender
     if name == "none":
         return None
     if name == "log":
-        return LogCodeSender(config.server.mode)
+        return LogCodeSender()
     module, _, attribute = name.partition(":")
     try:
         sender: CodeSender = getattr(importlib.import_module(module), attribute)()

@@ -6,26 +6,26 @@ from server.clock import SystemClock
 from server.config.settings import Config
 from server.identity.key_files import load_vault
 from server.identity.phone_numbers import read_phone_number
-from server.identity.refusal import IdentityError
 from server.identity.sign_in import OWN_TENANT
-from server.node.startup import StartupError
-from storage.postgres.identity import PostgresIdentity
+from server.refusals import RequestRefusedError
+from server.startup_error import StartupError
+from storage.postgres.people import PeopleStore
 from storage.postgres.pool import StorageUnavailableError, open_pool
 
 
 async def make_admin(config: Config, url: str, phone_number: str) -> bytes:
-    """Make the active person of that number an admin, and return who that is; raises StartupError."""
+    """Make the active person of this number an admin; returns the principal. Raises StartupError."""
     vault = load_vault(config)
     try:
         number = read_phone_number(phone_number, config.identity.countries)
         pool = await open_pool(url, size=1)
         try:
-            principal = await PostgresIdentity(pool).grant_admin(
+            principal = await PeopleStore(pool).grant_admin(
                 SystemClock().wall_ms(), OWN_TENANT, vault.phone_hash(OWN_TENANT, number.e164)
             )
         finally:
             await pool.close()
-    except IdentityError as error:
+    except RequestRefusedError as error:
         raise StartupError(f"{phone_number} cannot be made an admin: {error.detail}.") from error
     except StorageUnavailableError as error:
         raise StartupError(f"The database cannot be used ({error}): run `tchat doctor`.") from error

@@ -1,8 +1,8 @@
-"""The public keys of another issuer, from its JWKS document (RFC 7517), fetched when needed and kept for a while.
+"""The public keys of an external issuer: its JWKS document (RFC 7517), fetched on demand and cached.
 
-Bounded in every way: one fetch at a time and at most one every REFETCH_S, however many tokens name unknown keys; a
-document of at most BYTES_MAX and KEYS_MAX keys; asymmetric keys only. Keys that cannot be fetched anew stay in use
-until STALE_S, so that an outage of the issuer's web server signs nobody out.
+Bounds: one fetch at a time and at most one every REFETCH_S, however many tokens name unknown keys; a document of at
+most BYTES_MAX bytes and KEYS_MAX keys; asymmetric keys only. When a fetch fails, the cached keys stay in use until they
+are STALE_S old, so that an outage of the issuer's web server signs nobody out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import jwt
 import msgspec
 
 from server.clock import Clock
-from server.node.startup import StartupError
+from server.startup_error import StartupError
 
 _log = logging.getLogger(__name__)
 
@@ -34,11 +34,11 @@ _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class JwksError(Exception):
-    """The document cannot be had, or is none."""
+    """The document cannot be fetched, or is not a JWKS document."""
 
 
 class FetchDocument(Protocol):
-    """Where a document comes from."""
+    """Fetches a document."""
 
     async def __call__(self, url: str) -> bytes:
         """The document; raises JwksError."""
@@ -49,8 +49,8 @@ class KeySet:
     """The keys of one issuer."""
 
     def __init__(self, url: str, fetch: FetchDocument, clock: Clock) -> None:
-        """Raises StartupError when the address is none that keys may come from."""
-        _check(url)
+        """Raises StartupError when keys may not be fetched from this URL."""
+        _check_url(url)
         self._url = url
         self._fetch = fetch
         self._clock = clock
@@ -59,8 +59,8 @@ class KeySet:
         self._tried_at: float | None = None
         self._fetching = asyncio.Lock()
 
-    async def key(self, kid: object) -> jwt.PyJWK | None:
-        """The key of that name, None when there is none; raises JwksError when the issuer's keys cannot be had."""
+    async def find(self, kid: object) -> jwt.PyJWK | None:
+        """The key of this name, None when there is none; raises JwksError when no keys can be fetched."""
         name = kid if isinstance(kid, str) else ""
         if name in self._keys and self._age_s() < FRESH_S:
             return self._keys[name]
@@ -70,7 +70,7 @@ class KeySet:
         return self._keys.get(name)
 
     async def _refresh(self, name: str) -> None:
-        """Fetch, unless somebody just did or has just tried."""
+        """Fetch, unless another task just did, or a fetch just failed."""
         async with self._fetching:
             now = self._clock.monotonic()
             if name in self._keys and self._age_s() < FRESH_S:
@@ -79,9 +79,9 @@ class KeySet:
                 return
             self._tried_at = now
             try:
-                self._keys = _usable(await self._fetch(self._url))
+                self._keys = _usable_keys(await self._fetch(self._url))
             except JwksError as error:
-                _log.warning("the keys of an issuer cannot be had: %s", error)
+                _log.warning("the keys of an issuer cannot be fetched: %s", error)
             else:
                 self._fetched_at = now
 
@@ -93,11 +93,10 @@ class DocumentFetcher(FetchDocument):
     """Fetches over https (http from this machine only), or reads a file; follows no redirect."""
 
     def __init__(self, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        """`transport` None is the network."""
+        """`transport` None uses the network."""
         self._client = httpx.AsyncClient(timeout=_TIMEOUT_S, follow_redirects=False, transport=transport)
 
     async def __call__(self, url: str) -> bytes:
-        """See `FetchDocument`."""
         parts = urlsplit(url)
         try:
             async with asyncio.timeout(_TIMEOUT_S):
@@ -131,7 +130,7 @@ def _read(path: Path) -> bytes:
     return body
 
 
-def _check(url: str) -> None:
+def _check_url(url: str) -> None:
     parts = urlsplit(url)
     local = parts.scheme == "http" and parts.hostname in _LOOPBACK
     if local or parts.scheme in {"https", "file"}:
@@ -143,8 +142,8 @@ class _Document(msgspec.Struct):
     keys: list[dict[str, Any]]
 
 
-def _usable(body: bytes) -> dict[str, jwt.PyJWK]:
-    """The keys of a document that may sign tokens; others are skipped. Raises JwksError if it is no JWKS."""
+def _usable_keys(body: bytes) -> dict[str, jwt.PyJWK]:
+    """The keys of a document that may sign tokens; others are skipped. Raises JwksError when it is malformed."""
     try:
         document = msgspec.json.decode(body, type=_Document)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""Where the keys come from: the configuration, or in development two files in the data folder, made on first use."""
+"""Loads the keys: from the configuration, or in development from files in the data folder, created on first use."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 from server.config.settings import Config, Secret
 from server.identity.signing_keys import SigningKeyError, SigningKeys, new_pem
 from server.identity.vault import Vault, VaultError, new_key
-from server.node.startup import StartupError
+from server.startup_error import StartupError
 
 
 def load_signing_keys(config: Config) -> SigningKeys:
     """The keys of access tokens; raises StartupError."""
-    text = _load(config, "signing_key", config.identity.signing_key, "signing.pem", new_pem)
+    text = _key_text(config, "signing_key", config.identity.signing_key, "signing.pem", new_pem)
     try:
         return SigningKeys.from_pem(text)
     except SigningKeyError as error:
@@ -23,14 +23,14 @@ def load_signing_keys(config: Config) -> SigningKeys:
 
 def load_vault(config: Config) -> Vault:
     """The keys of phone numbers; raises StartupError."""
-    text = _load(config, "phone_key", config.identity.phone_key, "phone.key", new_key)
+    text = _key_text(config, "phone_key", config.identity.phone_key, "phone.key", new_key)
     try:
         return Vault.from_text(text)
     except VaultError as error:
         raise StartupError(f"identity.phone_key cannot be used: {error}.") from error
 
 
-def _load(config: Config, key: str, secret: Secret, name: str, make: Callable[[], str]) -> str:
+def _key_text(config: Config, key: str, secret: Secret, name: str, make: Callable[[], str]) -> str:
     if secret:
         return secret.reveal()
     if config.server.mode == "production":
@@ -38,13 +38,13 @@ def _load(config: Config, key: str, secret: Secret, name: str, make: Callable[[]
             f"identity.{key} is required in production, the same on every node, and kept with the backups: "
             f"set identity.{key}_file."
         )
-    return _kept(config.server.data_dir / "keys" / name, make)
+    return _read_or_create(config.server.data_dir / "keys" / name, make)
 
 
-def _kept(path: Path, make: Callable[[], str]) -> str:
-    """The text of a file that only its owner may read; made, whole or not at all, when there is none."""
+def _read_or_create(path: Path, make: Callable[[], str]) -> str:
+    """The text of a file that only its owner may read; when there is none, create it atomically."""
     try:
-        for folder in (path.parent.parent, path.parent):  # `mode` is of the last folder only
+        for folder in (path.parent.parent, path.parent):  # `mkdir` applies `mode` to the last folder only
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
             fresh = path.with_name(f"{path.name}.{os.getpid()}")

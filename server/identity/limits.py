@@ -14,7 +14,7 @@ import msgspec
 
 from protocol.errors import ErrorCode
 from server.clock import Clock
-from server.identity.refusal import IdentityError
+from server.refusals import RequestRefusedError
 from server.token_bucket import take_tokens
 
 KEYS_MAX = 100_000
@@ -100,6 +100,6 @@ class MemoryLimits(Limits):
 
 
 async def take_or_refuse(limits: Limits, buckets: Sequence[Bucket]) -> None:
-    """Take one of every bucket; raises IdentityError with `rate_limited` and how long to wait."""
+    """Take one of every bucket; raises RequestRefusedError with `rate_limited` and how long to wait."""
     if wait_s := await limits.take(buckets):
-        raise IdentityError(ErrorCode.RATE_LIMITED, "", retry_after_s=wait_s)
+        raise RequestRefusedError(ErrorCode.RATE_LIMITED, "", retry_after_s=wait_s)

@@ -1,4 +1,4 @@
-"""Phone numbers: E.164, checked against the numbering plans, of the countries that are served."""
+"""Phone numbers: E.164, checked against the numbering plans of the served countries."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ import msgspec
 import phonenumbers
 
 from protocol.errors import ErrorCode
-from server.identity.refusal import IdentityError
+from server.refusals import RequestRefusedError
 
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
 
 
 class PhoneNumber(msgspec.Struct, frozen=True):
-    """A number in its one E.164 form, and its country (ISO 3166-1 alpha-2)."""
+    """A number in canonical E.164 form, and its country (ISO 3166-1 alpha-2)."""
 
     e164: str
     country: str
 
 
 def read_phone_number(text: str, countries: Collection[str]) -> PhoneNumber:
-    """The number that `text` is; raises IdentityError unless it is a valid one of `countries`."""
+    """Parse a number; raises RequestRefusedError unless it is a valid one of `countries`."""
     if not _E164.fullmatch(text):
-        raise IdentityError(ErrorCode.INVALID_ARGUMENT, "phone_number: write it as + and 7 to 15 digits (E.164)")
+        raise RequestRefusedError(ErrorCode.INVALID_ARGUMENT, "phone_number: write it as + and 7 to 15 digits (E.164)")
     try:
         number = phonenumbers.parse(text, None)
     except phonenumbers.NumberParseException:
-        raise IdentityError(ErrorCode.INVALID_ARGUMENT, "phone_number: there is no such number") from None
+        raise RequestRefusedError(ErrorCode.INVALID_ARGUMENT, "phone_number: there is no such number") from None
     if not phonenumbers.is_valid_number(number):
-        raise IdentityError(ErrorCode.INVALID_ARGUMENT, "phone_number: there is no such number")
+        raise RequestRefusedError(ErrorCode.INVALID_ARGUMENT, "phone_number: there is no such number")
     country = phonenumbers.region_code_for_number(number)
     if country is None or country not in countries:
-        raise IdentityError(ErrorCode.INVALID_ARGUMENT, "phone_number: its country is not served here")
+        raise RequestRefusedError(ErrorCode.INVALID_ARGUMENT, "phone_number: its country is not served here")
     return PhoneNumber(phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164), country)

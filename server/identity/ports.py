@@ -1,4 +1,4 @@
-"""What identity needs of the rest of the node."""
+"""What identity needs from the rest of the node, which the node connects to delivery and to writing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from storage.rows import ChangeEntry, Entry, Verdict
 
 
 class SessionsControl(Protocol):
-    """Closes sockets at once; what is not connected is kept out by the store."""
+    """Closes live sessions at once. Later connections are refused by the store."""
 
     def end_sign_in(self, sign_in: bytes, close_code: CloseCode, reason: str) -> None:
         """Close every session of a sign-in."""
@@ -21,7 +21,7 @@ class SessionsControl(Protocol):
 
 
 class Appender(Protocol):
-    """The write pipeline: what comes back as OK or DUPLICATE is durable."""
+    """The write pipeline. An entry with the verdict OK or DUPLICATE is durable."""
 
     async def append(self, entry: Entry | ChangeEntry) -> Verdict:
         """Append a content event, or apply a change."""

@@ -1,4 +1,4 @@
-"""Services of the platform: principals with an API key, which append typed events to dialogs of their tenant."""
+"""Service accounts: principals with an API key, which append typed events to dialogs of their tenant."""
 
 from __future__ import annotations
 
@@ -14,33 +14,34 @@ from server.clock import Clock
 from server.config.settings import LimitSettings
 from server.identity.limits import Limits, Rate, take_or_refuse
 from server.identity.ports import Appender
-from server.identity.refusal import IdentityError, check_durable
 from server.identity.vault import new_api_key, token_hash
-from storage.identity import IdentityStore, ServiceKeyRow
+from server.refusals import RequestRefusedError, check_durable
+from storage.identity_rows import ServiceKeyRow
+from storage.postgres.service_accounts import ServiceAccountStore
 from storage.rows import Entry, PrincipalStatus
 
 _TAG_POSTED = tag_of(Posted)
 
 
 class NewService(msgspec.Struct, frozen=True):
-    """A service and its key, which is shown this once."""
+    """A new service and its API key. Only a hash of the key is stored, so it cannot be read again."""
 
     service: bytes
     key: str
 
 
-class Appended(msgspec.Struct, frozen=True):
-    """Where an event stands; the same for every repetition of it."""
+class AppendedEvent(msgspec.Struct, frozen=True):
+    """Where an event stands in its timeline; the same for every retry of it."""
 
     seq: int
     at_ms: int
 
 
 class ServiceAccounts:
-    """Creates services, knows them by their keys, and appends their events."""
+    """Creates service accounts, authenticates them by their API keys, and appends their events."""
 
     def __init__(
-        self, store: IdentityStore, clock: Clock, *, rates: LimitSettings, limits: Limits, appender: Appender
+        self, store: ServiceAccountStore, clock: Clock, *, rates: LimitSettings, limits: Limits, appender: Appender
     ) -> None:
         self._store = store
         self._clock = clock
@@ -49,13 +50,13 @@ class ServiceAccounts:
         self._events = Rate.per_second("events of service", rates.events_per_service_per_s)
 
     async def create(self, tenant: int, admin: bytes, name: str, kinds: Sequence[Kind]) -> NewService:
-        """Create a service that may post these kinds; raises IdentityError."""
+        """Create a service that may post these kinds; raises RequestRefusedError."""
         of_members = sorted(kind.name.lower() for kind in kinds if KINDS[kind].by_members)
         if of_members or not kinds:
             wrong = f"{', '.join(of_members)}: only members post that" if of_members else "at least one"
-            raise IdentityError(ErrorCode.INVALID_ARGUMENT, f"kinds: {wrong}")
+            raise RequestRefusedError(ErrorCode.INVALID_ARGUMENT, f"kinds: {wrong}")
         service, device, key = ids.new_id(), ids.new_id(), new_api_key()
-        await self._store.create_service(
+        await self._store.create(
             self._clock.wall_ms(),
             tenant,
             admin,
@@ -67,22 +68,22 @@ class ServiceAccounts:
         )
         return NewService(service, key)
 
-    async def of_key(self, key: str) -> ServiceKeyRow:
-        """The service that comes with this key; raises IdentityError."""
-        row = await self._store.service_of_key(token_hash(key))
+    async def authenticate(self, key: str) -> ServiceKeyRow:
+        """The active service of this API key; raises RequestRefusedError."""
+        row = await self._store.find_by_key(token_hash(key))
         if row is None:
-            raise IdentityError(ErrorCode.TOKEN_INVALID, "there is no such API key")
+            raise RequestRefusedError(ErrorCode.TOKEN_INVALID, "there is no such API key")
         if row.status is not PrincipalStatus.ACTIVE:
-            raise IdentityError(ErrorCode.SUSPENDED)
+            raise RequestRefusedError(ErrorCode.SUSPENDED)
         return row
 
-    async def append(self, service: ServiceKeyRow, dialog: bytes, n: int, body: Posted) -> Appended:
-        """Append an event under the key's number `n`; raises IdentityError, unless it is durable."""
+    async def append(self, service: ServiceKeyRow, dialog: bytes, n: int, body: Posted) -> AppendedEvent:
+        """Append an event under the key's number `n`; raises RequestRefusedError unless the event is durable."""
         await take_or_refuse(self._limits, [(self._events, service.service)])
         if body.kind not in service.kinds:
-            raise IdentityError(ErrorCode.NOT_ALLOWED, f"kind: this key may not post {body.kind.name.lower()}")
+            raise RequestRefusedError(ErrorCode.NOT_ALLOWED, f"kind: this key may not post {body.kind.name.lower()}")
         if body.acting_for is not None and not await self._store.is_business(service.tenant, body.acting_for):
-            raise IdentityError(ErrorCode.PRINCIPAL_NOT_FOUND, "acting_for: there is no such business")
+            raise RequestRefusedError(ErrorCode.PRINCIPAL_NOT_FOUND, "acting_for: there is no such business")
         verdict = await self._appender.append(
             Entry(
                 dialog=dialog,
@@ -96,4 +97,4 @@ class ServiceAccounts:
             )
         )
         check_durable(verdict)
-        return Appended(verdict.seq, verdict.at_ms)
+        return AppendedEvent(verdict.seq, verdict.at_ms)

@@ -1,8 +1,8 @@
-"""The Ed25519 keys of our access tokens: the one that signs, and those that are still accepted.
+"""The Ed25519 keys of our access tokens: one signs, and the tokens of all of them are accepted.
 
 They are one PEM text: its first block is the private key that signs; every further block, private or public, is a
-former or coming key whose tokens are accepted. So a key is changed in three steps: add the new public key on every
-node, make it the first on every node, and drop the old one when the last of its tokens has expired.
+former or future key whose tokens are accepted. So a key is rotated in three steps: add the new public key on every
+node, make the new private key the first on every node, and drop the old key when the last of its tokens has expired.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _BLOCK = re.compile(r"-----BEGIN (PRIVATE|PUBLIC) KEY-----.+?-----END \1 KEY----
 
 
 class SigningKeyError(Exception):
-    """A text that holds no usable keys; the message says what is wrong with it, never what is in it."""
+    """A text without usable keys; the message says what is wrong and never shows the text."""
 
 
 class SigningKeys:
-    """One key that signs and all that are accepted, by `kid` (the RFC 7638 thumbprint)."""
+    """The key that signs, and all accepted keys by `kid` (the RFC 7638 thumbprint)."""
 
     def __init__(self, signing: Ed25519PrivateKey, accepted: Iterable[Ed25519PublicKey] = ()) -> None:
         self.signing = signing
@@ -41,8 +41,8 @@ class SigningKeys:
         public = (key.public_key() if isinstance(key, Ed25519PrivateKey) else key for key in keys[1:])
         return cls(keys[0], public)
 
-    def accepted(self, kid: object) -> Ed25519PublicKey | None:
-        """The public key of that name, if its tokens are accepted."""
+    def find_accepted(self, kid: object) -> Ed25519PublicKey | None:
+        """The public key of this `kid`; None when its tokens are not accepted."""
         return self._accepted.get(kid) if isinstance(kid, str) else None
 
     def jwks(self) -> dict[str, list[dict[str, str]]]:
@@ -52,7 +52,7 @@ class SigningKeys:
 
 
 def new_pem() -> str:
-    """A fresh private key."""
+    """A new private key, in PEM."""
     key = Ed25519PrivateKey.generate()
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -60,7 +60,7 @@ def new_pem() -> str:
 
 
 def thumbprint(key: Ed25519PublicKey) -> str:
-    """The name of a key: the SHA-256 of its members in the order of their names (RFC 7638)."""
+    """The `kid` of a key: the SHA-256 of its JWK members, sorted by name (RFC 7638)."""
     canonical = json.dumps(_jwk(key), sort_keys=True, separators=(",", ":"))
     return _base64url(hashlib.sha256(canonical.encode("ascii")).digest())
 

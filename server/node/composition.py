@@ -30,7 +30,8 @@ from server.delivery.subscriber import Subscriber
 from server.gateway.acceptor import Acceptor
 from server.gateway.connection import Connection
 from server.gateway.http_connection import ASGIApp
-from server.identity.tokens import Claims, Tokens
+from server.identity.claims import Claims
+from server.identity.tokens import Tokens
 from server.node.admin import admin_app
 from server.node.drain import drain
 from server.node.metrics import Metrics

@@ -1,8 +1,9 @@
-"""Puts identity together: `make_identity(config)` gives the node's factory of it."""
+"""Puts identity and the HTTP API together: `make_identity(config)` gives the node a factory of them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
 
 import asyncpg
 
@@ -11,8 +12,10 @@ from server.api.parts import ApiParts
 from server.clock import Clock
 from server.config.settings import Config
 from server.gateway.http_connection import ASGIApp
+from server.identity.claims import Claims
 from server.identity.code_sender import CodeSender, make_sender
-from server.identity.external_issuers import IssuerTokens
+from server.identity.context import IdentityContext
+from server.identity.external_issuers import ExternalIssuers
 from server.identity.jwks import DocumentFetcher
 from server.identity.key_files import load_signing_keys, load_vault
 from server.identity.limits import MemoryLimits
@@ -23,24 +26,23 @@ from server.identity.self_dialogs import SelfDialogs
 from server.identity.service_accounts import ServiceAccounts
 from server.identity.sign_in import OWN_TENANT, SignInFlow
 from server.identity.signing_keys import SigningKeys
-from server.identity.tokens import Claims, Tokens
+from server.identity.tokens import Tokens
 from server.identity.vault import Vault
-from storage.identity import IdentityStore
-from storage.postgres.identity import PostgresIdentity
+from storage.postgres.people import PeopleStore
+from storage.postgres.service_accounts import ServiceAccountStore
+from storage.postgres.sign_ins import SignInStore
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    IdentityFactory = Callable[["asyncpg.Pool[Any]", Clock, Appender, SessionsControl], Awaitable["Identity"]]
+Pool: TypeAlias = "asyncpg.Pool[Any]"
+IdentityFactory: TypeAlias = "Callable[[Pool, Clock, Appender, SessionsControl], Awaitable[NodeIdentity]]"
 
 
-class Identity:
-    """Who people are, on this node: tokens for the gateway, the HTTP app, and the work done by the clock."""
+class NodeIdentity:
+    """Identity on this node: tokens for the sessions, the HTTP API, and periodic work."""
 
     def __init__(
         self,
         config: Config,
-        store: IdentityStore,
+        pool: Pool,
         clock: Clock,
         *,
         appender: Appender,
@@ -50,61 +52,39 @@ class Identity:
         vault: Vault,
     ) -> None:
         """Raises StartupError when the configuration cannot be used."""
-        settings, rates = config.identity, config.limits
-        self._fetch = DocumentFetcher()
-        self._store = store
+        settings, rates, limits = config.identity, config.limits, MemoryLimits(clock)
+        context = IdentityContext(
+            clock=clock,
+            settings=settings,
+            rates=rates,
+            limits=limits,
+            vault=vault,
+            sessions=sessions,
+            self_dialogs=SelfDialogs(appender),
+        )
+        sign_ins = SignInStore(pool)
+        self.people = PeopleStore(pool)
         self._tenants = sorted({OWN_TENANT, *(issuer.tenant for issuer in settings.issuers)})
-        self._purge = Purge(store, clock, settings)
-        limits = MemoryLimits(clock)
-        self_dialogs = SelfDialogs(appender)
+        self._purge = Purge(self.people, clock, settings)
+        self._fetch = DocumentFetcher()
         self.tokens = Tokens(
             signing_keys,
             clock,
             issuer=settings.issuer,
             audience=settings.audience,
             ttl_s=settings.access_token_ttl_s,
-            foreign=IssuerTokens(
-                store,
-                clock,
-                settings=settings,
-                rates=rates,
-                limits=limits,
-                fetch=self._fetch,
-                sessions=sessions,
-                self_dialogs=self_dialogs,
-            ),
+            external_issuers=ExternalIssuers(sign_ins, self._fetch, context),
         )
-        self.desk = SignInFlow(
-            store,
-            clock,
-            settings=settings,
-            rates=rates,
-            limits=limits,
-            vault=vault,
-            tokens=self.tokens,
-            sender=sender,
-            sessions=sessions,
-            self_dialogs=self_dialogs,
-        )
-        self.profiles = Profiles(
-            store,
-            clock,
-            settings=settings,
-            rates=rates,
-            limits=limits,
-            vault=vault,
-            sessions=sessions,
-            self_dialogs=self_dialogs,
-        )
-        self.services = ServiceAccounts(store, clock, rates=rates, limits=limits, appender=appender)
+        self.sign_in_flow = SignInFlow(sign_ins, self.tokens, sender, context)
+        self.profiles = Profiles(self.people, context)
         self.app: ASGIApp = create_api(
             ApiParts(
-                store=store,
-                clock=clock,
                 tokens=self.tokens,
-                desk=self.desk,
+                sign_in_flow=self.sign_in_flow,
                 profiles=self.profiles,
-                services=self.services,
+                service_accounts=ServiceAccounts(
+                    ServiceAccountStore(pool), clock, rates=rates, limits=limits, appender=appender
+                ),
                 limits=limits,
                 settings=settings,
                 rates=rates,
@@ -113,15 +93,15 @@ class Identity:
         )
 
     async def start(self) -> None:
-        """What must be in the database before anybody signs in."""
-        await self._store.add_tenants(self._tenants)
+        """Write what the database needs before the first sign-in."""
+        await self.people.add_tenants(self._tenants)
 
     async def sign_out(self, claims: Claims) -> None:
-        """End the sign-in of these claims, and close its sockets."""
-        await self.desk.end(claims.principal, claims.sign_in)
+        """End the sign-in of these claims, and close its sessions."""
+        await self.sign_in_flow.end(claims.principal, claims.sign_in)
 
     async def run(self) -> None:
-        """Whatever is done by the clock, for ever."""
+        """Do the periodic work, until cancelled."""
         try:
             await self._purge.run()
         finally:
@@ -129,14 +109,14 @@ class Identity:
 
 
 def make_identity(config: Config) -> IdentityFactory:
-    """How a node gets its identity. Raises StartupError at once when keys are missing or cannot be used."""
+    """The factory of a node's identity. Raises StartupError at once when keys are missing or cannot be used."""
     signing_keys, vault = load_signing_keys(config), load_vault(config)
     sender = make_sender(config)
 
-    async def make(pool: asyncpg.Pool[Any], clock: Clock, appender: Appender, sessions: SessionsControl) -> Identity:
-        identity = Identity(
+    async def make(pool: Pool, clock: Clock, appender: Appender, sessions: SessionsControl) -> NodeIdentity:
+        identity = NodeIdentity(
             config,
-            PostgresIdentity(pool),
+            pool,
             clock,
             appender=appender,
             sessions=sessions,

@@ -7,14 +7,10 @@ import asyncpg
 
 from server.config.load import ConfigError
 from server.config.settings import Config
+from server.startup_error import StartupError
 from storage.embedded.data_folder import DataFolderError
 from storage.embedded.install import EmbeddedError
 from storage.postgres.migrate import MigrationError
-
-
-class StartupError(Exception):
-    """The server cannot start; the message says why and what to do."""
-
 
 _SAY_IT_THEMSELVES = (StartupError, ConfigError, DataFolderError, EmbeddedError, MigrationError)
 

@@ -36,7 +36,7 @@ from server.delivery.outbox import Outbox
 from server.delivery.presence import Presence
 from server.delivery.registry import Registry
 from server.gateway.connection import Connection
-from server.identity.tokens import Claims
+from server.identity.claims import Claims
 from server.refusals import DURABLE, ERROR_OF, RETRY_AFTER_S, RequestRefusedError
 from server.session.catch_up import CatchUp, Plan
 from server.session.sender_order import SenderOrder

@@ -1,4 +1,4 @@
-"""`People` on PostgreSQL."""
+"""Profiles, finding people, suspension and deletion."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import asyncpg
 
-from storage.identity import People, PersonRow, ProfileChange, ProfileRow
+from storage.identity_rows import PersonRow, ProfileChange, ProfileRow
 from storage.postgres.pool import translate_errors
 from storage.rows import PrincipalStatus
 
@@ -26,24 +26,25 @@ WHERE principal_id = $1
 RETURNING 1
 """
 
-_PERSON = """
+_PERSON = f"""
 SELECT x.principal_id, x.display_name, x.avatar_url
 FROM people x JOIN principals p ON p.principal_id = x.principal_id
-WHERE x.principal_id = $2 AND p.status <> 3 AND ($1 = $2 OR EXISTS (
+WHERE x.principal_id = $2 AND p.status <> {PrincipalStatus.DELETED:d} AND ($1 = $2 OR EXISTS (
     SELECT 1 FROM members me JOIN members them ON them.dialog_id = me.dialog_id
     WHERE me.principal_id = $1 AND me.member AND them.principal_id = $2 AND them.member))
 """
 
-_FIND = """
+_FIND = f"""
 SELECT x.principal_id, x.display_name, x.avatar_url
 FROM people x JOIN principals p ON p.principal_id = x.principal_id
-WHERE x.tenant_id = $1 AND x.phone_hash = $3 AND x.findable AND p.status = 1
+WHERE x.tenant_id = $1 AND x.phone_hash = $3 AND x.findable AND p.status = {PrincipalStatus.ACTIVE:d}
   AND NOT EXISTS (SELECT 1 FROM blocks b WHERE b.blocked_id = $2 AND b.blocker_id = x.principal_id)
 """
 
-_SET_STATUS = """
+_SET_STATUS = f"""
 WITH changed AS (
-    UPDATE principals SET status = $5 WHERE principal_id = $4 AND tenant_id = $2 AND status IN (1, 2)
+    UPDATE principals SET status = $5
+    WHERE principal_id = $4 AND tenant_id = $2 AND status <> {PrincipalStatus.DELETED:d}
     RETURNING principal_id, tenant_id
 )
 INSERT INTO audit (at_ms, tenant_id, action, actor_id, subject_id)
@@ -51,10 +52,11 @@ SELECT $1, tenant_id, $6, $3, principal_id FROM changed
 RETURNING 1
 """
 
-_GRANT_ADMIN = """
+_GRANT_ADMIN = f"""
 WITH changed AS (
     UPDATE principals p SET admin = true FROM people x
-    WHERE x.principal_id = p.principal_id AND x.tenant_id = $2 AND x.phone_hash = $3 AND p.status = 1
+    WHERE x.principal_id = p.principal_id AND x.tenant_id = $2 AND x.phone_hash = $3
+      AND p.status = {PrincipalStatus.ACTIVE:d}
     RETURNING p.principal_id, p.tenant_id
 )
 INSERT INTO audit (at_ms, tenant_id, action, actor_id, subject_id)
@@ -73,20 +75,20 @@ _STATUS_ACTIONS = {
 }
 
 
-class PostgresPeople(People):
-    """See `storage.identity.People`."""
+class PeopleStore:
+    """Profiles, finding people, suspension and deletion; `storage.identity_rows` has the guarantees."""
 
     def __init__(self, pool: asyncpg.Pool[Any]) -> None:
         self._pool = pool
 
-    async def profile(self, principal: bytes) -> ProfileRow | None:
-        """See `People`."""
+    async def read_profile(self, principal: bytes) -> ProfileRow | None:
+        """A person's own profile; None when there is no such person."""
         async with translate_errors():
             row = await self._pool.fetchrow(_PROFILE, principal)
         return None if row is None else ProfileRow(*row)
 
     async def change_profile(self, now_ms: int, principal: bytes, change: ProfileChange) -> bool:
-        """See `People`."""
+        """Change a profile; False when there is none."""
         async with translate_errors():
             changed = await self._pool.fetchval(
                 _CHANGE,
@@ -100,27 +102,27 @@ class PostgresPeople(People):
             )
         return changed is not None
 
-    async def person(self, asker: bytes, principal: bytes) -> PersonRow | None:
-        """See `People`."""
+    async def read_person(self, asker: bytes, principal: bytes) -> PersonRow | None:
+        """A person who is not deleted and is in a dialog with the asker, or is the asker; else None."""
         async with translate_errors():
             row = await self._pool.fetchrow(_PERSON, asker, principal)
         return None if row is None else PersonRow(*row)
 
     async def find_by_phone(self, tenant: int, asker: bytes, phone_hash: bytes) -> PersonRow | None:
-        """See `People`."""
+        """The active person of this number, unless they are not findable or have blocked the asker; else None."""
         async with translate_errors():
             row = await self._pool.fetchrow(_FIND, tenant, asker, phone_hash)
         return None if row is None else PersonRow(*row)
 
-    async def delete_person(self, now_ms: int, principal: bytes) -> bool:
-        """See `People`."""
+    async def delete(self, now_ms: int, principal: bytes) -> bool:
+        """Mark an active person as deleted and end all their sign-ins; False when they are not active."""
         async with translate_errors():
             return bool(await self._pool.fetchval("SELECT delete_person($1, $2)", now_ms, principal))
 
     async def set_status(
         self, now_ms: int, tenant: int, actor: bytes, principal: bytes, status: PrincipalStatus
     ) -> bool:
-        """See `People`."""
+        """Suspend or reinstate a principal; False when there is none in the tenant, or it is deleted."""
         async with translate_errors():
             changed = await self._pool.fetchval(
                 _SET_STATUS, now_ms, tenant, actor, principal, status, _STATUS_ACTIONS[status]
@@ -128,7 +130,7 @@ class PostgresPeople(People):
         return changed is not None
 
     async def grant_admin(self, now_ms: int, tenant: int, phone_hash: bytes) -> bytes | None:
-        """See `People`."""
+        """Make the active person of this number an admin; None when there is none."""
         async with translate_errors():
             principal: bytes | None = await self._pool.fetchval(_GRANT_ADMIN, now_ms, tenant, phone_hash)
         return principal
@@ -136,7 +138,10 @@ class PostgresPeople(People):
     async def purge(
         self, now_ms: int, *, deleted_before_ms: int, ended_before_ms: int, audit_before_ms: int, limit: int
     ) -> int:
-        """See `People`."""
+        """Erase people deleted before, and drop expired codes, long ended sign-ins and old sign-in lines of the audit.
+
+        Returns how many people were erased, at most `limit`: when it equals `limit`, call again.
+        """
         async with translate_errors():
             purged: int = await self._pool.fetchval(
                 "SELECT purge_identity($1, $2, $3, $4, $5)",
@@ -149,6 +154,6 @@ class PostgresPeople(People):
         return purged
 
     async def add_tenants(self, tenants: Sequence[int]) -> None:
-        """See `People`."""
+        """Create those of the tenants that do not exist."""
         async with translate_errors():
             await self._pool.execute(_ADD_TENANTS, tenants)

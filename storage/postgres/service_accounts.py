@@ -1,4 +1,4 @@
-"""`ServicePrincipals` on PostgreSQL."""
+"""Service accounts and their API keys."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Any
 
 import asyncpg
 
-from storage.identity import ServiceKeyRow, ServicePrincipals
+from storage.identity_rows import ServiceKeyRow
 from storage.postgres.pool import translate_errors
-from storage.rows import PrincipalStatus
+from storage.rows import PrincipalStatus, PrincipalType
 
-_CREATE = """
+_CREATE = f"""
 WITH principal AS (
-    INSERT INTO principals (principal_id, tenant_id, type, created_at_ms) VALUES ($4, $2, 4, $1)
+    INSERT INTO principals (principal_id, tenant_id, type, created_at_ms)
+    VALUES ($4, $2, {PrincipalType.SERVICE:d}, $1)
 ), service AS (
     INSERT INTO services (principal_id, name) VALUES ($4, $5)
 ), device AS (
@@ -24,24 +25,27 @@ WITH principal AS (
 INSERT INTO audit (at_ms, tenant_id, action, actor_id, subject_id) VALUES ($1, $2, 'service.created', $3, $4)
 """
 
-_OF_KEY = """
+_BY_KEY = """
 SELECT k.principal_id, k.api_key_id, p.tenant_id, p.status, k.kinds
 FROM api_keys k JOIN principals p ON p.principal_id = k.principal_id
 WHERE k.key_hash = $1
 """
 
-_IS_BUSINESS = """
-SELECT EXISTS (SELECT 1 FROM principals WHERE principal_id = $2 AND tenant_id = $1 AND type = 3 AND status = 1)
+_IS_BUSINESS = f"""
+SELECT EXISTS (
+    SELECT 1 FROM principals
+    WHERE principal_id = $2 AND tenant_id = $1
+      AND type = {PrincipalType.BUSINESS:d} AND status = {PrincipalStatus.ACTIVE:d})
 """
 
 
-class PostgresServicePrincipals(ServicePrincipals):
-    """See `storage.identity.ServicePrincipals`."""
+class ServiceAccountStore:
+    """Service principals, each with an API key; `storage.identity_rows` has the guarantees."""
 
     def __init__(self, pool: asyncpg.Pool[Any]) -> None:
         self._pool = pool
 
-    async def create_service(
+    async def create(
         self,
         now_ms: int,
         tenant: int,
@@ -53,20 +57,20 @@ class PostgresServicePrincipals(ServicePrincipals):
         key_hash: bytes,
         kinds: Sequence[int],
     ) -> None:
-        """See `ServicePrincipals`."""
+        """Create a service principal with one API key, whose id is `device`."""
         async with translate_errors():
             await self._pool.execute(_CREATE, now_ms, tenant, actor, service, name, device, key_hash, list(kinds))
 
-    async def service_of_key(self, key_hash: bytes) -> ServiceKeyRow | None:
-        """See `ServicePrincipals`."""
+    async def find_by_key(self, key_hash: bytes) -> ServiceKeyRow | None:
+        """The service of an API key; None when there is no such key."""
         async with translate_errors():
-            row = await self._pool.fetchrow(_OF_KEY, key_hash)
+            row = await self._pool.fetchrow(_BY_KEY, key_hash)
         if row is None:
             return None
         service, device, tenant, status, kinds = row
         return ServiceKeyRow(service, device, tenant, PrincipalStatus(status), frozenset(kinds))
 
     async def is_business(self, tenant: int, principal: bytes) -> bool:
-        """See `ServicePrincipals`."""
+        """Whether this is an active business of the tenant, for which a service may act."""
         async with translate_errors():
             return bool(await self._pool.fetchval(_IS_BUSINESS, tenant, principal))

@@ -1,4 +1,13 @@
-"""`SignIns` on PostgreSQL. Every step is one call; what must not race is a function under a row's lock."""
+"""One-time codes, sign-ins and refresh tokens.
+
+Every method is one query; steps that race with each other are one SQL function, which locks a row. So:
+
+* Two sign-ins of one person at once create one person. A one-time code signs in once. A person never has more live
+  sign-ins than allowed, however many requests run at once.
+* A device belongs to one principal and never changes owner.
+* A refresh token has at most one successor. A used token ends its sign-in when it is used again; except that within a
+  short grace, and until the successor is used, it returns the same successor.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +16,7 @@ from typing import Any
 import asyncpg
 
 from protocol import ids
-from storage.identity import (
+from storage.identity_rows import (
     CallerRow,
     EndReason,
     NewDevice,
@@ -17,7 +26,7 @@ from storage.identity import (
     PhoneRow,
     RefreshedSignIn,
     SignInRow,
-    SignIns,
+    SignInTerms,
     VouchedSignIn,
 )
 from storage.postgres.pool import translate_errors
@@ -61,8 +70,8 @@ ORDER BY created_at_ms DESC, sign_in_id DESC
 _END = "SELECT end_sign_ins($1, $2, $3, $4, $5, 'sign_in.ended')"
 
 
-class PostgresSignIns(SignIns):
-    """See `storage.identity.SignIns`."""
+class SignInStore:
+    """Codes, sign-ins and refresh tokens; `storage.identity_rows` has the guarantees of all stores of identity."""
 
     def __init__(self, pool: asyncpg.Pool[Any]) -> None:
         self._pool = pool
@@ -70,12 +79,12 @@ class PostgresSignIns(SignIns):
     async def put_code(
         self, tenant: int, phone_hash: bytes, code_hash: bytes, *, attempts: int, expires_at_ms: int
     ) -> None:
-        """See `SignIns`."""
+        """Store a one-time code; it replaces the former code of this number."""
         async with translate_errors():
             await self._pool.execute(_PUT_CODE, tenant, phone_hash, code_hash, attempts, expires_at_ms)
 
     async def spend_attempt(self, now_ms: int, tenant: int, phone_hash: bytes) -> bytes | None:
-        """See `SignIns`."""
+        """Count one guess, and return the hash of the code; None when no code is valid or no guess is left."""
         async with translate_errors():
             code_hash: bytes | None = await self._pool.fetchval(_SPEND_ATTEMPT, now_ms, tenant, phone_hash)
         return code_hash
@@ -91,18 +100,20 @@ class PostgresSignIns(SignIns):
         device: NewDevice,
         sign_in: bytes,
         refresh_hash: bytes,
-        expires_at_ms: int,
-        sign_ins_max: int,
-        deleted_before_ms: int,
+        terms: SignInTerms,
     ) -> OpenedSignIn:
-        """See `SignIns`."""
+        """Consume the code and open a sign-in, of a new person if the number is unknown.
+
+        CODE_USED: nothing was changed. NAME_NEEDED: the number is unknown and `profile` has no name; the code stays
+        valid, and its guess is given back. A deleted person within the grace is restored.
+        """
         row = await self._call(
             _BY_CODE,
             now_ms,
             tenant,
             phone.hash,
             code_hash,
-            deleted_before_ms,
+            terms.deleted_before_ms,
             ids.new_id(),
             phone.key,
             phone.box,
@@ -118,8 +129,8 @@ class PostgresSignIns(SignIns):
             device.name,
             device.address,
             refresh_hash,
-            expires_at_ms,
-            sign_ins_max,
+            terms.expires_at_ms,
+            terms.sign_ins_max,
         )
         return OpenedSignIn(
             outcome=Outcome(row["outcome"]),
@@ -140,18 +151,20 @@ class PostgresSignIns(SignIns):
         sign_in: bytes,
         device: bytes,
         address: str,
-        expires_at_ms: int,
-        sign_ins_max: int,
-        deleted_before_ms: int,
+        terms: SignInTerms,
     ) -> VouchedSignIn:
-        """See `SignIns`."""
+        """Extend the live sign-in of this device, or open one; of a new person if the external id is unknown.
+
+        ENDED: the token was issued before the sign-in was ended or the person deleted; a newer token signs in again.
+        DEVICE_TAKEN: the device belongs to another principal.
+        """
         row = await self._call(
             _BY_ISSUER,
             now_ms,
             tenant,
             external_id,
             issued_at_ms,
-            deleted_before_ms,
+            terms.deleted_before_ms,
             ids.new_id(),
             profile.display_name,
             profile.locale,
@@ -159,8 +172,8 @@ class PostgresSignIns(SignIns):
             sign_in,
             device,
             address,
-            expires_at_ms,
-            sign_ins_max,
+            terms.expires_at_ms,
+            terms.sign_ins_max,
         )
         return VouchedSignIn(
             outcome=Outcome(row["outcome"]),
@@ -180,7 +193,7 @@ class PostgresSignIns(SignIns):
         expires_at_ms: int,
         grace_ms: int,
     ) -> RefreshedSignIn:
-        """See `SignIns`."""
+        """Replace a refresh token by its successor. REUSED: it had another one, and its sign-in is ended now."""
         row = await self._call(_REFRESH, now_ms, token_hash, next_hash, address, expires_at_ms, grace_ms)
         return RefreshedSignIn(
             outcome=Outcome(row["outcome"]),
@@ -190,26 +203,26 @@ class PostgresSignIns(SignIns):
             tenant=row["tenant_id"] or 0,
         )
 
-    async def caller(self, now_ms: int, principal: bytes, sign_in: bytes) -> CallerRow | None:
-        """See `SignIns`."""
+    async def read_caller(self, now_ms: int, principal: bytes, sign_in: bytes) -> CallerRow | None:
+        """The principal and whether that sign-in of theirs is live; None when there is no such principal."""
         async with translate_errors():
             row = await self._pool.fetchrow(_CALLER, now_ms, principal, sign_in)
         return None if row is None else CallerRow(PrincipalStatus(row["status"]), row["admin"], row["live"])
 
-    async def list_sign_ins(self, now_ms: int, principal: bytes) -> list[SignInRow]:
-        """See `SignIns`."""
+    async def list_live(self, now_ms: int, principal: bytes) -> list[SignInRow]:
+        """The principal's live sign-ins, newest first."""
         async with translate_errors():
             rows = await self._pool.fetch(_LIST, now_ms, principal)
         return [SignInRow(*row) for row in rows]
 
-    async def end_sign_in(self, now_ms: int, principal: bytes, sign_in: bytes) -> bool:
-        """See `SignIns`."""
+    async def end(self, now_ms: int, principal: bytes, sign_in: bytes) -> bool:
+        """End a live sign-in of the principal; False when they have no such sign-in."""
         async with translate_errors():
             ended = await self._pool.fetchval(_END, now_ms, principal, [sign_in], None, EndReason.SIGNED_OUT)
         return bool(ended)
 
-    async def end_other_sign_ins(self, now_ms: int, principal: bytes, keep: bytes) -> list[bytes]:
-        """See `SignIns`."""
+    async def end_others(self, now_ms: int, principal: bytes, keep: bytes) -> list[bytes]:
+        """End all live sign-ins of the principal but one; returns those that ended."""
         async with translate_errors():
             ended = await self._pool.fetchval(_END, now_ms, principal, None, keep, EndReason.SIGNED_OUT)
         return list(ended)

@@ -8,9 +8,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from storage.identity import IdentityStore
-from storage.postgres.identity import PostgresIdentity
 from storage.postgres.pool import open_pool
+from tests.support.identity_people import IdentityStores
 from tests.support.world import World
 
 
@@ -31,6 +30,6 @@ async def pool(database_url: str) -> AsyncIterator[asyncpg.Pool[Any]]:
 
 
 @pytest.fixture
-def store(pool: asyncpg.Pool[Any]) -> IdentityStore:
-    """The store of identity on PostgreSQL, the one engine there is so far."""
-    return PostgresIdentity(pool)
+def stores(pool: asyncpg.Pool[Any]) -> IdentityStores:
+    """The three stores of identity."""
+    return IdentityStores(pool)

@@ -1,4 +1,4 @@
-"""What `storage.identity` promises of people and services, held against every engine of it."""
+"""What `PeopleStore` and `ServiceAccountStore` guarantee, on a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import asyncpg
 import pytest
 
 from protocol import ids
-from storage.identity import IdentityStore, Outcome, ProfileChange
+from storage.identity_rows import Outcome, ProfileChange
 from storage.postgres.pool import StorageUnavailableError
 from storage.rows import PrincipalStatus
-from tests.support.identity_people import DAY, GRACE, NOW, TENANT, audit, phone, purge, refresh, sign_in
+from tests.support.identity_people import DAY, GRACE, NOW, TENANT, IdentityStores, audit, phone, purge, refresh, sign_in
 
 pytestmark = pytest.mark.anyio
 
@@ -20,37 +20,37 @@ pytestmark = pytest.mark.anyio
 # -- people
 
 
-async def test_a_profile_changes_field_by_field(store: IdentityStore) -> None:
-    who = (await sign_in(store)).principal
-    assert await store.change_profile(NOW + 1, who, ProfileChange(avatar_url="https://example.org/nok.png"))
-    assert await store.change_profile(NOW + 2, who, ProfileChange(display_name="Nok S.", findable=False))
-    row = await store.profile(who)
+async def test_a_profile_changes_field_by_field(stores: IdentityStores) -> None:
+    who = (await sign_in(stores)).principal
+    assert await stores.people.change_profile(NOW + 1, who, ProfileChange(avatar_url="https://example.org/nok.png"))
+    assert await stores.people.change_profile(NOW + 2, who, ProfileChange(display_name="Nok S.", findable=False))
+    row = await stores.people.read_profile(who)
     assert row is not None
     assert (row.display_name, row.avatar_url, row.findable) == ("Nok S.", "https://example.org/nok.png", False)
     assert (row.locale, row.phone_box, row.updated_at_ms) == ("th", b"box", NOW + 2)
 
 
-async def test_people_are_found_by_number_only_where_they_want_it(store: IdentityStore, pool: Any) -> None:
-    await store.add_tenants([2])
-    nok = (await sign_in(store)).principal
-    ann = (await sign_in(store, "+66800000002")).principal
+async def test_people_are_found_by_number_only_where_they_want_it(stores: IdentityStores, pool: Any) -> None:
+    await stores.people.add_tenants([2])
+    nok = (await sign_in(stores)).principal
+    ann = (await sign_in(stores, "+66800000002")).principal
     number = phone("+66800000001").hash
-    found = await store.find_by_phone(TENANT, ann, number)
+    found = await stores.people.find_by_phone(TENANT, ann, number)
     assert found is not None
     assert found.principal == nok
-    assert await store.find_by_phone(2, ann, number) is None
+    assert await stores.people.find_by_phone(2, ann, number) is None
     await pool.execute("INSERT INTO blocks (blocked_id, blocker_id) VALUES ($1, $2)", ann, nok)
-    assert await store.find_by_phone(TENANT, ann, number) is None
-    assert await store.find_by_phone(TENANT, nok, number) is not None
-    await store.change_profile(NOW, nok, ProfileChange(findable=False))
-    assert await store.find_by_phone(TENANT, nok, number) is None
+    assert await stores.people.find_by_phone(TENANT, ann, number) is None
+    assert await stores.people.find_by_phone(TENANT, nok, number) is not None
+    await stores.people.change_profile(NOW, nok, ProfileChange(findable=False))
+    assert await stores.people.find_by_phone(TENANT, nok, number) is None
 
 
-async def test_people_see_only_whom_they_share_a_dialog_with(store: IdentityStore, pool: Any) -> None:
-    nok = (await sign_in(store)).principal
-    ann = (await sign_in(store, "+66800000002")).principal
-    assert await store.person(nok, nok) is not None
-    assert await store.person(ann, nok) is None
+async def test_people_see_only_whom_they_share_a_dialog_with(stores: IdentityStores, pool: Any) -> None:
+    nok = (await sign_in(stores)).principal
+    ann = (await sign_in(stores, "+66800000002")).principal
+    assert await stores.people.read_person(nok, nok) is not None
+    assert await stores.people.read_person(ann, nok) is None
     dialog = ids.new_id()
     for who in (nok, ann):
         await pool.execute(
@@ -59,32 +59,32 @@ async def test_people_see_only_whom_they_share_a_dialog_with(store: IdentityStor
             dialog,
             who,
         )
-    assert await store.person(ann, nok) is not None
+    assert await stores.people.read_person(ann, nok) is not None
     await pool.execute("UPDATE members SET member = false WHERE principal_id = $1", ann)
-    assert await store.person(ann, nok) is None
+    assert await stores.people.read_person(ann, nok) is None
 
 
-async def test_the_suspended_keep_their_sign_ins_and_may_not_use_them(store: IdentityStore, pool: Any) -> None:
-    await store.add_tenants([2])
-    admin = (await sign_in(store, "+66800000009")).principal
-    who = (await sign_in(store, refresh=b"0")).principal
-    assert not await store.set_status(NOW, 2, admin, who, PrincipalStatus.SUSPENDED)
-    assert await store.set_status(NOW, TENANT, admin, who, PrincipalStatus.SUSPENDED)
-    assert (await refresh(store, b"0", b"1")).outcome is Outcome.SUSPENDED
-    assert (await sign_in(store)).outcome is Outcome.SUSPENDED
-    assert not await store.delete_person(NOW, who)
-    assert await store.set_status(NOW, TENANT, admin, who, PrincipalStatus.ACTIVE)
-    assert (await refresh(store, b"0", b"1")).outcome is Outcome.OK
+async def test_the_suspended_keep_their_sign_ins_and_may_not_use_them(stores: IdentityStores, pool: Any) -> None:
+    await stores.people.add_tenants([2])
+    admin = (await sign_in(stores, "+66800000009")).principal
+    who = (await sign_in(stores, refresh=b"0")).principal
+    assert not await stores.people.set_status(NOW, 2, admin, who, PrincipalStatus.SUSPENDED)
+    assert await stores.people.set_status(NOW, TENANT, admin, who, PrincipalStatus.SUSPENDED)
+    assert (await refresh(stores, b"0", b"1")).outcome is Outcome.SUSPENDED
+    assert (await sign_in(stores)).outcome is Outcome.SUSPENDED
+    assert not await stores.people.delete(NOW, who)
+    assert await stores.people.set_status(NOW, TENANT, admin, who, PrincipalStatus.ACTIVE)
+    assert (await refresh(stores, b"0", b"1")).outcome is Outcome.OK
     assert (await audit(pool, who))[-2:] == ["principal.suspended", "principal.reinstated"]
-    assert not await store.set_status(NOW, TENANT, admin, ids.new_id(), PrincipalStatus.SUSPENDED)
+    assert not await stores.people.set_status(NOW, TENANT, admin, ids.new_id(), PrincipalStatus.SUSPENDED)
 
 
-async def test_an_admin_is_made_by_number(store: IdentityStore) -> None:
+async def test_an_admin_is_made_by_number(stores: IdentityStores) -> None:
     named = ids.new_id()
-    who = (await sign_in(store, sign_in=named)).principal
-    assert await store.grant_admin(NOW, TENANT, b"nobody") is None
-    assert await store.grant_admin(NOW, TENANT, phone("+66800000001").hash) == who
-    caller = await store.caller(NOW, who, named)
+    who = (await sign_in(stores, sign_in=named)).principal
+    assert await stores.people.grant_admin(NOW, TENANT, b"nobody") is None
+    assert await stores.people.grant_admin(NOW, TENANT, phone("+66800000001").hash) == who
+    caller = await stores.sign_ins.read_caller(NOW, who, named)
     assert caller is not None
     assert caller.admin
 
@@ -92,113 +92,113 @@ async def test_an_admin_is_made_by_number(store: IdentityStore) -> None:
 # -- deletion
 
 
-async def test_a_deleted_person_is_signed_out_and_can_come_back_within_the_grace(store: IdentityStore) -> None:
+async def test_a_deleted_person_is_signed_out_and_can_come_back_within_the_grace(stores: IdentityStores) -> None:
     named = ids.new_id()
-    who = (await sign_in(store, refresh=b"0", sign_in=named)).principal
-    assert await store.delete_person(NOW, who)
-    assert not await store.delete_person(NOW, who)
-    caller = await store.caller(NOW, who, named)
+    who = (await sign_in(stores, refresh=b"0", sign_in=named)).principal
+    assert await stores.people.delete(NOW, who)
+    assert not await stores.people.delete(NOW, who)
+    caller = await stores.sign_ins.read_caller(NOW, who, named)
     assert caller is not None
     assert (caller.live, caller.status) == (False, PrincipalStatus.DELETED)
-    assert (await refresh(store, b"0", b"1")).outcome is Outcome.ENDED
-    assert await store.find_by_phone(TENANT, who, phone("+66800000001").hash) is None
-    back = await sign_in(store, name=None, now=NOW + GRACE - 1)
+    assert (await refresh(stores, b"0", b"1")).outcome is Outcome.ENDED
+    assert await stores.people.find_by_phone(TENANT, who, phone("+66800000001").hash) is None
+    back = await sign_in(stores, name=None, now=NOW + GRACE - 1)
     assert (back.outcome, back.principal) == (Outcome.OK, who)
 
 
-async def test_nothing_tells_who_a_purged_person_was(store: IdentityStore, pool: Any) -> None:
-    who = (await sign_in(store)).principal
-    await store.delete_person(NOW, who)
-    await purge(store, NOW + GRACE - 1)
-    assert await store.profile(who) is not None
-    assert await purge(store, NOW + GRACE) == 1
-    assert await purge(store, NOW + GRACE) == 0
-    assert await store.profile(who) is None
+async def test_nothing_tells_who_a_purged_person_was(stores: IdentityStores, pool: Any) -> None:
+    who = (await sign_in(stores)).principal
+    await stores.people.delete(NOW, who)
+    await purge(stores, NOW + GRACE - 1)
+    assert await stores.people.read_profile(who) is not None
+    assert await purge(stores, NOW + GRACE) == 1
+    assert await purge(stores, NOW + GRACE) == 0
+    assert await stores.people.read_profile(who) is None
     for table in ("people", "sign_ins", "refresh_tokens"):
         assert await pool.fetchval(f"SELECT count(*) FROM {table}") == 0
     assert (await audit(pool, who))[-1] == "person.purged"
-    assert (await sign_in(store, now=NOW + GRACE)).principal != who
+    assert (await sign_in(stores, now=NOW + GRACE)).principal != who
 
 
-async def test_a_purge_and_a_return_at_once_end_as_one_of_the_two(store: IdentityStore) -> None:
+async def test_a_purge_and_a_return_at_once_end_as_one_of_the_two(stores: IdentityStores) -> None:
     for at in range(5):
         number = f"+6680000001{at}"
-        who = (await sign_in(store, number)).principal
-        await store.delete_person(NOW, who)
-        back, _ = await asyncio.gather(sign_in(store, number, now=NOW + GRACE), purge(store, NOW + GRACE))
+        who = (await sign_in(stores, number)).principal
+        await stores.people.delete(NOW, who)
+        back, _ = await asyncio.gather(sign_in(stores, number, now=NOW + GRACE), purge(stores, NOW + GRACE))
         assert back.outcome is Outcome.OK
-        assert await store.profile(back.principal) is not None
+        assert await stores.people.read_profile(back.principal) is not None
         assert back.principal != who
 
 
-async def test_a_return_after_the_grace_signs_up_anew_even_before_the_purge(store: IdentityStore) -> None:
-    who = (await sign_in(store)).principal
-    await store.delete_person(NOW, who)
-    assert (await sign_in(store, name=None, now=NOW + GRACE)).outcome is Outcome.NAME_NEEDED
-    assert (await sign_in(store, now=NOW + GRACE)).principal != who
+async def test_a_return_after_the_grace_signs_up_anew_even_before_the_purge(stores: IdentityStores) -> None:
+    who = (await sign_in(stores)).principal
+    await stores.people.delete(NOW, who)
+    assert (await sign_in(stores, name=None, now=NOW + GRACE)).outcome is Outcome.NAME_NEEDED
+    assert (await sign_in(stores, now=NOW + GRACE)).principal != who
 
 
-async def test_time_ends_codes_sign_ins_and_used_tokens(store: IdentityStore, pool: Any) -> None:
-    await sign_in(store, refresh=b"0")
-    await refresh(store, b"0", b"1")
-    await refresh(store, b"1", b"2", NOW + 20 * DAY)
-    await store.put_code(TENANT, b"number", b"code", attempts=1, expires_at_ms=NOW)
-    await purge(store, NOW + 40 * DAY)
+async def test_time_ends_codes_sign_ins_and_used_tokens(stores: IdentityStores, pool: Any) -> None:
+    await sign_in(stores, refresh=b"0")
+    await refresh(stores, b"0", b"1")
+    await refresh(stores, b"1", b"2", NOW + 20 * DAY)
+    await stores.sign_ins.put_code(TENANT, b"number", b"code", attempts=1, expires_at_ms=NOW)
+    await purge(stores, NOW + 40 * DAY)
     assert await pool.fetchval("SELECT count(*) FROM codes") == 0
     assert await pool.fetchval("SELECT array_agg(token_hash ORDER BY token_hash) FROM refresh_tokens") == [b"1", b"2"]
-    await purge(store, NOW + 80 * DAY)
+    await purge(stores, NOW + 80 * DAY)
     assert await pool.fetchval("SELECT count(*) FROM sign_ins") == 0
 
 
 # -- the audit trail
 
 
-async def test_the_audit_trail_cannot_be_rewritten(store: IdentityStore, pool: Any) -> None:
-    await sign_in(store)
+async def test_the_audit_trail_cannot_be_rewritten(stores: IdentityStores, pool: Any) -> None:
+    await sign_in(stores)
     for attack in ("UPDATE audit SET actor_id = subject_id", "DELETE FROM audit", "TRUNCATE audit"):
         with pytest.raises(asyncpg.IntegrityConstraintViolationError):
             await pool.execute(attack)
 
 
-async def test_lines_about_signing_in_go_after_a_year_and_others_stay(store: IdentityStore, pool: Any) -> None:
+async def test_lines_about_signing_in_go_after_a_year_and_others_stay(stores: IdentityStores, pool: Any) -> None:
     long_ago = 1_500_000_000_000
-    who = (await sign_in(store, now=long_ago)).principal
-    await purge(store, long_ago + 364 * DAY)
+    who = (await sign_in(stores, now=long_ago)).principal
+    await purge(stores, long_ago + 364 * DAY)
     assert await audit(pool, who) == ["person.created", "sign_in.opened"]
-    await purge(store, long_ago + 366 * DAY)
+    await purge(stores, long_ago + 366 * DAY)
     assert await audit(pool, who) == ["person.created"]
 
 
 # -- services
 
 
-async def test_a_service_is_known_by_its_key(store: IdentityStore) -> None:
-    admin = (await sign_in(store)).principal
+async def test_a_service_is_known_by_its_key(stores: IdentityStores) -> None:
+    admin = (await sign_in(stores)).principal
     service, key = ids.new_id(), ids.new_id()
-    await store.create_service(
+    await stores.service_accounts.create(
         NOW, TENANT, admin, service=service, name="orders", device=key, key_hash=b"secret", kinds=[11, 12]
     )
-    row = await store.service_of_key(b"secret")
+    row = await stores.service_accounts.find_by_key(b"secret")
     assert row is not None
     assert (row.service, row.device, row.tenant, row.kinds) == (service, key, TENANT, frozenset({11, 12}))
-    assert await store.service_of_key(b"other") is None
-    assert await store.set_status(NOW, TENANT, admin, service, PrincipalStatus.SUSPENDED)
-    suspended = await store.service_of_key(b"secret")
+    assert await stores.service_accounts.find_by_key(b"other") is None
+    assert await stores.people.set_status(NOW, TENANT, admin, service, PrincipalStatus.SUSPENDED)
+    suspended = await stores.service_accounts.find_by_key(b"secret")
     assert suspended is not None
     assert suspended.status is PrincipalStatus.SUSPENDED
 
 
-async def test_only_an_active_business_of_the_tenant_is_acted_for(store: IdentityStore, pool: Any) -> None:
-    await store.add_tenants([2])
+async def test_only_an_active_business_of_the_tenant_is_acted_for(stores: IdentityStores, pool: Any) -> None:
+    await stores.people.add_tenants([2])
     business = ids.new_id()
     await pool.execute("INSERT INTO principals VALUES ($1, 1, 3, 1, false, NULL, 0, NULL)", business)
-    person = (await sign_in(store)).principal
-    assert await store.is_business(TENANT, business)
-    assert not await store.is_business(2, business)
-    assert not await store.is_business(TENANT, person)
+    person = (await sign_in(stores)).principal
+    assert await stores.service_accounts.is_business(TENANT, business)
+    assert not await stores.service_accounts.is_business(2, business)
+    assert not await stores.service_accounts.is_business(TENANT, person)
 
 
-async def test_a_store_that_cannot_answer_says_so(store: IdentityStore, pool: asyncpg.Pool[Any]) -> None:
+async def test_a_store_that_cannot_answer_says_so(stores: IdentityStores, pool: asyncpg.Pool[Any]) -> None:
     await pool.close()
     with pytest.raises(StorageUnavailableError):
-        await store.service_of_key(b"secret")
+        await stores.service_accounts.find_by_key(b"secret")

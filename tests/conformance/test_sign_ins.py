@@ -1,4 +1,4 @@
-"""What `storage.identity` promises of codes, sign-ins and tokens, held against every engine of it."""
+"""What `SignInStore` guarantees, on a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from protocol import ids
-from storage.identity import IdentityStore, Outcome, RefreshedSignIn
+from storage.identity_rows import Outcome, RefreshedSignIn
 from storage.rows import PrincipalStatus
-from tests.support.identity_people import DAY, NOW, TENANT, audit, phone, refresh, sign_in, vouched
+from tests.support.identity_people import DAY, NOW, TENANT, IdentityStores, audit, phone, refresh, sign_in, vouched
 
 pytestmark = pytest.mark.anyio
 
@@ -18,194 +18,194 @@ pytestmark = pytest.mark.anyio
 # -- codes and signing in
 
 
-async def test_a_number_signs_up_once_and_signs_in_afterwards(store: IdentityStore, pool: Any) -> None:
-    first = await sign_in(store)
-    again = await sign_in(store, name=None)
+async def test_a_number_signs_up_once_and_signs_in_afterwards(stores: IdentityStores, pool: Any) -> None:
+    first = await sign_in(stores)
+    again = await sign_in(stores, name=None)
     assert first.outcome is again.outcome is Outcome.OK
     assert first.principal == again.principal
     assert await audit(pool, first.principal) == ["person.created", "sign_in.opened", "sign_in.opened"]
 
 
-async def test_an_unknown_number_without_a_name_keeps_its_code_and_its_guesses(store: IdentityStore) -> None:
+async def test_an_unknown_number_without_a_name_keeps_its_code_and_its_guesses(stores: IdentityStores) -> None:
     number = phone("+66800000001")
-    await store.put_code(TENANT, number.hash, b"right", attempts=1, expires_at_ms=NOW + 1)
-    assert await store.spend_attempt(NOW, TENANT, number.hash) == b"right"
-    assert (await sign_in(store, name=None, code=b"right")).outcome is Outcome.NAME_NEEDED
-    assert await store.spend_attempt(NOW, TENANT, number.hash) == b"right"
-    assert (await sign_in(store, name="Nok", code=b"right")).outcome is Outcome.OK
+    await stores.sign_ins.put_code(TENANT, number.hash, b"right", attempts=1, expires_at_ms=NOW + 1)
+    assert await stores.sign_ins.spend_attempt(NOW, TENANT, number.hash) == b"right"
+    assert (await sign_in(stores, name=None, code=b"right")).outcome is Outcome.NAME_NEEDED
+    assert await stores.sign_ins.spend_attempt(NOW, TENANT, number.hash) == b"right"
+    assert (await sign_in(stores, name="Nok", code=b"right")).outcome is Outcome.OK
 
 
-async def test_a_code_has_so_many_guesses(store: IdentityStore) -> None:
-    await store.put_code(TENANT, b"number", b"right", attempts=3, expires_at_ms=NOW + 1)
-    guesses = await asyncio.gather(*(store.spend_attempt(NOW, TENANT, b"number") for _ in range(10)))
+async def test_a_code_has_so_many_guesses(stores: IdentityStores) -> None:
+    await stores.sign_ins.put_code(TENANT, b"number", b"right", attempts=3, expires_at_ms=NOW + 1)
+    guesses = await asyncio.gather(*(stores.sign_ins.spend_attempt(NOW, TENANT, b"number") for _ in range(10)))
     assert sorted(guess is not None for guess in guesses) == [False] * 7 + [True] * 3
 
 
-async def test_a_code_expires_and_a_new_one_replaces_it(store: IdentityStore) -> None:
-    await store.put_code(TENANT, b"number", b"first", attempts=3, expires_at_ms=NOW + 1)
-    await store.put_code(TENANT, b"number", b"second", attempts=3, expires_at_ms=NOW + 2)
-    assert await store.spend_attempt(NOW + 1, TENANT, b"number") == b"second"
-    assert await store.spend_attempt(NOW + 2, TENANT, b"number") is None
+async def test_a_code_expires_and_a_new_one_replaces_it(stores: IdentityStores) -> None:
+    await stores.sign_ins.put_code(TENANT, b"number", b"first", attempts=3, expires_at_ms=NOW + 1)
+    await stores.sign_ins.put_code(TENANT, b"number", b"second", attempts=3, expires_at_ms=NOW + 2)
+    assert await stores.sign_ins.spend_attempt(NOW + 1, TENANT, b"number") == b"second"
+    assert await stores.sign_ins.spend_attempt(NOW + 2, TENANT, b"number") is None
 
 
-async def test_a_code_of_one_tenant_is_none_of_another(store: IdentityStore) -> None:
-    await store.add_tenants([2])
-    await store.put_code(TENANT, b"number", b"right", attempts=3, expires_at_ms=NOW + 1)
-    assert await store.spend_attempt(NOW, 2, b"number") is None
+async def test_a_code_of_one_tenant_is_none_of_another(stores: IdentityStores) -> None:
+    await stores.people.add_tenants([2])
+    await stores.sign_ins.put_code(TENANT, b"number", b"right", attempts=3, expires_at_ms=NOW + 1)
+    assert await stores.sign_ins.spend_attempt(NOW, 2, b"number") is None
 
 
-async def test_many_who_come_with_one_code_at_once_are_let_in_once(store: IdentityStore) -> None:
-    await store.put_code(TENANT, phone("+66800000001").hash, b"right", attempts=99, expires_at_ms=NOW + 1)
-    tries = await asyncio.gather(*(sign_in(store, code=b"right") for _ in range(10)))
+async def test_many_who_come_with_one_code_at_once_are_let_in_once(stores: IdentityStores) -> None:
+    await stores.sign_ins.put_code(TENANT, phone("+66800000001").hash, b"right", attempts=99, expires_at_ms=NOW + 1)
+    tries = await asyncio.gather(*(sign_in(stores, code=b"right") for _ in range(10)))
     assert sorted(one.outcome for one in tries) == [Outcome.OK] + [Outcome.CODE_USED] * 9
 
 
-async def test_a_number_that_signs_up_many_times_at_once_is_one_person(store: IdentityStore, pool: Any) -> None:
-    tries = await asyncio.gather(*(sign_in(store) for _ in range(20)))
+async def test_a_number_that_signs_up_many_times_at_once_is_one_person(stores: IdentityStores, pool: Any) -> None:
+    tries = await asyncio.gather(*(sign_in(stores) for _ in range(20)))
     opened = [one for one in tries if one.outcome is Outcome.OK]
     assert opened
     assert len({one.principal for one in opened}) == 1
     assert await pool.fetchval("SELECT count(*) FROM people") == 1
 
 
-async def test_never_more_than_five_sign_ins_are_live_and_the_oldest_go(store: IdentityStore) -> None:
+async def test_never_more_than_five_sign_ins_are_live_and_the_oldest_go(stores: IdentityStores) -> None:
     named = [ids.new_id() for _ in range(7)]
-    results = [await sign_in(store, sign_in=one, now=NOW + at) for at, one in enumerate(named)]
-    live = await store.list_sign_ins(NOW + 10, results[0].principal)
+    results = [await sign_in(stores, sign_in=one, now=NOW + at) for at, one in enumerate(named)]
+    live = await stores.sign_ins.list_live(NOW + 10, results[0].principal)
     assert [row.sign_in for row in live] == named[:1:-1]
     assert [list(one.crowded_out) for one in results] == [[], [], [], [], [], named[:1], named[1:2]]
 
 
-async def test_five_live_sign_ins_hold_under_a_race(store: IdentityStore) -> None:
-    who = (await vouched(store, "nok", ids.new_id())).principal
-    many = await asyncio.gather(*(vouched(store, "nok", ids.new_id(), now=NOW + 1) for _ in range(20)))
+async def test_five_live_sign_ins_hold_under_a_race(stores: IdentityStores) -> None:
+    who = (await vouched(stores, "nok", ids.new_id())).principal
+    many = await asyncio.gather(*(vouched(stores, "nok", ids.new_id(), now=NOW + 1) for _ in range(20)))
     assert {one.outcome for one in many} == {Outcome.OK}
-    live = {row.sign_in for row in await store.list_sign_ins(NOW + 1, who)}
+    live = {row.sign_in for row in await stores.sign_ins.list_live(NOW + 1, who)}
     ended = {sign_in for one in many for sign_in in one.crowded_out}
     assert len(live) == 5
     assert len(ended) == 16
     assert not live & ended
 
 
-async def test_expired_sign_ins_take_no_place(store: IdentityStore) -> None:
+async def test_expired_sign_ins_take_no_place(stores: IdentityStores) -> None:
     for at in range(5):
-        await sign_in(store, now=NOW + at)
-    later = await sign_in(store, now=NOW + 31 * DAY)
+        await sign_in(stores, now=NOW + at)
+    later = await sign_in(stores, now=NOW + 31 * DAY)
     assert later.crowded_out == ()
-    assert len(await store.list_sign_ins(NOW + 31 * DAY, later.principal)) == 1
+    assert len(await stores.sign_ins.list_live(NOW + 31 * DAY, later.principal)) == 1
 
 
-async def test_a_device_that_signs_in_again_replaces_its_own_sign_in(store: IdentityStore) -> None:
+async def test_a_device_that_signs_in_again_replaces_its_own_sign_in(stores: IdentityStores) -> None:
     mine, first = ids.new_id(), ids.new_id()
-    who = (await sign_in(store, on=mine, sign_in=first)).principal
-    again = await sign_in(store, on=mine)
+    who = (await sign_in(stores, on=mine, sign_in=first)).principal
+    again = await sign_in(stores, on=mine)
     assert (again.device, again.replaced) == (mine, (first,))
-    assert len(await store.list_sign_ins(NOW, who)) == 1
+    assert len(await stores.sign_ins.list_live(NOW, who)) == 1
 
 
-async def test_nobody_gets_the_device_of_another(store: IdentityStore) -> None:
+async def test_nobody_gets_the_device_of_another(stores: IdentityStores) -> None:
     mine = ids.new_id()
-    await sign_in(store, on=mine)
-    other = await sign_in(store, "+66800000002", on=mine)
+    await sign_in(stores, on=mine)
+    other = await sign_in(stores, "+66800000002", on=mine)
     assert other.outcome is Outcome.OK
     assert other.device not in {mine, ids.NIL}
     key = ids.new_id()
-    await store.create_service(
+    await stores.service_accounts.create(
         NOW, TENANT, other.principal, service=ids.new_id(), name="pay", device=key, key_hash=b"k", kinds=[10]
     )
-    assert (await sign_in(store, on=key)).device != key
-    assert (await vouched(store, "nok", mine)).outcome is Outcome.DEVICE_TAKEN
+    assert (await sign_in(stores, on=key)).device != key
+    assert (await vouched(stores, "nok", mine)).outcome is Outcome.DEVICE_TAKEN
 
 
 # -- refreshing
 
 
-async def test_a_refresh_token_is_followed_by_its_successor(store: IdentityStore) -> None:
+async def test_a_refresh_token_is_followed_by_its_successor(stores: IdentityStores) -> None:
     mine, named = ids.new_id(), ids.new_id()
-    who = await sign_in(store, refresh=b"0", on=mine, sign_in=named)
+    who = await sign_in(stores, refresh=b"0", on=mine, sign_in=named)
     for at in range(3):
-        got = await refresh(store, b"%d" % at, b"%d" % (at + 1), NOW + at)
+        got = await refresh(stores, b"%d" % at, b"%d" % (at + 1), NOW + at)
         assert got == RefreshedSignIn(Outcome.OK, who.principal, mine, named, TENANT)
-    (row,) = await store.list_sign_ins(NOW + 5, who.principal)
+    (row,) = await stores.sign_ins.list_live(NOW + 5, who.principal)
     assert (row.address, row.last_used_at_ms) == ("203.0.113.9", NOW + 2)
 
 
-async def test_a_lost_answer_may_be_asked_for_again_for_a_minute(store: IdentityStore) -> None:
-    await sign_in(store, refresh=b"0")
+async def test_a_lost_answer_may_be_asked_for_again_for_a_minute(stores: IdentityStores) -> None:
+    await sign_in(stores, refresh=b"0")
     for at in (NOW, NOW + 60_000):
-        assert (await refresh(store, b"0", b"1", at)).outcome is Outcome.OK
-    assert (await refresh(store, b"1", b"2", NOW + 60_000)).outcome is Outcome.OK
+        assert (await refresh(stores, b"0", b"1", at)).outcome is Outcome.OK
+    assert (await refresh(stores, b"1", b"2", NOW + 60_000)).outcome is Outcome.OK
 
 
-async def test_the_same_token_sent_twice_at_once_has_one_successor(store: IdentityStore, pool: Any) -> None:
-    await sign_in(store, refresh=b"0")
-    got = await asyncio.gather(*(refresh(store, b"0", b"1") for _ in range(8)))
+async def test_the_same_token_sent_twice_at_once_has_one_successor(stores: IdentityStores, pool: Any) -> None:
+    await sign_in(stores, refresh=b"0")
+    got = await asyncio.gather(*(refresh(stores, b"0", b"1") for _ in range(8)))
     assert {one.outcome for one in got} == {Outcome.OK}
     assert await pool.fetchval("SELECT count(*) FROM refresh_tokens") == 2
 
 
 @pytest.mark.parametrize("late", [False, True])
-async def test_a_used_token_that_comes_again_ends_its_sign_in(store: IdentityStore, pool: Any, late: bool) -> None:
-    who = await sign_in(store, refresh=b"0")
-    other = await sign_in(store, refresh=b"elsewhere")
-    await refresh(store, b"0", b"1")
+async def test_a_used_token_that_comes_again_ends_its_sign_in(stores: IdentityStores, pool: Any, late: bool) -> None:
+    who = await sign_in(stores, refresh=b"0")
+    other = await sign_in(stores, refresh=b"elsewhere")
+    await refresh(stores, b"0", b"1")
     if not late:  # its successor has been used: then not even at once
-        await refresh(store, b"1", b"2")
-    assert (await refresh(store, b"0", b"1", NOW + (60_001 if late else 1))).outcome is Outcome.REUSED
+        await refresh(stores, b"1", b"2")
+    assert (await refresh(stores, b"0", b"1", NOW + (60_001 if late else 1))).outcome is Outcome.REUSED
     for token in (b"0", b"1", b"2"):
-        assert (await refresh(store, token, token + b"x")).outcome in {Outcome.ENDED, Outcome.UNKNOWN}
+        assert (await refresh(stores, token, token + b"x")).outcome in {Outcome.ENDED, Outcome.UNKNOWN}
     assert "sign_in.token_reused" in await audit(pool, who.principal)
-    assert (await refresh(store, b"elsewhere", b"e2")).principal == other.principal
+    assert (await refresh(stores, b"elsewhere", b"e2")).principal == other.principal
 
 
-async def test_a_refresh_token_that_nobody_has_is_unknown(store: IdentityStore) -> None:
-    assert (await refresh(store, b"?", b"!")).outcome is Outcome.UNKNOWN
+async def test_a_refresh_token_that_nobody_has_is_unknown(stores: IdentityStores) -> None:
+    assert (await refresh(stores, b"?", b"!")).outcome is Outcome.UNKNOWN
 
 
-async def test_a_refresh_token_expires(store: IdentityStore) -> None:
-    await sign_in(store, refresh=b"0")
-    assert (await refresh(store, b"0", b"1", NOW + 30 * DAY)).outcome is Outcome.EXPIRED
+async def test_a_refresh_token_expires(stores: IdentityStores) -> None:
+    await sign_in(stores, refresh=b"0")
+    assert (await refresh(stores, b"0", b"1", NOW + 30 * DAY)).outcome is Outcome.EXPIRED
 
 
-async def test_an_ended_sign_in_is_not_refreshed(store: IdentityStore) -> None:
+async def test_an_ended_sign_in_is_not_refreshed(stores: IdentityStores) -> None:
     named = ids.new_id()
-    who = (await sign_in(store, refresh=b"0", sign_in=named)).principal
-    assert await store.end_sign_in(NOW, who, named)
-    assert not await store.end_sign_in(NOW, who, named)
-    assert (await refresh(store, b"0", b"1")).outcome is Outcome.ENDED
+    who = (await sign_in(stores, refresh=b"0", sign_in=named)).principal
+    assert await stores.sign_ins.end(NOW, who, named)
+    assert not await stores.sign_ins.end(NOW, who, named)
+    assert (await refresh(stores, b"0", b"1")).outcome is Outcome.ENDED
 
 
 # -- ending
 
 
-async def test_nobody_ends_the_sign_in_of_another(store: IdentityStore) -> None:
+async def test_nobody_ends_the_sign_in_of_another(stores: IdentityStores) -> None:
     named = ids.new_id()
-    await sign_in(store, sign_in=named)
-    other = await sign_in(store, "+66800000002")
-    assert not await store.end_sign_in(NOW, other.principal, named)
-    assert await store.end_other_sign_ins(NOW, other.principal, ids.new_id()) != [named]
+    await sign_in(stores, sign_in=named)
+    other = await sign_in(stores, "+66800000002")
+    assert not await stores.sign_ins.end(NOW, other.principal, named)
+    assert await stores.sign_ins.end_others(NOW, other.principal, ids.new_id()) != [named]
 
 
-async def test_all_sign_ins_but_one_end(store: IdentityStore) -> None:
+async def test_all_sign_ins_but_one_end(stores: IdentityStores) -> None:
     named = [ids.new_id() for _ in range(3)]
-    who, _, _ = [(await sign_in(store, sign_in=one)).principal for one in named]
-    assert set(await store.end_other_sign_ins(NOW, who, named[1])) == {named[0], named[2]}
-    assert [row.sign_in for row in await store.list_sign_ins(NOW, who)] == [named[1]]
+    who, _, _ = [(await sign_in(stores, sign_in=one)).principal for one in named]
+    assert set(await stores.sign_ins.end_others(NOW, who, named[1])) == {named[0], named[2]}
+    assert [row.sign_in for row in await stores.sign_ins.list_live(NOW, who)] == [named[1]]
 
 
-async def test_a_caller_is_live_until_the_sign_in_ends(store: IdentityStore) -> None:
+async def test_a_caller_is_live_until_the_sign_in_ends(stores: IdentityStores) -> None:
     named = ids.new_id()
-    who = (await sign_in(store, sign_in=named)).principal
-    other = (await sign_in(store, "+66800000002")).principal
-    caller = await store.caller(NOW, who, named)
+    who = (await sign_in(stores, sign_in=named)).principal
+    other = (await sign_in(stores, "+66800000002")).principal
+    caller = await stores.sign_ins.read_caller(NOW, who, named)
     assert caller is not None
     assert (caller.live, caller.admin, caller.status) == (True, False, PrincipalStatus.ACTIVE)
-    stranger = await store.caller(NOW, other, named)
+    stranger = await stores.sign_ins.read_caller(NOW, other, named)
     assert stranger is not None
     assert not stranger.live
-    assert await store.caller(NOW, ids.new_id(), named) is None
-    await store.end_sign_in(NOW, who, named)
-    ended = await store.caller(NOW, who, named)
+    assert await stores.sign_ins.read_caller(NOW, ids.new_id(), named) is None
+    await stores.sign_ins.end(NOW, who, named)
+    ended = await stores.sign_ins.read_caller(NOW, who, named)
     assert ended is not None
     assert not ended.live
 
@@ -213,40 +213,40 @@ async def test_a_caller_is_live_until_the_sign_in_ends(store: IdentityStore) -> 
 # -- other issuers
 
 
-async def test_an_external_id_is_one_person_per_tenant(store: IdentityStore) -> None:
-    await store.add_tenants([1, 2])
-    many = await asyncio.gather(*(vouched(store, "nok", ids.new_id()) for _ in range(5)))
-    elsewhere = await vouched(store, "nok", ids.new_id(), tenant=2)
+async def test_an_external_id_is_one_person_per_tenant(stores: IdentityStores) -> None:
+    await stores.people.add_tenants([1, 2])
+    many = await asyncio.gather(*(vouched(stores, "nok", ids.new_id()) for _ in range(5)))
+    elsewhere = await vouched(stores, "nok", ids.new_id(), tenant=2)
     assert len({one.principal for one in many}) == 1
     assert elsewhere.principal != many[0].principal
 
 
-async def test_a_vouched_device_keeps_its_sign_in(store: IdentityStore) -> None:
+async def test_a_vouched_device_keeps_its_sign_in(stores: IdentityStores) -> None:
     mine = ids.new_id()
-    first = await vouched(store, "nok", mine)
-    again = await vouched(store, "nok", mine, issued=NOW + 1, now=NOW + 1)
+    first = await vouched(stores, "nok", mine)
+    again = await vouched(stores, "nok", mine, issued=NOW + 1, now=NOW + 1)
     assert (first.opened, again.opened) == (True, False)
     assert first.sign_in == again.sign_in
 
 
-async def test_a_token_from_before_the_end_does_not_bring_a_sign_in_back(store: IdentityStore) -> None:
+async def test_a_token_from_before_the_end_does_not_bring_a_sign_in_back(stores: IdentityStores) -> None:
     mine = ids.new_id()
-    first = await vouched(store, "nok", mine)
-    await store.end_sign_in(NOW + 10, first.principal, first.sign_in)
-    assert (await vouched(store, "nok", mine, issued=NOW + 10, now=NOW + 20)).outcome is Outcome.ENDED
-    newer = await vouched(store, "nok", mine, issued=NOW + 11, now=NOW + 20)
+    first = await vouched(stores, "nok", mine)
+    await stores.sign_ins.end(NOW + 10, first.principal, first.sign_in)
+    assert (await vouched(stores, "nok", mine, issued=NOW + 10, now=NOW + 20)).outcome is Outcome.ENDED
+    newer = await vouched(stores, "nok", mine, issued=NOW + 11, now=NOW + 20)
     assert newer.outcome is Outcome.OK
     assert newer.sign_in != first.sign_in
 
 
-async def test_a_vouched_person_who_left_comes_back_with_a_newer_token(store: IdentityStore) -> None:
+async def test_a_vouched_person_who_left_comes_back_with_a_newer_token(stores: IdentityStores) -> None:
     mine, other = ids.new_id(), ids.new_id()
-    who = (await vouched(store, "nok", mine)).principal
-    await store.delete_person(NOW + 10, who)
-    assert (await vouched(store, "nok", other, issued=NOW, now=NOW + 20)).outcome is Outcome.ENDED
-    back = await vouched(store, "nok", other, issued=NOW + 15, now=NOW + 20)
+    who = (await vouched(stores, "nok", mine)).principal
+    await stores.people.delete(NOW + 10, who)
+    assert (await vouched(stores, "nok", other, issued=NOW, now=NOW + 20)).outcome is Outcome.ENDED
+    back = await vouched(stores, "nok", other, issued=NOW + 15, now=NOW + 20)
     assert (back.outcome, back.principal) == (Outcome.OK, who)
-    await store.delete_person(NOW + 30, who)
-    anew = await vouched(store, "nok", mine, issued=NOW + 31 * DAY, now=NOW + 31 * DAY)
+    await stores.people.delete(NOW + 30, who)
+    anew = await vouched(stores, "nok", mine, issued=NOW + 31 * DAY, now=NOW + 31 * DAY)
     assert anew.outcome in {Outcome.OK, Outcome.DEVICE_TAKEN}
     assert anew.principal != who

@@ -1,4 +1,4 @@
-"""An API on a fresh database, with a clock, a code sender and sockets that the test owns."""
+"""An API on a fresh database, with a clock, a code sender and sessions that the test owns."""
 
 from __future__ import annotations
 
@@ -16,17 +16,20 @@ from protocol import ids
 from protocol.close_codes import CloseCode
 from server.config.settings import Config, IdentitySettings, IssuerSettings, LimitSettings, PipelineSettings
 from server.identity.code_sender import CodeNotSentError, CodeSender
+from server.identity.ports import SessionsControl
+from server.identity.sign_in import OWN_TENANT
 from server.identity.signing_keys import SigningKeys, new_pem
 from server.identity.vault import Vault, new_key
-from server.node.identity_parts import Identity
+from server.node.identity_parts import NodeIdentity
 from server.writing.pipeline import Pipeline
-from storage.postgres.identity import PostgresIdentity
 from storage.postgres.journal import PostgresJournal
+from storage.postgres.people import PeopleStore
 from storage.postgres.pool import open_pool
 from tests.support.clock import ManualClock
 
 ANN, BO, CHAI = "+6591234567", "+66812345678", "+639171234567"
 _KEYS = SigningKeys.from_pem(new_pem())
+_VAULT = Vault.from_text(new_key())
 _addresses = (f"198.51.{high}.{low}" for high, low in itertools.product(range(100), range(1, 250)))
 
 
@@ -38,24 +41,21 @@ class KeptCodes(CodeSender):
         self.broken = False
 
     async def send(self, phone_number: str, code: str) -> None:
-        """See `CodeSender`."""
         if self.broken:
             raise CodeNotSentError("no network")
         self.codes[phone_number] = code
 
 
-class ClosedSockets:
-    """Remembers which sockets were to be closed, and why."""
+class ClosedSessions(SessionsControl):
+    """Remembers whose sessions were closed, and why."""
 
     def __init__(self) -> None:
         self.closed: list[tuple[str, CloseCode]] = []
 
     def end_sign_in(self, sign_in: bytes, close_code: CloseCode, _reason: str) -> None:
-        """See `SessionsControl`."""
         self.closed.append((ids.to_text(sign_in), close_code))
 
     def end_principal(self, principal: bytes, close_code: CloseCode, _reason: str) -> None:
-        """See `SessionsControl`."""
         self.closed.append((ids.to_text(principal), close_code))
 
 
@@ -82,16 +82,16 @@ class ApiWorld:
         self.pool = pool
         self.clock = clock
         self.sent = KeptCodes()
-        self.sockets = ClosedSockets()
-        self.identity = Identity(
+        self.sessions = ClosedSessions()
+        self.identity = NodeIdentity(
             config,
-            PostgresIdentity(pool),
+            pool,
             clock,
             appender=pipeline,
-            sessions=self.sockets,
+            sessions=self.sessions,
             sender=self.sent,
             signing_keys=_KEYS,
-            vault=Vault.from_text(new_key()),
+            vault=_VAULT,
         )
 
     async def ask(
@@ -137,12 +137,17 @@ class ApiWorld:
     async def admin(self, number: str = CHAI) -> Me:
         """Somebody who is an admin."""
         me = await self.sign_in(number)
-        await self.identity.profiles.grant_admin(1, number)
+        await grant_admin(self.identity.people, self.clock.wall_ms(), _VAULT, number)
         return me
 
     async def refresh(self, token: str) -> httpx.Response:
         """Use a refresh token."""
         return await self.ask("POST", "/v1/tokens/refresh", {"refresh_token": token})
+
+
+async def grant_admin(people: PeopleStore, now_ms: int, vault: Vault, number: str) -> None:
+    """Make the person of this number an admin."""
+    assert await people.grant_admin(now_ms, OWN_TENANT, vault.phone_hash(OWN_TENANT, number))
 
 
 def error(answer: httpx.Response) -> tuple[int, str]:

@@ -20,8 +20,9 @@ from protocol.replies import Reply
 from server.clock import Clock, SystemClock
 from server.config.settings import Config, ServerSettings
 from server.delivery.registry import Registry
+from server.identity.claims import Claims
 from server.identity.signing_keys import SigningKeys, new_pem
-from server.identity.tokens import Claims, Tokens
+from server.identity.tokens import Tokens
 from server.node.composition import Node, opened
 from server.session.session import Session
 from server.writing.pipeline import Pipeline

@@ -1,4 +1,4 @@
-"""People who sign in, for the suites of `storage.identity`."""
+"""The stores of identity, and people who sign in, for the suites of the stores."""
 
 from __future__ import annotations
 
@@ -7,20 +7,33 @@ from typing import Any
 import asyncpg
 
 from protocol import ids
-from storage.identity import (
-    IdentityStore,
+from server.clock import DAY_MS
+from storage.identity_rows import (
     NewDevice,
     NewProfile,
     OpenedSignIn,
     PhoneRow,
     RefreshedSignIn,
+    SignInTerms,
     VouchedSignIn,
 )
+from storage.postgres.people import PeopleStore
+from storage.postgres.service_accounts import ServiceAccountStore
+from storage.postgres.sign_ins import SignInStore
 
 NOW = 1_800_000_000_000
-DAY = 86_400_000
+DAY = DAY_MS
 GRACE = 30 * DAY
 TENANT = 1
+
+
+class IdentityStores:
+    """All three over one pool."""
+
+    def __init__(self, pool: asyncpg.Pool[Any]) -> None:
+        self.sign_ins = SignInStore(pool)
+        self.people = PeopleStore(pool)
+        self.service_accounts = ServiceAccountStore(pool)
 
 
 def phone(number: str, tenant_salt: bytes = b"") -> PhoneRow:
@@ -32,7 +45,7 @@ def device(own: bytes | None = None) -> NewDevice:
 
 
 async def sign_in(
-    store: IdentityStore,
+    stores: IdentityStores,
     number: str = "+66800000001",
     *,
     name: str | None = "Nok",
@@ -46,8 +59,8 @@ async def sign_in(
     row = phone(number)
     if code is None:
         code = b"right"
-        await store.put_code(TENANT, row.hash, code, attempts=5, expires_at_ms=now + 300_000)
-    return await store.sign_in_by_code(
+        await stores.sign_ins.put_code(TENANT, row.hash, code, attempts=5, expires_at_ms=now + 300_000)
+    return await stores.sign_ins.sign_in_by_code(
         now,
         TENANT,
         row,
@@ -56,16 +69,14 @@ async def sign_in(
         device=device(on),
         sign_in=sign_in or ids.new_id(),
         refresh_hash=refresh or ids.new_id(),
-        expires_at_ms=now + 30 * DAY,
-        sign_ins_max=5,
-        deleted_before_ms=now - GRACE,
+        terms=SignInTerms(expires_at_ms=now + 30 * DAY, sign_ins_max=5, deleted_before_ms=now - GRACE),
     )
 
 
 async def vouched(
-    store: IdentityStore, external: str, on: bytes, *, issued: int = NOW, now: int = NOW, tenant: int = TENANT
+    stores: IdentityStores, external: str, on: bytes, *, issued: int = NOW, now: int = NOW, tenant: int = TENANT
 ) -> VouchedSignIn:
-    return await store.sign_in_by_issuer(
+    return await stores.sign_ins.sign_in_by_issuer(
         now,
         tenant,
         external,
@@ -74,14 +85,12 @@ async def vouched(
         sign_in=ids.new_id(),
         device=on,
         address="",
-        expires_at_ms=now + 30 * DAY,
-        sign_ins_max=5,
-        deleted_before_ms=now - GRACE,
+        terms=SignInTerms(expires_at_ms=now + 30 * DAY, sign_ins_max=5, deleted_before_ms=now - GRACE),
     )
 
 
-async def refresh(store: IdentityStore, token: bytes, successor: bytes, now: int = NOW) -> RefreshedSignIn:
-    return await store.refresh(
+async def refresh(stores: IdentityStores, token: bytes, successor: bytes, now: int = NOW) -> RefreshedSignIn:
+    return await stores.sign_ins.refresh(
         now, token, successor, address="203.0.113.9", expires_at_ms=now + 30 * DAY, grace_ms=60_000
     )
 
@@ -91,8 +100,8 @@ async def audit(pool: asyncpg.Pool[Any], subject: bytes) -> list[str]:
     return [row["action"] for row in rows]
 
 
-async def purge(store: IdentityStore, now: int) -> int:
-    return await store.purge(
+async def purge(stores: IdentityStores, now: int) -> int:
+    return await stores.people.purge(
         now,
         deleted_before_ms=now - GRACE,
         ended_before_ms=now - 30 * DAY,

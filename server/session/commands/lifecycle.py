@@ -14,7 +14,9 @@ from server.clock import Clock
 from server.config.settings import Config
 from server.delivery.receipts import Receipts
 from server.delivery.registry import Registry
-from server.identity.tokens import Claims, TokenError, Tokens
+from server.identity.claims import Claims
+from server.identity.tokens import Tokens
+from server.refusals import RequestRefusedError
 from server.session.catch_up import Plan
 from server.session.session import Session
 from server.writing import position
@@ -109,7 +111,7 @@ class Lifecycle:
     async def _verify(self, session: Session, command: Authenticate) -> None:
         try:
             claims = await self._tokens.verify(command.token, command.device, session.connection.address)
-        except TokenError as error:
+        except RequestRefusedError as error:
             session.fail(command.id, error.code, retry_after_s=error.retry_after_s)
             session.close(_CLOSE_OF_REFUSAL.get(error.code, CloseCode.AUTH_FAILED))
             return

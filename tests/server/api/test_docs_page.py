@@ -5,7 +5,7 @@ import re
 import pytest
 
 from protocol.errors import ErrorCode
-from server.api.errors import _OTHERWISE, _STATUS
+from server.api.errors import _OTHER_STATUS, _STATUS
 from tests.support.api_world import ApiWorld
 
 pytestmark = pytest.mark.anyio
@@ -36,7 +36,7 @@ async def test_the_document_says_how_refusals_look_and_who_may_ask(api: ApiWorld
     assert me["security"] == [{"access_token": []}]
     assert document["paths"]["/v1/dialogs/{dialog}/events"]["post"]["security"] == [{"api_key": []}]
     assert all(
-        "ErrorBody" in str(me["responses"][str(status)]) for status in {*_STATUS.values(), _OTHERWISE} - {413, 500}
+        "ErrorBody" in str(me["responses"][str(status)]) for status in {*_STATUS.values(), _OTHER_STATUS} - {413, 500}
     )
     assert "security" not in document["paths"]["/v1/sign-in"]["post"]
 
@@ -59,4 +59,4 @@ def test_every_code_has_a_status() -> None:
         "stale",
     }
     assert {code for code in ErrorCode if code not in _STATUS} == conflicts
-    assert _OTHERWISE == 409
+    assert _OTHER_STATUS == 409

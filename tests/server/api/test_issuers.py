@@ -13,8 +13,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from protocol import ids
 from protocol.close_codes import CloseCode
 from protocol.errors import ErrorCode
+from server.identity.claims import Claims
 from server.identity.signing_keys import SigningKeys, new_pem
-from server.identity.tokens import Claims, TokenError
+from server.refusals import RequestRefusedError
 from tests.support.api_world import ApiWorld, error, issuer, opened_api
 from tests.support.clock import ManualClock
 
@@ -62,7 +63,7 @@ async def verify(api: ApiWorld, text: str, device: bytes | None = None) -> Claim
 
 
 async def refusal(api: ApiWorld, text: str, device: bytes | None = None) -> ErrorCode:
-    with pytest.raises(TokenError) as refused:
+    with pytest.raises(RequestRefusedError) as refused:
         await verify(api, text, device)
     return refused.value.code
 
@@ -167,7 +168,7 @@ async def test_an_ended_sign_in_stays_out_until_the_issuer_gives_a_newer_token(s
     assert (await shop.ask("GET", "/v1/me", token=text, headers=device_header)).status_code == 200
     shop.clock.advance(5)
     await shop.identity.sign_out(claims)
-    assert shop.sockets.closed == [(ids.to_text(claims.sign_in), CloseCode.SIGNED_OUT)]
+    assert shop.sessions.closed == [(ids.to_text(claims.sign_in), CloseCode.SIGNED_OUT)]
     assert error(await shop.ask("GET", "/v1/me", token=text, headers=device_header)) == (401, "signed_out")
     again = token(shop, iat=shop.clock.wall_ms() // 1000 - 1)
     assert await refusal(shop, again, device) is ErrorCode.SIGNED_OUT
@@ -181,7 +182,7 @@ async def test_the_oldest_of_six_devices_goes_and_is_told_why(shop: ApiWorld) ->
     for _ in range(5):
         shop.clock.advance(1)
         await verify(shop, token(shop), ids.new_id())
-    assert shop.sockets.closed == [(ids.to_text(first.sign_in), CloseCode.TOO_MANY_SIGN_INS)]
+    assert shop.sessions.closed == [(ids.to_text(first.sign_in), CloseCode.TOO_MANY_SIGN_INS)]
 
 
 async def test_the_device_of_another_person_is_refused(shop: ApiWorld) -> None:

@@ -158,7 +158,7 @@ async def test_only_those_one_shares_a_dialog_with_are_shown(api: ApiWorld) -> N
 async def test_an_admin_suspends_and_reinstates(api: ApiWorld) -> None:
     admin, ann = await api.admin(), await api.sign_in(ANN)
     assert (await admin.ask("POST", f"/v1/admin/principals/{ann.principal}/suspend")).status_code == 204
-    assert api.sockets.closed == [(ann.principal, CloseCode.SUSPENDED)]
+    assert api.sessions.closed == [(ann.principal, CloseCode.SUSPENDED)]
     assert error(await ann.ask("GET", "/v1/me")) == (403, "suspended")
     assert error(await api.refresh(ann.refresh_token)) == (403, "suspended")
     assert error(await api.try_sign_in(ANN, await api.code(ANN))) == (403, "suspended")
@@ -206,7 +206,7 @@ async def test_a_suspended_admin_is_none(api: ApiWorld) -> None:
 async def test_who_deletes_themself_is_out_at_once_and_may_return_within_the_grace(api: ApiWorld) -> None:
     me, other = await api.sign_in(ANN), await api.sign_in(ANN)
     assert (await me.ask("DELETE", "/v1/me")).status_code == 204
-    assert api.sockets.closed == [(me.principal, CloseCode.DELETED)]
+    assert api.sessions.closed == [(me.principal, CloseCode.DELETED)]
     for gone in (me, other):
         assert error(await gone.ask("GET", "/v1/me")) == (401, "signed_out")
         assert error(await api.refresh(gone.refresh_token)) == (401, "signed_out")

@@ -1,11 +1,13 @@
 """Signing up, in and out over HTTP."""
 
 import asyncio
+import re
 import uuid
 
 import pytest
 
 from protocol.close_codes import CloseCode
+from server.identity.sign_in import new_code
 from tests.support.api_world import ANN, BO, ApiWorld, error
 
 pytestmark = pytest.mark.anyio
@@ -82,6 +84,12 @@ async def test_two_ways_to_write_a_number_are_one_person(api: ApiWorld) -> None:
 # -- codes
 
 
+def test_codes_are_six_random_digits() -> None:
+    codes = {new_code() for _ in range(200)}
+    assert all(re.fullmatch(r"[0-9]{6}", code) for code in codes)
+    assert len(codes) > 150
+
+
 async def test_a_wrong_code_is_refused_and_the_right_one_then_works(api: ApiWorld) -> None:
     code = await api.code(ANN)
     wrong = f"{(int(code) + 1) % 1_000_000:06}"
@@ -146,7 +154,7 @@ async def test_a_code_that_cannot_be_sent_is_said_to_be_unavailable(api: ApiWorl
 
 
 async def test_where_no_codes_are_sent_nobody_signs_in_by_number(api: ApiWorld) -> None:
-    api.identity.desk._sender = None
+    api.identity.sign_in_flow._sender = None
     assert error(await api.ask("POST", "/v1/sign-in/codes", {"phone_number": ANN})) == (403, "not_allowed")
 
 
@@ -237,7 +245,7 @@ async def test_a_sixth_sign_in_ends_the_oldest_and_tells_it_why(api: ApiWorld) -
     for _ in range(6):
         many.append(await api.sign_in(ANN))
         api.clock.advance(720)
-    assert api.sockets.closed == [(many[0].sign_in, CloseCode.TOO_MANY_SIGN_INS)]
+    assert api.sessions.closed == [(many[0].sign_in, CloseCode.TOO_MANY_SIGN_INS)]
     assert error(await api.refresh(many[0].refresh_token)) == (401, "signed_out")
     assert len((await many[5].ask("GET", "/v1/sign-ins")).json()) == 5
 
@@ -245,7 +253,7 @@ async def test_a_sixth_sign_in_ends_the_oldest_and_tells_it_why(api: ApiWorld) -
 async def test_an_ended_sign_in_is_out_at_once_though_its_token_is_still_valid(api: ApiWorld) -> None:
     one, other = await api.sign_in(ANN), await api.sign_in(ANN)
     assert (await other.ask("DELETE", f"/v1/sign-ins/{one.sign_in}")).status_code == 204
-    assert api.sockets.closed == [(one.sign_in, CloseCode.SIGNED_OUT)]
+    assert api.sessions.closed == [(one.sign_in, CloseCode.SIGNED_OUT)]
     answer = await one.ask("GET", "/v1/me")
     assert error(answer) == (401, "signed_out")
     assert answer.headers["www-authenticate"] == "Bearer"
@@ -258,14 +266,14 @@ async def test_nobody_ends_or_learns_of_the_sign_in_of_another(api: ApiWorld) ->
     theirs = await bo.ask("DELETE", f"/v1/sign-ins/{ann.sign_in}")
     nobodys = await bo.ask("DELETE", f"/v1/sign-ins/{uuid.uuid4()}")
     assert (theirs.status_code, theirs.content) == (nobodys.status_code, nobodys.content)
-    assert api.sockets.closed == []
+    assert api.sessions.closed == []
     assert (await ann.ask("GET", "/v1/me")).status_code == 200
 
 
 async def test_all_others_can_be_ended(api: ApiWorld) -> None:
     one, two, three = [await api.sign_in(ANN) for _ in range(3)]
     assert (await two.ask("DELETE", "/v1/sign-ins")).status_code == 204
-    assert sorted(api.sockets.closed) == sorted((me.sign_in, CloseCode.SIGNED_OUT) for me in (one, three))
+    assert sorted(api.sessions.closed) == sorted((me.sign_in, CloseCode.SIGNED_OUT) for me in (one, three))
     assert [row["sign_in"] for row in (await two.ask("GET", "/v1/sign-ins")).json()] == [two.sign_in]
 
 
@@ -273,7 +281,7 @@ async def test_a_device_that_signs_in_again_is_told_that_it_was_replaced(api: Ap
     first = await api.sign_in(ANN)
     again = await api.sign_in(ANN, device=first.device)
     assert again.device == first.device
-    assert api.sockets.closed == [(first.sign_in, CloseCode.REPLACED)]
+    assert api.sessions.closed == [(first.sign_in, CloseCode.REPLACED)]
 
 
 async def test_the_device_of_another_is_not_to_be_had(api: ApiWorld) -> None:
@@ -285,7 +293,7 @@ async def test_the_device_of_another_is_not_to_be_had(api: ApiWorld) -> None:
 async def test_the_gateway_signs_out_the_same_way(api: ApiWorld) -> None:
     me = await api.sign_in(ANN)
     await api.identity.sign_out(await api.identity.tokens.verify(me.access_token))
-    assert api.sockets.closed == [(me.sign_in, CloseCode.SIGNED_OUT)]
+    assert api.sessions.closed == [(me.sign_in, CloseCode.SIGNED_OUT)]
     assert error(await me.ask("GET", "/v1/me")) == (401, "signed_out")
 
 
@@ -318,7 +326,7 @@ async def test_a_stolen_refresh_token_ends_the_sign_in_for_thief_and_owner(api: 
         owners = (await api.refresh(owners)).json()["refresh_token"]
     api.clock.advance(late_s)
     assert error(await api.refresh(me.refresh_token)) == (401, "signed_out")
-    assert api.sockets.closed == [(me.sign_in, CloseCode.SIGNED_OUT)]
+    assert api.sessions.closed == [(me.sign_in, CloseCode.SIGNED_OUT)]
     assert error(await api.refresh(owners)) == (401, "signed_out")
     assert error(await me.ask("GET", "/v1/me")) == (401, "signed_out")
 

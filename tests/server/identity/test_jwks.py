@@ -10,7 +10,7 @@ import pytest
 
 from server.identity.jwks import BYTES_MAX, DocumentFetcher, FetchDocument, JwksError, KeySet
 from server.identity.signing_keys import SigningKeys, new_pem
-from server.node.startup import StartupError
+from server.startup_error import StartupError
 from tests.support.clock import ManualClock
 
 pytestmark = pytest.mark.anyio
@@ -46,7 +46,7 @@ def keys(documents: Documents, clock: ManualClock) -> KeySet:
 
 
 async def test_keys_are_fetched_once_by_however_many_at_once(keys: KeySet, documents: Documents) -> None:
-    found = await asyncio.gather(*(keys.key(KEYS.kid) for _ in range(50)))
+    found = await asyncio.gather(*(keys.find(KEYS.kid) for _ in range(50)))
     assert all(key is not None for key in found)
     assert documents.fetched == 1
 
@@ -54,44 +54,44 @@ async def test_keys_are_fetched_once_by_however_many_at_once(keys: KeySet, docum
 async def test_a_storm_of_unknown_keys_fetches_once_in_half_a_minute(
     keys: KeySet, documents: Documents, clock: ManualClock
 ) -> None:
-    assert set(await asyncio.gather(*(keys.key(f"unknown {at}") for at in range(100)))) == {None}
+    assert set(await asyncio.gather(*(keys.find(f"unknown {at}") for at in range(100)))) == {None}
     assert documents.fetched == 1
-    assert await keys.key(KEYS.kid) is not None
+    assert await keys.find(KEYS.kid) is not None
     clock.advance(30)
-    await asyncio.gather(*(keys.key(f"unknown {at}") for at in range(100)))
+    await asyncio.gather(*(keys.find(f"unknown {at}") for at in range(100)))
     assert documents.fetched == 2
 
 
 async def test_a_new_key_is_found_within_half_a_minute(keys: KeySet, documents: Documents, clock: ManualClock) -> None:
-    await keys.key(KEYS.kid)
+    await keys.find(KEYS.kid)
     fresh = SigningKeys.from_pem(new_pem())
     documents.document = fresh.jwks()
     clock.advance(30)
-    assert await keys.key(fresh.kid) is not None
+    assert await keys.find(fresh.kid) is not None
 
 
 async def test_a_withdrawn_key_is_out_within_ten_minutes(
     keys: KeySet, documents: Documents, clock: ManualClock
 ) -> None:
-    await keys.key(KEYS.kid)
+    await keys.find(KEYS.kid)
     documents.document = {"keys": []}
     clock.advance(600)
-    assert await keys.key(KEYS.kid) is None
+    assert await keys.find(KEYS.kid) is None
 
 
 async def test_an_outage_of_the_issuer_signs_nobody_out_for_a_day(
     keys: KeySet, documents: Documents, clock: ManualClock
 ) -> None:
-    await keys.key(KEYS.kid)
+    await keys.find(KEYS.kid)
     documents.broken = True
     clock.advance(86_000)
-    assert await keys.key(KEYS.kid) is not None
+    assert await keys.find(KEYS.kid) is not None
     clock.advance(500)
     with pytest.raises(JwksError):
-        await keys.key(KEYS.kid)
+        await keys.find(KEYS.kid)
     documents.broken = False
     clock.advance(30)
-    assert await keys.key(KEYS.kid) is not None
+    assert await keys.find(KEYS.kid) is not None
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ async def test_an_outage_of_the_issuer_signs_nobody_out_for_a_day(
 )
 async def test_what_is_no_jwks_gives_no_keys(clock: ManualClock, document: bytes) -> None:
     with pytest.raises(JwksError):
-        await KeySet(URL, Documents(document), clock).key(KEYS.kid)
+        await KeySet(URL, Documents(document), clock).find(KEYS.kid)
 
 
 async def test_keys_that_cannot_sign_tokens_are_skipped(clock: ManualClock) -> None:
@@ -117,10 +117,10 @@ async def test_keys_that_cannot_sign_tokens_are_skipped(clock: ManualClock) -> N
         {**good, "kid": "odd alg", "alg": []},
     ]
     keys = KeySet(URL, Documents({"keys": [*odd, good]}), clock)
-    assert await keys.key(KEYS.kid) is not None
+    assert await keys.find(KEYS.kid) is not None
     names: list[object] = ["no x", "shared", "enc", "other alg", "no alg", "odd alg", "", None, 7, []]
     for kid in names:
-        assert await keys.key(kid) is None
+        assert await keys.find(kid) is None
 
 
 @pytest.mark.parametrize("url", ["http://shop.example/keys", "ftp://shop.example/keys", "keys.json", ""])

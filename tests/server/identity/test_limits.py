@@ -6,7 +6,7 @@ import pytest
 
 from protocol.errors import ErrorCode
 from server.identity.limits import Limits, MemoryLimits, Rate, take_or_refuse
-from server.identity.refusal import IdentityError
+from server.refusals import RequestRefusedError
 from tests.support.clock import ManualClock
 
 pytestmark = pytest.mark.anyio
@@ -60,7 +60,7 @@ async def test_giving_back_saves_nothing_up(limits: Limits, clock: ManualClock) 
 async def test_a_refusal_says_how_long_to_wait(limits: Limits) -> None:
     await take_or_refuse(limits, [(TWO, "a"), (TWO, "b")])
     await take_or_refuse(limits, [(TWO, "a")])
-    with pytest.raises(IdentityError) as refused:
+    with pytest.raises(RequestRefusedError) as refused:
         await take_or_refuse(limits, [(TWO, "a")])
     assert refused.value.code is ErrorCode.RATE_LIMITED
     assert refused.value.retry_after_s == pytest.approx(1800)

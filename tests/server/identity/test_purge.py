@@ -4,14 +4,13 @@ import asyncio
 
 import pytest
 
+from server.clock import DAY_MS
 from server.config.settings import IdentitySettings
 from server.identity.purge import INTERVAL_S, Purge
 from storage.postgres.pool import StorageUnavailableError
 from tests.support.clock import ManualClock
 
 pytestmark = pytest.mark.anyio
-
-DAY_MS = 86_400_000
 
 
 class FakePeople:
@@ -37,13 +36,15 @@ def make_purge(people: FakePeople, clock: ManualClock, settings: IdentitySetting
 
 async def test_all_that_is_due_is_purged_in_short_calls(clock: ManualClock) -> None:
     people = FakePeople(due=250)
-    assert await make_purge(people, clock).once() == 250
+    assert await make_purge(people, clock).purge_due() == 250
     assert len(people.asked) == 3
 
 
 async def test_the_times_are_those_of_the_settings(clock: ManualClock) -> None:
     people = FakePeople(due=0)
-    await make_purge(people, clock, IdentitySettings(deletion_grace_days=3, refresh_token_ttl_s=40 * 86_400)).once()
+    await make_purge(
+        people, clock, IdentitySettings(deletion_grace_days=3, refresh_token_ttl_s=40 * 86_400)
+    ).purge_due()
     now = clock.wall_ms()
     assert people.asked == [
         {

@@ -11,8 +11,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from protocol import ids
 from protocol.errors import ErrorCode
+from server.identity.claims import Claims
 from server.identity.signing_keys import SigningKeyError, SigningKeys, new_pem
-from server.identity.tokens import Claims, TokenError, Tokens
+from server.identity.tokens import Tokens
+from server.refusals import RequestRefusedError
 from tests.support.clock import ManualClock
 
 pytestmark = pytest.mark.anyio
@@ -50,7 +52,7 @@ def signed(keys: SigningKeys, claims: dict[str, Any], **headers: Any) -> str:
 
 
 async def refusal(tokens: Tokens, token: str) -> ErrorCode:
-    with pytest.raises(TokenError) as refused:
+    with pytest.raises(RequestRefusedError) as refused:
         await tokens.verify(token)
     assert tokens.cached(token) is None
     return refused.value.code

@@ -1,7 +1,6 @@
 """The vault: what it keeps cannot be read, and what it keeps under an old key still can."""
 
 import base64
-import re
 
 import pytest
 
@@ -72,9 +71,7 @@ def test_a_successor_is_the_same_each_time_and_differs_by_key_and_token() -> Non
     assert len({token, first, vault.successor(first), Vault.from_text(NEW).successor(token)}) == 4
 
 
-def test_codes_are_six_digits_and_tokens_say_what_they_are() -> None:
-    assert all(re.fullmatch(r"[0-9]{6}", v.new_code()) for _ in range(200))
-    assert len({v.new_code() for _ in range(200)}) > 150
+def test_tokens_say_what_they_are() -> None:
     key = v.new_api_key()
     assert v.is_api_key(key)
     assert not v.is_api_key(v.new_refresh_token(bytes(16)))

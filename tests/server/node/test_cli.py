@@ -13,7 +13,8 @@ import pytest
 
 from server.config.settings import Config, ServerSettings, StorageSettings
 from server.node.cli import main
-from server.node.startup import StartupError, explanation
+from server.node.startup import explanation
+from server.startup_error import StartupError
 from storage.embedded.postgres import EmbeddedPostgres
 from storage.postgres.migrate import known_revisions
 

@@ -1,4 +1,4 @@
-"""A node with its real identity: who signs in over HTTP talks over a websocket, and is cut off when that ends."""
+"""A node with its real identity: who signs in over HTTP talks over a websocket, and is disconnected when that ends."""
 
 from __future__ import annotations
 
@@ -29,10 +29,9 @@ from server.identity.ports import Appender, SessionsControl
 from server.identity.signing_keys import SigningKeys, new_pem
 from server.identity.vault import Vault, new_key
 from server.node.composition import opened
-from server.node.identity_parts import Identity
-from server.node.startup import StartupError
-from storage.postgres.identity import PostgresIdentity
-from tests.support.api_world import ANN, BO, CHAI, KeptCodes, issuer
+from server.node.identity_parts import NodeIdentity
+from server.startup_error import StartupError
+from tests.support.api_world import ANN, BO, CHAI, KeptCodes, grant_admin, issuer
 from tests.support.harness import Running, Wire
 from tests.support.world import World
 
@@ -44,9 +43,12 @@ SHOP = SigningKeys.from_pem(new_pem())
 class Site:
     """A running node, spoken to from outside alone."""
 
-    def __init__(self, running: Running, identity: Identity, sent: KeptCodes, http: httpx.AsyncClient) -> None:
+    def __init__(
+        self, running: Running, identity: NodeIdentity, vault: Vault, sent: KeptCodes, http: httpx.AsyncClient
+    ) -> None:
         self.running = running
         self.identity = identity
+        self.vault = vault
         self.sent = sent
         self.http = http
 
@@ -77,21 +79,21 @@ class Site:
 async def site_on(url: str, settings: IdentitySettings, vault: Vault | None = None) -> AsyncIterator[Site]:
     """A node on the database at `url`."""
     config = Config(server=ServerSettings(port=0, admin_port=0, drain_timeout_s=2.0), identity=settings)
-    sent = KeptCodes()
-    made: list[Identity] = []
+    sent, vault = KeptCodes(), vault or Vault.from_text(new_key())
+    made: list[NodeIdentity] = []
 
     async def make_identity(
         pool: asyncpg.Pool[Any], clock: Clock, appender: Appender, sessions: SessionsControl
-    ) -> Identity:
-        identity = Identity(
+    ) -> NodeIdentity:
+        identity = NodeIdentity(
             config,
-            PostgresIdentity(pool),
+            pool,
             clock,
             appender=appender,
             sessions=sessions,
             sender=sent,
             signing_keys=SigningKeys.from_pem(new_pem()),
-            vault=vault or Vault.from_text(new_key()),
+            vault=vault,
         )
         await identity.start()
         made.append(identity)
@@ -102,7 +104,7 @@ async def site_on(url: str, settings: IdentitySettings, vault: Vault | None = No
         opened(config, url, make_identity, SystemClock()) as (node, _),
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{node.port}") as http,
     ):
-        yield Site(Running(node, world, made[0].tokens), made[0], sent, http)
+        yield Site(Running(node, world, made[0].tokens), made[0], vault, sent, http)
     await world.close()
 
 
@@ -176,7 +178,7 @@ async def test_a_reused_refresh_token_closes_the_socket(site: Site) -> None:
 
 async def test_the_suspended_and_the_deleted_are_cut_off_with_their_own_codes(site: Site) -> None:
     admin, ann, bo = await site.sign_in(CHAI), await site.sign_in(ANN), await site.sign_in(BO)
-    await site.identity.profiles.grant_admin(1, CHAI)
+    await grant_admin(site.identity.people, SystemClock().wall_ms(), site.vault, CHAI)
     async with site.live(ann) as anns, site.live(bo) as bos:
         answer = await site.ask(admin, "POST", f"/v1/admin/principals/{ann['principal']}/suspend")
         assert answer.status_code == 204
@@ -202,7 +204,7 @@ async def test_another_issuers_customer_talks_too_and_is_signed_out_too(database
             assert isinstance(await wire.ask(Authenticate(1, token, device)), Authenticated)
             await wire.ask(Sync(2))
             who = await site.identity.tokens.verify(token, device)
-            (row,) = await site.identity.desk.list_live(who.principal)
+            (row,) = await site.identity.sign_in_flow.list_live(who.principal)
             assert row.address == "127.0.0.1"
             await site.identity.sign_out(who)
             assert await wire.close_code() == CloseCode.SIGNED_OUT
@@ -218,7 +220,7 @@ def shop_token(claims: dict[str, Any]) -> str:
 
 async def test_a_service_speaks_into_an_open_session(site: Site) -> None:
     admin, ann = await site.sign_in(CHAI), await site.sign_in(ANN)
-    await site.identity.profiles.grant_admin(1, CHAI)
+    await grant_admin(site.identity.people, SystemClock().wall_ms(), site.vault, CHAI)
     made = (await site.ask(admin, "POST", "/v1/admin/services", {"name": "pay", "kinds": ["payment"]})).json()
     dialog = ids.self_dialog_id(ids.from_text(ann["principal"]))
     async with site.live(ann) as wire:

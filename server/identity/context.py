@@ -1,0 +1,35 @@
+"""What the parts of identity share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from server.clock import DAY_MS, Clock
+from server.config.settings import IdentitySettings, LimitSettings
+from server.identity.limits import Limits
+from server.identity.ports import SessionsControl
+from server.identity.self_dialogs import SelfDialogs
+from server.identity.vault import Vault
+from storage.identity_rows import SignInTerms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentityContext:
+    """The clock, the settings and the collaborators that sign-in, external issuers and profiles all use."""
+
+    clock: Clock
+    settings: IdentitySettings
+    rates: LimitSettings
+    limits: Limits
+    vault: Vault
+    sessions: SessionsControl
+    self_dialogs: SelfDialogs
+
+    def sign_in_terms(self, now_ms: int) -> SignInTerms:
+        """The terms of a sign-in that is opened or extended at `now_ms`."""
+        settings = self.settings
+        return SignInTerms(
+            expires_at_ms=now_ms + settings.refresh_token_ttl_s * 1000,
+            sign_ins_max=settings.sign_ins_max,
+            deleted_before_ms=now_ms - settings.deletion_grace_days * DAY_MS,
+        )
