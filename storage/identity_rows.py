@@ -95,7 +95,7 @@ class OpenedSignIn(msgspec.Struct, frozen=True):
     replaced: tuple[bytes, ...] = ()
 
 
-class VouchedSignIn(msgspec.Struct, frozen=True):
+class ExternalSignIn(msgspec.Struct, frozen=True):
     """The result of a sign-in by an external issuer's token; `opened` says that the sign-in is new."""
 
     outcome: Outcome

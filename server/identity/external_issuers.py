@@ -21,7 +21,7 @@ from server.identity.jwks import FetchDocument, JwksError, KeySet
 from server.identity.limits import Rate, take_or_refuse
 from server.identity.profiles import DEFAULT_TIMEZONE
 from server.refusals import RequestRefusedError
-from storage.identity_rows import NewProfile, Outcome, VouchedSignIn
+from storage.identity_rows import ExternalSignIn, NewProfile, Outcome
 from storage.postgres.pool import StorageUnavailableError
 from storage.postgres.sign_ins import SignInStore
 
@@ -99,7 +99,7 @@ class ExternalIssuers:
             raise RequestRefusedError(ErrorCode.TOKEN_EXPIRED, "issued too long ago")
         return claims
 
-    async def _sign_in(self, claims: Mapping[str, Any], tenant: int, device: bytes, address: str) -> VouchedSignIn:
+    async def _sign_in(self, claims: Mapping[str, Any], tenant: int, device: bytes, address: str) -> ExternalSignIn:
         sub, name = claims["sub"], claims.get("name")
         if not 1 <= len(sub) <= _SUB_CHARS_MAX or not sub.isprintable():
             raise RequestRefusedError(ErrorCode.TOKEN_INVALID, f"`sub` has 1 to {_SUB_CHARS_MAX} printable characters")

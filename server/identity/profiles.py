@@ -50,7 +50,7 @@ class Profiles:
         return Profile(row, self._context.vault.open(row.phone_key, row.phone_box))
 
     async def change(self, principal: bytes, device: bytes, change: ProfileChange) -> Profile:
-        """Change one's own profile and notify one's other devices; raises RequestRefusedError."""
+        """Change a person's own profile and notify their other devices; raises RequestRefusedError."""
         change = self.check(change)
         if change != ProfileChange():
             if not await self._people.change_profile(self._context.clock.wall_ms(), principal, change):

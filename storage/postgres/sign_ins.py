@@ -19,6 +19,7 @@ from protocol import ids
 from storage.identity_rows import (
     CallerRow,
     EndReason,
+    ExternalSignIn,
     NewDevice,
     NewProfile,
     OpenedSignIn,
@@ -27,7 +28,6 @@ from storage.identity_rows import (
     RefreshedSignIn,
     SignInRow,
     SignInTerms,
-    VouchedSignIn,
 )
 from storage.postgres.pool import translate_errors
 from storage.rows import PrincipalStatus
@@ -152,7 +152,7 @@ class SignInStore:
         device: bytes,
         address: str,
         terms: SignInTerms,
-    ) -> VouchedSignIn:
+    ) -> ExternalSignIn:
         """Extend the live sign-in of this device, or open one; of a new person if the external id is unknown.
 
         ENDED: the token was issued before the sign-in was ended or the person deleted; a newer token signs in again.
@@ -175,7 +175,7 @@ class SignInStore:
             terms.expires_at_ms,
             terms.sign_ins_max,
         )
-        return VouchedSignIn(
+        return ExternalSignIn(
             outcome=Outcome(row["outcome"]),
             principal=row["principal_id"] or ids.NIL,
             sign_in=row["sign_in_id"] or ids.NIL,

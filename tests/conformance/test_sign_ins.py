@@ -10,7 +10,17 @@ import pytest
 from protocol import ids
 from storage.identity_rows import Outcome, RefreshedSignIn
 from storage.rows import PrincipalStatus
-from tests.support.identity_people import DAY, NOW, TENANT, IdentityStores, audit, phone, refresh, sign_in, vouched
+from tests.support.identity_people import (
+    DAY,
+    NOW,
+    TENANT,
+    IdentityStores,
+    audit,
+    phone,
+    refresh,
+    sign_in,
+    sign_in_by_issuer,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -77,8 +87,8 @@ async def test_never_more_than_five_sign_ins_are_live_and_the_oldest_go(stores: 
 
 
 async def test_five_live_sign_ins_hold_under_a_race(stores: IdentityStores) -> None:
-    who = (await vouched(stores, "nok", ids.new_id())).principal
-    many = await asyncio.gather(*(vouched(stores, "nok", ids.new_id(), now=NOW + 1) for _ in range(20)))
+    who = (await sign_in_by_issuer(stores, "nok", ids.new_id())).principal
+    many = await asyncio.gather(*(sign_in_by_issuer(stores, "nok", ids.new_id(), now=NOW + 1) for _ in range(20)))
     assert {one.outcome for one in many} == {Outcome.OK}
     live = {row.sign_in for row in await stores.sign_ins.list_live(NOW + 1, who)}
     ended = {sign_in for one in many for sign_in in one.crowded_out}
@@ -114,7 +124,7 @@ async def test_nobody_gets_the_device_of_another(stores: IdentityStores) -> None
         NOW, TENANT, other.principal, service=ids.new_id(), name="pay", device=key, key_hash=b"k", kinds=[10]
     )
     assert (await sign_in(stores, on=key)).device != key
-    assert (await vouched(stores, "nok", mine)).outcome is Outcome.DEVICE_TAKEN
+    assert (await sign_in_by_issuer(stores, "nok", mine)).outcome is Outcome.DEVICE_TAKEN
 
 
 # -- refreshing
@@ -215,38 +225,38 @@ async def test_a_caller_is_live_until_the_sign_in_ends(stores: IdentityStores) -
 
 async def test_an_external_id_is_one_person_per_tenant(stores: IdentityStores) -> None:
     await stores.people.add_tenants([1, 2])
-    many = await asyncio.gather(*(vouched(stores, "nok", ids.new_id()) for _ in range(5)))
-    elsewhere = await vouched(stores, "nok", ids.new_id(), tenant=2)
+    many = await asyncio.gather(*(sign_in_by_issuer(stores, "nok", ids.new_id()) for _ in range(5)))
+    elsewhere = await sign_in_by_issuer(stores, "nok", ids.new_id(), tenant=2)
     assert len({one.principal for one in many}) == 1
     assert elsewhere.principal != many[0].principal
 
 
-async def test_a_vouched_device_keeps_its_sign_in(stores: IdentityStores) -> None:
+async def test_a_device_of_an_external_person_keeps_its_sign_in(stores: IdentityStores) -> None:
     mine = ids.new_id()
-    first = await vouched(stores, "nok", mine)
-    again = await vouched(stores, "nok", mine, issued=NOW + 1, now=NOW + 1)
+    first = await sign_in_by_issuer(stores, "nok", mine)
+    again = await sign_in_by_issuer(stores, "nok", mine, issued=NOW + 1, now=NOW + 1)
     assert (first.opened, again.opened) == (True, False)
     assert first.sign_in == again.sign_in
 
 
 async def test_a_token_from_before_the_end_does_not_bring_a_sign_in_back(stores: IdentityStores) -> None:
     mine = ids.new_id()
-    first = await vouched(stores, "nok", mine)
+    first = await sign_in_by_issuer(stores, "nok", mine)
     await stores.sign_ins.end(NOW + 10, first.principal, first.sign_in)
-    assert (await vouched(stores, "nok", mine, issued=NOW + 10, now=NOW + 20)).outcome is Outcome.ENDED
-    newer = await vouched(stores, "nok", mine, issued=NOW + 11, now=NOW + 20)
+    assert (await sign_in_by_issuer(stores, "nok", mine, issued=NOW + 10, now=NOW + 20)).outcome is Outcome.ENDED
+    newer = await sign_in_by_issuer(stores, "nok", mine, issued=NOW + 11, now=NOW + 20)
     assert newer.outcome is Outcome.OK
     assert newer.sign_in != first.sign_in
 
 
-async def test_a_vouched_person_who_left_comes_back_with_a_newer_token(stores: IdentityStores) -> None:
+async def test_an_external_person_who_left_comes_back_with_a_newer_token(stores: IdentityStores) -> None:
     mine, other = ids.new_id(), ids.new_id()
-    who = (await vouched(stores, "nok", mine)).principal
+    who = (await sign_in_by_issuer(stores, "nok", mine)).principal
     await stores.people.delete(NOW + 10, who)
-    assert (await vouched(stores, "nok", other, issued=NOW, now=NOW + 20)).outcome is Outcome.ENDED
-    back = await vouched(stores, "nok", other, issued=NOW + 15, now=NOW + 20)
+    assert (await sign_in_by_issuer(stores, "nok", other, issued=NOW, now=NOW + 20)).outcome is Outcome.ENDED
+    back = await sign_in_by_issuer(stores, "nok", other, issued=NOW + 15, now=NOW + 20)
     assert (back.outcome, back.principal) == (Outcome.OK, who)
     await stores.people.delete(NOW + 30, who)
-    anew = await vouched(stores, "nok", mine, issued=NOW + 31 * DAY, now=NOW + 31 * DAY)
+    anew = await sign_in_by_issuer(stores, "nok", mine, issued=NOW + 31 * DAY, now=NOW + 31 * DAY)
     assert anew.outcome in {Outcome.OK, Outcome.DEVICE_TAKEN}
     assert anew.principal != who

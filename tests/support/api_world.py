@@ -60,7 +60,7 @@ class ClosedSessions(SessionsControl):
 
 
 class Me:
-    """Somebody who is signed in: the answer, and requests in their name."""
+    """A signed-in person: the ids and tokens, and requests with them."""
 
     def __init__(self, api: ApiWorld, answer: dict[str, Any]) -> None:
         self.api = api
@@ -135,7 +135,7 @@ class ApiWorld:
         return Me(self, answer.json())
 
     async def admin(self, number: str = CHAI) -> Me:
-        """Somebody who is an admin."""
+        """Sign in, and become an admin."""
         me = await self.sign_in(number)
         await grant_admin(self.identity.people, self.clock.wall_ms(), _VAULT, number)
         return me

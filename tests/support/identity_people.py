@@ -9,13 +9,13 @@ import asyncpg
 from protocol import ids
 from server.clock import DAY_MS
 from storage.identity_rows import (
+    ExternalSignIn,
     NewDevice,
     NewProfile,
     OpenedSignIn,
     PhoneRow,
     RefreshedSignIn,
     SignInTerms,
-    VouchedSignIn,
 )
 from storage.postgres.people import PeopleStore
 from storage.postgres.service_accounts import ServiceAccountStore
@@ -73,9 +73,9 @@ async def sign_in(
     )
 
 
-async def vouched(
+async def sign_in_by_issuer(
     stores: IdentityStores, external: str, on: bytes, *, issued: int = NOW, now: int = NOW, tenant: int = TENANT
-) -> VouchedSignIn:
+) -> ExternalSignIn:
     return await stores.sign_ins.sign_in_by_issuer(
         now,
         tenant,

@@ -1,4 +1,4 @@
-"""Tokens of other issuers: accepted for their tenant, and kept out like our own."""
+"""Tokens of external issuers: accepted for their tenant, and refused like our own."""
 
 import asyncio
 import json
@@ -68,7 +68,7 @@ async def refusal(api: ApiWorld, text: str, device: bytes | None = None) -> Erro
     return refused.value.code
 
 
-async def test_somebody_vouched_for_is_a_person_of_the_tenant_with_a_self_dialog(shop: ApiWorld) -> None:
+async def test_an_external_person_belongs_to_the_tenant_and_has_a_self_dialog(shop: ApiWorld) -> None:
     device = ids.new_id()
     claims = await verify(shop, token(shop), device)
     assert (claims.tenant, claims.device) == (2, device)
@@ -81,7 +81,7 @@ async def test_somebody_vouched_for_is_a_person_of_the_tenant_with_a_self_dialog
     assert (head["dialog_id"], head["tenant_id"]) == (ids.self_dialog_id(claims.principal), 2)
 
 
-async def test_a_vouched_token_is_cached_for_its_device_alone(shop: ApiWorld) -> None:
+async def test_an_external_token_is_cached_for_its_device_alone(shop: ApiWorld) -> None:
     text, one, other = token(shop), ids.new_id(), ids.new_id()
     claims = await verify(shop, text, one)
     assert shop.identity.tokens.cached(text, one) is claims
@@ -177,7 +177,7 @@ async def test_an_ended_sign_in_stays_out_until_the_issuer_gives_a_newer_token(s
     assert newer.sign_in != claims.sign_in
 
 
-async def test_the_oldest_of_six_devices_goes_and_is_told_why(shop: ApiWorld) -> None:
+async def test_a_sixth_device_ends_the_oldest_sign_in_and_names_the_reason(shop: ApiWorld) -> None:
     first = await verify(shop, token(shop), ids.new_id())
     for _ in range(5):
         shop.clock.advance(1)

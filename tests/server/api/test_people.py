@@ -21,10 +21,10 @@ async def bodies(api: ApiWorld, me: Me) -> list[Any]:
     return [msgspec.msgpack.decode(row["body"], type=AnyBody) for row in rows]
 
 
-# -- one's own profile
+# -- own profile
 
 
-async def test_a_profile_is_changed_field_by_field_and_other_devices_are_told(api: ApiWorld) -> None:
+async def test_a_profile_is_changed_field_by_field_and_other_devices_are_notified(api: ApiWorld) -> None:
     me = await api.sign_in(ANN, name="Ann")
     change = {"avatar_url": "https://example.org/a.png", "locale": "fil", "timezone": "Asia/Manila"}
     answer = await me.ask("PATCH", "/v1/me", change)
@@ -34,7 +34,7 @@ async def test_a_profile_is_changed_field_by_field_and_other_devices_are_told(ap
     assert (await bodies(api, me))[-1] == ProfileChanged()
 
 
-async def test_a_change_of_nothing_tells_nobody(api: ApiWorld) -> None:
+async def test_an_empty_change_notifies_nobody(api: ApiWorld) -> None:
     me = await api.sign_in(ANN)
     assert (await me.ask("PATCH", "/v1/me", {})).status_code == 200
     assert len(await bodies(api, me)) == 1

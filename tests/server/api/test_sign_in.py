@@ -277,7 +277,7 @@ async def test_all_others_can_be_ended(api: ApiWorld) -> None:
     assert [row["sign_in"] for row in (await two.ask("GET", "/v1/sign-ins")).json()] == [two.sign_in]
 
 
-async def test_a_device_that_signs_in_again_is_told_that_it_was_replaced(api: ApiWorld) -> None:
+async def test_a_device_that_signs_in_again_replaces_its_sign_in(api: ApiWorld) -> None:
     first = await api.sign_in(ANN)
     again = await api.sign_in(ANN, device=first.device)
     assert again.device == first.device

@@ -62,13 +62,13 @@ class Site:
         return dict(answer.json())
 
     async def ask(self, who: dict[str, Any], method: str, path: str, body: Any = None) -> httpx.Response:
-        """A request in somebody's name."""
+        """A request with the access token of a signed-in person."""
         headers = {"Authorization": f"Bearer {who['access_token']}"}
         return await self.http.request(method, path, json=body, headers=headers)
 
     @contextlib.asynccontextmanager
     async def live(self, who: dict[str, Any]) -> AsyncIterator[Wire]:
-        """A websocket of somebody that has synced."""
+        """A websocket of a signed-in person, after its sync."""
         async with self.running.connected() as wire:
             assert isinstance(await wire.ask(Authenticate(1, who["access_token"])), Authenticated)
             await wire.ask(Sync(2))
