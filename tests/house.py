@@ -35,7 +35,6 @@ ENTRY_MAY_IMPORT = "tchat.terminal"
 SAME_MEANING = {
     "commands": "What a client may ask: its structs in `protocol`, its handlers in the session.",
     "errors": "What a client is refused with: the catalogue in `protocol`, its form over HTTP in the API.",
-    "identity": "People, sign-ins and services: the server's rules, the contract of their store, and its engine.",
     "people": "Profiles and finding people: the HTTP resource and the engine of its store.",
     "receipts": "How far a member has received and read: the client's own, and what the server delivers.",
     "reference": "The generator of a reference page: of the protocol, of the configuration.",
