@@ -15,7 +15,7 @@ from server.api.auth import address_of, provide_admin, provide_caller, provide_s
 from server.api.docs_page import DocsPage
 from server.api.errors import answer_failure
 from server.api.parts import ApiParts, Parts
-from server.identity.limits import Rate, take_or_refuse
+from server.identity.rates import Rate, take_or_refuse
 from server.networks import network_of
 
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}

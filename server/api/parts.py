@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from litestar.di import NamedDependency
 
 from server.config.settings import IdentitySettings, LimitSettings
-from server.identity.limits import Limits
 from server.identity.profiles import Profiles
+from server.identity.rates import Limits
 from server.identity.service_accounts import ServiceAccounts
 from server.identity.sign_in import SignInFlow
 from server.identity.tokens import Tokens

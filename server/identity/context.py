@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from server.clock import DAY_MS, Clock
 from server.config.settings import IdentitySettings, LimitSettings
-from server.identity.limits import Limits
 from server.identity.ports import SessionsControl
+from server.identity.rates import Limits
 from server.identity.self_dialogs import SelfDialogs
 from server.identity.vault import Vault
 from storage.identity_rows import SignInTerms

@@ -18,8 +18,8 @@ from server.config.settings import IssuerSettings
 from server.identity.claims import Claims, check_times, unverified_header, verify_signature
 from server.identity.context import IdentityContext
 from server.identity.jwks import FetchDocument, JwksError, KeySet
-from server.identity.limits import Rate, take_or_refuse
 from server.identity.profiles import DEFAULT_TIMEZONE
+from server.identity.rates import Rate, take_or_refuse
 from server.refusals import RequestRefusedError
 from storage.identity_rows import ExternalSignIn, NewProfile, Outcome
 from storage.postgres.pool import StorageUnavailableError

@@ -14,8 +14,8 @@ from protocol.close_codes import CloseCode
 from protocol.errors import ErrorCode
 from protocol.limits import NAME_CHARS_MAX, URL_CHARS_MAX
 from server.identity.context import IdentityContext
-from server.identity.limits import Rate, take_or_refuse
 from server.identity.phone_numbers import read_phone_number
+from server.identity.rates import Rate, take_or_refuse
 from server.refusals import RequestRefusedError
 from storage.identity_rows import PersonRow, ProfileChange, ProfileRow
 from storage.postgres.people import PeopleStore

@@ -12,8 +12,8 @@ from protocol.errors import ErrorCode
 from protocol.kinds import KINDS, Kind
 from server.clock import Clock
 from server.config.settings import LimitSettings
-from server.identity.limits import Limits, Rate, take_or_refuse
 from server.identity.ports import Appender
+from server.identity.rates import Limits, Rate, take_or_refuse
 from server.identity.vault import new_api_key, token_hash
 from server.refusals import RequestRefusedError, check_durable
 from storage.identity_rows import ServiceKeyRow

@@ -20,8 +20,8 @@ from protocol.errors import ErrorCode
 from server.identity.claims import Claims
 from server.identity.code_sender import CodeNotSentError, CodeSender
 from server.identity.context import IdentityContext
-from server.identity.limits import Bucket, Rate, take_or_refuse
 from server.identity.phone_numbers import PhoneNumber, read_phone_number
+from server.identity.rates import Bucket, Rate, take_or_refuse
 from server.identity.tokens import Tokens
 from server.identity.vault import equal, new_refresh_token, sign_in_of, token_hash
 from server.networks import network_of

@@ -18,10 +18,10 @@ from server.identity.context import IdentityContext
 from server.identity.external_issuers import ExternalIssuers
 from server.identity.jwks import DocumentFetcher
 from server.identity.key_files import load_signing_keys, load_vault
-from server.identity.limits import MemoryLimits
 from server.identity.ports import Appender, SessionsControl
 from server.identity.profiles import Profiles
 from server.identity.purge import Purge
+from server.identity.rates import MemoryLimits
 from server.identity.self_dialogs import SelfDialogs
 from server.identity.service_accounts import ServiceAccounts
 from server.identity.sign_in import OWN_TENANT, SignInFlow

@@ -64,7 +64,6 @@ class MemoryLimits(Limits):
         self._full_at: dict[str, OrderedDict[str | bytes, float]] = {}
 
     async def take(self, buckets: Sequence[Bucket]) -> float:
-        """See `Limits`."""
         now = self._clock.monotonic()
         wait_s = max((self._wait_s(bucket, now) for bucket in buckets), default=0.0)
         if wait_s > 0:
@@ -77,7 +76,6 @@ class MemoryLimits(Limits):
         return 0.0
 
     async def give_back(self, buckets: Sequence[Bucket]) -> None:
-        """See `Limits`."""
         for rate, key in buckets:
             keys = self._full_at.get(rate.name)
             if keys is not None and key in keys:

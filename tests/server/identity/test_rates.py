@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from protocol.errors import ErrorCode
-from server.identity.limits import Limits, MemoryLimits, Rate, take_or_refuse
+from server.identity.rates import Limits, MemoryLimits, Rate, take_or_refuse
 from server.refusals import RequestRefusedError
 from tests.support.clock import ManualClock
 
