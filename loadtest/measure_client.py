@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from protocol.codec import MSGPACK, ServerMessage
 from protocol.commands import Authenticate, Command, Sync
-from protocol.events import Live
+from protocol.events import CaughtUp
 from protocol.ids import NIL, new_id
 from protocol.replies import Authenticated, Failed, Reply
 
@@ -80,7 +80,7 @@ class Client(asyncio.Protocol):
         assert isinstance(who, Authenticated)
         self.principal = who.principal
         self.send(Sync(2, self.position))
-        live = await self._wait(lambda message: isinstance(message, Live))
+        live = await self._wait(lambda message: isinstance(message, CaughtUp))
         self.position = live.position
 
     async def go(self) -> None:

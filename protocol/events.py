@@ -45,7 +45,7 @@ class DialogState(Event, tag=71, frozen=True):
     members: list[Member] = []
 
 
-class Live(Event, tag=72, frozen=True):
+class CaughtUp(Event, tag=72, frozen=True):
     """Catch-up is complete: from here on events are live. Keep `position` for the next sync."""
 
     position: str
@@ -93,5 +93,12 @@ class Draining(Event, tag=77, frozen=True):
 
 
 AnyEvent = (
-    TimelineEvent | DialogState | Live | HeartbeatReply | ReceiptChanged | TypingChanged | PresenceChanged | Draining
+    TimelineEvent
+    | DialogState
+    | CaughtUp
+    | HeartbeatReply
+    | ReceiptChanged
+    | TypingChanged
+    | PresenceChanged
+    | Draining
 )

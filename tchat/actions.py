@@ -129,7 +129,7 @@ class StateChanged:
 
 
 @dataclass(frozen=True, slots=True)
-class SignedIn:
+class IdentityKnown:
     """The server said who one is."""
 
     principal: bytes
@@ -181,7 +181,7 @@ Notification = (
     | TypingChanged
     | PresenceChanged
     | StateChanged
-    | SignedIn
+    | IdentityKnown
     | Reset
     | Sent
     | Refused

@@ -35,7 +35,15 @@ from protocol.commands import (
     Typing,
 )
 from protocol.errors import ErrorCode
-from protocol.events import DialogState, Draining, HeartbeatReply, Live, PresenceChanged, ReceiptChanged, TypingChanged
+from protocol.events import (
+    CaughtUp,
+    DialogState,
+    Draining,
+    HeartbeatReply,
+    PresenceChanged,
+    ReceiptChanged,
+    TypingChanged,
+)
 from protocol.ids import NIL
 from protocol.limits import HISTORY_EVENTS_MAX
 from protocol.replies import Acked, Authenticated, Failed, HistoryPage, Reply, Synced
@@ -48,10 +56,10 @@ from tchat.actions import (
     Connect,
     ConnectionState,
     Emit,
+    IdentityKnown,
     Notification,
     Reset,
     SendBytes,
-    SignedIn,
     SignInRequiredError,
     StateChanged,
     Stop,
@@ -118,7 +126,7 @@ class ClientCore:
         self._rng = rng
         self._sending = Sending(store, rng)
         self._ordering = Ordering()
-        self._marking = OwnReceipts()
+        self._receipts = OwnReceipts()
         self._actions: list[Action] = []
         self._phase = _Phase.DISCONNECTED
         self._state = ConnectionState.WAITING
@@ -182,7 +190,7 @@ class ClientCore:
         self._paused = False
         self._sending.disconnected()
         self._ordering.disconnected()
-        self._marking.disconnected()
+        self._receipts.disconnected()
         self._lose_requests()
         advice = self._advice or advice_for(code)
         delay_s, self._advice, self._retry_after_s = self._retry_after_s, None, 0.0
@@ -236,9 +244,9 @@ class ClientCore:
         if self._phase is _Phase.LIVE:
             self._write(Typing(0, dialog, active), now)
 
-    def mark(self, dialog: bytes, delivered: int, read: int, now: float) -> None:
+    def send_receipt(self, dialog: bytes, delivered: int, read: int, now: float) -> None:
         """Say how far one has received and read; coalesced, and repeated after a reconnect."""
-        self._marking.mark(dialog, delivered, read)
+        self._receipts.raise_to(dialog, delivered, read)
         self._flush(now)
 
     def pause_reading(self) -> None:
@@ -267,7 +275,7 @@ class ClientCore:
         if self._phase in _SHAKING_HANDS:
             times.append(self._handshake_until)
         else:
-            times += [self._sending.next_resume(), self._ordering.next_retry(), self._marking.next_write()]
+            times += [self._sending.next_resume(), self._ordering.next_retry(), self._receipts.next_write()]
         return min(at for at in times if at is not None)
 
     def pending(self) -> list[Numbered]:
@@ -296,16 +304,16 @@ class ClientCore:
     def _dispatch(self, message: ServerMessage, now: float) -> None:
         match message:
             case TimelineEvent():
-                self._tell(self._ordering.event(message))
+                self._tell(self._ordering.accept_event(message))
             case DialogState():
                 self._emit(message)
-                self._tell(self._ordering.state(message))
+                self._tell(self._ordering.accept_state(message))
             case ReceiptChanged() | TypingChanged() | PresenceChanged():
                 self._emit(message)
-            case HeartbeatReply(position=position) | Live(position=position):
+            case HeartbeatReply(position=position) | CaughtUp(position=position):
                 self._offered = position or self._offered
-                if isinstance(message, Live):
-                    self._live()
+                if isinstance(message, CaughtUp):
+                    self._caught_up()
             case Draining(spread_s=spread_s):
                 self._drain_at = now + self._rng.uniform(0.0, max(0.0, spread_s))
             case Authenticated() if self._phase is _Phase.AUTHENTICATING:
@@ -326,8 +334,8 @@ class ClientCore:
         self._heartbeat_s = message.heartbeat_s
         self._in_flight_max = message.in_flight_max
         self._phase = _Phase.SYNCING
-        self._emit(SignedIn(message.principal, message.device))
-        self._write(Sync(next(self._ids), self._position, self._marking.all()), now)
+        self._emit(IdentityKnown(message.principal, message.device))
+        self._write(Sync(next(self._ids), self._position, self._receipts.take_all()), now)
 
     def _synced(self, message: Synced, now: float) -> None:
         self._phase = _Phase.CATCHING_UP
@@ -340,7 +348,7 @@ class ClientCore:
         if self._presence is not None:
             self._write(msgspec.structs.replace(self._presence, id=0), now)
 
-    def _live(self) -> None:
+    def _caught_up(self) -> None:
         self._phase = _Phase.LIVE
         self._attempts = 0
         self._change_state(ConnectionState.LIVE)
@@ -376,10 +384,10 @@ class ClientCore:
 
     def _gap_answered(self, gap: Gap, reply: Reply, now: float) -> None:
         if isinstance(reply, HistoryPage):
-            self._tell(self._ordering.page(gap, reply))
+            self._tell(self._ordering.accept_page(gap, reply))
         elif isinstance(reply, Failed):
             retry_at = now + (reply.retry_after_s or 1.0) if is_temporary(reply) else None
-            self._tell(self._ordering.failed(gap, retry_at))
+            self._tell(self._ordering.accept_failure(gap, retry_at))
 
     def _search_answered(self, search: Search, reply: Reply, now: float) -> None:
         if isinstance(reply, Failed) and is_temporary(reply):
@@ -402,16 +410,16 @@ class ClientCore:
             self._position, self._offered = self._offered, ""
         if self._phase not in _ONLINE:
             return
-        for gap in self._ordering.missing(now):
+        for gap in self._ordering.take_gaps(now):
             history = History(0, gap.dialog, gap.from_seq, gap.to_seq, HISTORY_EVENTS_MAX, newest_first=False)
             self._waiting.append(_Request(history, gap))
-        for search in self._sending.searches():
+        for search in self._sending.take_searches():
             self._search(search)
         while self._waiting:
             self._ask(self._waiting.popleft(), now)
-        for command in self._sending.due(now, self._ids, self._in_flight_max):
+        for command in self._sending.take_due(now, self._ids, self._in_flight_max):
             self._write(command, now)
-        for receipt in self._marking.due(now):
+        for receipt in self._receipts.take_due(now):
             self._write(receipt, now)
 
     def _search(self, search: Search) -> None:
@@ -440,7 +448,7 @@ class ClientCore:
         for settled in self._sending.seen(event):
             self._emit(settled)
         if isinstance(event.body, Posted):
-            self._marking.mark(event.dialog, event.seq, event.seq)
+            self._receipts.raise_to(event.dialog, event.seq, event.seq)
 
     def _emit(self, event: Notification) -> None:
         self._actions.append(Emit(event))

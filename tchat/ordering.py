@@ -1,6 +1,6 @@
 """The client's own check that nothing is missing, dialog by dialog.
 
-Invariants: what `event`, `state` and `page` return is in rising order of `seq` per dialog, each number once, and
+Invariants: what the `accept_` methods return is in rising order of `seq` per dialog, each number once, and
 without a hole except where the server said that it cuts (`DialogState.first_seq`) or where a page of history says
 that there is nothing to see. Events beyond a gap are held, a bounded number of them; the rest is fetched again.
 """
@@ -68,7 +68,7 @@ class Ordering:
             self._tracks[dialog].fetching = False
             self._tracks[dialog].retry_at = 0.0
 
-    def state(self, state: DialogState) -> list[TimelineEvent]:
+    def accept_state(self, state: DialogState) -> list[TimelineEvent]:
         """Where a dialog stands. What lies before `first_seq` will not come."""
         track = self._tracks.get(state.dialog)
         if track is None:
@@ -77,7 +77,7 @@ class Ordering:
         track.have = max(track.have, state.first_seq - 1)
         return list(self._drain(state.dialog, track))
 
-    def event(self, event: TimelineEvent) -> list[TimelineEvent]:
+    def accept_event(self, event: TimelineEvent) -> list[TimelineEvent]:
         """An event: itself and what waited for it, or nothing when it is known or too early."""
         track = self._tracks.get(event.dialog)
         if track is None:
@@ -91,8 +91,8 @@ class Ordering:
         track.have = event.seq
         return [event, *self._drain(event.dialog, track)]
 
-    def missing(self, now: float) -> list[Gap]:
-        """What to ask for now; each gap once, until `page` or `failed` is called for it."""
+    def take_gaps(self, now: float) -> list[Gap]:
+        """What to ask for now; each gap once, until `accept_page` or `accept_failure` is called for it."""
         gaps = []
         for dialog in self._gapped:
             track = self._tracks[dialog]
@@ -102,7 +102,7 @@ class Ordering:
                 gaps.append(Gap(dialog, track.have + 1, to_seq))
         return gaps
 
-    def page(self, gap: Gap, page: HistoryPage) -> list[TimelineEvent]:
+    def accept_page(self, gap: Gap, page: HistoryPage) -> list[TimelineEvent]:
         """The answer to a gap; numbers that the page passes over are not visible to us."""
         track = self._tracks.get(gap.dialog)
         if track is None:
@@ -115,7 +115,7 @@ class Ordering:
             track.have = max(track.have, gap.to_seq)
         return [*events, *self._drain(gap.dialog, track)]
 
-    def failed(self, gap: Gap, retry_at: float | None) -> list[TimelineEvent]:
+    def accept_failure(self, gap: Gap, retry_at: float | None) -> list[TimelineEvent]:
         """A gap could not be asked for: try again then; None gives it up, for it is not ours to see."""
         track = self._tracks.get(gap.dialog)
         if track is None:

@@ -42,7 +42,7 @@ class _Entry:
 
 
 @dataclass(slots=True)
-class _Lane:
+class _Queue:
     """What is under way in one timeline. `resume_at` is set while it is held after a refusal."""
 
     in_flight: int = 0
@@ -81,7 +81,7 @@ class Sending:
         self._me = self._device = ids.NIL
         self._entries: dict[int, _Entry] = {}
         self._ready: list[int] = []
-        self._lanes: dict[bytes, _Lane] = {}
+        self._queues: dict[bytes, _Queue] = {}
         self._in_flight: dict[int, tuple[int, bytes]] = {}
         self._searches: list[Search] = []
         for stored in store.pending():
@@ -120,7 +120,7 @@ class Sending:
         """The dialog that a command appends to."""
         return timeline_of(command, self._me, self._device)
 
-    def due(self, now: float, request_id: Iterator[int], in_flight_max: int) -> Iterator[Command]:
+    def take_due(self, now: float, request_id: Iterator[int], in_flight_max: int) -> Iterator[Command]:
         """The commands to write now, in order, each with a fresh request id."""
         self._resume(now)
         while self._ready and len(self._in_flight) < in_flight_max:
@@ -128,23 +128,23 @@ class Sending:
             if entry is None:
                 continue
             dialog = self.timeline(entry.command)
-            lane = self._lanes.setdefault(dialog, _Lane())
-            if lane.closed_for(entry):
-                lane.waiting.append(entry.n)
+            queue = self._queues.setdefault(dialog, _Queue())
+            if queue.closed_for(entry):
+                queue.waiting.append(entry.n)
                 continue
-            self._under_newest_keys(entry, lane)
-            lane.in_flight += 1
-            lane.changing = not entry.command.rule.pipelined
+            self._under_newest_keys(entry, queue)
+            queue.in_flight += 1
+            queue.changing = not entry.command.rule.pipelined
             key = next(request_id)
             self._in_flight[key] = (entry.n, dialog)
             yield msgspec.structs.replace(entry.command, id=key)
 
     def next_resume(self) -> float | None:
         """When a held timeline goes on, in the caller's time."""
-        held = (lane.resume_at for lane in self._lanes.values() if not lane.in_flight)
+        held = (queue.resume_at for queue in self._queues.values() if not queue.in_flight)
         return min((at for at in held if at is not None), default=None)
 
-    def searches(self) -> list[Search]:
+    def take_searches(self) -> list[Search]:
         """What to look for in timelines; each once."""
         taken, self._searches = self._searches, []
         return taken
@@ -155,17 +155,17 @@ class Sending:
         if sent is None:
             return None
         n, dialog = sent
-        lane = self._lanes[dialog]
-        lane.in_flight -= 1
-        lane.changing = False
+        queue = self._queues[dialog]
+        queue.in_flight -= 1
+        queue.changing = False
         entry = self._entries.get(n)
         told: list[Notification] = []
         if entry is not None and isinstance(reply, Acked):
-            lane.refusals = 0
+            queue.refusals = 0
             told = self._done(entry, reply)
         elif entry is not None and isinstance(reply, Failed):
-            told = self._failed(entry, reply, lane, dialog, now)
-        self._tidy(dialog, lane)
+            told = self._failed(entry, reply, queue, dialog, now)
+        self._tidy(dialog, queue)
         return told
 
     def seen(self, event: TimelineEvent) -> list[Notification]:
@@ -198,14 +198,14 @@ class Sending:
 
     def search_failed(self, search: Search, retry_at: float) -> None:
         """The timeline could not be read now: ask again then, by sending the same once more."""
-        lane = self._lanes.setdefault(search.dialog, _Lane())
-        lane.resume_at = retry_at
-        lane.waiting.append(search.n)
+        queue = self._queues.setdefault(search.dialog, _Queue())
+        queue.resume_at = retry_at
+        queue.waiting.append(search.n)
 
     def disconnected(self) -> None:
         """The fate of all that was under way is unknown: it is sent again, in order, on the next connection."""
         self._in_flight.clear()
-        self._lanes.clear()
+        self._queues.clear()
         self._searches.clear()
         self._ready = sorted(self._entries)
 
@@ -218,59 +218,59 @@ class Sending:
         self._store.remove(entry.n, durable=False)
         return [Sent(entry.n, acked)]
 
-    def _failed(self, entry: _Entry, failed: Failed, lane: _Lane, dialog: bytes, now: float) -> list[Notification]:
+    def _failed(self, entry: _Entry, failed: Failed, queue: _Queue, dialog: bytes, now: float) -> list[Notification]:
         if failed.code == ErrorCode.NUMBER_PASSED:
-            lane.resume_at = float("inf")
+            queue.resume_at = float("inf")
             self._searches.append(Search(entry.n, dialog, entry.since_seq + 1))
         elif failed.code == ErrorCode.STALE:
-            newer = failed.keys_seq is not None and failed.keys_seq > lane.keys_seq
-            lane.keys_seq = max(lane.keys_seq, failed.keys_seq or 0)
-            self._again(entry, lane, now if newer else now + self._wait_s(failed, lane))
+            newer = failed.keys_seq is not None and failed.keys_seq > queue.keys_seq
+            queue.keys_seq = max(queue.keys_seq, failed.keys_seq or 0)
+            self._again(entry, queue, now if newer else now + self._wait_s(failed, queue))
         elif failed.code in _OF_THE_SESSION:
-            self._again(entry, lane, float("inf"))
+            self._again(entry, queue, float("inf"))
         elif is_temporary(failed):
-            self._again(entry, lane, now + self._wait_s(failed, lane))
+            self._again(entry, queue, now + self._wait_s(failed, queue))
         else:
             del self._entries[entry.n]
             self._store.remove(entry.n, durable=True)
             return [Refused(entry.n, entry.command, failed)]
         return []
 
-    def _again(self, entry: _Entry, lane: _Lane, at: float) -> None:
-        lane.waiting.append(entry.n)
-        lane.resume_at = max(lane.resume_at or 0.0, at)
+    def _again(self, entry: _Entry, queue: _Queue, at: float) -> None:
+        queue.waiting.append(entry.n)
+        queue.resume_at = max(queue.resume_at or 0.0, at)
 
-    def _wait_s(self, failed: Failed, lane: _Lane) -> float:
+    def _wait_s(self, failed: Failed, queue: _Queue) -> float:
         """What the server asks for, else growing with each refusal in a row."""
-        if lane.resume_at is None:
-            lane.refusals += 1
+        if queue.resume_at is None:
+            queue.refusals += 1
         if failed.retry_after_s is not None:
             return max(0.0, failed.retry_after_s)
-        return self._rng.uniform(0.5, 1.0) * min(RETRY_S_MAX, 0.25 * 2.0 ** min(lane.refusals, 10))
+        return self._rng.uniform(0.5, 1.0) * min(RETRY_S_MAX, 0.25 * 2.0 ** min(queue.refusals, 10))
 
-    def _under_newest_keys(self, entry: _Entry, lane: _Lane) -> None:
+    def _under_newest_keys(self, entry: _Entry, queue: _Queue) -> None:
         header: Header | None = getattr(entry.command, "header", None)
-        if header is not None and header.keys_seq < lane.keys_seq:
-            header = msgspec.structs.replace(header, keys_seq=lane.keys_seq)
+        if header is not None and header.keys_seq < queue.keys_seq:
+            header = msgspec.structs.replace(header, keys_seq=queue.keys_seq)
             entry.command = msgspec.structs.replace(entry.command, header=header)
             self._store.replace(Stored(entry.n, MSGPACK.encode(entry.command), entry.since_seq))
 
     def _resume(self, now: float) -> None:
-        for dialog, lane in list(self._lanes.items()):
-            if lane.resume_at is not None and lane.resume_at <= now and not lane.in_flight:
+        for dialog, queue in list(self._queues.items()):
+            if queue.resume_at is not None and queue.resume_at <= now and not queue.in_flight:
                 self._release(dialog)
 
-    def _tidy(self, dialog: bytes, lane: _Lane) -> None:
-        """Let go what waited for the lane to empty; forget lanes without a purpose."""
-        if not lane.in_flight and lane.resume_at is None:
+    def _tidy(self, dialog: bytes, queue: _Queue) -> None:
+        """Let go what waited for the queue to empty; forget queues without a purpose."""
+        if not queue.in_flight and queue.resume_at is None:
             self._release(dialog)
-        if lane.idle and not lane.refusals and not lane.keys_seq:
-            self._lanes.pop(dialog, None)
+        if queue.idle and not queue.refusals and not queue.keys_seq:
+            self._queues.pop(dialog, None)
 
     def _release(self, dialog: bytes) -> None:
-        lane = self._lanes.get(dialog)
-        if lane is not None:
-            lane.resume_at = None
-            for n in lane.waiting:
+        queue = self._queues.get(dialog)
+        if queue is not None:
+            queue.resume_at = None
+            for n in queue.waiting:
                 heapq.heappush(self._ready, n)
-            lane.waiting.clear()
+            queue.waiting.clear()

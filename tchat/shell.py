@@ -43,6 +43,7 @@ from tchat.actions import (
     Connect,
     ConnectionState,
     Emit,
+    IdentityKnown,
     Notification,
     Refused,
     RefusedError,
@@ -51,7 +52,6 @@ from tchat.actions import (
     Reset,
     SendBytes,
     Sent,
-    SignedIn,
     Stop,
     StoppedError,
 )
@@ -238,11 +238,11 @@ class Client:
         assert isinstance(reply, Reply)
         return reply
 
-    def mark(self, dialog: bytes, *, delivered: int = 0, read: int = 0) -> None:
+    def send_receipt(self, dialog: bytes, *, delivered: int = 0, read: int = 0) -> None:
         """Say how far one has received and read, when there is a connection."""
         if (known := self.view.dialogs.get(dialog)) is not None:
-            known.mark_own(delivered, read)
-        self._core.mark(dialog, delivered, read, time.monotonic())
+            known.raise_own_receipt(delivered, read)
+        self._core.send_receipt(dialog, delivered, read, time.monotonic())
         self._perform()
 
     def typing(self, dialog: bytes, *, active: bool = True) -> None:
@@ -335,7 +335,7 @@ class Client:
         match event:
             case Reset():
                 self.view.clear()
-            case SignedIn(principal=principal):
+            case IdentityKnown(principal=principal):
                 self.view.me = principal
             case _:
                 self.view.apply(event)

@@ -115,7 +115,7 @@ EVENTS: tuple[msgspec.Struct, ...] = (
         muted_until_ms=0,
         members=MEMBERS,
     ),
-    e.Live("1.4712.cd"),
+    e.CaughtUp("1.4712.cd"),
     e.HeartbeatReply("1.4713.ef"),
     e.ReceiptChanged(TEAM, BOB, 42, 42, 30),
     e.TypingChanged(TEAM, BOB, True),

@@ -26,7 +26,7 @@ from protocol.close_codes import CloseCode
 from protocol.codec import JSON, MSGPACK, Codec, CodecError
 from protocol.commands import AnyCommand, Command, Numbered
 from protocol.errors import ErrorCode
-from protocol.events import Draining, HeartbeatReply, Live
+from protocol.events import CaughtUp, Draining, HeartbeatReply
 from protocol.replies import Acked, Failed, Synced
 from protocol.states import SessionState
 from server.clock import Clock
@@ -402,7 +402,7 @@ class Session:
         if not live:
             self.close(CloseCode.SLOW_CONSUMER)
         elif plan.horizon is not None:
-            self.push(Live(self._context.horizon.position_at(plan.horizon, principal)))
+            self.push(CaughtUp(self._context.horizon.position_at(plan.horizon, principal)))
         self._catching_up = None  # an idle session keeps no task, not even a finished one
 
     def _spawn(self, work: Awaitable[None], *awaited: Awaitable[None]) -> asyncio.Task[None]:

@@ -33,7 +33,7 @@ MESSAGES_KEPT_MAX = 20_000
 
 
 @dataclass(slots=True)
-class ReceiptState:
+class MemberReceipt:
     """How far a member has received and read."""
 
     delivered: int = 0
@@ -73,7 +73,7 @@ class DialogView:
     muted_until_ms: int = 0
     loaded_from: int = 1
     visible: list[tuple[int, int]] = field(default_factory=list)
-    marks: dict[bytes, ReceiptState] = field(default_factory=dict)
+    receipts: dict[bytes, MemberReceipt] = field(default_factory=dict)
     notices: dict[int, TimelineEvent] = field(default_factory=dict)
     _records: dict[int, Message] = field(default_factory=dict)
     _seats: dict[bytes, _Seat] = field(default_factory=dict)
@@ -143,7 +143,7 @@ class DialogView:
         self.messages = max(self.messages, state.messages)
         self.keys_seq = max(self.keys_seq, state.keys_seq)
         self.read_messages = max(self.read_messages, state.read_messages)
-        self._marks_of(self.me).raise_to(state.delivered, state.read)
+        self._receipt_of(self.me).raise_to(state.delivered, state.read)
         if state.seq >= self._settings_seq:
             self._set(state.seq, state)
         if state.seq >= self._state_seq:
@@ -173,17 +173,17 @@ class DialogView:
         for member in page.members:
             seat = self._seats.setdefault(member.principal, _Seat(self._state_seq, member.role))
             seat.name = member.name
-            self._marks_of(member.principal).raise_to(member.delivered, member.read)
+            self._receipt_of(member.principal).raise_to(member.delivered, member.read)
 
     def apply_receipt(self, receipt: ReceiptChanged) -> None:
         """Somebody's marks, or one's own from another device."""
-        self._marks_of(receipt.principal).raise_to(receipt.delivered, receipt.read)
+        self._receipt_of(receipt.principal).raise_to(receipt.delivered, receipt.read)
         if receipt.principal == self.me:
             self.read_messages = max(self.read_messages, receipt.read_messages)
 
-    def mark_own(self, delivered: int, read: int) -> None:
+    def raise_own_receipt(self, delivered: int, read: int) -> None:
         """One's own marks, as one says them; unread follows as far as what is held can tell."""
-        mine = self._marks_of(self.me)
+        mine = self._receipt_of(self.me)
         mine.raise_to(delivered, read)
         if mine.read >= self.seq:
             self.read_messages = max(self.read_messages, self.messages)
@@ -227,7 +227,7 @@ class DialogView:
         match event.body:
             case Posted() as body:
                 self._record(event.seq).post(event, body)
-                self._marks_of(event.author).raise_to(event.seq, event.seq)
+                self._receipt_of(event.author).raise_to(event.seq, event.seq)
                 if event.author == self.me:
                     self.read_messages = max(self.read_messages, event.messages)
             case Edited() as body:
@@ -253,7 +253,7 @@ class DialogView:
             case MembersAdded(members=members):
                 for principal in members:
                     self._seat(event.seq, principal, Role.MEMBER)
-                    self._marks_of(principal).raise_to(event.seq, event.seq)
+                    self._receipt_of(principal).raise_to(event.seq, event.seq)
                 self._member_deltas[event.seq] = len(members)
             case MemberRemoved(member=gone):
                 self._unseat(event.seq, gone)
@@ -281,7 +281,7 @@ class DialogView:
         for member in state.members:
             self._seat(state.seq, member.principal, member.role)
             self._seats[member.principal].name = member.name
-            self._marks_of(member.principal).raise_to(member.delivered, member.read)
+            self._receipt_of(member.principal).raise_to(member.delivered, member.read)
         self._seat(state.seq, self.me, state.role if state.member else None)
         self._state_seq, self._state_members = state.seq, state.member_count
         self._member_deltas = {seq: delta for seq, delta in self._member_deltas.items() if seq > state.seq}
@@ -302,11 +302,11 @@ class DialogView:
             record = self._records[seq] = Message(seq)
         return record
 
-    def _marks_of(self, principal: bytes) -> ReceiptState:
-        marks = self.marks.get(principal)
-        if marks is None:
-            marks = self.marks[principal] = ReceiptState()
-        return marks
+    def _receipt_of(self, principal: bytes) -> MemberReceipt:
+        receipt = self.receipts.get(principal)
+        if receipt is None:
+            receipt = self.receipts[principal] = MemberReceipt()
+        return receipt
 
     def _let_go(self) -> None:
         """Keep the newest messages and notices; an eighth at once, so that it is rarely done."""

@@ -19,10 +19,10 @@ from protocol.bodies import Blocked, Muted, TimelineEvent, Unblocked
 from protocol.events import DialogState, ReceiptChanged
 from protocol.ids import NIL
 from protocol.replies import HistoryPage, RosterPage
-from tchat.fold.dialog import DialogView, ReceiptState
+from tchat.fold.dialog import DialogView, MemberReceipt
 from tchat.fold.message import Message
 
-__all__ = ["DialogView", "Message", "ReceiptState", "View"]
+__all__ = ["DialogView", "MemberReceipt", "Message", "View"]
 
 
 class View:

@@ -39,7 +39,7 @@ class ApiError(Exception):
         self.refusal = refusal
 
 
-class SignedIn(msgspec.Struct):
+class TokensAnswer(msgspec.Struct):
     """What sign-in and refresh answer."""
 
     principal: UUID
@@ -49,14 +49,14 @@ class SignedIn(msgspec.Struct):
     refresh_token: str
 
 
-class Person(msgspec.Struct):
+class PersonAnswer(msgspec.Struct):
     """Somebody else."""
 
     principal: UUID
     display_name: str
 
 
-class Saved(msgspec.Struct):
+class SavedSignIn(msgspec.Struct):
     """The file's content."""
 
     principal: UUID
@@ -66,23 +66,23 @@ class Saved(msgspec.Struct):
     refresh_token: str
 
 
-class Account:
+class LocalAccount:
     """One person's sign-in at one server."""
 
     def __init__(self, folder: Path, http: httpx.AsyncClient) -> None:
         self._path = folder / "account.json"
         self._http = http
-        self._saved: Saved | None = None
+        self._saved: SavedSignIn | None = None
 
     @property
-    def saved(self) -> Saved | None:
+    def saved(self) -> SavedSignIn | None:
         """Who is signed in; None before `load` or `sign_in` found out."""
         return self._saved
 
     def load(self) -> None:
         """Take over what an earlier run left, if that can be read."""
         try:
-            self._saved = msgspec.json.decode(self._path.read_bytes(), type=Saved)
+            self._saved = msgspec.json.decode(self._path.read_bytes(), type=SavedSignIn)
         except (FileNotFoundError, msgspec.MsgspecError):
             self._saved = None
 
@@ -108,17 +108,17 @@ class Account:
             await self._refresh(self._saved.refresh_token)
         return self._saved.access_token
 
-    async def find(self, phone_number: str) -> Person:
+    async def find(self, phone_number: str) -> PersonAnswer:
         """The person of exactly this number; raises ApiError."""
         answer = await self._post("/v1/people/find", {"phone_number": phone_number}, await self.token(False))
-        return msgspec.json.decode(answer.content, type=Person)
+        return msgspec.json.decode(answer.content, type=PersonAnswer)
 
-    async def person(self, principal: bytes) -> Person:
+    async def person(self, principal: bytes) -> PersonAnswer:
         """Somebody one shares a dialog with; raises ApiError."""
         headers = {"authorization": f"Bearer {await self.token(False)}"}
         answer = await self._http.get(f"/v1/people/{UUID(bytes=principal)}", headers=headers, timeout=_TIMEOUT_S)
         _check(answer)
-        return msgspec.json.decode(answer.content, type=Person)
+        return msgspec.json.decode(answer.content, type=PersonAnswer)
 
     async def _refresh(self, refresh_token: str) -> None:
         try:
@@ -137,8 +137,8 @@ class Account:
         return answer
 
     def _keep(self, answer: httpx.Response) -> None:
-        signed_in = msgspec.json.decode(answer.content, type=SignedIn)
-        self._saved = Saved(
+        signed_in = msgspec.json.decode(answer.content, type=TokensAnswer)
+        self._saved = SavedSignIn(
             signed_in.principal,
             signed_in.device,
             signed_in.access_token,

@@ -21,7 +21,7 @@ from tchat.store import OutboxFullError
 from tchat.terminal.account import ApiError
 from tchat.terminal.lines import Line, about, dialog_line, title, transcript
 from tchat.terminal.slash import SlashError, parse
-from tchat.terminal.talk import People, Talk
+from tchat.terminal.talk import Directory, Talk
 
 WARNING = "NOT ENCRYPTED: the server can read these messages. End-to-end encryption is not there yet."
 _REDRAW_EVERY_S = 0.1
@@ -39,7 +39,7 @@ class Composer(Input):
     next line may be there already. Here it is taken in its turn among the other keys.
     """
 
-    class Line(Message):
+    class Entered(Message):
         """A line was typed."""
 
         def __init__(self, text: str) -> None:
@@ -51,7 +51,7 @@ class Composer(Input):
         if event.key == "enter":
             event.stop()
             event.prevent_default()
-            self.post_message(self.Line(self.value.strip()))
+            self.post_message(self.Entered(self.value.strip()))
             self.clear()
 
 
@@ -77,7 +77,7 @@ class ChatApp(App[StoppedError | None]):
         Binding("pagedown", "page(1)", "newer", priority=True),
     ]
 
-    def __init__(self, client: Client, people: People, own_name: str) -> None:
+    def __init__(self, client: Client, people: Directory, own_name: str) -> None:
         super().__init__()
         self.talk = Talk(client, people, own_name)
         self._client = client
@@ -123,7 +123,7 @@ class ChatApp(App[StoppedError | None]):
         if event.value and not event.value.startswith("/"):
             self.talk.writing()
 
-    def on_composer_line(self, event: Composer.Line) -> None:
+    def on_composer_entered(self, event: Composer.Entered) -> None:
         """Send, or carry out."""
         typed = event.text
         if typed in ("/quit", "/exit"):
@@ -210,22 +210,22 @@ class ChatApp(App[StoppedError | None]):
         if self.app_focus:
             self.talk.read()
         self._draw_dialogs()
-        dialog, seen = self.talk.open_dialog, self.talk.seen()
+        dialog, viewer = self.talk.open_dialog, self.talk.viewer()
         if dialog is None:
             known = self._client.state is ConnectionState.LIVE or self.talk.dialogs()
             self.query_one("#transcript", Static).update(_NOTHING_OPEN if known else _NOT_CONNECTED)
             return
-        heading: Line = [(title(dialog, seen), "bold"), (f"  {about(dialog)}", "dim")]
+        heading: Line = [(title(dialog, viewer), "bold"), (f"  {about(dialog)}", "dim")]
         self.query_one("#title", Static).update(_content([heading]))
-        self._draw_transcript(transcript(dialog, self.talk.pending(), seen, self._shown))
+        self._draw_transcript(transcript(dialog, self.talk.pending(), viewer, self._shown))
 
     def _draw_dialogs(self) -> None:
-        seen = self.talk.seen()
+        viewer = self.talk.viewer()
         dialogs = self.talk.dialogs()
         options = self.query_one("#dialogs", OptionList)
         options.set_options(
             Option(
-                _content([dialog_line(each, seen, typing=bool(self.talk.writers(each.dialog)))]), id=each.dialog.hex()
+                _content([dialog_line(each, viewer, typing=bool(self.talk.writers(each.dialog)))]), id=each.dialog.hex()
             )
             for each in dialogs
         )

@@ -21,6 +21,7 @@ from protocol.bodies import (
     TimelineEvent,
     Unblocked,
 )
+from protocol.codec import tag_name
 from protocol.commands import Delete, Edit, Numbered, React, Send
 from protocol.dialog_types import DIALOG_TYPES, DialogType, Mode
 from tchat.fold.view import DialogView, Message
@@ -28,16 +29,13 @@ from tchat.fold.view import DialogView, Message
 Line = list[tuple[str, str]]
 """Pieces of one line, each with its style."""
 
-Names = Callable[[bytes], str]
-"""How to call a principal."""
-
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What lines depend on beside the dialog itself."""
+class Viewer:
+    """Who looks, how they call a principal, and when: what lines depend on beside the dialog."""
 
     me: bytes
-    names: Names
+    name_of: Callable[[bytes], str]
     now_ms: int
 
 
@@ -51,29 +49,32 @@ def text_of(payload: bytes) -> str:
     return clean(payload.decode("utf-8", "replace"))
 
 
-def title(dialog: DialogView, seen: Seen) -> str:
+def title(dialog: DialogView, viewer: Viewer) -> str:
     """What to call a dialog."""
     if dialog.type is DialogType.SELF:
         return "Notes to self"
     if dialog.type is DialogType.DIRECT:
-        others = [who for who in dialog.members or () if who != seen.me]
-        return seen.names(others[0]) if others else "somebody"
+        others = [who for who in dialog.members or () if who != viewer.me]
+        return viewer.name_of(others[0]) if others else "somebody"
     return clean(dialog.name) or "unnamed"
 
 
 def about(dialog: DialogView) -> str:
     """What a dialog is, in a few words."""
-    members = f"{dialog.member_count} member{'' if dialog.member_count == 1 else 's'}"
-    mode = "sealed (not encrypted yet)" if dialog.mode is Mode.SEALED else "open"
-    return f"{dialog.type.name.lower()}, {members}, {mode}"
+    parts = [
+        dialog.type.name.lower(),
+        f"{dialog.member_count} member{'' if dialog.member_count == 1 else 's'}",
+        "sealed (not encrypted yet)" if dialog.mode is Mode.SEALED else "open",
+    ]
+    return ", ".join(parts)
 
 
-def dialog_line(dialog: DialogView, seen: Seen, *, typing: bool) -> Line:
+def dialog_line(dialog: DialogView, viewer: Viewer, *, typing: bool) -> Line:
     """A dialog in the list: title, who is typing, what is unread."""
-    line = [(title(dialog, seen), "bold" if dialog.unread else "")]
+    line = [(title(dialog, viewer), "bold" if dialog.unread else "")]
     if not dialog.member:
         line.append(("  (left)", "dim"))
-    if dialog.muted_until_ms > seen.now_ms:
+    if dialog.muted_until_ms > viewer.now_ms:
         line.append(("  muted", "dim"))
     if typing:
         line.append(("  …", "green"))
@@ -87,25 +88,25 @@ def ticks(dialog: DialogView, message: Message, me: bytes) -> str:
     if not DIALOG_TYPES[dialog.type].receipts:
         return "✓"
     others = [who for who in dialog.members or () if who != me]
-    marks = [dialog.marks.get(who) for who in others]
-    if marks and all(mark and mark.read >= message.seq for mark in marks):
+    receipts = [dialog.receipts.get(who) for who in others]
+    if receipts and all(receipt and receipt.read >= message.seq for receipt in receipts):
         return "✓✓ read"
-    if marks and all(mark and mark.delivered >= message.seq for mark in marks):
+    if receipts and all(receipt and receipt.delivered >= message.seq for receipt in receipts):
         return "✓✓"
     return "✓"
 
 
-def message_line(dialog: DialogView, message: Message, seen: Seen) -> Line:
+def message_line(dialog: DialogView, message: Message, viewer: Viewer) -> Line:
     """One message with all that belongs to it."""
     line: Line = []
     line.append((f"{message.seq:>5} {_clock(message.at_ms)} ", "dim"))
-    line.append((seen.names(message.author), "bold cyan" if message.author == seen.me else "bold green"))
+    line.append((viewer.name_of(message.author), "bold cyan" if message.author == viewer.me else "bold green"))
     line.append(("  ", ""))
     expires = message.header.expires_at_ms
     if message.deleted:
         line.append(("deleted", "dim italic"))
         return line
-    if expires is not None and expires <= seen.now_ms:
+    if expires is not None and expires <= viewer.now_ms:
         line.append(("expired", "dim italic"))
         return line
     if message.header.reply_to is not None:
@@ -115,53 +116,67 @@ def message_line(dialog: DialogView, message: Message, seen: Seen) -> Line:
         line.append((" (edited)", "dim"))
     if reactions := message.reactions:
         line.append(("  " + " ".join(_reactions(reactions.values())), "yellow"))
-    if message.author == seen.me:
-        line.append((f"  {ticks(dialog, message, seen.me)}", "dim"))
+    if message.author == viewer.me:
+        line.append((f"  {ticks(dialog, message, viewer.me)}", "dim"))
     return line
 
 
-def notice_line(event: TimelineEvent, seen: Seen) -> Line:
+def notice_line(event: TimelineEvent, viewer: Viewer) -> Line:
     """A change, as a sentence."""
-    who = seen.names(event.author)
+    who = viewer.name_of(event.author)
     body = event.body
     match body:
         case DialogCreated():
             said = f"{who} began this"
         case MembersAdded(members=members):
-            said = f"{who} added {', '.join(seen.names(each) for each in members)}"
+            said = f"{who} added {', '.join(viewer.name_of(each) for each in members)}"
             if members == [event.author]:
                 said = f"{who} joined"
         case MemberRemoved(member=member):
-            said = f"{who} removed {seen.names(member)}"
+            said = f"{who} removed {viewer.name_of(member)}"
         case MemberLeft():
             said = f"{who} left"
         case Promoted(member=member):
-            said = f"{seen.names(member)} is an admin now"
+            said = f"{viewer.name_of(member)} is an admin now"
         case Demoted(member=member):
-            said = f"{seen.names(member)} is no admin any more"
+            said = f"{viewer.name_of(member)} is no admin any more"
         case SettingsChanged(name=name):
             said = f"{who} changed the settings; the name is {clean(name)}"
         case _:
-            said = _own_change(body, who, seen)
+            said = _own_change(body, who, viewer)
     return [(f"{event.seq:>5} {_clock(event.at_ms)} — {said} —", "dim")]
 
 
-def _own_change(body: AnyBody, who: str, seen: Seen) -> str:
+def _own_change(body: AnyBody, who: str, viewer: Viewer) -> str:
     """What stands in one's notes to self."""
     match body:
         case Muted(until_ms=until_ms):
             return f"{who} {'muted' if until_ms else 'unmuted'} a dialog"
         case Blocked(principal=principal):
-            return f"{who} blocked {seen.names(principal)}"
+            return f"{who} blocked {viewer.name_of(principal)}"
         case Unblocked(principal=principal):
-            return f"{who} unblocked {seen.names(principal)}"
+            return f"{who} unblocked {viewer.name_of(principal)}"
         case ProfileChanged():
             return f"{who} changed the profile"
         case _:
-            return type(body).__name__
+            return _default_sentence(body, who, viewer)
 
 
-def pending_line(command: Numbered, seen: Seen) -> Line | None:
+def _default_sentence(body: AnyBody, who: str, viewer: Viewer) -> str:
+    """A body without a sentence of its own: the words of its name, then its fields."""
+    fields = (f"{name} {_field_text(name, getattr(body, name), viewer)}" for name in body.__struct_fields__)
+    said = ", ".join(fields)
+    return f"{who}: {tag_name(type(body)).replace('_', ' ')}" + (f" ({said})" if said else "")
+
+
+def _field_text(name: str, value: object, viewer: Viewer) -> str:
+    if isinstance(value, bytes):
+        is_principal = len(value) == len(viewer.me) and name != "dialog"
+        return viewer.name_of(value) if is_principal else text_of(value)
+    return clean(str(value))
+
+
+def pending_line(command: Numbered, viewer: Viewer) -> Line | None:
     """What one did to a dialog's messages and the server has not confirmed yet."""
     match command:
         case Send(payload=payload):
@@ -174,17 +189,17 @@ def pending_line(command: Numbered, seen: Seen) -> Line | None:
             said = f"reacts to {target}: {text_of(payload)}" if payload else f"takes the reaction to {target} back"
         case _:
             return None
-    return [("        … ", "dim"), (seen.names(seen.me), "bold cyan"), (f"  {said}  not sent yet", "dim")]
+    return [("        … ", "dim"), (viewer.name_of(viewer.me), "bold cyan"), (f"  {said}  not sent yet", "dim")]
 
 
-def transcript(dialog: DialogView, pending: Iterable[Numbered], seen: Seen, newest: int) -> list[Line]:
+def transcript(dialog: DialogView, pending: Iterable[Numbered], viewer: Viewer, newest: int) -> list[Line]:
     """The newest entries of a dialog that follow one another without a hole, then what waits to be sent."""
     entries = [entry for entry in dialog.timeline() if entry.seq >= dialog.loaded_from]
     lines = [
-        message_line(dialog, entry, seen) if isinstance(entry, Message) else notice_line(entry, seen)
+        message_line(dialog, entry, viewer) if isinstance(entry, Message) else notice_line(entry, viewer)
         for entry in entries[-newest:]
     ]
-    lines += [line for command in pending if (line := pending_line(command, seen)) is not None]
+    lines += [line for command in pending if (line := pending_line(command, viewer)) is not None]
     return lines
 
 

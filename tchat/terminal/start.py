@@ -17,7 +17,7 @@ import httpx
 from tchat.actions import Notification, SignInRequiredError, StoppedError
 from tchat.shell import Client, TokenUnavailableError
 from tchat.store import SqliteOutbox
-from tchat.terminal.account import Account, ApiError
+from tchat.terminal.account import ApiError, LocalAccount
 from tchat.terminal.app import ChatApp
 
 _WRONG_CODES_MAX = 3
@@ -34,7 +34,7 @@ async def chat(server: str, phone_number: str, name: str, state: Path | None) ->
     phone_number = re.sub(r"[\s().-]", "", phone_number)
     with _locked(_folder(state, server, phone_number)) as folder:
         async with httpx.AsyncClient(base_url=server) as http:
-            account = Account(folder, http)
+            account = LocalAccount(folder, http)
             account.load()
             try:
                 await _signed_in(account, phone_number, name)
@@ -45,7 +45,7 @@ async def chat(server: str, phone_number: str, name: str, state: Path | None) ->
             return await _run(server, folder, account, name or phone_number)
 
 
-async def _run(server: str, folder: Path, account: Account, title: str) -> int:
+async def _run(server: str, folder: Path, account: LocalAccount, title: str) -> int:
     if not sys.stdout.isatty():
         raise CannotStartError("this needs a terminal to draw on")
     assert account.saved is not None
@@ -68,7 +68,7 @@ async def _run(server: str, folder: Path, account: Account, title: str) -> int:
     return 0
 
 
-async def _signed_in(account: Account, phone_number: str, name: str) -> None:
+async def _signed_in(account: LocalAccount, phone_number: str, name: str) -> None:
     """Use the sign-in of before, or ask for a code."""
     if account.saved is not None:
         try:

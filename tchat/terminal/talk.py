@@ -3,61 +3,41 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Protocol
 
-from protocol.bodies import Header, TimelineEvent
-from protocol.commands import (
-    Add,
-    Block,
-    Create,
-    Delete,
-    Edit,
-    History,
-    Leave,
-    Mute,
-    Numbered,
-    React,
-    Remove,
-    Send,
-    Unblock,
-)
+from protocol.bodies import TimelineEvent
+from protocol.commands import Create, History, Numbered, Send
 from protocol.dialog_types import DIALOG_TYPES, DialogType
 from protocol.events import DialogState, TypingChanged
 from protocol.limits import HISTORY_EVENTS_MAX, PAYLOAD_BYTES_MAX
 from tchat.actions import ConnectionState, Notification, Refused, StateChanged
 from tchat.fold.view import DialogView
 from tchat.shell import Client
-from tchat.terminal.account import ApiError, Person
-from tchat.terminal.lines import Seen, clean, title
-from tchat.terminal.slash import Slash, SlashError, help_text
+from tchat.terminal.account import ApiError, PersonAnswer
+from tchat.terminal.lines import Viewer, clean, title
+from tchat.terminal.slash import Situation, Slash, SlashError, command_of, done_text, help_text, text_header
 
 TYPING_S = 10.0
 """After so long without a word somebody is not writing any more."""
 _TYPING_EVERY_S = 5.0
 _NAMES_PER_LOOK_UP = 20
-_CONTENT_TYPE = "text/plain"
-_DONE = {
-    "block": "Blocked: they can no longer write to you here. /unblock ends that.",
-    "unblock": "Unblocked: they can write to you again.",
-}
-"""What is said of a command that leaves no trace on the screen."""
 
 
-class People(Protocol):
+class Directory(Protocol):
     """Where people are found."""
 
-    async def find(self, phone_number: str) -> Person:
+    async def find(self, phone_number: str) -> PersonAnswer:
         """The person of exactly this number; raises ApiError."""
 
-    async def person(self, principal: bytes) -> Person:
+    async def person(self, principal: bytes) -> PersonAnswer:
         """Somebody one shares a dialog with; raises ApiError."""
 
 
 class Talk:
     """One person's chat."""
 
-    def __init__(self, client: Client, people: People, own_name: str) -> None:
+    def __init__(self, client: Client, people: Directory, own_name: str) -> None:
         self.client = client
         self.current: bytes | None = None
         self._people = people
@@ -69,15 +49,15 @@ class Talk:
 
     # what is shown
 
-    def seen(self) -> Seen:
-        """What lines depend on, now."""
-        return Seen(self.client.me, self.name_of, time.time_ns() // 1_000_000)
+    def viewer(self) -> Viewer:
+        """Who looks at the screen, and when."""
+        return Viewer(self.client.me, self.name_of, _now_ms())
 
     def dialogs(self) -> list[DialogView]:
         """All dialogs, those with something unread first, then by title."""
-        seen = self.seen()
+        viewer = self.viewer()
         mine = [each for each in self.client.view.dialogs.values() if each.member or each.dialog == self.current]
-        return sorted(mine, key=lambda each: (each.unread == 0, title(each, seen).casefold(), each.dialog))
+        return sorted(mine, key=lambda each: (each.unread == 0, title(each, viewer).casefold(), each.dialog))
 
     @property
     def open_dialog(self) -> DialogView | None:
@@ -140,10 +120,10 @@ class Talk:
         return None
 
     def read(self) -> None:
-        """All of the open dialog was seen."""
+        """Confirm that all of the open dialog was read."""
         dialog = self.open_dialog
-        if dialog is not None and dialog.member and dialog.marks[self.client.me].read < dialog.seq:
-            self.client.mark(dialog.dialog, delivered=dialog.seq, read=dialog.seq)
+        if dialog is not None and dialog.member and dialog.receipts[self.client.me].read < dialog.seq:
+            self.client.send_receipt(dialog.dialog, delivered=dialog.seq, read=dialog.seq)
 
     def writing(self) -> None:
         """Something is being typed."""
@@ -164,50 +144,26 @@ class Talk:
 
     def say(self, text: str) -> None:
         """Send a message to the open dialog; raises SlashError when there is none or it is too long."""
-        dialog = self._open()
+        dialog = self._situation([]).dialog
         payload = text.encode()
         if len(payload) > PAYLOAD_BYTES_MAX:
             raise SlashError(f"a message has at most {PAYLOAD_BYTES_MAX} bytes; this has {len(payload)}")
         self._typed_at = 0.0
-        self.client.submit(Send(0, dialog.dialog, 0, payload, self._header(dialog)))
+        self.client.submit(Send(0, dialog.dialog, 0, payload, text_header(dialog)))
 
-    async def do(self, command: Slash) -> str | None:
+    async def do(self, typed: Slash) -> str | None:
         """Carry out a command, and return what to tell the person.
 
         Raises SlashError, ApiError, ClientError.
         """
-        match command.name:
-            case "help":
-                return help_text()
-            case "new":
-                (person,) = await self._find(command.phones)
-                await self._begin(Create(0, 0, DialogType.DIRECT, [person]))
-            case "group":
-                members = await self._find(command.phones)
-                await self._begin(Create(0, 0, DialogType.GROUP, members, command.text))
-            case _:
-                await self.client.perform(await self._command(command, self._open()))
-        return _DONE.get(command.name)
-
-    async def _command(self, command: Slash, dialog: DialogView) -> Numbered:
-        key = dialog.dialog
-        simple: dict[str, Callable[[], Numbered]] = {
-            "leave": lambda: Leave(0, key, 0),
-            "edit": lambda: Edit(0, key, 0, command.seq, command.text.encode(), self._header(dialog)),
-            "delete": lambda: Delete(0, key, 0, command.seq),
-            "react": lambda: React(0, key, 0, command.seq, command.text.encode()),
-            "block": lambda: Block(0, self._other(dialog), 0),
-            "unblock": lambda: Unblock(0, self._other(dialog), 0),
-            "mute": lambda: Mute(0, key, 0, self._until_ms(int(command.text))),
-        }
-        if command.name in simple:
-            return simple[command.name]()
-        people = await self._find(command.phones)
-        return Add(0, key, 0, people) if command.name == "add" else Remove(0, key, 0, people[0])
-
-    async def _begin(self, create: Create) -> None:
-        acked = await self.client.perform(create)
-        self.current = acked.dialog
+        if typed.name == "help":
+            return help_text()
+        command = command_of(typed, self._situation(await self._find(typed.phones)))
+        if command is not None:
+            acked = await self.client.perform(command)
+            if isinstance(command, Create):
+                self.current = acked.dialog
+        return done_text(typed)
 
     async def _find(self, phones: Iterable[str]) -> list[bytes]:
         found = []
@@ -217,19 +173,8 @@ class Talk:
             found.append(person.principal.bytes)
         return found
 
-    def _open(self) -> DialogView:
-        if self.open_dialog is None:
-            raise SlashError("open a dialog first, or begin one: /new +NUMBER")
-        return self.open_dialog
-
-    def _other(self, dialog: DialogView) -> bytes:
-        others = [who for who in dialog.members or () if who != self.client.me]
-        if dialog.type is not DialogType.DIRECT or not others:
-            raise SlashError("that is for a dialog of two")
-        return others[0]
-
-    def _header(self, dialog: DialogView) -> Header:
-        return Header(content_type=_CONTENT_TYPE, keys_seq=dialog.keys_seq)
+    def _situation(self, people: list[bytes]) -> Situation:
+        return Situation(self.open_dialog, people, _now_ms())
 
     def _open_first(self) -> None:
         """Once caught up, whoever has nothing open sees a conversation, if there is one: the first to come, say."""
@@ -240,7 +185,8 @@ class Talk:
     def _received(self, dialog: bytes) -> None:
         known = self.client.view.dialogs.get(dialog)
         if known is not None and known.member and DIALOG_TYPES[known.type].receipts:
-            self.client.mark(dialog, delivered=known.seq)
+            self.client.send_receipt(dialog, delivered=known.seq)
 
-    def _until_ms(self, minutes: int) -> int:
-        return time.time_ns() // 1_000_000 + min(minutes, 10**6) * 60_000 if minutes else 0
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -294,7 +294,7 @@ class Conversation:
         for device in self._devices:
             for dialog in device.client.view.dialogs.values():
                 if dialog.member:
-                    device.client.mark(dialog.dialog, read=dialog.seq)
+                    device.client.send_receipt(dialog.dialog, read=dialog.seq)
         for device in self._devices:
             expected = {
                 (dialog, who): timeline.heads[dialog]
@@ -314,8 +314,8 @@ class Conversation:
         dialog, who = key
 
         def known() -> bool:
-            marks = device.client.view.dialogs[dialog].marks.get(who)
-            return marks is not None and marks.read >= head
+            receipt = device.client.view.dialogs[dialog].receipts.get(who)
+            return receipt is not None and receipt.read >= head
 
         try:
             async with asyncio.timeout(5.0):

@@ -230,7 +230,7 @@ class Talker:
         dialog = self._dialog()
         if dialog is not None:
             read = self._rng.randint(0, dialog.seq)
-            self.device.client.mark(dialog.dialog, delivered=dialog.seq, read=read)
+            self.device.client.send_receipt(dialog.dialog, delivered=dialog.seq, read=read)
 
     def _typing(self) -> None:
         dialog = self._dialog()

@@ -14,7 +14,7 @@ from protocol.bodies import AnyBody, TimelineEvent, TimelineEventRaw
 from protocol.codec import CODECS, JSON, MSGPACK, Codec, CodecError, HistoryPageRaw, ServerMessage, tag_name
 from protocol.commands import AnyCommand, Command, Heartbeat, History, Receipt, Send
 from protocol.errors import ErrorCode
-from protocol.events import DialogState, HeartbeatReply, Live
+from protocol.events import CaughtUp, DialogState, HeartbeatReply
 from protocol.limits import N_MAX, PAYLOAD_BYTES_MAX
 from protocol.reference.examples import BODIES, COMMANDS, EVENTS, REPLIES, TEAM, timeline_event
 from protocol.replies import HistoryPage
@@ -250,7 +250,7 @@ NONSENSE = {
         "a payload that is an object": b'{"tag":"send","id":1,"dialog":"5be1d0a2-44c3-8f6b-9a07-3c4d5e6f7a8b","n":1,'
         b'"payload":{}}',
         "a mark that is null": b'{"tag":"receipt","id":0,"mark":null}',
-        "marks that are an object": b'{"tag":"sync","id":0,"receipts":{}}',
+        "receipts that are an object": b'{"tag":"sync","id":0,"receipts":{}}',
     },
 }
 
@@ -280,5 +280,5 @@ def test_json_is_what_the_reference_says() -> None:
 
 def test_msgpack_is_what_the_reference_says() -> None:
     assert MSGPACK.encode(Heartbeat(5)) == b"\x92\x03\x05"
-    assert MSGPACK.encode(Live("p")) == b"\x92\x48\xa1p"
+    assert MSGPACK.encode(CaughtUp("p")) == b"\x92\x48\xa1p"
     assert msgspec.msgpack.decode(MSGPACK.encode(History(8, TEAM)))[:3] == [20, 8, TEAM]

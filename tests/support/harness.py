@@ -15,7 +15,7 @@ from websockets.typing import Subprotocol
 
 from protocol.codec import MSGPACK, Codec, ServerMessage
 from protocol.commands import Authenticate, Command, Sync
-from protocol.events import Live
+from protocol.events import CaughtUp
 from protocol.replies import Reply
 from server.clock import Clock, SystemClock
 from server.config.settings import Config, ServerSettings
@@ -91,7 +91,7 @@ class Running:
             await wire.send(Authenticate(1, self.token(person)))
             await wire.receive()
             await wire.send(Sync(2, position))
-            while not isinstance(message := await wire.receive(), Live):
+            while not isinstance(message := await wire.receive(), CaughtUp):
                 wire.caught_up.append(message)
             wire.position = message.position
             yield wire

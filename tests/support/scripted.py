@@ -10,7 +10,7 @@ from protocol.bodies import AnyBody, Header, Posted, Settings, TimelineEvent
 from protocol.codec import MSGPACK, Codec
 from protocol.commands import AnyCommand, Authenticate, Sync
 from protocol.dialog_types import DialogType, Mode, Role
-from protocol.events import DialogState, Live
+from protocol.events import CaughtUp, DialogState
 from protocol.kinds import Kind
 from protocol.replies import Acked, Authenticated, Failed, Member, Synced
 from tchat.actions import Action, CloseConnection, Connect, Emit, Notification, SendBytes
@@ -157,7 +157,7 @@ class Script:
     def live(self, *messages: msgspec.Struct, position: str = "p1", recovered: bool = True) -> Sync:
         """Connect, catch up with these messages, and be live."""
         command = self.sync(recovered=recovered)
-        self.say(*messages, Live(position))
+        self.say(*messages, CaughtUp(position))
         return command
 
     def cut(self, code: int | None = None) -> None:

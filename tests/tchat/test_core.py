@@ -18,15 +18,15 @@ from protocol.commands import (
     Sync,
     Typing,
 )
-from protocol.events import Draining, HeartbeatReply, Live, TypingChanged
+from protocol.events import CaughtUp, Draining, HeartbeatReply, TypingChanged
 from protocol.replies import Done, HistoryPage, RosterPage
 from tchat.actions import (
     Answered,
     ClientFaultError,
     ConnectionState,
+    IdentityKnown,
     ReplacedError,
     Reset,
-    SignedIn,
     SignInRequiredError,
     StateChanged,
     Stop,
@@ -59,9 +59,9 @@ def test_a_client_authenticates_then_syncs_then_is_live(codec: Codec) -> None:
     script = Script(codec=codec)
     script.core.start()
     script.live()
-    assert [event for event in script.told() if isinstance(event, (SignedIn, StateChanged))] == [
+    assert [event for event in script.told() if isinstance(event, (IdentityKnown, StateChanged))] == [
         StateChanged(ConnectionState.CONNECTING),
-        SignedIn(ME, DEVICE),
+        IdentityKnown(ME, DEVICE),
         StateChanged(ConnectionState.CATCHING_UP),
         StateChanged(ConnectionState.LIVE),
     ]
@@ -160,7 +160,7 @@ def test_what_is_held_is_forgotten_when_the_server_could_not_continue(script: Sc
     script.sync(recovered=False)
     assert Reset() in script.told()
     assert script.core.position == ""
-    script.say(dialog_state(1), event_at(1), Live("p9"))
+    script.say(dialog_state(1), event_at(1), CaughtUp("p9"))
     assert script.seqs() == [1]
     assert script.core.position == "p9"
 
@@ -219,8 +219,8 @@ def test_the_deadline_names_the_next_moment_that_matters(script: Script) -> None
     assert script.core.deadline() is None
     script.live()
     assert script.core.deadline() == script.now + 0.8 * HEARTBEAT_S
-    script.core.mark(DIALOG, 1, 0, script.now)
-    script.core.mark(DIALOG, 2, 0, script.now)
+    script.core.send_receipt(DIALOG, 1, 0, script.now)
+    script.core.send_receipt(DIALOG, 2, 0, script.now)
     assert script.core.deadline() == script.now + 0.5
 
 
@@ -387,20 +387,20 @@ def test_followed_presence_is_followed_again_after_a_reconnect(script: Script) -
     assert script.heard() == [PresenceSubscribe(0, [ANN])]
 
 
-def test_marks_are_coalesced_and_repeated_at_sync(script: Script) -> None:
+def test_receipts_are_coalesced_and_repeated_at_sync(script: Script) -> None:
     script.live()
     for read in range(1, 10):
-        script.core.mark(DIALOG, 0, read, script.now)
-    script.core.mark(SECOND, 4, 0, script.now)
+        script.core.send_receipt(DIALOG, 0, read, script.now)
+    script.core.send_receipt(SECOND, 4, 0, script.now)
     script.pass_time(0.5)
     receipts = [command.mark for command in script.heard() if isinstance(command, Receipt)]
-    assert [(mark.dialog, mark.delivered, mark.read) for mark in receipts] == [
+    assert [(receipt.dialog, receipt.delivered, receipt.read) for receipt in receipts] == [
         (DIALOG, 1, 1),
         (DIALOG, 9, 9),
         (SECOND, 4, 0),
     ]
     script.cut()
-    assert {mark.dialog: mark.read for mark in script.live().receipts} == {DIALOG: 9, SECOND: 0}
+    assert {receipt.dialog: receipt.read for receipt in script.live().receipts} == {DIALOG: 9, SECOND: 0}
 
 
 def test_who_writes_has_read(script: Script) -> None:

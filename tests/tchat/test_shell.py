@@ -19,7 +19,7 @@ from protocol.bodies import TimelineEvent
 from protocol.close_codes import CloseCode
 from protocol.codec import CODECS, MSGPACK, Codec
 from protocol.commands import AnyCommand, Authenticate, History, Receipt, Roster, Send, SignOut, Sync, Typing
-from protocol.events import Live
+from protocol.events import CaughtUp
 from protocol.replies import Acked, Authenticated, Failed, HistoryPage, RosterPage, Synced
 from tchat import shell as client_shell
 from tchat.actions import (
@@ -72,7 +72,7 @@ class Line:
         command = await self.hear_a(Authenticate)
         await self.say(Authenticated(command.id, ME, DEVICE, 0, HEARTBEAT_S, IN_FLIGHT_MAX, 65536))
         sync = await self.hear_a(Sync)
-        await self.say(Synced(sync.id, True), dialog_state(), Live("p"))
+        await self.say(Synced(sync.id, True), dialog_state(), CaughtUp("p"))
         return command
 
     async def ack(self, seq: int) -> Send:
@@ -232,7 +232,7 @@ async def test_a_refused_request_is_raised_and_a_lost_one_too() -> None:
             await me.request(SignOut(0))
 
 
-async def test_marks_and_typing_are_said() -> None:
+async def test_receipts_and_typing_are_said() -> None:
     async def part(line: Line) -> None:
         await line.accept()
         receipt = await line.hear_a(Receipt)
@@ -242,10 +242,10 @@ async def test_marks_and_typing_are_said() -> None:
 
     async with playing(part) as url, client(url) as me:
         await me.wait_until(lambda: me.state is ConnectionState.LIVE)
-        me.mark(DIALOG, delivered=5, read=3)
+        me.send_receipt(DIALOG, delivered=5, read=3)
         me.typing(DIALOG)
         await me.wait_until(lambda: me.view.dialogs[DIALOG].seq == 1)
-        assert me.view.dialogs[DIALOG].marks[ME].read == 3
+        assert me.view.dialogs[DIALOG].receipts[ME].read == 3
 
 
 async def test_a_closed_connection_that_says_stop_ends_everything() -> None:
@@ -378,7 +378,7 @@ async def test_a_server_that_stops_reading_is_left() -> None:
         command = await line.hear_a(Authenticate)
         await line.say(Authenticated(command.id, ME, DEVICE, 0, 0.2, 64, 65536))
         sync = await line.hear_a(Sync)
-        await line.say(Synced(sync.id, True), Live("p"))
+        await line.say(Synced(sync.id, True), CaughtUp("p"))
         line.websocket.transport.pause_reading()
         await line.websocket.wait_closed()
 

@@ -31,7 +31,7 @@ from protocol.commands import (
     Typing,
 )
 from protocol.dialog_types import DialogType, Mode
-from protocol.events import Draining, HeartbeatReply, Live, PresenceChanged
+from protocol.events import CaughtUp, Draining, HeartbeatReply, PresenceChanged
 from protocol.ids import new_id
 from protocol.replies import Acked, Authenticated, Done, Failed
 from server.config.settings import PipelineSettings, SessionSettings
@@ -386,7 +386,7 @@ async def test_a_read_without_a_database_is_unavailable_and_can_be_repeated(
         assert (refused.code, refused.retry_after_s) == ("unavailable", 1.0)
         monkeypatch.setattr(node.node.timelines, "take_snapshot", snapshot)
         await wire.send(Sync(3))
-        assert isinstance(await wire.until(Live), Live)
+        assert isinstance(await wire.until(CaughtUp), CaughtUp)
 
 
 async def test_a_change_that_cannot_be_stored_holds_back_what_follows(

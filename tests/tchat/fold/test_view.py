@@ -153,7 +153,7 @@ def test_the_roster_of_a_large_dialog_is_not_known_until_asked_for() -> None:
         assert folded(state, *pages).dialogs[DIALOG].members is None
     dialog = folded(state, first, second).dialogs[DIALOG]
     assert dialog.members == {ME: Role.MEMBER, ANN: Role.ADMIN, BOB: Role.MEMBER}
-    assert (dialog.name_of(ANN), dialog.marks[ANN].read) == ("Ann", 2)
+    assert (dialog.name_of(ANN), dialog.receipts[ANN].read) == ("Ann", 2)
 
 
 def test_settings_follow_their_newest_event() -> None:
@@ -188,23 +188,23 @@ def test_unread_is_a_subtraction() -> None:
     assert dialog.unread == 0
 
 
-def test_ones_own_mark_counts_at_once() -> None:
+def test_ones_own_receipt_counts_at_once() -> None:
     dialog = dialog_of(event_at(1), event_at(2), event_at(3))
-    dialog.mark_own(3, 2)
+    dialog.raise_own_receipt(3, 2)
     assert dialog.unread == 1
-    dialog.mark_own(0, 3)
+    dialog.raise_own_receipt(0, 3)
     assert dialog.unread == 0
-    assert (dialog.marks[ME].delivered, dialog.marks[ME].read) == (3, 3)
+    assert (dialog.receipts[ME].delivered, dialog.receipts[ME].read) == (3, 3)
 
 
 def test_who_joins_has_read_up_to_there() -> None:
-    marks = dialog_of(event_at(1), event_at(2, b.MembersAdded([CEM]))).marks[CEM]
-    assert (marks.delivered, marks.read) == (2, 2)
+    receipt = dialog_of(event_at(1), event_at(2, b.MembersAdded([CEM]))).receipts[CEM]
+    assert (receipt.delivered, receipt.read) == (2, 2)
 
 
-def test_marks_of_others_only_grow() -> None:
+def test_receipts_of_others_only_grow() -> None:
     dialog = dialog_of(ReceiptChanged(DIALOG, ANN, 5, 3), ReceiptChanged(DIALOG, ANN, 4, 2))
-    assert (dialog.marks[ANN].delivered, dialog.marks[ANN].read) == (5, 3)
+    assert (dialog.receipts[ANN].delivered, dialog.receipts[ANN].read) == (5, 3)
 
 
 def test_a_mute_is_taken_from_the_self_dialog_and_the_state() -> None:

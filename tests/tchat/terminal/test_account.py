@@ -14,7 +14,7 @@ import pytest
 
 from tchat.actions import SignInRequiredError
 from tchat.shell import TokenUnavailableError
-from tchat.terminal.account import Account, ApiError
+from tchat.terminal.account import ApiError, LocalAccount
 
 pytestmark = pytest.mark.anyio
 
@@ -57,9 +57,9 @@ class Api:
         return answer
 
 
-def account(folder: Path, api: Api) -> Account:
+def account(folder: Path, api: Api) -> LocalAccount:
     http = httpx.AsyncClient(transport=httpx.MockTransport(api), base_url="http://server")
-    made = Account(folder, http)
+    made = LocalAccount(folder, http)
     made.load()
     return made
 

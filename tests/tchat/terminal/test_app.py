@@ -18,7 +18,7 @@ from protocol.commands import Create, Send
 from protocol.dialog_types import DialogType
 from tchat.actions import ConnectionState, Notification, RefusedError, SignInRequiredError, StoppedError
 from tchat.shell import Client
-from tchat.terminal.account import ApiError, Person, Refusal
+from tchat.terminal.account import ApiError, PersonAnswer, Refusal
 from tchat.terminal.app import WARNING, ChatApp
 from tests.support.harness import Running, configured, running
 from tests.support.world import Person as Somebody
@@ -41,17 +41,17 @@ class Book:
     def __init__(self, entries: dict[str, tuple[Somebody, str]]) -> None:
         self.entries = entries
 
-    async def find(self, phone_number: str) -> Person:
-        """See `People`."""
+    async def find(self, phone_number: str) -> PersonAnswer:
+        """Answer from the entries."""
         if phone_number not in self.entries:
             raise ApiError(404, Refusal("principal_not_found", "There is no such person."))
         somebody, name = self.entries[phone_number]
-        return Person(UUID(bytes=somebody.principal), name)
+        return PersonAnswer(UUID(bytes=somebody.principal), name)
 
-    async def person(self, principal: bytes) -> Person:
-        """See `People`."""
+    async def person(self, principal: bytes) -> PersonAnswer:
+        """Answer from the entries."""
         names = {somebody.principal: name for somebody, name in self.entries.values()}
-        return Person(UUID(bytes=principal), names[principal])
+        return PersonAnswer(UUID(bytes=principal), names[principal])
 
 
 @dataclass
@@ -141,15 +141,15 @@ async def test_a_first_conversation(stage: Stage) -> None:
     dialog = stage.app.talk.current
     assert dialog is not None
     await stage.until(lambda: dialog in stage.bob.view.dialogs and stage.bob.view.dialogs[dialog].messages == 1)
-    stage.bob.mark(dialog, delivered=2)
+    stage.bob.send_receipt(dialog, delivered=2)
     await stage.shows("✓✓")
-    stage.bob.mark(dialog, read=2)
+    stage.bob.send_receipt(dialog, read=2)
     await stage.shows("✓✓ read")
     stage.bob.typing(dialog)
     await stage.until(lambda: "writing…" in str(stage.app.query_one("#state", Static).content))
     await stage.bob.send(dialog, b"hello Ann")
     await stage.shows("Bob  hello Ann")
-    await stage.until(lambda: stage.bob.view.dialogs[dialog].marks[stage.app.talk.client.me].read == 3)
+    await stage.until(lambda: stage.bob.view.dialogs[dialog].receipts[stage.app.talk.client.me].read == 3)
     assert any("Bob" in line for line in stage.listed)
 
 
@@ -222,7 +222,7 @@ async def test_somebody_is_blocked(stage: Stage) -> None:
         ("/fly", "there is no /fly"),
         ("/leave", "open a dialog first"),
         ("/new +6512345678", "no such person"),
-        ("/help", "/react SEQ TEXT"),
+        ("/help", "/react SEQ [TEXT]"),
     ],
 )
 async def test_what_does_not_work_is_said(stage: Stage, typed: str, said: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from protocol import bodies as b
@@ -16,7 +17,7 @@ from protocol.replies import Member
 from tchat.fold.view import DialogView, View
 from tchat.terminal.lines import (
     Line,
-    Seen,
+    Viewer,
     about,
     clean,
     dialog_line,
@@ -30,7 +31,7 @@ from tchat.terminal.lines import (
 from tests.support.scripted import ANN, BOB, DIALOG, ME, dialog_state, event_at, posted
 
 NAMES = {ME: "Me", ANN: "Ann", BOB: "Bob"}
-SEEN = Seen(ME, lambda who: NAMES.get(who, "?"), 10_000)
+VIEWER = Viewer(ME, lambda who: NAMES.get(who, "?"), 10_000)
 PAIR: dict[str, Any] = {
     "type": DialogType.DIRECT,
     "members": [Member(ME, Role.MEMBER), Member(ANN, Role.MEMBER)],
@@ -54,7 +55,7 @@ def shown(*events: TimelineEvent, **state: Any) -> str:
     dialog = folded(*events, **state)
     message = dialog.message(1)
     assert message is not None
-    return plain(message_line(dialog, message, SEEN))
+    return plain(message_line(dialog, message, VIEWER))
 
 
 def test_what_could_command_the_terminal_is_not_shown() -> None:
@@ -62,21 +63,21 @@ def test_what_could_command_the_terminal_is_not_shown() -> None:
 
 
 def test_a_direct_dialog_is_called_after_the_other() -> None:
-    assert title(folded(**PAIR), SEEN) == "Ann"
+    assert title(folded(**PAIR), VIEWER) == "Ann"
 
 
 @pytest.mark.parametrize(("kind", "called"), [(DialogType.SELF, "Notes to self"), (DialogType.GROUP, "Team")])
 def test_others_have_a_name(kind: DialogType, called: str) -> None:
-    assert title(folded(type=kind), SEEN) == called
+    assert title(folded(type=kind), VIEWER) == called
 
 
 def test_the_list_says_what_is_unread_and_who_writes() -> None:
     dialog = folded(event_at(1), event_at(2), muted_until_ms=20_000)
-    assert plain(dialog_line(dialog, SEEN, typing=True)) == "Team  muted  …  2"
+    assert plain(dialog_line(dialog, VIEWER, typing=True)) == "Team  muted  …  2"
 
 
 def test_a_left_dialog_says_so() -> None:
-    assert "(left)" in plain(dialog_line(folded(event_at(1, b.MemberRemoved(ME))), SEEN, typing=False))
+    assert "(left)" in plain(dialog_line(folded(event_at(1, b.MemberRemoved(ME))), VIEWER, typing=False))
 
 
 def test_a_message_shows_who_said_what() -> None:
@@ -140,15 +141,34 @@ def test_ticks_tell_how_far_ones_message_came() -> None:
     ],
 )
 def test_a_change_is_a_sentence(body: b.AnyBody, said: str) -> None:
-    assert said in plain(notice_line(event_at(1, body), SEEN))
+    assert said in plain(notice_line(event_at(1, body), VIEWER))
+
+
+class Rescheduled(msgspec.Struct):
+    """A body that has no sentence of its own."""
+
+    target: int
+    by: bytes
+    note: str
+
+
+class Reopened(msgspec.Struct):
+    """A body without fields and without a sentence of its own."""
+
+
+def test_a_change_without_a_sentence_of_its_own_shows_its_name_and_fields() -> None:
+    bodies: list[Any] = [Rescheduled(7, BOB, "soon\x1b"), Reopened()]
+    lines = [plain(notice_line(event_at(1, body), VIEWER)) for body in bodies]
+    assert "Ann: rescheduled (target 7, by Bob, note soon\ufffd)" in lines[0]
+    assert "— Ann: reopened —" in lines[1]
 
 
 def test_what_is_not_sent_yet_says_so() -> None:
-    line = pending_line(Send(0, DIALOG, 1, b"soon"), SEEN)
+    line = pending_line(Send(0, DIALOG, 1, b"soon"), VIEWER)
     assert line is not None
     assert "soon" in plain(line)
     assert "not sent yet" in plain(line)
-    assert pending_line(Leave(0, DIALOG, 1), SEEN) is None
+    assert pending_line(Leave(0, DIALOG, 1), VIEWER) is None
 
 
 @pytest.mark.parametrize(
@@ -161,7 +181,7 @@ def test_what_is_not_sent_yet_says_so() -> None:
     ],
 )
 def test_a_change_of_a_message_that_waits_is_shown_too(command: Edit | Delete | React, said: str) -> None:
-    line = pending_line(command, SEEN)
+    line = pending_line(command, VIEWER)
     assert line is not None
     assert f"{said}  not sent yet" in plain(line)
 
@@ -173,7 +193,7 @@ def test_sealed_is_not_taken_for_encrypted() -> None:
 def test_a_transcript_shows_the_newest_without_a_hole() -> None:
     events = [event_at(seq, posted(b"%d" % seq)) for seq in (1, 2, 11, 12, 13)]
     dialog = folded(*events, seq=13, first_seq=11)
-    lines = [plain(line) for line in transcript(dialog, [Send(0, DIALOG, 1, b"next")], SEEN, 2)]
+    lines = [plain(line) for line in transcript(dialog, [Send(0, DIALOG, 1, b"next")], VIEWER, 2)]
     assert [line.split("  ")[-1] for line in lines[:2]] == ["12", "13"]
     assert len(lines) == 3
-    assert len(transcript(dialog, [], SEEN, 100)) == 3
+    assert len(transcript(dialog, [], VIEWER, 100)) == 3

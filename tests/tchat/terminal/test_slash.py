@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from tchat.terminal.slash import USAGE, Slash, SlashError, help_text, parse
+from protocol import commands as c
+from protocol.dialog_types import DialogType, Role
+from protocol.replies import Member
+from tchat.fold.view import DialogView, View
+from tchat.terminal.slash import (
+    Situation,
+    Slash,
+    SlashError,
+    command_of,
+    done_text,
+    help_text,
+    parse,
+    text_header,
+)
+from tests.support.scripted import ANN, BOB, DIALOG, ME, dialog_state
 
 
 @pytest.mark.parametrize(
@@ -61,5 +75,56 @@ def test_what_is_not_understood_says_how_it_goes(typed: str) -> None:
     assert "/" in str(raised.value)
 
 
-def test_help_lists_every_command() -> None:
-    assert all(usage in help_text() for usage, _ in USAGE.values())
+@pytest.mark.parametrize(
+    "usage",
+    ["/new +NUMBER", "/group NAME +NUMBER +NUMBER ...", "/react SEQ [TEXT]", "/mute MINUTES", "/help", "/quit"],
+)
+def test_help_says_how_to_type_a_command(usage: str) -> None:
+    assert f"{usage} " in help_text()
+
+
+def opened(kind: DialogType = DialogType.GROUP) -> DialogView:
+    view = View(ME)
+    pair = [Member(ME, Role.MEMBER), Member(ANN, Role.MEMBER)]
+    view.apply(dialog_state(type=kind, keys_seq=7, members=pair, member_count=2))
+    return view.dialogs[DIALOG]
+
+
+@pytest.mark.parametrize(
+    ("typed", "command"),
+    [
+        ("/new +6591234567", c.Create(0, 0, DialogType.DIRECT, [ANN, BOB])),
+        ("/group Team +6591234567 +6598765432", c.Create(0, 0, DialogType.GROUP, [ANN, BOB], "Team")),
+        ("/add +6591234567", c.Add(0, DIALOG, 0, [ANN, BOB])),
+        ("/remove +6591234567", c.Remove(0, DIALOG, 0, ANN)),
+        ("/leave", c.Leave(0, DIALOG, 0)),
+        ("/edit 2 better", c.Edit(0, DIALOG, 0, 2, b"better", text_header(opened()))),
+        ("/delete 2", c.Delete(0, DIALOG, 0, 2)),
+        ("/react 2 +1", c.React(0, DIALOG, 0, 2, b"+1")),
+        ("/block", c.Block(0, ANN, 0)),
+        ("/unblock", c.Unblock(0, ANN, 0)),
+        ("/mute 2", c.Mute(0, DIALOG, 0, 1_000 + 120_000)),
+        ("/mute 0", c.Mute(0, DIALOG, 0, 0)),
+        ("/help", None),
+        ("/quit", None),
+    ],
+)
+def test_a_command_becomes_what_is_sent(typed: str, command: c.Numbered | None) -> None:
+    situation = Situation(opened(DialogType.DIRECT), [ANN, BOB], now_ms=1_000)
+    assert command_of(parse(typed), situation) == command
+
+
+@pytest.mark.parametrize("typed", ["/leave", "/block", "/edit 2 better"])
+def test_a_command_to_a_dialog_asks_for_an_open_one(typed: str) -> None:
+    with pytest.raises(SlashError, match="open a dialog first"):
+        command_of(parse(typed), Situation(None, [], 0))
+
+
+def test_only_the_other_of_a_direct_dialog_is_blocked() -> None:
+    with pytest.raises(SlashError, match="dialog of two"):
+        command_of(parse("/block"), Situation(opened(), [], 0))
+
+
+def test_what_leaves_no_trace_on_the_screen_is_said() -> None:
+    assert "/unblock" in (done_text(parse("/block")) or "")
+    assert done_text(parse("/leave")) is None

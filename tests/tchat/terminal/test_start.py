@@ -12,7 +12,7 @@ import pytest
 
 from tchat import terminal as chat
 from tchat.terminal import start
-from tchat.terminal.account import Account
+from tchat.terminal.account import LocalAccount
 from tchat.terminal.start import CannotStartError
 from tests.tchat.terminal.test_account import Api, account, refused, signed_in
 
@@ -72,7 +72,7 @@ def test_without_a_folder_state_goes_where_the_system_wants_it(tmp_path: Path, m
 SENT = httpx.Response(202, json={"expires_in_s": 300})
 
 
-async def sign_in(one: Account) -> None:
+async def sign_in(one: LocalAccount) -> None:
     await start._signed_in(one, PHONE, "Ann")
 
 
@@ -129,4 +129,4 @@ async def test_it_does_not_draw_into_a_pipe(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("sys.stdout", io.StringIO())
     async with httpx.AsyncClient() as http:
         with pytest.raises(CannotStartError, match="terminal"):
-            await start._run("http://one:7420", tmp_path, Account(tmp_path, http), "Ann")
+            await start._run("http://one:7420", tmp_path, LocalAccount(tmp_path, http), "Ann")
