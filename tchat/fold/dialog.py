@@ -1,4 +1,8 @@
-"""One dialog as the fold holds it: state, members, marks, messages and notices."""
+"""One dialog as the fold holds it: fields, members, receipts, messages and notices.
+
+A new body that changes one field of the dialog needs the field in `DialogView`, a case in `_fold_fields`, and a line
+in `apply_state` where the state carries the field, too.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +44,7 @@ class MemberReceipt:
     read: int = 0
 
     def raise_to(self, delivered: int, read: int) -> None:
-        """Marks only grow; what was read was received."""
+        """Receipts only grow; what was read was received."""
         self.read = max(self.read, read)
         self.delivered = max(self.delivered, delivered, self.read)
 
@@ -78,8 +82,8 @@ class DialogView:
     _records: dict[int, Message] = field(default_factory=dict)
     _seats: dict[bytes, _Seat] = field(default_factory=dict)
     _state_seq: int = 0
-    _settings_seq: int = 0
     _state_members: int = 0
+    _set_at: dict[str, int] = field(default_factory=dict)
     _member_deltas: dict[int, int] = field(default_factory=dict)
     _muted_seq: int = 0
     _have: int = 0
@@ -144,8 +148,7 @@ class DialogView:
         self.keys_seq = max(self.keys_seq, state.keys_seq)
         self.read_messages = max(self.read_messages, state.read_messages)
         self._receipt_of(self.me).raise_to(state.delivered, state.read)
-        if state.seq >= self._settings_seq:
-            self._set(state.seq, state)
+        self._set_settings(state.seq, state)
         if state.seq >= self._state_seq:
             self._seat_all(state)
 
@@ -158,7 +161,8 @@ class DialogView:
         if not self._fold_content(event):
             self.notices[event.seq] = event
             if event.seq > self._state_seq:
-                self._fold_change(event)
+                self._fold_roster(event)
+            self._fold_fields(event)
         self._let_go()
 
     def apply_page(self, page: HistoryPage) -> None:
@@ -176,13 +180,13 @@ class DialogView:
             self._receipt_of(member.principal).raise_to(member.delivered, member.read)
 
     def apply_receipt(self, receipt: ReceiptChanged) -> None:
-        """Somebody's marks, or one's own from another device."""
+        """How far a member, possibly oneself on another device, has received and read."""
         self._receipt_of(receipt.principal).raise_to(receipt.delivered, receipt.read)
         if receipt.principal == self.me:
             self.read_messages = max(self.read_messages, receipt.read_messages)
 
     def raise_own_receipt(self, delivered: int, read: int) -> None:
-        """One's own marks, as one says them; unread follows as far as what is held can tell."""
+        """Raise one's own receipt before the server confirms it; unread follows as far as the held messages allow."""
         mine = self._receipt_of(self.me)
         mine.raise_to(delivered, read)
         if mine.read >= self.seq:
@@ -196,7 +200,7 @@ class DialogView:
             self._muted_seq, self.muted_until_ms = seq, until_ms
 
     def canonical(self) -> dict[str, Any]:
-        """Comparable plain data: all that is durable. Marks are not: they are coalesced and repeated."""
+        """Comparable plain data: all that is durable. Receipts are not: they are coalesced and repeated."""
         lines = {seq: record.canonical() for seq, record in sorted(self._records.items()) if record.known}
         plain: dict[str, Any] = {
             "type": self.type.name,
@@ -242,39 +246,55 @@ class DialogView:
                 return False
         return True
 
-    def _fold_change(self, event: TimelineEvent) -> None:
-        """Changes of the roster and the settings that no `DialogState` held yet."""
+    def _fold_roster(self, event: TimelineEvent) -> None:
+        """Changes of the roster that no `DialogState` contained yet."""
         match event.body:
-            case DialogCreated() as body:
-                self._set(event.seq, body)
-                for member in body.members:
+            case DialogCreated(members=members):
+                for member in members:
                     self._seat(event.seq, member.principal, member.role)
-                self._member_deltas[event.seq] = len(body.members)
-            case MembersAdded(members=members):
-                for principal in members:
+                self._member_deltas[event.seq] = len(members)
+            case MembersAdded(members=added):
+                for principal in added:
                     self._seat(event.seq, principal, Role.MEMBER)
                     self._receipt_of(principal).raise_to(event.seq, event.seq)
-                self._member_deltas[event.seq] = len(members)
-            case MemberRemoved(member=gone):
-                self._unseat(event.seq, gone)
+                self._member_deltas[event.seq] = len(added)
+            case MemberRemoved(member=removed):
+                self._unseat(event.seq, removed)
             case MemberLeft():
                 self._unseat(event.seq, event.author)
             case Promoted(member=member):
                 self._seat(event.seq, member, Role.ADMIN)
             case Demoted(member=member):
                 self._seat(event.seq, member, Role.MEMBER)
-            case SettingsChanged() as body if event.seq >= self._settings_seq:
-                self._set(event.seq, body)
             case _:
                 pass
 
-    def _set(self, seq: int, source: DialogState | DialogCreated | SettingsChanged) -> None:
-        self._settings_seq = seq
-        self.name, self.description = source.name, source.description
-        self.avatar_url, self.settings = source.avatar_url, source.settings
+    def _fold_fields(self, event: TimelineEvent) -> None:
+        """Changes of the fields of the dialog."""
+        match event.body:
+            case DialogCreated() | SettingsChanged() as body:
+                self._set_settings(event.seq, body)
+            case _:
+                pass
+
+    def _set_settings(self, seq: int, source: DialogState | DialogCreated | SettingsChanged) -> None:
+        self._set(
+            seq,
+            name=source.name,
+            description=source.description,
+            avatar_url=source.avatar_url,
+            settings=source.settings,
+        )
+
+    def _set(self, seq: int, **fields: object) -> None:
+        """Set fields as of `seq`. Each is a register: the highest `seq` wins, in whatever order they come."""
+        for name, value in fields.items():
+            if seq >= self._set_at.get(name, 0):
+                self._set_at[name] = seq
+                setattr(self, name, value)
 
     def _seat_all(self, state: DialogState) -> None:
-        """Every seat that nothing newer changed is as the state says; who is not listed is gone."""
+        """Take over the members of the state, except where a newer event changed one; others are members no more."""
         for seat in self._seats.values():
             if seat.seq <= state.seq:
                 seat.role = None

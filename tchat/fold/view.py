@@ -3,7 +3,7 @@
 Invariants:
 
 - The fold is idempotent and does not depend on order: every fact is a register with the `seq` that set it (the
-  highest wins), a set that only grows, or a mark that only grows. Catch-up, live events, history pages and their
+  highest wins), a set that only grows, or a number that only grows. Catch-up, live events, history pages and their
   `later` may therefore overlap and mix.
 - Replay equals live: a timeline read later, where a deleted message and its edits and reactions stand as `Erased`,
   folds to the same `canonical()` as the events did when they happened.
