@@ -1,1 +1,1 @@
-"""The wire protocol of tchat: messages, codec, catalogues, and the client. Imports nothing else of ours."""
+"""The wire protocol of tchat: messages, codecs, catalogues. Imports no other package of this repository."""

@@ -1,8 +1,8 @@
 """The bodies of timeline events: what happened, as one tagged union.
 
-A body is stored and fanned out as its msgpack bytes; every change a member must learn of is one of
-these. Tags are never reused; fields are only ever appended, with defaults. Text of people appears in
-`payload` (opaque bytes) and, for the name and description of a dialog, in the clear.
+A body is stored and fanned out as its msgpack bytes; every change that a member must learn of is one of
+these. Tags are never reused; fields are only ever appended, with defaults. What people write is in
+`payload` (opaque bytes); the name and description of a dialog are in the clear.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ class Ref(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Header(msgspec.Struct, array_like=True, frozen=True):
-    """What the server may know of an envelope beside its kind. `content_type` is constant when sealed.
+    """What the server can read of an envelope beside its kind. `content_type` is constant when sealed.
 
-    `keys_seq` names the `keys_seq` of the dialog the envelope was made under; `commitment` lets a
-    receiver later prove what a sealed message said; after `expires_at_ms` clients hide it.
+    `keys_seq` is the `keys_seq` of the dialog when the envelope was made; `commitment` lets a receiver
+    prove later what a sealed message contained; clients hide the message after `expires_at_ms`.
     """
 
     content_type: ContentType = ""
@@ -81,7 +81,7 @@ class MemberRole(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Body(msgspec.Struct, array_like=True, frozen=True, tag_field="tag"):
-    """What every body is; see the union `AnyBody`."""
+    """The base of every body in the union `AnyBody`."""
 
 
 def tag_of(struct: type[msgspec.Struct]) -> int:
@@ -109,20 +109,20 @@ class Edited(Body, tag=2, frozen=True):
 
 
 class Deleted(Body, tag=3, frozen=True):
-    """Message `target` is gone for everybody: by its author, or by an admin."""
+    """Message `target` was deleted for everybody, by its author or by an admin."""
 
     target: Seq
 
 
 class Reacted(Body, tag=4, frozen=True):
-    """One person's reaction to message `target`; their newest replaces older ones, empty withdraws."""
+    """A person's reaction to message `target`; their newest replaces older ones, an empty one withdraws it."""
 
     target: Seq
     payload: Reaction
 
 
 class Erased(Body, tag=5, frozen=True):
-    """What stands where content was: the row keeps its `seq` and nothing else."""
+    """Replaces content that was removed: the event keeps its number, author and time, and nothing else."""
 
 
 class DialogCreated(Body, tag=10, frozen=True):
@@ -138,35 +138,38 @@ class DialogCreated(Body, tag=10, frozen=True):
 
 
 class MembersAdded(Body, tag=11, frozen=True):
-    """These joined as plain members (or one joined a public dialog by themself), having read up to here."""
+    """These joined as plain members: added by an admin, or one who joined a public dialog alone.
+
+    They have read up to here.
+    """
 
     members: Ids
 
 
 class MemberRemoved(Body, tag=12, frozen=True):
-    """An admin removed this member; the last event that they see."""
+    """An admin removed this member; it is the last event that this member receives."""
 
     member: Id
 
 
 class MemberLeft(Body, tag=13, frozen=True):
-    """The author left; the last event that they see."""
+    """The author left; it is the last event that the author receives."""
 
 
 class Promoted(Body, tag=14, frozen=True):
-    """This member is an admin now: by an admin, or as the longest-standing when the last admin left."""
+    """This member became an admin: promoted by an admin, or as the longest-standing one when the last admin left."""
 
     member: Id
 
 
 class Demoted(Body, tag=15, frozen=True):
-    """This admin is a plain member now."""
+    """This admin became a plain member."""
 
     member: Id
 
 
 class SettingsChanged(Body, tag=16, frozen=True):
-    """All that an admin may change, as it is from now on."""
+    """An admin changed the settings: the new value of each of them."""
 
     name: Name
     description: Description
@@ -175,26 +178,26 @@ class SettingsChanged(Body, tag=16, frozen=True):
 
 
 class Muted(Body, tag=20, frozen=True):
-    """In one's `self` dialog: no notifications of `dialog` until then; 0 ends it."""
+    """In the `self` dialog: no notifications of `dialog` until then; 0 ends it."""
 
     dialog: Id
     until_ms: Millis
 
 
 class Blocked(Body, tag=21, frozen=True):
-    """In one's `self` dialog: `principal` can no longer write to one directly, or add one to dialogs."""
+    """In the `self` dialog: `principal` can no longer write to the author directly, or add the author to dialogs."""
 
     principal: Id
 
 
 class Unblocked(Body, tag=22, frozen=True):
-    """In one's `self` dialog: `principal` may again."""
+    """In the `self` dialog: the block of `principal` ended."""
 
     principal: Id
 
 
 class ProfileChanged(Body, tag=23, frozen=True):
-    """In one's `self` dialog: one's profile changed; fetch it from the HTTP API."""
+    """In the `self` dialog: the author's profile changed; fetch it from the HTTP API."""
 
 
 AnyBody = (
@@ -220,8 +223,8 @@ AnyBody = (
 class TimelineEvent(msgspec.Struct, array_like=True, frozen=True, tag_field="tag", tag=70):
     """One event of a timeline: who did what, when, as number `seq` of the dialog.
 
-    `messages` counts the messages of the dialog up to here, so unread is a subtraction. Numbers of a
-    dialog arrive in order; a client drops those it holds and fetches a gap with `history`.
+    `messages` counts the messages of the dialog up to here, so that unread is a subtraction. The events of a
+    dialog arrive in order of `seq`; a client drops those it has and fetches a gap with `history`.
     """
 
     dialog: Id

@@ -1,4 +1,4 @@
-"""The catalogue of websocket close codes, and what each asks of the client."""
+"""The catalogue of websocket close codes, and what a client does after each."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ class Advice(enum.Enum):
     """What a client does after a close."""
 
     RECONNECT = "reconnect with back-off and resume"
-    RECONNECT_SPREAD = "reconnect after a random delay within the announced spread, and resume"
+    RECONNECT_SPREAD = "reconnect after a random delay within the announced `spread_s`, and resume"
     REFRESH = "get a new access token, then reconnect and resume"
     SIGN_IN = "stop; only a new sign-in helps"
-    STOP = "stop; another connection of this device is in use"
-    FIX = "stop; the client has a fault that a retry does not cure"
+    STOP = "stop; this device uses another connection"
+    FIX = "stop; correct the client: a retry fails in the same way"
 
 
 class CloseCode(enum.IntEnum):
@@ -53,31 +53,37 @@ class CloseCode(enum.IntEnum):
 
 
 _CATALOGUE: dict[CloseCode, tuple[Advice, str]] = {
-    CloseCode.GOING_AWAY: (Advice.RECONNECT, "The other side is going away."),
+    CloseCode.GOING_AWAY: (Advice.RECONNECT, "The other side closes the connection."),
     CloseCode.PROTOCOL_ERROR: (Advice.FIX, "A frame broke RFC 6455."),
     CloseCode.UNSUPPORTED_DATA: (Advice.FIX, "A text frame under msgpack, or a binary frame under json."),
     CloseCode.INVALID_TEXT: (Advice.FIX, "A text frame was not UTF-8."),
     CloseCode.MESSAGE_TOO_BIG: (Advice.FIX, "A message was larger than the limit."),
-    CloseCode.INTERNAL_ERROR: (Advice.RECONNECT, "This session failed; no other did."),
-    CloseCode.DRAINING: (Advice.RECONNECT_SPREAD, "This node is shutting down in good order."),
+    CloseCode.INTERNAL_ERROR: (Advice.RECONNECT, "The server failed to serve this session; it logged why."),
+    CloseCode.DRAINING: (
+        Advice.RECONNECT_SPREAD,
+        "This node shuts down; another node, or this one after its restart, takes over.",
+    ),
     CloseCode.SLOW_CONSUMER: (Advice.RECONNECT, "This connection read too slowly for too long."),
-    CloseCode.IDLE: (Advice.RECONNECT, "Nothing was heard from this connection, not even a heartbeat."),
-    CloseCode.UNAVAILABLE: (Advice.RECONNECT, "The server cannot serve this session right now."),
-    CloseCode.RATE_LIMITED: (Advice.RECONNECT, "This connection kept sending too much."),
-    CloseCode.TOKEN_EXPIRED: (Advice.REFRESH, "The access token expired and no new one came."),
-    CloseCode.AUTH_TIMEOUT: (Advice.RECONNECT, "No authentication came in time."),
-    CloseCode.AUTH_FAILED: (Advice.REFRESH, "The access token was refused."),
-    CloseCode.SIGNED_OUT: (Advice.SIGN_IN, "This sign-in was ended by the person."),
-    CloseCode.TOO_MANY_SIGN_INS: (Advice.SIGN_IN, "A newer sign-in took the place of this one, the oldest."),
+    CloseCode.IDLE: (Advice.RECONNECT, "The client sent nothing for too long, not even a heartbeat."),
+    CloseCode.UNAVAILABLE: (Advice.RECONNECT, "The server cannot serve this session now."),
+    CloseCode.RATE_LIMITED: (Advice.RECONNECT, "The client sent too much for too long."),
+    CloseCode.TOKEN_EXPIRED: (Advice.REFRESH, "The access token expired and the client sent no newer one."),
+    CloseCode.AUTH_TIMEOUT: (Advice.RECONNECT, "The client did not authenticate in time."),
+    CloseCode.AUTH_FAILED: (Advice.REFRESH, "The server refused the access token."),
+    CloseCode.SIGNED_OUT: (Advice.SIGN_IN, "The person ended this sign-in."),
+    CloseCode.TOO_MANY_SIGN_INS: (
+        Advice.SIGN_IN,
+        "The person has too many sign-ins; a newer one ended this one, the oldest.",
+    ),
     CloseCode.SUSPENDED: (Advice.SIGN_IN, "This account is suspended."),
     CloseCode.DELETED: (Advice.SIGN_IN, "This account is deleted."),
     CloseCode.REPLACED: (Advice.STOP, "A newer connection of the same device took over."),
-    CloseCode.BAD_MESSAGE: (Advice.FIX, "Too many messages that could not be understood."),
+    CloseCode.BAD_MESSAGE: (Advice.FIX, "The client sent too many messages that the server cannot decode."),
 }
 
 
 def advice_for(code: int | None) -> Advice:
-    """What to do after a close with this code; unknown codes and cut connections mean reconnect."""
+    """What to do after a close with this code; None (no close frame) and unknown codes mean reconnect."""
     try:
         return CloseCode(code or 0).advice
     except ValueError:

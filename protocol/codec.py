@@ -43,7 +43,7 @@ class HistoryPageRaw(msgspec.Struct, array_like=True, frozen=True, tag_field="ta
 
 
 class CodecError(Exception):
-    """A message that is none of ours. `request_id` is the command's where it could still be read."""
+    """The bytes are not a message of the protocol. `request_id` is that of the command, 0 if it cannot be read."""
 
     def __init__(self, code: ErrorCode, detail: str, request_id: int = 0) -> None:
         super().__init__(f"{code}: {detail}")
@@ -53,19 +53,19 @@ class CodecError(Exception):
 
 
 class Codec(Protocol):
-    """Bytes of one websocket message to a struct and back."""
+    """Encodes a struct as the bytes of one websocket message, and decodes them."""
 
     subprotocol: str
     text: bool
 
     def encode(self, message: msgspec.Struct) -> bytes:
-        """The message's bytes; any struct of the protocol, raw ones included."""
+        """The bytes of any struct of the protocol, raw ones included."""
 
     def decode_command(self, data: bytes) -> AnyCommand:
-        """A command; `CodecError` if it is none."""
+        """A command; raises `CodecError` if the bytes are not one."""
 
     def decode_server(self, data: bytes) -> ServerMessage | None:
-        """A reply or event, None when its tag is not known; `CodecError` if it is neither."""
+        """A reply or event, None if its tag is unknown; raises `CodecError` if the bytes are neither."""
 
 
 class MsgpackCodec:
@@ -80,7 +80,6 @@ class MsgpackCodec:
         self._server = msgspec.msgpack.Decoder(ServerMessage)
 
     def decode_command(self, data: bytes) -> AnyCommand:
-        """See `Codec`."""
         try:
             command: AnyCommand = self._commands.decode(data)
         except _BAD_INPUT as error:
@@ -88,12 +87,11 @@ class MsgpackCodec:
         return command
 
     def decode_server(self, data: bytes) -> ServerMessage | None:
-        """See `Codec`."""
         try:
             message: ServerMessage = self._server.decode(data)
         except _BAD_INPUT as error:
             array = _loose(msgspec.msgpack.decode, data, list)
-            return _of_tomorrow(array, lambda known: msgspec.convert(known, ServerMessage), error)
+            return _newer(array, lambda known: msgspec.convert(known, ServerMessage), error)
         return message
 
 
@@ -104,13 +102,11 @@ class JsonCodec:
     text = True
 
     def encode(self, message: msgspec.Struct) -> bytes:
-        """See `Codec`."""
         if isinstance(message, (TimelineEventRaw, HistoryPageRaw)):
             message = msgspec.msgpack.decode(msgspec.msgpack.encode(message), type=ServerMessage)
         return msgspec.json.encode(_struct_bridge(type(message)).dump(message))
 
     def decode_command(self, data: bytes) -> AnyCommand:
-        """See `Codec`."""
         loose = _loose(msgspec.json.decode, data)
         array: object = loose
         try:
@@ -121,12 +117,11 @@ class JsonCodec:
         return command
 
     def decode_server(self, data: bytes) -> ServerMessage | None:
-        """See `Codec`."""
         loose = _loose(msgspec.json.decode, data, dict)
         try:
             return _from_json(loose)
         except _BAD_INPUT as error:
-            return _of_tomorrow(loose, _from_json, error)
+            return _newer(loose, _from_json, error)
 
 
 MSGPACK = MsgpackCodec()
@@ -141,7 +136,7 @@ def tag_name(struct: type[msgspec.Struct]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Bridge:
-    """`dump`: a value of the type to what JSON can say; `load`: back to what `msgspec.convert` takes."""
+    """`dump` turns a value into plain JSON data; `load` turns that into what `msgspec.convert` takes."""
 
     dump: Callable[[Any], Any]
     load: Callable[[Any], Any]
@@ -272,7 +267,7 @@ _SERVER_NAMES = {tag_name(arm) for arm in get_args(ServerMessage)}
 
 
 def _loose(decode: Callable[[bytes], Any], data: bytes, kind: type = object) -> Any:
-    """Whatever the bytes hold, None if they hold nothing of that kind."""
+    """The value in the bytes without a check of types, None if it is not of that kind."""
     try:
         value = decode(data)
     except _BAD_INPUT:
@@ -300,8 +295,8 @@ def _from_json(loose: Any) -> ServerMessage:
     return message
 
 
-def _of_tomorrow(loose: Any, load: Callable[[Any], ServerMessage], error: Exception) -> ServerMessage | None:
-    """A message of a newer server: None for an unknown tag; bodies that are not known stand as erased."""
+def _newer(loose: Any, load: Callable[[Any], ServerMessage], error: Exception) -> ServerMessage | None:
+    """A message of a newer server: None for an unknown tag; unknown bodies are replaced by `erased`."""
     if isinstance(loose, list) and loose and isinstance(loose[0], int) and loose[0] not in _SERVER_TAGS:
         return None
     if isinstance(loose, dict) and isinstance(loose.get("tag"), str) and loose["tag"] not in _SERVER_NAMES:
@@ -313,7 +308,7 @@ def _of_tomorrow(loose: Any, load: Callable[[Any], ServerMessage], error: Except
 
 
 def _with_known_bodies(loose: Any) -> Any:
-    """The same loose message; LookupError or TypeError if it is nothing that carries bodies."""
+    """The loose message with unknown bodies replaced; raises LookupError or TypeError if it carries no body."""
     if isinstance(loose, dict):
         if loose["tag"] == "history_page":
             lists = {name: [_with_known_bodies(event) for event in loose.get(name, ())] for name in ("events", "later")}

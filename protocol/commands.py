@@ -1,11 +1,11 @@
 """Commands: client to server, each declared once.
 
-A command carries an `id` that its reply repeats; 0 asks for no reply where success needs none (receipts, typing,
-heartbeat); a refusal is answered all the same.
+A command carries an `id` that its reply repeats. With `id` 0 a command that needs no answer (receipt, typing,
+heartbeat) gets none; a refusal is sent in any case.
 
-The `rule` of a command says everything else that is said of it: in which states it is allowed, what it appends and
-where, what it costs, with which codes it may be refused. The session, the order of a sender, the client's outbox, the
-page of the protocol and the tests read it there. Its handler is found by the name of its tag.
+The `rule` of a command states the rest: in which states it is allowed, what it appends and where, what it costs, with
+which codes it may be refused. The session, the order of a sender, the client's outbox, the reference page and the
+tests read the rule. The handler is found by the name of the tag.
 """
 
 from __future__ import annotations
@@ -63,11 +63,11 @@ class Timeline(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandRule:
-    """Everything that is said of a command beside its fields.
+    """What holds for a command beside its fields.
 
-    A command that `appends` a body is *numbered*: it has a field `n`. A `pipelined` one does not wait for the answer of
-    those before it. `cost` counts against the rate of commands of a session; pipelined ones have a rate of their own.
-    `codes` are the refusals it may be answered with, beside `EVERY_COMMAND`.
+    A command that `appends` a body is *numbered*: it has a field `n`. A `pipelined` command does not wait for the
+    answers to those before it. `cost` counts against the rate of commands of a session; pipelined commands have a rate
+    of their own. `codes` are the refusals that are possible beside `EVERY_COMMAND`.
     """
 
     states: frozenset[SessionState]
@@ -98,7 +98,7 @@ _NUMBERED = frozenset(
 
 
 def _content(appends: type[b.Body], *codes: ErrorCode) -> CommandRule:
-    """A pipelined command: an envelope or what is said about one."""
+    """A pipelined command: an envelope, its edit, or a reaction to it."""
     may = _NUMBERED | {ErrorCode.ROLE_REQUIRED, ErrorCode.BLOCKED, ErrorCode.EVENT_NOT_FOUND, *codes}
     return CommandRule(states=_WHEN_LIVE, appends=appends, pipelined=True, codes=may)
 
@@ -109,12 +109,12 @@ def _change(
     timeline: Timeline = Timeline.NAMED,
     cost: Callable[[Any], int] = lambda _command: 1,
 ) -> CommandRule:
-    """A command that changes a dialog, its roster, or one's own state; finished before the next is taken."""
+    """A command that changes a dialog, its roster, or the author's own state; it ends before the next one starts."""
     return CommandRule(states=_WHEN_LIVE, appends=appends, timeline=timeline, cost=cost, codes=_NUMBERED | {*codes})
 
 
 class HighWaterMark(msgspec.Struct, array_like=True, frozen=True):
-    """High-water marks of the author in one dialog; they only grow."""
+    """How far the author has received and read one dialog. Each number only grows; a lower one changes nothing."""
 
     dialog: Id
     delivered: Count = 0
@@ -122,7 +122,7 @@ class HighWaterMark(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Command(msgspec.Struct, array_like=True, frozen=True, tag_field="tag", gc=False):
-    """What every command starts with."""
+    """The base of every command; `id` is its first field."""
 
     rule: ClassVar[CommandRule]
 
@@ -130,9 +130,9 @@ class Command(msgspec.Struct, array_like=True, frozen=True, tag_field="tag", gc=
 
 
 class Authenticate(Command, tag=1, frozen=True):
-    """The first command; again on a live session, with a newer token, to prolong it.
+    """The first command. Send it again with a newer token to prolong the session.
 
-    `device` is needed only with tokens of other issuers that name none.
+    `device` is needed only with a token of an external issuer that names no device.
     """
 
     rule: ClassVar = CommandRule(
@@ -155,7 +155,10 @@ class Authenticate(Command, tag=1, frozen=True):
 
 
 class Sync(Command, tag=2, frozen=True):
-    """Ask for all that changed since `position` (empty: from nothing), then for live events."""
+    """Ask for everything that changed since `position` (empty: everything), then for events as they happen.
+
+    `receipts` repeats the client's own receipts, since those sent before a disconnect may be lost.
+    """
 
     rule: ClassVar = CommandRule(
         states=frozenset({SessionState.AUTHENTICATED}),
@@ -167,13 +170,13 @@ class Sync(Command, tag=2, frozen=True):
 
 
 class Heartbeat(Command, tag=3, frozen=True):
-    """Say that one is there; answered with the server's heartbeat."""
+    """Show that the client is alive; the answer is `heartbeat_reply`."""
 
     rule: ClassVar = CommandRule(states=_FROM_THE_START)
 
 
 class SignOut(Command, tag=4, frozen=True):
-    """End this sign-in: its refresh token dies and the connection closes."""
+    """End this sign-in: its refresh token becomes invalid and the connection closes."""
 
     rule: ClassVar = CommandRule(
         states=frozenset({SessionState.AUTHENTICATED, SessionState.LIVE}), codes=frozenset({ErrorCode.UNAVAILABLE})
@@ -193,7 +196,7 @@ class Send(Command, tag=10, frozen=True):
 
 
 class Edit(Command, tag=11, frozen=True):
-    """Replace the envelope of one's own message."""
+    """Replace the envelope of a message of one's own."""
 
     rule: ClassVar = _content(b.Edited, ErrorCode.STALE)
 
@@ -205,7 +208,7 @@ class Edit(Command, tag=11, frozen=True):
 
 
 class Delete(Command, tag=12, frozen=True):
-    """Delete one's own message for all, or as admin anybody's."""
+    """Delete a message for everybody: its author may, and an admin."""
 
     rule: ClassVar = _change(b.Deleted, ErrorCode.EVENT_NOT_FOUND)
 
@@ -215,7 +218,7 @@ class Delete(Command, tag=12, frozen=True):
 
 
 class React(Command, tag=13, frozen=True):
-    """Set one's reaction to a message; empty withdraws it."""
+    """Set the author's reaction to a message; an empty payload withdraws it."""
 
     rule: ClassVar = _content(b.Reacted)
 
@@ -228,7 +231,7 @@ class React(Command, tag=13, frozen=True):
 class History(Command, tag=20, frozen=True):
     """A page of a timeline: up to `limit` events with `from_seq <= seq <= to_seq`.
 
-    The newest ones when `newest_first`, else the oldest; always returned in rising order.
+    The newest of them if `newest_first`, else the oldest; the page is in rising order in both cases.
     """
 
     rule: ClassVar = CommandRule(states=_WHEN_LIVE, cost=lambda command: 1 + command.limit // 50, codes=_READ)
@@ -251,7 +254,7 @@ class Roster(Command, tag=21, frozen=True):
 
 
 class Receipt(Command, tag=22, frozen=True):
-    """Say how far one has received and read."""
+    """Report how far the author has received and read a dialog. Only the newest high-water mark matters."""
 
     rule: ClassVar = CommandRule(states=_WHEN_LIVE, codes=frozenset({ErrorCode.UNAVAILABLE}))
 
@@ -259,11 +262,11 @@ class Receipt(Command, tag=22, frozen=True):
 
 
 class Typing(Command, tag=23, frozen=True):
-    """Say that one is writing, or has stopped."""
+    """Report that the author is writing, or has stopped."""
 
     rule: ClassVar = CommandRule(
         states=_WHEN_LIVE,
-        cost=lambda _command: 4,  # reaches as many as a hundred members, and is worth nothing a moment later
+        cost=lambda _command: 4,  # goes to up to a hundred members, and is worthless a moment later
         codes=_READ | {ErrorCode.BLOCKED},
     )
 
@@ -272,7 +275,10 @@ class Typing(Command, tag=23, frozen=True):
 
 
 class PresenceSubscribe(Command, tag=24, frozen=True):
-    """Replace the set of people whose presence one follows; only those one shares a direct dialog with."""
+    """Replace the set of people whose presence this session follows.
+
+    Each must share a direct dialog with the author; others are ignored.
+    """
 
     rule: ClassVar = CommandRule(
         states=_WHEN_LIVE,
@@ -284,9 +290,9 @@ class PresenceSubscribe(Command, tag=24, frozen=True):
 
 
 class Create(Command, tag=30, frozen=True):
-    """Create a dialog; the author becomes its admin. A direct dialog that exists is returned instead.
+    """Create a dialog; the author becomes its admin. If the direct dialog exists, the answer names that one.
 
-    `members` are the others (the author is one in any case): exactly one for a direct dialog.
+    `members` are the other members: exactly one for a direct dialog.
     """
 
     rule: ClassVar = _change(
@@ -310,7 +316,7 @@ class Create(Command, tag=30, frozen=True):
 
 
 class Add(Command, tag=31, frozen=True):
-    """Add members as an admin; or oneself to a public dialog."""
+    """Add members as an admin, or join a public dialog by adding oneself."""
 
     rule: ClassVar = _change(
         b.MembersAdded,
@@ -345,7 +351,7 @@ class Remove(Command, tag=32, frozen=True):
 
 
 class Leave(Command, tag=33, frozen=True):
-    """Leave; when the last admin leaves, the longest-standing member becomes one."""
+    """Leave a dialog. When the last admin leaves, the longest-standing member becomes admin."""
 
     rule: ClassVar = _change(b.MemberLeft, ErrorCode.FIXED_ROSTER)
 
@@ -376,7 +382,7 @@ class Demote(Command, tag=35, frozen=True):
 
 
 class ChangeSettings(Command, tag=36, frozen=True):
-    """Set name, description, avatar and settings, all of them."""
+    """Set name, description, avatar and settings: all of them at once."""
 
     rule: ClassVar = _change(b.SettingsChanged, ErrorCode.INVALID_ARGUMENT, ErrorCode.ROLE_REQUIRED)
 
@@ -389,7 +395,7 @@ class ChangeSettings(Command, tag=36, frozen=True):
 
 
 class Mute(Command, tag=37, frozen=True):
-    """Mute a dialog for oneself until then; 0 ends it."""
+    """Mute a dialog for the author until then; 0 ends it."""
 
     rule: ClassVar = _change(b.Muted, timeline=Timeline.SELF)
 
@@ -399,7 +405,7 @@ class Mute(Command, tag=37, frozen=True):
 
 
 class Block(Command, tag=38, frozen=True):
-    """Block a principal."""
+    """Block a principal: they cannot write to the author directly, or add the author to dialogs."""
 
     rule: ClassVar = _change(b.Blocked, ErrorCode.PRINCIPAL_NOT_FOUND, timeline=Timeline.SELF)
 
@@ -439,7 +445,7 @@ AnyCommand = (
 )
 
 COMMANDS: tuple[type[Command], ...] = tuple(sorted(get_args(AnyCommand), key=b.tag_of))
-"""In the order of their tags."""
+"""All commands, in the order of their tags."""
 
 
 def timeline_of(command: Numbered, principal: bytes, device: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""The catalogue of error codes: what a refused command is answered with.
+"""The catalogue of error codes: why a command or an HTTP request was refused, and what to do.
 
 A code never changes its meaning. `temporary` says whether the same command, sent again unchanged
 (after `retry_after_s` where one is given), may succeed.
@@ -62,41 +62,43 @@ _TEMPORARY = frozenset({ErrorCode.RATE_LIMITED, ErrorCode.UNAVAILABLE})
 
 _SENTENCES: dict[ErrorCode, str] = {
     ErrorCode.MALFORMED: "The message does not match its type; compare it with the reference of the protocol.",
-    ErrorCode.UNKNOWN_COMMAND: "This server knows no such command; check the tag and the subprotocol version.",
-    ErrorCode.WRONG_STATE: "This command is not allowed now; authenticate first, then sync, then the rest.",
-    ErrorCode.INVALID_ARGUMENT: "A field has a value that is not allowed; the message names it.",
-    ErrorCode.TOO_LARGE: "The message is larger than the stated limit; send less at once.",
-    ErrorCode.TOKEN_INVALID: "The access token is not one of ours or of a configured issuer; sign in again.",
+    ErrorCode.UNKNOWN_COMMAND: "This server does not know the command; check its tag and the subprotocol version.",
+    ErrorCode.WRONG_STATE: (
+        "This command is not allowed in this state; send `authenticate` first, then `sync`, then other commands."
+    ),
+    ErrorCode.INVALID_ARGUMENT: "A field has a value that is not allowed; correct the field that the message names.",
+    ErrorCode.TOO_LARGE: "The message is larger than the limit; send a smaller one.",
+    ErrorCode.TOKEN_INVALID: "The access token is not valid, or its issuer is not configured here; sign in again.",
     ErrorCode.TOKEN_EXPIRED: "The access token has expired; get a new one with the refresh token.",
     ErrorCode.SIGNED_OUT: "This sign-in has ended; sign in again.",
     ErrorCode.SUSPENDED: "This account is suspended or deleted; contact the platform.",
-    ErrorCode.WRONG_PERSON: "The token names another person, device or sign-in than this connection; open a new one.",
-    ErrorCode.CODE_WRONG: "The code is not right; check it, or ask for a new one.",
-    ErrorCode.CODE_EXPIRED: "The code has expired or was used up; ask for a new one.",
-    ErrorCode.NOT_ALLOWED: "This account may not do that.",
-    ErrorCode.DIALOG_NOT_FOUND: "There is no such dialog among yours.",
-    ErrorCode.PRINCIPAL_NOT_FOUND: "There is no such person, bot, business or service here.",
-    ErrorCode.EVENT_NOT_FOUND: "There is no such message in this dialog that you may change.",
-    ErrorCode.ROLE_REQUIRED: "Only an admin of this dialog may do that.",
-    ErrorCode.BLOCKED: "One of the two has blocked the other.",
-    ErrorCode.MEMBERS_BOUND: "The number of members would leave the bounds of this type of dialog.",
-    ErrorCode.ALREADY_MEMBER: "They are a member of this dialog already.",
-    ErrorCode.NOT_MEMBER: "They are not a member of this dialog.",
+    ErrorCode.WRONG_PERSON: "The token belongs to another person, device or sign-in; open a new connection for it.",
+    ErrorCode.CODE_WRONG: "The code is wrong; check it, or request a new one.",
+    ErrorCode.CODE_EXPIRED: "The code has expired, was used, or was tried too often; request a new one.",
+    ErrorCode.NOT_ALLOWED: "This account has no permission for this; do not retry.",
+    ErrorCode.DIALOG_NOT_FOUND: "You are not a member of such a dialog; check its id.",
+    ErrorCode.PRINCIPAL_NOT_FOUND: "There is no such person, bot, business or service here; check the id or number.",
+    ErrorCode.EVENT_NOT_FOUND: "There is no such message in this dialog that you may change; check its number.",
+    ErrorCode.ROLE_REQUIRED: "Only an admin of this dialog may do this; ask one of them.",
+    ErrorCode.BLOCKED: "One of you has blocked the other; end your block, or do not write to them.",
+    ErrorCode.MEMBERS_BOUND: "This type of dialog allows fewer members, or needs more; change the list of members.",
+    ErrorCode.ALREADY_MEMBER: "They are already a member of this dialog; leave them out.",
+    ErrorCode.NOT_MEMBER: "They are not a member of this dialog; fetch its members again.",
     ErrorCode.LAST_ADMIN: "A dialog keeps at least one admin; promote somebody else first.",
-    ErrorCode.FIXED_ROSTER: "The members of this type of dialog never change.",
-    ErrorCode.CONFLICT: "This number was used for another message; use a new, higher one.",
+    ErrorCode.FIXED_ROSTER: "The members of this type of dialog never change; create another dialog.",
+    ErrorCode.CONFLICT: "This `n` was used for another message; use a new, higher one.",
     ErrorCode.NUMBER_PASSED: (
-        "This number was passed over or decided long ago; look for it in the timeline, "
-        "and if it is not there send again under a new number."
+        "A higher `n` of this device is stored already; look for this one in the timeline, "
+        "and if it is not there, send again with a new `n`."
     ),
     ErrorCode.STALE: (
-        "The members changed since this was made; take the dialog's new `keys_seq` and send again "
-        "under the same number, before anything later."
+        "The members changed after this was made; set the new `keys_seq` of the dialog and send again "
+        "with the same `n`, before anything later."
     ),
-    ErrorCode.RATE_LIMITED: "Too much at once; wait `retry_after_s`, then send again.",
+    ErrorCode.RATE_LIMITED: "Too many requests; wait `retry_after_s`, then send again.",
     ErrorCode.UNAVAILABLE: (
-        "The server cannot store anything right now; wait `retry_after_s`, then send the same again "
-        "under the same number."
+        "The server cannot serve this now; wait `retry_after_s`, then send the same again, "
+        "a numbered command with the same `n`."
     ),
-    ErrorCode.INTERNAL: "The server failed at this and logged why; report it to the platform.",
+    ErrorCode.INTERNAL: "The server failed and logged why; report it to the platform.",
 }

@@ -1,4 +1,4 @@
-"""Events: server to client, unasked. A client skips tags that it does not know."""
+"""Events: server to client, without a request. A client skips tags that it does not know."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from protocol.replies import Member
 
 
 class Event(msgspec.Struct, array_like=True, frozen=True, tag_field="tag"):
-    """What every event is but `TimelineEvent`, which history pages carry too."""
+    """The base of every event except `TimelineEvent`, which history pages carry, too."""
 
 
 class DialogState(Event, tag=71, frozen=True):
-    """What a dialog is right now, for this member. Sent in catch-up before the dialog's events.
+    """The current state of a dialog for this member. Sent in catch-up before the events of the dialog.
 
-    `first_seq` is the first event that follows or is already held: what lies between what a client
-    holds and `first_seq` was cut off by the window (or is not visible to it), to be had by `history`.
-    `seq`, `messages` are the newest; `visible` the intervals of `seq` that one may see (the last one
-    open-ended, `[from, 0]`, while one is a member); `members` is empty for large dialogs (`roster`).
+    `first_seq` is the first event that follows. Events between those that the client has and `first_seq` are
+    outside the window or not visible to it; fetch older ones with `history`. `seq` and `messages` are the newest
+    numbers. `visible` lists the intervals of `seq` that the member may read; the last one is `[from, 0]`, without
+    an end, while they are a member. `members` is empty in large dialogs: use `roster`.
     """
 
     dialog: Id
@@ -46,22 +46,22 @@ class DialogState(Event, tag=71, frozen=True):
 
 
 class CaughtUp(Event, tag=72, frozen=True):
-    """Catch-up is complete: from here on events are live. Keep `position` for the next sync."""
+    """Catch-up is complete: from here on events come as they happen. Keep `position` for the next sync."""
 
     position: str
 
 
 class HeartbeatReply(Event, tag=73, frozen=True):
-    """The server's heartbeat.
+    """The answer to a heartbeat.
 
-    A non-empty `position` replaces the one that is held, once all events before it have been dealt with.
+    If `position` is not empty, keep it for the next sync once every event before it is applied.
     """
 
     position: str = ""
 
 
 class ReceiptChanged(Event, tag=74, frozen=True):
-    """How far a member (possibly oneself, on another device) has received and read."""
+    """How far a member has received and read. It may be the client's own principal, on another device."""
 
     dialog: Id
     principal: Id
@@ -71,7 +71,7 @@ class ReceiptChanged(Event, tag=74, frozen=True):
 
 
 class TypingChanged(Event, tag=75, frozen=True):
-    """A member is writing, or has stopped. Forget it after ten seconds."""
+    """A member is writing, or has stopped. Drop it after ten seconds without another one."""
 
     dialog: Id
     principal: Id
@@ -79,7 +79,7 @@ class TypingChanged(Event, tag=75, frozen=True):
 
 
 class PresenceChanged(Event, tag=76, frozen=True):
-    """Whether somebody one follows is connected, and when last."""
+    """Whether a followed person is connected, and when they last were."""
 
     principal: Id
     online: bool
@@ -87,7 +87,7 @@ class PresenceChanged(Event, tag=76, frozen=True):
 
 
 class Draining(Event, tag=77, frozen=True):
-    """This node goes down: reconnect after a random delay within `spread_s`."""
+    """This node shuts down: reconnect after a random delay within `spread_s`."""
 
     spread_s: float
 

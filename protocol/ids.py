@@ -1,7 +1,7 @@
 """Identifiers: 16 bytes in memory, in msgpack and in SQL (`uuid`); canonical UUID text in JSON and HTTP.
 
 New ids are UUIDv7 (RFC 9562 section 5.7), so that indexes grow at one end. The ids of dialogs are
-*derived* (RFC 9562 section 5.8, version 8): whoever creates the same dialog twice names it the same.
+*derived* (RFC 9562 section 5.8, version 8): creating the same dialog twice gives the same id.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def self_dialog_id(principal: bytes) -> bytes:
 
 
 def direct_dialog_id(one: bytes, other: bytes) -> bytes:
-    """The one direct dialog of a pair, whoever asks."""
+    """The one direct dialog of a pair, in whichever order they are given."""
     return _derived(b"direct", *sorted((one, other)))
 
 
@@ -46,7 +46,7 @@ def to_text(value: bytes) -> str:
 
 
 def from_text(text: str) -> bytes:
-    """The id that a canonical UUID text names; `ValueError` when it is none."""
+    """The id of a canonical UUID text; raises `ValueError` for any other text."""
     value = UUID(text)
     if str(value) != text.lower():
         raise ValueError("not a canonical UUID")

@@ -29,7 +29,7 @@ class KindRule:
 
 
 KINDS: dict[Kind, KindRule] = {
-    Kind.MESSAGE: KindRule(True, True, None, "What a person, bot or business says."),
+    Kind.MESSAGE: KindRule(True, True, None, "A message of a person, bot or business."),
     Kind.SIGNAL: KindRule(False, True, None, "Machine to machine: call set-up, key announcements."),
     Kind.PAYMENT: KindRule(True, False, 7 * 365, "A state of a payment."),
     Kind.ORDER: KindRule(True, False, 7 * 365, "A state of an order."),

@@ -11,16 +11,16 @@ from protocol.ids import Id
 
 
 class Reply(msgspec.Struct, array_like=True, frozen=True, tag_field="tag"):
-    """What every reply starts with: the `id` of its command."""
+    """The base of every reply: the `id` of its command."""
 
     id: RequestId
 
 
 class Authenticated(Reply, tag=50, frozen=True):
-    """Who one is, and what the server expects: something at least every `heartbeat_s` seconds.
+    """The identity of this session, and what the server expects: a message at least every `heartbeat_s` seconds.
 
-    `time_ms` is the server's clock; `in_flight_max` how many sends may await their ack;
-    `message_bytes_max` the largest message.
+    `time_ms` is the server's clock, `in_flight_max` the number of pipelined commands that may await their answer,
+    `message_bytes_max` the size of the largest message.
     """
 
     principal: Id
@@ -34,14 +34,14 @@ class Authenticated(Reply, tag=50, frozen=True):
 class Synced(Reply, tag=51, frozen=True):
     """Catch-up begins.
 
-    `recovered` false: forget what you hold of all dialogs; a window of each follows.
+    `recovered` false: drop the state of all dialogs; a window of each follows.
     """
 
     recovered: bool
 
 
 class Acked(Reply, tag=52, frozen=True):
-    """It is durable, at `seq`. A retry of the same `n` is answered with the same numbers."""
+    """The command is durable, at `seq`. A retry with the same `n` gets the same numbers."""
 
     dialog: Id
     n: int
@@ -51,11 +51,11 @@ class Acked(Reply, tag=52, frozen=True):
 
 
 class Done(Reply, tag=53, frozen=True):
-    """It is done, and there is nothing to say about it."""
+    """The command is done; there is no result."""
 
 
 class Failed(Reply, tag=54, frozen=True):
-    """It was refused and changed nothing: a stable code and a sentence that says what to do.
+    """The command was refused and changed nothing: a stable code, and a sentence that says what to do.
 
     `keys_seq` comes with `stale`.
     """
@@ -67,9 +67,9 @@ class Failed(Reply, tag=54, frozen=True):
 
 
 class HistoryPage(Reply, tag=55, frozen=True):
-    """Events in rising order. `more`: the range holds more than fitted.
+    """Events in rising order. `more`: the range has more events than fit into the page.
 
-    `later`: the edits, deletions and reactions that came after the page for messages in it.
+    `later`: edits, deletions and reactions that came after the page, for messages in it.
     """
 
     dialog: Id
@@ -89,7 +89,7 @@ class Member(msgspec.Struct, array_like=True, frozen=True):
 
 
 class RosterPage(Reply, tag=56, frozen=True):
-    """Members in the order of their ids. `more`: ask again after the last one."""
+    """Members in the order of their ids. `more`: ask again with `after` set to the last one."""
 
     dialog: Id
     members: list[Member]

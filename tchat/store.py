@@ -80,17 +80,14 @@ class MemoryOutbox:
         self._entries: dict[int, Stored] = {}
 
     def bind(self, device: bytes) -> None:
-        """See `OutboxStore`."""
         if self._device not in (None, device):
             raise WrongDeviceError
         self._device = device
 
     def next_n(self) -> int:
-        """See `OutboxStore`."""
         return self._next_n
 
     def append(self, entry: Stored) -> None:
-        """See `OutboxStore`."""
         assert entry.n == self._next_n, "numbers are given out in order"
         if len(self._entries) >= OUTBOX_COMMANDS_MAX:
             raise OutboxFullError
@@ -98,25 +95,21 @@ class MemoryOutbox:
         self._next_n += 1
 
     def replace(self, entry: Stored) -> None:
-        """See `OutboxStore`."""
         if entry.n in self._entries:
             self._entries[entry.n] = entry
 
     def renumber(self, old: int, entry: Stored) -> None:
-        """See `OutboxStore`."""
         self._entries.pop(old, None)
         self.append(entry)
 
     def remove(self, n: int, *, durable: bool) -> None:  # noqa: ARG002 - nothing here outlives the process
-        """See `OutboxStore`."""
         self._entries.pop(n, None)
 
     def pending(self) -> list[Stored]:
-        """See `OutboxStore`."""
         return [self._entries[n] for n in sorted(self._entries)]
 
     def close(self) -> None:
-        """See `OutboxStore`."""
+        pass
 
 
 class SqliteOutbox:
@@ -130,7 +123,6 @@ class SqliteOutbox:
         self._create(first_number() if first_n is None else first_n)
 
     def bind(self, device: bytes) -> None:
-        """See `OutboxStore`."""
         (held,) = self._db.execute("SELECT device FROM self").fetchone()
         if held not in (None, device):
             raise WrongDeviceError
@@ -138,21 +130,17 @@ class SqliteOutbox:
             self._db.execute("UPDATE self SET device = ?", (device,))
 
     def next_n(self) -> int:
-        """See `OutboxStore`."""
         (next_n,) = self._db.execute("SELECT next_n FROM self").fetchone()
         assert isinstance(next_n, int)
         return next_n
 
     def append(self, entry: Stored) -> None:
-        """See `OutboxStore`."""
         self._write(entry)
 
     def replace(self, entry: Stored) -> None:
-        """See `OutboxStore`."""
         self._db.execute("UPDATE pending SET data = ? WHERE n = ?", (entry.data, entry.n))
 
     def renumber(self, old: int, entry: Stored) -> None:
-        """See `OutboxStore`."""
         self._removed.append(old)
         self._write(entry)
 
@@ -163,13 +151,11 @@ class SqliteOutbox:
             self._write(None)
 
     def pending(self) -> list[Stored]:
-        """See `OutboxStore`."""
         self._write(None)
         rows = self._db.execute("SELECT n, data, since_seq FROM pending ORDER BY n")
         return [Stored(n, data, since_seq) for n, data, since_seq in rows]
 
     def close(self) -> None:
-        """See `OutboxStore`."""
         self._write(None)
         self._db.close()
 

@@ -30,6 +30,7 @@ from protocol.states import SessionState
 
 _SHARED = (bodies.Header, Ref, bodies.Settings, MemberRole, HighWaterMark, Member)
 _ENUMS: dict[type[enum.IntEnum], str] = {Kind: "kinds", DialogType: "types of dialogs", Mode: "modes", Role: "roles"}
+_EVERY_NUMBERED = frozenset.intersection(*(command.rule.codes for command in COMMANDS if command.rule.appends))
 _WORDS: dict[type, str] = {bool: "boolean", float: "number", int: "integer", str: "text", bytes: "bytes"}
 _UNITS: dict[type, str] = {str: "characters", bytes: "bytes"}
 
@@ -46,7 +47,7 @@ def _page() -> Iterator[str]:
     yield reference_prose.RESUME
     yield reference_prose.NUMBERS
     yield from _derived_ids()
-    yield reference_prose.MARKS
+    yield reference_prose.RECEIPTS
     yield from _close_codes()
     yield reference_prose.MESSAGES
     yield from _commands()
@@ -64,7 +65,7 @@ def _derived_ids() -> Iterator[str]:
     for said, dialog in (
         ("the `self` dialog of", ids.self_dialog_id(ANN)),
         ("the direct dialog with `" + ids.to_text(BOB) + "` of", ids.direct_dialog_id(BOB, ANN)),
-        ("what is created as `n` = 5 by device", ids.created_dialog_id(ANN, 5)),
+        ("the dialog that is created with `n` = 5 by device", ids.created_dialog_id(ANN, 5)),
     ):
         yield f"- {said} `{ids.to_text(ANN)}`: `{ids.to_text(dialog)}`"
     yield ""
@@ -79,26 +80,34 @@ def _messages(title: str, shown: Iterable[msgspec.Struct], members: Iterable[typ
 
 
 def _commands() -> Iterator[str]:
-    """What the rules of the commands say, as one table."""
-    everywhere = ", ".join(f"`{code}`" for code in sorted(EVERY_COMMAND))
+    """The rules of the commands as one table."""
     yield "### Commands\n"
-    yield f"Any command may be refused with {everywhere}; the last column has the other codes.\n"
-    yield "| command | appends | to | pipelined | cost | may be refused with |"
+    yield (
+        "A command that appends is *numbered*: it carries `n`, and its body becomes an event of a timeline. The cost\n"
+        "counts against the rate of commands of the session and grows with what a command asks for; the table has the\n"
+        "cost of the example below. Pipelined commands have a rate of their own. Any command may be refused with\n"
+        f"{_codes(EVERY_COMMAND)}, a numbered one with\n{_codes(_EVERY_NUMBERED)}, too.\n"
+    )
+    yield "| command | appends | to | pipelined | cost | refused with |"
     yield "|---|---|---|---|---|---|"
     by_type = {type(example): example for example in examples.COMMANDS}
     for command in COMMANDS:
         rule: CommandRule = command.rule
         appends = "" if rule.appends is None else f"`{tag_name(rule.appends)}`"
         timeline = "" if rule.appends is None else rule.timeline.value
-        codes = ", ".join(f"`{code}`" for code in sorted(rule.codes))
+        codes = rule.codes if rule.appends is None else rule.codes - _EVERY_NUMBERED
         cost = "one send" if rule.pipelined else str(rule.cost(by_type[command]))
-        yield f"| `{tag_name(command)}` | {appends} | {timeline} | {_yes(rule.pipelined)} | {cost} | {codes} |"
-    yield "\nThe cost is that of the example below; it grows with what is asked for.\n"
+        yield f"| `{tag_name(command)}` | {appends} | {timeline} | {_yes(rule.pipelined)} | {cost} | {_codes(codes)} |"
+    yield ""
+
+
+def _codes(codes: Iterable[ErrorCode]) -> str:
+    return ", ".join(f"`{code}`" for code in sorted(codes))
 
 
 def _bodies() -> Iterator[str]:
     yield "### Bodies\n"
-    yield "What happened: the `body` of `timeline_event`. The examples show the whole event.\n"
+    yield "The `body` of a `timeline_event` says what happened. The examples show the whole event.\n"
     for body in BODIES:
         yield from _struct(type(body))
         yield from _example(timeline_event(body))
@@ -197,7 +206,7 @@ def _states() -> Iterator[str]:
     for command in COMMANDS:
         cells = ("yes" if state in command.rule.states else "" for state in SessionState)
         yield f"| `{tag_name(command)}` | " + " | ".join(cells) + " |"
-    yield "\nAnything else is refused with `wrong_state`. A session is `live` from `synced` on.\n"
+    yield ""
 
 
 def _close_codes() -> Iterator[str]:
@@ -205,14 +214,14 @@ def _close_codes() -> Iterator[str]:
     yield "|---|---|---|---|"
     for code in CloseCode:
         yield f"| {code.value} | `{code.name}` | {code.meaning} | {code.advice.value} |"
-    yield "\nA connection that ends without a close code, or with an unknown one: reconnect with back-off and resume.\n"
+    yield "\nAfter an end without a close code, or with an unknown one: reconnect with back-off and resume.\n"
 
 
 def _catalogues() -> Iterator[str]:
     yield from _error_codes()
     yield from _dialog_types()
     yield "## Kinds\n"
-    yield "What is posted, in the order: number under msgpack, name under json.\n"
+    yield "The kind of a posted envelope: its number under msgpack, its name under json.\n"
     yield "| kind | number | meaning | counts as unread | posted by | kept |"
     yield "|---|---|---|---|---|---|"
     for kind, rule in KINDS.items():
@@ -241,7 +250,7 @@ def _dialog_types() -> Iterator[str]:
     yield "## Types of dialogs\n"
     yield (
         "| type | number | members | who writes | members change | named | admins "
-        "| receipts | typing | history before joining | mode unless said |"
+        "| receipts | typing | history before joining | default mode |"
     )
     yield "|---|---|---|---|---|---|---|---|---|---|---|"
     for kind, rule in DIALOG_TYPES.items():
@@ -259,13 +268,16 @@ def _dialog_types() -> Iterator[str]:
             f"`{rule.default_mode.name.lower()}`",
         )
         yield "| " + " | ".join(cells) + " |"
-    yield "\nThe lower bound holds at creation only. A `self` dialog exists from the beginning.\n"
+    yield "\nThe lower bound of members holds at creation only. A principal has a `self` dialog from the beginning.\n"
 
 
 def _limits() -> Iterator[str]:
-    """The module's constants; a text below one says what it is."""
+    """The constants of the module; the text below a constant explains it."""
     yield "## Limits\n"
-    yield "Of the protocol itself, the same on every server. A server's own limits are refused with `retry_after_s`.\n"
+    yield (
+        "The limits of the protocol are the same on every server. Rates are a setting of the server: beyond them it "
+        "refuses with `rate_limited` and `retry_after_s`.\n"
+    )
     yield "| limit | value | |"
     yield "|---|---|---|"
     body = ast.parse(Path(limits.__file__).read_text(encoding="utf-8")).body
