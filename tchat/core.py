@@ -15,7 +15,6 @@ from __future__ import annotations
 import enum
 import itertools
 import random
-from collections import deque
 from dataclasses import dataclass
 
 import msgspec
@@ -30,7 +29,6 @@ from protocol.commands import (
     History,
     Numbered,
     PresenceSubscribe,
-    SignOut,
     Sync,
     Typing,
 )
@@ -64,17 +62,16 @@ from tchat.actions import (
     StateChanged,
     Stop,
     StoppedError,
-    TooManyRequestsError,
     is_temporary,
 )
 from tchat.ordering import Gap, Ordering
 from tchat.receipts import OwnReceipts
+from tchat.requests import Requests
 from tchat.sending import Search, Sending
 from tchat.store import OutboxStore, WrongDeviceError
 
 BACKOFF_S_MAX = 30.0
 HANDSHAKE_S_MAX = 15.0
-REQUESTS_MAX = 100
 TOKEN_REFUSALS_MAX = 4
 """After so many refused tokens in a row only a new sign-in helps."""
 _HEARTBEAT_S = 20.0
@@ -94,14 +91,6 @@ class _Phase(enum.Enum):
 
 _ONLINE = frozenset({_Phase.CATCHING_UP, _Phase.LIVE})
 _SHAKING_HANDS = frozenset({_Phase.AUTHENTICATING, _Phase.SYNCING})
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """A command without a number; `purpose` is the app's handle, or what the core asks for itself."""
-
-    command: Command
-    purpose: int | Gap | Search
 
 
 @dataclass(slots=True)
@@ -126,14 +115,12 @@ class ClientCore:
         self._rng = rng
         self._sending = Sending(store, rng)
         self._ordering = Ordering()
+        self._requests = Requests()
         self._receipts = OwnReceipts()
         self._actions: list[Action] = []
         self._phase = _Phase.DISCONNECTED
         self._state = ConnectionState.WAITING
         self._ids = itertools.count(1)
-        self._handles = itertools.count(1)
-        self._waiting: deque[_Request] = deque()
-        self._asked: dict[int, _Request] = {}
         self._presence: PresenceSubscribe | None = None
         self._device = NIL
         self._position = self._offered = ""
@@ -191,7 +178,8 @@ class ClientCore:
         self._sending.disconnected()
         self._ordering.disconnected()
         self._receipts.disconnected()
-        self._lose_requests()
+        for lost in self._requests.disconnected():
+            self._emit(Answered(lost, None))
         advice = self._advice or advice_for(code)
         delay_s, self._advice, self._retry_after_s = self._retry_after_s, None, 0.0
         if advice in STOPPED_BY:
@@ -232,10 +220,7 @@ class ClientCore:
         """
         if isinstance(command, PresenceSubscribe):
             self._presence = command
-        if len(self._waiting) + len(self._asked) >= REQUESTS_MAX:
-            raise TooManyRequestsError
-        handle = next(self._handles)
-        self._waiting.append(_Request(command, handle))
+        handle = self._requests.submit(command)
         self._flush(now)
         return handle
 
@@ -360,15 +345,14 @@ class ClientCore:
         if isinstance(reply, Failed) and self._phase in _SHAKING_HANDS:
             self._handshake_failed(reply)
             return
-        request = self._asked.pop(reply.id, None)
-        match request:
+        match self._requests.answered(reply.id):
             case None:
                 self._statistics.refused_unnumbered += isinstance(reply, Failed)
-            case _Request(purpose=Gap() as gap):
+            case Gap() as gap:
                 self._gap_answered(gap, reply, now)
-            case _Request(purpose=Search() as search):
+            case Search() as search:
                 self._search_answered(search, reply, now)
-            case _Request(purpose=int(handle)):
+            case int(handle):
                 self._emit(Answered(handle, reply))
 
     def _handshake_failed(self, failed: Failed) -> None:
@@ -412,11 +396,11 @@ class ClientCore:
             return
         for gap in self._ordering.take_gaps(now):
             history = History(0, gap.dialog, gap.from_seq, gap.to_seq, HISTORY_EVENTS_MAX, newest_first=False)
-            self._waiting.append(_Request(history, gap))
+            self._requests.read(history, gap)
         for search in self._sending.take_searches():
             self._search(search)
-        while self._waiting:
-            self._ask(self._waiting.popleft(), now)
+        for request in self._requests.take_due(self._ids):
+            self._write(request, now)
         for command in self._sending.take_due(now, self._ids, self._in_flight_max):
             self._write(command, now)
         for receipt in self._receipts.take_due(now):
@@ -424,12 +408,7 @@ class ClientCore:
 
     def _search(self, search: Search) -> None:
         history = History(0, search.dialog, search.from_seq, limit=HISTORY_EVENTS_MAX, newest_first=False)
-        self._waiting.append(_Request(history, search))
-
-    def _ask(self, request: _Request, now: float) -> None:
-        key = next(self._ids)
-        self._asked[key] = request
-        self._write(msgspec.structs.replace(request.command, id=key), now)
+        self._requests.read(history, search)
 
     def _write(self, command: Command, now: float) -> None:
         self._last_sent = now
@@ -459,17 +438,6 @@ class ClientCore:
             self._emit(StateChanged(state))
 
     # coming and going
-
-    def _lose_requests(self) -> None:
-        """Reads of the app are asked again; what the core asked for itself, it will ask anew."""
-        asked, self._asked = [*self._asked.values(), *self._waiting], {}
-        self._waiting.clear()
-        for request in asked:
-            if isinstance(request.purpose, int):
-                if isinstance(request.command, (Authenticate, SignOut)):
-                    self._emit(Answered(request.purpose, None))
-                else:
-                    self._waiting.append(request)
 
     def _close(self, code: CloseCode, reason: str) -> None:
         self._phase = _Phase.CLOSING

@@ -32,7 +32,8 @@ from tchat.actions import (
     Stop,
     TooManyRequestsError,
 )
-from tchat.core import HANDSHAKE_S_MAX, REQUESTS_MAX, TOKEN_REFUSALS_MAX
+from tchat.core import HANDSHAKE_S_MAX, TOKEN_REFUSALS_MAX
+from tchat.requests import REQUESTS_MAX
 from tchat.store import MemoryOutbox
 from tests.support.scripted import (
     ANN,
