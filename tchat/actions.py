@@ -1,13 +1,14 @@
-"""What the client core asks of its shell, what it tells the app, and how it fails.
+"""The actions of the client core for its shell, the notifications for the app, and the errors.
 
 ClientError
-├── RefusedError            the server refused a command for good, or a request
-├── RequestLostError        the connection went before a request that cannot be repeated was answered
-├── TooManyRequestsError    too many requests await their answer
-└── StoppedError            the client stopped, and will not reconnect
+├── RefusedError            the server refused a numbered command for good, or a request
+├── RequestLostError        the connection was lost before the answer to a request that is not repeated
+├── TooManyRequestsError    too many requests await their answers
+├── TokenUnavailableError   the token source has no access token now
+└── StoppedError            the client stopped and does not reconnect
     ├── SignInRequiredError     only a new sign-in helps
     ├── ReplacedError           another connection of this device took over
-    └── ClientFaultError        client and server do not understand each other
+    └── ClientFaultError        client and server do not agree about the protocol
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from protocol.replies import Acked, Failed, Reply
 
 
 class ClientError(Exception):
-    """What every failure of the client starts with."""
+    """The base of every error of the client."""
 
 
 class RefusedError(ClientError):
@@ -36,20 +37,24 @@ class RefusedError(ClientError):
 
     @property
     def temporary(self) -> bool:
-        """Whether the same may succeed later; only requests are given up for that, sends are repeated."""
+        """Whether a retry may succeed. Only requests fail like that: the client repeats numbered commands itself."""
         return is_temporary(self.failed)
 
 
 class RequestLostError(ClientError):
-    """Nobody knows whether it was done; it is not repeated by itself."""
+    """The outcome is unknown, and the client does not repeat it."""
 
 
 class TooManyRequestsError(ClientError):
-    """Wait for answers before asking more."""
+    """Wait for answers before the next request."""
+
+
+class TokenUnavailableError(ClientError):
+    """Raised by a token source that has no access token now; the client asks again after a back-off."""
 
 
 class StoppedError(ClientError):
-    """The client stopped for good. `code` is the close code that said so, where one did."""
+    """The client stopped for good. `code` is the close code that caused it, if one did."""
 
     def __init__(self, reason: str, code: int | None = None) -> None:
         super().__init__(reason)
@@ -57,7 +62,7 @@ class StoppedError(ClientError):
 
 
 class SignInRequiredError(StoppedError):
-    """The sign-in ended or its token is refused again and again."""
+    """The sign-in ended, or the server refused too many of its tokens in a row."""
 
 
 class ReplacedError(StoppedError):
@@ -65,7 +70,7 @@ class ReplacedError(StoppedError):
 
 
 class ClientFaultError(StoppedError):
-    """A fault that a retry does not cure."""
+    """A fault that a retry repeats."""
 
 
 STOPPED_BY: dict[Advice, type[StoppedError]] = {
@@ -76,7 +81,7 @@ STOPPED_BY: dict[Advice, type[StoppedError]] = {
 
 
 class ConnectionState(enum.Enum):
-    """What a person should know about the connection."""
+    """The state of the connection, as a person should see it."""
 
     WAITING = "waiting to reconnect"
     CONNECTING = "connecting"
@@ -85,7 +90,7 @@ class ConnectionState(enum.Enum):
     STOPPED = "stopped"
 
 
-# What the shell is to do.
+# Actions for the shell.
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +110,7 @@ class Connect:
 
 @dataclass(frozen=True, slots=True)
 class CloseConnection:
-    """Close the websocket, and call `disconnected` when it is."""
+    """Close the websocket, then call `disconnected`."""
 
     code: int
     reason: str
@@ -113,24 +118,24 @@ class CloseConnection:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Do not connect again: raise this to whoever waits for anything."""
+    """Do not connect again; raise this error in everything that waits."""
 
     error: StoppedError
 
 
-# What the app learns.
+# Notifications for the app.
 
 
 @dataclass(frozen=True, slots=True)
 class StateChanged:
-    """The connection is something else now."""
+    """The state of the connection changed."""
 
     state: ConnectionState
 
 
 @dataclass(frozen=True, slots=True)
 class IdentityKnown:
-    """The server said who one is."""
+    """The server confirmed the principal and device of the access token."""
 
     principal: bytes
     device: bytes
@@ -138,7 +143,7 @@ class IdentityKnown:
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """The server could not continue from what is held: forget all dialogs; a window of each follows."""
+    """The server cannot resume from the position: drop the state of all dialogs; a window of each follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +156,7 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A numbered command was refused for good; it is not in the outbox any more."""
+    """A numbered command was refused for good and removed from the outbox."""
 
     n: int
     command: Command
@@ -160,7 +165,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Renumbered:
-    """A command whose number was passed over goes on under a new one."""
+    """A command was refused with `number_passed`, is not in the timeline, and continues under the new number `n`."""
 
     old: int
     n: int
@@ -192,7 +197,7 @@ Notification = (
 
 @dataclass(frozen=True, slots=True)
 class Emit:
-    """Tell the app."""
+    """Pass a notification to the app."""
 
     event: Notification
 
@@ -201,7 +206,7 @@ Action = SendBytes | Connect | CloseConnection | Stop | Emit
 
 
 def is_temporary(failed: Failed) -> bool:
-    """Whether the same command, sent again, may succeed. Codes of a newer server count as definite."""
+    """Whether the same command may succeed later. Unknown codes of a newer server count as permanent."""
     try:
         return ErrorCode(failed.code).temporary
     except ValueError:

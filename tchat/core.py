@@ -1,13 +1,13 @@
-"""The client without I/O: fed with bytes, time and the app's wishes, it says what to do next.
+"""The client without I/O: takes bytes, time and the calls of the app, and returns actions.
 
     start -> Connect -> connected -> (authenticate, sync, catch-up) -> live -> disconnected -> Connect -> ...
 
-Every input may leave actions, which `take` hands over in order. Invariants:
+Every input may produce actions, which `take` returns in order. Invariants:
 
-- The app sees each event of a timeline once and in order (`tchat.ordering`).
-- A numbered command survives until its answer is definite (`tchat.sending`).
-- The position is taken over only when nothing before it is missing, so that resuming from it loses nothing.
-- All that is held is bounded; the clock (seconds that only grow) and the dice are the caller's.
+- The app gets each event of a timeline once and in order (`tchat.ordering`).
+- A numbered command is kept until its answer is final (`tchat.sending`).
+- A new position replaces the kept one only when no event before it is missing, so that a resume loses nothing.
+- Everything kept is bounded. The caller passes the time (seconds that only grow) and the random generator.
 """
 
 from __future__ import annotations
@@ -73,9 +73,9 @@ from tchat.store import OutboxStore, WrongDeviceError
 BACKOFF_S_MAX = 30.0
 HANDSHAKE_S_MAX = 15.0
 TOKEN_REFUSALS_MAX = 4
-"""After so many refused tokens in a row only a new sign-in helps."""
+"""After so many refused tokens in a row the client asks for a new sign-in."""
 _HEARTBEAT_S = 20.0
-"""Until the server says its own."""
+"""Used until `authenticated` brings the interval of the server."""
 _TOKEN_CODES = frozenset({ErrorCode.TOKEN_EXPIRED, ErrorCode.TOKEN_INVALID})
 
 
@@ -95,7 +95,7 @@ _SHAKING_HANDS = frozenset({_Phase.AUTHENTICATING, _Phase.SYNCING})
 
 @dataclass(slots=True)
 class CoreStatistics:
-    """What happened so far."""
+    """Counters since the start."""
 
     connects: int = 0
     messages_received: int = 0
@@ -135,10 +135,10 @@ class ClientCore:
         self._retry_after_s = 0.0
         self._statistics = CoreStatistics()
 
-    # what the shell and the app feed in
+    # inputs from the shell and the app
 
     def start(self) -> None:
-        """Begin."""
+        """Ask for the first connection."""
         self._connect_after(0.0)
 
     def connected(self, token: str, now: float) -> None:
@@ -151,7 +151,7 @@ class ClientCore:
         self._write(Authenticate(next(self._ids), token), now)
 
     def connect_failed(self) -> None:
-        """No websocket came about; try again later."""
+        """The websocket could not be opened; try again after a back-off."""
         self._connect_after(self._backoff_s())
 
     def received(self, data: bytes, now: float) -> None:
@@ -163,14 +163,14 @@ class ClientCore:
         try:
             message = self._codec.decode_server(data)
         except CodecError:
-            self._close(CloseCode.PROTOCOL_ERROR, "a message that could not be understood")
+            self._close(CloseCode.PROTOCOL_ERROR, "a message that cannot be decoded")
             return
         if message is not None:
             self._dispatch(message, now)
         self._flush(now)
 
     def disconnected(self, code: int | None, now: float) -> None:
-        """The websocket is gone, with this close code if there was one."""
+        """The websocket is closed, with this close code if there was one."""
         if self._phase in (_Phase.DISCONNECTED, _Phase.STOPPED):
             return
         self._phase = _Phase.DISCONNECTED
@@ -193,12 +193,12 @@ class ClientCore:
         self._drain_at = None
 
     def tick(self, now: float) -> None:
-        """Time has passed; call it at `deadline` at the latest."""
+        """Act on the passed time; call this at `deadline` at the latest."""
         if self._phase in (_Phase.DISCONNECTED, _Phase.CLOSING, _Phase.STOPPED):
             return
         silent = not self._paused and now - self._last_heard >= 2 * self._heartbeat_s
         if silent or (self._phase in _SHAKING_HANDS and now >= self._handshake_until):
-            self._close(CloseCode.GOING_AWAY, "nothing was heard from the server")
+            self._close(CloseCode.GOING_AWAY, "the server sent nothing for too long")
         elif self._drain_at is not None and now >= self._drain_at:
             self._close(CloseCode.GOING_AWAY, "the server asked to reconnect")
         else:
@@ -207,16 +207,16 @@ class ClientCore:
             self._flush(now)
 
     def submit(self, command: Numbered, now: float) -> int:
-        """Send a numbered command once, whatever happens; returns its number. `OutboxFullError` if too many wait."""
+        """Send a numbered command exactly once; returns its number. `OutboxFullError` if too many wait."""
         since_seq = self._ordering.have(self._sending.timeline(command))
         n = self._sending.submit(command, since_seq)
         self._flush(now)
         return n
 
     def request(self, command: Command, now: float) -> int:
-        """Ask something without a number; the `Answered` event carries the returned handle.
+        """Send a command without a number; the `Answered` notification carries the returned handle.
 
-        Reads are asked again after a reconnect; `authenticate` and `sign_out` are answered with None then.
+        A read is sent again after a reconnect; `authenticate` and `sign_out` are answered with None instead.
         """
         if isinstance(command, PresenceSubscribe):
             self._presence = command
@@ -225,17 +225,17 @@ class ClientCore:
         return handle
 
     def typing(self, dialog: bytes, active: bool, now: float) -> None:
-        """Say that one is writing; forgotten when not connected."""
+        """Report that the person is writing; dropped when not live."""
         if self._phase is _Phase.LIVE:
             self._write(Typing(0, dialog, active), now)
 
     def send_receipt(self, dialog: bytes, delivered: int, read: int, now: float) -> None:
-        """Say how far one has received and read; coalesced, and repeated after a reconnect."""
+        """Report how far the person has received and read; coalesced, and repeated after a reconnect."""
         self._receipts.raise_to(dialog, delivered, read)
         self._flush(now)
 
     def pause_reading(self) -> None:
-        """The app is slow and the socket is not read: silence means nothing until `resume_reading`."""
+        """The app is slow and the socket is not read: do not take silence for a dead server until `resume_reading`."""
         self._paused = True
 
     def resume_reading(self, now: float) -> None:
@@ -243,10 +243,10 @@ class ClientCore:
         self._paused = False
         self._last_heard = now
 
-    # what comes out
+    # outputs
 
     def take(self) -> list[Action]:
-        """What is to be done, in order; each once."""
+        """The actions since the last call, in order."""
         taken, self._actions = self._actions, []
         return taken
 
@@ -264,21 +264,21 @@ class ClientCore:
         return min(at for at in times if at is not None)
 
     def pending(self) -> list[Numbered]:
-        """Numbered commands that await a definite answer, in order of number."""
+        """Numbered commands that await a final answer, in order of number."""
         return self._sending.pending()
 
     @property
     def state(self) -> ConnectionState:
-        """How the connection is."""
+        """The state of the connection."""
         return self._state
 
     @property
     def position(self) -> str:
-        """From where a sync would go on."""
+        """The position that the next sync sends."""
         return self._position
 
     def statistics(self) -> CoreStatistics:
-        """What happened so far."""
+        """Counters since the start."""
         now = self._statistics
         now.duplicates, now.gaps = self._ordering.duplicates, self._ordering.gaps
         now.in_flight, now.pending = self._sending.in_flight, self._sending.count
@@ -289,10 +289,10 @@ class ClientCore:
     def _dispatch(self, message: ServerMessage, now: float) -> None:
         match message:
             case TimelineEvent():
-                self._tell(self._ordering.accept_event(message))
+                self._deliver(self._ordering.accept_event(message))
             case DialogState():
                 self._emit(message)
-                self._tell(self._ordering.accept_state(message))
+                self._deliver(self._ordering.accept_state(message))
             case ReceiptChanged() | TypingChanged() | PresenceChanged():
                 self._emit(message)
             case HeartbeatReply(position=position) | CaughtUp(position=position):
@@ -339,8 +339,8 @@ class ClientCore:
         self._change_state(ConnectionState.LIVE)
 
     def _answered(self, reply: Reply, now: float) -> None:
-        if isinstance(reply, (Acked, Failed)) and (told := self._sending.answered(reply, now)) is not None:
-            self._tell(told)
+        if isinstance(reply, (Acked, Failed)) and (outcome := self._sending.answered(reply, now)) is not None:
+            self._deliver(outcome)
             return
         if isinstance(reply, Failed) and self._phase in _SHAKING_HANDS:
             self._handshake_failed(reply)
@@ -368,10 +368,10 @@ class ClientCore:
 
     def _gap_answered(self, gap: Gap, reply: Reply, now: float) -> None:
         if isinstance(reply, HistoryPage):
-            self._tell(self._ordering.accept_page(gap, reply))
+            self._deliver(self._ordering.accept_page(gap, reply))
         elif isinstance(reply, Failed):
             retry_at = now + (reply.retry_after_s or 1.0) if is_temporary(reply) else None
-            self._tell(self._ordering.accept_failure(gap, retry_at))
+            self._deliver(self._ordering.accept_failure(gap, retry_at))
 
     def _search_answered(self, search: Search, reply: Reply, now: float) -> None:
         if isinstance(reply, Failed) and is_temporary(reply):
@@ -380,16 +380,16 @@ class ClientCore:
         events = reply.events if isinstance(reply, HistoryPage) else []
         mine = [event for event in events if self._sending.is_mine(event, search.n)]
         if mine:
-            self._tell(self._sending.found(search, mine[0]))
+            self._deliver(self._sending.found(search, mine[0]))
         elif isinstance(reply, HistoryPage) and reply.more and events:
             self._search(Search(search.n, search.dialog, events[-1].seq + 1))
         else:
-            self._tell(self._sending.not_found(search))
+            self._deliver(self._sending.not_found(search))
 
-    # what goes out
+    # writing
 
     def _flush(self, now: float) -> None:
-        """Write all that may go out now, and take over the position if nothing before it is missing."""
+        """Write everything that may leave now, and take the offered position if no event before it is missing."""
         if self._offered and self._ordering.whole:
             self._position, self._offered = self._offered, ""
         if self._phase not in _ONLINE:
@@ -415,15 +415,15 @@ class ClientCore:
         self._statistics.messages_sent += 1
         self._actions.append(SendBytes(self._codec.encode(command)))
 
-    def _tell(self, events: list[TimelineEvent] | list[Notification]) -> None:
-        """Tell the app."""
+    def _deliver(self, events: list[TimelineEvent] | list[Notification]) -> None:
+        """Pass these to the app, in order."""
         for event in events:
             self._emit(event)
             if isinstance(event, TimelineEvent) and event.device == self._device:
-                self._own(event)
+                self._handle_own(event)
 
-    def _own(self, event: TimelineEvent) -> None:
-        """An event of this device's making: durable whatever became of the ack; and who writes has read."""
+    def _handle_own(self, event: TimelineEvent) -> None:
+        """Handle an event of this device: its command is durable even without the ack, and its author has read it."""
         for settled in self._sending.seen(event):
             self._emit(settled)
         if isinstance(event.body, Posted):
@@ -437,7 +437,7 @@ class ClientCore:
             self._state = state
             self._emit(StateChanged(state))
 
-    # coming and going
+    # connecting and stopping
 
     def _close(self, code: CloseCode, reason: str) -> None:
         self._phase = _Phase.CLOSING
@@ -446,7 +446,7 @@ class ClientCore:
     def _refresh(self) -> None:
         self._token_refusals += 1
         if self._token_refusals > TOKEN_REFUSALS_MAX:
-            self._stop(SignInRequiredError("the access token is refused again and again"))
+            self._stop(SignInRequiredError("the server refused too many access tokens in a row"))
         else:
             self._connect_after(self._backoff_s() if self._token_refusals > 1 else 0.0, fresh_token=True)
 
@@ -455,7 +455,7 @@ class ClientCore:
         self._actions.append(Connect(delay_s, fresh_token))
 
     def _backoff_s(self) -> float:
-        """Full jitter: anything up to a bound that doubles."""
+        """Full jitter: a random delay up to a bound that doubles."""
         bound = min(BACKOFF_S_MAX, 0.5 * 2.0 ** min(self._attempts, 10))
         self._attempts += 1
         return self._rng.uniform(0.0, bound)

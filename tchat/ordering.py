@@ -1,8 +1,8 @@
-"""The client's own check that nothing is missing, dialog by dialog.
+"""Puts the events of each dialog into order, and finds what is missing.
 
 Invariants: what the `accept_` methods return is in rising order of `seq` per dialog, each number once, and
-without a hole except where the server said that it cuts (`DialogState.first_seq`) or where a page of history says
-that there is nothing to see. Events beyond a gap are held, a bounded number of them; the rest is fetched again.
+without a hole, except where the server cuts (`DialogState.first_seq`) or a page of history leaves numbers out. A
+bounded number of events beyond a gap is kept; the others are fetched again.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from protocol.events import DialogState
 from protocol.replies import HistoryPage
 
 HELD_EVENTS_MAX = 200
-"""Events held per dialog beyond a gap."""
+"""Events kept per dialog beyond a gap."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """What is missing of a dialog: `from_seq` to `to_seq`, both included."""
+    """The missing events of a dialog: `from_seq` to `to_seq`, both included."""
 
     dialog: bytes
     from_seq: int
@@ -29,7 +29,7 @@ class Gap:
 
 @dataclass(slots=True)
 class _Track:
-    """`have`: all up to here was dealt with. `target`: the highest number that is known to exist."""
+    """`have`: every event up to here was returned. `target`: the highest number that is known to exist."""
 
     have: int
     target: int = 0
@@ -39,7 +39,7 @@ class _Track:
 
 
 class Ordering:
-    """Feed it with everything the server says of dialogs; it returns what is next in order."""
+    """Takes every state, event and page of the server, and returns the events that are next in order."""
 
     def __init__(self) -> None:
         self._tracks: dict[bytes, _Track] = {}
@@ -49,11 +49,11 @@ class Ordering:
 
     @property
     def whole(self) -> bool:
-        """Whether nothing is known to be missing."""
+        """Whether no event is known to be missing."""
         return not self._gapped
 
     def have(self, dialog: bytes) -> int:
-        """The highest number up to which all of a dialog was dealt with; 0 when it is not known."""
+        """The highest number up to which every event of a dialog was returned; 0 for an unknown dialog."""
         track = self._tracks.get(dialog)
         return track.have if track else 0
 
@@ -63,13 +63,13 @@ class Ordering:
         self._gapped.clear()
 
     def disconnected(self) -> None:
-        """Fetches under way are lost; what is missing still is."""
+        """Fetches under way are lost; the gaps remain."""
         for dialog in self._gapped:
             self._tracks[dialog].fetching = False
             self._tracks[dialog].retry_at = 0.0
 
     def accept_state(self, state: DialogState) -> list[TimelineEvent]:
-        """Where a dialog stands. What lies before `first_seq` will not come."""
+        """The state of a dialog: events before its `first_seq` do not come."""
         track = self._tracks.get(state.dialog)
         if track is None:
             self._tracks[state.dialog] = _Track(state.first_seq - 1)
@@ -78,7 +78,7 @@ class Ordering:
         return list(self._drain(state.dialog, track))
 
     def accept_event(self, event: TimelineEvent) -> list[TimelineEvent]:
-        """An event: itself and what waited for it, or nothing when it is known or too early."""
+        """The event and those that waited for it; nothing if it is known or beyond a gap."""
         track = self._tracks.get(event.dialog)
         if track is None:
             track = self._tracks[event.dialog] = _Track(event.seq - 1)
@@ -92,7 +92,7 @@ class Ordering:
         return [event, *self._drain(event.dialog, track)]
 
     def take_gaps(self, now: float) -> list[Gap]:
-        """What to ask for now; each gap once, until `accept_page` or `accept_failure` is called for it."""
+        """The gaps to fetch now; each once, until `accept_page` or `accept_failure` is called for it."""
         gaps = []
         for dialog in self._gapped:
             track = self._tracks[dialog]
@@ -103,7 +103,7 @@ class Ordering:
         return gaps
 
     def accept_page(self, gap: Gap, page: HistoryPage) -> list[TimelineEvent]:
-        """The answer to a gap; numbers that the page passes over are not visible to us."""
+        """The answer to a gap; numbers that the page leaves out are not visible to this member."""
         track = self._tracks.get(gap.dialog)
         if track is None:
             return []
@@ -116,7 +116,7 @@ class Ordering:
         return [*events, *self._drain(gap.dialog, track)]
 
     def accept_failure(self, gap: Gap, retry_at: float | None) -> list[TimelineEvent]:
-        """A gap could not be asked for: try again then; None gives it up, for it is not ours to see."""
+        """A gap could not be fetched: try again at `retry_at`; None gives it up, since it is not visible."""
         track = self._tracks.get(gap.dialog)
         if track is None:
             return []
@@ -128,7 +128,7 @@ class Ordering:
         return list(self._drain(gap.dialog, track))
 
     def next_retry(self) -> float | None:
-        """When to ask for what is missing again, in the caller's time."""
+        """When to fetch the next gap again, in the caller's time."""
         waiting = [self._tracks[dialog] for dialog in self._gapped]
         return min((track.retry_at for track in waiting if not track.fetching), default=None)
 
@@ -141,7 +141,7 @@ class Ordering:
             track.held[event.seq] = event
 
     def _drain(self, dialog: bytes, track: _Track) -> Iterator[TimelineEvent]:
-        """What was held and is next now."""
+        """The kept events that are next now."""
         while (event := track.held.pop(track.have + 1, None)) is not None:
             track.have = event.seq
             yield event

@@ -1,11 +1,11 @@
-"""Numbered commands on their way: what is sent when, again, and in which order.
+"""Numbered commands on their way: when each is sent, when again, and in which order.
 
 Invariants:
 
-- A command is in the store before its bytes leave, and until its answer is definite.
+- A command is in the store before its bytes leave, and until its answer is final.
 - Commands of one timeline leave in order of `n`. After a temporary refusal nothing more of that timeline leaves
-  until all that is under way is answered; then it begins again at the refused one.
-- A change (of members, settings, ...) shares the wire with nothing else of its timeline; content is pipelined.
+  until everything under way is answered; then sending starts again at the refused one.
+- A command that is not pipelined (a change of members, settings, ...) is alone under way in its timeline.
 - At most `in_flight_max` commands are unanswered.
 """
 
@@ -31,7 +31,7 @@ RETRY_S_MAX = 30.0
 _OF_THE_SESSION = frozenset(
     {ErrorCode.WRONG_STATE, ErrorCode.TOKEN_EXPIRED, ErrorCode.TOKEN_INVALID, ErrorCode.SIGNED_OUT}
 )
-"""Refusals that say nothing about the command: it waits for the next connection."""
+"""Refusals for the sake of the session, not of the command: it waits for the next connection."""
 
 
 @dataclass(slots=True)
@@ -43,7 +43,7 @@ class _Entry:
 
 @dataclass(slots=True)
 class _Queue:
-    """What is under way in one timeline. `resume_at` is set while it is held after a refusal."""
+    """The commands of one timeline. `resume_at` is set while it pauses after a refusal."""
 
     in_flight: int = 0
     changing: bool = False
@@ -65,7 +65,7 @@ class _Queue:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """Look in `dialog` from `from_seq` on for what this device sent as `n`."""
+    """A search in `dialog`, from `from_seq` on, for the event of number `n` of this device."""
 
     n: int
     dialog: bytes
@@ -90,12 +90,12 @@ class Sending:
             self._keep(_Entry(stored.n, command, stored.since_seq))
 
     def signed_in(self, principal: bytes, device: bytes) -> None:
-        """Whose commands these are; `WrongDeviceError` when the store is another device's."""
+        """The principal and device of the commands; `WrongDeviceError` if the store belongs to another device."""
         self._store.bind(device)
         self._me, self._device = principal, device
 
     def submit(self, command: Numbered, since_seq: int) -> int:
-        """Keep a command for good and queue it; its number. `OutboxFullError` when there is no room."""
+        """Store a command and queue it; returns its number. `OutboxFullError` if there is no room."""
         n = self._store.next_n()
         numbered = msgspec.structs.replace(command, id=0, n=n)
         self._store.append(Stored(n, MSGPACK.encode(numbered), since_seq))
@@ -103,12 +103,12 @@ class Sending:
         return n
 
     def pending(self) -> list[Numbered]:
-        """What awaits a definite answer, in order of number."""
+        """The commands that await a final answer, in order of number."""
         return [self._entries[n].command for n in sorted(self._entries)]
 
     @property
     def count(self) -> int:
-        """How many commands await a definite answer."""
+        """How many commands await a final answer."""
         return len(self._entries)
 
     @property
@@ -140,17 +140,17 @@ class Sending:
             yield msgspec.structs.replace(entry.command, id=key)
 
     def next_resume(self) -> float | None:
-        """When a held timeline goes on, in the caller's time."""
+        """When a paused timeline resumes, in the caller's time."""
         held = (queue.resume_at for queue in self._queues.values() if not queue.in_flight)
         return min((at for at in held if at is not None), default=None)
 
     def take_searches(self) -> list[Search]:
-        """What to look for in timelines; each once."""
+        """The searches to start; each once."""
         taken, self._searches = self._searches, []
         return taken
 
     def answered(self, reply: Acked | Failed, now: float) -> list[Notification] | None:
-        """The reply to a command under way; None when it is not to one of ours."""
+        """The reply to a command under way; None if it answers something else."""
         sent = self._in_flight.pop(reply.id, None)
         if sent is None:
             return None
@@ -159,17 +159,17 @@ class Sending:
         queue.in_flight -= 1
         queue.changing = False
         entry = self._entries.get(n)
-        told: list[Notification] = []
+        outcome: list[Notification] = []
         if entry is not None and isinstance(reply, Acked):
             queue.refusals = 0
-            told = self._done(entry, reply)
+            outcome = self._done(entry, reply)
         elif entry is not None and isinstance(reply, Failed):
-            told = self._failed(entry, reply, queue, dialog, now)
+            outcome = self._failed(entry, reply, queue, dialog, now)
         self._tidy(dialog, queue)
-        return told
+        return outcome
 
     def seen(self, event: TimelineEvent) -> list[Notification]:
-        """An event of this device: the command that made it is durable, whatever became of the ack."""
+        """An event of this device: its command is durable, even if the ack is lost."""
         entry = self._entries.get(event.n)
         if entry is None or not self.is_mine(event, entry.n) or self.timeline(entry.command) != event.dialog:
             return []
@@ -180,12 +180,12 @@ class Sending:
         return event.device == self._device and event.n == n
 
     def found(self, search: Search, event: TimelineEvent) -> list[Notification]:
-        """What was looked for is durable."""
+        """The search found the event: its command is durable."""
         self._release(search.dialog)
         return self.seen(event)
 
     def not_found(self, search: Search) -> list[Notification]:
-        """A number that was passed over is nowhere in its timeline: go on under a new one."""
+        """The number is not in the timeline: continue under a new one."""
         self._release(search.dialog)
         entry = self._entries.pop(search.n, None)
         if entry is None:
@@ -197,13 +197,13 @@ class Sending:
         return [Renumbered(entry.n, new)]
 
     def search_failed(self, search: Search, retry_at: float) -> None:
-        """The timeline could not be read now: ask again then, by sending the same once more."""
+        """The timeline cannot be read now: send the same command again at `retry_at`."""
         queue = self._queues.setdefault(search.dialog, _Queue())
         queue.resume_at = retry_at
         queue.waiting.append(search.n)
 
     def disconnected(self) -> None:
-        """The fate of all that was under way is unknown: it is sent again, in order, on the next connection."""
+        """The outcome of everything under way is unknown: send it again, in order, on the next connection."""
         self._in_flight.clear()
         self._queues.clear()
         self._searches.clear()
@@ -241,7 +241,7 @@ class Sending:
         queue.resume_at = max(queue.resume_at or 0.0, at)
 
     def _wait_s(self, failed: Failed, queue: _Queue) -> float:
-        """What the server asks for, else growing with each refusal in a row."""
+        """The delay that the server asks for, else one that grows with each refusal in a row."""
         if queue.resume_at is None:
             queue.refusals += 1
         if failed.retry_after_s is not None:
@@ -261,7 +261,7 @@ class Sending:
                 self._release(dialog)
 
     def _tidy(self, dialog: bytes, queue: _Queue) -> None:
-        """Let go what waited for the queue to empty; forget queues without a purpose."""
+        """Release what waited for the queue to empty; drop queues without content."""
         if not queue.in_flight and queue.resume_at is None:
             self._release(dialog)
         if queue.idle and not queue.refusals and not queue.keys_seq:

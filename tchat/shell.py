@@ -5,9 +5,9 @@
         async for event in client:
             ...
 
-It reconnects, resumes and sends again by itself; `async for` ends with a `StoppedError` when only the person can help.
-Events wait for a slow iterator in a bounded buffer, and then the socket is not read, acks included: iterate, or pass
-`on_event` (called at once, must not block) and never iterate. `view` is what all events so far amount to.
+It reconnects, resumes and retries by itself; `async for` ends with a `StoppedError` when only the person can help.
+Events wait for a slow iterator in a bounded buffer. When it is full, the socket is not read, not even for acks: so
+iterate, or pass `on_event` (called at once, must not block) and never iterate. `view` is what all events add up to.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ from protocol.replies import Acked, Failed, Reply
 from tchat.actions import (
     Action,
     Answered,
-    ClientError,
     ClientFaultError,
     CloseConnection,
     Connect,
@@ -54,6 +53,7 @@ from tchat.actions import (
     Sent,
     Stop,
     StoppedError,
+    TokenUnavailableError,
 )
 from tchat.core import ClientCore, CoreStatistics
 from tchat.fold.view import View
@@ -61,24 +61,23 @@ from tchat.store import MemoryOutbox, OutboxStore
 
 EVENTS_BUFFERED_MAX = 1000
 OUTGOING_MAX = 1000
-"""Beyond so many unwritten messages, typing is not worth telling."""
+"""With more unwritten messages than this, typing is not reported."""
 MESSAGE_BYTES_MAX = 32 * 1024 * 1024
 CONNECT_S_MAX = 10.0
 CLOSE_S_MAX = 2.0
 _FAULTS = frozenset({400, 426})
-"""What a server answers to a handshake that it will never take; anything else may be a proxy having a bad day."""
+"""HTTP statuses of a handshake that no retry cures; any other may come from a proxy and pass."""
 
 TokenSource = Callable[[bool], Awaitable[str]]
-"""An access token; a new one when True. `StoppedError` ends the client, `TokenUnavailableError` means: later."""
+"""Returns an access token, a new one if the argument is True.
 
-
-class TokenUnavailableError(ClientError):
-    """No access token can be had right now."""
+Raise `StoppedError` to end the client, `TokenUnavailableError` to be asked again later.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class ClientStatistics:
-    """How the client is doing."""
+    """The state of the client and its counters."""
 
     state: ConnectionState
     core: CoreStatistics
@@ -87,7 +86,7 @@ class ClientStatistics:
 
 
 class _Outcome:
-    """What somebody waits for."""
+    """The result or error that a caller waits for."""
 
     def __init__(self) -> None:
         self._happened = anyio.Event()
@@ -105,7 +104,7 @@ class _Outcome:
 
 
 class Client:
-    """One device, connected as well as the network allows."""
+    """One device, connected whenever the network allows it."""
 
     def __init__(
         self,
@@ -155,11 +154,11 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
-        """Disconnect; what is not acked stays in the store."""
+        """Disconnect; commands that are not acked stay in the store."""
         assert self._tasks is not None
         await self.aclose()
         if error is not None and not isinstance(error, anyio.get_cancelled_exc_class()):
-            kind = error = trace = None  # the body's own error goes on as it is, in no group
+            kind = error = trace = None  # raise the error of the body itself, not a group
         return await self._tasks.__aexit__(kind, error, trace)
 
     async def aclose(self) -> None:
@@ -169,23 +168,23 @@ class Client:
         self._give_up(StoppedError("the client was closed"))
         await anyio.lowlevel.checkpoint()
 
-    # what the app asks
+    # calls of the app
 
     @property
     def state(self) -> ConnectionState:
-        """How the connection is."""
+        """The state of the connection."""
         return self._core.state
 
     @property
     def me(self) -> bytes:
-        """One's principal; NIL until signed in once."""
+        """The client's own principal; NIL until the first sign-in."""
         return self.view.me
 
     def submit(self, command: Numbered) -> int:
-        """Send a numbered command exactly once, now or when there is a connection; its number.
+        """Send a numbered command exactly once, now or when there is a connection; returns its number.
 
-        `Sent` or `Refused` with that number follows (after `Renumbered`, under the new one). `OutboxFullError`
-        when too many wait.
+        A `Sent` or `Refused` notification with that number follows (after `Renumbered`, with the new one).
+        `OutboxFullError` if too many wait.
         """
         self._still_running()
         n = self._core.submit(command, time.monotonic())
@@ -193,9 +192,9 @@ class Client:
         return n
 
     async def perform(self, command: Numbered) -> Acked:
-        """Submit a command and wait until it is durable; `RefusedError` if it never will be.
+        """Submit a command and wait until it is durable; `RefusedError` if it is refused for good.
 
-        A cancelled wait does not take the command back.
+        Cancelling the wait does not withdraw the command.
         """
         self._still_running()
         outcome = _Outcome()
@@ -213,16 +212,16 @@ class Client:
     async def send(
         self, dialog: bytes, payload: bytes, *, header: Header | None = None, kind: Kind = Kind.MESSAGE
     ) -> Acked:
-        """Post an envelope and wait until it is durable; see `perform`."""
+        """Post an envelope and wait until it is durable; errors as in `perform`."""
         return await self.perform(Send(0, dialog, 0, payload, header or self.header(dialog), kind))
 
     def header(self, dialog: bytes) -> Header:
-        """A header that names the keys of a dialog as far as they are known here."""
+        """A header with the newest known `keys_seq` of a dialog."""
         known = self.view.dialogs.get(dialog)
         return Header(keys_seq=known.keys_seq if known else 0)
 
     async def request(self, command: Command) -> Reply:
-        """Ask something without a number (`history`, `roster`, ...), once connected; pages are folded into `view`.
+        """Send a command without a number (`history`, `roster`, ...) and wait for its reply; `view` takes pages over.
 
         Errors: `RefusedError`, `RequestLostError`, `TooManyRequestsError`, `StoppedError`.
         """
@@ -239,20 +238,20 @@ class Client:
         return reply
 
     def send_receipt(self, dialog: bytes, *, delivered: int = 0, read: int = 0) -> None:
-        """Say how far one has received and read, when there is a connection."""
+        """Report how far the person has received and read, now or when there is a connection."""
         if (known := self.view.dialogs.get(dialog)) is not None:
             known.raise_own_receipt(delivered, read)
         self._core.send_receipt(dialog, delivered, read, time.monotonic())
         self._perform()
 
     def typing(self, dialog: bytes, *, active: bool = True) -> None:
-        """Say that one is writing, if there is a connection."""
+        """Report that the person is writing, if there is a connection."""
         if len(self._outgoing) < OUTGOING_MAX:
             self._core.typing(dialog, active, time.monotonic())
             self._perform()
 
     def pending(self) -> list[Numbered]:
-        """Numbered commands without a definite answer, in order."""
+        """Numbered commands that await a final answer, in order."""
         return self._core.pending()
 
     async def wait_until(self, condition: Callable[[], bool]) -> None:
@@ -262,7 +261,7 @@ class Client:
             await self._changed.wait()
 
     def statistics(self) -> ClientStatistics:
-        """How the client is doing."""
+        """The state of the client and its counters."""
         return ClientStatistics(self._core.state, self._core.statistics(), len(self._events), len(self._outgoing))
 
     def __aiter__(self) -> Self:
@@ -283,12 +282,12 @@ class Client:
             self._room.set()
         return event
 
-    # what the core asks
+    # actions of the core
 
     def _perform(self) -> None:
-        """Carry out what the core left to do, in order; nothing in here waits.
+        """Carry out the actions of the core, in order, without waiting.
 
-        Whoever is told of an event may ask for something at once: that comes after what is already to be done.
+        An `on_event` callback may call the client: the resulting actions follow those already in the queue.
         """
         self._to_do.extend(self._core.take())
         if self._performing:
@@ -317,9 +316,9 @@ class Client:
             case Stop(error=error):
                 self._stop(error)
             case Emit(event=event):
-                self._tell(event)
+                self._deliver(event)
 
-    def _tell(self, event: Notification) -> None:
+    def _deliver(self, event: Notification) -> None:
         self._settle(event)
         if not isinstance(event, Answered):
             self._fold(event)
@@ -341,7 +340,7 @@ class Client:
                 self.view.apply(event)
 
     def _settle(self, event: Notification) -> None:
-        """Wake whoever waits for this."""
+        """Wake the caller that waits for this."""
         match event:
             case Sent(n=n, acked=acked) if n in self._sends:
                 self._sends.pop(n).set(acked)
@@ -352,7 +351,7 @@ class Client:
             case Answered(request=handle, reply=reply):
                 self.view.apply(reply)
                 if (outcome := self._requests.pop(handle, None)) is not None:
-                    lost = RequestLostError("the connection went before the answer came")
+                    lost = RequestLostError("the connection was lost before the answer")
                     outcome.set(RefusedError(reply) if isinstance(reply, Failed) else reply or lost)
             case _:
                 pass
@@ -377,20 +376,20 @@ class Client:
         if self._closed:
             raise StoppedError("the client was closed")
 
-    # connections, one after another
+    # connections
 
     async def _run(self) -> None:
         with self._running:
-            while self._stopped is None and (wish := self._connect) is not None:
+            while self._stopped is None and (planned := self._connect) is not None:
                 self._connect = None
-                await anyio.sleep(wish.delay_s)
-                opened = await self._open(fresh_token=wish.fresh_token)
+                await anyio.sleep(planned.delay_s)
+                opened = await self._open(fresh_token=planned.fresh_token)
                 if opened is not None:
                     await self._serve(*opened)
                 self._perform()
 
     async def _open(self, *, fresh_token: bool) -> tuple[ClientConnection, str] | None:
-        """A websocket and the token to use on it; None when that did not work out this time."""
+        """A websocket and the token for it; None if there is none this time."""
         try:
             token = await self._token_source(fresh_token)
             websocket = await connect(
@@ -438,7 +437,7 @@ class Client:
     async def _until_over(
         self, part: Callable[[ClientConnection], Awaitable[None]], websocket: ClientConnection, all_parts: CancelScope
     ) -> None:
-        """The part of a connection that ends first ends the others."""
+        """Run one part of a connection; the first one that ends cancels the others."""
         with contextlib.suppress(ConnectionClosed):
             await part(websocket)
         all_parts.cancel()
@@ -447,7 +446,7 @@ class Client:
         await self._to_close.wait()
 
     async def _close(self, websocket: ClientConnection) -> None:
-        """Say goodbye, and cut the line when nobody answers."""
+        """Close with a handshake, or without one if the server does not answer."""
         with anyio.move_on_after(CLOSE_S_MAX, shield=True):
             await websocket.close(self._closing.code, self._closing.reason)
         websocket.transport.abort()

@@ -1,8 +1,8 @@
-"""Where a device keeps its number and what it has not yet got an answer for.
+"""The outbox of a device on disk or in memory: its counter of numbers, and its unanswered commands.
 
-An `OutboxStore` belongs to one device. What `append` returned from survives the death of the process; what was
-removed after an ack may come back (it is then sent again under its old number, and answered with its old ack).
-Numbers are never given out twice, even when the store is lost: a new store starts at the microseconds of the clock.
+An `OutboxStore` belongs to one device. A command survives the end of the process once `append` returned. A command
+that was removed after an ack may come back; it is then sent again with its old number, and gets its old ack. No number
+is used twice, even if the store is lost: a new store starts at the microseconds of the clock.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ _SCHEMA_VERSION = 1
 
 
 class OutboxFullError(Exception):
-    """Too many commands wait for their answer; nothing was stored."""
+    """Too many commands await their answer; nothing was stored."""
 
 
 class WrongDeviceError(Exception):
-    """The store belongs to another device: its numbers mean nothing here."""
+    """The store belongs to another device: its numbers are not valid for this one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A command that awaits a definite answer. `since_seq` is what was held of its timeline when it was made."""
+    """A command that awaits a final answer. `since_seq` is the newest known `seq` of its timeline at submission."""
 
     n: int
     data: bytes
@@ -36,43 +36,43 @@ class Stored:
 
 
 class OutboxStore(Protocol):
-    """Commands under their numbers, in order. All calls are short and block until they are durable."""
+    """Commands by number, in order. All calls are short and block until they are durable."""
 
     def bind(self, device: bytes) -> None:
-        """Say whose it is; `WrongDeviceError` when it is another's already."""
+        """Assign the store to a device; `WrongDeviceError` if it belongs to another."""
 
     def next_n(self) -> int:
         """The number that the next `append` must carry."""
 
     def append(self, entry: Stored) -> None:
-        """Keep a command under `next_n`; durable on return. `OutboxFullError` beyond OUTBOX_COMMANDS_MAX."""
+        """Store a command under `next_n`; durable on return. `OutboxFullError` beyond OUTBOX_COMMANDS_MAX."""
 
     def replace(self, entry: Stored) -> None:
-        """Change what is kept under a number; durable on return."""
+        """Replace the command of a number; durable on return."""
 
     def renumber(self, old: int, entry: Stored) -> None:
         """Move a command from its number to `next_n`, in one step; durable on return."""
 
     def remove(self, n: int, *, durable: bool) -> None:
-        """The answer came; unless `durable`, a crash may forget that.
+        """Remove an answered command; unless `durable`, a crash may undo that.
 
-        An ack may be forgotten, since a retry repeats it; a refusal may not, since a retry could be accepted.
+        That is fine after an ack, since a retry gets the same one; not after a refusal, since a retry may be accepted.
         """
 
     def pending(self) -> list[Stored]:
-        """What awaits an answer, in order of number."""
+        """The commands that await an answer, in order of number."""
 
     def close(self) -> None:
-        """Release what is held; nothing may be called after."""
+        """Release the resources; no other call may follow."""
 
 
 def first_number() -> int:
-    """Where the numbers of a new store start: above all that an earlier store of this device gave out."""
+    """The first number of a new store: above all numbers of an earlier store of this device."""
     return time.time_ns() // 1000
 
 
 class MemoryOutbox:
-    """An outbox that lives as long as the process: for tests, load, and clients without a disk."""
+    """An outbox that lives as long as the process: for clients without a disk, and for tests."""
 
     def __init__(self, first_n: int | None = None) -> None:
         self._next_n = first_number() if first_n is None else first_n
@@ -145,8 +145,8 @@ class SqliteOutbox:
         self._write(entry)
 
     def remove(self, n: int, *, durable: bool) -> None:
-        """See `OutboxStore`. Others wait for the next write, or until there are many: a sync to disk costs more."""
         self._removed.append(n)
+        # others wait for the next write, or until there are many: each write costs a sync to disk
         if durable or len(self._removed) >= _REMOVALS_HELD_MAX:
             self._write(None)
 
@@ -165,7 +165,7 @@ class SqliteOutbox:
             return
         if version != 0:
             self._db.close()
-            raise sqlite3.DatabaseError(f"the outbox is of another version ({version})")
+            raise sqlite3.DatabaseError(f"the outbox file has another version ({version})")
         with self._transaction():
             self._db.execute("CREATE TABLE self (one INTEGER PRIMARY KEY CHECK (one = 1), device BLOB, next_n INTEGER)")
             self._db.execute("CREATE TABLE pending (n INTEGER PRIMARY KEY, data BLOB NOT NULL, since_seq INTEGER)")
@@ -173,7 +173,7 @@ class SqliteOutbox:
             self._db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
 
     def _write(self, entry: Stored | None) -> None:
-        """Removals that wait, then perhaps one new command, in one transaction."""
+        """Write the waiting removals and perhaps one new command in one transaction."""
         with self._transaction():
             self._db.executemany("DELETE FROM pending WHERE n = ?", [(n,) for n in self._removed])
             if entry is not None:

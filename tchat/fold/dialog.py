@@ -33,7 +33,7 @@ from protocol.replies import HistoryPage, RosterPage
 from tchat.fold.message import Message
 
 MESSAGES_KEPT_MAX = 20_000
-"""Messages held per dialog; beyond it the oldest are let go (and can be had again by `history`)."""
+"""Messages kept per dialog; above it the oldest are dropped (`history` brings them back)."""
 
 
 @dataclass(slots=True)
@@ -51,7 +51,7 @@ class MemberReceipt:
 
 @dataclass(slots=True)
 class _Seat:
-    """A member's place: the role since `seq`, None once they are gone."""
+    """A member's role since event `seq`, None after they left."""
 
     seq: int
     role: Role | None
@@ -60,7 +60,7 @@ class _Seat:
 
 @dataclass(slots=True)
 class DialogView:
-    """One dialog as `me` sees it. `loaded_from` is the lowest seq from which on nothing visible is missing."""
+    """One dialog as `me` sees it. From `loaded_from` on, every visible event is loaded."""
 
     dialog: bytes
     me: bytes
@@ -90,44 +90,44 @@ class DialogView:
 
     @property
     def member(self) -> bool:
-        """Whether one is a member now."""
+        """Whether `me` is a member now."""
         seat = self._seats.get(self.me)
         return seat is not None and seat.role is not None
 
     @property
     def role(self) -> Role:
-        """One's own role."""
+        """The role of `me`."""
         seat = self._seats.get(self.me)
         return (seat.role if seat else None) or Role.MEMBER
 
     @property
     def member_count(self) -> int:
-        """How many are members."""
+        """The number of members."""
         return self._state_members + sum(self._member_deltas.values())
 
     @property
     def members(self) -> dict[bytes, Role] | None:
-        """All members and their roles; None in a large dialog whose roster was not asked for."""
+        """All members and their roles; None in a large dialog until `roster` brought all of them."""
         present = {who: seat.role for who, seat in self._seats.items() if seat.role is not None}
         return present if len(present) == self.member_count else None
 
     @property
     def unread(self) -> int:
-        """How many messages one has not read."""
+        """The number of messages that `me` has not read."""
         return max(0, self.messages - self.read_messages)
 
     @property
     def complete(self) -> bool:
-        """Whether all that one may see is held, back to the beginning."""
+        """Whether every visible event is loaded, back to the beginning."""
         return not self.visible or self.loaded_from <= self.visible[0][0]
 
     def name_of(self, principal: bytes) -> str:
-        """The display name of a member, past ones included; empty when it was never said."""
+        """The display name of a present or former member; empty if unknown."""
         seat = self._seats.get(principal)
         return seat.name if seat else ""
 
     def message(self, seq: int) -> Message | None:
-        """The message with this number, if it is held."""
+        """The message with this number, if it is loaded."""
         record = self._records.get(seq)
         return record if record is not None and record.known else None
 
@@ -138,7 +138,7 @@ class DialogView:
         return sorted(entries, key=lambda entry: entry.seq)
 
     def apply_state(self, state: DialogState) -> None:
-        """What the dialog is right now, as of `state.seq`."""
+        """Take over the state of the dialog as of `state.seq`."""
         if state.first_seq > self._have + 1:
             self.loaded_from, self._have = state.first_seq, state.first_seq - 1
         self.seq = max(self.seq, state.seq)
@@ -153,7 +153,7 @@ class DialogView:
             self._seat_all(state)
 
     def apply_event(self, event: TimelineEvent, *, live: bool = True) -> None:
-        """One event, contiguous (`live`) or from a page of history, which says nothing about the head."""
+        """Fold an event: contiguous (`live`), or from a page of history, which does not move the head."""
         if live:
             self._have = max(self._have, event.seq)
             self.seq = max(self.seq, event.seq)
@@ -163,30 +163,30 @@ class DialogView:
             if event.seq > self._state_seq:
                 self._fold_roster(event)
             self._fold_fields(event)
-        self._let_go()
+        self._drop_oldest()
 
     def apply_page(self, page: HistoryPage) -> None:
-        """A page of history; one that reaches up to what is held moves `loaded_from` down."""
+        """Fold a page of history; one that reaches `loaded_from` moves it down."""
         for event in (*page.events, *page.later):
             self.apply_event(event, live=False)
         if page.events and page.events[0].seq < self.loaded_from <= page.events[-1].seq + 1:
             self.loaded_from = page.events[0].seq
 
     def apply_roster(self, page: RosterPage) -> None:
-        """A page of members."""
+        """Take over a page of members."""
         for member in page.members:
             seat = self._seats.setdefault(member.principal, _Seat(self._state_seq, member.role))
             seat.name = member.name
             self._receipt_of(member.principal).raise_to(member.delivered, member.read)
 
     def apply_receipt(self, receipt: ReceiptChanged) -> None:
-        """How far a member, possibly oneself on another device, has received and read."""
+        """Raise the receipt of a member, possibly of `me` by another device."""
         self._receipt_of(receipt.principal).raise_to(receipt.delivered, receipt.read)
         if receipt.principal == self.me:
             self.read_messages = max(self.read_messages, receipt.read_messages)
 
     def raise_own_receipt(self, delivered: int, read: int) -> None:
-        """Raise one's own receipt before the server confirms it; unread follows as far as the held messages allow."""
+        """Raise the receipt of `me` at once; `unread` follows as far as the loaded messages allow."""
         mine = self._receipt_of(self.me)
         mine.raise_to(delivered, read)
         if mine.read >= self.seq:
@@ -195,7 +195,7 @@ class DialogView:
             self.read_messages = max(self.read_messages, record.messages)
 
     def mute(self, seq: int, until_ms: int) -> None:
-        """A mute, by event `seq` of the `self` dialog."""
+        """Apply a mute, which is event `seq` of the `self` dialog."""
         if seq > self._muted_seq:
             self._muted_seq, self.muted_until_ms = seq, until_ms
 
@@ -227,7 +227,7 @@ class DialogView:
         }
 
     def _fold_content(self, event: TimelineEvent) -> bool:
-        """Messages and what happens to them; False when the event is something else."""
+        """Fold messages, edits, deletions and reactions; False if the event is something else."""
         match event.body:
             case Posted() as body:
                 self._record(event.seq).post(event, body)
@@ -247,7 +247,7 @@ class DialogView:
         return True
 
     def _fold_roster(self, event: TimelineEvent) -> None:
-        """Changes of the roster that no `DialogState` contained yet."""
+        """Fold changes of the roster that no `DialogState` contained yet."""
         match event.body:
             case DialogCreated(members=members):
                 for member in members:
@@ -270,7 +270,7 @@ class DialogView:
                 pass
 
     def _fold_fields(self, event: TimelineEvent) -> None:
-        """Changes of the fields of the dialog."""
+        """Fold changes of the fields of the dialog."""
         match event.body:
             case DialogCreated() | SettingsChanged() as body:
                 self._set_settings(event.seq, body)
@@ -328,8 +328,8 @@ class DialogView:
             receipt = self.receipts[principal] = MemberReceipt()
         return receipt
 
-    def _let_go(self) -> None:
-        """Keep the newest messages and notices; an eighth at once, so that it is rarely done."""
+    def _drop_oldest(self) -> None:
+        """Drop the oldest messages and notices; an eighth at once, so that it is rarely necessary."""
         for held in (self._records, self.notices):
             if len(held) > MESSAGES_KEPT_MAX:
                 for seq in sorted(held)[: MESSAGES_KEPT_MAX // 8]:

@@ -1,4 +1,4 @@
-"""One message of a dialog as the fold holds it, in any order that its events come."""
+"""One message of a dialog as the fold holds it; its events may come in any order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from protocol.ids import NIL
 
 @dataclass(slots=True)
 class Message:
-    """One message, with all that later events did to it. `author` is NIL while only later events are known."""
+    """One message, with the effects of later events. `author` is NIL while only later events are known."""
 
     seq: int
     author: bytes = NIL
@@ -30,50 +30,50 @@ class Message:
 
     @property
     def known(self) -> bool:
-        """Whether there is something to show: the message, or that it was deleted."""
+        """Whether there is something to show: the message, or its deletion."""
         return self.posted is not None or self.deleted
 
     @property
     def payload(self) -> bytes:
-        """The newest payload; empty when deleted."""
+        """The newest payload; empty if deleted."""
         newest = self.edit or self.posted
         return newest.payload if newest is not None else b""
 
     @property
     def header(self) -> Header:
-        """The newest header; empty when deleted."""
+        """The newest header; empty if deleted."""
         newest = self.edit or self.posted
         return newest.header if newest is not None else Header()
 
     @property
     def reactions(self) -> dict[bytes, bytes]:
-        """Who reacts how, now."""
+        """The current reaction of each person."""
         return {who: payload for who, (_, payload) in self._reactions.items() if payload}
 
     def post(self, event: TimelineEvent, body: Posted) -> None:
-        """The message itself."""
-        self._signed(event)
+        """Take the message itself."""
+        self._set_origin(event)
         if not (self.deleted or self.erased):
             self.posted = body
 
     def replace(self, seq: int, body: Edited) -> None:
-        """An edit; the highest `seq` wins."""
+        """Apply an edit; the highest `seq` wins."""
         if not (self.deleted or self.erased) and seq > self.edit_seq:
             self.edit, self.edit_seq = body, seq
 
     def react(self, seq: int, who: bytes, payload: bytes) -> None:
-        """A reaction; the newest of each person wins."""
+        """Apply a reaction; the newest of each person wins."""
         if not (self.deleted or self.erased) and seq > self._reactions.get(who, (0, b""))[0]:
             self._reactions[who] = (seq, payload)
 
     def delete(self) -> None:
-        """It is gone for everybody; that it was there stays visible."""
+        """Delete it for everybody; its place stays visible."""
         self.deleted = True
         self._blank()
 
     def erase(self, event: TimelineEvent) -> None:
-        """The row was blanked: a message, or an edit or reaction of a deleted one."""
-        self._signed(event)
+        """Blank it: the event was a message, or an edit or reaction of a deleted one."""
+        self._set_origin(event)
         self.erased = True
         self._blank()
 
@@ -85,7 +85,7 @@ class Message:
         reactions = {who.hex(): payload for who, payload in sorted(self.reactions.items())}
         return [self.author.hex(), self.device.hex(), self.n, self.at_ms, content, self.edit_seq, reactions]
 
-    def _signed(self, event: TimelineEvent) -> None:
+    def _set_origin(self, event: TimelineEvent) -> None:
         self.author, self.device, self.n = event.author, event.device, event.n
         self.at_ms, self.messages = event.at_ms, event.messages
 

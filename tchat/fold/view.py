@@ -1,13 +1,13 @@
-"""Folds what the server says into a `View`: what a person's dialogs are, and what was said in them.
+"""Folds the messages of the server into a `View`: the dialogs of a person and their content.
 
 Invariants:
 
-- The fold is idempotent and does not depend on order: every fact is a register with the `seq` that set it (the
+- The fold is idempotent and independent of order: every fact is a register with the `seq` that set it (the
   highest wins), a set that only grows, or a number that only grows. Catch-up, live events, history pages and their
   `later` may therefore overlap and mix.
-- Replay equals live: a timeline read later, where a deleted message and its edits and reactions stand as `Erased`,
-  folds to the same `canonical()` as the events did when they happened.
-- A dialog is known from its first `DialogState` on, which always comes first; events of unknown dialogs are ignored.
+- Replay equals live: a timeline read later, where a deleted message and its edits and reactions are `Erased`,
+  folds to the same `canonical()` as the live events.
+- A dialog is known from its first `DialogState`, which the server sends first; events of unknown dialogs are ignored.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["DialogView", "MemberReceipt", "Message", "View"]
 
 
 class View:
-    """All dialogs of one person, folded. `apply` takes every message of the server and keeps what matters."""
+    """All dialogs of one person, folded. `apply` takes every message of the server."""
 
     def __init__(self, me: bytes = NIL) -> None:
         self.me = me
@@ -35,16 +35,16 @@ class View:
 
     @property
     def blocked(self) -> frozenset[bytes]:
-        """Whom one has blocked, as far as the held part of the `self` dialog tells."""
+        """The principals that are blocked, as far as the loaded part of the `self` dialog shows."""
         return frozenset(who for who, (_, blocked) in self._blocks.items() if blocked)
 
     def clear(self) -> None:
-        """Forget everything: the server could not continue from what is held."""
+        """Drop everything: the server cannot resume from the position."""
         self.dialogs.clear()
         self._blocks.clear()
 
     def apply(self, message: object) -> None:
-        """Fold one message of the server; those without lasting meaning are ignored."""
+        """Fold one message of the server; ephemeral ones are ignored."""
         match message:
             case DialogState():
                 self._apply_state(message)
@@ -66,7 +66,7 @@ class View:
     def canonical(self) -> dict[str, Any]:
         """Comparable plain data of everything durable.
 
-        Dialogs that one left are not in it: a sync from nothing does not bring them. They have a `canonical` each.
+        Without the dialogs that the person left: a sync from nothing does not bring them. Each has its own `canonical`.
         """
         mine = {key.hex(): dialog.canonical() for key, dialog in sorted(self.dialogs.items()) if dialog.member}
         return {"blocked": sorted(who.hex() for who in self.blocked), "dialogs": mine}

@@ -1,4 +1,4 @@
-"""`tchat chat`, the terminal client. Nothing is imported before it is run: the command's help must be quick."""
+"""`tchat chat`, the terminal client. Its modules are imported when it runs, so that its help is quick."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the terminal client takes."""
+    """Declare the arguments of the terminal client."""
     parser.add_argument("--server", default=DEFAULT_SERVER, metavar="URL", help=f"default: {DEFAULT_SERVER}")
     parser.add_argument("--phone", required=True, metavar="NUMBER", help="yours, as +6591234567")
     parser.add_argument("--name", default="", help="how others see you; needed the first time")
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(chosen: argparse.Namespace) -> int:
-    """Sign in if need be, then chat until the person quits: 0, or 2 with a sentence when that was not possible."""
+    """Sign in if necessary, then chat until the person quits; the exit code: 0, or 2 after an error message."""
     import asyncio
 
     from tchat.terminal.start import CannotStartError, chat

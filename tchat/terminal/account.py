@@ -1,6 +1,6 @@
-"""Who is signed in here: tokens in a file that only its owner can read, renewed over the HTTP API.
+"""The sign-in of this installation: tokens in a file that only its owner can read, refreshed over the HTTP API.
 
-Invariant: a refresh token is on disk before the access token that came with it is used, since the older one is dead.
+Invariant: a refresh token is on disk before the access token that came with it is used, since the older one is invalid.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from uuid import UUID
 import httpx
 import msgspec
 
-from tchat.actions import SignInRequiredError
-from tchat.shell import TokenUnavailableError
+from tchat.actions import SignInRequiredError, TokenUnavailableError
 
 _VERSION = "0.1"
 _RENEW_BEFORE_S = 60.0
@@ -23,10 +22,10 @@ _TIMEOUT_S = 15.0
 
 
 class Refusal(msgspec.Struct):
-    """What every refusal of the HTTP API looks like."""
+    """The body of every refusal of the HTTP API."""
 
     code: str = "internal"
-    message: str = "The server could not be understood."
+    message: str = "The answer of the server cannot be read."
     retry_after_s: float | None = None
 
 
@@ -40,7 +39,7 @@ class ApiError(Exception):
 
 
 class TokensAnswer(msgspec.Struct):
-    """What sign-in and refresh answer."""
+    """The answer to sign-in and refresh."""
 
     principal: UUID
     device: UUID
@@ -50,14 +49,14 @@ class TokensAnswer(msgspec.Struct):
 
 
 class PersonAnswer(msgspec.Struct):
-    """Somebody else."""
+    """The answer to a search for a person, as far as it is used here."""
 
     principal: UUID
     display_name: str
 
 
 class SavedSignIn(msgspec.Struct):
-    """The file's content."""
+    """The content of the file."""
 
     principal: UUID
     device: UUID
@@ -67,7 +66,7 @@ class SavedSignIn(msgspec.Struct):
 
 
 class LocalAccount:
-    """One person's sign-in at one server."""
+    """One person's account at one server: its sign-in, and requests to the HTTP API in its name."""
 
     def __init__(self, folder: Path, http: httpx.AsyncClient) -> None:
         self._path = folder / "account.json"
@@ -76,32 +75,32 @@ class LocalAccount:
 
     @property
     def saved(self) -> SavedSignIn | None:
-        """Who is signed in; None before `load` or `sign_in` found out."""
+        """The current sign-in; None before `load` or `sign_in` found one."""
         return self._saved
 
     def load(self) -> None:
-        """Take over what an earlier run left, if that can be read."""
+        """Read the sign-in of an earlier run, if there is a readable one."""
         try:
             self._saved = msgspec.json.decode(self._path.read_bytes(), type=SavedSignIn)
         except (FileNotFoundError, msgspec.MsgspecError):
             self._saved = None
 
     async def send_code(self, phone_number: str) -> None:
-        """Have a sign-in code sent; raises ApiError."""
+        """Request a sign-in code; raises ApiError."""
         await self._post("/v1/sign-in/codes", {"phone_number": phone_number})
 
     async def sign_in(self, phone_number: str, code: str, name: str) -> None:
-        """Sign in with the code that came, under the device of before if there was one; raises ApiError."""
+        """Sign in with the received code, as the same device as before if there was one; raises ApiError."""
         device = {"platform": "terminal", "app_version": _VERSION}
         if self._saved is not None:
             device["device_id"] = str(self._saved.device)
-        wish: dict[str, Any] = {"phone_number": phone_number, "code": code, "device": device}
+        fields: dict[str, Any] = {"phone_number": phone_number, "code": code, "device": device}
         if name:
-            wish["display_name"] = name
-        self._keep(await self._post("/v1/sign-in", wish))
+            fields["display_name"] = name
+        self._keep(await self._post("/v1/sign-in", fields))
 
     async def token(self, fresh: bool) -> str:
-        """An access token: see `tchat.shell.TokenSource`."""
+        """An access token, a new one if `fresh`; raises SignInRequiredError or TokenUnavailableError."""
         if self._saved is None:
             raise SignInRequiredError("nobody is signed in")
         if fresh or time.time() > self._saved.access_until - _RENEW_BEFORE_S:
@@ -109,12 +108,12 @@ class LocalAccount:
         return self._saved.access_token
 
     async def find(self, phone_number: str) -> PersonAnswer:
-        """The person of exactly this number; raises ApiError."""
+        """The person with exactly this number; raises ApiError."""
         answer = await self._post("/v1/people/find", {"phone_number": phone_number}, await self.token(False))
         return msgspec.json.decode(answer.content, type=PersonAnswer)
 
     async def person(self, principal: bytes) -> PersonAnswer:
-        """Somebody one shares a dialog with; raises ApiError."""
+        """A person with whom the account shares a dialog; raises ApiError."""
         headers = {"authorization": f"Bearer {await self.token(False)}"}
         answer = await self._http.get(f"/v1/people/{UUID(bytes=principal)}", headers=headers, timeout=_TIMEOUT_S)
         _check(answer)
@@ -149,7 +148,7 @@ class LocalAccount:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Replace a file in one step, readable by its owner only, and on disk when this returns."""
+    """Replace a file in one step, readable by its owner only; it is on disk on return."""
     new = path.with_suffix(".new")
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(content)

@@ -1,4 +1,4 @@
-"""The screen of the terminal client: dialogs on the left, the open one on the right, the state of things below."""
+"""The screen of the terminal client: dialogs on the left, the open one on the right, the connection below."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ from tchat.terminal.lines import Line, about, dialog_line, title, transcript
 from tchat.terminal.slash import SlashError, parse
 from tchat.terminal.talk import Directory, Talk
 
-WARNING = "NOT ENCRYPTED: the server can read these messages. End-to-end encryption is not there yet."
+WARNING = "NOT ENCRYPTED: the server can read these messages. It has no end-to-end encryption yet."
 _REDRAW_EVERY_S = 0.1
 _SHOWN_AT_FIRST = 100
 _SHOWN_MORE = 100
 _EXPECTED = (SlashError, ApiError, ClientError, OutboxFullError, httpx.TransportError)
 _NOTHING_OPEN = "Begin with /new +NUMBER, or choose a dialog on the left."
-_NOT_CONNECTED = "The server does not answer yet; the dialogs come when it does."
+_NOT_CONNECTED = "The server does not answer yet; the dialogs appear when it does."
 
 
 class Composer(Input):
-    """Where one types; nothing is lost or mixed up, however fast that is.
+    """The input line. It keeps lines apart, however fast a person types.
 
-    The library's binding for the enter key acts only after the key has gone up to the app and back, when letters of the
-    next line may be there already. Here it is taken in its turn among the other keys.
+    The library handles the enter key in a binding, after the key went up to the app and back; by then the input may
+    have letters of the next line. Here the enter key is handled in order with the other keys.
     """
 
     class Entered(Message):
-        """A line was typed."""
+        """A line is complete."""
 
         def __init__(self, text: str) -> None:
             super().__init__()
             self.text = text
 
     def on_key(self, event: Key) -> None:
-        """Pass a line on, and begin anew."""
+        """Pass a complete line on, and clear the input."""
         if event.key == "enter":
             event.stop()
             event.prevent_default()
@@ -56,7 +56,7 @@ class Composer(Input):
 
 
 class ChatApp(App[StoppedError | None]):
-    """Returns None when the person quits, or why the client stopped."""
+    """The app returns None if the person quits, else the error that stopped the client."""
 
     ENABLE_COMMAND_PALETTE = False
     TITLE = "tchat"
@@ -100,18 +100,18 @@ class ChatApp(App[StoppedError | None]):
         yield Static(id="state")
 
     def on_mount(self) -> None:
-        """Start drawing."""
+        """Start drawing at an interval."""
         self.query_one("#composer").focus()
         self.set_interval(_REDRAW_EVERY_S, self._tick)
         self._await_end()
 
     def take(self, event: Notification) -> None:
-        """An event of the client; called in between, so it only notes."""
+        """Take an event of the client. It runs inside the client's call, so drawing waits for the next tick."""
         self._dirty = True
         if (refusal := self.talk.take(event)) is not None:
             self.notify(refusal, title="Refused", severity="error", markup=False)
 
-    # what the person does
+    # inputs of the person
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         """Open a dialog."""
@@ -119,12 +119,12 @@ class ChatApp(App[StoppedError | None]):
             self._open(bytes.fromhex(event.option_id))
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """Tell the others that one is writing."""
+        """Report that the person is writing."""
         if event.value and not event.value.startswith("/"):
             self.talk.writing()
 
     def on_composer_entered(self, event: Composer.Entered) -> None:
-        """Send, or carry out."""
+        """Send a message, or carry out a command."""
         typed = event.text
         if typed in ("/quit", "/exit"):
             self.exit(None)
@@ -154,7 +154,7 @@ class ChatApp(App[StoppedError | None]):
         try:
             said = await self.talk.do(parse(typed))
         except RefusedError:
-            return  # `take` has said it, as it does for what nobody waits for any more
+            return  # `take` showed it already
         except _EXPECTED as error:
             self._complain(error)
             return
@@ -176,7 +176,7 @@ class ChatApp(App[StoppedError | None]):
         try:
             self._dirty |= await self.talk.look_up_names()
         except (ClientError, httpx.TransportError):
-            self._dirty = True  # asked again when next drawn
+            self._dirty = True  # the next drawing requests them again
 
     @work
     async def _await_end(self) -> None:
@@ -188,7 +188,7 @@ class ChatApp(App[StoppedError | None]):
     def _complain(self, error: Exception) -> None:
         said = str(error) or type(error).__name__
         if isinstance(error, httpx.TransportError):
-            said = f"the server does not answer ({said}); try again when it does"
+            said = f"the server does not answer ({said}); try again later"
         self.notify(said, title="That did not work", severity="error", markup=False)
 
     def _open(self, dialog: bytes) -> None:
@@ -234,7 +234,7 @@ class ChatApp(App[StoppedError | None]):
             options.highlighted = keys.index(self.talk.current)
 
     def _draw_transcript(self, lines: list[Line]) -> None:
-        """Keep the end in sight if it was, and else what was in sight."""
+        """Keep the distance to the end of the transcript, so that the visible lines stay visible."""
         scroll = self.query_one("#scroll", VerticalScroll)
         from_end = scroll.max_scroll_y - scroll.scroll_y
         if self._drawn != self.talk.current:
@@ -258,7 +258,7 @@ class ChatApp(App[StoppedError | None]):
             self.query_one("#state", Static).update(_content([pieces]))
 
     def _more(self) -> None:
-        """At the top there may be more: shown here, or on the server."""
+        """At the top of the transcript, show older messages, or load them from the server."""
         dialog = self.talk.open_dialog
         scroll = self.query_one("#scroll", VerticalScroll)
         if dialog is None or self._loading or scroll.scroll_y >= 1 or self._client.state is not ConnectionState.LIVE:

@@ -1,4 +1,4 @@
-"""What the terminal shows of a view, as pieces of text with their styles: no terminal, no clock, no network in here."""
+"""The lines that the terminal shows of a view: pieces of text with their styles, without a terminal or a clock."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Viewer:
 
 
 def clean(text: str) -> str:
-    """Text of others, without what could command the terminal."""
+    """Text of other people without characters that could control the terminal."""
     return "".join(char if char.isprintable() or char == "\n" else "\ufffd" for char in text)
 
 
@@ -50,7 +50,7 @@ def text_of(payload: bytes) -> str:
 
 
 def title(dialog: DialogView, viewer: Viewer) -> str:
-    """What to call a dialog."""
+    """The title of a dialog."""
     if dialog.type is DialogType.SELF:
         return "Notes to self"
     if dialog.type is DialogType.DIRECT:
@@ -60,7 +60,7 @@ def title(dialog: DialogView, viewer: Viewer) -> str:
 
 
 def about(dialog: DialogView) -> str:
-    """What a dialog is, in a few words."""
+    """A dialog in a few words: type, members, mode."""
     parts = [
         dialog.type.name.lower(),
         f"{dialog.member_count} member{'' if dialog.member_count == 1 else 's'}",
@@ -70,7 +70,7 @@ def about(dialog: DialogView) -> str:
 
 
 def dialog_line(dialog: DialogView, viewer: Viewer, *, typing: bool) -> Line:
-    """A dialog in the list: title, who is typing, what is unread."""
+    """A dialog in the list: title, whether somebody types, how much is unread."""
     line = [(title(dialog, viewer), "bold" if dialog.unread else "")]
     if not dialog.member:
         line.append(("  (left)", "dim"))
@@ -84,7 +84,7 @@ def dialog_line(dialog: DialogView, viewer: Viewer, *, typing: bool) -> Line:
 
 
 def ticks(dialog: DialogView, message: Message, me: bytes) -> str:
-    """How far one's own message has come: sent, received by all, read by all."""
+    """The progress of an own message: stored, received by all, read by all."""
     if not DIALOG_TYPES[dialog.type].receipts:
         return "✓"
     others = [who for who in dialog.members or () if who != me]
@@ -97,7 +97,7 @@ def ticks(dialog: DialogView, message: Message, me: bytes) -> str:
 
 
 def message_line(dialog: DialogView, message: Message, viewer: Viewer) -> Line:
-    """One message with all that belongs to it."""
+    """One message with its edits, reactions and ticks."""
     line: Line = []
     line.append((f"{message.seq:>5} {_clock(message.at_ms)} ", "dim"))
     line.append((viewer.name_of(message.author), "bold cyan" if message.author == viewer.me else "bold green"))
@@ -127,7 +127,7 @@ def notice_line(event: TimelineEvent, viewer: Viewer) -> Line:
     body = event.body
     match body:
         case DialogCreated():
-            said = f"{who} began this"
+            said = f"{who} created this dialog"
         case MembersAdded(members=members):
             said = f"{who} added {', '.join(viewer.name_of(each) for each in members)}"
             if members == [event.author]:
@@ -139,7 +139,7 @@ def notice_line(event: TimelineEvent, viewer: Viewer) -> Line:
         case Promoted(member=member):
             said = f"{viewer.name_of(member)} is an admin now"
         case Demoted(member=member):
-            said = f"{viewer.name_of(member)} is no admin any more"
+            said = f"{viewer.name_of(member)} is not an admin any more"
         case SettingsChanged(name=name):
             said = f"{who} changed the settings; the name is {clean(name)}"
         case _:
@@ -148,7 +148,7 @@ def notice_line(event: TimelineEvent, viewer: Viewer) -> Line:
 
 
 def _own_change(body: AnyBody, who: str, viewer: Viewer) -> str:
-    """What stands in one's notes to self."""
+    """The changes in the `self` dialog, then any other."""
     match body:
         case Muted(until_ms=until_ms):
             return f"{who} {'muted' if until_ms else 'unmuted'} a dialog"
@@ -177,7 +177,7 @@ def _field_text(name: str, value: object, viewer: Viewer) -> str:
 
 
 def pending_line(command: Numbered, viewer: Viewer) -> Line | None:
-    """What one did to a dialog's messages and the server has not confirmed yet."""
+    """A command about messages that the server has not confirmed yet; None for other commands."""
     match command:
         case Send(payload=payload):
             said = text_of(payload)
@@ -193,7 +193,7 @@ def pending_line(command: Numbered, viewer: Viewer) -> Line | None:
 
 
 def transcript(dialog: DialogView, pending: Iterable[Numbered], viewer: Viewer, newest: int) -> list[Line]:
-    """The newest entries of a dialog that follow one another without a hole, then what waits to be sent."""
+    """The newest entries of a dialog without a gap, then the commands that are not sent yet."""
     entries = [entry for entry in dialog.timeline() if entry.seq >= dialog.loaded_from]
     lines = [
         message_line(dialog, entry, viewer) if isinstance(entry, Message) else notice_line(entry, viewer)

@@ -1,4 +1,4 @@
-"""From a command line to a running chat: state folder, sign-in on the plain terminal, then the full-screen app."""
+"""Starts the chat: state folder, sign-in on the plain terminal, then the full-screen app."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from tchat.actions import Notification, SignInRequiredError, StoppedError
-from tchat.shell import Client, TokenUnavailableError
+from tchat.actions import Notification, SignInRequiredError, StoppedError, TokenUnavailableError
+from tchat.shell import Client
 from tchat.store import SqliteOutbox
 from tchat.terminal.account import ApiError, LocalAccount
 from tchat.terminal.app import ChatApp
@@ -24,7 +24,7 @@ _WRONG_CODES_MAX = 3
 
 
 class CannotStartError(Exception):
-    """A sentence that says why there is no chat, and what to do."""
+    """The chat cannot start; the text says why, and what to do."""
 
 
 async def chat(server: str, phone_number: str, name: str, state: Path | None) -> int:
@@ -69,7 +69,7 @@ async def _run(server: str, folder: Path, account: LocalAccount, title: str) -> 
 
 
 async def _signed_in(account: LocalAccount, phone_number: str, name: str) -> None:
-    """Use the sign-in of before, or ask for a code."""
+    """Use the sign-in of an earlier run, or ask for a code."""
     if account.saved is not None:
         try:
             await account.token(False)
@@ -108,7 +108,7 @@ def _say(text: str, end: str = "\n") -> None:
 
 
 def _folder(state: Path | None, server: str, phone_number: str) -> Path:
-    """Where one person's state at one server is kept."""
+    """The folder for the state of one person at one server."""
     if state is None:
         base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
         state = Path(base) / "tchat"
@@ -120,7 +120,7 @@ def _folder(state: Path | None, server: str, phone_number: str) -> Path:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[Path]:
-    """Keep a second chat of the same person out: two would share one device, and only one can be connected."""
+    """Refuse a second chat of the same person: both would be one device, and only one could be connected."""
     with (folder / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""What the chat does, without a screen: which dialog is open, who is called what, what a line that was typed means."""
+"""The chat without a screen: the open dialog, the names of people, what a typed line does."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from tchat.terminal.lines import Viewer, clean, title
 from tchat.terminal.slash import Situation, Slash, SlashError, command_of, done_text, help_text, text_header
 
 TYPING_S = 10.0
-"""After so long without a word somebody is not writing any more."""
+"""So long after the last `typing_changed` a person is not shown as writing any more."""
 _TYPING_EVERY_S = 5.0
 _NAMES_PER_LOOK_UP = 20
 
 
 class Directory(Protocol):
-    """Where people are found."""
+    """Finds people."""
 
     async def find(self, phone_number: str) -> PersonAnswer:
-        """The person of exactly this number; raises ApiError."""
+        """The person with exactly this number; raises ApiError."""
 
     async def person(self, principal: bytes) -> PersonAnswer:
-        """Somebody one shares a dialog with; raises ApiError."""
+        """A person with whom the account shares a dialog; raises ApiError."""
 
 
 class Talk:
-    """One person's chat."""
+    """The chat of one person."""
 
     def __init__(self, client: Client, people: Directory, own_name: str) -> None:
         self.client = client
@@ -47,7 +47,7 @@ class Talk:
         self._typing: dict[tuple[bytes, bytes], float] = {}
         self._typed_at = 0.0
 
-    # what is shown
+    # for the screen
 
     def viewer(self) -> Viewer:
         """Who looks at the screen, and when."""
@@ -61,11 +61,11 @@ class Talk:
 
     @property
     def open_dialog(self) -> DialogView | None:
-        """The dialog that is open, if it is known yet."""
+        """The open dialog, if it is known yet."""
         return self.client.view.dialogs.get(self.current) if self.current else None
 
     def name_of(self, principal: bytes) -> str:
-        """What to call somebody; looked up later when it is not known."""
+        """The name of a principal; an unknown one is looked up later."""
         if name := self._names.get(principal):
             return name
         for dialog in self.client.view.dialogs.values():
@@ -78,16 +78,16 @@ class Talk:
         return f"somebody {principal.hex()[-4:]}"
 
     def writers(self, dialog: bytes) -> list[str]:
-        """Who is writing there."""
+        """The names of those who are writing there."""
         now = time.monotonic()
         return [self.name_of(who) for (where, who), until in self._typing.items() if where == dialog and until > now]
 
     def pending(self) -> list[Numbered]:
-        """What waits to be sent to the open dialog."""
+        """The commands that are not sent to the open dialog yet."""
         return [each for each in self.client.pending() if getattr(each, "dialog", None) == self.current]
 
     async def look_up_names(self) -> bool:
-        """Ask for names that were needed and not known; whether there are new ones."""
+        """Request the names that `name_of` did not know; returns whether there are new ones."""
         wanted = [self._nameless.pop() for _ in range(min(_NAMES_PER_LOOK_UP, len(self._nameless)))]
         for principal in wanted:
             try:
@@ -96,10 +96,10 @@ class Talk:
                 self._names[principal] = f"somebody {principal.hex()[-4:]}"
         return bool(wanted)
 
-    # what happens
+    # events of the client
 
     def take(self, event: Notification) -> str | None:
-        """An event of the client: receipts are said at once; a refusal is returned as a sentence."""
+        """Take an event of the client and send receipts for it; returns the sentence of a refusal."""
         match event:
             case TypingChanged(dialog=dialog, principal=who, active=active):
                 self._typing.pop((dialog, who), None)
@@ -126,7 +126,7 @@ class Talk:
             self.client.send_receipt(dialog.dialog, delivered=dialog.seq, read=dialog.seq)
 
     def writing(self) -> None:
-        """Something is being typed."""
+        """Report that the person is typing."""
         dialog = self.open_dialog
         now = time.monotonic()
         if dialog is not None and DIALOG_TYPES[dialog.type].typing and now - self._typed_at >= _TYPING_EVERY_S:
@@ -134,16 +134,16 @@ class Talk:
             self.client.typing(dialog.dialog)
 
     async def older(self) -> None:
-        """Load a page of what came before; raises ClientError."""
+        """Load a page of older events; raises ClientError."""
         dialog = self.open_dialog
         if dialog is not None and not dialog.complete:
             history = History(0, dialog.dialog, to_seq=dialog.loaded_from - 1, limit=HISTORY_EVENTS_MAX)
             await self.client.request(history)
 
-    # what is typed
+    # lines that the person types
 
     def say(self, text: str) -> None:
-        """Send a message to the open dialog; raises SlashError when there is none or it is too long."""
+        """Send a message to the open dialog; raises SlashError if there is none or the message is too long."""
         dialog = self._situation([]).dialog
         payload = text.encode()
         if len(payload) > PAYLOAD_BYTES_MAX:
@@ -152,7 +152,7 @@ class Talk:
         self.client.submit(Send(0, dialog.dialog, 0, payload, text_header(dialog)))
 
     async def do(self, typed: Slash) -> str | None:
-        """Carry out a command, and return what to tell the person.
+        """Carry out a command, and return a text for the person, if there is one.
 
         Raises SlashError, ApiError, ClientError.
         """
@@ -177,7 +177,7 @@ class Talk:
         return Situation(self.open_dialog, people, _now_ms())
 
     def _open_first(self) -> None:
-        """Once caught up, whoever has nothing open sees a conversation, if there is one: the first to come, say."""
+        """Open the first conversation once caught up, if no dialog is open."""
         if self.current is None and self.client.state is ConnectionState.LIVE:
             others = [each.dialog for each in self.dialogs() if each.type is not DialogType.SELF]
             self.current = next(iter(others), None)

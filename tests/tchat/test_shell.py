@@ -32,8 +32,9 @@ from tchat.actions import (
     Sent,
     SignInRequiredError,
     StoppedError,
+    TokenUnavailableError,
 )
-from tchat.shell import Client, TokenSource, TokenUnavailableError
+from tchat.shell import Client, TokenSource
 from tchat.store import OutboxStore, SqliteOutbox
 from tests.support.scripted import DEVICE, DIALOG, HEARTBEAT_S, IN_FLIGHT_MAX, ME, dialog_state, event_at, posted
 

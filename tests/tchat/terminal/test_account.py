@@ -12,8 +12,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from tchat.actions import SignInRequiredError
-from tchat.shell import TokenUnavailableError
+from tchat.actions import SignInRequiredError, TokenUnavailableError
 from tchat.terminal.account import ApiError, LocalAccount
 
 pytestmark = pytest.mark.anyio

@@ -135,7 +135,7 @@ async def test_it_says_that_nothing_is_encrypted(stage: Stage) -> None:
 
 async def test_a_first_conversation(stage: Stage) -> None:
     await stage.type(f"/new {BOB}")
-    await stage.shows("Ann began this")
+    await stage.shows("Ann created this dialog")
     await stage.type("hello Bob")
     await stage.shows("hello Bob")
     dialog = stage.app.talk.current
@@ -162,7 +162,7 @@ async def test_who_is_written_to_first_sees_it_at_once(stage: Stage) -> None:
 
 async def test_what_is_said_elsewhere_counts_as_unread(stage: Stage) -> None:
     await stage.type(f"/new {CEM}")
-    await stage.shows("began this")
+    await stage.shows("created this dialog")
     me = stage.app.talk.client.me
     dialog = (await stage.bob.perform(Create(0, 0, DialogType.DIRECT, [me]))).dialog
     await stage.bob.send(dialog, b"one")
@@ -176,7 +176,7 @@ async def test_what_is_said_elsewhere_counts_as_unread(stage: Stage) -> None:
 
 async def test_messages_are_edited_deleted_and_reacted_to(stage: Stage) -> None:
     await stage.type(f"/group The team {BOB} {CEM}")
-    await stage.shows("began this")
+    await stage.shows("created this dialog")
     await stage.type("first")
     await stage.type("second")
     await stage.shows("first", "second")
@@ -191,7 +191,7 @@ async def test_messages_are_edited_deleted_and_reacted_to(stage: Stage) -> None:
 
 async def test_a_group_is_changed(stage: Stage) -> None:
     await stage.type(f"/group Team {BOB} {CEM}")
-    await stage.shows("began this")
+    await stage.shows("created this dialog")
     await stage.type(f"/remove {CEM}")
     await stage.shows("Ann removed Cem")
     await stage.type(f"/add {CEM}")
@@ -204,7 +204,7 @@ async def test_a_group_is_changed(stage: Stage) -> None:
 
 async def test_somebody_is_blocked(stage: Stage) -> None:
     await stage.type(f"/new {BOB}")
-    await stage.shows("began this")
+    await stage.shows("created this dialog")
     await stage.type("/block")
     await stage.until(lambda: stage.bob.me in stage.app.talk.client.view.blocked)
     dialog = stage.app.talk.current
@@ -232,7 +232,7 @@ async def test_what_does_not_work_is_said(stage: Stage, typed: str, said: str) -
 
 async def test_a_refusal_is_said_once(stage: Stage) -> None:
     await stage.type(f"/new {BOB}")
-    await stage.shows("began this")
+    await stage.shows("created this dialog")
     await stage.type("/edit 99 x")
     await stage.until(lambda: "no such message" in stage.notices)
     await stage.type("behind it")
@@ -242,7 +242,7 @@ async def test_a_refusal_is_said_once(stage: Stage) -> None:
 
 async def test_a_fast_typist_is_understood(stage: Stage) -> None:
     await stage.type(f"/new {BOB}")
-    await stage.shows("began this")
+    await stage.shows("created this dialog")
     for line in ("first line", "/mute 60", "second line"):
         for letter in line:
             stage.app.post_message(Key("space" if letter == " " else letter, letter))

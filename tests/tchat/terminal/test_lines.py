@@ -126,13 +126,13 @@ def test_ticks_tell_how_far_ones_message_came() -> None:
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        (b.DialogCreated(DialogType.GROUP, Mode.OPEN, "T", "", "", b.Settings(), []), "Ann began this"),
+        (b.DialogCreated(DialogType.GROUP, Mode.OPEN, "T", "", "", b.Settings(), []), "Ann created this dialog"),
         (b.MembersAdded([BOB, ME]), "Ann added Bob, Me"),
         (b.MembersAdded([ANN]), "Ann joined"),
         (b.MemberRemoved(BOB), "Ann removed Bob"),
         (b.MemberLeft(), "Ann left"),
         (b.Promoted(BOB), "Bob is an admin now"),
-        (b.Demoted(BOB), "Bob is no admin any more"),
+        (b.Demoted(BOB), "Bob is not an admin any more"),
         (b.SettingsChanged("New\x1b", "", "", b.Settings()), "the name is New\ufffd"),
         (b.Muted(DIALOG, 0), "muted"),
         (b.Blocked(BOB), "Ann blocked Bob"),
