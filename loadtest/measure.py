@@ -1,7 +1,7 @@
-"""`python -m loadtest.measure`: what one node does on this machine, in about two minutes.
+"""`python -m loadtest.measure`: measures one node on this machine, in about two minutes.
 
-Starts `tchat serve` with its embedded PostgreSQL on an empty data folder, as processes of their own, and puts four
-loads on it one after the other, `--rounds` times each: connections, idle sessions, direct dialogs, rooms of a hundred.
+Starts `tchat serve` with its embedded PostgreSQL on an empty data folder, as separate processes, and puts four
+loads on it in turn, `--rounds` times each: connections, idle sessions, direct dialogs, rooms of a hundred.
 Prints a table of medians for people; `--json FILE` keeps every round for machines. CPU seconds are user and system time
 of whole processes: tchat's own, and all of PostgreSQL's together.
 """
@@ -22,7 +22,7 @@ from loadtest.measure_client import LoadError
 from loadtest.measure_crowd import Crowd
 from loadtest.measure_report import Report, as_text
 from loadtest.measure_server import Server
-from loadtest.measure_talk import Talk
+from loadtest.measure_talk import Traffic
 
 _SETTLE_S = 1.0
 _OPEN_LOOP_PART = 0.5
@@ -30,7 +30,7 @@ _TIMED_PER_ROOM = 2
 
 
 class Size(msgspec.Struct, frozen=True):
-    """How much of everything; `seconds` for each round of each load."""
+    """The size of the loads; `seconds` is the length of one round of one load."""
 
     idle: int = 5_000
     talkers: int = 1_000
@@ -46,8 +46,8 @@ QUICK = Size(idle=60, talkers=40, room=10, busy_per_room=(1, 5), seconds=0.4, ro
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; 0 if all went well, 1 if the server did something unexpected."""
     parser = argparse.ArgumentParser(prog="python -m loadtest.measure", description="Measure one node on this machine.")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every round here too")
-    parser.add_argument("--quick", action="store_true", help="a few seconds in all: does it work?")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every round to this file, too")
+    parser.add_argument("--quick", action="store_true", help="a run of a few seconds that shows that it works")
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds of each load (default: 3)")
     chosen = parser.parse_args(arguments)
     size = QUICK if chosen.quick else Size()
@@ -68,38 +68,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def measure(server: Server, size: Size) -> Report:
-    """All loads, one after the other."""
+    """Run all loads in turn."""
     crowd = Crowd(server)
-    talkers = crowd.invent(size.talkers)
+    talkers = crowd.create_clients(size.talkers)
     report = Report(rounds=size.rounds, seconds=size.seconds)
 
     print_progress(f"{size.talkers} people connect for the first time")
-    await crowd.come(talkers)
+    await crowd.connect(talkers)
 
     print_progress(f"{size.idle} more, to sit idle")
     before = server.resident_bytes()
-    idle = crowd.invent(size.idle)
-    report.stages["first connects"] = [await crowd.come(idle)]
+    idle = crowd.create_clients(size.idle)
+    report.stages["first connects"] = [await crowd.connect(idle)]
     await asyncio.sleep(_SETTLE_S)
     report.bytes_per_session = (server.resident_bytes() - before) / size.idle
-    await crowd.go(idle)
+    await crowd.disconnect(idle)
 
-    print_progress("dialogs are made")
+    print_progress("dialogs are created")
     pairs = await crowd.pair_up(talkers)
     rooms = await crowd.fill_rooms(talkers, size.room)
 
-    await crowd.come_again(talkers, size.seconds / 5)
+    await crowd.reconnect(talkers, size.seconds / 5)
     for number in range(size.rounds):
         print_progress(f"round {number + 1}: reconnects")
-        report.add("reconnects", await crowd.come_again(talkers, size.seconds))
+        report.add("reconnects", await crowd.reconnect(talkers, size.seconds))
 
     for number in range(size.rounds):
         print_progress(f"round {number + 1}: direct dialogs")
-        acked, _ = await Talk(server, pairs, talkers, set(talkers)).closed_loop(size.seconds)
+        acked, _ = await Traffic(server, pairs, talkers, set(talkers)).closed_loop(size.seconds)
         report.add("direct, saturated", acked)
         rate = acked.per_second * _OPEN_LOOP_PART
         report.add(
-            "direct, half of that", await Talk(server, pairs, talkers, set(talkers)).open_loop(rate, size.seconds)
+            "direct, half of that", await Traffic(server, pairs, talkers, set(talkers)).open_loop(rate, size.seconds)
         )
         crowd.check()
 
@@ -108,15 +108,15 @@ async def measure(server: Server, size: Size) -> Report:
             print_progress(f"round {number + 1}: rooms of {size.room}, {busy} talking at once")
             places = [place for room in rooms for place in room[:busy]]
             timed = {client for room in rooms for client, _ in room[-_TIMED_PER_ROOM:]}
-            _, delivered = await Talk(server, places, talkers, timed).closed_loop(size.seconds)
+            _, delivered = await Traffic(server, places, talkers, timed).closed_loop(size.seconds)
             report.add(f"rooms of {size.room}, {busy} outstanding", delivered)
             crowd.check()
-    await crowd.go(talkers)
+    await crowd.disconnect(talkers)
     return report
 
 
 def print_progress(line: str) -> None:
-    """Say what goes on, beside the result."""
+    """Print a line about the progress to standard error."""
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
 

@@ -1,8 +1,8 @@
 """A websocket client that costs next to nothing, so that a measurement shows the server and not its load.
 
-It is not a client for anybody else: no reconnect, no outbox, no check of what the server says, and frames are masked
-with a key of zeros (RFC 6455, section 5.3 asks for a random one; the server's work is the same). Messages are real
-ones of `tchat.v1.msgpack`.
+It is good for nothing else: it does not reconnect, keeps no outbox, does not check the server, and masks frames with a
+key of zeros (RFC 6455, section 5.3 requires a random one; the work of the server is the same). Its messages are those
+of `tchat.v1.msgpack`.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _UPGRADE = (
     b"Sec-WebSocket-Protocol: " + MSGPACK.subprotocol.encode() + b"\r\n\r\n"
 )
 
-Heard = Callable[["Client", bytes], None]
+Receiver = Callable[["LeanClient", bytes], None]
 
 
 class LoadError(Exception):
-    """The server did not do what a measurement needs; its numbers would mean nothing."""
+    """The server did not do what a measurement needs; its numbers would be useless."""
 
 
 def masked(payload: bytes) -> bytes:
@@ -42,20 +42,20 @@ def masked(payload: bytes) -> bytes:
     return bytes((_FIN_BINARY, _MASKED | 126)) + length.to_bytes(2, "big") + _NO_MASK + payload
 
 
-def passed_over(client: Client, payload: bytes) -> None:
-    """Hear nothing."""
+def ignore(client: LeanClient, payload: bytes) -> None:
+    """Ignore a message."""
 
 
-class Client(asyncio.Protocol):
-    """One connection of one device at a time. `heard` gets every message while nobody in here waits for one."""
+class LeanClient(asyncio.Protocol):
+    """One connection of one device at a time. `receiver` gets the messages while no call waits for one."""
 
     def __init__(self, token: str, trouble: Callable[[str], None]) -> None:
-        """`trouble` is told what went wrong outside of a call."""
+        """`trouble` is called with every failure outside of a call."""
         self.token = token
         self.device = new_id()
         self.principal = NIL
         self.position = ""
-        self.heard: Heard = passed_over
+        self.receiver: Receiver = ignore
         self._trouble = trouble
         self._n = 0
         self._buffer = b""
@@ -66,25 +66,25 @@ class Client(asyncio.Protocol):
         self._wanted: Callable[[ServerMessage | None], bool] = bool
         self._waiting: asyncio.Future[Any] | None = None
 
-    # -- what a measurement calls
+    # calls of a measurement
 
-    async def come(self, port: int, source: str) -> None:
-        """Connect from the address `source`, authenticate, sync, and return when live."""
+    async def connect(self, port: int, source: str) -> None:
+        """Connect from the address `source`, authenticate, sync; returns once caught up."""
         loop = asyncio.get_running_loop()
         self._upgraded = self._leaving = False
         self._buffer, self._gone = b"", loop.create_future()
         await loop.create_connection(lambda: self, "127.0.0.1", port, local_addr=(source, 0))
         if not self._upgraded:
-            await self._wait(lambda _: False)  # ended by the handshake
+            await self._wait(lambda _: False)  # the end of the handshake ends it
         who = await self.ask(Authenticate(1, self.token, self.device))
         assert isinstance(who, Authenticated)
         self.principal = who.principal
         self.send(Sync(2, self.position))
-        live = await self._wait(lambda message: isinstance(message, CaughtUp))
-        self.position = live.position
+        caught_up = await self._wait(lambda message: isinstance(message, CaughtUp))
+        self.position = caught_up.position
 
-    async def go(self) -> None:
-        """Cut the connection, and return once it is gone."""
+    async def disconnect(self) -> None:
+        """Abort the connection; returns once it is closed."""
         self._leaving = True
         self._transport.abort()
         await self._gone
@@ -113,7 +113,7 @@ class Client(asyncio.Protocol):
         except TimeoutError:
             raise LoadError(f"no answer within {_ANSWER_S:.0f} s") from None
 
-    # -- what the loop calls
+    # calls of the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Ask for a websocket."""
@@ -138,9 +138,9 @@ class Client(asyncio.Protocol):
         self._buffer = data[at:]
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell whoever needs to know."""
+        """Report an unexpected end."""
         if not self._leaving:
-            self._fail(f"a connection ended unasked: {exc}")
+            self._fail(f"a connection ended unexpectedly: {exc}")
         if not self._gone.done():
             self._gone.set_result(None)
 
@@ -161,7 +161,7 @@ class Client(asyncio.Protocol):
         elif first != _FIN_BINARY:
             self._fail(f"a frame that begins with {first:#x}")
         elif self._waiting is None:
-            self.heard(self, payload)
+            self.receiver(self, payload)
         else:
             message = MSGPACK.decode_server(payload)
             if isinstance(message, Failed):

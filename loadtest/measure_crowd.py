@@ -1,4 +1,4 @@
-"""The people of a measurement: making them up, connecting them, giving them dialogs to talk in."""
+"""The people of a measurement: creates them, connects them, and creates their dialogs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from ipaddress import IPv4Address
 from typing import TypeVar
 
-from loadtest.measure_client import Client, LoadError
+from loadtest.measure_client import LeanClient, LoadError
 from loadtest.measure_server import Server
 from loadtest.measure_stage import Meter, Stage
 from loadtest.measure_talk import Place
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class Crowd:
-    """Everybody, in the order in which they were made up."""
+    """All people of a measurement."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -34,35 +34,35 @@ class Crowd:
         self._connects = 0
         self._troubles: list[str] = []
 
-    def invent(self, count: int) -> list[Client]:
-        """So many new people, each with one device; they are not connected yet."""
+    def create_clients(self, count: int) -> list[LeanClient]:
+        """New people with one device each, not connected yet."""
         first, self._count = self._count, self._count + count
-        return [Client(self._server.token(f"person-{first + i}"), self._troubles.append) for i in range(count)]
+        return [LeanClient(self._server.token(f"person-{first + i}"), self._troubles.append) for i in range(count)]
 
     def check(self) -> None:
-        """Raise LoadError if a connection failed when nobody was looking."""
+        """Raise LoadError if a connection failed outside of a call."""
         if self._troubles:
             raise LoadError(f"{len(self._troubles)} connections failed, first: {self._troubles[0]}")
 
-    async def come(self, clients: Sequence[Client]) -> Stage:
-        """Connect, authenticate and sync them all."""
+    async def connect(self, clients: Sequence[LeanClient]) -> Stage:
+        """Connect, authenticate and sync all of them."""
         meter = Meter(self._server)
-        await _each(clients, self._come)
+        await _each(clients, self._connect)
         return meter.stop(len(clients))
 
-    async def go(self, clients: Sequence[Client]) -> None:
-        """Cut their connections."""
-        await _each(clients, lambda client: client.go())
+    async def disconnect(self, clients: Sequence[LeanClient]) -> None:
+        """Abort their connections."""
+        await _each(clients, lambda client: client.disconnect())
 
-    async def come_again(self, clients: Sequence[Client], seconds: float) -> Stage:
-        """Cut their connections and let them resume, one after the other, over and over."""
+    async def reconnect(self, clients: Sequence[LeanClient], seconds: float) -> Stage:
+        """Abort their connections and resume, in turn, repeatedly for so many seconds."""
         done, until = 0, time.perf_counter() + seconds
 
-        async def again(client: Client) -> None:
+        async def again(client: LeanClient) -> None:
             nonlocal done
             if time.perf_counter() < until:
-                await client.go()
-                await self._come(client)
+                await client.disconnect()
+                await self._connect(client)
                 done += 1
 
         meter = Meter(self._server)
@@ -70,11 +70,11 @@ class Crowd:
             await _each(clients, again)
         return meter.stop(done)
 
-    async def pair_up(self, clients: Sequence[Client]) -> list[Place]:
-        """A direct dialog for every two of them, in which both write."""
+    async def pair_up(self, clients: Sequence[LeanClient]) -> list[Place]:
+        """Create a direct dialog for every two of them, in which both write."""
         places: list[Place] = []
 
-        async def create(pair: tuple[Client, Client]) -> None:
+        async def create(pair: tuple[LeanClient, LeanClient]) -> None:
             one, other = pair
             await one.ask(Create(1, one.next_n(), DialogType.DIRECT, [other.principal]))
             dialog = direct_dialog_id(one.principal, other.principal)
@@ -83,8 +83,8 @@ class Crowd:
         await _each(list(zip(clients[::2], clients[1::2], strict=True)), create)
         return places
 
-    async def fill_rooms(self, clients: Sequence[Client], size: int) -> list[list[Place]]:
-        """Groups of `size`, each with everybody who may write in it."""
+    async def fill_rooms(self, clients: Sequence[LeanClient], size: int) -> list[list[Place]]:
+        """Create groups of `size`; returns the places of each."""
         rooms = []
         for at in range(0, len(clients), size):
             first, *others = members = clients[at : at + size]
@@ -93,14 +93,14 @@ class Crowd:
             rooms.append([(client, created_dialog_id(first.device, n)) for client in members])
         return rooms
 
-    async def _come(self, client: Client) -> None:
+    async def _connect(self, client: LeanClient) -> None:
         address = _FIRST_ADDRESS + self._connects // _PER_ADDRESS
         self._connects += 1
-        await client.come(self._server.port, str(address))
+        await client.connect(self._server.port, str(address))
 
 
 async def _each(items: Sequence[T], act: Callable[[T], Awaitable[None]]) -> None:
-    """Do it for each, a few at once, in order."""
+    """Call `act` for each item, in order, a few at once."""
     waiting = iter(items)
 
     async def work() -> None:

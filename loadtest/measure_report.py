@@ -15,7 +15,7 @@ _HEAD = ("", "per s", "per CPU-s", "tchat", "PostgreSQL", "p50 ms", "p99 ms", "p
 
 
 class Report(msgspec.Struct):
-    """Every round of every load. Counted are connects, acked sends (direct), deliveries (rooms)."""
+    """Every round of every load. It counts connects, acked sends (direct), deliveries (rooms)."""
 
     rounds: int
     seconds: float
@@ -25,12 +25,12 @@ class Report(msgspec.Struct):
     cores: int = psutil.cpu_count() or 1
 
     def add(self, load: str, stage: Stage) -> None:
-        """Note one round of a load."""
+        """Add one round of a load."""
         self.stages.setdefault(load, []).append(stage)
 
 
 def as_text(report: Report) -> str:
-    """The medians, as a table with a word on how to read it."""
+    """The medians as a table, with a note on how to read it."""
     rows = [_HEAD, *(_row(load, stages) for load, stages in report.stages.items())]
     widths = [max(len(row[i]) for row in rows) for i in range(len(_HEAD))]
     table = "\n".join(
@@ -44,8 +44,8 @@ def as_text(report: Report) -> str:
         f"{table}\n\n{report.bytes_per_session / 1024:.1f} KiB resident memory per idle session\n\n"
         "Counted: connects with authentication and sync; acked sends; deliveries.\n"
         "per CPU-s: of tchat and PostgreSQL together; the two columns after it: per CPU second of each alone.\n"
-        "load: share of one core that the load itself took; near 100 % it, not the server, was the limit.\n"
-        f"Every column for itself: the median of {report.rounds} rounds of {report.seconds:g} s; "
+        "load: share of one core that the load itself took; near 100 % the load, not the server, was the limit.\n"
+        f"Each number is the median of {report.rounds} rounds of {report.seconds:g} s; "
         f"Python {report.python}, {report.cores} cores shared by everything.\n"
     )
 

@@ -1,8 +1,8 @@
-"""A real server for a measurement: `tchat serve` as a process of its own, its CPU time and memory, and tokens for it.
+"""A real server for a measurement: `tchat serve` as a separate process, its CPU time and memory, and tokens for it.
 
-Tokens come from an issuer that the server is configured to accept, so nobody has to sign up a thousand people by
-hand. Rates are set where they do not bite (every send and connect is still checked against them), and heartbeats so
-far apart that none falls into a measurement.
+Tokens come from an issuer that the server is configured to accept, so that no person has to sign up. Rates are too high
+to refuse anything (every send and connect is still checked against them), and heartbeats so far apart that none falls
+into a measurement.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Usage(msgspec.Struct, frozen=True):
     postgres_s: float
 
     def since(self, earlier: Usage) -> Usage:
-        """What was used in between."""
+        """The CPU time between two readings."""
         return Usage(self.tchat_s - earlier.tchat_s, self.postgres_s - earlier.postgres_s)
 
 
@@ -76,13 +76,13 @@ class Server:
         self._process: psutil.Popen
 
     def token(self, name: str) -> str:
-        """An access token of somebody; who is not known yet is made on first use."""
+        """An access token of a person; the server creates an unknown person on first use."""
         now_s = int(time.time())
         claims = {"iss": _ISSUER, "aud": _ISSUER, "sub": name, "iat": now_s, "exp": now_s + 3600}
         return jwt.encode(claims, self._key, algorithm="EdDSA", headers={"kid": _KEY_ID})
 
     def usage(self) -> Usage:
-        """CPU time up to now. Ended processes of PostgreSQL count through their parent, which has waited for them."""
+        """CPU time up to now. Ended processes of PostgreSQL count through their parent, which waited for them."""
         own = self._process.cpu_times()
         postgres_s = 0.0
         for child in self._process.children(recursive=True):
@@ -123,7 +123,7 @@ class Server:
         raise LoadError("the server did not start")
 
     def complaints(self) -> str:
-        """What the server has logged, its end."""
+        """The end of the log of the server."""
         return self._log.read_text(errors="replace")[-_LOG_CHARS:]
 
     def _stop(self) -> None:

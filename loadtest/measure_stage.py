@@ -1,4 +1,4 @@
-"""What a stage of a measurement found: how much was done, at whose expense, and how long each took."""
+"""The result of one stage of a measurement: how much was done, the CPU time, and the latencies."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 from loadtest.measure_server import Server, Usage
 
 _TICK_S = 0.01
-"""What the kernel counts CPU time in."""
+"""The unit in which the kernel counts CPU time."""
 
 
 class Latency(msgspec.Struct, frozen=True):
@@ -31,7 +31,7 @@ class Stage(msgspec.Struct, frozen=True):
 
     @property
     def per_second(self) -> float:
-        """Throughput by the clock on the wall."""
+        """Throughput by wall-clock time."""
         return self.done / self.seconds
 
     def per_cpu_second(self, *, tchat: bool = True, postgres: bool = True) -> float:
@@ -41,7 +41,7 @@ class Stage(msgspec.Struct, frozen=True):
 
 
 class Meter:
-    """Runs from its making to `stop`."""
+    """Measures from its creation to `stop`."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -50,7 +50,7 @@ class Meter:
         self._started = time.perf_counter()
 
     def stop(self, done: int) -> Stage:
-        """What was used so far for `done` things."""
+        """The stage so far, in which `done` things were done."""
         return Stage(
             seconds=time.perf_counter() - self._started,
             done=done,
@@ -60,7 +60,7 @@ class Meter:
 
 
 def percentiles(nanoseconds: list[int]) -> Latency | None:
-    """Of a sample, None of an empty one. By nearest rank: every percentile is a value that was seen."""
+    """The percentiles of a sample, None if it is empty. By nearest rank: each is a value of the sample."""
     if not nanoseconds:
         return None
     ranked = sorted(nanoseconds)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from loadtest.measure_client import Client, LoadError, masked
+from loadtest.measure_client import LeanClient, LoadError, masked
 from protocol.codec import MSGPACK
 from protocol.events import HeartbeatReply
 from server.gateway import frames
@@ -22,15 +22,15 @@ def test_messages_arrive_whole_however_the_bytes_are_cut() -> None:
     )
     for size in (1, 2, 3, 7, 1000, len(stream)):
         heard: list[bytes] = []
-        client = Client("token", _fail)
-        client.heard = lambda _, message, heard=heard: heard.append(message)  # type: ignore[misc]
+        client = LeanClient("token", _fail)
+        client.receiver = lambda _, message, heard=heard: heard.append(message)  # type: ignore[misc]
         for at in range(0, len(stream), size):
             client.data_received(stream[at : at + size])
         assert heard == beats
 
 
 def test_a_close_is_a_trouble() -> None:
-    client = Client("token", _fail)
+    client = LeanClient("token", _fail)
     client.data_received(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
     with pytest.raises(LoadError, match="bye"):
         client.data_received(frames.encode(frames.CLOSE, b"\x0f\xa0bye"))
@@ -38,7 +38,7 @@ def test_a_close_is_a_trouble() -> None:
 
 def test_a_refused_handshake_is_a_trouble() -> None:
     with pytest.raises(LoadError, match="429"):
-        Client("token", _fail).data_received(b"HTTP/1.1 429 Too Many Requests\r\n\r\n")
+        LeanClient("token", _fail).data_received(b"HTTP/1.1 429 Too Many Requests\r\n\r\n")
 
 
 def _fail(why: str) -> None:
