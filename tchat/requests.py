@@ -1,7 +1,7 @@
 """Commands without a number on their way: what the app asks for, and the history that the core reads for itself.
 
 A request of the app survives a reconnect and is asked again, except one that must not be repeated. What the core asks
-for itself is dropped at a disconnect: whoever needs it (`ordering`, `sending`) asks anew.
+for itself is dropped at a disconnect: `ordering` and `sending` ask for it again.
 """
 
 from __future__ import annotations

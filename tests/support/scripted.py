@@ -1,4 +1,4 @@
-"""A server on a script: builds what a server would say, and reads what a client wrote."""
+"""A scripted server: builds the messages of a server, and reads those of a client."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class Script:
         self.others: list[Action] = []
 
     def settle(self) -> None:
-        """Sort what the core left to do."""
+        """Sort the actions of the core."""
         for action in self.core.take():
             match action:
                 case SendBytes(data=data):
@@ -114,41 +114,41 @@ class Script:
                     self.others.append(action)
 
     def say(self, *messages: msgspec.Struct) -> None:
-        """The server says so."""
+        """Send these messages of the server."""
         for message in messages:
             self.core.received(self.codec.encode(message), self.now)
         self.settle()
 
     def heard(self) -> list[AnyCommand]:
-        """What the client wrote since the last call."""
+        """The commands of the client since the last call."""
         self.settle()
         written, self.written = self.written, []
         return written
 
-    def told(self) -> list[Notification]:
-        """What the app was told since the last call."""
+    def notified(self) -> list[Notification]:
+        """The notifications of the app since the last call."""
         self.settle()
         events, self.events = self.events, []
         return events
 
     def seqs(self, dialog: bytes = DIALOG) -> list[int]:
-        """The numbers of the events that the app was told since the last call."""
-        return [event.seq for event in self.told() if isinstance(event, TimelineEvent) and event.dialog == dialog]
+        """The numbers of the events that the app got since the last call."""
+        return [event.seq for event in self.notified() if isinstance(event, TimelineEvent) and event.dialog == dialog]
 
     def pass_time(self, seconds: float) -> None:
-        """Time passes, and the client is told."""
+        """Let time pass, and tick."""
         self.now += seconds
         self.core.tick(self.now)
         self.settle()
 
     def authenticate(self) -> None:
-        """Connect and answer the token."""
+        """Connect and accept the token."""
         self.core.connected("token", self.now)
         (command,) = [one for one in self.heard() if isinstance(one, Authenticate)]
         self.say(Authenticated(command.id, ME, DEVICE, 0, HEARTBEAT_S, IN_FLIGHT_MAX, 65536))
 
     def sync(self, *, recovered: bool = True) -> Sync:
-        """Connect up to the accepted sync; returns what the client asked for."""
+        """Connect up to the accepted sync; returns the sync of the client."""
         self.authenticate()
         (command,) = [one for one in self.heard() if isinstance(one, Sync)]
         self.say(Synced(command.id, recovered))
@@ -161,12 +161,12 @@ class Script:
         return command
 
     def cut(self, code: int | None = None) -> None:
-        """The connection goes."""
+        """End the connection."""
         self.core.disconnected(code, self.now)
         self.settle()
 
     def ack(self, command: AnyCommand, seq: int = 1) -> None:
-        """The server has it."""
+        """Acknowledge a command."""
         n: int = getattr(command, "n", 0)
         dialog: bytes = getattr(command, "dialog", DIALOG)
         self.say(Acked(command.id, dialog, n, seq, 0, seq))

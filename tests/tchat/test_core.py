@@ -60,7 +60,7 @@ def test_a_client_authenticates_then_syncs_then_is_live(codec: Codec) -> None:
     script = Script(codec=codec)
     script.core.start()
     script.live()
-    assert [event for event in script.told() if isinstance(event, (IdentityKnown, StateChanged))] == [
+    assert [event for event in script.notified() if isinstance(event, (IdentityKnown, StateChanged))] == [
         StateChanged(ConnectionState.CONNECTING),
         IdentityKnown(ME, DEVICE),
         StateChanged(ConnectionState.CATCHING_UP),
@@ -74,13 +74,13 @@ def test_the_first_sync_starts_from_nothing_and_the_next_from_the_position(scrip
     assert script.live(position="p2").position == "p1"
 
 
-def test_a_beat_with_a_position_replaces_it_and_one_without_does_not(script: Script) -> None:
+def test_a_heartbeat_reply_with_a_position_replaces_it_and_one_without_does_not(script: Script) -> None:
     script.live(position="p1")
     script.say(HeartbeatReply("p2"), HeartbeatReply())
     assert script.core.position == "p2"
 
 
-def test_events_are_told_once_and_in_order(script: Script) -> None:
+def test_events_are_delivered_once_and_in_order(script: Script) -> None:
     script.live(dialog_state(2), event_at(1), event_at(2))
     script.say(event_at(2), event_at(3), event_at(1))
     assert script.seqs() == [1, 2, 3]
@@ -159,7 +159,7 @@ def test_what_is_held_is_forgotten_when_the_server_could_not_continue(script: Sc
     script.live(dialog_state(1), event_at(1))
     script.cut()
     script.sync(recovered=False)
-    assert Reset() in script.told()
+    assert Reset() in script.notified()
     assert script.core.position == ""
     script.say(dialog_state(1), event_at(1), CaughtUp("p9"))
     assert script.seqs() == [1]
@@ -169,7 +169,7 @@ def test_what_is_held_is_forgotten_when_the_server_could_not_continue(script: Sc
 def test_ephemeral_events_are_passed_on(script: Script) -> None:
     script.live(dialog_state())
     script.say(TypingChanged(DIALOG, ANN, True))
-    assert TypingChanged(DIALOG, ANN, True) in script.told()
+    assert TypingChanged(DIALOG, ANN, True) in script.notified()
 
 
 def test_an_unknown_tag_is_skipped_and_nonsense_closes(script: Script) -> None:
@@ -338,7 +338,7 @@ def test_a_request_is_answered_under_its_handle(script: Script) -> None:
     roster = script.heard()[-1]
     page = RosterPage(roster.id, DIALOG, [])
     script.say(page)
-    assert Answered(handle, page) in script.told()
+    assert Answered(handle, page) in script.notified()
 
 
 def test_a_request_waits_for_a_connection_and_is_asked_again(script: Script) -> None:
@@ -350,14 +350,14 @@ def test_a_request_waits_for_a_connection_and_is_asked_again(script: Script) -> 
     (roster,) = [command for command in script.heard() if isinstance(command, Roster)]
     refusal = failed(roster, "dialog_not_found")
     script.say(refusal)
-    assert Answered(handle, refusal) in script.told()
+    assert Answered(handle, refusal) in script.notified()
 
 
 def test_a_sign_out_is_not_repeated_when_the_connection_goes(script: Script) -> None:
     script.live()
     handle = script.core.request(SignOut(0), script.now)
     script.cut()
-    assert Answered(handle, None) in script.told()
+    assert Answered(handle, None) in script.notified()
     script.live()
     assert not [command for command in script.heard() if isinstance(command, SignOut)]
 
@@ -369,7 +369,7 @@ def test_a_newer_token_is_a_request_like_others(script: Script) -> None:
     assert isinstance(command, Authenticate)
     done = Done(command.id)
     script.say(done)
-    assert Answered(handle, done) in script.told()
+    assert Answered(handle, done) in script.notified()
 
 
 def test_requests_are_bounded(script: Script) -> None:
@@ -411,7 +411,7 @@ def test_who_writes_has_read(script: Script) -> None:
     assert [command.mark.read for command in script.heard() if isinstance(command, Receipt)] == [2]
 
 
-def test_typing_is_told_only_when_live(script: Script) -> None:
+def test_typing_is_reported_only_when_live(script: Script) -> None:
     script.core.typing(DIALOG, True, script.now)
     script.live()
     assert script.heard() == []
@@ -425,7 +425,7 @@ def test_a_refused_receipt_is_only_counted(script: Script) -> None:
     assert script.core.statistics().refused_unnumbered == 1
 
 
-def test_an_event_of_a_dialog_that_was_never_stated_is_still_told(script: Script) -> None:
+def test_an_event_of_a_dialog_without_a_state_is_still_delivered(script: Script) -> None:
     script.live()
     script.say(event_at(7, dialog=SECOND))
     assert script.seqs(SECOND) == [7]
@@ -434,6 +434,6 @@ def test_an_event_of_a_dialog_that_was_never_stated_is_still_told(script: Script
 def test_nothing_is_heard_after_the_connection_is_gone(script: Script) -> None:
     script.live(dialog_state())
     script.cut()
-    script.told()
+    script.notified()
     script.say(event_at(1))
-    assert not [event for event in script.told() if isinstance(event, TimelineEvent)]
+    assert not [event for event in script.notified() if isinstance(event, TimelineEvent)]

@@ -43,7 +43,7 @@ def script() -> Script:
     live = Script()
     live.live(dialog_state(), dialog_state(dialog=SECOND))
     live.heard()
-    live.told()
+    live.notified()
     return live
 
 
@@ -68,7 +68,7 @@ def test_an_ack_ends_a_send(script: Script) -> None:
     say(script, b"a")
     (command,) = script.heard()
     script.ack(command, seq=7)
-    (sent,) = script.told()
+    (sent,) = script.notified()
     assert isinstance(sent, Sent)
     assert (sent.n, sent.acked.seq) == (1, 7)
     assert script.core.pending() == []
@@ -118,7 +118,7 @@ def test_an_own_event_settles_a_send_whose_ack_was_lost(script: Script) -> None:
     script.cut()
     script.sync()
     script.say(event_at(1, author=ME, device=DEVICE, n=n))
-    assert [event.acked.seq for event in script.told() if isinstance(event, Sent)] == [1]
+    assert [event.acked.seq for event in script.notified() if isinstance(event, Sent)] == [1]
     assert script.core.pending() == []
     command = [command for command in script.heard() if isinstance(command, Send)][-1]
     script.ack(command)
@@ -182,13 +182,13 @@ def test_a_reconnect_ends_the_wait_after_a_refusal(script: Script) -> None:
     assert texts(script.heard()) == [b"a"]
 
 
-def test_a_definite_refusal_is_told_and_does_not_stop_the_rest(script: Script) -> None:
+def test_a_final_refusal_is_reported_and_does_not_stop_the_rest(script: Script) -> None:
     say(script, b"a")
     say(script, b"b")
     a, b = script.heard()
     refusal = failed(a, "blocked")
     script.say(refusal)
-    (refused,) = script.told()
+    (refused,) = script.notified()
     assert isinstance(refused, Refused)
     assert (refused.n, refused.failed) == (1, refusal)
     script.ack(b)
@@ -255,7 +255,7 @@ def test_a_settled_number_that_is_in_the_timeline_is_done(script: Script) -> Non
     history = settle(script, n)
     assert (history.dialog, history.from_seq, history.newest_first) == (DIALOG, 3, False)
     script.say(HistoryPage(history.id, DIALOG, [event_at(3), event_at(4, author=ME, device=DEVICE, n=n)]))
-    assert [event.acked.seq for event in script.told() if isinstance(event, Sent)] == [4]
+    assert [event.acked.seq for event in script.notified() if isinstance(event, Sent)] == [4]
     assert script.core.pending() == []
 
 
@@ -269,7 +269,7 @@ def test_a_settled_number_is_looked_for_on_every_page_and_goes_on_under_a_new_on
     assert isinstance(second, History)
     assert second.from_seq == 3
     script.say(HistoryPage(second.id, DIALOG, [event_at(3)]))
-    assert Renumbered(1, 3) in script.told()
+    assert Renumbered(1, 3) in script.notified()
     again = script.heard()
     assert sorted(texts(again)) == [b"a", b"later"]
     assert {command.n for command in again if isinstance(command, Send)} == {2, 3}
@@ -291,7 +291,7 @@ def test_an_own_event_during_a_search_frees_the_dialog(script: Script) -> None:
     say(script, b"b")
     script.say(HistoryPage(history.id, DIALOG, [event_at(1, author=ME, device=DEVICE, n=n)]))
     assert texts(script.heard()) == [b"b"]
-    assert len([event for event in script.told() if isinstance(event, Sent)]) == 1
+    assert len([event for event in script.notified() if isinstance(event, Sent)]) == 1
 
 
 def test_a_change_shares_the_wire_with_nothing_of_its_dialog(script: Script) -> None:
@@ -333,10 +333,10 @@ def test_a_created_dialog_is_recognised_by_its_derived_name(script: Script, memb
 
 def test_a_late_or_foreign_ack_changes_nothing(script: Script) -> None:
     script.say(Acked(999, DIALOG, 5, 1, 0, 1))
-    assert script.told() == []
+    assert script.notified() == []
 
 
-def test_a_lane_that_was_left_by_a_reconnect_is_free_again(script: Script) -> None:
+def test_a_reconnect_frees_the_queue_of_a_timeline(script: Script) -> None:
     script.core.submit(Leave(0, DIALOG, 0), script.now)
     say(script, b"a")
     script.cut()

@@ -69,7 +69,7 @@ class Line:
             await self.websocket.send(self.codec.encode(message), text=self.codec.text)
 
     async def accept(self) -> Authenticate:
-        """Authenticate and sync whoever comes."""
+        """Authenticate and sync the client."""
         command = await self.hear_a(Authenticate)
         await self.say(Authenticated(command.id, ME, DEVICE, 0, HEARTBEAT_S, IN_FLIGHT_MAX, 65536))
         sync = await self.hear_a(Sync)
@@ -264,7 +264,7 @@ async def test_a_closed_connection_that_says_stop_ends_everything() -> None:
             await me.wait_until(lambda: False)
 
 
-async def test_a_waiting_send_is_told_when_the_client_stops() -> None:
+async def test_a_waiting_send_raises_when_the_client_stops() -> None:
     async def part(line: Line) -> None:
         await line.accept()
         await line.hear_a(Send)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import get_args
 
 import msgspec
 import pytest
@@ -226,7 +227,7 @@ def test_blocks_follow_their_newest_event_wherever_it_comes_from() -> None:
     assert view.blocked == {BOB, CEM}
 
 
-def test_a_window_tells_from_where_on_nothing_is_missing() -> None:
+def test_a_window_says_from_where_on_nothing_is_missing() -> None:
     view = folded(dialog_state(50, first_seq=41), event_at(41), event_at(50))
     dialog = view.dialogs[DIALOG]
     assert (dialog.loaded_from, dialog.complete) == (41, False)
@@ -264,17 +265,20 @@ def test_a_role_of_a_direct_dialog_is_member() -> None:
 
 PEOPLE = st.sampled_from([ME, ANN, BOB, CEM])
 TARGETS = st.integers(1, 6)
-BODIES: st.SearchStrategy[AnyBody] = st.one_of(
-    st.builds(b.Edited, TARGETS, st.binary(max_size=2)),
-    st.builds(b.Deleted, TARGETS),
-    st.builds(b.Reacted, TARGETS, st.sampled_from([b"", b"+", b"-"])),
-    st.builds(b.MembersAdded, st.lists(PEOPLE, min_size=1, max_size=1)),
-    st.builds(b.MemberRemoved, PEOPLE),
-    st.builds(b.MemberLeft),
-    st.builds(b.Promoted, PEOPLE),
-    st.builds(b.Demoted, PEOPLE),
-    st.builds(settings_changed, st.sampled_from("ABC")),
-)
+DRAWN: dict[type[b.Body], st.SearchStrategy[AnyBody]] = {
+    b.Edited: st.builds(b.Edited, TARGETS, st.binary(max_size=2)),
+    b.Deleted: st.builds(b.Deleted, TARGETS),
+    b.Reacted: st.builds(b.Reacted, TARGETS, st.sampled_from([b"", b"+", b"-"])),
+    b.MembersAdded: st.builds(b.MembersAdded, st.lists(PEOPLE, min_size=1, max_size=1)),
+    b.MemberRemoved: st.builds(b.MemberRemoved, PEOPLE),
+    b.MemberLeft: st.builds(b.MemberLeft),
+    b.Promoted: st.builds(b.Promoted, PEOPLE),
+    b.Demoted: st.builds(b.Demoted, PEOPLE),
+    b.SettingsChanged: st.builds(settings_changed, st.sampled_from("ABC")),
+}
+BODIES = st.one_of(*DRAWN.values())
+OF_THE_SELF_DIALOG = {b.Muted, b.Blocked, b.Unblocked, b.ProfileChanged}
+"""One event replaces another there; their order is tested above."""
 
 
 @st.composite
@@ -284,6 +288,11 @@ def timelines(draw: st.DrawFn) -> list[TimelineEvent]:
     for body in draw(st.lists(BODIES, max_size=12)):
         events.append(event_at(len(events) + 1, body, author=draw(PEOPLE), messages=6))
     return events
+
+
+def test_every_body_is_folded_in_any_order_here() -> None:
+    in_every_timeline = {b.Posted, b.Erased, b.DialogCreated}
+    assert set(DRAWN) | in_every_timeline | OF_THE_SELF_DIALOG == set(get_args(AnyBody))
 
 
 def as_read_later(events: list[TimelineEvent]) -> list[TimelineEvent]:

@@ -105,7 +105,7 @@ def test_deleted_and_expired_messages_show_no_content() -> None:
     assert shown(event_at(1, expired)).endswith("Ann  expired")
 
 
-def test_ticks_tell_how_far_ones_message_came() -> None:
+def test_ticks_show_the_progress_of_an_own_message() -> None:
     mine = event_at(1, author=ME)
 
     def of(*receipts: ReceiptChanged, **state: Any) -> str:
