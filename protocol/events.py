@@ -52,7 +52,7 @@ class CaughtUp(Event, tag=72, frozen=True):
 
 
 class HeartbeatReply(Event, tag=73, frozen=True):
-    """The answer to a heartbeat.
+    """The heartbeat of the server: the answer to `heartbeat`, and at intervals without a request.
 
     If `position` is not empty, keep it for the next sync once every event before it is applied.
     """
