@@ -199,6 +199,8 @@ class ChatApp(App[StoppedError | None]):
     # drawing
 
     def _tick(self) -> None:
+        if not self.is_running:
+            return  # the app closes: its widgets may be gone already
         if self._dirty:
             self._dirty = False
             self._draw()
