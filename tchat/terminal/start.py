@@ -18,7 +18,7 @@ from tchat.actions import Notification, SignInRequiredError, StoppedError, Token
 from tchat.shell import Client
 from tchat.store import SqliteOutbox
 from tchat.terminal.account import ApiError, LocalAccount
-from tchat.terminal.app import ChatApp
+from tchat.terminal.screen import ChatApp
 
 _WRONG_CODES_MAX = 3
 

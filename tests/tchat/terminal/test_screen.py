@@ -19,7 +19,7 @@ from protocol.dialog_types import DialogType
 from tchat.actions import ConnectionState, Notification, RefusedError, SignInRequiredError, StoppedError
 from tchat.shell import Client
 from tchat.terminal.account import ApiError, PersonAnswer, Refusal
-from tchat.terminal.app import WARNING, ChatApp
+from tchat.terminal.screen import WARNING, ChatApp
 from tests.support.harness import Running, configured, running
 from tests.support.world import Person as Somebody
 
