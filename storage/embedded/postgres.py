@@ -1,9 +1,9 @@
 """The embedded PostgreSQL: one cluster in the data folder, started with the server and stopped with it.
 
-Invariants: one server per data folder (`data_folder`); PostgreSQL listens on a unix socket alone, in a folder that only
-its user may enter, and lets in by the kernel's word (peer) only the server's user and its own; what is committed is on
-disk before it is acknowledged; a folder that holds `postgres/` holds a whole cluster, because it is made beside and
-renamed. What a killed server left running is stopped before a new one starts: its settings may be another version's.
+Invariants: one server per data folder (`data_folder`); PostgreSQL listens only on a unix socket, in a folder that only
+its user may enter, and accepts only the server's user and its own, whom the kernel names (peer); a commit is on disk
+before it is acknowledged; a folder named `postgres/` is a whole cluster, because it is made under another name first.
+A PostgreSQL that a killed server left running is stopped before a new one starts: its settings may be outdated.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from urllib.parse import quote
 import psutil
 
 from storage.embedded.data_folder import DataFolder, DataFolderError, DataFolderInUseError
-from storage.embedded.install import MAJOR_VERSION, Account, EmbeddedError, Launcher, account_for
+from storage.embedded.install import MAJOR_VERSION, EmbeddedError, Launcher, SystemAccount, account_for
 
 __all__ = ["DataFolderError", "DataFolderInUseError", "EmbeddedError", "EmbeddedPostgres", "kill_cluster"]
 
@@ -75,18 +75,18 @@ class EmbeddedPostgres:
 
     @property
     def url(self) -> str:
-        """Where the server's own database is, whether or not it runs."""
+        """The URL of the server's own database, whether or not it runs."""
         return self.database_url(DATABASE)
 
     def database_url(self, name: str) -> str:
-        """Where the database `name` of this cluster is."""
+        """The URL of the database `name` of this cluster."""
         return (
             f"postgresql://{USER}@/{quote(name)}?host={quote(str(_socket_folder(self.data_dir)), safe='')}&port={PORT}"
         )
 
     @property
     def log_path(self) -> Path:
-        """What PostgreSQL itself has to say."""
+        """The log of PostgreSQL itself."""
         return self.data_dir / "postgres.log"
 
     @property
@@ -96,7 +96,7 @@ class EmbeddedPostgres:
         return self._process.pid
 
     def start(self) -> None:
-        """Take the data folder, make the cluster if there is none, and return when PostgreSQL answers.
+        """Lock the data folder, make the cluster if there is none, and return when PostgreSQL answers.
 
         Raises DataFolderInUseError, DataFolderError or EmbeddedError; then nothing was left running.
         """
@@ -109,9 +109,9 @@ class EmbeddedPostgres:
             raise
 
     def revive(self) -> bool:
-        """Start PostgreSQL again if it has ended without being asked to; whether it had. Blocks as `start` does.
+        """Start PostgreSQL again if it ended without `stop`; return whether it had. Blocks as `start` does.
 
-        Raises EmbeddedError when it could not be started now: to be called again.
+        Raises EmbeddedError when it could not be started now: call again later.
         """
         with self._lock:
             if self._process is None or self._process.poll() is None:
@@ -120,7 +120,7 @@ class EmbeddedPostgres:
             return True
 
     def stop(self) -> None:
-        """End PostgreSQL (open transactions are rolled back) and let the data folder go; harmless if not running."""
+        """End PostgreSQL (open transactions are rolled back) and release the data folder; harmless if not running."""
         with self._lock:
             self._stop()
 
@@ -148,7 +148,7 @@ class EmbeddedPostgres:
         self._folder.release()
 
     def kill(self) -> None:
-        """End every process of PostgreSQL at once, as a power cut would, and let the data folder go."""
+        """End every process of PostgreSQL at once, as a power cut would, and release the data folder."""
         kill_cluster(self.data_dir)
         if self._process is not None:
             self._process.wait()
@@ -164,7 +164,7 @@ class EmbeddedPostgres:
     ) -> None:
         self.stop()
 
-    def _create_cluster(self, launcher: Launcher, account: Account) -> None:
+    def _create_cluster(self, launcher: Launcher, account: SystemAccount) -> None:
         fresh = self._cluster.with_name("postgres.new")
         if fresh.exists():  # its making was cut short
             shutil.rmtree(fresh)
@@ -199,7 +199,7 @@ class EmbeddedPostgres:
             os.close(log)
 
     def _await_ready(self, process: subprocess.Popen[bytes]) -> None:
-        """Wait until PostgreSQL's own status file says ready: it is written after recovery, when backends may come."""
+        """Wait until PostgreSQL's own status file says ready: written after recovery, when clients may connect."""
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
             if process.poll() is not None:
@@ -215,36 +215,36 @@ class EmbeddedPostgres:
 
 
 def kill_cluster(data_dir: Path) -> None:
-    """SIGKILL every PostgreSQL process of this data folder, whoever started it: for tests of crashes."""
+    """SIGKILL every PostgreSQL process of this data folder: for tests of crashes."""
     processes = _processes_in(data_dir.resolve() / "postgres")
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    _outlived(processes)
+    _wait_for_end(processes)
 
 
 def _stop_orphans(cluster: Path) -> None:
-    """Stop what a killed server left running here, and remove the note it left; called under the folder's lock."""
-    note = cluster / "postmaster.pid"
-    if not note.exists():
+    """Stop a PostgreSQL that a killed server left running, and remove its pid file; called under the folder's lock."""
+    pid_file = cluster / "postmaster.pid"
+    if not pid_file.exists():
         return
     processes = _processes_in(cluster)
     status = _read_status(cluster)
     if status is not None and any(process.pid == status[0] for process in processes):
         _end(status[0])
-    # Backends whose postmaster was killed end by themselves once they notice; a busy one is helped.
-    alive = _outlived(processes)
+    # Backends whose postmaster was killed end by themselves when they notice; kill those that are too busy to.
+    alive = _wait_for_end(processes)
     for process in alive:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    _outlived(alive)
-    # Now nobody has the cluster open, so the note names a process of the past: PostgreSQL would refuse to start if
-    # an unrelated one had got that number since, or if nobody has asked about the ended one yet.
-    note.unlink(missing_ok=True)
+    _wait_for_end(alive)
+    # No process has the cluster open now, so the file names an ended one. PostgreSQL would refuse to start if another
+    # process had got that number since, or if the ended one is still a zombie.
+    pid_file.unlink(missing_ok=True)
 
 
 def _clear_socket(folder: Path) -> None:
-    """Remove a killed PostgreSQL's socket and the note beside it, for the same reason and as safely."""
+    """Remove a killed PostgreSQL's socket and its lock file, for the same reason and as safely."""
     for name in (f".s.PGSQL.{PORT}", f".s.PGSQL.{PORT}.lock"):
         (folder / name).unlink(missing_ok=True)
 
@@ -260,19 +260,19 @@ def _processes_in(cluster: Path) -> list[psutil.Process]:
 
 
 def _end(pid: int) -> None:
-    """Stop a postmaster: politely for its clients' sake, then by force."""
+    """Stop a postmaster: first so that its clients get an answer, then by force."""
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
         for how in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
             process.send_signal(how)
-            if not _outlived([process]):
+            if not _wait_for_end([process]):
                 return
 
 
-def _outlived(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
-    """Wait until these have ended; those that still run after STOP_TIMEOUT_S.
+def _wait_for_end(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
+    """Wait until these have ended; return those that still run after STOP_TIMEOUT_S.
 
-    An ended process that its parent has not asked about yet counts as ended: in a container nobody may ever ask.
+    A zombie counts as ended: in a container there may be no parent that reaps it.
     """
     alive = list(processes)
     deadline = time.monotonic() + STOP_TIMEOUT_S
@@ -289,7 +289,7 @@ def _runs(process: psutil.Process) -> bool:
 
 
 def _read_status(cluster: Path) -> tuple[int, str] | None:
-    """The process id and status in postmaster.pid (lines 1 and 8), None while it is not all there."""
+    """The process id and status in postmaster.pid (lines 1 and 8), None while it is incomplete."""
     try:
         lines = (cluster / "postmaster.pid").read_text().splitlines()
         return int(lines[0]), lines[7].strip()
@@ -306,22 +306,22 @@ def _socket_folder(data_dir: Path) -> Path:
     return Path(tempfile.gettempdir()) / f"tchat-{key}"
 
 
-def _make_private_folder(path: Path, account: Account) -> None:
+def _make_private_folder(path: Path, account: SystemAccount) -> None:
     """Make a folder that the account alone may enter, or make sure that it is one.
 
-    In the temporary folder anybody could have made it first, to stand between us and our clients.
+    In the temporary folder another user could have made it first, to intercept our clients.
     """
     path.mkdir(mode=0o700, exist_ok=True)
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid not in {account.uid, os.geteuid()}:
-        raise EmbeddedError(f"{path} belongs to somebody else: remove it.")
+        raise EmbeddedError(f"{path} belongs to another user: remove it.")
     if not account.is_ours:
         os.chown(path, account.uid, account.gid)
     path.chmod(0o700)
 
 
-def _write_access_rules(cluster: Path, account: Account) -> None:
-    """Let in the server's user and PostgreSQL's own, each proven by the kernel, and nobody else."""
+def _write_access_rules(cluster: Path, account: SystemAccount) -> None:
+    """Accept only the server's user and PostgreSQL's own, each named by the kernel."""
     users = {pwd.getpwuid(os.geteuid()).pw_name, account.name}
     rules = {
         "pg_hba.conf": f"local all {USER} peer map=tchat\n",

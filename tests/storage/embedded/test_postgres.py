@@ -106,7 +106,7 @@ def test_what_was_committed_is_there_after_a_stop(used: EmbeddedPostgres) -> Non
         assert query(used, "SELECT min(n) FROM kept") == 1
 
 
-def test_a_second_owner_is_refused_and_told_the_first_ones_process_id(used: EmbeddedPostgres) -> None:
+def test_a_second_owner_is_refused_with_the_first_ones_process_id(used: EmbeddedPostgres) -> None:
     with used, pytest.raises(DataFolderInUseError, match=f"process id {os.getpid()}") as caught:
         EmbeddedPostgres(used.data_dir).start()
     assert caught.value.pid == os.getpid()
