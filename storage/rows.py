@@ -12,7 +12,7 @@ from protocol.events import DialogState
 
 
 class PrincipalType(enum.IntEnum):
-    """Who can be a member or an author."""
+    """What a principal is: a member or an author."""
 
     PERSON = 1
     BOT = 2
@@ -29,9 +29,9 @@ class PrincipalStatus(enum.IntEnum):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """A content event on its way into a timeline. `body` is the msgpack of a `protocol.bodies` struct.
+    """A content event to append. `body` is the msgpack of a `protocol.bodies` struct.
 
-    `tag` is the body's tag; `target` the seq it is about; `keys_seq` what the envelope was made under
+    `tag` is the body's tag; `target` the seq it is about; `keys_seq` that of the dialog when the envelope was sealed
     (None: not judged); `counts` whether it counts as a message.
     """
 
@@ -48,9 +48,9 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class ChangeEntry(msgspec.Struct, frozen=True):
-    """A change on its way into a timeline: of a roster, of settings, of an older event, or of a person's own state.
+    """A change to append and apply: of a roster, of settings, of an older event, or of a person's own state.
 
-    The body is all that storage judges and applies. `n` 0 is a change of the server's own making, without idempotency.
+    The body is all that storage judges and applies. `n` 0: the server makes the change, without idempotency.
     """
 
     dialog: bytes
@@ -63,7 +63,7 @@ class ChangeEntry(msgspec.Struct, frozen=True):
 class VerdictCode(enum.IntEnum):
     """What was decided about an entry.
 
-    OK and DUPLICATE are durable at `seq`; of UNAVAILABLE and INTERNAL the fate is unknown until the same entry is
+    OK and DUPLICATE are durable at `seq`. After UNAVAILABLE and INTERNAL the fate is unknown until the same entry is
     submitted again.
     """
 
@@ -89,7 +89,7 @@ class VerdictCode(enum.IntEnum):
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):
-    """The fate of one entry, and the dialog's head after its flush. `erased`: a DUPLICATE of what was erased since."""
+    """The fate of one entry, and the dialog's head after its flush. `erased`: a DUPLICATE of an erased row."""
 
     code: VerdictCode
     seq: int = 0
@@ -102,14 +102,14 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
 
 
 class ChangeResult(msgspec.Struct, frozen=True):
-    """What a change appended: the events to route (none when refused), and the verdict on it."""
+    """The verdict on a change, and the events that it appended, to be routed (none when refused)."""
 
     verdict: Verdict
     events: tuple[TimelineEventRaw, ...] = ()
 
 
-class Roster(msgspec.Struct, frozen=True):
-    """Who is a member as of `roster_seq`: by principal, the first number they are to be told of."""
+class DialogRoster(msgspec.Struct, frozen=True):
+    """The members of a dialog as of `roster_seq`: by principal, the first number to deliver to them."""
 
     type: DialogType
     roster_seq: int
@@ -119,7 +119,7 @@ class Roster(msgspec.Struct, frozen=True):
 class DialogRow(msgspec.Struct, frozen=True):
     """A dialog as one member sees it now: its state, without `members` and `first_seq`.
 
-    `head_seq` is the newest number, seen or not; `unseen_from` the first that a position may lack.
+    `head_seq` is the newest number, visible or not; `unseen_from` the first that the client may lack.
     """
 
     state: DialogState
@@ -128,7 +128,7 @@ class DialogRow(msgspec.Struct, frozen=True):
 
 
 class SignInState(enum.IntEnum):
-    """Whether a sign-in may go on."""
+    """Whether a sign-in is valid."""
 
     LIVE = 1
     REVOKED = 2

@@ -17,7 +17,7 @@ from litestar.openapi.datastructures import ResponseSpec
 
 from protocol.errors import ErrorCode
 from server.refusals import RETRY_AFTER_S, RequestRefusedError
-from storage.postgres.pool import StorageUnavailableError
+from storage.unavailable import StorageUnavailableError
 
 _log = logging.getLogger(__name__)
 

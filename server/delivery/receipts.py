@@ -15,9 +15,9 @@ from protocol.limits import STATE_MEMBERS_MAX
 from server.delivery.prepared_message import PreparedMessage
 from server.delivery.registry import Registry
 from server.delivery.rooms import Rooms
-from storage.postgres.pool import StorageUnavailableError
 from storage.rows import ReceiptRow
 from storage.timelines import Journal, RaisedReceipt
+from storage.unavailable import StorageUnavailableError
 
 _log = logging.getLogger(__name__)
 

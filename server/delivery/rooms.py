@@ -21,9 +21,9 @@ from protocol.dialog_types import DialogType
 from server.delivery.prepared_message import PreparedMessage
 from server.delivery.registry import Registry
 from server.delivery.subscriber import Subscriber
-from storage.postgres.pool import StorageUnavailableError
-from storage.rows import Roster
+from storage.rows import DialogRoster
 from storage.timelines import Timelines
+from storage.unavailable import StorageUnavailableError
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class Room:
         self._version = -1
         self._sessions: list[tuple[int, Subscriber]] = []
 
-    def loaded(self, roster: Roster) -> None:
+    def loaded(self, roster: DialogRoster) -> None:
         """Take a roster that was read."""
         self.roster_seq = roster.roster_seq
         self.type = roster.type
@@ -239,7 +239,7 @@ class Rooms:
             self._loads.discard(loaded)
             loaded.set_result(None)
 
-    async def _read(self, dialog: bytes, room: Room) -> Roster:
+    async def _read(self, dialog: bytes, room: Room) -> DialogRoster:
         """A roster as new as the newest event that waits for it."""
         while True:
             try:

@@ -22,8 +22,8 @@ from server.identity.profiles import DEFAULT_TIMEZONE
 from server.identity.rates import Rate, take_or_refuse
 from server.refusals import RequestRefusedError
 from storage.identity_rows import ExternalSignIn, NewProfile, Outcome
-from storage.postgres.pool import StorageUnavailableError
 from storage.postgres.sign_ins import SignInStore
+from storage.unavailable import StorageUnavailableError
 
 _SUB_CHARS_MAX = 255
 _LEEWAY_S = 60.0

@@ -10,7 +10,8 @@ from server.identity.sign_in import OWN_TENANT
 from server.refusals import RequestRefusedError
 from server.startup_error import StartupError
 from storage.postgres.people import PeopleStore
-from storage.postgres.pool import StorageUnavailableError, open_pool
+from storage.postgres.pool import open_pool
+from storage.unavailable import StorageUnavailableError
 
 
 async def make_admin(config: Config, url: str, phone_number: str) -> bytes:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from server.clock import DAY_MS, Clock
 from server.config.settings import IdentitySettings
 from storage.postgres.people import PeopleStore
-from storage.postgres.pool import StorageUnavailableError
+from storage.unavailable import StorageUnavailableError
 
 _log = logging.getLogger(__name__)
 

@@ -30,7 +30,7 @@ async def serve(config: Config) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as stack:
         postgres = stack.enter_context(running_postgres(config))
-        await migrate(postgres.url, lambda line: _log.info("migrated to %s", line))
+        await migrate(postgres.url, lambda line: _log.info("migrated: %s", line))
         stack.push_async_callback(cancel_and_wait, asyncio.ensure_future(postgres.keep_running()))
         async with opened(config, postgres.url, make_identity(config), SystemClock()) as (node, work):
             _collect_rarely()

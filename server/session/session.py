@@ -43,8 +43,8 @@ from server.session.sender_order import SenderOrder
 from server.session.wheel import TimingWheel
 from server.token_bucket import TokenBucket
 from server.writing.horizon import Horizon
-from storage.postgres.pool import StorageUnavailableError
 from storage.rows import Verdict, VerdictCode
+from storage.unavailable import StorageUnavailableError
 
 _log = logging.getLogger(__name__)
 

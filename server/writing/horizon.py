@@ -12,8 +12,8 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from server.writing.position import Position, to_text
-from storage.postgres.pool import StorageUnavailableError
 from storage.timelines import Journal
+from storage.unavailable import StorageUnavailableError
 
 _log = logging.getLogger(__name__)
 

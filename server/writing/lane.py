@@ -20,9 +20,9 @@ from protocol.bodies import TimelineEventRaw
 from server.clock import Clock
 from server.config.settings import PipelineSettings
 from server.writing.durable import DurableEvents, Route
-from storage.postgres.pool import StorageUnavailableError
 from storage.rows import ChangeEntry, ChangeResult, Entry, Verdict, VerdictCode
 from storage.timelines import Journal
+from storage.unavailable import StorageUnavailableError
 
 _log = logging.getLogger(__name__)
 

@@ -1,18 +1,23 @@
-"""`Journal` on PostgreSQL: one call of one function per flush, in autocommit (`migrations/0003_flush.sql`)."""
+"""`Journal` on PostgreSQL: each write is one call of one function, in autocommit (`functions/`).
+
+Content goes through `flush`, a batch a call. A change goes through the function of its body: `change_promoted` for
+`Promoted`. A body is changed into JSON by the names of its fields, so a new change needs its SQL file and nothing here.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import asyncpg
 import msgspec
 
-from protocol import bodies as b
-from protocol.bodies import Body, Erased, Promoted, TimelineEventRaw, tag_of
-from protocol.dialog_types import DIALOG_TYPES, Role
-from protocol.ids import NIL
+from protocol import ids
+from protocol.bodies import AnyBody, Body, TimelineEventRaw
+from protocol.codec import tag_name
+from protocol.dialog_types import DIALOG_TYPES
+from storage.postgres import functions
 from storage.postgres.pool import translate_errors
 from storage.rows import (
     ChangeEntry,
@@ -24,35 +29,41 @@ from storage.rows import (
 )
 from storage.timelines import Journal, RaisedReceipt
 
-_ERASED = msgspec.msgpack.encode(Erased())
-_PROMOTED_PREFIX = msgspec.msgpack.encode(Promoted(NIL)).removesuffix(NIL)
-"""SQL appends the heir's id to this, because only SQL knows who it is."""
-
-_CODES = {int(code): code for code in VerdictCode}
-"""Calling an enumeration costs more than all the rest of a verdict."""
 _FLUSH = "SELECT * FROM flush($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
-_CHANGE = f"SELECT * FROM change({', '.join(f'${i}' for i in range(1, 25))})"
-_MARK = "SELECT * FROM mark($1, $2, $3, $4)"
+_RAISE_RECEIPTS = "SELECT * FROM raise_receipts($1, $2, $3, $4)"
 # Committing the message puts a transaction id past the horizon on disk. Without it PostgreSQL, after a crash, gives
 # ids out again that only aborted transactions had, and what is written under them would look older than the horizon.
 _HORIZON = """
 SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint FROM pg_logical_emit_message(true, 'tchat', 'horizon')
 """
 _PUT_TYPE = """
-INSERT INTO dialog_types VALUES ($1, $2, $3, $4, $5, $6)
+INSERT INTO dialog_types (type, members_min, members_max, fixed_roster, full_history, receipts, admins_only_write)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
 ON CONFLICT (type) DO UPDATE SET members_min = excluded.members_min, members_max = excluded.members_max,
-    fixed_roster = excluded.fixed_roster, full_history = excluded.full_history, receipts = excluded.receipts
+    fixed_roster = excluded.fixed_roster, full_history = excluded.full_history, receipts = excluded.receipts,
+    admins_only_write = excluded.admins_only_write
 """
 
 
+def _change_queries() -> dict[type[Body], str]:
+    names = set(functions.names())
+    called = {body: f"change_{tag_name(body)}" for body in get_args(AnyBody)}
+    return {
+        body: f"SELECT * FROM {name}($1, $2, $3, $4, $5, $6, $7, $8)" for body, name in called.items() if name in names
+    }
+
+
+CHANGE_QUERIES = _change_queries()
+"""The call of its function for every body that is a change."""
+
+
 class PostgresJournal(Journal):
-    """See `storage.timelines.Journal`."""
+    """The write half, over a pool of connections."""
 
     def __init__(self, pool: asyncpg.Pool[Any]) -> None:
         self._pool = pool
 
     async def begin_incarnation(self, node: str) -> int:
-        """See `Journal`."""
         async with translate_errors(), self._pool.acquire() as connection:
             for kind, rule in DIALOG_TYPES.items():
                 await connection.execute(
@@ -63,6 +74,7 @@ class PostgresJournal(Journal):
                     rule.fixed_roster,
                     rule.full_history,
                     rule.receipts,
+                    rule.admins_only_write,
                 )
             number: int = await connection.fetchval(
                 "INSERT INTO incarnations (node, started_at_ms) VALUES ($1, $2) RETURNING incarnation",
@@ -72,7 +84,6 @@ class PostgresJournal(Journal):
             return number
 
     async def flush(self, entries: Sequence[Entry], *, incarnation: int, flush_no: int, wait: bool) -> list[Verdict]:
-        """See `Journal`."""
         columns = (
             [e.dialog for e in entries],
             [e.author for e in entries],
@@ -93,21 +104,17 @@ class PostgresJournal(Journal):
         ]
 
     async def change(self, entry: ChangeEntry, *, incarnation: int, flush_no: int) -> ChangeResult:
-        """See `Journal`."""
         async with translate_errors():
             rows = await self._pool.fetch(
-                _CHANGE,
+                CHANGE_QUERIES[type(entry.body)],
                 incarnation,
                 flush_no,
-                tag_of(type(entry.body)),
                 entry.dialog,
                 entry.author,
                 entry.device,
                 entry.n,
                 msgspec.msgpack.encode(entry.body),
-                *_arguments(entry.body),
-                _PROMOTED_PREFIX,
-                _ERASED,
+                msgspec.json.encode(fields_of(entry.body)).decode(),
             )
         first = rows[0]
         verdict = Verdict(
@@ -135,15 +142,14 @@ class PostgresJournal(Journal):
         )
         return ChangeResult(verdict, events)
 
-    async def raise_receipts(self, marks: Sequence[ReceiptRow]) -> list[RaisedReceipt]:
-        """See `Journal`."""
+    async def raise_receipts(self, receipts: Sequence[ReceiptRow]) -> list[RaisedReceipt]:
         async with translate_errors():
             rows = await self._pool.fetch(
-                _MARK,
-                [m.dialog for m in marks],
-                [m.principal for m in marks],
-                [m.delivered for m in marks],
-                [m.read for m in marks],
+                _RAISE_RECEIPTS,
+                [receipt.dialog for receipt in receipts],
+                [receipt.principal for receipt in receipts],
+                [receipt.delivered for receipt in receipts],
+                [receipt.read for receipt in receipts],
             )
         return [
             RaisedReceipt(dialog, principal, delivered, read, read_messages, shared, roster_seq, members)
@@ -151,48 +157,15 @@ class PostgresJournal(Journal):
         ]
 
     async def read_horizon(self) -> int:
-        """See `Journal`."""
         async with translate_errors():
             value: int = await self._pool.fetchval(_HORIZON)
         return value
 
 
-def _arguments(body: Body) -> tuple[object, ...]:
-    """Subjects, roles, target, until, and what a creation or settings say."""
-    subjects: list[bytes] = []
-    roles: list[Role] = []
-    target: int | None = None
-    until_ms = 0
-    match body:
-        case b.DialogCreated(members=seats):
-            subjects, roles = [each.principal for each in seats], [each.role for each in seats]
-        case b.MembersAdded(members=members):
-            subjects = members
-        case b.MemberRemoved(member=who) | b.Promoted(member=who) | b.Demoted(member=who):
-            subjects = [who]
-        case b.Blocked(principal=who) | b.Unblocked(principal=who):
-            subjects = [who]
-        case b.Muted(dialog=dialog, until_ms=until):
-            subjects, until_ms = [dialog], until
-        case b.Deleted(target=deleted):
-            target = deleted
-    return subjects, roles, target, until_ms, *_settings_columns(body)
-
-
-def _settings_columns(body: Body) -> tuple[object, ...]:
-    if not isinstance(body, b.DialogCreated | b.SettingsChanged):
-        return (None,) * 10
-    kind: tuple[object, ...] = (None, None, None)
-    if isinstance(body, b.DialogCreated):
-        kind = (body.type, body.mode, DIALOG_TYPES[body.type].admins_only_write)
-    settings = body.settings
-    return (
-        *kind,
-        body.name,
-        body.description,
-        body.avatar_url,
-        settings.is_public,
-        settings.allow_media,
-        settings.message_retention_days,
-        settings.moderation_enabled,
-    )
+def fields_of(value: object) -> object:
+    """The fields of a struct by name, for JSON: ids as UUID text, enums as numbers, structs within alike."""
+    if isinstance(value, msgspec.Struct):
+        return {name: fields_of(getattr(value, name)) for name in value.__struct_fields__}
+    if isinstance(value, list):
+        return [fields_of(each) for each in value]
+    return ids.to_text(value) if isinstance(value, bytes) else value

@@ -1,51 +1,77 @@
-"""Migrations: plain SQL files, applied in order through alembic, all of them in one transaction.
+"""Migrations: plain SQL files, applied in the order of their numbers, then the functions, all in one transaction.
 
-A migration in `storage/migrations` is one `NNNN_name.py`, which names its predecessor, and the `NNNN_*.sql` beside it
-that it applies, in the order of their names. Invariants: several nodes may start together, one migrates and the others
-wait; either every outstanding file is applied or none; there is no way back but a restore, so no downgrades.
+These lines are ours, and not a library's, because what is to be done is short and what a library wants is not: the
+files are plain SQL over the driver that we have, where alembic needs SQLAlchemy to drive it; functions are created
+again when their text has changed, which no order of numbered files says; and the schema of another engine (CQL) is to
+be applied in the same way.
+
+Invariants: several nodes may start together, one migrates and the others wait; either everything outstanding is
+applied or nothing; there is no way back but a restore, so no downgrades. The functions are those of the version that
+migrated last: a change that older nodes cannot live with takes a number, so that they are refused.
 """
 
 import asyncio
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 
+from storage.postgres import functions
+
 FOLDER = Path(__file__).parent / "migrations"
-_NAME = re.compile(r"\d{4}_\w+\.py")
+FUNCTIONS = "functions"
+"""The name of the last step, which is taken when the text of a function has changed."""
 _LOCK_KEY = 0x7463686174  # "tchat", read as a number: the advisory lock under which one node migrates
+_OWN_TABLES = """
+CREATE TABLE IF NOT EXISTS migrations (
+    number     int PRIMARY KEY,
+    name       text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE TABLE IF NOT EXISTS applied_functions (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    digest   text NOT NULL,
+    names    text[] NOT NULL
+);
+"""
+_STATE = "SELECT coalesce(max(number), 0), (SELECT digest FROM applied_functions) FROM migrations"
+_NOTE_MIGRATION = "INSERT INTO migrations (number, name) VALUES ($1, $2)"
+_NOTE_FUNCTIONS = """
+INSERT INTO applied_functions (digest, names) VALUES ($1, $2)
+ON CONFLICT (only_row) DO UPDATE SET digest = excluded.digest, names = excluded.names
+"""
+_OLD_FUNCTIONS = """
+SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace s ON s.oid = p.pronamespace
+WHERE s.nspname = current_schema()
+  AND p.proname = ANY ($1::text[] || coalesce((SELECT names FROM applied_functions), '{}'))
+"""
 
 
 class MigrationError(Exception):
     """The schema cannot be brought to this version; the message says why and what to do."""
 
 
-def known_revisions() -> list[str]:
-    """What this version knows, oldest first, by the numbers in the files' names ("0001")."""
-    return sorted(path.name[:4] for path in FOLDER.iterdir() if _NAME.fullmatch(path.name))
+def known_migrations() -> list[str]:
+    """The names of this version's files, oldest first: "0001_core"."""
+    return sorted(path.stem for path in FOLDER.glob("*.sql"))
 
 
 async def is_current(connection: "asyncpg.Connection[Any]") -> bool:
-    """Whether the schema is this version's: one query, and no alembic.
+    """Whether tables and functions are this version's: one query.
 
     Raises MigrationError if a newer version of tchat has migrated it.
     """
-    if await connection.fetchval("SELECT to_regclass('alembic_version')") is None:
+    try:
+        number, digest = await _read_state(connection)
+    except asyncpg.UndefinedTableError:
         return False
-    applied: str | None = await connection.fetchval("SELECT version_num FROM alembic_version")
-    known = known_revisions()
-    if applied is not None and applied not in known:
-        raise MigrationError(
-            f"The database was migrated to {applied} by a newer tchat and this one knows {known[-1]}: "
-            "run the newer version, or restore a backup from before it."
-        )
-    return applied == known[-1]
+    _refuse_newer(number)
+    return number == _number(known_migrations()[-1]) and digest == functions.digest(functions.render_all())
 
 
 async def migrate(url: str, progress: Callable[[str], None] = lambda _line: None) -> list[str]:
-    """Bring the database at `url` to this version and return the revisions applied, oldest first.
+    """Bring the database at `url` to this version; return the names of the steps taken, each shown by `progress`.
 
     Raises MigrationError if a newer version migrated it or a file fails; then nothing has changed.
     """
@@ -53,36 +79,78 @@ async def migrate(url: str, progress: Callable[[str], None] = lambda _line: None
     try:
         if await is_current(connection):
             return []
-    finally:
-        await connection.close()
-    return await _upgrade(url, progress)
-
-
-async def _upgrade(url: str, progress: Callable[[str], None]) -> list[str]:
-    # SQLAlchemy and alembic take half a second to import, which a server with a current schema need not pay.
-    from sqlalchemy import Connection
-    from sqlalchemy.ext.asyncio import create_async_engine
-    from sqlalchemy.pool import NullPool
-
-    from storage.postgres.alembic_run import upgrade_in_transaction
-
-    async def connect() -> "asyncpg.Connection[Any]":
-        return await asyncpg.connect(url)
-
-    def run(connection: Connection) -> list[str]:
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK_KEY})")
-        return upgrade_in_transaction(connection, FOLDER, progress)
-
-    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
-    try:
-        async with engine.begin() as connection:
-            return await connection.run_sync(run)
+        async with connection.transaction(isolation="read_committed"):
+            return await _migrate(connection, progress)
     except asyncpg.PostgresError as error:
         raise MigrationError(f"A migration failed and nothing was changed: {error}") from error
     finally:
-        await engine.dispose()
+        await connection.close()
 
 
 def migrate_blocking(url: str, progress: Callable[[str], None] = lambda _line: None) -> list[str]:
     """Run `migrate` where no event loop runs."""
     return asyncio.run(migrate(url, progress))
+
+
+async def _migrate(connection: "asyncpg.Connection[Any]", progress: Callable[[str], None]) -> list[str]:
+    await connection.execute(f"SELECT pg_advisory_xact_lock({_LOCK_KEY})")
+    await connection.execute(_OWN_TABLES)
+    await _take_over_from_alembic(connection)
+    number, digest = await _read_state(connection)
+    _refuse_newer(number)
+    steps = []
+    for name in _after(number):
+        await connection.execute((FOLDER / f"{name}.sql").read_text(encoding="utf-8"))
+        await connection.execute(_NOTE_MIGRATION, _number(name), name[5:])
+        steps.append(name)
+        progress(name)
+    rendered = functions.render_all()
+    if digest != functions.digest(rendered):
+        await _replace_functions(connection, rendered)
+        steps.append(FUNCTIONS)
+        progress(FUNCTIONS)
+    return steps
+
+
+async def _read_state(connection: "asyncpg.Connection[Any]") -> tuple[int, str | None]:
+    """The newest number applied, and the digest of the functions."""
+    row = await connection.fetchrow(_STATE)
+    assert row is not None, "an aggregate has one row"
+    return row[0], row[1]
+
+
+async def _replace_functions(connection: "asyncpg.Connection[Any]", rendered: dict[str, str]) -> None:
+    """Drop ours and those that a version before had, whatever their parameters, and create ours."""
+    for (signature,) in await connection.fetch(_OLD_FUNCTIONS, list(rendered)):
+        await connection.execute(f"DROP FUNCTION {signature}")
+    for text in rendered.values():
+        await connection.execute(text)
+    await connection.execute(_NOTE_FUNCTIONS, functions.digest(rendered), list(rendered))
+
+
+async def _take_over_from_alembic(connection: "asyncpg.Connection[Any]") -> None:
+    """What alembic applied, up to number 3, counts as applied; its own table goes."""
+    if await connection.fetchval("SELECT to_regclass('alembic_version')") is None:
+        return
+    applied = int(await connection.fetchval("SELECT max(version_num) FROM alembic_version") or 0)
+    for name in known_migrations():
+        if _number(name) <= applied:
+            await connection.execute(_NOTE_MIGRATION, _number(name), name[5:])
+    await connection.execute("DROP TABLE alembic_version")
+
+
+def _after(number: int) -> Iterator[str]:
+    return (name for name in known_migrations() if _number(name) > number)
+
+
+def _number(name: str) -> int:
+    return int(name[:4])
+
+
+def _refuse_newer(number: int) -> None:
+    newest = _number(known_migrations()[-1])
+    if number > newest:
+        raise MigrationError(
+            f"The database was migrated to {number:04} by a newer tchat and this one knows {newest:04}: "
+            "run the newer version, or restore a backup from before it."
+        )

@@ -8,14 +8,25 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from protocol.bodies import DialogCreated, Settings, SettingsChanged, TimelineEventRaw
+from protocol.bodies import (
+    Body,
+    Deleted,
+    DialogCreated,
+    Edited,
+    Reacted,
+    Settings,
+    SettingsChanged,
+    TimelineEventRaw,
+    tag_of,
+)
 from protocol.dialog_types import DialogType, Mode, Role
 from protocol.events import DialogState
 from protocol.replies import Member
 from storage.postgres.pool import translate_errors
 from storage.rows import (
+    DialogRoster,
     DialogRow,
-    Roster,
+    PrincipalStatus,
     SignInState,
     Snapshot,
 )
@@ -23,7 +34,15 @@ from storage.timelines import PAGE_BYTES_MAX, Timelines
 
 _decode_known = msgspec.msgpack.Decoder(DialogCreated | SettingsChanged).decode
 
-_DIALOG_COLUMNS = """
+
+def _tags(*bodies: type[Body]) -> str:
+    return ", ".join(str(tag_of(body)) for body in bodies)
+
+
+_NAME_A_DIALOG = _tags(DialogCreated, SettingsChanged)
+_ARE_ABOUT_A_MESSAGE = _tags(Edited, Deleted, Reacted)
+
+_DIALOG_COLUMNS = f"""
     h.dialog_id, h.type, h.mode, d.name, d.description, d.avatar_url,
     d.is_public, d.allow_media, d.message_retention_days, d.moderation_enabled,
     m.role, m.member, h.seq, h.keys_seq, h.member_count, m.visible,
@@ -33,14 +52,14 @@ _DIALOG_COLUMNS = """
     END AS messages,
     CASE WHEN NOT m.member THEN (
         SELECT j.body FROM journal j
-        WHERE j.dialog_id = h.dialog_id AND j.tag IN (10, 16) AND j.seq < upper(m.visible)
+        WHERE j.dialog_id = h.dialog_id AND j.tag IN ({_NAME_A_DIALOG}) AND j.seq < upper(m.visible)
         ORDER BY j.seq DESC LIMIT 1)
     END AS known
 """
-"""Of who is no member any more, all is as it was when they went; `known` is the body that named the dialog last."""
+"""Former members see the dialog as it was when they left; `known` is the last body that named it until then."""
 
-# What a position lacks: from the first number after the newest row that was surely seen. The scan goes
-# back from the head and stops there, or after one row more than `events_max`, which is too many.
+# What a position lacks: from the first number after the newest row that it covers. The scan goes back from the head
+# and stops there, or after one row more than `events_max`, which is too many.
 _UNSEEN_FROM = """
     CASE
         WHEN $3::bigint IS NULL THEN greatest(h.seq - $4, 0) + 1
@@ -53,10 +72,10 @@ _UNSEEN_FROM = """
 _SNAPSHOT = f"""
 WITH asker AS MATERIALIZED (
     SELECT CASE
-               WHEN p.status = 2 THEN 3
-               WHEN p.status = 3 THEN 4
-               WHEN s.sign_in_id IS NULL OR s.revoked_at_ms IS NOT NULL THEN 2
-               ELSE 1
+               WHEN p.status = {PrincipalStatus.SUSPENDED} THEN {SignInState.SUSPENDED}
+               WHEN p.status = {PrincipalStatus.DELETED} THEN {SignInState.DELETED}
+               WHEN s.sign_in_id IS NULL OR s.revoked_at_ms IS NOT NULL THEN {SignInState.REVOKED}
+               ELSE {SignInState.LIVE}
            END AS state
     FROM principals p LEFT JOIN sign_ins s ON s.sign_in_id = $2 AND s.principal_id = p.principal_id
     WHERE p.principal_id = $1
@@ -69,13 +88,14 @@ WITH asker AS MATERIALIZED (
     FROM members m
     JOIN heads h ON h.dialog_id = m.dialog_id
     JOIN dialogs d ON d.dialog_id = m.dialog_id
-    LEFT JOIN mark_heads k ON k.dialog_id = m.dialog_id
-    WHERE m.principal_id = $1 AND (SELECT state FROM asker) = 1
+    LEFT JOIN receipt_heads k ON k.dialog_id = m.dialog_id
+    WHERE m.principal_id = $1 AND (SELECT state FROM asker) = {SignInState.LIVE}
       AND CASE WHEN $3::bigint IS NULL THEN m.member
                ELSE m.xid >= $3::text::xid8
                     OR (m.member AND (h.xid >= $3::text::xid8 OR k.xid >= $3::text::xid8)) END
 )
-SELECT coalesce((SELECT state FROM asker), 4) AS state, now.epoch, now.horizon, now.next_xid, changed.*
+SELECT coalesce((SELECT state FROM asker), {SignInState.DELETED}) AS state,
+       now.epoch, now.horizon, now.next_xid, changed.*
 FROM now LEFT JOIN changed ON true
 """
 
@@ -117,13 +137,15 @@ WHERE j.before < {PAGE_BYTES_MAX}
 ORDER BY j.seq
 """
 
+_REACTIONS_LAST = f"j.tag = {_tags(Reacted)}, j.seq DESC"
+
 _LATER = f"""
 SELECT {_ROW_COLUMNS} FROM (
-    SELECT {_ROW_COLUMNS}, {_before("(j.tag = 4), j.seq DESC")} AS before FROM (
+    SELECT {_ROW_COLUMNS}, {_before(_REACTIONS_LAST)} AS before FROM (
         SELECT j.* FROM journal j JOIN members m ON m.dialog_id = j.dialog_id AND m.principal_id = $1
-        WHERE j.dialog_id = $2 AND j.tag IN (2, 3, 4) AND j.target BETWEEN $3 AND $4 AND j.seq > $4
+        WHERE j.dialog_id = $2 AND j.tag IN ({_ARE_ABOUT_A_MESSAGE}) AND j.target BETWEEN $3 AND $4 AND j.seq > $4
           AND m.visible @> j.seq
-        ORDER BY (j.tag = 4), j.seq DESC LIMIT $5) j) j
+        ORDER BY {_REACTIONS_LAST} LIMIT $5) j) j
 WHERE j.before < {PAGE_BYTES_MAX}
 ORDER BY j.seq
 """
@@ -145,18 +167,18 @@ CROSS JOIN LATERAL (
     ORDER BY x.principal_id LIMIT $4) o
 """
 
-_PEERS = """
+_PEERS = f"""
 SELECT o.principal_id
-FROM members m JOIN heads h ON h.dialog_id = m.dialog_id AND h.type = 2
+FROM members m JOIN heads h ON h.dialog_id = m.dialog_id AND h.type = {DialogType.DIRECT}
 JOIN members o ON o.dialog_id = m.dialog_id AND o.principal_id <> m.principal_id
 WHERE m.principal_id = $1 AND o.principal_id = ANY ($2)
-  AND NOT EXISTS (SELECT 1 FROM blocks b WHERE (b.blocked_id, b.blocker_id) IN (
-      (m.principal_id, o.principal_id), (o.principal_id, m.principal_id)))
+  AND NOT EXISTS (SELECT 1 FROM blocks b WHERE b.blocked_id = m.principal_id AND b.blocker_id = o.principal_id)
+  AND NOT EXISTS (SELECT 1 FROM blocks b WHERE b.blocked_id = o.principal_id AND b.blocker_id = m.principal_id)
 """
 
 
 class PostgresTimelines(Timelines):
-    """See `storage.timelines.Timelines`."""
+    """The read half, over a pool of connections."""
 
     def __init__(self, pool: asyncpg.Pool[Any]) -> None:
         self._pool = pool
@@ -164,7 +186,6 @@ class PostgresTimelines(Timelines):
     async def take_snapshot(
         self, principal: bytes, sign_in: bytes, since: int | None, *, window: int, events_max: int
     ) -> Snapshot:
-        """See `Timelines`."""
         rows = await self._fetch(_SNAPSHOT, principal, sign_in, since, window, events_max)
         dialogs = tuple(_dialog(row) for row in rows if row["dialog_id"] is not None)
         missed = sum(dialog.head_seq - dialog.unseen_from + 1 for dialog in dialogs)
@@ -179,47 +200,40 @@ class PostgresTimelines(Timelines):
         )
 
     async def read_dialogs(self, principal: bytes, dialogs: Sequence[bytes]) -> list[DialogRow]:
-        """See `Timelines`."""
         return [_dialog(row) for row in await self._fetch(_DIALOGS, principal, dialogs)]
 
     async def read_events(
         self, principal: bytes, ranges: Sequence[tuple[bytes, int, int]], *, limit: int
     ) -> list[TimelineEventRaw]:
-        """See `Timelines`."""
         dialogs, firsts, lasts = zip(*ranges, strict=True)
         return _journal(await self._fetch(_EVENTS, principal, dialogs, firsts, lasts, limit))
 
     async def read_newest(
         self, principal: bytes, dialog: bytes, from_seq: int, to_seq: int, *, limit: int
     ) -> list[TimelineEventRaw]:
-        """See `Timelines`."""
         return _journal(await self._fetch(_NEWEST, principal, dialog, from_seq, to_seq, limit))
 
     async def read_later(
         self, principal: bytes, dialog: bytes, first: int, last: int, *, limit: int
     ) -> list[TimelineEventRaw]:
-        """See `Timelines`."""
         return _journal(await self._fetch(_LATER, principal, dialog, first, last, limit))
 
-    async def read_roster(self, dialog: bytes) -> Roster:
-        """See `Timelines`."""
+    async def read_roster(self, dialog: bytes) -> DialogRoster:
         rows = await self._fetch(_ROSTER, dialog)
         if not rows:
-            return Roster(DialogType.SELF, 0, {})
+            return DialogRoster(DialogType.SELF, 0, {})
         members = {who: first for _, _, who, first in rows if who is not None}
-        return Roster(DialogType(rows[0][0]), rows[0][1], members)
+        return DialogRoster(DialogType(rows[0][0]), rows[0][1], members)
 
     async def read_members(
         self, principal: bytes, dialogs: Sequence[bytes], *, after: bytes, limit: int
     ) -> dict[bytes, list[Member]]:
-        """See `Timelines`."""
         found: dict[bytes, list[Member]] = {}
         for dialog, who, role, name, delivered, read in await self._fetch(_MEMBERS, principal, dialogs, after, limit):
             found.setdefault(dialog, []).append(Member(who, Role(role), name, delivered, read))
         return found
 
     async def find_direct_peers(self, principal: bytes, of: Sequence[bytes]) -> set[bytes]:
-        """See `Timelines`."""
         return {row[0] for row in await self._fetch(_PEERS, principal, of)}
 
     async def _fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:

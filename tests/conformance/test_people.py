@@ -10,8 +10,8 @@ import pytest
 
 from protocol import ids
 from storage.identity_rows import Outcome, ProfileChange
-from storage.postgres.pool import StorageUnavailableError
 from storage.rows import PrincipalStatus
+from storage.unavailable import StorageUnavailableError
 from tests.support.identity_people import DAY, GRACE, NOW, TENANT, IdentityStores, audit, phone, purge, refresh, sign_in
 
 pytestmark = pytest.mark.anyio

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Sequence
 
 from storage.postgres.journal import PostgresJournal
-from storage.postgres.pool import StorageUnavailableError
 from storage.postgres.timelines import PostgresTimelines
-from storage.rows import ChangeEntry, ChangeResult, Entry, Roster, Verdict
+from storage.rows import ChangeEntry, ChangeResult, DialogRoster, Entry, Verdict
+from storage.unavailable import StorageUnavailableError
 from tests.support.world import World
 
 
@@ -58,7 +58,7 @@ class FaultyTimelines(PostgresTimelines):
         self.reads = 0
         self.gate: asyncio.Event | None = None
 
-    async def read_roster(self, dialog: bytes) -> Roster:
+    async def read_roster(self, dialog: bytes) -> DialogRoster:
         self.reads += 1
         if self.gate is not None:
             await self.gate.wait()

@@ -1,10 +1,10 @@
--- The core: who there is, dialogs, members, and the journal that orders and keeps their timelines.
+-- The core: principals, dialogs, members, and the journal that orders and keeps their timelines.
 --
 -- Invariants
 --   * `heads.seq` is the newest number of a dialog; its row's lock is the only lock of a flush, and every
 --     append happens under it, so numbers are dense and become visible in their order.
---   * `journal.xid` is the transaction that wrote a row. Whoever held a snapshot with horizon H has seen
---     every row with `xid < H`, and within a dialog every row before such a row.
+--   * `journal.xid` is the transaction that wrote a row. A snapshot with horizon H sees every row with `xid < H`,
+--     and within a dialog every row before such a row.
 --   * `authors.last_n` is the highest `n` a device has had accepted in a dialog.
 --   * `members.visible` are the numbers a member may read; its last interval is open while they are one.
 

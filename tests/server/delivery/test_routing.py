@@ -10,7 +10,7 @@ from protocol.bodies import MemberRemoved, TimelineEvent
 from protocol.commands import Add, Create, Remove, Send
 from protocol.dialog_types import DialogType
 from protocol.events import DialogState
-from storage.rows import Roster
+from storage.rows import DialogRoster
 from tests.support.harness import Running
 
 pytestmark = pytest.mark.anyio
@@ -22,7 +22,7 @@ async def test_who_is_removed_misses_nothing_that_waited_for_a_roster(
     ann, bo, cy, di = await server.world.people(4)
     gate, read = asyncio.Event(), server.node.timelines.read_roster
 
-    async def held_back(dialog: bytes) -> Roster:
+    async def held_back(dialog: bytes) -> DialogRoster:
         await gate.wait()
         return await read(dialog)
 

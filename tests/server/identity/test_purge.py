@@ -7,7 +7,7 @@ import pytest
 from server.clock import DAY_MS
 from server.config.settings import IdentitySettings
 from server.identity.purge import INTERVAL_S, Purge
-from storage.postgres.pool import StorageUnavailableError
+from storage.unavailable import StorageUnavailableError
 from tests.support.clock import ManualClock
 
 pytestmark = pytest.mark.anyio

@@ -36,7 +36,7 @@ from protocol.ids import new_id
 from protocol.replies import Acked, Authenticated, Done, Failed
 from server.config.settings import PipelineSettings, SessionSettings
 from server.writing.lane import UNAVAILABLE
-from storage.postgres.pool import StorageUnavailableError
+from storage.unavailable import StorageUnavailableError
 from tests.support.clock import ManualClock
 from tests.support.harness import Running, configured, running
 from tests.support.world import Person

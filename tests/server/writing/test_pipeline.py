@@ -13,8 +13,8 @@ from protocol.dialog_types import DialogType, Mode
 from server.config.settings import PipelineSettings
 from server.writing.durable import DurableEvents
 from server.writing.pipeline import Pipeline
-from storage.postgres.pool import StorageUnavailableError
 from storage.rows import ChangeEntry, Entry, Verdict, VerdictCode
+from storage.unavailable import StorageUnavailableError
 from tests.support.clock import ManualClock
 from tests.support.faulty import FaultyJournal
 from tests.support.world import World, message, reaction

@@ -5,15 +5,17 @@ import asyncio
 import asyncpg
 import pytest
 
-from storage.postgres.migrate import MigrationError, is_current, known_revisions, migrate
+from storage.postgres.migrate import FUNCTIONS, MigrationError, is_current, known_migrations, migrate
 
 pytestmark = pytest.mark.anyio
 
+ALL = [*known_migrations(), FUNCTIONS]
 
-async def test_an_empty_database_gets_every_revision_in_order(empty_database_url: str) -> None:
+
+async def test_an_empty_database_gets_every_file_in_order_and_then_the_functions(empty_database_url: str) -> None:
     shown: list[str] = []
-    assert await migrate(empty_database_url, shown.append) == known_revisions()
-    assert [line[:4] for line in shown] == known_revisions()
+    assert await migrate(empty_database_url, shown.append) == ALL
+    assert shown == ALL
 
 
 async def test_a_second_run_applies_nothing(empty_database_url: str) -> None:
@@ -33,13 +35,13 @@ async def test_a_database_is_current_only_after_migrating(empty_database_url: st
 
 async def test_nodes_that_start_together_migrate_once(empty_database_url: str) -> None:
     applied = await asyncio.gather(*(migrate(empty_database_url) for _ in range(4)))
-    assert sorted(applied) == [[], [], [], known_revisions()]
+    assert sorted(applied) == [[], [], [], ALL]
 
 
 async def test_a_newer_schema_is_refused_by_name(database_url: str) -> None:
     connection = await asyncpg.connect(database_url)
     try:
-        await connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        await connection.execute("INSERT INTO migrations (number, name) VALUES (9999, 'later')")
         with pytest.raises(MigrationError, match="9999 by a newer tchat"):
             await is_current(connection)
         with pytest.raises(MigrationError, match="restore a backup"):
@@ -55,6 +57,6 @@ async def test_a_failing_file_changes_nothing(empty_database_url: str) -> None:
         with pytest.raises(MigrationError, match="nothing was changed"):
             await migrate(empty_database_url)
         assert not await is_current(connection)
-        assert await connection.fetchval("SELECT to_regclass('alembic_version')") is None
+        assert await connection.fetchval("SELECT to_regclass('migrations')") is None
     finally:
         await connection.close()

@@ -3,7 +3,8 @@
 import asyncpg
 import pytest
 
-from storage.postgres.pool import StorageUnavailableError, translate_errors
+from storage.postgres.pool import translate_errors
+from storage.unavailable import StorageUnavailableError
 
 pytestmark = pytest.mark.anyio
 
@@ -21,13 +22,13 @@ pytestmark = pytest.mark.anyio
     ],
     ids=lambda error: type(error).__name__,
 )
-async def test_it_is_told_apart_as_unavailable(error: Exception) -> None:
+async def test_it_is_unavailable(error: Exception) -> None:
     with pytest.raises(StorageUnavailableError, match=type(error).__name__):
         async with translate_errors():
             raise error
 
 
-async def test_a_fault_of_ours_stays_one() -> None:
+async def test_a_fault_of_ours_is_not() -> None:
     with pytest.raises(asyncpg.UniqueViolationError):
         async with translate_errors():
             raise asyncpg.UniqueViolationError("duplicate key")

@@ -1,0 +1,80 @@
+"""The SQL functions: one file each in `functions/`, rendered with the numbers that Python gives to names.
+
+A file is a template. `${VerdictCode.STALE}` stands for the number of an enum's member, `${tag.Edited}` for the tag of
+a body, `${packed.Erased}` for the stored bytes of a body without fields, `${packed_with_id.Promoted}` for those of a
+body whose one field is an id, up to where its 16 bytes follow. An unknown name is an error.
+
+Invariants: a file creates the one function that it is named after; a function in the language `sql` calls none of ours
+that comes after it by name, because PostgreSQL looks its callees up when it is created. `change_NAME` takes the change
+whose body has the tag name NAME (`journal.py`).
+"""
+
+import enum
+import hashlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+import msgspec
+
+from protocol.bodies import AnyBody, Body, tag_of
+from protocol.dialog_types import DialogType, Mode, Role
+from protocol.ids import NIL
+from protocol.kinds import Kind
+from storage.identity_rows import EndReason, Outcome
+from storage.rows import PrincipalStatus, PrincipalType, SignInState, VerdictCode
+
+FOLDER = Path(__file__).parent / "functions"
+_PLACE = re.compile(r"\$\{([^}]*)\}")
+_ENUMS: dict[str, type[enum.IntEnum]] = {
+    each.__name__: each
+    for each in (
+        VerdictCode,
+        PrincipalType,
+        PrincipalStatus,
+        SignInState,
+        Outcome,
+        EndReason,
+        DialogType,
+        Mode,
+        Role,
+        Kind,
+    )
+}
+_BODIES: dict[str, type[Body]] = {body.__name__: body for body in get_args(AnyBody)}
+_OF_BODIES: dict[str, Callable[[type[Body]], str]] = {
+    "tag": lambda body: str(tag_of(body)),
+    "packed": lambda body: _literal(msgspec.msgpack.encode(body())),
+    "packed_with_id": lambda body: _literal(msgspec.msgpack.encode(body(NIL)).removesuffix(NIL)),
+}
+
+
+def names() -> list[str]:
+    """The names of the functions, in the order in which they are created."""
+    return sorted(path.stem for path in FOLDER.glob("*.sql"))
+
+
+def render(template: str) -> str:
+    """The SQL of a template; LookupError if it uses a name that Python does not have."""
+    return _PLACE.sub(lambda place: _value(*place[1].partition(".")[::2]), template)
+
+
+def render_all() -> dict[str, str]:
+    """The SQL of every function by its name, in the order in which they are created."""
+    return {name: render((FOLDER / f"{name}.sql").read_text(encoding="utf-8")) for name in names()}
+
+
+def digest(rendered: dict[str, str]) -> str:
+    """A hash that changes with the text of any function."""
+    return hashlib.sha256("\0".join(rendered.values()).encode()).hexdigest()
+
+
+def _value(group: str, name: str) -> str:
+    if group in _ENUMS:
+        return str(int(_ENUMS[group][name]))
+    return _OF_BODIES[group](_BODIES[name])
+
+
+def _literal(value: bytes) -> str:
+    return f"'\\x{value.hex()}'::bytea"

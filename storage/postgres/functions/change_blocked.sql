@@ -1,0 +1,26 @@
+-- A person blocks another; the event is in their own `self` dialog.
+CREATE FUNCTION change_blocked(
+    p_incarnation bigint, p_flush_no bigint, p_dialog uuid, p_author uuid, p_device uuid, p_n bigint,
+    p_body bytea, p_fields jsonb
+) RETURNS SETOF change_row
+LANGUAGE plpgsql VOLATILE
+AS $$
+DECLARE
+    o record;
+    v_principal uuid := p_fields ->> 'principal';
+BEGIN
+    SELECT * INTO o FROM open_change(p_dialog, p_author, p_device, p_n, p_body);
+    IF o.code = ${VerdictCode.OK} THEN
+        o.code := CASE
+            WHEN v_principal = p_author OR NOT EXISTS (
+                SELECT 1 FROM principals p WHERE p.principal_id = v_principal AND p.tenant_id = o.tenant_id)
+                THEN ${VerdictCode.PRINCIPAL_NOT_FOUND}
+            ELSE ${VerdictCode.OK} END;
+    END IF;
+    IF o.code = ${VerdictCode.OK} THEN
+        o.first_seq := append_row(p_incarnation, p_flush_no, p_dialog, p_author, p_device, p_n,
+                                  ${tag.Blocked}, NULL, p_body, o.now_ms);
+        INSERT INTO blocks (blocked_id, blocker_id) VALUES (v_principal, p_author) ON CONFLICT DO NOTHING;
+    END IF;
+    RETURN QUERY SELECT * FROM answer_change(p_dialog, p_n, o.code, o.first_seq, o.last_seq, o.repeats, o.now_ms);
+END $$;

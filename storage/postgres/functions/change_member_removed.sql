@@ -1,0 +1,28 @@
+-- An admin removes a member; the removal is the last event that they see.
+CREATE FUNCTION change_member_removed(
+    p_incarnation bigint, p_flush_no bigint, p_dialog uuid, p_author uuid, p_device uuid, p_n bigint,
+    p_body bytea, p_fields jsonb
+) RETURNS SETOF change_row
+LANGUAGE plpgsql VOLATILE
+AS $$
+DECLARE
+    o record;
+    v_member uuid := p_fields ->> 'member';
+    v_role smallint;
+BEGIN
+    SELECT * INTO o FROM open_change(p_dialog, p_author, p_device, p_n, p_body);
+    IF o.code = ${VerdictCode.OK} THEN
+        v_role := role_of_member(p_dialog, v_member);
+        o.code := CASE
+            WHEN o.fixed_roster THEN ${VerdictCode.FIXED_ROSTER}
+            WHEN o.role <> ${Role.ADMIN} THEN ${VerdictCode.ROLE_REQUIRED}
+            WHEN v_role IS NULL OR v_member = p_author THEN ${VerdictCode.NOT_MEMBER}
+            ELSE ${VerdictCode.OK} END;
+    END IF;
+    IF o.code = ${VerdictCode.OK} THEN
+        o.first_seq := append_row(p_incarnation, p_flush_no, p_dialog, p_author, p_device, p_n,
+                                  ${tag.MemberRemoved}, NULL, p_body, o.now_ms);
+        PERFORM end_membership(p_dialog, v_member, v_role, o.first_seq);
+    END IF;
+    RETURN QUERY SELECT * FROM answer_change(p_dialog, p_n, o.code, o.first_seq, o.last_seq, o.repeats, o.now_ms);
+END $$;

@@ -1,0 +1,43 @@
+-- An admin adds members, or a person joins a public dialog; having read up to here.
+CREATE FUNCTION change_members_added(
+    p_incarnation bigint, p_flush_no bigint, p_dialog uuid, p_author uuid, p_device uuid, p_n bigint,
+    p_body bytea, p_fields jsonb
+) RETURNS SETOF change_row
+LANGUAGE plpgsql VOLATILE
+AS $$
+DECLARE
+    o record;
+    v_members uuid[] := ARRAY(SELECT x::uuid FROM jsonb_array_elements_text(p_fields -> 'members') x);
+    v_joins boolean := v_members = ARRAY[p_author];
+BEGIN
+    SELECT * INTO o FROM open_change(p_dialog, p_author, p_device, p_n, p_body, v_joins);
+    IF o.code = ${VerdictCode.OK} THEN
+        o.code := CASE
+            WHEN o.fixed_roster THEN ${VerdictCode.FIXED_ROSTER}
+            WHEN NOT v_joins AND o.role <> ${Role.ADMIN} THEN ${VerdictCode.ROLE_REQUIRED}
+            WHEN EXISTS (
+                SELECT 1 FROM members m
+                WHERE m.dialog_id = p_dialog AND m.principal_id = ANY (v_members) AND m.member)
+                THEN ${VerdictCode.ALREADY_MEMBER}
+            WHEN o.member_count + cardinality(v_members) > o.members_max THEN ${VerdictCode.MEMBERS_BOUND}
+            ELSE judge_subjects(o.tenant_id, p_author, v_members) END;
+    END IF;
+    IF o.code = ${VerdictCode.OK} THEN
+        o.first_seq := append_row(p_incarnation, p_flush_no, p_dialog, p_author, p_device, p_n,
+                                  ${tag.MembersAdded}, NULL, p_body, o.now_ms);
+        INSERT INTO members (dialog_id, principal_id, role, member, visible, from_seq, joined_at_ms,
+                             read, delivered, read_messages)
+        SELECT p_dialog, s.principal_id, ${Role.MEMBER}, true,
+               int8multirange(int8range(CASE WHEN o.full_history THEN 1 ELSE o.first_seq END, NULL)),
+               o.first_seq, o.now_ms, o.first_seq, o.first_seq, o.messages
+        FROM unnest(v_members) AS s(principal_id)
+        ORDER BY s.principal_id
+        ON CONFLICT (dialog_id, principal_id) DO UPDATE SET
+            role = excluded.role, member = true, visible = members.visible + excluded.visible,
+            from_seq = excluded.from_seq, joined_at_ms = excluded.joined_at_ms, read = excluded.read,
+            delivered = excluded.delivered, read_messages = excluded.read_messages, xid = pg_current_xact_id();
+        UPDATE heads SET member_count = member_count + cardinality(v_members), roster_seq = o.first_seq
+        WHERE dialog_id = p_dialog;
+    END IF;
+    RETURN QUERY SELECT * FROM answer_change(p_dialog, p_n, o.code, o.first_seq, o.last_seq, o.repeats, o.now_ms);
+END $$;

@@ -1,0 +1,17 @@
+-- A person's profile changed: their devices learn it from their `self` dialog, and fetch it.
+CREATE FUNCTION change_profile_changed(
+    p_incarnation bigint, p_flush_no bigint, p_dialog uuid, p_author uuid, p_device uuid, p_n bigint,
+    p_body bytea, p_fields jsonb
+) RETURNS SETOF change_row
+LANGUAGE plpgsql VOLATILE
+AS $$
+DECLARE
+    o record;
+BEGIN
+    SELECT * INTO o FROM open_change(p_dialog, p_author, p_device, p_n, p_body);
+    IF o.code = ${VerdictCode.OK} THEN
+        o.first_seq := append_row(p_incarnation, p_flush_no, p_dialog, p_author, p_device, p_n,
+                                  ${tag.ProfileChanged}, NULL, p_body, o.now_ms);
+    END IF;
+    RETURN QUERY SELECT * FROM answer_change(p_dialog, p_n, o.code, o.first_seq, o.last_seq, o.repeats, o.now_ms);
+END $$;

@@ -1,0 +1,114 @@
+-- Content: judge, number and append a batch of rows, one verdict for each.
+--
+-- One call in autocommit, so that its fate never waits for the node. It locks heads first and judges *then*: in READ
+-- COMMITTED every statement of a VOLATILE function takes a new snapshot, so the verdicts see all that was committed by
+-- the holder of the lock before.
+CREATE FUNCTION flush(
+    p_incarnation bigint, p_flush_no bigint, p_wait boolean,
+    p_dialog uuid[], p_author uuid[], p_device uuid[], p_n bigint[], p_tag smallint[], p_target bigint[],
+    p_keys_seq bigint[], p_expires_at_ms bigint[], p_counts boolean[], p_body bytea[]
+) RETURNS TABLE (
+    ord bigint, code smallint, seq bigint, at_ms bigint, messages bigint,
+    member_count int, roster_seq bigint, keys_seq bigint, erased boolean
+)
+LANGUAGE plpgsql VOLATILE
+AS $$
+#variable_conflict use_column
+DECLARE
+    v_locked uuid[];
+    v_now_ms bigint;
+BEGIN
+    IF p_wait THEN
+        SELECT array_agg(x.dialog_id) INTO v_locked FROM (
+            SELECT h.dialog_id FROM heads h WHERE h.dialog_id = ANY (p_dialog)
+            ORDER BY h.dialog_id FOR NO KEY UPDATE) x;
+    ELSE
+        SELECT array_agg(x.dialog_id) INTO v_locked FROM (
+            SELECT h.dialog_id FROM heads h WHERE h.dialog_id = ANY (p_dialog)
+            ORDER BY h.dialog_id FOR NO KEY UPDATE SKIP LOCKED) x;
+    END IF;
+    v_now_ms := unix_ms();
+
+    RETURN QUERY
+    WITH r AS MATERIALIZED (
+        SELECT * FROM unnest(p_dialog, p_author, p_device, p_n, p_tag, p_target, p_keys_seq,
+                             p_expires_at_ms, p_counts, p_body) WITH ORDINALITY
+            AS u(dialog_id, author_id, device_id, n, tag, target, keys_seq, expires_at_ms, counts, body, ord)
+    ), judged AS MATERIALIZED (
+        SELECT r.ord, r.dialog_id, r.author_id, r.device_id, r.n, r.tag, r.target, r.expires_at_ms,
+               r.counts, r.body,
+               h.seq AS h_seq, h.messages AS h_messages, h.member_count, h.roster_seq, h.keys_seq, a.last_n,
+               d.seq AS d_seq, d.at_ms AS d_at_ms, d.messages AS d_messages, d.tag AS d_tag,
+               (CASE
+                    WHEN h.dialog_id IS NULL THEN
+                        CASE WHEN EXISTS (SELECT 1 FROM heads x WHERE x.dialog_id = r.dialog_id)
+                             THEN ${VerdictCode.BUSY} ELSE ${VerdictCode.NOT_FOUND} END
+                    WHEN d.seq IS NOT NULL THEN
+                        CASE WHEN d.tag = ${tag.Erased} OR (d.tag = r.tag AND d.author_id = r.author_id
+                                                AND d.target IS NOT DISTINCT FROM r.target
+                                                AND d.body = r.body)
+                             THEN ${VerdictCode.DUPLICATE} ELSE ${VerdictCode.CONFLICT} END
+                    WHEN p.principal_id IS NULL OR p.tenant_id <> h.tenant_id THEN ${VerdictCode.NOT_FOUND}
+                    WHEN m.member IS NOT TRUE AND p.type <> ${PrincipalType.SERVICE} THEN ${VerdictCode.NOT_FOUND}
+                    WHEN r.n <= a.last_n THEN ${VerdictCode.NUMBER_PASSED}
+                    WHEN p.status <> ${PrincipalStatus.ACTIVE} THEN ${VerdictCode.SUSPENDED}
+                    WHEN h.admins_only AND p.type <> ${PrincipalType.SERVICE} AND m.role <> ${Role.ADMIN}
+                        THEN ${VerdictCode.ROLE_REQUIRED}
+                    WHEN h.type = ${DialogType.DIRECT} AND EXISTS (
+                        SELECT 1 FROM blocks b JOIN members o
+                            ON o.dialog_id = r.dialog_id AND o.principal_id = b.blocker_id
+                        WHERE b.blocked_id = r.author_id) THEN ${VerdictCode.BLOCKED}
+                    WHEN h.mode = ${Mode.SEALED} AND r.keys_seq < h.keys_seq THEN ${VerdictCode.STALE}
+                    WHEN r.target IS NOT NULL AND (
+                        t.seq IS NULL OR t.tag <> ${tag.Posted} OR m.visible @> t.seq IS NOT TRUE
+                        OR (r.tag = ${tag.Edited} AND t.author_id <> r.author_id)) THEN ${VerdictCode.EVENT_NOT_FOUND}
+                    ELSE ${VerdictCode.OK}
+                END)::smallint AS code
+        FROM r
+        LEFT JOIN heads h ON h.dialog_id = r.dialog_id AND r.dialog_id = ANY (v_locked)
+        LEFT JOIN authors a ON a.dialog_id = r.dialog_id AND a.device_id = r.device_id
+        LEFT JOIN members m ON m.dialog_id = r.dialog_id AND m.principal_id = r.author_id
+        LEFT JOIN principals p ON p.principal_id = r.author_id
+        LEFT JOIN journal t ON t.dialog_id = r.dialog_id AND t.seq = r.target
+        LEFT JOIN LATERAL (
+            SELECT j.seq, j.at_ms, j.messages, j.tag, j.target, j.author_id, j.body FROM journal j
+            WHERE r.n <= a.last_n AND j.dialog_id = r.dialog_id AND j.device_id = r.device_id AND j.n = r.n
+            LIMIT 1) d ON true
+    ), numbered AS MATERIALIZED (
+        SELECT j.*,
+               j.h_seq + count(*) FILTER (WHERE j.code = ${VerdictCode.OK}) OVER in_order AS seq,
+               j.h_messages + count(*) FILTER (WHERE j.code = ${VerdictCode.OK} AND j.counts) OVER in_order AS messages
+        FROM judged j
+        WINDOW in_order AS (PARTITION BY j.dialog_id ORDER BY j.ord ROWS UNBOUNDED PRECEDING)
+    ), appended AS (
+        INSERT INTO journal (dialog_id, seq, author_id, device_id, n, tag, target, at_ms, messages,
+                             expires_at_ms, incarnation, flush_no, body)
+        SELECT x.dialog_id, x.seq, x.author_id, x.device_id, x.n, x.tag, x.target, v_now_ms, x.messages,
+               x.expires_at_ms, p_incarnation, p_flush_no, x.body
+        FROM numbered x WHERE x.code = ${VerdictCode.OK}
+    ), headed AS (
+        UPDATE heads SET seq = x.seq, messages = x.messages, xid = pg_current_xact_id()
+        FROM (SELECT y.dialog_id, max(y.seq) AS seq, max(y.messages) AS messages
+              FROM numbered y WHERE y.code = ${VerdictCode.OK} GROUP BY y.dialog_id) x
+        WHERE heads.dialog_id = x.dialog_id
+    ), wrote AS MATERIALIZED (
+        SELECT x.dialog_id, x.device_id, max(x.n) AS n, bool_and(x.last_n IS NULL) AS first_time
+        FROM numbered x WHERE x.code = ${VerdictCode.OK} GROUP BY x.dialog_id, x.device_id
+    ), counted AS (
+        -- Nobody else touches these rows while the head is locked: an upsert's own lock would be a second one.
+        UPDATE authors SET last_n = w.n FROM wrote w
+        WHERE NOT w.first_time AND authors.dialog_id = w.dialog_id AND authors.device_id = w.device_id
+    ), introduced AS (
+        INSERT INTO authors (dialog_id, device_id, last_n)
+        SELECT w.dialog_id, w.device_id, w.n FROM wrote w WHERE w.first_time
+    )
+    SELECT j.ord, j.code,
+           CASE j.code WHEN ${VerdictCode.OK} THEN j.seq WHEN ${VerdictCode.DUPLICATE} THEN j.d_seq ELSE 0 END,
+           CASE j.code WHEN ${VerdictCode.DUPLICATE} THEN j.d_at_ms ELSE v_now_ms END,
+           CASE j.code WHEN ${VerdictCode.OK} THEN j.messages
+                       WHEN ${VerdictCode.DUPLICATE} THEN j.d_messages ELSE 0 END,
+           coalesce(j.member_count, 0), coalesce(j.roster_seq, 0), coalesce(j.keys_seq, 0),
+           j.code = ${VerdictCode.DUPLICATE} AND j.d_tag = ${tag.Erased}
+    FROM numbered j
+    ORDER BY j.ord;
+END $$;

@@ -1,0 +1,48 @@
+-- Begin a change of a dialog: lock its head, answer a repetition, judge what holds for every change.
+--
+-- `code` is OK when there is no reason yet to refuse: the caller goes on with its own judgments. The other columns are
+-- facts for them, which hold until the commit; of a repetition, the rows to answer with (`find_first_ack`). With
+-- `p_public_suffices` the author of a change in a public dialog need not be a member.
+CREATE FUNCTION open_change(
+    p_dialog uuid, p_author uuid, p_device uuid, p_n bigint, p_body bytea, p_public_suffices boolean DEFAULT false,
+    OUT code smallint, OUT first_seq bigint, OUT last_seq bigint, OUT repeats boolean, OUT now_ms bigint,
+    OUT tenant_id smallint, OUT is_member boolean, OUT role smallint, OUT visible int8multirange,
+    OUT member_count int, OUT admin_count int, OUT messages bigint,
+    OUT members_max int, OUT fixed_roster boolean, OUT full_history boolean
+)
+LANGUAGE plpgsql VOLATILE
+AS $$
+DECLARE
+    v_type smallint;
+    v_author principals%ROWTYPE;
+BEGIN
+    SELECT h.type, h.tenant_id, h.member_count, h.admin_count, h.messages
+    INTO v_type, tenant_id, member_count, admin_count, messages
+    FROM heads h WHERE h.dialog_id = p_dialog FOR NO KEY UPDATE;
+    now_ms := unix_ms();
+    IF v_type IS NULL THEN
+        code := ${VerdictCode.NOT_FOUND};
+        RETURN;
+    END IF;
+    SELECT * INTO code, first_seq, last_seq, repeats FROM find_first_ack(p_dialog, p_author, p_device, p_n, p_body);
+    IF code IS NOT NULL THEN
+        RETURN;
+    END IF;
+
+    SELECT t.members_max, t.fixed_roster, t.full_history INTO members_max, fixed_roster, full_history
+    FROM dialog_types t WHERE t.type = v_type;
+    SELECT * INTO v_author FROM principals p WHERE p.principal_id = p_author;
+    SELECT m.member, m.role, m.visible INTO is_member, role, visible
+    FROM members m WHERE m.dialog_id = p_dialog AND m.principal_id = p_author;
+    is_member := coalesce(is_member, false);
+    code := CASE
+        WHEN v_author.tenant_id IS DISTINCT FROM open_change.tenant_id THEN ${VerdictCode.NOT_FOUND}
+        WHEN NOT is_member AND (
+            p_public_suffices AND (SELECT d.is_public FROM dialogs d WHERE d.dialog_id = p_dialog)) IS NOT TRUE
+            THEN ${VerdictCode.NOT_FOUND}
+        WHEN p_n > 0 AND p_n <= (SELECT a.last_n FROM authors a
+                                 WHERE a.dialog_id = p_dialog AND a.device_id = p_device)
+            THEN ${VerdictCode.NUMBER_PASSED}
+        WHEN v_author.status <> ${PrincipalStatus.ACTIVE} THEN ${VerdictCode.SUSPENDED}
+        ELSE ${VerdictCode.OK} END;
+END $$;

@@ -1,0 +1,45 @@
+-- Raise high-water marks; returns the receipts that grew, as they are now. They never pass the dialog's head.
+-- Rows of `members`, and of `receipt_heads`, are locked in the order of their keys everywhere: no two calls deadlock.
+CREATE FUNCTION raise_receipts(p_dialog uuid[], p_principal uuid[], p_delivered bigint[], p_read bigint[])
+RETURNS TABLE (
+    dialog_id uuid, principal_id uuid, delivered bigint, read bigint, read_messages bigint,
+    receipts boolean, member_count int, roster_seq bigint
+)
+LANGUAGE plpgsql VOLATILE
+AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM 1 FROM members m
+    JOIN unnest(p_dialog, p_principal) AS r(dialog_id, principal_id)
+        ON m.dialog_id = r.dialog_id AND m.principal_id = r.principal_id
+    ORDER BY m.dialog_id, m.principal_id FOR NO KEY UPDATE OF m;
+
+    RETURN QUERY
+    WITH wanted AS MATERIALIZED (
+        SELECT r.dialog_id, r.principal_id, h.type, h.member_count, h.roster_seq,
+               greatest(m.read, least(r.read, h.seq)) AS read,
+               greatest(m.delivered, m.read, least(greatest(r.delivered, r.read), h.seq)) AS delivered,
+               m.read AS old_read, m.delivered AS old_delivered
+        FROM unnest(p_dialog, p_principal, p_delivered, p_read) AS r(dialog_id, principal_id, delivered, read)
+        JOIN heads h ON h.dialog_id = r.dialog_id
+        JOIN members m ON m.dialog_id = r.dialog_id AND m.principal_id = r.principal_id AND m.member
+    ), raised AS (
+        UPDATE members m SET read = w.read, delivered = w.delivered, xid = pg_current_xact_id(),
+            read_messages = coalesce((SELECT j.messages FROM journal j
+                                      WHERE j.dialog_id = w.dialog_id AND j.seq = w.read), m.read_messages)
+        FROM wanted w
+        WHERE m.dialog_id = w.dialog_id AND m.principal_id = w.principal_id
+          AND (w.read > w.old_read OR w.delivered > w.old_delivered)
+        RETURNING m.dialog_id, m.principal_id, m.delivered, m.read, m.read_messages,
+                  w.type, w.member_count, w.roster_seq
+    ), noted AS (
+        INSERT INTO receipt_heads
+        SELECT DISTINCT r.dialog_id, pg_current_xact_id() FROM raised r JOIN dialog_types t USING (type)
+        WHERE t.receipts
+        ORDER BY r.dialog_id
+        ON CONFLICT (dialog_id) DO UPDATE SET xid = excluded.xid
+    )
+    SELECT r.dialog_id, r.principal_id, r.delivered, r.read, r.read_messages, t.receipts,
+           r.member_count, r.roster_seq
+    FROM raised r JOIN dialog_types t USING (type);
+END $$;
