@@ -1,0 +1,212 @@
+"""No statement reads a whole table, whatever the tables looked like when it was planned."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import asyncpg
+import pytest
+
+from protocol import bodies
+from protocol.dialog_types import DialogType
+from protocol.ids import NIL, new_id
+from protocol.kinds import Kind
+from storage.identity_rows import Outcome, ProfileChange
+from storage.postgres.journal import CHANGE_QUERIES, PostgresJournal
+from storage.postgres.people import PeopleStore
+from storage.postgres.pool import open_pool
+from storage.postgres.service_accounts import ServiceAccountStore
+from storage.postgres.sign_ins import SignInStore
+from storage.postgres.timelines import PostgresTimelines
+from storage.rows import ChangeEntry, PrincipalStatus, ReceiptRow, VerdictCode
+from tests.support.identity_people import (
+    DAY,
+    NOW,
+    TENANT,
+    IdentityStores,
+    phone,
+    purge,
+    refresh,
+    sign_in,
+    sign_in_by_issuer,
+)
+from tests.support.world import Person, World, edit, message, reaction
+
+pytestmark = pytest.mark.anyio
+
+STORES = (PostgresJournal, PostgresTimelines, SignInStore, PeopleStore, ServiceAccountStore)
+
+SMALL = {"applied_functions", "deployment", "dialog_types", "incarnations", "migrations", "tenants"}
+"""Tables of a few rows, in any deployment."""
+SWEPT = {"codes", "blocks_pkey"}
+"""What only the purge reads whole: codes live for minutes; the blocks of one person are needed when they are erased."""
+
+FILLED = 3000
+FILL = f"""
+CREATE TEMPORARY TABLE filler AS
+    SELECT uuidv7() AS person, uuidv7() AS device, uuidv7() AS sign_in, uuidv7() AS dialog, g,
+           sha256(int8send(g)) AS hash
+    FROM generate_series(1, {FILLED}) g;
+INSERT INTO principals (principal_id, tenant_id, type, created_at_ms) SELECT person, 1, 1, 0 FROM filler;
+INSERT INTO people (principal_id, tenant_id, phone_hash, phone_key, phone_box, display_name, locale, timezone,
+                    updated_at_ms)
+    SELECT person, 1, hash, 'k', 'box', 'name', '', '', 0 FROM filler;
+INSERT INTO devices SELECT device, person, 0 FROM filler;
+INSERT INTO sign_ins (sign_in_id, principal_id, device_id, tenant_id, created_at_ms, last_used_at_ms)
+    SELECT sign_in, person, device, 1, 0, 0 FROM filler;
+INSERT INTO refresh_tokens SELECT hash, sign_in, 0 FROM filler;
+INSERT INTO codes SELECT 1, hash, hash, 3, 9007199254740991 FROM filler;
+INSERT INTO services SELECT person, 'service' FROM filler;
+INSERT INTO api_keys SELECT device, person, hash, '{{}}', 0 FROM filler;
+INSERT INTO audit (at_ms, tenant_id, action, actor_id, subject_id)
+    SELECT 9007199254740991, 1, 'sign_in.opened', person, person FROM filler;
+INSERT INTO blocks SELECT person, device FROM filler;
+INSERT INTO dialogs SELECT dialog, 'name', '', '', false, true, 0, false, person, 0 FROM filler;
+INSERT INTO heads SELECT dialog, 1, 3, 2, false, 3, 3, 1, 0, 2, 1, pg_current_xact_id() FROM filler;
+INSERT INTO receipt_heads SELECT dialog, pg_current_xact_id() FROM filler;
+INSERT INTO members (dialog_id, principal_id, role, member, visible, from_seq, joined_at_ms)
+    SELECT dialog, person, 1, true, '{{[1,)}}'::int8multirange, 1, 0 FROM filler
+    UNION ALL SELECT dialog, device, 0, true, '{{[1,)}}'::int8multirange, 1, 0 FROM filler;
+INSERT INTO authors SELECT dialog, device, 3 FROM filler;
+INSERT INTO journal (dialog_id, seq, author_id, device_id, n, tag, target, at_ms, messages, incarnation, flush_no, body)
+    SELECT dialog, s, person, device, s, s, s, 0, s, 1, 1, 'body' FROM filler, generate_series(1, 3) s;
+"""
+
+
+class Recorder:
+    """Passes calls on and keeps the names of the methods that were called."""
+
+    def __init__(self, subject: Any, called: set[str]) -> None:
+        self._subject = subject
+        self._called = called
+
+    def __getattr__(self, name: str) -> Any:
+        self._called.add(name)
+        return getattr(self._subject, name)
+
+
+def methods_of(store: type) -> set[str]:
+    """The names of its public methods."""
+    return {name for name, _ in inspect.getmembers(store, inspect.isfunction) if not name.startswith("_")}
+
+
+async def exercise_timelines(world: World) -> None:
+    """Call everything that reads and writes timelines, each change included."""
+    ann, bo, cy, di = await world.people(4)
+    home, group = await world.create(DialogType.SELF, ann), await world.create(DialogType.GROUP, ann, bo, cy)
+    direct = await world.create(DialogType.DIRECT, ann, bo)
+    applied = set()
+
+    async def change(dialog: bytes, author: Person, body: bodies.Body) -> None:
+        result = await world.change(ChangeEntry(dialog, author.principal, author.device, author.n(), body))
+        assert result.verdict.code is VerdictCode.OK, (body, result)
+        applied.add(type(body))
+
+    sent = [message(group, ann), message(direct, bo), message(group, bo)]
+    assert {verdict.code for verdict in await world.flush(*sent)} == {VerdictCode.OK}
+    assert {verdict.code for verdict in await world.flush(*sent, wait=True)} == {VerdictCode.DUPLICATE}
+    await world.flush(edit(group, ann, 2), reaction(group, bo, 2), message(group, bo, reply_to=2))
+    await change(group, ann, bodies.MembersAdded([di.principal]))
+    await change(group, ann, bodies.Promoted(bo.principal))
+    await change(group, ann, bodies.Demoted(bo.principal))
+    await change(group, ann, bodies.SettingsChanged("name", "", "", bodies.Settings()))
+    await change(group, ann, bodies.Deleted(2))
+    await change(group, ann, bodies.MemberRemoved(cy.principal))
+    await change(home, ann, bodies.Muted(group, 1))
+    await change(home, ann, bodies.Blocked(di.principal))
+    await change(home, ann, bodies.Unblocked(di.principal))
+    await change(home, ann, bodies.ProfileChanged())
+    assert (await world.try_create(DialogType.DIRECT, bo, ann))[0].verdict.code is VerdictCode.DUPLICATE
+    me, reads = ann.principal, world.timelines
+    await world.journal.raise_receipts([ReceiptRow(direct, me, 2, 2), ReceiptRow(group, bo.principal, 2, 2)])
+    await world.journal.read_horizon()
+    for since in (None, 1):
+        await reads.take_snapshot(me, ann.sign_in, since, window=9, events_max=999)
+    await reads.read_dialogs(cy.principal, [group, direct])
+    await reads.read_events(me, [(group, 1, 99), (direct, 1, 99)], limit=9)
+    await reads.read_newest(me, group, 1, 99, limit=9)
+    await reads.read_later(me, group, 1, 3, limit=9)
+    await reads.read_roster(group)
+    await reads.read_members(me, [group, direct], after=NIL, limit=9)
+    await reads.find_direct_peers(me, [bo.principal, cy.principal])
+    await change(group, ann, bodies.MemberLeft())
+    assert applied | {bodies.DialogCreated} == set(CHANGE_QUERIES)
+
+
+async def exercise_identity(stores: IdentityStores, number: str) -> None:
+    """Call everything that reads and writes identity, but the purge."""
+    sign_ins, people, services = stores.sign_ins, stores.people, stores.service_accounts
+    token = new_id()
+    opened = await sign_in(stores, number, refresh=token)
+    again = await sign_in(stores, number)
+    assert opened.outcome is again.outcome is Outcome.OK
+    me, session = opened.principal, new_id()
+    await refresh(stores, token, new_id())
+    await sign_in_by_issuer(stores, f"external {number}", new_id())
+    await sign_ins.spend_attempt(NOW, TENANT, phone(number).hash)
+    await sign_ins.read_caller(NOW, me, session)
+    await sign_ins.list_live(NOW, me)
+    await sign_ins.end(NOW, me, session)
+    await sign_ins.end_others(NOW, me, session)
+    await people.read_profile(me)
+    await people.change_profile(NOW, me, ProfileChange(findable=True))
+    await people.read_person(me, new_id())
+    await people.read_person(new_id(), me)
+    await people.find_by_phone(TENANT, new_id(), phone(number).hash)
+    await people.grant_admin(NOW, TENANT, phone(number).hash)
+    await people.set_status(NOW, TENANT, me, me, PrincipalStatus.ACTIVE)
+    key = new_id()
+    await services.create(
+        NOW, TENANT, me, service=new_id(), name="shop", device=new_id(), key_hash=key, kinds=[Kind.ORDER]
+    )
+    await services.find_by_key(key)
+    await services.is_business(TENANT, me)
+    await people.add_tenants([TENANT])
+    assert await people.delete(NOW, me)
+
+
+async def rows_scanned(connection: Any) -> dict[str, int]:
+    """Rows read so far by sequential scans of each table and, where that is much, from each index."""
+    await connection.execute("SELECT pg_stat_force_next_flush()")
+    by_scan = await connection.fetch("SELECT relname, seq_tup_read FROM pg_stat_user_tables")
+    by_index = await connection.fetch("SELECT indexrelname, idx_tup_read / $1 FROM pg_stat_user_indexes", FILLED // 2)
+    return dict(by_scan) | dict(by_index)
+
+
+@pytest.mark.parametrize("analysed", [False, True], ids=["never analysed", "analysed while empty"])
+@pytest.mark.parametrize("planned", ["when empty", "when filled"])
+async def test_no_table_is_scanned(database_url: str, analysed: bool, planned: str) -> None:
+    filler = await asyncpg.connect(database_url)
+    tables = [row[0] for row in await filler.fetch("SELECT relname FROM pg_stat_user_tables")]
+    for table in tables:
+        await filler.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = off)")
+    if analysed:
+        await filler.execute("ANALYZE")
+    pool = await open_pool(database_url, size=1)
+    try:
+        called: set[str] = set()
+        world, stores = World(pool), IdentityStores(pool)
+        for holder in (world, stores):
+            for name, store in vars(holder).items():
+                if type(store) in STORES:
+                    setattr(holder, name, Recorder(store, called))
+        world.incarnation = await world.journal.begin_incarnation("test")
+        if planned == "when empty":
+            await exercise_timelines(world)
+            await exercise_identity(stores, "+66800000001")
+            await purge(stores, NOW + 1)
+        await filler.execute(FILL)
+
+        before = await rows_scanned(pool)
+        await exercise_timelines(world)
+        await exercise_identity(stores, "+66800000002")
+        between = await rows_scanned(pool)
+        assert {name for name, rows in between.items() if rows > before[name]} <= SMALL
+        await purge(stores, NOW + 40 * DAY)
+        after = await rows_scanned(pool)
+        assert {name for name, rows in after.items() if rows > between[name]} <= SMALL | SWEPT
+        assert called == {name for store in STORES for name in methods_of(store)}
+    finally:
+        pool.terminate()
+        await filler.close()
