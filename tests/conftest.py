@@ -8,7 +8,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from storage.embedded.postgres import EmbeddedPostgres
+from storage.embedded.cluster import EmbeddedPostgres
 from storage.postgres.migrate import migrate_blocking
 from tests.support.clock import ManualClock
 

@@ -20,9 +20,9 @@ import msgspec
 from server.config.load import ConfigError, load
 from server.config.settings import Config
 from server.node.postgres_start import configured_url
+from storage.embedded.cluster import EmbeddedPostgres
 from storage.embedded.data_folder import DataFolderError, DataFolderInUseError
 from storage.embedded.install import EmbeddedError, Launcher, account_for
-from storage.embedded.postgres import EmbeddedPostgres
 from storage.postgres.migrate import MigrationError, is_current
 
 CLOCK_DIFFERENCE_MAX_S = 1.0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
 from server.config.settings import Config, StorageSettings
-from storage.embedded.postgres import EmbeddedError, EmbeddedPostgres
+from storage.embedded.cluster import EmbeddedError, EmbeddedPostgres
 
 _log = logging.getLogger(__name__)
 

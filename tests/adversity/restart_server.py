@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 
 from protocol.ids import from_text, to_text
-from storage.embedded.postgres import EmbeddedPostgres, kill_cluster
+from storage.embedded.cluster import EmbeddedPostgres, kill_cluster
 
 ROOT = Path(__file__).parents[2]
 START_S_MAX = 120.0

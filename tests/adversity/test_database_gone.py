@@ -16,7 +16,7 @@ from protocol.dialog_types import DialogType
 from protocol.events import HeartbeatReply
 from protocol.replies import Acked, Authenticated, Failed, Synced
 from server.config.settings import PipelineSettings
-from storage.embedded.postgres import EmbeddedPostgres
+from storage.embedded.cluster import EmbeddedPostgres
 from storage.postgres.migrate import migrate_blocking
 from tchat.actions import ConnectionState, Sent
 from tchat.shell import Client

@@ -15,7 +15,7 @@ from server.config.settings import Config, ServerSettings, StorageSettings
 from server.node.cli import main
 from server.node.startup import explanation
 from server.startup_error import StartupError
-from storage.embedded.postgres import EmbeddedPostgres
+from storage.embedded.cluster import EmbeddedPostgres
 from storage.postgres.migrate import FUNCTIONS, known_migrations
 
 

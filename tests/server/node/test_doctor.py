@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from server.node.doctor import Finding, examine
-from storage.embedded.postgres import EmbeddedPostgres
+from storage.embedded.cluster import EmbeddedPostgres
 from storage.postgres.migrate import migrate_blocking
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from server.config.settings import Config, ServerSettings, StorageSettings
 from server.node.postgres_start import running_postgres
-from storage.embedded.postgres import EmbeddedError, kill_cluster
+from storage.embedded.cluster import EmbeddedError, kill_cluster
 
 pytestmark = pytest.mark.anyio
 

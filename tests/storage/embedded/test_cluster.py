@@ -14,14 +14,14 @@ import asyncpg
 import psutil
 import pytest
 
+from storage.embedded.cluster import EmbeddedPostgres, kill_cluster
 from storage.embedded.data_folder import DataFolderError, DataFolderInUseError
 from storage.embedded.install import EmbeddedError
-from storage.embedded.postgres import EmbeddedPostgres, kill_cluster
 
 OWNER = """
 import sys
 from pathlib import Path
-from storage.embedded.postgres import EmbeddedPostgres
+from storage.embedded.cluster import EmbeddedPostgres
 postgres = EmbeddedPostgres(Path(sys.argv[1]))
 postgres.start()
 print(postgres.pid, flush=True)
