@@ -123,6 +123,19 @@ def test_every_module_says_what_it_is() -> None:
     assert [name_of(path) for path in PYTHON if not ast.get_docstring(parsed(path))] == []
 
 
+def test_no_docstring_only_says_see() -> None:
+    """A method that fills a Protocol needs no docstring; one that names the Protocol says nothing more."""
+    found = [
+        f"{name_of(path)}:{node.lineno}: {node.name}"
+        for path in PYTHON
+        if path.relative_to(ROOT).parts[0] in PACKAGES
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and re.fullmatch(r"See `[^`]+`\.?", ast.get_docstring(node) or "")
+    ]
+    assert found == []
+
+
 def test_no_module_is_named_after_nothing_in_particular() -> None:
     vague = {"utils", "util", "helpers", "helper", "manager", "common", "misc"}
     assert [name_of(path) for path in PYTHON if path.stem in vague] == []
