@@ -1,4 +1,4 @@
-"""What `python -m tests.house` finds, on small trees."""
+"""What `python -m tests.house` finds: nothing in this repository, and in small trees what is wrong with them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +26,10 @@ def findings(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return inspect(root, ("high", "low", "server", "tchat"), same_meaning or {}).findings
+
+
+def test_the_code_is_as_drawn() -> None:
+    assert inspect().findings == []
 
 
 def test_a_tree_as_drawn_has_no_findings(tmp_path: Path) -> None:

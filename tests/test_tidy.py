@@ -1,4 +1,6 @@
-"""What keeps the house tidy, as tests: the import rule, files that can be read in one go, nothing of one machine.
+"""What keeps the house tidy, as tests: declared imports, files that can be read in one go, nothing of one machine.
+
+Which room may import which is held to the drawing by `tests/house.py`.
 
 A file of more than LINES_MAX lines is an error; one of more than LINES_ASKED must be on the list below, which may only
 shrink: splitting a file takes it off, and a name on the list that is no longer needed is an error too.
@@ -9,25 +11,16 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.house import ENTRY_POINT, PACKAGES, imports_of
 
 ROOT = Path(__file__).parents[1]
 LINES_ASKED = 500
 LINES_MAX = 800
 ASKED_AND_ANSWERED: frozenset[str] = frozenset()
-
-PACKAGES = ("loadtest", "protocol", "server", "storage", "tchat")
-MAY_IMPORT = {
-    "protocol": {"protocol"},
-    "storage": {"protocol", "storage"},
-    "server": {"protocol", "server", "storage"},
-    "loadtest": {"loadtest", "protocol", "tchat"},
-    "tchat": {"protocol", "tchat"},
-}
-ENTRY_POINT = "server/node/cli.py"  # may import across packages, within its functions
 
 # Where packages come from, and the folders that only some machine has.
 FORBIDDEN = {
@@ -55,38 +48,20 @@ def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def imports(tree: ast.AST) -> Iterator[str]:
-    """The first part of every imported module's name, wherever the import stands."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are absolute"
-            yield (node.module or "").split(".")[0]
-
-
 def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-def test_a_package_imports_only_what_the_import_rule_allows(package: str) -> None:
-    forbidden = {"tests", *PACKAGES} - MAY_IMPORT[package]
-    broken = {
-        name_of(path): found
-        for path in PYTHON
-        if name_of(path).startswith(f"{package}/")
-        and name_of(path) != ENTRY_POINT
-        and (found := forbidden & set(imports(parsed(path))))
-    }
-    assert broken == {}
+def imported_packages(tree: ast.AST) -> set[str]:
+    """The first part of every imported module's name, wherever the import stands."""
+    return {found.name.split(".")[0] for found in imports_of(tree)}
 
 
 def test_the_entry_point_imports_other_packages_only_when_it_needs_them() -> None:
     at_the_top = ast.Module(
         [node for node in parsed(ROOT / ENTRY_POINT).body if isinstance(node, ast.Import | ast.ImportFrom)], []
     )
-    assert set(imports(at_the_top)).isdisjoint(PACKAGES)
+    assert imported_packages(at_the_top).isdisjoint(PACKAGES)
 
 
 def test_what_is_imported_is_a_declared_dependency() -> None:
@@ -99,7 +74,7 @@ def test_what_is_imported_is_a_declared_dependency() -> None:
         f"{name_of(path)}: {module}"
         for path in PYTHON
         if path.relative_to(ROOT).parts[0] in PACKAGES
-        for module in imports(parsed(path))
+        for module in imported_packages(parsed(path))
         if module not in known and distributions.get(module, module) not in declared
     }
     assert missing == set()
