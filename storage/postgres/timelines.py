@@ -42,8 +42,13 @@ def _tags(*bodies: type[Body]) -> str:
 _NAME_A_DIALOG = _tags(DialogCreated, SettingsChanged)
 _ARE_ABOUT_A_MESSAGE = _tags(Edited, Deleted, Reacted)
 
+_EXTRAS = tuple(
+    field.name for field in msgspec.structs.fields(DialogState) if not field.required and field.name != "members"
+)
+"""Fields of a state that have a default are columns of `dialogs` of the same name; former members see the default."""
+
 _DIALOG_COLUMNS = f"""
-    h.dialog_id, h.type, h.mode, d.name, d.description, d.avatar_url,
+    h.dialog_id, h.type, h.mode, {"".join(f"d.{name}, " for name in ("name", "description", "avatar_url", *_EXTRAS))}
     d.is_public, d.allow_media, d.message_retention_days, d.moderation_enabled,
     m.role, m.member, h.seq, h.keys_seq, h.member_count, m.visible,
     m.delivered, m.read, m.read_messages, m.muted_until_ms,
@@ -280,6 +285,7 @@ def _dialog(row: asyncpg.Record) -> DialogRow:
         read=row["read"],
         read_messages=row["read_messages"],
         muted_until_ms=row["muted_until_ms"],
+        **({name: row[name] for name in _EXTRAS} if member else {}),
     )
     return DialogRow(state, row["seq"], row["unseen_from"])
 
