@@ -25,7 +25,8 @@ class Changes:
         """Append the body that the command's rule names, made of the command's fields of the same names."""
         appends = command.rule.appends
         assert appends is not None
-        await self._append(session, command, appends(**{name: getattr(command, name) for name in _fields(appends)}))
+        shared = set(appends.__struct_fields__).intersection(command.__struct_fields__)
+        await self._append(session, command, appends(**{name: getattr(command, name) for name in shared}))
 
     async def create(self, session: Session, command: c.Create) -> None:
         """Create a dialog, or return the direct one that exists."""
@@ -74,10 +75,6 @@ class Changes:
         dialog = c.timeline_of(command, claims.principal, claims.device)
         entry = ChangeEntry(dialog, claims.principal, claims.device, command.n, body)
         session.answer(command, dialog, await self._pipeline.append(entry))
-
-
-def _fields(body: type[bodies.Body]) -> tuple[str, ...]:
-    return body.__struct_fields__
 
 
 def _check_text(field: str, value: str, *, required: bool = False) -> None:
