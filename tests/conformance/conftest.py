@@ -8,9 +8,18 @@ from typing import Any
 import asyncpg
 import pytest
 
+from storage.postgres.journal import PostgresJournal
 from storage.postgres.pool import open_pool
+from storage.postgres.timelines import PostgresTimelines
+from storage.timelines import Journal, Timelines
 from tests.support.identity_people import IdentityStores
 from tests.support.world import World
+
+ENGINES: dict[type[Any], type[Any]] = {
+    PostgresJournal: Journal,
+    PostgresTimelines: Timelines,
+}
+"""The contract of each engine; the fixture `world` hands out every one of them."""
 
 
 @pytest.fixture

@@ -249,6 +249,14 @@ async def test_receipts_only_grow_and_never_pass_the_head(world: World) -> None:
     assert await world.journal.raise_receipts([ReceiptRow(dialog, stranger.principal, 3, 3)]) == []
 
 
+async def test_the_horizon_stays_before_a_write_that_is_not_committed(world: World) -> None:
+    before = await world.journal.read_horizon()
+    async with world.pool.acquire() as connection, connection.transaction():
+        open_write = int(await connection.fetchval("SELECT pg_current_xact_id()::text"))
+        assert before <= await world.journal.read_horizon() <= open_write
+    assert await world.journal.read_horizon() >= before
+
+
 async def test_a_closed_database_is_unavailable_not_a_crash(world: World) -> None:
     ann, bo = await world.people(2)
     dialog = await world.create(DialogType.DIRECT, ann, bo)

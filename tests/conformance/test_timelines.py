@@ -312,3 +312,17 @@ async def test_resuming_from_any_moment_of_a_busy_time_misses_nothing(world: Wor
     for dialog in dialogs:
         head = await world.pool.fetchval("SELECT seq FROM heads WHERE dialog_id = $1", dialog)
         assert seen[dialog] == set(range(1, head + 1))
+
+
+async def test_members_are_paged_by_id_and_only_shown_to_members(world: World) -> None:
+    ann, bo, cy, di = await world.people(4)
+    group = await world.create(DialogType.GROUP, ann, bo, cy)
+    first, second, third = sorted([ann.principal, bo.principal, cy.principal])
+
+    async def page(asker: Person, after: bytes) -> list[bytes] | None:
+        found = await world.timelines.read_members(asker.principal, [group], after=after, limit=2)
+        return [member.principal for member in found[group]] if group in found else None
+
+    assert await page(ann, NIL) == [first, second]
+    assert await page(ann, second) == [third]
+    assert await page(di, NIL) is None

@@ -14,9 +14,9 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from protocol.codec import MSGPACK, Codec, ServerMessage
-from protocol.commands import Authenticate, Command, Sync
+from protocol.commands import EVERY_COMMAND, Authenticate, Command, Sync
 from protocol.events import CaughtUp
-from protocol.replies import Reply
+from protocol.replies import Failed, Reply
 from server.clock import Clock, SystemClock
 from server.config.settings import Config, ServerSettings
 from server.delivery.registry import Registry
@@ -98,16 +98,22 @@ class Running:
 
 
 class Wire:
-    """One websocket, message by message, with no opinion on what is right."""
+    """One websocket, message by message.
+
+    It has no opinion on what is right, except that a command is refused only with a code that its rule declares.
+    """
 
     def __init__(self, socket: ClientConnection, codec: Codec) -> None:
         self.socket = socket
         self.codec = codec
         self.caught_up: list[ServerMessage] = []
         self.position = ""
+        self._asked: dict[int, type[Command]] = {}
 
     async def send(self, command: Command | bytes) -> None:
         """Send a command, or bytes that pretend to be one."""
+        if isinstance(command, Command) and command.id:
+            self._asked[command.id] = type(command)
         data = command if isinstance(command, bytes) else self.codec.encode(command)
         await self.socket.send(data, text=self.codec.text)
 
@@ -116,6 +122,9 @@ class Wire:
         data = await self.socket.recv(decode=False)
         message = self.codec.decode_server(data)
         assert message is not None
+        if isinstance(message, Reply) and (asked := self._asked.pop(message.id, None)) is not None:
+            declared = not isinstance(message, Failed) or message.code in asked.rule.codes | EVERY_COMMAND
+            assert declared, f"the rule of {asked.__name__} does not declare {message}"
         return message
 
     async def ask(self, command: Command) -> Any:
