@@ -13,6 +13,8 @@ import pytest
 
 from protocol.close_codes import CloseCode
 from protocol.errors import ErrorCode
+from server.refusals import DURABLE, ERROR_OF
+from storage.rows import VerdictCode
 
 TESTS = Path(__file__).parent
 
@@ -93,6 +95,10 @@ EXPECTED_BY: dict[ErrorCode | CloseCode, str] = {
 
 def test_every_code_has_its_row() -> None:
     assert set(EXPECTED_BY) == {*ErrorCode, *CloseCode}
+
+
+def test_every_verdict_is_durable_or_an_error() -> None:
+    assert set(ERROR_OF) == set(VerdictCode) - DURABLE
 
 
 @pytest.mark.parametrize("code", EXPECTED_BY, ids=lambda code: code.name)
