@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -44,6 +45,15 @@ async def test_every_refused_change_says_why(node: Running) -> None:
         assert await code(b, Promote(3, group, 10, bo.principal)) == "role_required"
         await a.ask(Block(9, bo.principal, 16))
         assert await code(b, Send(4, direct, 11, b"x")) == "blocked"
+
+
+async def test_a_code_that_the_rule_does_not_declare_fails_here(node: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    ann, bo, cy = await node.world.people(3)
+    group = await node.world.create(DialogType.GROUP, ann, bo, cy)
+    monkeypatch.setattr(Promote, "rule", replace(Promote.rule, codes=frozenset()))
+    async with node.live(bo) as wire:
+        with pytest.raises(AssertionError, match=r"the rule of Promote does not declare .*role_required"):
+            await wire.ask(Promote(3, group, 10, bo.principal))
 
 
 async def test_a_fault_of_the_server_is_told_and_not_explained(

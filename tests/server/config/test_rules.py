@@ -1,10 +1,12 @@
 """The rules between keys: the defaults keep all of them, and each is broken one step beyond its boundary."""
 
+from inspect import isfunction
 from typing import Any
 
 import msgspec
 import pytest
 
+from server.config import rules
 from server.config.message_sizes import largest_command, largest_event, largest_service_event
 from server.config.rules import RULES, broken_rules
 from server.config.settings import Config
@@ -160,3 +162,8 @@ def test_a_rule_holds_up_to_its_boundary_and_says_what_to_set_beyond(
 def test_every_rule_has_a_case_above() -> None:
     broken = {rule for rule in RULES for _, changes, _ in CASES if rule(config(**changes)) is not None}
     assert broken == set(RULES)
+
+
+def test_every_rule_is_checked() -> None:
+    written = {each for name, each in vars(rules).items() if isfunction(each) and each.__module__ == rules.__name__}
+    assert {each for each in written if not each.__name__.startswith("_")} - {broken_rules} == set(RULES)
