@@ -65,6 +65,10 @@ def verify_signature(token: str, key: Any, algorithms: list[str], *, issuer: str
         raise RequestRefusedError(ErrorCode.TOKEN_INVALID, f"refused ({type(error).__name__})") from None
 
 
+EXTERNAL_LEEWAY_S = 60.0
+"""How far another platform's clock may be ahead of ours."""
+
+
 def check_times(claims: Mapping[str, Any], now_s: float, leeway_s: float = 0.0) -> None:
     """Check `exp` exactly, and `nbf` with the leeway; raises RequestRefusedError."""
     times = [claims["exp"], claims.get("nbf", 0)]
@@ -74,3 +78,13 @@ def check_times(claims: Mapping[str, Any], now_s: float, leeway_s: float = 0.0) 
         raise RequestRefusedError(ErrorCode.TOKEN_INVALID, "not valid yet, or without a usable end")
     if times[0] <= now_s:
         raise RequestRefusedError(ErrorCode.TOKEN_EXPIRED, "expired")
+
+
+def check_issued(claims: Mapping[str, Any], now_s: float, leeway_s: float) -> float:
+    """When the token was issued (`iat`), in seconds; raises RequestRefusedError if it is missing or in the future."""
+    issued_at_s = claims.get("iat")
+    if isinstance(issued_at_s, bool) or not isinstance(issued_at_s, int | float):
+        raise RequestRefusedError(ErrorCode.TOKEN_INVALID, "the token does not say when it was issued (`iat`)")
+    if not issued_at_s <= now_s + leeway_s:  # written so that NaN is refused too
+        raise RequestRefusedError(ErrorCode.TOKEN_INVALID, "issued in the future")
+    return issued_at_s

@@ -15,7 +15,14 @@ from protocol.close_codes import CloseCode
 from protocol.errors import ErrorCode
 from protocol.limits import NAME_CHARS_MAX
 from server.config.settings import IssuerSettings
-from server.identity.claims import Claims, check_times, unverified_header, verify_signature
+from server.identity.claims import (
+    EXTERNAL_LEEWAY_S,
+    Claims,
+    check_issued,
+    check_times,
+    unverified_header,
+    verify_signature,
+)
 from server.identity.context import IdentityContext
 from server.identity.jwks import FetchDocument, JwksError, KeySet
 from server.identity.profiles import DEFAULT_TIMEZONE
@@ -26,9 +33,6 @@ from storage.postgres.sign_ins import SignInStore
 from storage.unavailable import StorageUnavailableError
 
 _SUB_CHARS_MAX = 255
-_LEEWAY_S = 60.0
-"""How far another platform's clock may be ahead of ours."""
-
 _REFUSALS = {
     Outcome.SUSPENDED: (ErrorCode.SUSPENDED, "suspended here"),
     Outcome.ENDED: (ErrorCode.SIGNED_OUT, "its sign-in was ended after the token was issued"),
@@ -88,13 +92,8 @@ class ExternalIssuers:
             token, key.key, [key.algorithm_name], issuer=settings.issuer, audience=settings.audience
         )
         now_s = self._context.clock.wall_ms() / 1000
-        check_times(claims, now_s, _LEEWAY_S)
-        issued_at_s = claims.get("iat")
-        if isinstance(issued_at_s, bool) or not isinstance(issued_at_s, int | float):
-            raise RequestRefusedError(ErrorCode.TOKEN_INVALID, "the token does not say when it was issued (`iat`)")
-        if not issued_at_s <= now_s + _LEEWAY_S:
-            raise RequestRefusedError(ErrorCode.TOKEN_INVALID, "issued in the future")
-        if issued_at_s < now_s - self._context.settings.refresh_token_ttl_s:
+        check_times(claims, now_s, EXTERNAL_LEEWAY_S)
+        if check_issued(claims, now_s, EXTERNAL_LEEWAY_S) < now_s - self._context.settings.refresh_token_ttl_s:
             # The store remembers an ended sign-in for this long: an older token could open a forgotten one again.
             raise RequestRefusedError(ErrorCode.TOKEN_EXPIRED, "issued too long ago")
         return claims
