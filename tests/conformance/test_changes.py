@@ -70,6 +70,20 @@ async def test_a_pair_has_one_direct_dialog_however_many_create_it_at_once(world
     assert len({dialog for _, dialog in results}) == 1
 
 
+async def test_creations_are_judged_alike_in_whatever_order_a_connection_brings_them(world: World) -> None:
+    """One call after the other uses one connection, which keeps the plans that the first call made."""
+    ann, bo, cy = await world.people(3)
+    await world.create(DialogType.DIRECT, ann, bo)
+    made, _ = await world.try_create(DialogType.GROUP, ann, bo, cy, n=7)
+    assert made.verdict.code is OK
+    for _ in range(2):
+        there, _ = await world.try_create(DialogType.DIRECT, ann, bo)
+        refused, _ = await world.try_create(DialogType.GROUP, ann, bo)
+        again, _ = await world.try_create(DialogType.GROUP, ann, bo, cy, n=7)
+        codes = (there.verdict.code, refused.verdict.code, again.verdict.code)
+        assert codes == (DUPLICATE, VerdictCode.MEMBERS_BOUND, DUPLICATE)
+
+
 async def test_members_bounds_hold_at_creation_and_after(world: World) -> None:
     ann, bo, cy = await world.people(3)
     too_few, _ = await world.try_create(DialogType.GROUP, ann, bo)

@@ -38,7 +38,8 @@ BEGIN
         SELECT * INTO o FROM find_first_ack(p_dialog, p_author, p_device, p_n, p_body);
         IF o.code IS NULL AND v_rule.type IN (${DialogType.SELF}, ${DialogType.DIRECT})
            AND role_of_member(p_dialog, p_author) IS NOT NULL THEN
-            SELECT ${VerdictCode.DUPLICATE} AS code, j.seq AS first_seq, j.seq AS last_seq,
+            -- The types are those of `find_first_ack`: a connection keeps the plans below, made for one type of each.
+            SELECT ${VerdictCode.DUPLICATE}::smallint AS code, j.seq AS first_seq, j.seq AS last_seq,
                    j.device_id = p_device AND j.n = p_n AS repeats
             INTO o FROM journal j WHERE j.dialog_id = p_dialog AND j.seq = 1;
         END IF;
