@@ -451,8 +451,9 @@ COMMANDS: tuple[type[Command], ...] = tuple(sorted(get_args(AnyCommand), key=b.t
 def timeline_of(command: Numbered, principal: bytes, device: bytes) -> bytes:
     """The dialog in whose timeline a command of this principal's device appends."""
     if isinstance(command, Create):
-        if command.type is DialogType.DIRECT and len(command.members) == 1:
-            return direct_dialog_id(principal, command.members[0])
+        others = {*command.members} - {principal}
+        if command.type is DialogType.DIRECT and len(others) == 1:
+            return direct_dialog_id(principal, *others)
         return created_dialog_id(device, command.n)
     if command.rule.timeline is Timeline.SELF:
         return self_dialog_id(principal)

@@ -87,4 +87,6 @@ def test_a_command_appends_to_the_dialog_it_names_creates_or_to_ones_self_dialog
     assert timeline_of(Mute(0, DIALOG, 1, 0), ME, DEVICE) == self_dialog_id(ME)
     assert timeline_of(direct, ME, DEVICE) == direct_dialog_id(ANN, ME)
     assert timeline_of(group, ME, DEVICE) == created_dialog_id(DEVICE, 5)
+    for twice in ([ANN, ANN], [ME, ANN]):
+        assert timeline_of(Create(0, 5, DialogType.DIRECT, twice), ME, DEVICE) == direct_dialog_id(ANN, ME)
     assert Mute.rule.timeline is Timeline.SELF

@@ -55,6 +55,14 @@ async def test_a_message_reaches_the_other_and_is_acked(server: Running, codec: 
         assert (happened.author, happened.device, happened.n) == (ann.principal, ann.device, 2)
 
 
+async def test_a_pair_has_one_direct_dialog_whoever_is_named_twice(server: Running) -> None:
+    ann, bo = await server.world.people(2)
+    async with server.live(ann) as a:
+        dialog = (await a.ask(Create(3, 1, DialogType.DIRECT, [bo.principal]))).dialog
+        assert (await a.ask(Create(4, 2, DialogType.DIRECT, [bo.principal, bo.principal]))).dialog == dialog
+        assert (await a.ask(Create(5, 3, DialogType.DIRECT, [ann.principal, bo.principal]))).dialog == dialog
+
+
 async def test_resume_brings_exactly_what_was_missed(server: Running) -> None:
     ann, bo = await server.world.people(2)
     async with server.live(ann) as a:
