@@ -133,7 +133,7 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
     sends_burst: Count = 100
     """Sends of one device that may come at once."""
     commands_per_s: Seconds = 50.0
-    """Other commands of one device, on average; larger commands count as several (server/session/costs.py)."""
+    """Other commands of one device, on average; larger commands count as several (`cost` in protocol/commands.py)."""
     commands_burst: Count = 200
     """Other commands of one device that may come at once."""
 
