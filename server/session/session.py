@@ -182,6 +182,7 @@ class Session:
         for task in (self._working, self._catching_up):
             if task is not None:
                 task.cancel()
+        self._working = self._catching_up = None  # the traceback of a cancelled task holds the session
 
     # -- what the outbox calls
 
