@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from protocol.close_codes import CloseCode
 from server.clock import DAY_MS, Clock
 from server.config.settings import IdentitySettings, LimitSettings
 from server.identity.ports import SessionsControl
@@ -33,3 +35,8 @@ class IdentityContext:
             sign_ins_max=settings.sign_ins_max,
             deleted_before_ms=now_ms - settings.deletion_grace_days * DAY_MS,
         )
+
+    def close_crowded_out(self, sign_ins: Iterable[bytes]) -> None:
+        """Close the sessions of sign-ins that a newer one ended, because the person had too many."""
+        for sign_in in sign_ins:
+            self.sessions.end_sign_in(sign_in, CloseCode.TOO_MANY_SIGN_INS, "a newer sign-in took its place")

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from protocol import ids
-from protocol.close_codes import CloseCode
 from protocol.errors import ErrorCode
 from protocol.limits import NAME_CHARS_MAX
 from server.config.settings import IssuerSettings
@@ -75,8 +74,7 @@ class ExternalIssuers:
             raise RequestRefusedError(ErrorCode.UNAVAILABLE, "the sign-in cannot be looked up now") from error
         if opened.outcome is not Outcome.OK:
             raise RequestRefusedError(*_REFUSALS[opened.outcome])
-        for sign_in in opened.crowded_out:
-            self._context.sessions.end_sign_in(sign_in, CloseCode.TOO_MANY_SIGN_INS, "a newer sign-in took its place")
+        self._context.close_crowded_out(opened.crowded_out)
         if opened.opened:
             await self._context.self_dialogs.ensure(opened.principal, device)
         return Claims(settings.tenant, opened.principal, device, opened.sign_in, int(claims["exp"]))

@@ -211,8 +211,7 @@ class SignInFlow:
         return PhoneRow(phone_hash, key, box, number.country)
 
     def _close_superseded(self, opened: OpenedSignIn) -> None:
-        for sign_in in opened.crowded_out:
-            self._context.sessions.end_sign_in(sign_in, CloseCode.TOO_MANY_SIGN_INS, "a newer sign-in took its place")
+        self._context.close_crowded_out(opened.crowded_out)
         for sign_in in opened.replaced:
             self._context.sessions.end_sign_in(sign_in, CloseCode.REPLACED, "this device signed in again")
 
