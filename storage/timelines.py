@@ -25,6 +25,7 @@ from storage.rows import (
     DialogRoster,
     DialogRow,
     Entry,
+    RaisedReceipt,
     ReceiptRow,
     Snapshot,
     Verdict,
@@ -38,14 +39,6 @@ still fits the 1 MiB that websocket libraries accept by default."""
 def cut_short(page: Sequence[TimelineEventRaw]) -> bool:
     """Whether a page ended at `PAGE_BYTES_MAX`: there may be more."""
     return sum(len(row.body) for row in page) >= PAGE_BYTES_MAX
-
-
-class RaisedReceipt(ReceiptRow, frozen=True):
-    """A receipt that grew; `shared` when other members may see it."""
-
-    shared: bool = False
-    roster_seq: int = 0
-    member_count: int = 0
 
 
 class Journal(Protocol):

@@ -15,8 +15,8 @@ from protocol.limits import STATE_MEMBERS_MAX
 from server.delivery.prepared_message import PreparedMessage
 from server.delivery.registry import Registry
 from server.delivery.rooms import Rooms
-from storage.rows import ReceiptRow
-from storage.timelines import Journal, RaisedReceipt
+from storage.rows import RaisedReceipt, ReceiptRow
+from storage.timelines import Journal
 from storage.unavailable import StorageUnavailableError
 
 _log = logging.getLogger(__name__)

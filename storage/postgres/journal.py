@@ -23,11 +23,12 @@ from storage.rows import (
     ChangeEntry,
     ChangeResult,
     Entry,
+    RaisedReceipt,
     ReceiptRow,
     Verdict,
     VerdictCode,
 )
-from storage.timelines import Journal, RaisedReceipt
+from storage.timelines import Journal
 
 _FLUSH = "SELECT * FROM flush($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
 _RAISE_RECEIPTS = "SELECT * FROM raise_receipts($1, $2, $3, $4)"
@@ -151,10 +152,7 @@ class PostgresJournal(Journal):
                 [receipt.delivered for receipt in receipts],
                 [receipt.read for receipt in receipts],
             )
-        return [
-            RaisedReceipt(dialog, principal, delivered, read, read_messages, shared, roster_seq, members)
-            for dialog, principal, delivered, read, read_messages, shared, members, roster_seq in rows
-        ]
+        return [RaisedReceipt(*row) for row in rows]
 
     async def read_horizon(self) -> int:
         async with translate_errors():

@@ -10,7 +10,6 @@ applied or nothing; there is no way back but a restore, so no downgrades. The fu
 migrated last: a change that older nodes cannot live with takes a number, so that they are refused.
 """
 
-import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -85,11 +84,6 @@ async def migrate(url: str, progress: Callable[[str], None] = lambda _line: None
         raise MigrationError(f"A migration failed and nothing was changed: {error}") from error
     finally:
         await connection.close()
-
-
-def migrate_blocking(url: str, progress: Callable[[str], None] = lambda _line: None) -> list[str]:
-    """Run `migrate` where no event loop runs."""
-    return asyncio.run(migrate(url, progress))
 
 
 async def _migrate(connection: "asyncpg.Connection[Any]", progress: Callable[[str], None]) -> list[str]:
