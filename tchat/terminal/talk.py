@@ -10,7 +10,7 @@ from protocol.bodies import TimelineEvent
 from protocol.commands import Create, History, Numbered, Send
 from protocol.dialog_types import DIALOG_TYPES, DialogType
 from protocol.events import DialogState, TypingChanged
-from protocol.limits import HISTORY_EVENTS_MAX, PAYLOAD_BYTES_MAX
+from protocol.limits import HISTORY_EVENTS_MAX, PAYLOAD_BYTES_MAX, TYPING_SHOWN_S
 from tchat.actions import ConnectionState, Notification, Refused, StateChanged
 from tchat.fold.view import DialogView
 from tchat.shell import Client
@@ -18,9 +18,7 @@ from tchat.terminal.account import ApiError, PersonAnswer
 from tchat.terminal.lines import Viewer, clean, title
 from tchat.terminal.slash import Situation, Slash, SlashError, command_of, done_text, help_text, text_header
 
-TYPING_S = 10.0
-"""So long after the last `typing_changed` a person is not shown as writing any more."""
-_TYPING_EVERY_S = 5.0
+_TYPING_EVERY_S = TYPING_SHOWN_S / 2
 _NAMES_PER_LOOK_UP = 20
 
 
@@ -104,7 +102,7 @@ class Talk:
             case TypingChanged(dialog=dialog, principal=who, active=active):
                 self._typing.pop((dialog, who), None)
                 if active:
-                    self._typing[dialog, who] = time.monotonic() + TYPING_S
+                    self._typing[dialog, who] = time.monotonic() + TYPING_SHOWN_S
             case TimelineEvent(dialog=dialog, author=who):
                 self._typing.pop((dialog, who), None)
                 self._received(dialog)
