@@ -14,10 +14,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from protocol.dialog_types import DialogType
+from server.clock import Sleep
 from server.delivery.prepared_message import PreparedMessage
 from server.delivery.registry import Registry
 from server.delivery.subscriber import Subscriber
@@ -27,7 +28,6 @@ from storage.unavailable import StorageUnavailableError
 
 _log = logging.getLogger(__name__)
 
-Sleep = Callable[[float], Awaitable[None]]
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
 
 _RETRY_S = 0.2

@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from nacl.exceptions import CryptoError
 from nacl.secret import SecretBox
 
+from protocol.ids import NIL
+
 KEY_BYTES = 32
 _TOKEN_BYTES = 32
 _REFRESH_PREFIX = "tcr_"
@@ -76,7 +78,7 @@ class Vault:
     def successor(self, refresh_token: str) -> str:
         """The refresh token that replaces this one: always the same, and unpredictable without the key."""
         mac = _mac(self._refresh_key, refresh_token.encode("utf-8", "surrogatepass"))
-        return _refresh_token(sign_in_of(refresh_token) or bytes(16), mac)
+        return _refresh_token(sign_in_of(refresh_token) or NIL, mac)
 
 
 def new_key() -> str:

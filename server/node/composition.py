@@ -12,9 +12,7 @@ import itertools
 import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from typing import Any, Protocol, TypeAlias
-
-import asyncpg
+from typing import Any, Protocol
 
 from protocol.close_codes import CloseCode
 from protocol.codec import CODECS
@@ -47,7 +45,7 @@ from server.session.wheel import TimingWheel
 from server.writing.horizon import Horizon
 from server.writing.pipeline import Pipeline
 from storage.postgres.journal import PostgresJournal
-from storage.postgres.pool import open_pool
+from storage.postgres.pool import Pool, open_pool
 from storage.postgres.timelines import PostgresTimelines
 
 _log = logging.getLogger(__name__)
@@ -56,8 +54,6 @@ _TICK_S = 1.0
 _TICKS_TO_DROP_STALE = 60
 _RECEIPTS_INTERVAL_S = 1.0
 _HORIZON_INTERVAL_S = 5.0
-
-Pool: TypeAlias = "asyncpg.Pool[Any]"
 
 
 class Identity(Protocol):

@@ -12,12 +12,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
 from protocol.bodies import TimelineEventRaw
-from server.clock import Clock
+from server.clock import Clock, Sleep
 from server.config.settings import PipelineSettings
 from server.writing.durable import DurableEvents, Route
 from storage.rows import ChangeEntry, ChangeResult, Entry, Verdict, VerdictCode
@@ -29,7 +29,6 @@ _log = logging.getLogger(__name__)
 Done = Callable[[Verdict], None]
 """Takes the verdict on an entry, once."""
 Submission = tuple[Entry | ChangeEntry, Done]
-Sleep = Callable[[float], Awaitable[None]]
 
 _BUSY_FLUSHES_MAX = 3
 _BATCH_BYTES_MAX = 1_048_576

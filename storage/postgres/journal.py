@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import get_args
 
-import asyncpg
 import msgspec
 
 from protocol import ids
@@ -18,7 +17,7 @@ from protocol.bodies import AnyBody, Body, TimelineEventRaw
 from protocol.codec import tag_name
 from protocol.dialog_types import DIALOG_TYPES
 from storage.postgres import functions
-from storage.postgres.pool import translate_errors
+from storage.postgres.pool import Pool, translate_errors
 from storage.rows import (
     ChangeEntry,
     ChangeResult,
@@ -61,7 +60,7 @@ CHANGE_QUERIES = _change_queries()
 class PostgresJournal(Journal):
     """The write half, over a pool of connections."""
 
-    def __init__(self, pool: asyncpg.Pool[Any]) -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     async def begin_incarnation(self, node: str) -> int:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import asyncpg
 
 from storage.unavailable import StorageUnavailableError
+
+Pool: TypeAlias = "asyncpg.Pool[Any]"
 
 CONNECT_TIMEOUT_S = 5.0
 
@@ -52,7 +54,7 @@ async def translate_errors() -> AsyncIterator[None]:
         raise StorageUnavailableError(f"{type(error).__name__}: {error}") from error
 
 
-async def open_pool(url: str, *, size: int, statement_timeout_s: float = 30.0) -> asyncpg.Pool[Any]:
+async def open_pool(url: str, *, size: int, statement_timeout_s: float) -> Pool:
     """A pool on the database at `url`; `uuid` columns are 16 bytes in both directions.
 
     Raises `StorageUnavailableError` when nothing answers.

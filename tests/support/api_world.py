@@ -167,7 +167,7 @@ async def opened_api(
     limits: LimitSettings | None = None,
 ) -> AsyncIterator[ApiWorld]:
     """An API with a write pipeline of its own."""
-    pool = await open_pool(database_url, size=12)
+    pool = await open_pool(database_url, size=12, statement_timeout_s=30.0)
     journal = PostgresJournal(pool)
     incarnation = await journal.begin_incarnation("test")
     pipeline = Pipeline(journal, lambda *_: None, PipelineSettings(), clock, incarnation=incarnation)
