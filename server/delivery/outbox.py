@@ -113,7 +113,7 @@ class Outbox:
 
     def push_event(self, dialog: bytes, seq: int, prepared: PreparedMessage) -> None:
         """Queue an event of a timeline, or remember it."""
-        frame = prepared.frame(self._text)
+        frame = prepared.get_frame(self._text)
         if self.live:
             if self.size <= self._settings.outbox_bytes_max:
                 self._queue(frame)
@@ -132,11 +132,11 @@ class Outbox:
     def push_ephemeral(self, prepared: PreparedMessage) -> None:
         """Queue an event that is worth nothing later; dropped while behind or full."""
         if self.live and self.size <= self._settings.outbox_bytes_max:
-            self._queue(prepared.frame(self._text))
+            self._queue(prepared.get_frame(self._text))
 
     def push_receipt(self, key: tuple[bytes, bytes], prepared: PreparedMessage) -> None:
         """Queue how far a member has read, or hold it; `key` is (dialog, member), and only the newest counts."""
-        frame = prepared.frame(self._text)
+        frame = prepared.get_frame(self._text)
         if self.live and self.size <= self._settings.outbox_bytes_max:
             self._queue(frame)
             return

@@ -64,7 +64,7 @@ class Room:
         self._version = -1
         self._sessions: list[tuple[int, Subscriber]] = []
 
-    def loaded(self, roster: DialogRoster) -> None:
+    def take_roster(self, roster: DialogRoster) -> None:
         """Take a roster that was read."""
         self.roster_seq = roster.roster_seq
         self.type = roster.type
@@ -73,7 +73,7 @@ class Room:
         self._version = -1
         self.first_delivered_seq = 0
 
-    def sessions(self, registry: Registry) -> list[tuple[int, Subscriber]]:
+    def find_sessions(self, registry: Registry) -> list[tuple[int, Subscriber]]:
         """`(from_seq, session)` of the members that are here."""
         if self._version != registry.version:
             self._sessions = [
@@ -91,10 +91,10 @@ class Room:
         """Append to the outboxes of the members that are here."""
         self.first_delivered_seq = self.first_delivered_seq or seq
         if seq >= self._from_max:
-            for _, session in self.sessions(registry):
+            for _, session in self.find_sessions(registry):
                 session.outbox.push_event(dialog, seq, prepared)
         else:
-            for from_seq, session in self.sessions(registry):
+            for from_seq, session in self.find_sessions(registry):
                 if seq >= from_seq:
                     session.outbox.push_event(dialog, seq, prepared)
 
@@ -190,7 +190,7 @@ class Rooms:
     def _others(self, dialog: bytes, principal: bytes) -> Iterator[Subscriber]:
         room = self._rooms.get(dialog)
         if room is not None and not room.loading:
-            for _, session in room.sessions(self._registry):
+            for _, session in room.find_sessions(self._registry):
                 if session.principal != principal:
                     yield session
 
@@ -223,13 +223,13 @@ class Rooms:
 
     async def _load_and_deliver(self, dialog: bytes, room: Room, loaded: asyncio.Future[None]) -> None:
         try:
-            room.loaded(await self._read(dialog, room))
+            room.take_roster(await self._read(dialog, room))
             waiting, room.waiting = room.waiting, []
             for seq, prepared in waiting:
                 room.deliver(self._registry, dialog, seq, prepared)
             missed, room.missed = room.missed, 0
             if missed:
-                for from_seq, session in room.sessions(self._registry):
+                for from_seq, session in room.find_sessions(self._registry):
                     session.outbox.read_from(dialog, max(missed, from_seq))
         except Exception:  # noqa: BLE001 - nothing may wait for this room without end
             _log.exception("a roster could not be read")

@@ -27,7 +27,7 @@ class IdentityContext:
     sessions: SessionsControl
     self_dialogs: SelfDialogs
 
-    def sign_in_terms(self, now_ms: int) -> SignInTerms:
+    def make_sign_in_terms(self, now_ms: int) -> SignInTerms:
         """The terms of a sign-in that is opened or extended at `now_ms`."""
         settings = self.settings
         return SignInTerms(

@@ -114,7 +114,7 @@ class ExternalIssuers:
             sign_in=ids.new_id(),
             device=device,
             address=address,
-            terms=self._context.sign_in_terms(now_ms),
+            terms=self._context.make_sign_in_terms(now_ms),
         )
 
 

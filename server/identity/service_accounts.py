@@ -14,7 +14,7 @@ from server.clock import Clock
 from server.config.settings import LimitSettings
 from server.identity.ports import Appender
 from server.identity.rates import Limits, Rate, take_or_refuse
-from server.identity.vault import new_api_key, token_hash
+from server.identity.vault import hash_token, new_api_key
 from server.refusals import RequestRefusedError, check_durable
 from storage.identity_rows import ServiceKeyRow
 from storage.postgres.service_accounts import ServiceAccountStore
@@ -56,14 +56,14 @@ class ServiceAccounts:
             service=service,
             name=name,
             device=device,
-            key_hash=token_hash(key),
+            key_hash=hash_token(key),
             kinds=sorted(set(kinds)),
         )
         return NewService(service, key)
 
     async def authenticate(self, key: str) -> ServiceKeyRow:
         """The active service of this API key; raises RequestRefusedError."""
-        row = await self._store.find_by_key(token_hash(key))
+        row = await self._store.find_by_key(hash_token(key))
         if row is None:
             raise RequestRefusedError(ErrorCode.TOKEN_INVALID, "there is no such API key")
         if row.status is not PrincipalStatus.ACTIVE:

@@ -123,14 +123,14 @@ def _admin(chosen: argparse.Namespace, _rest: list[str]) -> int:
 def _started(path: Path | None, run: Callable[[Config], None]) -> int:
     """Load the configuration and run; what prevents a start is said in a sentence, without a traceback."""
     from server.config.load import load
-    from server.node.startup import explanation
+    from server.node.startup import explain
 
     config = None
     try:
         config = load(path, os.environ)
         run(config)
     except Exception as error:
-        said = explanation(error, config)
+        said = explain(error, config)
         if said is None:
             raise
         print(f"tchat: {said}", file=sys.stderr)

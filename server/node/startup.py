@@ -15,10 +15,10 @@ from storage.postgres.migrate import MigrationError
 _SAY_IT_THEMSELVES = (StartupError, ConfigError, DataFolderError, EmbeddedError, MigrationError)
 
 
-def explanation(error: BaseException, config: Config | None) -> str | None:
+def explain(error: BaseException, config: Config | None) -> str | None:
     """What went wrong and what to do, or None if this is a fault of ours that deserves its traceback."""
     if isinstance(error, BaseExceptionGroup):
-        return next((said for part in error.exceptions if (said := explanation(part, config))), None)
+        return next((said for part in error.exceptions if (said := explain(part, config))), None)
     if isinstance(error, _SAY_IT_THEMSELVES):
         return str(error)
     if config is None:

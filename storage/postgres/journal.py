@@ -46,7 +46,7 @@ ON CONFLICT (type) DO UPDATE SET members_min = excluded.members_min, members_max
 
 
 def _change_queries() -> dict[type[Body], str]:
-    names = set(functions.names())
+    names = set(functions.list_names())
     called = {body: f"change_{tag_name(body)}" for body in get_args(AnyBody)}
     return {
         body: f"SELECT * FROM {name}($1, $2, $3, $4, $5, $6, $7, $8)" for body, name in called.items() if name in names

@@ -47,13 +47,13 @@ class Talk:
 
     # for the screen
 
-    def viewer(self) -> Viewer:
+    def make_viewer(self) -> Viewer:
         """Who looks at the screen, and when."""
         return Viewer(self.client.me, self.name_of, _now_ms())
 
-    def dialogs(self) -> list[DialogView]:
+    def list_dialogs(self) -> list[DialogView]:
         """All dialogs, those with something unread first, then by title."""
-        viewer = self.viewer()
+        viewer = self.make_viewer()
         mine = [each for each in self.client.view.dialogs.values() if each.member or each.dialog == self.current]
         return sorted(mine, key=lambda each: (each.unread == 0, title(each, viewer).casefold(), each.dialog))
 
@@ -75,7 +75,7 @@ class Talk:
         self._nameless.add(principal)
         return f"somebody {principal.hex()[-4:]}"
 
-    def writers(self, dialog: bytes) -> list[str]:
+    def writers_in(self, dialog: bytes) -> list[str]:
         """The names of those who are writing there."""
         now = time.monotonic()
         return [self.name_of(who) for (where, who), until in self._typing.items() if where == dialog and until > now]
@@ -117,21 +117,21 @@ class Talk:
                 pass
         return None
 
-    def read(self) -> None:
-        """Confirm that all of the open dialog was read."""
+    def confirm_read(self) -> None:
+        """Send the receipt that all of the open dialog was read."""
         dialog = self.open_dialog
         if dialog is not None and dialog.member and dialog.receipts[self.client.me].read < dialog.seq:
             self.client.send_receipt(dialog.dialog, delivered=dialog.seq, read=dialog.seq)
 
-    def writing(self) -> None:
+    def report_typing(self) -> None:
         """Report that the person is typing."""
         dialog = self.open_dialog
         now = time.monotonic()
         if dialog is not None and DIALOG_TYPES[dialog.type].typing and now - self._typed_at >= _TYPING_EVERY_S:
             self._typed_at = now
-            self.client.typing(dialog.dialog)
+            self.client.send_typing(dialog.dialog)
 
-    async def older(self) -> None:
+    async def load_older(self) -> None:
         """Load a page of older events; raises ClientError."""
         dialog = self.open_dialog
         if dialog is not None and not dialog.complete:
@@ -177,7 +177,7 @@ class Talk:
     def _open_first(self) -> None:
         """Open the first conversation once caught up, if no dialog is open."""
         if self.current is None and self.client.state is ConnectionState.LIVE:
-            others = [each.dialog for each in self.dialogs() if each.type is not DialogType.SELF]
+            others = [each.dialog for each in self.list_dialogs() if each.type is not DialogType.SELF]
             self.current = next(iter(others), None)
 
     def _received(self, dialog: bytes) -> None:

@@ -147,7 +147,7 @@ class ApiWorld:
 
 async def grant_admin(people: PeopleStore, now_ms: int, vault: Vault, number: str) -> None:
     """Make the person of this number an admin."""
-    assert await people.grant_admin(now_ms, OWN_TENANT, vault.phone_hash(OWN_TENANT, number))
+    assert await people.grant_admin(now_ms, OWN_TENANT, vault.hash_phone(OWN_TENANT, number))
 
 
 def error(answer: httpx.Response) -> tuple[int, str]:
