@@ -5,7 +5,7 @@ Guarantees of every engine:
 * A verdict OK or DUPLICATE means: durable, at that `seq`, in that order, exactly once.
 * Numbers of a dialog are dense, start at 1, and become readable in their order.
 * The key of a write is `(dialog, device, n)`. A call can be repeated after any failure: what was stored answers
-  DUPLICATE with the first numbers, the rest is judged anew.
+  DUPLICATE with the first numbers, the rest is judged again.
 * Membership, roles, blocks and `keys_seq` are judged under the same lock that numbers the row.
 * A read returns only events that the asking principal may see. A snapshot from a position omits no event that was
   committed after it.

@@ -73,7 +73,7 @@ from tchat.store import OutboxStore, WrongDeviceError
 BACKOFF_S_MAX = 30.0
 HANDSHAKE_S_MAX = 15.0
 TOKEN_REFUSALS_MAX = 4
-"""After so many refused tokens in a row the client asks for a new sign-in."""
+"""After this many refused tokens in a row the client asks for a new sign-in."""
 _HEARTBEAT_S = 20.0
 """Used until `authenticated` brings the interval of the server."""
 _TOKEN_CODES = frozenset({ErrorCode.TOKEN_EXPIRED, ErrorCode.TOKEN_INVALID})

@@ -28,7 +28,7 @@ class Writer(Protocol):
 
     @property
     def paused(self) -> bool:
-        """Whether the socket takes no more for now."""
+        """Whether the socket's write buffer is full."""
         ...
 
     def write(self, data: bytes) -> None:
@@ -49,7 +49,7 @@ class Owner(Protocol):
 
 
 class Outbox:
-    """See the module. `monotonic` gives seconds."""
+    """The outbox of one connection; `monotonic` gives seconds."""
 
     __slots__ = (
         "_dirty",
@@ -130,7 +130,7 @@ class Outbox:
             self._miss(dialog, seq)
 
     def push_ephemeral(self, prepared: PreparedMessage) -> None:
-        """Queue an event that is worth nothing later; dropped while behind or full."""
+        """Queue an ephemeral event; dropped while behind or full."""
         if self.live and self.size <= self._settings.outbox_bytes_max:
             self._queue(prepared.get_frame(self._text))
 
@@ -187,13 +187,13 @@ class Outbox:
             await self._drained
 
     def release(self) -> None:
-        """Report to nobody anymore: the connection is gone, and its session with it."""
+        """Stop reporting to the session: both it and the connection have ended."""
         self._owner = None
 
     # -- catching up
 
     def take_missed(self) -> dict[bytes, int]:
-        """What is to be read from the timeline, first number by dialog; from here on remembered anew."""
+        """What is to be read from the timeline, first number by dialog; nothing is missed after this."""
         missed, self._missed = self._missed, {}
         return missed
 

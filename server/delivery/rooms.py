@@ -1,9 +1,9 @@
 """Rooms: the members of a dialog who get its events, and delivery to them.
 
 A room is a dialog's roster as of some `roster_seq`, kept while it is used. An event comes with the `roster_seq` of its
-dialog after its flush; when the room is older, the roster is read anew first, and the dialog's later events wait behind
-it, so every member gets them in order. A member gets only events with `seq >= from_seq` of their membership: a roster
-may be newer than the event.
+dialog after its flush; when the room is older, the roster is read again first, and the dialog's later events wait
+behind it, so every member gets them in order. A member gets only events with `seq >= from_seq` of their membership: a
+roster may be newer than the event.
 
 Bounds: `rooms_max` rosters are kept, the least recently used is dropped. At most `_WAITING_MAX` events wait for a
 roster; beyond that only the first number is remembered, and the members catch up.
@@ -100,7 +100,7 @@ class Room:
 
 
 class Rooms:
-    """See the module."""
+    """The rooms of this node. `spawn` runs the reading of a roster beside everything else."""
 
     def __init__(
         self,
@@ -137,7 +137,7 @@ class Rooms:
             self._load(dialog, room)
 
     def deliver_ephemeral(self, dialog: bytes, prepared: PreparedMessage, *, but: bytes) -> None:
-        """Push something worth nothing later to the members except the principal `but`, if the room is open."""
+        """Push an ephemeral event to the members except the principal `but`, if the room is open."""
         for session in self._others(dialog, but):
             session.outbox.push_ephemeral(prepared)
 
@@ -159,7 +159,7 @@ class Rooms:
         return room.first_delivered_seq if room.first_delivered_seq and room.roster_seq >= seq else None
 
     async def open(self, dialog: bytes) -> Room:
-        """The room of a dialog, its roster read if need be; a dialog that there is not has no members."""
+        """The room of a dialog, its roster read if need be; a dialog that does not exist has no members."""
         room = self._room(dialog)
         if room.roster_seq < 0 and not room.loading:
             self._load(dialog, room)
@@ -178,12 +178,12 @@ class Rooms:
         return room is not None and principal in room.members
 
     def forget_rosters(self) -> None:
-        """Forget every roster that was read; those on their way are new."""
+        """Forget every roster that was read; those being read now are of the new epoch."""
         for dialog in [dialog for dialog, room in self._rooms.items() if not room.loading]:
             del self._rooms[dialog]
 
     def drop_stale_sessions(self) -> None:
-        """Drop lists of sessions that are old: a quiet room would keep sessions that are gone."""
+        """Drop lists of sessions that are old: a quiet room would keep closed sessions in memory."""
         for room in self._rooms.values():
             room.drop_stale_sessions(self._registry)
 

@@ -1,4 +1,4 @@
-"""What the parts of identity share."""
+"""The clock, settings and collaborators that sign-in, external issuers and profiles share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from storage.identity_rows import SignInTerms
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdentityContext:
-    """The clock, the settings and the collaborators that sign-in, external issuers and profiles all use."""
+    """Made once for a node. `rates` are the configured numbers, `limits` counts against them."""
 
     clock: Clock
     settings: IdentitySettings

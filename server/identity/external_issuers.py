@@ -47,7 +47,7 @@ class ExternalIssuers:
         self._sign_ins = sign_ins
         self._context = context
         settings, rates = context.settings, context.rates
-        # A new token here is what a refresh is for a sign-in of our own, and a person has so many sign-ins.
+        # Each new token counts like the refresh of a sign-in, and a person may have `sign_ins_max` sign-ins.
         self._new_tokens = Rate.per_hour(
             "new tokens of external person", rates.refreshes_per_sign_in_per_h * settings.sign_ins_max
         )

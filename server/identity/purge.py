@@ -19,7 +19,7 @@ _PEOPLE_PER_CALL = 100
 
 
 class Purge:
-    """Keeps the promises of retention. Several nodes may run it at once; each erasure happens once."""
+    """Erases data at the end of its retention. Several nodes may run it at once; each erasure happens once."""
 
     def __init__(
         self,

@@ -61,7 +61,7 @@ class Identity(Protocol):
 
     @property
     def tokens(self) -> Tokens:
-        """Whose signature is believed."""
+        """Issues and verifies access tokens."""
 
     @property
     def app(self) -> ASGIApp:
@@ -71,7 +71,7 @@ class Identity(Protocol):
         """End the sign-in of these claims."""
 
     async def run(self) -> None:
-        """Do what is due by the clock until cancelled."""
+        """Do the periodic work until cancelled."""
 
 
 IdentityFactory = Callable[[Pool, Clock, Pipeline, Registry], Awaitable[Identity]]
@@ -132,7 +132,7 @@ class Node:
         self.ready = True
 
     async def run(self, identity: Identity) -> None:
-        """Do what is done by the clock and by the lanes, until cancelled."""
+        """Run the lanes and all periodic work, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.pipeline.run())
             group.create_task(self.receipts.run(_RECEIPTS_INTERVAL_S))
@@ -149,7 +149,7 @@ class Node:
         return task
 
     async def drain(self) -> None:
-        """Stop in good order, within `drain_timeout_s`."""
+        """Stop gracefully, within `drain_timeout_s`."""
         self.ready = False
         server = self.config.server
         await drain(
@@ -171,12 +171,12 @@ class Node:
                 subscriber.close(CloseCode.UNAVAILABLE)
 
     def tick(self) -> None:
-        """Let every session whose time has come look at the clock."""
+        """Call `tick` of every session that is due."""
         for session in self.wheel.advance(self.clock.monotonic()):
             try:
                 session.tick()
-            except Exception:  # noqa: BLE001 - whatever it is, it is one session's
-                _log.exception("a session could not look at the clock")
+            except Exception:  # noqa: BLE001 - a fault of one session must not stop the others
+                _log.exception("the tick of a session failed")
                 session.connection.abort()
 
     async def _keep_time(self) -> None:
@@ -219,7 +219,7 @@ class Node:
 
 
 class _NoPeer:
-    """Behind a websocket on the private port, where there are none."""
+    """The peer of a websocket on the private port: it ends the connection, because that port offers none."""
 
     def __init__(self, connection: Connection) -> None:
         connection.abort()

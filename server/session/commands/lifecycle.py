@@ -1,4 +1,4 @@
-"""Coming and going: authenticate, sync, heartbeat, sign out."""
+"""The begin and end of a session: authenticate, sync, heartbeat, sign out."""
 
 from __future__ import annotations
 
