@@ -90,6 +90,7 @@ class Node:
         self.registry = Registry()
         self.rooms = Rooms(self.timelines, self.registry, self.spawn, rooms_max=config.rooms.rooms_max)
         self.presence = Presence(self.registry, clock)
+        self.registry.listener = self.presence.announce
         self.router = Router(self.registry, self.rooms, self.presence)
         self.pipeline = Pipeline(self.journal, self.router.route, config.pipeline, clock, incarnation=incarnation)
         self.receipts = Receipts(self.journal, self.registry, self.rooms)
