@@ -25,6 +25,7 @@ from protocol.bodies import AnyBody, Erased, TimelineEvent, TimelineEventRaw
 from protocol.commands import AnyCommand
 from protocol.errors import ErrorCode
 from protocol.events import AnyEvent
+from protocol.limits import N_MAX
 from protocol.replies import AnyReply
 
 ServerMessage = AnyReply | AnyEvent | TimelineEvent
@@ -283,7 +284,7 @@ def _explain(loose: Any, error: Exception) -> CodecError:
     elif isinstance(loose, list):
         tag = loose[0] if loose else None
         request_id = loose[1] if len(loose) > 1 else 0
-    if not isinstance(request_id, int) or not 0 <= request_id < 2**53:
+    if not isinstance(request_id, int) or not 0 <= request_id <= N_MAX:
         request_id = 0
     unknown = isinstance(error, _UnknownTagError) or (isinstance(tag, int) and tag not in _COMMAND_TAGS)
     code = ErrorCode.UNKNOWN_COMMAND if unknown else ErrorCode.MALFORMED

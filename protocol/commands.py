@@ -34,7 +34,7 @@ from protocol.bodies import (
 )
 from protocol.dialog_types import DialogType, Mode
 from protocol.errors import ErrorCode
-from protocol.ids import Id, created_dialog_id, direct_dialog_id, self_dialog_id
+from protocol.ids import NIL, Id, created_dialog_id, direct_dialog_id, self_dialog_id
 from protocol.kinds import Kind
 from protocol.limits import (
     HISTORY_EVENTS_MAX,
@@ -249,7 +249,7 @@ class Roster(Command, tag=21, frozen=True):
     rule: ClassVar = CommandRule(states=_WHEN_LIVE, cost=lambda command: 1 + command.limit // 50, codes=_READ)
 
     dialog: Id
-    after: Id = bytes(16)
+    after: Id = NIL
     limit: Annotated[int, msgspec.Meta(ge=1, le=ROSTER_MEMBERS_MAX)] = 100
 
 

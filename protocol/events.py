@@ -71,7 +71,7 @@ class ReceiptChanged(Event, tag=74, frozen=True):
 
 
 class TypingChanged(Event, tag=75, frozen=True):
-    """A member is writing, or has stopped. Drop it after ten seconds without another one."""
+    """A member is writing, or has stopped. Drop it after `typing_shown_s` seconds without another one."""
 
     dialog: Id
     principal: Id

@@ -20,7 +20,9 @@ HISTORY_EVENTS_MAX = 200
 ROSTER_MEMBERS_MAX = 500
 RECEIPTS_PER_SYNC_MAX = 1000
 STATE_MEMBERS_MAX = 100
-"""A `dialog_state` lists the members of dialogs up to this size; of larger ones a client asks."""
+"""In larger dialogs a `dialog_state` lists no members (use `roster`), and others' receipts and typing are not sent."""
 N_MAX = 2**53 - 1
 """The largest number on the wire: what every JSON reader holds exactly."""
 RETENTION_DAYS_MAX = 3650
+TYPING_SHOWN_S = 10
+"""For so long after a `typing_changed` a client shows that the member is writing."""

@@ -1,13 +1,17 @@
-"""The clock seam: code that asks for the time takes a `Clock`, so that a test can own it.
+"""Time: code that asks for it takes a `Clock`, and code that waits takes a `Sleep`, so that a test can own both.
 
 Two kinds of time and no third: wall time in milliseconds since the epoch, which is stored and shown and may jump, and
 monotonic seconds, which measure how long something took and never go back.
 """
 
 import time
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 DAY_MS = 86_400_000
+
+Sleep = Callable[[float], Awaitable[None]]
+"""`asyncio.sleep`, or what a test puts in its place."""
 
 
 class Clock(Protocol):

@@ -1,1 +1,1 @@
-"""What is kept: row types, one Protocol per need and one engine per file, schema and migrations."""
+"""What is kept: the contracts of the stores and their row types, the same for every engine."""

@@ -74,7 +74,7 @@ class NewDevice(msgspec.Struct, frozen=True):
 class SignInTerms(msgspec.Struct, frozen=True):
     """The limits that a sign-in is opened under.
 
-    A person who was deleted before `deleted_before_ms` is past the grace: they are erased and sign up anew.
+    A person who was deleted before `deleted_before_ms` is past the grace: they are erased and sign up again.
     """
 
     expires_at_ms: int

@@ -153,4 +153,11 @@ class ReceiptRow(msgspec.Struct, frozen=True):
     principal: bytes
     delivered: int
     read: int
-    read_messages: int = 0
+
+
+class RaisedReceipt(ReceiptRow, frozen=True):
+    """A receipt that grew; `shared` when other members may see it."""
+
+    read_messages: int
+    shared: bool
+    member_count: int

@@ -5,7 +5,7 @@ Guarantees of every engine:
 * A verdict OK or DUPLICATE means: durable, at that `seq`, in that order, exactly once.
 * Numbers of a dialog are dense, start at 1, and become readable in their order.
 * The key of a write is `(dialog, device, n)`. A call can be repeated after any failure: what was stored answers
-  DUPLICATE with the first numbers, the rest is judged anew.
+  DUPLICATE with the first numbers, the rest is judged again.
 * Membership, roles, blocks and `keys_seq` are judged under the same lock that numbers the row.
 * A read returns only events that the asking principal may see. A snapshot from a position omits no event that was
   committed after it.
@@ -25,6 +25,7 @@ from storage.rows import (
     DialogRoster,
     DialogRow,
     Entry,
+    RaisedReceipt,
     ReceiptRow,
     Snapshot,
     Verdict,
@@ -38,14 +39,6 @@ still fits the 1 MiB that websocket libraries accept by default."""
 def cut_short(page: Sequence[TimelineEventRaw]) -> bool:
     """Whether a page ended at `PAGE_BYTES_MAX`: there may be more."""
     return sum(len(row.body) for row in page) >= PAGE_BYTES_MAX
-
-
-class RaisedReceipt(ReceiptRow, frozen=True):
-    """A receipt that grew; `shared` when other members may see it."""
-
-    shared: bool = False
-    roster_seq: int = 0
-    member_count: int = 0
 
 
 class Journal(Protocol):

@@ -73,7 +73,7 @@ from tchat.store import OutboxStore, WrongDeviceError
 BACKOFF_S_MAX = 30.0
 HANDSHAKE_S_MAX = 15.0
 TOKEN_REFUSALS_MAX = 4
-"""After so many refused tokens in a row the client asks for a new sign-in."""
+"""After this many refused tokens in a row the client asks for a new sign-in."""
 _HEARTBEAT_S = 20.0
 """Used until `authenticated` brings the interval of the server."""
 _TOKEN_CODES = frozenset({ErrorCode.TOKEN_EXPIRED, ErrorCode.TOKEN_INVALID})
@@ -208,7 +208,7 @@ class ClientCore:
 
     def submit(self, command: Numbered, now: float) -> int:
         """Send a numbered command exactly once; returns its number. `OutboxFullError` if too many wait."""
-        since_seq = self._ordering.have(self._sending.timeline(command))
+        since_seq = self._ordering.have(self._sending.timeline_of(command))
         n = self._sending.submit(command, since_seq)
         self._flush(now)
         return n
@@ -224,7 +224,7 @@ class ClientCore:
         self._flush(now)
         return handle
 
-    def typing(self, dialog: bytes, active: bool, now: float) -> None:
+    def send_typing(self, dialog: bytes, active: bool, now: float) -> None:
         """Report that the person is writing; dropped when not live."""
         if self._phase is _Phase.LIVE:
             self._write(Typing(0, dialog, active), now)

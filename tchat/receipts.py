@@ -1,4 +1,4 @@
-"""One's own receipts: how far one has received and read, sent now and then, and repeated at every sync."""
+"""The receipts of this device's person: how far they have received and read, sent at intervals, repeated at sync."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ class Sending:
         """How many commands are under way on this connection."""
         return len(self._in_flight)
 
-    def timeline(self, command: Numbered) -> bytes:
+    def timeline_of(self, command: Numbered) -> bytes:
         """The dialog that a command appends to."""
         return timeline_of(command, self._me, self._device)
 
@@ -127,7 +127,7 @@ class Sending:
             entry = self._entries.get(heapq.heappop(self._ready))
             if entry is None:
                 continue
-            dialog = self.timeline(entry.command)
+            dialog = self.timeline_of(entry.command)
             queue = self._queues.setdefault(dialog, _Queue())
             if queue.closed_for(entry):
                 queue.waiting.append(entry.n)
@@ -171,7 +171,7 @@ class Sending:
     def seen(self, event: TimelineEvent) -> list[Notification]:
         """An event of this device: its command is durable, even if the ack is lost."""
         entry = self._entries.get(event.n)
-        if entry is None or not self.is_mine(event, entry.n) or self.timeline(entry.command) != event.dialog:
+        if entry is None or not self.is_mine(event, entry.n) or self.timeline_of(entry.command) != event.dialog:
             return []
         return self._done(entry, Acked(0, event.dialog, event.n, event.seq, event.at_ms, event.messages))
 

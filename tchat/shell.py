@@ -213,9 +213,9 @@ class Client:
         self, dialog: bytes, payload: bytes, *, header: Header | None = None, kind: Kind = Kind.MESSAGE
     ) -> Acked:
         """Post an envelope and wait until it is durable; errors as in `perform`."""
-        return await self.perform(Send(0, dialog, 0, payload, header or self.header(dialog), kind))
+        return await self.perform(Send(0, dialog, 0, payload, header or self.make_header(dialog), kind))
 
-    def header(self, dialog: bytes) -> Header:
+    def make_header(self, dialog: bytes) -> Header:
         """A header with the newest known `keys_seq` of a dialog."""
         known = self.view.dialogs.get(dialog)
         return Header(keys_seq=known.keys_seq if known else 0)
@@ -244,10 +244,10 @@ class Client:
         self._core.send_receipt(dialog, delivered, read, time.monotonic())
         self._perform()
 
-    def typing(self, dialog: bytes, *, active: bool = True) -> None:
+    def send_typing(self, dialog: bytes, *, active: bool = True) -> None:
         """Report that the person is writing, if there is a connection."""
         if len(self._outgoing) < OUTGOING_MAX:
-            self._core.typing(dialog, active, time.monotonic())
+            self._core.send_typing(dialog, active, time.monotonic())
             self._perform()
 
     def pending(self) -> list[Numbered]:

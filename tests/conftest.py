@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from storage.embedded.cluster import EmbeddedPostgres
-from storage.postgres.migrate import migrate_blocking
+from storage.postgres.migrate import migrate
 from tests.support.clock import ManualClock
 
 _TEMPLATE = "migrated"
@@ -40,7 +40,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostg
 def migrated_template(postgres: EmbeddedPostgres) -> str:
     """The name of a database with the current schema and no rows, to copy from."""
     _execute(postgres, f"CREATE DATABASE {_TEMPLATE}")
-    migrate_blocking(postgres.database_url(_TEMPLATE))
+    asyncio.run(migrate(postgres.database_url(_TEMPLATE)))
     return _TEMPLATE
 
 

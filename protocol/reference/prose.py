@@ -131,23 +131,23 @@ unanswered commands on disk: it stores a command *before* sending it, and remove
 | `acked` | durable, at `seq` | done; a retry gets the same answer |
 | `failed`, temporary code | nothing happened | wait `retry_after_s`, then send the same `n` again, and after it the later commands of this dialog |
 | `failed` `stale` | members were removed since `header.keys_seq` | set `header.keys_seq` to `failed.keys_seq` (encrypt again), send with the same `n`, then the later commands |
-| `failed` `number_passed` | a higher `n` is stored already, and this one is not at hand | look for `(own device, n)` in the timeline: if it is there, done; else send again with a new `n` |
+| `failed` `number_passed` | a higher `n` is stored already, and the server did not find this one | look for `(own device, n)` in the timeline: if it is there, done; else send again with a new `n` |
 | `failed`, any other code | refused for good | show it to the person; later commands go on |
 | none, the connection was lost | unknown | after the next `synced`, send everything unanswered again, in order of `n`, unchanged |
 
 After a temporary refusal of a pipelined command the server refuses every later one of that device in that dialog with a
-temporary code until the refused `n` comes again: this keeps a sender's order. Wait until everything under way in that
+temporary code until the refused `n` is sent again: this keeps a sender's order. Wait until everything under way in that
 dialog is answered, then start again at the refused one. An event of the own device with that `n` that arrives before
 the ack counts as the ack. At most `in_flight_max` pipelined commands may be unanswered at once.
 
 **`keys_seq`** of a dialog is the `seq` of the last removal or leaving of a member, 0 before: `dialog_state` carries it, and
 a later `member_removed` or `member_left` raises it to its own `seq`. Put it into the header of every message and edit: a
-sealed dialog refuses as `stale` what was encrypted for members of whom one has left since.
+sealed dialog refuses as `stale` what was encrypted before the last member left or was removed.
 
 The `acked` of a command comes before or after its own `timeline_event`, and that of a `create` before or after the
 `dialog_state` of the new dialog.
 
-**Ids of dialogs are derived**, so that creating one twice is creating it once. The id is BLAKE2b with a digest of 16 bytes
+**Ids of dialogs are derived**, so that a retry creates no second dialog. The id is BLAKE2b with a digest of 16 bytes
 over the parts below in order (16 bytes each, unless stated), personalised with the purpose (ASCII, zero bytes up to 16),
 with the version (8) and variant bits of a UUID set. A client that does not derive ids waits for `acked`, which names the
 dialog.
@@ -168,7 +168,8 @@ A `receipt` carries two **high-water marks**: the highest `seq` that the client'
 that they have read. They only grow, so a newer receipt replaces an older one that was not sent yet. Send receipts at
 most about twice a second, and repeat all of them in `sync.receipts`. An author has read up to their own message: send a
 receipt for it, too. The high-water marks of others come as `receipt_changed`, except in types of dialogs without
-receipts. **Unread** is `messages` of the dialog minus `read_messages`. Drop a `typing_changed` after ten seconds.
+receipts and in dialogs of more than `state_members_max` members, where `typing_changed` does not come either.
+**Unread** is `messages` of the dialog minus `read_messages`. Drop a `typing_changed` after `typing_shown_s`.
 `presence_changed` comes for the people of the last `presence_subscribe`.
 
 ## Heartbeats, closing, reconnecting

@@ -76,7 +76,7 @@ def _keys_at(path: str) -> Any:
     @get(path, sync_to_thread=False)
     def public_keys(parts: Parts) -> dict[str, list[dict[str, str]]]:
         """The public keys of our access tokens, as a JWK set (RFC 7517)."""
-        return parts.tokens.keys.jwks()
+        return parts.tokens.keys.as_jwks()
 
     return public_keys
 

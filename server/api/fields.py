@@ -18,7 +18,9 @@ _ONE_LINE = r"^[^\x00-\x1f\x7f]*$"
 PhoneText = Annotated[str, Meta(max_length=32, examples=["+6591234567"])]
 CodeText = Annotated[str, Meta(max_length=16, examples=["123456"])]
 RefreshText = Annotated[str, Meta(max_length=200)]
-DisplayName = Annotated[str, Meta(max_length=4 * NAME_CHARS_MAX, description="1 to 100 characters, one line")]
+DisplayName = Annotated[
+    str, Meta(max_length=4 * NAME_CHARS_MAX, description=f"1 to {NAME_CHARS_MAX} characters, one line")
+]
 AvatarUrl = Annotated[bodies.Url, Meta(description="https, or empty")]
 LocaleText = Annotated[str, Meta(max_length=16, examples=["th"])]
 TimezoneText = Annotated[str, Meta(max_length=64, examples=["Asia/Bangkok"])]

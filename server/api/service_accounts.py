@@ -98,8 +98,8 @@ async def append_event(
         data.payload,
         None if data.acting_for is None else data.acting_for.bytes,
     )
-    appended = await parts.service_accounts.append(service_account, dialog.bytes, data.n, body)
-    return AppendedReply(appended.seq, appended.at_ms)
+    verdict = await parts.service_accounts.append(service_account, dialog.bytes, data.n, body)
+    return AppendedReply(verdict.seq, verdict.at_ms)
 
 
 def _kind(name: str) -> Kind:

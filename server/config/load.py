@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from server.config.reference import describe_type
-from server.config.rules import broken_rules
+from server.config.rules import find_broken_rules
 from server.config.settings import CONFIG_VERSION, ENVIRONMENT_PREFIX, Config, Secret, name_variable
 
 DEFAULT_PATH = Path("config.toml")
@@ -45,7 +45,7 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Config:
         _read_keys(found, text, values)
     _read_environment(environment, values)
     config = _build(found.parent.absolute(), values)
-    for sentence in broken_rules(config):
+    for sentence in find_broken_rules(config):
         raise ConfigError(sentence)
     return config
 

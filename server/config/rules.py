@@ -17,7 +17,7 @@ from server.config.settings import Config, name_variable
 _TOKEN_HEADER_BYTES = len("Authorization: Bearer \r\n") + TOKEN_CHARS_MAX
 
 
-def broken_rules(config: Config) -> Iterator[str]:
+def find_broken_rules(config: Config) -> Iterator[str]:
     """What is wrong with a configuration, one sentence for each rule that it breaks."""
     return (sentence for rule in RULES if (sentence := rule(config)) is not None)
 

@@ -128,12 +128,12 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Sends of one session that may wait for their ack; further commands wait in its mailbox."""
     mailbox_max: Count = 256
     """Mailbox of one session: commands that wait to be handled; at this number the server stops reading from it."""
-    sends_per_s: Seconds = 20.0
+    sends_per_s: PerSecond = 20.0
     """Sends of one device, on average."""
     sends_burst: Count = 100
     """Sends of one device that may come at once."""
-    commands_per_s: Seconds = 50.0
-    """Other commands of one device, on average; larger commands count as several (`cost` in protocol/commands.py)."""
+    commands_per_s: PerSecond = 50.0
+    """Other commands of one device, on average; larger commands count as several (protocol/commands.py)."""
     commands_burst: Count = 200
     """Other commands of one device that may come at once."""
 
@@ -244,7 +244,7 @@ class IdentitySettings(msgspec.Struct, frozen=True, kw_only=True):
 class LimitSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Rates of the HTTP API; a request above a rate is refused with the time to wait (`retry_after_s`)."""
 
-    requests_per_address_per_s: Seconds = 50.0
+    requests_per_address_per_s: PerSecond = 50.0
     """Requests of one address, on average; two seconds' worth may come at once."""
     codes_per_number_per_h: Count = 5
     """One-time codes sent to one phone number."""
@@ -262,7 +262,7 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Uses of refresh tokens of one sign-in."""
     lookups_per_person_per_h: Count = 120
     """Searches by phone number of one person."""
-    events_per_service_per_s: Seconds = 500.0
+    events_per_service_per_s: PerSecond = 500.0
     """Events appended by one service, on average; two seconds' worth may come at once."""
 
 

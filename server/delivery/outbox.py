@@ -28,7 +28,7 @@ class Writer(Protocol):
 
     @property
     def paused(self) -> bool:
-        """Whether the socket takes no more for now."""
+        """Whether the socket's write buffer is full."""
         ...
 
     def write(self, data: bytes) -> None:
@@ -49,7 +49,7 @@ class Owner(Protocol):
 
 
 class Outbox:
-    """See the module. `monotonic` gives seconds."""
+    """The outbox of one connection; `monotonic` gives seconds."""
 
     __slots__ = (
         "_dirty",
@@ -113,7 +113,7 @@ class Outbox:
 
     def push_event(self, dialog: bytes, seq: int, prepared: PreparedMessage) -> None:
         """Queue an event of a timeline, or remember it."""
-        frame = prepared.frame(self._text)
+        frame = prepared.get_frame(self._text)
         if self.live:
             if self.size <= self._settings.outbox_bytes_max:
                 self._queue(frame)
@@ -130,13 +130,13 @@ class Outbox:
             self._miss(dialog, seq)
 
     def push_ephemeral(self, prepared: PreparedMessage) -> None:
-        """Queue an event that is worth nothing later; dropped while behind or full."""
+        """Queue an ephemeral event; dropped while behind or full."""
         if self.live and self.size <= self._settings.outbox_bytes_max:
-            self._queue(prepared.frame(self._text))
+            self._queue(prepared.get_frame(self._text))
 
     def push_receipt(self, key: tuple[bytes, bytes], prepared: PreparedMessage) -> None:
         """Queue how far a member has read, or hold it; `key` is (dialog, member), and only the newest counts."""
-        frame = prepared.frame(self._text)
+        frame = prepared.get_frame(self._text)
         if self.live and self.size <= self._settings.outbox_bytes_max:
             self._queue(frame)
             return
@@ -187,13 +187,13 @@ class Outbox:
             await self._drained
 
     def release(self) -> None:
-        """Report to nobody anymore: the connection is gone, and its session with it."""
+        """Stop reporting to the session: both it and the connection have ended."""
         self._owner = None
 
     # -- catching up
 
     def take_missed(self) -> dict[bytes, int]:
-        """What is to be read from the timeline, first number by dialog; from here on remembered anew."""
+        """What is to be read from the timeline, first number by dialog; nothing is missed after this."""
         missed, self._missed = self._missed, {}
         return missed
 

@@ -18,7 +18,7 @@ class PreparedMessage:
         self._binary = b""
         self._text = b""
 
-    def frame(self, text: bool) -> bytes:
+    def get_frame(self, text: bool) -> bytes:
         """The whole websocket frame in the binary or the text codec; the same object for everybody."""
         if text:
             if not self._text:

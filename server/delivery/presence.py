@@ -10,14 +10,16 @@ from server.delivery.subscriber import Subscriber
 
 
 class Presence:
-    """Who follows whom, in both directions. Bounded by the subscriptions of the subscribers that are here."""
+    """Who follows whom, in both directions. Bounded by the subscriptions of the subscribers that are here.
+
+    `announce` is called by the registry, whose `listener` it is.
+    """
 
     def __init__(self, registry: Registry, clock: Clock) -> None:
         self._registry = registry
         self._clock = clock
         self._followers: dict[bytes, set[Subscriber]] = {}
         self._followed: dict[Subscriber, set[bytes]] = {}
-        registry.listener = self.announce
 
     def follow(self, subscriber: Subscriber, principals: frozenset[bytes]) -> None:
         """Replace whom a subscriber follows, and push how they are now."""

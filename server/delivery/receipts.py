@@ -1,7 +1,7 @@
 """Receipts: high-water marks, gathered for a moment, raised in one statement, then delivered.
 
-Marks only grow, so what is gathered is one pair of numbers per member and dialog. Losing it with the process costs
-nothing: clients repeat their marks at sync.
+High-water marks only grow, so what is gathered is one pair of numbers per member and dialog. A crash that loses it does
+no harm: clients repeat their receipts at sync.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from protocol.limits import STATE_MEMBERS_MAX
 from server.delivery.prepared_message import PreparedMessage
 from server.delivery.registry import Registry
 from server.delivery.rooms import Rooms
-from storage.rows import ReceiptRow
-from storage.timelines import Journal, RaisedReceipt
+from storage.rows import RaisedReceipt, ReceiptRow
+from storage.timelines import Journal
 from storage.unavailable import StorageUnavailableError
 
 _log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ _BATCH_MAX = 2_000
 
 
 class Receipts:
-    """See the module."""
+    """The receipts that members of this node have reported; `run` stores and delivers them."""
 
     def __init__(self, journal: Journal, registry: Registry, rooms: Rooms) -> None:
         self._journal = journal
@@ -36,7 +36,7 @@ class Receipts:
         self._flushing = asyncio.Lock()
 
     def note(self, principal: bytes, mark: HighWaterMark) -> bool:
-        """Gather a mark; False when too many wait."""
+        """Gather a receipt; False when too many wait."""
         key = (mark.dialog, principal)
         known = self._gathered.get(key)
         if known is None and len(self._gathered) >= _GATHERED_MAX:
@@ -76,7 +76,7 @@ class Receipts:
                 for row in gathered:
                     self.note(row.principal, HighWaterMark(row.dialog, row.delivered, row.read))
                 return
-            except Exception:  # noqa: BLE001 - clients repeat their marks; the node goes on
+            except Exception:  # noqa: BLE001 - clients repeat their receipts; the node goes on
                 _log.exception("%d receipts are lost", len(gathered))
                 continue
             for receipt in raised:

@@ -1,4 +1,4 @@
-"""Who is here: subscribers by principal for the fan-out, by device because a device has one connection."""
+"""Subscribers of this node: by principal for the fan-out, by device because a device has one connection."""
 
 from __future__ import annotations
 

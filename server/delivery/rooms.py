@@ -1,9 +1,9 @@
 """Rooms: the members of a dialog who get its events, and delivery to them.
 
 A room is a dialog's roster as of some `roster_seq`, kept while it is used. An event comes with the `roster_seq` of its
-dialog after its flush; when the room is older, the roster is read anew first, and the dialog's later events wait behind
-it, so every member gets them in order. A member gets only events with `seq >= from_seq` of their membership: a roster
-may be newer than the event.
+dialog after its flush; when the room is older, the roster is read again first, and the dialog's later events wait
+behind it, so every member gets them in order. A member gets only events with `seq >= from_seq` of their membership: a
+roster may be newer than the event.
 
 Bounds: `rooms_max` rosters are kept, the least recently used is dropped. At most `_WAITING_MAX` events wait for a
 roster; beyond that only the first number is remembered, and the members catch up.
@@ -14,10 +14,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from protocol.dialog_types import DialogType
+from server.clock import Sleep
 from server.delivery.prepared_message import PreparedMessage
 from server.delivery.registry import Registry
 from server.delivery.subscriber import Subscriber
@@ -27,7 +28,6 @@ from storage.unavailable import StorageUnavailableError
 
 _log = logging.getLogger(__name__)
 
-Sleep = Callable[[float], Awaitable[None]]
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
 
 _RETRY_S = 0.2
@@ -64,7 +64,7 @@ class Room:
         self._version = -1
         self._sessions: list[tuple[int, Subscriber]] = []
 
-    def loaded(self, roster: DialogRoster) -> None:
+    def take_roster(self, roster: DialogRoster) -> None:
         """Take a roster that was read."""
         self.roster_seq = roster.roster_seq
         self.type = roster.type
@@ -73,7 +73,7 @@ class Room:
         self._version = -1
         self.first_delivered_seq = 0
 
-    def sessions(self, registry: Registry) -> list[tuple[int, Subscriber]]:
+    def find_sessions(self, registry: Registry) -> list[tuple[int, Subscriber]]:
         """`(from_seq, session)` of the members that are here."""
         if self._version != registry.version:
             self._sessions = [
@@ -91,16 +91,16 @@ class Room:
         """Append to the outboxes of the members that are here."""
         self.first_delivered_seq = self.first_delivered_seq or seq
         if seq >= self._from_max:
-            for _, session in self.sessions(registry):
+            for _, session in self.find_sessions(registry):
                 session.outbox.push_event(dialog, seq, prepared)
         else:
-            for from_seq, session in self.sessions(registry):
+            for from_seq, session in self.find_sessions(registry):
                 if seq >= from_seq:
                     session.outbox.push_event(dialog, seq, prepared)
 
 
 class Rooms:
-    """See the module."""
+    """The rooms of this node. `spawn` runs the reading of a roster beside everything else."""
 
     def __init__(
         self,
@@ -137,7 +137,7 @@ class Rooms:
             self._load(dialog, room)
 
     def deliver_ephemeral(self, dialog: bytes, prepared: PreparedMessage, *, but: bytes) -> None:
-        """Push something worth nothing later to the members except the principal `but`, if the room is open."""
+        """Push an ephemeral event to the members except the principal `but`, if the room is open."""
         for session in self._others(dialog, but):
             session.outbox.push_ephemeral(prepared)
 
@@ -159,7 +159,7 @@ class Rooms:
         return room.first_delivered_seq if room.first_delivered_seq and room.roster_seq >= seq else None
 
     async def open(self, dialog: bytes) -> Room:
-        """The room of a dialog, its roster read if need be; a dialog that there is not has no members."""
+        """The room of a dialog, its roster read if need be; a dialog that does not exist has no members."""
         room = self._room(dialog)
         if room.roster_seq < 0 and not room.loading:
             self._load(dialog, room)
@@ -178,19 +178,19 @@ class Rooms:
         return room is not None and principal in room.members
 
     def forget_rosters(self) -> None:
-        """Forget every roster that was read; those on their way are new."""
+        """Forget every roster that was read; those being read now are of the new epoch."""
         for dialog in [dialog for dialog, room in self._rooms.items() if not room.loading]:
             del self._rooms[dialog]
 
     def drop_stale_sessions(self) -> None:
-        """Drop lists of sessions that are old: a quiet room would keep sessions that are gone."""
+        """Drop lists of sessions that are old: a quiet room would keep closed sessions in memory."""
         for room in self._rooms.values():
             room.drop_stale_sessions(self._registry)
 
     def _others(self, dialog: bytes, principal: bytes) -> Iterator[Subscriber]:
         room = self._rooms.get(dialog)
         if room is not None and not room.loading:
-            for _, session in room.sessions(self._registry):
+            for _, session in room.find_sessions(self._registry):
                 if session.principal != principal:
                     yield session
 
@@ -223,13 +223,13 @@ class Rooms:
 
     async def _load_and_deliver(self, dialog: bytes, room: Room, loaded: asyncio.Future[None]) -> None:
         try:
-            room.loaded(await self._read(dialog, room))
+            room.take_roster(await self._read(dialog, room))
             waiting, room.waiting = room.waiting, []
             for seq, prepared in waiting:
                 room.deliver(self._registry, dialog, seq, prepared)
             missed, room.missed = room.missed, 0
             if missed:
-                for from_seq, session in room.sessions(self._registry):
+                for from_seq, session in room.find_sessions(self._registry):
                     session.outbox.read_from(dialog, max(missed, from_seq))
         except Exception:  # noqa: BLE001 - nothing may wait for this room without end
             _log.exception("a roster could not be read")

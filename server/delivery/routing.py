@@ -1,6 +1,6 @@
 """From what became durable to the sessions it concerns: the one place that decides who gets an event.
 
-With one node these are the sessions here. The routing between nodes belongs at this seam: it sees every flush, after
+With one node these are the sessions here. Routing between nodes belongs here, too: this module sees every flush, after
 its commit, in order, with the `roster_seq` under which it was judged.
 """
 
@@ -56,7 +56,7 @@ class Router:
                 session.outbox.read_from(event.dialog, event.seq)
 
     def _deliver_last(self, principal: bytes, event: TimelineEventRaw) -> None:
-        """Who left is not in the roster any more; their own removal is the last event that they see."""
+        """Deliver a member's own removal, the last event that they see: they are no longer in the roster."""
         prepared = PreparedMessage(event)
         undelivered_from = self._rooms.undelivered_from(event.dialog, event.seq)
         for session in self._registry.sessions_of(principal):

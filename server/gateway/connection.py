@@ -160,7 +160,7 @@ class Connection(asyncio.Protocol):
         self.paused = True
 
     def resume_writing(self) -> None:
-        """Tell the peer that the write buffer has drained."""
+        """Notify the peer that the write buffer has drained."""
         self.paused = False
         if self._peer is not None and not self._closing:
             try:
@@ -169,7 +169,7 @@ class Connection(asyncio.Protocol):
                 self._crashed("failed in writable()")
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the reason does not matter
-        """Release everything and tell the peer."""
+        """Release everything and notify the peer."""
         self._closing = self._ended = True
         if self._timer is not None:
             self._timer.cancel()

@@ -21,7 +21,7 @@ _with_port = re.compile(r"\[([^\]]+)\](?::\d+)?|([^:]+):\d+")
 class TrustedProxies:
     """The addresses and networks whose PROXY header and forwarded header name the client."""
 
-    def __init__(self, networks: Iterable[str], header: str = "x-forwarded-for") -> None:
+    def __init__(self, networks: Iterable[str], header: str) -> None:
         """`header` is in lower case. Raises `ValueError` for a text that is neither an address nor a network."""
         self._networks: list[Network] = [ipaddress.ip_network(network) for network in networks]
         self.header = header

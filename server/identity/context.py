@@ -1,9 +1,11 @@
-"""What the parts of identity share."""
+"""The clock, settings and collaborators that sign-in, external issuers and profiles share."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from protocol.close_codes import CloseCode
 from server.clock import DAY_MS, Clock
 from server.config.settings import IdentitySettings, LimitSettings
 from server.identity.ports import SessionsControl
@@ -15,7 +17,7 @@ from storage.identity_rows import SignInTerms
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdentityContext:
-    """The clock, the settings and the collaborators that sign-in, external issuers and profiles all use."""
+    """Made once for a node. `rates` are the configured numbers, `limits` counts against them."""
 
     clock: Clock
     settings: IdentitySettings
@@ -25,7 +27,7 @@ class IdentityContext:
     sessions: SessionsControl
     self_dialogs: SelfDialogs
 
-    def sign_in_terms(self, now_ms: int) -> SignInTerms:
+    def make_sign_in_terms(self, now_ms: int) -> SignInTerms:
         """The terms of a sign-in that is opened or extended at `now_ms`."""
         settings = self.settings
         return SignInTerms(
@@ -33,3 +35,8 @@ class IdentityContext:
             sign_ins_max=settings.sign_ins_max,
             deleted_before_ms=now_ms - settings.deletion_grace_days * DAY_MS,
         )
+
+    def close_crowded_out(self, sign_ins: Iterable[bytes]) -> None:
+        """Close the sessions of sign-ins that a newer one ended, because the person had too many."""
+        for sign_in in sign_ins:
+            self.sessions.end_sign_in(sign_in, CloseCode.TOO_MANY_SIGN_INS, "a newer sign-in took its place")

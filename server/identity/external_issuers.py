@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from protocol import ids
-from protocol.close_codes import CloseCode
 from protocol.errors import ErrorCode
 from protocol.limits import NAME_CHARS_MAX
 from server.config.settings import IssuerSettings
@@ -48,7 +47,7 @@ class ExternalIssuers:
         self._sign_ins = sign_ins
         self._context = context
         settings, rates = context.settings, context.rates
-        # A new token here is what a refresh is for a sign-in of our own, and a person has so many sign-ins.
+        # Each new token counts like the refresh of a sign-in, and a person may have `sign_ins_max` sign-ins.
         self._new_tokens = Rate.per_hour(
             "new tokens of external person", rates.refreshes_per_sign_in_per_h * settings.sign_ins_max
         )
@@ -75,8 +74,7 @@ class ExternalIssuers:
             raise RequestRefusedError(ErrorCode.UNAVAILABLE, "the sign-in cannot be looked up now") from error
         if opened.outcome is not Outcome.OK:
             raise RequestRefusedError(*_REFUSALS[opened.outcome])
-        for sign_in in opened.crowded_out:
-            self._context.sessions.end_sign_in(sign_in, CloseCode.TOO_MANY_SIGN_INS, "a newer sign-in took its place")
+        self._context.close_crowded_out(opened.crowded_out)
         if opened.opened:
             await self._context.self_dialogs.ensure(opened.principal, device)
         return Claims(settings.tenant, opened.principal, device, opened.sign_in, int(claims["exp"]))
@@ -116,7 +114,7 @@ class ExternalIssuers:
             sign_in=ids.new_id(),
             device=device,
             address=address,
-            terms=self._context.sign_in_terms(now_ms),
+            terms=self._context.make_sign_in_terms(now_ms),
         )
 
 

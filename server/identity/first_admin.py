@@ -19,10 +19,10 @@ async def make_admin(config: Config, url: str, phone_number: str) -> bytes:
     vault = load_vault(config)
     try:
         number = read_phone_number(phone_number, config.identity.countries)
-        pool = await open_pool(url, size=1)
+        pool = await open_pool(url, size=1, statement_timeout_s=config.storage.statement_timeout_s)
         try:
             principal = await PeopleStore(pool).grant_admin(
-                SystemClock().wall_ms(), OWN_TENANT, vault.phone_hash(OWN_TENANT, number.e164)
+                SystemClock().wall_ms(), OWN_TENANT, vault.hash_phone(OWN_TENANT, number.e164)
             )
         finally:
             await pool.close()

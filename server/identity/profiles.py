@@ -88,7 +88,7 @@ class Profiles:
         """
         await take_or_refuse(self._context.limits, [(self._lookups, asker)])
         number = read_phone_number(phone_number, self._context.settings.countries)
-        phone_hash = self._context.vault.phone_hash(tenant, number.e164)
+        phone_hash = self._context.vault.hash_phone(tenant, number.e164)
         return _found(await self._people.find_by_phone(tenant, asker, phone_hash))
 
     async def suspend(self, tenant: int, admin: bytes, principal: bytes) -> None:

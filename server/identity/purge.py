@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 
-from server.clock import DAY_MS, Clock
+from server.clock import DAY_MS, Clock, Sleep
 from server.config.settings import IdentitySettings
 from storage.postgres.people import PeopleStore
 from storage.unavailable import StorageUnavailableError
@@ -20,14 +19,14 @@ _PEOPLE_PER_CALL = 100
 
 
 class Purge:
-    """Keeps the promises of retention. Several nodes may run it at once; each erasure happens once."""
+    """Erases data at the end of its retention. Several nodes may run it at once; each erasure happens once."""
 
     def __init__(
         self,
         people: PeopleStore,
         clock: Clock,
         settings: IdentitySettings,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._people = people
         self._clock = clock

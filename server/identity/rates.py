@@ -22,7 +22,7 @@ HOUR_S = 3600.0
 
 
 class Rate(msgspec.Struct, frozen=True):
-    """`burst` at once, and one more every `interval_s`. The name tells one rate's keys from another's."""
+    """`burst` at once, and one more every `interval_s`. The name keeps the keys of two rates apart."""
 
     name: str
     interval_s: float
@@ -30,12 +30,12 @@ class Rate(msgspec.Struct, frozen=True):
 
     @classmethod
     def per_hour(cls, name: str, count: int) -> Rate:
-        """So many an hour, which may all come at once."""
+        """`count` per hour, which may all come at once."""
         return cls(name, HOUR_S / count, count)
 
     @classmethod
     def per_second(cls, name: str, per_s: float) -> Rate:
-        """So many a second; two seconds' worth may come at once."""
+        """`per_s` per second; two seconds' worth may come at once."""
         return cls(name, 1.0 / per_s, max(1.0, 2 * per_s))
 
 

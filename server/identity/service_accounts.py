@@ -14,11 +14,11 @@ from server.clock import Clock
 from server.config.settings import LimitSettings
 from server.identity.ports import Appender
 from server.identity.rates import Limits, Rate, take_or_refuse
-from server.identity.vault import new_api_key, token_hash
+from server.identity.vault import hash_token, new_api_key
 from server.refusals import RequestRefusedError, check_durable
 from storage.identity_rows import ServiceKeyRow
 from storage.postgres.service_accounts import ServiceAccountStore
-from storage.rows import Entry, PrincipalStatus
+from storage.rows import Entry, PrincipalStatus, Verdict
 
 _TAG_POSTED = tag_of(Posted)
 
@@ -28,13 +28,6 @@ class NewService(msgspec.Struct, frozen=True):
 
     service: bytes
     key: str
-
-
-class AppendedEvent(msgspec.Struct, frozen=True):
-    """Where an event stands in its timeline; the same for every retry of it."""
-
-    seq: int
-    at_ms: int
 
 
 class ServiceAccounts:
@@ -63,21 +56,21 @@ class ServiceAccounts:
             service=service,
             name=name,
             device=device,
-            key_hash=token_hash(key),
+            key_hash=hash_token(key),
             kinds=sorted(set(kinds)),
         )
         return NewService(service, key)
 
     async def authenticate(self, key: str) -> ServiceKeyRow:
         """The active service of this API key; raises RequestRefusedError."""
-        row = await self._store.find_by_key(token_hash(key))
+        row = await self._store.find_by_key(hash_token(key))
         if row is None:
             raise RequestRefusedError(ErrorCode.TOKEN_INVALID, "there is no such API key")
         if row.status is not PrincipalStatus.ACTIVE:
             raise RequestRefusedError(ErrorCode.SUSPENDED)
         return row
 
-    async def append(self, service: ServiceKeyRow, dialog: bytes, n: int, body: Posted) -> AppendedEvent:
+    async def append(self, service: ServiceKeyRow, dialog: bytes, n: int, body: Posted) -> Verdict:
         """Append an event under the key's number `n`; raises RequestRefusedError unless the event is durable."""
         await take_or_refuse(self._limits, [(self._events, service.service)])
         if body.kind not in service.kinds:
@@ -97,4 +90,4 @@ class ServiceAccounts:
             )
         )
         check_durable(verdict)
-        return AppendedEvent(verdict.seq, verdict.at_ms)
+        return verdict

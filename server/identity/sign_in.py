@@ -23,7 +23,7 @@ from server.identity.context import IdentityContext
 from server.identity.phone_numbers import PhoneNumber, read_phone_number
 from server.identity.rates import Bucket, Rate, take_or_refuse
 from server.identity.tokens import Tokens
-from server.identity.vault import equal, new_refresh_token, sign_in_of, token_hash
+from server.identity.vault import equal, hash_token, new_refresh_token, sign_in_of
 from server.networks import network_of
 from server.refusals import RequestRefusedError
 from storage.identity_rows import (
@@ -107,13 +107,13 @@ class SignInFlow:
         if self._sender is None:
             raise RequestRefusedError(ErrorCode.NOT_ALLOWED, "sign-in by phone number is switched off here")
         number = read_phone_number(phone_number, self._context.settings.countries)
-        phone_hash = self._context.vault.phone_hash(OWN_TENANT, number.e164)
+        phone_hash = self._context.vault.hash_phone(OWN_TENANT, number.e164)
         await take_or_refuse(self._context.limits, _buckets(self._codes, phone_hash, address, device))
         code = new_code()
         await self._sign_ins.put_code(
             OWN_TENANT,
             phone_hash,
-            self._context.vault.code_hash(phone_hash, code),
+            self._context.vault.hash_code(phone_hash, code),
             attempts=self._context.settings.code_attempts_max,
             expires_at_ms=self._context.clock.wall_ms() + self._context.settings.code_ttl_s * 1000,
         )
@@ -128,7 +128,7 @@ class SignInFlow:
     async def sign_in(self, phone_number: str, code: str, profile: NewProfile, client: Installation) -> IssuedTokens:
         """Sign in or up with a code; raises RequestRefusedError."""
         number = read_phone_number(phone_number, self._context.settings.countries)
-        phone_hash = self._context.vault.phone_hash(OWN_TENANT, number.e164)
+        phone_hash = self._context.vault.hash_phone(OWN_TENANT, number.e164)
         code_hash = await self._check_guess(phone_hash, code, client)
 
         now_ms = self._context.clock.wall_ms()
@@ -142,8 +142,8 @@ class SignInFlow:
             profile,
             device=_new_device(client),
             sign_in=sign_in,
-            refresh_hash=token_hash(refresh_token),
-            terms=self._context.sign_in_terms(now_ms),
+            refresh_hash=hash_token(refresh_token),
+            terms=self._context.make_sign_in_terms(now_ms),
         )
         _refuse_unless_ok(opened.outcome)
         self._close_superseded(opened)
@@ -155,12 +155,12 @@ class SignInFlow:
         if (claimed := sign_in_of(refresh_token)) is None:
             raise RequestRefusedError(ErrorCode.TOKEN_INVALID, "this is not a refresh token")
         await take_or_refuse(self._context.limits, [(self._refreshes, claimed)])
-        successor = self._context.vault.successor(refresh_token)
+        successor = self._context.vault.derive_successor(refresh_token)
         now_ms = self._context.clock.wall_ms()
         row = await self._sign_ins.refresh(
             now_ms,
-            token_hash(refresh_token),
-            token_hash(successor),
+            hash_token(refresh_token),
+            hash_token(successor),
             address=address,
             expires_at_ms=now_ms + self._context.settings.refresh_token_ttl_s * 1000,
             grace_ms=GRACE_S * 1000,
@@ -200,7 +200,7 @@ class SignInFlow:
         kept = await self._sign_ins.spend_attempt(self._context.clock.wall_ms(), OWN_TENANT, phone_hash)
         if kept is None:
             raise RequestRefusedError(ErrorCode.CODE_EXPIRED)
-        guessed = self._context.vault.code_hash(phone_hash, code)
+        guessed = self._context.vault.hash_code(phone_hash, code)
         if not equal(kept, guessed):
             raise RequestRefusedError(ErrorCode.CODE_WRONG)
         await self._context.limits.give_back(buckets)
@@ -211,8 +211,7 @@ class SignInFlow:
         return PhoneRow(phone_hash, key, box, number.country)
 
     def _close_superseded(self, opened: OpenedSignIn) -> None:
-        for sign_in in opened.crowded_out:
-            self._context.sessions.end_sign_in(sign_in, CloseCode.TOO_MANY_SIGN_INS, "a newer sign-in took its place")
+        self._context.close_crowded_out(opened.crowded_out)
         for sign_in in opened.replaced:
             self._context.sessions.end_sign_in(sign_in, CloseCode.REPLACED, "this device signed in again")
 

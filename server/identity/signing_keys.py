@@ -45,7 +45,7 @@ class SigningKeys:
         """The public key of this `kid`; None when its tokens are not accepted."""
         return self._accepted.get(kid) if isinstance(kid, str) else None
 
-    def jwks(self) -> dict[str, list[dict[str, str]]]:
+    def as_jwks(self) -> dict[str, list[dict[str, str]]]:
         """All accepted keys as a JWK set (RFC 7517, RFC 8037)."""
         keys = [{**_jwk(key), "kid": kid, "use": "sig", "alg": "EdDSA"} for kid, key in self._accepted.items()]
         return {"keys": keys}

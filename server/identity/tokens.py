@@ -64,7 +64,7 @@ class Tokens:
         }
         return jwt.encode(claims, self.keys.signing, algorithm="EdDSA", headers={"kid": self.keys.kid})
 
-    def cached(self, token: str, device: bytes | None = None) -> Claims | None:
+    def find_cached(self, token: str, device: bytes | None = None) -> Claims | None:
         """The claims of a token that was verified before and is still valid; `device` as for `verify`."""
         for key in _cache_keys(token, device):
             if (claims := self._cache.get(key)) is not None:
@@ -80,7 +80,7 @@ class Tokens:
         `device` is the device that the client names: required with a token of an external issuer without a `device`
         claim, ignored when the token names a device. `address` is kept with a new sign-in, for the person to see.
         """
-        if (claims := self.cached(token, device)) is not None:
+        if (claims := self.find_cached(token, device)) is not None:
             return claims
         issuer = unverified_issuer(token)
         if issuer == self._issuer:

@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from nacl.exceptions import CryptoError
 from nacl.secret import SecretBox
 
+from protocol.ids import NIL
+
 KEY_BYTES = 32
 _TOKEN_BYTES = 32
 _REFRESH_PREFIX = "tcr_"
@@ -61,22 +63,22 @@ class Vault:
         except (KeyError, CryptoError):
             raise VaultError(f"no key named {key} opens this phone number") from None
 
-    def phone_hash(self, tenant: int, number: str) -> bytes:
+    def hash_phone(self, tenant: int, number: str) -> bytes:
         """The hash that a number is found by within its tenant."""
         return _mac(self._phone_hash_key, tenant.to_bytes(8, "big"), number.encode("ascii"))
 
     # -- one-time codes
 
-    def code_hash(self, phone_hash: bytes, code: str) -> bytes:
+    def hash_code(self, phone_hash: bytes, code: str) -> bytes:
         """The hash of a code; it matches no other number."""
         return _mac(self._code_hash_key, phone_hash, code.encode("utf-8", "surrogatepass"))
 
     # -- tokens
 
-    def successor(self, refresh_token: str) -> str:
+    def derive_successor(self, refresh_token: str) -> str:
         """The refresh token that replaces this one: always the same, and unpredictable without the key."""
         mac = _mac(self._refresh_key, refresh_token.encode("utf-8", "surrogatepass"))
-        return _refresh_token(sign_in_of(refresh_token) or bytes(16), mac)
+        return _refresh_token(sign_in_of(refresh_token) or NIL, mac)
 
 
 def new_key() -> str:
@@ -108,7 +110,7 @@ def is_api_key(text: str) -> bool:
     return text.startswith(_API_KEY_PREFIX)
 
 
-def token_hash(token: str) -> bytes:
+def hash_token(token: str) -> bytes:
     """The hash of a random token or API key: with 256 random bits, a plain hash is enough."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
 

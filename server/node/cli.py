@@ -29,7 +29,7 @@ to begin:
 """
 
 _ADMIN = """\
-Make somebody who has signed up an admin, who may suspend people and create services over the HTTP API.
+Make a person who has signed up an admin. Admins may suspend people and create services over the HTTP API.
 With the embedded PostgreSQL, stop the server first: one process at a time uses the data folder.
 """
 
@@ -121,16 +121,16 @@ def _admin(chosen: argparse.Namespace, _rest: list[str]) -> int:
 
 
 def _started(path: Path | None, run: Callable[[Config], None]) -> int:
-    """Load the configuration and run; what prevents a start is said in a sentence, without a traceback."""
+    """Load the configuration and run; print why a start failed as one sentence, without a traceback."""
     from server.config.load import load
-    from server.node.startup import explanation
+    from server.node.startup import explain
 
     config = None
     try:
         config = load(path, os.environ)
         run(config)
     except Exception as error:
-        said = explanation(error, config)
+        said = explain(error, config)
         if said is None:
             raise
         print(f"tchat: {said}", file=sys.stderr)

@@ -12,9 +12,7 @@ import itertools
 import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from typing import Any, Protocol, TypeAlias
-
-import asyncpg
+from typing import Any, Protocol
 
 from protocol.close_codes import CloseCode
 from protocol.codec import CODECS
@@ -47,7 +45,7 @@ from server.session.wheel import TimingWheel
 from server.writing.horizon import Horizon
 from server.writing.pipeline import Pipeline
 from storage.postgres.journal import PostgresJournal
-from storage.postgres.pool import open_pool
+from storage.postgres.pool import Pool, open_pool
 from storage.postgres.timelines import PostgresTimelines
 
 _log = logging.getLogger(__name__)
@@ -57,15 +55,13 @@ _TICKS_TO_DROP_STALE = 60
 _RECEIPTS_INTERVAL_S = 1.0
 _HORIZON_INTERVAL_S = 5.0
 
-Pool: TypeAlias = "asyncpg.Pool[Any]"
-
 
 class Identity(Protocol):
     """Who people are: what the node needs of it."""
 
     @property
     def tokens(self) -> Tokens:
-        """Whose signature is believed."""
+        """Issues and verifies access tokens."""
 
     @property
     def app(self) -> ASGIApp:
@@ -75,7 +71,7 @@ class Identity(Protocol):
         """End the sign-in of these claims."""
 
     async def run(self) -> None:
-        """Do what is due by the clock until cancelled."""
+        """Do the periodic work until cancelled."""
 
 
 IdentityFactory = Callable[[Pool, Clock, Pipeline, Registry], Awaitable[Identity]]
@@ -94,6 +90,7 @@ class Node:
         self.registry = Registry()
         self.rooms = Rooms(self.timelines, self.registry, self.spawn, rooms_max=config.rooms.rooms_max)
         self.presence = Presence(self.registry, clock)
+        self.registry.listener = self.presence.announce
         self.router = Router(self.registry, self.rooms, self.presence)
         self.pipeline = Pipeline(self.journal, self.router.route, config.pipeline, clock, incarnation=incarnation)
         self.receipts = Receipts(self.journal, self.registry, self.rooms)
@@ -136,7 +133,7 @@ class Node:
         self.ready = True
 
     async def run(self, identity: Identity) -> None:
-        """Do what is done by the clock and by the lanes, until cancelled."""
+        """Run the lanes and all periodic work, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.pipeline.run())
             group.create_task(self.receipts.run(_RECEIPTS_INTERVAL_S))
@@ -153,7 +150,7 @@ class Node:
         return task
 
     async def drain(self) -> None:
-        """Stop in good order, within `drain_timeout_s`."""
+        """Stop gracefully, within `drain_timeout_s`."""
         self.ready = False
         server = self.config.server
         await drain(
@@ -175,12 +172,12 @@ class Node:
                 subscriber.close(CloseCode.UNAVAILABLE)
 
     def tick(self) -> None:
-        """Let every session whose time has come look at the clock."""
+        """Call `tick` of every session that is due."""
         for session in self.wheel.advance(self.clock.monotonic()):
             try:
                 session.tick()
-            except Exception:  # noqa: BLE001 - whatever it is, it is one session's
-                _log.exception("a session could not look at the clock")
+            except Exception:  # noqa: BLE001 - a fault of one session must not stop the others
+                _log.exception("the tick of a session failed")
                 session.connection.abort()
 
     async def _keep_time(self) -> None:
@@ -223,7 +220,7 @@ class Node:
 
 
 class _NoPeer:
-    """Behind a websocket on the private port, where there are none."""
+    """The peer of a websocket on the private port: it ends the connection, because that port offers none."""
 
     def __init__(self, connection: Connection) -> None:
         connection.abort()

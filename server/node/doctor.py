@@ -49,7 +49,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def examine(path: Path | None, environment: Mapping[str, str]) -> list[Finding]:
-    """Look at everything; without a usable configuration there is only that to say."""
+    """Look at everything; an unusable configuration is the only finding."""
     try:
         config = load(path, environment)
     except ConfigError as error:

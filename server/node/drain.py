@@ -1,7 +1,7 @@
-"""The end of a node, in good order.
+"""The graceful end of a node.
 
 No new connections; sessions are drained (sends under way finish, clients are asked to reconnect elsewhere); the
-pipeline empties; receipts are stored; then what is still open is cut. The database is closed after that.
+pipeline empties; receipts are stored; then what is still open is aborted. The database is closed after that.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ async def drain(
     spread_s: float,
     timeout_s: float,
 ) -> None:
-    """Accept nothing more and finish what was accepted, within `timeout_s`; clients come back within `spread_s`."""
+    """Accept nothing more and finish what was accepted, within `timeout_s`; clients reconnect within `spread_s`."""
     acceptor.stop_accepting()
     for session in sessions:
         session.drain(spread_s)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
-
-import asyncpg
 
 from server.api.app import create_api
 from server.api.parts import ApiParts
@@ -29,11 +26,9 @@ from server.identity.signing_keys import SigningKeys
 from server.identity.tokens import Tokens
 from server.identity.vault import Vault
 from storage.postgres.people import PeopleStore
+from storage.postgres.pool import Pool
 from storage.postgres.service_accounts import ServiceAccountStore
 from storage.postgres.sign_ins import SignInStore
-
-Pool: TypeAlias = "asyncpg.Pool[Any]"
-IdentityFactory: TypeAlias = "Callable[[Pool, Clock, Appender, SessionsControl], Awaitable[NodeIdentity]]"
 
 
 class NodeIdentity:
@@ -108,7 +103,7 @@ class NodeIdentity:
             await self._fetch.aclose()
 
 
-def make_identity(config: Config) -> IdentityFactory:
+def make_identity(config: Config) -> Callable[[Pool, Clock, Appender, SessionsControl], Awaitable[NodeIdentity]]:
     """The factory of a node's identity. Raises StartupError at once when keys are missing or cannot be used."""
     signing_keys, vault = load_signing_keys(config), load_vault(config)
     sender = make_sender(config)

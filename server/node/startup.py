@@ -12,14 +12,14 @@ from storage.embedded.data_folder import DataFolderError
 from storage.embedded.install import EmbeddedError
 from storage.postgres.migrate import MigrationError
 
-_SAY_IT_THEMSELVES = (StartupError, ConfigError, DataFolderError, EmbeddedError, MigrationError)
+_EXPLAIN_THEMSELVES = (StartupError, ConfigError, DataFolderError, EmbeddedError, MigrationError)
 
 
-def explanation(error: BaseException, config: Config | None) -> str | None:
-    """What went wrong and what to do, or None if this is a fault of ours that deserves its traceback."""
+def explain(error: BaseException, config: Config | None) -> str | None:
+    """What went wrong and what to do; None for a bug, whose traceback is shown instead."""
     if isinstance(error, BaseExceptionGroup):
-        return next((said for part in error.exceptions if (said := explanation(part, config))), None)
-    if isinstance(error, _SAY_IT_THEMSELVES):
+        return next((said for part in error.exceptions if (said := explain(part, config))), None)
+    if isinstance(error, _EXPLAIN_THEMSELVES):
         return str(error)
     if config is None:
         return None

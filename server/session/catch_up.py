@@ -1,8 +1,8 @@
 """Catching up: state and events read from the timeline, page by page as the socket drains, until live.
 
 The same for the first sync and for a session that fell behind. Each round sends, for every dialog that is due, its
-state and then its events up to the head; what happens meanwhile is held by the outbox, or noted as missed and due in
-the next round. The switch to live is synchronous: no other task runs in between.
+state and then its events up to the head. Events that arrive during a round are held by the outbox, or noted as missed
+and due in the next round. The switch to live is synchronous: no other task runs in between.
 """
 
 from __future__ import annotations

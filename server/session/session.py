@@ -70,7 +70,7 @@ class SessionContext:
 
 
 class Session:
-    """See the module. It is the gateway's `Peer`, delivery's `Subscriber`, and the owner of its outbox."""
+    """The session of one connection: the gateway's `Peer`, delivery's `Subscriber`, and the owner of its outbox."""
 
     __slots__ = (
         "__weakref__",

@@ -1,8 +1,9 @@
 """The node's horizon: everything written before it is in the outbox of every live session here.
 
 A horizon read from the database becomes the node's only after all flushes that were under way at that moment have been
-answered and delivered. So what lies before it is in every live outbox, ahead of the heartbeat that carries it. Unlike
-the horizon of a snapshot it outlives a crash of the database: no position, a sync's neither, passes the node's own.
+answered and delivered. So what lies before it is in every live outbox, ahead of the heartbeat that carries it. It also
+stays valid after a crash of the database, which the horizon of a snapshot may not. Therefore no position, not even that
+of a sync, is past the node's own.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ Settled = Callable[[], Awaitable[None]]
 
 
 class Horizon:
-    """See the module."""
+    """The horizon of this node, and the positions that carry it."""
 
     def __init__(self, journal: Journal, *, epoch: int) -> None:
         self.epoch = epoch
@@ -55,5 +56,5 @@ class Horizon:
             try:
                 await self.advance(*settled)
             except StorageUnavailableError as error:
-                _log.warning("the horizon stands still: %s", error)
+                _log.warning("the horizon cannot be read, trying again: %s", error)
             await asyncio.sleep(interval_s)

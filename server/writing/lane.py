@@ -3,8 +3,8 @@
 Invariants: entries are judged in the order in which they were submitted; `done` is called exactly once per entry, after
 the commit; durable events go to `route` after the commit too, in the order of their numbers. A flush whose reply is
 lost is called again until the store answers. After `retry_total_s` everything that waits in the lane is refused as
-UNAVAILABLE at once, so that nothing later overtakes what was refused; the batch whose fate is unknown is still asked
-for before anything else, because it may be durable and must then be delivered.
+UNAVAILABLE at once, so that nothing later overtakes what was refused; the batch whose fate is unknown is still retried
+before anything else, because it may be durable and must then be delivered.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
 from protocol.bodies import TimelineEventRaw
-from server.clock import Clock
+from server.clock import Clock, Sleep
 from server.config.settings import PipelineSettings
 from server.writing.durable import DurableEvents, Route
 from storage.rows import ChangeEntry, ChangeResult, Entry, Verdict, VerdictCode
@@ -29,7 +29,6 @@ _log = logging.getLogger(__name__)
 Done = Callable[[Verdict], None]
 """Takes the verdict on an entry, once."""
 Submission = tuple[Entry | ChangeEntry, Done]
-Sleep = Callable[[float], Awaitable[None]]
 
 _BUSY_FLUSHES_MAX = 3
 _BATCH_BYTES_MAX = 1_048_576
@@ -39,7 +38,7 @@ INTERNAL = Verdict(VerdictCode.INTERNAL)
 
 
 class Lane:
-    """See the module. `run` flushes until it is cancelled."""
+    """One lane of the pipeline. `run` flushes until it is cancelled."""
 
     def __init__(
         self,
@@ -201,7 +200,7 @@ class Lane:
         self._deliver([DurableEvents(dialog, tuple(events), roster[dialog]) for dialog, events in durable.items()])
 
     def _refuse_behind(self, stale: dict[tuple[bytes, bytes], int]) -> None:
-        """Refuse what waits behind a stale number of its device: accepted, it would pass that number for good."""
+        """Refuse what waits behind a stale number of its device: if it were stored, that number never could be."""
         kept: deque[Submission] = deque()
         behind: list[Submission] = []
         for submission in self._queue:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 
-from server.clock import Clock
+from server.clock import Clock, Sleep
 from server.config.settings import PipelineSettings
 from server.writing.durable import Route
-from server.writing.lane import Done, Lane, Sleep
+from server.writing.lane import Done, Lane
 from storage.rows import ChangeEntry, Entry, Verdict
 from storage.timelines import Journal
 

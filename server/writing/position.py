@@ -1,7 +1,7 @@
 """The position from which a client resumes: an opaque text that names an epoch, a horizon and its owner.
 
-It grants nothing: it only says how much a member already has. A text that is no position of ours, of another epoch, of
-another principal or of the future is treated as no position: the client gets `recovered: false`.
+It grants nothing: it only says how much a member already has. A text that cannot be decoded, or is a position of
+another epoch, of another principal or of the future, counts as no position: the client gets `recovered: false`.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ class EmbeddedPostgres:
         self._folder = DataFolder(self.data_dir)
         self._cluster = self.data_dir / "postgres"
         self._process: subprocess.Popen[bytes] | None = None
-        self._lock = threading.Lock()  # a revival may be under way, in a thread of its own, when all is to end
+        self._lock = threading.Lock()  # `revive` may run in another thread when `stop` is called
 
     @property
     def url(self) -> str:
@@ -166,7 +166,7 @@ class EmbeddedPostgres:
 
     def _create_cluster(self, launcher: Launcher, account: SystemAccount) -> None:
         fresh = self._cluster.with_name("postgres.new")
-        if fresh.exists():  # its making was cut short
+        if fresh.exists():  # left by an interrupted start
             shutil.rmtree(fresh)
         _make_private_folder(fresh, account)
         folder = launcher.folder(fresh)

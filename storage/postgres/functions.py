@@ -50,7 +50,7 @@ _OF_BODIES: dict[str, Callable[[type[Body]], str]] = {
 }
 
 
-def names() -> list[str]:
+def list_names() -> list[str]:
     """The names of the functions, in the order in which they are created."""
     return sorted(path.stem for path in FOLDER.glob("*.sql"))
 
@@ -62,7 +62,7 @@ def render(template: str) -> str:
 
 def render_all() -> dict[str, str]:
     """The SQL of every function by its name, in the order in which they are created."""
-    return {name: render((FOLDER / f"{name}.sql").read_text(encoding="utf-8")) for name in names()}
+    return {name: render((FOLDER / f"{name}.sql").read_text(encoding="utf-8")) for name in list_names()}
 
 
 def digest(rendered: dict[str, str]) -> str:

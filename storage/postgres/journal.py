@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import get_args
 
-import asyncpg
 import msgspec
 
 from protocol import ids
@@ -18,16 +17,17 @@ from protocol.bodies import AnyBody, Body, TimelineEventRaw
 from protocol.codec import tag_name
 from protocol.dialog_types import DIALOG_TYPES
 from storage.postgres import functions
-from storage.postgres.pool import translate_errors
+from storage.postgres.pool import Pool, translate_errors
 from storage.rows import (
     ChangeEntry,
     ChangeResult,
     Entry,
+    RaisedReceipt,
     ReceiptRow,
     Verdict,
     VerdictCode,
 )
-from storage.timelines import Journal, RaisedReceipt
+from storage.timelines import Journal
 
 _FLUSH = "SELECT * FROM flush($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
 _RAISE_RECEIPTS = "SELECT * FROM raise_receipts($1, $2, $3, $4)"
@@ -46,7 +46,7 @@ ON CONFLICT (type) DO UPDATE SET members_min = excluded.members_min, members_max
 
 
 def _change_queries() -> dict[type[Body], str]:
-    names = set(functions.names())
+    names = set(functions.list_names())
     called = {body: f"change_{tag_name(body)}" for body in get_args(AnyBody)}
     return {
         body: f"SELECT * FROM {name}($1, $2, $3, $4, $5, $6, $7, $8)" for body, name in called.items() if name in names
@@ -60,7 +60,7 @@ CHANGE_QUERIES = _change_queries()
 class PostgresJournal(Journal):
     """The write half, over a pool of connections."""
 
-    def __init__(self, pool: asyncpg.Pool[Any]) -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     async def begin_incarnation(self, node: str) -> int:
@@ -151,10 +151,7 @@ class PostgresJournal(Journal):
                 [receipt.delivered for receipt in receipts],
                 [receipt.read for receipt in receipts],
             )
-        return [
-            RaisedReceipt(dialog, principal, delivered, read, read_messages, shared, roster_seq, members)
-            for dialog, principal, delivered, read, read_messages, shared, members, roster_seq in rows
-        ]
+        return [RaisedReceipt(*row) for row in rows]
 
     async def read_horizon(self) -> int:
         async with translate_errors():

@@ -1,16 +1,14 @@
 """Migrations: plain SQL files, applied in the order of their numbers, then the functions, all in one transaction.
 
-These lines are ours, and not a library's, because what is to be done is short and what a library wants is not: the
-files are plain SQL over the driver that we have, where alembic needs SQLAlchemy to drive it; functions are created
-again when their text has changed, which no order of numbered files says; and the schema of another engine (CQL) is to
-be applied in the same way.
+There is no migration library, because the task is short: the files are plain SQL over our driver, while alembic would
+need SQLAlchemy; functions are created again when their text has changed, which numbered files cannot express; and the
+schema of another engine (CQL) will be applied in the same way.
 
 Invariants: several nodes may start together, one migrates and the others wait; either everything outstanding is
-applied or nothing; there is no way back but a restore, so no downgrades. The functions are those of the version that
-migrated last: a change that older nodes cannot live with takes a number, so that they are refused.
+applied or nothing; there are no downgrades, only a restore. The functions are those of the version that migrated last:
+a change that older nodes cannot work with needs a numbered migration, so that they refuse to start.
 """
 
-import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -85,11 +83,6 @@ async def migrate(url: str, progress: Callable[[str], None] = lambda _line: None
         raise MigrationError(f"A migration failed and nothing was changed: {error}") from error
     finally:
         await connection.close()
-
-
-def migrate_blocking(url: str, progress: Callable[[str], None] = lambda _line: None) -> list[str]:
-    """Run `migrate` where no event loop runs."""
-    return asyncio.run(migrate(url, progress))
 
 
 async def _migrate(connection: "asyncpg.Connection[Any]", progress: Callable[[str], None]) -> list[str]:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-import asyncpg
 
 from storage.identity_rows import PersonRow, ProfileChange, ProfileRow
-from storage.postgres.pool import translate_errors
+from storage.postgres.pool import Pool, translate_errors
 from storage.rows import PrincipalStatus
 
 _PROFILE = """
@@ -78,7 +75,7 @@ _STATUS_ACTIONS = {
 class PeopleStore:
     """Profiles, finding people, suspension and deletion; `storage.identity_rows` has the guarantees."""
 
-    def __init__(self, pool: asyncpg.Pool[Any]) -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     async def read_profile(self, principal: bytes) -> ProfileRow | None:

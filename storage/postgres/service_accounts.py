@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-import asyncpg
 
 from storage.identity_rows import ServiceKeyRow
-from storage.postgres.pool import translate_errors
+from storage.postgres.pool import Pool, translate_errors
 from storage.rows import PrincipalStatus, PrincipalType
 
 _CREATE = f"""
@@ -42,7 +39,7 @@ SELECT EXISTS (
 class ServiceAccountStore:
     """Service principals, each with an API key; `storage.identity_rows` has the guarantees."""
 
-    def __init__(self, pool: asyncpg.Pool[Any]) -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     async def create(

@@ -11,8 +11,6 @@ Every method is one query; steps that race with each other are one SQL function,
 
 from __future__ import annotations
 
-from typing import Any
-
 import asyncpg
 
 from protocol import ids
@@ -29,7 +27,7 @@ from storage.identity_rows import (
     SignInRow,
     SignInTerms,
 )
-from storage.postgres.pool import translate_errors
+from storage.postgres.pool import Pool, translate_errors
 from storage.rows import PrincipalStatus
 
 _PUT_CODE = """
@@ -73,7 +71,7 @@ _END = "SELECT end_sign_ins($1, $2, $3, $4, $5, 'sign_in.ended')"
 class SignInStore:
     """Codes, sign-ins and refresh tokens; `storage.identity_rows` has the guarantees of all stores of identity."""
 
-    def __init__(self, pool: asyncpg.Pool[Any]) -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     async def put_code(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import asyncpg
 import msgspec
@@ -22,7 +21,7 @@ from protocol.bodies import (
 from protocol.dialog_types import DialogType, Mode, Role
 from protocol.events import DialogState
 from protocol.replies import Member
-from storage.postgres.pool import translate_errors
+from storage.postgres.pool import Pool, translate_errors
 from storage.rows import (
     DialogRoster,
     DialogRow,
@@ -185,7 +184,7 @@ WHERE m.principal_id = $1 AND o.principal_id = ANY ($2)
 class PostgresTimelines(Timelines):
     """The read half, over a pool of connections."""
 
-    def __init__(self, pool: asyncpg.Pool[Any]) -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     async def take_snapshot(

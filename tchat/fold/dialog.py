@@ -294,7 +294,7 @@ class DialogView:
                 setattr(self, name, value)
 
     def _seat_all(self, state: DialogState) -> None:
-        """Take over the members of the state, except where a newer event changed one; others are members no more."""
+        """Take over the members of the state, except where a newer event changed one; others are no longer members."""
         for seat in self._seats.values():
             if seat.seq <= state.seq:
                 seat.role = None

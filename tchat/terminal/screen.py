@@ -121,7 +121,7 @@ class ChatApp(App[StoppedError | None]):
     def on_input_changed(self, event: Input.Changed) -> None:
         """Report that the person is writing."""
         if event.value and not event.value.startswith("/"):
-            self.talk.writing()
+            self.talk.report_typing()
 
     def on_composer_entered(self, event: Composer.Entered) -> None:
         """Send a message, or carry out a command."""
@@ -139,7 +139,7 @@ class ChatApp(App[StoppedError | None]):
 
     def action_neighbour(self, step: int) -> None:
         """Open the next or previous dialog of the list."""
-        keys = [dialog.dialog for dialog in self.talk.dialogs()]
+        keys = [dialog.dialog for dialog in self.talk.list_dialogs()]
         if keys:
             at = keys.index(self.talk.current) + step if self.talk.current in keys else 0
             self._open(keys[at % len(keys)])
@@ -165,7 +165,7 @@ class ChatApp(App[StoppedError | None]):
     @work
     async def _older(self) -> None:
         try:
-            await self.talk.older()
+            await self.talk.load_older()
         except ClientError as error:
             self._complain(error)
         self._loading = False
@@ -210,11 +210,11 @@ class ChatApp(App[StoppedError | None]):
 
     def _draw(self) -> None:
         if self.app_focus:
-            self.talk.read()
+            self.talk.confirm_read()
         self._draw_dialogs()
-        dialog, viewer = self.talk.open_dialog, self.talk.viewer()
+        dialog, viewer = self.talk.open_dialog, self.talk.make_viewer()
         if dialog is None:
-            known = self._client.state is ConnectionState.LIVE or self.talk.dialogs()
+            known = self._client.state is ConnectionState.LIVE or self.talk.list_dialogs()
             self.query_one("#transcript", Static).update(_NOTHING_OPEN if known else _NOT_CONNECTED)
             return
         heading: Line = [(title(dialog, viewer), "bold"), (f"  {about(dialog)}", "dim")]
@@ -222,12 +222,13 @@ class ChatApp(App[StoppedError | None]):
         self._draw_transcript(transcript(dialog, self.talk.pending(), viewer, self._shown))
 
     def _draw_dialogs(self) -> None:
-        viewer = self.talk.viewer()
-        dialogs = self.talk.dialogs()
+        viewer = self.talk.make_viewer()
+        dialogs = self.talk.list_dialogs()
         options = self.query_one("#dialogs", OptionList)
         options.set_options(
             Option(
-                _content([dialog_line(each, viewer, typing=bool(self.talk.writers(each.dialog)))]), id=each.dialog.hex()
+                _content([dialog_line(each, viewer, typing=bool(self.talk.writers_in(each.dialog)))]),
+                id=each.dialog.hex(),
             )
             for each in dialogs
         )
@@ -253,7 +254,7 @@ class ChatApp(App[StoppedError | None]):
         pieces: Line = [(state.value, "green" if state is ConnectionState.LIVE else "yellow")]
         if waiting := len(self._client.pending()):
             pieces.append((f"  {waiting} not sent yet", "yellow"))
-        if self.talk.current and (writers := self.talk.writers(self.talk.current)):
+        if self.talk.current and (writers := self.talk.writers_in(self.talk.current)):
             pieces.append((f"  {', '.join(writers)} writing…", "green"))
         if pieces != self._stated:
             self._stated = pieces

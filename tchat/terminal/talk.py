@@ -10,7 +10,7 @@ from protocol.bodies import TimelineEvent
 from protocol.commands import Create, History, Numbered, Send
 from protocol.dialog_types import DIALOG_TYPES, DialogType
 from protocol.events import DialogState, TypingChanged
-from protocol.limits import HISTORY_EVENTS_MAX, PAYLOAD_BYTES_MAX
+from protocol.limits import HISTORY_EVENTS_MAX, PAYLOAD_BYTES_MAX, TYPING_SHOWN_S
 from tchat.actions import ConnectionState, Notification, Refused, StateChanged
 from tchat.fold.view import DialogView
 from tchat.shell import Client
@@ -18,9 +18,7 @@ from tchat.terminal.account import ApiError, PersonAnswer
 from tchat.terminal.lines import Viewer, clean, title
 from tchat.terminal.slash import Situation, Slash, SlashError, command_of, done_text, help_text, text_header
 
-TYPING_S = 10.0
-"""So long after the last `typing_changed` a person is not shown as writing any more."""
-_TYPING_EVERY_S = 5.0
+_TYPING_EVERY_S = TYPING_SHOWN_S / 2
 _NAMES_PER_LOOK_UP = 20
 
 
@@ -49,13 +47,13 @@ class Talk:
 
     # for the screen
 
-    def viewer(self) -> Viewer:
+    def make_viewer(self) -> Viewer:
         """Who looks at the screen, and when."""
         return Viewer(self.client.me, self.name_of, _now_ms())
 
-    def dialogs(self) -> list[DialogView]:
+    def list_dialogs(self) -> list[DialogView]:
         """All dialogs, those with something unread first, then by title."""
-        viewer = self.viewer()
+        viewer = self.make_viewer()
         mine = [each for each in self.client.view.dialogs.values() if each.member or each.dialog == self.current]
         return sorted(mine, key=lambda each: (each.unread == 0, title(each, viewer).casefold(), each.dialog))
 
@@ -77,7 +75,7 @@ class Talk:
         self._nameless.add(principal)
         return f"somebody {principal.hex()[-4:]}"
 
-    def writers(self, dialog: bytes) -> list[str]:
+    def writers_in(self, dialog: bytes) -> list[str]:
         """The names of those who are writing there."""
         now = time.monotonic()
         return [self.name_of(who) for (where, who), until in self._typing.items() if where == dialog and until > now]
@@ -104,7 +102,7 @@ class Talk:
             case TypingChanged(dialog=dialog, principal=who, active=active):
                 self._typing.pop((dialog, who), None)
                 if active:
-                    self._typing[dialog, who] = time.monotonic() + TYPING_S
+                    self._typing[dialog, who] = time.monotonic() + TYPING_SHOWN_S
             case TimelineEvent(dialog=dialog, author=who):
                 self._typing.pop((dialog, who), None)
                 self._received(dialog)
@@ -119,21 +117,21 @@ class Talk:
                 pass
         return None
 
-    def read(self) -> None:
-        """Confirm that all of the open dialog was read."""
+    def confirm_read(self) -> None:
+        """Send the receipt that all of the open dialog was read."""
         dialog = self.open_dialog
         if dialog is not None and dialog.member and dialog.receipts[self.client.me].read < dialog.seq:
             self.client.send_receipt(dialog.dialog, delivered=dialog.seq, read=dialog.seq)
 
-    def writing(self) -> None:
+    def report_typing(self) -> None:
         """Report that the person is typing."""
         dialog = self.open_dialog
         now = time.monotonic()
         if dialog is not None and DIALOG_TYPES[dialog.type].typing and now - self._typed_at >= _TYPING_EVERY_S:
             self._typed_at = now
-            self.client.typing(dialog.dialog)
+            self.client.send_typing(dialog.dialog)
 
-    async def older(self) -> None:
+    async def load_older(self) -> None:
         """Load a page of older events; raises ClientError."""
         dialog = self.open_dialog
         if dialog is not None and not dialog.complete:
@@ -179,7 +177,7 @@ class Talk:
     def _open_first(self) -> None:
         """Open the first conversation once caught up, if no dialog is open."""
         if self.current is None and self.client.state is ConnectionState.LIVE:
-            others = [each.dialog for each in self.dialogs() if each.type is not DialogType.SELF]
+            others = [each.dialog for each in self.list_dialogs() if each.type is not DialogType.SELF]
             self.current = next(iter(others), None)
 
     def _received(self, dialog: bytes) -> None:

@@ -201,7 +201,7 @@ class Talker:
         dialog = self._writable()
         if dialog is None:
             return None
-        header = self.device.client.header(dialog.dialog)
+        header = self.device.client.make_header(dialog.dialog)
         if self._rng.random() < 0.1 and (target := self._message(dialog, own=False)) is not None:
             header = msgspec.structs.replace(header, reply_to=target.seq)
         kind = Kind.SIGNAL if self._rng.random() < 0.1 else Kind.MESSAGE
@@ -212,7 +212,7 @@ class Talker:
         target = self._message(dialog, own=self._rng.random() < 0.95)
         if dialog is None or target is None:
             return None
-        return Edit(0, dialog.dialog, 0, target.seq, self._text(), self.device.client.header(dialog.dialog))
+        return Edit(0, dialog.dialog, 0, target.seq, self._text(), self.device.client.make_header(dialog.dialog))
 
     def _react(self) -> Numbered | None:
         dialog = self._writable()
@@ -235,7 +235,7 @@ class Talker:
     def _typing(self) -> None:
         dialog = self._dialog()
         if dialog is not None:
-            self.device.client.typing(dialog.dialog, active=self._rng.random() < 0.5)
+            self.device.client.send_typing(dialog.dialog, active=self._rng.random() < 0.5)
 
     def _add(self) -> Numbered | None:
         """Bring somebody in; or oneself, where that is allowed."""

@@ -285,7 +285,7 @@ async def test_a_token_that_is_not_good_closes_with_what_to_do(server: Running) 
 
 
 async def test_a_position_of_another_epoch_is_not_recovered(server: Running) -> None:
-    """After a restore from a backup numbers may come again: what clients hold is worth nothing, also at once."""
+    """After a restore from a backup numbers may be reissued: what clients hold is invalid, also on open connections."""
     ann, bo = await server.world.people(2)
     dialog = await server.world.create(DialogType.DIRECT, ann, bo)
     async with server.live(bo) as wire:

@@ -17,7 +17,7 @@ from protocol.events import HeartbeatReply
 from protocol.replies import Acked, Authenticated, Failed, Synced
 from server.config.settings import PipelineSettings
 from storage.embedded.cluster import EmbeddedPostgres
-from storage.postgres.migrate import migrate_blocking
+from storage.postgres.migrate import migrate
 from tchat.actions import ConnectionState, Sent
 from tchat.shell import Client
 from tests.support.harness import Running, Wire, configured, running
@@ -33,7 +33,7 @@ _IMPATIENT = PipelineSettings(retry_total_s=0.1)
 def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
     """A PostgreSQL that these tests may kill; it runs again after each."""
     with EmbeddedPostgres(tmp_path_factory.mktemp("mortal")) as mortal:
-        migrate_blocking(mortal.url)
+        asyncio.run(migrate(mortal.url))
         yield mortal
 
 

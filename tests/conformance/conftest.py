@@ -33,7 +33,7 @@ async def world(database_url: str) -> AsyncIterator[World]:
 @pytest.fixture
 async def pool(database_url: str) -> AsyncIterator[asyncpg.Pool[Any]]:
     """Connections to a fresh database."""
-    opened = await open_pool(database_url, size=12)
+    opened = await open_pool(database_url, size=12, statement_timeout_s=30.0)
     yield opened
     await opened.close()
 

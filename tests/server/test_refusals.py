@@ -1,4 +1,4 @@
-"""What a client is told over its socket when a change is refused, and when a connection is given up."""
+"""What a client gets over its socket when a change is refused, and when the server closes the connection."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ class ApiWorld:
 
 async def grant_admin(people: PeopleStore, now_ms: int, vault: Vault, number: str) -> None:
     """Make the person of this number an admin."""
-    assert await people.grant_admin(now_ms, OWN_TENANT, vault.phone_hash(OWN_TENANT, number))
+    assert await people.grant_admin(now_ms, OWN_TENANT, vault.hash_phone(OWN_TENANT, number))
 
 
 def error(answer: httpx.Response) -> tuple[int, str]:
@@ -167,7 +167,7 @@ async def opened_api(
     limits: LimitSettings | None = None,
 ) -> AsyncIterator[ApiWorld]:
     """An API with a write pipeline of its own."""
-    pool = await open_pool(database_url, size=12)
+    pool = await open_pool(database_url, size=12, statement_timeout_s=30.0)
     journal = PostgresJournal(pool)
     incarnation = await journal.begin_incarnation("test")
     pipeline = Pipeline(journal, lambda *_: None, PipelineSettings(), clock, incarnation=incarnation)

@@ -1,4 +1,4 @@
-"""A node in this process on a real database and real sockets, with tokens for whoever a test names."""
+"""A node in this process on a real database and real sockets, with tokens for any person of a test."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class World:
     @classmethod
     async def open(cls, url: str) -> World:
         """A world on a migrated database."""
-        world = cls(await open_pool(url, size=10))
+        world = cls(await open_pool(url, size=10, statement_timeout_s=30.0))
         world.incarnation = await world.journal.begin_incarnation("test")
         return world
 

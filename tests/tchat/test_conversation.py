@@ -128,9 +128,9 @@ async def test_every_kind_of_change_is_seen_live_as_a_fresh_read_sees_it(server:
         await b.perform(Block(0, cem.principal, 0))
         with pytest.raises(RefusedError, match="dialog_not_found"):
             await c.send(group, b"still there?")
-        await b.send(group, b"three", header=b.header(group))
+        await b.send(group, b"three", header=b.make_header(group))
         async with online(server, dan) as d:
-            await d.send(group, b"hello all", header=d.header(group))
+            await d.send(group, b"hello all", header=d.make_header(group))
             await a.perform(Leave(0, group, 0))
             for person, client in ((ann, a), (bob, b), (cem, c), (dan, d)):
                 await agree(server, person, client)

@@ -412,10 +412,10 @@ def test_who_writes_has_read(script: Script) -> None:
 
 
 def test_typing_is_reported_only_when_live(script: Script) -> None:
-    script.core.typing(DIALOG, True, script.now)
+    script.core.send_typing(DIALOG, True, script.now)
     script.live()
     assert script.heard() == []
-    script.core.typing(DIALOG, True, script.now)
+    script.core.send_typing(DIALOG, True, script.now)
     assert script.heard() == [Typing(0, DIALOG, True)]
 
 

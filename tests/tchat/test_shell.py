@@ -244,7 +244,7 @@ async def test_receipts_and_typing_are_said() -> None:
     async with playing(part) as url, client(url) as me:
         await me.wait_until(lambda: me.state is ConnectionState.LIVE)
         me.send_receipt(DIALOG, delivered=5, read=3)
-        me.typing(DIALOG)
+        me.send_typing(DIALOG)
         await me.wait_until(lambda: me.view.dialogs[DIALOG].seq == 1)
         assert me.view.dialogs[DIALOG].receipts[ME].read == 3
 

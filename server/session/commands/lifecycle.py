@@ -1,4 +1,4 @@
-"""Coming and going: authenticate, sync, heartbeat, sign out."""
+"""The begin and end of a session: authenticate, sync, heartbeat, sign out."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Lifecycle:
 
     def authenticate(self, session: Session, command: Authenticate) -> Awaitable[None] | None:
         """Check the token; at once when it is in the cache."""
-        claims = self._tokens.cached(command.token, command.device)
+        claims = self._tokens.find_cached(command.token, command.device)
         if claims is None:
             return self._verify(session, command)
         self._accept(session, command, claims)

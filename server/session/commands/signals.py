@@ -36,7 +36,7 @@ class Signals:
     async def typing(self, session: Session, command: Typing) -> None:
         """Show the other members that one is writing."""
         me, dialog = session.principal, command.dialog
-        # One lookup answers a stranger, whether the dialog exists, is open, is large, or not: timing tells nothing.
+        # A non-member always costs one lookup, so that timing does not reveal whether the dialog exists or is in use.
         if not self._rooms.knows_member(dialog, me):
             found = await self._timelines.read_dialogs(me, [dialog])
             if not found or not found[0].state.member:

@@ -1,4 +1,4 @@
--- A dialog comes into being with all its members. A `self` or direct dialog that exists is the answer instead.
+-- Create a dialog with all its members. If it is a `self` or direct dialog that exists, answer with that one.
 CREATE FUNCTION change_dialog_created(
     p_incarnation bigint, p_flush_no bigint, p_dialog uuid, p_author uuid, p_device uuid, p_n bigint,
     p_body bytea, p_fields jsonb

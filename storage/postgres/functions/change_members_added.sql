@@ -1,4 +1,4 @@
--- An admin adds members, or a person joins a public dialog; having read up to here.
+-- An admin adds members, or a person joins a public dialog. New members have read everything before they joined.
 CREATE FUNCTION change_members_added(
     p_incarnation bigint, p_flush_no bigint, p_dialog uuid, p_author uuid, p_device uuid, p_n bigint,
     p_body bytea, p_fields jsonb

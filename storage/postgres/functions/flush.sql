@@ -95,7 +95,7 @@ BEGIN
         SELECT x.dialog_id, x.device_id, max(x.n) AS n, bool_and(x.last_n IS NULL) AS first_time
         FROM numbered x WHERE x.code = ${VerdictCode.OK} GROUP BY x.dialog_id, x.device_id
     ), counted AS (
-        -- Nobody else touches these rows while the head is locked: an upsert's own lock would be a second one.
+        -- No other transaction changes these rows while the head is locked: an upsert would lock them a second time.
         UPDATE authors SET last_n = w.n FROM wrote w
         WHERE NOT w.first_time AND authors.dialog_id = w.dialog_id AND authors.device_id = w.device_id
     ), introduced AS (

@@ -1,3 +1,4 @@
+-- Write one line of the audit trail.
 CREATE FUNCTION note_audit(
     p_now_ms bigint, p_tenant smallint, p_action text, p_actor uuid, p_subject uuid, p_sign_in uuid
 ) RETURNS void

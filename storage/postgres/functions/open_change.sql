@@ -6,7 +6,7 @@
 CREATE FUNCTION open_change(
     p_dialog uuid, p_author uuid, p_device uuid, p_n bigint, p_body bytea, p_public_suffices boolean DEFAULT false,
     OUT code smallint, OUT first_seq bigint, OUT last_seq bigint, OUT repeats boolean, OUT now_ms bigint,
-    OUT tenant_id smallint, OUT is_member boolean, OUT role smallint, OUT visible int8multirange,
+    OUT tenant_id smallint, OUT role smallint, OUT visible int8multirange,
     OUT member_count int, OUT admin_count int, OUT messages bigint,
     OUT members_max int, OUT fixed_roster boolean, OUT full_history boolean
 )
@@ -15,6 +15,7 @@ AS $$
 DECLARE
     v_type smallint;
     v_author principals%ROWTYPE;
+    v_is_member boolean;
 BEGIN
     SELECT h.type, h.tenant_id, h.member_count, h.admin_count, h.messages
     INTO v_type, tenant_id, member_count, admin_count, messages
@@ -32,12 +33,11 @@ BEGIN
     SELECT t.members_max, t.fixed_roster, t.full_history INTO members_max, fixed_roster, full_history
     FROM dialog_types t WHERE t.type = v_type;
     SELECT * INTO v_author FROM principals p WHERE p.principal_id = p_author;
-    SELECT m.member, m.role, m.visible INTO is_member, role, visible
+    SELECT m.member, m.role, m.visible INTO v_is_member, role, visible
     FROM members m WHERE m.dialog_id = p_dialog AND m.principal_id = p_author;
-    is_member := coalesce(is_member, false);
     code := CASE
         WHEN v_author.tenant_id IS DISTINCT FROM open_change.tenant_id THEN ${VerdictCode.NOT_FOUND}
-        WHEN NOT is_member AND (
+        WHEN v_is_member IS NOT TRUE AND (
             p_public_suffices AND (SELECT d.is_public FROM dialogs d WHERE d.dialog_id = p_dialog)) IS NOT TRUE
             THEN ${VerdictCode.NOT_FOUND}
         WHEN p_n > 0 AND p_n <= (SELECT a.last_n FROM authors a

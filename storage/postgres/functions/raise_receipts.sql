@@ -3,7 +3,7 @@
 CREATE FUNCTION raise_receipts(p_dialog uuid[], p_principal uuid[], p_delivered bigint[], p_read bigint[])
 RETURNS TABLE (
     dialog_id uuid, principal_id uuid, delivered bigint, read bigint, read_messages bigint,
-    receipts boolean, member_count int, roster_seq bigint
+    shared boolean, member_count int
 )
 LANGUAGE plpgsql VOLATILE
 AS $$
@@ -16,7 +16,7 @@ BEGIN
 
     RETURN QUERY
     WITH wanted AS MATERIALIZED (
-        SELECT r.dialog_id, r.principal_id, h.type, h.member_count, h.roster_seq,
+        SELECT r.dialog_id, r.principal_id, h.type, h.member_count,
                greatest(m.read, least(r.read, h.seq)) AS read,
                greatest(m.delivered, m.read, least(greatest(r.delivered, r.read), h.seq)) AS delivered,
                m.read AS old_read, m.delivered AS old_delivered
@@ -31,7 +31,7 @@ BEGIN
         WHERE m.dialog_id = w.dialog_id AND m.principal_id = w.principal_id
           AND (w.read > w.old_read OR w.delivered > w.old_delivered)
         RETURNING m.dialog_id, m.principal_id, m.delivered, m.read, m.read_messages,
-                  w.type, w.member_count, w.roster_seq
+                  w.type, w.member_count
     ), noted AS (
         INSERT INTO receipt_heads
         SELECT DISTINCT r.dialog_id, pg_current_xact_id() FROM raised r JOIN dialog_types t USING (type)
@@ -39,7 +39,6 @@ BEGIN
         ORDER BY r.dialog_id
         ON CONFLICT (dialog_id) DO UPDATE SET xid = excluded.xid
     )
-    SELECT r.dialog_id, r.principal_id, r.delivered, r.read, r.read_messages, t.receipts,
-           r.member_count, r.roster_seq
+    SELECT r.dialog_id, r.principal_id, r.delivered, r.read, r.read_messages, t.receipts, r.member_count
     FROM raised r JOIN dialog_types t USING (type);
 END $$;

@@ -43,7 +43,7 @@ async def test_the_document_says_how_refusals_look_and_who_may_ask(api: ApiWorld
 
 async def test_the_keys_are_at_both_addresses(api: ApiWorld) -> None:
     one, other = await api.ask("GET", "/v1/jwks"), await api.ask("GET", "/.well-known/jwks.json")
-    assert one.json() == other.json() == api.identity.tokens.keys.jwks()
+    assert one.json() == other.json() == api.identity.tokens.keys.as_jwks()
 
 
 def test_every_code_has_a_status() -> None:

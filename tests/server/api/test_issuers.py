@@ -31,7 +31,7 @@ def publish(path: Path, document: Any) -> None:
 @pytest.fixture
 def jwks(tmp_path: Path) -> Path:
     path = tmp_path / "keys of the shop.json"
-    publish(path, SHOP.jwks())
+    publish(path, SHOP.as_jwks())
     return path
 
 
@@ -84,9 +84,9 @@ async def test_an_external_person_belongs_to_the_tenant_and_has_a_self_dialog(sh
 async def test_an_external_token_is_cached_for_its_device_alone(shop: ApiWorld) -> None:
     text, one, other = token(shop), ids.new_id(), ids.new_id()
     claims = await verify(shop, text, one)
-    assert shop.identity.tokens.cached(text, one) is claims
-    assert shop.identity.tokens.cached(text) is None
-    assert shop.identity.tokens.cached(text, other) is None
+    assert shop.identity.tokens.find_cached(text, one) is claims
+    assert shop.identity.tokens.find_cached(text) is None
+    assert shop.identity.tokens.find_cached(text, other) is None
     assert (await verify(shop, text, other)).sign_in != claims.sign_in
     assert await refusal(shop, text) is ErrorCode.INVALID_ARGUMENT
 
@@ -97,7 +97,7 @@ async def test_a_token_that_names_its_device_is_believed_over_the_client(shop: A
     assert (await verify(shop, text, ids.new_id())).device == device
     claims = await verify(shop, text)
     assert claims.device == device
-    assert shop.identity.tokens.cached(text) is claims
+    assert shop.identity.tokens.find_cached(text) is claims
 
 
 async def test_a_device_keeps_its_sign_in_over_its_tokens(shop: ApiWorld) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from server.config import rules
 from server.config.message_sizes import largest_command, largest_event, largest_service_event
-from server.config.rules import RULES, broken_rules
+from server.config.rules import RULES, find_broken_rules
 from server.config.settings import Config
 
 COMMAND, EVENT, BODY = largest_command(), largest_event(), largest_service_event()
@@ -148,15 +148,15 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
 
 
 def test_the_defaults_break_no_rule() -> None:
-    assert list(broken_rules(Config())) == []
+    assert list(find_broken_rules(Config())) == []
 
 
 @pytest.mark.parametrize(("kept", "broken", "sentence"), CASES)
 def test_a_rule_holds_up_to_its_boundary_and_says_what_to_set_beyond(
     kept: dict[str, Any], broken: dict[str, Any], sentence: str
 ) -> None:
-    assert list(broken_rules(config(**kept))) == []
-    assert list(broken_rules(config(**broken))) == [sentence]
+    assert list(find_broken_rules(config(**kept))) == []
+    assert list(find_broken_rules(config(**broken))) == [sentence]
 
 
 def test_every_rule_has_a_case_above() -> None:
@@ -166,4 +166,4 @@ def test_every_rule_has_a_case_above() -> None:
 
 def test_every_rule_is_checked() -> None:
     written = {each for name, each in vars(rules).items() if isfunction(each) and each.__module__ == rules.__name__}
-    assert {each for each in written if not each.__name__.startswith("_")} - {broken_rules} == set(RULES)
+    assert {each for each in written if not each.__name__.startswith("_")} - {find_broken_rules} == set(RULES)

@@ -154,9 +154,9 @@ def test_ephemeral_events_are_dropped_while_behind_or_full() -> None:
 
 def test_a_frame_is_encoded_once_for_everybody() -> None:
     prepared = event(A, 1)
-    assert prepared.frame(text=False) is prepared.frame(text=False)
-    assert prepared.frame(text=True) is prepared.frame(text=True)
-    assert prepared.frame(text=True) != prepared.frame(text=False)
+    assert prepared.get_frame(text=False) is prepared.get_frame(text=False)
+    assert prepared.get_frame(text=True) is prepared.get_frame(text=True)
+    assert prepared.get_frame(text=True) != prepared.get_frame(text=False)
 
 
 @given(

@@ -1,4 +1,4 @@
-"""Receipts: told before a position passes them, and a fault that loses some ends nothing."""
+"""Receipts: delivered before a position passes them; a fault that loses some stops nothing else."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def world(database_url: str) -> AsyncIterator[World]:
     await opened.close()
 
 
-async def test_settled_means_that_what_is_stored_was_told(world: World) -> None:
+async def test_settled_means_that_what_is_stored_was_delivered(world: World) -> None:
     ann, bo = await world.people(2)
     dialog = await world.create(DialogType.DIRECT, ann, bo)
     timelines, registry = FaultyTimelines(world), Registry()
@@ -44,7 +44,7 @@ async def test_settled_means_that_what_is_stored_was_told(world: World) -> None:
     await flush
 
 
-async def test_a_mark_that_cannot_be_digested_ends_nothing(world: World, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_receipt_that_cannot_be_stored_stops_no_other(world: World, caplog: pytest.LogCaptureFixture) -> None:
     ann, bo = await world.people(2)
     dialog = await world.create(DialogType.DIRECT, ann, bo)
     registry = Registry()

@@ -1,4 +1,4 @@
-"""Who is told of an event: also those who are just coming or going."""
+"""Who gets an event, also members who join or leave at that moment."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ PROXIES = ["10.0.0.0/8", "2001:db8:ffff::/48"]
     ],
 )
 def test_x_forwarded_for(peer: str, values: list[str], client: str) -> None:
-    assert TrustedProxies(PROXIES).find_client(peer, values) == client
+    assert TrustedProxies(PROXIES, "x-forwarded-for").find_client(peer, values) == client
 
 
 @pytest.mark.parametrize(
@@ -43,17 +43,17 @@ def test_forwarded(values: list[str], client: str) -> None:
 
 
 def test_nobody_is_trusted_by_default() -> None:
-    assert TrustedProxies([]).find_client("10.0.0.1", ["198.51.100.1"]) == "10.0.0.1"
+    assert TrustedProxies([], "x-forwarded-for").find_client("10.0.0.1", ["198.51.100.1"]) == "10.0.0.1"
 
 
 def test_what_is_no_address_is_not_trusted() -> None:
-    assert not TrustedProxies(["0.0.0.0/0"]).trusts("")
+    assert not TrustedProxies(["0.0.0.0/0"], "x-forwarded-for").trusts("")
 
 
 @pytest.mark.parametrize("network", ["10.0.0.1/8", "proxy.example", ""])
 def test_what_is_no_network_is_refused(network: str) -> None:
     with pytest.raises(ValueError, match=r"network|address|host bits"):
-        TrustedProxies([network])
+        TrustedProxies([network], "x-forwarded-for")
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ class Documents(FetchDocument):
 
 @pytest.fixture
 def documents() -> Documents:
-    return Documents(KEYS.jwks())
+    return Documents(KEYS.as_jwks())
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ async def test_a_storm_of_unknown_keys_fetches_once_in_half_a_minute(
 async def test_a_new_key_is_found_within_half_a_minute(keys: KeySet, documents: Documents, clock: ManualClock) -> None:
     await keys.find(KEYS.kid)
     fresh = SigningKeys.from_pem(new_pem())
-    documents.document = fresh.jwks()
+    documents.document = fresh.as_jwks()
     clock.advance(30)
     assert await keys.find(fresh.kid) is not None
 
@@ -104,7 +104,7 @@ async def test_what_is_no_jwks_gives_no_keys(clock: ManualClock, document: bytes
 
 
 async def test_keys_that_cannot_sign_tokens_are_skipped(clock: ManualClock) -> None:
-    (good,) = KEYS.jwks()["keys"]
+    (good,) = KEYS.as_jwks()["keys"]
     odd = [
         {},
         {"kty": "OKP", "kid": "no x"},

@@ -54,7 +54,7 @@ def signed(keys: SigningKeys, claims: dict[str, Any], **headers: Any) -> str:
 async def refusal(tokens: Tokens, token: str) -> ErrorCode:
     with pytest.raises(RequestRefusedError) as refused:
         await tokens.verify(token)
-    assert tokens.cached(token) is None
+    assert tokens.find_cached(token) is None
     return refused.value.code
 
 
@@ -71,9 +71,9 @@ async def test_a_token_says_who_speaks(tokens: Tokens, clock: ManualClock) -> No
 
 async def test_a_token_is_cached_after_it_was_verified_and_not_before(tokens: Tokens) -> None:
     token = issue(tokens)
-    assert tokens.cached(token) is None
+    assert tokens.find_cached(token) is None
     claims = await tokens.verify(token)
-    assert tokens.cached(token) is claims
+    assert tokens.find_cached(token) is claims
     assert await tokens.verify(token) is claims
 
 
@@ -81,9 +81,9 @@ async def test_a_cached_token_does_not_outlive_itself(tokens: Tokens, clock: Man
     token = issue(tokens)
     await tokens.verify(token)
     clock.advance(3599)
-    assert tokens.cached(token) is not None
+    assert tokens.find_cached(token) is not None
     clock.advance(1)
-    assert tokens.cached(token) is None
+    assert tokens.find_cached(token) is None
     assert await refusal(tokens, token) is ErrorCode.TOKEN_EXPIRED
 
 
@@ -95,9 +95,9 @@ async def test_the_cache_is_bounded_and_keeps_what_was_used_last(keys: SigningKe
         minted.append(issue(tokens))
     await tokens.verify(minted[0])
     await tokens.verify(minted[1])
-    assert tokens.cached(minted[0]) is not None
+    assert tokens.find_cached(minted[0]) is not None
     await tokens.verify(minted[2])
-    assert [tokens.cached(token) is not None for token in minted] == [True, False, True]
+    assert [tokens.find_cached(token) is not None for token in minted] == [True, False, True]
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ async def test_a_token_of_a_strange_key_is_refused_whatever_kid_it_names(tokens:
 
 async def test_a_key_in_the_header_is_not_believed(tokens: Tokens) -> None:
     stranger = SigningKeys.from_pem(new_pem())
-    header = {"kid": stranger.kid, "jwk": stranger.jwks()["keys"][0]}
+    header = {"kid": stranger.kid, "jwk": stranger.as_jwks()["keys"][0]}
     assert await refusal(tokens, signed(stranger, claims_of(issue(tokens)), **header)) is ErrorCode.TOKEN_INVALID
 
 
@@ -224,7 +224,7 @@ async def test_a_public_key_may_announce_a_coming_one(clock: ManualClock) -> Non
 
 
 async def test_the_published_keys_verify_a_token_and_hold_no_secret(tokens: Tokens, keys: SigningKeys) -> None:
-    published = keys.jwks()["keys"]
+    published = keys.as_jwks()["keys"]
     assert [set(key) for key in published] == [{"kty", "crv", "x", "kid", "use", "alg"}]
     key = jwt.PyJWK(published[0])
     assert jwt.decode(issue(tokens), key, algorithms=["EdDSA"], audience="tchat", options={"verify_exp": False})

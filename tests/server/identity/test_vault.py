@@ -24,10 +24,10 @@ def test_a_new_key_in_front_encrypts_and_the_old_one_still_opens_and_finds() -> 
     key, box = before.seal(NUMBER)
     assert after.open(key, box) == NUMBER
     assert after.seal(NUMBER)[0] != key
-    assert after.phone_hash(1, NUMBER) == before.phone_hash(1, NUMBER)
-    assert after.code_hash(b"hash", "123456") == before.code_hash(b"hash", "123456")
+    assert after.hash_phone(1, NUMBER) == before.hash_phone(1, NUMBER)
+    assert after.hash_code(b"hash", "123456") == before.hash_code(b"hash", "123456")
     token = v.new_refresh_token(bytes(range(16)))
-    assert after.successor(token) == before.successor(token)
+    assert after.derive_successor(token) == before.derive_successor(token)
 
 
 def test_a_box_of_a_strange_key_or_altered_is_not_opened() -> None:
@@ -42,14 +42,14 @@ def test_a_box_of_a_strange_key_or_altered_is_not_opened() -> None:
 def test_hashes_are_keyed_and_apart_by_tenant_number_and_use() -> None:
     one, other = Vault.from_text(OLD), Vault.from_text(NEW)
     hashes = [
-        one.phone_hash(1, NUMBER),
-        one.phone_hash(2, NUMBER),
-        one.phone_hash(1, NUMBER + "0"),
-        other.phone_hash(1, NUMBER),
-        one.code_hash(one.phone_hash(1, NUMBER), "123456"),
-        one.code_hash(one.phone_hash(2, NUMBER), "123456"),
-        one.code_hash(one.phone_hash(1, NUMBER), "123457"),
-        other.code_hash(one.phone_hash(1, NUMBER), "123456"),
+        one.hash_phone(1, NUMBER),
+        one.hash_phone(2, NUMBER),
+        one.hash_phone(1, NUMBER + "0"),
+        other.hash_phone(1, NUMBER),
+        one.hash_code(one.hash_phone(1, NUMBER), "123456"),
+        one.hash_code(one.hash_phone(2, NUMBER), "123456"),
+        one.hash_code(one.hash_phone(1, NUMBER), "123457"),
+        other.hash_code(one.hash_phone(1, NUMBER), "123456"),
     ]
     assert len(set(hashes)) == len(hashes)
 
@@ -65,10 +65,10 @@ def test_keys_of_another_form_are_refused_without_showing_them(text: str) -> Non
 
 def test_a_successor_is_the_same_each_time_and_differs_by_key_and_token() -> None:
     vault, token = Vault.from_text(OLD), v.new_refresh_token(bytes(range(16)))
-    first = vault.successor(token)
-    assert first == vault.successor(token)
+    first = vault.derive_successor(token)
+    assert first == vault.derive_successor(token)
     assert v.sign_in_of(first) == v.sign_in_of(token) == bytes(range(16))
-    assert len({token, first, vault.successor(first), Vault.from_text(NEW).successor(token)}) == 4
+    assert len({token, first, vault.derive_successor(first), Vault.from_text(NEW).derive_successor(token)}) == 4
 
 
 def test_tokens_say_what_they_are() -> None:

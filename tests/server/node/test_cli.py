@@ -13,7 +13,7 @@ import pytest
 
 from server.config.settings import Config, ServerSettings, StorageSettings
 from server.node.cli import main
-from server.node.startup import explanation
+from server.node.startup import explain
 from server.startup_error import StartupError
 from storage.embedded.cluster import EmbeddedPostgres
 from storage.postgres.migrate import FUNCTIONS, known_migrations
@@ -103,24 +103,24 @@ def test_a_port_in_use_is_one_sentence(
 
 def test_an_explanation_is_found_within_a_group() -> None:
     group = BaseExceptionGroup("", [ValueError(), BaseExceptionGroup("", [StartupError("because")])])
-    assert explanation(group, Config()) == "because"
+    assert explain(group, Config()) == "because"
 
 
 def test_a_fault_of_ours_keeps_its_traceback() -> None:
-    assert explanation(ValueError("what"), Config()) is None
-    assert explanation(OSError(errno.ENOSPC, "full"), Config()) is None
+    assert explain(ValueError("what"), Config()) is None
+    assert explain(OSError(errno.ENOSPC, "full"), Config()) is None
 
 
 def test_a_configured_postgresql_that_refuses_is_explained() -> None:
     config = Config(storage=StorageSettings(postgres_url="postgresql://127.0.0.1:1/x"))
     with pytest.raises(OSError, match="1") as refused:
         asyncio.run(asyncpg.connect(config.storage.postgres_url, user="u"))
-    assert "tchat doctor" in (explanation(refused.value, config) or "")
+    assert "tchat doctor" in (explain(refused.value, config) or "")
 
 
 def test_an_address_that_is_not_here_is_explained() -> None:
     config = Config(server=ServerSettings(mode="production", host="192.0.2.1"))
-    said = explanation(OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address"), config)
+    said = explain(OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address"), config)
     assert said is not None
     assert "192.0.2.1" in said
 

@@ -11,7 +11,7 @@ import pytest
 
 from server.node.doctor import Finding, examine
 from storage.embedded.cluster import EmbeddedPostgres
-from storage.postgres.migrate import migrate_blocking
+from storage.postgres.migrate import migrate
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +63,7 @@ def test_a_stopped_server_is_looked_into_and_left_stopped(tmp_path: Path) -> Non
 
 def test_a_running_server_is_asked_and_left_running(tmp_path: Path) -> None:
     with EmbeddedPostgres(tmp_path / ".tchat") as postgres:
-        migrate_blocking(postgres.url)
+        asyncio.run(migrate(postgres.url))
         assert found()["schema"].level == "ok"
         execute(postgres.url, "SELECT 1")
 

@@ -194,7 +194,7 @@ async def test_the_suspended_and_the_deleted_are_cut_off_with_their_own_codes(si
 
 async def test_another_issuers_customer_talks_too_and_is_signed_out_too(database_url: str, tmp_path: Path) -> None:
     jwks = tmp_path / "jwks.json"
-    jwks.write_bytes(msgspec.json.encode(SHOP.jwks()))
+    jwks.write_bytes(msgspec.json.encode(SHOP.as_jwks()))
     async with site_on(database_url, issuer(jwks.as_uri())) as site:
         now_s = SystemClock().wall_ms() // 1000
         claims = {"iss": "https://shop.example", "aud": "tchat-shop", "sub": "c17", "iat": now_s, "exp": now_s + 60}

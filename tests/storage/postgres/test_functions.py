@@ -39,13 +39,13 @@ def test_every_change_of_a_command_and_of_the_server_has_its_function() -> None:
     assert set(CHANGE_QUERIES) == appended | {ProfileChanged}
 
 
-@pytest.mark.parametrize("name", functions.names())
+@pytest.mark.parametrize("name", functions.list_names())
 def test_a_file_creates_the_one_function_that_it_is_named_after(name: str) -> None:
     text = (functions.FOLDER / f"{name}.sql").read_text(encoding="utf-8")
     assert re.findall(r"CREATE FUNCTION (\w+)\(", text) == [name]
 
 
-@pytest.mark.parametrize("name", functions.names())
+@pytest.mark.parametrize("name", functions.list_names())
 def test_no_function_has_a_number_that_has_a_name(name: str) -> None:
     assert not NAMED.search((functions.FOLDER / f"{name}.sql").read_text(encoding="utf-8"))
 

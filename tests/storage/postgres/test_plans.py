@@ -183,7 +183,7 @@ async def test_no_table_is_scanned(database_url: str, analysed: bool, planned: s
         await filler.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = off)")
     if analysed:
         await filler.execute("ANALYZE")
-    pool = await open_pool(database_url, size=1)
+    pool = await open_pool(database_url, size=1, statement_timeout_s=30.0)
     try:
         called: set[str] = set()
         world, stores = World(pool), IdentityStores(pool)

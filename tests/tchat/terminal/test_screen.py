@@ -145,7 +145,7 @@ async def test_a_first_conversation(stage: Stage) -> None:
     await stage.shows("✓✓")
     stage.bob.send_receipt(dialog, read=2)
     await stage.shows("✓✓ read")
-    stage.bob.typing(dialog)
+    stage.bob.send_typing(dialog)
     await stage.until(lambda: "writing…" in str(stage.app.query_one("#state", Static).content))
     await stage.bob.send(dialog, b"hello Ann")
     await stage.shows("Bob  hello Ann")
