@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -97,6 +96,7 @@ class Node:
         self.horizon = Horizon(self.journal, epoch=epoch)
         self.wheel: TimingWheel[Session] = TimingWheel(clock.monotonic(), tick_s=_TICK_S)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ticks = 0
         self.acceptor: Acceptor
         self.admin: Acceptor
 
@@ -172,20 +172,21 @@ class Node:
                 subscriber.close(CloseCode.UNAVAILABLE)
 
     def tick(self) -> None:
-        """Call `tick` of every session that is due."""
+        """Call `tick` of every session that is due; every so often drop what quiet rooms keep."""
         for session in self.wheel.advance(self.clock.monotonic()):
             try:
                 session.tick()
             except Exception:  # noqa: BLE001 - a fault of one session must not stop the others
                 _log.exception("the tick of a session failed")
                 session.connection.abort()
+        self._ticks += 1
+        if self._ticks % _TICKS_TO_DROP_STALE == 0:
+            self.rooms.drop_stale_sessions()
 
     async def _keep_time(self) -> None:
-        for turn in itertools.count(1):
+        while True:
             await asyncio.sleep(_TICK_S)
             self.tick()
-            if turn % _TICKS_TO_DROP_STALE == 0:
-                self.rooms.drop_stale_sessions()
 
     def _session_context(self, identity: Identity) -> SessionContext:
         lifecycle = Lifecycle(

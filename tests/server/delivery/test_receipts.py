@@ -9,6 +9,8 @@ import pytest
 
 from protocol.commands import HighWaterMark
 from protocol.dialog_types import DialogType
+from protocol.ids import new_id
+from server.delivery import receipts as module
 from server.delivery.receipts import Receipts
 from server.delivery.registry import Registry
 from server.delivery.rooms import Rooms
@@ -56,3 +58,15 @@ async def test_a_receipt_that_cannot_be_stored_stops_no_other(world: World, capl
     receipts.note(ann.principal, HighWaterMark(dialog, 1, 1))
     await receipts.flush()
     assert await world.pool.fetchval("SELECT read FROM members WHERE principal_id = $1", ann.principal) == 1
+
+
+async def test_receipts_that_wait_are_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_GATHERED_MAX", 2)
+    registry = Registry()
+    rooms = Rooms(world.timelines, registry, asyncio.ensure_future, rooms_max=9)
+    receipts = Receipts(world.journal, registry, rooms)
+    ann, dialogs = await world.person(), [new_id() for _ in range(3)]
+    assert [receipts.note(ann.principal, HighWaterMark(dialog, 1, 1)) for dialog in dialogs] == [True, True, False]
+    assert receipts.note(ann.principal, HighWaterMark(dialogs[0], 2, 2))
+    await receipts.flush()
+    assert receipts.note(ann.principal, HighWaterMark(dialogs[2], 1, 1))
