@@ -33,7 +33,7 @@ class Presence:
     def separate(self, one: bytes, other: bytes) -> None:
         """Let neither follow the other any longer: one has blocked the other."""
         for follower, followed in ((one, other), (other, one)):
-            for subscriber in self._registry.sessions_of(follower):
+            for subscriber in self._registry.subscribers_of(follower):
                 if followed in self._followed.get(subscriber, ()):
                     self._followed[subscriber].remove(followed)
                     self._unfollow(followed, subscriber)

@@ -87,8 +87,8 @@ class Receipts:
         prepared = PreparedMessage(
             ReceiptChanged(dialog, principal, receipt.delivered, receipt.read, receipt.read_messages)
         )
-        for session in self._registry.sessions_of(principal):
-            session.outbox.push_receipt((dialog, principal), prepared)
+        for subscriber in self._registry.subscribers_of(principal):
+            subscriber.outbox.push_receipt((dialog, principal), prepared)
         if receipt.shared and receipt.member_count <= STATE_MEMBERS_MAX:
             await self._rooms.open(dialog)
             self._rooms.deliver_receipt(dialog, principal, prepared)

@@ -41,7 +41,7 @@ class Registry:
 
     def take_over(self, subscriber: Subscriber) -> None:
         """Make this, if it is still here, the one connection of its device; an older one is closed as REPLACED."""
-        if subscriber not in self.sessions_of(subscriber.principal):
+        if subscriber not in self.subscribers_of(subscriber.principal):
             return
         older = self._by_device.get(subscriber.device)
         self._by_device[subscriber.device] = subscriber
@@ -61,7 +61,7 @@ class Registry:
             del self._by_principal[subscriber.principal]
             self.listener(subscriber.principal, False)
 
-    def sessions_of(self, principal: bytes) -> list[Subscriber]:
+    def subscribers_of(self, principal: bytes) -> list[Subscriber]:
         """The subscribers of a principal; not to be changed."""
         return self._by_principal.get(principal, [])
 
@@ -84,5 +84,5 @@ class Registry:
 
     def end_principal(self, principal: bytes, close_code: CloseCode, reason: str) -> None:
         """Close every connection of a principal at once."""
-        for subscriber in list(self.sessions_of(principal)):
+        for subscriber in list(self.subscribers_of(principal)):
             subscriber.close(close_code, reason)

@@ -35,11 +35,11 @@ _WAITING_MAX = 1000
 
 
 class Room:
-    """One dialog's roster and its local sessions."""
+    """One dialog's roster and its local subscribers."""
 
     __slots__ = (
         "_from_max",
-        "_sessions",
+        "_subscribers",
         "_version",
         "first_delivered_seq",
         "loading",
@@ -62,7 +62,7 @@ class Room:
         self.first_delivered_seq = 0
         self._from_max = 0
         self._version = -1
-        self._sessions: list[tuple[int, Subscriber]] = []
+        self._subscribers: list[tuple[int, Subscriber]] = []
 
     def take_roster(self, roster: DialogRoster) -> None:
         """Take a roster that was read."""
@@ -73,30 +73,32 @@ class Room:
         self._version = -1
         self.first_delivered_seq = 0
 
-    def find_sessions(self, registry: Registry) -> list[tuple[int, Subscriber]]:
-        """`(from_seq, session)` of the members that are here."""
+    def find_subscribers(self, registry: Registry) -> list[tuple[int, Subscriber]]:
+        """`(from_seq, subscriber)` of the members that are here."""
         if self._version != registry.version:
-            self._sessions = [
-                (self.members[who], session) for who, here in registry.find_present(self.members) for session in here
+            self._subscribers = [
+                (self.members[who], subscriber)
+                for who, here in registry.find_present(self.members)
+                for subscriber in here
             ]
             self._version = registry.version
-        return self._sessions
+        return self._subscribers
 
-    def drop_stale_sessions(self, registry: Registry) -> None:
-        """Drop the list of sessions if it is old; it is made again when it is needed."""
+    def drop_stale_subscribers(self, registry: Registry) -> None:
+        """Drop the list of subscribers if it is old; it is made again when it is needed."""
         if self._version != registry.version:
-            self._sessions = []
+            self._subscribers = []
 
     def deliver(self, registry: Registry, dialog: bytes, seq: int, prepared: PreparedMessage) -> None:
         """Append to the outboxes of the members that are here."""
         self.first_delivered_seq = self.first_delivered_seq or seq
         if seq >= self._from_max:
-            for _, session in self.find_sessions(registry):
-                session.outbox.push_event(dialog, seq, prepared)
+            for _, subscriber in self.find_subscribers(registry):
+                subscriber.outbox.push_event(dialog, seq, prepared)
         else:
-            for from_seq, session in self.find_sessions(registry):
+            for from_seq, subscriber in self.find_subscribers(registry):
                 if seq >= from_seq:
-                    session.outbox.push_event(dialog, seq, prepared)
+                    subscriber.outbox.push_event(dialog, seq, prepared)
 
 
 class Rooms:
@@ -138,13 +140,13 @@ class Rooms:
 
     def deliver_ephemeral(self, dialog: bytes, prepared: PreparedMessage, *, but: bytes) -> None:
         """Push an ephemeral event to the members except the principal `but`, if the room is open."""
-        for session in self._others(dialog, but):
-            session.outbox.push_ephemeral(prepared)
+        for subscriber in self._others(dialog, but):
+            subscriber.outbox.push_ephemeral(prepared)
 
     def deliver_receipt(self, dialog: bytes, principal: bytes, prepared: PreparedMessage) -> None:
         """Push how far a member has received and read to the other members, if the room is open."""
-        for session in self._others(dialog, principal):
-            session.outbox.push_receipt((dialog, principal), prepared)
+        for subscriber in self._others(dialog, principal):
+            subscriber.outbox.push_receipt((dialog, principal), prepared)
 
     def undelivered_from(self, dialog: bytes, seq: int) -> int | None:
         """The first number that a member removed by event `seq` may not have got; None if they got all.
@@ -182,17 +184,17 @@ class Rooms:
         for dialog in [dialog for dialog, room in self._rooms.items() if not room.loading]:
             del self._rooms[dialog]
 
-    def drop_stale_sessions(self) -> None:
-        """Drop lists of sessions that are old: a quiet room would keep closed sessions in memory."""
+    def drop_stale_subscribers(self) -> None:
+        """Drop lists of subscribers that are old: a quiet room would keep those that ended in memory."""
         for room in self._rooms.values():
-            room.drop_stale_sessions(self._registry)
+            room.drop_stale_subscribers(self._registry)
 
     def _others(self, dialog: bytes, principal: bytes) -> Iterator[Subscriber]:
         room = self._rooms.get(dialog)
         if room is not None and not room.loading:
-            for _, session in room.find_sessions(self._registry):
-                if session.principal != principal:
-                    yield session
+            for _, subscriber in room.find_subscribers(self._registry):
+                if subscriber.principal != principal:
+                    yield subscriber
 
     def _room(self, dialog: bytes) -> Room:
         room = self._rooms.get(dialog)
@@ -229,8 +231,8 @@ class Rooms:
                 room.deliver(self._registry, dialog, seq, prepared)
             missed, room.missed = room.missed, 0
             if missed:
-                for from_seq, session in room.find_sessions(self._registry):
-                    session.outbox.read_from(dialog, max(missed, from_seq))
+                for from_seq, subscriber in room.find_subscribers(self._registry):
+                    subscriber.outbox.read_from(dialog, max(missed, from_seq))
         except Exception:  # noqa: BLE001 - nothing may wait for this room without end
             _log.exception("a roster could not be read")
             self._close(dialog, room)

@@ -1,7 +1,7 @@
-"""From what became durable to the sessions it concerns: the one place that decides who gets an event.
+"""From what became durable to the subscribers it concerns: the one place that decides who gets an event.
 
-With one node these are the sessions here. Routing between nodes belongs here, too: this module sees every flush, after
-its commit, in order, with the `roster_seq` under which it was judged.
+With one node these are the subscribers here. Routing between nodes belongs here, too: this module sees every flush,
+after its commit, in order, with the `roster_seq` under which it was judged.
 """
 
 from __future__ import annotations
@@ -52,15 +52,15 @@ class Router:
     def _bring_in(self, members: Iterable[bytes], event: TimelineEventRaw) -> None:
         """New members read the dialog's state, and its events from here on, from the timeline."""
         for principal in members:
-            for session in self._registry.sessions_of(principal):
-                session.outbox.read_from(event.dialog, event.seq)
+            for subscriber in self._registry.subscribers_of(principal):
+                subscriber.outbox.read_from(event.dialog, event.seq)
 
     def _deliver_last(self, principal: bytes, event: TimelineEventRaw) -> None:
         """Deliver a member's own removal, the last event that they see: they are no longer in the roster."""
         prepared = PreparedMessage(event)
         undelivered_from = self._rooms.undelivered_from(event.dialog, event.seq)
-        for session in self._registry.sessions_of(principal):
+        for subscriber in self._registry.subscribers_of(principal):
             if undelivered_from is None:
-                session.outbox.push_event(event.dialog, event.seq, prepared)
+                subscriber.outbox.push_event(event.dialog, event.seq, prepared)
             else:
-                session.outbox.read_from(event.dialog, undelivered_from)
+                subscriber.outbox.read_from(event.dialog, undelivered_from)

@@ -181,7 +181,7 @@ class Node:
                 session.connection.abort()
         self._ticks += 1
         if self._ticks % _TICKS_TO_DROP_STALE == 0:
-            self.rooms.drop_stale_sessions()
+            self.rooms.drop_stale_subscribers()
 
     async def _keep_time(self) -> None:
         while True:

@@ -311,7 +311,7 @@ async def test_of_many_connections_of_a_device_the_newest_stays(server: Running)
         assert [await wire.close_code() for wire in wires[:-1]] == [4300] * 3
         acked = await wires[-1].ask(Send(1, dialog, 10, b"still here"))
         assert isinstance(acked, Acked)
-        assert len(server.node.registry.sessions_of(ann.principal)) == 1
+        assert len(server.node.registry.subscribers_of(ann.principal)) == 1
 
 
 async def test_who_reads_a_byte_at_a_time_gets_everything(server: Running) -> None:

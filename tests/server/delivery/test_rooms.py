@@ -180,7 +180,7 @@ async def test_a_quiet_room_keeps_nobody_who_left(hall: Hall) -> None:
     await hall.tell(dialog, 2)
     await hall.rooms.wait_settled()
     hall.registry.detach(listener)
-    hall.rooms.drop_stale_sessions()
+    hall.rooms.drop_stale_subscribers()
     left = weakref.ref(listener)
     del listener
     gc.collect()

@@ -17,7 +17,7 @@ async def test_stale_lists_of_subscribers_are_dropped_every_so_many_ticks(
     dropped_after = []
     monkeypatch.setattr(composition, "_TICKS_TO_DROP_STALE", 3)
     monkeypatch.setattr(server.node, "_ticks", 0)
-    monkeypatch.setattr(server.node.rooms, "drop_stale_sessions", lambda: dropped.append(None))
+    monkeypatch.setattr(server.node.rooms, "drop_stale_subscribers", lambda: dropped.append(None))
     for _ in range(7):
         server.node.tick()
         dropped_after.append(len(dropped))

@@ -115,7 +115,7 @@ async def test_who_was_signed_out_takes_no_device_over(node: Running) -> None:
         await intruder.ask(Authenticate(1, node.token(ended)))
         assert (await intruder.ask(Sync(2))).code == "signed_out"
         assert isinstance(await wire.ask(Typing(0, new_id())), Failed)
-        assert len(node.node.registry.sessions_of(ann.principal)) == 1
+        assert len(node.node.registry.subscribers_of(ann.principal)) == 1
 
 
 @pytest.mark.parametrize("token", ["", "rubbish", "a.b.c"])
@@ -233,8 +233,8 @@ async def test_only_a_reader_that_stays_stuck_is_closed(database_url: str, clock
                 pass_time(node, clock, 12)
                 await writer.send(Heartbeat(0))
                 await writer.until(HeartbeatReply)
-            assert node.node.registry.sessions_of(bo.principal) == []
-            assert len(node.node.registry.sessions_of(ann.principal)) == 1
+            assert node.node.registry.subscribers_of(bo.principal) == []
+            assert len(node.node.registry.subscribers_of(ann.principal)) == 1
             stuck.socket.transport.abort()
 
 
@@ -313,7 +313,7 @@ async def test_a_connection_that_ends_with_its_command_leaves_nothing_undone(nod
         assert working.cancelled()
         del working
         gc.collect()  # where a coroutine that was never awaited would complain
-    assert not node.node.registry.sessions_of(ann.principal)
+    assert not node.node.registry.subscribers_of(ann.principal)
 
 
 async def test_a_fault_at_a_tick_ends_that_session_alone(node: Running, clock: ManualClock) -> None:

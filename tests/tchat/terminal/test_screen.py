@@ -265,7 +265,7 @@ async def test_older_messages_are_loaded_at_the_top(stage: Stage) -> None:
 
 
 async def test_it_ends_when_only_a_new_sign_in_helps(stage: Stage) -> None:
-    for session in stage.server.node.registry.sessions_of(stage.people[ANN][0].principal):
+    for session in stage.server.node.registry.subscribers_of(stage.people[ANN][0].principal):
         session.close(CloseCode.SIGNED_OUT)
     await stage.until(lambda: isinstance(stage.app.return_value, SignInRequiredError))
 
