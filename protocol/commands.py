@@ -258,7 +258,7 @@ class Receipt(Command, tag=22, frozen=True):
 
     rule: ClassVar = CommandRule(states=_WHEN_LIVE, codes=frozenset({ErrorCode.UNAVAILABLE}))
 
-    mark: HighWaterMark
+    high_water: HighWaterMark
 
 
 class Typing(Command, tag=23, frozen=True):

@@ -35,17 +35,17 @@ class Receipts:
         self._gathered: dict[tuple[bytes, bytes], ReceiptRow] = {}
         self._flushing = asyncio.Lock()
 
-    def note(self, principal: bytes, mark: HighWaterMark) -> bool:
+    def note(self, principal: bytes, high_water: HighWaterMark) -> bool:
         """Gather a receipt; False when too many wait."""
-        key = (mark.dialog, principal)
+        key = (high_water.dialog, principal)
         known = self._gathered.get(key)
         if known is None and len(self._gathered) >= _GATHERED_MAX:
             return False
         self._gathered[key] = ReceiptRow(
-            mark.dialog,
+            high_water.dialog,
             principal,
-            max(mark.delivered, known.delivered if known else 0),
-            max(mark.read, known.read if known else 0),
+            max(high_water.delivered, known.delivered if known else 0),
+            max(high_water.read, known.read if known else 0),
         )
         return True
 

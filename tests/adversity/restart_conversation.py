@@ -45,7 +45,7 @@ _WEIGHTS = {
     "edit": 60,
     "react": 100,
     "delete": 25,
-    "mark": 60,
+    "receipt": 60,
     "typing": 30,
     "page": 20,
     "roster": 10,
@@ -99,7 +99,7 @@ class Talker:
             "edit": self._edit,
             "react": self._react,
             "delete": self._delete,
-            "mark": self._mark,
+            "receipt": self._receipt,
             "typing": self._typing,
             "add": self._add,
             "remove": self._remove,
@@ -226,7 +226,7 @@ class Talker:
         target = self._message(dialog, own=self._rng.random() < 0.8)
         return None if dialog is None or target is None else Delete(0, dialog.dialog, 0, target.seq)
 
-    def _mark(self) -> None:
+    def _receipt(self) -> None:
         dialog = self._dialog()
         if dialog is not None:
             read = self._rng.randint(0, dialog.seq)

@@ -249,7 +249,7 @@ NONSENSE = {
         b'"payload":"*"}',
         "a payload that is an object": b'{"tag":"send","id":1,"dialog":"5be1d0a2-44c3-8f6b-9a07-3c4d5e6f7a8b","n":1,'
         b'"payload":{}}',
-        "a mark that is null": b'{"tag":"receipt","id":0,"mark":null}',
+        "a high-water mark that is null": b'{"tag":"receipt","id":0,"high_water":null}',
         "receipts that are an object": b'{"tag":"sync","id":0,"receipts":{}}',
     },
 }
@@ -267,10 +267,10 @@ def test_nonsense_is_refused_by_both_decoders(subprotocol: str, data: bytes) -> 
 
 
 def test_json_is_what_the_reference_says() -> None:
-    assert json.loads(JSON.encode(Receipt(0, COMMANDS[10].mark))) == {  # type: ignore[attr-defined]
+    assert json.loads(JSON.encode(Receipt(0, COMMANDS[10].high_water))) == {  # type: ignore[attr-defined]
         "tag": "receipt",
         "id": 0,
-        "mark": {"dialog": "5be1d0a2-44c3-8f6b-9a07-3c4d5e6f7a8b", "delivered": 42, "read": 42},
+        "high_water": {"dialog": "5be1d0a2-44c3-8f6b-9a07-3c4d5e6f7a8b", "delivered": 42, "read": 42},
     }
     assert json.loads(JSON.encode(timeline_event(BODIES[0])))["body"]["payload"] == "aGVsbG8="
     state = json.loads(JSON.encode(EVENTS[1]))

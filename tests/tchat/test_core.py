@@ -394,7 +394,7 @@ def test_receipts_are_coalesced_and_repeated_at_sync(script: Script) -> None:
         script.core.send_receipt(DIALOG, 0, read, script.now)
     script.core.send_receipt(SECOND, 4, 0, script.now)
     script.pass_time(0.5)
-    receipts = [command.mark for command in script.heard() if isinstance(command, Receipt)]
+    receipts = [command.high_water for command in script.heard() if isinstance(command, Receipt)]
     assert [(receipt.dialog, receipt.delivered, receipt.read) for receipt in receipts] == [
         (DIALOG, 1, 1),
         (DIALOG, 9, 9),
@@ -408,7 +408,7 @@ def test_who_writes_has_read(script: Script) -> None:
     script.live(dialog_state())
     script.say(event_at(1), event_at(2, author=ME, device=DEVICE), event_at(3))
     script.pass_time(0.5)
-    assert [command.mark.read for command in script.heard() if isinstance(command, Receipt)] == [2]
+    assert [command.high_water.read for command in script.heard() if isinstance(command, Receipt)] == [2]
 
 
 def test_typing_is_reported_only_when_live(script: Script) -> None:

@@ -237,7 +237,7 @@ async def test_receipts_and_typing_are_said() -> None:
     async def part(line: Line) -> None:
         await line.accept()
         receipt = await line.hear_a(Receipt)
-        assert (receipt.mark.delivered, receipt.mark.read) == (5, 3)
+        assert (receipt.high_water.delivered, receipt.high_water.read) == (5, 3)
         assert (await line.hear_a(Typing)).active
         await line.say(event_at(1))
 

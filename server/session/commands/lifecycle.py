@@ -94,8 +94,8 @@ class Lifecycle:
             session.close(close_code)
             return
         self._registry.take_over(session)
-        for mark in command.receipts:
-            self._receipts.note(claims.principal, mark)
+        for high_water in command.receipts:
+            self._receipts.note(claims.principal, high_water)
         session.go_live(Synced(command.id, snapshot.recovered), Plan(snapshot))
 
     def heartbeat(self, session: Session, _command: Heartbeat) -> None:

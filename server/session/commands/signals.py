@@ -28,7 +28,7 @@ class Signals:
 
     def receipt(self, session: Session, command: Receipt) -> None:
         """Note how far one has received and read; stored and delivered within a second or so."""
-        if not self._receipts.note(session.principal, command.mark):
+        if not self._receipts.note(session.principal, command.high_water):
             session.fail(command.id, ErrorCode.UNAVAILABLE, retry_after_s=1.0)
         elif command.id:
             session.push(Done(command.id))
