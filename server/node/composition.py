@@ -103,9 +103,15 @@ class Node:
     async def open(self, identity: Identity) -> None:
         """Listen on both ports. Raises `OSError` when one is taken."""
         context = self._session_context(identity)
+
+        def start_session(connection: Connection) -> Session:
+            session = Session(connection, context)
+            session.start()
+            return session
+
         self.acceptor = Acceptor(
             self.config.gateway,
-            lambda connection: Session(connection, context),
+            start_session,
             identity.app,
             self.clock,
             subprotocols=list(CODECS),

@@ -98,7 +98,6 @@ class Session:
 
     def __init__(self, connection: Connection, context: SessionContext) -> None:
         settings = context.settings
-        now = context.clock.monotonic()
         self.connection = connection
         self.codec: Codec = JSON if connection.subprotocol == JSON.subprotocol else MSGPACK
         self.outbox = Outbox(
@@ -114,13 +113,16 @@ class Session:
         self._catching_up: asyncio.Task[None] | None = None
         self._sends = TokenBucket(settings.sends_per_s, settings.sends_burst)
         self._commands = TokenBucket(settings.commands_per_s, settings.commands_burst)
-        self._heard_at = self._heartbeat_at = now
+        self._heard_at = self._heartbeat_at = context.clock.monotonic()
         self._bad_messages = 0
         self._reading = True
         self._draining = False
         self._taking = False  # what a command submits may be answered while it is handled
         self._closing = False
-        context.wheel.schedule(self, now + settings.auth_timeout_s)
+
+    def start(self) -> None:
+        """Begin to watch the time: the client must authenticate within `auth_timeout_s`."""
+        self._context.wheel.schedule(self, self._heard_at + self._context.settings.auth_timeout_s)
 
     # -- the session as delivery and handlers see it
 
