@@ -1,0 +1,103 @@
+"""The registry: one connection per device, every subscriber of a principal, and the end of a sign-in."""
+
+from __future__ import annotations
+
+import pytest
+
+from protocol.close_codes import CloseCode
+from protocol.ids import new_id
+from server.delivery.registry import Registry
+from tests.server.delivery.stand_in import StandIn
+
+ANN, BO = b"a" * 16, b"b" * 16
+
+
+@pytest.fixture
+def registry() -> Registry:
+    return Registry()
+
+
+def test_attach_twice_is_attach_once(registry: Registry) -> None:
+    ann = StandIn(ANN)
+    registry.attach(ann)
+    version = registry.version
+    registry.attach(ann)
+    assert (registry.subscribers_of(ANN), registry.version, list(registry)) == ([ann], version, [ann])
+
+
+def test_take_over_closes_the_older_connection_of_the_device(registry: Registry) -> None:
+    older = StandIn(ANN)
+    newer, of_another_device = StandIn(ANN, device=older.device), StandIn(ANN)
+    for subscriber in (older, of_another_device, newer):
+        registry.attach(subscriber)
+        registry.take_over(subscriber)
+    registry.take_over(newer)
+    assert [each.closed_with for each in (older, of_another_device, newer)] == [[(CloseCode.REPLACED, "")], [], []]
+    assert len(registry) == 2
+
+
+def test_a_subscriber_that_has_ended_takes_no_device_over(registry: Registry) -> None:
+    here = StandIn(ANN)
+    ended = StandIn(ANN, device=here.device)
+    registry.attach(here)
+    registry.take_over(here)
+    registry.attach(ended)
+    registry.detach(ended)
+    registry.take_over(ended)
+    assert (here.closed_with, len(registry)) == ([], 1)
+
+
+def test_the_end_of_the_older_connection_leaves_the_device_to_the_newer(registry: Registry) -> None:
+    older = StandIn(ANN)
+    newer = StandIn(ANN, device=older.device)
+    for subscriber in (older, newer):
+        registry.attach(subscriber)
+        registry.take_over(subscriber)
+    registry.detach(older)
+    assert (registry.subscribers_of(ANN), len(registry)) == ([newer], 1)
+
+
+def test_detach_leaves_nothing(registry: Registry) -> None:
+    ann = StandIn(ANN)
+    registry.attach(ann)
+    registry.take_over(ann)
+    registry.detach(ann)
+    version = registry.version
+    registry.detach(ann)
+    assert (registry._by_principal, registry._by_device, registry.version) == ({}, {}, version)
+    assert not registry.is_online(ANN)
+
+
+def test_the_end_of_a_sign_in_closes_all_its_connections_and_no_other(registry: Registry) -> None:
+    sign_in = new_id()
+    ended, other, stranger = StandIn(ANN, sign_in=sign_in), StandIn(ANN), StandIn(BO)
+    not_yet_confirmed = StandIn(ANN, sign_in=sign_in)
+    for subscriber in (ended, other, stranger, not_yet_confirmed):
+        registry.attach(subscriber)
+    registry.take_over(ended)
+    registry.end_sign_in(sign_in, CloseCode.SIGNED_OUT, "why")
+    assert ended.closed_with == not_yet_confirmed.closed_with == [(CloseCode.SIGNED_OUT, "why")]
+    assert other.closed_with == stranger.closed_with == []
+
+
+def test_the_end_of_a_principal_closes_all_their_connections_while_they_detach(registry: Registry) -> None:
+    class Detaching(StandIn):
+        def close(self, code: CloseCode, reason: str = "") -> None:
+            super().close(code, reason)
+            registry.detach(self)
+
+    anns, bo = [Detaching(ANN) for _ in range(3)], StandIn(BO)
+    for subscriber in (*anns, bo):
+        registry.attach(subscriber)
+    registry.end_principal(ANN, CloseCode.SIGNED_OUT, "")
+    assert [len(each.closed_with) for each in (*anns, bo)] == [1, 1, 1, 0]
+    assert list(registry) == [bo]
+
+
+@pytest.mark.parametrize("others", [0, 5])
+def test_the_members_present_are_found_from_either_side(registry: Registry, others: int) -> None:
+    ann = StandIn(ANN)
+    registry.attach(ann)
+    for _ in range(others):
+        registry.attach(StandIn(new_id()))
+    assert list(registry.find_present({ANN: 1, BO: 1})) == [(ANN, [ann])]
