@@ -26,7 +26,7 @@ EXPECTED_BY: dict[ErrorCode | CloseCode, str] = {
         "server/api/test_people.py::test_a_profile_that_cannot_be_is_refused_and_nothing_changes"
     ),
     ErrorCode.TOO_LARGE: "server/api/test_sign_in.py::test_a_body_that_is_too_large_is_refused",
-    ErrorCode.TOKEN_INVALID: "server/session/test_session.py::test_a_token_that_is_none_closes",
+    ErrorCode.TOKEN_INVALID: "server/session/test_session.py::test_an_invalid_token_closes",
     ErrorCode.TOKEN_EXPIRED: "server/identity/test_tokens.py::test_a_cached_token_does_not_outlive_itself",
     ErrorCode.SIGNED_OUT: "server/session/test_session.py::test_who_was_signed_out_takes_no_device_over",
     ErrorCode.SUSPENDED: "server/api/test_people.py::test_an_admin_suspends_and_reinstates",
@@ -46,7 +46,7 @@ EXPECTED_BY: dict[ErrorCode | CloseCode, str] = {
     ErrorCode.FIXED_ROSTER: "server/test_refusals.py::test_every_refused_change_says_why",
     ErrorCode.CONFLICT: "adversity/test_bad_input.py::test_one_number_carries_one_message",
     ErrorCode.NUMBER_PASSED: "adversity/test_bad_input.py::test_one_number_carries_one_message",
-    ErrorCode.STALE: "server/session/test_session.py::test_a_stale_send_says_under_what_to_send_again",
+    ErrorCode.STALE: "server/session/test_session.py::test_a_stale_refusal_names_the_keys_seq_to_send_with",
     ErrorCode.RATE_LIMITED: "server/session/test_session.py::test_over_the_rate_later_sends_wait_for_the_refused_one",
     ErrorCode.UNAVAILABLE: (
         "server/session/test_session.py::test_a_read_without_a_database_is_unavailable_and_can_be_repeated"
@@ -72,12 +72,12 @@ EXPECTED_BY: dict[ErrorCode | CloseCode, str] = {
     CloseCode.SLOW_CONSUMER: "server/test_refusals.py::test_who_missed_more_than_can_be_remembered_is_closed_with_4001",
     CloseCode.IDLE: "server/session/test_session.py::test_a_silent_connection_hears_heartbeats_then_is_closed",
     CloseCode.UNAVAILABLE: (
-        "server/session/test_session.py::test_a_session_that_cannot_be_caught_up_is_asked_to_come_again"
+        "server/session/test_session.py::test_a_session_that_cannot_be_caught_up_is_asked_to_reconnect"
     ),
     CloseCode.RATE_LIMITED: "server/test_refusals.py::test_who_keeps_sending_too_much_is_closed_with_4004",
     CloseCode.TOKEN_EXPIRED: "server/session/test_session.py::test_a_token_that_ends_closes_unless_a_newer_one_came",
     CloseCode.AUTH_TIMEOUT: "server/session/test_session.py::test_who_does_not_authenticate_in_time_is_closed",
-    CloseCode.AUTH_FAILED: "server/session/test_session.py::test_a_token_that_is_none_closes",
+    CloseCode.AUTH_FAILED: "server/session/test_session.py::test_an_invalid_token_closes",
     CloseCode.SIGNED_OUT: "server/session/test_session.py::test_a_session_never_changes_its_sign_in",
     CloseCode.TOO_MANY_SIGN_INS: (
         "server/node/test_identity.py::test_the_sixth_sign_in_closes_the_first_ones_socket_and_says_why"

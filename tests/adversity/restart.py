@@ -39,9 +39,9 @@ from tests.adversity.restart_timeline import Timeline
 from tests.adversity.restart_verify import (
     Violations,
     check_numbers,
+    check_received,
     check_sender,
     check_timeline,
-    check_told,
 )
 from tests.adversity.restart_views import check_views
 from tests.support.cutting_proxy import CuttingProxy
@@ -350,8 +350,8 @@ class Conversation:
         check_numbers([*self._devices, *self._guests], timeline, self.violations)
         for device in [*self._devices, *self._guests]:
             check_sender(device, timeline, self.violations)
-            for told in device.take_told():
-                check_told(device.principal, told, timeline, self.violations)
+            for received in device.take_received():
+                check_received(device.principal, received, timeline, self.violations)
 
 
 async def converse(

@@ -13,7 +13,7 @@ from tchat.actions import ConnectionState, Refused, Sent
 from tchat.shell import Client
 from tchat.store import MemoryOutbox, OutboxStore, SqliteOutbox
 from tests.adversity.restart_server import SignIn
-from tests.adversity.restart_witness import Ledger, Told, Witness, WitnessedCodec
+from tests.adversity.restart_witness import Ledger, Received, Witness, WitnessedCodec
 
 
 class CrashingOutbox(SqliteOutbox):
@@ -108,11 +108,11 @@ class Device:
         """Whether it is connected and has caught up with its last sync."""
         return self.client.state is ConnectionState.LIVE
 
-    def take_told(self) -> list[Told]:
-        """What all its lives were told since the last call."""
-        told = [witness.take_told() for witness in self._witnesses]
+    def take_received(self) -> list[Received]:
+        """What all its lives have received since the last call."""
+        received = [witness.take_received() for witness in self._witnesses]
         del self._witnesses[:-1]
-        return told
+        return received
 
     async def _live(self) -> None:
         self.lives += 1

@@ -1,4 +1,4 @@
-"""The truth after a round: the journal as the database has it, and who may see what of it, worked out anew."""
+"""The truth after a round: the journal as the database has it, and who may see what of it, computed again."""
 
 from __future__ import annotations
 

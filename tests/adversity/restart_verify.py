@@ -12,7 +12,7 @@ from protocol import commands as c
 from protocol.dialog_types import DialogType
 from tests.adversity.restart_devices import Device
 from tests.adversity.restart_timeline import Row, Timeline
-from tests.adversity.restart_witness import Ledger, Told
+from tests.adversity.restart_witness import Ledger, Received
 
 _BODY_OF: dict[type[msgspec.Struct], type[bodies.Body]] = {
     c.Send: bodies.Posted,
@@ -93,21 +93,21 @@ def check_numbers(devices: Iterable[Device], timeline: Timeline, violations: Vio
             violations.add("duplicated", f"{rows[0]} was stored under a number that is not in use")
 
 
-def check_told(principal: bytes, told: Told, timeline: Timeline, violations: Violations) -> None:
-    """What a client was told is in the timeline, was its to see, and came in order without holes."""
-    for event in told.events:
+def check_received(principal: bytes, received: Received, timeline: Timeline, violations: Violations) -> None:
+    """What a client received is in the timeline, was visible to it, and came in order without holes."""
+    for event in received.events:
         _check_event(principal, event, timeline, violations)
-    for event in told.after_removal:
+    for event in received.after_removal:
         violations.add("leaked", f"{event} to {principal.hex()} after its removal")
-    for dialog in told.dialogs:
+    for dialog in received.dialogs:
         if (dialog, principal) not in timeline.visible:
             violations.add("leaked", f"{dialog.hex()} was named to {principal.hex()}")
-    for hole in told.holes:
+    for hole in received.holes:
         if any(timeline.may_see(principal, hole.dialog, seq) for seq in range(hole.before + 1, hole.then)):
             violations.add("misordered", f"{hole}")
-    for _ in range(told.twice):
+    for _ in range(received.twice):
         violations.add("duplicated", f"an event was shown twice to {principal.hex()}")
-    for _ in range(told.after_end):
+    for _ in range(received.after_end):
         violations.add("leaked", f"a message to {principal.hex()} after its sign-in ended")
 
 
@@ -122,9 +122,9 @@ def _check_event(principal: bytes, event: bodies.TimelineEvent, timeline: Timeli
 
 
 def _same(event: bodies.TimelineEvent, row: Row) -> bool:
-    told = (event.author, event.device, event.n, event.at_ms, event.messages)
+    received = (event.author, event.device, event.n, event.at_ms, event.messages)
     stored = (row.author, row.device, row.n, row.at_ms, row.messages)
-    return told == stored and (event.body == row.body or isinstance(row.body, bodies.Erased))
+    return received == stored and (event.body == row.body or isinstance(row.body, bodies.Erased))
 
 
 def _wrong_with(asked: msgspec.Struct, acked: object, row: Row | None, device: Device) -> str:
@@ -132,7 +132,7 @@ def _wrong_with(asked: msgspec.Struct, acked: object, row: Row | None, device: D
     if row is None:
         return "nothing is stored there"
     if isinstance(asked, c.Create) and asked.type is DialogType.DIRECT and row.seq == 1:
-        return ""  # whoever created it first
+        return ""  # the peer may have created it first
     n, at_ms, messages = (getattr(acked, name) for name in ("n", "at_ms", "messages"))
     if (row.device, row.author, row.n) != (device.signed_in.device, device.principal, n):
         return f"{row} is another's"
@@ -157,7 +157,7 @@ def _says(asked: msgspec.Struct, body: bodies.AnyBody) -> bool:
 
 
 def _check_order(device: Device, timeline: Timeline, violations: Violations) -> None:
-    """What one device said in one dialog stands in the order in which it said it, unless it had to say it anew."""
+    """What one device said in one dialog stands in the order in which it said it, unless it had to send it again."""
     said: dict[bytes, list[tuple[int, int]]] = defaultdict(list)
     for n in device.ledger.acked:
         if n not in device.ledger.renumbered:

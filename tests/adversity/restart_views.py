@@ -14,7 +14,7 @@ from tchat.shell import Client
 from tests.adversity.restart_devices import Device
 from tests.adversity.restart_server import SignIn
 from tests.adversity.restart_timeline import Timeline
-from tests.adversity.restart_verify import Violations, check_told
+from tests.adversity.restart_verify import Violations, check_received
 from tests.adversity.restart_witness import Ledger, Witness, WitnessedCodec
 
 
@@ -47,7 +47,7 @@ async def check_views(
         truth = fresh.view.canonical()
         for device in devices:
             await _compare(device, fresh, truth, timeline, violations)
-    check_told(auditor.principal, witness.take_told(), timeline, violations)
+    check_received(auditor.principal, witness.take_received(), timeline, violations)
 
 
 async def _compare(
@@ -80,7 +80,7 @@ def _deleted_unseen(me: bytes, dialog: bytes, lines: dict[int, Any], timeline: T
 
 
 async def _past_dialog(fresh: Client, key: bytes, timeline: Timeline) -> dict[str, Any]:
-    """A dialog that one is no member of any more: a fresh client is not told of it, but may ask."""
+    """A former dialog of the member: a fresh client receives nothing of it, but may read its history."""
     past = DialogView(key, fresh.me, *timeline.kinds[key])
     for page in await load(fresh, key):
         past.apply_page(page)

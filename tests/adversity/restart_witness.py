@@ -1,4 +1,4 @@
-"""What one life of a client was told, and what is wrong with it whatever the timeline says.
+"""What one life of a client received, and what is wrong with it whatever the timeline says.
 
 A witness stands at two places: behind the codec, where it sees every message of the server connection by connection,
 and behind the client, where it sees what an app would. It keeps what can only be judged against the timeline.
@@ -99,7 +99,7 @@ class Ledger:
 
 
 @dataclass
-class Told:
+class Received:
     """What awaits its comparison with the timeline."""
 
     events: list[TimelineEvent] = field(default_factory=list)
@@ -114,7 +114,7 @@ class Witness:
     """See the module."""
 
     def __init__(self, principal: bytes, ledger: Ledger, on_settled: Callable[[Sent | Refused], None]) -> None:
-        self.told = Told()
+        self.received = Received()
         self.reached: dict[bytes, int] = {}
         self.recent: dict[bytes, deque[TimelineEvent]] = {}
         self.counts: Counter[str] = Counter()
@@ -128,16 +128,16 @@ class Witness:
         self._as_of: dict[bytes, tuple[int, bool]] = {}
         self._gone_at: dict[bytes, int] = {}
 
-    def take_told(self) -> Told:
+    def take_received(self) -> Received:
         """What was gathered since the last call."""
-        told, self.told = self.told, Told()
-        return told
+        received, self.received = self.received, Received()
+        return received
 
     # at the wire
 
     def heard(self, message: ServerMessage) -> None:
         """One message of the server, as it came."""
-        self.told.after_end += self.ended
+        self.received.after_end += self.ended
         match message:
             case Authenticated():
                 self._on_the_wire = dict(self.reached)
@@ -146,18 +146,18 @@ class Witness:
             case TimelineEvent():
                 self._happened(message)
             case HistoryPage(events=events, later=later):
-                self.told.events += events
-                self.told.events += later
+                self.received.events += events
+                self.received.events += later
             case Acked():
                 self._ledger.replied(message)
             case ReceiptChanged() | TypingChanged() | RosterPage():
-                self.told.dialogs.add(message.dialog)
+                self.received.dialogs.add(message.dialog)
             case _:
                 pass
 
     def _state(self, state: DialogState) -> None:
         dialog = state.dialog
-        self.told.dialogs.add(dialog)
+        self.received.dialogs.add(dialog)
         self._on_the_wire[dialog] = max(self._on_the_wire.get(dialog, 0), state.first_seq - 1)
         self._as_of[dialog] = (state.seq, state.member)
         if not state.member:
@@ -167,13 +167,13 @@ class Witness:
 
     def _happened(self, event: TimelineEvent) -> None:
         dialog, seq = event.dialog, event.seq
-        self.told.events.append(event)
+        self.received.events.append(event)
         before = self._on_the_wire.get(dialog)
         if before is None and self._own_end(event):
-            return  # a client that begins with nothing may hear the end of what it will never hear of again
+            return  # a client that begins with nothing may receive the last event of a dialog that it does not know
         before = before or 0
         if seq > before + 1:
-            self.told.holes.append(Hole(self._principal, dialog, before, seq, "wire"))
+            self.received.holes.append(Hole(self._principal, dialog, before, seq, "wire"))
         self._on_the_wire[dialog] = max(before, seq)
         self._came_or_went(event)
 
@@ -183,12 +183,12 @@ class Witness:
         return removed or (isinstance(event.body, MemberLeft) and event.author == self._principal)
 
     def _came_or_went(self, event: TimelineEvent) -> None:
-        """Nothing of a dialog may come after one's own removal, until one is told of being a member again."""
+        """Nothing of a dialog may come after one's own removal, until an event makes one a member again."""
         dialog, body, me = event.dialog, event.body, self._principal
         if isinstance(body, MembersAdded) and me in body.members:
             self._gone_at.pop(dialog, None)
         elif dialog in self._gone_at and event.seq > self._gone_at[dialog]:
-            self.told.after_removal.append(event)
+            self.received.after_removal.append(event)
         if self._own_end(event):
             as_of, member = self._as_of.get(dialog, (0, True))
             if event.seq > as_of or (event.seq == as_of and not member):
@@ -202,9 +202,9 @@ class Witness:
         match event:
             case TimelineEvent(dialog=dialog, seq=seq):
                 before = self.reached.get(dialog, seq - 1)
-                self.told.twice += seq <= before
+                self.received.twice += seq <= before
                 if seq > before + 1:
-                    self.told.holes.append(Hole(self._principal, dialog, before, seq, "app"))
+                    self.received.holes.append(Hole(self._principal, dialog, before, seq, "app"))
                 self.reached[dialog] = max(before, seq)
                 if isinstance(event.body, Posted):
                     self.recent.setdefault(dialog, deque(maxlen=RECENT_MAX)).append(event)

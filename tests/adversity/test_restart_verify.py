@@ -18,7 +18,7 @@ from tchat.actions import Sent
 from tests.adversity.restart_devices import Device
 from tests.adversity.restart_server import SignIn
 from tests.adversity.restart_timeline import Row, Timeline
-from tests.adversity.restart_verify import Violations, check_numbers, check_sender, check_timeline, check_told
+from tests.adversity.restart_verify import Violations, check_numbers, check_received, check_sender, check_timeline
 from tests.adversity.restart_witness import Ledger, Witness
 
 ANN, BO, CY = (bytes([value]) * 16 for value in (1, 2, 3))
@@ -103,17 +103,17 @@ def test_what_is_as_it_was_acked_breaks_nothing() -> None:
     ],
     ids=["missing", "another body", "a number twice", "a text twice", "a hole in the numbers"],
 )
-def test_a_timeline_that_is_not_what_was_acked_is_found_out(rows: list[Row], broken: set[str]) -> None:
+def test_a_timeline_that_is_not_what_was_acked_is_found(rows: list[Row], broken: set[str]) -> None:
     assert broken_by(honest(), timeline(*rows)) == broken
 
 
-def test_a_second_ack_that_differs_is_found_out() -> None:
+def test_a_second_ack_that_differs_is_found() -> None:
     sender = honest()
     sender.ledger.replied(Acked(7, GROUP, 4, 5, 1005, 5))
     assert broken_by(sender, timeline()) == {"duplicated"}
 
 
-def test_what_was_refused_and_is_stored_is_found_out() -> None:
+def test_what_was_refused_and_is_stored_is_found() -> None:
     sender = honest()
     sender.ledger.refused[3] = "internal"
     assert broken_by(sender, timeline()) == {"duplicated"}
@@ -144,14 +144,14 @@ def state(seq: int, first_seq: int, *, member: bool = True) -> DialogState:
 
 
 def broken_for(principal: bytes, *messages: DialogState | TimelineEvent) -> set[str]:
-    """What a client of theirs finds wrong, told this on one connection and showing it all."""
+    """What a client finds wrong that received this on one connection and showed all of it."""
     witness = Witness(principal, Ledger(), lambda _settled: None)
     witness.heard(Authenticated(1, principal, LAPTOP, 0, 1.0, 1, 1))
     for message in messages:
         witness.heard(message)
         witness.noticed(message)
     violations = Violations()
-    check_told(principal, witness.take_told(), timeline(), violations)
+    check_received(principal, witness.take_received(), timeline(), violations)
     return set(violations.counts)
 
 
@@ -167,7 +167,7 @@ def broken_for(principal: bytes, *messages: DialogState | TimelineEvent) -> set[
     ],
     ids=["whole", "a window", "a hole", "twice", "another body", "not durable"],
 )
-def test_what_a_member_is_told_is_held_against_the_timeline(
+def test_what_a_member_receives_is_compared_with_the_timeline(
     messages: list[DialogState | TimelineEvent], broken: set[str]
 ) -> None:
     assert broken_for(CY, *messages) == broken
@@ -181,13 +181,13 @@ def test_what_a_member_is_told_is_held_against_the_timeline(
         ([state(3, 1, member=False), *map(event, (1, 2, 3))], set()),
         ([event(3)], set()),
     ],
-    ids=["up to the removal", "past it", "told afterwards", "the end of what was never known"],
+    ids=["up to the removal", "past it", "received after it", "the end of what was never known"],
 )
-def test_what_the_removed_are_told_ends_with_their_removal(
+def test_a_removed_member_receives_nothing_after_the_removal(
     messages: list[DialogState | TimelineEvent], broken: set[str]
 ) -> None:
     assert broken_for(BO, *messages) == broken
 
 
-def test_a_stranger_is_told_nothing() -> None:
+def test_a_stranger_receives_nothing() -> None:
     assert broken_for(LAPTOP, state(4, 1), event(1)) == {"leaked"}

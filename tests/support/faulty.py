@@ -1,4 +1,4 @@
-"""The real journal and timelines with faults put in at the seam."""
+"""The real journal and timelines, which raise injected faults before or after the real call."""
 
 from __future__ import annotations
 

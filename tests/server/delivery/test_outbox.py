@@ -52,7 +52,7 @@ class Collected:
     def drained(self) -> None:
         self.drains += 1
 
-    def tell(self, dialog: bytes, *seqs: int) -> None:
+    def deliver(self, dialog: bytes, *seqs: int) -> None:
         for seq in seqs:
             self.outbox.push_event(dialog, seq, event(dialog, seq))
 
@@ -78,16 +78,16 @@ def live(**bounds: int) -> Collected:
 
 def test_live_content_is_queued_in_order_and_announced_once() -> None:
     it = live()
-    it.tell(A, 1, 2)
-    it.tell(B, 1)
+    it.deliver(A, 1, 2)
+    it.deliver(B, 1)
     assert it.turns == 1
     assert it.taken() == [(A, 1), (A, 2), (B, 1)]
     assert (it.outbox.size, bool(it.outbox)) == (0, False)
 
 
-def test_past_its_bound_it_falls_behind_once_and_holds() -> None:
+def test_an_outbox_past_its_bound_falls_behind_once_and_holds_events() -> None:
     it = live(bytes_max=100)
-    it.tell(A, *range(1, 5))
+    it.deliver(A, *range(1, 5))
     assert (it.behind, it.outbox.live) == (1, False)
     queued = it.taken()
     assert it.outbox.try_live({})
@@ -96,16 +96,16 @@ def test_past_its_bound_it_falls_behind_once_and_holds() -> None:
 
 def test_too_much_held_is_remembered_by_its_first_number() -> None:
     it = Collected(held_max=2)
-    it.tell(A, 5, 6)
-    it.tell(B, 9)
-    it.tell(A, 7)
+    it.deliver(A, 5, 6)
+    it.deliver(B, 9)
+    it.deliver(A, 7)
     assert not it.outbox.try_live({})
     assert it.outbox.take_missed() == {A: 5, B: 9}
 
 
 def test_what_the_catch_up_sent_is_not_sent_twice() -> None:
     it = Collected()
-    it.tell(A, 5, 6)
+    it.deliver(A, 5, 6)
     assert it.outbox.try_live({A: 5})
     assert it.taken() == [(A, 6)]
 
@@ -113,7 +113,7 @@ def test_what_the_catch_up_sent_is_not_sent_twice() -> None:
 def test_a_dialog_that_was_missed_is_not_held() -> None:
     it = Collected()
     it.outbox.read_from(A, 4)
-    it.tell(A, 5)
+    it.deliver(A, 5)
     assert it.outbox.take_missed() == {A: 4}
     assert it.outbox.try_live({})
     assert it.taken() == []
@@ -131,11 +131,11 @@ def test_more_dialogs_than_can_be_remembered_overwhelm() -> None:
 
 def test_what_is_held_of_a_dialog_is_read_again_with_what_was_missed_after_it() -> None:
     it = Collected(held_max=10)
-    it.tell(A, 5, 6)
-    it.tell(B, 1)
+    it.deliver(A, 5, 6)
+    it.deliver(B, 1)
     it.outbox.read_from(A, 9)
     assert it.outbox.take_missed() == {A: 5}
-    it.tell(A, 10)
+    it.deliver(A, 10)
     assert it.outbox.try_live({A: 9})
     assert it.taken() == [(B, 1), (A, 10)]
 
@@ -146,7 +146,7 @@ def test_ephemeral_events_are_dropped_while_behind_or_full() -> None:
     it.outbox.push_ephemeral(heartbeat)
     assert it.outbox.size == 0
     it = live(bytes_max=10)
-    it.tell(A, 1)
+    it.deliver(A, 1)
     size = it.outbox.size
     it.outbox.push_ephemeral(heartbeat)
     assert it.outbox.size == size
@@ -183,7 +183,7 @@ def test_nothing_is_lost_repeated_or_reordered(steps: list[str], held_max: int, 
         if step in ("a", "b"):
             dialog = A if step == "a" else B
             head[dialog] += 1
-            it.tell(dialog, head[dialog])
+            it.deliver(dialog, head[dialog])
         elif step == "take":
             received.extend(it.taken())
         elif not it.outbox.live:
@@ -193,7 +193,7 @@ def test_nothing_is_lost_repeated_or_reordered(steps: list[str], held_max: int, 
         assert [seq for d, seq in received if d == dialog] == list(range(1, head[dialog] + 1))
 
 
-def test_of_each_members_receipts_the_newest_outlives_being_behind() -> None:
+def test_the_newest_receipt_of_each_member_is_held_while_behind() -> None:
     it = Collected()
     for read in (1, 2):
         it.outbox.push_receipt((A, B), PreparedMessage(ReceiptChanged(A, B, read, read)))
@@ -224,7 +224,7 @@ def test_a_released_outbox_reports_to_nobody_anymore() -> None:
 def test_a_full_socket_is_not_written_to_and_the_time_is_noted() -> None:
     it = live()
     it.paused = True
-    it.tell(A, 1)
+    it.deliver(A, 1)
     assert it.taken() == []
     assert (it.outbox.stuck_since, it.drains) == (1000.0, 0)
     it.now = 1005.0
@@ -239,7 +239,7 @@ def test_a_full_socket_is_not_written_to_and_the_time_is_noted() -> None:
 @pytest.mark.anyio
 async def test_waiting_ends_when_all_is_written_or_the_connection_is_gone() -> None:
     it = live()
-    it.tell(A, 1)
+    it.deliver(A, 1)
     written = asyncio.ensure_future(it.outbox.wait_drained())
     await asyncio.sleep(0)
     assert not written.done()

@@ -64,11 +64,11 @@ class Hall:
         self.registry.attach(listener)
         return listener
 
-    async def tell(self, dialog: bytes, seq: int) -> None:
+    async def deliver(self, dialog: bytes, seq: int) -> None:
         roster_seq = await self.world.pool.fetchval("SELECT roster_seq FROM heads WHERE dialog_id = $1", dialog)
-        self.tell_as_of(dialog, seq, roster_seq)
+        self.deliver_as_of(dialog, seq, roster_seq)
 
-    def tell_as_of(self, dialog: bytes, seq: int, roster_seq: int) -> None:
+    def deliver_as_of(self, dialog: bytes, seq: int, roster_seq: int) -> None:
         event = TimelineEventRaw(dialog, seq, dialog, dialog, 1, 0, 0, msgspec.Raw(b"\x91\x05"))
         self.rooms.deliver_event(dialog, seq, PreparedMessage(event), roster_seq)
 
@@ -85,9 +85,9 @@ async def test_a_roster_is_read_once_while_it_does_not_change(hall: Hall) -> Non
     dialog = await hall.world.create(DialogType.GROUP, ann, bo, cy)
     listeners = [hall.listen(person) for person in (ann, bo)]
     for seq in (2, 3, 4):
-        await hall.tell(dialog, seq)
+        await hall.deliver(dialog, seq)
     await hall.rooms.wait_settled()
-    await hall.tell(dialog, 5)
+    await hall.deliver(dialog, 5)
     assert [listener.seqs for listener in listeners] == [[2, 3, 4, 5]] * 2
     assert hall.timelines.reads == 1
 
@@ -99,8 +99,8 @@ async def test_events_wait_in_order_for_a_newer_roster(hall: Hall) -> None:
     old, new = hall.listen(bo), hall.listen(di)
     added = (await hall.world.act(bodies.MembersAdded, dialog, ann, di)).verdict
     hall.timelines.gate = asyncio.Event()
-    await hall.tell(dialog, added.seq)
-    await hall.tell(dialog, added.seq + 1)
+    await hall.deliver(dialog, added.seq)
+    await hall.deliver(dialog, added.seq + 1)
     assert old.seqs == []
     hall.timelines.gate.set()
     await hall.rooms.wait_settled()
@@ -113,8 +113,8 @@ async def test_a_member_gets_nothing_from_before_their_time(hall: Hall) -> None:
     late = hall.listen(di)
     before = await hall.world.say(dialog, ann)
     added = (await hall.world.act(bodies.MembersAdded, dialog, ann, di)).verdict
-    hall.tell_as_of(dialog, before.seq, before.roster_seq)
-    await hall.tell(dialog, added.seq)
+    hall.deliver_as_of(dialog, before.seq, before.roster_seq)
+    await hall.deliver(dialog, added.seq)
     await hall.rooms.wait_settled()
     assert late.seqs == [added.seq]
 
@@ -123,10 +123,10 @@ async def test_a_removed_member_is_in_no_newer_roster(hall: Hall) -> None:
     ann, bo, cy = await hall.world.people(3)
     dialog = await hall.world.create(DialogType.GROUP, ann, bo, cy)
     gone, here = hall.listen(bo), hall.listen(cy)
-    await hall.tell(dialog, 2)
+    await hall.deliver(dialog, 2)
     await hall.rooms.wait_settled()
     await hall.world.act(bodies.MemberRemoved, dialog, ann, bo)
-    await hall.tell(dialog, 4)
+    await hall.deliver(dialog, 4)
     await hall.rooms.wait_settled()
     assert (gone.seqs, here.seqs) == ([2], [2, 4])
 
@@ -136,37 +136,37 @@ async def test_a_failing_store_delays_and_loses_nothing(hall: Hall) -> None:
     dialog = await hall.world.create(DialogType.DIRECT, ann, bo)
     listener = hall.listen(bo)
     hall.timelines.failing = 3
-    await hall.tell(dialog, 2)
-    await hall.tell(dialog, 3)
+    await hall.deliver(dialog, 2)
+    await hall.deliver(dialog, 3)
     await hall.rooms.wait_settled()
     assert (listener.seqs, hall.timelines.reads) == ([2, 3], 4)
 
 
-async def test_a_roster_that_cannot_be_read_at_all_keeps_nobody_waiting(
+async def test_a_roster_that_cannot_be_read_lets_waiting_callers_go_on(
     hall: Hall, caplog: pytest.LogCaptureFixture
 ) -> None:
     ann, bo = await hall.world.people(2)
     dialog = await hall.world.create(DialogType.DIRECT, ann, bo)
     listener = hall.listen(bo)
     hall.timelines.fault = ValueError("no such type of dialog")
-    await hall.tell(dialog, 2)
+    await hall.deliver(dialog, 2)
     assert (await hall.rooms.open(dialog)).members == {}
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     hall.timelines.fault = None
-    await hall.tell(dialog, 3)
+    await hall.deliver(dialog, 3)
     await hall.rooms.wait_settled()
     assert listener.seqs == [3]
 
 
-async def test_a_room_is_not_closed_for_its_own_sake(database_url: str) -> None:
+async def test_a_new_room_is_not_closed_to_make_place_for_itself(database_url: str) -> None:
     world = await World.open(database_url)
     hall = Hall(world, rooms_max=1)
     hall.timelines.gate = asyncio.Event()
     ann, bo, cy = await world.people(3)
     for other in (bo, cy):
         dialog = await world.create(DialogType.DIRECT, ann, other)
-        await hall.tell(dialog, 2)
-        await hall.tell(dialog, 3)
+        await hall.deliver(dialog, 2)
+        await hall.deliver(dialog, 3)
     hall.timelines.gate.set()
     await hall.rooms.wait_settled()
     assert hall.timelines.reads == 2
@@ -177,7 +177,7 @@ async def test_a_quiet_room_keeps_nobody_who_left(hall: Hall) -> None:
     ann, bo = await hall.world.people(2)
     dialog = await hall.world.create(DialogType.DIRECT, ann, bo)
     listener = hall.listen(bo)
-    await hall.tell(dialog, 2)
+    await hall.deliver(dialog, 2)
     await hall.rooms.wait_settled()
     hall.registry.detach(listener)
     hall.rooms.drop_stale_subscribers()
@@ -192,7 +192,7 @@ async def test_what_waits_is_bounded_and_the_rest_is_caught_up(hall: Hall) -> No
     dialog = await hall.world.create(DialogType.DIRECT, ann, bo)
     listener = hall.listen(bo)
     for seq in range(2, 1502):
-        hall.tell_as_of(dialog, seq, 1)
+        hall.deliver_as_of(dialog, seq, 1)
     await hall.rooms.wait_settled()
     assert (listener.seqs, listener.missed) == (list(range(2, 1002)), [1002])
 
@@ -221,18 +221,18 @@ async def test_ephemeral_events_go_to_the_others_of_an_open_room(hall: Hall) -> 
     assert [listener.ephemeral_count for listener in listeners] == [0, 1]
 
 
-async def test_who_is_removed_is_told_from_where_they_may_have_missed_something(hall: Hall) -> None:
+async def test_a_removed_member_reads_from_the_first_event_they_may_have_missed(hall: Hall) -> None:
     ann, bo, cy, di = await hall.world.people(4)
     dialog = await hall.world.create(DialogType.GROUP, ann, bo, cy)
     gone = hall.listen(bo)
-    await hall.tell(dialog, 1)
+    await hall.deliver(dialog, 1)
     await hall.rooms.wait_settled()
     added = (await hall.world.act(bodies.MembersAdded, dialog, ann, di)).verdict
     removed = (await hall.world.act(bodies.MemberRemoved, dialog, ann, bo)).verdict
-    untold = [hall.rooms.undelivered_from(dialog, removed.seq)]
-    hall.tell_as_of(dialog, added.seq, added.roster_seq)
-    untold.append(hall.rooms.undelivered_from(dialog, removed.seq))
+    undelivered_from = [hall.rooms.undelivered_from(dialog, removed.seq)]
+    hall.deliver_as_of(dialog, added.seq, added.roster_seq)
+    undelivered_from.append(hall.rooms.undelivered_from(dialog, removed.seq))
     await hall.rooms.wait_settled()
-    untold.append(hall.rooms.undelivered_from(dialog, removed.seq))
+    undelivered_from.append(hall.rooms.undelivered_from(dialog, removed.seq))
     assert gone.seqs == [1]
-    assert untold == [None, added.seq, added.seq]
+    assert undelivered_from == [None, added.seq, added.seq]

@@ -12,7 +12,7 @@ def send(n: int, dialog: bytes = HERE) -> Send:
     return Send(1, dialog, n, b"")
 
 
-def test_later_numbers_wait_until_the_refused_one_comes_again() -> None:
+def test_later_numbers_wait_until_the_refused_one_is_sent_again() -> None:
     order = SenderOrder()
     order.hold_back(send(5), ME)
     assert order.first_refused(send(6), ME) == 5

@@ -119,7 +119,7 @@ async def test_who_was_signed_out_takes_no_device_over(node: Running) -> None:
 
 
 @pytest.mark.parametrize("token", ["", "rubbish", "a.b.c"])
-async def test_a_token_that_is_none_closes(node: Running, token: str) -> None:
+async def test_an_invalid_token_closes(node: Running, token: str) -> None:
     async with node.connected() as wire:
         assert (await wire.ask(Authenticate(1, token))).code == "token_invalid"
         assert await wire.close_code() == 4102
@@ -159,7 +159,7 @@ async def test_over_the_rate_later_sends_wait_for_the_refused_one(database_url: 
             assert (await wire.ask(Send(5, dialog, 5, b"x"))).seq == 5
 
 
-async def test_a_stale_send_says_under_what_to_send_again(node: Running) -> None:
+async def test_a_stale_refusal_names_the_keys_seq_to_send_with(node: Running) -> None:
     ann, bo, cy = await node.world.people(3)
     async with node.live(ann) as wire:
         created = await wire.ask(Create(3, 1, DialogType.GROUP, [bo.principal, cy.principal], "g", Mode.SEALED))
@@ -170,7 +170,7 @@ async def test_a_stale_send_says_under_what_to_send_again(node: Running) -> None
         assert (await wire.ask(Send(5, created.dialog, 3, b"x", Header(keys_seq=removal.seq)))).seq == 3
 
 
-async def test_in_flight_sends_are_bounded_by_not_reading_on(
+async def test_reading_pauses_while_too_many_sends_are_in_flight(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = SessionSettings(in_flight_sends_max=4, mailbox_max=8)
@@ -325,7 +325,7 @@ async def test_a_fault_at_a_tick_ends_that_session_alone(node: Running, clock: M
         assert await broken.close_code() == 1006
 
 
-async def test_in_another_epoch_everybody_begins_anew(node: Running) -> None:
+async def test_a_new_epoch_closes_sessions_and_forgets_rosters(node: Running) -> None:
     ann, bo, cy = await node.world.people(3)
     dialog = await node.world.create(DialogType.DIRECT, ann, bo)
     async with node.live(cy) as early:
@@ -439,7 +439,7 @@ async def test_a_receipt_without_an_id_is_not_answered(node: Running) -> None:
         assert isinstance(await wire.receive(), HeartbeatReply)
 
 
-async def test_a_session_that_cannot_be_caught_up_is_asked_to_come_again(
+async def test_a_session_that_cannot_be_caught_up_is_asked_to_reconnect(
     node: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     ann, bo = await node.world.people(2)

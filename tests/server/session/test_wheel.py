@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from server.session.wheel import TimingWheel
 
 
-def test_what_is_due_comes_down_once() -> None:
+def test_what_is_due_is_returned_once() -> None:
     wheel: TimingWheel[str] = TimingWheel(0.0)
     wheel.schedule("a", 1.5)
     assert wheel.advance(1.4) == []
