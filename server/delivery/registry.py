@@ -39,14 +39,22 @@ class Registry:
         if len(here) == 1:
             self.listener(subscriber.principal, True)
 
-    def take_over(self, subscriber: Subscriber) -> None:
-        """Make this, if it is still here, the one connection of its device; an older one is closed as REPLACED."""
-        if subscriber not in self.subscribers_of(subscriber.principal):
-            return
-        older = self._by_device.get(subscriber.device)
+    def take_over(self, subscriber: Subscriber) -> bool:
+        """Make this, if it is still here, the one connection of its device; whether it is now.
+
+        The connection that was attached last wins, whichever is confirmed first; the other is closed as REPLACED.
+        """
+        here = self.subscribers_of(subscriber.principal)
+        if subscriber not in here:
+            return False
+        other = self._by_device.get(subscriber.device)
+        if other is not None and here.index(other) > here.index(subscriber):
+            subscriber.close(CloseCode.REPLACED)
+            return False
         self._by_device[subscriber.device] = subscriber
-        if older is not None and older is not subscriber:
-            older.close(CloseCode.REPLACED)
+        if other is not None and other is not subscriber:
+            other.close(CloseCode.REPLACED)
+        return True
 
     def detach(self, subscriber: Subscriber) -> None:
         """Remove a subscriber; nothing happens if it is not here."""

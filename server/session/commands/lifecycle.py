@@ -93,7 +93,8 @@ class Lifecycle:
             session.fail(command.id, code)
             session.close(close_code)
             return
-        self._registry.take_over(session)
+        if not self._registry.take_over(session):
+            return
         for high_water in command.receipts:
             self._receipts.note(claims.principal, high_water)
         session.go_live(Synced(command.id, snapshot.recovered), Plan(snapshot))

@@ -36,6 +36,17 @@ def test_take_over_closes_the_older_connection_of_the_device(registry: Registry)
     assert len(registry) == 2
 
 
+def test_the_connection_attached_last_wins_though_the_older_is_confirmed_after_it(registry: Registry) -> None:
+    older = StandIn(ANN)
+    newer = StandIn(ANN, device=older.device)
+    registry.attach(older)
+    registry.attach(newer)
+    assert registry.take_over(newer)
+    assert not registry.take_over(older)
+    assert [each.closed_with for each in (older, newer)] == [[(CloseCode.REPLACED, "")], []]
+    assert registry.take_over(newer)
+
+
 def test_a_subscriber_that_has_ended_takes_no_device_over(registry: Registry) -> None:
     here = StandIn(ANN)
     ended = StandIn(ANN, device=here.device)
