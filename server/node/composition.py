@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any, Protocol
 
 from protocol.close_codes import CloseCode
@@ -73,7 +73,11 @@ class Identity(Protocol):
         """Do the periodic work until cancelled."""
 
 
-IdentityFactory = Callable[[Pool, Clock, Pipeline, Registry], Awaitable[Identity]]
+class MakeIdentity(Protocol):
+    """Makes the identity of a node, ready for the first sign-in."""
+
+    async def __call__(self, pool: Pool, clock: Clock, *, appender: Pipeline, sessions: Registry) -> Identity:
+        """Called once, before the ports are open."""
 
 
 class Node:
@@ -244,7 +248,7 @@ class _NoPeer:
 
 @contextlib.asynccontextmanager
 async def opened(
-    config: Config, url: str, make_identity: IdentityFactory, clock: Clock
+    config: Config, url: str, make_identity: MakeIdentity, clock: Clock
 ) -> AsyncIterator[tuple[Node, asyncio.Task[None]]]:
     """A node that listens, and the task in which it works; drained and closed on leaving."""
     async with contextlib.AsyncExitStack() as stack:
@@ -255,7 +259,7 @@ async def opened(
         epoch = await pool.fetchval("SELECT epoch FROM deployment")
         node = Node(config, clock, pool, incarnation=incarnation, epoch=epoch)
         await node.horizon.advance()
-        identity = await make_identity(pool, clock, node.pipeline, node.registry)
+        identity = await make_identity(pool, clock, appender=node.pipeline, sessions=node.registry)
         work = asyncio.ensure_future(node.run(identity))
         stack.push_async_callback(cancel_and_wait, work)
         await node.open(identity)

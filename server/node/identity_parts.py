@@ -1,8 +1,8 @@
-"""Puts identity and the HTTP API together: `make_identity(config)` gives the node a factory of them."""
+"""Puts identity and the HTTP API of a node together."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from server.api.app import create_api
 from server.api.parts import ApiParts
@@ -31,29 +31,40 @@ from storage.postgres.service_accounts import ServiceAccountStore
 from storage.postgres.sign_ins import SignInStore
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentitySecrets:
+    """The keys, and the sender of one-time codes: None where nobody signs in by phone number."""
+
+    signing_keys: SigningKeys
+    vault: Vault
+    sender: CodeSender | None
+
+    @classmethod
+    def load(cls, config: Config) -> IdentitySecrets:
+        """Those of the configuration; raises StartupError when they are missing or cannot be used."""
+        return cls(signing_keys=load_signing_keys(config), vault=load_vault(config), sender=make_sender(config))
+
+
 class NodeIdentity:
     """Identity on this node: tokens for the sessions, the HTTP API, and periodic work."""
 
     def __init__(
         self,
         config: Config,
+        secrets: IdentitySecrets,
         pool: Pool,
         clock: Clock,
         *,
         appender: Appender,
         sessions: SessionsControl,
-        sender: CodeSender | None,
-        signing_keys: SigningKeys,
-        vault: Vault,
     ) -> None:
-        """Raises StartupError when the configuration cannot be used."""
         settings, rates, limits = config.identity, config.limits, MemoryLimits(clock)
         context = IdentityContext(
             clock=clock,
             settings=settings,
             rates=rates,
             limits=limits,
-            vault=vault,
+            vault=secrets.vault,
             sessions=sessions,
             self_dialogs=SelfDialogs(appender),
         )
@@ -63,14 +74,14 @@ class NodeIdentity:
         self._purge = Purge(self.people, clock, settings)
         self._fetch = DocumentFetcher()
         self.tokens = Tokens(
-            signing_keys,
+            secrets.signing_keys,
             clock,
             issuer=settings.issuer,
             audience=settings.audience,
             ttl_s=settings.access_token_ttl_s,
             external_issuers=ExternalIssuers(sign_ins, self._fetch, context),
         )
-        self.sign_in_flow = SignInFlow(sign_ins, self.tokens, sender, context)
+        self.sign_in_flow = SignInFlow(sign_ins, self.tokens, secrets.sender, context)
         self.profiles = Profiles(self.people, context)
         self.app: ASGIApp = create_api(
             ApiParts(
@@ -103,23 +114,10 @@ class NodeIdentity:
             await self._fetch.aclose()
 
 
-def make_identity(config: Config) -> Callable[[Pool, Clock, Appender, SessionsControl], Awaitable[NodeIdentity]]:
-    """The factory of a node's identity. Raises StartupError at once when keys are missing or cannot be used."""
-    signing_keys, vault = load_signing_keys(config), load_vault(config)
-    sender = make_sender(config)
-
-    async def make(pool: Pool, clock: Clock, appender: Appender, sessions: SessionsControl) -> NodeIdentity:
-        identity = NodeIdentity(
-            config,
-            pool,
-            clock,
-            appender=appender,
-            sessions=sessions,
-            sender=sender,
-            signing_keys=signing_keys,
-            vault=vault,
-        )
-        await identity.start()
-        return identity
-
-    return make
+async def make_identity(
+    config: Config, secrets: IdentitySecrets, pool: Pool, clock: Clock, *, appender: Appender, sessions: SessionsControl
+) -> NodeIdentity:
+    """A node's identity, ready for the first sign-in."""
+    identity = NodeIdentity(config, secrets, pool, clock, appender=appender, sessions=sessions)
+    await identity.start()
+    return identity

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import logging
 import resource
@@ -12,7 +13,7 @@ import signal
 from server.clock import SystemClock
 from server.config.settings import Config
 from server.node.composition import Node, cancel_and_wait, opened
-from server.node.identity_parts import make_identity
+from server.node.identity_parts import IdentitySecrets, make_identity
 from server.node.postgres_start import running_postgres
 from storage.postgres.migrate import migrate
 
@@ -30,9 +31,10 @@ async def serve(config: Config) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as stack:
         postgres = stack.enter_context(running_postgres(config))
+        make = functools.partial(make_identity, config, IdentitySecrets.load(config))  # the data folder is locked now
         await migrate(postgres.url, lambda line: _log.info("migrated: %s", line))
         stack.push_async_callback(cancel_and_wait, asyncio.ensure_future(postgres.keep_running()))
-        async with opened(config, postgres.url, make_identity(config), SystemClock()) as (node, work):
+        async with opened(config, postgres.url, make, SystemClock()) as (node, work):
             _collect_rarely()
             print(_banner(config, node), flush=True)  # noqa: T201 - for the person who started it
             stopped = asyncio.ensure_future(stop.wait())

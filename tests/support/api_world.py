@@ -20,7 +20,7 @@ from server.identity.ports import SessionsControl
 from server.identity.sign_in import OWN_TENANT
 from server.identity.signing_keys import SigningKeys, new_pem
 from server.identity.vault import Vault, new_key
-from server.node.identity_parts import NodeIdentity
+from server.node.identity_parts import IdentitySecrets, NodeIdentity
 from server.writing.pipeline import Pipeline
 from storage.postgres.journal import PostgresJournal
 from storage.postgres.people import PeopleStore
@@ -85,13 +85,11 @@ class ApiWorld:
         self.sessions = ClosedSessions()
         self.identity = NodeIdentity(
             config,
+            IdentitySecrets(signing_keys=_KEYS, vault=_VAULT, sender=self.sent),
             pool,
             clock,
             appender=pipeline,
             sessions=self.sessions,
-            sender=self.sent,
-            signing_keys=_KEYS,
-            vault=_VAULT,
         )
 
     async def ask(

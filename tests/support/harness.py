@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-import asyncpg
 import msgspec
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
@@ -26,6 +25,7 @@ from server.identity.tokens import Tokens
 from server.node.composition import Node, opened
 from server.session.session import Session
 from server.writing.pipeline import Pipeline
+from storage.postgres.pool import Pool
 from tests.support.world import Person, World
 
 _KEYS = SigningKeys.from_pem(new_pem())
@@ -36,7 +36,7 @@ class TestIdentity:
 
     __test__ = False
 
-    def __init__(self, pool: asyncpg.Pool[Any], clock: Clock, registry: Registry) -> None:
+    def __init__(self, pool: Pool, clock: Clock, registry: Registry) -> None:
         self.tokens = Tokens(_KEYS, clock, issuer="test", audience="test", ttl_s=3600)
         self._pool = pool
         self._registry = registry
@@ -156,20 +156,16 @@ async def running(url: str, config: Config | None = None, clock: Clock | None = 
     world = await World.open(url)
     config = config or Config()
     on_any_port = msgspec.structs.replace(config.server, port=0, admin_port=0)
-    identity: TestIdentity | None = None
+    made: list[TestIdentity] = []
 
-    async def make_identity(
-        pool: asyncpg.Pool[Any], clock: Clock, _pipeline: Pipeline, registry: Registry
-    ) -> TestIdentity:
-        nonlocal identity
-        identity = TestIdentity(pool, clock, registry)
-        return identity
+    async def make(pool: Pool, clock: Clock, *, appender: Pipeline, sessions: Registry) -> TestIdentity:  # noqa: ARG001 - it appends nothing
+        made.append(TestIdentity(pool, clock, sessions))
+        return made[0]
 
     try:
         config = msgspec.structs.replace(config, server=on_any_port)
-        async with opened(config, url, make_identity, clock or SystemClock()) as (node, _work):
-            assert identity is not None
-            yield Running(node, world, identity.tokens)
+        async with opened(config, url, make, clock or SystemClock()) as (node, _work):
+            yield Running(node, world, made[0].tokens)
     finally:
         await world.close()
 

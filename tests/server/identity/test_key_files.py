@@ -10,7 +10,7 @@ from server.identity.code_sender import CodeSender, LogCodeSender, make_sender
 from server.identity.key_files import load_signing_keys, load_vault
 from server.identity.signing_keys import SigningKeys, new_pem
 from server.identity.vault import new_key
-from server.node.identity_parts import make_identity
+from server.node.identity_parts import IdentitySecrets
 from server.startup_error import StartupError
 
 
@@ -38,7 +38,7 @@ def test_production_makes_no_keys(tmp_path: Path) -> None:
     both = IdentitySettings(signing_key=Secret(new_pem()), phone_key=Secret(new_key()))
     for lacking in (IdentitySettings(phone_key=both.phone_key), IdentitySettings(signing_key=both.signing_key)):
         with pytest.raises(StartupError, match="required in production"):
-            make_identity(production(tmp_path, lacking))
+            IdentitySecrets.load(production(tmp_path, lacking))
     assert list(tmp_path.iterdir()) == []
 
 

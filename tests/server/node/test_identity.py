@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import httpx
 import jwt
 import msgspec
@@ -29,8 +28,9 @@ from server.identity.ports import Appender, SessionsControl
 from server.identity.signing_keys import SigningKeys, new_pem
 from server.identity.vault import Vault, new_key
 from server.node.composition import opened
-from server.node.identity_parts import NodeIdentity
+from server.node.identity_parts import IdentitySecrets, NodeIdentity, make_identity
 from server.startup_error import StartupError
+from storage.postgres.pool import Pool
 from tests.support.api_world import ANN, BO, CHAI, KeptCodes, grant_admin, issuer
 from tests.support.harness import Running, Wire
 from tests.support.world import World
@@ -82,26 +82,15 @@ async def site_on(url: str, settings: IdentitySettings, vault: Vault | None = No
     sent, vault = KeptCodes(), vault or Vault.from_text(new_key())
     made: list[NodeIdentity] = []
 
-    async def make_identity(
-        pool: asyncpg.Pool[Any], clock: Clock, appender: Appender, sessions: SessionsControl
-    ) -> NodeIdentity:
-        identity = NodeIdentity(
-            config,
-            pool,
-            clock,
-            appender=appender,
-            sessions=sessions,
-            sender=sent,
-            signing_keys=SigningKeys.from_pem(new_pem()),
-            vault=vault,
-        )
-        await identity.start()
-        made.append(identity)
-        return identity
+    secrets = IdentitySecrets(signing_keys=SigningKeys.from_pem(new_pem()), vault=vault, sender=sent)
+
+    async def make(pool: Pool, clock: Clock, *, appender: Appender, sessions: SessionsControl) -> NodeIdentity:
+        made.append(await make_identity(config, secrets, pool, clock, appender=appender, sessions=sessions))
+        return made[0]
 
     world = await World.open(url)
     async with (
-        opened(config, url, make_identity, SystemClock()) as (node, _),
+        opened(config, url, make, SystemClock()) as (node, _),
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{node.port}") as http,
     ):
         yield Site(Running(node, world, made[0].tokens), made[0], vault, sent, http)
