@@ -26,7 +26,7 @@ def create_api(parts: ApiParts, *, body_bytes_max: int) -> Litestar:
     rate = Rate.per_second("requests of address", parts.rates.requests_per_address_per_s)
 
     async def count_request(request: Request[Any, Any, Any]) -> None:
-        await take_or_refuse(parts.limits, [(rate, network_of(address_of(request)))])
+        await take_or_refuse(parts.limiter, [(rate, network_of(address_of(request)))])
 
     return Litestar(
         route_handlers=[_keys_at("/.well-known/jwks.json"), _v1()],

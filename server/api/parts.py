@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from litestar.di import NamedDependency
 
-from server.config.settings import IdentitySettings, LimitSettings
+from server.config.settings import IdentitySettings, RateSettings
 from server.identity.profiles import Profiles
-from server.identity.rates import Limits
+from server.identity.rates import RateLimiter
 from server.identity.service_accounts import ServiceAccounts
 from server.identity.sign_in import SignInFlow
 from server.identity.tokens import Tokens
@@ -22,9 +22,9 @@ class ApiParts:
     sign_in_flow: SignInFlow
     profiles: Profiles
     service_accounts: ServiceAccounts
-    limits: Limits
+    limiter: RateLimiter
     settings: IdentitySettings
-    rates: LimitSettings
+    rates: RateSettings
 
 
 Parts = NamedDependency[ApiParts]

@@ -241,7 +241,7 @@ class IdentitySettings(msgspec.Struct, frozen=True, kw_only=True):
     """File that holds `phone_key`."""
 
 
-class LimitSettings(msgspec.Struct, frozen=True, kw_only=True):
+class RateSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Rates of the HTTP API; a request above a rate is refused with the time to wait (`retry_after_s`)."""
 
     requests_per_address_per_s: PerSecond = 50.0
@@ -277,4 +277,4 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     rooms: RoomSettings = RoomSettings()
     storage: StorageSettings = StorageSettings()
     identity: IdentitySettings = IdentitySettings()
-    limits: LimitSettings = LimitSettings()
+    limits: RateSettings = RateSettings()

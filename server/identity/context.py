@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from protocol.close_codes import CloseCode
 from server.clock import DAY_MS, Clock
-from server.config.settings import IdentitySettings, LimitSettings
+from server.config.settings import IdentitySettings, RateSettings
 from server.identity.ports import SessionsControl
-from server.identity.rates import Limits
+from server.identity.rates import RateLimiter
 from server.identity.self_dialogs import SelfDialogs
 from server.identity.vault import Vault
 from storage.identity_rows import SignInTerms
@@ -17,12 +17,12 @@ from storage.identity_rows import SignInTerms
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdentityContext:
-    """Made once for a node. `rates` are the configured numbers, `limits` counts against them."""
+    """Made once for a node. `rates` are the configured numbers, `limiter` counts against them."""
 
     clock: Clock
     settings: IdentitySettings
-    rates: LimitSettings
-    limits: Limits
+    rates: RateSettings
+    limiter: RateLimiter
     vault: Vault
     sessions: SessionsControl
     self_dialogs: SelfDialogs

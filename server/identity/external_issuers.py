@@ -67,7 +67,7 @@ class ExternalIssuers:
         settings, keys = self._issuers[issuer]
         claims = await self._read_claims(token, settings, keys)
         device = _device_of(claims, device)
-        await take_or_refuse(self._context.limits, [(self._new_tokens, f"{settings.tenant} {claims['sub']}")])
+        await take_or_refuse(self._context.limiter, [(self._new_tokens, f"{settings.tenant} {claims['sub']}")])
         try:
             opened = await self._sign_in(claims, settings.tenant, device, address)
         except StorageUnavailableError as error:

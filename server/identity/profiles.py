@@ -86,7 +86,7 @@ class Profiles:
 
         Raises RequestRefusedError, the same for an unknown number and for a person who is not findable.
         """
-        await take_or_refuse(self._context.limits, [(self._lookups, asker)])
+        await take_or_refuse(self._context.limiter, [(self._lookups, asker)])
         number = read_phone_number(phone_number, self._context.settings.countries)
         phone_hash = self._context.vault.hash_phone(tenant, number.e164)
         return _found(await self._people.find_by_phone(tenant, asker, phone_hash))

@@ -43,7 +43,7 @@ Bucket = tuple[Rate, str | bytes]
 """A rate and whose it is."""
 
 
-class Limits(Protocol):
+class RateLimiter(Protocol):
     """Counts what is taken. Bounded: an unused key is forgotten when its bucket is full."""
 
     async def take(self, buckets: Sequence[Bucket]) -> float:
@@ -55,7 +55,7 @@ class Limits(Protocol):
         ...
 
 
-class MemoryLimits(Limits):
+class MemoryRateLimiter(RateLimiter):
     """Counts of this node alone."""
 
     def __init__(self, clock: Clock, *, keys_max: int = KEYS_MAX) -> None:
@@ -97,7 +97,7 @@ class MemoryLimits(Limits):
             del keys[oldest]
 
 
-async def take_or_refuse(limits: Limits, buckets: Sequence[Bucket]) -> None:
+async def take_or_refuse(limiter: RateLimiter, buckets: Sequence[Bucket]) -> None:
     """Take one of every bucket; raises RequestRefusedError with `rate_limited` and how long to wait."""
-    if wait_s := await limits.take(buckets):
+    if wait_s := await limiter.take(buckets):
         raise RequestRefusedError(ErrorCode.RATE_LIMITED, "", retry_after_s=wait_s)

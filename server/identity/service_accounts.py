@@ -11,9 +11,9 @@ from protocol.bodies import Posted, tag_of
 from protocol.errors import ErrorCode
 from protocol.kinds import KINDS, Kind
 from server.clock import Clock
-from server.config.settings import LimitSettings
+from server.config.settings import RateSettings
 from server.identity.ports import Appender
-from server.identity.rates import Limits, Rate, take_or_refuse
+from server.identity.rates import Rate, RateLimiter, take_or_refuse
 from server.identity.vault import hash_token, new_api_key
 from server.refusals import RequestRefusedError, check_durable
 from storage.identity_rows import ServiceKeyRow
@@ -34,11 +34,11 @@ class ServiceAccounts:
     """Creates service accounts, authenticates them by their API keys, and appends their events."""
 
     def __init__(
-        self, store: ServiceAccountStore, clock: Clock, *, rates: LimitSettings, limits: Limits, appender: Appender
+        self, store: ServiceAccountStore, clock: Clock, *, rates: RateSettings, limiter: RateLimiter, appender: Appender
     ) -> None:
         self._store = store
         self._clock = clock
-        self._limits = limits
+        self._limiter = limiter
         self._appender = appender
         self._events = Rate.per_second("events of service", rates.events_per_service_per_s)
 
@@ -72,7 +72,7 @@ class ServiceAccounts:
 
     async def append(self, service: ServiceKeyRow, dialog: bytes, n: int, body: Posted) -> Verdict:
         """Append an event under the key's number `n`; raises RequestRefusedError unless the event is durable."""
-        await take_or_refuse(self._limits, [(self._events, service.service)])
+        await take_or_refuse(self._limiter, [(self._events, service.service)])
         if body.kind not in service.kinds:
             raise RequestRefusedError(ErrorCode.NOT_ALLOWED, f"kind: this key may not post {body.kind.name.lower()}")
         if body.acting_for is not None and not await self._store.is_business(service.tenant, body.acting_for):

@@ -108,7 +108,7 @@ class SignInFlow:
             raise RequestRefusedError(ErrorCode.NOT_ALLOWED, "sign-in by phone number is switched off here")
         number = read_phone_number(phone_number, self._context.settings.countries)
         phone_hash = self._context.vault.hash_phone(OWN_TENANT, number.e164)
-        await take_or_refuse(self._context.limits, _buckets(self._codes, phone_hash, address, device))
+        await take_or_refuse(self._context.limiter, _buckets(self._codes, phone_hash, address, device))
         code = new_code()
         await self._sign_ins.put_code(
             OWN_TENANT,
@@ -154,7 +154,7 @@ class SignInFlow:
         """New tokens for a refresh token, which is used up by this; raises RequestRefusedError."""
         if (claimed := sign_in_of(refresh_token)) is None:
             raise RequestRefusedError(ErrorCode.TOKEN_INVALID, "this is not a refresh token")
-        await take_or_refuse(self._context.limits, [(self._refreshes, claimed)])
+        await take_or_refuse(self._context.limiter, [(self._refreshes, claimed)])
         successor = self._context.vault.derive_successor(refresh_token)
         now_ms = self._context.clock.wall_ms()
         row = await self._sign_ins.refresh(
@@ -196,14 +196,14 @@ class SignInFlow:
     async def _check_guess(self, phone_hash: bytes, code: str, client: Installation) -> bytes:
         """The hash of the code if it is right; a wrong one counts against number, address and device."""
         buckets = _buckets(self._guesses, phone_hash, client.address, client.device)
-        await take_or_refuse(self._context.limits, buckets)
+        await take_or_refuse(self._context.limiter, buckets)
         kept = await self._sign_ins.spend_attempt(self._context.clock.wall_ms(), OWN_TENANT, phone_hash)
         if kept is None:
             raise RequestRefusedError(ErrorCode.CODE_EXPIRED)
         guessed = self._context.vault.hash_code(phone_hash, code)
         if not equal(kept, guessed):
             raise RequestRefusedError(ErrorCode.CODE_WRONG)
-        await self._context.limits.give_back(buckets)
+        await self._context.limiter.give_back(buckets)
         return guessed
 
     def _phone_row(self, phone_hash: bytes, number: PhoneNumber) -> PhoneRow:

@@ -18,7 +18,7 @@ from server.identity.key_files import load_signing_keys, load_vault
 from server.identity.ports import Appender, SessionsControl
 from server.identity.profiles import Profiles
 from server.identity.purge import Purge
-from server.identity.rates import MemoryLimits
+from server.identity.rates import MemoryRateLimiter
 from server.identity.self_dialogs import SelfDialogs
 from server.identity.service_accounts import ServiceAccounts
 from server.identity.sign_in import OWN_TENANT, SignInFlow
@@ -58,12 +58,12 @@ class NodeIdentity:
         appender: Appender,
         sessions: SessionsControl,
     ) -> None:
-        settings, rates, limits = config.identity, config.limits, MemoryLimits(clock)
+        settings, rates, limiter = config.identity, config.limits, MemoryRateLimiter(clock)
         context = IdentityContext(
             clock=clock,
             settings=settings,
             rates=rates,
-            limits=limits,
+            limiter=limiter,
             vault=secrets.vault,
             sessions=sessions,
             self_dialogs=SelfDialogs(appender),
@@ -89,9 +89,9 @@ class NodeIdentity:
                 sign_in_flow=self.sign_in_flow,
                 profiles=self.profiles,
                 service_accounts=ServiceAccounts(
-                    ServiceAccountStore(pool), clock, rates=rates, limits=limits, appender=appender
+                    ServiceAccountStore(pool), clock, rates=rates, limiter=limiter, appender=appender
                 ),
-                limits=limits,
+                limiter=limiter,
                 settings=settings,
                 rates=rates,
             ),

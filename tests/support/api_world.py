@@ -14,7 +14,7 @@ import msgspec
 
 from protocol import ids
 from protocol.close_codes import CloseCode
-from server.config.settings import Config, IdentitySettings, IssuerSettings, LimitSettings, PipelineSettings
+from server.config.settings import Config, IdentitySettings, IssuerSettings, PipelineSettings
 from server.identity.code_sender import CodeNotSentError, CodeSender
 from server.identity.ports import SessionsControl
 from server.identity.sign_in import OWN_TENANT
@@ -162,7 +162,6 @@ async def opened_api(
     clock: ManualClock,
     *,
     identity: IdentitySettings | None = None,
-    limits: LimitSettings | None = None,
 ) -> AsyncIterator[ApiWorld]:
     """An API with a write pipeline of its own."""
     pool = await open_pool(database_url, size=12, statement_timeout_s=30.0)
@@ -170,7 +169,7 @@ async def opened_api(
     incarnation = await journal.begin_incarnation("test")
     pipeline = Pipeline(journal, lambda *_: None, PipelineSettings(), clock, incarnation=incarnation)
     lanes = asyncio.ensure_future(pipeline.run())
-    config = Config(identity=identity or IdentitySettings(), limits=limits or LimitSettings())
+    config = Config(identity=identity or IdentitySettings())
     world = ApiWorld(pool, pipeline, clock, config)
     await world.identity.start()
     yield world
