@@ -18,6 +18,9 @@ import msgspec
 
 from storage.rows import PrincipalStatus
 
+SIGN_IN_AUDIT_KEPT_MS = 365 * 86_400_000
+"""How long the audit trail keeps a line about signing in. No other line ever goes."""
+
 
 class Outcome(enum.IntEnum):
     """The result of a sign-in or a refresh. Only OK opens or extends a sign-in."""

@@ -7,6 +7,7 @@ import logging
 
 from server.clock import DAY_MS, Clock, Sleep
 from server.config.settings import IdentitySettings
+from storage.identity_rows import SIGN_IN_AUDIT_KEPT_MS
 from storage.postgres.people import PeopleStore
 from storage.unavailable import StorageUnavailableError
 
@@ -14,7 +15,6 @@ _log = logging.getLogger(__name__)
 
 INTERVAL_S = 600.0
 SIGN_INS_KEPT_DAYS = 30
-SIGN_IN_AUDIT_KEPT_DAYS = 365
 _PEOPLE_PER_CALL = 100
 
 
@@ -54,7 +54,7 @@ class Purge:
                 now_ms,
                 deleted_before_ms=now_ms - self._grace_ms,
                 ended_before_ms=now_ms - self._ended_ms,
-                audit_before_ms=now_ms - SIGN_IN_AUDIT_KEPT_DAYS * DAY_MS,
+                audit_before_ms=now_ms - SIGN_IN_AUDIT_KEPT_MS,
                 limit=_PEOPLE_PER_CALL,
             )
             total += purged

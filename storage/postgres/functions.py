@@ -2,11 +2,13 @@
 
 A file is a template. `${VerdictCode.STALE}` stands for the number of an enum's member, `${tag.Edited}` for the tag of
 a body, `${packed.Erased}` for the stored bytes of a body without fields, `${packed_with_id.Promoted}` for those of a
-body whose one field is an id, up to where its 16 bytes follow. An unknown name is an error.
+body whose one field is an id, up to where its 16 bytes follow, `${SIGN_IN_AUDIT_KEPT_MS}` for a constant. An unknown
+name is an error.
 
 Invariants: a file creates the one function that it is named after; a function in the language `sql` calls none of ours
 that comes after it by name, because PostgreSQL looks its callees up when it is created. `change_NAME` takes the change
-whose body has the tag name NAME (`journal.py`).
+whose body has the tag name NAME (`journal.py`). A trigger's function says CREATE OR REPLACE, and its file creates the
+triggers.
 """
 
 import enum
@@ -22,7 +24,7 @@ from protocol.bodies import AnyBody, Body, tag_of
 from protocol.dialog_types import DialogType, Mode, Role
 from protocol.ids import NIL
 from protocol.kinds import Kind
-from storage.identity_rows import EndReason, Outcome
+from storage.identity_rows import SIGN_IN_AUDIT_KEPT_MS, EndReason, Outcome
 from storage.rows import PrincipalStatus, PrincipalType, SignInState, VerdictCode
 
 FOLDER = Path(__file__).parent / "functions"
@@ -42,6 +44,7 @@ _ENUMS: dict[str, type[enum.IntEnum]] = {
         Kind,
     )
 }
+_CONSTANTS = {"SIGN_IN_AUDIT_KEPT_MS": SIGN_IN_AUDIT_KEPT_MS}
 _BODIES: dict[str, type[Body]] = {body.__name__: body for body in get_args(AnyBody)}
 _OF_BODIES: dict[str, Callable[[type[Body]], str]] = {
     "tag": lambda body: str(tag_of(body)),
@@ -65,6 +68,11 @@ def render_all() -> dict[str, str]:
     return {name: render((FOLDER / f"{name}.sql").read_text(encoding="utf-8")) for name in list_names()}
 
 
+def list_droppable(rendered: dict[str, str]) -> list[str]:
+    """The names of the functions that are dropped before they are created: all but those of triggers."""
+    return [name for name, text in rendered.items() if "CREATE OR REPLACE FUNCTION" not in text]
+
+
 def digest(rendered: dict[str, str]) -> str:
     """A hash that changes with the text of any function."""
     return hashlib.sha256("\0".join(rendered.values()).encode()).hexdigest()
@@ -73,6 +81,8 @@ def digest(rendered: dict[str, str]) -> str:
 def _value(group: str, name: str) -> str:
     if group in _ENUMS:
         return str(int(_ENUMS[group][name]))
+    if not name:
+        return str(_CONSTANTS[group])
     return _OF_BODIES[group](_BODIES[name])
 
 

@@ -113,12 +113,16 @@ async def _read_state(connection: "asyncpg.Connection[Any]") -> tuple[int, str |
 
 
 async def _replace_functions(connection: "asyncpg.Connection[Any]", rendered: dict[str, str]) -> None:
-    """Drop ours and those that a version before had, whatever their parameters, and create ours."""
-    for (signature,) in await connection.fetch(_OLD_FUNCTIONS, list(rendered)):
+    """Drop ours and those that a version before had, whatever their parameters, and create ours.
+
+    A function of a trigger is neither dropped nor noted: no version, ours or an older one, could drop it.
+    """
+    droppable = functions.list_droppable(rendered)
+    for (signature,) in await connection.fetch(_OLD_FUNCTIONS, droppable):
         await connection.execute(f"DROP FUNCTION {signature}")
     for text in rendered.values():
         await connection.execute(text)
-    await connection.execute(_NOTE_FUNCTIONS, functions.digest(rendered), list(rendered))
+    await connection.execute(_NOTE_FUNCTIONS, functions.digest(rendered), droppable)
 
 
 async def _take_over_from_alembic(connection: "asyncpg.Connection[Any]") -> None:

@@ -8,7 +8,8 @@
 --   * Sign-ins of a principal are opened, and crowded out, under the lock of the principal's row: hence never more
 --     live ones than allowed. A sign-in is live until it is revoked or expires.
 --   * The refresh tokens of a sign-in form one chain: a token has at most one successor.
---   * What changed and its line in `audit` are written in one transaction; lines are never changed.
+--   * What changed and its line in `audit` are written in one transaction; lines are never changed
+--     (`functions/audit_is_append_only.sql`).
 -- Times come from the node, so that tests own them.
 
 ALTER TABLE sign_ins
@@ -85,21 +86,3 @@ CREATE TABLE audit (
 );
 CREATE INDEX audit_of_subject ON audit (subject_id, audit_id);
 CREATE INDEX audit_by_time ON audit (at_ms);
-
--- Lines about signing in go after a year; no other line ever does, and none is changed.
-CREATE FUNCTION audit_is_append_only() RETURNS trigger
-LANGUAGE plpgsql
-AS $$
-BEGIN
-    IF TG_OP = 'DELETE' THEN
-        IF OLD.action LIKE 'sign_in.%'
-           AND OLD.at_ms < (extract(epoch FROM clock_timestamp()) * 1000)::bigint - 365 * 86400000::bigint THEN
-            RETURN OLD;
-        END IF;
-    END IF;
-    RAISE EXCEPTION 'the audit trail is append-only' USING ERRCODE = 'integrity_constraint_violation';
-END $$;
-CREATE TRIGGER audit_keeps_lines BEFORE UPDATE OR DELETE ON audit
-    FOR EACH ROW EXECUTE FUNCTION audit_is_append_only();
-CREATE TRIGGER audit_keeps_all BEFORE TRUNCATE ON audit
-    FOR EACH STATEMENT EXECUTE FUNCTION audit_is_append_only();

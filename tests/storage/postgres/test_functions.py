@@ -9,6 +9,7 @@ import pytest
 
 from protocol.bodies import ProfileChanged
 from protocol.commands import COMMANDS
+from storage.identity_rows import SIGN_IN_AUDIT_KEPT_MS
 from storage.postgres import functions
 from storage.postgres.journal import CHANGE_QUERIES
 from storage.postgres.migrate import FUNCTIONS, is_current, migrate
@@ -24,6 +25,10 @@ def test_a_place_gets_the_number_of_its_name() -> None:
 def test_a_place_gets_the_stored_bytes_of_a_body() -> None:
     assert functions.render("${packed.Erased}") == r"'\x9105'::bytea"
     assert functions.render("${packed_with_id.Promoted}") == r"'\x920ec410'::bytea"
+
+
+def test_a_place_gets_a_constant() -> None:
+    assert functions.render("${SIGN_IN_AUDIT_KEPT_MS}") == str(SIGN_IN_AUDIT_KEPT_MS)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +47,7 @@ def test_every_change_of_a_command_and_of_the_server_has_its_function() -> None:
 @pytest.mark.parametrize("name", functions.list_names())
 def test_a_file_creates_the_one_function_that_it_is_named_after(name: str) -> None:
     text = (functions.FOLDER / f"{name}.sql").read_text(encoding="utf-8")
-    assert re.findall(r"CREATE FUNCTION (\w+)\(", text) == [name]
+    assert re.findall(r"CREATE (?:OR REPLACE )?FUNCTION (\w+)\(", text) == [name]
 
 
 @pytest.mark.parametrize("name", functions.list_names())
