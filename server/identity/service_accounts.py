@@ -7,20 +7,19 @@ from collections.abc import Sequence
 import msgspec
 
 from protocol import ids
-from protocol.bodies import Posted, tag_of
+from protocol.bodies import Posted
 from protocol.errors import ErrorCode
 from protocol.kinds import KINDS, Kind
 from server.clock import Clock
 from server.config.settings import RateSettings
+from server.entries import make_entry
 from server.identity.ports import Appender
 from server.identity.rates import Rate, RateLimiter, take_or_refuse
 from server.identity.vault import hash_token, new_api_key
 from server.refusals import RequestRefusedError, check_durable
 from storage.identity_rows import ServiceKeyRow
 from storage.postgres.service_accounts import ServiceAccountStore
-from storage.rows import Entry, PrincipalStatus, Verdict
-
-_TAG_POSTED = tag_of(Posted)
+from storage.rows import PrincipalStatus, Verdict
 
 
 class NewService(msgspec.Struct, frozen=True):
@@ -77,17 +76,6 @@ class ServiceAccounts:
             raise RequestRefusedError(ErrorCode.NOT_ALLOWED, f"kind: this key may not post {body.kind.name.lower()}")
         if body.acting_for is not None and not await self._store.is_business(service.tenant, body.acting_for):
             raise RequestRefusedError(ErrorCode.PRINCIPAL_NOT_FOUND, "acting_for: there is no such business")
-        verdict = await self._appender.append(
-            Entry(
-                dialog=dialog,
-                author=service.service,
-                device=service.device,
-                n=n,
-                tag=_TAG_POSTED,
-                body=msgspec.msgpack.encode(body),
-                counts=KINDS[body.kind].counts_unread,
-                expires_at_ms=body.header.expires_at_ms,
-            )
-        )
+        verdict = await self._appender.append(make_entry(dialog, service.service, service.device, n, body))
         check_durable(verdict)
         return verdict

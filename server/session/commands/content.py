@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from functools import partial
 
-import msgspec
-
-from protocol.bodies import Body, Edited, Posted, Reacted, tag_of
+from protocol.bodies import Edited, Posted, Reacted
 from protocol.commands import Edit, React, Send
 from protocol.errors import ErrorCode
 from protocol.kinds import KINDS
+from server.entries import make_entry
 from server.session.session import Session
 from server.writing.pipeline import Pipeline
-from storage.rows import Entry, Verdict
+from storage.rows import Verdict
 
-_encode = msgspec.msgpack.Encoder().encode
-_TAGS: dict[type[Body], int] = {body: tag_of(body) for body in (Posted, Edited, Reacted)}
+_BY_MEMBERS = tuple(kind for kind, rule in KINDS.items() if rule.by_members)
 
 
 class Content:
@@ -26,54 +24,22 @@ class Content:
 
     def send(self, session: Session, command: Send) -> None:
         """Post an envelope."""
-        rule = KINDS[command.kind]
-        if not rule.by_members:
+        if command.kind not in _BY_MEMBERS:
             session.fail(command.id, ErrorCode.NOT_ALLOWED, f"`{command.kind.name.lower()}` is for services")
             return
-        header = command.header
-        self._submit(
-            session,
-            command,
-            Posted(command.kind, header, command.payload),
-            counts=rule.counts_unread,
-            target=header.reply_to,
-            keys_seq=header.keys_seq,
-            expires_at_ms=header.expires_at_ms,
-        )
+        self._submit(session, command, Posted(command.kind, command.header, command.payload))
 
     def edit(self, session: Session, command: Edit) -> None:
         """Replace the envelope of one's own message."""
-        body = Edited(command.target, command.payload, command.header)
-        self._submit(session, command, body, target=command.target, keys_seq=command.header.keys_seq)
+        self._submit(session, command, Edited(command.target, command.payload, command.header))
 
     def react(self, session: Session, command: React) -> None:
         """Set or withdraw one's reaction."""
-        self._submit(session, command, Reacted(command.target, command.payload), target=command.target)
+        self._submit(session, command, Reacted(command.target, command.payload))
 
-    def _submit(
-        self,
-        session: Session,
-        command: Send | Edit | React,
-        body: Body,
-        *,
-        target: int | None,
-        counts: bool = False,
-        keys_seq: int | None = None,
-        expires_at_ms: int | None = None,
-    ) -> None:
+    def _submit(self, session: Session, command: Send | Edit | React, body: Posted | Edited | Reacted) -> None:
         claims = session.claims
-        entry = Entry(
-            dialog=command.dialog,
-            author=claims.principal,
-            device=claims.device,
-            n=command.n,
-            tag=_TAGS[type(body)],
-            body=_encode(body),
-            counts=counts,
-            target=target,
-            keys_seq=keys_seq,
-            expires_at_ms=expires_at_ms,
-        )
+        entry = make_entry(command.dialog, claims.principal, claims.device, command.n, body)
         session.start_send()
         self._pipeline.submit(entry, partial(_answer, session, command))
 
