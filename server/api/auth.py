@@ -15,6 +15,7 @@ from litestar.di import NamedDependency
 
 from protocol.errors import ErrorCode
 from server.api.parts import Parts
+from server.identity.claims import Claims
 from server.identity.vault import is_api_key
 from server.refusals import RequestRefusedError
 from storage.identity_rows import ServiceKeyRow
@@ -26,10 +27,7 @@ _SCHEME = "bearer "
 class Caller(msgspec.Struct, frozen=True):
     """A person whose sign-in is live."""
 
-    tenant: int
-    principal: bytes
-    device: bytes
-    sign_in: bytes
+    claims: Claims
     admin: bool
 
 
@@ -52,7 +50,7 @@ async def provide_caller(request: Request[Any, Any, Any], parts: Parts) -> Calle
         raise RequestRefusedError(ErrorCode.NOT_ALLOWED, "this is for people; an API key can only append events")
     claims = await parts.tokens.verify(token, _device(request), address_of(request))
     row = await parts.sign_in_flow.check_live(claims)
-    return Caller(claims.tenant, claims.principal, claims.device, claims.sign_in, row.admin)
+    return Caller(claims, row.admin)
 
 
 async def provide_admin(caller: AsCaller) -> Caller:

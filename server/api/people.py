@@ -59,7 +59,7 @@ class PersonReply(msgspec.Struct):
 @get("/me", responses=REFUSALS)
 async def own_profile(caller: AsCaller, parts: Parts) -> ProfileReply:
     """Your own profile."""
-    return _profile(await parts.profiles.read_own(caller.principal))
+    return _profile(await parts.profiles.read_own(caller.claims.principal))
 
 
 @patch("/me", responses=REFUSALS)
@@ -72,25 +72,25 @@ async def change_profile(data: JSONBody[ProfileRequest], caller: AsCaller, parts
         timezone=data.timezone,
         findable=data.findable,
     )
-    return _profile(await parts.profiles.change(caller.principal, caller.device, change))
+    return _profile(await parts.profiles.change(caller.claims.principal, caller.claims.device, change))
 
 
 @delete("/me", responses=REFUSALS)
 async def delete_self(caller: AsCaller, parts: Parts) -> None:
     """Delete yourself: signed out everywhere at once, erased after the grace. A sign-in before then cancels it."""
-    await parts.profiles.delete(caller.principal)
+    await parts.profiles.delete(caller.claims.principal)
 
 
 @get("/people/{principal:uuid}", responses=REFUSALS)
 async def person(principal: FromPath[UUID], caller: AsCaller, parts: Parts) -> PersonReply:
     """A person with whom you share a dialog."""
-    return _person(await parts.profiles.read_person(caller.principal, principal.bytes))
+    return _person(await parts.profiles.read_person(caller.claims.principal, principal.bytes))
 
 
 @post("/people/find", status_code=200, responses=REFUSALS)
 async def find_person(data: JSONBody[FindRequest], caller: AsCaller, parts: Parts) -> PersonReply:
     """The person of exactly this number. An unknown number and a person who is not findable get the same refusal."""
-    return _person(await parts.profiles.find(caller.tenant, caller.principal, data.phone_number))
+    return _person(await parts.profiles.find(caller.claims.tenant, caller.claims.principal, data.phone_number))
 
 
 def _profile(profile: Profile) -> ProfileReply:

@@ -68,20 +68,20 @@ class AppendedReply(msgspec.Struct):
 @post("/admin/principals/{principal:uuid}/suspend", status_code=204, responses=REFUSALS)
 async def suspend(principal: FromPath[UUID], admin: AsCaller, parts: Parts) -> None:
     """Suspend a person, bot, business or service; their connections close at once."""
-    await parts.profiles.suspend(admin.tenant, admin.principal, principal.bytes)
+    await parts.profiles.suspend(admin.claims.tenant, admin.claims.principal, principal.bytes)
 
 
 @post("/admin/principals/{principal:uuid}/reinstate", status_code=204, responses=REFUSALS)
 async def reinstate(principal: FromPath[UUID], admin: AsCaller, parts: Parts) -> None:
     """End a suspension; former sign-ins are valid again."""
-    await parts.profiles.reinstate(admin.tenant, admin.principal, principal.bytes)
+    await parts.profiles.reinstate(admin.claims.tenant, admin.claims.principal, principal.bytes)
 
 
 @post("/admin/services", status_code=201, responses=REFUSALS)
 async def create_service(data: JSONBody[ServiceRequest], admin: AsCaller, parts: Parts) -> ServiceReply:
     """Create a service with an API key. To revoke the key, suspend the service."""
     created = await parts.service_accounts.create(
-        admin.tenant, admin.principal, data.name, [_kind(name) for name in data.kinds]
+        admin.claims.tenant, admin.claims.principal, data.name, [_kind(name) for name in data.kinds]
     )
     return ServiceReply(f.text_id(created.service), created.key)
 

@@ -134,22 +134,22 @@ async def list_sign_ins(caller: AsCaller, parts: Parts) -> list[SignInReply]:
             row.address,
             row.created_at_ms,
             row.last_used_at_ms,
-            row.sign_in == caller.sign_in,
+            row.sign_in == caller.claims.sign_in,
         )
-        for row in await parts.sign_in_flow.list_live(caller.principal)
+        for row in await parts.sign_in_flow.list_live(caller.claims.principal)
     ]
 
 
 @delete("/sign-ins/{sign_in_id:uuid}", responses=REFUSALS)
 async def end_sign_in(sign_in_id: FromPath[UUID], caller: AsCaller, parts: Parts) -> None:
     """End one of your sign-ins and close its connections. Nothing happens if it is not yours or has ended."""
-    await parts.sign_in_flow.end(caller.principal, sign_in_id.bytes)
+    await parts.sign_in_flow.end(caller.claims.principal, sign_in_id.bytes)
 
 
 @delete("/sign-ins", responses=REFUSALS)
 async def end_other_sign_ins(caller: AsCaller, parts: Parts) -> None:
     """End all your sign-ins except this one."""
-    await parts.sign_in_flow.end_others(caller.principal, caller.sign_in)
+    await parts.sign_in_flow.end_others(caller.claims.principal, caller.claims.sign_in)
 
 
 def _reply(tokens: IssuedTokens) -> TokensReply:
