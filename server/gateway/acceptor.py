@@ -34,13 +34,16 @@ class Acceptor:
     def __init__(
         self,
         settings: GatewaySettings,
-        peer_factory: PeerFactory,
+        peer_factory: PeerFactory | None,
         app: ASGIApp,
         clock: Clock,
         *,
-        subprotocols: Sequence[str],
+        subprotocols: Sequence[str] = (),
     ) -> None:
-        """`subprotocols` in order of preference; a client must offer one of them, unless the list is empty."""
+        """`subprotocols` in order of preference; a client must offer one of them, unless the list is empty.
+
+        Without a `peer_factory` the port has no websockets: a request for one is refused with 404.
+        """
         self.settings = settings
         self.peer_factory = peer_factory
         self.proxies = TrustedProxies(settings.trusted_proxies, settings.forwarded_header)
@@ -231,6 +234,9 @@ class PendingConnection(asyncio.Protocol):
     # -- handing over
 
     def _open_websocket(self, head: RequestHead) -> None:
+        peer_factory = self._acceptor.peer_factory
+        if peer_factory is None:
+            raise HeadError(404, "this port has no websockets")
         response, subprotocol = self._acceptor.handshake.answer(head)
         if subprotocol is None:
             self._answer(response)
@@ -248,7 +254,7 @@ class PendingConnection(asyncio.Protocol):
         acceptor.connections.add(connection)
         transport.set_protocol(connection)
         transport.write(response)
-        connection.start(acceptor.peer_factory)
+        connection.start(peer_factory)
         if len(self._buffer) > head.size:
             connection.data_received(bytes(self._buffer[head.size :]))
 

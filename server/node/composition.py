@@ -25,7 +25,6 @@ from server.delivery.rooms import Rooms
 from server.delivery.routing import Router
 from server.delivery.subscriber import Subscriber
 from server.gateway.acceptor import Acceptor
-from server.gateway.connection import Connection
 from server.gateway.http_connection import ASGIApp
 from server.identity.claims import Claims
 from server.identity.tokens import Tokens
@@ -128,10 +127,9 @@ class Node:
         )
         self.admin = Acceptor(
             GatewaySettings(),
-            _NoPeer,
+            None,  # no websockets
             admin_app(metrics.registry, lambda: self.ready),
             self.clock,
-            subprotocols=(),
         )
         server = self.config.server
         try:
@@ -228,22 +226,6 @@ class Node:
             wheel=self.wheel,
             flush_turn=FlushTurn(asyncio.get_running_loop().call_soon),
         )
-
-
-class _NoPeer:
-    """The peer of a websocket on the private port: it ends the connection, because that port offers none."""
-
-    def __init__(self, connection: Connection) -> None:
-        connection.abort()
-
-    def received(self, data: bytes, text: bool) -> None:
-        """Nothing is received after an abort."""
-
-    def writable(self) -> None:
-        """Nothing is written."""
-
-    def closed(self) -> None:
-        """Nothing is held."""
 
 
 @contextlib.asynccontextmanager

@@ -122,6 +122,15 @@ async def test_a_bad_first_request_is_refused_with_a_reason(data: bytes, status:
         assert port.peers == []
 
 
+async def test_a_port_without_websockets_refuses_them_and_answers_requests() -> None:
+    async with public_port() as port:
+        port.acceptor.peer_factory = None
+        upgrade = await port.connect(UPGRADE + b"\r\n")
+        assert await upgrade.statuses() == [404]
+        request = await port.connect(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert await request.statuses() == [200]
+
+
 async def test_two_pipelined_requests_are_answered_in_order() -> None:
     async with public_port() as port:
         wire = await port.connect(HELLO + HELLO.replace(b"hello", b"again"))
