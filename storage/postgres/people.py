@@ -26,7 +26,7 @@ RETURNING 1
 _PERSON = f"""
 SELECT x.principal_id, x.display_name, x.avatar_url
 FROM people x JOIN principals p ON p.principal_id = x.principal_id
-WHERE x.principal_id = $2 AND p.status <> {PrincipalStatus.DELETED:d} AND ($1 = $2 OR EXISTS (
+WHERE x.principal_id = $2 AND p.status <> {PrincipalStatus.DELETED} AND ($1 = $2 OR EXISTS (
     SELECT 1 FROM members me JOIN members them ON them.dialog_id = me.dialog_id
     WHERE me.principal_id = $1 AND me.member AND them.principal_id = $2 AND them.member))
 """
@@ -34,14 +34,14 @@ WHERE x.principal_id = $2 AND p.status <> {PrincipalStatus.DELETED:d} AND ($1 = 
 _FIND = f"""
 SELECT x.principal_id, x.display_name, x.avatar_url
 FROM people x JOIN principals p ON p.principal_id = x.principal_id
-WHERE x.tenant_id = $1 AND x.phone_hash = $3 AND x.findable AND p.status = {PrincipalStatus.ACTIVE:d}
+WHERE x.tenant_id = $1 AND x.phone_hash = $3 AND x.findable AND p.status = {PrincipalStatus.ACTIVE}
   AND NOT EXISTS (SELECT 1 FROM blocks b WHERE b.blocked_id = $2 AND b.blocker_id = x.principal_id)
 """
 
 _SET_STATUS = f"""
 WITH changed AS (
     UPDATE principals SET status = $5
-    WHERE principal_id = $4 AND tenant_id = $2 AND status <> {PrincipalStatus.DELETED:d}
+    WHERE principal_id = $4 AND tenant_id = $2 AND status <> {PrincipalStatus.DELETED}
     RETURNING principal_id, tenant_id
 )
 INSERT INTO audit (at_ms, tenant_id, action, actor_id, subject_id)
@@ -53,7 +53,7 @@ _GRANT_ADMIN = f"""
 WITH changed AS (
     UPDATE principals p SET admin = true FROM people x
     WHERE x.principal_id = p.principal_id AND x.tenant_id = $2 AND x.phone_hash = $3
-      AND p.status = {PrincipalStatus.ACTIVE:d}
+      AND p.status = {PrincipalStatus.ACTIVE}
     RETURNING p.principal_id, p.tenant_id
 )
 INSERT INTO audit (at_ms, tenant_id, action, actor_id, subject_id)

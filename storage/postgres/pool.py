@@ -1,4 +1,8 @@
-"""The connection pool, the codec of ids, and what a failure of PostgreSQL means to the caller."""
+"""The connection pool, the codec of ids, and what a failure of PostgreSQL means to the caller.
+
+SQL in Python is an f-string: `{PrincipalStatus.DELETED}`, a member of an IntEnum, is its number there, as
+`${PrincipalStatus.DELETED}` is in a file of `functions/`. Values of a call are always parameters: `$1`.
+"""
 
 from __future__ import annotations
 

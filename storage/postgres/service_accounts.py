@@ -11,7 +11,7 @@ from storage.rows import PrincipalStatus, PrincipalType
 _CREATE = f"""
 WITH principal AS (
     INSERT INTO principals (principal_id, tenant_id, type, created_at_ms)
-    VALUES ($4, $2, {PrincipalType.SERVICE:d}, $1)
+    VALUES ($4, $2, {PrincipalType.SERVICE}, $1)
 ), service AS (
     INSERT INTO services (principal_id, name) VALUES ($4, $5)
 ), device AS (
@@ -32,7 +32,7 @@ _IS_BUSINESS = f"""
 SELECT EXISTS (
     SELECT 1 FROM principals
     WHERE principal_id = $2 AND tenant_id = $1
-      AND type = {PrincipalType.BUSINESS:d} AND status = {PrincipalStatus.ACTIVE:d})
+      AND type = {PrincipalType.BUSINESS} AND status = {PrincipalStatus.ACTIVE})
 """
 
 
