@@ -25,6 +25,7 @@ from server.delivery.rooms import Rooms
 from server.delivery.routing import Router
 from server.delivery.subscriber import Subscriber
 from server.gateway.acceptor import Acceptor
+from server.gateway.connection import Connection
 from server.gateway.http_connection import ASGIApp
 from server.identity.claims import Claims
 from server.identity.tokens import Tokens
