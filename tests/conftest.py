@@ -46,7 +46,7 @@ def migrated_template(postgres: EmbeddedPostgres) -> str:
 
 @pytest.fixture
 def database_url(postgres: EmbeddedPostgres, migrated_template: str) -> Iterator[str]:
-    """A migrated database of this test alone, gone after it whoever is still connected."""
+    """A migrated database of this test alone, gone after it even if something is still connected."""
     yield from _database(postgres, f"TEMPLATE {migrated_template}")
 
 

@@ -55,7 +55,7 @@ async def test_a_message_reaches_the_other_and_is_acked(server: Running, codec: 
         assert (happened.author, happened.device, happened.n) == (ann.principal, ann.device, 2)
 
 
-async def test_a_pair_has_one_direct_dialog_whoever_is_named_twice(server: Running) -> None:
+async def test_a_pair_has_one_direct_dialog_even_if_one_is_named_twice(server: Running) -> None:
     ann, bo = await server.world.people(2)
     async with server.live(ann) as a:
         dialog = (await a.ask(Create(3, 1, DialogType.DIRECT, [bo.principal]))).dialog
@@ -197,7 +197,7 @@ async def test_strangers_learn_nothing(server: Running) -> None:
         assert isinstance(await e.ask(Receipt(9, HighWaterMark(dialog, 1, 1))), Done)
 
 
-async def test_receipts_are_gathered_and_told(server: Running) -> None:
+async def test_receipts_are_gathered_and_delivered(server: Running) -> None:
     ann, bo = await server.world.people(2)
     dialog = await server.world.create(DialogType.DIRECT, ann, bo)
     await server.world.say(dialog, ann)

@@ -221,7 +221,7 @@ class Watcher:
             yield synced.recovered
 
     async def read_on(self) -> None:
-        """Until nothing is left to be told of."""
+        """Until nothing is left to receive."""
         heads = await self._server.world.pool.fetch(_VISIBLE_HEADS, self._device.principal)
         while any(
             (member or dialog in self._reached) and self._reached.get(dialog, 0) < head
