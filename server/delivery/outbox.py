@@ -155,10 +155,8 @@ class Outbox:
 
     def flush(self) -> None:
         """Write what is queued, unless the socket is full."""
-        writer = self._writer
-        if self._parts and not writer.paused:
-            self.write_out()
-        if writer.paused:
+        self.write_out()
+        if self._writer.paused:
             if self.stuck_since is None:
                 self.stuck_since = self._monotonic()
             return

@@ -7,8 +7,10 @@ the refused number comes, later ones of its timeline are refused as well.
 
 from __future__ import annotations
 
-from protocol.commands import Command, Timeline
-from protocol.ids import self_dialog_id
+from typing import cast
+
+from protocol.commands import Command, Numbered, Timeline, timeline_of
+from protocol.ids import NIL
 
 
 class SenderOrder:
@@ -46,5 +48,5 @@ def _place_of(command: Command, principal: bytes) -> tuple[bytes, int] | None:
     rule = command.rule
     if rule.appends is None or rule.timeline is Timeline.CREATED:
         return None
-    dialog = self_dialog_id(principal) if rule.timeline is Timeline.SELF else getattr(command, "dialog", b"")
-    return dialog, getattr(command, "n", 0)
+    numbered = cast("Numbered", command)
+    return timeline_of(numbered, principal, NIL), numbered.n  # the device counts for creations only
