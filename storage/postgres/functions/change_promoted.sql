@@ -13,11 +13,7 @@ BEGIN
     SELECT * INTO o FROM open_change(p_dialog, p_author, p_device, p_n, p_body);
     IF o.code = ${VerdictCode.OK} THEN
         v_role := role_of_member(p_dialog, v_member);
-        o.code := CASE
-            WHEN o.fixed_roster THEN ${VerdictCode.FIXED_ROSTER}
-            WHEN o.role <> ${Role.ADMIN} THEN ${VerdictCode.ROLE_REQUIRED}
-            WHEN v_role IS NULL THEN ${VerdictCode.NOT_MEMBER}
-            ELSE ${VerdictCode.OK} END;
+        o.code := judge_over_member(o.fixed_roster, o.role, v_role);
     END IF;
     IF o.code = ${VerdictCode.OK} THEN
         o.first_seq := append_row(p_incarnation, p_flush_no, p_dialog, p_author, p_device, p_n,

@@ -11,11 +11,7 @@ DECLARE
 BEGIN
     SELECT * INTO o FROM open_change(p_dialog, p_author, p_device, p_n, p_body);
     IF o.code = ${VerdictCode.OK} THEN
-        o.code := CASE
-            WHEN v_principal = p_author OR NOT EXISTS (
-                SELECT 1 FROM principals p WHERE p.principal_id = v_principal AND p.tenant_id = o.tenant_id)
-                THEN ${VerdictCode.PRINCIPAL_NOT_FOUND}
-            ELSE ${VerdictCode.OK} END;
+        o.code := judge_other(o.tenant_id, p_author, v_principal);
     END IF;
     IF o.code = ${VerdictCode.OK} THEN
         o.first_seq := append_row(p_incarnation, p_flush_no, p_dialog, p_author, p_device, p_n,
