@@ -177,6 +177,12 @@ class SettingsChanged(Body, tag=16, frozen=True):
     settings: Settings
 
 
+class Pinned(Body, tag=17, frozen=True):
+    """Message `target` is pinned for all members, instead of the one before; null: none is pinned."""
+
+    target: Seq | None = None
+
+
 class Muted(Body, tag=20, frozen=True):
     """In the `self` dialog: no notifications of `dialog` until then; 0 ends it."""
 
@@ -213,6 +219,7 @@ AnyBody = (
     | Promoted
     | Demoted
     | SettingsChanged
+    | Pinned
     | Muted
     | Blocked
     | Unblocked

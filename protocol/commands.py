@@ -394,6 +394,25 @@ class ChangeSettings(Command, tag=36, frozen=True):
     settings: Settings = Settings()
 
 
+class Pin(Command, tag=40, frozen=True):
+    """Pin a message for all members, as an admin; the one before is unpinned."""
+
+    rule: ClassVar = _change(b.Pinned, ErrorCode.ROLE_REQUIRED, ErrorCode.EVENT_NOT_FOUND)
+
+    dialog: Id
+    n: N
+    target: Seq
+
+
+class Unpin(Command, tag=41, frozen=True):
+    """Let no message be pinned, as an admin."""
+
+    rule: ClassVar = _change(b.Pinned, ErrorCode.ROLE_REQUIRED)
+
+    dialog: Id
+    n: N
+
+
 class Mute(Command, tag=37, frozen=True):
     """Mute a dialog for the author until then; 0 ends it."""
 
@@ -437,6 +456,8 @@ Numbered = (
     | Mute
     | Block
     | Unblock
+    | Pin
+    | Unpin
 )
 """Commands with an `n`: each appends the body that its rule names."""
 

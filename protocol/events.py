@@ -21,6 +21,7 @@ class DialogState(Event, tag=71, frozen=True):
     outside the window or not visible to it; fetch older ones with `history`. `seq` and `messages` are the newest
     numbers. `visible` lists the intervals of `seq` that the member may read; the last one is `[from, 0]`, without
     an end, while they are a member. `members` is empty in large dialogs: use `roster`.
+    `pinned` is the number of the pinned message, which may be outside the window, invisible or deleted.
     """
 
     dialog: Id
@@ -43,6 +44,7 @@ class DialogState(Event, tag=71, frozen=True):
     read_messages: int
     muted_until_ms: int
     members: list[Member] = []
+    pinned: int | None = None
 
 
 class CaughtUp(Event, tag=72, frozen=True):

@@ -20,6 +20,7 @@ from protocol.bodies import (
     MemberLeft,
     MemberRemoved,
     MembersAdded,
+    Pinned,
     Posted,
     Promoted,
     Reacted,
@@ -75,6 +76,7 @@ class DialogView:
     read_messages: int = 0
     keys_seq: int = 0
     muted_until_ms: int = 0
+    pinned: int | None = None
     loaded_from: int = 1
     visible: list[tuple[int, int]] = field(default_factory=list)
     receipts: dict[bytes, MemberReceipt] = field(default_factory=dict)
@@ -149,6 +151,7 @@ class DialogView:
         self.read_messages = max(self.read_messages, state.read_messages)
         self._receipt_of(self.me).raise_to(state.delivered, state.read)
         self._set_settings(state.seq, state)
+        self._set(state.seq, pinned=state.pinned)
         if state.seq >= self._state_seq:
             self._seat_all(state)
 
@@ -224,6 +227,7 @@ class DialogView:
             "member_count": self.member_count,
             "members": None if members is None else {who.hex(): role.name for who, role in sorted(members.items())},
             "muted_until_ms": self.muted_until_ms,
+            "pinned": self.pinned,
         }
 
     def _fold_content(self, event: TimelineEvent) -> bool:
@@ -274,6 +278,8 @@ class DialogView:
         match event.body:
             case DialogCreated() | SettingsChanged() as body:
                 self._set_settings(event.seq, body)
+            case Pinned(target=target):
+                self._set(event.seq, pinned=target)
             case _:
                 pass
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from protocol.bodies import (
     MemberRemoved,
     MembersAdded,
     Muted,
+    Pinned,
     ProfileChanged,
     Promoted,
     SettingsChanged,
@@ -25,6 +27,8 @@ from protocol.codec import tag_name
 from protocol.commands import Delete, Edit, Numbered, React, Send
 from protocol.dialog_types import DIALOG_TYPES, DialogType, Mode
 from tchat.fold.view import DialogView, Message
+
+_PINNED_CHARS_MAX = 40
 
 Line = list[tuple[str, str]]
 """Pieces of one line, each with its style."""
@@ -66,6 +70,9 @@ def about(dialog: DialogView) -> str:
         f"{dialog.member_count} member{'' if dialog.member_count == 1 else 's'}",
         "sealed (not encrypted yet)" if dialog.mode is Mode.SEALED else "open",
     ]
+    pinned = dialog.message(dialog.pinned) if dialog.pinned is not None else None
+    if pinned is not None and not pinned.deleted:
+        parts.append(f"pinned {pinned.seq}: {textwrap.shorten(text_of(pinned.payload), _PINNED_CHARS_MAX)}")
     return ", ".join(parts)
 
 
@@ -142,6 +149,8 @@ def notice_line(event: TimelineEvent, viewer: Viewer) -> Line:
             said = f"{viewer.name_of(member)} is not an admin any more"
         case SettingsChanged(name=name):
             said = f"{who} changed the settings; the name is {clean(name)}"
+        case Pinned(target=target):
+            said = f"{who} unpinned the message" if target is None else f"{who} pinned {target}"
         case _:
             said = _own_change(body, who, viewer)
     return [(f"{event.seq:>5} {_clock(event.at_ms)} — {said} —", "dim")]

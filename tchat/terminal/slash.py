@@ -12,7 +12,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from protocol.bodies import Header
-from protocol.commands import Add, Block, Create, Delete, Edit, Leave, Mute, Numbered, React, Remove, Unblock
+from protocol.commands import (
+    Add,
+    Block,
+    Create,
+    Delete,
+    Edit,
+    Leave,
+    Mute,
+    Numbered,
+    Pin,
+    React,
+    Remove,
+    Unblock,
+    Unpin,
+)
 from protocol.dialog_types import DialogType
 from tchat.fold.view import DialogView
 
@@ -129,6 +143,16 @@ _COMMANDS = (
         "/react SEQ [TEXT]",
         "react; without text, take it back",
         lambda typed, at: React(0, at.key, 0, typed.seq, typed.text.encode()),
+    ),
+    _Declared(
+        "/pin SEQ",
+        "pin a message for everybody",
+        lambda typed, at: Pin(0, at.key, 0, typed.seq),
+    ),
+    _Declared(
+        "/unpin",
+        "pin no message any more",
+        lambda _, at: Unpin(0, at.key, 0),
     ),
     _Declared(
         "/block",

@@ -347,3 +347,37 @@ async def test_only_a_member_may_mute(world: World) -> None:
     assert await mute(mine) is OK
     assert await mute(foreign) is GONE
     assert [row.state.muted_until_ms for row in await world.timelines.read_dialogs(ann.principal, [mine])] == [77]
+
+
+async def test_an_admin_pins_a_message_for_all_and_unpins_it(world: World) -> None:
+    ann, bo, cy = await world.people(3)
+    dialog = await world.create(DialogType.GROUP, ann, bo, cy)
+    said = await world.say(dialog, bo)
+
+    async def pin(who: Person, target: int | None) -> VerdictCode:
+        entry = ChangeEntry(dialog, who.principal, who.device, who.n(), bodies.Pinned(target))
+        return (await world.change(entry)).verdict.code
+
+    async def pinned(who: Person) -> int | None:
+        return (await world.timelines.read_dialogs(who.principal, [dialog]))[0].state.pinned
+
+    assert await pinned(bo) is None
+    assert await pin(bo, said.seq) is VerdictCode.ROLE_REQUIRED
+    assert await pin(ann, 1) is VerdictCode.EVENT_NOT_FOUND
+    assert await pin(ann, 99) is VerdictCode.EVENT_NOT_FOUND
+    assert await pin(ann, said.seq) is OK
+    assert await pinned(bo) == said.seq
+    await world.act(bodies.MemberRemoved, dialog, ann, cy)
+    assert await pinned(cy) is None
+    assert await pin(ann, None) is OK
+    assert await pinned(bo) is None
+
+
+async def test_what_is_invisible_is_not_pinned(world: World) -> None:
+    ann, bo, cy, di = await world.people(4)
+    dialog = await world.create(DialogType.GROUP, ann, bo, cy)
+    said = await world.say(dialog, ann)
+    await world.act(bodies.MembersAdded, dialog, ann, di)
+    await world.act(bodies.Promoted, dialog, ann, di)
+    entry = ChangeEntry(dialog, di.principal, di.device, di.n(), bodies.Pinned(said.seq))
+    assert (await world.change(entry)).verdict.code is VerdictCode.EVENT_NOT_FOUND

@@ -29,11 +29,13 @@ from protocol.commands import (
     History,
     Leave,
     Mute,
+    Pin,
     Promote,
     React,
     Remove,
     Send,
     Unblock,
+    Unpin,
 )
 from protocol.dialog_types import DialogType
 from protocol.events import DialogState
@@ -161,6 +163,12 @@ async def _change_settings(on: Stage) -> None:
     await on.ann.do(ChangeSettings(0, on.group, 0, "renamed", "about", "https://example.com/a.png", settings))
 
 
+async def _pin(on: Stage) -> None:
+    await on.ann.do(Pin(0, on.group, 0, on.said))
+    await on.ann.do(Unpin(0, on.group, 0))
+    await on.ann.do(Pin(0, on.group, 0, on.said))
+
+
 async def _mute(on: Stage) -> None:
     await on.bo.do(Mute(0, on.group, 0, 10**13))
     await on.bo.do(Mute(0, on.direct, 0, 10**13))
@@ -190,6 +198,7 @@ SCENARIOS: dict[type[bodies.Body], Callable[[Stage], Awaitable[None]]] = {
     bodies.Promoted: _promote,
     bodies.Demoted: _demote,
     bodies.SettingsChanged: _change_settings,
+    bodies.Pinned: _pin,
     bodies.Muted: _mute,
     bodies.Blocked: _block,
     bodies.Unblocked: _unblock,

@@ -111,6 +111,7 @@ async def exercise_timelines(world: World) -> None:
     await change(group, ann, bodies.Promoted(bo.principal))
     await change(group, ann, bodies.Demoted(bo.principal))
     await change(group, ann, bodies.SettingsChanged("name", "", "", bodies.Settings()))
+    await change(group, ann, bodies.Pinned(2))
     await change(group, ann, bodies.Deleted(2))
     await change(group, ann, bodies.MemberRemoved(cy.principal))
     await change(home, ann, bodies.Muted(group, 1))

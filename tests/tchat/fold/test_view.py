@@ -165,6 +165,13 @@ def test_settings_follow_their_newest_event() -> None:
     assert dialog_of(*reversed(changes)).name == "C"
 
 
+def test_the_pinned_message_follows_its_newest_event() -> None:
+    events = [event_at(2, b.Pinned(1)), event_at(3, b.Pinned()), event_at(4, b.Pinned(1))]
+    for known, pinned in ((1, 1), (2, None), (3, 1)):
+        assert dialog_of(*reversed(events[:known])).pinned == pinned
+    assert dialog_of(dialog_state(9, pinned=7), *events).pinned == 7
+
+
 def settings_changed(name: str) -> b.SettingsChanged:
     return b.SettingsChanged(name, "about", "url", b.Settings(is_public=True))
 
@@ -275,6 +282,7 @@ DRAWN: dict[type[b.Body], st.SearchStrategy[AnyBody]] = {
     b.Promoted: st.builds(b.Promoted, PEOPLE),
     b.Demoted: st.builds(b.Demoted, PEOPLE),
     b.SettingsChanged: st.builds(settings_changed, st.sampled_from("ABC")),
+    b.Pinned: st.builds(b.Pinned, st.none() | TARGETS),
 }
 BODIES = st.one_of(*DRAWN.values())
 OF_THE_SELF_DIALOG = {b.Muted, b.Blocked, b.Unblocked, b.ProfileChanged}
@@ -300,8 +308,13 @@ def as_read_later(events: list[TimelineEvent]) -> list[TimelineEvent]:
     deleted = {event.body.target for event in events if isinstance(event.body, b.Deleted)}
 
     def erased(event: TimelineEvent) -> bool:
-        target = event.seq if isinstance(event.body, b.Posted) else getattr(event.body, "target", 0)
-        return target in deleted and not isinstance(event.body, b.Deleted)
+        match event.body:
+            case b.Posted():
+                return event.seq in deleted
+            case b.Edited(target=target) | b.Reacted(target=target):
+                return target in deleted
+            case _:
+                return False
 
     return [msgspec.structs.replace(event, body=b.Erased()) if erased(event) else event for event in events]
 
@@ -353,6 +366,7 @@ def test_a_state_in_the_middle_changes_nothing(events: list[TimelineEvent], cut:
         avatar_url=half.avatar_url,
         settings=half.settings,
         keys_seq=half.keys_seq,
+        pinned=half.pinned,
     )
     if half.members is not None:
         again = folded(dialog_state(), *events[:cut], state, *events[max(0, cut - 3) :]).dialogs[DIALOG]

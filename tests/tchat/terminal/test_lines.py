@@ -134,6 +134,8 @@ def test_ticks_show_the_progress_of_an_own_message() -> None:
         (b.Promoted(BOB), "Bob is an admin now"),
         (b.Demoted(BOB), "Bob is not an admin any more"),
         (b.SettingsChanged("New\x1b", "", "", b.Settings()), "the name is New\ufffd"),
+        (b.Pinned(7), "Ann pinned 7"),
+        (b.Pinned(), "Ann unpinned the message"),
         (b.Muted(DIALOG, 0), "muted"),
         (b.Blocked(BOB), "Ann blocked Bob"),
         (b.Unblocked(BOB), "Ann unblocked Bob"),
@@ -188,6 +190,13 @@ def test_a_change_of_a_message_that_waits_is_shown_too(command: Edit | Delete | 
 
 def test_sealed_is_not_taken_for_encrypted() -> None:
     assert about(folded()) == "group, 3 members, sealed (not encrypted yet)"
+
+
+def test_a_pinned_message_is_shown_until_it_is_deleted() -> None:
+    events = [event_at(1, posted(b"read the rules")), event_at(2, b.Pinned(1))]
+    assert about(folded(*events)).endswith(", pinned 1: read the rules")
+    assert "pinned" not in about(folded(*events, event_at(3, b.Deleted(1))))
+    assert "pinned" not in about(folded(*events, event_at(3, b.Pinned())))
 
 
 def test_a_transcript_shows_the_newest_without_a_hole() -> None:

@@ -37,6 +37,8 @@ from tests.support.scripted import ANN, BOB, DIALOG, ME, dialog_state
         ("/delete 12", Slash("delete", 12)),
         ("/react 12 👍", Slash("react", 12, text="👍")),
         ("/react 12", Slash("react", 12)),
+        ("/pin 12", Slash("pin", 12)),
+        ("/unpin", Slash("unpin")),
         ("/block", Slash("block")),
         ("/mute 60", Slash("mute", text="60")),
         ("/help", Slash("help")),
