@@ -22,7 +22,7 @@ from protocol.errors import ErrorCode
 from protocol.events import AnyEvent
 from protocol.ids import Id
 from protocol.kinds import KINDS, Kind
-from protocol.reference import examples
+from protocol.reference import examples, guide
 from protocol.reference import prose as reference_prose
 from protocol.reference.examples import ANN, BOB, BODIES, EVENTS, REPLIES, timeline_event
 from protocol.replies import AnyReply, Member
@@ -49,6 +49,7 @@ def _page() -> Iterator[str]:
     yield from _derived_ids()
     yield reference_prose.RECEIPTS
     yield from _close_codes()
+    yield from guide.as_markdown()
     yield reference_prose.MESSAGES
     yield from _commands()
     yield from _messages("Commands, one by one", examples.COMMANDS, COMMANDS)

@@ -45,7 +45,7 @@ POST /v1/people/find     {"phone_number": "+6598765432"}, header Authorization: 
 
 Keep `device`, and send it as `device.device_id` when signing in again: it is the same installation. Refresh the access
 token before `expires_in_s` is over. Store the new refresh token before using the new access token, and never use an old
-refresh token again. A refusal is `{"code", "message", "retry_after_s"}` with the [codes](#error-codes) below.
+refresh token again, except when the answer to it was lost: within a minute it gives the same new one. A refusal is `{"code", "message", "retry_after_s"}` with the [codes](#error-codes) below.
 
 ### Layout under `tchat.v1.msgpack`
 
