@@ -122,7 +122,7 @@ class Reacted(Body, tag=4, frozen=True):
 
 
 class Erased(Body, tag=5, frozen=True):
-    """Replaces content that was removed: the event keeps its number, author and time, and nothing else."""
+    """Replaces content that was removed: the event keeps `seq`, author, device, `n`, `at_ms` and `messages`."""
 
 
 class DialogCreated(Body, tag=10, frozen=True):

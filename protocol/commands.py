@@ -292,7 +292,8 @@ class PresenceSubscribe(Command, tag=24, frozen=True):
 class Create(Command, tag=30, frozen=True):
     """Create a dialog; the author becomes its admin. If the direct dialog exists, the answer names that one.
 
-    `members` are the other members: exactly one for a direct dialog.
+    `members` are the other members: exactly one for a direct dialog. Types that are "named" (see the table of types)
+    need a `name`.
     """
 
     rule: ClassVar = _change(

@@ -184,4 +184,6 @@ MESSAGES = """\
 ## Messages
 
 The tables list the fields in order; under msgpack the tag comes first. Each example shows one message in both codecs.
+Tags are counted apart in two tables: one of commands, replies and events, one of bodies. "Characters" are Unicode code
+points, "bytes" those of UTF-8 or of the decoded base64.
 """
