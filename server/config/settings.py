@@ -71,6 +71,12 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
 
     message_bytes_max: Count = 131_072
     """Largest websocket message, its fragments joined; a larger one closes the connection with 1009."""
+    rare_frames_per_s: PerSecond = 20.0
+    """Pings, pongs and fragments of one connection, on average; ten seconds' worth may come at once, more close it with
+    4004."""
+    unauthenticated_bytes_max: Count = 16_384
+    """What a client may send before it has authenticated; more closes the connection with 4004. It is also what may
+    wait to be sent to it."""
     http_body_bytes_max: Count = 131_072
     """Largest body of an HTTP request; a larger one is refused with 413."""
     head_bytes_max: Count = 16_384

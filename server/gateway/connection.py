@@ -6,6 +6,9 @@ A `Connection` has no task; while it is idle it has no parser and no buffer. Inv
 - `closed` is called exactly once, however the connection ends, and nothing is called after it.
 - An exception of the peer closes this connection only, with 1011, and is logged once.
 - A close ends within `close_timeout_s`, whether the client answers, stalls or keeps sending.
+- The work of one turn of the loop is bounded: after `_FRAMES_PER_TURN` frames the other connections have their turn.
+- Frames that are no messages (pings, fragments) have a rate. A client that has not authenticated is a stranger: it may
+  send `unauthenticated_bytes_max` in all, and is disconnected when as much waits to be sent to it.
 """
 
 import asyncio
@@ -16,8 +19,14 @@ from typing import Protocol
 from protocol.close_codes import CloseCode
 from server.config.settings import GatewaySettings
 from server.gateway import frames
+from server.token_bucket import take_tokens
 
 _log = logging.getLogger(__name__)
+
+_FRAMES_PER_TURN = 100
+_CLOSING_BYTES_MAX = 1_048_576
+"""What a client that is signed in may send until it has read our close: what it had sent before, and no flood."""
+_RARE_FRAMES_BURST_S = 10.0
 
 
 class Peer(Protocol):
@@ -47,22 +56,30 @@ class Timers(Protocol):
         """Call back in the next iteration of the loop."""
         ...
 
+    def time(self) -> float:
+        """Monotonic seconds."""
+        ...
+
 
 class Connection(asyncio.Protocol):
     """One open websocket on one TCP connection."""
 
     __slots__ = (
+        "_allowance",
         "_buffer",
         "_closing",
         "_ended",
         "_lost",
         "_peer",
+        "_rare_full_at",
         "_reading_paused",
         "_settings",
         "_slow_path",
         "_timer",
         "_timers",
         "_transport",
+        "_trusted",
+        "_yielded",
         "address",
         "paused",
         "subprotocol",
@@ -83,7 +100,7 @@ class Connection(asyncio.Protocol):
         self.subprotocol = subprotocol
         """The one agreed in the handshake; empty if this port has none."""
         self.paused = False
-        """Whether more than `write_high_water_bytes` wait to be sent."""
+        """Whether more bytes wait to be sent than the transport's high-water mark."""
         self._transport = transport
         self._settings = settings
         self._timers = timers
@@ -95,8 +112,11 @@ class Connection(asyncio.Protocol):
         self._closing = False  # a close frame is sent, or the transport is closed: nothing more is written
         self._ended = False  # nothing more is read
         self._reading_paused = False  # the peer has paused reading
-        high = settings.write_high_water_bytes
-        transport.set_write_buffer_limits(high=high, low=high // 4)
+        self._yielded = False  # the rest of the buffer is for the next turn of the loop
+        self._trusted = False  # the client has authenticated
+        self._allowance: int | None = settings.unauthenticated_bytes_max  # bytes that may still arrive; None: any
+        self._rare_full_at = 0.0  # the bucket of frames that are no messages
+        self._limit_writes(settings.unauthenticated_bytes_max)
 
     def start(self, peer_factory: "PeerFactory") -> None:
         """Create the peer. Called once, after the response to the handshake is written."""
@@ -106,6 +126,14 @@ class Connection(asyncio.Protocol):
             self._crashed("could not be created")
 
     # -- what the peer calls
+
+    def trust(self) -> None:
+        """The client has authenticated: the limits of a stranger end."""
+        if not self._trusted:
+            self._trusted = True
+            self._limit_writes(self._settings.write_high_water_bytes)
+            if not self._closing:
+                self._allowance = None
 
     def write(self, data: bytes) -> None:
         """Send whole frames, already encoded and joined; dropped if the connection is closing."""
@@ -135,13 +163,17 @@ class Connection(asyncio.Protocol):
         """Undo `pause_reading`; what is in the buffer is delivered in the next iteration of the loop."""
         if self._reading_paused:
             self._reading_paused = False
-            self._transport.resume_reading()
-            self._timers.call_soon(self._resume)
+            self._yield_turn()
 
     # -- what the event loop calls
 
     def data_received(self, data: bytes) -> None:
         """Take bytes as they arrive, split anywhere."""
+        if self._allowance is not None:
+            self._allowance -= len(data)
+            if self._allowance < 0:
+                self._overrun()
+                return
         if self._buffer:
             assert isinstance(self._buffer, bytearray)
             self._buffer += data
@@ -156,8 +188,10 @@ class Connection(asyncio.Protocol):
         self._begin_end()
 
     def pause_writing(self) -> None:
-        """Note that the write buffer is above its high-water mark: `paused`."""
+        """Note that the write buffer is above its high-water mark. A stranger who does not read is disconnected."""
         self.paused = True
+        if not self._trusted:
+            self.abort()
 
     def resume_writing(self) -> None:
         """Notify the peer that the write buffer has drained."""
@@ -185,23 +219,25 @@ class Connection(asyncio.Protocol):
     # -- reading
 
     def _take(self, data: bytes | bytearray) -> int:
-        """Deliver all whole messages. Return how many bytes of the data are processed."""
+        """Deliver whole messages, as many as one turn allows. Return how many bytes of the data are processed."""
         at, size, bytes_max = 0, len(data), self._settings.message_bytes_max
+        frames_left = _FRAMES_PER_TURN
         while at < size:
             if self._ended:
                 return size
             if self._reading_paused:
                 return at
-            slow_path = self._slow_path
-            if slow_path is None and (common := frames.parse_common_frame(data, at, bytes_max)) is not None:
+            if not frames_left:
+                self._yield_turn()
+                return at
+            frames_left -= 1
+            if self._slow_path is None and (common := frames.parse_common_frame(data, at, bytes_max)) is not None:
                 at, payload, text = common
                 self._deliver(payload, text)
-                continue
-            end = frames.find_frame_end(data, at, bytes_max, 0 if slow_path is None else slow_path.gathered)
-            if end is None:
+            elif (end := self._take_rare(data, at)) is not None:
+                at = end
+            else:
                 return at
-            self._feed_slow_path(data[at:end])
-            at = end
         return size
 
     def _take_buffer(self) -> None:
@@ -212,6 +248,33 @@ class Connection(asyncio.Protocol):
             self._buffer = b""
         else:
             del buffer[:at]
+
+    def _take_rare(self, data: bytes | bytearray, at: int) -> int | None:
+        """Take a frame that is not a whole message. Return its end, None while it is incomplete."""
+        control = frames.parse_ping_or_pong(data, at)
+        if control is not None:
+            end, ping = control
+            if self._afford_rare() and ping is not None and not self.paused and not self._transport.is_closing():
+                # A client that pings without reading gets no more pongs: an endpoint may answer only the most recent
+                # ping (RFC 6455, section 5.5.3).
+                self._transport.write(frames.encode(frames.PONG, ping))
+            return end
+        gathered = 0 if self._slow_path is None else self._slow_path.gathered
+        frame_end = frames.find_frame_end(data, at, self._settings.message_bytes_max, gathered)
+        if frame_end is not None and self._afford_rare():
+            self._feed_slow_path(data[at:frame_end])
+        return frame_end
+
+    def _afford_rare(self) -> bool:
+        """Charge a frame that is not a whole message; otherwise the connection has been closed."""
+        per_s = self._settings.rare_frames_per_s
+        burst = max(1.0, per_s * _RARE_FRAMES_BURST_S)
+        wait_s, self._rare_full_at = take_tokens(
+            self._rare_full_at, self._timers.time(), interval_s=1.0 / per_s, burst=burst
+        )
+        if wait_s > 0:
+            self._fail(CloseCode.RATE_LIMITED, "too many pings or fragments")
+        return not wait_s
 
     def _feed_slow_path(self, frame: bytes | bytearray) -> None:
         slow_path = self._open_slow_path()
@@ -234,26 +297,45 @@ class Connection(asyncio.Protocol):
         except Exception:  # noqa: BLE001 - a failing peer must not harm other connections
             self._crashed("failed in received()")
 
-    def _resume(self) -> None:
+    def _yield_turn(self) -> None:
+        """Read no further in this turn of the loop; go on with the buffer in the next."""
+        if not self._yielded:
+            self._yielded = True
+            self._transport.pause_reading()
+            self._timers.call_soon(self._continue)
+
+    def _continue(self) -> None:
+        self._yielded = False
         if self._buffer and not self._reading_paused:
             self._take_buffer()
+        if not self._yielded and not self._reading_paused and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def _open_slow_path(self) -> frames.SlowPathParser:
         if self._slow_path is None:
             self._slow_path = frames.SlowPathParser(self._settings.message_bytes_max, self._write_slow_path)
         return self._slow_path
 
-    def _write_slow_path(self, frame: bytes, pong: bool) -> None:
-        # A client that pings without reading gets no more pongs: an endpoint may answer only the most recent ping
-        # (RFC 6455, section 5.5.3).
-        if not self._transport.is_closing() and not (pong and self.paused):
+    def _write_slow_path(self, frame: bytes) -> None:
+        if not self._transport.is_closing():
             self._transport.write(frame)
+
+    def _limit_writes(self, high: int) -> None:
+        self._transport.set_write_buffer_limits(high=high, low=high // 4)
 
     # -- ending
 
     def _crashed(self, what: str) -> None:
         _log.exception("peer of %s %s", self.address, what)
         self.close(CloseCode.INTERNAL_ERROR, "internal error")
+
+    def _overrun(self) -> None:
+        """More has arrived than a stranger may send, or than a client may that is being closed."""
+        if self._closing:
+            self.abort()
+        else:
+            self._buffer = b""
+            self._fail(CloseCode.RATE_LIMITED, "too much was sent before authentication")
 
     def _fail(self, code: int, reason: str) -> None:
         """Close because of an error of the client; nothing after it is read."""
@@ -274,6 +356,7 @@ class Connection(asyncio.Protocol):
     def _begin_end(self) -> None:
         self._closing = True
         if self._timer is None:
+            self._allowance = _CLOSING_BYTES_MAX if self._trusted else self._settings.unauthenticated_bytes_max
             self._timer = self._timers.call_later(self._settings.close_timeout_s, self._transport.abort)
 
 

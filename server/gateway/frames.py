@@ -1,8 +1,8 @@
 """Websocket frames as bytes (RFC 6455, section 5): encodes what is sent, parses what arrives.
 
 Nearly every frame of a client is one whole message: FIN set, masked, text or binary, and small. `parse_common_frame`
-parses such a frame in one short function. All other frames (fragments, control frames, protocol errors) go to
-`SlowPathParser`, which exists only while it is needed, so that an idle connection holds no parser.
+parses such a frame in one short function, `parse_ping_or_pong` another. All other frames (fragments, closes, protocol
+errors) go to `SlowPathParser`, which exists only while it is needed, so that an idle connection holds no parser.
 
 Both must agree on where a frame ends: `find_frame_end` measures it, and `SlowPathParser` gets whole frames only. So
 when a connection drops its `SlowPathParser`, the next byte is the first of a frame.
@@ -22,6 +22,7 @@ CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 FIN = 0x80
 MASKED = 0x80
 _FIN_TEXT, _FIN_BINARY = FIN | TEXT, FIN | BINARY
+_FIN_PING, _FIN_PONG = FIN | PING, FIN | PONG
 _LENGTH_16, _LENGTH_64 = 126, 127
 _CONTROL = 0x8
 _OPCODES = frozenset((CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG))
@@ -74,6 +75,22 @@ def parse_common_frame(data: bytes | bytearray, at: int, payload_bytes_max: int)
     return end, apply_mask(data[start:end], data[start - 4 : start]), first == _FIN_TEXT
 
 
+def parse_ping_or_pong(data: bytes | bytearray, at: int) -> tuple[int, bytes | None] | None:
+    """Parse the ping or pong that starts at `at`. Return its end, and of a ping the payload that the pong repeats.
+
+    Return None for any other frame, and for one that is incomplete or an error.
+    """
+    available = len(data) - at
+    if available < 6 or data[at] not in (_FIN_PING, _FIN_PONG):
+        return None
+    length = data[at + 1] - MASKED
+    start = at + 6
+    end = start + length
+    if not 0 <= length < _LENGTH_16 or end > len(data):
+        return None
+    return end, apply_mask(data[start:end], data[start - 4 : start]) if data[at] == _FIN_PING else None
+
+
 def find_frame_end(data: bytes | bytearray, at: int, message_bytes_max: int, gathered: int = 0) -> int | None:
     """Find the end of the frame that starts at `at`; None while the frame is incomplete.
 
@@ -119,7 +136,7 @@ def fit_reason(reason: str) -> str:
 
 
 class SlowPathParser:
-    """Parses the frames that `parse_common_frame` does not: fragments, pings, closes and errors, using `websockets`.
+    """Parses the frames that the short functions do not: fragments, closes and errors, using `websockets`.
 
     Create it between two frames; drop it once `idle`. When `ended` is true, a close frame has been sent (as an answer,
     or because of an error): write nothing more, and ignore all further input.
@@ -127,8 +144,8 @@ class SlowPathParser:
 
     __slots__ = ("_decoder", "_message", "_message_bytes_max", "_protocol", "_send", "_text", "ended")
 
-    def __init__(self, message_bytes_max: int, send: Callable[[bytes, bool], None]) -> None:
-        """`send(frame, is_pong)` writes a frame."""
+    def __init__(self, message_bytes_max: int, send: Callable[[bytes], None]) -> None:
+        """`send` writes a frame."""
         self._message_bytes_max = message_bytes_max
         self._protocol = self._new_protocol()
         self._send = send
@@ -206,6 +223,6 @@ class SlowPathParser:
     def _flush(self) -> None:
         for data in self._protocol.data_to_send():
             if data:
-                self._send(data, data[0] == FIN | PONG)
+                self._send(data)
             else:  # how the library says that nothing more will be sent
                 self.ended = True

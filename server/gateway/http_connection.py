@@ -4,6 +4,9 @@ It takes over the transport from the acceptor, and the bytes received so far. It
 time and the size of a request, a time limit for a client that stops reading, a refusal of upgrades after the first
 request, and the client's address behind a trusted proxy. And it never sends an error where the client would take it for
 the response to an earlier request.
+
+What surrounds a body (the heads of its chunks, their extensions) is bounded as the head of the request is, and trailers
+are refused: uvicorn collects them without a bound. A client that leaves before its request is whole is no error.
 """
 
 import asyncio
@@ -27,7 +30,10 @@ ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 _uvicorn_log = logging.getLogger(f"{__name__}.uvicorn")
 _uvicorn_log.setLevel(logging.ERROR)
 
+_log = logging.getLogger(__name__)
+
 _PIPELINED_MAX = 16
+_PARSED_AT_ONCE_BYTES = 16_384
 _REFUSED_UPGRADE = b"A websocket needs a connection of its own: ask for it in the first request.\n"
 
 
@@ -49,7 +55,7 @@ class HttpServer:
         self.lost = lost
         self.state = ServerState()
         self.config = Config(
-            app,
+            _ended_by_client(app),
             http=HttpToolsProtocol,
             ws="none",
             interface="asgi3",
@@ -91,7 +97,7 @@ class HttpConnection(HttpToolsProtocol):
         self._begun = False  # the head of a request has been complete
         self._in_head = False  # the head of a request is incomplete
         self._in_body = False  # the head is complete, the body is not
-        self._head_bytes = 0
+        self._other_bytes = 0  # of the head at hand, or of what surrounds the body at hand
         self._ended = False  # nothing more is read
         self._arrival: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
@@ -111,12 +117,10 @@ class HttpConnection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; start a timer until their request is complete."""
-        if self._ended:
-            return
-        self._head_bytes += len(data)
-        super().data_received(data)
-        if self._in_head and self._head_bytes > self._http.settings.head_bytes_max:
-            self.send_400_response("The request head is too large.")
+        for start in range(0, len(data), _PARSED_AT_ONCE_BYTES):
+            if self._ended:
+                return
+            self._parse(data[start : start + _PARSED_AT_ONCE_BYTES])
         if self._arrival is None and (self._in_head or self._in_body) and not self.transport.is_closing():
             self._arrival = self.loop.call_later(self._http.settings.http_request_timeout_s, self.transport.abort)
 
@@ -124,13 +128,20 @@ class HttpConnection(HttpToolsProtocol):
         """Note the start of a request."""
         super().on_message_begin()
         self._in_head = True
-        self._head_bytes = 0
+        self._other_bytes = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a field of the head; raise `ValueError` for one that follows the body."""
+        if self._in_body:
+            raise ValueError("fields after the body are not accepted")
+        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Check the head, then start the app; answer a request for a websocket with a refusal."""
         self._check_head()
         self._http.refresh_date()
         self._begun, self._in_head, self._in_body = True, False, True
+        self._other_bytes = 0
         self.scope["client"] = self._client()
         upgrade = self.parser.should_upgrade()
         if upgrade and self._asks_for_websocket():
@@ -140,6 +151,11 @@ class HttpConnection(HttpToolsProtocol):
             # After an upgrade the parser stops, so nothing after this request can be read.
             self._ended = True
             self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body."""
+        self._other_bytes -= len(body)
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Expect the next request."""
@@ -174,6 +190,13 @@ class HttpConnection(HttpToolsProtocol):
             self._stall.cancel()
             self._stall = None
 
+    def _parse(self, data: bytes) -> None:
+        self._other_bytes += len(data)
+        super().data_received(data)
+        incomplete = self._in_head or self._in_body
+        if incomplete and not self._ended and self._other_bytes > self._http.settings.head_bytes_max:
+            self.send_400_response("The request head is too large." if self._in_head else "The chunks are too small.")
+
     def _check_head(self) -> None:
         """Raise `ValueError` for an unacceptable head; the parser then treats the request as malformed."""
         if len(self.pipeline) >= _PIPELINED_MAX:
@@ -199,6 +222,28 @@ class HttpConnection(HttpToolsProtocol):
         if self._arrival is not None:
             self._arrival.cancel()
             self._arrival = None
+
+
+class _ClientLeftError(BaseException):
+    """Ends the work on a request that never became whole; no `Exception`, so that no app takes it for a fault."""
+
+
+def _ended_by_client(app: ASGIApp) -> ASGIApp:
+    """The app, ended while it waits for a body whose client has left."""
+
+    async def run(scope: Any, receive: Callable[[], Awaitable[dict[str, Any]]], send: ASGISend) -> None:
+        async def receive_or_end() -> dict[str, Any]:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise _ClientLeftError
+            return message
+
+        try:
+            await app(scope, receive_or_end, send)
+        except _ClientLeftError:
+            _log.debug("a client left before its request was whole")
+
+    return run
 
 
 async def _refuse_upgrade(_scope: MutableMapping[str, Any], _receive: Callable[..., Any], send: ASGISend) -> None:

@@ -244,6 +244,7 @@ class Session:
         self._claims = claims
         if self._state is SessionState.CONNECTED:
             self._state = SessionState.AUTHENTICATED
+            self.connection.trust()
         self._context.wheel.schedule(self, self._next_tick(self._heard_at))
 
     def go_live(self, synced: Synced, plan: Plan) -> None:

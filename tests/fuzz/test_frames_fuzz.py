@@ -59,6 +59,7 @@ def outcome(parts: list[bytes]) -> Outcome:
     connection = Connection(transport, SETTINGS, timers, address="", subprotocol="", lost=lambda _: None)
     peer = RecordingPeer(connection)
     connection.start(lambda _: peer)
+    connection.trust()
     for part in parts:
         connection.data_received(part)
     assert peer.events == []

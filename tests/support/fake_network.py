@@ -100,6 +100,10 @@ class FakeTimers:
     def __init__(self) -> None:
         self.later: list[FakeTimer] = []
         self.soon: list[Callable[[], object]] = []
+        self.now = 0.0
+
+    def time(self) -> float:
+        return self.now
 
     def call_later(self, delay: float, callback: Callable[[], object]) -> asyncio.TimerHandle:
         self.later.append(FakeTimer(delay, callback))

@@ -11,6 +11,7 @@ from server.config.settings import GatewaySettings
 from server.gateway import frames
 from server.gateway.acceptor import Acceptor
 from server.gateway.connection import Connection
+from server.gateway.http_connection import ASGIApp
 from tests.support.clock import ManualClock
 
 SUBPROTOCOL = "tchat.v1.json"
@@ -25,6 +26,7 @@ class Echo:
 
     def __init__(self, connection: Connection, peers: list["Echo"]) -> None:
         self.connection = connection
+        connection.trust()
         self.ended = asyncio.Event()
         peers.append(self)
 
@@ -45,8 +47,13 @@ class App:
     def __init__(self) -> None:
         self.released = asyncio.Event()
         self.entered = asyncio.Event()
+        self.run: ASGIApp = self._answer
+        """What a request runs; a test may replace it."""
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        await self.run(scope, receive, send)
+
+    async def _answer(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         body = b""
         more = True
         while more:

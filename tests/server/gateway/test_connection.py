@@ -1,13 +1,15 @@
 """One websocket, without sockets: messages, back-pressure, and every way to end."""
 
 import logging
+from typing import Any
 
 import pytest
 
+from protocol.close_codes import CloseCode
 from server.config.settings import GatewaySettings
 from server.gateway import frames
 from server.gateway.connection import Connection
-from server.gateway.frames import BINARY, CLOSE, CONTINUATION, TEXT
+from server.gateway.frames import BINARY, CLOSE, CONTINUATION, PONG, TEXT
 from tests.support.fake_network import (
     FakeTimers,
     FakeTransport,
@@ -18,13 +20,19 @@ from tests.support.fake_network import (
     text,
 )
 
-SETTINGS = GatewaySettings(message_bytes_max=1000, write_high_water_bytes=4000, close_timeout_s=5.0)
+SETTINGS = GatewaySettings(
+    message_bytes_max=1000,
+    write_high_water_bytes=8000,
+    close_timeout_s=5.0,
+    rare_frames_per_s=50.0,
+    unauthenticated_bytes_max=4000,
+)
 
 
 class Wire:
-    """A connection with everything around it."""
+    """A connection with everything around it; its client has authenticated unless it is a `stranger`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, stranger: bool = False) -> None:
         self.transport = FakeTransport()
         self.timers = FakeTimers()
         self.lost: list[Connection] = []
@@ -33,6 +41,8 @@ class Wire:
         )
         self.peer = RecordingPeer(self.connection)
         self.connection.start(lambda _: self.peer)
+        if not stranger:
+            self.connection.trust()
 
     def feed(self, *data: bytes) -> None:
         for part in data:
@@ -52,7 +62,7 @@ def wire() -> Wire:
 
 
 def test_write_buffer_limits_are_set(wire: Wire) -> None:
-    assert wire.transport.events == ["limits 4000 1000"]
+    assert wire.transport.events == ["limits 4000 1000", "limits 8000 2000"]
 
 
 def test_many_frames_in_one_segment_arrive_in_order(wire: Wire) -> None:
@@ -250,7 +260,7 @@ def test_a_full_write_buffer_is_seen_and_the_peer_notified_when_it_drains(wire: 
 
 def test_a_client_that_pings_without_reading_gets_no_more_pongs(wire: Wire) -> None:
     wire.connection.pause_writing()
-    wire.feed(ping(b"1") * 100)
+    wire.feed(ping(b"1") * 99)
     assert wire.transport.take() == b""
     wire.connection.resume_writing()
     wire.feed(ping(b"2"))
@@ -275,3 +285,101 @@ def test_nothing_is_called_after_the_end(wire: Wire) -> None:
     assert wire.peer.events == ["closed"]
     assert wire.peer.messages == []
     assert wire.transport.take() == b""
+
+
+def test_a_ping_between_fragments_is_answered_and_needs_no_parser_of_its_own(wire: Wire) -> None:
+    wire.feed(client_frame(TEXT, b"x", fin=False))
+    parser = wire.connection._slow_path
+    wire.feed(ping(b"p"))
+    assert wire.transport.take() == pong_of(b"p")
+    assert wire.connection._slow_path is parser
+    wire.feed(client_frame(CONTINUATION, b"y"))
+    assert wire.peer.messages == [(b"xy", True)]
+
+
+EMPTY_FRAGMENTS = client_frame(TEXT, b"", fin=False) + client_frame(CONTINUATION)
+
+
+@pytest.mark.parametrize(
+    ("fifty_frames"),
+    [ping() * 50, client_frame(PONG) * 50, EMPTY_FRAGMENTS * 25],
+    ids=["pings", "pongs", "empty fragments"],
+)
+@pytest.mark.parametrize("stranger", [True, False], ids=["before sign-in", "after it"])
+def test_frames_that_are_no_messages_have_a_rate(fifty_frames: bytes, stranger: bool) -> None:
+    wire = Wire(stranger=stranger)
+    wire.feed(*[fifty_frames] * 10)
+    wire.timers.now += 1.0
+    wire.feed(fifty_frames)
+    assert "eof" not in wire.transport.events
+    wire.transport.take()
+    wire.feed(ping())
+    assert wire.close_code() == CloseCode.RATE_LIMITED
+    assert wire.transport.events[-1] == "eof"
+
+
+def test_ten_thousand_pings_in_one_segment_create_no_parser(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[frames.SlowPathParser] = []
+    parser = frames.SlowPathParser
+
+    def make(*args: Any) -> frames.SlowPathParser:
+        made.append(parser(*args))
+        return made[-1]
+
+    monkeypatch.setattr(frames, "SlowPathParser", make)
+    wire.feed(ping() * 10_000)
+    for _ in range(200):
+        wire.timers.turn()
+    assert len(made) == 1, "only for the close at the end"
+
+
+def test_after_a_hundred_frames_the_other_connections_have_their_turn(wire: Wire) -> None:
+    wire.feed(b"".join(text(str(number)) for number in range(250)) + text("last")[:4])
+    taken = [(len(wire.peer.messages), wire.transport.reading)]
+    for _ in range(2):
+        wire.timers.turn()
+        taken.append((len(wire.peer.messages), wire.transport.reading))
+    assert taken == [(100, False), (200, False), (250, True)]
+    wire.feed(text("last")[4:])
+    assert [data for data, _ in wire.peer.messages] == [*(str(number).encode() for number in range(250)), b"last"]
+
+
+def test_a_pause_of_the_peer_outlasts_the_turn(wire: Wire) -> None:
+    wire.feed(text("1") * 150)
+    wire.connection.pause_reading()
+    wire.timers.turn()
+    assert (len(wire.peer.messages), wire.transport.reading) == (100, False)
+    wire.connection.resume_reading()
+    wire.timers.turn()
+    assert (len(wire.peer.messages), wire.transport.reading) == (150, True)
+
+
+def test_a_stranger_may_send_little() -> None:
+    wire = Wire(stranger=True)
+    wire.feed(*(client_frame(BINARY, bytes(900)) for _ in range(5)))
+    assert len(wire.peer.messages) == 4
+    assert wire.close_code() == CloseCode.RATE_LIMITED
+
+
+def test_who_has_authenticated_may_send_on() -> None:
+    wire = Wire(stranger=True)
+    wire.feed(client_frame(BINARY, bytes(900)))
+    wire.connection.trust()
+    wire.feed(*(client_frame(BINARY, bytes(900)) for _ in range(10)))
+    assert len(wire.peer.messages) == 11
+
+
+def test_a_stranger_who_does_not_read_is_disconnected_at_once() -> None:
+    wire = Wire(stranger=True)
+    wire.connection.pause_writing()
+    assert wire.transport.events[-1] == "abort"
+
+
+@pytest.mark.parametrize(("stranger", "bytes_max"), [(True, 4000), (False, 1_048_576)])
+def test_who_floods_while_being_closed_is_disconnected(stranger: bool, bytes_max: int) -> None:
+    wire = Wire(stranger=stranger)
+    wire.feed(client_frame(TEXT, b"\xff"))
+    wire.feed(*(bytes(1000) for _ in range(bytes_max // 1000)))
+    assert wire.transport.events[-1] == "eof"
+    wire.feed(bytes(1000))
+    assert wire.transport.events[-1] == "abort"

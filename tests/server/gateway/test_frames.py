@@ -9,12 +9,14 @@ from server.gateway.frames import (
     CLOSE,
     CONTINUATION,
     PING,
+    PONG,
     TEXT,
     SlowPathParser,
     encode,
     find_frame_end,
     fit_reason,
     parse_common_frame,
+    parse_ping_or_pong,
 )
 from tests.support.fake_network import client_frame, ping, pong_of
 
@@ -27,11 +29,9 @@ class Written:
 
     def __init__(self) -> None:
         self.frames: list[bytes] = []
-        self.pongs = 0
 
-    def __call__(self, frame: bytes, pong: bool) -> None:
+    def __call__(self, frame: bytes) -> None:
         self.frames.append(frame)
-        self.pongs += pong
 
 
 def slow_path(message_bytes_max: int = LIMIT) -> tuple[SlowPathParser, Written]:
@@ -108,21 +108,36 @@ def test_a_frame_with_an_error_in_its_header_is_not_waited_for(head: bytes) -> N
     assert close_code(written.frames[0]) in (1002, 1009)
 
 
-def test_a_ping_is_answered_and_leaves_nothing_behind() -> None:
-    frames, written = slow_path()
-    assert frames.feed(ping(b"hello")) is None
-    assert written.frames == [pong_of(b"hello")]
-    assert written.pongs == 1
-    assert frames.idle
-    assert not frames.ended
+@pytest.mark.parametrize("payload", [b"", b"hello", bytes(125)])
+def test_a_ping_or_pong_is_parsed_without_a_parser_object(payload: bytes) -> None:
+    sent = b"before" + ping(payload)
+    assert parse_ping_or_pong(sent + b"after", 6) == (len(sent), payload)
+    assert parse_ping_or_pong(sent[:-1], 6) is None
+    pong = client_frame(PONG, payload)
+    assert parse_ping_or_pong(pong, 0) == (len(pong), None)
 
 
-def test_fragments_become_one_message_with_a_ping_between_them() -> None:
-    frames, written = slow_path()
-    sequence = [client_frame(TEXT, b"n\xc3", fin=False), ping(), client_frame(CONTINUATION, b"\xa9")]
+@pytest.mark.parametrize(
+    "frame",
+    [
+        client_frame(PING, bytes(126)),
+        client_frame(PING, fin=False),
+        client_frame(PING, rsv=0x40),
+        client_frame(PING, b"12345", masked=False),
+        client_frame(CLOSE),
+        client_frame(TEXT, b"12345"),
+    ],
+    ids=["too long", "a fragment", "a reserved bit", "unmasked", "a close", "a message"],
+)
+def test_other_frames_and_bad_pings_are_left_to_the_other_parsers(frame: bytes) -> None:
+    assert parse_ping_or_pong(frame, 0) is None
+
+
+def test_fragments_become_one_message() -> None:
+    frames, _ = slow_path()
+    sequence = [client_frame(TEXT, b"n\xc3", fin=False), client_frame(CONTINUATION, b"\xa9")]
     results = [(frames.feed(frame), frames.idle) for frame in sequence]
-    assert results == [(None, False), (None, False), (("né".encode(), True), True)]
-    assert written.pongs == 1
+    assert results == [(None, False), (("né".encode(), True), True)]
 
 
 def test_a_fragment_that_cannot_become_utf8_fails_before_the_last() -> None:

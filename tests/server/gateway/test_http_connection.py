@@ -181,3 +181,45 @@ async def test_stopping_waits_no_longer_than_its_timeout() -> None:
         await port.app.entered.wait()
         await port.acceptor.close_http(0.01)
         assert await wire.rest() == b""
+
+
+CHUNKED = b"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+async def test_fields_after_a_body_are_refused() -> None:
+    async with public_port() as port:
+        wire = await port.connect(CHUNKED + b"3\r\nabc\r\n0\r\nX-Field: 1\r\n\r\n")
+        assert await wire.statuses() == [400]
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [b"0\r\nX: " + bytes(b"y" * 60_000), b"1;" + b"e" * 60_000, b"1\r\na\r\n" * 10_000],
+    ids=["a field without an end", "an extension without an end", "chunks of one byte"],
+)
+async def test_what_surrounds_a_body_is_bounded(endless: bytes) -> None:
+    async with public_port() as port:
+        wire = await port.connect(CHUNKED)
+        wire.send(endless)
+        assert await wire.statuses() == [400]
+
+
+async def test_a_body_in_small_chunks_is_taken() -> None:
+    async with public_port() as port:
+        wire = await port.connect(CHUNKED + (b"40\r\n" + bytes(64) + b"\r\n") * 1000 + b"0\r\n\r\n")
+        assert await wire.response() == (200, "127.0.0.1 /a 64000")
+
+
+async def test_a_client_that_leaves_before_its_request_is_whole_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    async def raising(_scope: Any, receive: Any, _send: Any) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        raise RuntimeError("as a framework does")
+
+    async with public_port() as port:
+        port.app.run = raising
+        for _ in range(50):
+            wire = await port.connect(b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhe")
+            wire.writer.transport.abort()
+        await port.until_empty()
+    assert [record for record in caplog.records if record.name != "asyncio"] == []
