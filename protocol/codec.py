@@ -2,35 +2,34 @@
 
 `tchat.v1.msgpack` writes each struct as an array, tag first: `[10, 1, dialog, n, payload, ...]`.
 `tchat.v1.json` writes the same struct as an object with the names of its fields, the tag by name
-(`{"tag": "send", "id": 1, ...}`), ids as UUID text, other bytes in base64, enums by name. One bridge,
-built once from the annotations, serves every type in both directions; limits are checked in one place,
-by msgspec, whichever codec the bytes came in.
+(`{"tag": "send", "id": 1, ...}`), ids as UUID text, other bytes in base64, enums by name (`json_forms.py`).
+
+A command is decoded straight into its type: types and limits are checked by msgspec, and a value that is not expected
+is never built. A refusal reads the tag and the id of what it refuses, and nothing else. So bytes that are made to be
+slow (numbers that collide in a hash table, deep nesting) cost what they cost to skip.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import enum
+import functools
 import re
-import types
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Annotated, Any, Protocol, Union, get_args, get_origin, get_type_hints
+from typing import Any, Protocol, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from protocol import ids
 from protocol.bodies import AnyBody, Erased, TimelineEvent, TimelineEventRaw
-from protocol.commands import AnyCommand
+from protocol.commands import COMMANDS, AnyCommand, Command
 from protocol.errors import ErrorCode
 from protocol.events import AnyEvent
+from protocol.json_forms import form_of, tag_name
 from protocol.limits import N_MAX
 from protocol.replies import AnyReply
 
 ServerMessage = AnyReply | AnyEvent | TimelineEvent
 
 _BAD_INPUT = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError)
+_DETAIL_CHARS_MAX = 200
 
 
 class HistoryPageRaw(msgspec.Struct, array_like=True, frozen=True, tag_field="tag", tag=55):
@@ -84,7 +83,7 @@ class MsgpackCodec:
         try:
             command: AnyCommand = self._commands.decode(data)
         except _BAD_INPUT as error:
-            raise _explain(_loose(msgspec.msgpack.decode, data), error) from None
+            raise _refuse_array(data, error) from None
         return command
 
     def decode_server(self, data: bytes) -> ServerMessage | None:
@@ -105,166 +104,53 @@ class JsonCodec:
     def encode(self, message: msgspec.Struct) -> bytes:
         if isinstance(message, (TimelineEventRaw, HistoryPageRaw)):
             message = msgspec.msgpack.decode(msgspec.msgpack.encode(message), type=ServerMessage)
-        return msgspec.json.encode(_struct_bridge(type(message)).dump(message))
+        return msgspec.json.encode(form_of(type(message)).dump(message))
 
     def decode_command(self, data: bytes) -> AnyCommand:
-        loose = _loose(msgspec.json.decode, data)
-        array: object = loose
         try:
-            array = _COMMANDS.load(loose)
-            command: AnyCommand = msgspec.convert(array, AnyCommand)
+            command: AnyCommand = _COMMANDS.load(_json_commands.decode(data))
         except _BAD_INPUT as error:
-            raise _explain(array if isinstance(array, list) else loose, error) from None
+            raise _refuse_object(data, error) from None
         return command
 
     def decode_server(self, data: bytes) -> ServerMessage | None:
-        loose = _loose(msgspec.json.decode, data, dict)
         try:
-            return _from_json(loose)
+            message: ServerMessage = _SERVER.load(_json_server.decode(data))
         except _BAD_INPUT as error:
-            return _newer(loose, _from_json, error)
+            loose = _loose(msgspec.json.decode, data, dict)
+            return _newer(loose, lambda known: _SERVER.load(msgspec.convert(known, _SERVER.type)), error)
+        return message
 
+
+class _ObjectTag(msgspec.Struct):
+    tag: str
+
+
+class _ObjectId(msgspec.Struct):
+    id: int
+
+
+class _ArrayTag(msgspec.Struct, array_like=True):
+    tag: int
+
+
+class _ArrayId(msgspec.Struct, array_like=True):
+    tag: msgspec.Raw
+    id: int
+
+
+_COMMANDS, _SERVER, _BODY = form_of(AnyCommand), form_of(ServerMessage), form_of(AnyBody)
+_json_commands, _json_server = msgspec.json.Decoder(_COMMANDS.type), msgspec.json.Decoder(_SERVER.type)
+_object_tag, _object_id = msgspec.json.Decoder(_ObjectTag), msgspec.json.Decoder(_ObjectId)
+_array_tag, _array_id = msgspec.msgpack.Decoder(_ArrayTag), msgspec.msgpack.Decoder(_ArrayId)
+_COMMAND_OF: dict[object, type[Command]] = {command.__struct_config__.tag: command for command in COMMANDS}
+_COMMAND_NAMES = {tag_name(command) for command in COMMANDS}
+_SERVER_TAGS = {arm.__struct_config__.tag for arm in get_args(ServerMessage)}
+_SERVER_NAMES = {tag_name(arm) for arm in get_args(ServerMessage)}
 
 MSGPACK = MsgpackCodec()
 JSON = JsonCodec()
 CODECS: dict[str, Codec] = {codec.subprotocol: codec for codec in (MSGPACK, JSON)}
-
-
-def tag_name(struct: type[msgspec.Struct]) -> str:
-    """The name of a struct's tag in JSON: its class name in snake case."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", struct.__name__.removesuffix("Raw")).lower()
-
-
-@dataclass(frozen=True, slots=True)
-class _Bridge:
-    """`dump` turns a value into plain JSON data; `load` turns that into what `msgspec.convert` takes."""
-
-    dump: Callable[[Any], Any]
-    load: Callable[[Any], Any]
-
-
-_PLAIN = _Bridge(lambda value: value, lambda value: value)
-_cache: dict[type, _Bridge] = {}
-
-
-def _bridge(hint: Any) -> _Bridge:
-    origin = get_origin(hint)
-    if origin is Annotated:
-        return _ID if hint == ids.Id else _bridge(get_args(hint)[0])
-    if origin in (Union, types.UnionType):
-        return _union_bridge([arm for arm in get_args(hint) if arm is not types.NoneType])
-    if origin in (list, tuple):
-        return _each(_bridge(get_args(hint)[0]))
-    return _class_bridge(hint) if isinstance(hint, type) else _PLAIN
-
-
-def _class_bridge(hint: type) -> _Bridge:
-    if issubclass(hint, msgspec.Struct):
-        return _struct_bridge(hint)
-    if issubclass(hint, enum.IntEnum):
-        return _enum_bridge(hint)
-    return _BYTES if hint is bytes else _PLAIN
-
-
-def _struct_bridge(struct: type[msgspec.Struct]) -> _Bridge:
-    if struct in _cache:
-        return _cache[struct]
-    hints = get_type_hints(struct, include_extras=True)
-    fields = [(field, _bridge(hints[field.name])) for field in msgspec.structs.fields(struct)]
-    tag = struct.__struct_config__.tag
-    head = {} if tag is None else {"tag": tag_name(struct)}
-
-    def dump(value: Any) -> dict[str, Any]:
-        return head | {field.name: bridge.dump(getattr(value, field.name)) for field, bridge in fields}
-
-    def load(value: Any) -> list[Any]:
-        if not isinstance(value, dict):
-            raise msgspec.ValidationError(f"`{tag_name(struct)}` must be an object")
-        array = [] if tag is None else [tag]
-        for field, bridge in fields:
-            if field.name in value:
-                array.append(bridge.load(value[field.name]))
-            elif field.default is not msgspec.NODEFAULT:
-                array.append(field.default)
-            elif field.default_factory is not msgspec.NODEFAULT:
-                array.append(field.default_factory())
-            else:
-                raise ValueError(f"`{tag_name(struct)}` lacks the field `{field.name}`")
-        return array
-
-    _cache[struct] = _Bridge(dump, load)
-    return _cache[struct]
-
-
-def _union_bridge(arms: list[Any]) -> _Bridge:
-    """A tagged union of structs, or one type that may be absent."""
-    if len(arms) == 1:
-        one = _bridge(arms[0])
-        return _Bridge(
-            lambda value: None if value is None else one.dump(value),
-            lambda value: None if value is None else one.load(value),
-        )
-    by_name = {tag_name(arm): _struct_bridge(arm) for arm in arms}
-
-    def load(value: Any) -> Any:
-        if not isinstance(value, dict) or not isinstance(value.get("tag"), str):
-            raise msgspec.ValidationError("an object with a `tag` is expected")
-        bridge = by_name.get(value["tag"])
-        if bridge is None:
-            raise _UnknownTagError(f"unknown tag `{value['tag'][:64]}`")
-        return bridge.load(value)
-
-    return _Bridge(lambda value: _struct_bridge(type(value)).dump(value), load)
-
-
-class _UnknownTagError(ValueError):
-    pass
-
-
-def _each(bridge: _Bridge) -> _Bridge:
-    if bridge is _PLAIN:
-        return _PLAIN
-
-    def load(value: Any) -> Any:
-        return [bridge.load(item) for item in value] if isinstance(value, list) else value
-
-    return _Bridge(lambda value: [bridge.dump(item) for item in value], load)
-
-
-def _enum_bridge(kind: type[enum.IntEnum]) -> _Bridge:
-    names = {member.name.lower(): member.value for member in kind}
-
-    def load(value: Any) -> int:
-        if not isinstance(value, str) or value not in names:
-            raise ValueError(f"one of {', '.join(sorted(names))} is expected, not {str(value)[:64]!r}")
-        return names[value]
-
-    return _Bridge(lambda value: kind(value).name.lower(), load)
-
-
-def _load_id(value: Any) -> bytes:
-    if not isinstance(value, str):
-        raise msgspec.ValidationError("an id is text in the form of a UUID")
-    return ids.from_text(value)
-
-
-def _load_bytes(value: Any) -> bytes:
-    if not isinstance(value, str):
-        raise msgspec.ValidationError("bytes are text in base64")
-    try:
-        return base64.b64decode(value, validate=True)
-    except binascii.Error:
-        raise ValueError("bytes are text in base64") from None
-
-
-_ID = _Bridge(ids.to_text, _load_id)
-_BYTES = _Bridge(lambda value: base64.b64encode(value).decode("ascii"), _load_bytes)
-_COMMANDS = _bridge(AnyCommand)
-_SERVER = _bridge(ServerMessage)
-_BODY = _bridge(AnyBody)
-_COMMAND_TAGS = {arm.__struct_config__.tag: arm for arm in get_args(AnyCommand)}
-_SERVER_TAGS = {arm.__struct_config__.tag for arm in get_args(ServerMessage)}
-_SERVER_NAMES = {tag_name(arm) for arm in get_args(ServerMessage)}
 
 
 def _loose(decode: Callable[[bytes], Any], data: bytes, kind: type = object) -> Any:
@@ -276,24 +162,60 @@ def _loose(decode: Callable[[bytes], Any], data: bytes, kind: type = object) -> 
     return value if isinstance(value, kind) else None
 
 
-def _explain(loose: Any, error: Exception) -> CodecError:
-    request_id: object = 0
-    tag: object = None
-    if isinstance(loose, dict):
-        request_id = loose.get("id", 0)
-    elif isinstance(loose, list):
-        tag = loose[0] if loose else None
-        request_id = loose[1] if len(loose) > 1 else 0
-    if not isinstance(request_id, int) or not 0 <= request_id <= N_MAX:
-        request_id = 0
-    unknown = isinstance(error, _UnknownTagError) or (isinstance(tag, int) and tag not in _COMMAND_TAGS)
+def _read(decoder: Any, data: bytes, field: str) -> Any:
+    """One field of a message that is refused; None if it cannot be read."""
+    try:
+        return getattr(decoder.decode(data), field)
+    except _BAD_INPUT:
+        return None
+
+
+def _refuse_array(data: bytes, error: Exception) -> CodecError:
+    tag = _read(_array_tag, data, "tag")
+    command = _COMMAND_OF.get(tag)
+    detail = str(error)
+    if command is not None:
+        detail = re.sub(r"`\$((?:\[[^\]]*\])+)`", lambda path: f"`{_name_path(command, path[1])}`", detail)
+    return _refuse(tag is not None and command is None, _read(_array_id, data, "id"), detail)
+
+
+def _refuse_object(data: bytes, error: Exception) -> CodecError:
+    tag = _read(_object_tag, data, "tag")
+    return _refuse(tag is not None and tag not in _COMMAND_NAMES, _read(_object_id, data, "id"), str(error))
+
+
+def _refuse(unknown: bool, request_id: int | None, detail: str) -> CodecError:
     code = ErrorCode.UNKNOWN_COMMAND if unknown else ErrorCode.MALFORMED
-    return CodecError(code, str(error), request_id)
+    known_id = request_id is not None and 0 <= request_id <= N_MAX
+    return CodecError(code, detail[:_DETAIL_CHARS_MAX], request_id if known_id and request_id else 0)
 
 
-def _from_json(loose: Any) -> ServerMessage:
-    message: ServerMessage = msgspec.convert(_SERVER.load(loose), ServerMessage)
-    return message
+def _name_path(command: type[Command], path: str) -> str:
+    """A path of numbers in an array, `[5][0]`, by the names of fields: `$.members[0]`."""
+    kind: Any = command
+    named = "$"
+    for step in re.findall(r"\[([^\]]*)\]", path):
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and step.isdigit():
+            name, kind = _elements(kind)[int(step)]
+            named += f".{name}"
+        else:
+            named += f"[{step}]"
+            kind = _plain(next(iter(get_args(kind)), None))
+    return named
+
+
+@functools.cache
+def _elements(struct: type[msgspec.Struct]) -> list[tuple[str, Any]]:
+    """The names and the types of what the array of a struct holds."""
+    tag = [] if struct.__struct_config__.tag is None else [("tag", int)]
+    hints = get_type_hints(struct)
+    return [*tag, *((name, _plain(hints[name])) for name in struct.__struct_fields__)]
+
+
+def _plain(hint: Any) -> Any:
+    """The one type of an annotation that may also be None."""
+    arms = [arm for arm in get_args(hint) if arm is not type(None)]
+    return arms[0] if get_origin(hint) is not list and len(arms) == 1 else hint
 
 
 def _newer(loose: Any, load: Callable[[Any], ServerMessage], error: Exception) -> ServerMessage | None:
@@ -314,15 +236,15 @@ def _with_known_bodies(loose: Any) -> Any:
         if loose["tag"] == "history_page":
             lists = {name: [_with_known_bodies(event) for event in loose.get(name, ())] for name in ("events", "later")}
             return loose | lists
-        return loose | {"body": _known_body(loose["body"], _BODY.load, {"tag": "erased"})}
+        return loose | {"body": _known_body(loose["body"], _BODY.type, {"tag": "erased"})}
     if loose[0] == HistoryPageRaw.__struct_config__.tag:
         return [*loose[:3], *([_with_known_bodies(event) for event in events] for events in loose[3:5]), *loose[5:]]
-    return [*loose[:8], _known_body(loose[8], lambda body: body, [Erased.__struct_config__.tag])]
+    return [*loose[:8], _known_body(loose[8], AnyBody, [Erased.__struct_config__.tag])]
 
 
-def _known_body(body: Any, load: Callable[[Any], Any], erased: Any) -> Any:
+def _known_body(body: Any, kind: Any, erased: Any) -> Any:
     try:
-        msgspec.convert(load(body), AnyBody)
+        msgspec.convert(body, kind)
     except _BAD_INPUT:
         return erased
     return body

@@ -15,12 +15,13 @@ import msgspec
 from protocol import bodies, ids, limits
 from protocol.bodies import MemberRole, Ref
 from protocol.close_codes import CloseCode
-from protocol.codec import JSON, MSGPACK, tag_name
+from protocol.codec import JSON, MSGPACK
 from protocol.commands import COMMANDS, EVERY_COMMAND, CommandRule, HighWaterMark
 from protocol.dialog_types import DIALOG_TYPES, DialogType, Mode, Role
 from protocol.errors import ErrorCode
 from protocol.events import AnyEvent
 from protocol.ids import Id
+from protocol.json_forms import tag_name
 from protocol.kinds import KINDS, Kind
 from protocol.reference import examples, guide
 from protocol.reference import prose as reference_prose

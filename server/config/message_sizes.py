@@ -13,8 +13,8 @@ from typing import Any
 from msgspec import inspect
 
 from protocol.bodies import N, Posted, TimelineEvent
-from protocol.codec import tag_name
 from protocol.commands import AnyCommand
+from protocol.json_forms import tag_name
 from protocol.limits import MEMBERS_PER_COMMAND_MAX, N_MAX
 
 _CHARACTER_BYTES = 12

@@ -14,8 +14,8 @@ import msgspec
 
 from protocol import ids
 from protocol.bodies import AnyBody, Body, TimelineEventRaw
-from protocol.codec import tag_name
 from protocol.dialog_types import DIALOG_TYPES
+from protocol.json_forms import tag_name
 from storage.postgres import functions
 from storage.postgres.pool import Pool, translate_errors
 from storage.rows import (

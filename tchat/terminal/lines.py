@@ -23,9 +23,9 @@ from protocol.bodies import (
     TimelineEvent,
     Unblocked,
 )
-from protocol.codec import tag_name
 from protocol.commands import Delete, Edit, Numbered, React, Send
 from protocol.dialog_types import DIALOG_TYPES, DialogType, Mode
+from protocol.json_forms import tag_name
 from tchat.fold.view import DialogView, Message
 
 _PINNED_CHARS_MAX = 40

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocol.codec import CODECS, JSON, MSGPACK, Codec, CodecError, tag_name
+from protocol.codec import CODECS, JSON, MSGPACK, Codec, CodecError
+from protocol.json_forms import tag_name
 from protocol.reference.examples import COMMANDS, EVENTS, REPLIES
 
 EXAMPLES = [*COMMANDS, *REPLIES, *EVENTS]

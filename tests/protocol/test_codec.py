@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import tracemalloc
 from typing import Any, get_args
 
 import msgspec
@@ -11,10 +12,11 @@ import pytest
 
 from protocol import bodies as b
 from protocol.bodies import AnyBody, TimelineEvent, TimelineEventRaw
-from protocol.codec import CODECS, JSON, MSGPACK, Codec, CodecError, HistoryPageRaw, ServerMessage, tag_name
-from protocol.commands import AnyCommand, Command, Heartbeat, History, Receipt, Send
+from protocol.codec import CODECS, JSON, MSGPACK, Codec, CodecError, HistoryPageRaw, ServerMessage
+from protocol.commands import AnyCommand, Command, Heartbeat, History, PresenceSubscribe, Receipt, Send
 from protocol.errors import ErrorCode
 from protocol.events import CaughtUp, DialogState, HeartbeatReply
+from protocol.json_forms import tag_name
 from protocol.limits import N_MAX, PAYLOAD_BYTES_MAX
 from protocol.reference.examples import BODIES, COMMANDS, EVENTS, REPLIES, TEAM, timeline_event
 from protocol.replies import HistoryPage
@@ -149,6 +151,70 @@ def test_a_malformed_command_is_refused_with_its_id(codec: Codec) -> None:
     broken = value | {"n": "seven"} if codec.text else [*value[:3], "seven", *value[4:]]
     error = refused(codec, tight(codec, broken))
     assert (error.code, error.request_id) == (ErrorCode.MALFORMED, 4)
+
+
+@EITHER
+@pytest.mark.parametrize(
+    ("index", "name", "value", "path"),
+    [
+        (3, "n", "seven", "`$.n`"),
+        (4, "payload", 5, "`$.payload`"),
+        (5, "header", {"reply_to": 0}, "`$.header.reply_to`"),
+        (5, "header", {"ref": {"type": "", "id": "1"}}, "`$.header.ref.type`"),
+    ],
+)
+def test_the_detail_of_a_refusal_names_the_field(codec: Codec, index: int, name: str, value: Any, path: str) -> None:
+    send = loose(codec, Send(1, TEAM, 1, b"x"))
+    if codec.text:
+        broken = send | {name: value}
+    else:
+        arrays = {"`$.header.reply_to`": ["", 0], "`$.header.ref.type`": ["", None, None, ["", "1"]]}
+        broken = [*send[:index], arrays.get(path, "seven"), *send[index + 1 :]]
+    assert path in refused(codec, tight(codec, broken)).detail
+
+
+@EITHER
+def test_the_detail_of_a_refusal_names_the_item_of_a_list(codec: Codec) -> None:
+    strange: object = "no id" if codec.text else b"no id"
+    subscribe = loose(codec, PresenceSubscribe(1, [TEAM]))
+    broken = subscribe | {"principals": [strange]} if codec.text else [*subscribe[:2], [strange]]
+    assert "`$.principals[" in refused(codec, tight(codec, broken)).detail
+
+
+def test_the_detail_of_a_refusal_is_short() -> None:
+    long = tight(
+        JSON, {"tag": "send", "id": 1, "dialog": ids.to_text(TEAM), "n": 1, "payload": "", "kind": "x" * 60_000}
+    )
+    assert len(refused(JSON, long).detail) <= 200
+
+
+COLLIDING = {number * ((1 << 61) - 1): 0 for number in range(-4, 5)} | {
+    # Each key probes the same few places of a dict of 16,384: the low bits are alike.
+    (number << 40) % ((1 << 61) - 1): 0
+    for number in range(6000)
+}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        tight(MSGPACK, [10, 7, TEAM, 0, COLLIDING]),
+        tight(MSGPACK, [3, 7, "more", COLLIDING, -1]) + b"\xc1",
+        tight(MSGPACK, [99, 7, COLLIDING]),
+        tight(JSON, {"tag": "send", "id": 7, "x": {str(number): 0 for number in COLLIDING}}),
+        tight(JSON, {"tag": "teleport", "id": 7, "x": {str(number): 0 for number in COLLIDING}}),
+    ],
+    ids=["in a field", "behind the fields", "in an unknown command", "json", "json, unknown"],
+)
+def test_a_refusal_builds_nothing_of_what_it_refuses(data: bytes) -> None:
+    """A table of keys that collide takes a quadratic time to build: 0.2 s for a message of 64 KB."""
+    codec = JSON if data.startswith(b"{") else MSGPACK
+    tracemalloc.start()
+    try:
+        assert refused(codec, data).request_id in (0, 7)
+        assert tracemalloc.get_traced_memory()[1] < 20_000
+    finally:
+        tracemalloc.stop()
 
 
 @EITHER

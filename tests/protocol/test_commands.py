@@ -4,7 +4,6 @@ import msgspec
 import pytest
 
 from protocol.bodies import AnyBody, Body
-from protocol.codec import tag_name
 from protocol.commands import (
     COMMANDS,
     EVERY_COMMAND,
@@ -22,6 +21,7 @@ from protocol.commands import (
 )
 from protocol.dialog_types import DialogType
 from protocol.ids import created_dialog_id, direct_dialog_id, self_dialog_id
+from protocol.json_forms import tag_name
 from protocol.reference import examples
 from protocol.states import SessionState
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from protocol.codec import tag_name
 from protocol.commands import COMMANDS, Command
+from protocol.json_forms import tag_name
 from server.session.commands.changes import Changes
 from server.session.session import Handler
 

@@ -10,9 +10,10 @@ import pytest
 
 from protocol.bodies import AnyBody
 from protocol.close_codes import CloseCode
-from protocol.codec import JSON, MSGPACK, ServerMessage, tag_name
+from protocol.codec import JSON, MSGPACK, ServerMessage
 from protocol.commands import AnyCommand
 from protocol.errors import ErrorCode
+from protocol.json_forms import tag_name
 from protocol.reference.examples import BODIES, COMMANDS, EVENTS, REPLIES, timeline_event
 from protocol.reference.page import as_markdown
 

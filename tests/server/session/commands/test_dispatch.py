@@ -11,8 +11,8 @@ from typing import get_args
 
 import pytest
 
-from protocol.codec import tag_name
 from protocol.commands import COMMANDS, Command, Numbered
+from protocol.json_forms import tag_name
 from server.session import commands
 from server.session.commands.changes import Changes
 from server.session.commands.dispatch import find_handlers
