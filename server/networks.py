@@ -1,4 +1,4 @@
-"""Addresses of clients: one form for each, and what counts as one client."""
+"""Addresses of clients: one form for each, what counts as one client, and what as one neighbourhood."""
 
 from __future__ import annotations
 
@@ -25,3 +25,15 @@ def network_of(address: str) -> str:
     if isinstance(parsed, ipaddress.IPv6Address):
         return str(ipaddress.IPv6Network((parsed, 64), strict=False))
     return str(parsed)
+
+
+def neighbourhood_of(address: str) -> str:
+    """Return the network that one site or a small provider gets: a /24 in IPv4, a /48 in IPv6; other texts as they are.
+
+    Somebody who may use many addresses has them in few of these.
+    """
+    try:
+        parsed = parse_address(address)
+    except ValueError:
+        return address
+    return str(ipaddress.ip_network((parsed, 24 if parsed.version == 4 else 48), strict=False))

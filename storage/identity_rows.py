@@ -55,6 +55,14 @@ class PhoneRow(msgspec.Struct, frozen=True):
     country: str
 
 
+class PendingCode(msgspec.Struct, frozen=True):
+    """A one-time code that somebody in `network` requested; only they know its `code_id`."""
+
+    code_id: bytes
+    network: str
+    hash: bytes
+
+
 class NewProfile(msgspec.Struct, frozen=True):
     """The profile of a person who signs up. `display_name` None: an unknown number does not sign up."""
 

@@ -32,7 +32,6 @@ EXPECTED_BY: dict[ErrorCode | CloseCode, str] = {
     ErrorCode.SUSPENDED: "server/api/test_people.py::test_an_admin_suspends_and_reinstates",
     ErrorCode.WRONG_PERSON: "server/session/test_session.py::test_a_session_never_changes_its_person",
     ErrorCode.CODE_WRONG: "server/api/test_sign_in.py::test_a_wrong_code_is_refused_and_the_right_one_then_works",
-    ErrorCode.CODE_EXPIRED: "server/api/test_sign_in.py::test_a_code_expires",
     ErrorCode.NOT_ALLOWED: "server/api/test_people.py::test_administration_is_for_admins",
     ErrorCode.DIALOG_NOT_FOUND: "server/test_conversation.py::test_strangers_learn_nothing",
     ErrorCode.PRINCIPAL_NOT_FOUND: "server/test_refusals.py::test_every_refused_change_says_why",

@@ -37,7 +37,6 @@ _STATUS = {
     ErrorCode.SUSPENDED: 403,
     ErrorCode.WRONG_PERSON: 403,
     ErrorCode.CODE_WRONG: 403,
-    ErrorCode.CODE_EXPIRED: 403,
     ErrorCode.NOT_ALLOWED: 403,
     ErrorCode.ROLE_REQUIRED: 403,
     ErrorCode.BLOCKED: 403,

@@ -20,16 +20,17 @@ from storage.identity_rows import NewProfile, ProfileChange
 
 
 class CodeRequest(f.Request):
-    """Where to send a code. `device_id` is the id of the installation, if it has one already."""
+    """Where to send a code. `device_id` is ignored: before the sign-in it proves nothing."""
 
     phone_number: f.PhoneText
     device_id: UUID | None = None
 
 
 class CodeSent(msgspec.Struct):
-    """A code was sent to this number."""
+    """A code was sent to this number. Keep `code_id` secret and send it back with the code."""
 
     expires_in_s: int
+    code_id: UUID
 
 
 class DeviceInfo(f.Request):
@@ -42,11 +43,15 @@ class DeviceInfo(f.Request):
 
 
 class SignInRequest(f.Request):
-    """A received code. `display_name`, `locale` and `timezone` are for a sign-up, and ignored later."""
+    """A received code. `display_name`, `locale` and `timezone` are for a sign-up, and ignored later.
+
+    Without `code_id` the code must have been requested from the same network.
+    """
 
     phone_number: f.PhoneText
     code: f.CodeText
     device: DeviceInfo
+    code_id: UUID | None = None
     display_name: f.DisplayName | None = None
     locale: f.LocaleText | None = None
     timezone: f.TimezoneText | None = None
@@ -86,8 +91,9 @@ class SignInReply(msgspec.Struct):
 @post("/sign-in/codes", status_code=202, responses=REFUSALS)
 async def send_code(data: JSONBody[CodeRequest], request: HttpRequest[Any, Any, Any], parts: Parts) -> CodeSent:
     """Send a one-time code. The answer is the same for every number."""
-    await parts.sign_in_flow.send_code(data.phone_number, f.named_device(data.device_id), address_of(request))
-    return CodeSent(parts.settings.code_ttl_s)
+    f.named_device(data.device_id)
+    code_id = await parts.sign_in_flow.send_code(data.phone_number, address_of(request))
+    return CodeSent(parts.settings.code_ttl_s, f.text_id(code_id))
 
 
 @post("/sign-in", status_code=200, responses=REFUSALS)
@@ -99,6 +105,7 @@ async def sign_in(data: JSONBody[SignInRequest], request: HttpRequest[Any, Any, 
     tokens = await parts.sign_in_flow.sign_in(
         data.phone_number,
         data.code,
+        None if data.code_id is None else data.code_id.bytes,
         NewProfile(
             profile.display_name,
             profile.locale or parts.settings.locales[0],
@@ -117,7 +124,11 @@ async def sign_in(data: JSONBody[SignInRequest], request: HttpRequest[Any, Any, 
 
 @post("/tokens/refresh", status_code=200, responses=REFUSALS)
 async def refresh(data: JSONBody[RefreshRequest], request: HttpRequest[Any, Any, Any], parts: Parts) -> TokensReply:
-    """Get new tokens for a refresh token, which is used up by this. If the answer is lost, retry within a minute."""
+    """Get new tokens for a refresh token, which is used up by this.
+
+    If the answer is lost, send the same token again within a minute: the answer is the same successor, unless that was
+    used. Later the token counts as stolen, and the sign-in ends. So store the new tokens before you use them.
+    """
     return _reply(await parts.sign_in_flow.refresh(data.refresh_token, address_of(request)))
 
 

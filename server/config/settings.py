@@ -252,18 +252,22 @@ class RateSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     requests_per_address_per_s: PerSecond = 50.0
     """Requests of one address, on average; two seconds' worth may come at once."""
+    codes_per_h: Count = 3_600
+    """One-time codes sent by this node; a tenth may come at once. Each costs you an SMS: set what you can afford."""
+    codes_per_country_per_h: Count = 1_800
+    """One-time codes sent to the numbers of one country; a tenth may come at once."""
     codes_per_number_per_h: Count = 5
-    """One-time codes sent to one phone number."""
+    """One-time codes sent to one phone number at the request of one address."""
+    codes_per_number_per_day: Count = 40
+    """One-time codes sent to one phone number and not used; one address may request a quarter of them."""
     codes_per_address_per_h: Count = 60
     """One-time codes requested from one address."""
-    codes_per_device_per_h: Count = 10
-    """One-time codes requested by one device."""
+    codes_per_neighbourhood_per_h: Count = 240
+    """One-time codes requested from one network: a /24 in IPv4, a /48 in IPv6."""
     wrong_codes_per_number_per_h: Count = 15
-    """Wrong one-time codes for one phone number."""
+    """Wrong one-time codes for one phone number from one address."""
     wrong_codes_per_address_per_h: Count = 120
     """Wrong one-time codes from one address."""
-    wrong_codes_per_device_per_h: Count = 30
-    """Wrong one-time codes from one device."""
     refreshes_per_sign_in_per_h: Count = 60
     """Uses of refresh tokens of one sign-in."""
     lookups_per_person_per_h: Count = 120

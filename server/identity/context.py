@@ -14,6 +14,9 @@ from server.identity.self_dialogs import SelfDialogs
 from server.identity.vault import Vault
 from storage.identity_rows import SignInTerms
 
+OWN_TENANT = 1
+"""The tenant whose people sign in here; people of other tenants have an external issuer."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdentityContext:

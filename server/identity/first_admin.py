@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from server.clock import SystemClock
 from server.config.settings import Config
+from server.identity.context import OWN_TENANT
 from server.identity.key_files import load_vault
 from server.identity.phone_numbers import read_phone_number
-from server.identity.sign_in import OWN_TENANT
 from server.refusals import RequestRefusedError
 from server.startup_error import StartupError
 from storage.postgres.people import PeopleStore

@@ -19,6 +19,7 @@ from server.token_bucket import take_tokens
 
 KEYS_MAX = 100_000
 HOUR_S = 3600.0
+DAY_S = 24 * HOUR_S
 
 
 class Rate(msgspec.Struct, frozen=True):
@@ -32,6 +33,16 @@ class Rate(msgspec.Struct, frozen=True):
     def per_hour(cls, name: str, count: int) -> Rate:
         """`count` per hour, which may all come at once."""
         return cls(name, HOUR_S / count, count)
+
+    @classmethod
+    def per_hour_evenly(cls, name: str, count: int) -> Rate:
+        """`count` per hour, of which a tenth may come at once."""
+        return cls(name, HOUR_S / count, max(1.0, count / 10))
+
+    @classmethod
+    def per_day(cls, name: str, count: int) -> Rate:
+        """`count` per day, which may all come at once."""
+        return cls(name, DAY_S / count, count)
 
     @classmethod
     def per_second(cls, name: str, per_s: float) -> Rate:

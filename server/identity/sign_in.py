@@ -1,16 +1,15 @@
 """Signing up and in by phone number and code, staying signed in by refresh tokens, and signing out.
 
 Sign-up and sign-in are one flow, and the answer to a request for a code is the same for every number, so that it does
-not reveal who is registered. Every guess is counted before it is compared. A refresh token is replaced at each use. For
-GRACE_S after that, and until its successor is used, the replaced token still yields the same successor, because a
-client on a bad network loses answers. The chain never forks: a thief and the owner hold the same token, and the second
-of them to use it after the grace ends the sign-in for both.
+not reveal who is registered (`codes.py`). A refresh token is replaced at each use. For GRACE_S after that, and until
+its successor is used, the replaced token still yields the same successor, because a client on a bad network loses
+answers. The chain never forks: a thief and the owner hold the same token, and the second of them to use it after the
+grace ends the sign-in for both.
 """
 
 from __future__ import annotations
 
 import logging
-import secrets
 
 import msgspec
 
@@ -18,13 +17,12 @@ from protocol import ids
 from protocol.close_codes import CloseCode
 from protocol.errors import ErrorCode
 from server.identity.claims import Claims
-from server.identity.code_sender import CodeNotSentError, CodeSender
-from server.identity.context import IdentityContext
+from server.identity.codes import OneTimeCodes
+from server.identity.context import OWN_TENANT, IdentityContext
 from server.identity.phone_numbers import PhoneNumber, read_phone_number
-from server.identity.rates import Bucket, Rate, take_or_refuse
+from server.identity.rates import Rate, take_or_refuse
 from server.identity.tokens import Tokens
-from server.identity.vault import equal, hash_token, new_refresh_token, sign_in_of
-from server.networks import network_of
+from server.identity.vault import hash_token, new_refresh_token, sign_in_of
 from server.refusals import RequestRefusedError
 from storage.identity_rows import (
     CallerRow,
@@ -41,14 +39,10 @@ from storage.rows import PrincipalStatus
 
 _log = logging.getLogger(__name__)
 
-OWN_TENANT = 1
-"""The tenant whose people sign in here; people of other tenants have an external issuer."""
-CODE_DIGITS = 6
 GRACE_S = 60
-_SEND_AGAIN_AFTER_S = 10.0
 
 _REFUSALS = {
-    Outcome.CODE_USED: (ErrorCode.CODE_EXPIRED, ""),
+    Outcome.CODE_USED: (ErrorCode.CODE_WRONG, ""),
     Outcome.NAME_NEEDED: (ErrorCode.INVALID_ARGUMENT, "display_name: needed to sign up; the code stays valid"),
     Outcome.SUSPENDED: (ErrorCode.SUSPENDED, ""),
     Outcome.ENDED: (ErrorCode.SIGNED_OUT, ""),
@@ -82,54 +76,28 @@ class IssuedTokens(msgspec.Struct, frozen=True):
 class SignInFlow:
     """Opens, extends, checks, lists and ends sign-ins."""
 
-    def __init__(
-        self, sign_ins: SignInStore, tokens: Tokens, sender: CodeSender | None, context: IdentityContext
-    ) -> None:
+    def __init__(self, sign_ins: SignInStore, tokens: Tokens, codes: OneTimeCodes, context: IdentityContext) -> None:
         self._sign_ins = sign_ins
         self._tokens = tokens
-        self._sender = sender
+        self._codes = codes
         self._context = context
-        rates = context.rates
-        self._codes = (
-            Rate.per_hour("codes of number", rates.codes_per_number_per_h),
-            Rate.per_hour("codes of address", rates.codes_per_address_per_h),
-            Rate.per_hour("codes of device", rates.codes_per_device_per_h),
-        )
-        self._guesses = (
-            Rate.per_hour("guesses of number", rates.wrong_codes_per_number_per_h),
-            Rate.per_hour("guesses of address", rates.wrong_codes_per_address_per_h),
-            Rate.per_hour("guesses of device", rates.wrong_codes_per_device_per_h),
-        )
-        self._refreshes = Rate.per_hour("refreshes of sign-in", rates.refreshes_per_sign_in_per_h)
+        self._refreshes = Rate.per_hour("refreshes of sign-in", context.rates.refreshes_per_sign_in_per_h)
 
-    async def send_code(self, phone_number: str, device: bytes | None, address: str) -> None:
-        """Send a new code to a number, registered or not; raises RequestRefusedError."""
-        if self._sender is None:
-            raise RequestRefusedError(ErrorCode.NOT_ALLOWED, "sign-in by phone number is switched off here")
+    async def send_code(self, phone_number: str, address: str) -> bytes:
+        """Send a new code to a number, registered or not; returns the code's id. Raises RequestRefusedError."""
+        number = read_phone_number(phone_number, self._context.settings.countries)
+        return await self._codes.send(number, self._context.vault.hash_phone(OWN_TENANT, number.e164), address)
+
+    async def sign_in(
+        self, phone_number: str, code: str, code_id: bytes | None, profile: NewProfile, client: Installation
+    ) -> IssuedTokens:
+        """Sign in or up with a code; without `code_id`, the one requested from the same network.
+
+        Raises RequestRefusedError.
+        """
         number = read_phone_number(phone_number, self._context.settings.countries)
         phone_hash = self._context.vault.hash_phone(OWN_TENANT, number.e164)
-        await take_or_refuse(self._context.limiter, _buckets(self._codes, phone_hash, address, device))
-        code = new_code()
-        await self._sign_ins.put_code(
-            OWN_TENANT,
-            phone_hash,
-            self._context.vault.hash_code(phone_hash, code),
-            attempts=self._context.settings.code_attempts_max,
-            expires_at_ms=self._context.clock.wall_ms() + self._context.settings.code_ttl_s * 1000,
-        )
-        try:
-            await self._sender.send(number.e164, code)
-        except CodeNotSentError as error:
-            _log.warning("a sign-in code could not be sent: %s", error)
-            raise RequestRefusedError(
-                ErrorCode.UNAVAILABLE, "the code could not be sent", retry_after_s=_SEND_AGAIN_AFTER_S
-            ) from error
-
-    async def sign_in(self, phone_number: str, code: str, profile: NewProfile, client: Installation) -> IssuedTokens:
-        """Sign in or up with a code; raises RequestRefusedError."""
-        number = read_phone_number(phone_number, self._context.settings.countries)
-        phone_hash = self._context.vault.hash_phone(OWN_TENANT, number.e164)
-        code_hash = await self._check_guess(phone_hash, code, client)
+        pending = await self._codes.check(phone_hash, code, client.address, code_id)
 
         now_ms = self._context.clock.wall_ms()
         sign_in = ids.new_id()
@@ -138,7 +106,7 @@ class SignInFlow:
             now_ms,
             OWN_TENANT,
             self._phone_row(phone_hash, number),
-            code_hash,
+            pending.code_id,
             profile,
             device=_new_device(client),
             sign_in=sign_in,
@@ -146,6 +114,7 @@ class SignInFlow:
             terms=self._context.make_sign_in_terms(now_ms),
         )
         _refuse_unless_ok(opened.outcome)
+        await self._codes.forgive(phone_hash, pending)
         self._close_superseded(opened)
         await self._context.self_dialogs.ensure(opened.principal, opened.device)
         return self._issue(OWN_TENANT, opened.principal, opened.device, sign_in, refresh_token)
@@ -193,19 +162,6 @@ class SignInFlow:
         for sign_in in await self._sign_ins.end_others(self._context.clock.wall_ms(), principal, keep):
             self._context.sessions.end_sign_in(sign_in, CloseCode.SIGNED_OUT, "signed out from another device")
 
-    async def _check_guess(self, phone_hash: bytes, code: str, client: Installation) -> bytes:
-        """The hash of the code if it is right; a wrong one counts against number, address and device."""
-        buckets = _buckets(self._guesses, phone_hash, client.address, client.device)
-        await take_or_refuse(self._context.limiter, buckets)
-        kept = await self._sign_ins.spend_attempt(self._context.clock.wall_ms(), OWN_TENANT, phone_hash)
-        if kept is None:
-            raise RequestRefusedError(ErrorCode.CODE_EXPIRED)
-        guessed = self._context.vault.hash_code(phone_hash, code)
-        if not equal(kept, guessed):
-            raise RequestRefusedError(ErrorCode.CODE_WRONG)
-        await self._context.limiter.give_back(buckets)
-        return guessed
-
     def _phone_row(self, phone_hash: bytes, number: PhoneNumber) -> PhoneRow:
         key, box = self._context.vault.seal(number.e164)
         return PhoneRow(phone_hash, key, box, number.country)
@@ -224,22 +180,9 @@ class SignInFlow:
         return IssuedTokens(principal, device, sign_in, token, self._tokens.ttl_s, refresh_token)
 
 
-def new_code() -> str:
-    """A random one-time code of CODE_DIGITS digits."""
-    return f"{secrets.randbelow(10**CODE_DIGITS):0{CODE_DIGITS}}"
-
-
 def _new_device(client: Installation) -> NewDevice:
     spare = ids.new_id()
     return NewDevice(client.device or spare, spare, client.platform, client.app_version, client.name, client.address)
-
-
-def _buckets(rates: tuple[Rate, Rate, Rate], number: bytes, address: str, device: bytes | None) -> list[Bucket]:
-    of_number, of_address, of_device = rates
-    buckets: list[Bucket] = [(of_number, number), (of_address, network_of(address))]
-    if device is not None:
-        buckets.append((of_device, device))
-    return buckets
 
 
 def _refuse_unless_ok(outcome: Outcome) -> None:

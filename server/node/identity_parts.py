@@ -11,7 +11,8 @@ from server.config.settings import Config
 from server.gateway.http_connection import ASGIApp
 from server.identity.claims import Claims
 from server.identity.code_sender import CodeSender, make_sender
-from server.identity.context import IdentityContext
+from server.identity.codes import OneTimeCodes
+from server.identity.context import OWN_TENANT, IdentityContext
 from server.identity.external_issuers import ExternalIssuers
 from server.identity.jwks import DocumentFetcher
 from server.identity.key_files import load_signing_keys, load_vault
@@ -21,7 +22,7 @@ from server.identity.purge import Purge
 from server.identity.rates import MemoryRateLimiter
 from server.identity.self_dialogs import SelfDialogs
 from server.identity.service_accounts import ServiceAccounts
-from server.identity.sign_in import OWN_TENANT, SignInFlow
+from server.identity.sign_in import SignInFlow
 from server.identity.signing_keys import SigningKeys
 from server.identity.tokens import Tokens
 from server.identity.vault import Vault
@@ -81,7 +82,7 @@ class NodeIdentity:
             ttl_s=settings.access_token_ttl_s,
             external_issuers=ExternalIssuers(sign_ins, self._fetch, context),
         )
-        self.sign_in_flow = SignInFlow(sign_ins, self.tokens, secrets.sender, context)
+        self.sign_in_flow = SignInFlow(sign_ins, self.tokens, OneTimeCodes(sign_ins, secrets.sender, context), context)
         self.profiles = Profiles(self.people, context)
         self.app: ASGIApp = create_api(
             ApiParts(

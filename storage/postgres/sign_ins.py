@@ -22,6 +22,7 @@ from storage.identity_rows import (
     NewProfile,
     OpenedSignIn,
     Outcome,
+    PendingCode,
     PhoneRow,
     RefreshedSignIn,
     SignInRow,
@@ -31,15 +32,18 @@ from storage.postgres.pool import Pool, translate_errors
 from storage.rows import PrincipalStatus
 
 _PUT_CODE = """
-INSERT INTO codes (tenant_id, phone_hash, code_hash, attempts_left, expires_at_ms) VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT (tenant_id, phone_hash) DO UPDATE SET
-    code_hash = excluded.code_hash, attempts_left = excluded.attempts_left, expires_at_ms = excluded.expires_at_ms
+INSERT INTO codes (tenant_id, phone_hash, network, code_id, code_hash, attempts_left, expires_at_ms)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+ON CONFLICT (tenant_id, phone_hash, network) DO UPDATE SET
+    code_id = excluded.code_id, code_hash = excluded.code_hash,
+    attempts_left = excluded.attempts_left, expires_at_ms = excluded.expires_at_ms
 """
 
 _SPEND_ATTEMPT = """
 UPDATE codes SET attempts_left = attempts_left - 1
-WHERE tenant_id = $2 AND phone_hash = $3 AND attempts_left > 0 AND expires_at_ms > $1
-RETURNING code_hash
+WHERE tenant_id = $2 AND phone_hash = $3 AND CASE WHEN $5::uuid IS NULL THEN network = $4 ELSE code_id = $5 END
+  AND attempts_left > 0 AND expires_at_ms > $1
+RETURNING code_id, network, code_hash
 """
 
 _BY_CODE = """
@@ -75,24 +79,31 @@ class SignInStore:
         self._pool = pool
 
     async def put_code(
-        self, tenant: int, phone_hash: bytes, code_hash: bytes, *, attempts: int, expires_at_ms: int
+        self, tenant: int, phone_hash: bytes, code: PendingCode, *, attempts: int, expires_at_ms: int
     ) -> None:
-        """Store a one-time code; it replaces the former code of this number."""
+        """Store a one-time code; it replaces the former code that this network requested for this number."""
         async with translate_errors():
-            await self._pool.execute(_PUT_CODE, tenant, phone_hash, code_hash, attempts, expires_at_ms)
+            await self._pool.execute(
+                _PUT_CODE, tenant, phone_hash, code.network, code.code_id, code.hash, attempts, expires_at_ms
+            )
 
-    async def spend_attempt(self, now_ms: int, tenant: int, phone_hash: bytes) -> bytes | None:
-        """Count one guess, and return the hash of the code; None when no code is valid or no guess is left."""
+    async def spend_attempt(
+        self, now_ms: int, tenant: int, phone_hash: bytes, *, network: str, code_id: bytes | None
+    ) -> PendingCode | None:
+        """Count one guess at the code with this id, or without an id at the one that this network requested.
+
+        None when that code is not pending or has no guess left.
+        """
         async with translate_errors():
-            code_hash: bytes | None = await self._pool.fetchval(_SPEND_ATTEMPT, now_ms, tenant, phone_hash)
-        return code_hash
+            row = await self._pool.fetchrow(_SPEND_ATTEMPT, now_ms, tenant, phone_hash, network, code_id)
+        return None if row is None else PendingCode(row["code_id"], row["network"], row["code_hash"])
 
     async def sign_in_by_code(
         self,
         now_ms: int,
         tenant: int,
         phone: PhoneRow,
-        code_hash: bytes,
+        code_id: bytes,
         profile: NewProfile,
         *,
         device: NewDevice,
@@ -100,7 +111,7 @@ class SignInStore:
         refresh_hash: bytes,
         terms: SignInTerms,
     ) -> OpenedSignIn:
-        """Consume the code and open a sign-in, of a new person if the number is unknown.
+        """Consume the codes of the number and open a sign-in, of a new person if the number is unknown.
 
         CODE_USED: nothing was changed. NAME_NEEDED: the number is unknown and `profile` has no name; the code stays
         valid, and its guess is given back. A deleted person within the grace is restored.
@@ -110,7 +121,7 @@ class SignInStore:
             now_ms,
             tenant,
             phone.hash,
-            code_hash,
+            code_id,
             terms.deleted_before_ms,
             ids.new_id(),
             phone.key,

@@ -48,6 +48,12 @@ class TokensAnswer(msgspec.Struct):
     refresh_token: str
 
 
+class CodeAnswer(msgspec.Struct):
+    """The answer to a request for a code; an older server gives no id."""
+
+    code_id: UUID | None = None
+
+
 class PersonAnswer(msgspec.Struct):
     """The answer to a search for a person, as far as it is used here."""
 
@@ -72,6 +78,7 @@ class LocalAccount:
         self._path = folder / "account.json"
         self._http = http
         self._saved: SavedSignIn | None = None
+        self._code_id: UUID | None = None
 
     @property
     def saved(self) -> SavedSignIn | None:
@@ -87,7 +94,8 @@ class LocalAccount:
 
     async def send_code(self, phone_number: str) -> None:
         """Request a sign-in code; raises ApiError."""
-        await self._post("/v1/sign-in/codes", {"phone_number": phone_number})
+        answer = await self._post("/v1/sign-in/codes", {"phone_number": phone_number})
+        self._code_id = msgspec.json.decode(answer.content, type=CodeAnswer).code_id
 
     async def sign_in(self, phone_number: str, code: str, name: str) -> None:
         """Sign in with the received code, as the same device as before if there was one; raises ApiError."""
@@ -95,6 +103,8 @@ class LocalAccount:
         if self._saved is not None:
             device["device_id"] = str(self._saved.device)
         fields: dict[str, Any] = {"phone_number": phone_number, "code": code, "device": device}
+        if self._code_id is not None:
+            fields["code_id"] = str(self._code_id)
         if name:
             fields["display_name"] = name
         self._keep(await self._post("/v1/sign-in", fields))

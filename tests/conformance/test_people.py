@@ -12,7 +12,19 @@ from protocol import ids
 from storage.identity_rows import Outcome, ProfileChange
 from storage.rows import PrincipalStatus
 from storage.unavailable import StorageUnavailableError
-from tests.support.identity_people import DAY, GRACE, NOW, TENANT, IdentityStores, audit, phone, purge, refresh, sign_in
+from tests.support.identity_people import (
+    DAY,
+    GRACE,
+    NOW,
+    TENANT,
+    IdentityStores,
+    audit,
+    phone,
+    purge,
+    put_code,
+    refresh,
+    sign_in,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -142,7 +154,7 @@ async def test_time_ends_codes_sign_ins_and_used_tokens(stores: IdentityStores, 
     await sign_in(stores, refresh=b"0")
     await refresh(stores, b"0", b"1")
     await refresh(stores, b"1", b"2", NOW + 20 * DAY)
-    await stores.sign_ins.put_code(TENANT, b"number", b"code", attempts=1, expires_at_ms=NOW)
+    await put_code(stores, b"number", expires_at_ms=NOW)
     await purge(stores, NOW + 40 * DAY)
     assert await pool.fetchval("SELECT count(*) FROM codes") == 0
     assert await pool.fetchval("SELECT array_agg(token_hash ORDER BY token_hash) FROM refresh_tokens") == [b"1", b"2"]

@@ -16,7 +16,9 @@ from tests.support.identity_people import (
     TENANT,
     IdentityStores,
     audit,
+    guess,
     phone,
+    put_code,
     refresh,
     sign_in,
     sign_in_by_issuer,
@@ -38,36 +40,54 @@ async def test_a_number_signs_up_once_and_signs_in_afterwards(stores: IdentitySt
 
 async def test_an_unknown_number_without_a_name_keeps_its_code_and_its_guesses(stores: IdentityStores) -> None:
     number = phone("+66800000001")
-    await stores.sign_ins.put_code(TENANT, number.hash, b"right", attempts=1, expires_at_ms=NOW + 1)
-    assert await stores.sign_ins.spend_attempt(NOW, TENANT, number.hash) == b"right"
-    assert (await sign_in(stores, name=None, code=b"right")).outcome is Outcome.NAME_NEEDED
-    assert await stores.sign_ins.spend_attempt(NOW, TENANT, number.hash) == b"right"
-    assert (await sign_in(stores, name="Nok", code=b"right")).outcome is Outcome.OK
+    code_id = await put_code(stores, number.hash, attempts=1)
+    assert await guess(stores, number.hash) == b"right"
+    assert (await sign_in(stores, name=None, code_id=code_id)).outcome is Outcome.NAME_NEEDED
+    assert await guess(stores, number.hash) == b"right"
+    assert (await sign_in(stores, name="Nok", code_id=code_id)).outcome is Outcome.OK
 
 
 async def test_a_code_has_so_many_guesses(stores: IdentityStores) -> None:
-    await stores.sign_ins.put_code(TENANT, b"number", b"right", attempts=3, expires_at_ms=NOW + 1)
-    guesses = await asyncio.gather(*(stores.sign_ins.spend_attempt(NOW, TENANT, b"number") for _ in range(10)))
-    assert sorted(guess is not None for guess in guesses) == [False] * 7 + [True] * 3
+    await put_code(stores, b"number", attempts=3)
+    guesses = await asyncio.gather(*(guess(stores, b"number") for _ in range(10)))
+    assert sorted(one is not None for one in guesses) == [False] * 7 + [True] * 3
 
 
-async def test_a_code_expires_and_a_new_one_replaces_it(stores: IdentityStores) -> None:
-    await stores.sign_ins.put_code(TENANT, b"number", b"first", attempts=3, expires_at_ms=NOW + 1)
-    await stores.sign_ins.put_code(TENANT, b"number", b"second", attempts=3, expires_at_ms=NOW + 2)
-    assert await stores.sign_ins.spend_attempt(NOW + 1, TENANT, b"number") == b"second"
-    assert await stores.sign_ins.spend_attempt(NOW + 2, TENANT, b"number") is None
+async def test_a_code_expires_and_a_new_one_of_its_network_replaces_it(stores: IdentityStores) -> None:
+    first = await put_code(stores, b"number", code=b"first")
+    await put_code(stores, b"number", code=b"second", expires_at_ms=NOW + 2)
+    assert await guess(stores, b"number", now=NOW + 1) == b"second"
+    assert await guess(stores, b"number", code_id=first) is None
+    assert await guess(stores, b"number", now=NOW + 2) is None
+
+
+async def test_a_code_belongs_to_the_network_that_requested_it(stores: IdentityStores) -> None:
+    mine = await put_code(stores, b"number", code=b"mine", network="198.51.100.1")
+    await put_code(stores, b"number", code=b"theirs", network="203.0.113.1")
+    assert await guess(stores, b"number", network="198.51.100.1") == b"mine"
+    assert await guess(stores, b"number", network="203.0.113.1", code_id=mine) == b"mine"
+    assert await guess(stores, b"number", network="192.0.2.1") is None
+    assert await guess(stores, b"another number", network="198.51.100.1", code_id=mine) is None
 
 
 async def test_a_code_of_one_tenant_is_none_of_another(stores: IdentityStores) -> None:
     await stores.people.add_tenants([2])
-    await stores.sign_ins.put_code(TENANT, b"number", b"right", attempts=3, expires_at_ms=NOW + 1)
-    assert await stores.sign_ins.spend_attempt(NOW, 2, b"number") is None
+    await put_code(stores, b"number")
+    assert await guess(stores, b"number", tenant=2) is None
 
 
 async def test_many_who_come_with_one_code_at_once_are_let_in_once(stores: IdentityStores) -> None:
-    await stores.sign_ins.put_code(TENANT, phone("+66800000001").hash, b"right", attempts=99, expires_at_ms=NOW + 1)
-    tries = await asyncio.gather(*(sign_in(stores, code=b"right") for _ in range(10)))
+    code_id = await put_code(stores, phone("+66800000001").hash, attempts=99)
+    tries = await asyncio.gather(*(sign_in(stores, code_id=code_id) for _ in range(10)))
     assert sorted(one.outcome for one in tries) == [Outcome.OK] + [Outcome.CODE_USED] * 9
+
+
+async def test_codes_of_many_networks_used_at_once_make_one_person(stores: IdentityStores, pool: Any) -> None:
+    number = phone("+66800000001").hash
+    codes = [await put_code(stores, number, network=f"203.0.113.{at}") for at in range(10)]
+    tries = await asyncio.gather(*(sign_in(stores, code_id=code) for code in codes))
+    assert sorted(one.outcome for one in tries) == [Outcome.OK] + [Outcome.CODE_USED] * 9
+    assert await pool.fetchval("SELECT count(*) FROM people") == 1
 
 
 async def test_a_number_that_signs_up_many_times_at_once_is_one_person(stores: IdentityStores, pool: Any) -> None:

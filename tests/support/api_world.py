@@ -14,10 +14,10 @@ import msgspec
 
 from protocol import ids
 from protocol.close_codes import CloseCode
-from server.config.settings import Config, IdentitySettings, IssuerSettings, PipelineSettings
+from server.config.settings import Config, IdentitySettings, IssuerSettings, PipelineSettings, RateSettings
 from server.identity.code_sender import CodeNotSentError, CodeSender
+from server.identity.context import OWN_TENANT
 from server.identity.ports import SessionsControl
-from server.identity.sign_in import OWN_TENANT
 from server.identity.signing_keys import SigningKeys, new_pem
 from server.identity.vault import Vault, new_key
 from server.node.identity_parts import IdentitySecrets, NodeIdentity
@@ -82,6 +82,7 @@ class ApiWorld:
         self.pool = pool
         self.clock = clock
         self.sent = KeptCodes()
+        self.code_ids: dict[str, str] = {}
         self.sessions = ClosedSessions()
         self.identity = NodeIdentity(
             config,
@@ -113,22 +114,25 @@ class ApiWorld:
             return await client.request(method, path, json=body, content=content, headers=all_headers)
 
     async def code(self, number: str, **more: Any) -> str:
-        """Ask for a code and read it."""
+        """Ask for a code, remember its id, and read it."""
         answer = await self.ask("POST", "/v1/sign-in/codes", {"phone_number": number}, **more)
         assert answer.status_code == 202, answer.text
+        self.code_ids[number] = answer.json()["code_id"]
         return self.sent.codes[number]
 
     async def try_sign_in(
         self, number: str, code: str, *, device: str | None = None, name: str | None = "Somebody", **more: Any
     ) -> httpx.Response:
-        """Sign in with a code."""
+        """Sign in with a code; with the id of the newest one, or from an address without an id."""
         installation = {"platform": "web", "app_version": "1.0", "name": "laptop", "device_id": device}
         body = {"phone_number": number, "code": code, "device": installation, "display_name": name}
+        body["code_id"] = None if "address" in more else self.code_ids.get(number)
         return await self.ask("POST", "/v1/sign-in", body, **more)
 
     async def sign_in(self, number: str = ANN, *, device: str | None = None, **more: Any) -> Me:
-        """Ask for a code and sign in with it."""
-        answer = await self.try_sign_in(number, await self.code(number), device=device, **more)
+        """Ask for a code and sign in with it, both from one address if one is given."""
+        code = await self.code(number, address=more.get("address"))
+        answer = await self.try_sign_in(number, code, device=device, **more)
         assert answer.status_code == 200, answer.text
         return Me(self, answer.json())
 
@@ -162,6 +166,7 @@ async def opened_api(
     clock: ManualClock,
     *,
     identity: IdentitySettings | None = None,
+    limits: RateSettings | None = None,
 ) -> AsyncIterator[ApiWorld]:
     """An API with a write pipeline of its own."""
     pool = await open_pool(database_url, size=12, statement_timeout_s=30.0)
@@ -169,7 +174,7 @@ async def opened_api(
     incarnation = await journal.begin_incarnation("test")
     pipeline = Pipeline(journal, lambda *_: None, PipelineSettings(), clock, incarnation=incarnation)
     lanes = asyncio.ensure_future(pipeline.run())
-    config = Config(identity=identity or IdentitySettings())
+    config = Config(identity=identity or IdentitySettings(), limits=limits or RateSettings())
     world = ApiWorld(pool, pipeline, clock, config)
     await world.identity.start()
     yield world

@@ -13,6 +13,7 @@ from storage.identity_rows import (
     NewDevice,
     NewProfile,
     OpenedSignIn,
+    PendingCode,
     PhoneRow,
     RefreshedSignIn,
     SignInTerms,
@@ -44,6 +45,35 @@ def device(own: bytes | None = None) -> NewDevice:
     return NewDevice(own or ids.new_id(), ids.new_id(), "web", "1.0", "Nok's laptop", "203.0.113.7")
 
 
+async def put_code(
+    stores: IdentityStores,
+    phone_hash: bytes,
+    *,
+    code: bytes = b"right",
+    attempts: int = 3,
+    network: str = "203.0.113.7",
+    expires_at_ms: int = NOW + 1,
+) -> bytes:
+    """Store a code that this network requested; returns its id."""
+    pending = PendingCode(ids.new_id(), network, code)
+    await stores.sign_ins.put_code(TENANT, phone_hash, pending, attempts=attempts, expires_at_ms=expires_at_ms)
+    return pending.code_id
+
+
+async def guess(
+    stores: IdentityStores,
+    phone_hash: bytes,
+    *,
+    now: int = NOW,
+    tenant: int = TENANT,
+    network: str = "203.0.113.7",
+    code_id: bytes | None = None,
+) -> bytes | None:
+    """Spend a guess at a number's code; returns the code."""
+    found = await stores.sign_ins.spend_attempt(now, tenant, phone_hash, network=network, code_id=code_id)
+    return None if found is None else found.hash
+
+
 async def sign_in(
     stores: IdentityStores,
     number: str = "+66800000001",
@@ -51,20 +81,19 @@ async def sign_in(
     name: str | None = "Nok",
     now: int = NOW,
     on: bytes | None = None,
-    code: bytes | None = None,
+    code_id: bytes | None = None,
     refresh: bytes | None = None,
     sign_in: bytes | None = None,
 ) -> OpenedSignIn:
-    """Sign in with a fresh code, or with the given one."""
+    """Sign in with a fresh code, or with that of the given id."""
     row = phone(number)
-    if code is None:
-        code = b"right"
-        await stores.sign_ins.put_code(TENANT, row.hash, code, attempts=5, expires_at_ms=now + 300_000)
+    if code_id is None:
+        code_id = await put_code(stores, row.hash, attempts=5, expires_at_ms=now + 300_000)
     return await stores.sign_ins.sign_in_by_code(
         now,
         TENANT,
         row,
-        code,
+        code_id,
         NewProfile(name, "th", "Asia/Bangkok"),
         device=device(on),
         sign_in=sign_in or ids.new_id(),

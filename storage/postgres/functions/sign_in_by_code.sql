@@ -1,6 +1,6 @@
--- Sign in, or up, by a phone number and the hash of its code.
+-- Sign in, or up, by a phone number and the id of a code whose digits the caller has compared.
 CREATE FUNCTION sign_in_by_code(
-    p_now_ms bigint, p_tenant smallint, p_phone_hash bytea, p_code_hash bytea, p_deleted_before_ms bigint,
+    p_now_ms bigint, p_tenant smallint, p_phone_hash bytea, p_code_id uuid, p_deleted_before_ms bigint,
     p_principal uuid, p_phone_key text, p_phone_box bytea, p_country text,
     p_display_name text, p_locale text, p_timezone text,
     p_sign_in uuid, p_device uuid, p_spare_device uuid, p_platform text, p_app_version text, p_device_name text,
@@ -13,12 +13,13 @@ AS $$
 DECLARE
     v_who principals%ROWTYPE;
 BEGIN
-    -- Of concurrent calls with the same code the first consumes it; the others wait here, then find none.
-    PERFORM 1 FROM codes c
-    WHERE c.tenant_id = p_tenant AND c.phone_hash = p_phone_hash AND c.code_hash = p_code_hash
-      AND c.expires_at_ms > p_now_ms
-    FOR UPDATE;
-    IF NOT FOUND THEN
+    -- Of concurrent calls for one number, with the same code or others, the first consumes all codes of the number;
+    -- the others wait here, then find none.
+    IF NOT coalesce((
+        SELECT bool_or(x.code_id = p_code_id AND x.expires_at_ms > p_now_ms) FROM (
+            SELECT c.code_id, c.expires_at_ms FROM codes c
+            WHERE c.tenant_id = p_tenant AND c.phone_hash = p_phone_hash ORDER BY c.network FOR UPDATE) x), false)
+    THEN
         outcome := ${Outcome.CODE_USED};
         RETURN;
     END IF;
@@ -32,7 +33,7 @@ BEGIN
 
     IF v_who.principal_id IS NULL AND p_display_name IS NULL THEN
         UPDATE codes c SET attempts_left = c.attempts_left + 1
-        WHERE c.tenant_id = p_tenant AND c.phone_hash = p_phone_hash;
+        WHERE c.tenant_id = p_tenant AND c.phone_hash = p_phone_hash AND c.code_id = p_code_id;
         outcome := ${Outcome.NAME_NEEDED};
         RETURN;
     END IF;

@@ -25,6 +25,7 @@ from tests.support.identity_people import (
     NOW,
     TENANT,
     IdentityStores,
+    guess,
     phone,
     purge,
     refresh,
@@ -56,7 +57,7 @@ INSERT INTO devices SELECT device, person, 0 FROM filler;
 INSERT INTO sign_ins (sign_in_id, principal_id, device_id, tenant_id, created_at_ms, last_used_at_ms)
     SELECT sign_in, person, device, 1, 0, 0 FROM filler;
 INSERT INTO refresh_tokens SELECT hash, sign_in, 0 FROM filler;
-INSERT INTO codes SELECT 1, hash, hash, 3, 9007199254740991 FROM filler;
+INSERT INTO codes SELECT 1, hash, 'network', dialog, hash, 3, 9007199254740991 FROM filler;
 INSERT INTO services SELECT person, 'service' FROM filler;
 INSERT INTO api_keys SELECT device, person, hash, '{{}}', 0 FROM filler;
 INSERT INTO audit (at_ms, tenant_id, action, actor_id, subject_id)
@@ -145,7 +146,8 @@ async def exercise_identity(stores: IdentityStores, number: str) -> None:
     me, session = opened.principal, new_id()
     await refresh(stores, token, new_id())
     await sign_in_by_issuer(stores, f"external {number}", new_id())
-    await sign_ins.spend_attempt(NOW, TENANT, phone(number).hash)
+    await guess(stores, phone(number).hash)
+    await guess(stores, phone(number).hash, code_id=new_id())
     await sign_ins.read_caller(NOW, me, session)
     await sign_ins.list_live(NOW, me)
     await sign_ins.end(NOW, me, session)

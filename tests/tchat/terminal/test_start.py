@@ -111,7 +111,7 @@ async def test_an_ended_sign_in_leads_to_a_new_code(
     ("answers", "codes", "reason"),
     [
         ([refused(429, "rate_limited")], [], "no code could be sent"),
-        ([SENT, refused(403, "code_expired")], ["1"], "the sign-in was refused"),
+        ([SENT, refused(403, "suspended")], ["1"], "the sign-in was refused"),
         ([SENT, *(refused(403, "code_wrong") for _ in range(3))], ["1", "2", "3"], "the sign-in was refused"),
         ([SENT], [], "a code is needed"),
     ],
