@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from protocol import bodies as b
+from protocol import ids
 from protocol.bodies import AnyBody, TimelineEvent, TimelineEventRaw
 from protocol.codec import CODECS, JSON, MSGPACK, Codec, CodecError, HistoryPageRaw, ServerMessage
 from protocol.commands import AnyCommand, Command, Heartbeat, History, PresenceSubscribe, Receipt, Send
