@@ -71,7 +71,7 @@ def as_markdown() -> Iterator[str]:
     """The sections of the guide."""
     yield _CLIENT
     source = Path(small_client.__file__).read_text(encoding="utf-8")
-    yield "```python\n" + source.split("# begin\n")[1].split("# end\n")[0] + "```\n"
+    yield "```python\n" + source.split("# begin\n")[1].split("# end\n")[0].rstrip() + "\n```\n"
     yield _NUMBERS
     yield _TRANSCRIPT
     yield "```text\n" + "\n".join(_lines()) + "\n```\n"
