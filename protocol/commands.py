@@ -208,9 +208,9 @@ class Edit(Command, tag=11, frozen=True):
 
 
 class Delete(Command, tag=12, frozen=True):
-    """Delete a message for everybody: its author may, and an admin."""
+    """Delete a message for everybody: its author may, and an admin; not while its kind must be kept (see kinds)."""
 
-    rule: ClassVar = _change(b.Deleted, ErrorCode.EVENT_NOT_FOUND)
+    rule: ClassVar = _change(b.Deleted, ErrorCode.EVENT_NOT_FOUND, ErrorCode.NOT_ALLOWED)
 
     dialog: Id
     n: N

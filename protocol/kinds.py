@@ -1,4 +1,4 @@
-"""The catalogue of content kinds: who may post one, whether it counts as unread, how long it is kept."""
+"""The catalogue of content kinds: who may post one, whether it counts as unread, how long it must and may be kept."""
 
 from __future__ import annotations
 
@@ -20,20 +20,25 @@ class Kind(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class KindRule:
-    """One row of the catalogue. `retention_days` is a floor; None keeps it as long as the dialog."""
+    """One row of the catalogue.
+
+    For `kept_days_min` days nothing erases it: no member, no `message_retention_days`, no `expires_at_ms`. After
+    `kept_days_max` days the server erases it; None: it may stay as long as the dialog.
+    """
 
     counts_unread: bool
     by_members: bool
-    retention_days: int | None
     meaning: str
+    kept_days_min: int = 0
+    kept_days_max: int | None = None
 
 
 KINDS: dict[Kind, KindRule] = {
-    Kind.MESSAGE: KindRule(True, True, None, "A message of a person, bot or business."),
-    Kind.SIGNAL: KindRule(False, True, None, "Machine to machine: call set-up, key announcements."),
-    Kind.PAYMENT: KindRule(True, False, 7 * 365, "A state of a payment."),
-    Kind.ORDER: KindRule(True, False, 7 * 365, "A state of an order."),
-    Kind.BOOKING: KindRule(True, False, 7 * 365, "A state of a booking."),
-    Kind.CAMPAIGN: KindRule(True, False, None, "A message of a campaign."),
-    Kind.SYSTEM: KindRule(False, False, 90, "A notice of the platform."),
+    Kind.MESSAGE: KindRule(True, True, "A message of a person, bot or business."),
+    Kind.SIGNAL: KindRule(False, True, "Machine to machine: call set-up, key announcements."),
+    Kind.PAYMENT: KindRule(True, False, "A state of a payment.", kept_days_min=7 * 365),
+    Kind.ORDER: KindRule(True, False, "A state of an order.", kept_days_min=7 * 365),
+    Kind.BOOKING: KindRule(True, False, "A state of a booking.", kept_days_min=7 * 365),
+    Kind.CAMPAIGN: KindRule(True, False, "A message of a campaign."),
+    Kind.SYSTEM: KindRule(False, False, "A notice of the platform.", kept_days_max=90),
 }

@@ -8,8 +8,6 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-DAY_MS = 86_400_000
-
 Sleep = Callable[[float], Awaitable[None]]
 """`asyncio.sleep`, or what a test puts in its place."""
 

@@ -36,6 +36,7 @@ ERROR_OF: dict[VerdictCode, ErrorCode] = {
     VerdictCode.NOT_MEMBER: ErrorCode.NOT_MEMBER,
     VerdictCode.LAST_ADMIN: ErrorCode.LAST_ADMIN,
     VerdictCode.FIXED_ROSTER: ErrorCode.FIXED_ROSTER,
+    VerdictCode.NOT_ALLOWED: ErrorCode.NOT_ALLOWED,
     VerdictCode.BUSY: ErrorCode.UNAVAILABLE,
     VerdictCode.UNAVAILABLE: ErrorCode.UNAVAILABLE,
     VerdictCode.INTERNAL: ErrorCode.INTERNAL,

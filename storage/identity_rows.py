@@ -16,9 +16,9 @@ import enum
 
 import msgspec
 
-from storage.rows import PrincipalStatus
+from storage.rows import DAY_MS, PrincipalStatus
 
-SIGN_IN_AUDIT_KEPT_MS = 365 * 86_400_000
+SIGN_IN_AUDIT_KEPT_MS = 365 * DAY_MS
 """How long the audit trail keeps a line about signing in. No other line ever goes."""
 
 

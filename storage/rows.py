@@ -10,6 +10,8 @@ from protocol.bodies import Body, TimelineEventRaw
 from protocol.dialog_types import DialogType
 from protocol.events import DialogState
 
+DAY_MS = 86_400_000
+
 
 class PrincipalType(enum.IntEnum):
     """What a principal is: a member or an author."""
@@ -86,6 +88,7 @@ class VerdictCode(enum.IntEnum):
     BUSY = 16
     UNAVAILABLE = 17
     INTERNAL = 18
+    NOT_ALLOWED = 19
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):
@@ -106,6 +109,17 @@ class ChangeResult(msgspec.Struct, frozen=True):
 
     verdict: Verdict
     events: tuple[TimelineEventRaw, ...] = ()
+
+
+class Erased(msgspec.Struct, frozen=True):
+    """What one step of erasing did: the rows it looked at, and whether more is due.
+
+    `oldest_due_ms` is since when the oldest of that is due; None: nothing is.
+    """
+
+    rows: int
+    more: bool
+    oldest_due_ms: int | None
 
 
 class DialogRoster(msgspec.Struct, frozen=True):

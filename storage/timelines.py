@@ -25,6 +25,7 @@ from storage.rows import (
     DialogRoster,
     DialogRow,
     Entry,
+    Erased,
     RaisedReceipt,
     ReceiptRow,
     Snapshot,
@@ -56,6 +57,12 @@ class Journal(Protocol):
 
     async def raise_receipts(self, receipts: Sequence[ReceiptRow]) -> list[RaisedReceipt]:
         """Raise high-water marks, at most one of each `(dialog, principal)`; return those that grew."""
+
+    async def erase_due(self, now_ms: int, *, limit: int) -> Erased:
+        """Erase some of what is due: about `limit` rows of each sort. While another call runs, it does nothing.
+
+        Due are expired messages, those older than their dialog keeps them, and what hangs on erased ones.
+        """
 
     async def begin_incarnation(self, node: str) -> int:
         """A number for this life of a node, never used before; also writes the table of dialog types."""

@@ -22,7 +22,7 @@ from protocol.errors import ErrorCode
 from protocol.events import AnyEvent
 from protocol.ids import Id
 from protocol.json_forms import tag_name
-from protocol.kinds import KINDS, Kind
+from protocol.kinds import KINDS, Kind, KindRule
 from protocol.reference import examples, guide
 from protocol.reference import prose as reference_prose
 from protocol.reference.examples import ANN, BOB, BODIES, EVENTS, REPLIES, timeline_event
@@ -227,9 +227,9 @@ def _catalogues() -> Iterator[str]:
     yield "| kind | number | meaning | counts as unread | posted by | kept |"
     yield "|---|---|---|---|---|---|"
     for kind, rule in KINDS.items():
-        kept = "as long as the dialog" if rule.retention_days is None else f"{rule.retention_days} days at least"
         by = "members" if rule.by_members else "services"
-        yield f"| `{kind.name.lower()}` | {kind.value} | {rule.meaning} | {_yes(rule.counts_unread)} | {by} | {kept} |"
+        said = f"{rule.meaning} | {_yes(rule.counts_unread)} | {by} | {_kept(rule)}"
+        yield f"| `{kind.name.lower()}` | {kind.value} | {said} |"
     yield ""
     for numbers in (Mode, Role):
         yield f"## {_ENUMS[numbers].capitalize()}\n"
@@ -237,6 +237,12 @@ def _catalogues() -> Iterator[str]:
         yield from (f"- `{each.name.lower()}`: {each.value}" for each in numbers)
         yield ""
     yield from _limits()
+
+
+def _kept(rule: KindRule) -> str:
+    if rule.kept_days_min:
+        return f"{rule.kept_days_min} days at least"
+    return "as the dialog's settings say" if rule.kept_days_max is None else f"{rule.kept_days_max} days at most"
 
 
 def _error_codes() -> Iterator[str]:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from server.clock import DAY_MS, Clock, Sleep
+from server.clock import Clock, Sleep
 from server.config.settings import IdentitySettings
 from storage.identity_rows import SIGN_IN_AUDIT_KEPT_MS
 from storage.postgres.people import PeopleStore
+from storage.rows import DAY_MS
 from storage.unavailable import StorageUnavailableError
 
 _log = logging.getLogger(__name__)
 
 INTERVAL_S = 600.0
 SIGN_INS_KEPT_DAYS = 30
-_PEOPLE_PER_CALL = 100
+_ROWS_PER_CALL = 100
 
 
 class Purge:
@@ -50,13 +51,13 @@ class Purge:
         now_ms = self._clock.wall_ms()
         total = 0
         while True:
-            purged = await self._people.purge(
+            purged, more = await self._people.purge(
                 now_ms,
                 deleted_before_ms=now_ms - self._grace_ms,
                 ended_before_ms=now_ms - self._ended_ms,
                 audit_before_ms=now_ms - SIGN_IN_AUDIT_KEPT_MS,
-                limit=_PEOPLE_PER_CALL,
+                limit=_ROWS_PER_CALL,
             )
             total += purged
-            if purged < _PEOPLE_PER_CALL:
+            if not more:
                 return total

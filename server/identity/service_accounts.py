@@ -19,7 +19,7 @@ from server.identity.vault import hash_token, new_api_key
 from server.refusals import RequestRefusedError, check_durable
 from storage.identity_rows import ServiceKeyRow
 from storage.postgres.service_accounts import ServiceAccountStore
-from storage.rows import PrincipalStatus, Verdict
+from storage.rows import DAY_MS, PrincipalStatus, Verdict
 
 
 class NewService(msgspec.Struct, frozen=True):
@@ -76,6 +76,11 @@ class ServiceAccounts:
             raise RequestRefusedError(ErrorCode.NOT_ALLOWED, f"kind: this key may not post {body.kind.name.lower()}")
         if body.acting_for is not None and not await self._store.is_business(service.tenant, body.acting_for):
             raise RequestRefusedError(ErrorCode.PRINCIPAL_NOT_FOUND, "acting_for: there is no such business")
-        verdict = await self._appender.append(make_entry(dialog, service.service, service.device, n, body))
+        entry = make_entry(dialog, service.service, service.device, n, body)
+        kept_days_max = KINDS[body.kind].kept_days_max
+        if kept_days_max is not None:
+            ends_ms = self._clock.wall_ms() + kept_days_max * DAY_MS
+            entry = msgspec.structs.replace(entry, expires_at_ms=min(entry.expires_at_ms or ends_ms, ends_ms))
+        verdict = await self._appender.append(entry)
         check_durable(verdict)
         return verdict

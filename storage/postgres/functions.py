@@ -23,9 +23,9 @@ import msgspec
 from protocol.bodies import AnyBody, Body, tag_of
 from protocol.dialog_types import DialogType, Mode, Role
 from protocol.ids import NIL
-from protocol.kinds import Kind
+from protocol.kinds import KINDS, Kind
 from storage.identity_rows import SIGN_IN_AUDIT_KEPT_MS, EndReason, Outcome
-from storage.rows import PrincipalStatus, PrincipalType, SignInState, VerdictCode
+from storage.rows import DAY_MS, PrincipalStatus, PrincipalType, SignInState, VerdictCode
 
 FOLDER = Path(__file__).parent / "functions"
 _PLACE = re.compile(r"\$\{([^}]*)\}")
@@ -44,7 +44,18 @@ _ENUMS: dict[str, type[enum.IntEnum]] = {
         Kind,
     )
 }
-_CONSTANTS = {"SIGN_IN_AUDIT_KEPT_MS": SIGN_IN_AUDIT_KEPT_MS}
+_CONSTANTS = {
+    "SIGN_IN_AUDIT_KEPT_MS": SIGN_IN_AUDIT_KEPT_MS,
+    "DAY_MS": DAY_MS,
+    "PURGE_ROWS_MAX": 100,  # of a person who signs up again; the purge does the rest
+    "ERASER_LOCK_KEY": 0x7463686175,
+    "ERASE_HANGING_AFTER_MS": 60_000,  # longer than a flush may take that was under way
+    "KEPT_KINDS": ", ".join(
+        f"('\\x{kind:02x}'::bytea, {rule.kept_days_min * DAY_MS}::bigint)"
+        for kind, rule in KINDS.items()
+        if rule.kept_days_min
+    ),
+}
 _BODIES: dict[str, type[Body]] = {body.__name__: body for body in get_args(AnyBody)}
 _OF_BODIES: dict[str, Callable[[type[Body]], str]] = {
     "tag": lambda body: str(tag_of(body)),

@@ -22,6 +22,7 @@ from storage.rows import (
     ChangeEntry,
     ChangeResult,
     Entry,
+    Erased,
     RaisedReceipt,
     ReceiptRow,
     Verdict,
@@ -152,6 +153,11 @@ class PostgresJournal(Journal):
                 [receipt.read for receipt in receipts],
             )
         return [RaisedReceipt(*row) for row in rows]
+
+    async def erase_due(self, now_ms: int, *, limit: int) -> Erased:
+        async with translate_errors():
+            (row,) = await self._pool.fetch("SELECT * FROM erase_due($1, $2)", now_ms, limit)
+        return Erased(*row)
 
     async def read_horizon(self) -> int:
         async with translate_errors():

@@ -134,21 +134,21 @@ class PeopleStore:
 
     async def purge(
         self, now_ms: int, *, deleted_before_ms: int, ended_before_ms: int, audit_before_ms: int, limit: int
-    ) -> int:
+    ) -> tuple[int, bool]:
         """Erase people deleted before, and drop expired codes, long ended sign-ins and old sign-in lines of the audit.
 
-        Returns how many people were erased, at most `limit`: when it equals `limit`, call again.
+        At most `limit` rows of each sort. Returns how many people were erased, and whether something is left.
         """
         async with translate_errors():
-            purged: int = await self._pool.fetchval(
-                "SELECT purge_identity($1, $2, $3, $4, $5)",
+            (row,) = await self._pool.fetch(
+                "SELECT * FROM purge_identity($1, $2, $3, $4, $5)",
                 now_ms,
                 deleted_before_ms,
                 ended_before_ms,
                 audit_before_ms,
                 limit,
             )
-        return purged
+        return row["people"], row["more"]
 
     async def add_tenants(self, tenants: Sequence[int]) -> None:
         """Create those of the tenants that do not exist."""

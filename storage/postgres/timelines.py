@@ -12,6 +12,7 @@ from protocol.bodies import (
     Deleted,
     DialogCreated,
     Edited,
+    Erased,
     Reacted,
     Settings,
     SettingsChanged,
@@ -109,6 +110,19 @@ FROM members m JOIN heads h ON h.dialog_id = m.dialog_id JOIN dialogs d ON d.dia
 WHERE m.principal_id = $1 AND m.dialog_id = ANY ($2)
 """
 
+_ERASED = msgspec.msgpack.encode(Erased()).hex()
+
+_HANGS_ON_ERASED = f"""(j.tag IN ({_tags(Edited, Reacted)}) AND EXISTS (
+    SELECT 1 FROM journal t WHERE t.dialog_id = j.dialog_id AND t.seq = j.target AND t.tag = {_tags(Erased)}))"""
+
+_TIMELINE = f"""(
+    SELECT j.dialog_id, j.seq, j.author_id, j.device_id, j.n, j.tag, j.target, j.at_ms, j.messages,
+           {_HANGS_ON_ERASED} AS hangs_on_erased,
+           CASE WHEN {_HANGS_ON_ERASED} THEN '\\x{_ERASED}'::bytea ELSE j.body END AS body
+    FROM journal j)"""
+"""The rows of the journal as they are read. Every read of events is FROM this: an edit or a reaction of an erased
+message counts as erased from the moment of the erasure, though its own row is blanked only later."""
+
 _ROW_COLUMNS = "j.dialog_id, j.seq, j.author_id, j.device_id, j.n, j.at_ms, j.messages, j.body"
 
 
@@ -124,7 +138,7 @@ SELECT {_ROW_COLUMNS} FROM (
     FROM unnest($2::uuid[], $3::bigint[], $4::bigint[]) WITH ORDINALITY AS r(dialog_id, first, last, ord)
     JOIN members m ON m.dialog_id = r.dialog_id AND m.principal_id = $1
     CROSS JOIN LATERAL (
-        SELECT * FROM journal x
+        SELECT * FROM {_TIMELINE} x
         WHERE x.dialog_id = r.dialog_id AND x.seq BETWEEN r.first AND r.last AND m.visible @> x.seq
         ORDER BY x.seq LIMIT $5) j) j
 WHERE j.before < {PAGE_BYTES_MAX}
@@ -134,21 +148,24 @@ ORDER BY j.ord, j.seq
 _NEWEST = f"""
 SELECT {_ROW_COLUMNS} FROM (
     SELECT {_ROW_COLUMNS}, {_before("j.seq DESC")} AS before FROM (
-        SELECT j.* FROM journal j JOIN members m ON m.dialog_id = j.dialog_id AND m.principal_id = $1
+        SELECT j.* FROM {_TIMELINE} j JOIN members m ON m.dialog_id = j.dialog_id AND m.principal_id = $1
         WHERE j.dialog_id = $2 AND j.seq BETWEEN $3 AND $4 AND m.visible @> j.seq
         ORDER BY j.seq DESC LIMIT $5) j) j
 WHERE j.before < {PAGE_BYTES_MAX}
 ORDER BY j.seq
 """
 
+_VISIBLE_BY_TARGET = "m.visible @> j.target AND int8range(1, upper(m.visible)) @> j.seq"
+"""What was done to a message concerns those who may see the message, and were away meanwhile and have returned, too."""
+
 _REACTIONS_LAST = f"j.tag = {_tags(Reacted)}, j.seq DESC"
 
 _LATER = f"""
 SELECT {_ROW_COLUMNS} FROM (
     SELECT {_ROW_COLUMNS}, {_before(_REACTIONS_LAST)} AS before FROM (
-        SELECT j.* FROM journal j JOIN members m ON m.dialog_id = j.dialog_id AND m.principal_id = $1
+        SELECT j.* FROM {_TIMELINE} j JOIN members m ON m.dialog_id = j.dialog_id AND m.principal_id = $1
         WHERE j.dialog_id = $2 AND j.tag IN ({_ARE_ABOUT_A_MESSAGE}) AND j.target BETWEEN $3 AND $4 AND j.seq > $4
-          AND m.visible @> j.seq
+          AND {_VISIBLE_BY_TARGET} AND NOT j.hangs_on_erased
         ORDER BY {_REACTIONS_LAST} LIMIT $5) j) j
 WHERE j.before < {PAGE_BYTES_MAX}
 ORDER BY j.seq

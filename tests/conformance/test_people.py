@@ -214,3 +214,22 @@ async def test_a_store_that_cannot_answer_says_so(stores: IdentityStores, pool: 
     await pool.close()
     with pytest.raises(StorageUnavailableError):
         await stores.service_accounts.find_by_key(b"secret")
+
+
+async def test_the_purge_erases_in_steps_however_many_a_person_has_blocked(stores: IdentityStores, pool: Any) -> None:
+    who = (await sign_in(stores)).principal
+    await stores.people.delete(NOW, who)
+    await pool.execute("INSERT INTO blocks SELECT uuidv7(), $1 FROM generate_series(1, 95)", who)
+    steps = 0
+    while True:
+        people, more = await stores.people.purge(
+            NOW + GRACE, deleted_before_ms=NOW, ended_before_ms=0, audit_before_ms=0, limit=10
+        )
+        assert people == (steps == 0)
+        assert await pool.fetchval("SELECT count(*) FROM blocks") >= 95 - 10 * (steps + 1)
+        steps += 1
+        if not more:
+            break
+    assert steps >= 10
+    assert await pool.fetchval("SELECT count(*) FROM blocks") == 0
+    assert await pool.fetchval("SELECT purged FROM principals WHERE principal_id = $1", who)

@@ -7,7 +7,6 @@ from typing import Any
 import asyncpg
 
 from protocol import ids
-from server.clock import DAY_MS
 from storage.identity_rows import (
     ExternalSignIn,
     NewDevice,
@@ -21,6 +20,7 @@ from storage.identity_rows import (
 from storage.postgres.people import PeopleStore
 from storage.postgres.service_accounts import ServiceAccountStore
 from storage.postgres.sign_ins import SignInStore
+from storage.rows import DAY_MS
 
 NOW = 1_800_000_000_000
 DAY = DAY_MS
@@ -130,10 +130,15 @@ async def audit(pool: asyncpg.Pool[Any], subject: bytes) -> list[str]:
 
 
 async def purge(stores: IdentityStores, now: int) -> int:
-    return await stores.people.purge(
-        now,
-        deleted_before_ms=now - GRACE,
-        ended_before_ms=now - 30 * DAY,
-        audit_before_ms=now - 365 * DAY,
-        limit=10,
-    )
+    """Purge until nothing is left; how many people were erased."""
+    people, more = 0, True
+    while more:
+        step, more = await stores.people.purge(
+            now,
+            deleted_before_ms=now - GRACE,
+            ended_before_ms=now - 30 * DAY,
+            audit_before_ms=now - 365 * DAY,
+            limit=10,
+        )
+        people += step
+    return people

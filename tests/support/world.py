@@ -167,19 +167,22 @@ def message(
     n: int | None = None,
     keys_seq: int = 0,
     reply_to: int | None = None,
+    kind: Kind = Kind.MESSAGE,
+    expires_at_ms: int | None = None,
 ) -> Entry:
     """A message on its way."""
-    header = bodies.Header(keys_seq=keys_seq, reply_to=reply_to)
+    header = bodies.Header(keys_seq=keys_seq, reply_to=reply_to, expires_at_ms=expires_at_ms)
     return Entry(
         dialog=dialog,
         author=author.principal,
         device=author.device,
         n=author.n() if n is None else n,
         tag=1,
-        body=encode(bodies.Posted(Kind.MESSAGE, header, text.encode())),
+        body=encode(bodies.Posted(kind, header, text.encode())),
         counts=True,
         keys_seq=keys_seq,
         target=reply_to,
+        expires_at_ms=expires_at_ms,
     )
 
 

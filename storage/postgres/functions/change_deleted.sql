@@ -1,4 +1,4 @@
--- A message is erased, with its edits and reactions: by its author, or by an admin. The rows keep their numbers.
+-- A message is erased by its author, or by an admin. One row changes, however much hangs on it (`erase_message`).
 CREATE FUNCTION change_deleted(
     p_incarnation bigint, p_flush_no bigint, p_dialog uuid, p_author uuid, p_device uuid, p_n bigint,
     p_body bytea, p_fields jsonb
@@ -16,15 +16,15 @@ BEGIN
         o.code := CASE
             WHEN v_written_by IS NULL OR (v_written_by <> p_author AND o.role <> ${Role.ADMIN})
                 THEN ${VerdictCode.EVENT_NOT_FOUND}
+            WHEN o.now_ms < (SELECT kept_until(j.body, j.at_ms) FROM journal j
+                             WHERE j.dialog_id = p_dialog AND j.seq = v_target) THEN ${VerdictCode.NOT_ALLOWED}
             ELSE ${VerdictCode.OK} END;
     END IF;
     IF o.code = ${VerdictCode.OK} THEN
         o.first_seq := append_row(p_incarnation, p_flush_no, p_dialog, p_author, p_device, p_n,
                                   ${tag.Deleted}, v_target, p_body, o.now_ms);
-        UPDATE journal SET body = ${packed.Erased}, tag = ${tag.Erased}
-        WHERE dialog_id = p_dialog AND seq = v_target;
-        UPDATE journal SET body = ${packed.Erased}, tag = ${tag.Erased}
-        WHERE dialog_id = p_dialog AND target = v_target AND tag IN (${tag.Edited}, ${tag.Reacted});
+        -- The head's lock is held: nothing can be added to the message any more, so the rest is due at once.
+        PERFORM erase_message(p_dialog, v_target, o.now_ms);
     END IF;
     RETURN QUERY SELECT * FROM answer_change(p_dialog, p_n, o.code, o.first_seq, o.last_seq, o.repeats, o.now_ms);
 END $$;

@@ -58,6 +58,7 @@ BEGIN
            s.is_public, s.allow_media, s.message_retention_days, s.moderation_enabled, p_author, v_now_ms
     FROM jsonb_to_record(p_fields -> 'settings') AS s(
         is_public boolean, allow_media boolean, message_retention_days int, moderation_enabled boolean);
+    PERFORM set_retention(p_dialog, (p_fields -> 'settings' ->> 'message_retention_days')::int, v_now_ms);
     INSERT INTO members (dialog_id, principal_id, role, member, visible, from_seq, joined_at_ms)
     SELECT p_dialog, m.principal, m.role, true, '{[1,)}', v_seq, v_now_ms
     FROM unnest(v_members, v_roles) AS m(principal, role);

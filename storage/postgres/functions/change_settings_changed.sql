@@ -23,6 +23,7 @@ BEGIN
         FROM jsonb_to_record(p_fields -> 'settings') AS s(
             is_public boolean, allow_media boolean, message_retention_days int, moderation_enabled boolean)
         WHERE dialog_id = p_dialog;
+        PERFORM set_retention(p_dialog, (p_fields -> 'settings' ->> 'message_retention_days')::int, o.now_ms);
     END IF;
     RETURN QUERY SELECT * FROM answer_change(p_dialog, p_n, o.code, o.first_seq, o.last_seq, o.repeats, o.now_ms);
 END $$;

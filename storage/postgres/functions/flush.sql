@@ -71,7 +71,9 @@ BEGIN
         LEFT JOIN principals p ON p.principal_id = r.author_id
         LEFT JOIN journal t ON t.dialog_id = r.dialog_id AND t.seq = r.target
         LEFT JOIN LATERAL (
-            SELECT j.seq, j.at_ms, j.messages, j.tag, j.target, j.author_id, j.body FROM journal j
+            SELECT j.seq, j.at_ms, j.messages, effective_tag(j.dialog_id, j.tag, j.target) AS tag, j.target, j.author_id,
+                   j.body
+            FROM journal j
             WHERE r.n <= a.last_n AND j.dialog_id = r.dialog_id AND j.device_id = r.device_id AND j.n = r.n
             LIMIT 1) d ON true
     ), numbered AS MATERIALIZED (

@@ -1,24 +1,47 @@
--- Erase what has reached its age. Returns how many people were erased; at most `p_limit`, so that no call is long.
-CREATE FUNCTION purge_identity(p_now_ms bigint, p_deleted_before_ms bigint, p_ended_before_ms bigint,
-                               p_audit_before_ms bigint, p_limit int) RETURNS int
+-- Erase some of what has reached its age: at most `p_limit` rows of each sort, so that no call is long. Returns how
+-- many people were erased; `more`: something is left, call again.
+CREATE FUNCTION purge_identity(
+    p_now_ms bigint, p_deleted_before_ms bigint, p_ended_before_ms bigint, p_audit_before_ms bigint, p_limit int,
+    OUT people int, OUT more boolean
+)
 LANGUAGE plpgsql VOLATILE
 AS $$
 DECLARE
-    v_who uuid;
-    v_purged int := 0;
+    v_who record;
+    v_left int := p_limit;
+    v_rows int;
 BEGIN
+    people := 0;
     FOR v_who IN
-        SELECT p.principal_id FROM principals p
-        WHERE p.status = ${PrincipalStatus.DELETED} AND p.deleted_at_ms <= p_deleted_before_ms
-          AND EXISTS (SELECT 1 FROM people x WHERE x.principal_id = p.principal_id)
+        SELECT p.principal_id, EXISTS (SELECT 1 FROM people x WHERE x.principal_id = p.principal_id) AS known
+        FROM principals p
+        WHERE p.status = ${PrincipalStatus.DELETED} AND NOT p.purged AND p.deleted_at_ms <= p_deleted_before_ms
         ORDER BY p.deleted_at_ms LIMIT p_limit FOR NO KEY UPDATE SKIP LOCKED
     LOOP
-        PERFORM purge_person(p_now_ms, v_who);
-        v_purged := v_purged + 1;
+        people := people + v_who.known::int;
+        v_left := v_left - purge_person(p_now_ms, v_who.principal_id, v_left) - 1;
+        EXIT WHEN v_left <= 0;
     END LOOP;
-    DELETE FROM codes WHERE expires_at_ms <= p_now_ms;
-    DELETE FROM sign_ins WHERE least(revoked_at_ms, expires_at_ms) <= p_ended_before_ms;
-    DELETE FROM refresh_tokens WHERE used_at_ms <= p_ended_before_ms;
-    DELETE FROM audit WHERE at_ms < p_audit_before_ms AND action LIKE 'sign_in.%';
-    RETURN v_purged;
+    more := v_left <= 0;
+    DELETE FROM codes WHERE expires_at_ms <= p_now_ms AND ctid = ANY (ARRAY(
+        SELECT c.ctid FROM codes c WHERE c.expires_at_ms <= p_now_ms ORDER BY c.expires_at_ms LIMIT p_limit));
+    GET DIAGNOSTICS v_rows = ROW_COUNT;
+    more := more OR v_rows >= p_limit;
+    DELETE FROM refresh_tokens WHERE ctid = ANY (ARRAY(
+        SELECT t.ctid FROM refresh_tokens t WHERE t.used_at_ms <= p_ended_before_ms ORDER BY t.used_at_ms LIMIT p_limit));
+    GET DIAGNOSTICS v_rows = ROW_COUNT;
+    more := more OR v_rows >= p_limit;
+    IF v_rows < p_limit THEN
+        -- Its used tokens are gone by now, so a sign-in takes at most its newest one with it.
+        DELETE FROM sign_ins WHERE least(revoked_at_ms, expires_at_ms) <= p_ended_before_ms AND ctid = ANY (ARRAY(
+            SELECT s.ctid FROM sign_ins s WHERE least(s.revoked_at_ms, s.expires_at_ms) <= p_ended_before_ms
+            ORDER BY least(s.revoked_at_ms, s.expires_at_ms) LIMIT p_limit));
+        GET DIAGNOSTICS v_rows = ROW_COUNT;
+        more := more OR v_rows >= p_limit;
+    END IF;
+    DELETE FROM audit WHERE ctid = ANY (ARRAY(
+        SELECT a.ctid FROM audit a WHERE a.at_ms < p_audit_before_ms AND a.action LIKE 'sign_in.%'
+        ORDER BY a.at_ms LIMIT p_limit));
+    GET DIAGNOSTICS v_rows = ROW_COUNT;
+    more := more OR v_rows >= p_limit;
 END $$;

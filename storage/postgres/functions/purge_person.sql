@@ -1,12 +1,40 @@
--- Erase what identifies a deleted person. What they wrote to others stays, under an opaque id.
-CREATE FUNCTION purge_person(p_now_ms bigint, p_principal uuid) RETURNS void
-LANGUAGE sql VOLATILE
+-- Erase what identifies a deleted person: at once their profile, number and external id; of their sign-ins and blocks
+-- at most `p_limit` rows. Returns how many rows that were; below `p_limit`, nothing is left. What they wrote to others
+-- stays, under an opaque id.
+CREATE FUNCTION purge_person(p_now_ms bigint, p_principal uuid, p_limit int) RETURNS int
+LANGUAGE plpgsql VOLATILE
 AS $$
+DECLARE
+    v_left int := p_limit;
+    v_rows int;
+BEGIN
     DELETE FROM people WHERE principal_id = p_principal;
-    DELETE FROM sign_ins WHERE principal_id = p_principal;
-    DELETE FROM blocks WHERE blocker_id = p_principal;
-    UPDATE principals SET external_id = NULL, admin = false WHERE principal_id = p_principal;
-    INSERT INTO audit (at_ms, tenant_id, action, actor_id, subject_id)
-    SELECT p_now_ms, tenant_id, 'person.purged', principal_id, principal_id
-    FROM principals WHERE principal_id = p_principal;
-$$;
+    IF FOUND THEN
+        UPDATE principals SET external_id = NULL, admin = false WHERE principal_id = p_principal;
+        INSERT INTO audit (at_ms, tenant_id, action, actor_id, subject_id)
+        SELECT p_now_ms, tenant_id, 'person.purged', principal_id, principal_id
+        FROM principals WHERE principal_id = p_principal;
+    END IF;
+    -- Tokens first: with its sign-in, all of them would go in one step.
+    DELETE FROM refresh_tokens WHERE ctid = ANY (ARRAY(
+        SELECT t.ctid FROM sign_ins s JOIN refresh_tokens t ON t.sign_in_id = s.sign_in_id
+        WHERE s.principal_id = p_principal LIMIT v_left));
+    GET DIAGNOSTICS v_rows = ROW_COUNT;
+    v_left := v_left - v_rows;
+    IF v_left > 0 THEN
+        DELETE FROM sign_ins WHERE ctid = ANY (ARRAY(
+            SELECT s.ctid FROM sign_ins s WHERE s.principal_id = p_principal LIMIT v_left));
+        GET DIAGNOSTICS v_rows = ROW_COUNT;
+        v_left := v_left - v_rows;
+    END IF;
+    IF v_left > 0 THEN
+        DELETE FROM blocks WHERE ctid = ANY (ARRAY(
+            SELECT b.ctid FROM blocks b WHERE b.blocker_id = p_principal LIMIT v_left));
+        GET DIAGNOSTICS v_rows = ROW_COUNT;
+        v_left := v_left - v_rows;
+    END IF;
+    IF v_left > 0 THEN
+        UPDATE principals SET purged = true WHERE principal_id = p_principal;
+    END IF;
+    RETURN p_limit - v_left;
+END $$;

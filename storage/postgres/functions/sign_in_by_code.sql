@@ -27,7 +27,7 @@ BEGIN
     SELECT p.* INTO v_who FROM principals p JOIN people x ON x.principal_id = p.principal_id
     WHERE x.tenant_id = p_tenant AND x.phone_hash = p_phone_hash FOR NO KEY UPDATE OF p;
     IF v_who.status = ${PrincipalStatus.DELETED} AND v_who.deleted_at_ms <= p_deleted_before_ms THEN
-        PERFORM purge_person(p_now_ms, v_who.principal_id);
+        PERFORM purge_person(p_now_ms, v_who.principal_id, ${PURGE_ROWS_MAX});
         v_who := NULL;
     END IF;
 

@@ -18,7 +18,7 @@ BEGIN
     SELECT p.* INTO v_who FROM principals p
     WHERE p.tenant_id = p_tenant AND p.external_id = p_external_id FOR NO KEY UPDATE;
     IF v_who.status = ${PrincipalStatus.DELETED} AND v_who.deleted_at_ms <= p_deleted_before_ms THEN
-        PERFORM purge_person(p_now_ms, v_who.principal_id);
+        PERFORM purge_person(p_now_ms, v_who.principal_id, ${PURGE_ROWS_MAX});
         v_who := NULL;
     END IF;
     IF v_who.principal_id IS NULL THEN

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from server.clock import DAY_MS
 from server.config.settings import IdentitySettings
 from server.identity.purge import INTERVAL_S, Purge
+from storage.rows import DAY_MS
 from storage.unavailable import StorageUnavailableError
 from tests.support.clock import ManualClock
 
@@ -21,13 +21,13 @@ class FakePeople:
         self.asked: list[dict[str, int]] = []
         self.broken = False
 
-    async def purge(self, now_ms: int, **until: int) -> int:
+    async def purge(self, now_ms: int, **until: int) -> tuple[int, bool]:
         if self.broken:
             raise StorageUnavailableError("gone")
         self.asked.append({"now_ms": now_ms, **until})
         purged = min(self.due, until["limit"])
         self.due -= purged
-        return purged
+        return purged, self.due > 0
 
 
 def make_purge(people: FakePeople, clock: ManualClock, settings: IdentitySettings | None = None) -> Purge:

@@ -1,0 +1,28 @@
+-- One step of erasing what is due by now: about `p_limit` rows of each sort. `more`: something is left, call again.
+-- `oldest_due_ms` is since when the oldest of it is due, if anything is. While another call runs, it does nothing.
+CREATE FUNCTION erase_due(
+    p_now_ms bigint, p_limit int, OUT rows int, OUT more boolean, OUT oldest_due_ms bigint
+)
+LANGUAGE plpgsql VOLATILE
+AS $$
+DECLARE
+    v_expired int;
+    v_retained int;
+    v_hanging int;
+BEGIN
+    rows := 0;
+    more := false;
+    IF NOT pg_try_advisory_xact_lock(${ERASER_LOCK_KEY}) THEN
+        RETURN;
+    END IF;
+    v_expired := erase_expired(p_now_ms, p_limit);
+    v_retained := erase_retained(p_now_ms, p_limit);
+    v_hanging := erase_hanging(p_now_ms, p_limit);
+    rows := v_expired + v_retained + v_hanging;
+    more := greatest(v_expired, v_retained, v_hanging) >= p_limit;
+    SELECT min(x.due_ms) INTO oldest_due_ms FROM (
+        (SELECT j.expires_at_ms AS due_ms FROM journal j
+         WHERE j.tag = ${tag.Posted} AND j.expires_at_ms <= p_now_ms ORDER BY j.expires_at_ms LIMIT 1)
+        UNION ALL (SELECT t.due_ms FROM retention t WHERE t.due_ms <= p_now_ms ORDER BY t.due_ms LIMIT 1)
+        UNION ALL (SELECT e.due_ms FROM erasures e WHERE e.due_ms <= p_now_ms ORDER BY e.due_ms LIMIT 1)) x;
+END $$;

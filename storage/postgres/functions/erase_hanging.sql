@@ -1,0 +1,30 @@
+-- Blank edits and reactions of erased messages: about `p_limit` rows. Returns how much it did; below `p_limit`, that
+-- was all.
+CREATE FUNCTION erase_hanging(p_now_ms bigint, p_limit int) RETURNS int
+LANGUAGE plpgsql VOLATILE
+AS $$
+DECLARE
+    e erasures%ROWTYPE;
+    v_left int := p_limit;
+    v_last bigint;
+    v_blanked int;
+BEGIN
+    FOR e IN SELECT * FROM erasures x WHERE x.due_ms <= p_now_ms ORDER BY x.due_ms LIMIT p_limit LOOP
+        SELECT max(h.seq), count(*) INTO v_last, v_blanked FROM (
+            SELECT j.seq FROM journal j
+            WHERE j.dialog_id = e.dialog_id AND j.target = e.target AND j.seq > e.done_seq
+              AND j.tag IN (${tag.Edited}, ${tag.Reacted})
+            ORDER BY j.seq LIMIT v_left) h;
+        UPDATE journal j SET body = ${packed.Erased}, tag = ${tag.Erased}
+        WHERE j.dialog_id = e.dialog_id AND j.target = e.target AND j.seq > e.done_seq AND j.seq <= v_last
+          AND j.tag IN (${tag.Edited}, ${tag.Reacted});
+        IF v_blanked < v_left THEN
+            DELETE FROM erasures x WHERE x.dialog_id = e.dialog_id AND x.target = e.target;
+        ELSE
+            UPDATE erasures x SET done_seq = v_last WHERE x.dialog_id = e.dialog_id AND x.target = e.target;
+        END IF;
+        v_left := v_left - v_blanked - 1;
+        EXIT WHEN v_left <= 0;
+    END LOOP;
+    RETURN p_limit - greatest(v_left, 0);
+END $$;

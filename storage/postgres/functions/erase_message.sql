@@ -1,0 +1,8 @@
+-- Erase a message: one row. What hangs on it counts as erased at once, and is blanked by `erase_hanging` from
+-- `p_due_ms` on.
+CREATE FUNCTION erase_message(p_dialog uuid, p_seq bigint, p_due_ms bigint) RETURNS void
+LANGUAGE sql VOLATILE
+AS $$
+    UPDATE journal SET body = ${packed.Erased}, tag = ${tag.Erased} WHERE dialog_id = p_dialog AND seq = p_seq;
+    INSERT INTO erasures (dialog_id, target, due_ms) VALUES (p_dialog, p_seq, p_due_ms) ON CONFLICT DO NOTHING;
+$$;
