@@ -111,7 +111,7 @@ class ChangeResult(msgspec.Struct, frozen=True):
     events: tuple[TimelineEventRaw, ...] = ()
 
 
-class Erased(msgspec.Struct, frozen=True):
+class ErasureStep(msgspec.Struct, frozen=True):
     """What one step of erasing did: the rows it looked at, and whether more is due.
 
     `oldest_due_ms` is since when the oldest of that is due; None: nothing is.

@@ -25,7 +25,7 @@ from storage.rows import (
     DialogRoster,
     DialogRow,
     Entry,
-    Erased,
+    ErasureStep,
     RaisedReceipt,
     ReceiptRow,
     Snapshot,
@@ -58,7 +58,7 @@ class Journal(Protocol):
     async def raise_receipts(self, receipts: Sequence[ReceiptRow]) -> list[RaisedReceipt]:
         """Raise high-water marks, at most one of each `(dialog, principal)`; return those that grew."""
 
-    async def erase_due(self, now_ms: int, *, limit: int) -> Erased:
+    async def erase_due(self, now_ms: int, *, limit: int) -> ErasureStep:
         """Erase some of what is due: about `limit` rows of each sort. While another call runs, it does nothing.
 
         Due are expired messages, those older than their dialog keeps them, and what hangs on erased ones.

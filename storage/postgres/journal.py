@@ -22,7 +22,7 @@ from storage.rows import (
     ChangeEntry,
     ChangeResult,
     Entry,
-    Erased,
+    ErasureStep,
     RaisedReceipt,
     ReceiptRow,
     Verdict,
@@ -154,10 +154,10 @@ class PostgresJournal(Journal):
             )
         return [RaisedReceipt(*row) for row in rows]
 
-    async def erase_due(self, now_ms: int, *, limit: int) -> Erased:
+    async def erase_due(self, now_ms: int, *, limit: int) -> ErasureStep:
         async with translate_errors():
             (row,) = await self._pool.fetch("SELECT * FROM erase_due($1, $2)", now_ms, limit)
-        return Erased(*row)
+        return ErasureStep(*row)
 
     async def read_horizon(self) -> int:
         async with translate_errors():
