@@ -78,7 +78,7 @@ _CATALOGUE: dict[CloseCode, tuple[Advice, str]] = {
     CloseCode.SUSPENDED: (Advice.SIGN_IN, "This account is suspended."),
     CloseCode.DELETED: (Advice.SIGN_IN, "This account is deleted."),
     CloseCode.REPLACED: (Advice.STOP, "A newer connection of the same device took over."),
-    CloseCode.BAD_MESSAGE: (Advice.FIX, "The client sent too many messages that the server cannot decode."),
+    CloseCode.BAD_MESSAGE: (Advice.FIX, "The client sent too much that the server cannot decode or does not allow."),
 }
 
 

@@ -21,6 +21,13 @@ ROSTER_MEMBERS_MAX = 500
 RECEIPTS_PER_SYNC_MAX = 1000
 STATE_MEMBERS_MAX = 100
 """In larger dialogs a `dialog_state` lists no members (use `roster`), and others' receipts and typing are not sent."""
+EARLY_MESSAGES_MAX = 10
+"""Messages of a connection before `authenticated`; a refused one counts as two. One more closes the connection."""
+BAD_MESSAGES_MAX = 20
+"""Messages of a device that the server refuses as `malformed`, `unknown_command` or `wrong_state`. One more closes the
+connection, also the next one of the device."""
+BAD_MESSAGE_FORGIVEN_S = 10
+"""After so many seconds one bad message counts no longer."""
 N_MAX = 2**53 - 1
 """The largest number on the wire: what every JSON reader holds exactly."""
 RETENTION_DAYS_MAX = 3650

@@ -20,7 +20,8 @@ class Authenticated(Reply, tag=50, frozen=True):
     """The identity of this session, and what the server expects: a message at least every `heartbeat_s` seconds.
 
     `time_ms` is the server's clock, `in_flight_max` the number of pipelined commands that may await their answer,
-    `message_bytes_max` the size of the largest message.
+    `message_bytes_max` the size of the largest message. The rates are those of this device for pipelined commands and
+    for others: on average, and at once. Above them commands wait in the server, and their answers come later.
     """
 
     principal: Id
@@ -29,6 +30,10 @@ class Authenticated(Reply, tag=50, frozen=True):
     heartbeat_s: float
     in_flight_max: int
     message_bytes_max: int
+    sends_per_s: float = 0.0
+    sends_burst: int = 0
+    commands_per_s: float = 0.0
+    commands_burst: int = 0
 
 
 class Synced(Reply, tag=51, frozen=True):

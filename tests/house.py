@@ -36,6 +36,7 @@ SAME_MEANING = {
     "commands": "What a client may ask: its structs in `protocol`, its handlers in the session.",
     "errors": "What a client is refused with: the catalogue in `protocol`, its form over HTTP in the API.",
     "people": "Profiles and finding people: the HTTP resource and the engine of its store.",
+    "rates": "How often and how fast: of the HTTP API and of sign-in, of devices and principals on a websocket.",
     "receipts": "How far a member has received and read: the client's own, and what the server delivers.",
     "reference": "The generator of a reference page: of the protocol, of the configuration.",
     "service_accounts": "Services and their keys: the HTTP resource, its rules, and the engine of their store.",

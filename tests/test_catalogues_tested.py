@@ -46,7 +46,7 @@ EXPECTED_BY: dict[ErrorCode | CloseCode, str] = {
     ErrorCode.CONFLICT: "adversity/test_bad_input.py::test_one_number_carries_one_message",
     ErrorCode.NUMBER_PASSED: "adversity/test_bad_input.py::test_one_number_carries_one_message",
     ErrorCode.STALE: "server/session/test_session.py::test_a_stale_refusal_names_the_keys_seq_to_send_with",
-    ErrorCode.RATE_LIMITED: "server/session/test_session.py::test_over_the_rate_later_sends_wait_for_the_refused_one",
+    ErrorCode.RATE_LIMITED: "server/api/test_people.py::test_searches_are_limited",
     ErrorCode.UNAVAILABLE: (
         "server/session/test_session.py::test_a_read_without_a_database_is_unavailable_and_can_be_repeated"
     ),
@@ -73,7 +73,9 @@ EXPECTED_BY: dict[ErrorCode | CloseCode, str] = {
     CloseCode.UNAVAILABLE: (
         "server/session/test_session.py::test_a_session_that_cannot_be_caught_up_is_asked_to_reconnect"
     ),
-    CloseCode.RATE_LIMITED: "server/test_refusals.py::test_who_keeps_sending_too_much_is_closed_with_4004",
+    CloseCode.RATE_LIMITED: (
+        "server/test_refusals.py::test_who_has_refused_numbers_in_too_many_dialogs_is_closed_with_4004"
+    ),
     CloseCode.TOKEN_EXPIRED: "server/session/test_session.py::test_a_token_that_ends_closes_unless_a_newer_one_came",
     CloseCode.AUTH_TIMEOUT: "server/session/test_session.py::test_who_does_not_authenticate_in_time_is_closed",
     CloseCode.AUTH_FAILED: "server/session/test_session.py::test_an_invalid_token_closes",

@@ -99,7 +99,7 @@ def timeline_event(body: b.AnyBody) -> b.TimelineEvent:
 MEMBERS = [r.Member(ANN, Role.ADMIN, "Ann", 42, 42), r.Member(BOB, Role.MEMBER, "Bob", 42, 40)]
 
 REPLIES: tuple[r.Reply, ...] = (
-    r.Authenticated(1, ANN, PHONE, AT_MS, 25.0, 64, 131_072),
+    r.Authenticated(1, ANN, PHONE, AT_MS, 25.0, 64, 131_072, 20.0, 100, 50.0, 200),
     r.Synced(2, True),
     r.Acked(4, TEAM, FIRST_N + 4, 42, AT_MS, 30),
     r.Done(3),

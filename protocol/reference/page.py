@@ -283,8 +283,8 @@ def _limits() -> Iterator[str]:
     """The constants of the module; the text below a constant explains it."""
     yield "## Limits\n"
     yield (
-        "The limits of the protocol are the same on every server. Rates are a setting of the server: beyond them it "
-        "refuses with `rate_limited` and `retry_after_s`.\n"
+        "The limits of the protocol are the same on every server. Rates are settings of the server, which "
+        "`authenticated` names: what a device sends above them waits, and is answered later.\n"
     )
     yield "| limit | value | |"
     yield "|---|---|---|"

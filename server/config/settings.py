@@ -134,14 +134,18 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Sends of one session that may wait for their ack; further commands wait in its mailbox."""
     mailbox_max: Count = 256
     """Mailbox of one session: commands that wait to be handled; at this number the server stops reading from it."""
+    mailbox_bytes_max: Count = 131_072
+    """Bytes of the commands in the mailbox of one session; at this number the server stops reading from it."""
     sends_per_s: PerSecond = 20.0
-    """Sends of one device, on average."""
+    """Sends of one device, on average. Above a rate the commands of a device wait; they are not refused."""
     sends_burst: Count = 100
     """Sends of one device that may come at once."""
     commands_per_s: PerSecond = 50.0
     """Other commands of one device, on average; larger commands count as several (protocol/commands.py)."""
     commands_burst: Count = 200
     """Other commands of one device that may come at once."""
+    principal_rate_factor: Annotated[float, Meta(ge=1)] = 3.0
+    """How many times the rates of one device all devices of a person, bot or business may use together."""
 
 
 class PipelineSettings(msgspec.Struct, frozen=True, kw_only=True):

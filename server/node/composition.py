@@ -39,6 +39,7 @@ from server.session.commands.dispatch import find_handlers
 from server.session.commands.lifecycle import Lifecycle
 from server.session.commands.reads import Reads
 from server.session.commands.signals import Signals
+from server.session.rates import SessionRates
 from server.session.session import Session, SessionContext
 from server.session.wheel import TimingWheel
 from server.writing.horizon import Horizon
@@ -225,6 +226,7 @@ class Node:
             presence=self.presence,
             horizon=self.horizon,
             wheel=self.wheel,
+            rates=SessionRates(self.config.sessions),
             flush_turn=FlushTurn(asyncio.get_running_loop().call_soon),
         )
 

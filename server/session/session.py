@@ -4,10 +4,11 @@ Fed with whole messages, verdicts and time; says what to write and when to close
 
 * Commands are taken in order. Pipelined ones are handed to the write pipeline without waiting for their verdict; any
   other command is finished before the next is taken.
+* A rate refuses nothing: what is above it waits in the mailbox, in order, until the wheel says that it may go on.
 * A sender's order is kept: once a numbered command of a dialog was refused for now (`unavailable`, `rate_limited`,
   `stale`), later ones of that dialog are refused too, until the refused `n` is sent again.
 * Everything is bounded: commands that wait (reading pauses), sends under way (the mailbox waits), bytes that wait to be
-  written (the outbox falls behind), bad messages (the connection closes).
+  written (the outbox falls behind), bad messages (the connection closes). Before sign-in all of it is small.
 * A fault in a handler closes this connection with "reconnect", is logged once, and touches no other session.
 * Only the session writes its own fields; handlers and delivery call its methods.
 """
@@ -27,6 +28,7 @@ from protocol.codec import JSON, MSGPACK, Codec, CodecError
 from protocol.commands import AnyCommand, Command, Numbered
 from protocol.errors import ErrorCode
 from protocol.events import CaughtUp, Draining, HeartbeatReply
+from protocol.limits import EARLY_MESSAGES_MAX
 from protocol.replies import Acked, Failed, Synced
 from protocol.states import SessionState
 from server.clock import Clock
@@ -39,16 +41,17 @@ from server.gateway.connection import Connection
 from server.identity.claims import Claims
 from server.refusals import DURABLE, ERROR_OF, RETRY_AFTER_S, RequestRefusedError
 from server.session.catch_up import CatchUp, Plan
+from server.session.rates import SessionRates
 from server.session.sender_order import SenderOrder
 from server.session.wheel import TimingWheel
-from server.token_bucket import TokenBucket
 from server.writing.horizon import Horizon
 from storage.rows import Verdict, VerdictCode
 from storage.unavailable import StorageUnavailableError
 
 _log = logging.getLogger(__name__)
 
-_BAD_MESSAGES_MAX = 20
+_EARLY_MAILBOX_MAX = 4
+_REFUSED_COUNTS = 2
 
 Handler = Callable[["Session", Any], Awaitable[None] | None]
 """Handles one command: at once, or by work that the session awaits before it takes the next command."""
@@ -66,6 +69,7 @@ class SessionContext:
     presence: Presence
     horizon: Horizon
     wheel: TimingWheel[Session]
+    rates: SessionRates
     flush_turn: FlushTurn
 
 
@@ -74,20 +78,20 @@ class Session:
 
     __slots__ = (
         "__weakref__",
-        "_bad_messages",
         "_catching_up",
         "_claims",
         "_closing",
-        "_commands",
         "_context",
         "_draining",
+        "_early_messages",
         "_heard_at",
         "_heartbeat_at",
         "_in_flight",
         "_mailbox",
+        "_mailbox_bytes",
         "_order",
+        "_paced_until",
         "_reading",
-        "_sends",
         "_state",
         "_taking",
         "_working",
@@ -108,13 +112,14 @@ class Session:
         self._claims: Claims | None = None
         self._in_flight = 0
         self._order = SenderOrder()
-        self._mailbox: list[AnyCommand] = []  # short; a deque would take 600 bytes even empty, in every session
+        # commands and their sizes; short, so a list: a deque would take 600 bytes even empty, in every session
+        self._mailbox: list[tuple[AnyCommand, int]] = []
+        self._mailbox_bytes = 0
         self._working: asyncio.Task[None] | None = None
         self._catching_up: asyncio.Task[None] | None = None
-        self._sends = TokenBucket(settings.sends_per_s, settings.sends_burst)
-        self._commands = TokenBucket(settings.commands_per_s, settings.commands_burst)
+        self._paced_until = 0.0
         self._heard_at = self._heartbeat_at = context.clock.monotonic()
-        self._bad_messages = 0
+        self._early_messages = 0
         self._reading = True
         self._draining = False
         self._taking = False  # what a command submits may be answered while it is handled
@@ -163,9 +168,10 @@ class Session:
         try:
             command = self.codec.decode_command(data)
         except CodecError as error:
-            self._refuse_bad(error)
+            self._refuse_bad(error.request_id, error.code, error.detail)
             return
-        self._mailbox.append(command)
+        self._mailbox.append((command, len(data)))
+        self._mailbox_bytes += len(data)
         self._take()
 
     def writable(self) -> None:
@@ -193,7 +199,7 @@ class Session:
         self._start_catching_up(Plan())
 
     def drained(self) -> None:
-        """Go on with the mailbox, which waits while too much is queued."""
+        """Go on with the mailbox, which waits while too much is queued or while the rate is used up."""
         if self._mailbox:
             self._take()
 
@@ -292,6 +298,7 @@ class Session:
         else:
             if now - self._heartbeat_at >= settings.heartbeat_s:
                 self.send_heartbeat()
+            self.drained()
             context.wheel.schedule(self, self._next_tick(now))
 
     # -- commands
@@ -311,32 +318,47 @@ class Session:
 
     def _take_all(self) -> None:
         settings, handlers = self._context.settings, self._context.handlers
+        now = self._context.clock.monotonic()
         while (
             self._mailbox
+            and now >= self._paced_until
             and self._working is None
             and not self._closing
             and not self._draining
             and self._in_flight < settings.in_flight_sends_max
             and self.outbox.size <= settings.outbox_bytes_max
         ):
-            command = self._mailbox.pop(0)
+            command, size = self._mailbox[0]
+            if wait_s := self._charge(command, now):
+                self._pace(now, wait_s)
+                return
+            del self._mailbox[0]
+            self._mailbox_bytes -= size
             if self._admit(command):
                 work = handlers[type(command)](self, command)
                 if work is not None:
                     self._working = self._spawn(self._work(command, work), work)
 
+    def _charge(self, command: AnyCommand, now: float) -> float:
+        """Take what a command costs from the rates of its device and principal; else the seconds to wait."""
+        claims, rule = self._claims, command.rule
+        if claims is None:
+            return 0.0
+        if rule.pipelined:
+            return self._context.rates.sends.spend(claims.device, claims.principal, now)
+        return self._context.rates.commands.spend(claims.device, claims.principal, now, rule.cost(command))
+
+    def _pace(self, now: float, wait_s: float) -> None:
+        """Take nothing more for so long. The wheel goes on at its next tick after that."""
+        self._paced_until = now + wait_s
+        self._context.wheel.schedule(self, self._next_tick(now))
+
     def _admit(self, command: AnyCommand) -> bool:
         """Whether the command may be handled now; otherwise it has been answered with a refusal."""
-        rule = command.rule
-        if self._state not in rule.states:
-            self.fail(command.id, ErrorCode.WRONG_STATE)
+        if self._state not in command.rule.states:
+            self._refuse_bad(command.id, ErrorCode.WRONG_STATE)
             return False
-        if rule.pipelined:
-            wait_s = self._sends.spend(self._heard_at)
-        else:
-            wait_s = self._commands.spend(self._heard_at, rule.cost(command))
-        if wait_s > 0:
-            self._refuse_for_now(command, ErrorCode.RATE_LIMITED, retry_after_s=round(wait_s, 3))
+        if self._claims is None and not self._is_early_enough(1):
             return False
         if self._claims is not None and (first := self._order.first_refused(command, self._claims.principal)):
             self.fail(command.id, ErrorCode.UNAVAILABLE, f"{first} of this dialog comes first", retry_after_s=0.0)
@@ -375,18 +397,34 @@ class Session:
         self._working = None
         self._go_on()
 
-    def _refuse_bad(self, error: CodecError) -> None:
-        self.fail(error.request_id, error.code, error.detail)
-        self._bad_messages += 1
-        if self._bad_messages > _BAD_MESSAGES_MAX:
+    def _refuse_bad(self, request_id: int, code: ErrorCode, detail: str = "") -> None:
+        """Refuse what is no command, or none for this state; too many of those close the connection."""
+        if self._claims is None:
+            forgiven = self._is_early_enough(_REFUSED_COUNTS)
+        elif not (forgiven := self._context.rates.forgives(self._claims.device, self._context.clock.monotonic())):
             self.close(CloseCode.BAD_MESSAGE)
+        if forgiven:
+            self.fail(request_id, code, detail)
+
+    def _is_early_enough(self, count: int) -> bool:
+        """Count what a connection says before it has signed in; too much closes it."""
+        self._early_messages += count
+        if self._early_messages <= EARLY_MESSAGES_MAX:
+            return True
+        self.close(CloseCode.BAD_MESSAGE)
+        return False
 
     def _balance_reading(self) -> None:
-        waiting = len(self._mailbox)
-        if self._reading and waiting >= self._context.settings.mailbox_max:
+        waiting, size = len(self._mailbox), self._mailbox_bytes
+        if self._reading and not waiting:
+            return
+        settings = self._context.settings
+        count_max = _EARLY_MAILBOX_MAX if self._claims is None else settings.mailbox_max
+        bytes_max = settings.mailbox_bytes_max
+        if self._reading and (waiting >= count_max or size >= bytes_max):
             self._reading = False
             self.connection.pause_reading()
-        elif not self._reading and waiting <= self._context.settings.mailbox_max // 2:
+        elif not self._reading and waiting <= count_max // 2 and size <= bytes_max // 2:
             self._reading = True
             self.connection.resume_reading()
 
@@ -435,4 +473,5 @@ class Session:
     def _next_tick(self, now: float) -> float:
         settings = self._context.settings
         expiry_s = self.claims.expires_at_s - self._context.clock.wall_ms() / 1000
-        return now + max(0.0, min(settings.heartbeat_s, settings.lag_timeout_s, settings.idle_timeout_s, expiry_s))
+        at = now + max(0.0, min(settings.heartbeat_s, settings.lag_timeout_s, settings.idle_timeout_s, expiry_s))
+        return min(at, self._paced_until) if self._paced_until > now else at

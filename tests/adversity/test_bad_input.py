@@ -110,10 +110,9 @@ async def alive(wire: Wire) -> None:
 
 @pytest.mark.parametrize("codec", [MSGPACK, JSON], ids=lambda codec: codec.subprotocol)
 async def test_nonsense_is_answered_and_the_session_goes_on(server: Running, codec: Codec) -> None:
-    ann = await server.world.person()
     answers = {}
     for name, data in NONSENSE[codec.subprotocol].items():
-        async with server.live(ann, codec) as wire:
+        async with server.live(await server.world.person(), codec) as wire:
             await wire.send(data)
             answer = await wire.receive()
             assert isinstance(answer, Failed), name

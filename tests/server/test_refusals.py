@@ -12,6 +12,7 @@ from protocol.commands import Add, Block, Command, Create, Demote, Leave, Promot
 from protocol.dialog_types import DialogType
 from protocol.ids import new_id
 from server.config.settings import SessionSettings
+from server.writing.lane import UNAVAILABLE
 from tests.support.clock import ManualClock
 from tests.support.harness import Running, Wire, configured, running
 
@@ -73,10 +74,12 @@ async def test_a_fault_of_the_server_is_told_and_not_explained(
         assert "ERROR" in {record.levelname for record in caplog.records}
 
 
-async def test_who_keeps_sending_too_much_is_closed_with_4004(database_url: str, clock: ManualClock) -> None:
-    settings = SessionSettings(sends_per_s=0.1, sends_burst=1, mailbox_max=4)
-    async with running(database_url, configured(sessions=settings), clock) as node:
+async def test_who_has_refused_numbers_in_too_many_dialogs_is_closed_with_4004(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(database_url, configured(sessions=SessionSettings(mailbox_max=4))) as node:
         ann = await node.world.person()
+        monkeypatch.setattr(node.node.pipeline, "submit", lambda _entry, done: done(UNAVAILABLE))
         async with node.live(ann) as wire:
             for n in range(10, 20):
                 await wire.send(Send(n, new_id(), n, b"x"))

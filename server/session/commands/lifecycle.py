@@ -135,6 +135,10 @@ class Lifecycle:
                 sessions.heartbeat_s,
                 sessions.in_flight_sends_max,
                 self._config.gateway.message_bytes_max,
+                sessions.sends_per_s,
+                sessions.sends_burst,
+                sessions.commands_per_s,
+                sessions.commands_burst,
             )
         )
 

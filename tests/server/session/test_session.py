@@ -142,23 +142,6 @@ async def test_sends_are_pipelined_and_acked_in_order(node: Running) -> None:
         assert [(ack.n, ack.seq) for ack in acks] == [(n, n) for n in range(2, 52)]
 
 
-async def test_over_the_rate_later_sends_wait_for_the_refused_one(database_url: str, clock: ManualClock) -> None:
-    settings = SessionSettings(sends_per_s=1.0, sends_burst=2)
-    async with running(database_url, configured(sessions=settings), clock) as node:
-        ann, bo = await node.world.people(2)
-        dialog = await node.world.create(DialogType.DIRECT, ann, bo)
-        async with node.live(ann) as wire:
-            codes = [await wire.ask(Send(n, dialog, n, b"x")) for n in (2, 3, 4)]
-            assert [type(code) for code in codes] == [Acked, Acked, Failed]
-            assert (codes[2].code, codes[2].retry_after_s) == ("rate_limited", 1.0)
-            clock.advance(10)
-            assert (await wire.ask(Send(5, dialog, 5, b"x"))).code == "unavailable"
-            assert (await wire.ask(Remove(6, dialog, 6, bo.principal))).code == "unavailable"
-            assert (await wire.ask(Send(4, dialog, 4, b"x"))).seq == 4
-            clock.advance(10)
-            assert (await wire.ask(Send(5, dialog, 5, b"x"))).seq == 5
-
-
 async def test_a_stale_refusal_names_the_keys_seq_to_send_with(node: Running) -> None:
     ann, bo, cy = await node.world.people(3)
     async with node.live(ann) as wire:
@@ -267,7 +250,7 @@ async def test_a_fault_at_once_in_a_write_stops_no_other_write(
             raise ZeroDivisionError
 
         monkeypatch.setattr(type(session), "_admit", lambda it, _: fault() if it is session else True)
-        session._mailbox.append(Heartbeat(0))  # as if it had waited until the socket could be written
+        session._mailbox.append((Heartbeat(0), 2))  # as if it had waited until the socket could be written
         session.send_heartbeat()
         node.session_of(bo).send_heartbeat()
         assert await broken.close_code() == 1011
