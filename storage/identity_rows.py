@@ -182,11 +182,23 @@ class PersonRow(msgspec.Struct, frozen=True):
     avatar_url: str
 
 
+class KeyGrants(msgspec.Struct, frozen=True):
+    """What an API key may do: post these kinds, act for these businesses, and write in the dialogs of their members.
+
+    `businesses` None: all of the tenant, which only keys of an older version have. `all_dialogs`: it writes in every
+    dialog of the tenant.
+    """
+
+    kinds: frozenset[int]
+    businesses: frozenset[bytes] | None = frozenset()
+    all_dialogs: bool = False
+
+
 class ServiceKeyRow(msgspec.Struct, frozen=True):
-    """The service of an API key, and the kinds it may post. `device` is the id of the key."""
+    """The service of an API key, and what the key may do. `device` is the id of the key."""
 
     service: bytes
     device: bytes
     tenant: int
     status: PrincipalStatus
-    kinds: frozenset[int]
+    grants: KeyGrants

@@ -22,14 +22,21 @@ from server.refusals import RequestRefusedError
 _KINDS = {kind.name.lower(): kind for kind, rule in KINDS.items() if not rule.by_members}
 _KIND_NAMES = ", ".join(_KINDS)
 
+_BUSINESSES_MAX = 1000
+
 KindName = Annotated[str, Meta(max_length=32, description=f"one of {_KIND_NAMES}")]
 
 
 class ServiceRequest(f.Request):
-    """A new service, and the kinds of events that its key may post."""
+    """A new service, and what its key may do: post these kinds, and act for these businesses.
+
+    The key writes in dialogs of which one of its businesses is a member; with `all_dialogs`, in all of your platform.
+    """
 
     name: f.ServiceName
     kinds: Annotated[list[KindName], Meta(min_length=1, max_length=len(_KINDS))]
+    businesses: Annotated[list[UUID], Meta(max_length=_BUSINESSES_MAX)] = msgspec.field(default_factory=list)
+    all_dialogs: bool = False
 
 
 class ServiceReply(msgspec.Struct):
@@ -47,7 +54,7 @@ class RefRequest(f.Request):
 
 
 class EventRequest(f.Request):
-    """An event of a service. `acting_for` names the business that the service acts for."""
+    """An event of a service. `acting_for` names the business that the service acts for, a member of the dialog."""
 
     n: f.N
     kind: KindName
@@ -81,7 +88,12 @@ async def reinstate(principal: FromPath[UUID], admin: AsCaller, parts: Parts) ->
 async def create_service(data: JSONBody[ServiceRequest], admin: AsCaller, parts: Parts) -> ServiceReply:
     """Create a service with an API key. To revoke the key, suspend the service."""
     created = await parts.service_accounts.create(
-        admin.claims.tenant, admin.claims.principal, data.name, [_kind(name) for name in data.kinds]
+        admin.claims.tenant,
+        admin.claims.principal,
+        data.name,
+        kinds=[_kind(name) for name in data.kinds],
+        businesses=[business.bytes for business in data.businesses],
+        all_dialogs=data.all_dialogs,
     )
     return ServiceReply(f.text_id(created.service), created.key)
 
@@ -90,7 +102,7 @@ async def create_service(data: JSONBody[ServiceRequest], admin: AsCaller, parts:
 async def append_event(
     dialog: FromPath[UUID], data: JSONBody[EventRequest], service_account: AsServiceAccount, parts: Parts
 ) -> AppendedReply:
-    """Append an event to a dialog of the service's tenant. Retry it unchanged until you get an answer."""
+    """Append an event to a dialog in which the key may write. Retry it unchanged until you get an answer."""
     ref = None if data.ref is None else Ref(data.ref.type, data.ref.id)
     body = Posted(
         _kind(data.kind),

@@ -1,8 +1,13 @@
-"""Service accounts: principals with an API key, which append typed events to dialogs of their tenant."""
+"""Service accounts: principals with an API key, which append typed events to dialogs.
+
+A key is granted kinds of events, and businesses that it may act for. It writes in the dialogs in which the business
+that it acts for (or any of its businesses) is a member, or in all dialogs of its tenant if that was granted. This is
+checked before the event is submitted: an event that races with the removal of the business may still be appended.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 
 import msgspec
 
@@ -17,7 +22,7 @@ from server.identity.ports import Appender
 from server.identity.rates import Rate, RateLimiter, take_or_refuse
 from server.identity.vault import hash_token, new_api_key
 from server.refusals import RequestRefusedError, check_durable
-from storage.identity_rows import ServiceKeyRow
+from storage.identity_rows import KeyGrants, ServiceKeyRow
 from storage.postgres.service_accounts import ServiceAccountStore
 from storage.rows import DAY_MS, PrincipalStatus, Verdict
 
@@ -41,12 +46,26 @@ class ServiceAccounts:
         self._appender = appender
         self._events = Rate.per_second("events of service", rates.events_per_service_per_s)
 
-    async def create(self, tenant: int, admin: bytes, name: str, kinds: Sequence[Kind]) -> NewService:
-        """Create a service that may post these kinds; raises RequestRefusedError."""
+    async def create(
+        self,
+        tenant: int,
+        admin: bytes,
+        name: str,
+        *,
+        kinds: Collection[Kind],
+        businesses: Collection[bytes] = (),
+        all_dialogs: bool = False,
+    ) -> NewService:
+        """Create a service whose key is granted this; raises RequestRefusedError."""
         of_members = sorted(kind.name.lower() for kind in kinds if KINDS[kind].by_members)
         if of_members or not kinds:
             wrong = f"{', '.join(of_members)}: only members post that" if of_members else "at least one"
             raise RequestRefusedError(ErrorCode.INVALID_ARGUMENT, f"kinds: {wrong}")
+        if not businesses and not all_dialogs:
+            raise RequestRefusedError(ErrorCode.INVALID_ARGUMENT, "businesses: at least one, or set all_dialogs")
+        grants = KeyGrants(frozenset(kinds), frozenset(businesses), all_dialogs)
+        if not await self._store.are_businesses(tenant, frozenset(businesses)):
+            raise RequestRefusedError(ErrorCode.PRINCIPAL_NOT_FOUND, "businesses: one of them is no business here")
         service, device, key = ids.new_id(), ids.new_id(), new_api_key()
         await self._store.create(
             self._clock.wall_ms(),
@@ -56,7 +75,7 @@ class ServiceAccounts:
             name=name,
             device=device,
             key_hash=hash_token(key),
-            kinds=sorted(set(kinds)),
+            grants=grants,
         )
         return NewService(service, key)
 
@@ -72,10 +91,7 @@ class ServiceAccounts:
     async def append(self, service: ServiceKeyRow, dialog: bytes, n: int, body: Posted) -> Verdict:
         """Append an event under the key's number `n`; raises RequestRefusedError unless the event is durable."""
         await take_or_refuse(self._limiter, [(self._events, service.service)])
-        if body.kind not in service.kinds:
-            raise RequestRefusedError(ErrorCode.NOT_ALLOWED, f"kind: this key may not post {body.kind.name.lower()}")
-        if body.acting_for is not None and not await self._store.is_business(service.tenant, body.acting_for):
-            raise RequestRefusedError(ErrorCode.PRINCIPAL_NOT_FOUND, "acting_for: there is no such business")
+        await self._check_grants(service, dialog, n, body)
         entry = make_entry(dialog, service.service, service.device, n, body)
         kept_days_max = KINDS[body.kind].kept_days_max
         if kept_days_max is not None:
@@ -84,3 +100,17 @@ class ServiceAccounts:
         verdict = await self._appender.append(entry)
         check_durable(verdict)
         return verdict
+
+    async def _check_grants(self, service: ServiceKeyRow, dialog: bytes, n: int, body: Posted) -> None:
+        grants, business = service.grants, body.acting_for
+        if body.kind not in grants.kinds:
+            raise RequestRefusedError(ErrorCode.NOT_ALLOWED, f"kind: this key may not post {body.kind.name.lower()}")
+        if business is not None and grants.businesses is not None and business not in grants.businesses:
+            raise RequestRefusedError(ErrorCode.NOT_ALLOWED, "acting_for: this key may not act for that business")
+        if business is not None and not await self._store.are_businesses(service.tenant, [business]):
+            raise RequestRefusedError(ErrorCode.PRINCIPAL_NOT_FOUND, "acting_for: there is no such business")
+        if grants.all_dialogs:
+            return
+        businesses = (grants.businesses or ()) if business is None else (business,)
+        if not await self._store.may_write(dialog, businesses, service.device, n):
+            raise RequestRefusedError(ErrorCode.DIALOG_NOT_FOUND)

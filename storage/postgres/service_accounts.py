@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 
-from storage.identity_rows import ServiceKeyRow
+from storage.identity_rows import KeyGrants, ServiceKeyRow
 from storage.postgres.pool import Pool, translate_errors
 from storage.rows import PrincipalStatus, PrincipalType
 
@@ -17,22 +17,27 @@ WITH principal AS (
 ), device AS (
     INSERT INTO devices (device_id, principal_id, created_at_ms) VALUES ($6, $4, $1)
 ), key AS (
-    INSERT INTO api_keys (api_key_id, principal_id, key_hash, kinds, created_at_ms) VALUES ($6, $4, $7, $8, $1)
+    INSERT INTO api_keys (api_key_id, principal_id, key_hash, kinds, businesses, all_dialogs, created_at_ms)
+    VALUES ($6, $4, $7, $8, $9, $10, $1)
 )
 INSERT INTO audit (at_ms, tenant_id, action, actor_id, subject_id) VALUES ($1, $2, 'service.created', $3, $4)
 """
 
 _BY_KEY = """
-SELECT k.principal_id, k.api_key_id, p.tenant_id, p.status, k.kinds
+SELECT k.principal_id, k.api_key_id, p.tenant_id, p.status, k.kinds, k.businesses, k.all_dialogs
 FROM api_keys k JOIN principals p ON p.principal_id = k.principal_id
 WHERE k.key_hash = $1
 """
 
-_IS_BUSINESS = f"""
-SELECT EXISTS (
-    SELECT 1 FROM principals
-    WHERE principal_id = $2 AND tenant_id = $1
-      AND type = {PrincipalType.BUSINESS} AND status = {PrincipalStatus.ACTIVE})
+_ARE_BUSINESSES = f"""
+SELECT count(*) FILTER (WHERE tenant_id = $1 AND type = {PrincipalType.BUSINESS}
+                          AND status = {PrincipalStatus.ACTIVE}) = cardinality($2::uuid[])
+FROM principals WHERE principal_id = ANY ($2)
+"""
+
+_MAY_WRITE = """
+SELECT EXISTS (SELECT 1 FROM members WHERE dialog_id = $1 AND principal_id = ANY ($2) AND member)
+    OR EXISTS (SELECT 1 FROM authors WHERE dialog_id = $1 AND device_id = $3 AND last_n >= $4)
 """
 
 
@@ -52,11 +57,23 @@ class ServiceAccountStore:
         name: str,
         device: bytes,
         key_hash: bytes,
-        kinds: Sequence[int],
+        grants: KeyGrants,
     ) -> None:
         """Create a service principal with one API key, whose id is `device`."""
         async with translate_errors():
-            await self._pool.execute(_CREATE, now_ms, tenant, actor, service, name, device, key_hash, list(kinds))
+            await self._pool.execute(
+                _CREATE,
+                now_ms,
+                tenant,
+                actor,
+                service,
+                name,
+                device,
+                key_hash,
+                sorted(grants.kinds),
+                None if grants.businesses is None else sorted(grants.businesses),
+                grants.all_dialogs,
+            )
 
     async def find_by_key(self, key_hash: bytes) -> ServiceKeyRow | None:
         """The service of an API key; None when there is no such key."""
@@ -64,10 +81,19 @@ class ServiceAccountStore:
             row = await self._pool.fetchrow(_BY_KEY, key_hash)
         if row is None:
             return None
-        service, device, tenant, status, kinds = row
-        return ServiceKeyRow(service, device, tenant, PrincipalStatus(status), frozenset(kinds))
+        service, device, tenant, status, kinds, businesses, all_dialogs = row
+        grants = KeyGrants(frozenset(kinds), None if businesses is None else frozenset(businesses), all_dialogs)
+        return ServiceKeyRow(service, device, tenant, PrincipalStatus(status), grants)
 
-    async def is_business(self, tenant: int, principal: bytes) -> bool:
-        """Whether this is an active business of the tenant, for which a service may act."""
+    async def are_businesses(self, tenant: int, principals: Collection[bytes]) -> bool:
+        """Whether these, all different, are active businesses of the tenant, for which a service may act."""
         async with translate_errors():
-            return bool(await self._pool.fetchval(_IS_BUSINESS, tenant, principal))
+            return bool(await self._pool.fetchval(_ARE_BUSINESSES, tenant, list(principals)))
+
+    async def may_write(self, dialog: bytes, businesses: Collection[bytes], device: bytes, n: int) -> bool:
+        """Whether one of these businesses is a member of the dialog, or the key has written there up to `n` before.
+
+        A retry of what is stored is judged by its number, even when the business has left since.
+        """
+        async with translate_errors():
+            return bool(await self._pool.fetchval(_MAY_WRITE, dialog, list(businesses), device, n))

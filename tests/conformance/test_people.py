@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from protocol import ids
-from storage.identity_rows import Outcome, ProfileChange
+from storage.identity_rows import KeyGrants, Outcome, ProfileChange
 from storage.rows import PrincipalStatus
 from storage.unavailable import StorageUnavailableError
 from tests.support.identity_people import (
@@ -187,12 +187,13 @@ async def test_lines_about_signing_in_go_after_a_year_and_others_stay(stores: Id
 async def test_a_service_is_known_by_its_key(stores: IdentityStores) -> None:
     admin = (await sign_in(stores)).principal
     service, key = ids.new_id(), ids.new_id()
+    grants = KeyGrants(frozenset({11, 12}), frozenset({ids.new_id(), ids.new_id()}), all_dialogs=True)
     await stores.service_accounts.create(
-        NOW, TENANT, admin, service=service, name="orders", device=key, key_hash=b"secret", kinds=[11, 12]
+        NOW, TENANT, admin, service=service, name="orders", device=key, key_hash=b"secret", grants=grants
     )
     row = await stores.service_accounts.find_by_key(b"secret")
     assert row is not None
-    assert (row.service, row.device, row.tenant, row.kinds) == (service, key, TENANT, frozenset({11, 12}))
+    assert (row.service, row.device, row.tenant, row.grants) == (service, key, TENANT, grants)
     assert await stores.service_accounts.find_by_key(b"other") is None
     assert await stores.people.set_status(NOW, TENANT, admin, service, PrincipalStatus.SUSPENDED)
     suspended = await stores.service_accounts.find_by_key(b"secret")
@@ -205,9 +206,9 @@ async def test_only_an_active_business_of_the_tenant_is_acted_for(stores: Identi
     business = ids.new_id()
     await pool.execute("INSERT INTO principals VALUES ($1, 1, 3, 1, false, NULL, 0, NULL)", business)
     person = (await sign_in(stores)).principal
-    assert await stores.service_accounts.is_business(TENANT, business)
-    assert not await stores.service_accounts.is_business(2, business)
-    assert not await stores.service_accounts.is_business(TENANT, person)
+    assert await stores.service_accounts.are_businesses(TENANT, [business])
+    assert not await stores.service_accounts.are_businesses(2, [business])
+    assert not await stores.service_accounts.are_businesses(TENANT, [business, person])
 
 
 async def test_a_store_that_cannot_answer_says_so(stores: IdentityStores, pool: asyncpg.Pool[Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from protocol import ids
-from storage.identity_rows import Outcome, RefreshedSignIn
+from storage.identity_rows import KeyGrants, Outcome, RefreshedSignIn
 from storage.rows import PrincipalStatus
 from tests.support.identity_people import (
     DAY,
@@ -141,7 +141,14 @@ async def test_nobody_gets_the_device_of_another(stores: IdentityStores) -> None
     assert other.device not in {mine, ids.NIL}
     key = ids.new_id()
     await stores.service_accounts.create(
-        NOW, TENANT, other.principal, service=ids.new_id(), name="pay", device=key, key_hash=b"k", kinds=[10]
+        NOW,
+        TENANT,
+        other.principal,
+        service=ids.new_id(),
+        name="pay",
+        device=key,
+        key_hash=b"k",
+        grants=KeyGrants(frozenset({10})),
     )
     assert (await sign_in(stores, on=key)).device != key
     assert (await sign_in_by_issuer(stores, "nok", mine)).outcome is Outcome.DEVICE_TAKEN

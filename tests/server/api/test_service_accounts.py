@@ -17,9 +17,10 @@ from tests.support.api_world import ANN, BO, ApiWorld, Me, error
 pytestmark = pytest.mark.anyio
 
 
-async def service(admin: Me, *kinds: str) -> tuple[str, str]:
-    """A new service: its id and its key."""
-    answer = await admin.ask("POST", "/v1/admin/services", {"name": "orders", "kinds": list(kinds)})
+async def service(admin: Me, *kinds: str, **grants: Any) -> tuple[str, str]:
+    """A new service: its id and its key, granted all dialogs or what is given."""
+    wish = {"name": "orders", "kinds": list(kinds), **(grants or {"all_dialogs": True})}
+    answer = await admin.ask("POST", "/v1/admin/services", wish)
     assert answer.status_code == 201, answer.text
     return answer.json()["service"], answer.json()["key"]
 
@@ -81,7 +82,7 @@ async def test_a_key_posts_only_the_kinds_it_is_for(api: ApiWorld) -> None:
     for kind in ("message", "signal", "MESSAGE", "nothing"):
         assert error(await append(api, key, self_dialog(ann), kind=kind)) == (400, "invalid_argument")
     for kinds in ([], ["message"], ["order", "message"], ["nothing"]):
-        answer = await admin.ask("POST", "/v1/admin/services", {"name": "x", "kinds": kinds})
+        answer = await admin.ask("POST", "/v1/admin/services", {"name": "x", "kinds": kinds, "all_dialogs": True})
         assert error(answer) == (400, "invalid_argument")
 
 
@@ -111,16 +112,68 @@ async def test_a_suspended_service_is_out(api: ApiWorld) -> None:
     assert error(await append(api, key, self_dialog(ann))) == (403, "suspended")
 
 
-async def test_a_service_acts_for_a_business_and_for_nobody_else(api: ApiWorld) -> None:
+async def business(api: ApiWorld, *dialogs: bytes) -> str:
+    """A new business, which is a member of these dialogs."""
+    new = ids.new_id()
+    await api.pool.execute("INSERT INTO principals VALUES ($1, 1, 3, 1, false, NULL, 0, NULL)", new)
+    for dialog in dialogs:
+        await api.pool.execute("INSERT INTO members VALUES ($1, $2, 1, true, '{[1,)}', 1, 0)", dialog, new)
+    return ids.to_text(new)
+
+
+async def test_a_service_acts_for_the_businesses_of_its_key_and_for_nobody_else(api: ApiWorld) -> None:
+    admin, ann = await api.admin(), await api.sign_in(ANN)
+    granted, other = await business(api), await business(api)
+    _, key = await service(admin, "order", businesses=[granted], all_dialogs=True)
+    for who in (ann.principal, str(uuid.uuid4()), other):
+        assert error(await append(api, key, self_dialog(ann), acting_for=who)) == (403, "not_allowed")
+    answer = await append(api, key, self_dialog(ann), acting_for=granted)
+    assert answer.status_code == 200
+    assert ids.to_text((await newest(api, self_dialog(ann)))[2].acting_for) == granted
+
+
+async def test_a_key_writes_only_in_dialogs_of_which_its_business_is_a_member(api: ApiWorld) -> None:
+    admin, ann, bo = await api.admin(), await api.sign_in(ANN), await api.sign_in(BO)
+    with_ann, with_bo = await business(api, self_dialog(ann)), await business(api, self_dialog(bo))
+    _, key = await service(admin, "order", businesses=[with_ann])
+    assert (await append(api, key, self_dialog(ann))).status_code == 200
+    assert (await append(api, key, self_dialog(ann), 2, acting_for=with_ann)).status_code == 200
+    theirs, nobodys = await append(api, key, self_dialog(bo)), await append(api, key, ids.new_id())
+    assert error(theirs) == (404, "dialog_not_found")
+    assert theirs.content == nobodys.content
+    _, both = await service(admin, "order", businesses=[with_ann, with_bo])
+    assert error(await append(api, both, self_dialog(ann), acting_for=with_bo)) == (404, "dialog_not_found")
+
+
+async def test_a_business_that_was_removed_gives_its_key_no_entry_but_the_answers_of_before(api: ApiWorld) -> None:
+    admin, ann = await api.admin(), await api.sign_in(ANN)
+    _, key = await service(admin, "order", businesses=[await business(api, self_dialog(ann))])
+    first = await append(api, key, self_dialog(ann))
+    await api.pool.execute("UPDATE members SET member = false WHERE principal_id <> $1", ids.from_text(ann.principal))
+    assert (await append(api, key, self_dialog(ann))).content == first.content
+    assert error(await append(api, key, self_dialog(ann), 2)) == (404, "dialog_not_found")
+
+
+async def test_a_key_is_granted_businesses_of_its_platform_or_all_dialogs(api: ApiWorld) -> None:
+    admin, ann = await api.admin(), await api.sign_in(ANN)
+    for grants, refused in (
+        ({}, (400, "invalid_argument")),
+        ({"businesses": []}, (400, "invalid_argument")),
+        ({"businesses": [ann.principal]}, (404, "principal_not_found")),
+        ({"businesses": [await business(api), str(uuid.uuid4())]}, (404, "principal_not_found")),
+    ):
+        answer = await admin.ask("POST", "/v1/admin/services", {"name": "x", "kinds": ["order"], **grants})
+        assert error(answer) == refused
+    assert await api.pool.fetchval("SELECT count(*) FROM api_keys") == 0
+
+
+async def test_a_key_of_before_grants_acts_for_every_business(api: ApiWorld) -> None:
     admin, ann = await api.admin(), await api.sign_in(ANN)
     _, key = await service(admin, "order")
-    business = ids.new_id()
-    await api.pool.execute("INSERT INTO principals VALUES ($1, 1, 3, 1, false, NULL, 0, NULL)", business)
-    for who in (ann.principal, str(uuid.uuid4())):
-        assert error(await append(api, key, self_dialog(ann), acting_for=who)) == (404, "principal_not_found")
-    answer = await append(api, key, self_dialog(ann), acting_for=ids.to_text(business))
-    assert answer.status_code == 200
-    assert (await newest(api, self_dialog(ann)))[2].acting_for == business
+    await api.pool.execute("UPDATE api_keys SET businesses = NULL")
+    assert (await append(api, key, self_dialog(ann), acting_for=await business(api))).status_code == 200
+    nobody = await append(api, key, self_dialog(ann), 2, acting_for=ann.principal)
+    assert error(nobody) == (404, "principal_not_found")
 
 
 @pytest.mark.parametrize(

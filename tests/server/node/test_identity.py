@@ -210,7 +210,9 @@ def shop_token(claims: dict[str, Any]) -> str:
 async def test_a_service_speaks_into_an_open_session(site: Site) -> None:
     admin, ann = await site.sign_in(CHAI), await site.sign_in(ANN)
     await grant_admin(site.identity.people, SystemClock().wall_ms(), site.vault, CHAI)
-    made = (await site.ask(admin, "POST", "/v1/admin/services", {"name": "pay", "kinds": ["payment"]})).json()
+    made = (
+        await site.ask(admin, "POST", "/v1/admin/services", {"name": "pay", "kinds": ["payment"], "all_dialogs": True})
+    ).json()
     dialog = ids.self_dialog_id(ids.from_text(ann["principal"]))
     async with site.live(ann) as wire:
         answer = await site.http.post(

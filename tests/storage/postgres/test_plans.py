@@ -12,7 +12,7 @@ from protocol import bodies
 from protocol.dialog_types import DialogType
 from protocol.ids import NIL, new_id
 from protocol.kinds import Kind
-from storage.identity_rows import Outcome, ProfileChange
+from storage.identity_rows import KeyGrants, Outcome, ProfileChange
 from storage.postgres.journal import CHANGE_QUERIES, PostgresJournal
 from storage.postgres.people import PeopleStore
 from storage.postgres.pool import open_pool
@@ -57,7 +57,7 @@ INSERT INTO sign_ins (sign_in_id, principal_id, device_id, tenant_id, created_at
 INSERT INTO refresh_tokens SELECT hash, sign_in, 0 FROM filler;
 INSERT INTO codes SELECT 1, hash, 'network', dialog, hash, 3, 9007199254740991 FROM filler;
 INSERT INTO services SELECT person, 'service' FROM filler;
-INSERT INTO api_keys SELECT device, person, hash, '{{}}', 0 FROM filler;
+INSERT INTO api_keys SELECT device, person, hash, '{{}}', 0, '{{}}' FROM filler;
 INSERT INTO audit (at_ms, tenant_id, action, actor_id, subject_id)
     SELECT 9007199254740991, 1, 'sign_in.opened', person, person FROM filler;
 INSERT INTO blocks SELECT person, device FROM filler;
@@ -161,10 +161,18 @@ async def exercise_identity(stores: IdentityStores, number: str) -> None:
     await people.set_status(NOW, TENANT, me, me, PrincipalStatus.ACTIVE)
     key = new_id()
     await services.create(
-        NOW, TENANT, me, service=new_id(), name="shop", device=new_id(), key_hash=key, kinds=[Kind.ORDER]
+        NOW,
+        TENANT,
+        me,
+        service=new_id(),
+        name="shop",
+        device=new_id(),
+        key_hash=key,
+        grants=KeyGrants(frozenset({Kind.ORDER}), frozenset({me})),
     )
     await services.find_by_key(key)
-    await services.is_business(TENANT, me)
+    await services.are_businesses(TENANT, [me, new_id()])
+    await services.may_write(new_id(), [me, new_id()], new_id(), 1)
     await people.add_tenants([TENANT])
     assert await people.delete(NOW, me)
 

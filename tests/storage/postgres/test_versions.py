@@ -203,3 +203,16 @@ async def test_a_retry_from_before_is_answered_with_its_first_numbers(world: Wor
     n = await world.pool.fetchval("SELECT n FROM journal WHERE dialog_id = $1 AND seq = 10", group)
     again = await world.act(bodies.Promoted, group, ann, bo, n=n)
     assert (again.verdict.code, again.verdict.seq, len(again.events)) == (VerdictCode.DUPLICATE, 10, 1)
+
+
+async def test_a_key_of_before_keeps_what_it_may_do(url_before: str) -> None:
+    connection = await asyncpg.connect(url_before)
+    try:
+        ((principal, key),) = await connection.fetch("SELECT principal_id, device_id FROM devices LIMIT 1")
+        await connection.execute("INSERT INTO services VALUES ($1, 'pay')", principal)
+        await connection.execute("INSERT INTO api_keys VALUES ($1, $2, 'hash', '{10}', 0)", key, principal)
+        await migrate(url_before)
+        (row,) = await connection.fetch("SELECT kinds, businesses, all_dialogs FROM api_keys")
+    finally:
+        await connection.close()
+    assert tuple(row) == ([10], None, True)
