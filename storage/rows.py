@@ -160,18 +160,30 @@ class Snapshot(msgspec.Struct, frozen=True):
     dialogs: tuple[DialogRow, ...]
 
 
+class HorizonReading(msgspec.Struct, frozen=True):
+    """Every transaction with an id below `horizon` has ended; those from `next_xid` on had not begun."""
+
+    horizon: int
+    next_xid: int
+
+
 class ReceiptRow(msgspec.Struct, frozen=True):
-    """How far a member has received and read."""
+    """How far a member has received and read. `again`: an earlier call with it had an unknown fate."""
 
     dialog: bytes
     principal: bytes
     delivered: int
     read: int
+    again: bool = False
 
 
-class RaisedReceipt(ReceiptRow, frozen=True):
+class RaisedReceipt(msgspec.Struct, frozen=True):
     """A receipt that grew; `shared` when other members may see it."""
 
+    dialog: bytes
+    principal: bytes
+    delivered: int
+    read: int
     read_messages: int
     shared: bool
     member_count: int

@@ -10,6 +10,8 @@ Guarantees of every engine:
 * A read returns only events that the asking principal may see. A snapshot from a position omits no event that was
   committed after it.
 * Every method raises `StorageUnavailableError` when it cannot answer now; writes then have an unknown fate.
+* Writes and `read_horizon` raise `IncarnationEndedError` once another node has ended the incarnation. A position that
+  this node hands out therefore never passes what another one wrote.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from storage.rows import (
     DialogRow,
     Entry,
     ErasureStep,
+    HorizonReading,
     RaisedReceipt,
     ReceiptRow,
     Snapshot,
@@ -55,8 +58,8 @@ class Journal(Protocol):
     async def change(self, entry: ChangeEntry, *, incarnation: int, flush_no: int) -> ChangeResult:
         """Judge and apply one change; waits for the head's lock."""
 
-    async def raise_receipts(self, receipts: Sequence[ReceiptRow]) -> list[RaisedReceipt]:
-        """Raise high-water marks, at most one of each `(dialog, principal)`; return those that grew."""
+    async def raise_receipts(self, receipts: Sequence[ReceiptRow], *, incarnation: int) -> list[RaisedReceipt]:
+        """Raise high-water marks, at most one of each `(dialog, principal)`; return those that grew or come `again`."""
 
     async def erase_due(self, now_ms: int, *, limit: int) -> ErasureStep:
         """Erase some of what is due: about `limit` rows of each sort. While another call runs, it does nothing.
@@ -67,8 +70,11 @@ class Journal(Protocol):
     async def begin_incarnation(self, node: str) -> int:
         """A number for this life of a node, never used before; also writes the table of dialog types."""
 
-    async def read_horizon(self) -> int:
+    async def read_horizon(self, *, incarnation: int) -> HorizonReading:
         """The snapshot horizon: all that older transactions wrote is readable, now and after any crash."""
+
+    async def find_oldest_writer(self) -> str:
+        """The transaction that holds the horizon back, in words for the log."""
 
 
 class Timelines(Protocol):

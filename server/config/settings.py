@@ -120,6 +120,8 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
     """From the end of the handshake to a valid `authenticate`; then the connection is closed."""
     heartbeat_s: Seconds = 25.0
     """Both sides send a heartbeat when they have sent nothing else for this long."""
+    position_interval_s: Seconds = 3.0
+    """A busy client gets a new position this often, besides those of heartbeats: a cut then costs seconds of events."""
     idle_timeout_s: Seconds = 60.0
     """A connection that has sent nothing for this long is closed."""
     outbox_bytes_max: Count = 1_048_576
@@ -172,6 +174,8 @@ class SyncSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Newest events of each dialog in a windowed snapshot."""
     events_max: Count = 5_000
     """A client that has missed more events receives a windowed snapshot instead (`recovered: false`)."""
+    position_age_max_days: Count = 30
+    """A position older than this counts as none (`recovered: false`)."""
     page_events: Count = 200
     """Events that catch-up reads from a timeline at a time."""
 

@@ -22,6 +22,9 @@ from server.config.settings import SessionSettings
 from server.delivery.flush_turn import FlushTurn
 from server.delivery.prepared_message import PreparedMessage, encode_frame
 
+FRAMES_PER_POSITION = 32
+"""After so many frames a session owes its client a position. Fewer are cheap to receive again."""
+
 
 class Writer(Protocol):
     """Where an outbox writes: one connection."""
@@ -47,6 +50,10 @@ class Owner(Protocol):
         """Everything queued was written and the socket takes more."""
         ...
 
+    def owe_position(self) -> None:
+        """So many frames were written that the client should get a position."""
+        ...
+
 
 class Outbox:
     """The outbox of one connection; `monotonic` gives seconds."""
@@ -65,6 +72,7 @@ class Outbox:
         "_text",
         "_turn",
         "_writer",
+        "frames_since_position",
         "live",
         "overwhelmed",
         "size",
@@ -88,6 +96,8 @@ class Outbox:
         """Bytes queued."""
         self.stuck_since: float | None = None
         """Since when the socket takes nothing."""
+        self.frames_since_position = 0
+        """Frames written since the client got a position."""
         self._writer = writer
         self._owner: Owner | None = owner
         self._turn = turn
@@ -104,6 +114,11 @@ class Outbox:
 
     def __bool__(self) -> bool:
         return bool(self._parts)
+
+    @property
+    def owes_position(self) -> bool:
+        """Whether the client should get a position soon."""
+        return self.frames_since_position >= FRAMES_PER_POSITION
 
     # -- queueing
 
@@ -169,9 +184,13 @@ class Outbox:
         """Write what is queued at once, as far as the connection still takes it."""
         if self._parts and not self._writer.paused:
             self._writer.write(self._parts[0] if len(self._parts) == 1 else b"".join(self._parts))
+            before = self.frames_since_position
+            self.frames_since_position = before + len(self._parts)
             self._parts.clear()
             self.size = 0
             self._dirty = False
+            if before < FRAMES_PER_POSITION <= self.frames_since_position and self._owner is not None:
+                self._owner.owe_position()
 
     def writable(self) -> None:
         """Go on writing: the socket has drained."""

@@ -1,7 +1,8 @@
 """Receipts: high-water marks, gathered for a moment, raised in one statement, then delivered.
 
 High-water marks only grow, so what is gathered is one pair of numbers per member and dialog. A crash that loses it does
-no harm: clients repeat their receipts at sync.
+no harm: clients repeat their receipts at sync. What was raised by a call whose reply was lost is raised `again`, so
+that it is delivered.
 """
 
 from __future__ import annotations
@@ -28,14 +29,15 @@ _BATCH_MAX = 2_000
 class Receipts:
     """The receipts that members of this node have reported; `run` stores and delivers them."""
 
-    def __init__(self, journal: Journal, registry: Registry, rooms: Rooms) -> None:
+    def __init__(self, journal: Journal, registry: Registry, rooms: Rooms, *, incarnation: int) -> None:
         self._journal = journal
+        self._incarnation = incarnation
         self._registry = registry
         self._rooms = rooms
         self._gathered: dict[tuple[bytes, bytes], ReceiptRow] = {}
         self._flushing = asyncio.Lock()
 
-    def note(self, principal: bytes, high_water: HighWaterMark) -> bool:
+    def note(self, principal: bytes, high_water: HighWaterMark, *, again: bool = False) -> bool:
         """Gather a receipt; False when too many wait."""
         key = (high_water.dialog, principal)
         known = self._gathered.get(key)
@@ -46,6 +48,7 @@ class Receipts:
             principal,
             max(high_water.delivered, known.delivered if known else 0),
             max(high_water.read, known.read if known else 0),
+            again or (known is not None and known.again),
         )
         return True
 
@@ -70,11 +73,11 @@ class Receipts:
             keys = list(self._gathered)[:_BATCH_MAX]
             gathered = [self._gathered.pop(key) for key in keys]
             try:
-                raised = await self._journal.raise_receipts(gathered)
+                raised = await self._journal.raise_receipts(gathered, incarnation=self._incarnation)
             except StorageUnavailableError as error:
                 _log.warning("receipts wait: %s", error)
                 for row in gathered:
-                    self.note(row.principal, HighWaterMark(row.dialog, row.delivered, row.read))
+                    self.note(row.principal, HighWaterMark(row.dialog, row.delivered, row.read), again=True)
                 return
             except Exception:  # noqa: BLE001 - clients repeat their receipts; the node goes on
                 _log.exception("%d receipts are lost", len(gathered))

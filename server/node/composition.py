@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from protocol.close_codes import CloseCode
 from protocol.codec import CODECS
-from server.clock import Clock
+from server.clock import DAY_MS, Clock
 from server.config.settings import Config, GatewaySettings
 from server.delivery.flush_turn import FlushTurn
 from server.delivery.presence import Presence
@@ -44,6 +44,7 @@ from server.session.session import Session, SessionContext
 from server.session.wheel import TimingWheel
 from server.writing.horizon import Horizon
 from server.writing.pipeline import Pipeline
+from server.writing.position import Positions
 from storage.postgres.journal import PostgresJournal
 from storage.postgres.pool import Pool, open_pool
 from storage.postgres.timelines import PostgresTimelines
@@ -53,7 +54,7 @@ _log = logging.getLogger(__name__)
 _TICK_S = 1.0
 _TICKS_TO_DROP_STALE = 60
 _RECEIPTS_INTERVAL_S = 1.0
-_HORIZON_INTERVAL_S = 5.0
+_HORIZON_INTERVAL_S = 1.0
 
 
 class Identity(Protocol):
@@ -84,7 +85,9 @@ class MakeIdentity(Protocol):
 class Node:
     """One server process. `opened` gives a running one; `port` is where it listens."""
 
-    def __init__(self, config: Config, clock: Clock, pool: Pool, *, incarnation: int, epoch: int) -> None:
+    def __init__(
+        self, config: Config, clock: Clock, pool: Pool, *, incarnation: int, epoch: int, position_key: bytes
+    ) -> None:
         self.config = config
         self.clock = clock
         self.port = 0
@@ -97,8 +100,16 @@ class Node:
         self.registry.listener = self.presence.announce
         self.router = Router(self.registry, self.rooms, self.presence)
         self.pipeline = Pipeline(self.journal, self.router.route, config.pipeline, clock, incarnation=incarnation)
-        self.receipts = Receipts(self.journal, self.registry, self.rooms)
-        self.horizon = Horizon(self.journal, epoch=epoch)
+        self.receipts = Receipts(self.journal, self.registry, self.rooms, incarnation=incarnation)
+        positions = Positions(position_key, clock, age_max_s=config.sync.position_age_max_days * DAY_MS / 1000)
+        self.horizon = Horizon(
+            self.journal,
+            positions,
+            clock,
+            *(self.pipeline.wait_settled, self.rooms.wait_settled, self.receipts.wait_settled),
+            epoch=epoch,
+            incarnation=incarnation,
+        )
         self.wheel: TimingWheel[Session] = TimingWheel(clock.monotonic(), tick_s=_TICK_S)
         self._tasks: set[asyncio.Task[None]] = set()
         self._ticks = 0
@@ -147,8 +158,7 @@ class Node:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.pipeline.run())
             group.create_task(self.receipts.run(_RECEIPTS_INTERVAL_S))
-            delivered = (self.pipeline.wait_settled, self.rooms.wait_settled, self.receipts.wait_settled)
-            group.create_task(self.horizon.run(_HORIZON_INTERVAL_S, *delivered))
+            group.create_task(self.horizon.run(_HORIZON_INTERVAL_S))
             group.create_task(self._keep_time())
             group.create_task(identity.run())
 
@@ -241,8 +251,8 @@ async def opened(
         pool = await open_pool(url, size=storage.connections_max, statement_timeout_s=storage.statement_timeout_s)
         stack.push_async_callback(_close_pool, pool)
         incarnation = await PostgresJournal(pool).begin_incarnation(socket.gethostname())
-        epoch = await pool.fetchval("SELECT epoch FROM deployment")
-        node = Node(config, clock, pool, incarnation=incarnation, epoch=epoch)
+        ((epoch, key),) = await pool.fetch("SELECT epoch, position_key FROM deployment")
+        node = Node(config, clock, pool, incarnation=incarnation, epoch=epoch, position_key=key)
         await node.horizon.advance()
         identity = await make_identity(pool, clock, appender=node.pipeline, sessions=node.registry)
         work = asyncio.ensure_future(node.run(identity))

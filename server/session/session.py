@@ -198,6 +198,12 @@ class Session:
         """Read from the timeline what is no longer queued."""
         self._start_catching_up(Plan())
 
+    def owe_position(self) -> None:
+        """Send a position soon: much was written since the last one, and a cut would bring all of it again."""
+        if self.outbox.live and not self._closing:
+            settings = self._context.settings
+            self._context.wheel.schedule(self, self._heartbeat_at + settings.position_interval_s)
+
     def drained(self) -> None:
         """Go on with the mailbox, which waits while too much is queued or while the rate is used up."""
         if self._mailbox:
@@ -271,6 +277,7 @@ class Session:
     def send_heartbeat(self) -> None:
         """Send a heartbeat, with the position to resume from if this session gets every event as it comes."""
         self._heartbeat_at = self._context.clock.monotonic()
+        self.outbox.frames_since_position = 0
         position = ""
         if self.outbox.live and self._claims is not None:
             position = self._context.horizon.position_of(self._claims.principal)
@@ -296,7 +303,9 @@ class Session:
         elif self.outbox.overwhelmed or (stuck_since is not None and now - stuck_since >= settings.lag_timeout_s):
             self.close(CloseCode.SLOW_CONSUMER)
         else:
-            if now - self._heartbeat_at >= settings.heartbeat_s:
+            since_s = now - self._heartbeat_at
+            owed = self.outbox.live and self.outbox.owes_position
+            if since_s >= (settings.position_interval_s if owed else settings.heartbeat_s):
                 self.send_heartbeat()
             self.drained()
             context.wheel.schedule(self, self._next_tick(now))
@@ -444,6 +453,7 @@ class Session:
         if not live:
             self.close(CloseCode.SLOW_CONSUMER)
         elif plan.horizon is not None:
+            self.outbox.frames_since_position = 0
             self.push(CaughtUp(self._context.horizon.position_at(plan.horizon, principal)))
         self._catching_up = None  # an idle session keeps no task, not even a finished one
 

@@ -4,6 +4,9 @@ A horizon read from the database becomes the node's only after all flushes that 
 answered and delivered. So what lies before it is in every live outbox, ahead of the heartbeat that carries it. It also
 stays valid after a crash of the database, which the horizon of a snapshot may not. Therefore no position, not even that
 of a sync, is past the node's own.
+
+Any writing transaction in the whole PostgreSQL cluster holds the horizon while it is open, and with it every client's
+position. So its age is watched.
 """
 
 from __future__ import annotations
@@ -12,23 +15,52 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from server.writing.position import Position, to_text
+from server.clock import Clock
+from server.writing.position import Positions
 from storage.timelines import Journal
-from storage.unavailable import StorageUnavailableError
+from storage.unavailable import IncarnationEndedError, StorageUnavailableError
 
 _log = logging.getLogger(__name__)
+
+OLD_S = 10.0
+"""A horizon older than this is worth a warning; it is 1 to 2 s old when nothing holds it."""
+_WARN_EVERY_S = 60.0
 
 Settled = Callable[[], Awaitable[None]]
 """Returns once what was under way has been delivered."""
 
 
 class Horizon:
-    """The horizon of this node, and the positions that carry it."""
+    """The horizon of this node, and the positions that carry it; `settled` are all that deliver."""
 
-    def __init__(self, journal: Journal, *, epoch: int) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        positions: Positions,
+        clock: Clock,
+        *settled: Settled,
+        epoch: int,
+        incarnation: int,
+    ) -> None:
         self.epoch = epoch
         self._journal = journal
+        self._positions = positions
+        self._clock = clock
+        self._settled = settled
+        self._incarnation = incarnation
         self._horizon = 0
+        self._covered_at = self._looked_at = clock.monotonic()
+        self._next_xid = 0
+        self._warned_at = -_WARN_EVERY_S
+
+    @property
+    def age_s(self) -> float:
+        """All that was written longer ago than this lies before the horizon."""
+        return self._clock.monotonic() - self._covered_at
+
+    def read_position(self, text: str, principal: bytes) -> int | None:
+        """The horizon in a client's position; None if it is none of this principal in this epoch, or too old."""
+        return self._positions.read(text, epoch=self.epoch, principal=principal)
 
     def position_of(self, principal: bytes) -> str:
         """The position of a session that is live now; empty before the first horizon."""
@@ -36,25 +68,44 @@ class Horizon:
 
     def position_at(self, horizon: int, principal: bytes) -> str:
         """The position for a snapshot's horizon: at most the node's own."""
-        return to_text(Position(self.epoch, min(horizon, self._horizon), principal))
+        return self._positions.issue(self.epoch, min(horizon, self._horizon), principal)
 
     def begin_epoch(self, epoch: int) -> None:
         """Forget the horizon: numbers of another epoch mean nothing in this one."""
-        self.epoch, self._horizon = epoch, 0
+        self.epoch, self._horizon, self._next_xid = epoch, 0, 0
 
-    async def advance(self, *settled: Settled) -> None:
+    async def advance(self) -> None:
         """Read the horizon, wait until all before it is delivered, then hand it out."""
-        epoch, horizon = self.epoch, await self._journal.read_horizon()
-        for wait in settled:
+        epoch, looked_at = self.epoch, self._clock.monotonic()
+        reading = await self._journal.read_horizon(incarnation=self._incarnation)
+        for wait in self._settled:
             await wait()
-        if epoch == self.epoch:
-            self._horizon = horizon
+        if epoch != self.epoch:
+            return
+        self._horizon = reading.horizon
+        if reading.horizon >= self._next_xid:  # it has passed all that had begun when we looked before
+            self._covered_at, self._looked_at, self._next_xid = self._looked_at, looked_at, reading.next_xid
 
-    async def run(self, interval_s: float, *settled: Settled) -> None:
-        """Advance every `interval_s` until cancelled."""
+    async def run(self, interval_s: float) -> None:
+        """Advance every `interval_s` until cancelled. Raises IncarnationEndedError when another node has taken over."""
         while True:
             try:
-                await self.advance(*settled)
+                await self.advance()
+                await self._warn_if_old()
+            except IncarnationEndedError:
+                raise
             except StorageUnavailableError as error:
                 _log.warning("the horizon cannot be read, trying again: %s", error)
             await asyncio.sleep(interval_s)
+
+    async def _warn_if_old(self) -> None:
+        now = self._clock.monotonic()
+        if self.age_s < OLD_S or now - self._warned_at < _WARN_EVERY_S:
+            return
+        self._warned_at = now
+        holder = await self._journal.find_oldest_writer()
+        _log.warning(
+            "clients' positions are %.0f s old: PostgreSQL has an open writing transaction (%s); end it",
+            self.age_s,
+            holder,
+        )

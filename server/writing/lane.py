@@ -22,7 +22,7 @@ from server.config.settings import PipelineSettings
 from server.writing.durable import DurableEvents, Route
 from storage.rows import ChangeEntry, ChangeResult, Entry, Verdict, VerdictCode
 from storage.timelines import Journal
-from storage.unavailable import StorageUnavailableError
+from storage.unavailable import IncarnationEndedError, StorageUnavailableError
 
 _log = logging.getLogger(__name__)
 
@@ -140,6 +140,8 @@ class Lane:
         while True:
             try:
                 return await self._flush_once(batch, again=again)
+            except IncarnationEndedError:
+                raise
             except StorageUnavailableError as error:
                 again = True
                 _log.warning("a flush of %d rows is tried again: %s", len(batch), error)

@@ -1,40 +1,56 @@
-"""The position from which a client resumes: an opaque text that names an epoch, a horizon and its owner.
+"""The position from which a client resumes: an opaque text that only this deployment can make.
 
-It grants nothing: it only says how much a member already has. A text that cannot be decoded, or is a position of
-another epoch, of another principal or of the future, counts as no position: the client gets `recovered: false`.
+It carries an epoch, a horizon and the time of its issue, authenticated together with its owner. A text that we did not
+make, or one of another principal, of another epoch, or too old, counts as no position: the client gets
+`recovered: false`. So a resume never reads further back than `age_max_s`, whatever a client sends.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
+import hmac
+import struct
 
-import msgspec
+from server.clock import Clock
 
-
-class Position(msgspec.Struct, array_like=True, frozen=True):
-    """Everything written before `horizon` in `epoch` has been delivered to `principal`."""
-
-    epoch: int
-    horizon: int
-    principal: bytes
-
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Position).decode
+_FIELDS = struct.Struct(">QQQ")  # epoch, horizon, time of issue in seconds
+_TAG_BYTES = 16
+_AHEAD_S_MAX = 3_600
+"""How far the clock of another node may be ahead of ours."""
 
 
-def to_text(position: Position) -> str:
-    """The text a client keeps."""
-    return base64.urlsafe_b64encode(_encode(position)).decode("ascii")
+class Positions:
+    """Issues positions and reads them back; `key` is the deployment's own, 16 to 64 random bytes."""
 
+    def __init__(self, key: bytes, clock: Clock, *, age_max_s: float) -> None:
+        self._key = key
+        self._clock = clock
+        self._age_max_s = age_max_s
 
-def from_text(text: str, *, epoch: int, principal: bytes) -> int | None:
-    """The horizon, if the text is a position of this principal in this epoch."""
-    try:
-        position = _decode(base64.b64decode(text.encode("ascii"), altchars=b"-_", validate=True))
-    except (msgspec.MsgspecError, binascii.Error, ValueError):
-        return None
-    if position.epoch != epoch or position.principal != principal or not 0 <= position.horizon < 2**63:
-        return None
-    return position.horizon
+    def issue(self, epoch: int, horizon: int, principal: bytes) -> str:
+        """The text that says: everything written before `horizon` in `epoch` has been delivered to `principal`."""
+        fields = _FIELDS.pack(epoch, horizon, self._now_s())
+        return base64.urlsafe_b64encode(fields + self._tag(fields, principal)).decode("ascii")
+
+    def read(self, text: str, *, epoch: int, principal: bytes) -> int | None:
+        """The horizon, if the text is a position of this principal in this epoch and not too old."""
+        try:
+            raw = base64.b64decode(text.encode("ascii"), altchars=b"-_", validate=True)
+        except (binascii.Error, ValueError):
+            return None
+        fields, tag = raw[: _FIELDS.size], raw[_FIELDS.size :]
+        if not hmac.compare_digest(tag, self._tag(fields, principal)):
+            return None
+        of_epoch, horizon, issued_s = _FIELDS.unpack(fields)
+        age_s = self._now_s() - issued_s
+        if of_epoch != epoch or not -_AHEAD_S_MAX <= age_s <= self._age_max_s:
+            return None
+        return int(horizon)
+
+    def _tag(self, fields: bytes, principal: bytes) -> bytes:
+        return hashlib.blake2b(fields + principal, digest_size=_TAG_BYTES, key=self._key).digest()
+
+    def _now_s(self) -> int:
+        return self._clock.wall_ms() // 1000

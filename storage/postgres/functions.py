@@ -44,7 +44,11 @@ _ENUMS: dict[str, type[enum.IntEnum]] = {
         Kind,
     )
 }
-_CONSTANTS = {
+INCARNATION_ENDED = "TC001"
+"""The SQLSTATE of a write whose node has been replaced."""
+INCARNATION_LOCKS = 0x7463
+"""First half of the advisory locks of incarnations; the second is the incarnation, or 0 for the node that serves."""
+_CONSTANTS: dict[str, int | str] = {
     "SIGN_IN_AUDIT_KEPT_MS": SIGN_IN_AUDIT_KEPT_MS,
     "DAY_MS": DAY_MS,
     "PURGE_ROWS_MAX": 100,  # of a person who signs up again; the purge does the rest
@@ -55,6 +59,8 @@ _CONSTANTS = {
         for kind, rule in KINDS.items()
         if rule.kept_days_min
     ),
+    "INCARNATION_ENDED": INCARNATION_ENDED,
+    "INCARNATION_LOCKS": INCARNATION_LOCKS,
 }
 _BODIES: dict[str, type[Body]] = {body.__name__: body for body in get_args(AnyBody)}
 _OF_BODIES: dict[str, Callable[[type[Body]], str]] = {

@@ -23,19 +23,31 @@ from storage.rows import (
     ChangeResult,
     Entry,
     ErasureStep,
+    HorizonReading,
     RaisedReceipt,
     ReceiptRow,
     Verdict,
     VerdictCode,
 )
 from storage.timelines import Journal
+from storage.unavailable import IncarnationEndedError
 
 _FLUSH = "SELECT * FROM flush($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
-_RAISE_RECEIPTS = "SELECT * FROM raise_receipts($1, $2, $3, $4)"
+_RAISE_RECEIPTS = "SELECT * FROM raise_receipts($1, $2, $3, $4, $5, $6)"
 # Committing the message puts a transaction id past the horizon on disk. Without it PostgreSQL, after a crash, gives
 # ids out again that only aborted transactions had, and what is written under them would look older than the horizon.
+# In a snapshot in which the incarnation has not ended, no row of the node that replaces it is visible.
 _HORIZON = """
-SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint FROM pg_logical_emit_message(true, 'tchat', 'horizon')
+SELECT pg_snapshot_xmin(s.snapshot)::text::bigint AS horizon, pg_snapshot_xmax(s.snapshot)::text::bigint AS next_xid,
+       EXISTS (SELECT FROM incarnations i WHERE i.incarnation = $1 AND i.ended_at_ms IS NULL) AS lives
+FROM pg_current_snapshot() AS s(snapshot), pg_logical_emit_message(true, 'tchat', 'horizon')
+"""
+# Other roles' transactions are visible to members of pg_read_all_stats only.
+_OLDEST_WRITER = """
+SELECT 'pid ' || a.pid || ', ' || coalesce(a.state, 'unknown') || ' in database ' || coalesce(a.datname, 'unknown')
+       || ' for ' || extract(epoch FROM clock_timestamp() - a.xact_start)::int || ' s'
+FROM pg_stat_activity a WHERE a.backend_xid IS NOT NULL AND a.pid <> pg_backend_pid()
+ORDER BY a.xact_start LIMIT 1
 """
 _PUT_TYPE = """
 INSERT INTO dialog_types (type, members_min, members_max, fixed_roster, full_history, receipts, admins_only_write)
@@ -143,14 +155,16 @@ class PostgresJournal(Journal):
         )
         return ChangeResult(verdict, events)
 
-    async def raise_receipts(self, receipts: Sequence[ReceiptRow]) -> list[RaisedReceipt]:
+    async def raise_receipts(self, receipts: Sequence[ReceiptRow], *, incarnation: int) -> list[RaisedReceipt]:
         async with translate_errors():
             rows = await self._pool.fetch(
                 _RAISE_RECEIPTS,
+                incarnation,
                 [receipt.dialog for receipt in receipts],
                 [receipt.principal for receipt in receipts],
                 [receipt.delivered for receipt in receipts],
                 [receipt.read for receipt in receipts],
+                [receipt.again for receipt in receipts],
             )
         return [RaisedReceipt(*row) for row in rows]
 
@@ -159,10 +173,19 @@ class PostgresJournal(Journal):
             (row,) = await self._pool.fetch("SELECT * FROM erase_due($1, $2)", now_ms, limit)
         return ErasureStep(*row)
 
-    async def read_horizon(self) -> int:
+    async def read_horizon(self, *, incarnation: int) -> HorizonReading:
         async with translate_errors():
-            value: int = await self._pool.fetchval(_HORIZON)
-        return value
+            row = await self._pool.fetchrow(_HORIZON, incarnation)
+        assert row is not None, "one row comes from the message"
+        horizon, next_xid, lives = row
+        if not lives:
+            raise IncarnationEndedError
+        return HorizonReading(horizon, next_xid)
+
+    async def find_oldest_writer(self) -> str:
+        async with translate_errors():
+            found: str | None = await self._pool.fetchval(_OLDEST_WRITER)
+        return found or "one that this role may not see"
 
 
 def fields_of(value: object) -> object:

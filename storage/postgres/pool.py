@@ -12,7 +12,8 @@ from typing import Any, TypeAlias
 
 import asyncpg
 
-from storage.unavailable import StorageUnavailableError
+from storage.postgres.functions import INCARNATION_ENDED
+from storage.unavailable import IncarnationEndedError, StorageUnavailableError
 
 Pool: TypeAlias = "asyncpg.Pool[Any]"
 
@@ -43,6 +44,8 @@ _SESSION_SETTINGS = {
     "enable_mergejoin": "off",
     "enable_bitmapscan": "off",
     "jit": "off",
+    # A writing transaction of ours that is left open would hold every client's position.
+    "idle_in_transaction_session_timeout": "60s",
 }
 """What every connection starts with. A pooler between must pass it on: PgBouncer refuses a parameter that is neither in
 its `track_extra_parameters` nor in `ignore_startup_parameters`; an ignored one must then be set for the role (with
@@ -54,6 +57,10 @@ async def translate_errors() -> AsyncIterator[None]:
     """Turn every failure that a later try may cure into `StorageUnavailableError`."""
     try:
         yield
+    except asyncpg.UnknownPostgresError as error:
+        if error.sqlstate == INCARNATION_ENDED:
+            raise IncarnationEndedError from error
+        raise
     except _TEMPORARY as error:
         raise StorageUnavailableError(f"{type(error).__name__}: {error}") from error
 

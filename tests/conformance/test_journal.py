@@ -11,7 +11,7 @@ from protocol import bodies
 from protocol.dialog_types import DialogType, Mode
 from protocol.ids import new_id, self_dialog_id
 from storage.rows import ReceiptRow, VerdictCode
-from storage.unavailable import StorageUnavailableError
+from storage.unavailable import IncarnationEndedError, StorageUnavailableError
 from tests.support.world import Person, World, edit, message, reaction
 
 pytestmark = pytest.mark.anyio
@@ -179,7 +179,7 @@ async def test_changes_of_rosters_and_receipts_never_wait_in_a_circle(world: Wor
         while changing:
             read += 1
             receipts = [ReceiptRow(dialog, who.principal, read, read) for dialog in dialogs for who in people]
-            await world.journal.raise_receipts(receipts[::step])
+            await world.raise_receipts(*receipts[::step])
 
     async def come_and_go(dialog: bytes, some: list[Person]) -> None:
         for _ in range(15):
@@ -239,22 +239,22 @@ async def test_receipts_only_grow_and_never_pass_the_head(world: World) -> None:
     await world.say(dialog, ann)
 
     async def raise_to(delivered: int, read: int) -> list[tuple[int, int, int]]:
-        grown = await world.journal.raise_receipts([ReceiptRow(dialog, bo.principal, delivered, read)])
+        grown = await world.raise_receipts(ReceiptRow(dialog, bo.principal, delivered, read))
         return [(m.delivered, m.read, m.read_messages) for m in grown]
 
     assert await raise_to(2, 0) == [(2, 0, 0)]
     assert await raise_to(1, 0) == []
     assert await raise_to(0, 99) == [(3, 3, 2)]
     stranger = await world.person()
-    assert await world.journal.raise_receipts([ReceiptRow(dialog, stranger.principal, 3, 3)]) == []
+    assert await world.raise_receipts(ReceiptRow(dialog, stranger.principal, 3, 3)) == []
 
 
 async def test_the_horizon_stays_before_a_write_that_is_not_committed(world: World) -> None:
-    before = await world.journal.read_horizon()
+    before = await world.read_horizon()
     async with world.pool.acquire() as connection, connection.transaction():
         open_write = int(await connection.fetchval("SELECT pg_current_xact_id()::text"))
-        assert before <= await world.journal.read_horizon() <= open_write
-    assert await world.journal.read_horizon() >= before
+        assert before <= await world.read_horizon() <= open_write
+    assert await world.read_horizon() >= before
 
 
 async def test_a_closed_database_is_unavailable_not_a_crash(world: World) -> None:
@@ -263,3 +263,40 @@ async def test_a_closed_database_is_unavailable_not_a_crash(world: World) -> Non
     await world.close()
     with pytest.raises(StorageUnavailableError):
         await world.say(dialog, ann)
+
+
+async def test_what_holds_the_horizon_back_is_named(world: World) -> None:
+    async with world.pool.acquire() as connection, connection.transaction():
+        await connection.fetchval("SELECT pg_current_xact_id()")
+        said = await world.journal.find_oldest_writer()
+        pid = connection.get_server_pid()
+    assert said.startswith(f"pid {pid}, idle in transaction in database test_")
+
+
+async def test_nothing_is_written_for_an_incarnation_that_has_ended(world: World) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    await world.pool.execute("UPDATE incarnations SET ended_at_ms = 1 WHERE incarnation = $1", world.incarnation)
+    for write in (
+        lambda: world.say(dialog, ann),
+        lambda: world.act(bodies.Deleted, dialog, ann, target=1),
+        lambda: world.try_create(DialogType.SELF, ann),
+        lambda: world.raise_receipts(ReceiptRow(dialog, ann.principal, 1, 1)),
+        world.read_horizon,
+    ):
+        with pytest.raises(IncarnationEndedError):
+            await write()
+    assert await world.pool.fetchval("SELECT count(*) FROM journal") == 1
+
+
+async def test_a_receipt_of_unknown_fate_is_returned_and_stamped_when_it_comes_again(world: World) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    mine = ReceiptRow(dialog, bo.principal, 1, 1)
+    (raised,) = await world.raise_receipts(mine)
+    assert await world.raise_receipts(mine) == []
+    horizon = await world.read_horizon()
+    assert await world.raise_receipts(msgspec.structs.replace(mine, again=True)) == [raised]
+    # Who resumes from between the two learns of it.
+    missed = await world.timelines.take_snapshot(ann.principal, ann.sign_in, horizon, window=9, events_max=9)
+    assert [row.state.dialog for row in missed.dialogs] == [dialog]

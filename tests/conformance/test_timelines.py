@@ -139,7 +139,7 @@ async def test_others_receipts_are_changes_and_ones_mute_too(world: World) -> No
     ann, bo = await world.people(2)
     dialog = await world.create(DialogType.DIRECT, ann, bo)
     before = await snapshot(world, ann, None)
-    await world.journal.raise_receipts([ReceiptRow(dialog, bo.principal, 1, 1)])
+    await world.raise_receipts(ReceiptRow(dialog, bo.principal, 1, 1))
     after = await snapshot(world, ann, before.horizon)
     assert unseen(after) == {dialog: (2, 1)}
 

@@ -32,7 +32,6 @@ from protocol.events import DialogState, HeartbeatReply, PresenceChanged, Receip
 from protocol.ids import self_dialog_id
 from protocol.kinds import Kind
 from protocol.replies import Acked, Authenticated, Done, Failed, HistoryPage, RosterPage, Synced
-from server.writing import position
 from tests.support.harness import Running
 from tests.support.world import message, reaction
 
@@ -70,7 +69,7 @@ async def test_resume_brings_exactly_what_was_missed(server: Running) -> None:
             dialog = (await a.ask(Create(3, 1, DialogType.DIRECT, [bo.principal]))).dialog
             await a.ask(Send(4, dialog, 2, b"one"))
             await b.until(DialogState)
-        await server.node.horizon.advance(server.node.pipeline.wait_settled, server.node.rooms.wait_settled)
+        await server.node.horizon.advance()
         async with server.live(bo) as b:
             position = b.position
             await a.ask(Send(5, dialog, 3, b"two"))
@@ -287,7 +286,7 @@ async def test_a_roster_comes_in_pages(server: Running) -> None:
 async def test_live_position_moves_with_the_heartbeat(server: Running) -> None:
     ann = await server.world.person()
     async with server.live(ann) as a:
-        await server.node.horizon.advance(server.node.pipeline.wait_settled, server.node.rooms.wait_settled)
+        await server.node.horizon.advance()
         await a.send(Heartbeat(0))
         beat = await a.until(HeartbeatReply)
         assert beat.position
@@ -299,7 +298,7 @@ async def test_foreign_and_future_positions_are_not_recovered(server: Running) -
     ann, bo = await server.world.people(2)
     async with server.live(bo) as b:
         of_bo = b.position
-    future = position.to_text(position.Position(server.node.horizon.epoch, 2**62, ann.principal))
+    future = server.node.horizon._positions.issue(server.node.horizon.epoch, 2**62, ann.principal)
     for foreign in (of_bo, future, "rubbish", "AAAA"):
         async with server.live(ann, position=foreign) as a:
             assert a.caught_up == [Synced(2, recovered=False)]

@@ -17,7 +17,7 @@ from protocol.kinds import Kind
 from storage.postgres.journal import PostgresJournal
 from storage.postgres.pool import open_pool
 from storage.postgres.timelines import PostgresTimelines
-from storage.rows import ChangeEntry, ChangeResult, Entry, Verdict, VerdictCode
+from storage.rows import ChangeEntry, ChangeResult, Entry, RaisedReceipt, ReceiptRow, Verdict, VerdictCode
 
 encode = msgspec.msgpack.Encoder().encode
 
@@ -153,6 +153,14 @@ class World:
         return await self.journal.flush(
             entries, incarnation=self.incarnation, flush_no=next(self._flush_numbers), wait=wait
         )
+
+    async def raise_receipts(self, *receipts: ReceiptRow) -> list[RaisedReceipt]:
+        """Raise high-water marks."""
+        return await self.journal.raise_receipts(receipts, incarnation=self.incarnation)
+
+    async def read_horizon(self) -> int:
+        """The snapshot horizon."""
+        return (await self.journal.read_horizon(incarnation=self.incarnation)).horizon
 
     async def say(self, dialog: bytes, author: Person, text: str = "hello") -> Verdict:
         """Flush one message."""

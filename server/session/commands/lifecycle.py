@@ -19,7 +19,6 @@ from server.identity.tokens import Tokens
 from server.refusals import RequestRefusedError
 from server.session.catch_up import Plan
 from server.session.session import Session
-from server.writing import position
 from server.writing.horizon import Horizon
 from storage.rows import SignInState, Snapshot
 from storage.timelines import Timelines
@@ -82,7 +81,7 @@ class Lifecycle:
         """Register, take a snapshot, and begin to catch up. In this order, so that no event falls in between."""
         claims = session.claims
         self._registry.attach(session)
-        since = position.from_text(command.position, epoch=self._horizon.epoch, principal=claims.principal)
+        since = self._horizon.read_position(command.position, claims.principal)
         snapshot = await self._take_snapshot(claims, since)
         if snapshot.epoch != self._horizon.epoch:
             self._begin_epoch(snapshot.epoch, session)

@@ -10,7 +10,7 @@ DECLARE
     v_target bigint := p_fields ->> 'target';
     v_written_by uuid;
 BEGIN
-    SELECT * INTO o FROM open_change(p_dialog, p_author, p_device, p_n, p_body);
+    SELECT * INTO o FROM open_change(p_incarnation, p_dialog, p_author, p_device, p_n, p_body);
     IF o.code = ${VerdictCode.OK} THEN
         v_written_by := author_of_message(p_dialog, v_target, o.visible);
         o.code := CASE

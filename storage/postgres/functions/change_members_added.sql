@@ -10,7 +10,7 @@ DECLARE
     v_members uuid[] := ARRAY(SELECT x::uuid FROM jsonb_array_elements_text(p_fields -> 'members') x);
     v_joins boolean := v_members = ARRAY[p_author];
 BEGIN
-    SELECT * INTO o FROM open_change(p_dialog, p_author, p_device, p_n, p_body, v_joins);
+    SELECT * INTO o FROM open_change(p_incarnation, p_dialog, p_author, p_device, p_n, p_body, v_joins);
     IF o.code = ${VerdictCode.OK} THEN
         o.code := CASE
             WHEN o.fixed_roster THEN ${VerdictCode.FIXED_ROSTER}

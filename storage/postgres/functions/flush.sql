@@ -18,6 +18,7 @@ DECLARE
     v_locked uuid[];
     v_now_ms bigint;
 BEGIN
+    PERFORM hold_incarnation(p_incarnation);
     IF p_wait THEN
         SELECT array_agg(x.dialog_id) INTO v_locked FROM (
             SELECT h.dialog_id FROM heads h WHERE h.dialog_id = ANY (p_dialog)

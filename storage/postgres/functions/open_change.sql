@@ -4,7 +4,8 @@
 -- facts for them, which hold until the commit; of a repetition, the rows to answer with (`find_first_ack`). With
 -- `p_public_suffices` the author of a change in a public dialog need not be a member.
 CREATE FUNCTION open_change(
-    p_dialog uuid, p_author uuid, p_device uuid, p_n bigint, p_body bytea, p_public_suffices boolean DEFAULT false,
+    p_incarnation bigint, p_dialog uuid, p_author uuid, p_device uuid, p_n bigint, p_body bytea,
+    p_public_suffices boolean DEFAULT false,
     OUT code smallint, OUT first_seq bigint, OUT last_seq bigint, OUT repeats boolean, OUT now_ms bigint,
     OUT tenant_id smallint, OUT role smallint, OUT visible int8multirange,
     OUT member_count int, OUT admin_count int, OUT messages bigint,
@@ -17,6 +18,7 @@ DECLARE
     v_author principals%ROWTYPE;
     v_is_member boolean;
 BEGIN
+    PERFORM hold_incarnation(p_incarnation);
     SELECT h.type, h.tenant_id, h.member_count, h.admin_count, h.messages
     INTO v_type, tenant_id, member_count, admin_count, messages
     FROM heads h WHERE h.dialog_id = p_dialog FOR NO KEY UPDATE;

@@ -1,7 +1,9 @@
--- Raise high-water marks; returns the receipts that grew, as they are now. They never pass the dialog's head.
+-- Raise high-water marks; returns the receipts that grew, as they are now. They never pass the dialog's head. Those with
+-- `p_again` count as grown: an earlier call of unknown fate may have raised them, so they are stamped and returned anew.
 -- Rows of `members`, and of `receipt_heads`, are locked in the order of their keys everywhere: no two calls deadlock.
-CREATE FUNCTION raise_receipts(p_dialog uuid[], p_principal uuid[], p_delivered bigint[], p_read bigint[])
-RETURNS TABLE (
+CREATE FUNCTION raise_receipts(
+    p_incarnation bigint, p_dialog uuid[], p_principal uuid[], p_delivered bigint[], p_read bigint[], p_again boolean[]
+) RETURNS TABLE (
     dialog_id uuid, principal_id uuid, delivered bigint, read bigint, read_messages bigint,
     shared boolean, member_count int
 )
@@ -9,6 +11,7 @@ LANGUAGE plpgsql VOLATILE
 AS $$
 #variable_conflict use_column
 BEGIN
+    PERFORM hold_incarnation(p_incarnation);
     PERFORM 1 FROM members m
     JOIN unnest(p_dialog, p_principal) AS r(dialog_id, principal_id)
         ON m.dialog_id = r.dialog_id AND m.principal_id = r.principal_id
@@ -19,8 +22,9 @@ BEGIN
         SELECT r.dialog_id, r.principal_id, h.type, h.member_count,
                greatest(m.read, least(r.read, h.seq)) AS read,
                greatest(m.delivered, m.read, least(greatest(r.delivered, r.read), h.seq)) AS delivered,
-               m.read AS old_read, m.delivered AS old_delivered
-        FROM unnest(p_dialog, p_principal, p_delivered, p_read) AS r(dialog_id, principal_id, delivered, read)
+               m.read AS old_read, m.delivered AS old_delivered, r.again
+        FROM unnest(p_dialog, p_principal, p_delivered, p_read, p_again)
+            AS r(dialog_id, principal_id, delivered, read, again)
         JOIN heads h ON h.dialog_id = r.dialog_id
         JOIN members m ON m.dialog_id = r.dialog_id AND m.principal_id = r.principal_id AND m.member
     ), raised AS (
@@ -29,7 +33,7 @@ BEGIN
                                       WHERE j.dialog_id = w.dialog_id AND j.seq = w.read), m.read_messages)
         FROM wanted w
         WHERE m.dialog_id = w.dialog_id AND m.principal_id = w.principal_id
-          AND (w.read > w.old_read OR w.delivered > w.old_delivered)
+          AND (w.read > w.old_read OR w.delivered > w.old_delivered OR w.again)
         RETURNING m.dialog_id, m.principal_id, m.delivered, m.read, m.read_messages,
                   w.type, w.member_count
     ), noted AS (

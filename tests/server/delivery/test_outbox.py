@@ -34,6 +34,7 @@ class Collected:
         self.turns = 0
         self.behind = 0
         self.drains = 0
+        self.owed = 0
         self.paused = False
         self.now = 1000.0
         self.written = b""
@@ -51,6 +52,9 @@ class Collected:
 
     def drained(self) -> None:
         self.drains += 1
+
+    def owe_position(self) -> None:
+        self.owed += 1
 
     def deliver(self, dialog: bytes, *seqs: int) -> None:
         for seq in seqs:

@@ -32,7 +32,8 @@ async def test_settled_means_that_what_is_stored_was_delivered(world: World) -> 
     dialog = await world.create(DialogType.DIRECT, ann, bo)
     timelines, registry = FaultyTimelines(world), Registry()
     timelines.gate = asyncio.Event()
-    receipts = Receipts(world.journal, registry, Rooms(timelines, registry, asyncio.ensure_future, rooms_max=9))
+    rooms = Rooms(timelines, registry, asyncio.ensure_future, rooms_max=9)
+    receipts = Receipts(world.journal, registry, rooms, incarnation=world.incarnation)
     await receipts.wait_settled()
     receipts.note(ann.principal, HighWaterMark(dialog, 1, 1))
     flush = asyncio.ensure_future(receipts.flush())
@@ -51,7 +52,7 @@ async def test_a_receipt_that_cannot_be_stored_stops_no_other(world: World, capl
     dialog = await world.create(DialogType.DIRECT, ann, bo)
     registry = Registry()
     rooms = Rooms(world.timelines, registry, asyncio.ensure_future, rooms_max=9)
-    receipts = Receipts(world.journal, registry, rooms)
+    receipts = Receipts(world.journal, registry, rooms, incarnation=world.incarnation)
     receipts.note(ann.principal, HighWaterMark(dialog, 2**70, 0))
     await receipts.flush()
     assert [record.levelname for record in caplog.records] == ["ERROR"]
@@ -64,7 +65,7 @@ async def test_receipts_that_wait_are_bounded(world: World, monkeypatch: pytest.
     monkeypatch.setattr(module, "_GATHERED_MAX", 2)
     registry = Registry()
     rooms = Rooms(world.timelines, registry, asyncio.ensure_future, rooms_max=9)
-    receipts = Receipts(world.journal, registry, rooms)
+    receipts = Receipts(world.journal, registry, rooms, incarnation=world.incarnation)
     ann, dialogs = await world.person(), [new_id() for _ in range(3)]
     assert [receipts.note(ann.principal, HighWaterMark(dialog, 1, 1)) for dialog in dialogs] == [True, True, False]
     assert receipts.note(ann.principal, HighWaterMark(dialogs[0], 2, 2))

@@ -448,3 +448,25 @@ async def test_an_ended_session_is_gone_without_the_garbage_collector(node: Runn
         await until(lambda: session() is None)
     finally:
         gc.enable()
+
+
+async def test_a_busy_client_gets_a_position_unasked_and_a_quiet_one_none(node: Running, clock: ManualClock) -> None:
+    ann, bo = await node.world.people(2)
+    dialog = await node.world.create(DialogType.DIRECT, ann, bo)
+    async with node.live(ann) as a, node.live(bo) as b:
+        await a.send(Heartbeat(0))
+        await a.until(HeartbeatReply)
+        for n in range(10, 50):
+            assert isinstance(await a.ask(Send(n, dialog, n, b"")), Acked)  # each a frame of its own, and an ack
+        for n in (3, 4):
+            assert (await b.until(TimelineEvent)).seq == n - 1
+        await node.node.horizon.advance()
+        pass_time(node, clock, 4)
+        position = (await a.until(HeartbeatReply)).position
+        assert position
+        pass_time(node, clock, 4)
+        await a.send(Heartbeat(0))
+        seen = [await a.receive()]
+        assert [type(each) for each in seen] == [HeartbeatReply]  # the answer: nothing was owed
+    async with node.live(ann, position=position) as a:
+        assert not [message for message in a.caught_up if isinstance(message, TimelineEvent)]

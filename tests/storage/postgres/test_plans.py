@@ -119,8 +119,9 @@ async def exercise_timelines(world: World) -> None:
     await change(home, ann, bodies.ProfileChanged())
     assert (await world.try_create(DialogType.DIRECT, bo, ann))[0].verdict.code is VerdictCode.DUPLICATE
     me, reads = ann.principal, world.timelines
-    await world.journal.raise_receipts([ReceiptRow(direct, me, 2, 2), ReceiptRow(group, bo.principal, 2, 2)])
-    await world.journal.read_horizon()
+    await world.raise_receipts(ReceiptRow(direct, me, 2, 2), ReceiptRow(group, bo.principal, 2, 2))
+    await world.read_horizon()
+    await world.journal.find_oldest_writer()
     for since in (None, 1):
         await reads.take_snapshot(me, ann.sign_in, since, window=9, events_max=999)
     await reads.read_dialogs(cy.principal, [group, direct])

@@ -188,7 +188,7 @@ async def test_people_go_on_with_it(world: World) -> None:
         (await world.try_create(DialogType.CHANNEL, di))[0],
     ):
         assert result.verdict.code is VerdictCode.OK
-    (raised,) = await world.journal.raise_receipts([ReceiptRow(group, di.principal, 99, 99)])
+    (raised,) = await world.raise_receipts(ReceiptRow(group, di.principal, 99, 99))
     assert (raised.delivered, raised.read) == (16, 16)
 
 
