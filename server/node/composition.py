@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from protocol.close_codes import CloseCode
 from protocol.codec import CODECS
-from server.clock import DAY_MS, Clock
+from server.clock import Clock
 from server.config.settings import Config, GatewaySettings
 from server.delivery.flush_turn import FlushTurn
 from server.delivery.presence import Presence
@@ -48,6 +48,7 @@ from server.writing.position import Positions
 from storage.postgres.journal import PostgresJournal
 from storage.postgres.pool import Pool, open_pool
 from storage.postgres.timelines import PostgresTimelines
+from storage.rows import DAY_MS
 
 _log = logging.getLogger(__name__)
 
