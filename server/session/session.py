@@ -201,8 +201,7 @@ class Session:
     def owe_position(self) -> None:
         """Send a position soon: much was written since the last one, and a cut would bring all of it again."""
         if self.outbox.live and not self._closing:
-            settings = self._context.settings
-            self._context.wheel.schedule(self, self._heartbeat_at + settings.position_interval_s)
+            self._context.wheel.schedule(self, self._next_tick(self._context.clock.monotonic()))
 
     def drained(self) -> None:
         """Go on with the mailbox, which waits while too much is queued or while the rate is used up."""
@@ -303,9 +302,7 @@ class Session:
         elif self.outbox.overwhelmed or (stuck_since is not None and now - stuck_since >= settings.lag_timeout_s):
             self.close(CloseCode.SLOW_CONSUMER)
         else:
-            since_s = now - self._heartbeat_at
-            owed = self.outbox.live and self.outbox.owes_position
-            if since_s >= (settings.position_interval_s if owed else settings.heartbeat_s):
+            if now >= self._heartbeat_due:
                 self.send_heartbeat()
             self.drained()
             context.wheel.schedule(self, self._next_tick(now))
@@ -480,8 +477,15 @@ class Session:
         if self._claims is not None:
             self._context.registry.detach(self)
 
+    @property
+    def _heartbeat_due(self) -> float:
+        settings = self._context.settings
+        owed = self.outbox.live and self.outbox.owes_position
+        return self._heartbeat_at + (settings.position_interval_s if owed else settings.heartbeat_s)
+
     def _next_tick(self, now: float) -> float:
         settings = self._context.settings
         expiry_s = self.claims.expires_at_s - self._context.clock.wall_ms() / 1000
-        at = now + max(0.0, min(settings.heartbeat_s, settings.lag_timeout_s, settings.idle_timeout_s, expiry_s))
+        at = now + max(0.0, min(settings.lag_timeout_s, settings.idle_timeout_s, expiry_s))
+        at = min(at, max(now, self._heartbeat_due))
         return min(at, self._paced_until) if self._paced_until > now else at
