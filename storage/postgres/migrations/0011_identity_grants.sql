@@ -17,6 +17,7 @@ CREATE TABLE codes (
     expires_at_ms bigint NOT NULL,
     PRIMARY KEY (tenant_id, phone_hash, network)
 );
+CREATE INDEX codes_expired ON codes (expires_at_ms);
 
 ALTER TABLE api_keys ADD COLUMN businesses uuid[], ADD COLUMN all_dialogs boolean NOT NULL DEFAULT false;
 UPDATE api_keys SET all_dialogs = true;
