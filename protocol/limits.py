@@ -28,6 +28,8 @@ BAD_MESSAGES_MAX = 20
 connection, also the next one of the device."""
 BAD_MESSAGE_FORGIVEN_S = 10
 """After so many seconds one bad message counts no longer."""
+VISIBLE_INTERVALS_MAX = 64
+"""A person who was removed and came back more often may read the newest intervals of the dialog only."""
 N_MAX = 2**53 - 1
 """The largest number on the wire: what every JSON reader holds exactly."""
 RETENTION_DAYS_MAX = 3650

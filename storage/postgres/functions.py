@@ -24,6 +24,7 @@ from protocol.bodies import AnyBody, Body, tag_of
 from protocol.dialog_types import DialogType, Mode, Role
 from protocol.ids import NIL
 from protocol.kinds import KINDS, Kind
+from protocol.limits import VISIBLE_INTERVALS_MAX
 from storage.identity_rows import SIGN_IN_AUDIT_KEPT_MS, EndReason, Outcome
 from storage.rows import DAY_MS, PrincipalStatus, PrincipalType, SignInState, VerdictCode
 
@@ -54,6 +55,7 @@ _CONSTANTS: dict[str, int | str] = {
     "PURGE_ROWS_MAX": 100,  # of a person who signs up again; the purge does the rest
     "ERASER_LOCK_KEY": 0x7463686175,
     "ERASE_HANGING_AFTER_MS": 60_000,  # longer than a flush may take that was under way
+    "VISIBLE_INTERVALS_MAX": VISIBLE_INTERVALS_MAX,
     "KEPT_KINDS": ", ".join(
         f"('\\x{kind:02x}'::bytea, {rule.kept_days_min * DAY_MS}::bigint)"
         for kind, rule in KINDS.items()

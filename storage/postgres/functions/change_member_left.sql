@@ -18,16 +18,15 @@ BEGIN
     IF o.code = ${VerdictCode.OK} THEN
         o.first_seq := append_row(p_incarnation, p_flush_no, p_dialog, p_author, p_device, p_n,
                                   ${tag.MemberLeft}, NULL, p_body, o.now_ms);
-        IF o.role = o.admin_count THEN
-            -- The heir's row will be locked, too. `raise_receipts` locks in the order of keys: lock all in that order.
-            PERFORM 1 FROM members m WHERE m.dialog_id = p_dialog AND m.member
+        IF o.role = ${Role.ADMIN} AND o.admin_count = 1 THEN
+            SELECT m.principal_id INTO v_heir FROM members m
+            WHERE m.dialog_id = p_dialog AND m.member AND m.principal_id <> p_author
+            ORDER BY m.joined_at_ms, m.principal_id LIMIT 1;
+            -- `raise_receipts` locks in the order of keys: lock both rows in that order, too.
+            PERFORM 1 FROM members m WHERE m.dialog_id = p_dialog AND m.principal_id = ANY (ARRAY[p_author, v_heir])
             ORDER BY m.principal_id FOR NO KEY UPDATE;
         END IF;
         PERFORM end_membership(p_dialog, p_author, o.role, o.first_seq);
-        IF o.role = o.admin_count THEN
-            SELECT m.principal_id INTO v_heir FROM members m WHERE m.dialog_id = p_dialog AND m.member
-            ORDER BY m.joined_at_ms, m.principal_id LIMIT 1;
-        END IF;
         IF v_heir IS NOT NULL THEN
             PERFORM set_role(p_dialog, v_heir, ${Role.MEMBER}, ${Role.ADMIN});
             o.last_seq := append_row(p_incarnation, p_flush_no, p_dialog, p_author, p_device, 0, ${tag.Promoted}, NULL,

@@ -1,4 +1,7 @@
 -- An admin adds members, or a person joins a public dialog. New members have read everything before they joined.
+--
+-- Who joins a dialog that everybody has left becomes its admin: a second event. Of who comes back the newest
+-- ${VISIBLE_INTERVALS_MAX} intervals of what they may read are kept.
 CREATE FUNCTION change_members_added(
     p_incarnation bigint, p_flush_no bigint, p_dialog uuid, p_author uuid, p_device uuid, p_n bigint,
     p_body bytea, p_fields jsonb
@@ -33,11 +36,19 @@ BEGIN
         FROM unnest(v_members) AS s(principal_id)
         ORDER BY s.principal_id
         ON CONFLICT (dialog_id, principal_id) DO UPDATE SET
-            role = excluded.role, member = true, visible = members.visible + excluded.visible,
+            role = excluded.role, member = true,
+            visible = (SELECT range_agg(v.part) FROM (
+                SELECT part FROM unnest(members.visible + excluded.visible) AS part
+                ORDER BY lower(part) DESC LIMIT ${VISIBLE_INTERVALS_MAX}) v),
             from_seq = excluded.from_seq, joined_at_ms = excluded.joined_at_ms, read = excluded.read,
             delivered = excluded.delivered, read_messages = excluded.read_messages, xid = pg_current_xact_id();
         UPDATE heads SET member_count = member_count + cardinality(v_members), roster_seq = o.first_seq
         WHERE dialog_id = p_dialog;
+        IF o.member_count = 0 THEN
+            PERFORM set_role(p_dialog, p_author, ${Role.MEMBER}, ${Role.ADMIN});
+            o.last_seq := append_row(p_incarnation, p_flush_no, p_dialog, p_author, p_device, 0, ${tag.Promoted}, NULL,
+                                     ${packed_with_id.Promoted} || uuid_send(p_author), o.now_ms);
+        END IF;
     END IF;
     RETURN QUERY SELECT * FROM answer_change(p_dialog, p_n, o.code, o.first_seq, o.last_seq, o.repeats, o.now_ms);
 END $$;

@@ -21,8 +21,9 @@ BEGIN
     repeats := code = ${VerdictCode.DUPLICATE};
     first_seq := v_first.seq;
     last_seq := v_first.seq;
-    IF repeats AND v_first.tag = ${tag.MemberLeft} THEN
-        -- The promotion of an heir is part of the answer to the last admin who leaves.
+    IF repeats AND v_first.tag IN (${tag.MemberLeft}, ${tag.MembersAdded}) THEN
+        -- The promotion of an heir is part of the answer to the last admin who leaves, and that of who joins an empty
+        -- dialog part of theirs.
         SELECT coalesce(max(j.seq), last_seq) INTO last_seq FROM journal j
         WHERE j.dialog_id = p_dialog AND j.seq = v_first.seq + 1 AND j.tag = ${tag.Promoted} AND j.n = 0;
     END IF;

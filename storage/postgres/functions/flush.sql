@@ -3,6 +3,12 @@
 -- One call in autocommit, so that its fate never waits for the node. It locks heads first and judges *then*: in READ
 -- COMMITTED every statement of a VOLATILE function takes a new snapshot, so the verdicts see all that was committed by
 -- the holder of the lock before.
+--
+-- A dialog that no author of its rows has ever been a member of is not locked, nor is any of its rows read: for a
+-- stranger a dialog that exists costs what one costs that does not, and a refusal writes nothing.
+--
+-- The stamp of a row (`xid`) is never below that of the head: a flush that got its transaction id early, and waited for
+-- a head, appends after a transaction with a higher id. Within a dialog stamps rise, so what a position lacks is a suffix.
 CREATE FUNCTION flush(
     p_incarnation bigint, p_flush_no bigint, p_wait boolean,
     p_dialog uuid[], p_author uuid[], p_device uuid[], p_n bigint[], p_tag smallint[], p_target bigint[],
@@ -15,17 +21,25 @@ LANGUAGE plpgsql VOLATILE
 AS $$
 #variable_conflict use_column
 DECLARE
+    v_known uuid[];
     v_locked uuid[];
     v_now_ms bigint;
 BEGIN
     PERFORM hold_incarnation(p_incarnation);
+    -- Scalar subqueries, not EXISTS, which a plan may answer by reading a whole table once.
+    v_known := ARRAY(
+        SELECT u.dialog_id FROM unnest(p_dialog, p_author) AS u(dialog_id, author_id)
+        WHERE CASE WHEN (SELECT true FROM members m
+                         WHERE m.dialog_id = u.dialog_id AND m.principal_id = u.author_id) THEN true
+                   ELSE (SELECT p.type = ${PrincipalType.SERVICE} FROM principals p
+                         WHERE p.principal_id = u.author_id) END);
     IF p_wait THEN
         SELECT array_agg(x.dialog_id) INTO v_locked FROM (
-            SELECT h.dialog_id FROM heads h WHERE h.dialog_id = ANY (p_dialog)
+            SELECT h.dialog_id FROM heads h WHERE h.dialog_id = ANY (v_known)
             ORDER BY h.dialog_id FOR NO KEY UPDATE) x;
     ELSE
         SELECT array_agg(x.dialog_id) INTO v_locked FROM (
-            SELECT h.dialog_id FROM heads h WHERE h.dialog_id = ANY (p_dialog)
+            SELECT h.dialog_id FROM heads h WHERE h.dialog_id = ANY (v_known)
             ORDER BY h.dialog_id FOR NO KEY UPDATE SKIP LOCKED) x;
     END IF;
     v_now_ms := unix_ms();
@@ -38,11 +52,12 @@ BEGIN
     ), judged AS MATERIALIZED (
         SELECT r.ord, r.dialog_id, r.author_id, r.device_id, r.n, r.tag, r.target, r.expires_at_ms,
                r.counts, r.body,
-               h.seq AS h_seq, h.messages AS h_messages, h.member_count, h.roster_seq, h.keys_seq, a.last_n,
+               h.seq AS h_seq, h.messages AS h_messages, h.member_count, h.roster_seq, h.keys_seq, h.xid AS h_xid, a.last_n,
                d.seq AS d_seq, d.at_ms AS d_at_ms, d.messages AS d_messages, d.tag AS d_tag,
                (CASE
                     WHEN h.dialog_id IS NULL THEN
-                        CASE WHEN EXISTS (SELECT 1 FROM heads x WHERE x.dialog_id = r.dialog_id)
+                        CASE WHEN (m.dialog_id IS NOT NULL OR p.type = ${PrincipalType.SERVICE})
+                              AND (SELECT true FROM heads x WHERE x.dialog_id = r.dialog_id)
                              THEN ${VerdictCode.BUSY} ELSE ${VerdictCode.NOT_FOUND} END
                     WHEN d.seq IS NOT NULL THEN
                         CASE WHEN d.tag = ${tag.Erased} OR (d.tag = r.tag AND d.author_id = r.author_id
@@ -66,11 +81,11 @@ BEGIN
                     ELSE ${VerdictCode.OK}
                 END)::smallint AS code
         FROM r
-        LEFT JOIN heads h ON h.dialog_id = r.dialog_id AND r.dialog_id = ANY (v_locked)
+        LEFT JOIN heads h ON h.dialog_id = CASE WHEN r.dialog_id = ANY (v_locked) THEN r.dialog_id END
         LEFT JOIN authors a ON a.dialog_id = r.dialog_id AND a.device_id = r.device_id
         LEFT JOIN members m ON m.dialog_id = r.dialog_id AND m.principal_id = r.author_id
         LEFT JOIN principals p ON p.principal_id = r.author_id
-        LEFT JOIN journal t ON t.dialog_id = r.dialog_id AND t.seq = r.target
+        LEFT JOIN journal t ON t.dialog_id = r.dialog_id AND t.seq = CASE WHEN h.dialog_id IS NOT NULL THEN r.target END
         LEFT JOIN LATERAL (
             SELECT j.seq, j.at_ms, j.messages, effective_tag(j.dialog_id, j.tag, j.target) AS tag, j.target, j.author_id,
                    j.body
@@ -85,12 +100,12 @@ BEGIN
         WINDOW in_order AS (PARTITION BY j.dialog_id ORDER BY j.ord ROWS UNBOUNDED PRECEDING)
     ), appended AS (
         INSERT INTO journal (dialog_id, seq, author_id, device_id, n, tag, target, at_ms, messages,
-                             expires_at_ms, incarnation, flush_no, body)
+                             expires_at_ms, incarnation, flush_no, body, xid)
         SELECT x.dialog_id, x.seq, x.author_id, x.device_id, x.n, x.tag, x.target, v_now_ms, x.messages,
-               x.expires_at_ms, p_incarnation, p_flush_no, x.body
+               x.expires_at_ms, p_incarnation, p_flush_no, x.body, greatest(pg_current_xact_id(), x.h_xid)
         FROM numbered x WHERE x.code = ${VerdictCode.OK}
     ), headed AS (
-        UPDATE heads SET seq = x.seq, messages = x.messages, xid = pg_current_xact_id()
+        UPDATE heads SET seq = x.seq, messages = x.messages, xid = greatest(pg_current_xact_id(), heads.xid)
         FROM (SELECT y.dialog_id, max(y.seq) AS seq, max(y.messages) AS messages
               FROM numbered y WHERE y.code = ${VerdictCode.OK} GROUP BY y.dialog_id) x
         WHERE heads.dialog_id = x.dialog_id
@@ -110,7 +125,9 @@ BEGIN
            CASE j.code WHEN ${VerdictCode.DUPLICATE} THEN j.d_at_ms ELSE v_now_ms END,
            CASE j.code WHEN ${VerdictCode.OK} THEN j.messages
                        WHEN ${VerdictCode.DUPLICATE} THEN j.d_messages ELSE 0 END,
-           coalesce(j.member_count, 0), coalesce(j.roster_seq, 0), coalesce(j.keys_seq, 0),
+           CASE j.code WHEN ${VerdictCode.NOT_FOUND} THEN 0 ELSE coalesce(j.member_count, 0) END,
+           CASE j.code WHEN ${VerdictCode.NOT_FOUND} THEN 0 ELSE coalesce(j.roster_seq, 0) END,
+           CASE j.code WHEN ${VerdictCode.NOT_FOUND} THEN 0 ELSE coalesce(j.keys_seq, 0) END,
            j.code = ${VerdictCode.DUPLICATE} AND j.d_tag = ${tag.Erased}
     FROM numbered j
     ORDER BY j.ord;

@@ -2,7 +2,8 @@
 --
 -- `code` is OK when there is no reason yet to refuse: the caller goes on with its own judgments. The other columns are
 -- facts for them, which hold until the commit; of a repetition, the rows to answer with (`find_first_ack`). With
--- `p_public_suffices` the author of a change in a public dialog need not be a member.
+-- `p_public_suffices` the author of a change in a public dialog need not be a member. A stranger is refused before the
+-- lock: see `flush`.
 CREATE FUNCTION open_change(
     p_incarnation bigint, p_dialog uuid, p_author uuid, p_device uuid, p_n bigint, p_body bytea,
     p_public_suffices boolean DEFAULT false,
@@ -19,6 +20,12 @@ DECLARE
     v_is_member boolean;
 BEGIN
     PERFORM hold_incarnation(p_incarnation);
+    IF NOT EXISTS (SELECT 1 FROM members m WHERE m.dialog_id = p_dialog AND m.principal_id = p_author)
+       AND (p_public_suffices AND (SELECT d.is_public FROM dialogs d WHERE d.dialog_id = p_dialog)) IS NOT TRUE THEN
+        code := ${VerdictCode.NOT_FOUND};
+        now_ms := unix_ms();
+        RETURN;
+    END IF;
     SELECT h.type, h.tenant_id, h.member_count, h.admin_count, h.messages
     INTO v_type, tenant_id, member_count, admin_count, messages
     FROM heads h WHERE h.dialog_id = p_dialog FOR NO KEY UPDATE;
