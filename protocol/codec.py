@@ -33,12 +33,12 @@ _DETAIL_CHARS_MAX = 200
 
 
 class HistoryPageRaw(msgspec.Struct, array_like=True, frozen=True, tag_field="tag", tag=55):
-    """`HistoryPage` with its events as stored: what the server sends."""
+    """`HistoryPage` with its events as `Codec.encode` made them: what the server sends."""
 
     id: int
-    dialog: bytes
-    events: list[TimelineEventRaw]
-    later: list[TimelineEventRaw]
+    dialog: ids.Id
+    events: list[msgspec.Raw]
+    later: list[msgspec.Raw]
     more: bool
 
 
@@ -102,7 +102,7 @@ class JsonCodec:
     text = True
 
     def encode(self, message: msgspec.Struct) -> bytes:
-        if isinstance(message, (TimelineEventRaw, HistoryPageRaw)):
+        if isinstance(message, TimelineEventRaw):
             message = msgspec.msgpack.decode(msgspec.msgpack.encode(message), type=ServerMessage)
         return msgspec.json.encode(form_of(type(message)).dump(message))
 

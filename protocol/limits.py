@@ -18,6 +18,10 @@ MEMBERS_PER_COMMAND_MAX = 1000
 PRESENCE_SUBSCRIPTIONS_MAX = 500
 HISTORY_EVENTS_MAX = 200
 ROSTER_MEMBERS_MAX = 500
+REACTIONS_PER_MESSAGE_MAX = 100
+"""`later` of a `history_page` has the reactions to a message of at most so many people: those who reacted last."""
+REPLY_BYTES_MAX = 262_144
+"""No message of the server is larger, in either codec: a page that would be has fewer items, and `more` is true."""
 RECEIPTS_PER_SYNC_MAX = 1000
 STATE_MEMBERS_MAX = 100
 """In larger dialogs a `dialog_state` lists no members (use `roster`), and others' receipts and typing are not sent."""

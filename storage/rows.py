@@ -150,14 +150,37 @@ class SignInState(enum.IntEnum):
     DELETED = 4
 
 
+class SnapshotPage(msgspec.Struct, frozen=True):
+    """Some dialogs of a snapshot: those that changed since the horizon `since`, or all, each with a window.
+
+    `after` says where the next page begins; None: this is the last one.
+    """
+
+    dialogs: tuple[DialogRow, ...]
+    after: bytes | None
+    since: int | None
+    window: int
+
+
 class Snapshot(msgspec.Struct, frozen=True):
-    """What a sync starts from: the dialogs that changed since the position, and the new horizon."""
+    """What a sync starts from: the new horizon, and the first page of the dialogs that it sends."""
 
     sign_in: SignInState
     epoch: int
     horizon: int
     recovered: bool
-    dialogs: tuple[DialogRow, ...]
+    page: SnapshotPage
+
+
+class Later(msgspec.Struct, frozen=True):
+    """What was done later to the messages `first..last`, by the message's number.
+
+    Of each message its edits and deletion, then its reactions, both from the newest to the oldest.
+    """
+
+    first: int
+    last: int
+    events: dict[int, list[TimelineEventRaw]]
 
 
 class HorizonReading(msgspec.Struct, frozen=True):

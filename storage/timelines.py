@@ -29,15 +29,16 @@ from storage.rows import (
     Entry,
     ErasureStep,
     HorizonReading,
+    Later,
     RaisedReceipt,
     ReceiptRow,
     Snapshot,
+    SnapshotPage,
     Verdict,
 )
 
-PAGE_BYTES_MAX = 262_144
-"""A page of events ends with the row whose body brings it to this size. As JSON, and with a page of later events, it
-still fits the 1 MiB that websocket libraries accept by default."""
+PAGE_BYTES_MAX = 131_072
+"""A page of events ends with the row whose body brings it to this size."""
 
 
 def cut_short(page: Sequence[TimelineEventRaw]) -> bool:
@@ -83,11 +84,15 @@ class Timelines(Protocol):
     async def take_snapshot(
         self, principal: bytes, sign_in: bytes, since: int | None, *, window: int, events_max: int
     ) -> Snapshot:
-        """The dialogs that changed since the horizon `since` (None: all that the principal is a member of).
+        """The dialogs that changed since the horizon `since` (None: all that the principal is a member of), in pages.
 
-        `recovered` is false when `since` is None or in the future, or when more than `events_max` events were missed;
-        then it has all dialogs, each with its last `window` events as unseen.
+        `recovered` is false when `since` is None or in the future, or when what was missed is over the budget of one
+        resume: `events_max` events (a dialog without any counts as one), or a few seconds. Then the snapshot has all
+        dialogs, each with its last `window` events as unseen.
         """
+
+    async def read_snapshot_page(self, principal: bytes, page: SnapshotPage) -> SnapshotPage:
+        """The page after this one; it sees what was committed since, too."""
 
     async def read_dialogs(self, principal: bytes, dialogs: Sequence[bytes]) -> list[DialogRow]:
         """These dialogs as the principal sees them now, without those it never was a member of.
@@ -108,12 +113,12 @@ class Timelines(Protocol):
     ) -> list[TimelineEventRaw]:
         """The newest `limit` visible events of the range, in rising order."""
 
-    async def read_later(
-        self, principal: bytes, dialog: bytes, first: int, last: int, *, limit: int
-    ) -> list[TimelineEventRaw]:
-        """Visible edits, deletions and reactions after `last` of messages in `first..last`.
+    async def read_later(self, principal: bytes, dialog: bytes, first: int, last: int, *, newest_first: bool) -> Later:
+        """Edits, deletions and reactions after `last` of messages in `first..last`, as far as the asker may see them.
 
-        When there are more than `limit`: the newest edits and deletions first, then the newest reactions.
+        The work is bounded. When there is too much for one read, only messages at one end are answered, the newest or
+        the oldest; of a single message with too much, the newest edit, the deletion, and the newest reaction of each of
+        the people who reacted last, at most `REACTIONS_PER_MESSAGE_MAX`.
         """
 
     async def read_roster(self, dialog: bytes) -> DialogRoster:

@@ -1,4 +1,4 @@
-"""The error of every store that a later try may cure, and the one case of it that ends a node."""
+"""The error of every store that a later try may cure, and two cases of it that a caller must tell apart."""
 
 
 class StorageUnavailableError(Exception):
@@ -13,3 +13,7 @@ class IncarnationEndedError(StorageUnavailableError):
             "Another node serves this database and has taken this node's place: nothing that was acked is lost. "
             "Start this node again only if the other one has been stopped."
         )
+
+
+class StorageTimeoutError(StorageUnavailableError):
+    """The store took too long: the same work, asked for again, may take as long."""

@@ -7,6 +7,8 @@ and due in the next round. The switch to live is synchronous: no other task runs
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 
 from protocol.events import DialogState
@@ -17,15 +19,15 @@ from storage.rows import DialogRow, Snapshot
 from storage.timelines import Timelines, cut_short
 
 _DIALOGS_PER_ROUND = 50
+_MEMBERS_PER_ROUND = 1000
+"""Members listed in the states of one round: building and encoding them holds up everybody else for milliseconds."""
 
 
 class Plan:
-    """What to send first: the dialogs of a snapshot, or nothing but what the outbox missed."""
+    """What to send first: a snapshot, page by page, or nothing but what the outbox missed."""
 
     def __init__(self, snapshot: Snapshot | None = None) -> None:
-        rows = snapshot.dialogs if snapshot else ()
-        self.due = {row.state.dialog: row.unseen_from for row in rows}
-        self.rows = {row.state.dialog: row for row in rows}
+        self.page = snapshot.page if snapshot else None
         self.horizon = snapshot.horizon if snapshot else None
 
 
@@ -38,18 +40,31 @@ class CatchUp:
 
     async def run(self, outbox: Outbox, principal: bytes, plan: Plan) -> bool:
         """Catch up until live; False when more was missed than can be remembered."""
-        due, rows = plan.due, plan.rows
         sent_to: dict[bytes, int] = {}
+        page = plan.page
+        while page is not None:
+            due = {row.state.dialog: row.unseen_from for row in page.dialogs}
+            await self._send_all(outbox, principal, due, {row.state.dialog: row for row in page.dialogs}, sent_to)
+            page = await self._timelines.read_snapshot_page(principal, page) if page.after is not None else None
         while True:
-            for start in range(0, len(due), _DIALOGS_PER_ROUND):
-                chunk = dict(list(due.items())[start : start + _DIALOGS_PER_ROUND])
-                await self._send_dialogs(outbox, principal, chunk, rows, sent_to)
             await outbox.wait_drained()
             if outbox.overwhelmed:
                 return False
             if outbox.try_live(sent_to):
                 return True
-            due, rows = outbox.take_missed(), {}
+            await self._send_all(outbox, principal, outbox.take_missed(), {}, sent_to)
+
+    async def _send_all(
+        self,
+        outbox: Outbox,
+        principal: bytes,
+        due: dict[bytes, int],
+        rows: dict[bytes, DialogRow],
+        sent_to: dict[bytes, int],
+    ) -> None:
+        for chunk in _rounds(due, rows):
+            await outbox.wait_drained()
+            await self._send_dialogs(outbox, principal, chunk, rows, sent_to)
 
     async def _send_dialogs(
         self,
@@ -95,6 +110,22 @@ class CatchUp:
                     ranges[dialog] = (reached[dialog] + 1, last)
                 elif cut_in is None or dialog in reached:
                     ranges[dialog] = (last + 1, last)
+
+
+def _rounds(due: dict[bytes, int], rows: dict[bytes, DialogRow]) -> Iterator[dict[bytes, int]]:
+    """The dialogs that are due, in parts of bounded work."""
+    chunk: dict[bytes, int] = {}
+    members = 0
+    for dialog, first in due.items():
+        count = rows[dialog].state.member_count if dialog in rows else STATE_MEMBERS_MAX
+        listed = count if count <= STATE_MEMBERS_MAX else 0
+        if len(chunk) == _DIALOGS_PER_ROUND or members + listed > _MEMBERS_PER_ROUND:
+            yield chunk
+            chunk, members = {}, 0
+        chunk[dialog] = first
+        members += listed
+    if chunk:
+        yield chunk
 
 
 def _fitting(ranges: dict[bytes, tuple[int, int]], limit: int) -> list[tuple[bytes, int, int]]:

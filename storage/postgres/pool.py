@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import asyncpg
 
 from storage.postgres.functions import INCARNATION_ENDED
-from storage.unavailable import IncarnationEndedError, StorageUnavailableError
+from storage.unavailable import IncarnationEndedError, StorageTimeoutError, StorageUnavailableError
 
 Pool: TypeAlias = "asyncpg.Pool[Any]"
 
@@ -29,7 +29,6 @@ _TEMPORARY = (
     asyncpg.PostgresIOError,  # class 58
     asyncpg.ReadOnlySQLTransactionError,  # a demoted primary
     OSError,
-    TimeoutError,
 )
 
 
@@ -61,6 +60,8 @@ async def translate_errors() -> AsyncIterator[None]:
         if error.sqlstate == INCARNATION_ENDED:
             raise IncarnationEndedError from error
         raise
+    except (TimeoutError, asyncpg.QueryCanceledError) as error:
+        raise StorageTimeoutError(f"{type(error).__name__}: {error}") from error
     except _TEMPORARY as error:
         raise StorageUnavailableError(f"{type(error).__name__}: {error}") from error
 

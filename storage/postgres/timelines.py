@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import asyncpg
@@ -21,16 +22,28 @@ from protocol.bodies import (
 )
 from protocol.dialog_types import DialogType, Mode, Role
 from protocol.events import DialogState
+from protocol.ids import NIL
+from protocol.limits import REACTIONS_PER_MESSAGE_MAX
 from protocol.replies import Member
 from storage.postgres.pool import Pool, translate_errors
 from storage.rows import (
     DialogRoster,
     DialogRow,
+    Later,
     PrincipalStatus,
     SignInState,
     Snapshot,
+    SnapshotPage,
 )
-from storage.timelines import PAGE_BYTES_MAX, Timelines
+from storage.timelines import PAGE_BYTES_MAX, Timelines, cut_short
+from storage.unavailable import StorageTimeoutError
+
+PAGE_DIALOGS = 200
+"""Memberships that one page of a snapshot looks at."""
+_RESUME_TIMEOUT_S = 2.0
+"""Longest time to find out what a position lacks; then the snapshot is windowed."""
+_LATER_ROWS_MAX = 1000
+"""Edits, deletions and reactions that are read at once for a page of messages."""
 
 _decode_known = msgspec.msgpack.Decoder(DialogCreated | SettingsChanged).decode
 
@@ -39,6 +52,7 @@ def _tags(*bodies: type[Body]) -> str:
     return ", ".join(str(tag_of(body)) for body in bodies)
 
 
+_REACTED = tag_of(Reacted)
 _NAME_A_DIALOG = _tags(DialogCreated, SettingsChanged)
 _ARE_ABOUT_A_MESSAGE = _tags(Edited, Deleted, Reacted)
 
@@ -63,16 +77,27 @@ _DIALOG_COLUMNS = f"""
 """
 """Former members see the dialog as it was when they left; `known` is the last body that named it until then."""
 
-# What a position lacks: from the first number after the newest row that it covers. The scan goes back from the head
-# and stops there, or after one row more than `events_max`, which is too many.
-_UNSEEN_FROM = """
-    CASE
-        WHEN $3::bigint IS NULL THEN greatest(h.seq - $4, 0) + 1
+_CHANGED = f"""
+page AS MATERIALIZED (
+    SELECT * FROM members x WHERE x.principal_id = $1 AND x.dialog_id > $2 ORDER BY x.dialog_id LIMIT {PAGE_DIALOGS}
+), changed AS (
+    SELECT {_DIALOG_COLUMNS}, CASE
+        WHEN $3::bigint IS NULL THEN greatest(h.seq - $4::bigint, 0) + 1
         WHEN h.xid < $3::text::xid8 THEN h.seq + 1
-        ELSE coalesce((SELECT max(j.seq) FROM journal j WHERE j.dialog_id = h.dialog_id
-                         AND j.seq >= h.seq - $5 AND j.xid < $3::text::xid8), greatest(h.seq - 1 - $5, 0)) + 1
-    END
+        ELSE first_unseen(m.dialog_id, h.seq, $3::text::xid8) END AS unseen_from
+    FROM page m
+    JOIN heads h ON h.dialog_id = m.dialog_id
+    JOIN dialogs d ON d.dialog_id = m.dialog_id
+    LEFT JOIN receipt_heads k ON k.dialog_id = m.dialog_id
+    WHERE CASE WHEN $3::bigint IS NULL THEN m.member
+               ELSE m.xid >= $3::text::xid8
+                    OR (m.member AND (h.xid >= $3::text::xid8 OR k.xid >= $3::text::xid8)) END
+), next AS (
+    SELECT (SELECT p.dialog_id FROM page p ORDER BY p.dialog_id OFFSET {PAGE_DIALOGS - 1}) AS after
+)
 """
+"""A page of one's memberships, former ones included, and of these what the asker of a snapshot gets. Each page looks at
+so many memberships, not for so many changes: its work is bounded. `after` is where the next page begins."""
 
 _SNAPSHOT = f"""
 WITH asker AS MATERIALIZED (
@@ -82,27 +107,19 @@ WITH asker AS MATERIALIZED (
                WHEN s.sign_in_id IS NULL OR s.revoked_at_ms IS NOT NULL THEN {SignInState.REVOKED}
                ELSE {SignInState.LIVE}
            END AS state
-    FROM principals p LEFT JOIN sign_ins s ON s.sign_in_id = $2 AND s.principal_id = p.principal_id
+    FROM principals p LEFT JOIN sign_ins s ON s.sign_in_id = $5 AND s.principal_id = p.principal_id
     WHERE p.principal_id = $1
 ), now AS MATERIALIZED (
     SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS horizon,
            pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next_xid,
            (SELECT epoch FROM deployment) AS epoch
-), changed AS (
-    SELECT {_DIALOG_COLUMNS}, {_UNSEEN_FROM} AS unseen_from
-    FROM members m
-    JOIN heads h ON h.dialog_id = m.dialog_id
-    JOIN dialogs d ON d.dialog_id = m.dialog_id
-    LEFT JOIN receipt_heads k ON k.dialog_id = m.dialog_id
-    WHERE m.principal_id = $1 AND (SELECT state FROM asker) = {SignInState.LIVE}
-      AND CASE WHEN $3::bigint IS NULL THEN m.member
-               ELSE m.xid >= $3::text::xid8
-                    OR (m.member AND (h.xid >= $3::text::xid8 OR k.xid >= $3::text::xid8)) END
-)
+), {_CHANGED}
 SELECT coalesce((SELECT state FROM asker), {SignInState.DELETED}) AS state,
-       now.epoch, now.horizon, now.next_xid, changed.*
-FROM now LEFT JOIN changed ON true
+       now.epoch, now.horizon, now.next_xid, next.after, changed.*
+FROM now CROSS JOIN next LEFT JOIN changed ON (SELECT state FROM asker) = {SignInState.LIVE}
 """
+
+_SNAPSHOT_PAGE = f"WITH {_CHANGED} SELECT next.after, changed.* FROM next LEFT JOIN changed ON true"
 
 _DIALOGS = f"""
 SELECT {_DIALOG_COLUMNS}, h.seq + 1 AS unseen_from
@@ -112,14 +129,12 @@ WHERE m.principal_id = $1 AND m.dialog_id = ANY ($2)
 
 _ERASED = msgspec.msgpack.encode(Erased()).hex()
 
-_HANGS_ON_ERASED = f"""(j.tag IN ({_tags(Edited, Reacted)}) AND EXISTS (
-    SELECT 1 FROM journal t WHERE t.dialog_id = j.dialog_id AND t.seq = j.target AND t.tag = {_tags(Erased)}))"""
-
 _TIMELINE = f"""(
     SELECT j.dialog_id, j.seq, j.author_id, j.device_id, j.n, j.tag, j.target, j.at_ms, j.messages,
-           {_HANGS_ON_ERASED} AS hangs_on_erased,
-           CASE WHEN {_HANGS_ON_ERASED} THEN '\\x{_ERASED}'::bytea ELSE j.body END AS body
-    FROM journal j)"""
+           t.seq IS NOT NULL AS hangs_on_erased,
+           CASE WHEN t.seq IS NULL THEN j.body ELSE '\\x{_ERASED}'::bytea END AS body
+    FROM journal j LEFT JOIN journal t ON t.dialog_id = j.dialog_id AND t.tag = {_tags(Erased)}
+        AND t.seq = CASE WHEN j.tag IN ({_tags(Edited, Reacted)}) THEN j.target END)"""
 """The rows of the journal as they are read. Every read of events is FROM this: an edit or a reaction of an erased
 message counts as erased from the moment of the erasure, though its own row is blanked only later."""
 
@@ -132,25 +147,45 @@ def _before(order: str) -> str:
     return f"coalesce(sum(octet_length(j.body)) OVER (ORDER BY {order} {rows}), 0)"
 
 
+# The visible parts of what was asked for, cut to `limit` numbers. Every number of a timeline is there, so the numbers
+# before a part are counted, not looked up: rows that the asker may not see are never read.
 _EVENTS = f"""
 SELECT {_ROW_COLUMNS} FROM (
-    SELECT {_ROW_COLUMNS}, r.ord, {_before("r.ord, j.seq")} AS before
-    FROM unnest($2::uuid[], $3::bigint[], $4::bigint[]) WITH ORDINALITY AS r(dialog_id, first, last, ord)
-    JOIN members m ON m.dialog_id = r.dialog_id AND m.principal_id = $1
+    SELECT {_ROW_COLUMNS}, v.ord, {_before("v.ord, j.seq")} AS before
+    FROM (
+        SELECT r.dialog_id, r.ord, lower(p.part) AS first, upper(p.part) - 1 AS last,
+               coalesce(sum(upper(p.part) - lower(p.part)) OVER (
+                   PARTITION BY r.ord ORDER BY lower(p.part)
+                   ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0)::bigint AS counted
+        FROM unnest($2::uuid[], $3::bigint[], $4::bigint[]) WITH ORDINALITY AS r(dialog_id, first, last, ord)
+        JOIN members m ON m.dialog_id = r.dialog_id AND m.principal_id = $1
+        CROSS JOIN unnest(m.visible * int8multirange(int8range(r.first, greatest(r.last + 1, r.first)))) AS p(part)
+    ) v
     CROSS JOIN LATERAL (
         SELECT * FROM {_TIMELINE} x
-        WHERE x.dialog_id = r.dialog_id AND x.seq BETWEEN r.first AND r.last AND m.visible @> x.seq
-        ORDER BY x.seq LIMIT $5) j) j
+        WHERE x.dialog_id = v.dialog_id AND x.seq >= v.first AND x.seq <= least(v.last, v.first + $5 - v.counted - 1)
+        ORDER BY x.seq LIMIT $5) j
+    WHERE v.counted < $5) j
 WHERE j.before < {PAGE_BYTES_MAX}
 ORDER BY j.ord, j.seq
 """
 
 _NEWEST = f"""
 SELECT {_ROW_COLUMNS} FROM (
-    SELECT {_ROW_COLUMNS}, {_before("j.seq DESC")} AS before FROM (
-        SELECT j.* FROM {_TIMELINE} j JOIN members m ON m.dialog_id = j.dialog_id AND m.principal_id = $1
-        WHERE j.dialog_id = $2 AND j.seq BETWEEN $3 AND $4 AND m.visible @> j.seq
-        ORDER BY j.seq DESC LIMIT $5) j) j
+    SELECT {_ROW_COLUMNS}, {_before("j.seq DESC")} AS before
+    FROM (
+        SELECT m.dialog_id, lower(p.part) AS first, upper(p.part) - 1 AS last,
+               coalesce(sum(upper(p.part) - lower(p.part)) OVER (
+                   ORDER BY lower(p.part) DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0)::bigint AS counted
+        FROM members m JOIN heads h ON h.dialog_id = m.dialog_id
+        CROSS JOIN unnest(m.visible * int8multirange(int8range($3, greatest(least($4, h.seq) + 1, $3)))) AS p(part)
+        WHERE m.dialog_id = $2 AND m.principal_id = $1
+    ) v
+    CROSS JOIN LATERAL (
+        SELECT * FROM {_TIMELINE} x
+        WHERE x.dialog_id = v.dialog_id AND x.seq <= v.last AND x.seq >= greatest(v.first, v.last - $5 + v.counted + 1)
+        ORDER BY x.seq DESC LIMIT $5) j
+    WHERE v.counted < $5) j
 WHERE j.before < {PAGE_BYTES_MAX}
 ORDER BY j.seq
 """
@@ -158,17 +193,47 @@ ORDER BY j.seq
 _VISIBLE_BY_TARGET = "m.visible @> j.target AND int8range(1, upper(m.visible)) @> j.seq"
 """What was done to a message concerns those who may see the message, and were away meanwhile and have returned, too."""
 
-_REACTIONS_LAST = f"j.tag = {_tags(Reacted)}, j.seq DESC"
 
-_LATER = f"""
-SELECT {_ROW_COLUMNS} FROM (
-    SELECT {_ROW_COLUMNS}, {_before(_REACTIONS_LAST)} AS before FROM (
-        SELECT j.* FROM {_TIMELINE} j JOIN members m ON m.dialog_id = j.dialog_id AND m.principal_id = $1
-        WHERE j.dialog_id = $2 AND j.tag IN ({_ARE_ABOUT_A_MESSAGE}) AND j.target BETWEEN $3 AND $4 AND j.seq > $4
-          AND {_VISIBLE_BY_TARGET} AND NOT j.hangs_on_erased
-        ORDER BY {_REACTIONS_LAST} LIMIT $5) j) j
+def _later(order: str) -> str:
+    """What was done to the messages of a page, message by message in this order; without what the page itself has."""
+    ordered = f"j.target {order}, j.seq {order}"
+    return f"""
+SELECT {_ROW_COLUMNS}, j.tag, j.target, j.shown FROM (
+    SELECT {_ROW_COLUMNS}, j.tag, j.target, {_before(ordered)} AS before,
+           {_VISIBLE_BY_TARGET} AND NOT j.hangs_on_erased AND NOT (j.seq <= $4 AND m.visible @> j.seq) AS shown
+    FROM members m CROSS JOIN LATERAL (
+        SELECT * FROM {_TIMELINE} j
+        WHERE j.dialog_id = m.dialog_id AND j.tag IN ({_ARE_ABOUT_A_MESSAGE}) AND j.target BETWEEN $3 AND $4
+        ORDER BY {ordered} LIMIT {_LATER_ROWS_MAX + 1}) j
+    WHERE m.dialog_id = $2 AND m.principal_id = $1) j
 WHERE j.before < {PAGE_BYTES_MAX}
-ORDER BY j.seq
+ORDER BY {ordered}
+"""
+
+
+_LATER = {False: _later("ASC"), True: _later("DESC")}
+"""By `newest_first`."""
+
+
+def _newest_about(tags: str, limit: int) -> str:
+    return f"""(
+    SELECT * FROM {_TIMELINE} x
+    WHERE x.dialog_id = m.dialog_id AND x.tag IN ({tags}) AND x.target = $3
+      AND x.seq < coalesce(upper(m.visible), {2**63 - 1})
+    ORDER BY x.seq DESC LIMIT {limit})"""
+
+
+_NEWEST_LATER = f"""
+SELECT {_ROW_COLUMNS}, j.tag, j.target, true AS shown FROM members m CROSS JOIN LATERAL (
+    SELECT * FROM {_newest_about(_tags(Edited), 1)} x
+    UNION ALL SELECT * FROM {_newest_about(_tags(Deleted), 1)} x
+    UNION ALL SELECT * FROM (
+        SELECT * FROM (
+            SELECT DISTINCT ON (r.author_id) r.* FROM {_newest_about(_ARE_ABOUT_A_MESSAGE, _LATER_ROWS_MAX)} r
+            WHERE r.tag = {_tags(Reacted)} ORDER BY r.author_id, r.seq DESC) r
+        ORDER BY r.seq DESC LIMIT {REACTIONS_PER_MESSAGE_MAX}) x
+) j
+WHERE m.dialog_id = $2 AND m.principal_id = $1 AND {_VISIBLE_BY_TARGET} AND NOT j.hangs_on_erased
 """
 
 _ROSTER = """
@@ -199,26 +264,47 @@ WHERE m.principal_id = $1 AND o.principal_id = ANY ($2)
 
 
 class PostgresTimelines(Timelines):
-    """The read half, over a pool of connections."""
+    """The read half, over a pool of connections, of which pages use at most half at a time.
+
+    Who asks for a page waits in line, so that a roster for the fan-out, or a look at one dialog, never waits for pages.
+    """
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self._pages = asyncio.Semaphore(max(1, pool.get_max_size() // 2))
 
     async def take_snapshot(
         self, principal: bytes, sign_in: bytes, since: int | None, *, window: int, events_max: int
     ) -> Snapshot:
-        rows = await self._fetch(_SNAPSHOT, principal, sign_in, since, window, events_max)
-        dialogs = tuple(_dialog(row) for row in rows if row["dialog_id"] is not None)
-        missed = sum(dialog.head_seq - dialog.unseen_from + 1 for dialog in dialogs)
-        if since is not None and (missed > events_max or since > rows[0]["next_xid"]):
+        rows = await self._fetch_page(_SNAPSHOT, principal, NIL, since, window, sign_in)
+        first = rows[0]
+        page = _snapshot_page(rows, since, window)
+        if since is not None and (since > first["next_xid"] or not await self._affords(principal, page, events_max)):
             return await self.take_snapshot(principal, sign_in, None, window=window, events_max=events_max)
         return Snapshot(
-            sign_in=SignInState(rows[0]["state"]),
-            epoch=rows[0]["epoch"],
-            horizon=rows[0]["horizon"],
+            sign_in=SignInState(first["state"]),
+            epoch=first["epoch"],
+            horizon=first["horizon"],
             recovered=since is not None,
-            dialogs=dialogs,
+            page=page,
         )
+
+    async def read_snapshot_page(self, principal: bytes, page: SnapshotPage) -> SnapshotPage:
+        rows = await self._fetch_page(_SNAPSHOT_PAGE, principal, page.after, page.since, page.window)
+        return _snapshot_page(rows, page.since, page.window)
+
+    async def _affords(self, principal: bytes, page: SnapshotPage, events_max: int) -> bool:
+        """Whether what a position lacks, from this page on, is within the budget of one resume."""
+        missed = 0
+        try:
+            async with asyncio.timeout(_RESUME_TIMEOUT_S):
+                while True:
+                    missed += sum(max(1, row.head_seq - row.unseen_from + 1) for row in page.dialogs)
+                    if missed > events_max or page.after is None:
+                        return missed <= events_max
+                    page = await self.read_snapshot_page(principal, page)
+        except (TimeoutError, StorageTimeoutError):
+            return False
 
     async def read_dialogs(self, principal: bytes, dialogs: Sequence[bytes]) -> list[DialogRow]:
         return [_dialog(row) for row in await self._fetch(_DIALOGS, principal, dialogs)]
@@ -227,17 +313,28 @@ class PostgresTimelines(Timelines):
         self, principal: bytes, ranges: Sequence[tuple[bytes, int, int]], *, limit: int
     ) -> list[TimelineEventRaw]:
         dialogs, firsts, lasts = zip(*ranges, strict=True)
-        return _journal(await self._fetch(_EVENTS, principal, dialogs, firsts, lasts, limit))
+        return _journal(await self._fetch_page(_EVENTS, principal, dialogs, firsts, lasts, limit))
 
     async def read_newest(
         self, principal: bytes, dialog: bytes, from_seq: int, to_seq: int, *, limit: int
     ) -> list[TimelineEventRaw]:
-        return _journal(await self._fetch(_NEWEST, principal, dialog, from_seq, to_seq, limit))
+        return _journal(await self._fetch_page(_NEWEST, principal, dialog, from_seq, to_seq, limit))
 
-    async def read_later(
-        self, principal: bytes, dialog: bytes, first: int, last: int, *, limit: int
-    ) -> list[TimelineEventRaw]:
-        return _journal(await self._fetch(_LATER, principal, dialog, first, last, limit))
+    async def read_later(self, principal: bytes, dialog: bytes, first: int, last: int, *, newest_first: bool) -> Later:
+        rows = await self._fetch_page(_LATER[newest_first], principal, dialog, first, last)
+        if len(rows) > _LATER_ROWS_MAX or cut_short(_journal(rows)):
+            stopped_at = rows[-1]["target"]  # its rows may not be complete
+            if stopped_at == (last if newest_first else first):
+                first = last = stopped_at
+                rows = await self._fetch_page(_NEWEST_LATER, principal, dialog, stopped_at)
+            else:
+                first, last = (stopped_at + 1, last) if newest_first else (first, stopped_at - 1)
+        found: dict[int, list[TimelineEventRaw]] = {}
+        rows = sorted(rows, key=lambda row: (row["tag"] == _REACTED, -row["seq"]))
+        for row, event in zip(rows, _journal(rows), strict=True):
+            if row["shown"] and first <= row["target"] <= last:
+                found.setdefault(row["target"], []).append(event)
+        return Later(first, last, found)
 
     async def read_roster(self, dialog: bytes) -> DialogRoster:
         rows = await self._fetch(_ROSTER, dialog)
@@ -250,17 +347,27 @@ class PostgresTimelines(Timelines):
         self, principal: bytes, dialogs: Sequence[bytes], *, after: bytes, limit: int
     ) -> dict[bytes, list[Member]]:
         found: dict[bytes, list[Member]] = {}
-        for dialog, who, role, name, delivered, read in await self._fetch(_MEMBERS, principal, dialogs, after, limit):
+        rows = await self._fetch_page(_MEMBERS, principal, dialogs, after, limit)
+        for dialog, who, role, name, delivered, read in rows:
             found.setdefault(dialog, []).append(Member(who, Role(role), name, delivered, read))
         return found
 
     async def find_direct_peers(self, principal: bytes, of: Sequence[bytes]) -> set[bytes]:
         return {row[0] for row in await self._fetch(_PEERS, principal, of)}
 
+    async def _fetch_page(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        async with self._pages:
+            return await self._fetch(query, *arguments)
+
     async def _fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
         async with translate_errors():
             rows: list[asyncpg.Record] = await self._pool.fetch(query, *arguments)
         return rows
+
+
+def _snapshot_page(rows: list[asyncpg.Record], since: int | None, window: int) -> SnapshotPage:
+    dialogs = tuple(_dialog(row) for row in rows if row["dialog_id"] is not None)
+    return SnapshotPage(dialogs, rows[0]["after"], since, window)
 
 
 def _look(row: asyncpg.Record) -> DialogCreated | SettingsChanged:
@@ -309,5 +416,5 @@ def _dialog(row: asyncpg.Record) -> DialogRow:
 def _journal(rows: list[asyncpg.Record]) -> list[TimelineEventRaw]:
     return [
         TimelineEventRaw(dialog, seq, author, device, n, at_ms, messages, msgspec.Raw(body))
-        for dialog, seq, author, device, n, at_ms, messages, body in rows
+        for dialog, seq, author, device, n, at_ms, messages, body, *_ in rows
     ]

@@ -101,8 +101,8 @@ async def test_what_hangs_on_an_erased_message_counts_as_erased_before_it_is(wor
     ]
     newest = await world.timelines.read_newest(bo.principal, dialog, 4, 5, limit=9)
     assert {bytes(row.body) for row in newest} == {msgspec.msgpack.encode(ERASED)}
-    later = await world.timelines.read_later(bo.principal, dialog, 1, 3, limit=9)
-    assert [row.seq for row in later] == [6, 7]
+    later = await world.timelines.read_later(bo.principal, dialog, 1, 3, newest_first=True)
+    assert {target: [row.seq for row in rows] for target, rows in later.events.items()} == {2: [7], 3: [6]}
     (again,) = await world.flush(corrected)
     assert (again.code, again.erased, again.seq) == (VerdictCode.DUPLICATE, True, 4)
     (refused,) = await world.flush(edit(dialog, ann, said.seq))

@@ -85,7 +85,8 @@ def test_a_body_comes_back_as_it_was(codec: Codec, body: AnyBody) -> None:
 def test_a_stored_body_is_sent_as_the_same_bytes(codec: Codec, body: AnyBody) -> None:
     event = timeline_event(body)
     assert codec.encode(raw(event)) == codec.encode(event)
-    page = HistoryPageRaw(1, TEAM, [raw(event)], [raw(event)], False)
+    stored = [msgspec.Raw(codec.encode(raw(event)))]
+    page = HistoryPageRaw(1, TEAM, stored, stored, False)
     assert codec.encode(page) == codec.encode(HistoryPage(1, TEAM, [event], [event], False))
 
 

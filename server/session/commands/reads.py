@@ -1,18 +1,21 @@
-"""Reads: pages of history and of rosters, of dialogs one is or was in."""
+"""Reads: pages of history and of rosters, of dialogs one is or was in. No page is larger than `REPLY_BYTES_MAX`."""
 
 from __future__ import annotations
 
+import msgspec
+
 from protocol.bodies import TimelineEventRaw
-from protocol.codec import HistoryPageRaw
+from protocol.codec import Codec, HistoryPageRaw
 from protocol.commands import History, Roster
 from protocol.errors import ErrorCode
+from protocol.limits import REPLY_BYTES_MAX
 from protocol.replies import RosterPage
 from server.refusals import RequestRefusedError
 from server.session.session import Session
 from storage.timelines import Timelines, cut_short
 
-_LATER_MAX = 1000
-"""Edits, deletions and reactions with one page; of a single message with more, the newest."""
+_PAGE_HEAD_BYTES = 256
+"""More than what a page has beside its items, in either codec."""
 
 
 class Reads:
@@ -22,18 +25,21 @@ class Reads:
         self._timelines = timelines
 
     async def history(self, session: Session, command: History) -> None:
-        """A page of a timeline, with what came later about its messages: a shorter page, if that is too much."""
+        """A page of a timeline, with what was done later to its messages: a shorter page, if that is too much."""
         principal, dialog = session.principal, command.dialog
         await self._find_dialog(principal, dialog)
         events, more = await self._page(principal, command)
-        later: list[TimelineEventRaw] = []
-        while events:
-            first, last = events[0].seq, events[-1].seq
-            later = await self._timelines.read_later(principal, dialog, first, last, limit=_LATER_MAX + 1)
-            if len(events) == 1 or not (len(later) > _LATER_MAX or cut_short(later)):
-                break
-            events, more = _kept(events, len(events) // 2, newest=command.newest_first), True
-        session.push(HistoryPageRaw(command.id, dialog, events, later, more))
+        page = _HistoryPage(session.codec)
+        if events:
+            later = await self._timelines.read_later(
+                principal, dialog, events[0].seq, events[-1].seq, newest_first=command.newest_first
+            )
+            for event in reversed(events) if command.newest_first else events:
+                fits = later.first <= event.seq <= later.last
+                if not fits or not page.add(event, later.events.get(event.seq, [])):
+                    more = True
+                    break
+        session.push(page.reply(command, more=more))
 
     async def roster(self, session: Session, command: Roster) -> None:
         """A page of the members of a dialog that one is in."""
@@ -43,7 +49,13 @@ class Reads:
         if members is None:
             await self._find_dialog(principal, dialog)
             members = []
-        session.push(RosterPage(command.id, dialog, members[: command.limit], len(members) > command.limit))
+        kept, size = 0, _PAGE_HEAD_BYTES
+        for member in members[: command.limit]:
+            size += 1 + len(session.codec.encode(member))
+            if size > REPLY_BYTES_MAX:
+                break
+            kept += 1
+        session.push(RosterPage(command.id, dialog, members[:kept], len(members) > kept))
 
     async def _page(self, principal: bytes, command: History) -> tuple[list[TimelineEventRaw], bool]:
         """The events that were asked for, and whether the range holds more."""
@@ -53,7 +65,7 @@ class Reads:
         else:
             events = await self._timelines.read_events(principal, [(dialog, first, last)], limit=limit + 1)
         if len(events) > limit:
-            return _kept(events, limit, newest=command.newest_first), True
+            return events[-limit:] if command.newest_first else events[:limit], True
         if cut_short(events):
             return events, events[0].seq > first if command.newest_first else events[-1].seq < last
         return events, False
@@ -63,6 +75,36 @@ class Reads:
             raise RequestRefusedError(ErrorCode.DIALOG_NOT_FOUND)
 
 
-def _kept(events: list[TimelineEventRaw], count: int, *, newest: bool) -> list[TimelineEventRaw]:
-    """As many events as are to stay, from the end that was asked for."""
-    return events[-count:] if newest else events[:count]
+class _HistoryPage:
+    """A page under construction: message by message, each with what was done to it later."""
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+        self._size = _PAGE_HEAD_BYTES
+        self._events: dict[int, bytes] = {}
+        self._later: dict[int, bytes] = {}
+
+    def add(self, event: TimelineEventRaw, later: list[TimelineEventRaw]) -> bool:
+        """Add a message if it fits. The first always does, with as much of what was done to it as fits."""
+        encoded = self._codec.encode(event)
+        size = self._size + len(encoded) + 1
+        about: dict[int, bytes] = {}
+        for each in later:
+            piece = self._codec.encode(each)
+            if size + len(piece) >= REPLY_BYTES_MAX and not self._events:
+                break
+            size += len(piece) + 1
+            about[each.seq] = piece
+        if size > REPLY_BYTES_MAX:
+            return False
+        self._size = size
+        self._events[event.seq] = encoded
+        self._later |= about
+        return True
+
+    def reply(self, command: History, *, more: bool) -> HistoryPageRaw:
+        """The page as a reply."""
+        events, later = (
+            [msgspec.Raw(encoded[seq]) for seq in sorted(encoded)] for encoded in (self._events, self._later)
+        )
+        return HistoryPageRaw(command.id, command.dialog, events, later, more)

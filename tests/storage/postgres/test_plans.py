@@ -6,6 +6,7 @@ import inspect
 from typing import Any
 
 import asyncpg
+import msgspec
 import pytest
 
 from protocol import bodies
@@ -123,11 +124,13 @@ async def exercise_timelines(world: World) -> None:
     await world.read_horizon()
     await world.journal.find_oldest_writer()
     for since in (None, 1):
-        await reads.take_snapshot(me, ann.sign_in, since, window=9, events_max=999)
+        taken = await reads.take_snapshot(me, ann.sign_in, since, window=9, events_max=999)
+        await reads.read_snapshot_page(me, msgspec.structs.replace(taken.page, after=NIL))
     await reads.read_dialogs(cy.principal, [group, direct])
     await reads.read_events(me, [(group, 1, 99), (direct, 1, 99)], limit=9)
     await reads.read_newest(me, group, 1, 99, limit=9)
-    await reads.read_later(me, group, 1, 3, limit=9)
+    for newest_first in (False, True):
+        await reads.read_later(me, group, 1, 3, newest_first=newest_first)
     await reads.read_roster(group)
     await reads.read_members(me, [group, direct], after=NIL, limit=9)
     await reads.find_direct_peers(me, [bo.principal, cy.principal])

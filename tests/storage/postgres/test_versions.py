@@ -169,7 +169,7 @@ async def test_its_state_is_as_before(world: World) -> None:
     ann, bo = await person(world, "Ann"), await person(world, "Bo")
     group = await dialog_of(world, DialogType.GROUP)
     taken = await world.timelines.take_snapshot(ann.principal, ann.sign_in, None, window=9, events_max=99)
-    assert sorted(row.head_seq for row in taken.dialogs) == [3, 3, 5, 11]
+    assert sorted(row.head_seq for row in taken.page.dialogs) == [3, 3, 5, 11]
     (row,) = await world.timelines.read_dialogs(bo.principal, [group])
     assert (row.state.name, row.state.role, row.state.member_count) == ("team", Role.ADMIN, 3)
     assert (row.state.delivered, row.state.read, row.state.read_messages) == (5, 4, 2)
