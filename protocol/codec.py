@@ -22,6 +22,7 @@ from protocol.bodies import AnyBody, Erased, TimelineEvent, TimelineEventRaw
 from protocol.commands import COMMANDS, AnyCommand, Command
 from protocol.errors import ErrorCode
 from protocol.events import AnyEvent
+from protocol.ids import Id
 from protocol.json_forms import form_of, tag_name
 from protocol.limits import N_MAX
 from protocol.replies import AnyReply
@@ -36,7 +37,7 @@ class HistoryPageRaw(msgspec.Struct, array_like=True, frozen=True, tag_field="ta
     """`HistoryPage` with its events as `Codec.encode` made them: what the server sends."""
 
     id: int
-    dialog: ids.Id
+    dialog: Id
     events: list[msgspec.Raw]
     later: list[msgspec.Raw]
     more: bool

@@ -66,7 +66,7 @@ async def test_history_before_ones_joining_reads_no_row_that_one_may_not_see(wor
 async def test_pages_run_through_all_parts_that_one_may_see(world: World) -> None:
     ann, bo, cy, di = await world.people(4)
     dialog = await world.create(DialogType.GROUP, ann, bo, di)
-    visible = []
+    visible: list[int] = []
     for _ in range(3):
         added = await world.act(bodies.MembersAdded, dialog, ann, cy)
         await world.flush(*(message(dialog, ann) for _ in range(3)))
