@@ -264,14 +264,14 @@ WHERE m.principal_id = $1 AND o.principal_id = ANY ($2)
 
 
 class PostgresTimelines(Timelines):
-    """The read half, over a pool of connections, of which pages use at most half at a time.
+    """The read half, over a pool of connections, of which at most `pages_at_once` are used to read pages.
 
     Who asks for a page waits in line, so that a roster for the fan-out, or a look at one dialog, never waits for pages.
     """
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, *, pages_at_once: int = 4) -> None:
         self._pool = pool
-        self._pages = asyncio.Semaphore(max(1, pool.get_max_size() // 2))
+        self._pages = asyncio.Semaphore(pages_at_once)
 
     async def take_snapshot(
         self, principal: bytes, sign_in: bytes, since: int | None, *, window: int, events_max: int
