@@ -299,4 +299,4 @@ async def test_a_receipt_of_unknown_fate_is_returned_and_stamped_when_it_comes_a
     assert await world.raise_receipts(msgspec.structs.replace(mine, again=True)) == [raised]
     # Who resumes from between the two learns of it.
     missed = await world.timelines.take_snapshot(ann.principal, ann.sign_in, horizon, window=9, events_max=9)
-    assert [row.state.dialog for row in missed.dialogs] == [dialog]
+    assert [row.state.dialog for row in missed.page.dialogs] == [dialog]
