@@ -22,7 +22,11 @@ Fields = dict[str, msgspec.structs.FieldInfo]
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used; the message says where the mistake is and what to set."""
+    """The configuration cannot be used. Each of `problems` is a sentence that says where, and what to set."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
 
 
 def _list_sections() -> dict[str, Fields]:
@@ -45,8 +49,8 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Config:
         _read_keys(found, text, values)
     _read_environment(environment, values)
     config = _build(found.parent.absolute(), values)
-    for sentence in find_broken_rules(config):
-        raise ConfigError(sentence)
+    if broken := list(find_broken_rules(config)):
+        raise ConfigError(*broken)
     return config
 
 
@@ -141,7 +145,11 @@ def _build(base: Path, values: dict[str, dict[str, Any]]) -> Config:
                 chosen[field.name] = base / value
         for key in [key for key, path in chosen.items() if key.endswith("_file") and path is not None]:
             secret = key.removesuffix("_file")
-            chosen[secret] = chosen.get(secret) or _read_secret(f"{section.name}.{key}", chosen[key])
+            if chosen.get(secret):
+                raise ConfigError(
+                    f"{section.name}.{key}: {name_variable(section.name, secret)} is set, too: remove one of them."
+                )
+            chosen[secret] = _read_secret(f"{section.name}.{key}", chosen[key])
         parts[section.name] = section.type(**chosen)
     return Config(**parts)
 

@@ -7,13 +7,19 @@ them, so a node never starts with settings that contradict each other.
 from __future__ import annotations
 
 import ipaddress
+import stat
 from collections.abc import Iterator
 from urllib.parse import urlsplit
+
+import msgspec
 
 from protocol.limits import TOKEN_CHARS_MAX
 from server.config.message_sizes import largest_command, largest_event, largest_service_event
 from server.config.settings import Config, name_variable
 
+_PROXY_BITS_MIN = {4: 8, 6: 7}
+"""The widest networks that an organisation has: 10.0.0.0/8 and fc00::/7 are examples."""
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _TOKEN_HEADER_BYTES = len("Authorization: Bearer \r\n") + TOKEN_CHARS_MAX
 
 
@@ -63,6 +69,55 @@ def proxies_are_networks(config: Config) -> str | None:
             ipaddress.ip_network(text)
         except ValueError as error:
             return f"gateway.trusted_proxies: {error}: set addresses or networks, such as 10.0.0.0/8."
+    return None
+
+
+def proxies_are_yours(config: Config) -> str | None:
+    """A trusted proxy names the client's address, so a stranger who counts as one has any address they like."""
+    networks = [network for text in config.gateway.trusted_proxies if (network := _network(text)) is not None]
+    joined: list[_Network] = [
+        *ipaddress.collapse_addresses(each for each in networks if isinstance(each, ipaddress.IPv4Network)),
+        *ipaddress.collapse_addresses(each for each in networks if isinstance(each, ipaddress.IPv6Network)),
+    ]
+    for network in joined:
+        if network.prefixlen < _PROXY_BITS_MIN[network.version]:
+            return (
+                f"gateway.trusted_proxies: {network} is wider than any network of yours, so strangers could name any "
+                "client address: set the addresses of your proxies."
+            )
+    return None
+
+
+def admin_port_is_private(config: Config) -> str | None:
+    """The private port has no sign-in."""
+    server = config.server
+    if server.mode == "development" or server.admin_is_guarded or _is_private(server.admin_host):
+        return None
+    return (
+        f"server.admin_host: {server.admin_host} may be reached by strangers, and the private port has no sign-in: set "
+        "an address of your private network, or server.admin_is_guarded = true if a firewall keeps them out."
+    )
+
+
+def issuers_have_names_of_their_own(config: Config) -> str | None:
+    """The `iss` of a token says whose key must have signed it."""
+    taken = {config.identity.issuer}
+    for issuer in config.identity.issuers:
+        if issuer.issuer in taken:
+            return f"identity.issuers: {issuer.issuer!r} is taken by another issuer or by identity.issuer: rename one."
+        taken.add(issuer.issuer)
+    return None
+
+
+def secret_files_are_private(config: Config) -> str | None:
+    """Another user of the machine who can read a key can sign in as anybody."""
+    if config.server.mode == "development":
+        return None
+    for section in msgspec.structs.fields(Config):
+        for field in msgspec.structs.fields(section.type):
+            path = getattr(getattr(config, section.name), field.name)
+            if field.name.endswith("_file") and path is not None and path.stat().st_mode & stat.S_IRWXO:
+                return f"{section.name}.{field.name}: every user of this machine may read {path}: chmod o= {path}"
     return None
 
 
@@ -165,6 +220,10 @@ RULES = (
     production_logs_no_codes,
     postgres_url_has_no_password,
     proxies_are_networks,
+    proxies_are_yours,
+    admin_port_is_private,
+    issuers_have_names_of_their_own,
+    secret_files_are_private,
     websocket_fits_every_command,
     body_fits_every_event,
     head_fits_every_token,
@@ -179,6 +238,22 @@ RULES = (
 
 def _too_small(key: str, has: int, needs: int, what: str) -> str | None:
     return None if has >= needs else f"{key}: {has} bytes do not fit {what}: set at least {needs}."
+
+
+def _network(text: str) -> _Network | None:
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError:
+        return None
+
+
+def _is_private(host: str) -> bool:
+    """Whether only this machine or a private network reaches it; 0.0.0.0 is every address that the machine has."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    return address.is_private and not address.is_unspecified
 
 
 def _is_loopback(host: str) -> bool:

@@ -53,7 +53,9 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     port: Port = 7420
     """The public port: websockets and the HTTP API. 0 takes any free one."""
     admin_host: str = "127.0.0.1"
-    """Address of the private port. Never expose it: it has no sign-in."""
+    """Address of the private port, loopback or of your private network. Never expose it: it has no sign-in."""
+    admin_is_guarded: bool = False
+    """True: strangers cannot reach `admin_host` (a firewall, a container's network), so it may be any address."""
     admin_port: Port = 7421
     """The private port: health and metrics. 0 takes any free one."""
     data_dir: Path = Path(".tchat")

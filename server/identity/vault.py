@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import itertools
 import secrets
 from collections.abc import Sequence
 
@@ -19,6 +20,7 @@ from nacl.secret import SecretBox
 from protocol.ids import NIL
 
 KEY_BYTES = 32
+_DIFFERENT_BYTES_MIN = 8
 _TOKEN_BYTES = 32
 _REFRESH_PREFIX = "tcr_"
 _API_KEY_PREFIX = "tck_"
@@ -35,6 +37,7 @@ class Vault:
         """The first of `keys` encrypts, the last makes hashes; raises VaultError."""
         if not keys or any(len(key) != KEY_BYTES for key in keys):
             raise VaultError(f"a key has {KEY_BYTES} bytes, in base64")
+        self.is_guessable = any(is_guessable(key) for key in keys)
         self._boxes = {_name_of(key): SecretBox(_subkey(key, b"phone box")) for key in keys}
         self._key_name = _name_of(keys[0])
         self._phone_hash_key = _subkey(keys[-1], b"phone hash")
@@ -79,6 +82,15 @@ class Vault:
         """The refresh token that replaces this one: always the same, and unpredictable without the key."""
         mac = _mac(self._refresh_key, refresh_token.encode("utf-8", "surrogatepass"))
         return _refresh_token(sign_in_of(refresh_token) or NIL, mac)
+
+
+def is_guessable(key: bytes) -> bool:
+    """Whether 32 bytes are a pattern or a repeated word, and not from a random generator.
+
+    Random bytes have fewer than 8 different values, or one step between all of them, less than once in 10^36.
+    """
+    steps = {(after - before) % 256 for before, after in itertools.pairwise(key)}
+    return len(set(key)) < _DIFFERENT_BYTES_MIN or len(steps) == 1
 
 
 def new_key() -> str:

@@ -19,7 +19,9 @@ import msgspec
 
 from server.config.load import ConfigError, load
 from server.config.settings import Config
-from server.node.postgres_start import configured_url
+from server.node.identity_parts import IdentitySecrets
+from server.node.postgres_start import configured_url, find_shared_account
+from server.startup_error import StartupError
 from storage.embedded.cluster import EmbeddedPostgres
 from storage.embedded.data_folder import DataFolderError, DataFolderInUseError
 from storage.embedded.install import EmbeddedError, Launcher, account_for
@@ -49,15 +51,16 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def examine(path: Path | None, environment: Mapping[str, str]) -> list[Finding]:
-    """Look at everything; an unusable configuration is the only finding."""
+    """Look at everything; of an unusable configuration only what is wrong with it."""
     try:
         config = load(path, environment)
     except ConfigError as error:
-        return [Finding("problem", "config", str(error))]
+        return [Finding("problem", "config", problem) for problem in error.problems]
     where = path or "config.toml, or the defaults"
     findings = [Finding("ok", "config", f"{where}; mode {config.server.mode}")]
-    findings += [_data_folder(config.server.data_dir), _files(config), *_engine(config)]
-    return findings
+    findings += [_data_folder(config.server.data_dir), _files(config)]
+    findings += [*_secrets(config), *_admin_port(config), *_account(config)]
+    return findings + _engine(config)
 
 
 def _data_folder(folder: Path) -> Finding:
@@ -85,6 +88,34 @@ def _files(config: Config) -> Finding:
         f"gateway.connections_max needs {wanted} and {hard} are allowed: raise the limit (ulimit -Hn, LimitNOFILE= in "
         f"systemd), or set gateway.connections_max to {max(hard - OTHER_FILES, 1)}.",
     )
+
+
+def _secrets(config: Config) -> list[Finding]:
+    """In development they are made by the first start."""
+    if config.server.mode == "development":
+        return []
+    try:
+        IdentitySecrets.load(config)
+    except StartupError as error:
+        return [Finding("problem", "secrets", str(error))]
+    return [Finding("ok", "secrets", "the keys and the sender of codes can be used")]
+
+
+def _admin_port(config: Config) -> list[Finding]:
+    """Whether the private port depends on something outside: this cannot see whether it is there."""
+    if not config.server.admin_is_guarded:
+        return []
+    text = f"server.admin_is_guarded says that strangers cannot reach {config.server.admin_host}: make sure of it."
+    return [Finding("note", "admin port", text)]
+
+
+def _account(config: Config) -> list[Finding]:
+    """The user that the embedded PostgreSQL runs as."""
+    shared = find_shared_account(config)
+    if shared is None:
+        return []
+    level: Literal["note", "problem"] = "note" if config.server.mode == "development" else "problem"
+    return [Finding(level, "account", shared)]
 
 
 def _engine(config: Config) -> list[Finding]:

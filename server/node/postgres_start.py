@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
 from server.config.settings import Config, StorageSettings
+from server.startup_error import StartupError
 from storage.embedded.cluster import EmbeddedError, EmbeddedPostgres
+from storage.embedded.install import account_for
 
 _log = logging.getLogger(__name__)
 
@@ -40,13 +42,35 @@ def running_postgres(config: Config) -> Iterator[Postgres]:
     """Give the database; the embedded PostgreSQL is started before and stopped after.
 
     Blocks for the start (milliseconds; most of a second the first time). Raises DataFolderError (DataFolderInUseError
-    if another server has it) and EmbeddedError; a configured one is not contacted.
+    if another server has it), EmbeddedError, and StartupError as root in production; a configured one is not contacted.
     """
+    shared = find_shared_account(config)
+    if shared is not None and config.server.mode == "production":
+        raise StartupError(shared)
     if config.storage.postgres_url:
         yield Postgres(configured_url(config.storage))
     else:
+        if shared is not None:
+            _log.warning(shared)
         with EmbeddedPostgres(config.server.data_dir) as embedded:
             yield Postgres(embedded.url, embedded)
+
+
+def find_shared_account(config: Config) -> str | None:
+    """Why the embedded PostgreSQL would run as a user that others share, and what to do; None if it does not.
+
+    PostgreSQL refuses to run as root, and needs a user with a name: as root there is none of our own to give to it.
+    """
+    if config.storage.postgres_url:
+        return None
+    account = account_for(config.server.data_dir / "postgres")
+    if account.is_ours:
+        return None
+    return (
+        f"The embedded PostgreSQL runs as the user {account.name}, because this server runs as root: other programs of "
+        f"{account.name} have full access to the database. Start the server as a user of its own, or set "
+        "storage.postgres_url."
+    )
 
 
 def configured_url(storage: StorageSettings) -> str:

@@ -30,8 +30,8 @@ async def serve(config: Config) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # SIGHUP: its terminal was closed
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as stack:
+        make = functools.partial(make_identity, config, IdentitySecrets.load(config))
         postgres = stack.enter_context(running_postgres(config))
-        make = functools.partial(make_identity, config, IdentitySecrets.load(config))  # the data folder is locked now
         await migrate(postgres.url, lambda line: _log.info("migrated: %s", line))
         stack.push_async_callback(cancel_and_wait, asyncio.ensure_future(postgres.keep_running()))
         async with opened(config, postgres.url, make, SystemClock()) as (node, work):

@@ -166,7 +166,20 @@ def test_a_secret_comes_from_the_environment_or_from_a_file(write: Write, tmp_pa
     path = write("[storage]\npostgres_password_file = 'password'\n")
     assert load(path, {}).storage.postgres_password.reveal() == "from a file"
     given = {"TCHAT__STORAGE__POSTGRES_PASSWORD": "given"}
-    assert load(path, given).storage.postgres_password.reveal() == "given"
+    assert load(write(""), given).storage.postgres_password.reveal() == "given"
+
+
+def test_a_secret_that_is_given_twice_is_refused(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("from a file\n")
+    path = write("[storage]\npostgres_password_file = 'password'\n")
+    refused = refusal(path, TCHAT__STORAGE__POSTGRES_PASSWORD="hunter2")
+    assert refused.startswith("storage.postgres_password_file: TCHAT__STORAGE__POSTGRES_PASSWORD is set, too")
+    assert "hunter2" not in refused
+
+
+def test_all_that_is_unsafe_is_said_at_once(write: Write) -> None:
+    refused = refusal(write("[server]\nmode = 'production'\nadmin_host = '0.0.0.0'\n"))
+    assert [line.split(":")[0] for line in refused.splitlines()] == ["identity.code_sender", "server.admin_host"]
 
 
 def test_a_missing_secret_file_is_refused(write: Write) -> None:

@@ -1,6 +1,7 @@
 """The rules between keys: the defaults keep all of them, and each is broken one step beyond its boundary."""
 
 from inspect import isfunction
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -9,10 +10,17 @@ import pytest
 from server.config import rules
 from server.config.message_sizes import largest_command, largest_event, largest_service_event
 from server.config.rules import RULES, find_broken_rules
-from server.config.settings import Config
+from server.config.settings import Config, IssuerSettings
 
 COMMAND, EVENT, BODY = largest_command(), largest_event(), largest_service_event()
+PRODUCTION = {"server__mode": "production", "identity__code_sender": "none"}
+READABLE = Path("/etc/passwd")
+"""A file that every user may read, everywhere."""
 TOKEN_HEADER = len("Authorization: Bearer \r\n") + 8192
+
+
+def issuer(name: str) -> IssuerSettings:
+    return IssuerSettings(issuer=name, audience="chat", jwks_url="https://id.example/keys", tenant=2)
 
 
 def config(**changes: Any) -> Config:
@@ -118,6 +126,48 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         {"gateway__trusted_proxies": ("10.0.0.0/8", "2001:db8::1")},
         {"gateway__trusted_proxies": ("10.0.0.0/8", "10.0.0.1/8")},
         "gateway.trusted_proxies: 10.0.0.1/8 has host bits set: set addresses or networks, such as 10.0.0.0/8.",
+    ),
+    (
+        {"gateway__trusted_proxies": ("10.0.0.0/8", "fc00::/7")},
+        {"gateway__trusted_proxies": ("0.0.0.0/0",)},
+        (
+            "gateway.trusted_proxies: 0.0.0.0/0 is wider than any network of yours, so strangers could name any client "
+            "address: set the addresses of your proxies."
+        ),
+    ),
+    (
+        {"gateway__trusted_proxies": ("0.0.0.0/8", "8000::/8")},
+        {"gateway__trusted_proxies": ("::/1", "8000::/1")},
+        (
+            "gateway.trusted_proxies: ::/0 is wider than any network of yours, so strangers could name any client "
+            "address: set the addresses of your proxies."
+        ),
+    ),
+    (
+        {**PRODUCTION, "server__admin_host": "0.0.0.0", "server__admin_is_guarded": True},
+        {**PRODUCTION, "server__admin_host": "0.0.0.0"},
+        (
+            "server.admin_host: 0.0.0.0 may be reached by strangers, and the private port has no sign-in: set an "
+            "address of your private network, or server.admin_is_guarded = true if a firewall keeps them out."
+        ),
+    ),
+    (
+        {**PRODUCTION, "server__admin_host": "10.0.0.11"},
+        {**PRODUCTION, "server__admin_host": "8.8.8.8"},
+        (
+            "server.admin_host: 8.8.8.8 may be reached by strangers, and the private port has no sign-in: set an "
+            "address of your private network, or server.admin_is_guarded = true if a firewall keeps them out."
+        ),
+    ),
+    (
+        {"identity__issuers": (issuer("shop"), issuer("bank"))},
+        {"identity__issuers": (issuer("shop"), issuer("tchat"))},
+        "identity.issuers: 'tchat' is taken by another issuer or by identity.issuer: rename one.",
+    ),
+    (
+        {"identity__phone_key_file": READABLE},
+        {**PRODUCTION, "identity__phone_key_file": READABLE},
+        (f"identity.phone_key_file: every user of this machine may read {READABLE}: chmod o= {READABLE}"),
     ),
     (
         {"server__host": "localhost", "server__admin_host": "::1"},

@@ -1,15 +1,19 @@
 """Keys come from the configuration; in development the data folder keeps them, for its owner alone."""
 
+import base64
+import os
 import stat
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from server.config.settings import Config, IdentitySettings, Secret, ServerSettings
 from server.identity.code_sender import CodeSender, LogCodeSender, make_sender
 from server.identity.key_files import load_signing_keys, load_vault
 from server.identity.signing_keys import SigningKeys, new_pem
-from server.identity.vault import new_key
+from server.identity.vault import is_guessable, new_key
 from server.node.identity_parts import IdentitySecrets
 from server.startup_error import StartupError
 
@@ -84,3 +88,37 @@ def test_a_sender_of_ones_own_is_named_by_module_and_attribute() -> None:
 def test_a_sender_that_is_not_there_stops_the_start(name: str) -> None:
     with pytest.raises(StartupError, match=r"identity\.code_sender"):
         make_sender(named(name))
+
+
+@pytest.mark.parametrize("key", [bytes(32), b"\xff" * 32, bytes(range(32)), b"password" * 4])
+def test_production_refuses_keys_that_can_be_guessed(tmp_path: Path, key: bytes) -> None:
+    text = Secret(base64.b64encode(key).decode())
+    pem = Ed25519PrivateKey.from_private_bytes(key).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    weak = IdentitySettings(phone_key=text, signing_key=Secret(pem.decode()))
+    for load in (load_signing_keys, load_vault):
+        load(development(tmp_path, weak))
+        with pytest.raises(StartupError, match="can be guessed"):
+            load(production(tmp_path, weak))
+
+
+def test_random_keys_are_not_taken_for_weak_ones() -> None:
+    assert not any(is_guessable(os.urandom(32)) for _ in range(1000))
+    assert not is_guessable(os.urandom(16).hex().encode())
+
+
+def test_of_two_servers_that_make_a_key_at_once_both_use_the_first_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = development(tmp_path)
+    first: list[str] = []
+
+    def made_meanwhile() -> str:
+        monkeypatch.undo()
+        first.append(load_signing_keys(config).kid)
+        return new_pem()
+
+    monkeypatch.setattr("server.identity.key_files.new_pem", made_meanwhile)
+    assert load_signing_keys(config).kid == first[0]
+    assert [path.name for path in (tmp_path / "keys").iterdir()] == ["signing.pem"]

@@ -1,6 +1,8 @@
 """`tchat doctor`: says what is wrong and what to do, and changes nothing."""
 
 import asyncio
+import base64
+import os
 import resource
 import time
 from pathlib import Path
@@ -9,8 +11,11 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
+from server.identity.signing_keys import new_pem
+from server.identity.vault import new_key
 from server.node.doctor import Finding, examine
 from storage.embedded.cluster import EmbeddedPostgres
+from storage.embedded.install import SystemAccount
 from storage.postgres.migrate import migrate
 
 
@@ -37,6 +42,7 @@ def execute(url: str, statement: str) -> None:
 
 def test_on_a_fresh_machine_nothing_is_wrong_and_nothing_is_made(tmp_path: Path) -> None:
     findings = found(GATEWAY__CONNECTIONS_MAX="100")
+    findings.pop("account", None)  # root has a note there
     assert {subject: finding.level for subject, finding in findings.items()} == {
         "config": "ok",
         "data folder": "ok",
@@ -50,6 +56,64 @@ def test_a_wrong_configuration_is_the_one_thing_it_says() -> None:
     (finding,) = found(SERVER__PORT="x").values()
     assert finding.is_problem
     assert str(finding).startswith("problem config: environment variable TCHAT__SERVER__PORT takes")
+
+
+def test_everything_unsafe_in_production_is_said_with_what_to_do(tmp_path: Path) -> None:
+    key = tmp_path / "phone_key"
+    key.write_text("x")
+    key.chmod(0o644)
+    issuers = '[{issuer = "tchat", audience = "a", jwks_url = "https://id.example/keys", tenant = 2}]'
+    findings = examine(
+        None,
+        {
+            "TCHAT__SERVER__MODE": "production",
+            "TCHAT__SERVER__ADMIN_HOST": "0.0.0.0",
+            "TCHAT__GATEWAY__TRUSTED_PROXIES": "0.0.0.0/0",
+            "TCHAT__IDENTITY__CODE_SENDER": "none",
+            "TCHAT__IDENTITY__ISSUERS": issuers,
+            "TCHAT__IDENTITY__PHONE_KEY_FILE": str(key),
+        },
+    )
+    assert all(finding.is_problem for finding in findings)
+    assert [finding.text.split(":")[0] for finding in findings] == [
+        "gateway.trusted_proxies",
+        "server.admin_host",
+        "identity.issuers",
+        "identity.phone_key_file",
+    ]
+
+
+def test_a_guarded_admin_port_is_a_note() -> None:
+    assert (
+        "0.0.0.0"
+        in found(
+            SERVER__MODE="production",
+            SERVER__ADMIN_HOST="0.0.0.0",
+            SERVER__ADMIN_IS_GUARDED="true",
+            IDENTITY__CODE_SENDER="none",
+        )["admin port"].text
+    )
+
+
+def test_keys_that_can_be_guessed_are_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "pem").write_text(new_pem())
+    (tmp_path / "pem").chmod(0o600)
+    zero = base64.b64encode(bytes(32)).decode()
+    production = {"SERVER__MODE": "production", "IDENTITY__CODE_SENDER": "none", "IDENTITY__SIGNING_KEY_FILE": "pem"}
+    assert found(**production, IDENTITY__PHONE_KEY=zero)["secrets"].text.startswith("identity.phone_key can be guessed")
+    assert found(**production, IDENTITY__PHONE_KEY=new_key())["secrets"].level == "ok"
+
+
+def test_an_account_that_others_share_is_a_note_here_and_a_problem_in_production(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    theirs = SystemAccount("postgres", os.geteuid() + 1, 0)
+    monkeypatch.setattr("server.node.postgres_start.account_for", lambda _cluster: theirs)
+    assert found()["account"].level == "note"
+    account = found(SERVER__MODE="production", IDENTITY__CODE_SENDER="none")["account"]
+    assert account.is_problem
+    assert "storage.postgres_url" in account.text
+    assert "account" not in found(STORAGE__POSTGRES_URL="postgresql://u@127.0.0.1:1/x")
 
 
 def test_a_stopped_server_is_looked_into_and_left_stopped(tmp_path: Path) -> None:
