@@ -1,12 +1,18 @@
 """Rooms: the members of a dialog who get its events, and delivery to them.
 
 A room is a dialog's roster as of some `roster_seq`, kept while it is used. An event comes with the `roster_seq` of its
-dialog after its flush; when the room is older, the roster is read again first, and the dialog's later events wait
-behind it, so every member gets them in order. A member gets only events with `seq >= from_seq` of their membership: a
-roster may be newer than the event.
+dialog after its flush. An event that changes the roster is applied to the room that has seen the event before it.
+Otherwise, when the room is older, the roster is read again first, and the dialog's later events wait behind it, so
+every member gets them in order. A member gets only events with `seq >= from_seq` of their membership: a roster may be
+newer than the event.
 
-Bounds: `rooms_max` rosters are kept, the least recently used is dropped. At most `_WAITING_MAX` events wait for a
-roster; beyond that only the first number is remembered, and the members catch up.
+Nothing that waits is dropped: a roster that cannot be read is read again. While the store is unavailable this has no
+end, and holds the positions of the node (`wait_settled`). After `_FAULTS_MAX` other errors every session here reads the
+dialog from the timeline instead.
+
+Bounds: `rooms_max` rosters are kept, the least recently used is dropped. At most `_WAITING_MAX` events of a room and
+`_WAITING_BYTES_MAX` of all wait for a roster; beyond that only the first number is remembered, and the members catch
+up.
 """
 
 from __future__ import annotations
@@ -17,6 +23,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
+import msgspec
+
+from protocol import bodies as b
+from protocol.bodies import AnyBody, TimelineEventRaw
 from protocol.dialog_types import DialogType
 from server.clock import Sleep
 from server.delivery.prepared_message import PreparedMessage
@@ -30,8 +40,13 @@ _log = logging.getLogger(__name__)
 
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
 
-_RETRY_S = 0.2
+_RETRY_FIRST_S = 0.2
+_RETRY_MAX_S = 5.0
+_FAULTS_MAX = 8
 _WAITING_MAX = 1000
+_WAITING_BYTES_MAX = 33_554_432
+
+_decode_body = msgspec.msgpack.Decoder(AnyBody).decode
 
 
 class Room:
@@ -42,6 +57,7 @@ class Room:
         "_subscribers",
         "_version",
         "first_delivered_seq",
+        "known_seq",
         "loading",
         "members",
         "missed",
@@ -49,15 +65,19 @@ class Room:
         "roster_seq",
         "type",
         "waiting",
+        "waiting_bytes",
     )
 
     def __init__(self) -> None:
         self.roster_seq = -1
+        self.known_seq = 0
+        """The roster is that of the dialog after this event."""
         self.needed_seq = 0
         self.type = DialogType.SELF
         self.members: dict[bytes, int] = {}
         self.loading = False
-        self.waiting: list[tuple[int, PreparedMessage]] = []
+        self.waiting: list[TimelineEventRaw] = []
+        self.waiting_bytes = 0
         self.missed = 0
         self.first_delivered_seq = 0
         self._from_max = 0
@@ -66,12 +86,33 @@ class Room:
 
     def take_roster(self, roster: DialogRoster) -> None:
         """Take a roster that was read."""
-        self.roster_seq = roster.roster_seq
+        self.roster_seq = self.known_seq = roster.roster_seq
         self.type = roster.type
         self.members = roster.members
         self._from_max = max(roster.members.values(), default=0)
         self._version = -1
         self.first_delivered_seq = 0
+
+    def try_change(self, event: TimelineEventRaw) -> bool:
+        """Apply an event that changes the roster; False if the room does not know the roster before it."""
+        if self.loading or self.known_seq != event.seq - 1:
+            return False
+        match _decode_body(event.body):
+            case b.DialogCreated(type=kind, members=members):
+                self.type = kind
+                self.members = {each.principal: event.seq for each in members}
+            case b.MembersAdded(members=principals):
+                self.members.update(dict.fromkeys(principals, event.seq))
+            case b.MemberRemoved(member=principal):
+                self.members.pop(principal, None)
+            case b.MemberLeft():
+                self.members.pop(event.author, None)
+            case _:
+                return False
+        self.roster_seq = self._from_max = event.seq
+        self._version = -1
+        self.first_delivered_seq = 0
+        return True
 
     def find_subscribers(self, registry: Registry) -> list[tuple[int, Subscriber]]:
         """`(from_seq, subscriber)` of the members that are here."""
@@ -89,9 +130,11 @@ class Room:
         if self._version != registry.version:
             self._subscribers = []
 
-    def deliver(self, registry: Registry, dialog: bytes, seq: int, prepared: PreparedMessage) -> None:
+    def deliver(self, registry: Registry, event: TimelineEventRaw) -> None:
         """Append to the outboxes of the members that are here."""
+        dialog, seq, prepared = event.dialog, event.seq, PreparedMessage(event)
         self.first_delivered_seq = self.first_delivered_seq or seq
+        self.known_seq = max(self.known_seq, seq)
         if seq >= self._from_max:
             for _, subscriber in self.find_subscribers(registry):
                 subscriber.outbox.push_event(dialog, seq, prepared)
@@ -120,23 +163,28 @@ class Rooms:
         self._sleep = sleep
         self._rooms: OrderedDict[bytes, Room] = OrderedDict()
         self._loads: set[asyncio.Future[None]] = set()
+        self._waiting_bytes = 0
 
     def __len__(self) -> int:
         return len(self._rooms)
 
-    def deliver_event(self, dialog: bytes, seq: int, prepared: PreparedMessage, roster_seq: int) -> None:
-        """Push a durable event to the members that are here."""
-        room = self._room(dialog)
-        if not room.loading and room.roster_seq >= roster_seq:
-            room.deliver(self._registry, dialog, seq, prepared)
+    def deliver_event(self, event: TimelineEventRaw, roster_seq: int) -> None:
+        """Push a durable event to the members that are here; `roster_seq` is that of its dialog after its flush."""
+        room = self._room(event.dialog)
+        known = not room.loading and room.roster_seq >= roster_seq
+        if known or (event.seq == roster_seq and room.try_change(event)):
+            room.deliver(self._registry, event)
             return
-        if len(room.waiting) < _WAITING_MAX and not room.missed:
-            room.waiting.append((seq, prepared))
+        size = len(event.body)
+        if room.missed or len(room.waiting) >= _WAITING_MAX or self._waiting_bytes + size > _WAITING_BYTES_MAX:
+            room.missed = room.missed or event.seq
         else:
-            room.missed = room.missed or seq
+            room.waiting.append(event)
+            room.waiting_bytes += size
+            self._waiting_bytes += size
         room.needed_seq = max(room.needed_seq, roster_seq)
         if not room.loading:
-            self._load(dialog, room)
+            self._load(event.dialog, room)
 
     def deliver_ephemeral(self, dialog: bytes, prepared: PreparedMessage, *, but: bytes) -> None:
         """Push an ephemeral event to the members except the principal `but`, if the room is open."""
@@ -156,8 +204,8 @@ class Rooms:
         room = self._rooms.get(dialog)
         if room is None:
             return None
-        if room.waiting:
-            return room.waiting[0][0]
+        if room.waiting or room.missed:
+            return room.waiting[0].seq if room.waiting else room.missed
         return room.first_delivered_seq if room.first_delivered_seq and room.roster_seq >= seq else None
 
     async def open(self, dialog: bytes) -> Room:
@@ -212,11 +260,6 @@ class Rooms:
                 del self._rooms[dialog]
                 return
 
-    def _close(self, dialog: bytes, room: Room) -> None:
-        room.members, room.waiting, room.missed = {}, [], 0
-        if self._rooms.get(dialog) is room:
-            del self._rooms[dialog]
-
     def _load(self, dialog: bytes, room: Room) -> None:
         room.loading = True
         loaded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -225,24 +268,23 @@ class Rooms:
 
     async def _load_and_deliver(self, dialog: bytes, room: Room, loaded: asyncio.Future[None]) -> None:
         try:
-            room.take_roster(await self._read(dialog, room))
-            waiting, room.waiting = room.waiting, []
-            for seq, prepared in waiting:
-                room.deliver(self._registry, dialog, seq, prepared)
-            missed, room.missed = room.missed, 0
-            if missed:
-                for from_seq, subscriber in room.find_subscribers(self._registry):
-                    subscriber.outbox.read_from(dialog, max(missed, from_seq))
+            roster = await self._read(dialog, room)
+            if roster is None:
+                self._leave_to_sessions(dialog, room)
+            else:
+                room.take_roster(roster)
+                self._deliver_waiting(dialog, room)
         except Exception:  # noqa: BLE001 - nothing may wait for this room without end
-            _log.exception("a roster could not be read")
-            self._close(dialog, room)
+            _log.exception("what waited for a roster could not be delivered")
+            self._leave_to_sessions(dialog, room)
         finally:
             room.loading = False
             self._loads.discard(loaded)
             loaded.set_result(None)
 
-    async def _read(self, dialog: bytes, room: Room) -> DialogRoster:
-        """A roster as new as the newest event that waits for it."""
+    async def _read(self, dialog: bytes, room: Room) -> DialogRoster | None:
+        """A roster as new as the newest event that waits for it; None if that is not to be had."""
+        backoff_s, faults = _RETRY_FIRST_S, 0
         while True:
             try:
                 roster = await self._timelines.read_roster(dialog)
@@ -250,4 +292,33 @@ class Rooms:
                     return roster
             except StorageUnavailableError as error:
                 _log.warning("a roster cannot be read, trying again: %s", error)
-            await self._sleep(_RETRY_S)
+            except Exception:  # noqa: BLE001 - whatever it is, what waits must not be lost
+                faults += 1
+                _log.error("a roster cannot be read (%d of %d times)", faults, _FAULTS_MAX, exc_info=faults == 1)
+                if faults >= _FAULTS_MAX:
+                    return None
+            await self._sleep(backoff_s)
+            backoff_s = min(backoff_s * 2, _RETRY_MAX_S)
+
+    def _deliver_waiting(self, dialog: bytes, room: Room) -> None:
+        for event in room.waiting:
+            room.deliver(self._registry, event)
+        if room.missed:
+            for from_seq, subscriber in room.find_subscribers(self._registry):
+                subscriber.outbox.read_from(dialog, max(room.missed, from_seq))
+        self._forget_waiting(room)
+
+    def _leave_to_sessions(self, dialog: bytes, room: Room) -> None:
+        """Have every session read the dialog from the timeline, which knows who may, and forget the room."""
+        first = self.undelivered_from(dialog, room.needed_seq)
+        if first is not None:
+            for subscriber in self._registry:
+                subscriber.outbox.read_from(dialog, first)
+        self._forget_waiting(room)
+        room.members = {}
+        if self._rooms.get(dialog) is room:
+            del self._rooms[dialog]
+
+    def _forget_waiting(self, room: Room) -> None:
+        self._waiting_bytes -= room.waiting_bytes
+        room.waiting, room.waiting_bytes, room.missed = [], 0, 0

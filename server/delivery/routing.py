@@ -32,7 +32,7 @@ class Router:
             if item.change is not None:
                 self._route_change(item.change, item.events[0])
             for event in item.events:
-                self._rooms.deliver_event(item.dialog, event.seq, PreparedMessage(event), item.roster_seq)
+                self._rooms.deliver_event(event, item.roster_seq)
 
     def _route_change(self, change: ChangeEntry, event: TimelineEventRaw) -> None:
         match change.body:

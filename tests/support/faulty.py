@@ -49,12 +49,16 @@ class FaultyJournal(PostgresJournal):
 
 
 class FaultyTimelines(PostgresTimelines):
-    """Rosters that fail before the real one answers (`failing` times, or with `fault`); `gate` holds them back."""
+    """Rosters that fail (`failing` times, or with `fault`), or are `stale`, before the real one answers.
+
+    `gate` holds them back.
+    """
 
     def __init__(self, world: World) -> None:
         super().__init__(world.pool)
         self.failing = 0
         self.fault: Exception | None = None
+        self.stale: list[DialogRoster] = []
         self.reads = 0
         self.gate: asyncio.Event | None = None
 
@@ -67,4 +71,6 @@ class FaultyTimelines(PostgresTimelines):
         if self.failing:
             self.failing -= 1
             raise StorageUnavailableError("injected")
+        if self.stale:
+            return self.stale.pop(0)
         return await super().read_roster(dialog)
