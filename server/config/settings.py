@@ -200,6 +200,10 @@ class StorageSettings(msgspec.Struct, frozen=True, kw_only=True):
     """File that holds `postgres_password`."""
     connections_max: Count = 16
     """Database connections of this node, lanes included."""
+    read_connections_max: Count = 8
+    """Further ones, for reads of timelines. At most half of them read pages of history, members and snapshots."""
+    read_timeout_s: Seconds = 5.0
+    """A read of a timeline that takes longer is cancelled, and its client asked to try again (`unavailable`)."""
     statement_timeout_s: Seconds = 30.0
     """A statement that takes longer is cancelled; a flush then asks for the outcome of its rows again."""
 

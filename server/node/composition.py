@@ -87,14 +87,24 @@ class Node:
     """One server process. `opened` gives a running one; `port` is where it listens."""
 
     def __init__(
-        self, config: Config, clock: Clock, pool: Pool, *, incarnation: int, epoch: int, position_key: bytes
+        self,
+        config: Config,
+        clock: Clock,
+        pool: Pool,
+        read_pool: Pool,
+        *,
+        incarnation: int,
+        epoch: int,
+        position_key: bytes,
     ) -> None:
         self.config = config
         self.clock = clock
         self.port = 0
         self.ready = False
         self.journal = PostgresJournal(pool)
-        self.timelines = PostgresTimelines(pool)
+        self.timelines = PostgresTimelines(
+            read_pool, pages_at_once=max(1, config.storage.read_connections_max // 2)
+        )
         self.registry = Registry()
         self.rooms = Rooms(self.timelines, self.registry, self.spawn, rooms_max=config.rooms.rooms_max)
         self.presence = Presence(self.registry, clock)
@@ -251,9 +261,13 @@ async def opened(
         storage = config.storage
         pool = await open_pool(url, size=storage.connections_max, statement_timeout_s=storage.statement_timeout_s)
         stack.push_async_callback(_close_pool, pool)
+        read_pool = await open_pool(
+            url, size=storage.read_connections_max, statement_timeout_s=storage.read_timeout_s
+        )
+        stack.push_async_callback(_close_pool, read_pool)
         incarnation = await PostgresJournal(pool).begin_incarnation(socket.gethostname())
         ((epoch, key),) = await pool.fetch("SELECT epoch, position_key FROM deployment")
-        node = Node(config, clock, pool, incarnation=incarnation, epoch=epoch, position_key=key)
+        node = Node(config, clock, pool, read_pool, incarnation=incarnation, epoch=epoch, position_key=key)
         await node.horizon.advance()
         identity = await make_identity(pool, clock, appender=node.pipeline, sessions=node.registry)
         work = asyncio.ensure_future(node.run(identity))

@@ -290,21 +290,27 @@ class PostgresTimelines(Timelines):
         )
 
     async def read_snapshot_page(self, principal: bytes, page: SnapshotPage) -> SnapshotPage:
-        rows = await self._fetch_page(_SNAPSHOT_PAGE, principal, page.after, page.since, page.window)
+        async with self._pages:
+            return await self._next_page(principal, page)
+
+    async def _next_page(self, principal: bytes, page: SnapshotPage) -> SnapshotPage:
+        rows = await self._fetch(_SNAPSHOT_PAGE, principal, page.after, page.since, page.window)
         return _snapshot_page(rows, page.since, page.window)
 
     async def _affords(self, principal: bytes, page: SnapshotPage, events_max: int) -> bool:
         """Whether what a position lacks, from this page on, is within the budget of one resume."""
-        missed = 0
-        try:
-            async with asyncio.timeout(_RESUME_TIMEOUT_S):
-                while True:
-                    missed += sum(max(1, row.head_seq - row.unseen_from + 1) for row in page.dialogs)
-                    if missed > events_max or page.after is None:
-                        return missed <= events_max
-                    page = await self.read_snapshot_page(principal, page)
-        except (TimeoutError, StorageTimeoutError):
-            return False
+        missed = _count_missed(page)
+        if page.after is None or missed > events_max:
+            return missed <= events_max
+        async with self._pages:  # once: the time in line is no part of the budget
+            try:
+                async with asyncio.timeout(_RESUME_TIMEOUT_S):
+                    while page.after is not None and missed <= events_max:
+                        page = await self._next_page(principal, page)
+                        missed += _count_missed(page)
+            except (TimeoutError, StorageTimeoutError):
+                return False
+        return missed <= events_max
 
     async def read_dialogs(self, principal: bytes, dialogs: Sequence[bytes]) -> list[DialogRow]:
         return [_dialog(row) for row in await self._fetch(_DIALOGS, principal, dialogs)]
@@ -368,6 +374,11 @@ class PostgresTimelines(Timelines):
 def _snapshot_page(rows: list[asyncpg.Record], since: int | None, window: int) -> SnapshotPage:
     dialogs = tuple(_dialog(row) for row in rows if row["dialog_id"] is not None)
     return SnapshotPage(dialogs, rows[0]["after"], since, window)
+
+
+def _count_missed(page: SnapshotPage) -> int:
+    """Events that the dialogs of a page lack; a dialog that changed without any counts as one."""
+    return sum(max(1, row.head_seq - row.unseen_from + 1) for row in page.dialogs)
 
 
 def _look(row: asyncpg.Record) -> DialogCreated | SettingsChanged:

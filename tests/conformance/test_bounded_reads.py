@@ -210,7 +210,7 @@ async def test_a_resume_that_takes_too_long_becomes_a_windowed_snapshot(
         raise TimeoutError
 
     with monkeypatch.context() as patched:
-        patched.setattr(type(world.timelines), "read_snapshot_page", slow)
+        patched.setattr(world.timelines, "_next_page", slow)
         taken = await world.timelines.take_snapshot(ann.principal, ann.sign_in, before.horizon, window=5, events_max=99)
     assert not taken.recovered
     assert taken.page.since is None
