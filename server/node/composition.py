@@ -102,9 +102,7 @@ class Node:
         self.port = 0
         self.ready = False
         self.journal = PostgresJournal(pool)
-        self.timelines = PostgresTimelines(
-            read_pool, pages_at_once=max(1, config.storage.read_connections_max // 2)
-        )
+        self.timelines = PostgresTimelines(read_pool, pages_at_once=max(1, config.storage.read_connections_max // 2))
         self.registry = Registry()
         self.rooms = Rooms(self.timelines, self.registry, self.spawn, rooms_max=config.rooms.rooms_max)
         self.presence = Presence(self.registry, clock)
@@ -261,9 +259,7 @@ async def opened(
         storage = config.storage
         pool = await open_pool(url, size=storage.connections_max, statement_timeout_s=storage.statement_timeout_s)
         stack.push_async_callback(_close_pool, pool)
-        read_pool = await open_pool(
-            url, size=storage.read_connections_max, statement_timeout_s=storage.read_timeout_s
-        )
+        read_pool = await open_pool(url, size=storage.read_connections_max, statement_timeout_s=storage.read_timeout_s)
         stack.push_async_callback(_close_pool, read_pool)
         incarnation = await PostgresJournal(pool).begin_incarnation(socket.gethostname())
         ((epoch, key),) = await pool.fetch("SELECT epoch, position_key FROM deployment")

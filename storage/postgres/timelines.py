@@ -305,9 +305,11 @@ class PostgresTimelines(Timelines):
         async with self._pages:  # once: the time in line is no part of the budget
             try:
                 async with asyncio.timeout(_RESUME_TIMEOUT_S):
-                    while page.after is not None and missed <= events_max:
+                    while missed <= events_max:
                         page = await self._next_page(principal, page)
                         missed += _count_missed(page)
+                        if page.after is None:
+                            break
             except (TimeoutError, StorageTimeoutError):
                 return False
         return missed <= events_max
