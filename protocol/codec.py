@@ -43,6 +43,15 @@ class HistoryPageRaw(msgspec.Struct, array_like=True, frozen=True, tag_field="ta
     more: bool
 
 
+class MissedChangesRaw(msgspec.Struct, array_like=True, frozen=True, tag_field="tag", tag=78):
+    """`MissedChanges` with its events as stored: what the server sends."""
+
+    dialog: Id
+    before_seq: int
+    events: list[TimelineEventRaw]
+    complete: bool
+
+
 class CodecError(Exception):
     """The bytes are not a message of the protocol. `request_id` is that of the command, 0 if it cannot be read."""
 
@@ -103,7 +112,7 @@ class JsonCodec:
     text = True
 
     def encode(self, message: msgspec.Struct) -> bytes:
-        if isinstance(message, TimelineEventRaw):
+        if isinstance(message, (TimelineEventRaw, MissedChangesRaw)):
             message = msgspec.msgpack.decode(msgspec.msgpack.encode(message), type=ServerMessage)
         return msgspec.json.encode(form_of(type(message)).dump(message))
 
@@ -148,6 +157,11 @@ _COMMAND_OF: dict[object, type[Command]] = {command.__struct_config__.tag: comma
 _COMMAND_NAMES = {tag_name(command) for command in COMMANDS}
 _SERVER_TAGS = {arm.__struct_config__.tag for arm in get_args(ServerMessage)}
 _SERVER_NAMES = {tag_name(arm) for arm in get_args(ServerMessage)}
+
+_EVENT_LISTS: dict[object, tuple[str, ...]] = {}
+"""By tag, in numbers and in names: the fields that are lists of events. In the array they begin at element 3."""
+for _raw, _names in ((HistoryPageRaw, ("events", "later")), (MissedChangesRaw, ("events",))):
+    _EVENT_LISTS[_raw.__struct_config__.tag] = _EVENT_LISTS[tag_name(_raw)] = _names
 
 MSGPACK = MsgpackCodec()
 JSON = JsonCodec()
@@ -234,12 +248,14 @@ def _newer(loose: Any, load: Callable[[Any], ServerMessage], error: Exception) -
 def _with_known_bodies(loose: Any) -> Any:
     """The loose message with unknown bodies replaced; raises LookupError or TypeError if it carries no body."""
     if isinstance(loose, dict):
-        if loose["tag"] == "history_page":
-            lists = {name: [_with_known_bodies(event) for event in loose.get(name, ())] for name in ("events", "later")}
-            return loose | lists
+        names = _EVENT_LISTS.get(loose["tag"])
+        if names is not None:
+            return loose | {name: [_with_known_bodies(event) for event in loose.get(name, ())] for name in names}
         return loose | {"body": _known_body(loose["body"], _BODY.type, {"tag": "erased"})}
-    if loose[0] == HistoryPageRaw.__struct_config__.tag:
-        return [*loose[:3], *([_with_known_bodies(event) for event in events] for events in loose[3:5]), *loose[5:]]
+    names = _EVENT_LISTS.get(loose[0])
+    if names is not None:
+        end = 3 + len(names)
+        return [*loose[:3], *([_with_known_bodies(event) for event in events] for events in loose[3:end]), *loose[end:]]
     return [*loose[:8], _known_body(loose[8], AnyBody, [Erased.__struct_config__.tag])]
 
 

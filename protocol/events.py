@@ -94,6 +94,21 @@ class Draining(Event, tag=77, frozen=True):
     spread_s: float
 
 
+class MissedChanges(Event, tag=78, frozen=True):
+    """For a member who returns: what was done, while they were away, to messages that they may see.
+
+    It comes between the `dialog_state` and the events of a catch-up that contains event `before_seq`, with which the
+    member came back. `events` are edits, deletions and reactions, at most `MISSED_CHANGES_MAX`, in order of `seq`;
+    their numbers are outside of `visible`. `complete` false: there are too many. Then `events` is empty: drop
+    everything of the dialog before `before_seq`, and read it again with `history` when it is needed.
+    """
+
+    dialog: Id
+    before_seq: int
+    events: list[TimelineEvent]
+    complete: bool = True
+
+
 AnyEvent = (
     TimelineEvent
     | DialogState
@@ -103,4 +118,5 @@ AnyEvent = (
     | TypingChanged
     | PresenceChanged
     | Draining
+    | MissedChanges
 )

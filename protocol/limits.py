@@ -17,6 +17,7 @@ POSITION_CHARS_MAX = 200
 MEMBERS_PER_COMMAND_MAX = 1000
 PRESENCE_SUBSCRIPTIONS_MAX = 500
 HISTORY_EVENTS_MAX = 200
+MISSED_CHANGES_MAX = 200
 ROSTER_MEMBERS_MAX = 500
 REACTIONS_PER_MESSAGE_MAX = 100
 """`later` of a `history_page` has the reactions to a message of at most so many people: those who reacted last."""

@@ -74,7 +74,7 @@ class Failed(Reply, tag=54, frozen=True):
 class HistoryPage(Reply, tag=55, frozen=True):
     """Events in rising order. `more`: the range has more events than fit into the page.
 
-    `later`: edits, deletions and reactions that came after the page, for messages in it.
+    `later`: edits, deletions and reactions of messages in the page that came after it, or while you were away.
     """
 
     dialog: Id

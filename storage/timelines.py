@@ -114,11 +114,21 @@ class Timelines(Protocol):
         """The newest `limit` visible events of the range, in rising order."""
 
     async def read_later(self, principal: bytes, dialog: bytes, first: int, last: int, *, newest_first: bool) -> Later:
-        """Edits, deletions and reactions after `last` of messages in `first..last`, as far as the asker may see them.
+        """Edits, deletions and reactions of visible messages in `first..last` that a page of that range lacks.
+
+        They came after `last`, or while the principal was away; none is from after they left for the last time.
 
         The work is bounded. When there is too much for one read, only messages at one end are answered, the newest or
         the oldest; of a single message with too much, the newest edit, the deletion, and the newest reaction of each of
         the people who reacted last, at most `REACTIONS_PER_MESSAGE_MAX`.
+        """
+
+    async def read_missed(
+        self, principal: bytes, dialog: bytes, after: int, before: int, *, limit: int
+    ) -> list[TimelineEventRaw] | None:
+        """Edits, deletions and reactions between two numbers that are not visible, of messages that are.
+
+        None when there are more than `limit`, more than a page holds, or too many to look through.
         """
 
     async def read_roster(self, dialog: bytes) -> DialogRoster:

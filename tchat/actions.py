@@ -20,7 +20,7 @@ from protocol.bodies import TimelineEvent
 from protocol.close_codes import Advice
 from protocol.commands import Command
 from protocol.errors import ErrorCode
-from protocol.events import DialogState, PresenceChanged, ReceiptChanged, TypingChanged
+from protocol.events import DialogState, MissedChanges, PresenceChanged, ReceiptChanged, TypingChanged
 from protocol.replies import Acked, Failed, Reply
 
 
@@ -185,6 +185,7 @@ Notification = (
     | ReceiptChanged
     | TypingChanged
     | PresenceChanged
+    | MissedChanges
     | StateChanged
     | IdentityKnown
     | Reset

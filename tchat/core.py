@@ -38,6 +38,7 @@ from protocol.events import (
     DialogState,
     Draining,
     HeartbeatReply,
+    MissedChanges,
     PresenceChanged,
     ReceiptChanged,
     TypingChanged,
@@ -293,7 +294,7 @@ class ClientCore:
             case DialogState():
                 self._emit(message)
                 self._deliver(self._ordering.accept_state(message))
-            case ReceiptChanged() | TypingChanged() | PresenceChanged():
+            case ReceiptChanged() | TypingChanged() | PresenceChanged() | MissedChanges():
                 self._emit(message)
             case HeartbeatReply(position=position) | CaughtUp(position=position):
                 self._offered = position or self._offered

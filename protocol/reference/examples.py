@@ -138,4 +138,5 @@ EVENTS: tuple[msgspec.Struct, ...] = (
     e.TypingChanged(TEAM, BOB, True),
     e.PresenceChanged(BOB, False, AT_MS),
     e.Draining(10.0),
+    e.MissedChanges(TEAM, 42, [timeline_event(BODIES[2])]),
 )

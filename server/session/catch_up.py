@@ -11,9 +11,10 @@ from collections.abc import Iterator
 
 import msgspec
 
+from protocol.codec import JSON, MissedChangesRaw
 from protocol.events import DialogState
 from protocol.ids import NIL
-from protocol.limits import STATE_MEMBERS_MAX
+from protocol.limits import MISSED_CHANGES_MAX, REPLY_BYTES_MAX, STATE_MEMBERS_MAX
 from server.delivery.outbox import Outbox
 from storage.rows import DialogRow, Snapshot
 from storage.timelines import Timelines, cut_short
@@ -84,13 +85,30 @@ class CatchUp:
             members = await self._timelines.read_members(principal, small, after=NIL, limit=STATE_MEMBERS_MAX)
         ranges: dict[bytes, tuple[int, int]] = {}
         for row in shown:
-            state = row.state
-            first_seq = _first_visible(state, due[state.dialog])
+            state, from_seq = row.state, due[row.state.dialog]
+            missed = await self._read_missed(principal, state, from_seq)
+            if missed is not None and not missed.complete:
+                from_seq = missed.before_seq
+            first_seq = _first_visible(state, from_seq)
             listed = members.get(state.dialog, [])
             outbox.push(msgspec.structs.replace(state, first_seq=first_seq, members=listed))
-            ranges[state.dialog] = (due[state.dialog], state.seq)
+            if missed is not None:
+                outbox.push(missed)
+            ranges[state.dialog] = (from_seq, state.seq)
             sent_to[state.dialog] = max(sent_to.get(state.dialog, 0), row.head_seq)
         await self._send_events(outbox, principal, ranges)
+
+    async def _read_missed(self, principal: bytes, state: DialogState, from_seq: int) -> MissedChangesRaw | None:
+        """What was done while the member was away, if they came back in what is sent from `from_seq` on."""
+        returns = [at for at in range(1, len(state.visible)) if state.visible[at][0] >= from_seq]
+        if not returns:
+            return None
+        after, before = state.visible[returns[0] - 1][1], state.visible[returns[-1]][0]
+        events = await self._timelines.read_missed(principal, state.dialog, after, before, limit=MISSED_CHANGES_MAX)
+        listed = MissedChangesRaw(state.dialog, before, events or [], events is not None)
+        if len(JSON.encode(listed)) > REPLY_BYTES_MAX:  # the larger of the two forms
+            return MissedChangesRaw(state.dialog, before, [], False)
+        return listed
 
     async def _send_events(self, outbox: Outbox, principal: bytes, ranges: dict[bytes, tuple[int, int]]) -> None:
         """The events of several dialogs, each in order, a page at a time."""

@@ -236,6 +236,23 @@ SELECT {_ROW_COLUMNS}, j.tag, j.target, true AS shown FROM members m CROSS JOIN 
 WHERE m.dialog_id = $2 AND m.principal_id = $1 AND {_VISIBLE_BY_TARGET} AND NOT j.hangs_on_erased
 """
 
+_MISSED_LOOKED_AT_MAX = 2000
+"""Changes of a time in which a member was away: most of them may be of messages that the member never saw."""
+
+_MISSED = f"""
+SELECT {_ROW_COLUMNS}, j.shown FROM (
+    SELECT j.dialog_id, j.seq, j.author_id, j.device_id, j.n, j.at_ms, j.messages, j.shown,
+           CASE WHEN j.shown AND sum(octet_length(j.body)) FILTER (WHERE j.shown) OVER (ORDER BY j.seq)
+                             < {PAGE_BYTES_MAX} THEN j.body END AS body
+    FROM (
+        SELECT j.*, NOT m.visible @> j.seq AND {_VISIBLE_BY_TARGET} AND NOT j.hangs_on_erased AS shown
+        FROM (SELECT * FROM {_TIMELINE} x
+              WHERE x.dialog_id = $2 AND x.seq > $3 AND x.seq < $4 AND x.tag IN ({_ARE_ABOUT_A_MESSAGE})
+              ORDER BY x.seq LIMIT {_MISSED_LOOKED_AT_MAX + 1}) j
+        JOIN members m ON m.dialog_id = j.dialog_id AND m.principal_id = $1) j) j
+ORDER BY j.seq
+"""
+
 _ROSTER = """
 SELECT h.type, h.roster_seq, m.principal_id, m.from_seq
 FROM heads h LEFT JOIN members m ON m.dialog_id = h.dialog_id AND m.member
@@ -343,6 +360,15 @@ class PostgresTimelines(Timelines):
             if row["shown"] and first <= row["target"] <= last:
                 found.setdefault(row["target"], []).append(event)
         return Later(first, last, found)
+
+    async def read_missed(
+        self, principal: bytes, dialog: bytes, after: int, before: int, *, limit: int
+    ) -> list[TimelineEventRaw] | None:
+        rows = await self._fetch_page(_MISSED, principal, dialog, after, before)
+        shown = [row for row in rows if row["shown"]]
+        if len(rows) > _MISSED_LOOKED_AT_MAX or len(shown) > limit or any(row["body"] is None for row in shown):
+            return None
+        return _journal(shown)
 
     async def read_roster(self, dialog: bytes) -> DialogRoster:
         rows = await self._fetch(_ROSTER, dialog)

@@ -29,7 +29,7 @@ from protocol.bodies import (
     TimelineEvent,
 )
 from protocol.dialog_types import DialogType, Mode, Role
-from protocol.events import DialogState, ReceiptChanged
+from protocol.events import DialogState, MissedChanges, ReceiptChanged
 from protocol.replies import HistoryPage, RosterPage
 from tchat.fold.message import Message
 
@@ -174,6 +174,26 @@ class DialogView:
             self.apply_event(event, live=False)
         if page.events and page.events[0].seq < self.loaded_from <= page.events[-1].seq + 1:
             self.loaded_from = page.events[0].seq
+
+    def apply(self, message: RosterPage | ReceiptChanged | MissedChanges) -> None:
+        """Fold what is neither the state nor an event of the dialog."""
+        match message:
+            case RosterPage():
+                self.apply_roster(message)
+            case ReceiptChanged():
+                self.apply_receipt(message)
+            case MissedChanges():
+                self.apply_missed(message)
+
+    def apply_missed(self, missed: MissedChanges) -> None:
+        """Fold what was done while `me` was away; when that is too much, drop what is older than the return."""
+        for event in missed.events:
+            self.apply_event(event, live=False)
+        if not missed.complete:
+            for held in (self._records, self.notices):
+                for seq in [seq for seq in held if seq < missed.before_seq]:
+                    del held[seq]
+            self.loaded_from = max(self.loaded_from, missed.before_seq)
 
     def apply_roster(self, page: RosterPage) -> None:
         """Take over a page of members."""

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from protocol.bodies import Blocked, Muted, TimelineEvent, Unblocked
-from protocol.events import DialogState, ReceiptChanged
+from protocol.events import DialogState, MissedChanges, ReceiptChanged
 from protocol.ids import NIL
 from protocol.replies import HistoryPage, RosterPage
 from tchat.fold.dialog import DialogView, MemberReceipt
@@ -54,12 +54,9 @@ class View:
                 if (dialog := self.dialogs.get(message.dialog)) is not None:
                     dialog.apply_page(message)
                     self._apply_events(message.events, live=False)
-            case RosterPage():
+            case RosterPage() | ReceiptChanged() | MissedChanges():
                 if (dialog := self.dialogs.get(message.dialog)) is not None:
-                    dialog.apply_roster(message)
-            case ReceiptChanged():
-                if (dialog := self.dialogs.get(message.dialog)) is not None:
-                    dialog.apply_receipt(message)
+                    dialog.apply(message)
             case _:
                 pass
 

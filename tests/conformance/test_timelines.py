@@ -315,3 +315,55 @@ async def test_members_are_paged_by_id_and_only_shown_to_members(world: World) -
     assert await page(ann, NIL) == [first, second]
     assert await page(ann, second) == [third]
     assert await page(di, NIL) is None
+
+
+async def test_what_was_done_while_a_member_was_away_is_listed_for_what_they_may_see(world: World) -> None:
+    ann, bo, cy = await world.people(3)
+    dialog = await world.create(DialogType.GROUP, ann, bo, cy)
+    one, two, three = await world.flush(*(message(dialog, ann) for _ in range(3)))
+    gone = (await world.act(bodies.MemberRemoved, dialog, ann, cy)).verdict.seq
+    (unseen,) = await world.flush(message(dialog, ann))
+    done = [
+        *await world.flush(edit(dialog, ann, one.seq), reaction(dialog, bo, two.seq), edit(dialog, ann, three.seq)),
+        (await world.act(bodies.Deleted, dialog, ann, target=three.seq)).verdict,
+    ]
+    await world.flush(edit(dialog, ann, unseen.seq), reaction(dialog, bo, unseen.seq))
+    await world.act(bodies.Deleted, dialog, ann, target=unseen.seq)
+
+    async def missed(who: Person, before: int, *, limit: int = 9) -> list[int] | None:
+        rows = await world.timelines.read_missed(who.principal, dialog, gone, before, limit=limit)
+        return None if rows is None else [row.seq for row in rows]
+
+    async def later(who: Person, last: int) -> list[int]:
+        rows = await world.timelines.read_later(who.principal, dialog, 1, last, limit=99)
+        return [row.seq for row in rows]
+
+    listed = [done[0].seq, done[1].seq, done[3].seq]
+    assert await later(cy, gone) == []
+    back = (await world.act(bodies.MembersAdded, dialog, ann, cy)).verdict.seq
+    assert await missed(cy, back) == await later(cy, back) == await later(cy, gone) == listed
+    assert await missed(cy, back, limit=3) == listed
+    assert await missed(cy, back, limit=2) is None
+    assert await missed(ann, back) == await missed(await world.person(), back) == []
+
+    await world.act(bodies.MemberRemoved, dialog, ann, cy)
+    await world.flush(edit(dialog, ann, one.seq))
+    assert await later(cy, back) == listed
+
+
+async def test_more_than_a_page_or_than_is_looked_through_is_not_listed(world: World) -> None:
+    ann, bo, cy = await world.people(3)
+    dialog = await world.create(DialogType.GROUP, ann, bo, cy)
+    (said,) = await world.flush(message(dialog, ann))
+    gone = (await world.act(bodies.MemberRemoved, dialog, ann, cy)).verdict.seq
+    (unseen,) = await world.flush(message(dialog, ann))
+
+    async def listed(before: int) -> bool:
+        return await world.timelines.read_missed(cy.principal, dialog, gone, before, limit=9999) is not None
+
+    await world.flush(*(edit(dialog, ann, said.seq, "x" * 60_000) for _ in range(5)))
+    back = (await world.act(bodies.MembersAdded, dialog, ann, cy)).verdict.seq
+    assert [await listed(back - 1), await listed(back)] == [True, False]
+    await world.flush(*(reaction(dialog, bo, unseen.seq) for _ in range(2001)))
+    await world.pool.execute("UPDATE journal SET body = '' WHERE tag = 2")
+    assert [await listed(back), await listed(back + 1900), await listed(back + 2002)] == [True, True, False]

@@ -40,11 +40,12 @@ from protocol.commands import (
 from protocol.dialog_types import DialogType
 from protocol.events import DialogState
 from protocol.ids import self_dialog_id
+from protocol.limits import MISSED_CHANGES_MAX
 from protocol.replies import Acked, HistoryPage, Synced
 from storage.rows import ChangeEntry, VerdictCode
 from tchat.fold.view import DialogView, View
 from tests.support.harness import Running, Wire
-from tests.support.world import Person
+from tests.support.world import Person, reaction
 
 pytestmark = pytest.mark.anyio
 
@@ -315,3 +316,84 @@ async def assert_a_new_one_agrees(new: Watcher, live: View) -> None:
                 past = DialogView(key, live.me, dialog.type, dialog.mode)
                 past.apply_page(await new.history(key))
                 assert past.canonical() == dialog.canonical()
+
+
+async def _change_what_was_said(on: Stage) -> None:
+    """What happens to messages that Cy saw, while Cy is away."""
+    seen = [on.said, *[await on.ann.do(Send(0, on.group, 0, text)) for text in (b"one", b"two", b"three")]]
+    await on.ann.do(Edit(0, on.group, 0, seen[3], b"three, corrected once"))
+    removed = await on.ann.do(Remove(0, on.group, 0, on.cy.id))
+    unseen = await on.ann.do(Send(0, on.group, 0, b"not for Cy", bodies.Header(keys_seq=removed)))
+    keys = bodies.Header(keys_seq=removed)
+    await on.ann.do(Delete(0, on.group, 0, seen[0]))
+    await on.ann.do(Edit(0, on.group, 0, seen[1], b"one, corrected", keys))
+    await on.ann.do(Edit(0, on.group, 0, seen[3], b"three, corrected twice", keys))
+    await on.bo.do(React(0, on.group, 0, seen[2], b"+1"))
+    await on.bo.do(React(0, on.group, 0, unseen, b"+1"))
+    await on.ann.do(Edit(0, on.group, 0, unseen, b"not for Cy either", keys))
+
+
+async def _come_back(on: Stage) -> None:
+    await on.ann.do(Add(0, on.group, 0, [on.cy.id]))
+
+
+async def _away_and_back(on: Stage) -> None:
+    await _change_what_was_said(on)
+    await _come_back(on)
+
+
+async def _away_and_back_twice(on: Stage) -> None:
+    await _away_and_back(on)
+    again = await on.ann.do(Send(0, on.group, 0, b"again", bodies.Header(keys_seq=on.said + 20)))
+    removed = await on.ann.do(Remove(0, on.group, 0, on.cy.id))
+    await on.ann.do(Edit(0, on.group, 0, again, b"again, corrected", bodies.Header(keys_seq=removed)))
+    await on.ann.do(Delete(0, on.group, 0, on.said + 1))
+    await _come_back(on)
+
+
+@pytest.mark.parametrize("codec", [MSGPACK, JSON], ids=lambda codec: codec.subprotocol)
+@pytest.mark.parametrize("scenario", [_away_and_back, _away_and_back_twice])
+async def test_who_returns_sees_what_was_done_meanwhile_to_what_they_may_see(
+    server: Running, scenario: Callable[[Stage], Awaitable[None]], codec: Codec
+) -> None:
+    async with staged(server) as stage:
+        live, away = await watcher(stage, stage.cy.id, codec), await watcher(stage, stage.cy.id, codec)
+        async with away.connected():
+            await away.read_on()
+        async with live.connected():
+            await scenario(stage)
+            await live.read_on()
+        async with away.connected() as recovered:
+            assert recovered
+            await away.read_on()
+        assert away.view.canonical() == live.view.canonical()
+        lines = live.view.dialogs[stage.group].canonical()["lines"]
+        assert lines[stage.said] == "deleted"
+        assert "not for Cy" not in str(lines)
+        corrected = live.view.dialogs[stage.group].message(stage.said + 3)
+        assert corrected is not None
+        assert corrected.payload == b"three, corrected twice"
+        await assert_a_new_one_agrees(await watcher(stage, stage.cy.id, codec), live.view)
+
+
+async def test_who_missed_more_than_is_listed_drops_what_is_older_and_reads_it_again(server: Running) -> None:
+    async with staged(server) as stage:
+        live, away = await watcher(stage, stage.cy.id, MSGPACK), await watcher(stage, stage.cy.id, MSGPACK)
+        async with away.connected():
+            await away.read_on()
+        async with live.connected():
+            other = await stage.ann.do(Send(0, stage.group, 0, b"other"))
+            await stage.ann.do(Remove(0, stage.group, 0, stage.cy.id))
+            emojis = (reaction(stage.group, stage.bo.person, stage.said, str(at)) for at in range(MISSED_CHANGES_MAX))
+            await server.world.flush(*emojis)
+            await stage.ann.do(Delete(0, stage.group, 0, other))
+            await _come_back(stage)
+            await live.read_on()
+            await live.history(stage.group)
+        async with away.connected():
+            await away.read_on()
+            await away.history(stage.group)
+        lines = live.view.dialogs[stage.group].canonical()["lines"]
+        assert lines[other] == "deleted"
+        assert lines[stage.said][-1] == {stage.bo.id.hex(): str(MISSED_CHANGES_MAX - 1).encode()}
+        assert away.view.canonical() == live.view.canonical()

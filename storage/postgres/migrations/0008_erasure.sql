@@ -39,7 +39,6 @@ WHERE tag = 1 AND substr(body, 3, 1) = '\x0e';
 
 -- The purge of identity, in small steps, too.
 CREATE INDEX blocks_of_blocker ON blocks (blocker_id);
-CREATE INDEX codes_expired ON codes (expires_at_ms);
 DROP INDEX audit_by_time;
 CREATE INDEX audit_of_sign_ins ON audit (at_ms) WHERE action LIKE 'sign_in.%';
 -- `purged`: a deleted person of whom nothing is left to erase.
