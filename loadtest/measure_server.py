@@ -46,6 +46,12 @@ commands_per_s = 100000.0
 commands_burst = 100000
 heartbeat_s = 600.0
 idle_timeout_s = 1200.0
+[identity]
+who_may_add = "everybody"
+[limits]
+direct_dialogs_per_person_per_day = 100000
+dialogs_per_person_per_day = 100000
+additions_per_person_per_day = 100000
 [[identity.issuers]]
 issuer = "{issuer}"
 audience = "{issuer}"

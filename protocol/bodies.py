@@ -134,11 +134,11 @@ class DialogCreated(Body, tag=10, frozen=True):
     description: Description
     avatar_url: Url
     settings: Settings
-    members: list[MemberRole]
+    members: Annotated[list[MemberRole], msgspec.Meta(max_length=MEMBERS_PER_COMMAND_MAX + 1)]
 
 
 class MembersAdded(Body, tag=11, frozen=True):
-    """These joined as plain members: added by an admin, or one who joined a public dialog alone.
+    """These joined as plain members: added by an admin, or one who joined alone, a public dialog or by an invitation.
 
     They have read up to here.
     """
@@ -206,6 +206,24 @@ class ProfileChanged(Body, tag=23, frozen=True):
     """In the `self` dialog: the author's profile changed; fetch it from the HTTP API."""
 
 
+class Invited(Body, tag=24, frozen=True):
+    """In the `self` dialog: `by` invites its owner into `dialog`, which had this type and name.
+
+    The invitation ends when the owner declines it or becomes a member, and holds only while `by` is an admin there.
+    """
+
+    dialog: Id
+    by: Id
+    type: DialogType
+    name: Name
+
+
+class Declined(Body, tag=25, frozen=True):
+    """In the `self` dialog: its owner declined the invitation into `dialog`."""
+
+    dialog: Id
+
+
 AnyBody = (
     Posted
     | Edited
@@ -224,6 +242,8 @@ AnyBody = (
     | Blocked
     | Unblocked
     | ProfileChanged
+    | Invited
+    | Declined
 )
 
 

@@ -10,10 +10,7 @@ tests read the rule. The handler is found by the name of the tag.
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, cast, get_args
+from typing import Annotated, ClassVar, cast, get_args
 
 import msgspec
 
@@ -31,6 +28,15 @@ from protocol.bodies import (
     Seq,
     Settings,
     Url,
+)
+from protocol.command_rules import (
+    FROM_THE_START,
+    READ_CODES,
+    WHEN_LIVE,
+    CommandRule,
+    Timeline,
+    change_rule,
+    content_rule,
 )
 from protocol.dialog_types import DialogType, Mode
 from protocol.errors import ErrorCode
@@ -53,64 +59,7 @@ Token = Annotated[str, msgspec.Meta(max_length=TOKEN_CHARS_MAX)]
 PositionText = Annotated[str, msgspec.Meta(max_length=POSITION_CHARS_MAX)]
 
 
-class Timeline(enum.Enum):
-    """In which timeline a numbered command appends its body."""
-
-    NAMED = "the dialog it names"
-    CREATED = "the dialog it creates"
-    SELF = "the `self` dialog"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CommandRule:
-    """What holds for a command beside its fields.
-
-    A command that `appends` a body is *numbered*: it has a field `n`. A `pipelined` command does not wait for the
-    answers to those before it. `cost` counts against the rate of commands of a session; pipelined commands have a rate
-    of their own. `codes` are the refusals that are possible beside `EVERY_COMMAND`.
-    """
-
-    states: frozenset[SessionState]
-    appends: type[b.Body] | None = None
-    timeline: Timeline = Timeline.NAMED
-    pipelined: bool = False
-    cost: Callable[[Any], int] = lambda _command: 1
-    codes: frozenset[ErrorCode] = frozenset()
-
-
-_FROM_THE_START = frozenset(SessionState)
-_WHEN_LIVE = frozenset({SessionState.LIVE})
-
-EVERY_COMMAND = frozenset({ErrorCode.MALFORMED, ErrorCode.WRONG_STATE, ErrorCode.RATE_LIMITED})
-"""The refusals that any command may be answered with."""
-
-_READ = frozenset({ErrorCode.DIALOG_NOT_FOUND, ErrorCode.UNAVAILABLE})
-_NUMBERED = frozenset(
-    {
-        ErrorCode.CONFLICT,
-        ErrorCode.NUMBER_PASSED,
-        ErrorCode.DIALOG_NOT_FOUND,
-        ErrorCode.SUSPENDED,
-        ErrorCode.UNAVAILABLE,
-        ErrorCode.INTERNAL,
-    }
-)
-
-
-def _content(appends: type[b.Body], *codes: ErrorCode) -> CommandRule:
-    """A pipelined command: an envelope, its edit, or a reaction to it."""
-    may = _NUMBERED | {ErrorCode.ROLE_REQUIRED, ErrorCode.BLOCKED, ErrorCode.EVENT_NOT_FOUND, *codes}
-    return CommandRule(states=_WHEN_LIVE, appends=appends, pipelined=True, codes=may)
-
-
-def _change(
-    appends: type[b.Body],
-    *codes: ErrorCode,
-    timeline: Timeline = Timeline.NAMED,
-    cost: Callable[[Any], int] = lambda _command: 1,
-) -> CommandRule:
-    """A command that changes a dialog, its roster, or the author's own state; it ends before the next one starts."""
-    return CommandRule(states=_WHEN_LIVE, appends=appends, timeline=timeline, cost=cost, codes=_NUMBERED | {*codes})
+_BRINGS_IN = (ErrorCode.PRINCIPAL_NOT_FOUND, ErrorCode.BLOCKED, ErrorCode.DIALOGS_BOUND, ErrorCode.DAILY_LIMIT)
 
 
 class HighWaterMark(msgspec.Struct, array_like=True, frozen=True):
@@ -136,7 +85,7 @@ class Authenticate(Command, tag=1, frozen=True):
     """
 
     rule: ClassVar = CommandRule(
-        states=_FROM_THE_START,
+        states=FROM_THE_START,
         codes=frozenset(
             {
                 ErrorCode.TOKEN_INVALID,
@@ -172,7 +121,7 @@ class Sync(Command, tag=2, frozen=True):
 class Heartbeat(Command, tag=3, frozen=True):
     """Show that the client is alive; the answer is `heartbeat_reply`."""
 
-    rule: ClassVar = CommandRule(states=_FROM_THE_START)
+    rule: ClassVar = CommandRule(states=FROM_THE_START)
 
 
 class SignOut(Command, tag=4, frozen=True):
@@ -186,7 +135,7 @@ class SignOut(Command, tag=4, frozen=True):
 class Send(Command, tag=10, frozen=True):
     """Post an envelope."""
 
-    rule: ClassVar = _content(b.Posted, ErrorCode.STALE, ErrorCode.NOT_ALLOWED)
+    rule: ClassVar = content_rule(b.Posted, ErrorCode.STALE, ErrorCode.NOT_ALLOWED)
 
     dialog: Id
     n: N
@@ -198,7 +147,7 @@ class Send(Command, tag=10, frozen=True):
 class Edit(Command, tag=11, frozen=True):
     """Replace the envelope of a message of one's own."""
 
-    rule: ClassVar = _content(b.Edited, ErrorCode.STALE)
+    rule: ClassVar = content_rule(b.Edited, ErrorCode.STALE)
 
     dialog: Id
     n: N
@@ -210,7 +159,7 @@ class Edit(Command, tag=11, frozen=True):
 class Delete(Command, tag=12, frozen=True):
     """Delete a message for everybody: its author may, and an admin; not while its kind must be kept (see kinds)."""
 
-    rule: ClassVar = _change(b.Deleted, ErrorCode.EVENT_NOT_FOUND, ErrorCode.NOT_ALLOWED)
+    rule: ClassVar = change_rule(b.Deleted, ErrorCode.EVENT_NOT_FOUND, ErrorCode.NOT_ALLOWED)
 
     dialog: Id
     n: N
@@ -220,7 +169,7 @@ class Delete(Command, tag=12, frozen=True):
 class React(Command, tag=13, frozen=True):
     """Set the author's reaction to a message; an empty payload withdraws it."""
 
-    rule: ClassVar = _content(b.Reacted)
+    rule: ClassVar = content_rule(b.Reacted)
 
     dialog: Id
     n: N
@@ -234,7 +183,7 @@ class History(Command, tag=20, frozen=True):
     The newest of them if `newest_first`, else the oldest; the page is in rising order in both cases.
     """
 
-    rule: ClassVar = CommandRule(states=_WHEN_LIVE, cost=lambda command: 1 + command.limit // 50, codes=_READ)
+    rule: ClassVar = CommandRule(states=WHEN_LIVE, cost=lambda command: 1 + command.limit // 50, codes=READ_CODES)
 
     dialog: Id
     from_seq: Seq = 1
@@ -246,7 +195,7 @@ class History(Command, tag=20, frozen=True):
 class Roster(Command, tag=21, frozen=True):
     """A page of the members of a dialog, in the order of their ids, after `after`."""
 
-    rule: ClassVar = CommandRule(states=_WHEN_LIVE, cost=lambda command: 1 + command.limit // 50, codes=_READ)
+    rule: ClassVar = CommandRule(states=WHEN_LIVE, cost=lambda command: 1 + command.limit // 50, codes=READ_CODES)
 
     dialog: Id
     after: Id = NIL
@@ -256,7 +205,7 @@ class Roster(Command, tag=21, frozen=True):
 class Receipt(Command, tag=22, frozen=True):
     """Report how far the author has received and read a dialog. Only the newest high-water mark matters."""
 
-    rule: ClassVar = CommandRule(states=_WHEN_LIVE, codes=frozenset({ErrorCode.UNAVAILABLE}))
+    rule: ClassVar = CommandRule(states=WHEN_LIVE, codes=frozenset({ErrorCode.UNAVAILABLE}))
 
     high_water: HighWaterMark
 
@@ -265,9 +214,9 @@ class Typing(Command, tag=23, frozen=True):
     """Report that the author is writing, or has stopped."""
 
     rule: ClassVar = CommandRule(
-        states=_WHEN_LIVE,
+        states=WHEN_LIVE,
         cost=lambda _command: 4,  # goes to up to a hundred members, and is worthless a moment later
-        codes=_READ | {ErrorCode.BLOCKED},
+        codes=READ_CODES | {ErrorCode.BLOCKED},
     )
 
     dialog: Id
@@ -281,7 +230,7 @@ class PresenceSubscribe(Command, tag=24, frozen=True):
     """
 
     rule: ClassVar = CommandRule(
-        states=_WHEN_LIVE,
+        states=WHEN_LIVE,
         cost=lambda command: 1 + len(command.principals) // 20,
         codes=frozenset({ErrorCode.UNAVAILABLE}),
     )
@@ -293,15 +242,16 @@ class Create(Command, tag=30, frozen=True):
     """Create a dialog; the author becomes its admin. If the direct dialog exists, the answer names that one.
 
     `members` are the other members: exactly one for a direct dialog. Types that are "named" (see the table of types)
-    need a `name`.
+    need a `name`. Anybody may begin a direct dialog with anybody who has not blocked them; into other dialogs
+    come only those who let the author add them: `invite` the others.
     """
 
-    rule: ClassVar = _change(
+    rule: ClassVar = change_rule(
         b.DialogCreated,
         ErrorCode.INVALID_ARGUMENT,
         ErrorCode.MEMBERS_BOUND,
-        ErrorCode.PRINCIPAL_NOT_FOUND,
-        ErrorCode.BLOCKED,
+        *_BRINGS_IN,
+        ErrorCode.CONSENT_REQUIRED,
         timeline=Timeline.CREATED,
         cost=lambda command: 1 + len(command.members) // 10,
     )
@@ -319,14 +269,14 @@ class Create(Command, tag=30, frozen=True):
 class Add(Command, tag=31, frozen=True):
     """Add members as an admin, or join a public dialog by adding oneself."""
 
-    rule: ClassVar = _change(
+    rule: ClassVar = change_rule(
         b.MembersAdded,
         ErrorCode.FIXED_ROSTER,
         ErrorCode.ROLE_REQUIRED,
         ErrorCode.ALREADY_MEMBER,
         ErrorCode.MEMBERS_BOUND,
-        ErrorCode.PRINCIPAL_NOT_FOUND,
-        ErrorCode.BLOCKED,
+        *_BRINGS_IN,
+        ErrorCode.CONSENT_REQUIRED,
         cost=lambda command: 1 + len(command.members) // 10,
     )
 
@@ -338,7 +288,7 @@ class Add(Command, tag=31, frozen=True):
 class Remove(Command, tag=32, frozen=True):
     """Remove a member as an admin."""
 
-    rule: ClassVar = _change(
+    rule: ClassVar = change_rule(
         b.MemberRemoved,
         ErrorCode.INVALID_ARGUMENT,
         ErrorCode.FIXED_ROSTER,
@@ -354,7 +304,7 @@ class Remove(Command, tag=32, frozen=True):
 class Leave(Command, tag=33, frozen=True):
     """Leave a dialog. When the last admin leaves, the longest-standing member becomes admin."""
 
-    rule: ClassVar = _change(b.MemberLeft, ErrorCode.FIXED_ROSTER)
+    rule: ClassVar = change_rule(b.MemberLeft, ErrorCode.FIXED_ROSTER)
 
     dialog: Id
     n: N
@@ -363,7 +313,7 @@ class Leave(Command, tag=33, frozen=True):
 class Promote(Command, tag=34, frozen=True):
     """Make a member an admin."""
 
-    rule: ClassVar = _change(b.Promoted, ErrorCode.FIXED_ROSTER, ErrorCode.ROLE_REQUIRED, ErrorCode.NOT_MEMBER)
+    rule: ClassVar = change_rule(b.Promoted, ErrorCode.FIXED_ROSTER, ErrorCode.ROLE_REQUIRED, ErrorCode.NOT_MEMBER)
 
     dialog: Id
     n: N
@@ -373,7 +323,7 @@ class Promote(Command, tag=34, frozen=True):
 class Demote(Command, tag=35, frozen=True):
     """Make an admin a plain member."""
 
-    rule: ClassVar = _change(
+    rule: ClassVar = change_rule(
         b.Demoted, ErrorCode.FIXED_ROSTER, ErrorCode.ROLE_REQUIRED, ErrorCode.NOT_MEMBER, ErrorCode.LAST_ADMIN
     )
 
@@ -385,7 +335,7 @@ class Demote(Command, tag=35, frozen=True):
 class ChangeSettings(Command, tag=36, frozen=True):
     """Set name, description, avatar and settings: all of them at once."""
 
-    rule: ClassVar = _change(b.SettingsChanged, ErrorCode.INVALID_ARGUMENT, ErrorCode.ROLE_REQUIRED)
+    rule: ClassVar = change_rule(b.SettingsChanged, ErrorCode.INVALID_ARGUMENT, ErrorCode.ROLE_REQUIRED)
 
     dialog: Id
     n: N
@@ -398,7 +348,7 @@ class ChangeSettings(Command, tag=36, frozen=True):
 class Pin(Command, tag=40, frozen=True):
     """Pin a message for all members, as an admin; the one before is unpinned."""
 
-    rule: ClassVar = _change(b.Pinned, ErrorCode.ROLE_REQUIRED, ErrorCode.EVENT_NOT_FOUND)
+    rule: ClassVar = change_rule(b.Pinned, ErrorCode.ROLE_REQUIRED, ErrorCode.EVENT_NOT_FOUND)
 
     dialog: Id
     n: N
@@ -408,7 +358,7 @@ class Pin(Command, tag=40, frozen=True):
 class Unpin(Command, tag=41, frozen=True):
     """Let no message be pinned, as an admin."""
 
-    rule: ClassVar = _change(b.Pinned, ErrorCode.ROLE_REQUIRED)
+    rule: ClassVar = change_rule(b.Pinned, ErrorCode.ROLE_REQUIRED)
 
     dialog: Id
     n: N
@@ -417,7 +367,7 @@ class Unpin(Command, tag=41, frozen=True):
 class Mute(Command, tag=37, frozen=True):
     """Mute a dialog for the author until then; 0 ends it."""
 
-    rule: ClassVar = _change(b.Muted, timeline=Timeline.SELF)
+    rule: ClassVar = change_rule(b.Muted, timeline=Timeline.SELF)
 
     dialog: Id
     n: N
@@ -427,7 +377,7 @@ class Mute(Command, tag=37, frozen=True):
 class Block(Command, tag=38, frozen=True):
     """Block a principal: they cannot write to the author directly, or add the author to dialogs."""
 
-    rule: ClassVar = _change(b.Blocked, ErrorCode.PRINCIPAL_NOT_FOUND, timeline=Timeline.SELF)
+    rule: ClassVar = change_rule(b.Blocked, ErrorCode.PRINCIPAL_NOT_FOUND, timeline=Timeline.SELF)
 
     principal: Id
     n: N
@@ -436,9 +386,51 @@ class Block(Command, tag=38, frozen=True):
 class Unblock(Command, tag=39, frozen=True):
     """End a block."""
 
-    rule: ClassVar = _change(b.Unblocked, ErrorCode.PRINCIPAL_NOT_FOUND, timeline=Timeline.SELF)
+    rule: ClassVar = change_rule(b.Unblocked, ErrorCode.PRINCIPAL_NOT_FOUND, timeline=Timeline.SELF)
 
     principal: Id
+    n: N
+
+
+class Invite(Command, tag=45, frozen=True):
+    """Invite a person into a dialog as an admin, since they let the author not add them. They accept or decline.
+
+    The event is in the `self` dialog of `member`, so `acked` has zeros for its numbers. While an invitation of the same
+    person into the same dialog is open, or after it was declined, another one is acked and changes nothing.
+    """
+
+    rule: ClassVar = change_rule(
+        b.Invited,
+        ErrorCode.FIXED_ROSTER,
+        ErrorCode.ROLE_REQUIRED,
+        ErrorCode.ALREADY_MEMBER,
+        ErrorCode.INVITATIONS_BOUND,
+        *_BRINGS_IN,
+        timeline=Timeline.INVITED,
+    )
+
+    dialog: Id
+    n: N
+    member: Id
+
+
+class Accept(Command, tag=46, frozen=True):
+    """Join a dialog into which the author is invited. Without such an invitation it is `dialog_not_found`."""
+
+    rule: ClassVar = change_rule(
+        b.MembersAdded, ErrorCode.ALREADY_MEMBER, ErrorCode.MEMBERS_BOUND, ErrorCode.DIALOGS_BOUND
+    )
+
+    dialog: Id
+    n: N
+
+
+class Decline(Command, tag=47, frozen=True):
+    """Decline an invitation into a dialog; the inviter is not notified."""
+
+    rule: ClassVar = change_rule(b.Declined, timeline=Timeline.SELF)
+
+    dialog: Id
     n: N
 
 
@@ -459,6 +451,9 @@ Numbered = (
     | Unblock
     | Pin
     | Unpin
+    | Invite
+    | Accept
+    | Decline
 )
 """Commands with an `n`: each appends the body that its rule names."""
 
@@ -479,4 +474,6 @@ def timeline_of(command: Numbered, principal: bytes, device: bytes) -> bytes:
         return created_dialog_id(device, command.n)
     if command.rule.timeline is Timeline.SELF:
         return self_dialog_id(principal)
+    if command.rule.timeline is Timeline.INVITED:
+        return self_dialog_id(cast("Invite", command).member)
     return cast("Send", command).dialog

@@ -37,12 +37,16 @@ class ErrorCode(enum.StrEnum):
     NOT_MEMBER = "not_member"
     LAST_ADMIN = "last_admin"
     FIXED_ROSTER = "fixed_roster"
+    CONSENT_REQUIRED = "consent_required"
+    INVITATIONS_BOUND = "invitations_bound"
+    DIALOGS_BOUND = "dialogs_bound"
     # numbering
     CONFLICT = "conflict"
     NUMBER_PASSED = "number_passed"
     STALE = "stale"
     # capacity
     RATE_LIMITED = "rate_limited"
+    DAILY_LIMIT = "daily_limit"
     UNAVAILABLE = "unavailable"
     INTERNAL = "internal"
 
@@ -84,6 +88,11 @@ _SENTENCES: dict[ErrorCode, str] = {
     ErrorCode.NOT_MEMBER: "They are not a member of this dialog; fetch its members again.",
     ErrorCode.LAST_ADMIN: "A dialog keeps at least one admin; promote somebody else first.",
     ErrorCode.FIXED_ROSTER: "The members of this type of dialog never change; create another dialog.",
+    ErrorCode.CONSENT_REQUIRED: (
+        "Somebody in the list lets only people they know add them, or nobody; leave them out, then `invite` them."
+    ),
+    ErrorCode.INVITATIONS_BOUND: "This person has too many invitations, in all or from you; wait until they answer.",
+    ErrorCode.DIALOGS_BOUND: "Somebody, or you, is in as many dialogs as one person may be; leave one first.",
     ErrorCode.CONFLICT: "This `n` was used for another message; use a new, higher one.",
     ErrorCode.NUMBER_PASSED: (
         "A higher `n` of this device is stored already; look for this one in the timeline, "
@@ -94,6 +103,10 @@ _SENTENCES: dict[ErrorCode, str] = {
         "with the same `n`, before anything later."
     ),
     ErrorCode.RATE_LIMITED: "Too many requests; wait `retry_after_s`, then send again.",
+    ErrorCode.DAILY_LIMIT: (
+        "You have begun as many dialogs, or added and invited as many people, as one person may in a day; "
+        "try again after `retry_after_s`, with a new `n`."
+    ),
     ErrorCode.UNAVAILABLE: (
         "The server cannot serve this now; wait `retry_after_s`, then send the same again, "
         "a numbered command with the same `n`."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from protocol.bodies import Settings, TimelineEvent
+from protocol.bodies import Invited, Settings, TimelineEvent
 from protocol.dialog_types import DialogType, Mode, Role
 from protocol.ids import Id
 from protocol.replies import Member
@@ -22,6 +22,7 @@ class DialogState(Event, tag=71, frozen=True):
     numbers. `visible` lists the intervals of `seq` that the member may read; the last one is `[from, 0]`, without
     an end, while they are a member. `members` is empty in large dialogs: use `roster`.
     `pinned` is the number of the pinned message, which may be outside the window, invisible or deleted.
+    `invitations` are those that the member has not answered; only the `self` dialog has any.
     """
 
     dialog: Id
@@ -45,6 +46,7 @@ class DialogState(Event, tag=71, frozen=True):
     muted_until_ms: int
     members: list[Member] = []
     pinned: int | None = None
+    invitations: list[Invited] = []
 
 
 class CaughtUp(Event, tag=72, frozen=True):

@@ -35,6 +35,10 @@ BAD_MESSAGE_FORGIVEN_S = 10
 """After so many seconds one bad message counts no longer."""
 VISIBLE_INTERVALS_MAX = 64
 """A person who was removed and came back more often may read the newest intervals of the dialog only."""
+INVITATIONS_MAX = 100
+"""A person has at most so many invitations, those that they declined included; the oldest declined ones go first."""
+INVITATIONS_BY_ONE_MAX = 10
+"""Of these, at most so many are from one inviter."""
 N_MAX = 2**53 - 1
 """The largest number on the wire: what every JSON reader holds exactly."""
 RETENTION_DAYS_MAX = 3650

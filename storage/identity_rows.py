@@ -46,6 +46,17 @@ class EndReason(enum.IntEnum):
     DELETED = 5
 
 
+class WhoMayAdd(enum.IntEnum):
+    """Who may add a person to dialogs without asking: everybody, those whom the person knows, or nobody.
+
+    A person knows those with whom they began a direct dialog, or to whom they wrote in one.
+    """
+
+    EVERYBODY = 1
+    KNOWN = 2
+    NOBODY = 3
+
+
 class PhoneRow(msgspec.Struct, frozen=True):
     """A phone number as it is stored: `hash` is keyed, `box` is the ciphertext, `key` the name of its key."""
 
@@ -162,6 +173,7 @@ class ProfileRow(msgspec.Struct, frozen=True):
     admin: bool
     created_at_ms: int
     updated_at_ms: int
+    who_may_add: WhoMayAdd
 
 
 class ProfileChange(msgspec.Struct, frozen=True):
@@ -172,6 +184,7 @@ class ProfileChange(msgspec.Struct, frozen=True):
     locale: str | None = None
     timezone: str | None = None
     findable: bool | None = None
+    who_may_add: WhoMayAdd | None = None
 
 
 class PersonRow(msgspec.Struct, frozen=True):

@@ -89,6 +89,9 @@ class VerdictCode(enum.IntEnum):
     UNAVAILABLE = 17
     INTERNAL = 18
     NOT_ALLOWED = 19
+    CONSENT_REQUIRED = 20
+    DIALOGS_BOUND = 21
+    INVITATIONS_BOUND = 22
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):

@@ -66,6 +66,7 @@ _OWN_BODIES: tuple[b.AnyBody, ...] = (
         [b.MemberRole(ANN, Role.ADMIN), b.MemberRole(BOB, Role.MEMBER)],
     ),
     b.SettingsChanged("Team", "All of us", "", SETTINGS),
+    b.Invited(TEAM, BOB, DialogType.GROUP, "Team"),
 )
 
 

@@ -16,7 +16,8 @@ from protocol import bodies, ids, limits
 from protocol.bodies import MemberRole, Ref
 from protocol.close_codes import CloseCode
 from protocol.codec import JSON, MSGPACK
-from protocol.commands import COMMANDS, EVERY_COMMAND, CommandRule, HighWaterMark
+from protocol.command_rules import EVERY_COMMAND, CommandRule
+from protocol.commands import COMMANDS, HighWaterMark
 from protocol.dialog_types import DIALOG_TYPES, DialogType, Mode, Role
 from protocol.errors import ErrorCode
 from protocol.events import AnyEvent

@@ -41,6 +41,7 @@ _STATUS = {
     ErrorCode.ROLE_REQUIRED: 403,
     ErrorCode.BLOCKED: 403,
     ErrorCode.RATE_LIMITED: 429,
+    ErrorCode.DAILY_LIMIT: 429,
     ErrorCode.UNAVAILABLE: 503,
     ErrorCode.INTERNAL: 500,
 }

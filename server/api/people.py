@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
 from uuid import UUID
 
 import msgspec
 from litestar import delete, get, patch, post
 from litestar.params import FromPath, JSONBody
+from msgspec import Meta
 
 from server.api import fields as f
 from server.api.auth import AsCaller
 from server.api.errors import REFUSALS
 from server.api.parts import Parts
 from server.identity.profiles import Profile
-from storage.identity_rows import PersonRow, ProfileChange
+from storage.identity_rows import PersonRow, ProfileChange, WhoMayAdd
+
+WhoMayAddText = Annotated[
+    Literal["everybody", "known", "nobody"],
+    Meta(description='who may add you to groups and channels; "known": those to whom you have written directly'),
+]
+_WHO_MAY_ADD: dict[WhoMayAddText, WhoMayAdd] = {
+    "everybody": WhoMayAdd.EVERYBODY,
+    "known": WhoMayAdd.KNOWN,
+    "nobody": WhoMayAdd.NOBODY,
+}
+_WHO_MAY_ADD_TEXT = {value: text for text, value in _WHO_MAY_ADD.items()}
 
 
 class ProfileReply(msgspec.Struct):
@@ -30,6 +43,7 @@ class ProfileReply(msgspec.Struct):
     admin: bool
     created_at_ms: int
     updated_at_ms: int
+    who_may_add: WhoMayAddText
 
 
 class ProfileRequest(f.Request):
@@ -40,6 +54,7 @@ class ProfileRequest(f.Request):
     locale: f.LocaleText | None = None
     timezone: f.TimezoneText | None = None
     findable: bool | None = None
+    who_may_add: WhoMayAddText | None = None
 
 
 class FindRequest(f.Request):
@@ -71,6 +86,7 @@ async def change_profile(data: JSONBody[ProfileRequest], caller: AsCaller, parts
         locale=data.locale,
         timezone=data.timezone,
         findable=data.findable,
+        who_may_add=None if data.who_may_add is None else _WHO_MAY_ADD[data.who_may_add],
     )
     return _profile(await parts.profiles.change(caller.claims.principal, caller.claims.device, change))
 
@@ -83,7 +99,7 @@ async def delete_self(caller: AsCaller, parts: Parts) -> None:
 
 @get("/people/{principal:uuid}", responses=REFUSALS)
 async def person(principal: FromPath[UUID], caller: AsCaller, parts: Parts) -> PersonReply:
-    """A person with whom you share a dialog."""
+    """A person with whom you share a dialog, or who has invited you into one."""
     return _person(await parts.profiles.read_person(caller.claims.principal, principal.bytes))
 
 
@@ -107,6 +123,7 @@ def _profile(profile: Profile) -> ProfileReply:
         row.admin,
         row.created_at_ms,
         row.updated_at_ms,
+        _WHO_MAY_ADD_TEXT[row.who_may_add],
     )
 
 

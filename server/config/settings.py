@@ -241,6 +241,9 @@ class IdentitySettings(msgspec.Struct, frozen=True, kw_only=True):
     """How long a refresh token is valid; each use returns a new one."""
     sign_ins_max: Count = 5
     """Active sign-ins of one person; one more ends the oldest."""
+    who_may_add: Literal["everybody", "known", "nobody"] = "known"
+    """Who may add people to groups and channels, unless their profile says it. "known": those to whom they have written
+    directly; others can invite them."""
     deletion_grace_days: Count = 30
     """From a person's request to be deleted to the erasure; signing in before then cancels the request."""
     issuer: str = "tchat"
@@ -262,7 +265,7 @@ class IdentitySettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RateSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Rates of the HTTP API; a request above a rate is refused with the time to wait (`retry_after_s`)."""
+    """Rates of the HTTP API, and what one person may do in a day; above them, the refusal says the time to wait."""
 
     requests_per_address_per_s: PerSecond = 50.0
     """Requests of one address, on average; two seconds' worth may come at once."""
@@ -286,6 +289,14 @@ class RateSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Uses of refresh tokens of one sign-in."""
     lookups_per_person_per_h: Count = 120
     """Searches by phone number of one person."""
+    dialogs_per_person_max: Count = 10_000
+    """Dialogs that one person may be in. It bounds the work of their sync."""
+    direct_dialogs_per_person_per_day: Count = 50
+    """Direct dialogs that one person may begin: first messages to strangers."""
+    dialogs_per_person_per_day: Count = 100
+    """Groups and channels that one person may create."""
+    additions_per_person_per_day: Count = 200
+    """People whom one person may add to dialogs, or invite; a larger list needs the whole of a day."""
     events_per_service_per_s: PerSecond = 500.0
     """Events appended by one service, on average; two seconds' worth may come at once."""
 

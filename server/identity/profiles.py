@@ -66,6 +66,7 @@ class Profiles:
             locale=_one_of("locale", change.locale, self._context.settings.locales),
             timezone=_one_of("timezone", change.timezone, _timezones()),
             findable=change.findable,
+            who_may_add=change.who_may_add,
         )
 
     async def delete(self, principal: bytes) -> None:

@@ -57,11 +57,14 @@ Bucket = tuple[Rate, str | bytes]
 class RateLimiter(Protocol):
     """Counts what is taken. Bounded: an unused key is forgotten when its bucket is full."""
 
-    async def take(self, buckets: Sequence[Bucket]) -> float:
-        """Take one of every bucket, or of none: 0, or the seconds until all of them have one."""
+    async def take(self, buckets: Sequence[Bucket], *, cost: int = 1) -> float:
+        """Take `cost` of every bucket, or of none: 0, or the seconds until all of them have it.
+
+        If that is more than a bucket holds, it takes a full one.
+        """
         ...
 
-    async def give_back(self, buckets: Sequence[Bucket]) -> None:
+    async def give_back(self, buckets: Sequence[Bucket], *, cost: int = 1) -> None:
         """Undo a `take`."""
         ...
 
@@ -74,29 +77,29 @@ class MemoryRateLimiter(RateLimiter):
         self._keys_max = keys_max
         self._full_at: dict[str, OrderedDict[str | bytes, float]] = {}
 
-    async def take(self, buckets: Sequence[Bucket]) -> float:
+    async def take(self, buckets: Sequence[Bucket], *, cost: int = 1) -> float:
         now = self._clock.monotonic()
-        wait_s = max((self._wait_s(bucket, now) for bucket in buckets), default=0.0)
+        wait_s = max((self._wait_s(bucket, now, cost) for bucket in buckets), default=0.0)
         if wait_s > 0:
             return wait_s
         for rate, key in buckets:
             keys = self._full_at.setdefault(rate.name, OrderedDict())
-            _, keys[key] = take_tokens(keys.get(key, now), now, interval_s=rate.interval_s, burst=rate.burst)
+            _, keys[key] = take_tokens(keys.get(key, now), now, interval_s=rate.interval_s, burst=rate.burst, cost=cost)
             keys.move_to_end(key)
             self._forget(keys, now)
         return 0.0
 
-    async def give_back(self, buckets: Sequence[Bucket]) -> None:
+    async def give_back(self, buckets: Sequence[Bucket], *, cost: int = 1) -> None:
         for rate, key in buckets:
             keys = self._full_at.get(rate.name)
             if keys is not None and key in keys:
-                keys[key] -= rate.interval_s
+                keys[key] -= rate.interval_s * min(cost, rate.burst)
 
-    def _wait_s(self, bucket: Bucket, now: float) -> float:
+    def _wait_s(self, bucket: Bucket, now: float, cost: int) -> float:
         rate, key = bucket
         keys = self._full_at.get(rate.name)
         full_at = now if keys is None else keys.get(key, now)
-        wait_s, _ = take_tokens(full_at, now, interval_s=rate.interval_s, burst=rate.burst)
+        wait_s, _ = take_tokens(full_at, now, interval_s=rate.interval_s, burst=rate.burst, cost=cost)
         return wait_s
 
     def _forget(self, keys: OrderedDict[str | bytes, float], now: float) -> None:

@@ -28,10 +28,12 @@ from server.gateway.acceptor import Acceptor
 from server.gateway.connection import Connection
 from server.gateway.http_connection import ASGIApp
 from server.identity.claims import Claims
+from server.identity.rates import MemoryRateLimiter
 from server.identity.tokens import Tokens
 from server.node.admin import admin_app
 from server.node.drain import drain
 from server.node.metrics import Metrics
+from server.session.caps import DailyCaps
 from server.session.catch_up import CatchUp
 from server.session.commands.changes import Changes
 from server.session.commands.content import Content
@@ -230,7 +232,7 @@ class Node:
             begin_epoch=self.begin_epoch,
         )
         handlers = find_handlers(
-            Changes(self.pipeline),
+            Changes(self.pipeline, self.timelines, DailyCaps(self.config.limits, MemoryRateLimiter(self.clock))),
             Content(self.pipeline),
             Reads(self.timelines),
             Signals(self.timelines, self.rooms, self.receipts, self.presence),

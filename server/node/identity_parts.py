@@ -26,6 +26,7 @@ from server.identity.sign_in import SignInFlow
 from server.identity.signing_keys import SigningKeys
 from server.identity.tokens import Tokens
 from server.identity.vault import Vault
+from storage.identity_rows import WhoMayAdd
 from storage.postgres.people import PeopleStore
 from storage.postgres.pool import Pool
 from storage.postgres.service_accounts import ServiceAccountStore
@@ -72,6 +73,8 @@ class NodeIdentity:
         sign_ins = SignInStore(pool)
         self.people = PeopleStore(pool)
         self._tenants = sorted({OWN_TENANT, *(issuer.tenant for issuer in settings.issuers)})
+        self._who_may_add = settings.who_may_add
+        self._dialogs_per_person_max = rates.dialogs_per_person_max
         self._purge = Purge(self.people, clock, settings)
         self._fetch = DocumentFetcher()
         self.tokens = Tokens(
@@ -102,6 +105,7 @@ class NodeIdentity:
     async def start(self) -> None:
         """Write what the database needs before the first sign-in."""
         await self.people.add_tenants(self._tenants)
+        await self.people.set_consent(WhoMayAdd[self._who_may_add.upper()], self._dialogs_per_person_max)
 
     async def sign_out(self, claims: Claims) -> None:
         """End the sign-in of these claims, and close its sessions."""

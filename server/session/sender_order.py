@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import cast
 
-from protocol.commands import Command, Numbered, Timeline, timeline_of
+from protocol.command_rules import Timeline
+from protocol.commands import Command, Numbered, timeline_of
 from protocol.ids import NIL
 
 

@@ -24,8 +24,8 @@ from protocol.bodies import AnyBody, Body, tag_of
 from protocol.dialog_types import DialogType, Mode, Role
 from protocol.ids import NIL
 from protocol.kinds import KINDS, Kind
-from protocol.limits import VISIBLE_INTERVALS_MAX
-from storage.identity_rows import SIGN_IN_AUDIT_KEPT_MS, EndReason, Outcome
+from protocol.limits import INVITATIONS_BY_ONE_MAX, INVITATIONS_MAX, VISIBLE_INTERVALS_MAX
+from storage.identity_rows import SIGN_IN_AUDIT_KEPT_MS, EndReason, Outcome, WhoMayAdd
 from storage.rows import DAY_MS, PrincipalStatus, PrincipalType, SignInState, VerdictCode
 
 FOLDER = Path(__file__).parent / "functions"
@@ -39,6 +39,7 @@ _ENUMS: dict[str, type[enum.IntEnum]] = {
         SignInState,
         Outcome,
         EndReason,
+        WhoMayAdd,
         DialogType,
         Mode,
         Role,
@@ -63,6 +64,8 @@ _CONSTANTS: dict[str, int | str] = {
     ),
     "INCARNATION_ENDED": INCARNATION_ENDED,
     "INCARNATION_LOCKS": INCARNATION_LOCKS,
+    "INVITATIONS_MAX": INVITATIONS_MAX,
+    "INVITATIONS_BY_ONE_MAX": INVITATIONS_BY_ONE_MAX,
 }
 _BODIES: dict[str, type[Body]] = {body.__name__: body for body in get_args(AnyBody)}
 _OF_BODIES: dict[str, Callable[[type[Body]], str]] = {

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from storage.identity_rows import PersonRow, ProfileChange, ProfileRow
+import msgspec
+
+from storage.identity_rows import PersonRow, ProfileChange, ProfileRow, WhoMayAdd
 from storage.postgres.pool import Pool, translate_errors
 from storage.rows import PrincipalStatus
 
 _PROFILE = """
 SELECT p.principal_id, x.phone_key, x.phone_box, x.country, x.display_name, x.avatar_url, x.locale, x.timezone,
-       x.findable, p.admin, p.created_at_ms, x.updated_at_ms
-FROM people x JOIN principals p ON p.principal_id = x.principal_id
+       x.findable, p.admin, p.created_at_ms, x.updated_at_ms,
+       coalesce(x.who_may_add, d.who_may_add) AS who_may_add
+FROM people x JOIN principals p ON p.principal_id = x.principal_id CROSS JOIN deployment d
 WHERE x.principal_id = $1
 """
 
 _CHANGE = """
 UPDATE people SET
     display_name = coalesce($3, display_name), avatar_url = coalesce($4, avatar_url), locale = coalesce($5, locale),
-    timezone = coalesce($6, timezone), findable = coalesce($7, findable), updated_at_ms = $2
+    timezone = coalesce($6, timezone), findable = coalesce($7, findable),
+    who_may_add = coalesce($8, who_may_add), updated_at_ms = $2
 WHERE principal_id = $1
 RETURNING 1
 """
@@ -28,7 +32,8 @@ SELECT x.principal_id, x.display_name, x.avatar_url
 FROM people x JOIN principals p ON p.principal_id = x.principal_id
 WHERE x.principal_id = $2 AND p.status <> {PrincipalStatus.DELETED} AND ($1 = $2 OR EXISTS (
     SELECT 1 FROM members me JOIN members them ON them.dialog_id = me.dialog_id
-    WHERE me.principal_id = $1 AND me.member AND them.principal_id = $2 AND them.member))
+    WHERE me.principal_id = $1 AND me.member AND them.principal_id = $2 AND them.member)
+    OR EXISTS (SELECT 1 FROM invitations i WHERE i.principal_id = $1 AND i.invited_by = $2))
 """
 
 _FIND = f"""
@@ -61,6 +66,8 @@ SELECT $1, tenant_id, 'principal.admin_granted', principal_id, principal_id FROM
 RETURNING subject_id
 """
 
+_SET_CONSENT = "UPDATE deployment SET who_may_add = $1, dialogs_per_person_max = $2"
+
 _ADD_TENANTS = """
 INSERT INTO tenants (tenant_id, name) SELECT t, 'tenant ' || t FROM unnest($1::smallint[]) t
 ON CONFLICT (tenant_id) DO NOTHING
@@ -82,7 +89,9 @@ class PeopleStore:
         """A person's own profile; None when there is no such person."""
         async with translate_errors():
             row = await self._pool.fetchrow(_PROFILE, principal)
-        return None if row is None else ProfileRow(*row)
+        if row is None:
+            return None
+        return msgspec.structs.replace(ProfileRow(*row), who_may_add=WhoMayAdd(row["who_may_add"]))
 
     async def change_profile(self, now_ms: int, principal: bytes, change: ProfileChange) -> bool:
         """Change a profile; False when there is none."""
@@ -96,11 +105,12 @@ class PeopleStore:
                 change.locale,
                 change.timezone,
                 change.findable,
+                change.who_may_add,
             )
         return changed is not None
 
     async def read_person(self, asker: bytes, principal: bytes) -> PersonRow | None:
-        """A person who is not deleted and is in a dialog with the asker, or is the asker; else None."""
+        """A person who is not deleted and is in a dialog with the asker, has invited them, or is them; else None."""
         async with translate_errors():
             row = await self._pool.fetchrow(_PERSON, asker, principal)
         return None if row is None else PersonRow(*row)
@@ -149,6 +159,11 @@ class PeopleStore:
                 limit,
             )
         return row["people"], row["more"]
+
+    async def set_consent(self, who_may_add: WhoMayAdd, dialogs_per_person_max: int) -> None:
+        """Set who may add people who have not chosen it, and in how many dialogs a person may be."""
+        async with translate_errors():
+            await self._pool.execute(_SET_CONSENT, who_may_add, dialogs_per_person_max)
 
     async def add_tenants(self, tenants: Sequence[int]) -> None:
         """Create those of the tenants that do not exist."""

@@ -14,6 +14,7 @@ from protocol.bodies import (
     DialogCreated,
     Edited,
     Erased,
+    Invited,
     Reacted,
     Settings,
     SettingsChanged,
@@ -45,6 +46,7 @@ _RESUME_TIMEOUT_S = 2.0
 _LATER_ROWS_MAX = 1000
 """Edits, deletions and reactions that are read at once for a page of messages."""
 
+_decode_invited = msgspec.msgpack.Decoder(Invited).decode
 _decode_known = msgspec.msgpack.Decoder(DialogCreated | SettingsChanged).decode
 
 
@@ -57,9 +59,11 @@ _NAME_A_DIALOG = _tags(DialogCreated, SettingsChanged)
 _ARE_ABOUT_A_MESSAGE = _tags(Edited, Deleted, Reacted)
 
 _EXTRAS = tuple(
-    field.name for field in msgspec.structs.fields(DialogState) if not field.required and field.name != "members"
+    field.name
+    for field in msgspec.structs.fields(DialogState)
+    if not field.required and field.name not in ("members", "invitations")
 )
-"""Fields of a state that have a default are columns of `dialogs` of the same name; former members see the default."""
+"""Other fields of a state with a default are columns of `dialogs` of the same name; former members see the default."""
 
 _DIALOG_COLUMNS = f"""
     h.dialog_id, h.type, h.mode, {"".join(f"d.{name}, " for name in ("name", "description", "avatar_url", *_EXTRAS))}
@@ -73,7 +77,11 @@ _DIALOG_COLUMNS = f"""
         SELECT j.body FROM journal j
         WHERE j.dialog_id = h.dialog_id AND j.tag IN ({_NAME_A_DIALOG}) AND j.seq < upper(m.visible)
         ORDER BY j.seq DESC LIMIT 1)
-    END AS known
+    END AS known,
+    CASE WHEN h.type = {DialogType.SELF} THEN ARRAY(
+        SELECT j.body FROM invitations i JOIN journal j ON j.dialog_id = h.dialog_id AND j.seq = i.seq
+        WHERE i.principal_id = m.principal_id AND NOT i.declined ORDER BY i.seq)
+    END AS invited
 """
 """Former members see the dialog as it was when they left; `known` is the last body that named it until then."""
 
@@ -447,6 +455,7 @@ def _dialog(row: asyncpg.Record) -> DialogRow:
         read=row["read"],
         read_messages=row["read_messages"],
         muted_until_ms=row["muted_until_ms"],
+        invitations=[_decode_invited(body) for body in row["invited"] or ()],
         **({name: row[name] for name in _EXTRAS} if member else {}),
     )
     return DialogRow(state, row["seq"], row["unseen_from"])

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from protocol.bodies import (
     AnyBody,
     Blocked,
+    Declined,
     Demoted,
     DialogCreated,
+    Invited,
     MemberLeft,
     MemberRemoved,
     MembersAdded,
@@ -76,8 +78,8 @@ def about(dialog: DialogView) -> str:
     return ", ".join(parts)
 
 
-def dialog_line(dialog: DialogView, viewer: Viewer, *, typing: bool) -> Line:
-    """A dialog in the list: title, whether somebody types, how much is unread."""
+def dialog_line(dialog: DialogView, viewer: Viewer, *, typing: bool, invitations: int = 0) -> Line:
+    """A dialog in the list: title, whether somebody types, how much is unread; with `self`, how many invitations."""
     line = [(title(dialog, viewer), "bold" if dialog.unread else "")]
     if not dialog.member:
         line.append(("  (left)", "dim"))
@@ -85,6 +87,8 @@ def dialog_line(dialog: DialogView, viewer: Viewer, *, typing: bool) -> Line:
         line.append(("  muted", "dim"))
     if typing:
         line.append(("  …", "green"))
+    if dialog.type is DialogType.SELF and invitations:
+        line.append((f"  {invitations} invitation{'' if invitations == 1 else 's'}", "bold cyan"))
     if dialog.unread:
         line.append((f"  {dialog.unread}", "bold cyan"))
     return line
@@ -160,15 +164,20 @@ def _own_change(body: AnyBody, who: str, viewer: Viewer) -> str:
     """The changes in the `self` dialog, then any other."""
     match body:
         case Muted(until_ms=until_ms):
-            return f"{who} {'muted' if until_ms else 'unmuted'} a dialog"
+            said = f"{who} {'muted' if until_ms else 'unmuted'} a dialog"
         case Blocked(principal=principal):
-            return f"{who} blocked {viewer.name_of(principal)}"
+            said = f"{who} blocked {viewer.name_of(principal)}"
         case Unblocked(principal=principal):
-            return f"{who} unblocked {viewer.name_of(principal)}"
+            said = f"{who} unblocked {viewer.name_of(principal)}"
         case ProfileChanged():
-            return f"{who} changed the profile"
+            said = f"{who} changed the profile"
+        case Invited(type=type_, name=name):
+            said = f"{who} invites you into the {type_.name.lower()} {clean(name)} (/accept, /decline)"
+        case Declined():
+            said = f"{who} declined an invitation"
         case _:
-            return _default_sentence(body, who, viewer)
+            said = _default_sentence(body, who, viewer)
+    return said
 
 
 def _default_sentence(body: AnyBody, who: str, viewer: Viewer) -> str:

@@ -225,12 +225,13 @@ class ChatApp(App[StoppedError | None]):
         viewer = self.talk.make_viewer()
         dialogs = self.talk.list_dialogs()
         options = self.query_one("#dialogs", OptionList)
-        options.set_options(
-            Option(
-                _content([dialog_line(each, viewer, typing=bool(self.talk.writers_in(each.dialog)))]),
-                id=each.dialog.hex(),
-            )
+        invitations = len(self._client.view.invitations)
+        lines = [
+            dialog_line(each, viewer, typing=bool(self.talk.writers_in(each.dialog)), invitations=invitations)
             for each in dialogs
+        ]
+        options.set_options(
+            Option(_content([line]), id=each.dialog.hex()) for each, line in zip(dialogs, lines, strict=True)
         )
         keys = [each.dialog for each in dialogs]
         if self.talk.current in keys:

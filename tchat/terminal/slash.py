@@ -11,13 +11,16 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from protocol.bodies import Header
+from protocol.bodies import Header, Invited
 from protocol.commands import (
+    Accept,
     Add,
     Block,
     Create,
+    Decline,
     Delete,
     Edit,
+    Invite,
     Leave,
     Mute,
     Numbered,
@@ -83,6 +86,13 @@ class Situation:
             raise SlashError("that is for a dialog of two")
         return others[0]
 
+    def find_invited_into(self, seq: int) -> bytes:
+        """The dialog of the invitation with this number."""
+        event = self.dialog.notices.get(seq)
+        if event is None or not isinstance(event.body, Invited):
+            raise SlashError("that is no invitation; open Notes to self, and type the number to the left of one")
+        return event.body.dialog
+
 
 @dataclass(frozen=True, slots=True)
 class _Declared:
@@ -118,6 +128,22 @@ _COMMANDS = (
         "/add +NUMBER ...",
         "bring people into this group",
         lambda _, at: Add(0, at.key, 0, at.people),
+    ),
+    _Declared(
+        "/invite +NUMBER",
+        "ask somebody whom you cannot add into this group",
+        lambda _, at: Invite(0, at.key, 0, at.people[0]),
+        done="Invited: they can accept it in their Notes to self.",
+    ),
+    _Declared(
+        "/accept SEQ",
+        "join what you are invited into",
+        lambda typed, at: Accept(0, at.find_invited_into(typed.seq), 0),
+    ),
+    _Declared(
+        "/decline SEQ",
+        "decline an invitation",
+        lambda typed, at: Decline(0, at.find_invited_into(typed.seq), 0),
     ),
     _Declared(
         "/remove +NUMBER",

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from protocol.bodies import TimelineEvent
-from protocol.commands import Create, History, Numbered, Send
+from protocol.commands import Accept, Create, History, Numbered, Send
 from protocol.dialog_types import DIALOG_TYPES, DialogType
 from protocol.events import DialogState, TypingChanged
 from protocol.limits import HISTORY_EVENTS_MAX, PAYLOAD_BYTES_MAX, TYPING_SHOWN_S
@@ -159,7 +159,7 @@ class Talk:
         command = command_of(typed, self._situation(await self._find(typed.phones)))
         if command is not None:
             acked = await self.client.perform(command)
-            if isinstance(command, Create):
+            if isinstance(command, Create | Accept):
                 self.current = acked.dialog
         return done_text(typed)
 

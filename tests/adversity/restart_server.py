@@ -21,13 +21,16 @@ from storage.embedded.cluster import EmbeddedPostgres, kill_cluster
 ROOT = Path(__file__).parents[2]
 START_S_MAX = 120.0
 _LISTENS = re.compile(rb"listens on http://[\d.]+:(\d+)")
-_NO_SIGN_IN_LIMITS = {
+_NO_LIMITS = {
     f"TCHAT__LIMITS__{name}": "100000"
     for name in (
         "REQUESTS_PER_ADDRESS_PER_S",
         "CODES_PER_NUMBER_PER_H",
         "CODES_PER_ADDRESS_PER_H",
         "CODES_PER_DEVICE_PER_H",
+        "DIRECT_DIALOGS_PER_PERSON_PER_DAY",
+        "DIALOGS_PER_PERSON_PER_DAY",
+        "ADDITIONS_PER_PERSON_PER_DAY",
     )
 }
 
@@ -45,7 +48,8 @@ class ServerProcess:
             "TCHAT__SERVER__DATA_DIR": str(self.database.data_dir),
             "TCHAT__SERVER__PORT": "0",
             "TCHAT__SERVER__ADMIN_PORT": "0",
-            **_NO_SIGN_IN_LIMITS,
+            **_NO_LIMITS,
+            "TCHAT__IDENTITY__WHO_MAY_ADD": "everybody",
             **settings,
         }
         self._process: asyncio.subprocess.Process

@@ -18,15 +18,18 @@ from protocol import bodies
 from protocol.bodies import AnyBody, TimelineEvent
 from protocol.codec import JSON, MSGPACK, Codec, ServerMessage
 from protocol.commands import (
+    Accept,
     Add,
     Block,
     ChangeSettings,
     Command,
     Create,
+    Decline,
     Delete,
     Demote,
     Edit,
     History,
+    Invite,
     Leave,
     Mute,
     Pin,
@@ -186,6 +189,17 @@ async def _unblock(on: Stage) -> None:
     await on.bo.do(Unblock(0, on.ann.id, 0))
 
 
+async def _invite(on: Stage) -> None:
+    """One is left open, one is declined, one is accepted."""
+    groups = {}
+    for name in ("open", "declined", "accepted"):
+        create = Create(9, on.cy.person.n(), DialogType.GROUP, [on.ann.id, on.di.principal], name)
+        groups[name] = (await on.cy.wire.ask(create)).dialog
+        await on.cy.do(Invite(0, groups[name], 0, on.bo.id))
+    await on.bo.do(Decline(0, groups["declined"], 0))
+    await on.bo.do(Accept(0, groups["accepted"], 0))
+
+
 SCENARIOS: dict[type[bodies.Body], Callable[[Stage], Awaitable[None]]] = {
     bodies.Posted: _post,
     bodies.Edited: _edit,
@@ -204,6 +218,8 @@ SCENARIOS: dict[type[bodies.Body], Callable[[Stage], Awaitable[None]]] = {
     bodies.Blocked: _block,
     bodies.Unblocked: _unblock,
     bodies.ProfileChanged: Stage.note_profile,
+    bodies.Invited: _invite,
+    bodies.Declined: _invite,
 }
 
 

@@ -14,6 +14,7 @@ from protocol import bodies
 from protocol.dialog_types import DIALOG_TYPES, DialogType, Mode, Role
 from protocol.ids import created_dialog_id, direct_dialog_id, new_id, self_dialog_id
 from protocol.kinds import Kind
+from storage.identity_rows import WhoMayAdd
 from storage.postgres.journal import PostgresJournal
 from storage.postgres.pool import open_pool
 from storage.postgres.timelines import PostgresTimelines
@@ -68,6 +69,16 @@ class World:
         )
         await self.another_sign_in(person)
         return person
+
+    async def chooses(self, person: Person, who_may_add: WhoMayAdd | None) -> None:
+        """Give a person a profile that says who may add them, or leaves it to the deployment; without one all may."""
+        await self.pool.execute(
+            "INSERT INTO people (principal_id, tenant_id, display_name, locale, timezone, updated_at_ms, who_may_add)"
+            " VALUES ($1, 1, '', '', '', 0, $2)"
+            " ON CONFLICT (principal_id) DO UPDATE SET who_may_add = excluded.who_may_add",
+            person.principal,
+            who_may_add,
+        )
 
     async def another_sign_in(self, person: Person) -> None:
         """Store the sign-in that a person's fields name."""

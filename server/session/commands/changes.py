@@ -5,21 +5,30 @@ Whether the author may is judged by the store, under the dialog's lock. Checked 
 
 from __future__ import annotations
 
+import msgspec
+
 from protocol import bodies
 from protocol import commands as c
 from protocol.dialog_types import DIALOG_TYPES, DialogType, Role
 from protocol.errors import ErrorCode
 from server.refusals import RequestRefusedError
+from server.session.caps import DailyCaps, Taken
 from server.session.session import Session
 from server.writing.pipeline import Pipeline
-from storage.rows import ChangeEntry
+from storage.rows import ChangeEntry, Verdict, VerdictCode
+from storage.timelines import Timelines
+
+_COUNTED = frozenset({VerdictCode.OK, VerdictCode.UNAVAILABLE, VerdictCode.INTERNAL})
+"""Verdicts after which a change was made, or may have been."""
 
 
 class Changes:
     """Handlers of the commands that change something; `append` serves those that need no check of their own."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, timelines: Timelines, caps: DailyCaps) -> None:
         self._pipeline = pipeline
+        self._timelines = timelines
+        self._caps = caps
 
     async def append(self, session: Session, command: c.Numbered) -> None:
         """Append the body that the command's rule names, made of the command's fields of the same names."""
@@ -57,6 +66,20 @@ class Changes:
         """Add members, or oneself to a public dialog."""
         await self._append(session, command, bodies.MembersAdded(list(dict.fromkeys(command.members))))
 
+    async def invite(self, session: Session, command: c.Invite) -> None:
+        """Invite a person; the numbers of the event are theirs, and not in the answer."""
+        me = session.principal
+        rows = await self._timelines.read_dialogs(me, [command.dialog])
+        if not rows:
+            raise RequestRefusedError(ErrorCode.DIALOG_NOT_FOUND)
+        state = rows[0].state
+        verdict = await self._submit(session, command, bodies.Invited(command.dialog, me, state.type, state.name))
+        session.answer(command, _timeline(session, command), msgspec.structs.replace(verdict, seq=0, messages=0))
+
+    async def accept(self, session: Session, command: c.Accept) -> None:
+        """Join a dialog into which one is invited."""
+        await self._append(session, command, bodies.MembersAdded([session.principal]))
+
     async def remove(self, session: Session, command: c.Remove) -> None:
         """Remove a member."""
         if command.member == session.principal:
@@ -71,10 +94,30 @@ class Changes:
         await self.append(session, command)
 
     async def _append(self, session: Session, command: c.Numbered, body: bodies.Body) -> None:
+        session.answer(command, _timeline(session, command), await self._submit(session, command, body))
+
+    async def _submit(self, session: Session, command: c.Numbered, body: bodies.Body) -> Verdict:
         claims = session.claims
-        dialog = c.timeline_of(command, claims.principal, claims.device)
-        entry = ChangeEntry(dialog, claims.principal, claims.device, command.n, body)
-        session.answer(command, dialog, await self._pipeline.append(entry))
+        dialog = _timeline(session, command)
+        taken = await self._take(claims.principal, dialog, body)
+        verdict = await self._pipeline.append(ChangeEntry(dialog, claims.principal, claims.device, command.n, body))
+        if verdict.code not in _COUNTED:
+            await self._caps.give_back(claims.principal, taken)
+        return verdict
+
+    async def _take(self, principal: bytes, dialog: bytes, body: bodies.Body) -> Taken:
+        """Take what the change costs of the person's day. To create a dialog that is there already costs nothing."""
+        try:
+            return await self._caps.take(principal, body)
+        except RequestRefusedError:
+            creates = isinstance(body, bodies.DialogCreated)
+            if creates and await self._timelines.read_dialogs(principal, [dialog]):
+                return ()
+            raise
+
+
+def _timeline(session: Session, command: c.Numbered) -> bytes:
+    return c.timeline_of(command, session.principal, session.device)
 
 
 def _check_text(field: str, value: str, *, required: bool = False) -> None:

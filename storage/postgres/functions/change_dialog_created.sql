@@ -25,6 +25,9 @@ BEGIN
         WHEN cardinality(v_members) NOT BETWEEN v_rule.members_min AND v_rule.members_max
             THEN ${VerdictCode.MEMBERS_BOUND}
         ELSE judge_subjects(v_author.tenant_id, p_author, v_members) END;
+    IF v_code = ${VerdictCode.OK} AND v_rule.type <> ${DialogType.DIRECT} THEN
+        v_code := judge_consent(p_author, v_members);
+    END IF;
     IF v_code = ${VerdictCode.OK} THEN
         -- A concurrent creation of the same dialog makes this insert wait, then do nothing.
         INSERT INTO heads (dialog_id, tenant_id, type, mode, admins_only, seq, messages, roster_seq, keys_seq,
@@ -63,5 +66,9 @@ BEGIN
     INSERT INTO members (dialog_id, principal_id, role, member, visible, from_seq, joined_at_ms)
     SELECT p_dialog, m.principal, m.role, true, '{[1,)}', v_seq, v_now_ms
     FROM unnest(v_members, v_roles) AS m(principal, role);
+    IF v_rule.type = ${DialogType.DIRECT} THEN
+        INSERT INTO contacts (principal_id, other_id)
+        SELECT p_author, m.principal FROM unnest(v_members) AS m(principal) WHERE m.principal <> p_author;
+    END IF;
     RETURN QUERY SELECT * FROM answer_change(p_dialog, p_n, v_code, v_seq, NULL, false, v_now_ms);
 END $$;

@@ -1,4 +1,5 @@
--- An admin adds members, or a person joins a public dialog. New members have read everything before they joined.
+-- An admin adds members, or a person joins a public dialog, or one into which they are invited. New members have read
+-- everything before they joined.
 --
 -- Who joins a dialog that everybody has left becomes its admin: a second event. Of who comes back the newest
 -- ${VISIBLE_INTERVALS_MAX} intervals of what they may read are kept.
@@ -13,10 +14,13 @@ DECLARE
     v_members uuid[] := ARRAY(SELECT x::uuid FROM jsonb_array_elements_text(p_fields -> 'members') x);
     v_joins boolean := v_members = ARRAY[p_author];
 BEGIN
-    SELECT * INTO o FROM open_change(p_incarnation, p_dialog, p_author, p_device, p_n, p_body, v_joins);
+    SELECT * INTO o FROM open_change(p_incarnation, p_dialog, p_author, p_device, p_n, p_body,
+                                     v_joins AND may_join(p_dialog, p_author));
     IF o.code = ${VerdictCode.OK} THEN
         o.code := CASE
             WHEN o.fixed_roster THEN ${VerdictCode.FIXED_ROSTER}
+            WHEN v_joins AND role_of_member(p_dialog, p_author) IS NULL AND NOT may_join(p_dialog, p_author)
+                THEN ${VerdictCode.NOT_FOUND}
             WHEN NOT v_joins AND o.role <> ${Role.ADMIN} THEN ${VerdictCode.ROLE_REQUIRED}
             WHEN EXISTS (
                 SELECT 1 FROM members m
@@ -24,6 +28,9 @@ BEGIN
                 THEN ${VerdictCode.ALREADY_MEMBER}
             WHEN o.member_count + cardinality(v_members) > o.members_max THEN ${VerdictCode.MEMBERS_BOUND}
             ELSE judge_subjects(o.tenant_id, p_author, v_members) END;
+    END IF;
+    IF o.code = ${VerdictCode.OK} THEN
+        o.code := judge_consent(p_author, v_members);
     END IF;
     IF o.code = ${VerdictCode.OK} THEN
         o.first_seq := append_row(p_incarnation, p_flush_no, p_dialog, p_author, p_device, p_n,
@@ -44,6 +51,7 @@ BEGIN
             delivered = excluded.delivered, read_messages = excluded.read_messages, xid = pg_current_xact_id();
         UPDATE heads SET member_count = member_count + cardinality(v_members), roster_seq = o.first_seq
         WHERE dialog_id = p_dialog;
+        DELETE FROM invitations WHERE dialog_id = p_dialog AND principal_id = ANY (v_members);
         IF o.member_count = 0 THEN
             PERFORM set_role(p_dialog, p_author, ${Role.MEMBER}, ${Role.ADMIN});
             o.last_seq := append_row(p_incarnation, p_flush_no, p_dialog, p_author, p_device, 0, ${tag.Promoted}, NULL,

@@ -8,4 +8,6 @@ AS $$
     UPDATE heads SET member_count = member_count - 1, roster_seq = p_seq, keys_seq = p_seq,
         admin_count = admin_count - (p_role = ${Role.ADMIN})::int
     WHERE dialog_id = p_dialog;
+    -- One that was made while they joined would let them back in.
+    DELETE FROM invitations WHERE dialog_id = p_dialog AND principal_id = p_principal;
 $$;

@@ -2,11 +2,11 @@
 --
 -- `code` is OK when there is no reason yet to refuse: the caller goes on with its own judgments. The other columns are
 -- facts for them, which hold until the commit; of a repetition, the rows to answer with (`find_first_ack`). With
--- `p_public_suffices` the author of a change in a public dialog need not be a member. A stranger is refused before the
--- lock: see `flush`.
+-- `p_admitted` the author need not be a member: the caller has judged without the lock that they may make this change
+-- nevertheless, and judges it again. Any other stranger is refused before the lock: see `flush`.
 CREATE FUNCTION open_change(
     p_incarnation bigint, p_dialog uuid, p_author uuid, p_device uuid, p_n bigint, p_body bytea,
-    p_public_suffices boolean DEFAULT false,
+    p_admitted boolean DEFAULT false,
     OUT code smallint, OUT first_seq bigint, OUT last_seq bigint, OUT repeats boolean, OUT now_ms bigint,
     OUT tenant_id smallint, OUT role smallint, OUT visible int8multirange,
     OUT member_count int, OUT admin_count int, OUT messages bigint,
@@ -21,7 +21,7 @@ DECLARE
 BEGIN
     PERFORM hold_incarnation(p_incarnation);
     IF NOT EXISTS (SELECT 1 FROM members m WHERE m.dialog_id = p_dialog AND m.principal_id = p_author)
-       AND (p_public_suffices AND (SELECT d.is_public FROM dialogs d WHERE d.dialog_id = p_dialog)) IS NOT TRUE THEN
+       AND NOT p_admitted THEN
         code := ${VerdictCode.NOT_FOUND};
         now_ms := unix_ms();
         RETURN;
@@ -46,9 +46,7 @@ BEGIN
     FROM members m WHERE m.dialog_id = p_dialog AND m.principal_id = p_author;
     code := CASE
         WHEN v_author.tenant_id IS DISTINCT FROM open_change.tenant_id THEN ${VerdictCode.NOT_FOUND}
-        WHEN v_is_member IS NOT TRUE AND (
-            p_public_suffices AND (SELECT d.is_public FROM dialogs d WHERE d.dialog_id = p_dialog)) IS NOT TRUE
-            THEN ${VerdictCode.NOT_FOUND}
+        WHEN v_is_member IS NOT TRUE AND NOT p_admitted THEN ${VerdictCode.NOT_FOUND}
         WHEN p_n > 0 AND p_n <= (SELECT a.last_n FROM authors a
                                  WHERE a.dialog_id = p_dialog AND a.device_id = p_device)
             THEN ${VerdictCode.NUMBER_PASSED}

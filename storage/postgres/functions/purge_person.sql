@@ -1,6 +1,6 @@
--- Erase what identifies a deleted person: at once their profile, number and external id; of their sign-ins and blocks
--- at most `p_limit` rows. Returns how many rows that were; below `p_limit`, nothing is left. What they wrote to others
--- stays, under an opaque id.
+-- Erase what identifies a deleted person: at once their profile, number and external id; of their sign-ins, blocks,
+-- contacts and invitations at most `p_limit` rows. Returns how many rows that were; below `p_limit`, nothing is left.
+-- What they wrote to others stays, under an opaque id.
 CREATE FUNCTION purge_person(p_now_ms bigint, p_principal uuid, p_limit int) RETURNS int
 LANGUAGE plpgsql VOLATILE
 AS $$
@@ -30,6 +30,18 @@ BEGIN
     IF v_left > 0 THEN
         DELETE FROM blocks WHERE ctid = ANY (ARRAY(
             SELECT b.ctid FROM blocks b WHERE b.blocker_id = p_principal LIMIT v_left));
+        GET DIAGNOSTICS v_rows = ROW_COUNT;
+        v_left := v_left - v_rows;
+    END IF;
+    IF v_left > 0 THEN
+        DELETE FROM contacts WHERE ctid = ANY (ARRAY(
+            SELECT c.ctid FROM contacts c WHERE c.principal_id = p_principal LIMIT v_left));
+        GET DIAGNOSTICS v_rows = ROW_COUNT;
+        v_left := v_left - v_rows;
+    END IF;
+    IF v_left > 0 THEN
+        DELETE FROM invitations WHERE ctid = ANY (ARRAY(
+            SELECT i.ctid FROM invitations i WHERE i.principal_id = p_principal LIMIT v_left));
         GET DIAGNOSTICS v_rows = ROW_COUNT;
         v_left := v_left - v_rows;
     END IF;

@@ -13,7 +13,7 @@ from protocol import bodies
 from protocol.dialog_types import DialogType
 from protocol.ids import NIL, new_id
 from protocol.kinds import Kind
-from storage.identity_rows import KeyGrants, Outcome, ProfileChange
+from storage.identity_rows import KeyGrants, Outcome, ProfileChange, WhoMayAdd
 from storage.postgres.journal import CHANGE_QUERIES, PostgresJournal
 from storage.postgres.people import PeopleStore
 from storage.postgres.pool import open_pool
@@ -62,6 +62,8 @@ INSERT INTO api_keys SELECT device, person, hash, '{{}}', 0, '{{}}' FROM filler;
 INSERT INTO audit (at_ms, tenant_id, action, actor_id, subject_id)
     SELECT 9007199254740991, 1, 'sign_in.opened', person, person FROM filler;
 INSERT INTO blocks SELECT person, device FROM filler;
+INSERT INTO contacts SELECT person, device FROM filler;
+INSERT INTO invitations (principal_id, dialog_id, invited_by, seq) SELECT person, dialog, device, 1 FROM filler;
 INSERT INTO dialogs SELECT dialog, 'name', '', '', false, true, 0, false, person, 0 FROM filler;
 INSERT INTO heads SELECT dialog, 1, 3, 2, false, 3, 3, 1, 0, 2, 1, pg_current_xact_id() FROM filler;
 INSERT INTO receipt_heads SELECT dialog, pg_current_xact_id() FROM filler;
@@ -118,6 +120,9 @@ async def exercise_timelines(world: World) -> None:
     await change(home, ann, bodies.Blocked(di.principal))
     await change(home, ann, bodies.Unblocked(di.principal))
     await change(home, ann, bodies.ProfileChanged())
+    home_of_cy = await world.create(DialogType.SELF, cy)
+    await change(home_of_cy, ann, bodies.Invited(group, ann.principal, DialogType.GROUP, "name"))
+    await change(home_of_cy, cy, bodies.Declined(group))
     assert (await world.try_create(DialogType.DIRECT, bo, ann))[0].verdict.code is VerdictCode.DUPLICATE
     me, reads = ann.principal, world.timelines
     await world.raise_receipts(ReceiptRow(direct, me, 2, 2), ReceiptRow(group, bo.principal, 2, 2))
@@ -179,6 +184,7 @@ async def exercise_identity(stores: IdentityStores, number: str) -> None:
     await services.are_businesses(TENANT, [me, new_id()])
     await services.may_write(new_id(), [me, new_id()], new_id(), 1)
     await people.add_tenants([TENANT])
+    await people.set_consent(WhoMayAdd.KNOWN, 10_000)
     assert await people.delete(NOW, me)
 
 

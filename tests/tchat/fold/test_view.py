@@ -234,6 +234,35 @@ def test_blocks_follow_their_newest_event_wherever_it_comes_from() -> None:
     assert view.blocked == {BOB, CEM}
 
 
+def invited(dialog: bytes = DIALOG, name: str = "Team") -> b.Invited:
+    return b.Invited(dialog, ANN, DialogType.GROUP, name)
+
+
+def test_an_invitation_is_open_until_it_is_declined_or_one_is_a_member() -> None:
+    view = folded(dialog_state(dialog=SELF, type=DialogType.SELF), own(1, invited()), own(2, invited(SECOND)))
+    assert view.invitations == {DIALOG: invited(), SECOND: invited(SECOND)}
+    view.apply(own(3, b.Declined(DIALOG)))
+    view.apply(dialog_state(dialog=SECOND))
+    assert view.invitations == {}
+    view.apply(event_at(1, b.MemberLeft(), dialog=SECOND, author=ME))
+    view.apply(HistoryPage(1, SELF, [own(1, invited()), own(2, invited(SECOND))]))
+    assert view.invitations == {}
+
+
+def test_the_state_of_the_self_dialog_replaces_the_invitations_up_to_it() -> None:
+    view = folded(dialog_state(dialog=SELF, type=DialogType.SELF), own(1, invited()), own(9, invited(SECOND)))
+    view.apply(dialog_state(7, dialog=SELF, type=DialogType.SELF, invitations=[invited(CEM)]))
+    assert view.invitations == {SECOND: invited(SECOND), CEM: invited(CEM)}
+    view.apply(dialog_state(6, dialog=SELF, type=DialogType.SELF, invitations=[invited()]))
+    view.apply(own(7, invited()))
+    assert view.invitations == {SECOND: invited(SECOND), CEM: invited(CEM)}
+
+
+def test_an_invitation_into_a_dialog_of_ones_own_is_none() -> None:
+    view = folded(dialog_state(dialog=SELF, type=DialogType.SELF), dialog_state(), own(1, invited()))
+    assert view.invitations == {}
+
+
 def test_a_window_says_from_where_on_nothing_is_missing() -> None:
     view = folded(dialog_state(50, first_seq=41), event_at(41), event_at(50))
     dialog = view.dialogs[DIALOG]
@@ -261,7 +290,7 @@ def test_a_dialog_holds_a_bounded_number_of_messages(monkeypatch: pytest.MonkeyP
 def test_clear_forgets_everything() -> None:
     view = folded(dialog_state(dialog=SELF), own(1, b.Blocked(ANN)))
     view.clear()
-    assert view.canonical() == {"blocked": [], "dialogs": {}}
+    assert view.canonical() == {"blocked": [], "dialogs": {}, "invitations": {}}
 
 
 def test_a_role_of_a_direct_dialog_is_member() -> None:
@@ -285,7 +314,7 @@ DRAWN: dict[type[b.Body], st.SearchStrategy[AnyBody]] = {
     b.Pinned: st.builds(b.Pinned, st.none() | TARGETS),
 }
 BODIES = st.one_of(*DRAWN.values())
-OF_THE_SELF_DIALOG = {b.Muted, b.Blocked, b.Unblocked, b.ProfileChanged}
+OF_THE_SELF_DIALOG = {b.Muted, b.Blocked, b.Unblocked, b.ProfileChanged, b.Invited, b.Declined}
 """One event replaces another there; their order is tested above."""
 
 

@@ -140,6 +140,8 @@ def test_ticks_show_the_progress_of_an_own_message() -> None:
         (b.Blocked(BOB), "Ann blocked Bob"),
         (b.Unblocked(BOB), "Ann unblocked Bob"),
         (b.ProfileChanged(), "Ann changed the profile"),
+        (b.Invited(DIALOG, ANN, DialogType.GROUP, "T\x1b"), "Ann invites you into the group T\ufffd (/accept"),
+        (b.Declined(DIALOG), "Ann declined an invitation"),
     ],
 )
 def test_a_change_is_a_sentence(body: b.AnyBody, said: str) -> None:

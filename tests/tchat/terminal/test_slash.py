@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from protocol import commands as c
+from protocol.bodies import Invited
 from protocol.dialog_types import DialogType, Role
 from protocol.replies import Member
 from tchat.fold.view import DialogView, View
@@ -18,7 +19,7 @@ from tchat.terminal.slash import (
     parse,
     text_header,
 )
-from tests.support.scripted import ANN, BOB, DIALOG, ME, dialog_state
+from tests.support.scripted import ANN, BOB, DIALOG, ME, SECOND, dialog_state, event_at
 
 
 @pytest.mark.parametrize(
@@ -89,6 +90,7 @@ def opened(kind: DialogType = DialogType.GROUP) -> DialogView:
     view = View(ME)
     pair = [Member(ME, Role.MEMBER), Member(ANN, Role.MEMBER)]
     view.apply(dialog_state(type=kind, keys_seq=7, members=pair, member_count=2))
+    view.apply(event_at(3, Invited(SECOND, ANN, DialogType.GROUP, "Team")))
     return view.dialogs[DIALOG]
 
 
@@ -99,6 +101,9 @@ def opened(kind: DialogType = DialogType.GROUP) -> DialogView:
         ("/group Team +6591234567 +6598765432", c.Create(0, 0, DialogType.GROUP, [ANN, BOB], "Team")),
         ("/add +6591234567", c.Add(0, DIALOG, 0, [ANN, BOB])),
         ("/remove +6591234567", c.Remove(0, DIALOG, 0, ANN)),
+        ("/invite +6591234567", c.Invite(0, DIALOG, 0, ANN)),
+        ("/accept 3", c.Accept(0, SECOND, 0)),
+        ("/decline 3", c.Decline(0, SECOND, 0)),
         ("/leave", c.Leave(0, DIALOG, 0)),
         ("/edit 2 better", c.Edit(0, DIALOG, 0, 2, b"better", text_header(opened()))),
         ("/delete 2", c.Delete(0, DIALOG, 0, 2)),
@@ -125,6 +130,11 @@ def test_a_command_to_a_dialog_asks_for_an_open_one(typed: str) -> None:
 def test_only_the_other_of_a_direct_dialog_is_blocked() -> None:
     with pytest.raises(SlashError, match="dialog of two"):
         command_of(parse("/block"), Situation(opened(), [], 0))
+
+
+def test_only_an_invitation_is_accepted() -> None:
+    with pytest.raises(SlashError, match="Notes to self"):
+        command_of(parse("/accept 2"), Situation(opened(), [], 0))
 
 
 def test_what_leaves_no_trace_on_the_screen_is_said() -> None:

@@ -1,0 +1,59 @@
+"""What one person may do in a day: begin direct dialogs, create groups and channels, add and invite people.
+
+The buckets are of the person, on this node, and outlive connections. A refusal is definite (`daily_limit`): a temporary
+one would hold back for hours what the person sends later in the same dialog.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from protocol.bodies import Body, DialogCreated, Invited, MembersAdded
+from protocol.dialog_types import DialogType
+from protocol.errors import ErrorCode
+from server.config.settings import RateSettings
+from server.identity.rates import Rate, RateLimiter
+from server.refusals import RequestRefusedError
+
+Taken = Sequence[tuple[Rate, int]]
+"""What a change has cost: tokens of some rates."""
+
+
+class DailyCaps:
+    """Takes what a change costs before it is made, and gives it back if nothing was made."""
+
+    def __init__(self, settings: RateSettings, limiter: RateLimiter) -> None:
+        self._limiter = limiter
+        self._direct_dialogs = Rate.per_day("direct dialogs of person", settings.direct_dialogs_per_person_per_day)
+        self._dialogs = Rate.per_day("dialogs of person", settings.dialogs_per_person_per_day)
+        self._additions = Rate.per_day("additions of person", settings.additions_per_person_per_day)
+
+    async def take(self, principal: bytes, body: Body) -> Taken:
+        """Take what a change of this person costs; raises RequestRefusedError with `daily_limit`, taking nothing."""
+        taken: list[tuple[Rate, int]] = []
+        for rate, cost in self._costs_of(principal, body):
+            if wait_s := await self._limiter.take([(rate, principal)], cost=cost):
+                await self.give_back(principal, taken)
+                raise RequestRefusedError(ErrorCode.DAILY_LIMIT, retry_after_s=round(wait_s, 3))
+            taken.append((rate, cost))
+        return taken
+
+    async def give_back(self, principal: bytes, taken: Taken) -> None:
+        """Undo a `take`."""
+        for rate, cost in taken:
+            await self._limiter.give_back([(rate, principal)], cost=cost)
+
+    def _costs_of(self, principal: bytes, body: Body) -> Iterator[tuple[Rate, int]]:
+        others = 0
+        match body:
+            case DialogCreated(type=DialogType.DIRECT):
+                yield self._direct_dialogs, 1
+            case DialogCreated(members=members):
+                yield self._dialogs, 1
+                others = sum(each.principal != principal for each in members)
+            case MembersAdded(members=added):
+                others = sum(each != principal for each in added)
+            case Invited():
+                others = 1
+        if others:
+            yield self._additions, others

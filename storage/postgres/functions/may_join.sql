@@ -1,0 +1,11 @@
+-- Whether somebody may join a dialog by themself: it is public, or an admin of it has invited them.
+CREATE FUNCTION may_join(p_dialog uuid, p_principal uuid) RETURNS boolean
+LANGUAGE sql STABLE
+AS $$
+    SELECT EXISTS (SELECT 1 FROM dialogs d WHERE d.dialog_id = p_dialog AND d.is_public)
+        OR EXISTS (
+            SELECT 1 FROM invitations i
+            JOIN members m ON m.dialog_id = i.dialog_id AND m.principal_id = i.invited_by
+            WHERE i.principal_id = p_principal AND i.dialog_id = p_dialog AND NOT i.declined
+              AND m.member AND m.role = ${Role.ADMIN})
+$$;
