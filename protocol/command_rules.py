@@ -41,7 +41,7 @@ class CommandRule:
 FROM_THE_START = frozenset(SessionState)
 WHEN_LIVE = frozenset({SessionState.LIVE})
 
-EVERY_COMMAND = frozenset({ErrorCode.MALFORMED, ErrorCode.WRONG_STATE, ErrorCode.RATE_LIMITED})
+EVERY_COMMAND = frozenset({ErrorCode.MALFORMED, ErrorCode.WRONG_STATE})
 """The refusals that any command may be answered with."""
 
 READ_CODES = frozenset({ErrorCode.DIALOG_NOT_FOUND, ErrorCode.UNAVAILABLE})
@@ -51,6 +51,7 @@ _NUMBERED_CODES = frozenset(
         ErrorCode.NUMBER_PASSED,
         ErrorCode.DIALOG_NOT_FOUND,
         ErrorCode.SUSPENDED,
+        ErrorCode.EARLIER_FIRST,
         ErrorCode.UNAVAILABLE,
         ErrorCode.INTERNAL,
     }

@@ -1,7 +1,7 @@
 """Commands: client to server, each declared once.
 
-A command carries an `id` that its reply repeats. With `id` 0 a command that needs no answer (receipt, typing,
-heartbeat) gets none; a refusal is sent in any case.
+A command carries an `id` that its reply repeats. With `id` 0 it gets neither `done` nor `failed`: that is for commands
+that need no answer (receipt, typing, heartbeat).
 
 The `rule` of a command states the rest: in which states it is allowed, what it appends and where, what it costs, with
 which codes it may be refused. The session, the order of a sender, the client's outbox, the reference page and the
@@ -94,6 +94,7 @@ class Authenticate(Command, tag=1, frozen=True):
                 ErrorCode.SUSPENDED,
                 ErrorCode.WRONG_PERSON,
                 ErrorCode.INVALID_ARGUMENT,
+                ErrorCode.RATE_LIMITED,
                 ErrorCode.UNAVAILABLE,
             }
         ),
@@ -119,7 +120,7 @@ class Sync(Command, tag=2, frozen=True):
 
 
 class Heartbeat(Command, tag=3, frozen=True):
-    """Show that the client is alive; the answer is `heartbeat_reply`."""
+    """Show that the client is alive; the answer is `heartbeat_reply`, and then `done` if there is an `id`."""
 
     rule: ClassVar = CommandRule(states=FROM_THE_START)
 
@@ -135,7 +136,7 @@ class SignOut(Command, tag=4, frozen=True):
 class Send(Command, tag=10, frozen=True):
     """Post an envelope."""
 
-    rule: ClassVar = content_rule(b.Posted, ErrorCode.STALE, ErrorCode.NOT_ALLOWED)
+    rule: ClassVar = content_rule(b.Posted, ErrorCode.STALE, ErrorCode.INVALID_ARGUMENT, ErrorCode.NOT_ALLOWED)
 
     dialog: Id
     n: N
@@ -147,7 +148,7 @@ class Send(Command, tag=10, frozen=True):
 class Edit(Command, tag=11, frozen=True):
     """Replace the envelope of a message of one's own."""
 
-    rule: ClassVar = content_rule(b.Edited, ErrorCode.STALE)
+    rule: ClassVar = content_rule(b.Edited, ErrorCode.STALE, ErrorCode.INVALID_ARGUMENT)
 
     dialog: Id
     n: N
@@ -203,9 +204,12 @@ class Roster(Command, tag=21, frozen=True):
 
 
 class Receipt(Command, tag=22, frozen=True):
-    """Report how far the author has received and read a dialog. Only the newest high-water mark matters."""
+    """Report how far the author has received and read a dialog. Only the newest high-water mark matters.
 
-    rule: ClassVar = CommandRule(states=WHEN_LIVE, codes=frozenset({ErrorCode.UNAVAILABLE}))
+    With `id` 0 a high-water mark of a dialog that the author is not in is dropped without an answer.
+    """
+
+    rule: ClassVar = CommandRule(states=WHEN_LIVE, codes=READ_CODES)
 
     high_water: HighWaterMark
 
@@ -236,6 +240,18 @@ class PresenceSubscribe(Command, tag=24, frozen=True):
     )
 
     principals: Annotated[list[Id], msgspec.Meta(max_length=PRESENCE_SUBSCRIPTIONS_MAX)]
+
+
+class Skip(Command, tag=25, frozen=True):
+    """Give up a number that was refused for now: later numbers of its dialog do not wait for it any more.
+
+    `awaited_n` is that of the `failed` with `earlier_first`. A number that is not awaited changes nothing.
+    """
+
+    rule: ClassVar = CommandRule(states=WHEN_LIVE)
+
+    dialog: Id
+    awaited_n: N
 
 
 class Create(Command, tag=30, frozen=True):
@@ -457,9 +473,10 @@ Numbered = (
 )
 """Commands with an `n`: each appends the body that its rule names."""
 
-AnyCommand = (
-    Authenticate | Sync | Heartbeat | SignOut | History | Roster | Receipt | Typing | PresenceSubscribe | Numbered
-)
+Unnumbered = Authenticate | Sync | Heartbeat | SignOut | History | Roster | Receipt | Typing | PresenceSubscribe | Skip
+"""Commands that append nothing."""
+
+AnyCommand = Unnumbered | Numbered
 
 COMMANDS: tuple[type[Command], ...] = tuple(sorted(get_args(AnyCommand), key=b.tag_of))
 """All commands, in the order of their tags."""

@@ -44,6 +44,7 @@ class ErrorCode(enum.StrEnum):
     CONFLICT = "conflict"
     NUMBER_PASSED = "number_passed"
     STALE = "stale"
+    EARLIER_FIRST = "earlier_first"
     # capacity
     RATE_LIMITED = "rate_limited"
     DAILY_LIMIT = "daily_limit"
@@ -61,7 +62,7 @@ class ErrorCode(enum.StrEnum):
         return self in _TEMPORARY
 
 
-_TEMPORARY = frozenset({ErrorCode.RATE_LIMITED, ErrorCode.UNAVAILABLE})
+_TEMPORARY = frozenset({ErrorCode.EARLIER_FIRST, ErrorCode.RATE_LIMITED, ErrorCode.UNAVAILABLE})
 
 _SENTENCES: dict[ErrorCode, str] = {
     ErrorCode.MALFORMED: "The message does not match its type; compare it with the reference of the protocol.",
@@ -95,12 +96,15 @@ _SENTENCES: dict[ErrorCode, str] = {
     ErrorCode.DIALOGS_BOUND: "Somebody, or you, is in as many dialogs as one person may be; leave one first.",
     ErrorCode.CONFLICT: "This `n` was used for another message; use a new, higher one.",
     ErrorCode.NUMBER_PASSED: (
-        "A higher `n` of this device is stored already; look for this one in the timeline, "
-        "and if it is not there, send again with a new `n`."
+        "A higher `n` of this device is stored already; this one is not and never will be: send again with a new `n`."
     ),
     ErrorCode.STALE: (
         "The members changed after this was made; set the new `keys_seq` of the dialog and send again "
         "with the same `n`, before anything later."
+    ),
+    ErrorCode.EARLIER_FIRST: (
+        "An earlier number of this dialog was refused for now; send `awaited_n` again, or give it up with `skip`, "
+        "then send this one again with the same `n`."
     ),
     ErrorCode.RATE_LIMITED: "Too many requests; wait `retry_after_s`, then send again.",
     ErrorCode.DAILY_LIMIT: (

@@ -62,13 +62,14 @@ class Done(Reply, tag=53, frozen=True):
 class Failed(Reply, tag=54, frozen=True):
     """The command was refused and changed nothing: a stable code, and a sentence that says what to do.
 
-    `keys_seq` comes with `stale`.
+    `keys_seq` comes with `stale`, `awaited_n` with `earlier_first`: the refused number that comes first.
     """
 
     code: str
     message: str
     retry_after_s: float | None = None
     keys_seq: int | None = None
+    awaited_n: int | None = None
 
 
 class HistoryPage(Reply, tag=55, frozen=True):

@@ -25,6 +25,7 @@ ERROR_OF: dict[VerdictCode, ErrorCode] = {
     VerdictCode.CONFLICT: ErrorCode.CONFLICT,
     VerdictCode.NUMBER_PASSED: ErrorCode.NUMBER_PASSED,
     VerdictCode.STALE: ErrorCode.STALE,
+    VerdictCode.KEYS_AHEAD: ErrorCode.INVALID_ARGUMENT,
     VerdictCode.NOT_FOUND: ErrorCode.DIALOG_NOT_FOUND,
     VerdictCode.ROLE_REQUIRED: ErrorCode.ROLE_REQUIRED,
     VerdictCode.BLOCKED: ErrorCode.BLOCKED,
@@ -47,8 +48,14 @@ ERROR_OF: dict[VerdictCode, ErrorCode] = {
 """The error code of every verdict that is not DURABLE."""
 
 
+DETAIL_OF = {VerdictCode.KEYS_AHEAD: "`header.keys_seq` is above that of the dialog"}
+"""What the sentence of the error code leaves open."""
+
+
 def check_durable(verdict: Verdict) -> None:
     """Raise RequestRefusedError unless the verdict says that the entry is durable."""
     if verdict.code not in DURABLE:
         code = ERROR_OF[verdict.code]
-        raise RequestRefusedError(code, retry_after_s=RETRY_AFTER_S if code.temporary else None)
+        raise RequestRefusedError(
+            code, DETAIL_OF.get(verdict.code, ""), retry_after_s=RETRY_AFTER_S if code.temporary else None
+        )

@@ -92,6 +92,7 @@ class VerdictCode(enum.IntEnum):
     CONSENT_REQUIRED = 20
     DIALOGS_BOUND = 21
     INVITATIONS_BOUND = 22
+    KEYS_AHEAD = 23
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):

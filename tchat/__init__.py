@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from tchat.actions import (
     ClientError,
     ConnectionState,
+    GivenUpError,
     RefusedError,
     RequestLostError,
     SignInRequiredError,
@@ -27,6 +28,7 @@ __all__ = [
     "Client",
     "ClientError",
     "ConnectionState",
+    "GivenUpError",
     "MemoryOutbox",
     "OutboxFullError",
     "RefusedError",

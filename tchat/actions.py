@@ -2,6 +2,7 @@
 
 ClientError
 ├── RefusedError            the server refused a numbered command for good, or a request
+├── GivenUpError            the app gave a numbered command up
 ├── RequestLostError        the connection was lost before the answer to a request that is not repeated
 ├── TooManyRequestsError    too many requests await their answers
 ├── TokenUnavailableError   the token source has no access token now
@@ -39,6 +40,10 @@ class RefusedError(ClientError):
     def temporary(self) -> bool:
         """Whether a retry may succeed. Only requests fail like that: the client repeats numbered commands itself."""
         return is_temporary(self.failed)
+
+
+class GivenUpError(ClientError):
+    """The app gave a numbered command up before the server accepted it."""
 
 
 class RequestLostError(ClientError):
@@ -165,7 +170,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Renumbered:
-    """A command was refused with `number_passed`, is not in the timeline, and continues under the new number `n`."""
+    """A command was refused with `number_passed`, so it is not stored; it continues under the new number `n`."""
 
     old: int
     n: int

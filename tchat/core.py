@@ -68,7 +68,7 @@ from tchat.actions import (
 from tchat.ordering import Gap, Ordering
 from tchat.receipts import OwnReceipts
 from tchat.requests import Requests
-from tchat.sending import Search, Sending
+from tchat.sending import Sending
 from tchat.store import OutboxStore, WrongDeviceError
 
 BACKOFF_S_MAX = 30.0
@@ -209,10 +209,13 @@ class ClientCore:
 
     def submit(self, command: Numbered, now: float) -> int:
         """Send a numbered command exactly once; returns its number. `OutboxFullError` if too many wait."""
-        since_seq = self._ordering.have(self._sending.timeline_of(command))
-        n = self._sending.submit(command, since_seq)
+        n = self._sending.submit(command)
         self._flush(now)
         return n
+
+    def give_up(self, n: int) -> bool:
+        """Do not send a numbered command again; False if it is under way or answered."""
+        return self._sending.give_up(n)
 
     def request(self, command: Command, now: float) -> int:
         """Send a command without a number; the `Answered` notification carries the returned handle.
@@ -351,8 +354,6 @@ class ClientCore:
                 self._statistics.refused_unnumbered += isinstance(reply, Failed)
             case Gap() as gap:
                 self._gap_answered(gap, reply, now)
-            case Search() as search:
-                self._search_answered(search, reply, now)
             case int(handle):
                 self._emit(Answered(handle, reply))
 
@@ -374,19 +375,6 @@ class ClientCore:
             retry_at = now + (reply.retry_after_s or 1.0) if is_temporary(reply) else None
             self._deliver(self._ordering.accept_failure(gap, retry_at))
 
-    def _search_answered(self, search: Search, reply: Reply, now: float) -> None:
-        if isinstance(reply, Failed) and is_temporary(reply):
-            self._sending.search_failed(search, now + (reply.retry_after_s or 1.0))
-            return
-        events = reply.events if isinstance(reply, HistoryPage) else []
-        mine = [event for event in events if self._sending.is_mine(event, search.n)]
-        if mine:
-            self._deliver(self._sending.found(search, mine[0]))
-        elif isinstance(reply, HistoryPage) and reply.more and events:
-            self._search(Search(search.n, search.dialog, events[-1].seq + 1))
-        else:
-            self._deliver(self._sending.not_found(search))
-
     # writing
 
     def _flush(self, now: float) -> None:
@@ -398,18 +386,12 @@ class ClientCore:
         for gap in self._ordering.take_gaps(now):
             history = History(0, gap.dialog, gap.from_seq, gap.to_seq, HISTORY_EVENTS_MAX, newest_first=False)
             self._requests.read(history, gap)
-        for search in self._sending.take_searches():
-            self._search(search)
         for request in self._requests.take_due(self._ids):
             self._write(request, now)
         for command in self._sending.take_due(now, self._ids, self._in_flight_max):
             self._write(command, now)
         for receipt in self._receipts.take_due(now):
             self._write(receipt, now)
-
-    def _search(self, search: Search) -> None:
-        history = History(0, search.dialog, search.from_seq, limit=HISTORY_EVENTS_MAX, newest_first=False)
-        self._requests.read(history, search)
 
     def _write(self, command: Command, now: float) -> None:
         self._last_sent = now

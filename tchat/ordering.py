@@ -52,11 +52,6 @@ class Ordering:
         """Whether no event is known to be missing."""
         return not self._gapped
 
-    def have(self, dialog: bytes) -> int:
-        """The highest number up to which every event of a dialog was returned; 0 for an unknown dialog."""
-        track = self._tracks.get(dialog)
-        return track.have if track else 0
-
     def reset(self) -> None:
         """Forget all dialogs."""
         self._tracks.clear()

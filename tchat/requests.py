@@ -1,7 +1,7 @@
 """Commands without a number on their way: what the app asks for, and the history that the core reads for itself.
 
 A request of the app survives a reconnect and is asked again, except one that must not be repeated. What the core asks
-for itself is dropped at a disconnect: `ordering` and `sending` ask for it again.
+for itself is dropped at a disconnect: `ordering` asks for it again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import msgspec
 from protocol.commands import Authenticate, Command, History, SignOut
 from tchat.actions import TooManyRequestsError
 from tchat.ordering import Gap
-from tchat.sending import Search
 
 REQUESTS_MAX = 100
 _NOT_REPEATED = (Authenticate, SignOut)
@@ -27,7 +26,7 @@ class _Request:
     """`purpose` is the handle of the app's request, or what the core looks for."""
 
     command: Command
-    purpose: int | Gap | Search
+    purpose: int | Gap
 
 
 class Requests:
@@ -46,7 +45,7 @@ class Requests:
         self._waiting.append(_Request(command, handle))
         return handle
 
-    def read(self, history: History, purpose: Gap | Search) -> None:
+    def read(self, history: History, purpose: Gap) -> None:
         """Queue a page of history that the core needs."""
         self._waiting.append(_Request(history, purpose))
 
@@ -58,7 +57,7 @@ class Requests:
             self._asked[key] = request
             yield msgspec.structs.replace(request.command, id=key)
 
-    def answered(self, request_id: int) -> int | Gap | Search | None:
+    def answered(self, request_id: int) -> int | Gap | None:
         """The purpose of the request that a reply answers; None if the reply is to something else."""
         request = self._asked.pop(request_id, None)
         return None if request is None else request.purpose

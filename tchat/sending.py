@@ -4,7 +4,8 @@ Invariants:
 
 - A command is in the store before its bytes leave, and until its answer is final.
 - Commands of one timeline leave in order of `n`. After a temporary refusal nothing more of that timeline leaves
-  until everything under way is answered; then sending starts again at the refused one.
+  until everything under way is answered; then sending starts again at the refused one. If the server awaits a number
+  that is not in the store any more, it is skipped.
 - A command that is not pipelined (a change of members, settings, ...) is alone under way in its timeline.
 - At most `in_flight_max` commands are unanswered.
 """
@@ -21,7 +22,7 @@ import msgspec
 from protocol import ids
 from protocol.bodies import Header, TimelineEvent
 from protocol.codec import MSGPACK
-from protocol.commands import Command, Numbered, timeline_of
+from protocol.commands import Command, Numbered, Skip, timeline_of
 from protocol.errors import ErrorCode
 from protocol.replies import Acked, Failed
 from tchat.actions import Notification, Refused, Renumbered, Sent, is_temporary
@@ -38,7 +39,6 @@ _OF_THE_SESSION = frozenset(
 class _Entry:
     n: int
     command: Numbered
-    since_seq: int
 
 
 @dataclass(slots=True)
@@ -63,15 +63,6 @@ class _Queue:
         return not (self.in_flight or self.waiting or self.resume_at is not None)
 
 
-@dataclass(frozen=True, slots=True)
-class Search:
-    """A search in `dialog`, from `from_seq` on, for the event of number `n` of this device."""
-
-    n: int
-    dialog: bytes
-    from_seq: int
-
-
 class Sending:
     """The outbox of a device over one connection after another."""
 
@@ -83,24 +74,32 @@ class Sending:
         self._ready: list[int] = []
         self._queues: dict[bytes, _Queue] = {}
         self._in_flight: dict[int, tuple[int, bytes]] = {}
-        self._searches: list[Search] = []
+        self._skips: list[Skip] = []
         for stored in store.pending():
             command = MSGPACK.decode_command(stored.data)
             assert isinstance(command, Numbered)
-            self._keep(_Entry(stored.n, command, stored.since_seq))
+            self._keep(_Entry(stored.n, command))
 
     def signed_in(self, principal: bytes, device: bytes) -> None:
         """The principal and device of the commands; `WrongDeviceError` if the store belongs to another device."""
         self._store.bind(device)
         self._me, self._device = principal, device
 
-    def submit(self, command: Numbered, since_seq: int) -> int:
+    def submit(self, command: Numbered) -> int:
         """Store a command and queue it; returns its number. `OutboxFullError` if there is no room."""
         n = self._store.next_n()
         numbered = msgspec.structs.replace(command, id=0, n=n)
-        self._store.append(Stored(n, MSGPACK.encode(numbered), since_seq))
-        self._keep(_Entry(n, numbered, since_seq))
+        self._store.append(Stored(n, MSGPACK.encode(numbered)))
+        self._keep(_Entry(n, numbered))
         return n
+
+    def give_up(self, n: int) -> bool:
+        """Forget a command; False if it is under way, so that only its answer can say what became of it."""
+        if n not in self._entries or any(n == sent for sent, _ in self._in_flight.values()):
+            return False
+        del self._entries[n]
+        self._store.remove(n, durable=True)
+        return True
 
     def pending(self) -> list[Numbered]:
         """The commands that await a final answer, in order of number."""
@@ -121,8 +120,10 @@ class Sending:
         return timeline_of(command, self._me, self._device)
 
     def take_due(self, now: float, request_id: Iterator[int], in_flight_max: int) -> Iterator[Command]:
-        """The commands to write now, in order, each with a fresh request id."""
+        """The commands to write now, in order, each numbered one with a fresh request id."""
         self._resume(now)
+        yield from self._skips
+        self._skips.clear()
         while self._ready and len(self._in_flight) < in_flight_max:
             entry = self._entries.get(heapq.heappop(self._ready))
             if entry is None:
@@ -143,11 +144,6 @@ class Sending:
         """When a paused timeline resumes, in the caller's time."""
         held = (queue.resume_at for queue in self._queues.values() if not queue.in_flight)
         return min((at for at in held if at is not None), default=None)
-
-    def take_searches(self) -> list[Search]:
-        """The searches to start; each once."""
-        taken, self._searches = self._searches, []
-        return taken
 
     def answered(self, reply: Acked | Failed, now: float) -> list[Notification] | None:
         """The reply to a command under way; None if it answers something else."""
@@ -171,42 +167,15 @@ class Sending:
     def seen(self, event: TimelineEvent) -> list[Notification]:
         """An event of this device: its command is durable, even if the ack is lost."""
         entry = self._entries.get(event.n)
-        if entry is None or not self.is_mine(event, entry.n) or self.timeline_of(entry.command) != event.dialog:
+        if entry is None or event.device != self._device or self.timeline_of(entry.command) != event.dialog:
             return []
         return self._done(entry, Acked(0, event.dialog, event.n, event.seq, event.at_ms, event.messages))
-
-    def is_mine(self, event: TimelineEvent, n: int) -> bool:
-        """Whether an event is what this device sent as `n`."""
-        return event.device == self._device and event.n == n
-
-    def found(self, search: Search, event: TimelineEvent) -> list[Notification]:
-        """The search found the event: its command is durable."""
-        self._release(search.dialog)
-        return self.seen(event)
-
-    def not_found(self, search: Search) -> list[Notification]:
-        """The number is not in the timeline: continue under a new one."""
-        self._release(search.dialog)
-        entry = self._entries.pop(search.n, None)
-        if entry is None:
-            return []
-        new = self._store.next_n()
-        command = msgspec.structs.replace(entry.command, n=new)
-        self._store.renumber(entry.n, Stored(new, MSGPACK.encode(command), entry.since_seq))
-        self._keep(_Entry(new, command, entry.since_seq))
-        return [Renumbered(entry.n, new)]
-
-    def search_failed(self, search: Search, retry_at: float) -> None:
-        """The timeline cannot be read now: send the same command again at `retry_at`."""
-        queue = self._queues.setdefault(search.dialog, _Queue())
-        queue.resume_at = retry_at
-        queue.waiting.append(search.n)
 
     def disconnected(self) -> None:
         """The outcome of everything under way is unknown: send it again, in order, on the next connection."""
         self._in_flight.clear()
         self._queues.clear()
-        self._searches.clear()
+        self._skips.clear()
         self._ready = sorted(self._entries)
 
     def _keep(self, entry: _Entry) -> None:
@@ -220,8 +189,11 @@ class Sending:
 
     def _failed(self, entry: _Entry, failed: Failed, queue: _Queue, dialog: bytes, now: float) -> list[Notification]:
         if failed.code == ErrorCode.NUMBER_PASSED:
-            queue.resume_at = float("inf")
-            self._searches.append(Search(entry.n, dialog, entry.since_seq + 1))
+            return [self._renumber(entry)]
+        if failed.code == ErrorCode.EARLIER_FIRST:
+            if failed.awaited_n is not None and failed.awaited_n not in self._entries:
+                self._skips.append(Skip(0, dialog, failed.awaited_n))
+            self._again(entry, queue, now)
         elif failed.code == ErrorCode.STALE:
             newer = failed.keys_seq is not None and failed.keys_seq > queue.keys_seq
             queue.keys_seq = max(queue.keys_seq, failed.keys_seq or 0)
@@ -235,6 +207,15 @@ class Sending:
             self._store.remove(entry.n, durable=True)
             return [Refused(entry.n, entry.command, failed)]
         return []
+
+    def _renumber(self, entry: _Entry) -> Notification:
+        """Its number was not stored and never will be: continue under a new one."""
+        del self._entries[entry.n]
+        n = self._store.next_n()
+        command = msgspec.structs.replace(entry.command, n=n)
+        self._store.renumber(entry.n, Stored(n, MSGPACK.encode(command)))
+        self._keep(_Entry(n, command))
+        return Renumbered(entry.n, n)
 
     def _again(self, entry: _Entry, queue: _Queue, at: float) -> None:
         queue.waiting.append(entry.n)
@@ -253,7 +234,7 @@ class Sending:
         if header is not None and header.keys_seq < queue.keys_seq:
             header = msgspec.structs.replace(header, keys_seq=queue.keys_seq)
             entry.command = msgspec.structs.replace(entry.command, header=header)
-            self._store.replace(Stored(entry.n, MSGPACK.encode(entry.command), entry.since_seq))
+            self._store.replace(Stored(entry.n, MSGPACK.encode(entry.command)))
 
     def _resume(self, now: float) -> None:
         for dialog, queue in list(self._queues.items()):

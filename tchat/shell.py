@@ -42,6 +42,7 @@ from tchat.actions import (
     Connect,
     ConnectionState,
     Emit,
+    GivenUpError,
     IdentityKnown,
     Notification,
     Refused,
@@ -214,6 +215,18 @@ class Client:
     ) -> Acked:
         """Post an envelope and wait until it is durable; errors as in `perform`."""
         return await self.perform(Send(0, dialog, 0, payload, header or self.make_header(dialog), kind))
+
+    def give_up(self, n: int) -> bool:
+        """Do not send a numbered command again; who waits for it gets `GivenUpError`.
+
+        False, and nothing changes, if it is under way or answered. After `unavailable` its fate may be unknown: then it
+        may still come as an event.
+        """
+        if not self._core.give_up(n):
+            return False
+        if (outcome := self._sends.pop(n, None)) is not None:
+            outcome.set(GivenUpError("the app gave the command up"))
+        return True
 
     def make_header(self, dialog: bytes) -> Header:
         """A header with the newest known `keys_seq` of a dialog."""

@@ -28,11 +28,10 @@ class WrongDeviceError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A command that awaits a final answer. `since_seq` is the newest known `seq` of its timeline at submission."""
+    """A command that awaits a final answer."""
 
     n: int
     data: bytes
-    since_seq: int
 
 
 class OutboxStore(Protocol):
@@ -152,8 +151,8 @@ class SqliteOutbox:
 
     def pending(self) -> list[Stored]:
         self._write(None)
-        rows = self._db.execute("SELECT n, data, since_seq FROM pending ORDER BY n")
-        return [Stored(n, data, since_seq) for n, data, since_seq in rows]
+        rows = self._db.execute("SELECT n, data FROM pending ORDER BY n")
+        return [Stored(n, data) for n, data in rows]
 
     def close(self) -> None:
         self._write(None)
@@ -168,7 +167,7 @@ class SqliteOutbox:
             raise sqlite3.DatabaseError(f"the outbox file has another version ({version})")
         with self._transaction():
             self._db.execute("CREATE TABLE self (one INTEGER PRIMARY KEY CHECK (one = 1), device BLOB, next_n INTEGER)")
-            self._db.execute("CREATE TABLE pending (n INTEGER PRIMARY KEY, data BLOB NOT NULL, since_seq INTEGER)")
+            self._db.execute("CREATE TABLE pending (n INTEGER PRIMARY KEY, data BLOB NOT NULL)")
             self._db.execute("INSERT INTO self VALUES (1, NULL, ?)", (first_n,))
             self._db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
 
@@ -185,7 +184,7 @@ class SqliteOutbox:
         (count,) = self._db.execute("SELECT count(*) FROM pending").fetchone()
         if count >= OUTBOX_COMMANDS_MAX:
             raise OutboxFullError
-        self._db.execute("INSERT INTO pending VALUES (?, ?, ?)", (entry.n, entry.data, entry.since_seq))
+        self._db.execute("INSERT INTO pending (n, data) VALUES (?, ?)", (entry.n, entry.data))
         self._db.execute("UPDATE self SET next_n = ?", (entry.n + 1,))
 
     def _transaction(self) -> _Transaction:

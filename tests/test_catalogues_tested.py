@@ -49,7 +49,10 @@ EXPECTED_BY: dict[ErrorCode | CloseCode, str] = {
     ErrorCode.DAILY_LIMIT: "server/test_consent.py::test_a_day_has_a_bounded_number_of_direct_dialogs",
     ErrorCode.CONFLICT: "adversity/test_bad_input.py::test_one_number_carries_one_message",
     ErrorCode.NUMBER_PASSED: "adversity/test_bad_input.py::test_one_number_carries_one_message",
-    ErrorCode.STALE: "server/session/test_session.py::test_a_stale_refusal_names_the_keys_seq_to_send_with",
+    ErrorCode.STALE: "server/session/test_answers.py::test_a_stale_refusal_names_the_keys_seq_to_send_with",
+    ErrorCode.EARLIER_FIRST: (
+        "server/session/test_answers.py::test_a_refused_number_is_given_up_on_the_same_connection"
+    ),
     ErrorCode.RATE_LIMITED: "server/api/test_people.py::test_searches_are_limited",
     ErrorCode.UNAVAILABLE: (
         "server/session/test_session.py::test_a_read_without_a_database_is_unavailable_and_can_be_repeated"

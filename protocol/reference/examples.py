@@ -49,6 +49,7 @@ _OWN_COMMANDS: tuple[c.Command, ...] = (
     c.History(8, TEAM, 1, 41, 50),
     c.Receipt(0, c.HighWaterMark(TEAM, 42, 42)),
     c.Typing(0, TEAM),
+    c.Skip(12, TEAM, FIRST_N + 4),
     c.Create(13, FIRST_N + 13, DialogType.GROUP, [BOB, PHONE], "Team"),
     c.ChangeSettings(19, TEAM, FIRST_N + 19, "Team", "All of us", settings=SETTINGS),
 )

@@ -78,8 +78,10 @@ HANDSHAKE = """\
    `seq`. Some of them may be known already. Commands may be sent from `synced` on.
 4. `caught_up` ends catch-up, with a new position. From here on events come as they happen.
 
-Every command gets one reply with the same `id`, except those with `id` 0. Choose ids above 0 that no unanswered command
-of the connection uses. The server answers commands in order, except pipelined ones (the [table](#commands) below names
+Every command with an `id` above 0 gets one reply with the same `id`. With `id` 0 it gets neither `done` nor `failed`: that
+is for `heartbeat`, `receipt` and `typing`. Only a message in which the server finds no `id` is refused with `id` 0. Choose
+ids above 0 that no unanswered command of the connection uses. A connection has `early_messages_max` messages until it is
+`authenticated`: wait for that before sending more. The server answers commands in order, except pipelined ones (the [table](#commands) below names
 them): many may be under way, and each is answered as soon as it is decided. A refusal (`failed`) changes nothing.
 
 A client may send `authenticate` with a newer token at any time; the connection closes when its token expires. A device
@@ -129,16 +131,25 @@ unanswered commands on disk: it stores a command *before* sending it, and remove
 | answer | meaning | do |
 |---|---|---|
 | `acked` | durable, at `seq` | done; a retry gets the same answer |
-| `failed`, temporary code | nothing happened | wait `retry_after_s`, then send the same `n` again, and after it the later commands of this dialog |
+| `failed` `earlier_first` | an earlier number of this dialog, `awaited_n`, was refused for now | send that one again, or `skip` it, then this one with the same `n` |
+| `failed`, other temporary code | not accepted now | wait `retry_after_s`, then send the same `n` again, and after it the later commands of this dialog |
 | `failed` `stale` | members were removed since `header.keys_seq` | set `header.keys_seq` to `failed.keys_seq` (encrypt again), send with the same `n`, then the later commands |
-| `failed` `number_passed` | a higher `n` is stored already, and the server did not find this one | look for `(own device, n)` in the timeline: if it is there, done; else send again with a new `n` |
+| `failed` `number_passed` | a higher `n` is stored; this one is not, and never will be | send again with a new `n` |
 | `failed`, any other code | refused for good | show it to the person; later commands go on |
 | none, the connection was lost | unknown | after the next `synced`, send everything unanswered again, in order of `n`, unchanged |
 
-After a temporary refusal of a pipelined command the server refuses every later one of that device in that dialog with a
-temporary code until the refused `n` is sent again: this keeps a sender's order. Wait until everything under way in that
-dialog is answered, then start again at the refused one. An event of the own device with that `n` that arrives before
-the ack counts as the ack. At most `in_flight_max` pipelined commands may be unanswered at once.
+After `unavailable` or `stale` the dialog is **held** on this connection: the server refuses every later number of that
+device in it with `earlier_first` until the refused `n` comes again. This keeps a sender's order. Wait until everything
+under way in that dialog is answered, then start again at the refused one; or give it up with `skip` (of the `self` dialog
+for `mute`, `block` and `unblock`). A hold ends with its connection. After `unavailable` the refused command may still turn
+out to be stored; after any other refusal it is not. An event of the own device with that `n` that arrives before the ack
+counts as the ack: if the server then awaits that `n`, `skip` it. At most `in_flight_max` pipelined commands may be
+unanswered at once.
+
+**Rates.** `authenticated` names how many pipelined and other commands of this device the server takes, on average and at
+once; all devices of a principal together have a few times as much. A rate belongs to the device, not to the connection.
+What is above it is not refused: it waits in the server, in order, and the server stops reading when too much waits. So
+answers may come late: wait for them, and do not repeat a command on the same connection.
 
 **`keys_seq`** of a dialog is the `seq` of the last removal or leaving of a member, 0 before: `dialog_state` carries it, and
 a later `member_removed` or `member_left` raises it to its own `seq`. Put it into the header of every message and edit: a

@@ -2,7 +2,7 @@
 
 A number that was refused for now is sent again. If a later number of the same timeline were accepted before it, the
 timeline would have the two in the wrong order, and the first could not be stored any more (`number_passed`). So until
-the refused number comes, later ones of its timeline are refused as well.
+the refused number comes, or is given up, later ones of its timeline are refused as well.
 """
 
 from __future__ import annotations
@@ -25,11 +25,18 @@ class SenderOrder:
     def __len__(self) -> int:
         return len(self._first)
 
-    def hold_back(self, command: Command, principal: bytes) -> None:
-        """Note that a command was refused for now."""
-        if (place := _place_of(command, principal)) is not None:
-            dialog, n = place
-            self._first[dialog] = min(n, self._first.get(dialog, n))
+    def hold_back(self, command: Command, principal: bytes) -> int | None:
+        """Note that a command was refused for now; the earlier refused number that must come before it, if any."""
+        if (place := _place_of(command, principal)) is None:
+            return None
+        dialog, n = place
+        first = self._first[dialog] = min(n, self._first.get(dialog, n))
+        return first if first < n else None
+
+    def give_up(self, dialog: bytes, n: int) -> None:
+        """Await this refused number no longer; nothing happens if another one comes first."""
+        if self._first.get(dialog) == n:
+            del self._first[dialog]
 
     def first_refused(self, command: Command, principal: bytes) -> int | None:
         """The refused number that must come before this command, if there is one."""

@@ -5,8 +5,8 @@ Fed with whole messages, verdicts and time; says what to write and when to close
 * Commands are taken in order. Pipelined ones are handed to the write pipeline without waiting for their verdict; any
   other command is finished before the next is taken.
 * A rate refuses nothing: what is above it waits in the mailbox, in order, until the wheel says that it may go on.
-* A sender's order is kept: once a numbered command of a dialog was refused for now (`unavailable`, `rate_limited`,
-  `stale`), later ones of that dialog are refused too, until the refused `n` is sent again.
+* A sender's order is kept: once a numbered command of a dialog was refused for now (`unavailable`, `stale`), later ones
+  of that dialog are refused too, until the refused `n` is sent again or given up.
 * Everything is bounded: commands that wait (reading pauses), sends under way (the mailbox waits), bytes that wait to be
   written (the outbox falls behind), bad messages (the connection closes). Before sign-in all of it is small.
 * A fault in a handler closes this connection with "reconnect", is logged once, and touches no other session.
@@ -29,7 +29,7 @@ from protocol.commands import AnyCommand, Command, Numbered
 from protocol.errors import ErrorCode
 from protocol.events import CaughtUp, Draining, HeartbeatReply
 from protocol.limits import EARLY_MESSAGES_MAX
-from protocol.replies import Acked, Failed, Synced
+from protocol.replies import Acked, Done, Failed, Synced
 from protocol.states import SessionState
 from server.clock import Clock
 from server.config.settings import SessionSettings
@@ -39,8 +39,9 @@ from server.delivery.presence import Presence
 from server.delivery.registry import Registry
 from server.gateway.connection import Connection
 from server.identity.claims import Claims
-from server.refusals import DURABLE, ERROR_OF, RETRY_AFTER_S, RequestRefusedError
+from server.refusals import DETAIL_OF, DURABLE, ERROR_OF, RETRY_AFTER_S, RequestRefusedError
 from server.session.catch_up import CatchUp, Plan
+from server.session.mailbox import Mailbox
 from server.session.rates import SessionRates
 from server.session.sender_order import SenderOrder
 from server.session.wheel import TimingWheel
@@ -88,10 +89,8 @@ class Session:
         "_heartbeat_at",
         "_in_flight",
         "_mailbox",
-        "_mailbox_bytes",
         "_order",
         "_paced_until",
-        "_reading",
         "_state",
         "_taking",
         "_working",
@@ -112,15 +111,12 @@ class Session:
         self._claims: Claims | None = None
         self._in_flight = 0
         self._order = SenderOrder()
-        # commands and their sizes; short, so a list: a deque would take 600 bytes even empty, in every session
-        self._mailbox: list[tuple[AnyCommand, int]] = []
-        self._mailbox_bytes = 0
+        self._mailbox = Mailbox(connection)
         self._working: asyncio.Task[None] | None = None
         self._catching_up: asyncio.Task[None] | None = None
         self._paced_until = 0.0
         self._heard_at = self._heartbeat_at = context.clock.monotonic()
         self._early_messages = 0
-        self._reading = True
         self._draining = False
         self._taking = False  # what a command submits may be answered while it is handled
         self._closing = False
@@ -168,10 +164,10 @@ class Session:
         try:
             command = self.codec.decode_command(data)
         except CodecError as error:
-            self._refuse_bad(error.request_id, error.code, error.detail)
+            if self._forgives():  # answered even without an id: its sender may not know what it did
+                self.push(Failed(error.request_id, error.code, _sentence(error.code, error.detail)))
             return
-        self._mailbox.append((command, len(data)))
-        self._mailbox_bytes += len(data)
+        self._mailbox.put(command, len(data))
         self._take()
 
     def writable(self) -> None:
@@ -222,10 +218,16 @@ class Session:
         *,
         retry_after_s: float | None = None,
         keys_seq: int | None = None,
+        awaited_n: int | None = None,
     ) -> None:
-        """Answer a command with a refusal."""
-        message = f"{code.sentence} ({detail})" if detail else code.sentence
-        self.push(Failed(request_id, code, message, retry_after_s, keys_seq))
+        """Answer a command with a refusal, if it wants an answer."""
+        if request_id:
+            self.push(Failed(request_id, code, _sentence(code, detail), retry_after_s, keys_seq, awaited_n))
+
+    def done(self, request_id: int) -> None:
+        """Answer a command that has no result, if it wants an answer."""
+        if request_id:
+            self.push(Done(request_id))
 
     def answer(self, command: Numbered, dialog: bytes, verdict: Verdict) -> None:
         """Answer a numbered command with the verdict on it."""
@@ -237,7 +239,7 @@ class Session:
         elif ERROR_OF[code].temporary:
             self._refuse_for_now(command, ERROR_OF[code], retry_after_s=RETRY_AFTER_S)
         else:
-            self.fail(command.id, ERROR_OF[code])
+            self.fail(command.id, ERROR_OF[code], DETAIL_OF.get(code, ""))
 
     def close(self, code: CloseCode, reason: str = "") -> None:
         """Close the connection: what is queued is written first if the socket takes it, then the close code."""
@@ -247,6 +249,10 @@ class Session:
         self.outbox.write_out()
         self.connection.close(code, reason or code.meaning)
         self._leave()
+
+    def give_up(self, dialog: bytes, n: int) -> None:
+        """Let later numbers of a timeline pass a refused one."""
+        self._order.give_up(dialog, n)
 
     # -- the steps of a session
 
@@ -295,7 +301,7 @@ class Session:
         stuck_since = self.outbox.stuck_since
         if self._claims is None:
             self.close(CloseCode.AUTH_TIMEOUT)
-        elif self._reading and now - self._heard_at >= settings.idle_timeout_s:
+        elif self._mailbox.reading and now - self._heard_at >= settings.idle_timeout_s:
             self.close(CloseCode.IDLE)
         elif context.clock.wall_ms() >= self._claims.expires_at_s * 1000:
             self.close(CloseCode.TOKEN_EXPIRED)
@@ -320,7 +326,10 @@ class Session:
             _log.exception("a session of %s failed", self.connection.address)
             self.close(CloseCode.INTERNAL_ERROR)
         self._taking = False
-        self._balance_reading()
+        if self._mailbox or not self._mailbox.reading:
+            settings = self._context.settings
+            count_max = _EARLY_MAILBOX_MAX if self._claims is None else settings.mailbox_max
+            self._mailbox.balance(count_max, settings.mailbox_bytes_max)
 
     def _take_all(self) -> None:
         settings, handlers = self._context.settings, self._context.handlers
@@ -334,12 +343,11 @@ class Session:
             and self._in_flight < settings.in_flight_sends_max
             and self.outbox.size <= settings.outbox_bytes_max
         ):
-            command, size = self._mailbox[0]
+            command = self._mailbox.first
             if wait_s := self._charge(command, now):
                 self._pace(now, wait_s)
                 return
-            del self._mailbox[0]
-            self._mailbox_bytes -= size
+            self._mailbox.drop_first()
             if self._admit(command):
                 work = handlers[type(command)](self, command)
                 if work is not None:
@@ -362,12 +370,13 @@ class Session:
     def _admit(self, command: AnyCommand) -> bool:
         """Whether the command may be handled now; otherwise it has been answered with a refusal."""
         if self._state not in command.rule.states:
-            self._refuse_bad(command.id, ErrorCode.WRONG_STATE)
+            if self._forgives():
+                self.fail(command.id, ErrorCode.WRONG_STATE)
             return False
         if self._claims is None and not self._is_early_enough(1):
             return False
         if self._claims is not None and (first := self._order.first_refused(command, self._claims.principal)):
-            self.fail(command.id, ErrorCode.UNAVAILABLE, f"{first} of this dialog comes first", retry_after_s=0.0)
+            self.fail(command.id, ErrorCode.EARLIER_FIRST, awaited_n=first)
             return False
         return True
 
@@ -379,12 +388,16 @@ class Session:
         retry_after_s: float | None = None,
         keys_seq: int | None = None,
     ) -> None:
-        """Refuse a command, and what comes later in its timeline until the same `n` is sent again."""
+        """Refuse a command, and what comes later in its timeline until the same `n` is sent again or given up."""
+        awaited_n = None
         if self._claims is not None:
-            self._order.hold_back(command, self._claims.principal)
+            awaited_n = self._order.hold_back(command, self._claims.principal)
             if len(self._order) > self._context.settings.mailbox_max:
                 self.close(CloseCode.RATE_LIMITED)
-        self.fail(command.id, code, retry_after_s=retry_after_s, keys_seq=keys_seq)
+        if awaited_n is not None:  # what stood behind a refused number in the pipeline is refused for its sake
+            self.fail(command.id, ErrorCode.EARLIER_FIRST, awaited_n=awaited_n)
+        else:
+            self.fail(command.id, code, retry_after_s=retry_after_s, keys_seq=keys_seq)
 
     def _go_on(self) -> None:
         if self._draining and not self._in_flight and self._working is None:
@@ -403,14 +416,14 @@ class Session:
         self._working = None
         self._go_on()
 
-    def _refuse_bad(self, request_id: int, code: ErrorCode, detail: str = "") -> None:
-        """Refuse what is no command, or none for this state; too many of those close the connection."""
+    def _forgives(self) -> bool:
+        """Count a message that is no command, or none for this state; too many of those close the connection."""
         if self._claims is None:
-            forgiven = self._is_early_enough(_REFUSED_COUNTS)
-        elif not (forgiven := self._context.rates.forgives(self._claims.device, self._context.clock.monotonic())):
-            self.close(CloseCode.BAD_MESSAGE)
-        if forgiven:
-            self.fail(request_id, code, detail)
+            return self._is_early_enough(_REFUSED_COUNTS)
+        if self._context.rates.forgives(self._claims.device, self._context.clock.monotonic()):
+            return True
+        self.close(CloseCode.BAD_MESSAGE)
+        return False
 
     def _is_early_enough(self, count: int) -> bool:
         """Count what a connection says before it has signed in; too much closes it."""
@@ -419,20 +432,6 @@ class Session:
             return True
         self.close(CloseCode.BAD_MESSAGE)
         return False
-
-    def _balance_reading(self) -> None:
-        waiting, size = len(self._mailbox), self._mailbox_bytes
-        if self._reading and not waiting:
-            return
-        settings = self._context.settings
-        count_max = _EARLY_MAILBOX_MAX if self._claims is None else settings.mailbox_max
-        bytes_max = settings.mailbox_bytes_max
-        if self._reading and (waiting >= count_max or size >= bytes_max):
-            self._reading = False
-            self.connection.pause_reading()
-        elif not self._reading and waiting <= count_max // 2 and size <= bytes_max // 2:
-            self._reading = True
-            self.connection.resume_reading()
 
     # -- work of its own
 
@@ -489,3 +488,7 @@ class Session:
         at = now + max(0.0, min(settings.lag_timeout_s, settings.idle_timeout_s, expiry_s))
         at = min(at, max(now, self._heartbeat_due))
         return min(at, self._paced_until) if self._paced_until > now else at
+
+
+def _sentence(code: ErrorCode, detail: str) -> str:
+    return f"{code.sentence} ({detail})" if detail else code.sentence

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
 import msgspec
 import pytest
@@ -59,6 +60,23 @@ async def test_a_number_that_was_passed_over_is_refused(world: World) -> None:
     dialog = await world.create(DialogType.DIRECT, ann, bo)
     await world.flush(message(dialog, ann, n=7))
     assert (await world.flush(message(dialog, ann, n=6)))[0].code is NUMBER_PASSED
+
+
+async def test_a_passed_number_is_not_stored_and_never_will_be(world: World) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    chance, said = random.Random(7), {n: message(dialog, ann, f"{n}", n=n) for n in range(2, 32)}
+    codes: dict[int, set[VerdictCode]] = {n: set() for n in said}
+    for _ in range(4):
+        order = chance.sample(sorted(said), len(said))
+        for first in range(0, len(order), 5):
+            batch = sorted(order[first : first + 5])
+            for n, verdict in zip(batch, await world.flush(*(said[n] for n in batch)), strict=True):
+                codes[n].add(verdict.code)
+    rows = await world.pool.fetch("SELECT n FROM journal WHERE dialog_id = $1 AND device_id = $2", dialog, ann.device)
+    stored = {row["n"] for row in rows} & set(said)
+    assert codes == {n: {OK, DUPLICATE} if n in stored else {NUMBER_PASSED} for n in said}
+    assert 0 < len(stored) < len(said)
 
 
 async def test_the_same_number_of_two_devices_is_two_messages(world: World) -> None:
@@ -142,6 +160,15 @@ async def test_a_sealed_envelope_of_an_older_roster_is_stale(world: World) -> No
     assert (verdict.code, verdict.keys_seq) == (VerdictCode.STALE, removal.seq)
     renewed = message(dialog, cy, n=late.n, keys_seq=verdict.keys_seq)
     assert (await world.flush(renewed))[0].code is OK
+
+
+async def test_a_sealed_envelope_of_a_roster_that_is_yet_to_come_is_refused_for_good(world: World) -> None:
+    ann, bo, cy = await world.people(3)
+    dialog = await world.create(DialogType.GROUP, ann, bo, cy, mode=Mode.SEALED)
+    removal = (await world.act(bodies.MemberRemoved, dialog, ann, bo)).verdict
+    ahead, fits = message(dialog, cy, keys_seq=removal.seq + 1), message(dialog, cy, keys_seq=removal.seq)
+    codes = [(await world.flush(each))[0].code for each in (ahead, fits)]
+    assert codes == [VerdictCode.KEYS_AHEAD, OK]
 
 
 async def test_an_open_dialog_has_no_stale_envelopes(world: World) -> None:

@@ -81,8 +81,14 @@ def dialog_state(seq: int = 0, first_seq: int = 1, *, dialog: bytes = DIALOG, **
     return msgspec.structs.replace(state, **changes)
 
 
-def failed(command: AnyCommand, code: str, retry_after_s: float | None = None, keys_seq: int | None = None) -> Failed:
-    return Failed(command.id, code, "no", retry_after_s, keys_seq)
+def failed(
+    command: AnyCommand,
+    code: str,
+    retry_after_s: float | None = None,
+    keys_seq: int | None = None,
+    awaited_n: int | None = None,
+) -> Failed:
+    return Failed(command.id, code, "no", retry_after_s, keys_seq, awaited_n)
 
 
 class Script:

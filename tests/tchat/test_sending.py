@@ -12,15 +12,15 @@ from protocol.commands import (
     Block,
     Create,
     Edit,
-    History,
     Leave,
     Mute,
     React,
     Send,
+    Skip,
 )
 from protocol.dialog_types import DialogType
 from protocol.ids import created_dialog_id, direct_dialog_id, self_dialog_id
-from protocol.replies import Acked, HistoryPage
+from protocol.replies import Acked
 from tchat.actions import Refused, Renumbered, Sent
 from tchat.store import MemoryOutbox
 from tests.support.scripted import (
@@ -240,58 +240,74 @@ def test_the_new_keys_of_a_stale_send_are_in_the_store() -> None:
     assert kept.header.keys_seq == 9
 
 
-def settle(script: Script, n: int) -> History:
-    """Refuse the send under way as `number_passed`; returns the search it leads to."""
-    (command,) = [command for command in script.heard() if getattr(command, "n", 0) == n]
-    script.say(failed(command, "number_passed"))
-    (history,) = script.heard()
-    assert isinstance(history, History)
-    return history
-
-
-def test_a_settled_number_that_is_in_the_timeline_is_done(script: Script) -> None:
-    script.say(event_at(1), event_at(2))
-    n = say(script, b"a")
-    history = settle(script, n)
-    assert (history.dialog, history.from_seq, history.newest_first) == (DIALOG, 3, False)
-    script.say(HistoryPage(history.id, DIALOG, [event_at(3), event_at(4, author=ME, device=DEVICE, n=n)]))
-    assert [event.acked.seq for event in script.notified() if isinstance(event, Sent)] == [4]
-    assert script.core.pending() == []
-
-
-def test_a_settled_number_is_looked_for_on_every_page_and_goes_on_under_a_new_one(script: Script) -> None:
-    n = say(script, b"a")
-    history = settle(script, n)
+def test_a_passed_number_continues_under_a_new_one_at_once(script: Script) -> None:
+    say(script, b"a")
     say(script, b"later")
-    assert script.heard() == []
-    script.say(HistoryPage(history.id, DIALOG, [event_at(1), event_at(2)], more=True))
-    (second,) = script.heard()
-    assert isinstance(second, History)
-    assert second.from_seq == 3
-    script.say(HistoryPage(second.id, DIALOG, [event_at(3)]))
+    a, later = script.heard()
+    script.say(failed(a, "number_passed"))
     assert Renumbered(1, 3) in script.notified()
-    again = script.heard()
-    assert sorted(texts(again)) == [b"a", b"later"]
-    assert {command.n for command in again if isinstance(command, Send)} == {2, 3}
+    assert [(command.n, command.payload) for command in script.heard() if isinstance(command, Send)] == [(3, b"a")]
+    script.ack(later)
+    assert [command.n for command in script.core.pending()] == [3]
 
 
-def test_a_search_that_fails_for_now_is_begun_again(script: Script) -> None:
-    n = say(script, b"a")
-    history = settle(script, n)
-    script.say(failed(history, "unavailable", retry_after_s=2.0))
+def test_a_passed_number_is_renumbered_in_the_store() -> None:
+    store = MemoryOutbox(first_n=1)
+    script = Script(store)
+    script.sync()
+    say(script, b"a")
+    script.say(failed(script.heard()[-1], "number_passed"))
+    assert [command.n for command in Script(store).core.pending()] == [2]
+
+
+def test_what_an_earlier_number_holds_back_goes_right_after_it(script: Script) -> None:
+    for text in (b"a", b"b", b"c"):
+        say(script, text)
+    a, b, c = script.heard()
+    script.say(failed(a, "unavailable", retry_after_s=3.0))
+    script.say(failed(b, "earlier_first", awaited_n=1), failed(c, "earlier_first", awaited_n=1))
+    script.pass_time(2.9)
     assert script.heard() == []
-    script.pass_time(2.0)
-    assert numbers(script.heard()) == [n]
+    script.pass_time(0.1)
+    assert numbers(script.heard()) == [1, 2, 3]
 
 
-def test_an_own_event_during_a_search_frees_the_dialog(script: Script) -> None:
-    n = say(script, b"a")
-    history = settle(script, n)
-    script.say(event_at(1, author=ME, device=DEVICE, n=n))
+def test_a_number_that_was_given_up_is_skipped_and_the_rest_goes_on(script: Script) -> None:
+    say(script, b"a")
+    (a,) = script.heard()
+    script.say(failed(a, "unavailable", retry_after_s=1.0))
+    assert script.core.give_up(1)
     say(script, b"b")
-    script.say(HistoryPage(history.id, DIALOG, [event_at(1, author=ME, device=DEVICE, n=n)]))
-    assert texts(script.heard()) == [b"b"]
-    assert len([event for event in script.notified() if isinstance(event, Sent)]) == 1
+    script.pass_time(1.0)
+    (b,) = script.heard()
+    script.say(failed(b, "earlier_first", awaited_n=1))
+    skip, again = script.heard()
+    assert skip == Skip(0, DIALOG, 1)
+    assert numbers([again]) == [2]
+
+
+def test_a_number_that_an_own_event_settled_is_skipped_too(script: Script) -> None:
+    say(script, b"a")
+    (a,) = script.heard()
+    script.say(failed(a, "unavailable", retry_after_s=3.0), event_at(1, author=ME, device=DEVICE, n=1))
+    say(script, b"b")
+    script.pass_time(3.0)
+    script.say(failed(script.heard()[-1], "earlier_first", awaited_n=1))
+    assert script.heard()[0] == Skip(0, DIALOG, 1)
+
+
+def test_only_what_is_not_under_way_can_be_given_up() -> None:
+    store = MemoryOutbox(first_n=1)
+    script = Script(store)
+    script.sync()
+    say(script, b"a")
+    assert not script.core.give_up(1)
+    assert not script.core.give_up(2)
+    script.say(failed(script.heard()[-1], "unavailable", retry_after_s=3.0))
+    assert script.core.give_up(1)
+    script.pass_time(3.0)
+    assert script.heard() == []
+    assert Script(store).core.pending() == []
 
 
 def test_a_change_shares_the_wire_with_nothing_of_its_dialog(script: Script) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -35,9 +36,9 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OutboxStor
     made.close()
 
 
-def put(store: OutboxStore, data: bytes, since_seq: int = 0) -> int:
+def put(store: OutboxStore, data: bytes) -> int:
     n = store.next_n()
-    store.append(Stored(n, data, since_seq))
+    store.append(Stored(n, data))
     return n
 
 
@@ -51,9 +52,9 @@ def test_numbers_grow_by_one(store: OutboxStore) -> None:
 
 
 def test_pending_is_in_order_and_keeps_every_field(store: OutboxStore) -> None:
-    put(store, b"a", since_seq=7)
-    put(store, b"b", since_seq=8)
-    assert store.pending() == [Stored(1, b"a", 7), Stored(2, b"b", 8)]
+    put(store, b"a")
+    put(store, b"b")
+    assert store.pending() == [Stored(1, b"a"), Stored(2, b"b")]
 
 
 @pytest.mark.parametrize("durable", [True, False])
@@ -79,15 +80,15 @@ def test_many_removals(store: OutboxStore) -> None:
 
 def test_a_command_can_change_under_its_number(store: OutboxStore) -> None:
     put(store, b"a")
-    store.replace(Stored(1, b"A", 0))
-    store.replace(Stored(5, b"not there", 0))
+    store.replace(Stored(1, b"A"))
+    store.replace(Stored(5, b"not there"))
     assert kept(store) == [(1, b"A")]
 
 
 def test_a_command_can_move_to_a_new_number(store: OutboxStore) -> None:
     put(store, b"a")
     put(store, b"b")
-    store.renumber(1, Stored(3, b"a", 0))
+    store.renumber(1, Stored(3, b"a"))
     assert kept(store) == [(2, b"b"), (3, b"a")]
     assert store.next_n() == 4
 
@@ -120,16 +121,28 @@ def test_a_new_store_starts_above_what_an_older_one_can_have_given_out() -> None
 def test_a_file_keeps_everything_for_the_next_process(tmp_path: Path) -> None:
     first = SqliteOutbox(tmp_path / "outbox", first_n=1)
     first.bind(DEVICE)
-    put(first, b"a", since_seq=3)
+    put(first, b"a")
     put(first, b"b")
     first.remove(2, durable=False)
     first.close()
     second = SqliteOutbox(tmp_path / "outbox")
-    assert second.pending() == [Stored(1, b"a", 3)]
+    assert second.pending() == [Stored(1, b"a")]
     assert second.next_n() == 3
     with pytest.raises(WrongDeviceError):
         second.bind(bytes(16))
     second.close()
+
+
+def test_a_file_of_the_first_version_goes_on(tmp_path: Path) -> None:
+    """It has a column that nothing reads any more."""
+    SqliteOutbox(tmp_path / "outbox", first_n=2).close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "outbox")) as db, db:
+        db.execute("ALTER TABLE pending ADD COLUMN since_seq INTEGER")
+        db.execute("INSERT INTO pending VALUES (1, x'61', 7)")
+    store = SqliteOutbox(tmp_path / "outbox")
+    put(store, b"b")
+    assert kept(store) == [(1, b"a"), (2, b"b")]
+    store.close()
 
 
 def test_what_append_returned_from_survives_sigkill(tmp_path: Path) -> None:
@@ -139,7 +152,7 @@ def test_what_append_returned_from_survives_sigkill(tmp_path: Path) -> None:
         "store = SqliteOutbox(sys.argv[1], first_n=1)\n"
         "while True:\n"
         "    n = store.next_n()\n"
-        "    store.append(Stored(n, b'x', 0))\n"
+        "    store.append(Stored(n, b'x'))\n"
         "    print(n, flush=True)\n"
     )
     path = tmp_path / "outbox"

@@ -1,11 +1,11 @@
-"""Content: send, edit, react. Checked for form here, judged by the flush, answered after its commit."""
+"""Content: send, edit, react. Checked for form here, judged by the flush, answered after its commit; or given up."""
 
 from __future__ import annotations
 
 from functools import partial
 
 from protocol.bodies import Edited, Posted, Reacted
-from protocol.commands import Edit, React, Send
+from protocol.commands import Edit, React, Send, Skip
 from protocol.errors import ErrorCode
 from protocol.kinds import KINDS
 from server.entries import make_entry
@@ -17,7 +17,7 @@ _BY_MEMBERS = tuple(kind for kind, rule in KINDS.items() if rule.by_members)
 
 
 class Content:
-    """Handlers of the pipelined commands."""
+    """Handlers of the pipelined commands, and of the one that gives up a number."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
@@ -36,6 +36,11 @@ class Content:
     def react(self, session: Session, command: React) -> None:
         """Set or withdraw one's reaction."""
         self._submit(session, command, Reacted(command.target, command.payload))
+
+    def skip(self, session: Session, command: Skip) -> None:
+        """Let later numbers pass a refused one."""
+        session.give_up(command.dialog, command.awaited_n)
+        session.done(command.id)
 
     def _submit(self, session: Session, command: Send | Edit | React, body: Posted | Edited | Reacted) -> None:
         claims = session.claims

@@ -98,9 +98,10 @@ class Lifecycle:
             self._receipts.note(claims.principal, high_water)
         session.go_live(Synced(command.id, snapshot.recovered), Plan(snapshot))
 
-    def heartbeat(self, session: Session, _command: Heartbeat) -> None:
+    def heartbeat(self, session: Session, command: Heartbeat) -> None:
         """Answer a heartbeat with ours."""
         session.send_heartbeat()
+        session.done(command.id)
 
     async def sign_out(self, session: Session, command: SignOut) -> None:
         """End this sign-in."""

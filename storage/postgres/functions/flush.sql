@@ -74,7 +74,8 @@ BEGIN
                         SELECT 1 FROM blocks b JOIN members o
                             ON o.dialog_id = r.dialog_id AND o.principal_id = b.blocker_id
                         WHERE b.blocked_id = r.author_id) THEN ${VerdictCode.BLOCKED}
-                    WHEN h.mode = ${Mode.SEALED} AND r.keys_seq < h.keys_seq THEN ${VerdictCode.STALE}
+                    WHEN h.mode = ${Mode.SEALED} AND r.keys_seq <> h.keys_seq THEN
+                        CASE WHEN r.keys_seq < h.keys_seq THEN ${VerdictCode.STALE} ELSE ${VerdictCode.KEYS_AHEAD} END
                     WHEN r.target IS NOT NULL AND (
                         t.seq IS NULL OR t.tag <> ${tag.Posted} OR m.visible @> t.seq IS NOT TRUE
                         OR (r.tag = ${tag.Edited} AND t.author_id <> r.author_id)) THEN ${VerdictCode.EVENT_NOT_FOUND}

@@ -60,6 +60,7 @@ def test_every_code_has_a_status() -> None:
         "conflict",
         "number_passed",
         "stale",
+        "earlier_first",
     }
     assert {code for code in ErrorCode if code not in _STATUS} == conflicts
     assert _OTHER_STATUS == 409

@@ -93,7 +93,7 @@ async def test_a_paced_session_hears_heartbeats_and_is_not_idle(node: Running, c
         for n in range(2, 300):
             await wire.send(Send(n, dialog, n, b"x"))
         session = node.session_of(ann)
-        await until(lambda: not session._reading)
+        await until(lambda: not session._mailbox.reading)
         pass_time(node, clock, 90)
         heard = [await wire.receive() for _ in range(100)]
         assert sum(isinstance(message, HeartbeatReply) for message in heard) >= 2
@@ -153,9 +153,9 @@ async def test_reading_pauses_when_too_many_bytes_wait(node: Running) -> None:
         session = node.session_of(ann)
         for n in range(2, 12):
             await wire.send(Send(n, dialog, n, bytes(50_000)))
-        await until(lambda: not session._reading)
+        await until(lambda: not session._mailbox.reading)
         assert len(session._mailbox) == 3
-        assert session._mailbox_bytes < 131_072 + 50_100
+        assert session._mailbox.size < 131_072 + 50_100
         wire.socket.transport.abort()
 
 
@@ -193,7 +193,7 @@ async def test_little_of_a_stranger_waits(node: Running) -> None:
         for _ in range(20):
             await wire.send(Heartbeat(0))
         (session,) = node.node.wheel
-        await until(lambda: not session._reading)
+        await until(lambda: not session._mailbox.reading)
         assert len(session._mailbox) == 4
         checked.set()
         assert await wire.close_code() == 4102
@@ -214,3 +214,10 @@ async def test_bad_messages_of_a_device_are_counted_over_its_connections(node: R
         await wire.send(RUBBISH)
         assert isinstance(await wire.receive(), Failed)
         assert (await wire.ask(History(3, new_id()))).code == "dialog_not_found"
+
+
+async def test_a_session_learns_its_rates(database_url: str) -> None:
+    settings = SessionSettings(sends_per_s=7.0, sends_burst=8, commands_per_s=9.0, commands_burst=10)
+    async with running(database_url, configured(sessions=settings)) as node, node.connected() as wire:
+        said = await wire.ask(Authenticate(1, node.token(await node.world.person())))
+        assert (said.sends_per_s, said.sends_burst, said.commands_per_s, said.commands_burst) == (7.0, 8, 9.0, 10)

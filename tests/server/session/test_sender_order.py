@@ -48,3 +48,21 @@ def test_ones_own_state_has_an_order_of_its_own() -> None:
     order = SenderOrder()
     order.hold_back(Block(1, THERE, 5), ME)
     assert order.first_refused(Block(1, HERE, 6), ME) == 5
+
+
+def test_what_is_refused_behind_a_refused_number_awaits_it() -> None:
+    order = SenderOrder()
+    assert order.hold_back(send(5), ME) is None
+    assert order.hold_back(send(6), ME) == 5
+    assert order.hold_back(send(6, THERE), ME) is None
+
+
+def test_a_number_that_is_given_up_is_awaited_no_longer() -> None:
+    order = SenderOrder()
+    order.hold_back(send(5), ME)
+    order.give_up(HERE, 6)
+    order.give_up(THERE, 5)
+    assert order.first_refused(send(7), ME) == 5
+    order.give_up(HERE, 5)
+    assert order.first_refused(send(7), ME) is None
+    assert len(order) == 0

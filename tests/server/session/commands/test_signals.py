@@ -7,7 +7,6 @@ import pytest
 from protocol.commands import HighWaterMark, Receipt, Typing
 from protocol.dialog_types import DialogType
 from protocol.events import TypingChanged
-from protocol.ids import new_id
 from protocol.limits import STATE_MEMBERS_MAX
 from protocol.replies import Done
 from server.delivery import receipts
@@ -29,8 +28,8 @@ async def test_typing_is_not_delivered_above_the_bound_on_members(server: Runnin
 async def test_a_receipt_is_unavailable_when_too_many_are_gathered(
     server: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ann = await server.world.person()
-    first, second = new_id(), new_id()
+    ann, bo, cy = await server.world.people(3)
+    first, second = [await server.world.create(DialogType.DIRECT, ann, other) for other in (bo, cy)]
     async with server.live(ann) as wire:
         monkeypatch.setattr(receipts, "_GATHERED_MAX", 1)
         monkeypatch.setattr(receipts.Receipts, "flush", _keep_gathered)
