@@ -32,7 +32,7 @@ WITH p AS (
     SELECT uuidv7(), 1, 1, 0 FROM generate_series(1, $2::bigint) RETURNING principal_id
 ), m AS (
     INSERT INTO members (dialog_id, principal_id, role, member, visible, from_seq, joined_at_ms)
-    SELECT $1, principal_id, 0, true, '{[1,)}', 1, 0 FROM p
+    SELECT $1, principal_id, 0, true, '{[1,)}', 1, 9007199254740991 FROM p
 )
 UPDATE heads SET member_count = member_count + $2 WHERE dialog_id = $1
 """

@@ -1,0 +1,247 @@
+"""One person misuses the worst dialog that can be built, at the full rate allowed, beside strangers who talk.
+
+The worst dialog: a channel with as many members as may be, a message with very many reactions, long history; its owner
+is in as many dialogs as a person may be. The owner's devices ask for the worst pages, react, edit, delete and send,
+leave and join, and reconnect without a position. Quiet times and times of misuse take turns, so that what else happens
+on the machine disturbs both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import statistics
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import WebSocketException
+from websockets.typing import Subprotocol
+
+from protocol.bodies import Settings, TimelineEvent
+from protocol.codec import JSON, MSGPACK, Codec
+from protocol.commands import (
+    Add,
+    Authenticate,
+    Command,
+    Create,
+    Delete,
+    Edit,
+    History,
+    Leave,
+    React,
+    Roster,
+    Send,
+    Sync,
+)
+from protocol.dialog_types import DialogType
+from protocol.events import CaughtUp
+from protocol.ids import NIL, new_id
+from tests.adversity.growth_stage import CAPS, TARGET
+from tests.adversity.restart_server import Accounts, ServerProcess, SignIn
+from tests.support.filling import add_dialogs, add_members, add_messages, add_reactions
+from tests.support.harness import Wire
+from tests.support.world import Person
+
+HELD_RATIO_MAX = 2.0
+PAIRS = 4
+TURNS = 4
+"""Quiet times, and as many of misuse."""
+_SEND_EVERY_S = 0.06
+_OUTSTANDING_MAX = 8
+
+Misuse = Callable[[ClientConnection, Codec], Awaitable[None]]
+
+
+class Place:
+    """The server, and connections to it."""
+
+    def __init__(self, server: ServerProcess) -> None:
+        self._server = server
+
+    @contextlib.asynccontextmanager
+    async def socket(self, sign_in: SignIn, codec: Codec) -> AsyncIterator[ClientConnection]:
+        """A websocket that has asked to authenticate."""
+        async with connect(
+            f"ws://127.0.0.1:{self._server.port}/v1/ws",
+            subprotocols=[Subprotocol(codec.subprotocol)],
+            compression=None,
+            max_queue=None,
+            max_size=None,
+            close_timeout=0.1,
+        ) as socket:
+            await socket.send(codec.encode(Authenticate(1, sign_in.token)), text=codec.text)
+            yield socket
+
+    @contextlib.asynccontextmanager
+    async def live(self, sign_in: SignIn) -> AsyncIterator[Wire]:
+        """A websocket that is caught up."""
+        async with self.socket(sign_in, MSGPACK) as socket:
+            wire = Wire(socket, MSGPACK)
+            await wire.send(Sync(2))
+            await wire.until(CaughtUp)
+            yield wire
+
+
+class Pair:
+    """Two strangers to the misuse, one of whom writes to the other."""
+
+    def __init__(self, writer: Wire, reader: Wire, dialog: bytes) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._dialog = dialog
+        self._numbers = itertools.count(10)
+
+    async def talk(self, seconds: float) -> list[float]:
+        """Milliseconds from each send to its arrival."""
+        began = time.monotonic()
+        sent: dict[int, float] = {}
+        took: list[float] = []
+        while time.monotonic() - began < seconds:
+            n = next(self._numbers)
+            sent[n] = time.monotonic()
+            await self._writer.send(Send(n, self._dialog, n, b"hello"))
+            while (await self._reader.until(TimelineEvent)).n != n:
+                pass
+            took.append((time.monotonic() - sent.pop(n)) * 1000)
+            await asyncio.sleep(_SEND_EVERY_S)
+        return took
+
+
+class Misuser:
+    """One person's devices; `answers` counts what the server sent them."""
+
+    def __init__(self, place: Place, devices: list[SignIn], dialog: bytes) -> None:
+        self._place = place
+        self._devices = devices
+        self._dialog = dialog
+        self._numbers = itertools.count(1_000_000)
+        self.answers = 0
+        self.reconnects = 0
+
+    async def misuse(self, seconds: float) -> None:
+        """All of it at once."""
+        work = (
+            self._ask(self._devices[0], JSON, lambda n: History(n, self._dialog, TARGET, 201, 200)),
+            self._ask(self._devices[1], MSGPACK, lambda n: History(n, self._dialog, limit=200)),
+            self._ask(self._devices[2], MSGPACK, self._write),
+            self._ask(self._devices[3], MSGPACK, self._come_and_go),
+            self._reconnect(self._devices[4]),
+        )
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await asyncio.gather(*work)
+
+    def _write(self, n: int) -> Command:
+        dialog = self._dialog
+        return (
+            React(n, dialog, n, TARGET, b"+"),
+            Edit(n, dialog, n, TARGET, b"edited"),
+            Send(n, dialog, n, b"hello"),
+            Delete(n, dialog, n, n % 1000 + 10),
+        )[n % 4]
+
+    def _come_and_go(self, n: int) -> Command:
+        return (
+            Leave(n, self._dialog, n),
+            Add(n, self._dialog, n, [self._devices[0].principal]),
+            Roster(n, self._dialog, NIL, 500),
+        )[n % 3]
+
+    async def _ask(self, device: SignIn, codec: Codec, make: Callable[[int], Command]) -> None:
+        """Ask as fast as the server answers, some commands ahead."""
+        while True:
+            with contextlib.suppress(WebSocketException, OSError):
+                async with self._place.socket(device, codec) as socket:
+                    await socket.send(codec.encode(Sync(2)), text=codec.text)
+                    while b"caught_up" not in (data := await socket.recv(decode=False)) and data[1:2] != b"\x48":
+                        pass
+                    ahead = asyncio.Semaphore(_OUTSTANDING_MAX)
+                    async with asyncio.TaskGroup() as group:
+                        group.create_task(self._count(socket, ahead))
+                        for n in self._numbers:
+                            await ahead.acquire()
+                            await socket.send(codec.encode(make(n)), text=codec.text)
+
+    async def _count(self, socket: ClientConnection, ahead: asyncio.Semaphore) -> None:
+        while True:
+            await socket.recv(decode=False)
+            self.answers += 1
+            ahead.release()
+
+    async def _reconnect(self, device: SignIn) -> None:
+        """Sync without a position, cut at the first event, again."""
+        while True:
+            with contextlib.suppress(WebSocketException, OSError):
+                async with self._place.socket(device, MSGPACK) as socket:
+                    await socket.send(MSGPACK.encode(Sync(2)))
+                    for _ in range(3):
+                        await socket.recv(decode=False)
+                    self.reconnects += 1
+
+
+async def _worst_dialog(place: Place, database: str, owner: SignIn, size: int) -> bytes:
+    async with place.live(owner) as wire:
+        created = await wire.ask(Create(3, 1, DialogType.CHANNEL, [], "worst", settings=Settings(is_public=True)))
+        await wire.ask(Send(4, created.dialog, 2, b"hello"))
+    person = Person(owner.principal, owner.device)
+    connection = await asyncpg.connect(database)
+    try:
+        await connection.set_builtin_type_codec("uuid", schema="pg_catalog", codec_name="bytea", format="binary")
+        await add_messages(connection, created.dialog, person, size)
+        await add_reactions(connection, created.dialog, [new_id() for _ in range(1000)], TARGET, size)
+        await add_members(connection, created.dialog, min(size, CAPS["members"]) - 1)
+        await add_dialogs(connection, person, min(size, CAPS["dialogs"]) - 10)
+        await connection.execute("CHECKPOINT")
+    finally:
+        await connection.close()
+    return bytes(created.dialog)
+
+
+def _p99(took: list[float]) -> float:
+    return round(statistics.quantiles(took, n=100)[98], 2)
+
+
+async def compare_strangers(folder: Path, size: int, seconds: float) -> dict[str, Any]:
+    """The line about strangers; `size` rows and reactions, each half for `seconds`."""
+    folder = folder / "strangers"
+    folder.mkdir()
+    server = ServerProcess(folder, {})
+    await server.start()
+    try:
+        place, accounts = Place(server), Accounts(server)
+        devices = [await accounts.sign_in("misuser") for _ in range(5)]
+        dialog = await _worst_dialog(place, server.database.url, devices[0], size)
+        misuser = Misuser(place, devices, dialog)
+        async with contextlib.AsyncExitStack() as stack:
+            pairs = []
+            for number in range(PAIRS):
+                ann, bo = await accounts.sign_in(f"a{number}"), await accounts.sign_in(f"b{number}")
+                writer = await stack.enter_async_context(place.live(ann))
+                reader = await stack.enter_async_context(place.live(bo))
+                created = await writer.ask(Create(3, 1, DialogType.DIRECT, [bo.principal]))
+                pairs.append(Pair(writer, reader, created.dialog))
+            took: dict[bool, list[float]] = {False: [], True: []}
+            for turn in range(2 * TURNS):
+                misused = turn % 2 == 1
+                rest: list[Awaitable[Any]] = [misuser.misuse(seconds / TURNS)] if misused else []
+                parts = await asyncio.gather(*(pair.talk(seconds / TURNS) for pair in pairs), *rest)
+                took[misused] += [ms for part in parts[:PAIRS] for ms in part]
+        quiet, misused_p99 = _p99(took[False]), _p99(took[True])
+        return {
+            "strangers": len(took[True]),
+            "quiet_p50_ms": round(statistics.median(took[False]), 2),
+            "quiet_p99_ms": quiet,
+            "misuse_p50_ms": round(statistics.median(took[True]), 2),
+            "misuse_p99_ms": misused_p99,
+            "ratio": round(misused_p99 / quiet, 2),
+            "answers": misuser.answers,
+            "reconnects": misuser.reconnects,
+            "held": misused_p99 <= HELD_RATIO_MAX * quiet,
+        }
+    finally:
+        await server.stop()
