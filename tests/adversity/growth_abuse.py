@@ -54,8 +54,6 @@ TURNS = 4
 _SEND_EVERY_S = 0.06
 _OUTSTANDING_MAX = 8
 
-Misuse = Callable[[ClientConnection, Codec], Awaitable[None]]
-
 
 class Place:
     """The server, and connections to it."""
@@ -112,29 +110,76 @@ class Pair:
         return took
 
 
+class Device:
+    """A device of the misuser that is caught up, reads all it gets, and keeps a few commands ahead of the answers."""
+
+    def __init__(self, socket: ClientConnection, codec: Codec, make: Callable[[int], Command]) -> None:
+        self._socket = socket
+        self._codec = codec
+        self._make = make
+        self._numbers = itertools.count(1_000_000)
+        self._ahead = asyncio.Semaphore(_OUTSTANDING_MAX)
+        self.answers = 0
+
+    async def catch_up(self) -> None:
+        """Sync, and read up to the last message of it."""
+        await self._socket.send(self._codec.encode(Sync(2)), text=self._codec.text)
+        while not isinstance(self._codec.decode_server(await self._socket.recv(decode=False)), CaughtUp):
+            pass
+
+    async def read(self) -> None:
+        """Read without a look at it, until cancelled."""
+        while True:
+            await self._socket.recv(decode=False)
+            self.answers += 1
+            self._ahead.release()
+
+    async def ask(self) -> None:
+        """Ask as fast as the server answers, until cancelled."""
+        for n in self._numbers:
+            await self._ahead.acquire()
+            await self._socket.send(self._codec.encode(self._make(n)), text=self._codec.text)
+
+
 class Misuser:
-    """One person's devices; `answers` counts what the server sent them."""
+    """One person's devices."""
 
     def __init__(self, place: Place, devices: list[SignIn], dialog: bytes) -> None:
         self._place = place
-        self._devices = devices
+        self._sign_ins = devices
         self._dialog = dialog
-        self._numbers = itertools.count(1_000_000)
-        self.answers = 0
+        self._devices: list[Device] = []
         self.reconnects = 0
+
+    @property
+    def answers(self) -> int:
+        """Messages that the server sent to the devices that stay connected."""
+        return sum(device.answers for device in self._devices)
+
+    @contextlib.asynccontextmanager
+    async def connected(self) -> AsyncIterator[None]:
+        """All devices but the one that reconnects, caught up."""
+        commands: list[tuple[Codec, Callable[[int], Command]]] = [
+            (JSON, lambda n: History(n, self._dialog, TARGET, TARGET + 199, 200)),
+            (MSGPACK, lambda n: History(n, self._dialog, limit=200)),
+            (MSGPACK, self._write),
+            (MSGPACK, self._come_and_go),
+        ]
+        async with contextlib.AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+            for sign_in, (codec, make) in zip(self._sign_ins, commands, strict=False):
+                socket = await stack.enter_async_context(self._place.socket(sign_in, codec))
+                self._devices.append(Device(socket, codec, make))
+                await self._devices[-1].catch_up()
+            reading = [group.create_task(device.read()) for device in self._devices]
+            yield
+            for task in reading:
+                task.cancel()
 
     async def misuse(self, seconds: float) -> None:
         """All of it at once."""
-        work = (
-            self._ask(self._devices[0], JSON, lambda n: History(n, self._dialog, TARGET, 201, 200)),
-            self._ask(self._devices[1], MSGPACK, lambda n: History(n, self._dialog, limit=200)),
-            self._ask(self._devices[2], MSGPACK, self._write),
-            self._ask(self._devices[3], MSGPACK, self._come_and_go),
-            self._reconnect(self._devices[4]),
-        )
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await asyncio.gather(*work)
+                await asyncio.gather(*(device.ask() for device in self._devices), self._reconnect(self._sign_ins[4]))
 
     def _write(self, n: int) -> Command:
         dialog = self._dialog
@@ -147,37 +192,16 @@ class Misuser:
 
     def _come_and_go(self, n: int) -> Command:
         return (
-            Leave(n, self._dialog, n),
-            Add(n, self._dialog, n, [self._devices[0].principal]),
             Roster(n, self._dialog, NIL, 500),
+            Leave(n, self._dialog, n),
+            Add(n, self._dialog, n, [self._sign_ins[0].principal]),
         )[n % 3]
 
-    async def _ask(self, device: SignIn, codec: Codec, make: Callable[[int], Command]) -> None:
-        """Ask as fast as the server answers, some commands ahead."""
+    async def _reconnect(self, sign_in: SignIn) -> None:
+        """Sync without a position, cut after the first messages, again."""
         while True:
             with contextlib.suppress(WebSocketException, OSError):
-                async with self._place.socket(device, codec) as socket:
-                    await socket.send(codec.encode(Sync(2)), text=codec.text)
-                    while b"caught_up" not in (data := await socket.recv(decode=False)) and data[1:2] != b"\x48":
-                        pass
-                    ahead = asyncio.Semaphore(_OUTSTANDING_MAX)
-                    async with asyncio.TaskGroup() as group:
-                        group.create_task(self._count(socket, ahead))
-                        for n in self._numbers:
-                            await ahead.acquire()
-                            await socket.send(codec.encode(make(n)), text=codec.text)
-
-    async def _count(self, socket: ClientConnection, ahead: asyncio.Semaphore) -> None:
-        while True:
-            await socket.recv(decode=False)
-            self.answers += 1
-            ahead.release()
-
-    async def _reconnect(self, device: SignIn) -> None:
-        """Sync without a position, cut at the first event, again."""
-        while True:
-            with contextlib.suppress(WebSocketException, OSError):
-                async with self._place.socket(device, MSGPACK) as socket:
+                async with self._place.socket(sign_in, MSGPACK) as socket:
                     await socket.send(MSGPACK.encode(Sync(2)))
                     for _ in range(3):
                         await socket.recv(decode=False)
@@ -194,8 +218,8 @@ async def _worst_dialog(place: Place, database: str, owner: SignIn, size: int) -
         await connection.set_builtin_type_codec("uuid", schema="pg_catalog", codec_name="bytea", format="binary")
         await add_messages(connection, created.dialog, person, size)
         await add_reactions(connection, created.dialog, [new_id() for _ in range(1000)], TARGET, size)
-        await add_members(connection, created.dialog, min(size, CAPS["members"]) - 1)
-        await add_dialogs(connection, person, min(size, CAPS["dialogs"]) - 10)
+        await add_members(connection, created.dialog, min(size, CAPS["members"]))
+        await add_dialogs(connection, person, min(size, CAPS["dialogs"]))
         await connection.execute("CHECKPOINT")
     finally:
         await connection.close()
@@ -225,6 +249,7 @@ async def compare_strangers(folder: Path, size: int, seconds: float) -> dict[str
                 reader = await stack.enter_async_context(place.live(bo))
                 created = await writer.ask(Create(3, 1, DialogType.DIRECT, [bo.principal]))
                 pairs.append(Pair(writer, reader, created.dialog))
+            await stack.enter_async_context(misuser.connected())
             took: dict[bool, list[float]] = {False: [], True: []}
             for turn in range(2 * TURNS):
                 misused = turn % 2 == 1

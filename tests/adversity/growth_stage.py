@@ -18,7 +18,7 @@ from protocol.dialog_types import DIALOG_TYPES, DialogType
 from protocol.ids import NIL, new_id
 from protocol.kinds import Kind
 from protocol.limits import STATE_MEMBERS_MAX
-from server.config.settings import SyncSettings
+from server.config.settings import RateSettings, SyncSettings
 from storage.postgres.pool import open_pool
 from storage.rows import ChangeEntry, SnapshotPage, VerdictCode
 from tests.support.filling import add_dialogs, add_members, add_messages, add_reactions, count_blocks
@@ -36,7 +36,12 @@ BOUNDS = {
     ("roster", "members"): "members_max of the type; read once, then changed by events",
 }
 """What stops an operation that grows with a dimension."""
-CAPS = {"members": DIALOG_TYPES[DialogType.CHANNEL].members_max, "dialogs": 10_000}
+_ROOM = 1_000
+"""Members and dialogs that a subject may get while it is measured."""
+CAPS = {
+    "members": DIALOG_TYPES[DialogType.CHANNEL].members_max - _ROOM,
+    "dialogs": RateSettings().dialogs_per_person_max - _ROOM,
+}
 """The largest size of a dimension that the server allows."""
 
 
