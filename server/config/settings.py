@@ -169,6 +169,15 @@ class PipelineSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Rows that could not be flushed for this long are refused with `unavailable`."""
 
 
+class EraserSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Erasing in the background: expired messages, those older than their dialog keeps them, parts of deleted ones."""
+
+    interval_s: Seconds = 10.0
+    """Pause after everything that was due is erased."""
+    step_rows: Count = 500
+    """Rows of each sort that one step changes at most. A step is one short transaction."""
+
+
 class SyncSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What a reconnecting client receives."""
 
@@ -308,6 +317,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     gateway: GatewaySettings = GatewaySettings()
     sessions: SessionSettings = SessionSettings()
     pipeline: PipelineSettings = PipelineSettings()
+    eraser: EraserSettings = EraserSettings()
     sync: SyncSettings = SyncSettings()
     rooms: RoomSettings = RoomSettings()
     storage: StorageSettings = StorageSettings()

@@ -44,6 +44,7 @@ from server.session.commands.signals import Signals
 from server.session.rates import SessionRates
 from server.session.session import Session, SessionContext
 from server.session.wheel import TimingWheel
+from server.writing.eraser import Eraser
 from server.writing.horizon import Horizon
 from server.writing.pipeline import Pipeline
 from server.writing.position import Positions
@@ -111,6 +112,7 @@ class Node:
         self.registry.listener = self.presence.announce
         self.router = Router(self.registry, self.rooms, self.presence)
         self.pipeline = Pipeline(self.journal, self.router.route, config.pipeline, clock, incarnation=incarnation)
+        self.eraser = Eraser(self.journal, config.eraser, clock)
         self.receipts = Receipts(self.journal, self.registry, self.rooms, incarnation=incarnation)
         positions = Positions(position_key, clock, age_max_s=config.sync.position_age_max_days * DAY_MS / 1000)
         self.horizon = Horizon(
@@ -147,6 +149,7 @@ class Node:
             sessions=self.registry,
             rooms=self.rooms,
             pipeline=self.pipeline,
+            eraser=self.eraser,
             connections=lambda: len(self.acceptor.connections),
         )
         self.admin = Acceptor(
@@ -170,6 +173,7 @@ class Node:
             group.create_task(self.pipeline.run())
             group.create_task(self.receipts.run(_RECEIPTS_INTERVAL_S))
             group.create_task(self.horizon.run(_HORIZON_INTERVAL_S))
+            group.create_task(self.eraser.run())
             group.create_task(self._keep_time())
             group.create_task(identity.run())
 

@@ -9,6 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from server.writing.eraser import Eraser
 from server.writing.pipeline import Pipeline
 
 Reading = Callable[[], float]
@@ -17,7 +18,9 @@ Reading = Callable[[], float]
 class Metrics(Collector):
     """The metrics of one node, named `tchat_...`. `connections` counts open websockets."""
 
-    def __init__(self, *, sessions: Sized, rooms: Sized, pipeline: Pipeline, connections: Callable[[], int]) -> None:
+    def __init__(
+        self, *, sessions: Sized, rooms: Sized, pipeline: Pipeline, eraser: Eraser, connections: Callable[[], int]
+    ) -> None:
         self.registry = CollectorRegistry(auto_describe=False)
         self._readings: list[tuple[type[Metric], str, str, Reading]] = [
             (GaugeMetricFamily, "sessions", "Sessions that have synced.", lambda: len(sessions)),
@@ -26,6 +29,8 @@ class Metrics(Collector):
             (GaugeMetricFamily, "pipeline_queued_rows", "Rows that wait for a lane.", lambda: pipeline.queued),
             (CounterMetricFamily, "pipeline_flushes", "Flushes that were answered.", lambda: pipeline.flushes),
             (CounterMetricFamily, "pipeline_rows", "Rows that got a verdict.", lambda: pipeline.rows),
+            (CounterMetricFamily, "eraser_rows", "Rows that were erased in the background.", lambda: eraser.rows),
+            (GaugeMetricFamily, "eraser_lag_seconds", "Age of the oldest row to erase.", lambda: eraser.lag_s),
         ]
         self.registry.register(self)
         ProcessCollector(registry=self.registry)

@@ -9,8 +9,9 @@ from typing import Any
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from server.config.settings import PipelineSettings
+from server.config.settings import EraserSettings, PipelineSettings
 from server.node.metrics import Metrics
+from server.writing.eraser import Eraser
 from server.writing.pipeline import Pipeline
 from tests.support.clock import ManualClock
 
@@ -22,7 +23,8 @@ def exported(sessions: int = 0) -> dict[str, tuple[str, str, float]]:
     """By the name of each metric of an idle node its type, its HELP text and its value."""
     no_journal: Any = None
     pipeline = Pipeline(no_journal, lambda _: None, PipelineSettings(), ManualClock(), incarnation=1)
-    metrics = Metrics(sessions=[None] * sessions, rooms=[], pipeline=pipeline, connections=lambda: 7)
+    eraser = Eraser(no_journal, EraserSettings(), ManualClock())
+    metrics = Metrics(sessions=[None] * sessions, rooms=[], pipeline=pipeline, eraser=eraser, connections=lambda: 7)
     text = generate_latest(metrics.registry).decode()
     return {
         sample.name: (family.type, family.documentation, sample.value)

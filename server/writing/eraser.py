@@ -1,0 +1,57 @@
+"""The eraser: erases in small steps what is due, and never delays a write.
+
+Due are messages whose own time is over, messages older than their dialog keeps them, and what hangs on erased
+messages. Each node runs one; in the store one step runs at a time. A step is repeated without harm after any failure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from server.clock import Clock, Sleep
+from server.config.settings import EraserSettings
+from storage.timelines import Journal
+from storage.unavailable import StorageUnavailableError
+
+_log = logging.getLogger(__name__)
+
+REST_S = 0.05
+"""Pause between two steps while more is due: about as long as a step, so that it takes half of one connection."""
+
+
+class Eraser:
+    """Erases what is due, until cancelled. `rows` counts what its steps did, rows that were put off included."""
+
+    def __init__(
+        self, journal: Journal, settings: EraserSettings, clock: Clock, *, sleep: Sleep = asyncio.sleep
+    ) -> None:
+        self.rows = 0
+        self._journal = journal
+        self._settings = settings
+        self._clock = clock
+        self._sleep = sleep
+        self._oldest_due_ms: int | None = None
+
+    @property
+    def lag_s(self) -> float:
+        """For how long the oldest of what is due waits, as far as this node's last step saw; 0: nothing waits."""
+        if self._oldest_due_ms is None:
+            return 0.0
+        return max(0, self._clock.wall_ms() - self._oldest_due_ms) / 1000
+
+    async def run(self) -> None:
+        """Step by step while something is due, then every `interval_s`."""
+        while True:
+            await self._sleep(REST_S if await self._step() else self._settings.interval_s)
+
+    async def _step(self) -> bool:
+        """One step; whether the next one is due at once."""
+        try:
+            step = await self._journal.erase_due(self._clock.wall_ms(), limit=self._settings.step_rows)
+        except StorageUnavailableError as error:
+            _log.warning("could not erase what is due, will try again: %s", error)
+            return False
+        self.rows += step.rows
+        self._oldest_due_ms = step.oldest_due_ms
+        return step.more

@@ -1,0 +1,87 @@
+"""The eraser works in steps, rests in between, and goes on after an outage."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+
+from protocol.bodies import Erased
+from protocol.dialog_types import DialogType
+from server.config.settings import EraserSettings
+from server.writing.eraser import REST_S, Eraser
+from storage.rows import ErasureStep
+from storage.unavailable import StorageUnavailableError
+from tests.support.clock import ManualClock
+from tests.support.harness import configured, running
+from tests.support.world import message
+
+pytestmark = pytest.mark.anyio
+
+SETTINGS = EraserSettings(interval_s=10.0, step_rows=7)
+
+
+class FakeJournal:
+    """A store whose steps are these; remembers what it was asked."""
+
+    def __init__(self, *steps: ErasureStep | Exception) -> None:
+        self._steps = list(steps)
+        self.asked: list[tuple[int, int]] = []
+
+    async def erase_due(self, now_ms: int, *, limit: int) -> ErasureStep:
+        self.asked.append((now_ms, limit))
+        step = self._steps.pop(0)
+        if isinstance(step, Exception):
+            raise step
+        return step
+
+
+async def run(journal: Any, clock: ManualClock, pauses_max: int) -> tuple[Eraser, list[float]]:
+    """Run an eraser for so many pauses."""
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == pauses_max:
+            raise asyncio.CancelledError
+
+    eraser = Eraser(journal, SETTINGS, clock, sleep=sleep)
+    with pytest.raises(asyncio.CancelledError):
+        await eraser.run()
+    return eraser, pauses
+
+
+async def test_it_goes_on_while_something_is_due_and_then_waits(clock: ManualClock) -> None:
+    journal = FakeJournal(ErasureStep(7, True, 0), ErasureStep(7, True, 0), ErasureStep(3, False, None))
+    eraser, pauses = await run(journal, clock, 3)
+    assert pauses == [REST_S, REST_S, 10.0]
+    assert journal.asked == [(clock.wall_ms(), 7)] * 3
+    assert (eraser.rows, eraser.lag_s) == (17, 0.0)
+
+
+async def test_it_says_for_how_long_the_oldest_waits(clock: ManualClock) -> None:
+    due_ms = clock.wall_ms() - 5000
+    eraser, _ = await run(FakeJournal(ErasureStep(7, True, due_ms)), clock, 1)
+    assert eraser.lag_s == 5.0
+    clock.advance(1.0)
+    assert eraser.lag_s == 6.0
+
+
+async def test_an_outage_does_not_end_it(clock: ManualClock) -> None:
+    journal = FakeJournal(StorageUnavailableError("gone"), ErasureStep(1, False, None))
+    eraser, pauses = await run(journal, clock, 2)
+    assert (eraser.rows, pauses) == (1, [10.0, 10.0])
+
+
+async def test_a_node_erases_what_has_expired(database_url: str) -> None:
+    async with running(database_url, configured(eraser=EraserSettings(interval_s=0.01))) as server:
+        ann, bo = await server.world.people(2)
+        dialog = await server.world.create(DialogType.DIRECT, ann, bo)
+        await server.world.flush(message(dialog, ann, expires_at_ms=1))
+        async with asyncio.timeout(20):
+            while server.node.eraser.rows == 0:
+                await server.world.pool.fetchval("SELECT 1")
+        rows = await server.world.timelines.read_events(bo.principal, [(dialog, 2, 2)], limit=9)
+        assert [bytes(row.body) for row in rows] == [msgspec.msgpack.encode(Erased())]
