@@ -53,7 +53,8 @@ class Header(msgspec.Struct, array_like=True, frozen=True):
     """What the server can read of an envelope beside its kind. `content_type` is constant when sealed.
 
     `keys_seq` is the `keys_seq` of the dialog when the envelope was made; `commitment` lets a receiver
-    prove later what a sealed message contained; clients hide the message after `expires_at_ms`.
+    prove later what a sealed message contained; clients hide a posted message after `expires_at_ms`, and the
+    server erases it.
     """
 
     content_type: ContentType = ""
@@ -65,7 +66,10 @@ class Header(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Settings(msgspec.Struct, array_like=True, frozen=True):
-    """The settings of a dialog. `message_retention_days` 0 keeps messages as long as the dialog."""
+    """The settings of a dialog.
+
+    A message is erased `message_retention_days` after it was posted; 0 keeps messages as long as the dialog.
+    """
 
     is_public: bool = False
     allow_media: bool = True

@@ -113,12 +113,20 @@ dialog follows; fetch older ones with `history`.
 
 **Joining and leaving.** When the client's principal joins or rejoins a dialog, its `dialog_state` comes first. The event
 of their own removal or leaving is the last one that comes. `visible` lists the intervals of `seq` that they may read.
+Who returns gets `missed_changes` after the `dialog_state`: what was done meanwhile to messages that they may see. Apply
+its events like those of `history`; they move neither `have` nor counters.
 
 **Folding.** Of several edits of a message, the one with the highest `seq` counts. Of one person's reactions to it, the
 newest counts, and an empty one withdraws it. `deleted` removes payload, header, edits and reactions. In a timeline that
 is read later, a deleted message and its edits and reactions are `erased`; the `deleted` event remains. A `dialog_state`
 already contains the membership and settings events up to its `seq`. A page of `history` lists in `later` the edits,
 deletions and reactions that came after the page for messages in it: apply both lists in the same way.
+
+**What ends by its age.** The server erases a message at the `expires_at_ms` of the header that it was posted with (that
+of an edit does not count), and `message_retention_days` after its `at_ms` if the settings of its dialog say so; the table
+of kinds says what is kept longer, and what ends earlier. Whatever is due first counts, and what hangs on the message ends
+with it. No event announces it: a client computes the same times and hides the message. A client that reads it later
+gets `erased`. Numbers and counters stay.
 """
 
 NUMBERS = """\

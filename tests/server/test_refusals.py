@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
-from protocol.commands import Add, Block, Command, Create, Demote, Leave, Promote, Remove, Send
+from protocol.commands import Add, Block, Command, Create, Delete, Demote, Leave, Promote, Remove, Send
 from protocol.dialog_types import DialogType
 from protocol.ids import new_id
+from protocol.kinds import Kind
 from server.config.settings import SessionSettings
 from server.writing.lane import UNAVAILABLE
 from tests.support.clock import ManualClock
 from tests.support.harness import Running, Wire, configured, running
+from tests.support.world import message
 
 pytestmark = pytest.mark.anyio
 
@@ -46,6 +48,15 @@ async def test_every_refused_change_says_why(node: Running) -> None:
         assert await code(b, Promote(3, group, 10, bo.principal)) == "role_required"
         await a.ask(Block(9, bo.principal, 16))
         assert await code(b, Send(4, direct, 11, b"x")) == "blocked"
+
+
+async def test_a_message_that_must_be_kept_is_not_deleted(node: Running) -> None:
+    ann, bo, cy = await node.world.people(3)
+    group = await node.world.create(DialogType.GROUP, ann, bo, cy)
+    (payment,) = await node.world.flush(message(group, bo, kind=Kind.PAYMENT))
+    async with node.live(ann) as admin, node.live(bo) as author:
+        assert await code(admin, Delete(3, group, 10, payment.seq)) == "not_allowed"
+        assert await code(author, Delete(3, group, 10, payment.seq)) == "not_allowed"
 
 
 async def test_a_code_that_the_rule_does_not_declare_fails_here(node: Running, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import pytest
 from protocol import ids
 from protocol.bodies import AnyBody, Posted, Ref
 from protocol.kinds import Kind
+from storage.rows import DAY_MS
 from tests.support.api_world import ANN, BO, ApiWorld, Me, error
 
 pytestmark = pytest.mark.anyio
@@ -73,6 +74,17 @@ async def test_another_event_under_the_same_number_is_a_conflict(api: ApiWorld) 
     _, key = await service(admin, "order")
     await append(api, key, self_dialog(ann))
     assert error(await append(api, key, self_dialog(ann), content_type="text/plain")) == (409, "conflict")
+
+
+async def test_a_notice_of_the_platform_ends_after_its_days_or_before(api: ApiWorld) -> None:
+    admin, ann = await api.admin(), await api.sign_in(ANN)
+    _, key = await service(admin, "system", "order")
+    ends_ms = api.clock.wall_ms() + 90 * DAY_MS
+    said = [("system", None), ("system", ends_ms + 1), ("system", 99), ("order", None)]
+    for n, (kind, expires_at_ms) in enumerate(said, 1):
+        await append(api, key, self_dialog(ann), n=n, kind=kind, expires_at_ms=expires_at_ms)
+    rows = await api.pool.fetch("SELECT expires_at_ms FROM journal WHERE tag = 1 ORDER BY seq")
+    assert [row[0] for row in rows] == [ends_ms, ends_ms, 99, None]
 
 
 async def test_a_key_posts_only_the_kinds_it_is_for(api: ApiWorld) -> None:

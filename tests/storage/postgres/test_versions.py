@@ -20,7 +20,7 @@ from protocol.dialog_types import DialogType, Mode, Role
 from protocol.ids import direct_dialog_id, self_dialog_id
 from protocol.kinds import Kind
 from storage.postgres.migrate import FUNCTIONS, is_current, migrate
-from storage.rows import ReceiptRow, VerdictCode
+from storage.rows import DAY_MS, ReceiptRow, VerdictCode
 from tests.support.world import Person, World, message
 
 pytestmark = pytest.mark.anyio
@@ -190,6 +190,15 @@ async def test_people_go_on_with_it(world: World) -> None:
         assert result.verdict.code is VerdictCode.OK
     (raised,) = await world.raise_receipts(ReceiptRow(group, di.principal, 99, 99))
     assert (raised.delivered, raised.read) == (16, 16)
+
+
+async def test_what_its_dialogs_keep_no_longer_is_erased(world: World) -> None:
+    ann = await person(world, "Ann")
+    group, channel = await dialog_of(world, DialogType.GROUP), await dialog_of(world, DialogType.CHANNEL)
+    newest_ms = await world.pool.fetchval("SELECT max(at_ms) FROM journal")
+    await world.journal.erase_due(newest_ms + 30 * DAY_MS, limit=500)
+    assert not any(isinstance(body, bodies.Posted | bodies.Edited) for body in await read(world, ann, group))
+    assert posted("news") in await read(world, ann, channel)
 
 
 async def test_a_retry_from_before_is_answered_with_its_first_numbers(world: World) -> None:
