@@ -7,6 +7,7 @@ is used twice, even if the store is lost: a new store starts at the microseconds
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from dataclasses import dataclass
@@ -115,6 +116,7 @@ class SqliteOutbox:
     """An outbox in one SQLite file (WAL, every commit on disk before it returns). One process at a time uses it."""
 
     def __init__(self, path: Path | str, first_n: int | None = None) -> None:
+        _make_private(path)
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
@@ -189,6 +191,12 @@ class SqliteOutbox:
 
     def _transaction(self) -> _Transaction:
         return _Transaction(self._db)
+
+
+def _make_private(path: Path | str) -> None:
+    """Let only its owner read the file, from its first byte on; SQLite gives its other files the same mode."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    Path(path).chmod(0o600)
 
 
 class _Transaction:

@@ -4,36 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from litestar import Litestar, Request, Router, get
+from litestar import Litestar, Router, get
 from litestar.di import Provide
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
 from server.api import people, service_accounts, sign_in
-from server.api.auth import address_of, provide_admin, provide_caller, provide_service_account
+from server.api.auth import provide_admin, provide_caller, provide_service_account
 from server.api.docs_page import DocsPage
 from server.api.errors import answer_failure
 from server.api.parts import ApiParts, Parts
-from server.identity.rates import Rate, take_or_refuse
-from server.networks import network_of
-
-_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 def create_api(parts: ApiParts, *, body_bytes_max: int) -> Litestar:
-    """The HTTP API of one node."""
-    rate = Rate.per_second("requests of address", parts.rates.requests_per_address_per_s)
-
-    async def count_request(request: Request[Any, Any, Any]) -> None:
-        await take_or_refuse(parts.limiter, [(rate, network_of(address_of(request)))])
-
+    """The HTTP API of one node, to be put behind its `Edge`."""
     return Litestar(
         route_handlers=[_keys_at("/.well-known/jwks.json"), _v1()],
         dependencies={"parts": Provide(lambda: parts, sync_to_thread=False)},
-        before_request=count_request,
         exception_handlers={Exception: answer_failure},
-        response_headers=_HEADERS,
         request_max_body_size=body_bytes_max,
         openapi_config=_openapi(),
         logging_config=None,

@@ -6,6 +6,7 @@ the sync that follows.)
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -38,8 +39,13 @@ AsServiceAccount = NamedDependency[ServiceKeyRow]
 
 
 def address_of(request: Request[Any, Any, Any]) -> str:
-    """The address of the client; the acceptor has resolved proxies."""
-    client = request.scope["client"]
+    """The address of the client."""
+    return address_in(request.scope)
+
+
+def address_in(scope: Mapping[str, Any]) -> str:
+    """The address of the client in an ASGI scope; the acceptor has resolved proxies."""
+    client = scope["client"]
     return client[0] if client else ""
 
 

@@ -19,6 +19,11 @@ from protocol.errors import ErrorCode
 from server.refusals import RETRY_AFTER_S, RequestRefusedError
 from storage.unavailable import StorageUnavailableError
 
+
+class ClientGoneError(Exception):
+    """The client went away before its request was complete: nobody reads the answer."""
+
+
 _log = logging.getLogger(__name__)
 
 _REASONS_SHOWN = 5
@@ -85,11 +90,20 @@ def answer_failure(_request: Request[Any, Any, Any], error: Exception) -> Respon
             return _refusal(ErrorCode.INVALID_ARGUMENT, _reasons(error))
         case HTTPException(status_code=404 | 405 | 413 as status):
             return _refusal(_BY_STATUS[status])
-        case ClientException() | RecursionError():
+        case ClientException() | ClientGoneError() | RecursionError():
             return _refusal(ErrorCode.MALFORMED)
         case _:
             _log.error("a request failed", exc_info=error)
             return _refusal(ErrorCode.INTERNAL)
+
+
+def render_refusal(error: RequestRefusedError) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """Status, headers and body of a refusal, for an answer outside the framework."""
+    answer = _refusal(error.code, error.detail, error.retry_after_s)
+    body = msgspec.json.encode(answer.content)
+    headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), **answer.headers}
+    status = _STATUS.get(error.code, _OTHER_STATUS)
+    return status, [(name.lower().encode(), value.encode()) for name, value in headers.items()], body
 
 
 def _refusal(code: ErrorCode, detail: str = "", retry_after_s: float | None = None) -> Response[ErrorBody]:

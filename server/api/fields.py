@@ -12,8 +12,7 @@ from protocol import bodies, ids
 from protocol.errors import ErrorCode
 from protocol.limits import NAME_CHARS_MAX
 from server.refusals import RequestRefusedError
-
-_ONE_LINE = r"^[^\x00-\x1f\x7f]*$"
+from server.texts import ONE_LINE
 
 PhoneText = Annotated[str, Meta(max_length=32, examples=["+6591234567"])]
 CodeText = Annotated[str, Meta(max_length=16, examples=["123456"])]
@@ -25,9 +24,9 @@ AvatarUrl = Annotated[bodies.Url, Meta(description="https, or empty")]
 LocaleText = Annotated[str, Meta(max_length=16, examples=["th"])]
 TimezoneText = Annotated[str, Meta(max_length=64, examples=["Asia/Bangkok"])]
 Platform = Annotated[str, Meta(pattern=r"^[a-z0-9_]{1,32}$", examples=["mobile_android"])]
-Version = Annotated[str, Meta(max_length=50, pattern=_ONE_LINE)]
-OneLine = Annotated[str, Meta(max_length=NAME_CHARS_MAX, pattern=_ONE_LINE)]
-ServiceName = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS_MAX, pattern=_ONE_LINE)]
+Version = Annotated[str, Meta(max_length=50, pattern=ONE_LINE)]
+OneLine = Annotated[str, Meta(max_length=NAME_CHARS_MAX, pattern=ONE_LINE)]
+ServiceName = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS_MAX, pattern=ONE_LINE)]
 ContentType = bodies.ContentType
 RefText = bodies.RefText
 Payload = Annotated[bodies.Payload, Meta(description="base64")]

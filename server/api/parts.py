@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 from litestar.di import NamedDependency
 
-from server.config.settings import IdentitySettings, RateSettings
+from server.config.settings import IdentitySettings
 from server.identity.profiles import Profiles
-from server.identity.rates import RateLimiter
 from server.identity.service_accounts import ServiceAccounts
 from server.identity.sign_in import SignInFlow
 from server.identity.tokens import Tokens
@@ -22,9 +21,7 @@ class ApiParts:
     sign_in_flow: SignInFlow
     profiles: Profiles
     service_accounts: ServiceAccounts
-    limiter: RateLimiter
     settings: IdentitySettings
-    rates: RateSettings
 
 
 Parts = NamedDependency[ApiParts]

@@ -31,7 +31,7 @@ class TrustedProxies:
         if not self._networks:
             return False
         try:
-            parsed = ipaddress.ip_address(address)
+            parsed = parse_address(address)
         except ValueError:
             return False
         return any(parsed in network for network in self._networks)

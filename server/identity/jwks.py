@@ -1,8 +1,8 @@
 """The public keys of an external issuer: its JWKS document (RFC 7517), fetched on demand and cached.
 
 Bounds: one fetch at a time and at most one every REFETCH_S, however many tokens name unknown keys; a document of at
-most BYTES_MAX bytes and KEYS_MAX keys; asymmetric keys only. When a fetch fails, the cached keys stay in use until they
-are STALE_S old, so that an outage of the issuer's web server signs nobody out.
+most BYTES_MAX bytes and KEYS_MAX keys; only asymmetric keys, and strong ones. When a fetch fails, the cached keys stay
+in use until they are STALE_S old, so that an outage of the issuer's web server signs nobody out.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from urllib.parse import unquote, urlsplit
 import httpx
 import jwt
 import msgspec
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from server.clock import Clock
 from server.startup_error import StartupError
@@ -31,6 +34,23 @@ _TIMEOUT_S = 5.0
 _ALGORITHMS = frozenset({"EdDSA", "ES256", "ES384", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})
 _KEY_TYPES = frozenset({"OKP", "EC", "RSA"})
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+_RSA_BITS_MIN = 2048
+_RSA_BITS_MAX = 8192
+"""The work of a verification grows with the square of the size."""
+_CURVES = (ec.SECP256R1, ec.SECP384R1)
+_ED25519_PRIME = 2**255 - 19
+_ED25519_LOW_ORDER = frozenset(
+    {
+        0,
+        1,
+        2707385501144840649318225287225658788936804267575313519463743609750303402022,
+        55188659117513257062467267217118295137698188065244968500265048394206261417927,
+        _ED25519_PRIME - 1,
+    }
+)
+"""The `y` of the eight points of low order (RFC 8032): under such a key anybody can make signatures."""
 
 
 class JwksError(Exception):
@@ -158,6 +178,18 @@ def _usable_keys(body: bytes) -> dict[str, jwt.PyJWK]:
             key = jwt.PyJWK(entry)
         except (jwt.PyJWTError, ValueError, TypeError):
             continue
-        if key.algorithm_name in _ALGORITHMS:
+        if key.algorithm_name in _ALGORITHMS and _is_strong(key.key):
             found[str(entry.get("kid", ""))] = key
     return found
+
+
+def _is_strong(key: object) -> bool:
+    """Whether nobody but its owner can sign for a key, and verifying costs little."""
+    if isinstance(key, RSAPublicKey):
+        return _RSA_BITS_MIN <= key.key_size <= _RSA_BITS_MAX
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return isinstance(key.curve, _CURVES)
+    if isinstance(key, Ed25519PublicKey):
+        y = int.from_bytes(key.public_bytes_raw(), "little") % 2**255
+        return y % _ED25519_PRIME not in _ED25519_LOW_ORDER
+    return False

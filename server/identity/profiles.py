@@ -6,7 +6,6 @@ import unicodedata
 import zoneinfo
 from collections.abc import Collection
 from functools import cache
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -17,12 +16,12 @@ from server.identity.context import IdentityContext
 from server.identity.phone_numbers import read_phone_number
 from server.identity.rates import Rate, take_or_refuse
 from server.refusals import RequestRefusedError
+from server.texts import check_https, check_line
 from storage.identity_rows import PersonRow, ProfileChange, ProfileRow
 from storage.postgres.people import PeopleStore
 from storage.rows import PrincipalStatus
 
 DEFAULT_TIMEZONE = "UTC"
-_CONTROL = {"Cc", "Zl", "Zp"}
 
 
 class Profile(msgspec.Struct, frozen=True):
@@ -118,21 +117,14 @@ def _display_name(text: str) -> str:
     name = unicodedata.normalize("NFC", text).strip()
     if not 1 <= len(name) <= NAME_CHARS_MAX:
         raise RequestRefusedError(ErrorCode.INVALID_ARGUMENT, f"display_name: 1 to {NAME_CHARS_MAX} characters")
-    if any(unicodedata.category(char) in _CONTROL for char in name):
-        raise RequestRefusedError(ErrorCode.INVALID_ARGUMENT, "display_name: one line, without control characters")
+    check_line("display_name", name)
     return name
 
 
 def _avatar_url(text: str) -> str:
-    try:
-        parts = urlsplit(text)
-        good = not text or (parts.scheme == "https" and bool(parts.hostname) and text.isprintable())
-    except ValueError:
-        good = False
-    if not good or len(text) > URL_CHARS_MAX:
-        raise RequestRefusedError(
-            ErrorCode.INVALID_ARGUMENT, f"avatar_url: an https URL, up to {URL_CHARS_MAX} characters"
-        )
+    check_https("avatar_url", text)
+    if len(text) > URL_CHARS_MAX:
+        raise RequestRefusedError(ErrorCode.INVALID_ARGUMENT, f"avatar_url: up to {URL_CHARS_MAX} characters")
     return text
 
 

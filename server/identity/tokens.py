@@ -9,6 +9,7 @@ the store for each request, a sync in its own query.
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections import OrderedDict
 
 import jwt
@@ -61,6 +62,7 @@ class Tokens:
             "tenant": tenant,
             "iat": now_s,
             "exp": now_s + self.ttl_s,
+            "jti": secrets.token_urlsafe(12),  # two tokens of one second differ, so a client sees that it got a new one
         }
         return jwt.encode(claims, self.keys.signing, algorithm="EdDSA", headers={"kid": self.keys.kid})
 

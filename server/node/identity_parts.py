@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from server.api.app import create_api
+from server.api.edge import Edge
 from server.api.parts import ApiParts
 from server.clock import Clock
 from server.config.settings import Config
@@ -87,7 +88,7 @@ class NodeIdentity:
         )
         self.sign_in_flow = SignInFlow(sign_ins, self.tokens, OneTimeCodes(sign_ins, secrets.sender, context), context)
         self.profiles = Profiles(self.people, context)
-        self.app: ASGIApp = create_api(
+        api = create_api(
             ApiParts(
                 tokens=self.tokens,
                 sign_in_flow=self.sign_in_flow,
@@ -95,12 +96,11 @@ class NodeIdentity:
                 service_accounts=ServiceAccounts(
                     ServiceAccountStore(pool), clock, rates=rates, limiter=limiter, appender=appender
                 ),
-                limiter=limiter,
                 settings=settings,
-                rates=rates,
             ),
             body_bytes_max=config.gateway.http_body_bytes_max,
         )
+        self.app: ASGIApp = Edge(api, limiter, requests_per_address_per_s=rates.requests_per_address_per_s)
 
     async def start(self) -> None:
         """Write what the database needs before the first sign-in."""

@@ -50,6 +50,11 @@ def clean(text: str) -> str:
     return "".join(char if char.isprintable() or char == "\n" else "\ufffd" for char in text)
 
 
+def clean_line(text: str) -> str:
+    """The same on one line: for names, titles and sentences of a server."""
+    return clean(text).replace("\n", "\ufffd")
+
+
 def text_of(payload: bytes) -> str:
     """A payload as text that is safe to show."""
     return clean(payload.decode("utf-8", "replace"))
@@ -62,7 +67,7 @@ def title(dialog: DialogView, viewer: Viewer) -> str:
     if dialog.type is DialogType.DIRECT:
         others = [who for who in dialog.members or () if who != viewer.me]
         return viewer.name_of(others[0]) if others else "somebody"
-    return clean(dialog.name) or "unnamed"
+    return clean_line(dialog.name) or "unnamed"
 
 
 def about(dialog: DialogView) -> str:

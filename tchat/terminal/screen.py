@@ -19,7 +19,7 @@ from tchat.actions import ClientError, ConnectionState, Notification, RefusedErr
 from tchat.shell import Client
 from tchat.store import OutboxFullError
 from tchat.terminal.account import ApiError
-from tchat.terminal.lines import Line, about, dialog_line, title, transcript
+from tchat.terminal.lines import Line, about, clean, dialog_line, title, transcript
 from tchat.terminal.slash import SlashError, parse
 from tchat.terminal.talk import Directory, Talk
 
@@ -186,7 +186,7 @@ class ChatApp(App[StoppedError | None]):
             self.exit(error)
 
     def _complain(self, error: Exception) -> None:
-        said = str(error) or type(error).__name__
+        said = clean(str(error)) or type(error).__name__
         if isinstance(error, httpx.TransportError):
             said = f"the server does not answer ({said}); try again later"
         self.notify(said, title="That did not work", severity="error", markup=False)

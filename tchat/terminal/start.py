@@ -18,13 +18,17 @@ from tchat.actions import Notification, SignInRequiredError, StoppedError, Token
 from tchat.shell import Client
 from tchat.store import SqliteOutbox
 from tchat.terminal.account import ApiError, LocalAccount
+from tchat.terminal.lines import clean
 from tchat.terminal.screen import ChatApp
 
 _WRONG_CODES_MAX = 3
 
 
 class CannotStartError(Exception):
-    """The chat cannot start; the text says why, and what to do."""
+    """The chat cannot start; the text says why, and what to do. Parts of it that a server wrote are made safe."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(clean(text))
 
 
 async def chat(server: str, phone_number: str, name: str, state: Path | None) -> int:
@@ -103,7 +107,7 @@ def _ask(question: str) -> str:
 
 
 def _say(text: str, end: str = "\n") -> None:
-    sys.stdout.write(text + end)
+    sys.stdout.write(clean(text) + end)  # part of it may be a server's
     sys.stdout.flush()
 
 

@@ -15,7 +15,7 @@ from tchat.actions import ConnectionState, Notification, Refused, StateChanged
 from tchat.fold.view import DialogView
 from tchat.shell import Client
 from tchat.terminal.account import ApiError, PersonAnswer
-from tchat.terminal.lines import Viewer, clean, title
+from tchat.terminal.lines import Viewer, clean_line, title
 from tchat.terminal.slash import Situation, Slash, SlashError, command_of, done_text, help_text, text_header
 
 _TYPING_EVERY_S = TYPING_SHOWN_S / 2
@@ -68,7 +68,7 @@ class Talk:
             return name
         for dialog in self.client.view.dialogs.values():
             if name := dialog.name_of(principal):
-                self._names[principal] = clean(name)
+                self._names[principal] = clean_line(name)
                 return self._names[principal]
         if principal == self.client.me:
             return self._own_name
@@ -89,7 +89,7 @@ class Talk:
         wanted = [self._nameless.pop() for _ in range(min(_NAMES_PER_LOOK_UP, len(self._nameless)))]
         for principal in wanted:
             try:
-                self._names[principal] = clean((await self._people.person(principal)).display_name)
+                self._names[principal] = clean_line((await self._people.person(principal)).display_name)
             except ApiError:
                 self._names[principal] = f"somebody {principal.hex()[-4:]}"
         return bool(wanted)
@@ -112,7 +112,7 @@ class Talk:
             case StateChanged():
                 self._open_first()
             case Refused(failed=failed):
-                return failed.message
+                return clean_line(failed.message)
             case _:
                 pass
         return None
@@ -167,7 +167,7 @@ class Talk:
         found = []
         for phone in phones:
             person = await self._people.find(phone)
-            self._names[person.principal.bytes] = clean(person.display_name)
+            self._names[person.principal.bytes] = clean_line(person.display_name)
             found.append(person.principal.bytes)
         return found
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from protocol.commands import Add, Block, Command, Create, Delete, Demote, Leave, Promote, Remove, Send
+from protocol.commands import Add, Block, ChangeSettings, Command, Create, Delete, Demote, Leave, Promote, Remove, Send
 from protocol.dialog_types import DialogType
 from protocol.ids import new_id
 from protocol.kinds import Kind
@@ -57,6 +57,28 @@ async def test_a_message_that_must_be_kept_is_not_deleted(node: Running) -> None
     async with node.live(ann) as admin, node.live(bo) as author:
         assert await code(admin, Delete(3, group, 10, payment.seq)) == "not_allowed"
         assert await code(author, Delete(3, group, 10, payment.seq)) == "not_allowed"
+
+
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [
+        ("name", "Team\u202egnp.exe"),
+        ("name", "Team\nAnn: yes"),
+        ("description", "\x1b[2J"),
+        ("avatar_url", "javascript:alert(1)"),
+    ],
+)
+async def test_a_text_that_forges_what_others_see_is_refused(node: Running, field: str, text: str) -> None:
+    ann, bo, cy = await node.world.people(3)
+    group = await node.world.create(DialogType.GROUP, ann, bo, cy)
+    texts: dict[str, Any] = {"name": "Team", field: text}
+    async with node.live(ann) as wire:
+        for refused in (
+            await wire.ask(Create(3, 10, DialogType.GROUP, [bo.principal, cy.principal], **texts)),
+            await wire.ask(ChangeSettings(4, group, 11, **texts)),
+        ):
+            assert refused.code == "invalid_argument"
+            assert f"{field}:" in refused.message
 
 
 async def test_a_code_that_the_rule_does_not_declare_fails_here(node: Running, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sqlite3
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -177,3 +178,17 @@ def test_a_file_of_another_version_is_refused(tmp_path: Path) -> None:
     db.close()
     with pytest.raises(sqlite3.DatabaseError, match="another version"):
         SqliteOutbox(tmp_path / "outbox")
+
+
+@pytest.mark.parametrize("mode", [None, 0o644])
+def test_only_its_owner_reads_an_outbox(tmp_path: Path, mode: int | None) -> None:
+    path = tmp_path / "outbox"
+    if mode is not None:  # of a version before
+        path.touch()
+        path.chmod(mode)
+    store = SqliteOutbox(path)
+    put(store, b"a")
+    files = sorted(tmp_path.iterdir())
+    assert [file.name for file in files] == ["outbox", "outbox-shm", "outbox-wal"]
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+    store.close()

@@ -14,6 +14,7 @@ from protocol.errors import ErrorCode
 from server.refusals import RequestRefusedError
 from server.session.caps import DailyCaps, Taken
 from server.session.session import Session
+from server.texts import check_https, check_line, check_paragraphs
 from server.writing.pipeline import Pipeline
 from storage.rows import ChangeEntry, Verdict, VerdictCode
 from storage.timelines import Timelines
@@ -47,9 +48,7 @@ class Changes:
             raise RequestRefusedError(
                 ErrorCode.MEMBERS_BOUND, f"{rule.members_min} to {rule.members_max}, you included"
             )
-        _check_text("name", command.name, required=rule.named)
-        _check_text("description", command.description)
-        _check_text("avatar_url", command.avatar_url)
+        _check_texts(command, named=rule.named)
         founder = Role.ADMIN if rule.has_admins else Role.MEMBER
         body = bodies.DialogCreated(
             command.type,
@@ -88,9 +87,7 @@ class Changes:
 
     async def change_settings(self, session: Session, command: c.ChangeSettings) -> None:
         """Set name, description, avatar and settings."""
-        _check_text("name", command.name, required=True)
-        _check_text("description", command.description)
-        _check_text("avatar_url", command.avatar_url)
+        _check_texts(command, named=True)
         await self.append(session, command)
 
     async def _append(self, session: Session, command: c.Numbered, body: bodies.Body) -> None:
@@ -120,8 +117,9 @@ def _timeline(session: Session, command: c.Numbered) -> bytes:
     return c.timeline_of(command, session.principal, session.device)
 
 
-def _check_text(field: str, value: str, *, required: bool = False) -> None:
-    if "\0" in value:
-        raise RequestRefusedError(ErrorCode.INVALID_ARGUMENT, f"`{field}` contains a zero character")
-    if required and not value.strip():
-        raise RequestRefusedError(ErrorCode.INVALID_ARGUMENT, f"`{field}` is required")
+def _check_texts(command: c.Create | c.ChangeSettings, *, named: bool) -> None:
+    check_line("name", command.name)
+    check_paragraphs("description", command.description)
+    check_https("avatar_url", command.avatar_url)
+    if named and not command.name.strip():
+        raise RequestRefusedError(ErrorCode.INVALID_ARGUMENT, "`name` is required")

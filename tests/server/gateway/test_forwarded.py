@@ -46,6 +46,11 @@ def test_nobody_is_trusted_by_default() -> None:
     assert TrustedProxies([], "x-forwarded-for").find_client("10.0.0.1", ["198.51.100.1"]) == "10.0.0.1"
 
 
+@pytest.mark.parametrize("address", ["::ffff:10.0.0.1", "2001:DB8:FFFF::1", "2001:db8:ffff::1%eth0"])
+def test_every_form_of_a_proxys_address_is_trusted(address: str) -> None:
+    assert TrustedProxies(PROXIES, "x-forwarded-for").trusts(address)
+
+
 def test_what_is_no_address_is_not_trusted() -> None:
     assert not TrustedProxies(["0.0.0.0/0"], "x-forwarded-for").trusts("")
 

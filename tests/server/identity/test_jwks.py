@@ -1,12 +1,15 @@
 """The keys of other issuers are fetched seldom, kept through outages, and bounded."""
 
 import asyncio
+import base64
 import json
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from server.identity.jwks import BYTES_MAX, DocumentFetcher, FetchDocument, JwksError, KeySet
 from server.identity.signing_keys import SigningKeys, new_pem
@@ -121,6 +124,52 @@ async def test_keys_that_cannot_sign_tokens_are_skipped(clock: ManualClock) -> N
     names: list[object] = ["no x", "shared", "enc", "other alg", "no alg", "odd alg", "", None, 7, []]
     for kid in names:
         assert await keys.find(kid) is None
+
+
+def rsa_key(modulus: int) -> dict[str, str]:
+    data = modulus.to_bytes((modulus.bit_length() + 7) // 8, "big")
+    return {"kty": "RSA", "alg": "RS256", "n": base64.urlsafe_b64encode(data).rstrip(b"=").decode(), "e": "AQAB"}
+
+
+def ed25519_key(y: int) -> dict[str, str]:
+    return {
+        "kty": "OKP",
+        "crv": "Ed25519",
+        "x": base64.urlsafe_b64encode(y.to_bytes(32, "little")).rstrip(b"=").decode(),
+    }
+
+
+WEAK = {
+    "RSA of 4 bits": rsa_key(15),
+    "RSA of 1024 bits": rsa_key(2**1023 + 1),
+    "RSA of 2047 bits": rsa_key(2**2046 + 1),
+    "RSA that costs seconds": rsa_key(2**16_000 + 1),
+    "the zero key": ed25519_key(0),
+    "the neutral point": ed25519_key(1),
+    "the neutral point, signed": ed25519_key(1 + 2**255),
+    "the neutral point, unreduced": ed25519_key(2**255 - 19 + 1),
+    "order 2": ed25519_key(2**255 - 20),
+    "order 8": ed25519_key(2707385501144840649318225287225658788936804267575313519463743609750303402022),
+}
+
+
+@pytest.mark.parametrize("weak", WEAK.values(), ids=WEAK)
+async def test_a_key_for_which_anybody_can_sign_is_skipped(clock: ManualClock, weak: dict[str, str]) -> None:
+    keys = KeySet(URL, Documents({"keys": [{**weak, "kid": "weak"}, *KEYS.as_jwks()["keys"]]}), clock)
+    assert await keys.find("weak") is None
+    assert await keys.find(KEYS.kid) is not None
+
+
+async def test_strong_keys_of_every_type_are_taken(clock: ManualClock) -> None:
+    rsa_2048 = rsa.generate_private_key(65_537, 2048).public_key()
+    p256, p384 = (ec.generate_private_key(curve).public_key() for curve in (ec.SECP256R1(), ec.SECP384R1()))
+    strong = [
+        {**RSAAlgorithm.to_jwk(rsa_2048, as_dict=True), "alg": "RS256", "kid": "rsa"},
+        {**ECAlgorithm.to_jwk(p256, as_dict=True), "kid": "p256"},
+        {**ECAlgorithm.to_jwk(p384, as_dict=True), "kid": "p384"},
+    ]
+    keys = KeySet(URL, Documents({"keys": strong}), clock)
+    assert [(await keys.find(kid)) is not None for kid in ("rsa", "p256", "p384")] == [True] * 3
 
 
 @pytest.mark.parametrize("url", ["http://shop.example/keys", "ftp://shop.example/keys", "keys.json", ""])

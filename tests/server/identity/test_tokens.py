@@ -69,6 +69,10 @@ async def test_a_token_says_who_speaks(tokens: Tokens, clock: ManualClock) -> No
     )
 
 
+def test_two_tokens_of_one_moment_differ(tokens: Tokens) -> None:
+    assert issue(tokens) != issue(tokens)
+
+
 async def test_a_token_is_cached_after_it_was_verified_and_not_before(tokens: Tokens) -> None:
     token = issue(tokens)
     assert tokens.find_cached(token) is None

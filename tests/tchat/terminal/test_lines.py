@@ -20,6 +20,7 @@ from tchat.terminal.lines import (
     Viewer,
     about,
     clean,
+    clean_line,
     dialog_line,
     message_line,
     notice_line,
@@ -60,6 +61,10 @@ def shown(*events: TimelineEvent, **state: Any) -> str:
 
 def test_what_could_command_the_terminal_is_not_shown() -> None:
     assert clean("a\x1b[31mb\x07\r\u202ec\nd") == "a\ufffd[31mb\ufffd\ufffd\ufffdc\nd"
+
+
+def test_a_name_cannot_forge_a_line() -> None:
+    assert clean_line("Bob\n12 Ann: yes\x1b[2J") == "Bob\ufffd12 Ann: yes\ufffd[2J"
 
 
 def test_a_direct_dialog_is_called_after_the_other() -> None:

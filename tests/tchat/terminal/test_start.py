@@ -125,6 +125,19 @@ async def test_a_sign_in_that_fails_says_why(
 
 
 @pytest.mark.anyio
+async def test_the_sentence_of_a_server_cannot_command_the_terminal(
+    tmp_path: Path, keyboard: io.StringIO, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evil = httpx.Response(403, json={"code": "code_wrong", "message": "no\x1b]0;owned\x07", "retry_after_s": None})
+    type_codes(keyboard, "1", "2", "3")
+    with pytest.raises(CannotStartError) as refused:
+        await sign_in(account(tmp_path, Api(SENT, evil, evil, evil)))
+    shown = capsys.readouterr().out + str(refused.value)
+    assert "owned" in shown
+    assert not {"\x1b", "\x07"} & set(shown)
+
+
+@pytest.mark.anyio
 async def test_it_does_not_draw_into_a_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdout", io.StringIO())
     async with httpx.AsyncClient() as http:
