@@ -1,7 +1,7 @@
 """One node, put together: its parts, who is given what, and what runs beside them.
 
-Order of start: database, incarnation, parts, ports. The order of the end is that of `server.node.drain`, then the
-database.
+Order of start: the right to serve the database, the end of the incarnations before, our own, parts, ports. The order of
+the end is that of `server.node.drain`, then the database.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from server.identity.claims import Claims
 from server.identity.rates import MemoryRateLimiter
 from server.identity.tokens import Tokens
 from server.node.admin import admin_app
-from server.node.drain import drain
+from server.node.drain import close_at_once, drain
 from server.node.metrics import Metrics
 from server.session.caps import DailyCaps
 from server.session.catch_up import CatchUp
@@ -48,6 +48,7 @@ from server.writing.eraser import Eraser
 from server.writing.horizon import Horizon
 from server.writing.pipeline import Pipeline
 from server.writing.position import Positions
+from storage.postgres.incarnations import NodeLock
 from storage.postgres.journal import PostgresJournal
 from storage.postgres.pool import Pool, open_pool
 from storage.postgres.timelines import PostgresTimelines
@@ -59,6 +60,7 @@ _TICK_S = 1.0
 _TICKS_TO_DROP_STALE = 60
 _RECEIPTS_INTERVAL_S = 1.0
 _HORIZON_INTERVAL_S = 1.0
+_CLOSE_TIMEOUT_S = 1.0
 
 
 class Identity(Protocol):
@@ -95,6 +97,7 @@ class Node:
         clock: Clock,
         pool: Pool,
         read_pool: Pool,
+        lock: NodeLock,
         *,
         incarnation: int,
         epoch: int,
@@ -104,6 +107,9 @@ class Node:
         self.clock = clock
         self.port = 0
         self.ready = False
+        self.incarnation = incarnation
+        self._works = False
+        self._lock = lock
         self.journal = PostgresJournal(pool)
         self.timelines = PostgresTimelines(read_pool, pages_at_once=max(1, config.storage.read_connections_max // 2))
         self.registry = Registry()
@@ -168,8 +174,16 @@ class Node:
         self.ready = True
 
     async def run(self, identity: Identity) -> None:
-        """Run the lanes and all periodic work, until cancelled."""
+        """Run the lanes and all periodic work, until cancelled; raises IncarnationEndedError in a group."""
+        self._works = True
+        try:
+            await self._run(identity)
+        finally:
+            self._works = False
+
+    async def _run(self, identity: Identity) -> None:
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._lock.keep(self.incarnation, self.begin_epoch))
             group.create_task(self.pipeline.run())
             group.create_task(self.receipts.run(_RECEIPTS_INTERVAL_S))
             group.create_task(self.horizon.run(_HORIZON_INTERVAL_S))
@@ -185,9 +199,13 @@ class Node:
         return task
 
     async def drain(self) -> None:
-        """Stop gracefully, within `drain_timeout_s`."""
+        """Stop gracefully, within `drain_timeout_s`; at once if the lanes have ended and nothing can finish."""
         self.ready = False
         server = self.config.server
+        if not self._works:
+            await close_at_once(self.acceptor, self.wheel, timeout_s=_CLOSE_TIMEOUT_S)
+            self.admin.stop_accepting()
+            return
         await drain(
             self.acceptor,
             self.wheel,
@@ -198,8 +216,10 @@ class Node:
         )
         self.admin.stop_accepting()
 
-    def begin_epoch(self, epoch: int, keep: Subscriber) -> None:
+    def begin_epoch(self, epoch: int, keep: Subscriber | None = None) -> None:
         """Begin an epoch: numbers may have been reissued, so no client's position, roster or session outlives it."""
+        if epoch == self.horizon.epoch:
+            return
         self.horizon.begin_epoch(epoch)
         self.rooms.forget_rosters()
         for subscriber in self.registry:
@@ -263,13 +283,17 @@ async def opened(
     """A node that listens, and the task in which it works; drained and closed on leaving."""
     async with contextlib.AsyncExitStack() as stack:
         storage = config.storage
+        lock = await NodeLock.take(url)
+        stack.push_async_callback(lock.release)
+        await lock.replace()
+        epoch = await lock.settle_epoch(_log.warning)
         pool = await open_pool(url, size=storage.connections_max, statement_timeout_s=storage.statement_timeout_s)
         stack.push_async_callback(_close_pool, pool)
         read_pool = await open_pool(url, size=storage.read_connections_max, statement_timeout_s=storage.read_timeout_s)
         stack.push_async_callback(_close_pool, read_pool)
         incarnation = await PostgresJournal(pool).begin_incarnation(socket.gethostname())
-        ((epoch, key),) = await pool.fetch("SELECT epoch, position_key FROM deployment")
-        node = Node(config, clock, pool, read_pool, incarnation=incarnation, epoch=epoch, position_key=key)
+        key = await pool.fetchval("SELECT position_key FROM deployment")
+        node = Node(config, clock, pool, read_pool, lock, incarnation=incarnation, epoch=epoch, position_key=key)
         await node.horizon.advance()
         identity = await make_identity(pool, clock, appender=node.pipeline, sessions=node.registry)
         work = asyncio.ensure_future(node.run(identity))

@@ -1,4 +1,4 @@
-"""Why a server cannot start, as one sentence for the person who started it."""
+"""Why a server cannot start, or had to end, in a sentence or two for the person who started it."""
 
 import errno
 import socket
@@ -10,9 +10,19 @@ from server.config.settings import Config
 from server.startup_error import StartupError
 from storage.embedded.data_folder import DataFolderError
 from storage.embedded.install import EmbeddedError
+from storage.postgres.incarnations import DatabaseInUseError
 from storage.postgres.migrate import MigrationError
+from storage.unavailable import IncarnationEndedError
 
-_EXPLAIN_THEMSELVES = (StartupError, ConfigError, DataFolderError, EmbeddedError, MigrationError)
+_EXPLAIN_THEMSELVES = (
+    StartupError,
+    ConfigError,
+    DataFolderError,
+    EmbeddedError,
+    MigrationError,
+    DatabaseInUseError,
+    IncarnationEndedError,
+)
 
 
 def explain(error: BaseException, config: Config | None) -> str | None:

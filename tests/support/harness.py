@@ -166,6 +166,7 @@ async def running(url: str, config: Config | None = None, clock: Clock | None = 
     try:
         config = msgspec.structs.replace(config, server=on_any_port)
         async with opened(config, url, make, clock or SystemClock()) as (node, _work):
+            world.incarnation = node.incarnation  # the node has ended the one before
             yield Running(node, world, made[0].tokens)
     finally:
         await world.close()

@@ -1,0 +1,63 @@
+"""The epoch: ids of transactions, and so positions, mean something in one history of one PostgreSQL cluster only.
+
+A restore from a dump brings the rows into another cluster (another system identifier), whose transaction ids are lower
+than those in the rows' stamps. A promoted standby, or a base backup that was recovered, goes on in another timeline and
+may give ids out again. Both begin an epoch. Stamps that are beyond the cluster's own ids are put before all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import asyncpg
+
+_PAGES_PER_STEP = 8_000  # 64 MB
+_LOWEST_XID = 3
+
+_HISTORIES = """
+SELECT d.epoch, d.system_identifier, d.timeline_id, c.system_identifier AS system_now,
+       ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::bigint AS timeline_now
+FROM deployment d, pg_control_system() c
+"""
+_BEGIN = """
+UPDATE deployment SET system_identifier = $1, timeline_id = $2, epoch = greatest(epoch + 1, unix_ms()) RETURNING epoch
+"""
+_STAMPS = """
+SELECT c.oid::regclass::text AS "table", quote_ident(a.attname) AS "column",
+       pg_relation_size(c.oid) / current_setting('block_size')::bigint AS pages
+FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind = 'r' AND a.atttypid = 'xid8'::regtype
+ORDER BY 1
+"""
+
+
+async def settle_epoch(connection: asyncpg.Connection[Any], progress: Callable[[str], None]) -> int:
+    """The deployment's epoch; a new one if this is another history than the one it was last settled for.
+
+    Called by the node that may serve, before it serves. It may be interrupted: the next call does it again.
+    """
+    (found,) = await connection.fetch(_HISTORIES)
+    epoch: int = found["epoch"]
+    if (found["system_identifier"], found["timeline_id"]) == (found["system_now"], found["timeline_now"]):
+        return epoch
+    if found["system_identifier"] != found["system_now"]:
+        await _rebase(connection, progress)
+    epoch = await connection.fetchval(_BEGIN, found["system_now"], found["timeline_now"])
+    progress(f"epoch {epoch} begins: clients read their dialogs anew")
+    return epoch
+
+
+async def _rebase(connection: asyncpg.Connection[Any], progress: Callable[[str], None]) -> None:
+    """Put the stamps that this cluster has not given out yet before all that it will."""
+    next_xid = await connection.fetchval("SELECT pg_snapshot_xmax(pg_current_snapshot())::text")
+    for table, column, pages in await connection.fetch(_STAMPS):
+        for first in range(0, pages, _PAGES_PER_STEP):
+            last = first + _PAGES_PER_STEP
+            done = await connection.execute(
+                f"UPDATE {table} SET {column} = '{_LOWEST_XID}'"
+                f" WHERE ctid >= '({first},0)' AND ctid < '({last},0)' AND {column} >= $1::text::xid8",
+                next_xid,
+            )
+            if done != "UPDATE 0":
+                progress(f"stamps of another cluster in {table}: {min(last, pages)} of {pages} pages done")

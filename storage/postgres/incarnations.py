@@ -1,0 +1,159 @@
+"""Incarnations: the lives of nodes. One node at a time serves a database, and a life that has ended writes no more.
+
+A node that is killed may leave a statement behind that commits later, after the next node has handed out positions. So
+who starts marks every incarnation before it as ended, and waits for what these left running, before its own begins.
+Everything that writes holds its incarnation's lock (`hold_incarnation.sql`); the node that serves holds the lock of the
+database, on a connection of its own, which no pooler may share out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, Self, TypeAlias
+
+import asyncpg
+
+from storage.postgres.epoch import settle_epoch
+from storage.postgres.functions import INCARNATION_LOCKS
+from storage.postgres.pool import CONNECT_TIMEOUT_S, translate_errors
+from storage.unavailable import IncarnationEndedError, StorageUnavailableError
+
+_log = logging.getLogger(__name__)
+
+_LOOK_EVERY_S = 1.0
+_REFUSED_AFTER_S = 5.0  # PostgreSQL needs a moment to notice that a killed node's connection is gone
+_WAIT_S = 5.0
+_WAITS_MAX = 12
+
+_SERVE = f"SELECT pg_try_advisory_lock({INCARNATION_LOCKS}, 0)"
+_WHO_SERVES = "SELECT node, started_at_ms FROM incarnations WHERE ended_at_ms IS NULL ORDER BY incarnation DESC LIMIT 1"
+_LIVES = "SELECT EXISTS (SELECT FROM incarnations WHERE incarnation = $1 AND ended_at_ms IS NULL)"
+_END_ALL = "UPDATE incarnations SET ended_at_ms = unix_ms() WHERE fenced_at_ms IS NULL AND ended_at_ms IS NULL"
+_UNFENCED = "SELECT incarnation, node FROM incarnations WHERE fenced_at_ms IS NULL ORDER BY incarnation"
+_WAIT_FOR = f"SELECT pg_advisory_xact_lock({INCARNATION_LOCKS}, $1::int)"
+_NOTE_FENCED = "UPDATE incarnations SET fenced_at_ms = unix_ms() WHERE incarnation = $1"
+_LEFT_RUNNING = f"""
+SELECT coalesce(string_agg('pid ' || l.pid || coalesce(' for ' || extract(
+           epoch FROM clock_timestamp() - a.xact_start)::int || ' s', ''), ', '), 'unknown')
+FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
+WHERE l.locktype = 'advisory' AND l.classid = {INCARNATION_LOCKS} AND l.objid = $1::int AND l.objsubid = 2 AND l.granted
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+# A node whose machine is gone says no goodbye: let PostgreSQL find out within 20 s.
+_SETTINGS = """
+SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3
+"""
+
+Connection: TypeAlias = "asyncpg.Connection[Any]"
+
+
+class DatabaseInUseError(Exception):
+    """This node may not serve the database now; the message says why and what to do."""
+
+
+class NodeLock:
+    """The right to serve one database: `take` it, `replace` who served before, `keep` it, `release` it at the end."""
+
+    def __init__(self, url: str, connection: Connection) -> None:
+        self._url = url
+        self._connection = connection
+
+    @classmethod
+    async def take(cls, url: str, *, patience_s: float = _REFUSED_AFTER_S) -> Self:
+        """Take the right. Raises DatabaseInUseError if another node has it, StorageUnavailableError."""
+        connection = await _connect(url)
+        give_up_at = time.monotonic() + patience_s
+        while not await connection.fetchval(_SERVE):
+            if time.monotonic() >= give_up_at:
+                said = await _who_serves(connection)
+                await connection.close()
+                raise DatabaseInUseError(said)
+            await asyncio.sleep(0.1)
+        return cls(url, connection)
+
+    async def replace(self, *, wait_s: float = _WAIT_S, waits_max: int = _WAITS_MAX) -> None:
+        """End every incarnation before, and return when none of their statements runs any more.
+
+        Nothing is terminated: a commit that waits for a standby would be cut short and visible, but not replicated.
+        Raises DatabaseInUseError if one still runs after `waits_max` waits, each logged.
+        """
+        await self._connection.execute(_END_ALL)
+        await self._connection.execute(f"SET lock_timeout = '{wait_s * 1000:.0f}ms'")
+        for incarnation, node in await self._connection.fetch(_UNFENCED):
+            await self._fence(incarnation, node, waits_max)
+
+    async def settle_epoch(self, progress: Callable[[str], None]) -> int:
+        """The epoch, a new one if this is another history of transactions than the last node's (`epoch.py`)."""
+        return await settle_epoch(self._connection, progress)
+
+    async def keep(self, incarnation: int, settled: Callable[[int], None]) -> None:
+        """Take the right again whenever its connection has broken, until cancelled.
+
+        `settled` then gets the epoch: PostgreSQL may have come back with another history. Raises IncarnationEndedError
+        if another node has served meanwhile.
+        """
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            if not self._connection.is_closed():
+                continue
+            try:
+                async with translate_errors():
+                    if await self._take_again(incarnation):
+                        settled(await self.settle_epoch(_log.warning))
+            except IncarnationEndedError:
+                raise
+            except StorageUnavailableError as error:
+                _log.warning("the right to serve the database cannot be taken again now: %s", error)
+
+    async def release(self) -> None:
+        """Let another node serve."""
+        self._connection.terminate()
+
+    async def _take_again(self, incarnation: int) -> bool:
+        connection = await _connect(self._url)
+        taken = await connection.fetchval(_SERVE)
+        if not await connection.fetchval(_LIVES, incarnation):
+            connection.terminate()
+            raise IncarnationEndedError
+        if taken:
+            self._connection = connection
+            _log.warning("the connection that keeps other nodes out had broken; the node goes on")
+        else:
+            await connection.close()
+        return bool(taken)
+
+    async def _fence(self, incarnation: int, node: str, waits_max: int) -> None:
+        for _ in range(waits_max):
+            try:
+                await self._connection.execute(_WAIT_FOR, incarnation)
+            except asyncpg.LockNotAvailableError:
+                running = await self._connection.fetchval(_LEFT_RUNNING, incarnation)
+                _log.warning("waiting for what node %s left running in PostgreSQL: %s", node, running)
+            else:
+                await self._connection.execute(_NOTE_FENCED, incarnation)
+                return
+        raise DatabaseInUseError(
+            f"A statement of node {node}, which has ended, still runs in PostgreSQL ({running}): look in "
+            "pg_stat_activity what it waits for (a standby that is gone, say), and start again when it has finished."
+        )
+
+
+async def _connect(url: str) -> Connection:
+    async with translate_errors():
+        connection: Connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S)
+        await connection.execute(_SETTINGS)
+    return connection
+
+
+async def _who_serves(connection: Connection) -> str:
+    row = await connection.fetchrow(_WHO_SERVES)
+    if row is None:
+        return "Another node is about to serve this database: start this one when that one has been stopped."
+    since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(row["started_at_ms"] / 1000))
+    return (
+        f"Node {row['node']} serves this database since {since}, and one node at a time can: stop it first, "
+        "or give this one another database (storage.postgres_url)."
+    )

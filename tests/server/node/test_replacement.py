@@ -1,0 +1,101 @@
+"""Two nodes on one database: the second is refused while the first serves, and takes its place when it is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from protocol.bodies import TimelineEvent
+from protocol.close_codes import CloseCode
+from protocol.commands import Send
+from protocol.dialog_types import DialogType
+from server.node.startup import explain
+from storage.postgres import incarnations
+from storage.unavailable import IncarnationEndedError
+from tests.support.harness import configured, running
+from tests.support.world import World
+
+pytestmark = pytest.mark.anyio
+
+_WAITS = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%flush%'"
+_ENDED = "SELECT ended_at_ms FROM incarnations WHERE incarnation = $1"
+
+
+async def test_a_second_process_is_refused_in_one_sentence_while_the_first_goes_on(
+    database_url: str, tmp_path: Path
+) -> None:
+    first = await serve(database_url, tmp_path / "first")
+    assert first.stdout is not None
+    async for line in first.stdout:
+        if b"listens on" in line:
+            break
+    second = await serve(database_url, tmp_path / "second")
+    _, said = await second.communicate()
+    assert second.returncode == 2
+    (last,) = [line for line in said.decode().splitlines() if line.startswith("tchat:")]
+    assert re.search(r"Node \S+ serves this database since 20\d\d-\d\d-\d\d .* stop it first", last)
+    first.send_signal(signal.SIGTERM)
+    assert await first.wait() == 0
+
+
+async def serve(url: str, folder: Path) -> asyncio.subprocess.Process:
+    """`tchat serve` as a process of its own."""
+    code = "from server.node.cli import main; raise SystemExit(main(['serve']))"
+    environment = {
+        **os.environ,
+        "TCHAT__STORAGE__POSTGRES_URL": url,
+        "TCHAT__SERVER__DATA_DIR": str(folder),
+        "TCHAT__SERVER__PORT": "0",
+        "TCHAT__SERVER__ADMIN_PORT": "0",
+    }
+    pipe = asyncio.subprocess.PIPE
+    root = Path(__file__).parents[3]
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, stdout=pipe, stderr=pipe, env=environment, cwd=root
+    )
+
+
+async def test_a_node_takes_the_place_of_another_after_its_last_statement(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(incarnations, "_LOOK_EVERY_S", 3600.0)
+    async with contextlib.AsyncExitStack() as stack, contextlib.AsyncExitStack() as first:
+        one = await first.enter_async_context(running(database_url, configured()))
+        world = await World.open(database_url)
+        stack.push_async_callback(world.close)
+        ann, bo = await one.world.people(2)
+        dialog = await one.world.create(DialogType.DIRECT, ann, bo)
+        a = await stack.enter_async_context(one.live(ann))
+        async with world.pool.acquire() as blocker:
+            holding = blocker.transaction()
+            await holding.start()
+            await blocker.execute("SELECT 1 FROM heads FOR UPDATE")
+            await a.send(Send(3, dialog, 10, b"late"))
+            while not await world.pool.fetchval(_WAITS):
+                pass
+            await one.node._lock.release()  # as if it had been killed: its statement runs on
+            opening = asyncio.ensure_future(stack.enter_async_context(running(database_url, configured())))
+            while not await world.pool.fetchval(_ENDED, one.node.incarnation):
+                pass
+            assert not opening.done()
+            await holding.rollback()
+        two = await opening
+        async with two.live(bo) as b:
+            assert [event.seq for event in b.caught_up if isinstance(event, TimelineEvent)] == [1, 2]
+        while one.node._works:  # its next look at the horizon ends it
+            await two.world.read_horizon()
+        await first.aclose()
+        assert await a.close_code() == CloseCode.UNAVAILABLE
+
+
+def test_a_node_that_was_replaced_says_so() -> None:
+    said = explain(ExceptionGroup("a node", [ExceptionGroup("its lanes", [IncarnationEndedError()])]), None)
+    assert said is not None
+    assert said.startswith("Another node serves this database")

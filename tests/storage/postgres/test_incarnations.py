@@ -1,0 +1,138 @@
+"""One node serves a database; what a life that has ended left running is waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator
+
+import pytest
+
+from protocol.dialog_types import DialogType
+from storage.postgres import functions, incarnations
+from storage.postgres.incarnations import DatabaseInUseError, NodeLock
+from storage.postgres.journal import PostgresJournal
+from storage.rows import VerdictCode
+from storage.unavailable import IncarnationEndedError
+from tests.support.world import World, message
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def world(database_url: str) -> AsyncIterator[World]:
+    opened = await World.open(database_url)
+    yield opened
+    await opened.close()
+
+
+@contextlib.asynccontextmanager
+async def taken(url: str) -> AsyncIterator[NodeLock]:
+    lock = await NodeLock.take(url, patience_s=0.0)
+    yield lock
+    await lock.release()
+
+
+async def gone(database: World, pid: int) -> None:
+    """Return when PostgreSQL has ended a connection of ours."""
+    while await database.pool.fetchval("SELECT count(*) FROM pg_stat_activity WHERE pid = $1", pid):
+        pass
+
+
+async def test_a_second_node_is_refused_and_learns_who_serves(database_url: str, world: World) -> None:
+    async with taken(database_url) as first:
+        with pytest.raises(DatabaseInUseError, match=r"^Node test serves this database since 20\d\d-.* UTC.* stop it"):
+            await NodeLock.take(database_url, patience_s=0.0)
+        pid = first._connection.get_server_pid()
+    await gone(world, pid)
+    async with taken(database_url):
+        pass
+
+
+async def test_replacing_ends_and_fences_every_incarnation_before(database_url: str, world: World) -> None:
+    second = await world.journal.begin_incarnation("second")
+    async with taken(database_url) as lock:
+        await lock.replace()
+        rows = await world.pool.fetch("SELECT ended_at_ms > 0, fenced_at_ms >= ended_at_ms FROM incarnations")
+        assert [tuple(row) for row in rows] == [(True, True)] * second
+        assert await PostgresJournal(world.pool).begin_incarnation("third") == second + 1
+
+
+async def test_a_node_that_replaces_another_waits_for_its_statement_and_sees_what_it_wrote(
+    database_url: str, world: World
+) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    async with taken(database_url) as lock, world.pool.acquire() as other:
+        holding = other.transaction()
+        await holding.start()
+        await other.execute("SELECT 1 FROM heads WHERE dialog_id = $1 FOR UPDATE", dialog)
+        late = asyncio.ensure_future(world.flush(message(dialog, ann), wait=True))
+        waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%flush%'"
+        while not await world.pool.fetchval(waits):
+            pass
+        replacing = asyncio.ensure_future(lock.replace())
+        while not await world.pool.fetchval("SELECT ended_at_ms FROM incarnations"):
+            pass
+        with pytest.raises(IncarnationEndedError):  # at once: it does not queue behind who waits
+            await world.say(dialog, bo)
+        assert not replacing.done()
+        assert await world.pool.fetchval("SELECT fenced_at_ms FROM incarnations") is None
+        await holding.rollback()
+        await replacing
+        assert await world.pool.fetchval("SELECT max(seq) FROM journal") == 2
+        assert [verdict.code for verdict in await late] == [VerdictCode.OK]
+
+
+async def test_a_statement_that_does_not_end_is_logged_and_then_prevents_the_start(
+    database_url: str, world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with taken(database_url) as lock, world.pool.acquire() as other, other.transaction():
+        await other.execute("SELECT hold_incarnation($1)", world.incarnation)
+        pid = other.get_server_pid()
+        with pytest.raises(DatabaseInUseError, match=rf"A statement of node test.*\(pid {pid} for \d+ s\)"):
+            await lock.replace(wait_s=0.001, waits_max=3)
+        assert len(caplog.records) == 3
+        assert await other.fetchval("SELECT 1") == 1  # it was not ended
+    async with taken(database_url) as lock:
+        await lock.replace()
+
+
+async def test_a_node_whose_connection_broke_takes_the_right_again(
+    database_url: str, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(incarnations, "_LOOK_EVERY_S", 0.001)
+    lock = await NodeLock.take(database_url)
+    epochs: asyncio.Queue[int] = asyncio.Queue()
+    keeping = asyncio.ensure_future(lock.keep(world.incarnation, epochs.put_nowait))
+    await world.pool.execute("SELECT pg_terminate_backend($1)", lock._connection.get_server_pid())
+    assert await epochs.get() == await world.pool.fetchval("SELECT epoch FROM deployment")
+    with pytest.raises(DatabaseInUseError):
+        await NodeLock.take(database_url, patience_s=0.0)
+    keeping.cancel()
+    await lock.release()
+
+
+async def test_a_node_that_was_replaced_while_its_connection_was_broken_learns_it(
+    database_url: str, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(incarnations, "_LOOK_EVERY_S", 0.001)
+    lock = await NodeLock.take(database_url)
+    pid = lock._connection.get_server_pid()
+    await lock.release()
+    await gone(world, pid)
+    async with taken(database_url) as other:
+        keeping = asyncio.ensure_future(lock.keep(world.incarnation, lambda _epoch: None))
+        await other.replace()
+        with pytest.raises(IncarnationEndedError):
+            await keeping
+
+
+def test_everything_that_appends_to_a_timeline_holds_its_incarnation() -> None:
+    """Each function that may be called from outside and writes rows of a dialog does so after `hold_incarnation`."""
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in functions.FOLDER.glob("*.sql")}
+    holds = re.compile(r"BEGIN\s+(PERFORM hold_incarnation|SELECT \* INTO o FROM open_change\(p_incarnation)")
+    outer = [name for name in texts if name.startswith("change_") or name in ("flush", "open_change", "raise_receipts")]
+    assert [name for name in outer if not holds.search(texts[name]) and name != "change_members_added"] == []
+    assert "open_change(p_incarnation" in texts["change_members_added"]
