@@ -41,7 +41,7 @@ async def settle(url: str, lines: list[str] | None = None) -> int:
 async def missed(world: World, person: Person, since: int) -> tuple[bool, list[int]]:
     """Whether a resume from that horizon recovers, and the first number that each dialog lacks."""
     found = await world.timelines.take_snapshot(person.principal, person.sign_in, since, window=9, events_max=99)
-    return found.recovered, [row.unseen_from for row in found.dialogs]
+    return found.recovered, [row.unseen_from for row in found.page.dialogs]
 
 
 async def test_an_epoch_begins_once_with_each_history(world: World, database_url: str) -> None:
