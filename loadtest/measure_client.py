@@ -61,7 +61,7 @@ class LeanClient(asyncio.Protocol):
         self._buffer = b""
         self._upgraded = False
         self._leaving = False
-        self._transport: asyncio.Transport
+        self.transport: asyncio.Transport
         self._gone: asyncio.Future[None]
         self._wanted: Callable[[ServerMessage | None], bool] = bool
         self._waiting: asyncio.Future[Any] | None = None
@@ -86,12 +86,12 @@ class LeanClient(asyncio.Protocol):
     async def disconnect(self) -> None:
         """Abort the connection; returns once it is closed."""
         self._leaving = True
-        self._transport.abort()
+        self.transport.abort()
         await self._gone
 
     def send(self, command: Command) -> None:
         """Send a command."""
-        self._transport.write(masked(MSGPACK.encode(command)))
+        self.transport.write(masked(MSGPACK.encode(command)))
 
     async def ask(self, command: Command) -> Reply:
         """Send a command and return its reply; raises LoadError if it is a refusal."""
@@ -117,8 +117,8 @@ class LeanClient(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Ask for a websocket."""
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
-        self._transport.write(_UPGRADE)
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
+        self.transport.write(_UPGRADE)
 
     def data_received(self, data: bytes) -> None:
         """Cut the bytes into messages."""

@@ -74,10 +74,12 @@ class Usage(msgspec.Struct, frozen=True):
 class Server:
     """Runs within `with`; `port` is where it listens."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, config: str = _CONFIG) -> None:
+        """`config` names the issuer of the tokens as `{issuer}`, its keys as `{jwks_url}`."""
         self.port = 0
+        self.log = folder / "server.log"
         self._folder = folder
-        self._log = folder / "server.log"
+        self._config = config
         self._key = Ed25519PrivateKey.generate()
         self._process: psutil.Popen
 
@@ -105,8 +107,8 @@ class Server:
         jwks = self._folder / "jwks.json"
         jwks.write_bytes(msgspec.json.encode({"keys": [self._public_key()]}))
         config = self._folder / "config.toml"
-        config.write_text(_CONFIG.format(issuer=_ISSUER, jwks_url=jwks.as_uri()))
-        with self._log.open("wb") as stderr:
+        config.write_text(self._config.format(issuer=_ISSUER, jwks_url=jwks.as_uri()))
+        with self.log.open("wb") as stderr:
             self._process = psutil.Popen(
                 [*COMMAND, "--config", str(config)], stdout=subprocess.PIPE, stderr=stderr, text=True
             )
@@ -130,7 +132,7 @@ class Server:
 
     def complaints(self) -> str:
         """The end of the log of the server."""
-        return self._log.read_text(errors="replace")[-_LOG_CHARS:]
+        return self.log.read_text(errors="replace")[-_LOG_CHARS:]
 
     def _stop(self) -> None:
         self._process.terminate()
