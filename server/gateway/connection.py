@@ -144,6 +144,9 @@ class Connection(asyncio.Protocol):
         """Send a close frame; end the TCP connection when the client answers it, or after `close_timeout_s`."""
         if self._closing:
             return
+        if not self._trusted:
+            self._fail(code, reason)  # of a stranger nothing more is read, not even the answer
+            return
         self._open_slow_path().close(code, reason)
         self._begin_end()
         self.resume_reading()  # the client's close frame may be unread because of the pause
@@ -261,7 +264,9 @@ class Connection(asyncio.Protocol):
             return end
         gathered = 0 if self._slow_path is None else self._slow_path.gathered
         frame_end = frames.find_frame_end(data, at, self._settings.message_bytes_max, gathered)
-        if frame_end is not None and self._afford_rare():
+        if frame_end is None or (self._closing and data[at] & 0x0F != frames.CLOSE):
+            return frame_end  # after our close only the client's matters
+        if self._afford_rare():
             self._feed_slow_path(data[at:frame_end])
         return frame_end
 
@@ -339,7 +344,8 @@ class Connection(asyncio.Protocol):
 
     def _fail(self, code: int, reason: str) -> None:
         """Close because of an error of the client; nothing after it is read."""
-        self._open_slow_path().fail(code, reason)
+        if not self._closing:
+            self._transport.write(frames.encode_close(code, reason))
         self._end()
 
     def _end(self) -> None:
@@ -347,6 +353,7 @@ class Connection(asyncio.Protocol):
         self._ended = True
         self._slow_path = None
         self._begin_end()
+        self.resume_reading()  # what still comes is dropped
         if not self._transport.is_closing():
             try:
                 self._transport.write_eof()

@@ -130,6 +130,11 @@ def is_utf8(payload: bytes) -> bool:
     return True
 
 
+def encode_close(code: int, reason: str) -> bytes:
+    """Encode a close frame; the reason is shortened if need be."""
+    return encode(CLOSE, code.to_bytes(2, "big") + fit_reason(reason).encode())
+
+
 def fit_reason(reason: str) -> str:
     """Shorten the reason of a close frame to whole characters in 123 bytes, the room in a control frame."""
     return reason.encode()[:_CLOSE_REASON_BYTES_MAX].decode(errors="ignore")
@@ -181,11 +186,6 @@ class SlowPathParser:
     def close(self, code: int, reason: str) -> None:
         """Send a close frame, and wait for the client's."""
         self._protocol.send_close(code, fit_reason(reason))
-        self._flush()
-
-    def fail(self, code: int, reason: str) -> None:
-        """Send a close frame and stop reading (RFC 6455, section 7.1.7)."""
-        self._protocol.fail(code, fit_reason(reason))
         self._flush()
 
     def _feed_between_fragments(self, frame: bytes | bytearray) -> None:

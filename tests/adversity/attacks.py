@@ -20,8 +20,9 @@ import os
 import random
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -31,7 +32,7 @@ from tests.adversity.attacks_members import MEMBERS
 from tests.adversity.attacks_strangers import STRANGERS
 from tests.adversity.attacks_wire import Attacker, Report, Target
 
-ATTACKS: dict[str, Callable[[Attacker], Awaitable[None]]] = {
+ATTACKS: dict[str, Callable[[Attacker], Coroutine[Any, Any, None]]] = {
     attack.__name__: attack for attack in (*STRANGERS, *MEMBERS)
 }
 P99_MS_MAX = 100.0
@@ -73,13 +74,13 @@ async def run_attacks(names: Sequence[str], *, seconds: float, seed: int, groups
     chosen += [rng.sample(list(names), 3) for _ in range(groups)] if len(names) >= 3 else []
     lines = []
     with tempfile.TemporaryDirectory(prefix="tchat-attacks-") as folder, Server(Path(folder), _CONFIG) as server:
-        honest = Honest(server)
-        await honest.connect()
         for together in [[], *chosen]:
+            honest = Honest(server)
+            await honest.connect()
             lines.append(await _measure(server, honest, together, seconds, rng.randrange(2**32)))
             print(json.dumps(msgspec.to_builtins(lines[-1])), flush=True)
+            await honest.disconnect()
             await asyncio.sleep(_SETTLE_S)
-        await honest.disconnect()
     return lines
 
 

@@ -43,7 +43,7 @@ class Honest:
         self._sent = 0
 
     async def connect(self) -> None:
-        """Connect all and make their dialogs, or connect again those whose connection was lost."""
+        """Connect all, and make their dialogs."""
         for person in self._people:
             await person.connect(self._server.port, _ADDRESS)
             person.receiver = self._received
