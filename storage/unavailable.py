@@ -1,8 +1,16 @@
-"""The error of every store that a later try may cure, and two cases of it that a caller must tell apart."""
+"""The errors of every store: those that a later try may cure, and what is known of a write that failed."""
 
 
 class StorageUnavailableError(Exception):
     """The store could not do it now. Whether a write happened is not known: call again."""
+
+
+class NothingWrittenError(StorageUnavailableError):
+    """The write did not reach the store, or the store refused the whole of it for now: nothing was written."""
+
+
+class LockTimeoutError(NothingWrittenError):
+    """A lock that the write needs was not free in time: nothing was written."""
 
 
 class IncarnationEndedError(StorageUnavailableError):
@@ -17,3 +25,7 @@ class IncarnationEndedError(StorageUnavailableError):
 
 class StorageTimeoutError(StorageUnavailableError):
     """The store took too long: the same work, asked for again, may take as long."""
+
+
+class WriteRefusedError(Exception):
+    """The store refused the whole write, and would refuse it again: nothing was written."""

@@ -183,6 +183,16 @@ def queue_fits_one_session(config: Config) -> str | None:
     )
 
 
+def queue_fits_every_event(config: Config) -> str | None:
+    """On an idle node the largest event is not refused."""
+    return _too_small(
+        "pipeline.queue_bytes_max",
+        config.pipeline.queue_bytes_max,
+        largest_event(),
+        "the largest event of a timeline",
+    )
+
+
 def retries_fit_their_total(config: Config) -> str | None:
     """Pauses between retries grow from the first to the longest, within the total."""
     pipeline = config.pipeline
@@ -205,16 +215,6 @@ def idle_outlasts_heartbeat(config: Config) -> str | None:
     )
 
 
-def lanes_leave_connections(config: Config) -> str | None:
-    """Each lane holds one database connection; reads need others."""
-    if config.pipeline.lanes < config.storage.connections_max:
-        return None
-    return (
-        "pipeline.lanes: must be less than storage.connections_max, or no connection is left for reads: "
-        f"set at most {config.storage.connections_max - 1}, or more connections."
-    )
-
-
 RULES = (
     development_is_local,
     production_logs_no_codes,
@@ -230,9 +230,9 @@ RULES = (
     outbox_fits_every_event,
     queue_fits_a_flush,
     queue_fits_one_session,
+    queue_fits_every_event,
     retries_fit_their_total,
     idle_outlasts_heartbeat,
-    lanes_leave_connections,
 )
 
 

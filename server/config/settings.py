@@ -156,11 +156,14 @@ class PipelineSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The write pipeline: how sends are batched into flushes."""
 
     lanes: Count = 2
-    """Flushes that may run at once. Each uses one database connection; a dialog is always in the same lane."""
+    """Flushes that may run at once; a dialog is always in the same lane. Each lane has a database connection of its
+    own, beside `storage.connections_max`, and there are two more for other writes."""
     batch_rows_max: Count = 200
     """Most rows of one flush."""
     queue_rows_max: Count = 20_000
-    """Rows that may wait for one lane; further sends are refused with `unavailable`."""
+    """Rows that may wait for the lanes of this node; further sends are refused with `unavailable`."""
+    queue_bytes_max: Count = 67_108_864
+    """Memory that these rows may take; further sends are refused with `unavailable`."""
     retry_first_s: Seconds = 0.05
     """Pause before the first retry of a failed flush; it doubles with each retry."""
     retry_max_s: Seconds = 2.0
@@ -208,13 +211,14 @@ class StorageSettings(msgspec.Struct, frozen=True, kw_only=True):
     postgres_password_file: Path | None = None
     """File that holds `postgres_password`."""
     connections_max: Count = 16
-    """Database connections of this node, lanes included."""
+    """Database connections of this node for all but flushes and timelines' reads."""
     read_connections_max: Count = 8
     """Further ones, for reads of timelines. At most half of them read pages of history, members and snapshots."""
     read_timeout_s: Seconds = 5.0
     """A read of a timeline that takes longer is cancelled, and its client asked to try again (`unavailable`)."""
-    statement_timeout_s: Seconds = 30.0
-    """A statement that takes longer is cancelled; a flush then asks for the outcome of its rows again."""
+    statement_timeout_s: Seconds = 10.0
+    """Any other statement that takes longer is cancelled. A flush is never cancelled: when it takes longer, its
+    connection is closed, and it asks for the outcome of its rows on a new one."""
 
 
 class IssuerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -11,14 +11,18 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from server.gateway.http_connection import ASGIApp, ASGISend
 
 
-def admin_app(registry: CollectorRegistry, ready: Callable[[], bool]) -> ASGIApp:
-    """`GET /healthz`, `/readyz` (503 while starting or draining) and `/metrics`."""
+def admin_app(registry: CollectorRegistry, readiness: Callable[[], str]) -> ASGIApp:
+    """`GET /healthz`, `/readyz` and `/metrics`.
+
+    `readiness` says what keeps the node from serving, as a sentence; `/readyz` answers 503 with it, or 200 if empty.
+    """
 
     def answer(path: str) -> tuple[int, str, bytes]:
         if path == "/healthz":
             return 200, "text/plain", b"alive\n"
         if path == "/readyz":
-            return (200, "text/plain", b"ready\n") if ready() else (503, "text/plain", b"not ready\n")
+            reason = readiness()
+            return (503, "text/plain", f"not ready: {reason}\n".encode()) if reason else (200, "text/plain", b"ready\n")
         if path == "/metrics":
             return 200, CONTENT_TYPE_LATEST, generate_latest(registry)
         return 404, "text/plain", b"There is /healthz, /readyz and /metrics.\n"

@@ -52,10 +52,13 @@ from storage.postgres.incarnations import NodeLock
 from storage.postgres.journal import PostgresJournal
 from storage.postgres.pool import Pool, open_pool
 from storage.postgres.timelines import PostgresTimelines
+from storage.postgres.write_connections import WriteConnections
 from storage.rows import DAY_MS
 
 _log = logging.getLogger(__name__)
 
+_OTHER_WRITERS = 2
+"""What writes beside the lanes: the receipts, and what is set aside."""
 _TICK_S = 1.0
 _TICKS_TO_DROP_STALE = 60
 _RECEIPTS_INTERVAL_S = 1.0
@@ -95,7 +98,7 @@ class Node:
         self,
         config: Config,
         clock: Clock,
-        pool: Pool,
+        journal: PostgresJournal,
         read_pool: Pool,
         lock: NodeLock,
         *,
@@ -110,7 +113,7 @@ class Node:
         self.incarnation = incarnation
         self._works = False
         self._lock = lock
-        self.journal = PostgresJournal(pool)
+        self.journal = journal
         self.timelines = PostgresTimelines(read_pool, pages_at_once=max(1, config.storage.read_connections_max // 2))
         self.registry = Registry()
         self.rooms = Rooms(self.timelines, self.registry, self.spawn, rooms_max=config.rooms.rooms_max)
@@ -161,7 +164,7 @@ class Node:
         self.admin = Acceptor(
             GatewaySettings(),
             None,  # no websockets
-            admin_app(metrics.registry, lambda: self.ready),
+            admin_app(metrics.registry, self.find_obstacle),
             self.clock,
         )
         server = self.config.server
@@ -225,6 +228,10 @@ class Node:
         for subscriber in self.registry:
             if subscriber is not keep:
                 subscriber.close(CloseCode.UNAVAILABLE)
+
+    def find_obstacle(self) -> str:
+        """What keeps this node from serving, as a sentence; empty when it is ready."""
+        return self.pipeline.find_stall() if self.ready else "the node starts or stops"
 
     def tick(self) -> None:
         """Call `tick` of every session that is due; every so often drop what quiet rooms keep."""
@@ -291,9 +298,14 @@ async def opened(
         stack.push_async_callback(_close_pool, pool)
         read_pool = await open_pool(url, size=storage.read_connections_max, statement_timeout_s=storage.read_timeout_s)
         stack.push_async_callback(_close_pool, read_pool)
-        incarnation = await PostgresJournal(pool).begin_incarnation(socket.gethostname())
+        writes = WriteConnections(
+            url, size=config.pipeline.lanes + _OTHER_WRITERS, statement_timeout_s=storage.statement_timeout_s
+        )
+        stack.callback(writes.terminate)
+        journal = PostgresJournal(pool, writes)
+        incarnation = await journal.begin_incarnation(socket.gethostname())
         key = await pool.fetchval("SELECT position_key FROM deployment")
-        node = Node(config, clock, pool, read_pool, lock, incarnation=incarnation, epoch=epoch, position_key=key)
+        node = Node(config, clock, journal, read_pool, lock, incarnation=incarnation, epoch=epoch, position_key=key)
         await node.horizon.advance()
         identity = await make_identity(pool, clock, appender=node.pipeline, sessions=node.registry)
         work = asyncio.ensure_future(node.run(identity))

@@ -17,7 +17,7 @@ class DurableEvents(msgspec.Struct, frozen=True):
     events: tuple[TimelineEventRaw, ...]
     roster_seq: int
     change: ChangeEntry | None = None
-    """The change that was made, unless an earlier call made and routed it."""
+    """The change that was made; None for content."""
 
 
 Route = Callable[[Sequence[DurableEvents]], None]

@@ -1,10 +1,15 @@
 """One lane: flushes one batch at a time and takes next what gathered meanwhile (group commit).
 
-Invariants: entries are judged in the order in which they were submitted; `done` is called exactly once per entry, after
-the commit; durable events go to `route` after the commit too, in the order of their numbers. A flush whose reply is
-lost is called again until the store answers. After `retry_total_s` everything that waits in the lane is refused as
-UNAVAILABLE at once, so that nothing later overtakes what was refused; the batch whose fate is unknown is still retried
-before anything else, because it may be durable and must then be delivered.
+Invariants:
+
+* Entries are judged in the order in which they were submitted; each submitter gets one verdict, after the commit.
+* A flush whose reply is lost is called again, before anything else of the lane, until the store answers: it may be
+  durable and must then be delivered. An unknown fate is temporary: whatever error comes after it, its submitters are
+  refused as UNAVAILABLE at most. Only what the store refused at the first call is INTERNAL.
+* After `retry_total_s` everything that waits in the lane is refused as UNAVAILABLE at once, so that nothing later
+  overtakes what was refused.
+* A batch that gets no answer `_TRIES` times, although the database can be reached, is taken apart. An entry that gets
+  none alone is set aside with its dialog (`set_aside.py`), and the lane goes on.
 """
 
 from __future__ import annotations
@@ -12,29 +17,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
-import msgspec
-
-from protocol.bodies import TimelineEventRaw
 from server.clock import Clock, Sleep
 from server.config.settings import PipelineSettings
-from server.writing.durable import DurableEvents, Route
-from storage.rows import ChangeEntry, ChangeResult, Entry, Verdict, VerdictCode
-from storage.timelines import Journal
-from storage.unavailable import IncarnationEndedError, StorageUnavailableError
+from server.writing.flusher import Flusher
+from server.writing.set_aside import SetAside
+from server.writing.submission import INTERNAL, UNAVAILABLE, Backlog, Done, Submission, size_of
+from storage.rows import ChangeEntry, Entry, Verdict, VerdictCode
+from storage.unavailable import IncarnationEndedError, LockTimeoutError, NothingWrittenError, WriteRefusedError
 
 _log = logging.getLogger(__name__)
 
-Done = Callable[[Verdict], None]
-"""Takes the verdict on an entry, once."""
-Submission = tuple[Entry | ChangeEntry, Done]
-
 _BUSY_FLUSHES_MAX = 3
 _BATCH_BYTES_MAX = 1_048_576
-
-UNAVAILABLE = Verdict(VerdictCode.UNAVAILABLE)
-INTERNAL = Verdict(VerdictCode.INTERNAL)
+_TRIES = 3
 
 
 class Lane:
@@ -42,50 +39,49 @@ class Lane:
 
     def __init__(
         self,
-        journal: Journal,
-        route: Route,
+        flusher: Flusher,
+        aside: SetAside,
+        backlog: Backlog,
         settings: PipelineSettings,
         clock: Clock,
         *,
-        incarnation: int,
-        flush_numbers: Iterator[int],
         sleep: Sleep,
     ) -> None:
-        self._journal = journal
-        self._route = route
+        self._flusher = flusher
+        self._aside = aside
+        self._backlog = backlog
         self._settings = settings
         self._clock = clock
-        self._incarnation = incarnation
-        self._flush_numbers = flush_numbers
         self._sleep = sleep
         self._queue: deque[Submission] = deque()
         self._wake = asyncio.Event()
-        self.flushes = 0
-        self.rows = 0
-        self._working = False
+        self._answered_at: float | None = None
         self._turned: list[asyncio.Future[None]] = []
+        self._busy_rows = 0
         self._busy_flushes = 0
-
-    @property
-    def queued(self) -> int:
-        """Entries that wait."""
-        return len(self._queue)
 
     @property
     def busy(self) -> bool:
         """Whether anything is queued or under way."""
-        return self._working or bool(self._queue)
+        return self._answered_at is not None or bool(self._queue)
+
+    @property
+    def stalled_s(self) -> float:
+        """How long the lane has had work without an answer of the store; 0 when it has none."""
+        return 0.0 if self._answered_at is None else self._clock.monotonic() - self._answered_at
 
     def submit(self, entry: Entry | ChangeEntry, done: Done) -> None:
-        """Queue an entry; its verdict comes at once (UNAVAILABLE) if the lane is full."""
-        if len(self._queue) >= self._settings.queue_rows_max:
+        """Queue an entry; its verdict comes at once (UNAVAILABLE) if there is no room, or its dialog is set aside."""
+        submission = Submission(entry, done, size_of(entry))
+        if self._aside.holds(entry.dialog) or not self._backlog.has_room(submission.size):
             done(UNAVAILABLE)
             return
-        self._queue.append((entry, done))
+        self._backlog.add(submission)
+        self._queue.append(submission)
         self._wake.set()
 
     async def wait_settled(self) -> None:
-        """Return once the flush that is under way now, or comes next, has been answered and routed."""
+        """Return once the flush that is under way now, or comes next, has been answered and routed, or set aside."""
         if self.busy:
             turned: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._turned.append(turned)
@@ -97,13 +93,13 @@ class Lane:
             await self._wake.wait()
             self._wake.clear()
             while self._queue:
-                self._working = True
+                self._answered_at = self._clock.monotonic()
                 waiting, self._turned = self._turned, []
-                batch = self._take()
-                await self._flush(batch)
-                self._working = False
+                wait = self._busy_flushes >= _BUSY_FLUSHES_MAX
+                await self._settle(self._take(), wait=wait)
                 for turned in waiting:
                     turned.set_result(None)
+            self._answered_at = None
             for turned in self._turned:
                 turned.set_result(None)
             self._turned.clear()
@@ -112,16 +108,18 @@ class Lane:
         """The longest prefix of the queue that one flush may judge: one change, or a run of content.
 
         In it the numbers of a device in a dialog rise, and were made under one `keys_seq`: so either the first of
-        them is stale or none is, and nothing is accepted that overtakes it.
+        them is stale or none is, and nothing is accepted that overtakes it. Heads that stay busy are waited for
+        without the others.
         """
-        first = self._queue.popleft()
-        batch = [first]
-        if isinstance(first[0], ChangeEntry):
+        rows_max = self._busy_rows if self._busy_flushes >= _BUSY_FLUSHES_MAX else self._settings.batch_rows_max
+        batch = [self._pop()]
+        first = batch[0].entry
+        if isinstance(first, ChangeEntry):
             return batch
-        size = len(first[0].body)
-        last = {(first[0].dialog, first[0].device): first[0]}
-        while self._queue and len(batch) < self._settings.batch_rows_max:
-            entry = self._queue[0][0]
+        size = len(first.body)
+        last = {(first.dialog, first.device): first}
+        while self._queue and len(batch) < rows_max:
+            entry = self._queue[0].entry
             if isinstance(entry, ChangeEntry):
                 break
             size += len(entry.body)
@@ -130,130 +128,107 @@ class Lane:
             if size > _BATCH_BYTES_MAX or (before and (entry.n <= before.n or entry.keys_seq != before.keys_seq)):
                 break
             last[key] = entry
-            batch.append(self._queue.popleft())
+            batch.append(self._pop())
         return batch
 
-    async def _flush(self, batch: list[Submission]) -> None:
+    async def _settle(self, batch: list[Submission], *, wait: bool) -> None:
+        """Flush a batch until each of its entries is answered, queued again (busy), or set aside."""
         give_up_at = self._clock.monotonic() + self._settings.retry_total_s
         backoff_s = self._settings.retry_first_s
-        again = False
+        tries = 0
         while True:
             try:
-                return await self._flush_once(batch, again=again)
+                verdicts = await self._flusher.flush(batch, wait=wait)
             except IncarnationEndedError:
+                self._refuse_all(batch)
                 raise
-            except StorageUnavailableError as error:
-                again = True
-                _log.warning("a flush of %d rows is tried again: %s", len(batch), error)
-                if self._clock.monotonic() >= give_up_at:
-                    batch = self._refuse_all(batch)
-            except Exception:  # noqa: BLE001 - a row that the store cannot digest must not stop its lane
-                _log.exception("a flush of %d rows failed", len(batch))
-                if len(batch) == 1:
-                    self._finish(batch[0], INTERNAL)
-                    return None
-                for one in batch:
-                    await self._flush([one])
-                return None
+            except WriteRefusedError as error:
+                _log.error("the store refused a flush of %d rows: %s", len(batch), error)
+                if not any(submission.unknown for submission in batch):
+                    await self._refuse_or_split(batch)
+                    return
+                tries += 1
+            except Exception as error:  # noqa: BLE001 - whatever it is, the batch may be durable
+                _log.warning("a flush of %d rows is tried again: %r", len(batch), error)
+                tries += not isinstance(error, NothingWrittenError) or isinstance(error, LockTimeoutError)
+            else:
+                self._answered_at = self._clock.monotonic()
+                self._go_on_from(batch, verdicts)
+                return
+            if tries >= _TRIES and await self._split_or_set_aside(batch):
+                return
+            if self._clock.monotonic() >= give_up_at:
+                self._refuse_all(batch)
             await self._sleep(backoff_s)
             backoff_s = min(backoff_s * 2, self._settings.retry_max_s)
 
-    async def _flush_once(self, batch: list[Submission], *, again: bool) -> None:
-        flush_no = next(self._flush_numbers)
-        first = batch[0][0]
-        if isinstance(first, ChangeEntry):
-            result = await self._journal.change(first, incarnation=self._incarnation, flush_no=flush_no)
-            self._count(1)
-            self._finish_change(batch[0], first, result, again=again)
-            return
-        entries = [entry for entry, _ in batch if isinstance(entry, Entry)]
-        verdicts = await self._journal.flush(
-            entries,
-            incarnation=self._incarnation,
-            flush_no=flush_no,
-            wait=self._busy_flushes >= _BUSY_FLUSHES_MAX,
-        )
-        self._count(len(entries))
-        self._finish_content(batch, entries, verdicts)
-
-    def _count(self, rows: int) -> None:
-        self.flushes += 1
-        self.rows += rows
-
-    def _finish_content(self, batch: list[Submission], entries: list[Entry], verdicts: list[Verdict]) -> None:
-        durable: dict[bytes, list[TimelineEventRaw]] = {}
-        roster: dict[bytes, int] = {}
+    def _go_on_from(self, batch: Sequence[Submission], verdicts: Sequence[Verdict]) -> None:
+        """Queue again what was busy, in front of all; refuse what must not overtake a stale number."""
         busy: list[Submission] = []
         stale: dict[tuple[bytes, bytes], int] = {}
-        for submission, entry, verdict in zip(batch, entries, verdicts, strict=True):
+        for submission, verdict in zip(batch, verdicts, strict=True):
             if verdict.code is VerdictCode.BUSY:
                 busy.append(submission)
-                continue
-            if verdict.code in (VerdictCode.OK, VerdictCode.DUPLICATE) and not verdict.erased:
-                durable.setdefault(entry.dialog, []).append(_event(entry, verdict))
-                roster[entry.dialog] = verdict.roster_seq
-            if verdict.code is VerdictCode.STALE:
-                stale.setdefault((entry.dialog, entry.device), entry.n)
-            self._finish(submission, verdict)
+                self._backlog.add(submission)
+            elif verdict.code is VerdictCode.STALE:
+                stale.setdefault((submission.entry.dialog, submission.entry.device), submission.entry.n)
         self._queue.extendleft(reversed(busy))
-        if stale:
-            self._refuse_behind(stale)
+        self._busy_rows = len(busy)
         self._busy_flushes = self._busy_flushes + 1 if busy else 0
-        self._deliver([DurableEvents(dialog, tuple(events), roster[dialog]) for dialog, events in durable.items()])
+        if stale:
+            # If what waits behind a stale number of its device were stored, that number never could be.
+            self._refuse_queued(lambda it: it.n > stale.get((it.dialog, it.device), it.n))
 
-    def _refuse_behind(self, stale: dict[tuple[bytes, bytes], int]) -> None:
-        """Refuse what waits behind a stale number of its device: if it were stored, that number never could be."""
-        kept: deque[Submission] = deque()
-        behind: list[Submission] = []
-        for submission in self._queue:
-            entry = submission[0]
-            follows = entry.n > stale.get((entry.dialog, entry.device), entry.n)
-            (behind if follows else kept).append(submission)
-        self._queue = kept
-        for submission in behind:
-            self._finish(submission, UNAVAILABLE)
+    async def _refuse_or_split(self, batch: list[Submission]) -> None:
+        """The store refuses one of these: find it."""
+        if len(batch) == 1:
+            batch[0].finish(INTERNAL)
+        else:
+            await self._settle_each(batch)
 
-    def _finish_change(self, submission: Submission, entry: ChangeEntry, result: ChangeResult, *, again: bool) -> None:
-        self._finish(submission, result.verdict)
-        if result.events:
-            # Notify new members once: a client's retry must not make them catch up again.
-            made_now = again or result.verdict.code is VerdictCode.OK
-            roster_seq = result.verdict.roster_seq
-            self._deliver([DurableEvents(entry.dialog, result.events, roster_seq, entry if made_now else None)])
+    async def _split_or_set_aside(self, batch: list[Submission]) -> bool:
+        """One of these gets no answer: find it, and set it aside. False when there is no room for it there."""
+        if len(batch) > 1:
+            await self._settle_each(batch)
+            return True
+        dialog = batch[0].entry.dialog
+        if not self._aside.take(batch[0]):
+            return False
+        for submission in self._refuse_queued(lambda it: it.dialog == dialog):
+            self._aside.take(submission)
+        return True
 
-    def _deliver(self, durable: Sequence[DurableEvents]) -> None:
-        try:
-            self._route(durable)
-        except Exception:  # noqa: BLE001 - what is durable and answered must not be flushed and answered again
-            _log.exception("durable events could not be delivered to everybody")
+    async def _settle_each(self, batch: list[Submission]) -> None:
+        for submission in batch:
+            if self._aside.holds(submission.entry.dialog):
+                self._aside.take(submission)
+            else:
+                await self._settle([submission], wait=True)
 
-    def _refuse_all(self, batch: list[Submission]) -> list[Submission]:
-        """Refuse all that waits; returns the batch, whose submitters have their answer."""
-        waiting = [*batch, *self._queue]
-        self._queue.clear()
-        for submission in waiting:
-            self._finish(submission, UNAVAILABLE)
-        return [(entry, _ignore) for entry, _ in batch]
+    def _refuse_all(self, batch: Sequence[Submission]) -> None:
+        """Refuse all that waits; the batch itself is still tried."""
+        for submission in batch:
+            submission.finish(UNAVAILABLE)
+        kept = self._refuse_queued(lambda _: True)
+        self._queue.extend(kept)
+        for submission in kept:
+            self._backlog.add(submission)
 
-    def _finish(self, submission: Submission, verdict: Verdict) -> None:
-        try:
-            submission[1](verdict)
-        except Exception:  # noqa: BLE001 - a submitter's fault must not touch the others of its batch
-            _log.exception("the submitter of an entry failed on its verdict")
+    def _refuse_queued(self, chosen: Callable[[Entry | ChangeEntry], bool]) -> list[Submission]:
+        """Take the chosen out of the queue, and refuse them; return those that may be durable nevertheless."""
+        queued, self._queue = self._queue, deque()
+        may_be_durable = []
+        for submission in queued:
+            if not chosen(submission.entry):
+                self._queue.append(submission)
+                continue
+            self._backlog.remove(submission)
+            submission.finish(UNAVAILABLE)
+            if submission.unknown:
+                may_be_durable.append(submission)
+        return may_be_durable
 
-
-def _ignore(_verdict: Verdict) -> None:
-    """The submitter was refused already."""
-
-
-def _event(entry: Entry, verdict: Verdict) -> TimelineEventRaw:
-    return TimelineEventRaw(
-        entry.dialog,
-        verdict.seq,
-        entry.author,
-        entry.device,
-        entry.n,
-        verdict.at_ms,
-        verdict.messages,
-        msgspec.Raw(entry.body),
-    )
+    def _pop(self) -> Submission:
+        submission = self._queue.popleft()
+        self._backlog.remove(submission)
+        return submission

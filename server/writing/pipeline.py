@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 
 from server.clock import Clock, Sleep
 from server.config.settings import PipelineSettings
 from server.writing.durable import Route
-from server.writing.lane import Done, Lane
+from server.writing.flusher import Flusher
+from server.writing.lane import Lane
+from server.writing.set_aside import SetAside
+from server.writing.submission import Backlog, Done
 from storage.rows import ChangeEntry, Entry, Verdict
 from storage.timelines import Journal
 
@@ -26,22 +28,16 @@ class Pipeline:
         incarnation: int,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
-        flush_numbers = itertools.count(1)
+        self._settings = settings
+        self._flusher = Flusher(journal, route, incarnation=incarnation)
+        self._aside = SetAside(self._flusher, pause_s=settings.retry_max_s, sleep=sleep)
+        self._backlog = Backlog(settings)
         self._lanes = [
-            Lane(
-                journal,
-                route,
-                settings,
-                clock,
-                incarnation=incarnation,
-                flush_numbers=flush_numbers,
-                sleep=sleep,
-            )
-            for _ in range(settings.lanes)
+            Lane(self._flusher, self._aside, self._backlog, settings, clock, sleep=sleep) for _ in range(settings.lanes)
         ]
 
     def submit(self, entry: Entry | ChangeEntry, done: Done) -> None:
-        """Queue an entry; `done` gets its verdict, at once (UNAVAILABLE) if the lane is full."""
+        """Queue an entry; its verdict comes at once (UNAVAILABLE) if there is no room, or its dialog is set aside."""
         self._lanes[entry.dialog[-1] % len(self._lanes)].submit(entry, done)
 
     async def append(self, entry: Entry | ChangeEntry) -> Verdict:
@@ -58,29 +54,54 @@ class Pipeline:
     async def run(self) -> None:
         """Flush until cancelled."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._aside.run())
             for lane in self._lanes:
                 group.create_task(lane.run())
 
     async def wait_settled(self) -> None:
-        """Return once every flush that is under way now has been answered and routed."""
+        """Return once every flush that is under way now, and all that is set aside, has been answered and routed."""
         await asyncio.gather(*(lane.wait_settled() for lane in self._lanes))
+        await self._aside.wait_settled()
 
     async def wait_drained(self) -> None:
-        """Return once nothing is queued or under way."""
-        while any(lane.busy for lane in self._lanes):
+        """Return once nothing is queued, under way or set aside."""
+        while self._aside or any(lane.busy for lane in self._lanes):
             await self.wait_settled()
+
+    def find_stall(self) -> str:
+        """What keeps the pipeline from storing all that it is given, as a sentence; empty when nothing does."""
+        if self._aside:
+            return f"{len(self._aside)} dialogs are set aside: the store does not answer for them"
+        if self.oldest_flush_s >= self._settings.retry_total_s:
+            return f"a lane of the write pipeline has waited {self.oldest_flush_s:.0f} s for an answer of the store"
+        return ""
+
+    @property
+    def oldest_flush_s(self) -> float:
+        """How long the lane that has waited longest has had work without an answer of the store."""
+        return max(lane.stalled_s for lane in self._lanes)
+
+    @property
+    def set_aside(self) -> int:
+        """Dialogs that are set aside."""
+        return len(self._aside)
 
     @property
     def queued(self) -> int:
         """Entries that wait, over all lanes."""
-        return sum(lane.queued for lane in self._lanes)
+        return self._backlog.rows
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes of memory that they take, about."""
+        return self._backlog.size
 
     @property
     def flushes(self) -> int:
         """Flushes that were answered since the start."""
-        return sum(lane.flushes for lane in self._lanes)
+        return self._flusher.flushes
 
     @property
     def rows(self) -> int:
         """Entries that got a verdict of the store since the start."""
-        return sum(lane.rows for lane in self._lanes)
+        return self._flusher.rows

@@ -1,5 +1,9 @@
 """`Journal` on PostgreSQL: each write is one call of one function, in autocommit (`functions/`).
 
+SQL compares a repeated number's body by its bytes. A server of another version may have encoded the same body in other
+bytes (a field that was appended with its default): on CONFLICT the stored body is read and compared by value, and if it
+is equal the call is made again with the stored bytes, so that all that is answered is judged under the head's lock.
+
 Content goes through `flush`, a batch a call. A change goes through the function of its body: `change_promoted` for
 `Promoted`. A body is changed into JSON by the names of its fields, so a new change needs its SQL file and nothing here.
 """
@@ -8,8 +12,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import get_args
+from typing import Protocol, get_args
 
+import asyncpg
 import msgspec
 
 from protocol import ids
@@ -30,9 +35,14 @@ from storage.rows import (
     VerdictCode,
 )
 from storage.timelines import Journal
-from storage.unavailable import IncarnationEndedError
+from storage.unavailable import IncarnationEndedError, StorageUnavailableError, WriteRefusedError
 
 _FLUSH = "SELECT * FROM flush($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+_STORED = """
+SELECT coalesce((SELECT j.body FROM journal j
+                 WHERE j.dialog_id = c.dialog_id AND j.device_id = c.device_id AND j.n = c.n LIMIT 1), '')
+FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]) WITH ORDINALITY AS c(dialog_id, device_id, n, ord) ORDER BY c.ord
+"""
 _RAISE_RECEIPTS = "SELECT * FROM raise_receipts($1, $2, $3, $4, $5, $6)"
 # Committing the message puts a transaction id past the horizon on disk. Without it PostgreSQL, after a crash, gives
 # ids out again that only aborted transactions had, and what is written under them would look older than the horizon.
@@ -70,11 +80,22 @@ CHANGE_QUERIES = _change_queries()
 """The call of its function for every body that is a change."""
 
 
-class PostgresJournal(Journal):
-    """The write half, over a pool of connections."""
+_decode_body = msgspec.msgpack.Decoder(AnyBody).decode
 
-    def __init__(self, pool: Pool) -> None:
+
+class Writes(Protocol):
+    """Runs a write in autocommit: in a node `WriteConnections`."""
+
+    async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        """The rows that it returns."""
+
+
+class PostgresJournal(Journal):
+    """The write half: what appends to timelines, and receipts, go over `writes`, the rest over a pool."""
+
+    def __init__(self, pool: Pool, writes: Writes) -> None:
         self._pool = pool
+        self._writes = writes
 
     async def begin_incarnation(self, node: str) -> int:
         async with translate_errors(), self._pool.acquire() as connection:
@@ -97,6 +118,44 @@ class PostgresJournal(Journal):
             return number
 
     async def flush(self, entries: Sequence[Entry], *, incarnation: int, flush_no: int, wait: bool) -> list[Verdict]:
+        verdicts = await self._flush(entries, incarnation, flush_no, wait)
+        conflicts = [index for index, verdict in enumerate(verdicts) if verdict.code is VerdictCode.CONFLICT]
+        if conflicts:
+            judged = await self._judge_by_value([entries[index] for index in conflicts], incarnation, flush_no, wait)
+            for index, verdict in zip(conflicts, judged, strict=True):
+                verdicts[index] = verdict
+        return verdicts
+
+    async def _judge_by_value(self, entries: list[Entry], incarnation: int, flush_no: int, wait: bool) -> list[Verdict]:
+        """The verdicts on entries whose bytes differ from those stored; BUSY when the database does not say now.
+
+        The rest of their batch has been judged already, so an error would hide what is durable.
+        """
+        verdicts = [Verdict(VerdictCode.CONFLICT)] * len(entries)
+        try:
+            stored = await self._read_stored(entries)
+            equal = [index for index, entry in enumerate(entries) if _same_value(entry.body, stored[index])]
+            if equal:
+                repeats = [msgspec.structs.replace(entries[index], body=stored[index]) for index in equal]
+                again = await self._flush(repeats, incarnation, flush_no, wait)
+                for index, verdict in zip(equal, again, strict=True):
+                    verdicts[index] = verdict
+        except IncarnationEndedError:
+            raise
+        except StorageUnavailableError:
+            return [Verdict(VerdictCode.BUSY)] * len(entries)
+        except WriteRefusedError:
+            pass
+        return verdicts
+
+    async def _read_stored(self, entries: Sequence[Entry | ChangeEntry]) -> list[bytes]:
+        """The stored body under the number of each entry; empty where there is none."""
+        rows = await self._writes.fetch(
+            _STORED, [e.dialog for e in entries], [e.device for e in entries], [e.n for e in entries]
+        )
+        return [body for (body,) in rows]
+
+    async def _flush(self, entries: Sequence[Entry], incarnation: int, flush_no: int, wait: bool) -> list[Verdict]:
         columns = (
             [e.dialog for e in entries],
             [e.author for e in entries],
@@ -109,26 +168,33 @@ class PostgresJournal(Journal):
             [e.counts for e in entries],
             [e.body for e in entries],
         )
-        async with translate_errors():
-            rows = await self._pool.fetch(_FLUSH, incarnation, flush_no, wait, *columns)
+        rows = await self._writes.fetch(_FLUSH, incarnation, flush_no, wait, *columns)
         return [
             Verdict(VerdictCode(code), seq, at_ms, messages, members, roster_seq, keys_seq, erased)
             for _, code, seq, at_ms, messages, members, roster_seq, keys_seq, erased in rows
         ]
 
     async def change(self, entry: ChangeEntry, *, incarnation: int, flush_no: int) -> ChangeResult:
-        async with translate_errors():
-            rows = await self._pool.fetch(
-                CHANGE_QUERIES[type(entry.body)],
-                incarnation,
-                flush_no,
-                entry.dialog,
-                entry.author,
-                entry.device,
-                entry.n,
-                msgspec.msgpack.encode(entry.body),
-                msgspec.json.encode(fields_of(entry.body)).decode(),
-            )
+        body = msgspec.msgpack.encode(entry.body)
+        result = await self._change(entry, body, incarnation, flush_no)
+        if result.verdict.code is VerdictCode.CONFLICT:
+            (stored,) = await self._read_stored([entry])
+            if _same_value(body, stored):
+                result = await self._change(entry, stored, incarnation, flush_no)
+        return result
+
+    async def _change(self, entry: ChangeEntry, body: bytes, incarnation: int, flush_no: int) -> ChangeResult:
+        rows = await self._writes.fetch(
+            CHANGE_QUERIES[type(entry.body)],
+            incarnation,
+            flush_no,
+            entry.dialog,
+            entry.author,
+            entry.device,
+            entry.n,
+            body,
+            msgspec.json.encode(fields_of(entry.body)).decode(),
+        )
         first = rows[0]
         verdict = Verdict(
             VerdictCode(first["code"]),
@@ -156,16 +222,15 @@ class PostgresJournal(Journal):
         return ChangeResult(verdict, events)
 
     async def raise_receipts(self, receipts: Sequence[ReceiptRow], *, incarnation: int) -> list[RaisedReceipt]:
-        async with translate_errors():
-            rows = await self._pool.fetch(
-                _RAISE_RECEIPTS,
-                incarnation,
-                [receipt.dialog for receipt in receipts],
-                [receipt.principal for receipt in receipts],
-                [receipt.delivered for receipt in receipts],
-                [receipt.read for receipt in receipts],
-                [receipt.again for receipt in receipts],
-            )
+        rows = await self._writes.fetch(
+            _RAISE_RECEIPTS,
+            incarnation,
+            [receipt.dialog for receipt in receipts],
+            [receipt.principal for receipt in receipts],
+            [receipt.delivered for receipt in receipts],
+            [receipt.read for receipt in receipts],
+            [receipt.again for receipt in receipts],
+        )
         return [RaisedReceipt(*row) for row in rows]
 
     async def erase_due(self, now_ms: int, *, limit: int) -> ErasureStep:
@@ -186,6 +251,14 @@ class PostgresJournal(Journal):
         async with translate_errors():
             found: str | None = await self._pool.fetchval(_OLDEST_WRITER)
         return found or "one that this role may not see"
+
+
+def _same_value(body: bytes, stored: bytes) -> bool:
+    """Whether two bodies, perhaps of servers of different versions, mean the same."""
+    try:
+        return bool(_decode_body(body) == _decode_body(stored))
+    except msgspec.MsgspecError:
+        return False
 
 
 def fields_of(value: object) -> object:

@@ -32,7 +32,7 @@ _TEMPORARY = (
 )
 
 
-_SESSION_SETTINGS = {
+SESSION_SETTINGS = {
     # One generic plan per statement, kept. By default PostgreSQL plans a call with array parameters each time: a
     # flush of one row then costs 0.9-1.0 ms of its CPU, with the generic plan 0.31-0.46 ms.
     "plan_cache_mode": "force_generic_plan",
@@ -76,16 +76,16 @@ async def open_pool(url: str, *, size: int, statement_timeout_s: float) -> Pool:
             url,
             min_size=1,
             max_size=size,
-            init=_prepare,
+            init=prepare,
             reset=_leave_as_it_is,
             timeout=CONNECT_TIMEOUT_S,
             command_timeout=statement_timeout_s,
-            server_settings=_SESSION_SETTINGS,
+            server_settings=SESSION_SETTINGS,
         )
 
 
-async def _prepare(connection: asyncpg.Connection[Any]) -> None:
-    # A uuid on the wire is its 16 bytes, so the codec of plain bytes reads and writes it, in C.
+async def prepare(connection: asyncpg.Connection[Any]) -> None:
+    """Make a new connection speak of ids as 16 bytes: a uuid on the wire is that, so plain bytes read and write it."""
     await connection.set_builtin_type_codec("uuid", schema="pg_catalog", codec_name="bytea", format="binary")
 
 

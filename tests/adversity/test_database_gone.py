@@ -17,7 +17,9 @@ from protocol.events import HeartbeatReply
 from protocol.replies import Acked, Authenticated, Failed, Synced
 from server.config.settings import PipelineSettings
 from storage.embedded.cluster import EmbeddedPostgres
+from storage.postgres.journal import Writes
 from storage.postgres.migrate import migrate
+from storage.unavailable import NothingWrittenError
 from tchat.actions import ConnectionState, Sent
 from tchat.shell import Client
 from tests.support.harness import Running, Wire, configured, running
@@ -145,27 +147,23 @@ async def refuse_some(server: Running) -> None:
 
 
 class FullDisk:
-    """A pool whose writes fail while `full`, as PostgreSQL's do when it cannot extend a file."""
+    """Writes that fail while `full`, as PostgreSQL's do when it cannot extend a file."""
 
-    def __init__(self, pool: asyncpg.Pool[Any]) -> None:
+    def __init__(self, writes: Writes) -> None:
         self.full = False
         self.refused = asyncio.Event()
-        self._pool = pool
+        self._writes = writes
 
     async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
         if self.full:
             self.refused.set()
-            raise asyncpg.DiskFullError("could not extend file: No space left on device")
-        rows: list[asyncpg.Record] = await self._pool.fetch(query, *arguments)
-        return rows
-
-    async def fetchval(self, query: str, *arguments: object) -> object:
-        return await self._pool.fetchval(query, *arguments)
+            raise NothingWrittenError("could not extend file: No space left on device")
+        return await self._writes.fetch(query, *arguments)
 
 
 async def test_a_full_disk_refuses_writes_for_now_and_nothing_else(impatient: Running) -> None:
     journal = impatient.node.journal
-    journal._pool = disk = FullDisk(journal._pool)  # type: ignore[assignment]
+    journal._writes = disk = FullDisk(journal._writes)
     ann, bo = await impatient.world.people(2)
     dialog = await impatient.world.create(DialogType.DIRECT, ann, bo)
     async with impatient.live(ann) as a:
@@ -179,7 +177,7 @@ async def test_a_full_disk_refuses_writes_for_now_and_nothing_else(impatient: Ru
 
 async def test_a_client_keeps_its_order_over_a_full_disk(impatient: Running) -> None:
     journal = impatient.node.journal
-    journal._pool = disk = FullDisk(journal._pool)  # type: ignore[assignment]
+    journal._writes = disk = FullDisk(journal._writes)
     ann, bo = await impatient.world.people(2)
     dialog = await impatient.world.create(DialogType.DIRECT, ann, bo)
     acked: list[int] = []

@@ -153,6 +153,27 @@ async def test_a_change_is_idempotent_too(world: World) -> None:
     assert first.verdict.seq == again.verdict.seq
 
 
+async def test_a_retried_change_to_a_server_that_knows_more_fields_is_no_conflict(world: World) -> None:
+    ann, bo, cy = await world.people(3)
+    dialog = await world.create(DialogType.GROUP, ann, bo, cy)
+
+    def renamed(name: str) -> ChangeEntry:
+        body = bodies.SettingsChanged(name, "", "", bodies.Settings())
+        return ChangeEntry(dialog, ann.principal, ann.device, 50, body)
+
+    first = await world.change(renamed("new"))
+    tag, name, description, avatar, settings = msgspec.msgpack.decode(first.events[0].body)
+    as_before = msgspec.msgpack.encode([tag, name, description, avatar, settings[:1]])
+    await world.pool.execute("UPDATE journal SET body = $1 WHERE n = 50", as_before)
+    again = await world.change(renamed("new"))
+    assert (again.verdict.code, again.verdict.seq, bytes(again.events[0].body)) == (
+        DUPLICATE,
+        first.verdict.seq,
+        as_before,
+    )
+    assert (await world.change(renamed("newer"))).verdict.code is CONFLICT
+
+
 async def test_a_repeated_leaving_returns_the_promotion_of_the_heir_again(world: World) -> None:
     ann, bo, cy = await world.people(3)
     dialog = await world.create(DialogType.GROUP, ann, bo, cy)

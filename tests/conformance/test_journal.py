@@ -55,6 +55,36 @@ async def test_another_body_under_a_used_number_is_a_conflict(world: World) -> N
     assert (await world.flush(message(dialog, ann, "two", n=5)))[0].code is CONFLICT
 
 
+def packed_without_defaults(body: bytes, fields: int) -> bytes:
+    """The bytes of a server that does not know the last fields yet, which have their defaults."""
+    values = msgspec.msgpack.decode(body)
+    assert isinstance(values, list)
+    values[2] = values[2][:fields]
+    return msgspec.msgpack.encode(values)
+
+
+async def test_a_retry_to_a_server_that_knows_more_fields_is_no_conflict(world: World) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    first, second, other = (message(dialog, ann, text) for text in ("one", "two", "three"))
+    as_before = [
+        msgspec.structs.replace(entry, body=packed_without_defaults(entry.body, 3)) for entry in (first, other)
+    ]
+    stored = await world.flush(as_before[0], second, as_before[1])
+    changed = msgspec.structs.replace(other, body=message(dialog, ann, "four").body)
+    again = await world.flush(first, second, changed)
+    assert [verdict.code for verdict in again] == [DUPLICATE, DUPLICATE, CONFLICT]
+    assert [(v.seq, v.at_ms, v.messages) for v in again[:2]] == [(v.seq, v.at_ms, v.messages) for v in stored[:2]]
+
+
+async def test_another_author_under_a_used_number_is_a_conflict_whatever_the_body(world: World) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    sent = message(dialog, ann)
+    await world.flush(msgspec.structs.replace(sent, body=packed_without_defaults(sent.body, 3)))
+    assert (await world.flush(msgspec.structs.replace(sent, author=bo.principal)))[0].code is CONFLICT
+
+
 async def test_a_number_that_was_passed_over_is_refused(world: World) -> None:
     ann, bo = await world.people(2)
     dialog = await world.create(DialogType.DIRECT, ann, bo)

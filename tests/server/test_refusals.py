@@ -13,7 +13,8 @@ from protocol.dialog_types import DialogType
 from protocol.ids import new_id
 from protocol.kinds import Kind
 from server.config.settings import SessionSettings
-from server.writing.lane import UNAVAILABLE
+from server.writing.submission import UNAVAILABLE
+from storage.unavailable import WriteRefusedError
 from tests.support.clock import ManualClock
 from tests.support.harness import Running, Wire, configured, running
 from tests.support.world import message
@@ -97,7 +98,7 @@ async def test_a_fault_of_the_server_is_told_and_not_explained(
     dialog = await node.world.create(DialogType.DIRECT, ann, bo)
 
     async def fault(*_args: Any, **_more: Any) -> Any:
-        raise ValueError("detail of ours")
+        raise WriteRefusedError("detail of ours")
 
     async with node.live(ann) as wire:
         monkeypatch.setattr(node.node.journal, "flush", fault)

@@ -170,7 +170,7 @@ async def opened_api(
 ) -> AsyncIterator[ApiWorld]:
     """An API with a write pipeline of its own."""
     pool = await open_pool(database_url, size=12, statement_timeout_s=30.0)
-    journal = PostgresJournal(pool)
+    journal = PostgresJournal(pool, pool)
     incarnation = await journal.begin_incarnation("test")
     pipeline = Pipeline(journal, lambda *_: None, PipelineSettings(), clock, incarnation=incarnation)
     lanes = asyncio.ensure_future(pipeline.run())

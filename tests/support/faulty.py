@@ -16,7 +16,7 @@ class FaultyJournal(PostgresJournal):
     """`before` and `after` hold exceptions to raise, one per call (None: none), before or after the real call."""
 
     def __init__(self, world: World) -> None:
-        super().__init__(world.pool)
+        super().__init__(world.pool, world.writes or world.pool)
         self.before: list[Exception | None] = []
         self.after: list[Exception | None] = []
         self.calls: list[int] = []

@@ -18,6 +18,7 @@ from storage.identity_rows import WhoMayAdd
 from storage.postgres.journal import PostgresJournal
 from storage.postgres.pool import open_pool
 from storage.postgres.timelines import PostgresTimelines
+from storage.postgres.write_connections import WriteConnections
 from storage.rows import ChangeEntry, ChangeResult, Entry, RaisedReceipt, ReceiptRow, Verdict, VerdictCode
 
 encode = msgspec.msgpack.Encoder().encode
@@ -40,9 +41,10 @@ class Person:
 class World:
     """A journal and timelines on a fresh database, and hands to fill it."""
 
-    def __init__(self, pool: asyncpg.Pool[Any]) -> None:
+    def __init__(self, pool: asyncpg.Pool[Any], writes: WriteConnections | None = None) -> None:
         self.pool = pool
-        self.journal = PostgresJournal(pool)
+        self.writes = writes
+        self.journal = PostgresJournal(pool, writes or pool)
         self.timelines = PostgresTimelines(pool)
         self.incarnation = 0
         self._flush_numbers = itertools.count(1)
@@ -50,13 +52,16 @@ class World:
     @classmethod
     async def open(cls, url: str) -> World:
         """A world on a migrated database."""
-        world = cls(await open_pool(url, size=10, statement_timeout_s=30.0))
+        pool = await open_pool(url, size=10, statement_timeout_s=30.0)
+        world = cls(pool, WriteConnections(url, size=10, statement_timeout_s=30.0))
         world.incarnation = await world.journal.begin_incarnation("test")
         return world
 
     async def close(self) -> None:
         """Close the connections."""
         self.pool.terminate()
+        if self.writes is not None:
+            self.writes.terminate()
 
     async def person(self, kind: int = 1, *, tenant: int = 1) -> Person:
         """A principal with a live sign-in."""

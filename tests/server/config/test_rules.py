@@ -115,11 +115,11 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         ),
     ),
     (
-        {"pipeline__lanes": 15},
-        {"pipeline__lanes": 16},
+        {"pipeline__queue_bytes_max": EVENT},
+        {"pipeline__queue_bytes_max": EVENT - 1},
         (
-            "pipeline.lanes: must be less than storage.connections_max, or no connection is left for reads: "
-            "set at most 15, or more connections."
+            f"pipeline.queue_bytes_max: {EVENT - 1} bytes do not fit the largest event of a timeline: "
+            f"set at least {EVENT}."
         ),
     ),
     (

@@ -31,7 +31,7 @@ from protocol.events import CaughtUp, Draining, HeartbeatReply, PresenceChanged
 from protocol.ids import new_id
 from protocol.replies import Acked, Authenticated, Done, Failed
 from server.config.settings import PipelineSettings, SessionSettings
-from server.writing.lane import UNAVAILABLE
+from server.writing.submission import UNAVAILABLE
 from storage.unavailable import StorageUnavailableError
 from tests.support.clock import ManualClock
 from tests.support.harness import Running, configured, running

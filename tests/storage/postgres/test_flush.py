@@ -38,7 +38,7 @@ async def world(database_url: str) -> AsyncIterator[World]:
 
 
 class OneConnection:
-    """A pool of one connection, so that a call can be part of a transaction of the test."""
+    """Writes over one connection, so that a call can be part of a transaction of the test."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
@@ -51,8 +51,7 @@ class OneConnection:
 @contextlib.contextmanager
 def writing_by(world: World, connection: Any) -> Iterator[None]:
     """Writes of this world go over that connection."""
-    pool: Any = OneConnection(connection)
-    journal, world.journal = world.journal, PostgresJournal(pool)
+    journal, world.journal = world.journal, PostgresJournal(world.pool, OneConnection(connection))
     yield
     world.journal = journal
 

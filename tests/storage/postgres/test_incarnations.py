@@ -55,7 +55,7 @@ async def test_replacing_ends_and_fences_every_incarnation_before(database_url: 
         await lock.replace()
         rows = await world.pool.fetch("SELECT ended_at_ms > 0, fenced_at_ms >= ended_at_ms FROM incarnations")
         assert [tuple(row) for row in rows] == [(True, True)] * second
-        assert await PostgresJournal(world.pool).begin_incarnation("third") == second + 1
+        assert await PostgresJournal(world.pool, world.pool).begin_incarnation("third") == second + 1
 
 
 async def test_a_node_that_replaces_another_waits_for_its_statement_and_sees_what_it_wrote(

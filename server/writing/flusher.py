@@ -1,0 +1,106 @@
+"""One call of the store for a batch; then its submitters are answered and what is durable is handed to delivery.
+
+Invariants: a verdict is given, and durable events go to `route`, after the commit only, in the order of the numbers. A
+repetition is routed only when it is our own: when an earlier call with that entry, whose fate was unknown, may have
+stored it. A client that repeats an old number gets its ack, and nobody gets the event again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Sequence
+
+import msgspec
+
+from protocol.bodies import TimelineEventRaw
+from server.writing.durable import DurableEvents, Route
+from server.writing.submission import Submission
+from storage.rows import ChangeEntry, Entry, Verdict, VerdictCode
+from storage.timelines import Journal
+from storage.unavailable import NothingWrittenError, WriteRefusedError
+
+_log = logging.getLogger(__name__)
+
+_Answer = tuple[list[Verdict], list[DurableEvents]]
+
+
+class Flusher:
+    """Calls the journal for the lanes of one node."""
+
+    def __init__(self, journal: Journal, route: Route, *, incarnation: int) -> None:
+        self._journal = journal
+        self._route = route
+        self._incarnation = incarnation
+        self._numbers = itertools.count(1)
+        self.flushes = 0
+        self.rows = 0
+
+    async def flush(self, batch: Sequence[Submission], *, wait: bool) -> list[Verdict]:
+        """Flush one change, or a run of content; return the verdicts.
+
+        Those with the verdict BUSY have no answer yet; all others do. Raises what the store raises, after marking the
+        batch when its fate is unknown.
+        """
+        try:
+            verdicts, durable = await self._call(batch, wait=wait)
+        except (NothingWrittenError, WriteRefusedError):
+            raise
+        except Exception:
+            for submission in batch:
+                submission.unknown = True
+            raise
+        self.flushes += 1
+        self.rows += len(batch)
+        for submission, verdict in zip(batch, verdicts, strict=True):
+            if verdict.code is not VerdictCode.BUSY:
+                submission.finish(verdict)
+        self._deliver(durable)
+        return verdicts
+
+    async def _call(self, batch: Sequence[Submission], *, wait: bool) -> _Answer:
+        first = batch[0]
+        if isinstance(first.entry, ChangeEntry):
+            return await self._change(first, first.entry)
+        entries = [submission.entry for submission in batch if isinstance(submission.entry, Entry)]
+        verdicts = await self._journal.flush(
+            entries, incarnation=self._incarnation, flush_no=next(self._numbers), wait=wait
+        )
+        events: dict[bytes, list[TimelineEventRaw]] = {}
+        roster: dict[bytes, int] = {}
+        for submission, entry, verdict in zip(batch, entries, verdicts, strict=True):
+            if _is_new(submission, verdict) and not verdict.erased:
+                events.setdefault(entry.dialog, []).append(_event(entry, verdict))
+                roster[entry.dialog] = verdict.roster_seq
+        return verdicts, [DurableEvents(dialog, tuple(each), roster[dialog]) for dialog, each in events.items()]
+
+    async def _change(self, submission: Submission, entry: ChangeEntry) -> _Answer:
+        result = await self._journal.change(entry, incarnation=self._incarnation, flush_no=next(self._numbers))
+        verdict = result.verdict
+        if not result.events or not _is_new(submission, verdict):
+            return [verdict], []
+        return [verdict], [DurableEvents(entry.dialog, result.events, verdict.roster_seq, entry)]
+
+    def _deliver(self, durable: Sequence[DurableEvents]) -> None:
+        try:
+            self._route(durable)
+        except Exception:  # noqa: BLE001 - what is durable and answered must not be flushed and answered again
+            _log.exception("durable events could not be delivered to everybody")
+
+
+def _is_new(submission: Submission, verdict: Verdict) -> bool:
+    """Whether this call, or a call of ours before it, made the entry durable."""
+    return verdict.code is VerdictCode.OK or (verdict.code is VerdictCode.DUPLICATE and submission.unknown)
+
+
+def _event(entry: Entry, verdict: Verdict) -> TimelineEventRaw:
+    return TimelineEventRaw(
+        entry.dialog,
+        verdict.seq,
+        entry.author,
+        entry.device,
+        entry.n,
+        verdict.at_ms,
+        verdict.messages,
+        msgspec.Raw(entry.body),
+    )

@@ -1,0 +1,72 @@
+"""An entry on its way to the store, with who waits for its verdict, and the bound on all that wait."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import msgspec
+
+from server.config.settings import PipelineSettings
+from storage.rows import ChangeEntry, Entry, Verdict, VerdictCode
+
+_log = logging.getLogger(__name__)
+
+Done = Callable[[Verdict], None]
+"""Takes the verdict on an entry, once."""
+
+UNAVAILABLE = Verdict(VerdictCode.UNAVAILABLE)
+INTERNAL = Verdict(VerdictCode.INTERNAL)
+
+_OVERHEAD_BYTES = 512
+"""About what the objects of a waiting entry take in memory, beside its body."""
+
+
+class Submission(msgspec.Struct, eq=False):
+    """An entry that was submitted. `unknown`: a call whose fate is unknown may have stored it."""
+
+    entry: Entry | ChangeEntry
+    done: Done
+    size: int
+    unknown: bool = False
+
+    def finish(self, verdict: Verdict) -> None:
+        """Give the submitter the verdict; the first one counts."""
+        done, self.done = self.done, _ignore
+        try:
+            done(verdict)
+        except Exception:  # noqa: BLE001 - a submitter's fault must not touch the others of its batch
+            _log.exception("the submitter of an entry failed on its verdict")
+
+
+def _ignore(_verdict: Verdict) -> None:
+    """The submitter has its answer."""
+
+
+def size_of(entry: Entry | ChangeEntry) -> int:
+    """About how many bytes of memory an entry takes while it waits."""
+    body = entry.body if isinstance(entry, Entry) else msgspec.msgpack.encode(entry.body)
+    return len(body) + _OVERHEAD_BYTES
+
+
+class Backlog:
+    """What waits for the lanes of a node: its rows and its bytes, each with one bound for all lanes."""
+
+    def __init__(self, settings: PipelineSettings) -> None:
+        self._settings = settings
+        self.rows = 0
+        self.size = 0
+
+    def has_room(self, size: int) -> bool:
+        """Whether another entry of so many bytes may wait."""
+        return self.rows < self._settings.queue_rows_max and self.size + size <= self._settings.queue_bytes_max
+
+    def add(self, submission: Submission) -> None:
+        """Count one that waits from now on."""
+        self.rows += 1
+        self.size += submission.size
+
+    def remove(self, submission: Submission) -> None:
+        """Count one that waits no longer."""
+        self.rows -= 1
+        self.size -= submission.size
