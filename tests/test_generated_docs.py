@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from protocol.reference.page import as_markdown as protocol_reference
+from protocol.reference.tables import as_json as protocol_tables
 from server.config.reference import as_markdown as config_reference
 from server.config.reference import as_toml
 
@@ -23,3 +24,7 @@ def test_the_configuration_reference_is_generated_from_its_structs() -> None:
 
 def test_the_protocol_reference_is_generated_from_the_catalogue() -> None:
     assert committed("docs/protocol.md") == protocol_reference()
+
+
+def test_the_tables_of_the_protocol_are_generated_from_the_catalogue() -> None:
+    assert committed("docs/protocol.json") == protocol_tables()

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import ast
 import enum
 import inspect
 import types
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from protocol import bodies, ids, limits
-from protocol.bodies import MemberRole, Ref
+from protocol import ids, limits
 from protocol.close_codes import CloseCode
 from protocol.codec import JSON, MSGPACK
 from protocol.command_rules import EVERY_COMMAND, CommandRule
-from protocol.commands import COMMANDS, HighWaterMark
+from protocol.commands import COMMANDS
 from protocol.dialog_types import DIALOG_TYPES, DialogType, Mode, Role
 from protocol.errors import ErrorCode
 from protocol.events import AnyEvent
@@ -27,10 +24,10 @@ from protocol.kinds import KINDS, Kind, KindRule
 from protocol.reference import examples, guide
 from protocol.reference import prose as reference_prose
 from protocol.reference.examples import ANN, BOB, BODIES, EVENTS, REPLIES, timeline_event
-from protocol.replies import AnyReply, Member
+from protocol.reference.tables import list_limits, list_shared
+from protocol.replies import AnyReply
 from protocol.states import SessionState
 
-_SHARED = (bodies.Header, Ref, bodies.Settings, MemberRole, HighWaterMark, Member)
 _ENUMS: dict[type[enum.IntEnum], str] = {Kind: "kinds", DialogType: "types of dialogs", Mode: "modes", Role: "roles"}
 _EVERY_NUMBERED = frozenset.intersection(*(command.rule.codes for command in COMMANDS if command.rule.appends))
 _WORDS: dict[type, str] = {bool: "boolean", float: "number", int: "integer", str: "text", bytes: "bytes"}
@@ -59,7 +56,7 @@ def _page() -> Iterator[str]:
     yield from _messages("Events", EVENTS, get_args(AnyEvent))
     yield from _bodies()
     yield "### Shared structs\n"
-    for struct in _SHARED:
+    for struct in list_shared():
         yield from _struct(struct)
     yield from _catalogues()
 
@@ -281,7 +278,6 @@ def _dialog_types() -> Iterator[str]:
 
 
 def _limits() -> Iterator[str]:
-    """The constants of the module; the text below a constant explains it."""
     yield "## Limits\n"
     yield (
         "The limits of the protocol are the same on every server. Rates are settings of the server, which "
@@ -289,13 +285,8 @@ def _limits() -> Iterator[str]:
     )
     yield "| limit | value | |"
     yield "|---|---|---|"
-    body = ast.parse(Path(limits.__file__).read_text(encoding="utf-8")).body
-    for node, following in zip(body, [*body[1:], None], strict=True):
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            name = node.targets[0].id
-            said = following.value if isinstance(following, ast.Expr) else None
-            text = str(said.value) if isinstance(said, ast.Constant) else ""
-            yield f"| `{name.lower()}` | {getattr(limits, name)} | {' '.join(text.split())} |"
+    for name, value, meaning in list_limits():
+        yield f"| `{name}` | {value} | {meaning} |"
 
 
 def _yes(value: object) -> str:

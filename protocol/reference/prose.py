@@ -33,8 +33,8 @@ The HTTP API on the same port issues access tokens; `/v1/docs` describes all of 
 
 ```text
 POST /v1/sign-in/codes   {"phone_number": "+6591234567"}
-                         202 {"expires_in_s": 300}; the code goes to that phone (a development server logs it)
-POST /v1/sign-in         {"phone_number": "+6591234567", "code": "123456", "display_name": "Ann",
+                         202 {"expires_in_s": 300, "code_id": "..."}; a code goes to that phone (a development server logs it)
+POST /v1/sign-in         {"phone_number": "+6591234567", "code": "123456", "code_id": "...", "display_name": "Ann",
                           "device": {"platform": "web", "app_version": "1.0"}}
                          200 {"principal", "device", "sign_in", "access_token", "expires_in_s", "refresh_token"}
 POST /v1/tokens/refresh  {"refresh_token": "..."}
@@ -43,7 +43,8 @@ POST /v1/people/find     {"phone_number": "+6598765432"}, header Authorization: 
                          200 {"principal", "display_name", "avatar_url"}: the person to create a dialog with
 ```
 
-Keep `device`, and send it as `device.device_id` when signing in again: it is the same installation. Refresh the access
+`code_id` says that it is the same client that requested the code; without it, the code is valid only from the same
+network. Keep `device`, and send it as `device.device_id` when signing in again: it is the same installation. Refresh the access
 token before `expires_in_s` is over. Store the new refresh token before using the new access token, and never use an old
 refresh token again, except when the answer to it was lost: within a minute it gives the same new one. A refusal is `{"code", "message", "retry_after_s"}` with the [codes](#error-codes) below.
 
@@ -205,4 +206,8 @@ MESSAGES = """\
 The tables list the fields in order; under msgpack the tag comes first. Each example shows one message in both codecs.
 Tags are counted apart in two tables: one of commands, replies and events, one of bodies. "Characters" are Unicode code
 points, "bytes" those of UTF-8 or of the decoded base64.
+
+`docs/protocol.json` has all tables of this page for programs that generate types: `commands` with their rules, `replies`,
+`events`, `bodies`, `structs` (without a tag), `enums`, and the catalogues. A field without `default` is required; a
+default is written as under json. `schema` grows when a reader of the file must change; keys are added without that.
 """
