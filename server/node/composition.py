@@ -159,6 +159,7 @@ class Node:
             rooms=self.rooms,
             pipeline=self.pipeline,
             eraser=self.eraser,
+            horizon=self.horizon,
             connections=lambda: len(self.acceptor.connections),
         )
         self.admin = Acceptor(

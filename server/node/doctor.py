@@ -26,8 +26,10 @@ from storage.embedded.cluster import EmbeddedPostgres
 from storage.embedded.data_folder import DataFolderError, DataFolderInUseError
 from storage.embedded.install import EmbeddedError, Launcher, account_for
 from storage.postgres.migrate import MigrationError, is_current
+from storage.postgres.oldest_writer import find_oldest_writer
 
 CLOCK_DIFFERENCE_MAX_S = 1.0
+OPEN_TRANSACTION_MAX_S = 10.0
 DISK_FREE_BYTES_MIN = 1_000_000_000
 OTHER_FILES = 200  # database connections, logs, listeners: what is open besides clients' connections
 POSTGRES_VERSION_MIN = 18  # what the tests run on
@@ -163,6 +165,7 @@ async def _database(url: str, *, embedded: bool) -> list[Finding]:
             await _durability(connection),
             await _schema(connection, embedded=embedded),
             await _clock(connection),
+            await _open_transactions(connection),
         ]
     finally:
         await connection.close()
@@ -196,6 +199,15 @@ async def _schema(connection: "asyncpg.Connection[Any]", *, embedded: bool) -> F
     if embedded:
         return Finding("note", "schema", "older than this version: the next start brings it up to date")
     return Finding("problem", "schema", "older than this version: run `tchat migrate`.")
+
+
+async def _open_transactions(connection: "asyncpg.Connection[Any]") -> Finding:
+    """An open writing transaction holds every client's position, wherever in the cluster it is."""
+    oldest = await find_oldest_writer(connection)
+    if oldest is None or oldest.open_s < OPEN_TRANSACTION_MAX_S:
+        return Finding("ok", "transactions", "none that this role may see has been open for long")
+    text = f"one has been open for {oldest.open_s:.0f} s ({oldest.what}) and holds every client's position: end it."
+    return Finding("problem", "transactions", text)
 
 
 async def _clock(connection: "asyncpg.Connection[Any]") -> Finding:

@@ -10,6 +10,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from server.writing.eraser import Eraser
+from server.writing.horizon import Horizon
 from server.writing.pipeline import Pipeline
 
 Reading = Callable[[], float]
@@ -19,7 +20,14 @@ class Metrics(Collector):
     """The metrics of one node, named `tchat_...`. `connections` counts open websockets."""
 
     def __init__(
-        self, *, sessions: Sized, rooms: Sized, pipeline: Pipeline, eraser: Eraser, connections: Callable[[], int]
+        self,
+        *,
+        sessions: Sized,
+        rooms: Sized,
+        pipeline: Pipeline,
+        eraser: Eraser,
+        horizon: Horizon,
+        connections: Callable[[], int],
     ) -> None:
         self.registry = CollectorRegistry(auto_describe=False)
         self._readings: list[tuple[type[Metric], str, str, Reading]] = [
@@ -43,6 +51,7 @@ class Metrics(Collector):
             (CounterMetricFamily, "pipeline_flushes", "Flushes that were answered.", lambda: pipeline.flushes),
             (CounterMetricFamily, "pipeline_rows", "Rows that got a verdict.", lambda: pipeline.rows),
             (CounterMetricFamily, "eraser_rows", "Rows that were erased in the background.", lambda: eraser.rows),
+            (GaugeMetricFamily, "position_age_seconds", "Age of clients' positions.", lambda: horizon.age_s),
             (GaugeMetricFamily, "eraser_lag_seconds", "Age of the oldest row to erase.", lambda: eraser.lag_s),
         ]
         self.registry.register(self)

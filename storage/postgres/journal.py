@@ -22,6 +22,7 @@ from protocol.bodies import AnyBody, Body, TimelineEventRaw
 from protocol.dialog_types import DIALOG_TYPES
 from protocol.json_forms import tag_name
 from storage.postgres import functions
+from storage.postgres.oldest_writer import find_oldest_writer
 from storage.postgres.pool import Pool, translate_errors
 from storage.rows import (
     ChangeEntry,
@@ -51,13 +52,6 @@ _HORIZON = """
 SELECT pg_snapshot_xmin(s.snapshot)::text::bigint AS horizon, pg_snapshot_xmax(s.snapshot)::text::bigint AS next_xid,
        EXISTS (SELECT FROM incarnations i WHERE i.incarnation = $1 AND i.ended_at_ms IS NULL) AS lives
 FROM pg_current_snapshot() AS s(snapshot), pg_logical_emit_message(true, 'tchat', 'horizon')
-"""
-# Other roles' transactions are visible to members of pg_read_all_stats only.
-_OLDEST_WRITER = """
-SELECT 'pid ' || a.pid || ', ' || coalesce(a.state, 'unknown') || ' in database ' || coalesce(a.datname, 'unknown')
-       || ' for ' || extract(epoch FROM clock_timestamp() - a.xact_start)::int || ' s'
-FROM pg_stat_activity a WHERE a.backend_xid IS NOT NULL AND a.pid <> pg_backend_pid()
-ORDER BY a.xact_start LIMIT 1
 """
 _PUT_TYPE = """
 INSERT INTO dialog_types (type, members_min, members_max, fixed_roster, full_history, receipts, admins_only_write)
@@ -249,8 +243,8 @@ class PostgresJournal(Journal):
 
     async def find_oldest_writer(self) -> str:
         async with translate_errors():
-            found: str | None = await self._pool.fetchval(_OLDEST_WRITER)
-        return found or "one that this role may not see"
+            found = await find_oldest_writer(self._pool)
+        return f"{found.what}, for {found.open_s:.0f} s" if found else "one that this role may not see"
 
 
 def _same_value(body: bytes, stored: bytes) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
@@ -14,6 +14,9 @@ from server.delivery import receipts as module
 from server.delivery.receipts import Receipts
 from server.delivery.registry import Registry
 from server.delivery.rooms import Rooms
+from storage.postgres.journal import PostgresJournal
+from storage.rows import RaisedReceipt, ReceiptRow
+from storage.unavailable import StorageUnavailableError
 from tests.support.faulty import FaultyTimelines
 from tests.support.world import World
 
@@ -71,3 +74,38 @@ async def test_receipts_that_wait_are_bounded(world: World, monkeypatch: pytest.
     assert receipts.note(ann.principal, HighWaterMark(dialogs[0], 2, 2))
     await receipts.flush()
     assert receipts.note(ann.principal, HighWaterMark(dialogs[2], 1, 1))
+
+
+async def test_receipts_whose_reply_was_lost_are_delivered_by_the_repeat(world: World) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    registry, raised = Registry(), []
+    rooms = Rooms(world.timelines, registry, asyncio.ensure_future, rooms_max=9)
+    lost = LostReply(world.pool)
+    receipts = Receipts(lost, registry, rooms, incarnation=world.incarnation)
+
+    async def deliver(receipt: RaisedReceipt) -> None:
+        raised.append((receipt.principal, receipt.read))
+
+    receipts._deliver = deliver  # type: ignore[method-assign]
+    receipts.note(bo.principal, HighWaterMark(dialog, 1, 1))
+    await receipts.flush()
+    assert (lost.calls, raised) == (1, [])
+    await receipts.flush()
+    assert raised == [(bo.principal, 1)]
+    receipts.note(bo.principal, HighWaterMark(dialog, 1, 1))  # as a client does at each sync
+    await receipts.flush()
+    assert raised == [(bo.principal, 1)]
+
+
+class LostReply(PostgresJournal):
+    """A journal whose first answer about receipts is lost after the commit."""
+
+    calls = 0
+
+    async def raise_receipts(self, receipts: Sequence[ReceiptRow], *, incarnation: int) -> list[RaisedReceipt]:
+        raised = await super().raise_receipts(receipts, incarnation=incarnation)
+        self.calls += 1
+        if self.calls == 1:
+            raise StorageUnavailableError("injected")
+        return raised

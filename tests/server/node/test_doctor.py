@@ -13,6 +13,7 @@ import pytest
 
 from server.identity.signing_keys import new_pem
 from server.identity.vault import new_key
+from server.node import doctor
 from server.node.doctor import Finding, examine
 from storage.embedded.cluster import EmbeddedPostgres
 from storage.embedded.install import SystemAccount
@@ -149,6 +150,21 @@ def test_a_database_that_may_lose_what_it_acked_is_a_problem(database_url: str) 
     durability = found(STORAGE__POSTGRES_URL=database_url)["durability"]
     assert durability.is_problem
     assert "synchronous_commit = off" in durability.text
+
+
+def test_a_transaction_that_stays_open_is_a_problem(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert found(STORAGE__POSTGRES_URL=database_url)["transactions"].level == "ok"
+    monkeypatch.setattr(doctor, "OPEN_TRANSACTION_MAX_S", 0.0)
+
+    async def examined() -> Finding:
+        writer = await asyncpg.connect(database_url)
+        await writer.execute("BEGIN; SELECT pg_current_xact_id()")
+        finding = (await asyncio.to_thread(found, STORAGE__POSTGRES_URL=database_url))["transactions"]
+        assert f"pid {writer.get_server_pid()}, idle in transaction in database" in finding.text
+        await writer.close()
+        return finding
+
+    assert asyncio.run(examined()).is_problem
 
 
 def test_a_clock_that_runs_apart_is_a_problem(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

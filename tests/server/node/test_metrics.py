@@ -12,7 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from server.config.settings import EraserSettings, PipelineSettings
 from server.node.metrics import Metrics
 from server.writing.eraser import Eraser
+from server.writing.horizon import Horizon
 from server.writing.pipeline import Pipeline
+from server.writing.position import Positions
 from tests.support.clock import ManualClock
 
 PAGE = Path(__file__).parents[3] / "docs" / "deployment.md"
@@ -24,7 +26,17 @@ def exported(sessions: int = 0) -> dict[str, tuple[str, str, float]]:
     no_journal: Any = None
     pipeline = Pipeline(no_journal, lambda _: None, PipelineSettings(), ManualClock(), incarnation=1)
     eraser = Eraser(no_journal, EraserSettings(), ManualClock())
-    metrics = Metrics(sessions=[None] * sessions, rooms=[], pipeline=pipeline, eraser=eraser, connections=lambda: 7)
+    horizon = Horizon(
+        no_journal, Positions(b"key", ManualClock(), age_max_s=1.0), ManualClock(), epoch=1, incarnation=1
+    )
+    metrics = Metrics(
+        sessions=[None] * sessions,
+        rooms=[],
+        pipeline=pipeline,
+        eraser=eraser,
+        horizon=horizon,
+        connections=lambda: 7,
+    )
     text = generate_latest(metrics.registry).decode()
     return {
         sample.name: (family.type, family.documentation, sample.value)
