@@ -81,7 +81,7 @@ async def test_receipts_whose_reply_was_lost_are_delivered_by_the_repeat(world: 
     dialog = await world.create(DialogType.DIRECT, ann, bo)
     registry, raised = Registry(), []
     rooms = Rooms(world.timelines, registry, asyncio.ensure_future, rooms_max=9)
-    lost = LostReply(world.pool)
+    lost = LostReply(world.pool, world.pool)
     receipts = Receipts(lost, registry, rooms, incarnation=world.incarnation)
 
     async def deliver(receipt: RaisedReceipt) -> None:
