@@ -23,21 +23,3 @@ def take_tokens(
     if wait_s > _ROUNDING_S:
         return wait_s, full_at
     return 0.0, full_after
-
-
-class TokenBucket:
-    """One bucket: `per_s` tokens on average, `burst` at once."""
-
-    __slots__ = ("_burst", "_full_at", "_interval_s")
-
-    def __init__(self, per_s: float, burst: float) -> None:
-        self._interval_s = 1.0 / per_s
-        self._burst = burst
-        self._full_at = 0.0
-
-    def spend(self, now: float, cost: float = 1.0) -> float:
-        """Take `cost` tokens, or a full bucket if that is less; 0, or the seconds to wait if nothing was taken."""
-        wait_s, self._full_at = take_tokens(
-            self._full_at, now, interval_s=self._interval_s, burst=self._burst, cost=cost
-        )
-        return wait_s

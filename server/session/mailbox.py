@@ -12,7 +12,7 @@ from server.gateway.connection import Connection
 class Mailbox:
     """The mailbox of the session on one connection."""
 
-    __slots__ = ("_commands", "_connection", "reading", "size")
+    __slots__ = ("_connection", "commands", "reading", "size")
 
     def __init__(self, connection: Connection) -> None:
         self.reading = True
@@ -20,33 +20,27 @@ class Mailbox:
         self.size = 0
         """Bytes of the commands, as they came."""
         self._connection = connection
-        self._commands: list[tuple[AnyCommand, int]] = []  # short; an empty deque would take 600 bytes in every session
-
-    def __len__(self) -> int:
-        return len(self._commands)
-
-    @property
-    def first(self) -> AnyCommand:
-        """The command that is next."""
-        return self._commands[0][0]
+        # short, so a list: an empty deque would take 600 bytes in every session
+        self.commands: list[tuple[AnyCommand, int]] = []
+        """Each with its bytes; not to be changed from outside."""
 
     def put(self, command: AnyCommand, size: int) -> None:
         """Add a command that came in a message of so many bytes."""
-        self._commands.append((command, size))
+        self.commands.append((command, size))
         self.size += size
 
     def drop_first(self) -> None:
         """Take the next command out."""
-        self.size -= self._commands.pop(0)[1]
+        self.size -= self.commands.pop(0)[1]
 
     def clear(self) -> None:
         """Take all out."""
-        self._commands.clear()
+        self.commands.clear()
         self.size = 0
 
     def balance(self, count_max: int, bytes_max: int) -> None:
         """Pause or resume the reading, as these bounds say."""
-        waiting = len(self._commands)
+        waiting = len(self.commands)
         if self.reading and (waiting >= count_max or self.size >= bytes_max):
             self.reading = False
             self._connection.pause_reading()

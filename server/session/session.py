@@ -168,7 +168,7 @@ class Session:
                 self.push(Failed(error.request_id, error.code, _sentence(error.code, error.detail)))
             return
         self._mailbox.put(command, len(data))
-        self._take()
+        self._take(self._heard_at)
 
     def writable(self) -> None:
         """Go on writing: the socket has drained."""
@@ -201,8 +201,8 @@ class Session:
 
     def drained(self) -> None:
         """Go on with the mailbox, which waits while too much is queued or while the rate is used up."""
-        if self._mailbox:
-            self._take()
+        if self._mailbox.commands:
+            self._take(self._context.clock.monotonic())
 
     # -- answers
 
@@ -315,27 +315,27 @@ class Session:
 
     # -- commands
 
-    def _take(self) -> None:
+    def _take(self, now: float) -> None:
         """Handle what waits, as far as it may be handled now; pause or resume reading accordingly."""
         if self._taking:
             return
         self._taking = True
         try:
-            self._take_all()
+            self._take_all(now)
         except Exception:  # noqa: BLE001 - see `_guarded`
             _log.exception("a session of %s failed", self.connection.address)
             self.close(CloseCode.INTERNAL_ERROR)
         self._taking = False
-        if self._mailbox or not self._mailbox.reading:
+        mailbox = self._mailbox
+        if mailbox.commands or not mailbox.reading:
             settings = self._context.settings
             count_max = _EARLY_MAILBOX_MAX if self._claims is None else settings.mailbox_max
-            self._mailbox.balance(count_max, settings.mailbox_bytes_max)
+            mailbox.balance(count_max, settings.mailbox_bytes_max)
 
-    def _take_all(self) -> None:
-        settings, handlers = self._context.settings, self._context.handlers
-        now = self._context.clock.monotonic()
+    def _take_all(self, now: float) -> None:
+        settings, handlers, mailbox = self._context.settings, self._context.handlers, self._mailbox
         while (
-            self._mailbox
+            mailbox.commands
             and now >= self._paced_until
             and self._working is None
             and not self._closing
@@ -343,11 +343,11 @@ class Session:
             and self._in_flight < settings.in_flight_sends_max
             and self.outbox.size <= settings.outbox_bytes_max
         ):
-            command = self._mailbox.first
+            command, _ = mailbox.commands[0]
             if wait_s := self._charge(command, now):
                 self._pace(now, wait_s)
                 return
-            self._mailbox.drop_first()
+            mailbox.drop_first()
             if self._admit(command):
                 work = handlers[type(command)](self, command)
                 if work is not None:
@@ -402,8 +402,8 @@ class Session:
     def _go_on(self) -> None:
         if self._draining and not self._in_flight and self._working is None:
             self.close(CloseCode.DRAINING)
-        elif self._mailbox and not self._closing:
-            self._take()
+        elif self._mailbox.commands and not self._closing:
+            self._take(self._context.clock.monotonic())
 
     async def _work(self, command: AnyCommand, work: Awaitable[None]) -> None:
         """Finish a command that takes its time, then go on with the mailbox."""
@@ -420,7 +420,7 @@ class Session:
         """Count a message that is no command, or none for this state; too many of those close the connection."""
         if self._claims is None:
             return self._is_early_enough(_REFUSED_COUNTS)
-        if self._context.rates.forgives(self._claims.device, self._context.clock.monotonic()):
+        if not self._context.rates.bad_messages.spend(self._claims.device, self._claims.principal, self._heard_at):
             return True
         self.close(CloseCode.BAD_MESSAGE)
         return False

@@ -59,12 +59,12 @@ async def test_above_the_rate_sends_wait_and_are_acked_in_order(node: Running, c
         for n in range(2, 8):
             await wire.send(Send(n, dialog, n, b"x"))
         assert [reply.id for reply in await replies(wire, 2)] == [2, 3]
-        await until(lambda: len(session._mailbox) == 4)
+        await until(lambda: len(session._mailbox.commands) == 4)
         for n in range(4, 8):
             pass_time(node, clock, 1)
             (acked,) = await replies(wire, 1)
             assert isinstance(acked, Acked)
-            assert (acked.n, acked.seq, len(session._mailbox)) == (n, n, 7 - n)
+            assert (acked.n, acked.seq, len(session._mailbox.commands)) == (n, n, 7 - n)
 
 
 async def test_a_thousand_messages_written_offline_are_acked_at_the_rate_and_none_is_refused(
@@ -79,8 +79,8 @@ async def test_a_thousand_messages_written_offline_are_acked_at_the_rate_and_non
                 await wire.send(Send(n + 1, dialog, n + 2, b"x"))
             answered = await replies(wire, 100)
             while len(answered) < 1000:
-                await until(lambda: len(session._mailbox) >= 20)
-                assert len(session._mailbox) <= 256
+                await until(lambda: len(session._mailbox.commands) >= 20)
+                assert len(session._mailbox.commands) <= 256
                 pass_time(node, clock, 1)
                 answered += await replies(wire, 20)
             assert [(type(reply), reply.id) for reply in answered] == [(Acked, each + 1) for each in range(1000)]
@@ -109,7 +109,7 @@ async def test_a_token_is_renewed_behind_paced_sends(node: Running, clock: Manua
         for n in range(2, 6):
             await wire.send(Send(n, dialog, n, b"x"))
         await wire.send(Authenticate(9, node.token(ann)))
-        await until(lambda: len(session._mailbox) == 3)
+        await until(lambda: len(session._mailbox.commands) == 3)
         pass_time(node, clock, 2)
         assert Authenticated in [type(reply) for reply in await replies(wire, 5)]
 
@@ -123,7 +123,7 @@ async def test_a_device_that_reconnects_goes_on_with_its_bucket(node: Running, c
     async with node.live(ann) as wire:
         session = node.session_of(ann)
         await wire.send(Send(4, dialog, 4, b"x"))
-        await until(lambda: bool(session._mailbox))
+        await until(lambda: bool(session._mailbox.commands))
         pass_time(node, clock, 1)
         assert [reply.id for reply in await replies(wire, 1)] == [4]
 
@@ -141,9 +141,9 @@ async def test_the_devices_of_a_person_share_a_rate(node: Running, clock: Manual
         (session,) = (each for each in sessions if each.device == second.device)
         session.received(MSGPACK.encode(Send(1, dialog, 1, b"x")), text=False)  # refused: it has not synced; but paid
         session.received(MSGPACK.encode(Send(2, dialog, 2, b"x")), text=False)
-        assert len(session._mailbox) == 1
+        assert len(session._mailbox.commands) == 1
         pass_time(node, clock, 1)
-        assert not session._mailbox
+        assert not session._mailbox.commands
 
 
 async def test_reading_pauses_when_too_many_bytes_wait(node: Running) -> None:
@@ -154,7 +154,7 @@ async def test_reading_pauses_when_too_many_bytes_wait(node: Running) -> None:
         for n in range(2, 12):
             await wire.send(Send(n, dialog, n, bytes(50_000)))
         await until(lambda: not session._mailbox.reading)
-        assert len(session._mailbox) == 3
+        assert len(session._mailbox.commands) == 3
         assert session._mailbox.size < 131_072 + 50_100
         wire.socket.transport.abort()
 
@@ -194,7 +194,7 @@ async def test_little_of_a_stranger_waits(node: Running) -> None:
             await wire.send(Heartbeat(0))
         (session,) = node.node.wheel
         await until(lambda: not session._mailbox.reading)
-        assert len(session._mailbox) == 4
+        assert len(session._mailbox.commands) == 4
         checked.set()
         assert await wire.close_code() == 4102
 

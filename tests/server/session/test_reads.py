@@ -200,7 +200,7 @@ async def test_commands_wait_while_too_much_waits_to_be_written(database_url: st
             for request in range(3, 103):
                 await wire.send(History(request, dialog, limit=100))
             await until(lambda: session.outbox.size > settings.outbox_bytes_max and not session._working)
-            assert len(session._mailbox) > 50
+            assert len(session._mailbox.commands) > 50
             assert session.outbox.size <= settings.outbox_bytes_max + REPLY_BYTES_MAX
             wire.socket.transport.resume_reading()
             assert [(await wire.until(HistoryPage)).id for _ in range(100)] == list(range(3, 103))

@@ -263,7 +263,7 @@ async def test_many_refused_at_once_are_answered_one_after_the_other(
             for n in range(4, 204):
                 await wire.send(Send(n, new_id(), n, b"x"))
             session = node.session_of(ann)
-            await until(lambda: len(session._mailbox) == 200)
+            await until(lambda: len(session._mailbox.commands) == 200)
             gate.set()
             assert [(await wire.until(Failed)).id for _ in range(201)] == list(range(3, 204))
 
