@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import asyncpg
 import msgspec
@@ -12,9 +12,12 @@ from protocol.bodies import (
     AnyBody,
     Deleted,
     DialogCreated,
+    Edited,
+    Erased,
     MemberLeft,
     MemberRemoved,
     MembersAdded,
+    Reacted,
 )
 from protocol.dialog_types import DIALOG_TYPES, DialogType, Mode
 
@@ -66,6 +69,7 @@ class Timeline:
                     timeline._append(Row(*ids, n, at_ms, messages, _decode(body)))
                 for dialog, principal, read in await connection.fetch(_MARKS):
                     timeline.read[dialog.bytes, principal.bytes] = read
+            timeline._erase_what_hangs()
             return timeline
         finally:
             await connection.close()
@@ -82,6 +86,18 @@ class Timeline:
     def may_see(self, principal: bytes, dialog: bytes, seq: int) -> bool:
         """Whether a principal may see an event."""
         return any(first <= seq <= last for first, last in self.visible.get((dialog, principal), ()))
+
+    def may_learn(self, principal: bytes, dialog: bytes, seq: int) -> bool:
+        """Whether a principal had not left for the last time when this was done to a message."""
+        return seq <= max((last for _, last in self.visible.get((dialog, principal), ())), default=0)
+
+    def _erase_what_hangs(self) -> None:
+        """Edits and reactions of an erased message are read as erased, though they may not be blank yet."""
+        for key, row in self.rows.items():
+            if isinstance(row.body, Edited | Reacted):
+                target = self.rows.get((row.dialog, row.body.target))
+                if target is not None and isinstance(target.body, Erased):
+                    self.rows[key] = replace(row, body=Erased())
 
     def _append(self, row: Row) -> None:
         self.rows[row.dialog, row.seq] = row

@@ -96,7 +96,8 @@ def check_numbers(devices: Iterable[Device], timeline: Timeline, violations: Vio
 def check_received(principal: bytes, received: Received, timeline: Timeline, violations: Violations) -> None:
     """What a client received is in the timeline, was visible to it, and came in order without holes."""
     for event in received.events:
-        _check_event(principal, event, timeline, violations)
+        _check_event(principal, event, timeline, violations, seen_as=event.seq)
+    _check_changes(principal, received.changes, timeline, violations)
     for event in received.after_removal:
         violations.add("leaked", f"{event} to {principal.hex()} after its removal")
     for dialog in received.dialogs:
@@ -111,13 +112,26 @@ def check_received(principal: bytes, received: Received, timeline: Timeline, vio
         violations.add("leaked", f"a message to {principal.hex()} after its sign-in ended")
 
 
-def _check_event(principal: bytes, event: bodies.TimelineEvent, timeline: Timeline, violations: Violations) -> None:
+def _check_changes(
+    principal: bytes, changes: list[bodies.TimelineEvent], timeline: Timeline, violations: Violations
+) -> None:
+    """What was done to a message concerns those who may see the message and had not left for the last time."""
+    for event in changes:
+        assert isinstance(event.body, bodies.Edited | bodies.Deleted | bodies.Reacted), event
+        _check_event(principal, event, timeline, violations, seen_as=event.body.target)
+        if not timeline.may_learn(principal, event.dialog, event.seq):
+            violations.add("leaked", f"{event} to {principal.hex()} who had left")
+
+
+def _check_event(
+    principal: bytes, event: bodies.TimelineEvent, timeline: Timeline, violations: Violations, *, seen_as: int
+) -> None:
     row = timeline.rows.get((event.dialog, event.seq))
     if row is None:
         violations.add("lost", f"{event} was delivered and is not stored")
     elif not _same(event, row):
         violations.add("misordered", f"{event} was delivered and {row} is stored")
-    if not timeline.may_see(principal, event.dialog, event.seq):
+    if not timeline.may_see(principal, event.dialog, seen_as):
         violations.add("leaked", f"{event} to {principal.hex()}")
 
 

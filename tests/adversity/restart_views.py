@@ -65,18 +65,18 @@ async def _compare(
             mine, right = held["dialogs"][key.hex()], truth["dialogs"].get(key.hex())
         else:
             mine, right = dialog.canonical(), await _past_dialog(fresh, key, timeline)
-        for seq in _deleted_unseen(fresh.me, key, mine["lines"], timeline):
-            del mine["lines"][seq]
+            for seq in _deleted_since(fresh.me, key, mine["lines"], timeline):
+                del mine["lines"][seq]
         if mine != right:
             violations.add("unequal_views", f"{device.name} of {key.hex()}: {_difference(mine, right)}")
     if held["dialogs"].keys() != truth["dialogs"].keys() or held["blocked"] != truth["blocked"]:
         violations.add("unequal_views", f"{device.name}: {_difference(held, truth)}")
 
 
-def _deleted_unseen(me: bytes, dialog: bytes, lines: dict[int, Any], timeline: Timeline) -> list[int]:
-    """Messages that were deleted while one was no member: one may still hold them, and nobody gets them any more."""
+def _deleted_since(me: bytes, dialog: bytes, lines: dict[int, Any], timeline: Timeline) -> list[int]:
+    """Messages that were deleted after one had left: one may still hold them, and nobody gets them any more."""
     deletions = ((seq, timeline.deleted_at.get((dialog, seq))) for seq in lines)
-    return [seq for seq, at in deletions if at is not None and not timeline.may_see(me, dialog, at)]
+    return [seq for seq, at in deletions if at is not None and not timeline.may_learn(me, dialog, at)]
 
 
 async def _past_dialog(fresh: Client, key: bytes, timeline: Timeline) -> dict[str, Any]:

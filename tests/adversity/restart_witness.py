@@ -15,7 +15,7 @@ import msgspec
 from protocol.bodies import MemberLeft, MemberRemoved, MembersAdded, Posted, TimelineEvent
 from protocol.codec import Codec, ServerMessage
 from protocol.commands import AnyCommand
-from protocol.events import DialogState, ReceiptChanged, TypingChanged
+from protocol.events import DialogState, MissedChanges, ReceiptChanged, TypingChanged
 from protocol.replies import Acked, Authenticated, HistoryPage, RosterPage
 from tchat.actions import Notification, Refused, Renumbered, Reset, Sent
 
@@ -103,6 +103,8 @@ class Received:
     """What awaits its comparison with the timeline."""
 
     events: list[TimelineEvent] = field(default_factory=list)
+    changes: list[TimelineEvent] = field(default_factory=list)
+    """What was done to messages, as it comes with a page or after a return: not in the order of the timeline."""
     holes: list[Hole] = field(default_factory=list)
     after_removal: list[TimelineEvent] = field(default_factory=list)
     dialogs: set[bytes] = field(default_factory=set)
@@ -147,7 +149,9 @@ class Witness:
                 self._happened(message)
             case HistoryPage(events=events, later=later):
                 self.received.events += events
-                self.received.events += later
+                self.received.changes += later
+            case MissedChanges(events=changes):
+                self.received.changes += changes
             case Acked():
                 self._ledger.replied(message)
             case ReceiptChanged() | TypingChanged() | RosterPage():

@@ -11,7 +11,7 @@ from protocol import bodies
 from protocol.bodies import TimelineEvent
 from protocol.commands import Send
 from protocol.dialog_types import DialogType, Mode, Role
-from protocol.events import DialogState
+from protocol.events import DialogState, MissedChanges
 from protocol.kinds import Kind
 from protocol.replies import Acked, Authenticated
 from tchat.actions import Sent
@@ -187,6 +187,29 @@ def test_a_removed_member_receives_nothing_after_the_removal(
     messages: list[DialogState | TimelineEvent], broken: set[str]
 ) -> None:
     assert broken_for(BO, *messages) == broken
+
+
+AWAY = [
+    *ROWS,
+    row(5, bodies.Deleted(2)),
+    row(6, bodies.Reacted(4, b"+")),
+    row(7, bodies.MembersAdded([BO])),
+    row(8, bodies.MemberRemoved(BO)),
+    row(9, bodies.Reacted(7, b"+")),
+]
+
+
+@pytest.mark.parametrize(
+    ("seq", "broken"),
+    [(5, set()), (6, {"leaked"}), (9, {"leaked"})],
+    ids=["of a message that one saw", "of one that one never saw", "after one had left"],
+)
+def test_who_returns_receives_what_was_done_to_what_they_may_see(seq: int, broken: set[str]) -> None:
+    witness = Witness(BO, Ledger(), lambda _settled: None)
+    witness.heard(MissedChanges(GROUP, 7, [event(seq, AWAY[seq - 1].body)]))
+    violations = Violations()
+    check_received(BO, witness.take_received(), timeline(*AWAY), violations)
+    assert set(violations.counts) == broken
 
 
 def test_a_stranger_receives_nothing() -> None:
