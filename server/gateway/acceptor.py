@@ -100,9 +100,13 @@ class Acceptor:
     def _forget_websocket(self, connection: Connection) -> None:
         self.connections.discard(connection)
         self._uncount(connection.address)
+        if not connection.trusted:
+            self.limits.charge_stranger(connection.address)
 
     def _forget_http(self, connection: HttpConnection) -> None:
         self._uncount(connection.address)
+        if connection.refused:
+            self.limits.charge_stranger(connection.address)
 
     def _uncount(self, address: str) -> None:
         self.limits.release(address)
@@ -186,6 +190,7 @@ class PendingConnection(asyncio.Protocol):
         self._stop_timer()
         if self._claimed:
             self._acceptor.limits.release(self._address)
+            self._acceptor.limits.charge_stranger(self._address)
         if self._opened:
             self._acceptor.limits.close()
 

@@ -1,7 +1,8 @@
 """How many connections may be open and how fast new ones may arrive, for the node and for each client address.
 
 Rates are token buckets. A full bucket needs no entry, so the table of addresses holds those of the last second or so;
-it has a bound of its own, too.
+it has a bound of its own, too. A connection that ends as a stranger's counts as many: to connect costs the server more
+than it costs a client.
 """
 
 import math
@@ -15,6 +16,8 @@ from server.networks import network_of
 from server.token_bucket import take_tokens
 
 _ADDRESSES_MAX = 50_000
+_STRANGER_COST = 20
+_DEBT_S_MAX = 2.0
 
 
 class ConnectRefused(msgspec.Struct, frozen=True):
@@ -75,6 +78,15 @@ class ConnectLimits:
             self._counts[network] -= 1
         else:
             del self._counts[network]
+
+    def charge_stranger(self, address: str) -> None:
+        """A connection of this address has ended, and its client never authenticated."""
+        if self._exempt(address):
+            return
+        now, network = self._clock.monotonic(), network_of(address)
+        cost_s = _STRANGER_COST / self._settings.connects_per_address_per_s
+        self._make_room(now)
+        self._full_at[network] = min(max(self._full_at.get(network, now), now) + cost_s, now + _DEBT_S_MAX)
 
     def _spend(self, network: str | None) -> ConnectRefused | None:
         """Take a token of the network and one of the node, or neither."""

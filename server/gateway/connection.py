@@ -78,11 +78,11 @@ class Connection(asyncio.Protocol):
         "_timer",
         "_timers",
         "_transport",
-        "_trusted",
         "_yielded",
         "address",
         "paused",
         "subprotocol",
+        "trusted",
     )
 
     def __init__(
@@ -99,6 +99,8 @@ class Connection(asyncio.Protocol):
         """The client's own address, behind trusted proxies, too."""
         self.subprotocol = subprotocol
         """The one agreed in the handshake; empty if this port has none."""
+        self.trusted = False
+        """Whether the client has authenticated."""
         self.paused = False
         """Whether more bytes wait to be sent than the transport's high-water mark."""
         self._transport = transport
@@ -113,7 +115,6 @@ class Connection(asyncio.Protocol):
         self._ended = False  # nothing more is read
         self._reading_paused = False  # the peer has paused reading
         self._yielded = False  # the rest of the buffer is for the next turn of the loop
-        self._trusted = False  # the client has authenticated
         self._allowance: int | None = settings.unauthenticated_bytes_max  # bytes that may still arrive; None: any
         self._rare_full_at = 0.0  # the bucket of frames that are no messages
         self._limit_writes(settings.unauthenticated_bytes_max)
@@ -129,8 +130,8 @@ class Connection(asyncio.Protocol):
 
     def trust(self) -> None:
         """The client has authenticated: the limits of a stranger end."""
-        if not self._trusted:
-            self._trusted = True
+        if not self.trusted:
+            self.trusted = True
             self._limit_writes(self._settings.write_high_water_bytes)
             if not self._closing:
                 self._allowance = None
@@ -144,7 +145,7 @@ class Connection(asyncio.Protocol):
         """Send a close frame; end the TCP connection when the client answers it, or after `close_timeout_s`."""
         if self._closing:
             return
-        if not self._trusted:
+        if not self.trusted:
             self._fail(code, reason)  # of a stranger nothing more is read, not even the answer
             return
         self._open_slow_path().close(code, reason)
@@ -193,7 +194,7 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Note that the write buffer is above its high-water mark. A stranger who does not read is disconnected."""
         self.paused = True
-        if not self._trusted:
+        if not self.trusted:
             self.abort()
 
     def resume_writing(self) -> None:
@@ -363,7 +364,7 @@ class Connection(asyncio.Protocol):
     def _begin_end(self) -> None:
         self._closing = True
         if self._timer is None:
-            self._allowance = _CLOSING_BYTES_MAX if self._trusted else self._settings.unauthenticated_bytes_max
+            self._allowance = _CLOSING_BYTES_MAX if self.trusted else self._settings.unauthenticated_bytes_max
             self._timer = self._timers.call_later(self._settings.close_timeout_s, self._transport.abort)
 
 

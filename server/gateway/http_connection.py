@@ -6,7 +6,7 @@ request, and the client's address behind a trusted proxy. And it never sends an 
 the response to an earlier request.
 
 What surrounds a body (the heads of its chunks, their extensions) is bounded as the head of the request is, and trailers
-are refused: uvicorn collects them without a bound. A client that leaves before its request is whole is no error.
+are refused: uvicorn collects them without a bound. So are bodies that wait for their end on all connections together.
 """
 
 import asyncio
@@ -30,10 +30,10 @@ ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 _uvicorn_log = logging.getLogger(f"{__name__}.uvicorn")
 _uvicorn_log.setLevel(logging.ERROR)
 
-_log = logging.getLogger(__name__)
-
 _PIPELINED_MAX = 16
 _PARSED_AT_ONCE_BYTES = 16_384
+_WAITING_BYTES_MAX = 16_777_216
+"""Of bodies whose end has not arrived, on all connections: above it the connection that adds to them is ended."""
 _REFUSED_UPGRADE = b"A websocket needs a connection of its own: ask for it in the first request.\n"
 
 
@@ -53,9 +53,11 @@ class HttpServer:
         self.settings = settings
         self.proxies = proxies
         self.lost = lost
+        self.waiting_bytes = 0
+        """Of bodies whose end has not arrived."""
         self.state = ServerState()
         self.config = Config(
-            _ended_by_client(app),
+            app,
             http=HttpToolsProtocol,
             ws="none",
             interface="asgi3",
@@ -97,6 +99,9 @@ class HttpConnection(HttpToolsProtocol):
         self._begun = False  # the head of a request has been complete
         self._in_head = False  # the head of a request is incomplete
         self._in_body = False  # the head is complete, the body is not
+        self.refused = False
+        """Whether it sent what is no request."""
+        self._waiting_bytes = 0  # of the body at hand
         self._other_bytes = 0  # of the head at hand, or of what surrounds the body at hand
         self._ended = False  # nothing more is read
         self._arrival: asyncio.TimerHandle | None = None
@@ -111,6 +116,7 @@ class HttpConnection(HttpToolsProtocol):
         """Release everything."""
         super().connection_lost(exc)
         self._cancel_arrival()
+        self._forget_body()
         self.resume_writing()
         self._unset_keepalive_if_required()  # uvicorn does not if the connection ended in an error
         self._http.lost(self)
@@ -155,6 +161,8 @@ class HttpConnection(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
         self._other_bytes -= len(body)
+        self._waiting_bytes += len(body)
+        self._http.waiting_bytes += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -162,10 +170,11 @@ class HttpConnection(HttpToolsProtocol):
         super().on_message_complete()
         self._in_body = False
         self._cancel_arrival()
+        self._forget_body()
 
     def send_400_response(self, msg: str) -> None:
         """Answer bytes that are no request, but never where an earlier request waits for its response."""
-        self._ended = True
+        self._ended = self.refused = True
         if not self._begun or self.cycle.response_complete:
             super().send_400_response(msg)
         elif not self._in_body:
@@ -196,6 +205,9 @@ class HttpConnection(HttpToolsProtocol):
         incomplete = self._in_head or self._in_body
         if incomplete and not self._ended and self._other_bytes > self._http.settings.head_bytes_max:
             self.send_400_response("The request head is too large." if self._in_head else "The chunks are too small.")
+        elif self._in_body and not self._ended and self._http.waiting_bytes > _WAITING_BYTES_MAX:
+            self._ended = True
+            self.transport.abort()
 
     def _check_head(self) -> None:
         """Raise `ValueError` for an unacceptable head; the parser then treats the request as malformed."""
@@ -218,32 +230,14 @@ class HttpConnection(HttpToolsProtocol):
     def _asks_for_websocket(self) -> bool:
         return any(name == b"upgrade" and b"websocket" in value.lower() for name, value in self.headers)
 
+    def _forget_body(self) -> None:
+        self._http.waiting_bytes -= self._waiting_bytes
+        self._waiting_bytes = 0
+
     def _cancel_arrival(self) -> None:
         if self._arrival is not None:
             self._arrival.cancel()
             self._arrival = None
-
-
-class _ClientLeftError(BaseException):
-    """Ends the work on a request that never became whole; no `Exception`, so that no app takes it for a fault."""
-
-
-def _ended_by_client(app: ASGIApp) -> ASGIApp:
-    """The app, ended while it waits for a body whose client has left."""
-
-    async def run(scope: Any, receive: Callable[[], Awaitable[dict[str, Any]]], send: ASGISend) -> None:
-        async def receive_or_end() -> dict[str, Any]:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise _ClientLeftError
-            return message
-
-        try:
-            await app(scope, receive_or_end, send)
-        except _ClientLeftError:
-            _log.debug("a client left before its request was whole")
-
-    return run
 
 
 async def _refuse_upgrade(_scope: MutableMapping[str, Any], _receive: Callable[..., Any], send: ASGISend) -> None:

@@ -11,7 +11,6 @@ from server.config.settings import GatewaySettings
 from server.gateway import frames
 from server.gateway.acceptor import Acceptor
 from server.gateway.connection import Connection
-from server.gateway.http_connection import ASGIApp
 from tests.support.clock import ManualClock
 
 SUBPROTOCOL = "tchat.v1.json"
@@ -47,13 +46,8 @@ class App:
     def __init__(self) -> None:
         self.released = asyncio.Event()
         self.entered = asyncio.Event()
-        self.run: ASGIApp = self._answer
-        """What a request runs; a test may replace it."""
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        await self.run(scope, receive, send)
-
-    async def _answer(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         body = b""
         more = True
         while more:

@@ -90,3 +90,29 @@ def test_the_table_of_addresses_is_bounded(clock: ManualClock, monkeypatch: pyte
     clock.advance(5)
     some.claim("192.0.2.99")
     assert list(some._full_at) == ["192.0.2.99"]
+
+
+def test_connections_that_end_as_strangers_count_as_many(clock: ManualClock) -> None:
+    some = limits(clock, connects_per_address_per_s=200)
+    for _ in range(10):
+        assert status(some.claim("192.0.2.1")) == 0
+        some.release("192.0.2.1")
+        some.charge_stranger("192.0.2.1")
+    assert (status(some.claim("192.0.2.1")), status(some.claim("192.0.2.2"))) == (429, 0)
+    clock.advance(0.1)
+    assert status(some.claim("192.0.2.1")) == 0
+
+
+def test_what_strangers_owe_is_bounded(clock: ManualClock) -> None:
+    some = limits(clock, connects_per_address_per_s=200)
+    for _ in range(1000):
+        some.charge_stranger("192.0.2.1")
+    assert status(some.claim("192.0.2.1")) == 429
+    clock.advance(2.0)
+    assert status(some.claim("192.0.2.1")) == 0
+
+
+def test_strangers_behind_a_proxy_are_not_charged_to_it(clock: ManualClock) -> None:
+    some = limits(clock)
+    some.charge_stranger("10.0.0.1")
+    assert some._full_at == {}

@@ -1,10 +1,12 @@
 """HTTP connections: what the app gets, and the limits and rules around uvicorn."""
 
+import asyncio
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
 
+from server.gateway import http_connection
 from tests.support.public_port import UPGRADE, public_port
 
 pytestmark = pytest.mark.anyio
@@ -210,16 +212,26 @@ async def test_a_body_in_small_chunks_is_taken() -> None:
         assert await wire.response() == (200, "127.0.0.1 /a 64000")
 
 
-async def test_a_client_that_leaves_before_its_request_is_whole_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
-    async def raising(_scope: Any, receive: Any, _send: Any) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        raise RuntimeError("as a framework does")
-
+async def test_bodies_that_wait_are_bounded_over_all_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_connection, "_WAITING_BYTES_MAX", 2500)
+    part = b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\n\r\n" + bytes(1000)
     async with public_port() as port:
-        port.app.run = raising
-        for _ in range(50):
-            wire = await port.connect(b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhe")
-            wire.writer.transport.abort()
+        waiting = [await port.connect(part) for _ in range(2)]
+        while port.acceptor.http.waiting_bytes < 2000:  # noqa: ASYNC110 - the product has no use for an event here
+            await asyncio.sleep(0)
+        assert await (await port.connect(part)).rest() == b""
+        whole = await port.connect(part + b"x")
+        assert await whole.response() == (200, "127.0.0.1 /a 1001")
+        for wire in waiting:
+            wire.send(b"x")
+            assert await wire.response() == (200, "127.0.0.1 /a 1001")
+        assert port.acceptor.http.waiting_bytes == 0
+
+
+async def test_who_sends_what_is_no_request_may_connect_more_slowly() -> None:
+    async with public_port() as port:
+        for _ in range(10):
+            wire = await port.connect(CHUNKED + b"0\r\nX-Field: 1\r\n\r\n")
+            assert await wire.statuses() == [400]
         await port.until_empty()
-    assert [record for record in caplog.records if record.name != "asyncio"] == []
+        assert await (await port.connect(HELLO)).statuses() == [429]
