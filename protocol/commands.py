@@ -112,6 +112,7 @@ class Sync(Command, tag=2, frozen=True):
 
     rule: ClassVar = CommandRule(
         states=frozenset({SessionState.AUTHENTICATED}),
+        cost=lambda _command: 10,  # looks at every dialog of the person, and sends a window of each without a position
         codes=frozenset({ErrorCode.SIGNED_OUT, ErrorCode.SUSPENDED, ErrorCode.UNAVAILABLE}),
     )
 

@@ -23,7 +23,7 @@ from protocol.bodies import (
 )
 from protocol.dialog_types import DialogType, Mode, Role
 from protocol.events import DialogState
-from protocol.ids import NIL
+from protocol.ids import NIL, direct_dialog_id
 from protocol.limits import REACTIONS_PER_MESSAGE_MAX
 from protocol.replies import Member
 from storage.postgres.pool import Pool, translate_errors
@@ -43,7 +43,7 @@ PAGE_DIALOGS = 200
 """Memberships that one page of a snapshot looks at."""
 _RESUME_TIMEOUT_S = 2.0
 """Longest time to find out what a position lacks; then the snapshot is windowed."""
-_LATER_ROWS_MAX = 1000
+_LATER_ROWS_MAX = 500
 """Edits, deletions and reactions that are read at once for a page of messages."""
 
 _decode_invited = msgspec.msgpack.Decoder(Invited).decode
@@ -143,8 +143,9 @@ _TIMELINE = f"""(
            CASE WHEN t.seq IS NULL THEN j.body ELSE '\\x{_ERASED}'::bytea END AS body
     FROM journal j LEFT JOIN journal t ON t.dialog_id = j.dialog_id AND t.tag = {_tags(Erased)}
         AND t.seq = CASE WHEN j.tag IN ({_tags(Edited, Reacted)}) THEN j.target END)"""
-"""The rows of the journal as they are read. Every read of events is FROM this: an edit or a reaction of an erased
-message counts as erased from the moment of the erasure, though its own row is blanked only later."""
+"""The rows of the journal as they are read: an edit or a reaction of an erased message counts as erased from the moment of
+the erasure, though its own row is blanked only later. Every read of events is FROM this, but what is read with the
+messages of a page (`_later`): it leaves such rows out, and looks once at each message."""
 
 _ROW_COLUMNS = "j.dialog_id, j.seq, j.author_id, j.device_id, j.n, j.at_ms, j.messages, j.body"
 
@@ -206,14 +207,19 @@ def _later(order: str) -> str:
     """What was done to the messages of a page, message by message in this order; without what the page itself has."""
     ordered = f"j.target {order}, j.seq {order}"
     return f"""
+WITH looked_at AS MATERIALIZED (
+    SELECT * FROM journal j
+    WHERE j.dialog_id = $2 AND j.tag IN ({_ARE_ABOUT_A_MESSAGE}) AND j.target BETWEEN $3 AND $4
+    ORDER BY {ordered} LIMIT {_LATER_ROWS_MAX + 1}
+), erased AS MATERIALIZED (
+    SELECT t.seq FROM (SELECT DISTINCT target FROM looked_at) l
+    JOIN journal t ON t.dialog_id = $2 AND t.seq = l.target AND t.tag = {_tags(Erased)}
+)
 SELECT {_ROW_COLUMNS}, j.tag, j.target, j.shown FROM (
     SELECT {_ROW_COLUMNS}, j.tag, j.target, {_before(ordered)} AS before,
-           {_VISIBLE_BY_TARGET} AND NOT j.hangs_on_erased AND NOT (j.seq <= $4 AND m.visible @> j.seq) AS shown
-    FROM members m CROSS JOIN LATERAL (
-        SELECT * FROM {_TIMELINE} j
-        WHERE j.dialog_id = m.dialog_id AND j.tag IN ({_ARE_ABOUT_A_MESSAGE}) AND j.target BETWEEN $3 AND $4
-        ORDER BY {ordered} LIMIT {_LATER_ROWS_MAX + 1}) j
-    WHERE m.dialog_id = $2 AND m.principal_id = $1) j
+           {_VISIBLE_BY_TARGET} AND NOT (j.seq <= $4 AND m.visible @> j.seq)
+           AND (j.tag = {_tags(Deleted)} OR j.target NOT IN (SELECT seq FROM erased)) AS shown
+    FROM looked_at j JOIN members m ON m.dialog_id = $2 AND m.principal_id = $1) j
 WHERE j.before < {PAGE_BYTES_MAX}
 ORDER BY {ordered}
 """
@@ -225,7 +231,7 @@ _LATER = {False: _later("ASC"), True: _later("DESC")}
 
 def _newest_about(tags: str, limit: int) -> str:
     return f"""(
-    SELECT * FROM {_TIMELINE} x
+    SELECT * FROM journal x
     WHERE x.dialog_id = m.dialog_id AND x.tag IN ({tags}) AND x.target = $3
       AND x.seq < coalesce(upper(m.visible), {2**63 - 1})
     ORDER BY x.seq DESC LIMIT {limit})"""
@@ -241,7 +247,9 @@ SELECT {_ROW_COLUMNS}, j.tag, j.target, true AS shown FROM members m CROSS JOIN 
             WHERE r.tag = {_tags(Reacted)} ORDER BY r.author_id, r.seq DESC) r
         ORDER BY r.seq DESC LIMIT {REACTIONS_PER_MESSAGE_MAX}) x
 ) j
-WHERE m.dialog_id = $2 AND m.principal_id = $1 AND {_VISIBLE_BY_TARGET} AND NOT j.hangs_on_erased
+WHERE m.dialog_id = $2 AND m.principal_id = $1 AND {_VISIBLE_BY_TARGET}
+  AND (j.tag = {_tags(Deleted)} OR NOT EXISTS (
+      SELECT 1 FROM journal t WHERE t.dialog_id = $2 AND t.seq = $3 AND t.tag = {_tags(Erased)}))
 """
 
 _MISSED_LOOKED_AT_MAX = 2000
@@ -267,6 +275,7 @@ FROM heads h LEFT JOIN members m ON m.dialog_id = h.dialog_id AND m.member
 WHERE h.dialog_id = $1
 """
 
+# The pair, in which true is the greatest, is what `members_present` has and no other index: those who left are not seen.
 _MEMBERS = """
 SELECT r.dialog_id, o.principal_id, o.role, o.name, o.delivered, o.read
 FROM unnest($2::uuid[]) AS r(dialog_id)
@@ -274,17 +283,18 @@ JOIN members m ON m.dialog_id = r.dialog_id AND m.principal_id = $1 AND m.member
 CROSS JOIN LATERAL (
     SELECT x.principal_id, x.role, coalesce(p.display_name, '') AS name, x.delivered, x.read
     FROM members x LEFT JOIN people p ON p.principal_id = x.principal_id
-    WHERE x.dialog_id = r.dialog_id AND x.member AND x.principal_id > $3
-    ORDER BY x.principal_id LIMIT $4) o
+    WHERE x.dialog_id = r.dialog_id AND x.member AND (x.member, x.principal_id) > (true, $3)
+    ORDER BY x.member, x.principal_id LIMIT $4) o
 """
 
 _PEERS = f"""
-SELECT o.principal_id
-FROM members m JOIN heads h ON h.dialog_id = m.dialog_id AND h.type = {DialogType.DIRECT}
-JOIN members o ON o.dialog_id = m.dialog_id AND o.principal_id <> m.principal_id
-WHERE m.principal_id = $1 AND o.principal_id = ANY ($2)
-  AND NOT EXISTS (SELECT 1 FROM blocks b WHERE b.blocked_id = m.principal_id AND b.blocker_id = o.principal_id)
-  AND NOT EXISTS (SELECT 1 FROM blocks b WHERE b.blocked_id = o.principal_id AND b.blocker_id = m.principal_id)
+SELECT r.peer
+FROM unnest($2::uuid[], $3::uuid[]) AS r(peer, dialog_id)
+JOIN heads h ON h.dialog_id = r.dialog_id AND h.type = {DialogType.DIRECT}
+JOIN members m ON m.dialog_id = r.dialog_id AND m.principal_id = $1
+JOIN members o ON o.dialog_id = r.dialog_id AND o.principal_id = r.peer
+WHERE NOT EXISTS (SELECT 1 FROM blocks b WHERE b.blocked_id = $1 AND b.blocker_id = r.peer)
+  AND NOT EXISTS (SELECT 1 FROM blocks b WHERE b.blocked_id = r.peer AND b.blocker_id = $1)
 """
 
 
@@ -395,7 +405,9 @@ class PostgresTimelines(Timelines):
         return found
 
     async def find_direct_peers(self, principal: bytes, of: Sequence[bytes]) -> set[bytes]:
-        return {row[0] for row in await self._fetch(_PEERS, principal, of)}
+        others = [other for other in of if other != principal]
+        dialogs = [direct_dialog_id(principal, other) for other in others]
+        return {row[0] for row in await self._fetch(_PEERS, principal, others, dialogs)}
 
     async def _fetch_page(self, query: str, *arguments: object) -> list[asyncpg.Record]:
         async with self._pages:

@@ -10,12 +10,12 @@ import pytest
 
 from protocol import bodies
 from protocol.dialog_types import DialogType
-from protocol.ids import new_id
+from protocol.ids import NIL, new_id
 from protocol.limits import REACTIONS_PER_MESSAGE_MAX
 from storage.postgres.pool import open_pool
 from storage.rows import DialogRow, Snapshot
 from storage.timelines import cut_short
-from tests.support.filling import add_dialogs, add_edits, add_messages, add_reactions, count_blocks
+from tests.support.filling import add_dialogs, add_edits, add_members, add_messages, add_reactions, count_blocks
 from tests.support.world import Person, World, edit, message, reaction
 
 pytestmark = pytest.mark.anyio
@@ -113,14 +113,14 @@ async def test_messages_with_too_much_later_are_left_to_the_next_page(world: Wor
     dialog = await world.create(DialogType.DIRECT, ann, bo)
     await world.flush(*(message(dialog, ann) for _ in range(4)))
     for target in (2, 3, 4, 5):
-        await add_reactions(world.pool, dialog, [ann.principal, bo.principal], target, 400)
+        await add_reactions(world.pool, dialog, [ann.principal, bo.principal], target, 200)
 
     async def later(*, newest_first: bool) -> tuple[int, int, dict[int, int]]:
         found = await world.timelines.read_later(bo.principal, dialog, 1, 5, newest_first=newest_first)
         return found.first, found.last, {target: len(rows) for target, rows in found.events.items()}
 
-    assert await later(newest_first=True) == (4, 5, {4: 400, 5: 400})
-    assert await later(newest_first=False) == (1, 3, {2: 400, 3: 400})
+    assert await later(newest_first=True) == (4, 5, {4: 200, 5: 200})
+    assert await later(newest_first=False) == (1, 3, {2: 200, 3: 200})
 
 
 async def test_what_was_done_while_one_was_away_is_later_about_what_one_may_see(world: World) -> None:
@@ -197,6 +197,28 @@ async def test_former_memberships_count_as_work_of_a_page(world: World) -> None:
     taken = await world.timelines.take_snapshot(ann.principal, ann.sign_in, None, window=5, events_max=99)
     assert taken.page.after is not None
     assert [row.state.dialog for row in await all_pages(world, ann, taken)] == [last]
+
+
+async def test_members_are_read_without_those_who_have_left(world: World) -> None:
+    people = await world.people(3)
+    dialog = await world.create(DialogType.GROUP, *people)
+    await add_members(world.pool, dialog, 5000)
+    await world.pool.execute("UPDATE members SET member = false WHERE joined_at_ms = $1", 2**53 - 1)
+    await world.pool.execute("VACUUM members")
+    reads, me = world.timelines, people[0].principal
+    assert len((await reads.read_members(me, [dialog], after=NIL, limit=9))[dialog]) == 3
+    assert await blocks_of(world, lambda: reads.read_members(me, [dialog], after=NIL, limit=9)) < 40
+    assert len((await reads.read_roster(dialog)).members) == 3
+    assert await blocks_of(world, lambda: reads.read_roster(dialog)) < 40
+
+
+async def test_peers_are_found_without_a_look_at_ones_other_dialogs(world: World) -> None:
+    ann, bo = await world.people(2)
+    await world.create(DialogType.DIRECT, ann, bo)
+    await add_dialogs(world.pool, ann, 2000)
+    peers = [bo.principal, ann.principal, new_id()]
+    assert await world.timelines.find_direct_peers(ann.principal, peers) == {bo.principal}
+    assert await blocks_of(world, lambda: world.timelines.find_direct_peers(ann.principal, peers)) < 100
 
 
 async def test_a_resume_that_takes_too_long_becomes_a_windowed_snapshot(

@@ -31,6 +31,7 @@ from protocol.dialog_types import DialogType
 from protocol.events import DialogState, HeartbeatReply, PresenceChanged, ReceiptChanged, TypingChanged
 from protocol.ids import self_dialog_id
 from protocol.kinds import Kind
+from protocol.limits import REPLY_BYTES_MAX
 from protocol.replies import Acked, Authenticated, Done, Failed, HistoryPage, RosterPage, Synced
 from tests.support.harness import Running
 from tests.support.world import message, reaction
@@ -121,18 +122,18 @@ async def test_a_page_of_history_is_bounded_in_bytes_and_in_what_came_later(serv
     for _ in range(2, 8):
         await server.world.flush(message(dialog, ann))
     for seq in range(2, 8):
-        await server.world.flush(*(reaction(dialog, ann, seq) for _ in range(300)))
+        await server.world.flush(*(reaction(dialog, ann, seq) for _ in range(150)))
     large = await server.world.flush(*(message(dialog, ann, "x" * 50_000) for _ in range(30)))
     async with server.live(ann) as a:
         page = await a.ask(History(3, dialog, 2, 7))
         assert [event.seq for event in page.events] == [5, 6, 7]
-        assert (len(page.later), page.more) == (900, True)
+        assert (len(page.later), page.more) == (450, True)
         page = await a.ask(History(4, dialog, 2, 7, newest_first=False))
         assert [event.seq for event in page.events] == [2, 3, 4]
         first, seen = large[0].seq, []
         while first <= large[-1].seq:
             page = await a.ask(History(5, dialog, first, large[-1].seq, newest_first=False))
-            assert sum(len(event.body.payload) for event in page.events) < 320_000
+            assert sum(len(event.body.payload) for event in page.events) < REPLY_BYTES_MAX
             seen += [event.seq for event in page.events]
             first = seen[-1] + 1
             assert page.more is (first <= large[-1].seq)
