@@ -143,8 +143,8 @@ _TIMELINE = f"""(
            CASE WHEN t.seq IS NULL THEN j.body ELSE '\\x{_ERASED}'::bytea END AS body
     FROM journal j LEFT JOIN journal t ON t.dialog_id = j.dialog_id AND t.tag = {_tags(Erased)}
         AND t.seq = CASE WHEN j.tag IN ({_tags(Edited, Reacted)}) THEN j.target END)"""
-"""The rows of the journal as they are read: an edit or a reaction of an erased message counts as erased from the moment of
-the erasure, though its own row is blanked only later. Every read of events is FROM this, but what is read with the
+"""The rows of the journal as they are read: an edit or a reaction of an erased message counts as erased from the moment
+of the erasure, though its own row is blanked only later. Every read of events is FROM this, but what is read with the
 messages of a page (`_later`): it leaves such rows out, and looks once at each message."""
 
 _ROW_COLUMNS = "j.dialog_id, j.seq, j.author_id, j.device_id, j.n, j.at_ms, j.messages, j.body"
@@ -269,21 +269,23 @@ SELECT {_ROW_COLUMNS}, j.shown FROM (
 ORDER BY j.seq
 """
 
-_ROSTER = """
+# A pair in which true is the greatest: only `members_present` has it, so no plan passes over those who have left.
+_PRESENT_AFTER = "({0}.member, {0}.principal_id) > (true, {1}::uuid)"
+
+_ROSTER = f"""
 SELECT h.type, h.roster_seq, m.principal_id, m.from_seq
-FROM heads h LEFT JOIN members m ON m.dialog_id = h.dialog_id AND m.member
+FROM heads h LEFT JOIN members m ON m.dialog_id = h.dialog_id AND m.member AND {_PRESENT_AFTER.format("m", "$2")}
 WHERE h.dialog_id = $1
 """
 
-# The pair, in which true is the greatest, is what `members_present` has and no other index: those who left are not seen.
-_MEMBERS = """
+_MEMBERS = f"""
 SELECT r.dialog_id, o.principal_id, o.role, o.name, o.delivered, o.read
 FROM unnest($2::uuid[]) AS r(dialog_id)
 JOIN members m ON m.dialog_id = r.dialog_id AND m.principal_id = $1 AND m.member
 CROSS JOIN LATERAL (
     SELECT x.principal_id, x.role, coalesce(p.display_name, '') AS name, x.delivered, x.read
     FROM members x LEFT JOIN people p ON p.principal_id = x.principal_id
-    WHERE x.dialog_id = r.dialog_id AND x.member AND (x.member, x.principal_id) > (true, $3)
+    WHERE x.dialog_id = r.dialog_id AND x.member AND {_PRESENT_AFTER.format("x", "$3")}
     ORDER BY x.member, x.principal_id LIMIT $4) o
 """
 
@@ -389,7 +391,7 @@ class PostgresTimelines(Timelines):
         return _journal(shown)
 
     async def read_roster(self, dialog: bytes) -> DialogRoster:
-        rows = await self._fetch(_ROSTER, dialog)
+        rows = await self._fetch(_ROSTER, dialog, NIL)
         if not rows:
             return DialogRoster(DialogType.SELF, 0, {})
         members = {who: first for _, _, who, first in rows if who is not None}
