@@ -269,23 +269,21 @@ SELECT {_ROW_COLUMNS}, j.shown FROM (
 ORDER BY j.seq
 """
 
-# A pair in which true is the greatest: only `members_present` has it, so no plan passes over those who have left.
-_PRESENT_AFTER = "({0}.member, {0}.principal_id) > (true, {1}::uuid)"
-
-_ROSTER = f"""
+_ROSTER = """
 SELECT h.type, h.roster_seq, m.principal_id, m.from_seq
-FROM heads h LEFT JOIN members m ON m.dialog_id = h.dialog_id AND m.member AND {_PRESENT_AFTER.format("m", "$2")}
+FROM heads h LEFT JOIN members m ON m.dialog_id = h.dialog_id AND m.member
 WHERE h.dialog_id = $1
 """
 
-_MEMBERS = f"""
+# A pair in which true is the greatest: only `members_present` has it, so no plan passes over those who have left.
+_MEMBERS = """
 SELECT r.dialog_id, o.principal_id, o.role, o.name, o.delivered, o.read
 FROM unnest($2::uuid[]) AS r(dialog_id)
 JOIN members m ON m.dialog_id = r.dialog_id AND m.principal_id = $1 AND m.member
 CROSS JOIN LATERAL (
     SELECT x.principal_id, x.role, coalesce(p.display_name, '') AS name, x.delivered, x.read
     FROM members x LEFT JOIN people p ON p.principal_id = x.principal_id
-    WHERE x.dialog_id = r.dialog_id AND x.member AND {_PRESENT_AFTER.format("x", "$3")}
+    WHERE x.dialog_id = r.dialog_id AND x.member AND (x.member, x.principal_id) > (true, $3)
     ORDER BY x.member, x.principal_id LIMIT $4) o
 """
 
@@ -391,7 +389,7 @@ class PostgresTimelines(Timelines):
         return _journal(shown)
 
     async def read_roster(self, dialog: bytes) -> DialogRoster:
-        rows = await self._fetch(_ROSTER, dialog, NIL)
+        rows = await self._fetch(_ROSTER, dialog)
         if not rows:
             return DialogRoster(DialogType.SELF, 0, {})
         members = {who: first for _, _, who, first in rows if who is not None}
