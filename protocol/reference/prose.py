@@ -121,7 +121,12 @@ its events like those of `history`; they move neither `have` nor counters.
 newest counts, and an empty one withdraws it. `deleted` removes payload, header, edits and reactions. In a timeline that
 is read later, a deleted message and its edits and reactions are `erased`; the `deleted` event remains. A `dialog_state`
 already contains the membership and settings events up to its `seq`. A page of `history` lists in `later` the edits,
-deletions and reactions that came after the page for messages in it: apply both lists in the same way.
+deletions and reactions that came after the page for messages in it: apply both lists in the same way. It has all of
+them, but of a message with very many: then the newest edit, and the newest reaction of each of the people who reacted
+last, at most `reactions_per_message_max` and as many as fit.
+
+**Pages.** No message of the server is larger than `reply_bytes_max`, in either codec. A page of history or of members that
+would be is shorter, and `more` is true: ask for the rest with the numbers, or the id, after those that came.
 
 **What ends by its age.** The server erases a message at the `expires_at_ms` of the header that it was posted with (that
 of an edit does not count), and `message_retention_days` after its `at_ms` if the settings of its dialog say so; the table

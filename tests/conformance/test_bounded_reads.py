@@ -199,6 +199,19 @@ async def test_former_memberships_count_as_work_of_a_page(world: World) -> None:
     assert [row.state.dialog for row in await all_pages(world, ann, taken)] == [last]
 
 
+async def test_a_resume_with_many_changes_without_events_is_over_its_budget(world: World) -> None:
+    """A mark of somebody else in each dialog: nothing to read, but a state to send."""
+    ann = await world.person()
+    await add_dialogs(world.pool, ann, 300)
+    before = await world.timelines.take_snapshot(ann.principal, ann.sign_in, None, window=5, events_max=99)
+    await world.pool.execute("INSERT INTO receipt_heads SELECT dialog_id, pg_current_xact_id() FROM heads")
+    for events_max, recovered in ((300, True), (299, False)):
+        taken = await world.timelines.take_snapshot(
+            ann.principal, ann.sign_in, before.horizon, window=5, events_max=events_max
+        )
+        assert taken.recovered is recovered
+
+
 async def test_members_are_read_without_those_who_have_left(world: World) -> None:
     people = await world.people(3)
     dialog = await world.create(DialogType.GROUP, *people)
