@@ -20,9 +20,9 @@ class Authenticated(Reply, tag=50, frozen=True):
     """The identity of this session, and what the server expects: a message at least every `heartbeat_s` seconds.
 
     `time_ms` is the server's clock, `in_flight_max` the number of pipelined commands that may await their answer,
-    `message_bytes_max` the size of the largest message that the client may send. The rates are those of this device for
-    pipelined commands and for others: on average, and at once. Above them commands wait in the server, and their answers
-    come later.
+    `message_bytes_max` the size of the largest message that the client may send. The rates are those of this device
+    for pipelined commands and for others: on average, and at once. Above them commands wait in the server, and their
+    answers come later.
     """
 
     principal: Id

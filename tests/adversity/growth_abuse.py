@@ -6,12 +6,15 @@ leave and join, and reconnect without a position. Quiet times and times of misus
 on the machine disturbs both.
 """
 
+# ruff: noqa: T201 - a command prints
+
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import itertools
 import statistics
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -169,7 +172,9 @@ class Misuser:
             for sign_in, (codec, make) in zip(self._sign_ins, commands, strict=False):
                 socket = await stack.enter_async_context(self._place.socket(sign_in, codec))
                 self._devices.append(Device(socket, codec, make))
+                began = time.monotonic()
                 await self._devices[-1].catch_up()
+                print(f"a device caught up in {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
             reading = [group.create_task(device.read()) for device in self._devices]
             yield
             for task in reading:
@@ -234,7 +239,7 @@ async def compare_strangers(folder: Path, size: int, seconds: float) -> dict[str
     """The line about strangers; `size` rows and reactions, each half for `seconds`."""
     folder = folder / "strangers"
     folder.mkdir()
-    server = ServerProcess(folder, {})
+    server = ServerProcess(folder, {"TCHAT__SESSIONS__IDLE_TIMEOUT_S": "3600"})  # nobody here sends heartbeats
     await server.start()
     try:
         place, accounts = Place(server), Accounts(server)
