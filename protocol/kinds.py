@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+DAY_MS = 86_400_000
+
 
 class Kind(enum.IntEnum):
     """What a posted envelope is. Members post the first two; services the others."""

@@ -16,7 +16,8 @@ import enum
 
 import msgspec
 
-from storage.rows import DAY_MS, PrincipalStatus
+from protocol.kinds import DAY_MS
+from storage.rows import PrincipalStatus
 
 SIGN_IN_AUDIT_KEPT_MS = 365 * DAY_MS
 """How long the audit trail keeps a line about signing in. No other line ever goes."""

@@ -10,8 +10,6 @@ from protocol.bodies import Body, TimelineEventRaw
 from protocol.dialog_types import DialogType
 from protocol.events import DialogState
 
-DAY_MS = 86_400_000
-
 
 class PrincipalType(enum.IntEnum):
     """What a principal is: a member or an author."""

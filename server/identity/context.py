@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from protocol.close_codes import CloseCode
+from protocol.kinds import DAY_MS
 from server.clock import Clock
 from server.config.settings import IdentitySettings, RateSettings
 from server.identity.ports import SessionsControl
@@ -13,7 +14,6 @@ from server.identity.rates import RateLimiter
 from server.identity.self_dialogs import SelfDialogs
 from server.identity.vault import Vault
 from storage.identity_rows import SignInTerms
-from storage.rows import DAY_MS
 
 OWN_TENANT = 1
 """The tenant whose people sign in here; people of other tenants have an external issuer."""

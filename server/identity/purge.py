@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from protocol.kinds import DAY_MS
 from server.clock import Clock, Sleep
 from server.config.settings import IdentitySettings
 from storage.identity_rows import SIGN_IN_AUDIT_KEPT_MS
 from storage.postgres.people import PeopleStore
-from storage.rows import DAY_MS
 from storage.unavailable import StorageUnavailableError
 
 _log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ import msgspec
 from protocol import ids
 from protocol.bodies import Posted
 from protocol.errors import ErrorCode
-from protocol.kinds import KINDS, Kind
+from protocol.kinds import DAY_MS, KINDS, Kind
 from server.clock import Clock
 from server.config.settings import RateSettings
 from server.entries import make_entry
@@ -24,7 +24,7 @@ from server.identity.vault import hash_token, new_api_key
 from server.refusals import RequestRefusedError, check_durable
 from storage.identity_rows import KeyGrants, ServiceKeyRow
 from storage.postgres.service_accounts import ServiceAccountStore
-from storage.rows import DAY_MS, PrincipalStatus, Verdict
+from storage.rows import PrincipalStatus, Verdict
 
 
 class NewService(msgspec.Struct, frozen=True):

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from protocol.close_codes import CloseCode
 from protocol.codec import CODECS
+from protocol.kinds import DAY_MS
 from server.clock import Clock
 from server.config.settings import Config, GatewaySettings
 from server.delivery.flush_turn import FlushTurn
@@ -53,7 +54,6 @@ from storage.postgres.journal import PostgresJournal
 from storage.postgres.pool import Pool, open_pool
 from storage.postgres.timelines import PostgresTimelines
 from storage.postgres.write_connections import WriteConnections
-from storage.rows import DAY_MS
 
 _log = logging.getLogger(__name__)
 

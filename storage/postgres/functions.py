@@ -23,10 +23,10 @@ import msgspec
 from protocol.bodies import AnyBody, Body, tag_of
 from protocol.dialog_types import DialogType, Mode, Role
 from protocol.ids import NIL
-from protocol.kinds import KINDS, Kind
+from protocol.kinds import DAY_MS, KINDS, Kind
 from protocol.limits import INVITATIONS_BY_ONE_MAX, INVITATIONS_MAX, VISIBLE_INTERVALS_MAX
 from storage.identity_rows import SIGN_IN_AUDIT_KEPT_MS, EndReason, Outcome, WhoMayAdd
-from storage.rows import DAY_MS, PrincipalStatus, PrincipalType, SignInState, VerdictCode
+from storage.rows import PrincipalStatus, PrincipalType, SignInState, VerdictCode
 
 FOLDER = Path(__file__).parent / "functions"
 _PLACE = re.compile(r"\$\{([^}]*)\}")

@@ -217,6 +217,16 @@ class DialogView:
         elif (record := self._records.get(read)) is not None:
             self.read_messages = max(self.read_messages, record.messages)
 
+    def expire(self, now_ms: int) -> bool:
+        """Hide the messages whose time is over, as the server erases them without an event; whether there were any."""
+        days = self.settings.message_retention_days
+        due = [
+            each for each in self._records.values() if (ends := each.ends_at_ms(days)) is not None and ends <= now_ms
+        ]
+        for record in due:
+            record.expire()
+        return bool(due)
+
     def mute(self, seq: int, until_ms: int) -> None:
         """Apply a mute, which is event `seq` of the `self` dialog."""
         if seq > self._muted_seq:

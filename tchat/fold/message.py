@@ -9,6 +9,7 @@ import msgspec
 
 from protocol.bodies import Edited, Header, Posted, TimelineEvent
 from protocol.ids import NIL
+from protocol.kinds import DAY_MS, KINDS
 
 
 @dataclass(slots=True)
@@ -74,8 +75,22 @@ class Message:
     def erase(self, event: TimelineEvent) -> None:
         """Blank it: the event was a message, or an edit or reaction of a deleted one."""
         self._set_origin(event)
+        self.expire()
+
+    def expire(self) -> None:
+        """Blank it: its time is over."""
         self.erased = True
         self._blank()
+
+    def ends_at_ms(self, retention_days: int) -> int | None:
+        """When the server erases it because of its age, in a dialog that keeps messages so long (0: always)."""
+        if self.posted is None:
+            return None
+        rule = KINDS[self.posted.kind]
+        ends = [self.at_ms + days * DAY_MS for days in (retention_days, rule.kept_days_max) if days]
+        if self.posted.header.expires_at_ms is not None:
+            ends.append(self.posted.header.expires_at_ms)
+        return max(min(ends), self.at_ms + rule.kept_days_min * DAY_MS) if ends else None
 
     def canonical(self) -> Any:
         """Comparable plain data."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import ClassVar
 
 import httpx
@@ -25,6 +26,7 @@ from tchat.terminal.talk import Directory, Talk
 
 WARNING = "NOT ENCRYPTED: the server can read these messages. It has no end-to-end encryption yet."
 _REDRAW_EVERY_S = 0.1
+_EXPIRE_EVERY_S = 5.0
 _SHOWN_AT_FIRST = 100
 _SHOWN_MORE = 100
 _EXPECTED = (SlashError, ApiError, ClientError, OutboxFullError, httpx.TransportError)
@@ -103,6 +105,7 @@ class ChatApp(App[StoppedError | None]):
         """Start drawing at an interval."""
         self.query_one("#composer").focus()
         self.set_interval(_REDRAW_EVERY_S, self._tick)
+        self.set_interval(_EXPIRE_EVERY_S, self._expire)
         self._await_end()
 
     def take(self, event: Notification) -> None:
@@ -207,6 +210,11 @@ class ChatApp(App[StoppedError | None]):
             self._names()
         self._state()
         self._more()
+
+    def _expire(self) -> None:
+        dialog = self.talk.open_dialog
+        if dialog is not None and dialog.expire(time.time_ns() // 1_000_000):
+            self._dirty = True
 
     def _draw(self) -> None:
         if self.app_focus:

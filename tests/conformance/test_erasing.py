@@ -11,8 +11,8 @@ import pytest
 from protocol import bodies
 from protocol.bodies import AnyBody, Settings, SettingsChanged
 from protocol.dialog_types import DialogType
-from protocol.kinds import KINDS, Kind
-from storage.rows import DAY_MS, ChangeEntry, Entry, Verdict, VerdictCode
+from protocol.kinds import DAY_MS, KINDS, Kind
+from storage.rows import ChangeEntry, Entry, Verdict, VerdictCode
 from tests.support.world import Person, World, edit, message, reaction
 
 pytestmark = pytest.mark.anyio

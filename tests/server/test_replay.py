@@ -43,6 +43,7 @@ from protocol.commands import (
 from protocol.dialog_types import DialogType
 from protocol.events import DialogState
 from protocol.ids import self_dialog_id
+from protocol.kinds import DAY_MS
 from protocol.limits import MISSED_CHANGES_MAX
 from protocol.replies import Acked, HistoryPage, Synced
 from storage.rows import ChangeEntry, VerdictCode
@@ -413,3 +414,19 @@ async def test_who_missed_more_than_is_listed_drops_what_is_older_and_reads_it_a
         assert lines[other] == "deleted"
         assert lines[stage.said][-1] == {stage.bo.id.hex(): str(MISSED_CHANGES_MAX - 1).encode()}
         assert away.view.canonical() == live.view.canonical()
+
+
+async def test_a_client_hides_by_itself_what_is_erased_because_of_its_age(server: Running) -> None:
+    async with staged(server) as stage:
+        live = await watcher(stage, stage.cy.id, MSGPACK)
+        async with live.connected():
+            ends_ms = server.node.clock.wall_ms() + DAY_MS
+            short = await stage.ann.do(Send(0, stage.group, 0, b"short", bodies.Header(expires_at_ms=ends_ms)))
+            await stage.ann.do(Edit(0, stage.group, 0, short, b"edited"))
+            await stage.bo.do(React(0, stage.group, 0, short, b"+1"))
+            await live.read_on()
+        assert live.view.dialogs[stage.group].expire(ends_ms)
+        await server.node.journal.erase_due(ends_ms, limit=99)
+        await assert_a_new_one_agrees(await watcher(stage, stage.cy.id, MSGPACK), live.view)
+        await server.node.journal.erase_due(ends_ms + DAY_MS, limit=99)
+        await assert_a_new_one_agrees(await watcher(stage, stage.cy.id, MSGPACK), live.view)

@@ -7,6 +7,7 @@ from typing import Any
 import asyncpg
 
 from protocol import ids
+from protocol.kinds import DAY_MS
 from storage.identity_rows import (
     ExternalSignIn,
     NewDevice,
@@ -20,7 +21,6 @@ from storage.identity_rows import (
 from storage.postgres.people import PeopleStore
 from storage.postgres.service_accounts import ServiceAccountStore
 from storage.postgres.sign_ins import SignInStore
-from storage.rows import DAY_MS
 
 NOW = 1_800_000_000_000
 DAY = DAY_MS

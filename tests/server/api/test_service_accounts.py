@@ -11,8 +11,7 @@ import pytest
 
 from protocol import ids
 from protocol.bodies import AnyBody, Posted, Ref
-from protocol.kinds import Kind
-from storage.rows import DAY_MS
+from protocol.kinds import DAY_MS, Kind
 from tests.support.api_world import ANN, BO, ApiWorld, Me, error
 
 pytestmark = pytest.mark.anyio

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
+from protocol.kinds import DAY_MS
 from server.config.settings import IdentitySettings
 from server.identity.purge import INTERVAL_S, Purge
-from storage.rows import DAY_MS
 from storage.unavailable import StorageUnavailableError
 from tests.support.clock import ManualClock
 

@@ -18,9 +18,9 @@ from protocol import bodies
 from protocol.bodies import AnyBody
 from protocol.dialog_types import DialogType, Mode, Role
 from protocol.ids import direct_dialog_id, self_dialog_id
-from protocol.kinds import Kind
+from protocol.kinds import DAY_MS, Kind
 from storage.postgres.migrate import FUNCTIONS, is_current, migrate
-from storage.rows import DAY_MS, ReceiptRow, VerdictCode
+from storage.rows import ReceiptRow, VerdictCode
 from tests.support.world import Person, World, message
 
 pytestmark = pytest.mark.anyio

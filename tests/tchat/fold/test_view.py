@@ -15,7 +15,7 @@ from protocol.bodies import AnyBody, TimelineEvent
 from protocol.dialog_types import DialogType, Mode, Role
 from protocol.events import DialogState, ReceiptChanged
 from protocol.ids import self_dialog_id
-from protocol.kinds import Kind
+from protocol.kinds import DAY_MS, Kind
 from protocol.replies import HistoryPage, Member, RosterPage
 from tchat.fold import dialog as fold_dialog
 from tchat.fold.view import DialogView, Message, View
@@ -407,3 +407,38 @@ def test_the_view_keeps_what_a_kind_is() -> None:
     assert message.posted is not None
     assert message.posted.kind is Kind.SIGNAL
     assert isinstance(dialog_state(), DialogState)
+
+
+AT_MS = 1_700_000_000_001
+"""When `event_at(1)` happened."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "expires_at_ms", "retention_days", "ends_at_ms"),
+    [
+        (Kind.MESSAGE, None, 0, None),
+        (Kind.MESSAGE, AT_MS + 5, 0, AT_MS + 5),
+        (Kind.MESSAGE, None, 3, AT_MS + 3 * DAY_MS),
+        (Kind.MESSAGE, AT_MS + 5, 3, AT_MS + 5),
+        (Kind.SYSTEM, None, 0, AT_MS + 90 * DAY_MS),
+        (Kind.SYSTEM, None, 3, AT_MS + 3 * DAY_MS),
+        (Kind.PAYMENT, None, 0, None),
+        (Kind.PAYMENT, None, 3, AT_MS + 2555 * DAY_MS),
+        (Kind.PAYMENT, AT_MS + 5, 0, AT_MS + 2555 * DAY_MS),
+    ],
+)
+def test_a_message_is_hidden_when_the_server_erases_it_because_of_its_age(
+    kind: Kind, expires_at_ms: int | None, retention_days: int, ends_at_ms: int | None
+) -> None:
+    settings = b.Settings(message_retention_days=retention_days)
+    body = b.Posted(kind, b.Header(expires_at_ms=expires_at_ms), b"x")
+    later = b.Edited(1, b"y", b.Header(expires_at_ms=AT_MS + 1))
+    view = folded(dialog_state(settings=settings), event_at(1, body), event_at(2, later))
+    dialog = view.dialogs[DIALOG]
+    if ends_at_ms is None:
+        assert not dialog.expire(AT_MS + 9999 * DAY_MS)
+        return
+    assert not dialog.expire(ends_at_ms - 1)
+    assert dialog.message(1) is not None
+    assert dialog.expire(ends_at_ms)
+    assert (dialog.message(1), dialog.expire(ends_at_ms)) == (None, False)
