@@ -186,6 +186,27 @@ dialog.
 To check an implementation:
 """
 
+CONSENT = """\
+## Who may add whom
+
+A person says in their profile (`PATCH /v1/me`, field `who_may_add`) who may add them to groups and channels: `everybody`;
+`known`, those with whom they began a direct dialog or to whom they wrote in one; or `nobody`. Until they choose, the
+server's setting holds. If somebody in the list of a `create` or `add` does not let the author add them, it is refused
+with `consent_required` and nobody is added: leave them out, and `invite` each. A direct dialog needs no consent: that is
+how strangers meet, and `block` ends it.
+
+An invitation is the event `invited` in the `self` dialog of the invited person, whose `dialog_state` lists the open ones
+in `invitations`. `accept` makes them a member: the `dialog_state` of the dialog comes, on all their devices. `decline`
+appends `declined`; the inviter is not notified, and further invitations into that dialog do not reach the person. Fold it
+so: `invited` opens the invitation into its `dialog`; `declined`, or a `dialog_state` of that dialog with `member` true,
+ends it; a `dialog_state` of the `self` dialog replaces all that came up to its `seq`. The inviter may have lost their role
+meanwhile: then `accept` is refused with `dialog_not_found`, and the client offers to decline.
+
+What one person may begin, add and invite in a day is bounded by settings of the server, over all devices. Above it the
+refusal is `daily_limit`. It is definite, so later commands of the same dialog go on; `retry_after_s` says when a new
+command may succeed.
+"""
+
 RECEIPTS = """\
 ## Receipts, unread, typing, presence
 

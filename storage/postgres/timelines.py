@@ -80,6 +80,7 @@ _DIALOG_COLUMNS = f"""
     END AS known,
     CASE WHEN h.type = {DialogType.SELF} THEN ARRAY(
         SELECT j.body FROM invitations i JOIN journal j ON j.dialog_id = h.dialog_id AND j.seq = i.seq
+            AND j.tag = {_tags(Invited)}
         WHERE i.principal_id = m.principal_id AND NOT i.declined ORDER BY i.seq)
     END AS invited
 """

@@ -8,7 +8,10 @@ import pytest
 from protocol import ids
 from protocol.bodies import AnyBody, ProfileChanged
 from protocol.close_codes import CloseCode
-from tests.support.api_world import ANN, BO, CHAI, ApiWorld, Me, error
+from server.config.settings import IdentitySettings, RateSettings
+from storage.identity_rows import WhoMayAdd
+from tests.support.api_world import ANN, BO, CHAI, ApiWorld, Me, error, opened_api
+from tests.support.clock import ManualClock
 
 pytestmark = pytest.mark.anyio
 
@@ -32,6 +35,34 @@ async def test_a_profile_is_changed_field_by_field_and_other_devices_are_notifie
     assert {key: answer.json()[key] for key in change} == change
     assert answer.json()["display_name"] == "Ann"
     assert (await bodies(api, me))[-1] == ProfileChanged()
+
+
+async def test_people_say_who_may_add_them_and_the_deployment_says_it_until_then(api: ApiWorld) -> None:
+    me = await api.sign_in(ANN)
+    assert (await me.ask("GET", "/v1/me")).json()["who_may_add"] == "known"
+    await api.identity.people.set_consent(WhoMayAdd.EVERYBODY, 10)
+    assert (await me.ask("GET", "/v1/me")).json()["who_may_add"] == "everybody"
+    for choice in ("nobody", "known", "everybody"):
+        assert (await me.ask("PATCH", "/v1/me", {"who_may_add": choice})).json()["who_may_add"] == choice
+    await api.identity.people.set_consent(WhoMayAdd.NOBODY, 10)
+    assert (await me.ask("GET", "/v1/me")).json()["who_may_add"] == "everybody"
+
+
+async def test_a_node_writes_what_it_is_configured_to_let_people_do(database_url: str, clock: ManualClock) -> None:
+    settings = IdentitySettings(who_may_add="nobody")
+    async with opened_api(database_url, clock, identity=settings) as api:
+        row = await api.pool.fetchrow("SELECT who_may_add, dialogs_per_person_max FROM deployment")
+        assert row is not None
+        assert tuple(row) == (WhoMayAdd.NOBODY, RateSettings().dialogs_per_person_max)
+
+
+async def test_who_invited_somebody_is_shown_to_them(api: ApiWorld) -> None:
+    ann, bo = await api.sign_in(ANN, name="Ann"), await api.sign_in(BO)
+    path = f"/v1/people/{ann.principal}"
+    assert error(await bo.ask("GET", path)) == (404, "principal_not_found")
+    invitation = [ids.from_text(bo.principal), ids.new_id(), ids.from_text(ann.principal), 9]
+    await api.pool.execute("INSERT INTO invitations VALUES ($1, $2, $3, $4)", *invitation)
+    assert (await bo.ask("GET", path)).json()["display_name"] == "Ann"
 
 
 async def test_an_empty_change_notifies_nobody(api: ApiWorld) -> None:
@@ -69,6 +100,8 @@ async def test_a_change_makes_the_self_dialog_that_is_missing(api: ApiWorld) -> 
         {"timezone": "../../etc/passwd"},
         {"timezone": "asia/bangkok"},
         {"findable": "no"},
+        {"who_may_add": "friends"},
+        {"who_may_add": 2},
         {"admin": True},
         {"phone_number": BO},
     ],

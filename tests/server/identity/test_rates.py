@@ -29,6 +29,18 @@ async def test_a_burst_is_let_through_and_then_one_at_a_time(limiter: RateLimite
     assert await limiter.take([(FIVE, "a")]) > 0
 
 
+async def test_what_costs_more_takes_more_and_at_most_a_full_bucket(limiter: RateLimiter, clock: ManualClock) -> None:
+    assert await limiter.take([(FIVE, "a")], cost=3) == 0
+    assert await limiter.take([(FIVE, "a")], cost=3) == pytest.approx(720)
+    await limiter.give_back([(FIVE, "a")], cost=3)
+    assert await limiter.take([(FIVE, "a")], cost=99) == 0
+    assert await limiter.take([(FIVE, "a")]) == pytest.approx(720)
+    await limiter.give_back([(FIVE, "a")], cost=99)
+    assert await limiter.take([(FIVE, "a")], cost=99) == 0
+    clock.advance(3_599)
+    assert await limiter.take([(FIVE, "a")], cost=99) == pytest.approx(1)
+
+
 async def test_keys_and_rates_do_not_share(limiter: RateLimiter) -> None:
     for _ in range(5):
         await limiter.take([(FIVE, "a")])

@@ -176,6 +176,18 @@ async def test_its_state_is_as_before(world: World) -> None:
     assert await world.pool.fetchval("SELECT count(*) FROM receipt_heads") == 2
 
 
+async def test_who_wrote_to_somebody_directly_knows_them(world: World) -> None:
+    ann, bo = await person(world, "Ann"), await person(world, "Bo")
+    known = await world.pool.fetch("SELECT principal_id, other_id FROM contacts")
+    wrote = await world.pool.fetch(
+        "SELECT DISTINCT author_id FROM journal WHERE dialog_id = $1",
+        direct_dialog_id(ann.principal, bo.principal),
+    )
+    pair = {ann.principal, bo.principal}
+    assert {tuple(row) for row in known} == {(who, *(pair - {who})) for (who,) in wrote}
+    assert wrote
+
+
 async def test_people_go_on_with_it(world: World) -> None:
     ann, bo, di = [await person(world, name) for name in ("Ann", "Bo", "Di")]
     group, channel = await dialog_of(world, DialogType.GROUP), await dialog_of(world, DialogType.CHANNEL)

@@ -14,7 +14,7 @@ from textual.pilot import Pilot
 from textual.widgets import OptionList, Static
 
 from protocol.close_codes import CloseCode
-from protocol.commands import Create, Send
+from protocol.commands import Create, Invite, Send
 from protocol.dialog_types import DialogType
 from tchat.actions import ConnectionState, Notification, RefusedError, SignInRequiredError, StoppedError
 from tchat.shell import Client
@@ -131,6 +131,21 @@ async def stage(server: Running) -> AsyncIterator[Stage]:
 async def test_it_says_that_nothing_is_encrypted(stage: Stage) -> None:
     assert str(stage.app.query_one("#warning", Static).content) == WARNING
     assert "NOT ENCRYPTED" in WARNING
+
+
+async def test_an_invitation_is_shown_and_accepted(stage: Stage) -> None:
+    me = stage.people[ANN][0].principal
+    channel = (await stage.bob.perform(Create(0, 0, DialogType.CHANNEL, [], "News"))).dialog
+    await stage.bob.perform(Invite(0, channel, 0, me))
+    await stage.until(lambda: any("1 invitation" in line for line in stage.listed))
+    await stage.pilot.press("ctrl+n")
+    await stage.type("/accept 1")
+    await stage.until(lambda: "Notes to self" in stage.notices)
+    await stage.shows("Bob invites you into the channel News")
+    await stage.type("/accept 2")
+    await stage.until(lambda: stage.app.talk.current == channel)
+    await stage.until(lambda: not any("invitation" in line for line in stage.listed))
+    await stage.shows("Ann joined")
 
 
 async def test_a_first_conversation(stage: Stage) -> None:
