@@ -1,0 +1,25 @@
+"""The private port says whether the node serves, and if not, why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry
+
+from server.node.admin import admin_app
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize(
+    ("obstacle", "status", "text"),
+    [("", 200, "ready\n"), ("2 dialogs are set aside", 503, "not ready: 2 dialogs are set aside\n")],
+)
+async def test_readiness_has_its_reason(obstacle: str, status: int, text: str) -> None:
+    app: Any = admin_app(CollectorRegistry(), lambda: obstacle)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://node") as client:
+        answer = await client.get("/readyz")
+        assert (answer.status_code, answer.text) == (status, text)
+        assert (await client.get("/healthz")).status_code == 200
