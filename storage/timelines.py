@@ -6,10 +6,16 @@ Guarantees of every engine:
 * Numbers of a dialog are dense, start at 1, and become readable in their order.
 * The key of a write is `(dialog, device, n)`. A call can be repeated after any failure: what was stored answers
   DUPLICATE with the first numbers, the rest is judged again.
-* Membership, roles, blocks and `keys_seq` are judged under the same lock that numbers the row.
+* A body under a used number is compared by value: a retry to a server of another version is no conflict.
+* Membership, roles and `keys_seq` are judged under the same lock that numbers the row. Blocks and suspensions are
+  judged after that lock is taken, as they are committed then. They are committed under another one: a write that is
+  being judged at that moment may still be stored, later ones are refused.
+* Whether a sign-in is live is not judged: what a session has handed over before its sign-in ends is stored.
+* Who never was a member learns nothing, also by the time that the refusal takes, and makes nobody wait.
 * A read returns only events that the asking principal may see. A snapshot from a position omits no event that was
   committed after it.
-* Every method raises `StorageUnavailableError` when it cannot answer now; writes then have an unknown fate.
+* Every method raises `StorageUnavailableError` when it cannot answer now. Writes then have an unknown fate, unless it
+  is a `NothingWrittenError`. `flush` and `change` raise `WriteRefusedError` for what can never be written.
 * Writes and `read_horizon` raise `IncarnationEndedError` once another node has ended the incarnation. A position that
   this node hands out therefore never passes what another one wrote.
 """

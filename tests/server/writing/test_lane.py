@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 
 import asyncpg
@@ -38,14 +39,21 @@ async def world(database_url: str) -> AsyncIterator[World]:
 
 
 class Deaf(FaultyJournal):
-    """A journal that never answers for the dialogs in `deaf`, with `fault`; `stored`: although it stores the rows."""
+    """A journal that never answers for the dialogs in `deaf`, with `fault`; `stored`: although it stores the rows.
 
+    `asked` counts the flushes with a dialog in them.
+    """
+
+    asked: Counter[bytes]
     deaf: frozenset[bytes] = frozenset()
     fault: Exception = LOST
     stored = False
 
     async def flush(self, entries: Sequence[Entry], *, incarnation: int, flush_no: int, wait: bool) -> list[Verdict]:
-        deaf = bool(self.deaf & {entry.dialog for entry in entries})
+        dialogs = {entry.dialog for entry in entries}
+        self.asked.update(dialogs)
+        self.entered.set()
+        deaf = bool(self.deaf & dialogs)
         if deaf and not self.stored:
             raise self.fault
         verdicts = await super().flush(entries, incarnation=incarnation, flush_no=flush_no, wait=wait)
@@ -69,6 +77,7 @@ def make_deaf(it: Lanes, *dialogs: bytes, fault: Exception = LOST, stored: bool 
     journal = it.journal
     journal.__class__ = Deaf
     assert isinstance(journal, Deaf)
+    journal.asked = Counter()
     journal.deaf, journal.fault, journal.stored = frozenset(dialogs), fault, stored
     return journal
 
@@ -227,6 +236,9 @@ async def test_with_no_room_aside_an_entry_stays_in_its_lane(world: World, clock
         futures = await gathered(it, message(first, ann), *(message(dialog, ann) for dialog in stuck))
         journal = make_deaf(it, *stuck)
         assert [(await future).code for future in futures[:-1]] == [OK] + [UNAVAILABLE] * DIALOGS_MAX
+        while journal.asked[stuck[-1]] < 8:
+            journal.entered.clear()
+            await journal.entered.wait()
         assert (it.pipeline.set_aside, futures[-1].done()) == (DIALOGS_MAX, False)
         journal.deaf = frozenset()
         assert (await futures[-1]).code is OK
