@@ -25,7 +25,8 @@ def find_classes() -> list[type[Any]]:
 
 
 def is_contract(each: type[Any]) -> bool:
-    return bool(getattr(each, "_is_protocol", False))
+    """Contracts are at the top of `storage`; a Protocol in a room of an engine is that engine's own affair."""
+    return bool(getattr(each, "_is_protocol", False)) and each.__module__.count(".") == 1
 
 
 def methods_of(each: type[Any]) -> set[str]:
