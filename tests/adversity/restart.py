@@ -2,9 +2,10 @@
 
 Five people on seven devices of both codecs talk in direct dialogs, groups and a channel, over real sockets, through
 the project's own client. While they do, connections are reset, clients crash, a sign-in is ended, and once in each
-round the server is killed, alone and together with its PostgreSQL by turns. After each round everything comes to rest
-and is held against a fresh read of the database and against fresh clients. What is chosen follows from the seed; how
-far things got when a blow fell does not.
+round the server is killed: by turns alone, together with its PostgreSQL, and while a statement of it is about to commit
+in a PostgreSQL that goes on. In rounds with such a PostgreSQL its replies are lost, too. After each round everything
+comes to rest and is held against a fresh read of the database and against fresh clients. What is chosen follows from
+the seed; how far things got when a blow fell does not.
 
 Prints one JSON line, and exits with 1 when a promise was broken or it never came to rest.
 """
@@ -18,6 +19,7 @@ import asyncio
 import contextlib
 import json
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -48,7 +50,7 @@ from tests.support.cutting_proxy import CuttingProxy
 
 MESSAGES_PER_ROUND = 500
 ROUND_S_MAX = 120.0
-PROMISES = ("lost", "duplicated", "misordered", "leaked", "unequal_views", "apart", "stuck")
+PROMISES = ("lost", "duplicated", "misordered", "leaked", "unequal_views", "deletions_unseen", "apart", "stuck")
 _SETTINGS = {
     "TCHAT__SESSIONS__SENDS_PER_S": "400",
     "TCHAT__SESSIONS__SENDS_BURST": "60",
@@ -98,6 +100,7 @@ class Conversation:
 
     async def open(self) -> None:
         """Start the server, sign everybody in, and begin the first dialogs."""
+        await self._server.cutter.open()
         await self._server.start()
         await self._proxy.open()
         self._proxy.target = self._server.port
@@ -118,6 +121,13 @@ class Conversation:
         await self._proxy.close()
         if code := await self._server.stop():
             self.violations.add("lost", f"the server drained and ended with {code}")
+
+    async def abandon(self) -> None:
+        """Leave nothing running, whatever has happened."""
+        for task in self._tasks:
+            task.cancel()
+        await self._server.abandon()
+        self._server.cutter.close()
 
     async def round(self) -> None:
         """Talk under blows, come to rest, and look."""
@@ -163,6 +173,8 @@ class Conversation:
             "acked_again": sum(device.ledger.acked_again for device in devices),
             "cuts": self._proxy.cuts,
             "kills": self._server.kills,
+            "late_commits": self._server.late_commits,
+            "replies_lost": self._server.cutter.lost,
             "crashes": self.crashes,
             "sign_ins_ended": self.sign_ins_ended,
         }
@@ -214,6 +226,8 @@ class Conversation:
         crashable = [index for index, device in enumerate(self._devices) if device.can_crash]
         blows = ["kill", "end sign-in", *(["cut"] * rng.randint(3, 6))]
         blows += [f"crash {rng.choice(crashable)}" for _ in range(rng.randint(1, 2))]
+        if self._server.external:
+            blows += ["lose replies"] * rng.randint(2, 4)
         self._blows = sorted((start + round(rng.uniform(0.1, 0.85) * self._messages), blow) for blow in blows)
 
     def _noticed(self, event: Sent | Refused) -> None:
@@ -229,9 +243,10 @@ class Conversation:
             if what == "cut":
                 self._proxy.cut(self._rng, share=0.4)
             elif what == "kill":
-                self._server.kill(self._rng, with_postgres=self.rounds % 2 == 0)
-                self._proxy.target = 0
-                self._begin(self._start_again())
+                self._begin(self._kill_and_start())
+            elif what == "lose":
+                if self._server.external:
+                    self._server.cutter.lose_replies()
             elif what == "crash":
                 self.crashes += 1
                 self._begin(self._devices[int(which)].crash_and_start())
@@ -241,9 +256,24 @@ class Conversation:
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.ensure_future(work))
 
-    async def _start_again(self) -> None:
+    async def _kill_and_start(self) -> None:
+        """By turns alone, with PostgreSQL, before a commit, with PostgreSQL; in the last two it is not embedded."""
+        turn = self.rounds % 4
+        late = None
+        if turn == 3:
+            late = await self._server.kill_before_a_commit(self._rng)
+        else:
+            self._server.kill(self._rng, with_postgres=turn != 1)
+        self._proxy.target = 0
         await self._server.gone()
-        await self._server.start()
+        starting = asyncio.ensure_future(self._server.start(external=turn in (2, 3)))
+        if late is not None:
+            await asyncio.wait({starting}, timeout=self._rng.uniform(0.5, 3.0))
+            if starting.done():
+                self._proxy.target = self._server.port
+                await asyncio.sleep(0.5)  # clients come back before the commit
+            await late.let_go()
+        await starting
         self._proxy.target = self._server.port
 
     async def _end_sign_in(self, guest: Device) -> None:
@@ -359,10 +389,11 @@ async def converse(
 ) -> tuple[dict[str, Any], Violations]:
     """The whole of it; the summary and what was found."""
     began = time.monotonic()
-    with contextlib.ExitStack() as stack:
+    async with contextlib.AsyncExitStack() as stack:
         folder = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tchat-restart-")))
         folder.mkdir(exist_ok=True)
         conversation = Conversation(folder, seed, messages_per_round)
+        stack.push_async_callback(conversation.abandon)
         await conversation.open()
         for number in range(1, rounds + 1):
             try:
@@ -378,6 +409,13 @@ async def converse(
         return conversation.summary() | {"seconds": round(time.monotonic() - began)}, conversation.violations
 
 
+async def _until_ended(rounds: int, seed: int, messages: int, folder: Path | None) -> tuple[dict[str, Any], Violations]:
+    """Converse; SIGTERM ends it as Ctrl-C does, so that neither the server nor PostgreSQL is left running."""
+    work = asyncio.ensure_future(converse(rounds, seed, messages, folder))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
+    return await work
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="tests.adversity.restart", description=__doc__)
     parser.add_argument("--rounds", type=int, default=20)
@@ -385,7 +423,10 @@ def main() -> int:
     parser.add_argument("--messages", type=int, default=MESSAGES_PER_ROUND, help="per round")
     parser.add_argument("--folder", type=Path, help="keep the data and the server's log here; default: nowhere")
     chosen = parser.parse_args()
-    summary, violations = asyncio.run(converse(chosen.rounds, chosen.seed, chosen.messages, chosen.folder))
+    try:
+        summary, violations = asyncio.run(_until_ended(chosen.rounds, chosen.seed, chosen.messages, chosen.folder))
+    except asyncio.CancelledError:
+        return 128 + signal.SIGTERM
     for said in violations.said:
         print(said, file=sys.stderr)
     print(json.dumps(summary))

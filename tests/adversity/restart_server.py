@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import random
@@ -13,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 
 from protocol.ids import from_text, to_text
 from storage.embedded.cluster import EmbeddedPostgres, kill_cluster
+from tests.support.reply_cutter import ReplyCutter
 
 ROOT = Path(__file__).parents[2]
 START_S_MAX = 120.0
@@ -39,13 +42,20 @@ _NO_LIMITS = {
 
 
 class ServerProcess:
-    """`tchat serve` on one data folder, one life after another. `port` is that of the life at hand."""
+    """`tchat serve` on one data folder, one life after another. `port` is that of the life at hand.
+
+    In some lives the server has the PostgreSQL embedded; in `external` ones we run it, so that it outlives the server,
+    and a `ReplyCutter` stands between the two.
+    """
 
     def __init__(self, folder: Path, settings: dict[str, str]) -> None:
         self.port = 0
         self.kills = 0
+        self.late_commits = 0
+        self.external = False
         self.log = folder / "server.log"
         self.database = EmbeddedPostgres(folder / "data")
+        self.cutter = ReplyCutter(self.database.url)
         self._environment = {
             **os.environ,
             "TCHAT__SERVER__DATA_DIR": str(self.database.data_dir),
@@ -55,17 +65,25 @@ class ServerProcess:
             "TCHAT__IDENTITY__WHO_MAY_ADD": "everybody",
             **settings,
         }
-        self._process: asyncio.subprocess.Process
+        self._process: asyncio.subprocess.Process | None = None
+        self._our_postgres = False
 
-    async def start(self) -> None:
+    async def start(self, *, external: bool = False) -> None:
         """Return when it listens."""
+        self.external = external
+        environment = self._environment
+        if external:
+            if not self._our_postgres:
+                await asyncio.to_thread(self.database.start)
+                self._our_postgres = True
+            environment = environment | {"TCHAT__STORAGE__POSTGRES_URL": self.cutter.url}
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-c", "from server.node.cli import main; raise SystemExit(main(['serve']))"),
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
                 cwd=ROOT,
-                env=self._environment,
+                env=environment,
             )
         assert self._process.stdout is not None
         async with asyncio.timeout(START_S_MAX):
@@ -80,19 +98,88 @@ class ServerProcess:
         self.kills += 1
         postgres_first = rng.random() < 0.5
         if with_postgres and postgres_first:
-            kill_cluster(self.database.data_dir)
-        self._process.kill()
+            self._kill_postgres()
+        self._living.kill()
         if with_postgres and not postgres_first:
-            kill_cluster(self.database.data_dir)
+            self._kill_postgres()
+
+    async def kill_before_a_commit(self, rng: random.Random) -> LateCommit:
+        """SIGKILL while a statement is about to commit: it does when the one that is returned is let go."""
+        late = await LateCommit.hold(self.database.url)
+        self.late_commits += late.held
+        self.kill(rng, with_postgres=False)
+        return late
 
     async def gone(self) -> None:
         """Return when the process has ended."""
-        await self._process.wait()
+        await self._living.wait()
 
     async def stop(self) -> int:
         """End it politely; its exit code."""
-        self._process.send_signal(signal.SIGTERM)
-        return await self._process.wait()
+        self._living.send_signal(signal.SIGTERM)
+        code = await self._living.wait()
+        await self.abandon()
+        return code
+
+    async def abandon(self) -> None:
+        """Leave nothing running."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+        if self._our_postgres:
+            await asyncio.to_thread(self.database.stop)
+            self._our_postgres = False
+        kill_cluster(self.database.data_dir)
+
+    @property
+    def _living(self) -> asyncio.subprocess.Process:
+        assert self._process is not None, "not started"
+        return self._process
+
+    def _kill_postgres(self) -> None:
+        if self._our_postgres:
+            self.database.kill()
+            self._our_postgres = False
+        else:
+            kill_cluster(self.database.data_dir)
+
+
+class LateCommit:
+    """Statements of one incarnation that have written, and commit only when they are let go."""
+
+    _TRAP = """
+    CREATE TABLE IF NOT EXISTS held_up (incarnation bigint);
+    CREATE OR REPLACE FUNCTION hold_up() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        WHILE EXISTS (SELECT FROM held_up h WHERE h.incarnation = NEW.incarnation) LOOP
+            PERFORM pg_sleep(0.01);
+        END LOOP;
+        RETURN NULL;
+    END $$;
+    CREATE OR REPLACE TRIGGER hold_up AFTER INSERT ON journal FOR EACH ROW EXECUTE FUNCTION hold_up();
+    """
+    _HELD = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND state = 'active'"
+
+    def __init__(self, connection: asyncpg.Connection[Any]) -> None:
+        self.held = 0
+        self._connection = connection
+
+    @classmethod
+    async def hold(cls, url: str) -> LateCommit:
+        """Hold up what the newest incarnation writes, and return when there is something (or after 3 s)."""
+        late = cls(await asyncpg.connect(url))
+        await late._connection.execute(cls._TRAP)
+        await late._connection.execute("INSERT INTO held_up SELECT max(incarnation) FROM incarnations")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(3.0):
+                while not late.held:
+                    late.held = await late._connection.fetchval(cls._HELD)
+        return late
+
+    async def let_go(self) -> None:
+        """Commit now."""
+        await self._connection.execute("DELETE FROM held_up")
+        await self._connection.close()
 
 
 @dataclass(frozen=True)

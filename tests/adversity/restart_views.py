@@ -54,6 +54,7 @@ async def _compare(
     device: Device, fresh: Client, truth: dict[str, Any], timeline: Timeline, violations: Violations
 ) -> None:
     view = device.client.view
+    _check_deletions(device, timeline, violations)
     for key, dialog in list(view.dialogs.items()):
         needed = (tuple(dialog.visible), device.witness.jumps[key])
         if device.loaded.get(key) != needed:
@@ -71,6 +72,18 @@ async def _compare(
             violations.add("unequal_views", f"{device.name} of {key.hex()}: {_difference(mine, right)}")
     if held["dialogs"].keys() != truth["dialogs"].keys() or held["blocked"] != truth["blocked"]:
         violations.add("unequal_views", f"{device.name}: {_difference(held, truth)}")
+
+
+def _check_deletions(device: Device, timeline: Timeline, violations: Violations) -> None:
+    """A member's view, as it is without reading history again, shows nothing that was deleted."""
+    for key, dialog in device.client.view.dialogs.items():
+        if not dialog.member:
+            continue
+        for seq, line in dialog.canonical()["lines"].items():
+            if line != "deleted" and (key, seq) in timeline.deleted_at:
+                deleted_at = timeline.deleted_at[key, seq]
+                what = f"{device.name} shows {seq} of {key.hex()}, which was deleted at {deleted_at}"
+                violations.add("deletions_unseen", what)
 
 
 def _deleted_since(me: bytes, dialog: bytes, lines: dict[int, Any], timeline: Timeline) -> list[int]:
