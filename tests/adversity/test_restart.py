@@ -1,8 +1,16 @@
 """Three short rounds of the conversation that is cut, killed and started again."""
 
+import asyncio
+import contextlib
+import signal
+import sys
+from pathlib import Path
+
+import psutil
 import pytest
 
 from tests.adversity.restart import PROMISES, converse
+from tests.adversity.restart_server import ROOT
 
 pytestmark = pytest.mark.anyio
 
@@ -14,3 +22,22 @@ async def test_what_was_promised_outlives_cuts_and_kills() -> None:
     assert summary["messages"] >= 3 * 150
     assert summary["kills"] == summary["sign_ins_ended"] == 3
     assert min(summary[blow] for blow in ("cuts", "crashes", "acked_again", "late_commits", "replies_lost")) > 0
+
+
+async def test_sigterm_leaves_nothing_running(tmp_path: Path) -> None:
+    command = (sys.executable, "-m", "tests.adversity.restart", "--rounds", "9", "--folder", str(tmp_path))
+    tool = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stderr=asyncio.subprocess.DEVNULL)
+    cluster = tmp_path / "data" / "postgres"
+    while not (cluster / "postmaster.pid").exists():
+        assert tool.returncode is None
+        await asyncio.sleep(0.05)
+    tool.send_signal(signal.SIGTERM)
+    assert await tool.wait() == 128 + signal.SIGTERM
+    assert [process for process in psutil.process_iter() if str(tmp_path) in _says(process)] == []
+
+
+def _says(process: psutil.Process) -> str:
+    """Where a process works and what it was called with, as far as that can be seen."""
+    with contextlib.suppress(psutil.Error):
+        return " ".join((process.cwd(), *process.cmdline()))
+    return ""
