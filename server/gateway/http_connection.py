@@ -32,7 +32,7 @@ _uvicorn_log.setLevel(logging.ERROR)
 
 _PIPELINED_MAX = 16
 _PARSED_AT_ONCE_BYTES = 16_384
-_WAITING_BYTES_MAX = 16_777_216
+_WAITING_BYTES_MAX = 8_388_608
 """Of bodies whose end has not arrived, on all connections: above it the connection that adds to them is ended."""
 _REFUSED_UPGRADE = b"A websocket needs a connection of its own: ask for it in the first request.\n"
 

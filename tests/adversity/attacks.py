@@ -4,9 +4,10 @@ Starts `tchat serve` with the default configuration. Runs every attack alone, th
 process of its own on the last core, with a lower priority than the server. Prints one JSON line for each:
 
 `honest_p99_ms`, `connect_p99_ms`: of messages between honest clients, and of newcomers who connect and sync.
-`memory_mb`: how much the server's resident memory grew. `bytes_per_s`, `requests_per_s`: what the attackers managed.
-`reached`: how an attacker reached a goal of its own. `held`: none did, honest p99 is at most 100 ms, and memory grew by
-at most 30 MB. The first line, `quiet`, is without an attack. Exits with 1 when one was not held.
+`memory_mb`: how much the server's resident memory grew; `server_cpu`: how much of a core it took. On a machine that is
+busy with other things, the latter says what the former two cannot. `bytes_per_s`, `requests_per_s`: what the attackers
+managed. `reached`: how an attacker reached a goal of its own. `held`: none did, honest p99 is at most 100 ms, and
+memory grew by at most 30 MB. The first line, `quiet`, is without an attack. Exits with 1 when one was not held.
 """
 
 # ruff: noqa: T201 - a command prints
@@ -20,12 +21,14 @@ import os
 import random
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from loadtest.measure_client import LoadError
 from loadtest.measure_server import Server
 from tests.adversity.attacks_honest import Honest
 from tests.adversity.attacks_members import MEMBERS
@@ -61,6 +64,7 @@ class Line(msgspec.Struct):
     honest_p99_ms: float
     connect_p99_ms: float
     memory_mb: float
+    server_cpu: float
     bytes_per_s: int
     requests_per_s: int
     reached: list[str]
@@ -74,14 +78,24 @@ async def run_attacks(names: Sequence[str], *, seconds: float, seed: int, groups
     chosen += [rng.sample(list(names), 3) for _ in range(groups)] if len(names) >= 3 else []
     lines = []
     with tempfile.TemporaryDirectory(prefix="tchat-attacks-") as folder, Server(Path(folder), _CONFIG) as server:
+        honest = Honest(server)
         for together in [[], *chosen]:
-            honest = Honest(server)
-            await honest.connect()
+            await _connect(honest)
             lines.append(await _measure(server, honest, together, seconds, rng.randrange(2**32)))
             print(json.dumps(msgspec.to_builtins(lines[-1])), flush=True)
             await honest.disconnect()
             await asyncio.sleep(_SETTLE_S)
     return lines
+
+
+async def _connect(honest: Honest) -> None:
+    """Connect the honest clients; a server that an attack has stopped gets a minute to recover."""
+    for left in reversed(range(6)):
+        try:
+            return await honest.connect()
+        except LoadError:
+            if not left:
+                raise
 
 
 async def _measure(server: Server, honest: Honest, names: Sequence[str], seconds: float, seed: int) -> Line:
@@ -90,6 +104,7 @@ async def _measure(server: Server, honest: Honest, names: Sequence[str], seconds
     attackers = [asyncio.create_task(_attack(name, target)) for name, target in zip(names, targets, strict=True)]
     ends_at = asyncio.get_running_loop().time() + seconds
     honest.troubles.clear()
+    usage, began = server.usage(), time.monotonic()
 
     def during() -> bool:
         nonlocal most
@@ -98,6 +113,7 @@ async def _measure(server: Server, honest: Honest, names: Sequence[str], seconds
         return going or asyncio.get_running_loop().time() < ends_at
 
     honest_p99_ms, connect_p99_ms = await honest.measure(during)
+    cpu_s, elapsed_s = server.usage().since(usage).tchat_s, time.monotonic() - began
     reports = [await attacker for attacker in attackers]
     memory_mb = round((max(most, server.resident_bytes()) - before) / 2**20, 1)
     reached = [report.reached for report in reports if report.reached]
@@ -107,6 +123,7 @@ async def _measure(server: Server, honest: Honest, names: Sequence[str], seconds
         honest_p99_ms=honest_p99_ms,
         connect_p99_ms=connect_p99_ms,
         memory_mb=memory_mb,
+        server_cpu=round(cpu_s / elapsed_s, 2),
         bytes_per_s=sum(report.bytes_per_s for report in reports),
         requests_per_s=sum(report.requests_per_s for report in reports),
         reached=reached,

@@ -22,6 +22,7 @@ from protocol.ids import direct_dialog_id
 
 _ADDRESS, _NEWCOMER = "127.0.0.2", "127.0.0.3"
 _PAIRS = 4
+_NEWCOMERS = 30
 _MESSAGE_EVERY_S = 0.02
 _CONNECT_EVERY_S = 0.2
 _HEARTBEAT_EVERY = 500
@@ -36,7 +37,8 @@ class Honest:
         self.troubles: list[str] = []
         self._server = server
         self._people = [self._person(f"honest-{number}") for number in range(2 * _PAIRS)]
-        self._newcomers = [server.token(f"newcomer-{number}") for number in range(5)]
+        self._newcomers = [LeanClient(server.token(f"newcomer-{n}"), lambda _: None) for n in range(_NEWCOMERS)]
+        self._came = 0
         self._due: dict[int, int] = {}
         self._latencies: list[int] = []
         self._connects: list[int] = []
@@ -49,8 +51,8 @@ class Honest:
             person.receiver = self._received
         for one, other in self._pairs():
             await one.ask(Create(1, one.next_n(), DialogType.DIRECT, [other.principal]))
-        for token in self._newcomers:
-            await self._connect_once(token)
+        for newcomer in self._newcomers:
+            await self._connect_once(newcomer)
 
     @property
     def principals(self) -> list[bytes]:
@@ -108,12 +110,12 @@ class Honest:
                 self._latencies.append(now_ns - due_ns)
 
     async def _newcome(self, due_ns: int) -> None:
+        self._came += 1
         with contextlib.suppress(OSError, LoadError):
-            await self._connect_once(self._newcomers[due_ns % len(self._newcomers)])
+            await self._connect_once(self._newcomers[self._came % _NEWCOMERS])
         self._connects.append(time.perf_counter_ns() - due_ns)
 
-    async def _connect_once(self, token: str) -> None:
-        newcomer = LeanClient(token, lambda _: None)
+    async def _connect_once(self, newcomer: LeanClient) -> None:
         await newcomer.connect(self._server.port, _NEWCOMER)
         await newcomer.disconnect()
 

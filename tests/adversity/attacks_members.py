@@ -103,7 +103,7 @@ async def _flood(attacker: Attacker, make: MakeCommand, *, devices: int = 4, rea
     """Devices that send commands as fast as the server reads them."""
 
     async def act() -> None:
-        async with attacker.signed_in(attacker.rng.randrange(len(attacker.target.tokens))) as client:
+        async with attacker.signed_in() as client:
             peer = attacker.target.strangers[0]
             await client.ask(Create(1, client.next_n(), DialogType.DIRECT, [peer]))
             if not read:

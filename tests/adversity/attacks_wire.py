@@ -64,6 +64,7 @@ class Attacker:
         self.requests = 0
         self._began = time.monotonic()
         self._addresses = 0
+        self._people = [LeanClient(token, lambda _: None) for token in target.tokens]
 
     @property
     def left_s(self) -> float:
@@ -101,13 +102,14 @@ class Attacker:
             yield raw
 
     @contextlib.asynccontextmanager
-    async def signed_in(self, index: int = 0) -> AsyncIterator[LeanClient]:
-        """A device of one of its people, synced."""
-        client = LeanClient(self.target.tokens[index % len(self.target.tokens)], lambda _: None)
+    async def signed_in(self) -> AsyncIterator[LeanClient]:
+        """The device of one of its people, synced; as many at once as it has people."""
+        client = self._people.pop(0)
         try:
             await client.connect(self.target.port, self.address())
             yield client
         finally:
+            self._people.append(client)
             if hasattr(client, "transport"):
                 client.transport.abort()
 
