@@ -85,6 +85,15 @@ def test_a_data_folder_in_use_is_one_sentence(command: str, data_dir: Path, caps
     assert "is in use by the server with process id" in line
 
 
+def test_keys_are_read_before_postgresql_starts(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TCHAT__IDENTITY__PHONE_KEY", "hunter2")
+    assert main(["serve"]) == 2
+    assert "identity.phone_key cannot be used" in capsys.readouterr().err
+    assert not (data_dir / "postgres").exists()
+
+
 @pytest.mark.parametrize("key", ["PORT", "ADMIN_PORT"])
 def test_a_port_in_use_is_one_sentence(
     key: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
