@@ -335,8 +335,8 @@ async def assert_a_new_one_agrees(new: Watcher, live: View) -> None:
                 assert past.canonical() == dialog.canonical()
 
 
-async def _change_what_was_said(on: Stage) -> None:
-    """What happens to messages that Cy saw, while Cy is away."""
+async def _change_what_was_said(on: Stage) -> bodies.Header:
+    """What happens to messages that Cy saw, while Cy is away; the header of what is said next."""
     seen = [on.said, *[await on.ann.do(Send(0, on.group, 0, text)) for text in (b"one", b"two", b"three")]]
     await on.ann.do(Edit(0, on.group, 0, seen[3], b"three, corrected once"))
     removed = await on.ann.do(Remove(0, on.group, 0, on.cy.id))
@@ -348,6 +348,7 @@ async def _change_what_was_said(on: Stage) -> None:
     await on.bo.do(React(0, on.group, 0, seen[2], b"+1"))
     await on.bo.do(React(0, on.group, 0, unseen, b"+1"))
     await on.ann.do(Edit(0, on.group, 0, unseen, b"not for Cy either", keys))
+    return keys
 
 
 async def _come_back(on: Stage) -> None:
@@ -360,8 +361,9 @@ async def _away_and_back(on: Stage) -> None:
 
 
 async def _away_and_back_twice(on: Stage) -> None:
-    await _away_and_back(on)
-    again = await on.ann.do(Send(0, on.group, 0, b"again", bodies.Header(keys_seq=on.said + 20)))
+    keys = await _change_what_was_said(on)
+    await _come_back(on)
+    again = await on.ann.do(Send(0, on.group, 0, b"again", keys))
     removed = await on.ann.do(Remove(0, on.group, 0, on.cy.id))
     await on.ann.do(Edit(0, on.group, 0, again, b"again, corrected", bodies.Header(keys_seq=removed)))
     await on.ann.do(Delete(0, on.group, 0, on.said + 1))
