@@ -3,7 +3,8 @@
 The worst dialog: a channel with as many members as may be, a message with very many reactions, long history; its owner
 is in as many dialogs as a person may be. The owner's devices ask for the worst pages, react, edit, delete and send,
 leave and join, and reconnect without a position. Quiet times and times of misuse take turns, so that what else happens
-on the machine disturbs both.
+on the machine disturbs both. The misuse runs in a process of its own, of the lowest priority, as if it came from
+another machine: what is to be seen is the work of the server.
 """
 
 # ruff: noqa: T201 - a command prints
@@ -13,14 +14,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import os
 import statistics
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import asyncpg
+import msgspec
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 from websockets.typing import Subprotocol
@@ -45,7 +48,7 @@ from protocol.dialog_types import DialogType
 from protocol.events import CaughtUp
 from protocol.ids import NIL, new_id
 from tests.adversity.growth_stage import CAPS, TARGET
-from tests.adversity.restart_server import Accounts, ServerProcess, SignIn
+from tests.adversity.restart_server import ROOT, Accounts, ServerProcess, SignIn
 from tests.support.filling import add_dialogs, add_members, add_messages, add_reactions
 from tests.support.harness import Wire
 from tests.support.world import Person
@@ -59,16 +62,16 @@ _OUTSTANDING_MAX = 8
 
 
 class Place:
-    """The server, and connections to it."""
+    """The server on `port`, and connections to it."""
 
-    def __init__(self, server: ServerProcess) -> None:
-        self._server = server
+    def __init__(self, port: int) -> None:
+        self._port = port
 
     @contextlib.asynccontextmanager
     async def socket(self, sign_in: SignIn, codec: Codec) -> AsyncIterator[ClientConnection]:
         """A websocket that has asked to authenticate."""
         async with connect(
-            f"ws://127.0.0.1:{self._server.port}/v1/ws",
+            f"ws://127.0.0.1:{self._port}/v1/ws",
             subprotocols=[Subprotocol(codec.subprotocol)],
             compression=None,
             max_queue=None,
@@ -213,6 +216,63 @@ class Misuser:
                     self.reconnects += 1
 
 
+class Assignment(msgspec.Struct):
+    """What the process of the misuse is given."""
+
+    port: int
+    devices: list[SignIn]
+    dialog: bytes
+
+
+class Process:
+    """The process of the misuse: a number of seconds on its input starts it, a line of JSON says what it did so far."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def started(cls, assignment: Assignment) -> AsyncIterator[Process]:
+        """The process, when all its devices are caught up."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.adversity.growth_abuse", msgspec.json.encode(assignment).decode()),
+            cwd=ROOT,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        try:
+            it = cls(process)
+            await it._answer()
+            yield it
+        finally:
+            process.kill()
+            await process.wait()
+
+    async def misuse(self, seconds: float) -> dict[str, int]:
+        """Misuse for so long; what was done since the start."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{seconds}\n".encode())
+        return await self._answer()
+
+    async def _answer(self) -> dict[str, int]:
+        assert self._process.stdout is not None
+        did: dict[str, int] = msgspec.json.decode(await self._process.stdout.readline())
+        return did
+
+
+async def _misuse_on_demand(assignment: Assignment) -> None:
+    os.nice(19)
+    misuser = Misuser(Place(assignment.port), assignment.devices, assignment.dialog)
+    async with misuser.connected():
+        while True:
+            did = {"answers": misuser.answers, "reconnects": misuser.reconnects}
+            print(msgspec.json.encode(did).decode(), flush=True)
+            line = await asyncio.to_thread(sys.stdin.readline)
+            if not line:
+                return
+            await misuser.misuse(float(line))
+
+
 async def _worst_dialog(place: Place, database: str, owner: SignIn, size: int) -> bytes:
     async with place.live(owner) as wire:
         created = await wire.ask(Create(3, 1, DialogType.CHANNEL, [], "worst", settings=Settings(is_public=True)))
@@ -242,10 +302,9 @@ async def compare_strangers(folder: Path, size: int, seconds: float) -> dict[str
     server = ServerProcess(folder, {"TCHAT__SESSIONS__IDLE_TIMEOUT_S": "3600"})  # nobody here sends heartbeats
     await server.start()
     try:
-        place, accounts = Place(server), Accounts(server)
+        place, accounts = Place(server.port), Accounts(server)
         devices = [await accounts.sign_in("misuser") for _ in range(5)]
         dialog = await _worst_dialog(place, server.database.url, devices[0], size)
-        misuser = Misuser(place, devices, dialog)
         async with contextlib.AsyncExitStack() as stack:
             pairs = []
             for number in range(PAIRS):
@@ -254,13 +313,15 @@ async def compare_strangers(folder: Path, size: int, seconds: float) -> dict[str
                 reader = await stack.enter_async_context(place.live(bo))
                 created = await writer.ask(Create(3, 1, DialogType.DIRECT, [bo.principal]))
                 pairs.append(Pair(writer, reader, created.dialog))
-            await stack.enter_async_context(misuser.connected())
+            misuser = await stack.enter_async_context(Process.started(Assignment(server.port, devices, dialog)))
+            did: dict[str, int] = {}
             took: dict[bool, list[float]] = {False: [], True: []}
             for turn in range(2 * TURNS):
                 misused = turn % 2 == 1
-                rest: list[Awaitable[Any]] = [misuser.misuse(seconds / TURNS)] if misused else []
-                parts = await asyncio.gather(*(pair.talk(seconds / TURNS) for pair in pairs), *rest)
-                took[misused] += [ms for part in parts[:PAIRS] for ms in part]
+                misusing = asyncio.ensure_future(misuser.misuse(seconds / TURNS)) if misused else None
+                for part in await asyncio.gather(*(pair.talk(seconds / TURNS) for pair in pairs)):
+                    took[misused] += part
+                did = await misusing if misusing else did
         quiet, misused_p99 = _p99(took[False]), _p99(took[True])
         return {
             "strangers": len(took[True]),
@@ -269,9 +330,12 @@ async def compare_strangers(folder: Path, size: int, seconds: float) -> dict[str
             "misuse_p50_ms": round(statistics.median(took[True]), 2),
             "misuse_p99_ms": misused_p99,
             "ratio": round(misused_p99 / quiet, 2),
-            "answers": misuser.answers,
-            "reconnects": misuser.reconnects,
+            **did,
             "held": misused_p99 <= HELD_RATIO_MAX * quiet,
         }
     finally:
         await server.stop()
+
+
+if __name__ == "__main__":
+    asyncio.run(_misuse_on_demand(msgspec.json.decode(sys.argv[1], type=Assignment)))
