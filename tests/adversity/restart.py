@@ -33,7 +33,7 @@ from protocol.bodies import Settings
 from protocol.codec import JSON, MSGPACK, Codec
 from protocol.commands import Create, Send, SignOut
 from protocol.dialog_types import DIALOG_TYPES, DialogType, Mode
-from tchat.actions import Refused, RequestLostError, Sent, SignInRequiredError, StoppedError
+from tchat.actions import Refused, RefusedError, RequestLostError, Sent, SignInRequiredError, StoppedError
 from tests.adversity.restart_conversation import Cast, Quota, Talker
 from tests.adversity.restart_devices import Device
 from tests.adversity.restart_server import Accounts, ServerProcess, SignIn
@@ -290,7 +290,7 @@ class Conversation:
                     await guest.client.request(SignOut(0))
             except StoppedError:
                 break
-            except (RequestLostError, httpx.HTTPError):
+            except (RequestLostError, RefusedError, httpx.HTTPError):
                 continue
         guest.witness.ended = True
         self.sign_ins_ended += 1
@@ -300,6 +300,7 @@ class Conversation:
 
     async def _rest(self) -> None:
         """Return when every outbox is empty and every view has all that there is."""
+        self._server.cutter.spare()
         await self._settled()
         timeline = await Timeline.read_from(self._server.database.url)
         for device in self._devices:

@@ -44,6 +44,11 @@ class ReplyCutter:
         for link in self._links:
             link.cuts = True
 
+    def spare(self) -> None:
+        """Lose no more replies than were lost."""
+        for link in self._links:
+            link.cuts = False
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             from_postgres, to_postgres = await asyncio.open_unix_connection(self._target)
