@@ -15,13 +15,11 @@ from msgspec import inspect
 from protocol.bodies import N, Posted, TimelineEvent
 from protocol.commands import AnyCommand
 from protocol.json_forms import tag_name
-from protocol.limits import MEMBERS_PER_COMMAND_MAX, N_MAX
+from protocol.limits import N_MAX
 
 _CHARACTER_BYTES = 12
 _INTEGER_BYTES = len(str(N_MAX))
 _ID_BYTES = len('"01936f5e-7d3a-7c11-8a44-0a1b2c3d4e5f"')
-_LIST_ITEMS_MAX = MEMBERS_PER_COMMAND_MAX + 1
-"""For lists whose type has no limit: the members of a new dialog are those of its command and its author."""
 
 
 def largest_json(kind: Any) -> int:
@@ -52,8 +50,8 @@ def _largest(info: inspect.Type) -> int:
             return _largest_object(info)
         case inspect.UnionType(types=kinds):
             return max(_largest(kind) for kind in kinds)
-        case inspect.ListType(item_type=item, max_length=count):
-            return 1 + (_LIST_ITEMS_MAX if count is None else count) * (_largest(item) + 1)
+        case inspect.ListType(item_type=item, max_length=int(count)):
+            return 1 + count * (_largest(item) + 1)
     return _largest_scalar(info)
 
 

@@ -278,7 +278,10 @@ class IdentitySettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RateSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Rates of the HTTP API, and what one person may do in a day; above them, the refusal says the time to wait."""
+    """Rates of the HTTP API, and what one person may do in a day; above them, the refusal says the time to wait.
+
+    A node counts by itself, since its start.
+    """
 
     requests_per_address_per_s: PerSecond = 50.0
     """Requests of one address, on average; two seconds' worth may come at once."""

@@ -167,6 +167,14 @@ async def test_an_invitation_ends_with_the_role_of_its_inviter(world: World) -> 
     assert await add(world, channel, cy, cy) is OK
 
 
+async def test_an_invitation_of_somebody_suspended_lets_nobody_in(world: World) -> None:
+    ann, bo = await people(world, WhoMayAdd.NOBODY)
+    channel = await world.create(DialogType.CHANNEL, ann)
+    await invite(world, channel, ann, bo)
+    await world.pool.execute("UPDATE principals SET status = 2 WHERE principal_id = $1", ann.principal)
+    assert await add(world, channel, bo, bo) is GONE
+
+
 async def test_a_second_invitation_and_one_after_a_refusal_are_no_events(world: World) -> None:
     ann, bo = await people(world, WhoMayAdd.NOBODY)
     channel = await world.create(DialogType.CHANNEL, ann)

@@ -6,6 +6,7 @@ AS $$
         OR EXISTS (
             SELECT 1 FROM invitations i
             JOIN members m ON m.dialog_id = i.dialog_id AND m.principal_id = i.invited_by
+            JOIN principals p ON p.principal_id = i.invited_by
             WHERE i.principal_id = p_principal AND i.dialog_id = p_dialog AND NOT i.declined
-              AND m.member AND m.role = ${Role.ADMIN})
+              AND m.member AND m.role = ${Role.ADMIN} AND p.status = ${PrincipalStatus.ACTIVE})
 $$;
