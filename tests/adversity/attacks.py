@@ -92,7 +92,8 @@ async def _connect(honest: Honest) -> None:
     """Connect the honest clients; a server that an attack has stopped gets a minute to recover."""
     for left in reversed(range(6)):
         try:
-            return await honest.connect()
+            await honest.connect()
+            break
         except LoadError:
             if not left:
                 raise
