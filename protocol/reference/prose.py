@@ -81,9 +81,13 @@ HANDSHAKE = """\
 
 Every command with an `id` above 0 gets one reply with the same `id`. With `id` 0 it gets neither `done` nor `failed`: that
 is for `heartbeat`, `receipt` and `typing`. Only a message in which the server finds no `id` is refused with `id` 0. Choose
-ids above 0 that no unanswered command of the connection uses. A connection has `early_messages_max` messages until it is
-`authenticated`: wait for that before sending more. The server answers commands in order, except pipelined ones (the [table](#commands) below names
-them): many may be under way, and each is answered as soon as it is decided. A refusal (`failed`) changes nothing.
+ids above 0 that no unanswered command of the connection uses. The server answers commands in order, except pipelined ones
+(the [table](#commands) below names them): many may be under way, and each is answered as soon as it is decided. A refusal
+(`failed`) changes nothing.
+
+A connection has `early_messages_max` messages and a few kilobytes (16 KiB by default) until it is `authenticated`: wait
+for that before sending more. Send each message in one frame, and a websocket ping every few seconds at most: pings and
+fragments have a rate, and above it the server closes with `RATE_LIMITED`.
 
 A client may send `authenticate` with a newer token at any time; the connection closes when its token expires. A device
 has one connection: the newest wins, and the server closes the older one with `REPLACED`.
