@@ -30,7 +30,7 @@ async def test_sigterm_leaves_nothing_running(tmp_path: Path) -> None:
     cluster = tmp_path / "data" / "postgres"
     while not (cluster / "postmaster.pid").exists():
         assert tool.returncode is None
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0)
     tool.send_signal(signal.SIGTERM)
     assert await tool.wait() == 128 + signal.SIGTERM
     assert [process for process in psutil.process_iter() if str(tmp_path) in _says(process)] == []
