@@ -114,8 +114,13 @@ class NodeLock:
 
     async def _take_again(self, incarnation: int) -> bool:
         connection = await _connect(self._url)
-        taken = await connection.fetchval(_SERVE)
-        if not await connection.fetchval(_LIVES, incarnation):
+        try:
+            taken = await connection.fetchval(_SERVE)
+            lives = await connection.fetchval(_LIVES, incarnation)
+        except BaseException:
+            connection.terminate()
+            raise
+        if not lives:
             connection.terminate()
             raise IncarnationEndedError
         if taken:
@@ -144,7 +149,11 @@ class NodeLock:
 async def _connect(url: str) -> Connection:
     async with translate_errors():
         connection: Connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S)
-        await connection.execute(_SETTINGS)
+        try:
+            await connection.execute(_SETTINGS)
+        except BaseException:
+            connection.terminate()
+            raise
     return connection
 
 
