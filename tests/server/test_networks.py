@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.networks import network_of, parse_address
+from server.networks import neighbourhood_of, network_of, parse_address
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,17 @@ def test_a_network_folded_again_stays_the_same() -> None:
 def test_other_texts_are_no_address(text: str) -> None:
     with pytest.raises(ValueError, match="does not appear to be"):
         parse_address(text)
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("203.0.113.77", "203.0.113.0/24"),
+        ("::ffff:203.0.113.77", "203.0.113.0/24"),
+        ("2001:db8:1:2::3", "2001:db8:1::/48"),
+        ("fe80::1%eth0", "fe80::/48"),
+        ("", ""),
+    ],
+)
+def test_a_neighbourhood_is_what_a_site_gets(address: str, network: str) -> None:
+    assert neighbourhood_of(address) == network

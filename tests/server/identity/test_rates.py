@@ -90,3 +90,15 @@ async def test_memory_is_bounded_and_full_buckets_are_forgotten(clock: ManualClo
 async def test_slow_rates_let_at_least_one_through(limiter: RateLimiter) -> None:
     assert await limiter.take([(Rate.per_second("slow", 0.1), "a")]) == 0
     assert await limiter.take([(Rate.per_second("slow", 0.1), "a")]) == pytest.approx(10)
+
+
+async def test_an_even_rate_lets_a_tenth_through_at_once(limiter: RateLimiter, clock: ManualClock) -> None:
+    even = Rate.per_hour_evenly("even", 20)
+    assert [await limiter.take([(even, "a")]) for _ in range(3)] == [0, 0, pytest.approx(180)]
+    clock.advance(180)
+    assert await limiter.take([(even, "a")]) == 0
+
+
+async def test_a_rate_per_day_refills_over_a_day(limiter: RateLimiter, clock: ManualClock) -> None:
+    two = Rate.per_day("two a day", 2)
+    assert [await limiter.take([(two, "a")]) for _ in range(3)] == [0, 0, pytest.approx(43_200)]
