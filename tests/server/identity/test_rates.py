@@ -99,6 +99,6 @@ async def test_an_even_rate_lets_a_tenth_through_at_once(limiter: RateLimiter, c
     assert await limiter.take([(even, "a")]) == 0
 
 
-async def test_a_rate_per_day_refills_over_a_day(limiter: RateLimiter, clock: ManualClock) -> None:
+async def test_a_rate_per_day_refills_over_a_day(limiter: RateLimiter) -> None:
     two = Rate.per_day("two a day", 2)
     assert [await limiter.take([(two, "a")]) for _ in range(3)] == [0, 0, pytest.approx(43_200)]
