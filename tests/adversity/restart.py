@@ -406,6 +406,8 @@ async def converse(
             finally:
                 seconds = round(time.monotonic() - began)
                 print(f"round {number}: {json.dumps(conversation.summary())} {seconds} s", file=sys.stderr, flush=True)
+                for said in conversation.violations.take_said():
+                    print(said, file=sys.stderr, flush=True)
         await conversation.close()
         return conversation.summary() | {"seconds": round(time.monotonic() - began)}, conversation.violations
 
@@ -428,8 +430,6 @@ def main() -> int:
         summary, violations = asyncio.run(_until_ended(chosen.rounds, chosen.seed, chosen.messages, chosen.folder))
     except asyncio.CancelledError:
         return 128 + signal.SIGTERM
-    for said in violations.said:
-        print(said, file=sys.stderr)
     print(json.dumps(summary))
     return 1 if violations.counts else 0
 

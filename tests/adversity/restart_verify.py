@@ -41,6 +41,12 @@ class Violations:
         self.counts: Counter[str] = Counter()
         self.said: list[str] = []
         self._known: set[str] = set()
+        self._taken = 0
+
+    def take_said(self) -> list[str]:
+        """The cases that were added since the last call."""
+        said, self._taken = self.said[self._taken :], len(self.said)
+        return said
 
     def add(self, kind: str, what: str) -> None:
         """Count a case."""
