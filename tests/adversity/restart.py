@@ -396,6 +396,7 @@ async def converse(
         conversation = Conversation(folder, seed, messages_per_round)
         stack.push_async_callback(conversation.abandon)
         await conversation.open()
+        print(f"seed {seed}: everybody has signed in", file=sys.stderr, flush=True)
         for number in range(1, rounds + 1):
             try:
                 async with asyncio.timeout(ROUND_S_MAX):

@@ -33,11 +33,13 @@ async def test_sigterm_leaves_nothing_running(tmp_path: Path) -> None:
         await asyncio.sleep(0)
     tool.send_signal(signal.SIGTERM)
     assert await tool.wait() == 128 + signal.SIGTERM
-    assert [process for process in psutil.process_iter() if str(tmp_path) in _says(process)] == []
+    assert running_in(tmp_path) == []
 
 
-def _says(process: psutil.Process) -> str:
-    """Where a process works and what it was called with, as far as that can be seen."""
-    with contextlib.suppress(psutil.Error):
-        return " ".join((process.cwd(), *process.cmdline()))
-    return ""
+def running_in(folder: Path) -> list[str]:
+    """What runs that works in a folder or was called with it, as far as that can be seen."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            found.append(" ".join((process.cwd(), *process.cmdline())))
+    return [said for said in found if str(folder) in said]
