@@ -9,11 +9,13 @@ from collections.abc import Callable
 from loadtest.measure_client import LeanClient, masked
 from protocol.codec import MSGPACK
 from protocol.commands import (
+    Add,
     Command,
     Create,
     Heartbeat,
     HighWaterMark,
     History,
+    Invite,
     PresenceSubscribe,
     React,
     Receipt,
@@ -24,11 +26,13 @@ from protocol.commands import (
 from protocol.dialog_types import DialogType
 from protocol.ids import created_dialog_id, direct_dialog_id, new_id
 from protocol.replies import Acked
-from server.config.settings import SessionSettings
+from server.config.settings import RateSettings, SessionSettings
 from tests.adversity.attacks_wire import Attacker
 
 _ACKED = Acked.__struct_config__.tag
 _BATCH = 50
+_ADD, _INVITE = 2, 3
+_INVITATIONS_MAX = RateSettings().additions_per_person_per_day
 _SETTINGS = SessionSettings()
 
 MakeCommand = Callable[[LeanClient, int], Command]
@@ -97,6 +101,38 @@ async def dialogs_with_strangers(attacker: Attacker) -> None:
     await attacker.repeat(2, act)
     if made:
         attacker.reached = f"strangers were put into {made} dialogs"
+
+
+async def additions(attacker: Attacker) -> None:
+    """Strangers, added to a channel and invited to it; the goal is more than a day allows."""
+    added: set[int] = set()
+    invited = 0
+
+    def count(_: LeanClient, message: bytes) -> None:
+        nonlocal invited
+        reply = MSGPACK.decode_server(message)
+        if isinstance(reply, Acked):
+            added.update({reply.id} & {_ADD})
+            invited += reply.id == _INVITE
+
+    async def act() -> None:
+        async with attacker.signed_in() as client:
+            n = client.next_n()
+            await client.ask(Create(1, n, DialogType.CHANNEL, [], "spam"))
+            dialog = created_dialog_id(client.device, n)
+            client.receiver = count
+            for _ in range(50):
+                stranger = attacker.rng.choice(attacker.target.strangers)
+                client.send(Add(_ADD, dialog, client.next_n(), [stranger]))
+                client.send(Invite(_INVITE, dialog, client.next_n(), stranger))
+            attacker.requests += 100
+            await asyncio.sleep(0.3)
+
+    await attacker.repeat(2, act)
+    if added:
+        attacker.reached = "a stranger was added to a channel"
+    elif invited > _INVITATIONS_MAX * len(attacker.target.tokens):
+        attacker.reached = f"strangers were invited {invited} times"
 
 
 async def _flood(attacker: Attacker, make: MakeCommand, *, devices: int = 4, read: bool = True) -> None:
@@ -219,6 +255,7 @@ MEMBERS = (
     sends_after_reconnects,
     sends_of_many_devices,
     dialogs_with_strangers,
+    additions,
     sends,
     big_sends,
     typings,
