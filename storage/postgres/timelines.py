@@ -106,7 +106,8 @@ page AS MATERIALIZED (
 )
 """
 """A page of one's memberships, former ones included, and of these what the asker of a snapshot gets. Each page looks at
-so many memberships, not for so many changes: its work is bounded. `after` is where the next page begins."""
+so many memberships, not for so many changes: its work is bounded. How many pages there can be follows from
+`limits.dialogs_per_person_max` and from the dialogs that one has left. `after` is where the next page begins."""
 
 _SNAPSHOT = f"""
 WITH asker AS MATERIALIZED (
