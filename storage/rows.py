@@ -135,12 +135,14 @@ class DialogRoster(msgspec.Struct, frozen=True):
 class DialogRow(msgspec.Struct, frozen=True):
     """A dialog as one member sees it now: its state, without `members` and `first_seq`.
 
-    `head_seq` is the newest number, visible or not; `unseen_from` the first that the client may lack.
+    `head_seq` is the newest number, visible or not; `unseen_from` the first that the client may lack; `joined_seq` that
+    of the event with which the member came last.
     """
 
     state: DialogState
     head_seq: int
     unseen_from: int
+    joined_seq: int
 
 
 class SignInState(enum.IntEnum):

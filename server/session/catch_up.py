@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import msgspec
 
 from protocol.codec import JSON, MissedChangesRaw
+from protocol.dialog_types import DIALOG_TYPES
 from protocol.events import DialogState
 from protocol.ids import NIL
 from protocol.limits import MISSED_CHANGES_MAX, REPLY_BYTES_MAX, STATE_MEMBERS_MAX
@@ -86,7 +87,7 @@ class CatchUp:
         ranges: dict[bytes, tuple[int, int]] = {}
         for row in shown:
             state, from_seq = row.state, due[row.state.dialog]
-            missed = await self._read_missed(principal, state, from_seq)
+            missed = await self._read_missed(principal, row, from_seq)
             if missed is not None and not missed.complete:
                 from_seq = missed.before_seq
             first_seq = _first_visible(state, from_seq)
@@ -98,8 +99,13 @@ class CatchUp:
             sent_to[state.dialog] = max(sent_to.get(state.dialog, 0), row.head_seq)
         await self._send_events(outbox, principal, ranges)
 
-    async def _read_missed(self, principal: bytes, state: DialogState, from_seq: int) -> MissedChangesRaw | None:
+    async def _read_missed(self, principal: bytes, row: DialogRow, from_seq: int) -> MissedChangesRaw | None:
         """What was done while the member was away, if they came back in what is sent from `from_seq` on."""
+        state = row.state
+        if DIALOG_TYPES[state.type].full_history:
+            # All of it is visible, so nothing says since when they were away, or whether this is the first time.
+            returned = row.joined_seq >= max(from_seq, 2)
+            return MissedChangesRaw(state.dialog, row.joined_seq, [], False) if returned else None
         returns = [at for at in range(1, len(state.visible)) if state.visible[at][0] >= from_seq]
         if not returns:
             return None

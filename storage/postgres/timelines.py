@@ -69,7 +69,7 @@ _DIALOG_COLUMNS = f"""
     h.dialog_id, h.type, h.mode, {"".join(f"d.{name}, " for name in ("name", "description", "avatar_url", *_EXTRAS))}
     d.is_public, d.allow_media, d.message_retention_days, d.moderation_enabled,
     m.role, m.member, h.seq, h.keys_seq, h.member_count, m.visible,
-    m.delivered, m.read, m.read_messages, m.muted_until_ms,
+    m.delivered, m.read, m.read_messages, m.muted_until_ms, m.from_seq,
     CASE WHEN m.member THEN h.messages ELSE (
         SELECT j.messages FROM journal j WHERE j.dialog_id = h.dialog_id AND j.seq = upper(m.visible) - 1)
     END AS messages,
@@ -472,7 +472,7 @@ def _dialog(row: asyncpg.Record) -> DialogRow:
         invitations=[_decode_invited(body) for body in row["invited"] or ()],
         **({name: row[name] for name in _EXTRAS} if member else {}),
     )
-    return DialogRow(state, row["seq"], row["unseen_from"])
+    return DialogRow(state, row["seq"], row["unseen_from"], row["from_seq"])
 
 
 def _journal(rows: list[asyncpg.Record]) -> list[TimelineEventRaw]:

@@ -432,3 +432,30 @@ async def test_a_client_hides_by_itself_what_is_erased_because_of_its_age(server
         await assert_a_new_one_agrees(await watcher(stage, stage.cy.id, MSGPACK), live.view)
         await server.node.journal.erase_due(ends_ms + DAY_MS, limit=99)
         await assert_a_new_one_agrees(await watcher(stage, stage.cy.id, MSGPACK), live.view)
+
+
+async def test_who_returns_to_a_channel_reads_its_past_again(server: Running) -> None:
+    async with staged(server) as stage:
+        channel = (
+            await stage.ann.wire.ask(Create(1, stage.ann.person.n(), DialogType.CHANNEL, [stage.cy.id], "x"))
+        ).dialog
+        kept, gone = [await stage.ann.do(Send(0, channel, 0, text)) for text in (b"kept", b"gone")]
+        live, away = await watcher(stage, stage.cy.id, MSGPACK), await watcher(stage, stage.cy.id, MSGPACK)
+        async with away.connected():
+            await away.read_on()
+            await away.history(channel)
+        async with live.connected():
+            await live.history(channel)
+            await stage.ann.do(Remove(0, channel, 0, stage.cy.id))
+            await stage.ann.do(Delete(0, channel, 0, gone))
+            await stage.ann.do(Add(0, channel, 0, [stage.cy.id]))
+            await live.read_on()
+            assert live.view.dialogs[channel].message(gone) is None
+            await live.history(channel)
+        async with away.connected():
+            await away.read_on()
+            assert away.view.dialogs[channel].message(gone) is None
+            await away.history(channel)
+        assert live.view.canonical() == away.view.canonical()
+        assert live.view.dialogs[channel].message(kept) is not None
+        await assert_a_new_one_agrees(await watcher(stage, stage.cy.id, MSGPACK), live.view)
