@@ -41,6 +41,7 @@ ERROR_OF: dict[VerdictCode, ErrorCode] = {
     VerdictCode.CONSENT_REQUIRED: ErrorCode.CONSENT_REQUIRED,
     VerdictCode.DIALOGS_BOUND: ErrorCode.DIALOGS_BOUND,
     VerdictCode.INVITATIONS_BOUND: ErrorCode.INVITATIONS_BOUND,
+    VerdictCode.DAILY_LIMIT: ErrorCode.DAILY_LIMIT,
     VerdictCode.BUSY: ErrorCode.UNAVAILABLE,
     VerdictCode.UNAVAILABLE: ErrorCode.UNAVAILABLE,
     VerdictCode.INTERNAL: ErrorCode.INTERNAL,

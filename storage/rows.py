@@ -51,6 +51,7 @@ class ChangeEntry(msgspec.Struct, frozen=True):
     """A change to append and apply: of a roster, of settings, of an older event, or of a person's own state.
 
     The body is all that storage judges and applies. `n` 0: the server makes the change, without idempotency.
+    `over_daily_limit`: the author may not make it today, so only a repetition of it is answered with an ack.
     """
 
     dialog: bytes
@@ -58,6 +59,7 @@ class ChangeEntry(msgspec.Struct, frozen=True):
     device: bytes
     n: int
     body: Body
+    over_daily_limit: bool = False
 
 
 class VerdictCode(enum.IntEnum):
@@ -91,6 +93,7 @@ class VerdictCode(enum.IntEnum):
     DIALOGS_BOUND = 21
     INVITATIONS_BOUND = 22
     KEYS_AHEAD = 23
+    DAILY_LIMIT = 24
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):

@@ -1,7 +1,8 @@
 """What one person may do in a day: begin direct dialogs, create groups and channels, add and invite people.
 
-The buckets are of the person, on this node, and outlive connections. A refusal is definite (`daily_limit`): a temporary
-one would hold back for hours what the person sends later in the same dialog.
+The buckets are of the person, on this node, and outlive connections. The store is asked even when a bucket is empty: it
+knows what is a repetition, which gets its first ack again. Its refusal (`daily_limit`) is definite: a temporary one
+would hold back for hours what the person sends later in the same dialog.
 """
 
 from __future__ import annotations
@@ -10,10 +11,8 @@ from collections.abc import Iterator, Sequence
 
 from protocol.bodies import Body, DialogCreated, Invited, MembersAdded
 from protocol.dialog_types import DialogType
-from protocol.errors import ErrorCode
 from server.config.settings import RateSettings
 from server.identity.rates import Rate, RateLimiter
-from server.refusals import RequestRefusedError
 
 Taken = Sequence[tuple[Rate, int]]
 """What a change has cost: tokens of some rates."""
@@ -28,15 +27,15 @@ class DailyCaps:
         self._dialogs = Rate.per_day("dialogs of person", settings.dialogs_per_person_per_day)
         self._additions = Rate.per_day("additions of person", settings.additions_per_person_per_day)
 
-    async def take(self, principal: bytes, body: Body) -> Taken:
-        """Take what a change of this person costs; raises RequestRefusedError with `daily_limit`, taking nothing."""
+    async def take(self, principal: bytes, body: Body) -> tuple[Taken, float]:
+        """Take what a change of this person costs: what was taken, and 0; or nothing, and the seconds to wait."""
         taken: list[tuple[Rate, int]] = []
         for rate, cost in self._costs_of(principal, body):
             if wait_s := await self._limiter.take([(rate, principal)], cost=cost):
                 await self.give_back(principal, taken)
-                raise RequestRefusedError(ErrorCode.DAILY_LIMIT, retry_after_s=round(wait_s, 3))
+                return (), wait_s
             taken.append((rate, cost))
-        return taken
+        return taken, 0.0
 
     async def give_back(self, principal: bytes, taken: Taken) -> None:
         """Undo a `take`."""

@@ -187,7 +187,7 @@ class PostgresJournal(Journal):
             entry.device,
             entry.n,
             body,
-            msgspec.json.encode(fields_of(entry.body)).decode(),
+            _fields_text(entry),
         )
         first = rows[0]
         verdict = Verdict(
@@ -253,6 +253,14 @@ def _same_value(body: bytes, stored: bytes) -> bool:
         return bool(_decode_body(body) == _decode_body(stored))
     except msgspec.MsgspecError:
         return False
+
+
+def _fields_text(entry: ChangeEntry) -> str:
+    """What a function judges by: the fields of the body, and `over_daily_limit` if it is so."""
+    fields = {name: fields_of(getattr(entry.body, name)) for name in entry.body.__struct_fields__}
+    if entry.over_daily_limit:
+        fields["over_daily_limit"] = True
+    return msgspec.json.encode(fields).decode()
 
 
 def fields_of(value: object) -> object:

@@ -12,7 +12,7 @@ from protocol.codec import CODECS, Codec
 from protocol.commands import Accept, Add, Create, Decline, Invite, Send
 from protocol.dialog_types import DialogType
 from protocol.events import DialogState
-from protocol.ids import direct_dialog_id, new_id, self_dialog_id
+from protocol.ids import created_dialog_id, direct_dialog_id, new_id, self_dialog_id
 from protocol.limits import INVITATIONS_BY_ONE_MAX
 from protocol.replies import Acked, Failed
 from server.config.settings import RateSettings
@@ -139,7 +139,8 @@ async def test_a_day_has_a_bounded_number_of_direct_dialogs(capped: Running, clo
 
 async def test_a_day_has_a_bounded_number_of_new_dialogs_and_of_additions(capped: Running) -> None:
     ann, bo, *people = await capped.world.people(8)
-    await capped.world.create(DialogType.SELF, bo)
+    for person in (bo, people[5]):
+        await capped.world.create(DialogType.SELF, person)
     async with capped.live(ann) as a:
         assert code(await begin(a, 10, *people[:2])) == ""
         channel = (await a.ask(Create(11, 11, DialogType.CHANNEL, [], "news"))).dialog
@@ -148,8 +149,28 @@ async def test_a_day_has_a_bounded_number_of_new_dialogs_and_of_additions(capped
         assert isinstance(await a.ask(Send(13, channel, 13, b"later ones are not held back")), Acked)
         assert isinstance(await a.ask(Add(14, channel, 14, added[:1])), Acked)
         assert isinstance(await a.ask(Invite(15, channel, 15, bo.principal)), Acked)
-        assert (await a.ask(Invite(16, channel, 16, bo.principal))).code == "daily_limit"
+        assert (await a.ask(Invite(16, channel, 16, people[5].principal))).code == "daily_limit"
         assert [code(await begin(a, n)) for n in (17, 18)] == ["", "daily_limit"]
+
+
+async def test_a_repetition_gets_its_ack_when_the_day_is_spent(capped: Running) -> None:
+    """The ack was lost; to refuse the retry would say that nothing happened."""
+    ann, bo, *people = await capped.world.people(5)
+    await capped.world.create(DialogType.SELF, bo)
+    async with capped.live(ann) as a:
+        commands = [
+            Create(10, 10, DialogType.CHANNEL, [], "news"),
+            Add(11, created_dialog_id(ann.device, 10), 11, [each.principal for each in people]),
+            Invite(12, created_dialog_id(ann.device, 10), 12, bo.principal),
+            Create(13, 13, DialogType.CHANNEL, [], "news"),
+            Create(14, 14, DialogType.CHANNEL, [], "news"),
+        ]
+        first = [await a.ask(command) for command in commands]
+        assert code(await begin(a, 20)) == "daily_limit"
+        assert (await a.ask(Invite(21, first[3].dialog, 21, bo.principal))).code == "daily_limit"
+        assert [await a.ask(command) for command in commands] == first
+        again = Invite(22, first[0].dialog, 22, bo.principal)
+        assert isinstance(await a.ask(again), Acked)
 
 
 async def test_what_was_refused_or_was_there_already_costs_nothing(capped: Running) -> None:

@@ -12,7 +12,7 @@ from protocol import commands as c
 from protocol.dialog_types import DIALOG_TYPES, DialogType, Role
 from protocol.errors import ErrorCode
 from server.refusals import RequestRefusedError
-from server.session.caps import DailyCaps, Taken
+from server.session.caps import DailyCaps
 from server.session.session import Session
 from server.texts import check_https, check_line, check_paragraphs
 from server.writing.pipeline import Pipeline
@@ -96,21 +96,15 @@ class Changes:
     async def _submit(self, session: Session, command: c.Numbered, body: bodies.Body) -> Verdict:
         claims = session.claims
         dialog = _timeline(session, command)
-        taken = await self._take(claims.principal, dialog, body)
-        verdict = await self._pipeline.append(ChangeEntry(dialog, claims.principal, claims.device, command.n, body))
+        taken, wait_s = await self._caps.take(claims.principal, body)
+        verdict = await self._pipeline.append(
+            ChangeEntry(dialog, claims.principal, claims.device, command.n, body, over_daily_limit=wait_s > 0)
+        )
+        if verdict.code is VerdictCode.DAILY_LIMIT:
+            raise RequestRefusedError(ErrorCode.DAILY_LIMIT, retry_after_s=round(wait_s, 3))
         if verdict.code not in _COUNTED:
             await self._caps.give_back(claims.principal, taken)
         return verdict
-
-    async def _take(self, principal: bytes, dialog: bytes, body: bodies.Body) -> Taken:
-        """Take what the change costs of the person's day. To create a dialog that is there already costs nothing."""
-        try:
-            return await self._caps.take(principal, body)
-        except RequestRefusedError:
-            creates = isinstance(body, bodies.DialogCreated)
-            if creates and await self._timelines.read_dialogs(principal, [dialog]):
-                return ()
-            raise
 
 
 def _timeline(session: Session, command: c.Numbered) -> bytes:

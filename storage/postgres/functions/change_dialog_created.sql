@@ -28,6 +28,9 @@ BEGIN
     IF v_code = ${VerdictCode.OK} AND v_rule.type <> ${DialogType.DIRECT} THEN
         v_code := judge_consent(p_author, v_members);
     END IF;
+    IF v_code = ${VerdictCode.OK} AND p_fields ? 'over_daily_limit' THEN
+        v_code := ${VerdictCode.DAILY_LIMIT};
+    END IF;
     IF v_code = ${VerdictCode.OK} THEN
         -- A concurrent creation of the same dialog makes this insert wait, then do nothing.
         INSERT INTO heads (dialog_id, tenant_id, type, mode, admins_only, seq, messages, roster_seq, keys_seq,

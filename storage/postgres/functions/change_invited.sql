@@ -36,6 +36,7 @@ BEGIN
         WHERE principal_id = v_invited AND dialog_id = v_into RETURNING seq INTO v_seq;
         o.code := CASE
             WHEN v_seq IS NOT NULL THEN ${VerdictCode.DUPLICATE}
+            WHEN p_fields ? 'over_daily_limit' THEN ${VerdictCode.DAILY_LIMIT}
             WHEN NOT make_room_for_invitation(v_invited, p_author) THEN ${VerdictCode.INVITATIONS_BOUND}
             ELSE ${VerdictCode.OK} END;
         o.first_seq := v_seq;

@@ -32,6 +32,9 @@ BEGIN
     IF o.code = ${VerdictCode.OK} THEN
         o.code := judge_consent(p_author, v_members);
     END IF;
+    IF o.code = ${VerdictCode.OK} AND p_fields ? 'over_daily_limit' THEN
+        o.code := ${VerdictCode.DAILY_LIMIT};
+    END IF;
     IF o.code = ${VerdictCode.OK} THEN
         o.first_seq := append_row(p_incarnation, p_flush_no, p_dialog, p_author, p_device, p_n,
                                   ${tag.MembersAdded}, NULL, p_body, o.now_ms);
