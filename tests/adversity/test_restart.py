@@ -26,11 +26,10 @@ async def test_what_was_promised_outlives_cuts_and_kills() -> None:
 
 async def test_sigterm_leaves_nothing_running(tmp_path: Path) -> None:
     command = (sys.executable, "-m", "tests.adversity.restart", "--rounds", "9", "--folder", str(tmp_path))
-    tool = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stderr=asyncio.subprocess.DEVNULL)
-    cluster = tmp_path / "data" / "postgres"
-    while not (cluster / "postmaster.pid").exists():
-        assert tool.returncode is None
-        await asyncio.sleep(0)
+    tool = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stderr=asyncio.subprocess.PIPE)
+    assert tool.stderr is not None
+    assert b"everybody has signed in" in await tool.stderr.readline()
+    assert running_in(tmp_path)
     tool.send_signal(signal.SIGTERM)
     assert await tool.wait() == 128 + signal.SIGTERM
     assert running_in(tmp_path) == []
