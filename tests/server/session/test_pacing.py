@@ -42,9 +42,10 @@ def pass_time(it: Running, clock: ManualClock, seconds: int) -> None:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Let the loop turn until something holds."""
-    while not condition():  # noqa: ASYNC110 - what is waited for is inside the node
-        await asyncio.sleep(0)
+    """Let the loop turn until something holds; TimeoutError if it never does."""
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - what is waited for is inside the node
+            await asyncio.sleep(0)
 
 
 async def replies(wire: Wire, count: int) -> list[Reply]:
