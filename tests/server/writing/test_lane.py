@@ -173,7 +173,7 @@ async def test_an_entry_without_an_answer_is_set_aside_and_strangers_go_on(world
         assert (await it.submit(message(stuck, ann))).code is UNAVAILABLE  # it would overtake
         assert (it.pipeline.set_aside, it.pipeline.find_stall()) == (
             1,
-            "1 dialogs are set aside: the store does not answer for them",
+            "dialogs that are set aside, because the store does not answer for them: 1",
         )
         assert it.routed_seqs == [2, 3, 4]
 
