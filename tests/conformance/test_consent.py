@@ -12,6 +12,7 @@ from protocol.ids import new_id, self_dialog_id
 from protocol.limits import INVITATIONS_BY_ONE_MAX, INVITATIONS_MAX
 from storage.identity_rows import WhoMayAdd
 from storage.rows import ChangeEntry, ChangeResult, VerdictCode
+from tests.support.identity_people import GRACE, NOW, IdentityStores, purge, sign_in
 from tests.support.world import Person, World, reaction
 
 pytestmark = pytest.mark.anyio
@@ -279,3 +280,13 @@ async def test_who_joins_by_an_invitation_is_a_plain_member(world: World) -> Non
     await add(world, channel, bo, bo)
     members = await world.timelines.read_members(ann.principal, [channel], after=bytes(16), limit=9)
     assert {each.principal: each.role for each in members[channel]}[bo.principal] is Role.MEMBER
+
+
+async def test_a_purged_person_leaves_no_contacts_and_no_invitations(world: World, stores: IdentityStores) -> None:
+    me = (await sign_in(stores)).principal
+    await world.pool.execute("INSERT INTO contacts SELECT $1, uuidv7() FROM generate_series(1, 5)", me)
+    await world.pool.execute("INSERT INTO invitations SELECT $1, uuidv7(), uuidv7(), 2 FROM generate_series(1, 5)", me)
+    assert await stores.people.delete(NOW, me)
+    assert await purge(stores, NOW + GRACE) == 1
+    assert await world.pool.fetchval("SELECT count(*) FROM contacts") == 0
+    assert await world.pool.fetchval("SELECT count(*) FROM invitations") == 0
