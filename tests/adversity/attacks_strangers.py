@@ -11,6 +11,7 @@ from protocol.codec import JSON, MSGPACK
 from protocol.commands import Authenticate
 from protocol.ids import new_id
 from tests.adversity.attacks_wire import Attacker, binary
+from tests.support.colliding import packed_table
 from tests.support.fake_network import client_frame, ping, text
 
 _CONTINUATION, _TEXT = 0, 1
@@ -19,8 +20,6 @@ _CHUNKED = (
 )
 _POST = b"POST /v1/sign-in HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n"
 _NOT_FOUND = b"GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n"
-_COLLIDING = [(number << 40) % ((1 << 61) - 1) for number in range(1, 1500)]
-"""Numbers that probe the same places of a hash table; as many as a stranger may send at once."""
 
 
 async def _flood_frames(attacker: Attacker, frames: bytes, first: bytes = b"") -> None:
@@ -150,15 +149,15 @@ async def proxy_headers(attacker: Attacker) -> None:
     await attacker.repeat(20, act)
 
 
-async def colliding_numbers(attacker: Attacker) -> None:
-    """Messages that must be refused, with a table of numbers that collide in it."""
-    body = msgspec.msgpack.encode([10, 1, new_id(), 0, dict.fromkeys(_COLLIDING, 0)])
+async def colliding_keys(attacker: Attacker) -> None:
+    """Messages that must be refused, with a table of keys that collide; as large as a stranger may send."""
+    body = b"\x95\x0a\x01\xc4\x10" + new_id() + b"\x00" + packed_table(1100)
     await _answer_to_nobody(attacker, 8, binary(body), MSGPACK.subprotocol)
 
 
-async def colliding_names(attacker: Attacker) -> None:
-    """The same in JSON."""
-    body = msgspec.json.encode({"tag": "send", "id": 1, "x": {str(number): 0 for number in _COLLIDING[:1200]}})
+async def big_refusals(attacker: Attacker) -> None:
+    """Large messages that must be refused, in JSON."""
+    body = msgspec.json.encode({"tag": "send", "id": 1, "x": {str(number): 0 for number in range(1200)}})
     await _answer_to_nobody(attacker, 8, text(body.decode()), JSON.subprotocol)
 
 
@@ -269,8 +268,8 @@ STRANGERS = (
     half_messages,
     handshakes,
     proxy_headers,
-    colliding_numbers,
-    colliding_names,
+    colliding_keys,
+    big_refusals,
     unread_refusals,
     garbage_tokens,
     refreshes,

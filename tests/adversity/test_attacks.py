@@ -6,7 +6,7 @@ from tests.adversity.attacks import MEMORY_MB_MAX, run_attacks
 
 pytestmark = pytest.mark.anyio
 
-NAMES = ["pings", "trailers", "colliding_numbers", "unread_refusals", "lock_out", "dialogs_with_strangers"]
+NAMES = ["pings", "trailers", "colliding_keys", "unread_refusals", "lock_out", "dialogs_with_strangers"]
 LOOSE_P99_MS = 5_000.0
 """A machine may be busy with other things; before there were bounds, each of the first four stopped the server."""
 
