@@ -82,7 +82,8 @@ def _check_deletions(device: Device, timeline: Timeline, violations: Violations)
         for seq, line in dialog.canonical()["lines"].items():
             if line != "deleted" and (key, seq) in timeline.deleted_at:
                 deleted_at = timeline.deleted_at[key, seq]
-                what = f"{device.name} shows {seq} of {key.hex()}, which was deleted at {deleted_at}"
+                seen = timeline.visible[key, device.principal]
+                what = f"{device.name} shows {seq} of {key.hex()}, which was deleted at {deleted_at}; it sees {seen}"
                 violations.add("deletions_unseen", what)
 
 
