@@ -19,6 +19,7 @@ import asyncio
 import json
 import os
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -177,6 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.attacker:
         _attack_from_here(chosen.attacker)
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # by way of all that must be stopped
     names = chosen.only or list(ATTACKS)
     groups = 0 if chosen.only else _GROUPS
     lines = asyncio.run(run_attacks(names, seconds=chosen.seconds, seed=chosen.seed, groups=groups))
