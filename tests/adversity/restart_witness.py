@@ -215,6 +215,8 @@ class Witness:
             case DialogState(dialog=dialog, first_seq=first_seq):
                 self.jumps[dialog] += first_seq > self.reached.get(dialog, 0) + 1
                 self.reached[dialog] = max(self.reached.get(dialog, 0), first_seq - 1)
+            case MissedChanges(dialog=dialog, complete=False):
+                self.jumps[dialog] += 1  # the client has dropped what is older
             case Reset():
                 self.reached.clear()
                 self.recent.clear()
