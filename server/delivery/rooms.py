@@ -228,9 +228,16 @@ class Rooms:
         return room is not None and principal in room.members
 
     def forget_rosters(self) -> None:
-        """Forget every roster that was read; those being read now are of the new epoch."""
-        for dialog in [dialog for dialog, room in self._rooms.items() if not room.loading]:
-            del self._rooms[dialog]
+        """Forget every roster, and what waits for one: in the new epoch it may never have happened.
+
+        Rosters that are being read now are of the new epoch.
+        """
+        for dialog, room in list(self._rooms.items()):
+            if room.loading:
+                self._forget_waiting(room)
+                room.needed_seq = 0
+            else:
+                del self._rooms[dialog]
 
     def drop_stale_subscribers(self) -> None:
         """Drop lists of subscribers that are old: a quiet room would keep those that ended in memory."""

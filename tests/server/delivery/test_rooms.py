@@ -195,6 +195,23 @@ async def test_a_roster_older_than_the_event_is_read_again(hall: Hall) -> None:
     assert (gone.seqs, here.seqs, hall.timelines.reads) == ([], [3], 2)
 
 
+async def test_a_roster_that_a_new_epoch_does_not_have_is_awaited_no_longer(hall: Hall) -> None:
+    """A standby that was promoted lacks the newest commits: what waits for them would wait, and hold positions."""
+    ann, bo = await hall.world.people(2)
+    dialog = await hall.world.create(DialogType.DIRECT, ann, bo)
+    listener = hall.listen(bo)
+    hall.deliver_as_of(dialog, 9, roster_seq=9)
+    while not hall.timelines.reads:
+        await asyncio.sleep(0)
+    hall.rooms.forget_rosters()
+    async with asyncio.timeout(10):
+        await hall.rooms.wait_settled()
+    assert (listener.seqs, listener.missed, hall.rooms._waiting_bytes) == ([], [], 0)
+    await hall.deliver(dialog, 2)
+    await hall.rooms.wait_settled()
+    assert listener.seqs == [2]
+
+
 async def test_content_after_a_removal_that_the_room_did_not_see_waits_for_its_roster(hall: Hall) -> None:
     ann, bo, cy = await hall.world.people(3)
     dialog = await hall.world.create(DialogType.GROUP, ann, bo, cy)
