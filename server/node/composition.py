@@ -1,7 +1,7 @@
 """One node, put together: its parts, who is given what, and what runs beside them.
 
-Order of start: the right to serve the database, the end of the incarnations before, our own, parts, ports. The order of
-the end is that of `server.node.drain`, then the database.
+Order of start: the right to serve the database, its schema, the end of the incarnations before, our own, parts, ports.
+The order of the end is that of `server.node.drain`, then the database.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ from server.writing.pipeline import Pipeline
 from server.writing.position import Positions
 from storage.postgres.incarnations import NodeLock
 from storage.postgres.journal import PostgresJournal
+from storage.postgres.migrate import migrate
 from storage.postgres.pool import Pool, open_pool
 from storage.postgres.timelines import PostgresTimelines
 from storage.postgres.write_connections import WriteConnections
@@ -293,6 +294,7 @@ async def opened(
         storage = config.storage
         lock = await NodeLock.take(url)
         stack.push_async_callback(lock.release)
+        await migrate(url, lambda line: _log.info("migrated: %s", line))  # not under a node that serves
         await lock.replace()
         epoch = await lock.settle_epoch(_log.warning)
         pool = await open_pool(url, size=storage.connections_max, statement_timeout_s=storage.statement_timeout_s)

@@ -15,7 +15,6 @@ from server.config.settings import Config
 from server.node.composition import Node, cancel_and_wait, opened
 from server.node.identity_parts import IdentitySecrets, make_identity
 from server.node.postgres_start import running_postgres
-from storage.postgres.migrate import migrate
 
 _log = logging.getLogger(__name__)
 
@@ -32,7 +31,6 @@ async def serve(config: Config) -> None:
     async with contextlib.AsyncExitStack() as stack:
         make = functools.partial(make_identity, config, IdentitySecrets.load(config))
         postgres = stack.enter_context(running_postgres(config))
-        await migrate(postgres.url, lambda line: _log.info("migrated: %s", line))
         stack.push_async_callback(cancel_and_wait, asyncio.ensure_future(postgres.keep_running()))
         async with opened(config, postgres.url, make, SystemClock()) as (node, work):
             _collect_rarely()

@@ -12,7 +12,7 @@ from storage.embedded.data_folder import DataFolderError
 from storage.embedded.install import EmbeddedError
 from storage.postgres.incarnations import DatabaseInUseError
 from storage.postgres.migrate import MigrationError
-from storage.unavailable import IncarnationEndedError
+from storage.unavailable import IncarnationEndedError, StorageUnavailableError
 
 _EXPLAIN_THEMSELVES = (
     StartupError,
@@ -23,6 +23,7 @@ _EXPLAIN_THEMSELVES = (
     DatabaseInUseError,
     IncarnationEndedError,
 )
+_OF_POSTGRES = (StorageUnavailableError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
 def explain(error: BaseException, config: Config | None) -> str | None:
@@ -35,7 +36,7 @@ def explain(error: BaseException, config: Config | None) -> str | None:
         return None
     if isinstance(error, OSError) and error.errno in {errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL}:
         return _about_ports(error, config)
-    if config.storage.postgres_url and isinstance(error, OSError | asyncpg.PostgresError | asyncpg.InterfaceError):
+    if config.storage.postgres_url and isinstance(error, _OF_POSTGRES):
         return f"PostgreSQL at storage.postgres_url cannot be used ({error}): run `tchat doctor`."
     return None
 

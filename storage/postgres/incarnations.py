@@ -158,7 +158,10 @@ async def _connect(url: str) -> Connection:
 
 
 async def _who_serves(connection: Connection) -> str:
-    row = await connection.fetchrow(_WHO_SERVES)
+    try:
+        row = await connection.fetchrow(_WHO_SERVES)
+    except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError):  # the other one migrates
+        row = None
     if row is None:
         return "Another node is about to serve this database: start this one when that one has been stopped."
     since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(row["started_at_ms"] / 1000))

@@ -10,6 +10,7 @@ import signal
 import sys
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from protocol.bodies import TimelineEvent
@@ -28,7 +29,7 @@ _WAITS = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' A
 _ENDED = "SELECT ended_at_ms FROM incarnations WHERE incarnation = $1"
 
 
-async def test_a_second_process_is_refused_in_one_sentence_while_the_first_goes_on(
+async def test_a_second_process_is_refused_in_one_sentence_and_leaves_the_schema_to_the_first(
     database_url: str, tmp_path: Path
 ) -> None:
     first = await serve(database_url, tmp_path / "first")
@@ -36,11 +37,15 @@ async def test_a_second_process_is_refused_in_one_sentence_while_the_first_goes_
     async for line in first.stdout:
         if b"listens on" in line:
             break
+    database = await asyncpg.connect(database_url)
+    await database.execute("UPDATE applied_functions SET digest = 'of another version'")
     second = await serve(database_url, tmp_path / "second")
     _, said = await second.communicate()
     assert second.returncode == 2
     (last,) = [line for line in said.decode().splitlines() if line.startswith("tchat:")]
     assert re.search(r"Node \S+ serves this database since 20\d\d-\d\d-\d\d .* stop it first", last)
+    assert await database.fetchval("SELECT digest FROM applied_functions") == "of another version"
+    await database.close()
     first.send_signal(signal.SIGTERM)
     assert await first.wait() == 0
 
