@@ -11,18 +11,27 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from server.gateway.http_connection import ASGIApp, ASGISend
 
 
-def admin_app(registry: CollectorRegistry, readiness: Callable[[], str]) -> ASGIApp:
+def admin_app(
+    registry: CollectorRegistry, find_obstacle: Callable[[], str], find_trouble: Callable[[], str]
+) -> ASGIApp:
     """`GET /healthz`, `/readyz` and `/metrics`.
 
-    `readiness` says what keeps the node from serving, as a sentence; `/readyz` answers 503 with it, or 200 if empty.
+    `find_obstacle` says what keeps the node from serving, as a sentence: `/readyz` answers 503 with it, 200 if empty.
+    `find_trouble` says what is wrong although the node serves: it is only added to the answer, since a proxy would take
+    the node away from everybody.
     """
+
+    def answer_ready() -> tuple[int, str, bytes]:
+        if obstacle := find_obstacle():
+            return 503, "text/plain", f"not ready: {obstacle}\n".encode()
+        trouble = find_trouble()
+        return 200, "text/plain", f"ready, but {trouble}\n".encode() if trouble else b"ready\n"
 
     def answer(path: str) -> tuple[int, str, bytes]:
         if path == "/healthz":
             return 200, "text/plain", b"alive\n"
         if path == "/readyz":
-            reason = readiness()
-            return (503, "text/plain", f"not ready: {reason}\n".encode()) if reason else (200, "text/plain", b"ready\n")
+            return answer_ready()
         if path == "/metrics":
             return 200, CONTENT_TYPE_LATEST, generate_latest(registry)
         return 404, "text/plain", b"There is /healthz, /readyz and /metrics.\n"

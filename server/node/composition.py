@@ -166,7 +166,7 @@ class Node:
         self.admin = Acceptor(
             GatewaySettings(),
             None,  # no websockets
-            admin_app(metrics.registry, self.find_obstacle),
+            admin_app(metrics.registry, self.find_obstacle, self.find_trouble),
             self.clock,
         )
         server = self.config.server
@@ -234,6 +234,11 @@ class Node:
     def find_obstacle(self) -> str:
         """What keeps this node from serving, as a sentence; empty when it is ready."""
         return self.pipeline.find_stall() if self.ready else "the node starts or stops"
+
+    def find_trouble(self) -> str:
+        """What an operator must look at although this node serves, as a sentence; empty when there is nothing."""
+        count = self.pipeline.set_aside
+        return f"dialogs are set aside, because the database does not answer for them: {count}" if count else ""
 
     def tick(self) -> None:
         """Call `tick` of every session that is due; every so often drop what quiet rooms keep."""

@@ -45,7 +45,7 @@ class Metrics(Collector):
             (
                 GaugeMetricFamily,
                 "pipeline_set_aside",
-                "Dialogs whose writes wait apart: the database does not answer for them.",
+                "Dialogs that are set aside: the database does not answer for them.",
                 lambda: pipeline.set_aside,
             ),
             (CounterMetricFamily, "pipeline_flushes", "Flushes that were answered.", lambda: pipeline.flushes),

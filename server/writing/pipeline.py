@@ -69,9 +69,7 @@ class Pipeline:
             await self.wait_settled()
 
     def find_stall(self) -> str:
-        """What keeps the pipeline from storing all that it is given, as a sentence; empty when nothing does."""
-        if self._aside:
-            return f"dialogs that are set aside, because the store does not answer for them: {len(self._aside)}"
+        """What keeps a lane from storing what it is given, as a sentence; empty when nothing does."""
         if self.oldest_flush_s >= self._settings.retry_total_s:
             return f"a lane of the write pipeline has waited {self.oldest_flush_s:.0f} s for an answer of the store"
         return ""

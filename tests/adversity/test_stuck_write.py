@@ -41,10 +41,10 @@ async def send(wire: Wire, dialog: bytes, n: int) -> str | int:
 
 
 async def until_free(node: Running) -> None:
-    """Return once nothing is set aside; the node is ready again."""
+    """Return once nothing is set aside, and nothing says so any more."""
     async with asyncio.timeout(30):
         await node.node.pipeline.wait_drained()
-    assert node.node.find_obstacle() == ""
+    assert node.node.find_trouble() == ""
 
 
 async def test_a_held_head_stops_its_own_dialog_alone(node: Running) -> None:
@@ -55,7 +55,8 @@ async def test_a_held_head_stops_its_own_dialog_alone(node: Running) -> None:
             await holder.execute("SELECT 1 FROM heads WHERE dialog_id = $1 FOR UPDATE", held)
             assert await send(a, held, 10) == "unavailable"
             assert [await send(c, free, n) for n in (20, 21, 22)] == [2, 3, 4]
-            assert "set aside" in node.node.find_obstacle()
+            assert "set aside" in node.node.find_trouble()
+            assert node.node.find_obstacle() == ""  # a proxy must not take the node away from all the others
         await until_free(node)
         async with asyncio.timeout(30):
             assert await send(a, held, 10) == 2

@@ -14,11 +14,15 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize(
-    ("obstacle", "status", "text"),
-    [("", 200, "ready\n"), ("2 dialogs are set aside", 503, "not ready: 2 dialogs are set aside\n")],
+    ("obstacle", "trouble", "status", "text"),
+    [
+        ("", "", 200, "ready\n"),
+        ("", "dialogs are set aside: 2", 200, "ready, but dialogs are set aside: 2\n"),
+        ("a lane stands still", "dialogs are set aside: 2", 503, "not ready: a lane stands still\n"),
+    ],
 )
-async def test_readiness_has_its_reason(obstacle: str, status: int, text: str) -> None:
-    app: Any = admin_app(CollectorRegistry(), lambda: obstacle)
+async def test_readiness_has_its_reason(obstacle: str, trouble: str, status: int, text: str) -> None:
+    app: Any = admin_app(CollectorRegistry(), lambda: obstacle, lambda: trouble)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://node") as client:
         answer = await client.get("/readyz")
         assert (answer.status_code, answer.text) == (status, text)
