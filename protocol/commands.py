@@ -259,8 +259,9 @@ class Create(Command, tag=30, frozen=True):
     """Create a dialog; the author becomes its admin. If the direct dialog exists, the answer names that one.
 
     `members` are the other members: exactly one for a direct dialog. Types that are "named" (see the table of types)
-    need a `name`. Anybody may begin a direct dialog with anybody who has not blocked them; into other dialogs
-    come only those who let the author add them: `invite` the others.
+    need a `name`. A direct dialog keeps its messages: `message_retention_days` is 0 there. Anybody may begin a direct
+    dialog with anybody who has not blocked them; into other dialogs come only those who let the author add them:
+    `invite` the others.
     """
 
     rule: ClassVar = change_rule(

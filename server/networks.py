@@ -30,10 +30,10 @@ def network_of(address: str) -> str:
 def neighbourhood_of(address: str) -> str:
     """Return the network that one site or a small provider gets: a /24 in IPv4, a /48 in IPv6; other texts as they are.
 
-    Somebody who may use many addresses has them in few of these.
+    Somebody who may use many addresses has them in few of these. What `network_of` returns is taken, too.
     """
     try:
-        parsed = parse_address(address)
+        parsed = parse_address(address.removesuffix("/64"))
     except ValueError:
         return address
     return str(ipaddress.ip_network((parsed, 24 if parsed.version == 4 else 48), strict=False))

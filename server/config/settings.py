@@ -290,9 +290,9 @@ class RateSettings(msgspec.Struct, frozen=True, kw_only=True):
     codes_per_country_per_h: Count = 1_800
     """One-time codes sent to the numbers of one country; a tenth may come at once."""
     codes_per_number_per_h: Count = 5
-    """One-time codes sent to one phone number at the request of one address."""
+    """One-time codes sent to one phone number at the request of one network: a /24 in IPv4, a /48 in IPv6."""
     codes_per_number_per_day: Count = 40
-    """One-time codes sent to one phone number and not used; one address may request a quarter of them."""
+    """One-time codes sent to one phone number and not used; one such network may request a quarter of them."""
     codes_per_address_per_h: Count = 60
     """One-time codes requested from one address."""
     codes_per_neighbourhood_per_h: Count = 240

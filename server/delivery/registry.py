@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 from protocol.close_codes import CloseCode
@@ -9,12 +10,16 @@ from server.delivery.subscriber import Subscriber
 
 PresenceListener = Callable[[bytes, bool], None]
 
+AWAITED_MAX = 32
+"""Connections of one principal that have authenticated, and whose sync has not ended. Each may hold a full mailbox;
+afterwards a device has one connection."""
+
 
 class Registry:
     """Subscribers from their sync to their end. `version` changes with every one that comes or goes.
 
-    A subscriber is attached, and gets every event, before the store has confirmed its sign-in; only then may it take
-    its device over from an older connection.
+    A subscriber is awaited from its authentication until it takes its device over. It is attached, and gets every
+    event, before the store has confirmed its sign-in; only then may it take its device over from an older connection.
     """
 
     def __init__(self) -> None:
@@ -22,12 +27,26 @@ class Registry:
         self.listener: PresenceListener = lambda _principal, _online: None
         self._by_principal: dict[bytes, list[Subscriber]] = {}
         self._by_device: dict[bytes, Subscriber] = {}
+        self._awaited: dict[bytes, list[Subscriber]] = {}
 
     def __len__(self) -> int:
         return len(self._by_device)
 
     def __iter__(self) -> Iterator[Subscriber]:
         return iter([subscriber for here in self._by_principal.values() for subscriber in here])
+
+    def await_sync(self, subscriber: Subscriber) -> None:
+        """Note a connection that has authenticated. With too many of its principal one is closed as RATE_LIMITED.
+
+        That is the oldest of the sign-in that has the most: a token that was stolen ends only its own connections.
+        """
+        awaited = self._awaited.setdefault(subscriber.principal, [])
+        awaited.append(subscriber)
+        if len(awaited) > AWAITED_MAX:
+            [(sign_in, _)] = Counter(each.sign_in for each in awaited).most_common(1)
+            oldest = next(each for each in awaited if each.sign_in == sign_in)
+            self._await_no_longer(oldest)
+            oldest.close(CloseCode.RATE_LIMITED)
 
     def attach(self, subscriber: Subscriber) -> None:
         """Add a subscriber; nothing happens if it is here."""
@@ -52,12 +71,14 @@ class Registry:
             subscriber.close(CloseCode.REPLACED)
             return False
         self._by_device[subscriber.device] = subscriber
+        self._await_no_longer(subscriber)
         if other is not None and other is not subscriber:
             other.close(CloseCode.REPLACED)
         return True
 
     def detach(self, subscriber: Subscriber) -> None:
         """Remove a subscriber; nothing happens if it is not here."""
+        self._await_no_longer(subscriber)
         if self._by_device.get(subscriber.device) is subscriber:
             del self._by_device[subscriber.device]
         here = self._by_principal.get(subscriber.principal, [])
@@ -94,3 +115,10 @@ class Registry:
         """Close every connection of a principal at once."""
         for subscriber in list(self.subscribers_of(principal)):
             subscriber.close(close_code, reason)
+
+    def _await_no_longer(self, subscriber: Subscriber) -> None:
+        awaited = self._awaited.get(subscriber.principal, [])
+        if subscriber in awaited:
+            awaited.remove(subscriber)
+            if not awaited:
+                del self._awaited[subscriber.principal]

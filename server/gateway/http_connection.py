@@ -33,7 +33,8 @@ _uvicorn_log.setLevel(logging.ERROR)
 _PIPELINED_MAX = 16
 _PARSED_AT_ONCE_BYTES = 16_384
 _WAITING_BYTES_MAX = 8_388_608
-"""Of bodies whose end has not arrived, on all connections: above it the connection that adds to them is ended."""
+"""Of bodies whose end has not arrived, on all connections: above it the one that waits for the longest time is ended.
+Thus who holds many of them open does not end those of others, which are whole a moment later."""
 _REFUSED_UPGRADE = b"A websocket needs a connection of its own: ask for it in the first request.\n"
 
 
@@ -53,8 +54,10 @@ class HttpServer:
         self.settings = settings
         self.proxies = proxies
         self.lost = lost
+        self.waiting: dict[HttpConnection, int] = {}
+        """Bytes of bodies whose end has not arrived, those that began to arrive first in front."""
         self.waiting_bytes = 0
-        """Of bodies whose end has not arrived."""
+        """All of them."""
         self.state = ServerState()
         self.config = Config(
             app,
@@ -101,7 +104,6 @@ class HttpConnection(HttpToolsProtocol):
         self._in_body = False  # the head is complete, the body is not
         self.refused = False
         """Whether it sent what is no request."""
-        self._waiting_bytes = 0  # of the body at hand
         self._other_bytes = 0  # of the head at hand, or of what surrounds the body at hand
         self._ended = False  # nothing more is read
         self._arrival: asyncio.TimerHandle | None = None
@@ -161,7 +163,7 @@ class HttpConnection(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
         self._other_bytes -= len(body)
-        self._waiting_bytes += len(body)
+        self._http.waiting[self] = self._http.waiting.get(self, 0) + len(body)
         self._http.waiting_bytes += len(body)
         super().on_body(body)
 
@@ -199,15 +201,23 @@ class HttpConnection(HttpToolsProtocol):
             self._stall.cancel()
             self._stall = None
 
+    def abandon(self) -> None:
+        """End the connection in the middle of a body, and forget the body at once."""
+        self._ended = True
+        self._forget_body()
+        self.cycle.body = bytearray()
+        self.cycle.disconnected = True
+        self.cycle.message_event.set()
+        self.transport.abort()
+
     def _parse(self, data: bytes) -> None:
         self._other_bytes += len(data)
         super().data_received(data)
         incomplete = self._in_head or self._in_body
         if incomplete and not self._ended and self._other_bytes > self._http.settings.head_bytes_max:
             self.send_400_response("The request head is too large." if self._in_head else "The chunks are too small.")
-        elif self._in_body and not self._ended and self._http.waiting_bytes > _WAITING_BYTES_MAX:
-            self._ended = True
-            self.transport.abort()
+        while self._http.waiting_bytes > _WAITING_BYTES_MAX:
+            next(iter(self._http.waiting)).abandon()
 
     def _check_head(self) -> None:
         """Raise `ValueError` for an unacceptable head; the parser then treats the request as malformed."""
@@ -231,8 +241,7 @@ class HttpConnection(HttpToolsProtocol):
         return any(name == b"upgrade" and b"websocket" in value.lower() for name, value in self.headers)
 
     def _forget_body(self) -> None:
-        self._http.waiting_bytes -= self._waiting_bytes
-        self._waiting_bytes = 0
+        self._http.waiting_bytes -= self._http.waiting.pop(self, 0)
 
     def _cancel_arrival(self) -> None:
         if self._arrival is not None:

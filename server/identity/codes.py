@@ -6,9 +6,10 @@ counted before it is compared, and every wrong one gets the same answer, which r
 pending code.
 
 The odds of a stranger: a code has `code_attempts_max` guesses of a million, and a number gets at most
-`codes_per_number_per_day` codes that are not used, of which one network may request a quarter. By default these are 5,
-40 and 10: one network guesses right once in 20,000 days, and any number of networks together once in 5,000. The price:
-somebody with four networks can stop new codes of a number for hours; a pending code stays good.
+`codes_per_number_per_day` codes that are not used, of which one neighbourhood of networks may request a quarter. By
+default these are 5, 40 and 10: one neighbourhood guesses right once in 20,000 days, and any number of them together
+once in 5,000. The price: somebody with four neighbourhoods can stop new codes of a number for hours; a pending code
+stays good.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ from storage.postgres.sign_ins import SignInStore
 _log = logging.getLogger(__name__)
 
 CODE_DIGITS = 6
-NETWORKS_TO_EXHAUST_A_NUMBER = 4
-"""One network may request this part of the codes that a number gets in a day."""
+NEIGHBOURHOODS_TO_EXHAUST_A_NUMBER = 4
+"""One neighbourhood may request this part of the codes that a number gets in a day."""
 _SEND_AGAIN_AFTER_S = 10.0
 
 
@@ -45,10 +46,10 @@ class OneTimeCodes:
         self._sender = sender
         self._context = context
         rates = context.rates
-        share = max(1, rates.codes_per_number_per_day // NETWORKS_TO_EXHAUST_A_NUMBER)
+        share = max(1, rates.codes_per_number_per_day // NEIGHBOURHOODS_TO_EXHAUST_A_NUMBER)
         self._of_pair = (
-            Rate.per_hour("codes of number and network", rates.codes_per_number_per_h),
-            Rate.per_day("codes of number and network, a day", share),
+            Rate.per_hour("codes of number and neighbourhood", rates.codes_per_number_per_h),
+            Rate.per_day("codes of number and neighbourhood, a day", share),
         )
         self._of_number = Rate.per_day("codes of number", rates.codes_per_number_per_day)
         self._of_address = Rate.per_hour("codes of address", rates.codes_per_address_per_h)
@@ -110,7 +111,8 @@ class OneTimeCodes:
         await self._context.limiter.give_back(self._buckets_of_number(phone_hash, used.network))
 
     def _buckets_of_number(self, phone_hash: bytes, network: str) -> list[Bucket]:
-        pair = _pair(phone_hash, network)
+        # An attacker has as many networks of IPv6 as they like, in one neighbourhood.
+        pair = _pair(phone_hash, neighbourhood_of(network))
         return [*((rate, pair) for rate in self._of_pair), (self._of_number, phone_hash)]
 
 

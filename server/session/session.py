@@ -246,6 +246,7 @@ class Session:
         if self._closing:
             return
         self._closing = True
+        self._mailbox.clear()
         self.outbox.write_out()
         self.connection.close(code, reason or code.meaning)
         self._leave()

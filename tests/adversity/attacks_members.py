@@ -10,6 +10,7 @@ from loadtest.measure_client import LeanClient, masked
 from protocol.codec import MSGPACK
 from protocol.commands import (
     Add,
+    Authenticate,
     Command,
     Create,
     Heartbeat,
@@ -27,7 +28,7 @@ from protocol.dialog_types import DialogType
 from protocol.ids import created_dialog_id, direct_dialog_id, new_id
 from protocol.replies import Acked
 from server.config.settings import RateSettings, SessionSettings
-from tests.adversity.attacks_wire import Attacker
+from tests.adversity.attacks_wire import Attacker, binary
 
 _ACKED = Acked.__struct_config__.tag
 _BATCH = 50
@@ -224,6 +225,21 @@ async def syncs(attacker: Attacker) -> None:
     await attacker.repeat(8, act)
 
 
+async def connections_that_never_sync(attacker: Attacker) -> None:
+    """One device that authenticates on many connections, and sends more than its rate on each before it syncs."""
+    authenticate = binary(MSGPACK.encode(Authenticate(1, attacker.target.tokens[0], new_id())))
+    big = binary(MSGPACK.encode(Send(1, new_id(), 1, bytes(60_000))))
+
+    async def act() -> None:
+        async with attacker.upgraded() as raw:
+            await raw.send(authenticate)
+            await raw.reader.readexactly(2)  # the answer begins: it is no stranger any more
+            await raw.send(big * 8)
+            await raw.read_all()
+
+    await attacker.repeat(400, act)
+
+
 async def many_creations(attacker: Attacker) -> None:
     """Dialogs of the attacker's own people, one after the other."""
 
@@ -266,6 +282,7 @@ MEMBERS = (
     heartbeats,
     nonsense,
     syncs,
+    connections_that_never_sync,
     many_creations,
     the_worst_dialog,
 )

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from protocol import bodies
-from protocol.bodies import TimelineEvent
+from protocol.bodies import Settings, TimelineEvent
 from protocol.codec import CODECS, Codec
 from protocol.commands import Accept, Add, Create, Decline, Invite, Send
 from protocol.dialog_types import DialogType
@@ -190,3 +190,12 @@ async def test_a_list_larger_than_a_day_needs_a_whole_one(capped: Running) -> No
         assert code(await begin(a, 10, *people)) == ""
         assert code(await begin(a, 11, people[0])) == "daily_limit"
     assert len(people) > CAPS.additions_per_person_per_day
+
+
+async def test_who_begins_a_direct_dialog_does_not_have_the_words_of_the_other_erased(server: Running) -> None:
+    ann, bo = await server.world.people(2)
+    async with server.live(ann) as a:
+        begin_erasing = Create(1, 1, DialogType.DIRECT, [bo.principal], settings=Settings(message_retention_days=1))
+        assert code(await a.ask(begin_erasing)) == "invalid_argument"
+        in_a_channel = Create(2, 2, DialogType.CHANNEL, [], "news", settings=Settings(message_retention_days=1))
+        assert code(await a.ask(in_a_channel)) == ""

@@ -48,6 +48,9 @@ class Changes:
             raise RequestRefusedError(
                 ErrorCode.MEMBERS_BOUND, f"{rule.members_min} to {rule.members_max}, you included"
             )
+        if not rule.has_admins and command.settings.message_retention_days:
+            # One of the two would decide it for both, and nobody could change it.
+            raise RequestRefusedError(ErrorCode.INVALID_ARGUMENT, "`message_retention_days` is for dialogs with admins")
         _check_texts(command, named=rule.named)
         founder = Role.ADMIN if rule.has_admins else Role.MEMBER
         body = bodies.DialogCreated(

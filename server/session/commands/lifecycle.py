@@ -125,6 +125,8 @@ class Lifecycle:
             session.fail(command.id, ErrorCode.WRONG_PERSON)
             return
         session.authenticate(claims)
+        if held is None:
+            self._registry.await_sync(session)
         sessions = self._config.sessions
         session.push(
             Authenticated(

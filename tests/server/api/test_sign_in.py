@@ -200,8 +200,17 @@ async def test_a_stranger_who_requests_all_they_may_does_not_block_new_codes_of_
     assert (await ask_code(api, ANN, address="198.51.100.1"))[0] == 202
 
 
+@pytest.mark.parametrize("address", ["203.0.113.{}", "2001:db8:0:{}::1"])
+async def test_a_stranger_with_all_addresses_of_a_site_does_not_block_new_codes_of_a_number(
+    api: ApiWorld, address: str
+) -> None:
+    answers = [await ask_code(api, ANN, address=address.format(at)) for at in range(41)]
+    assert [answer[0] for answer in answers] == [202] * 5 + [429] * 36
+    assert (await ask_code(api, ANN, address="198.51.100.1"))[0] == 202
+
+
 async def test_codes_for_one_number_are_limited_wherever_they_are_requested(api: ApiWorld) -> None:
-    answers = [await ask_code(api, ANN) for _ in range(41)]
+    answers = [await ask_code(api, ANN, address=f"203.0.{at}.1") for at in range(41)]
     assert [answer[0] for answer in answers] == [202] * 40 + [429]
 
 

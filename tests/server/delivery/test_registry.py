@@ -6,7 +6,7 @@ import pytest
 
 from protocol.close_codes import CloseCode
 from protocol.ids import new_id
-from server.delivery.registry import Registry
+from server.delivery.registry import AWAITED_MAX, Registry
 from tests.server.delivery.stand_in import StandIn
 
 ANN, BO = b"a" * 16, b"b" * 16
@@ -112,3 +112,27 @@ def test_the_members_present_are_found_from_either_side(registry: Registry, othe
     for _ in range(others):
         registry.attach(StandIn(new_id()))
     assert list(registry.find_present({ANN: 1, BO: 1})) == [(ANN, [ann])]
+
+
+def test_of_too_many_connections_that_do_not_sync_the_oldest_of_the_busiest_sign_in_is_closed(
+    registry: Registry,
+) -> None:
+    owner = StandIn(ANN)
+    registry.await_sync(owner)
+    many = [StandIn(ANN, sign_in=BO) for _ in range(AWAITED_MAX + 1)]
+    for subscriber in many:
+        registry.await_sync(subscriber)
+    assert [each.closed_with for each in many[:3]] == [[(CloseCode.RATE_LIMITED, "")]] * 2 + [[]]
+    assert [each.closed_with for each in [owner, *many[2:]]] == [[]] * AWAITED_MAX
+
+
+def test_connections_that_have_synced_or_ended_are_awaited_no_longer(registry: Registry) -> None:
+    for _ in range(AWAITED_MAX):
+        synced, ended = StandIn(ANN), StandIn(ANN)
+        for subscriber in (synced, ended):
+            registry.await_sync(subscriber)
+        registry.attach(synced)
+        registry.take_over(synced)
+        registry.detach(ended)
+        assert (synced.closed_with, ended.closed_with) == ([], [])
+    assert registry._awaited == {}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from server.gateway import http_connection
-from tests.support.public_port import UPGRADE, public_port
+from tests.support.public_port import UPGRADE, PublicPort, public_port
 
 pytestmark = pytest.mark.anyio
 
@@ -216,16 +216,37 @@ async def test_bodies_that_wait_are_bounded_over_all_connections(monkeypatch: py
     monkeypatch.setattr(http_connection, "_WAITING_BYTES_MAX", 2500)
     part = b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\n\r\n" + bytes(1000)
     async with public_port() as port:
-        waiting = [await port.connect(part) for _ in range(2)]
-        while port.acceptor.http.waiting_bytes < 2000:  # noqa: ASYNC110 - the product has no use for an event here
-            await asyncio.sleep(0)
-        assert await (await port.connect(part)).rest() == b""
+        first = await port.connect(part)
+        await _until_waiting(port, 1000)
+        second = await port.connect(part)
+        await _until_waiting(port, 2000)
+        third = await port.connect(part)
+        assert await first.rest() == b""
         whole = await port.connect(part + b"x")
         assert await whole.response() == (200, "127.0.0.1 /a 1001")
-        for wire in waiting:
+        for wire in (second, third):
             wire.send(b"x")
             assert await wire.response() == (200, "127.0.0.1 /a 1001")
-        assert port.acceptor.http.waiting_bytes == 0
+        assert (port.acceptor.http.waiting_bytes, port.acceptor.http.waiting) == (0, {})
+
+
+async def test_who_holds_as_many_bodies_open_as_possible_does_not_end_the_request_of_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http_connection, "_WAITING_BYTES_MAX", 2500)
+    part = b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\n\r\n" + bytes(500)
+    async with public_port() as port:
+        held = [await port.connect(part) for _ in range(5)]
+        await _until_waiting(port, 2500)
+        honest = await port.connect(part)
+        assert await held[0].rest() == b""
+        honest.send(bytes(501))
+        assert await honest.response() == (200, "127.0.0.1 /a 1001")
+
+
+async def _until_waiting(port: PublicPort, size: int) -> None:
+    while port.acceptor.http.waiting_bytes < size:  # noqa: ASYNC110 - the product has no use for an event here
+        await asyncio.sleep(0)
 
 
 async def test_who_sends_what_is_no_request_may_connect_more_slowly() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from protocol.close_codes import CloseCode
 from protocol.codec import MSGPACK
 from protocol.commands import Authenticate, Heartbeat, History, Send
 from protocol.dialog_types import DialogType
@@ -16,6 +18,7 @@ from protocol.events import HeartbeatReply
 from protocol.ids import new_id
 from protocol.replies import Acked, Authenticated, Failed, Reply
 from server.config.settings import SessionSettings
+from server.delivery.registry import AWAITED_MAX
 from server.refusals import RequestRefusedError
 from tests.support.clock import ManualClock
 from tests.support.harness import Running, Wire, configured, running
@@ -222,3 +225,26 @@ async def test_a_session_learns_its_rates(database_url: str) -> None:
     async with running(database_url, configured(sessions=settings)) as node, node.connected() as wire:
         said = await wire.ask(Authenticate(1, node.token(await node.world.person())))
         assert (said.sends_per_s, said.sends_burst, said.commands_per_s, said.commands_burst) == (7.0, 8, 9.0, 10)
+
+
+async def test_few_connections_of_a_person_authenticate_and_do_not_sync(node: Running) -> None:
+    ann = await node.world.person()
+    async with AsyncExitStack() as stack:
+        wires = [await stack.enter_async_context(node.connected()) for _ in range(AWAITED_MAX + 1)]
+        for wire in wires:
+            assert isinstance(await wire.ask(Authenticate(1, node.token(ann))), Authenticated)
+        assert await wires[0].close_code() == 4004
+        assert sum(each.held_claims is not None and not each._closing for each in node.node.wheel) == AWAITED_MAX
+
+
+async def test_a_session_that_is_closed_holds_no_commands(node: Running) -> None:
+    ann, bo = await node.world.people(2)
+    dialog = await node.world.create(DialogType.DIRECT, ann, bo)
+    async with node.live(ann) as wire:
+        session = node.session_of(ann)
+        for n in range(2, 12):
+            await wire.send(Send(n, dialog, n, bytes(50_000)))
+        await until(lambda: not session._mailbox.reading)
+        session.close(CloseCode.RATE_LIMITED)
+        assert session._mailbox.size == 0
+        wire.socket.transport.abort()
