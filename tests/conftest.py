@@ -11,6 +11,7 @@ import pytest
 from storage.embedded.cluster import EmbeddedPostgres
 from storage.postgres.migrate import migrate
 from tests.support.clock import ManualClock
+from tests.support.world import World
 
 _TEMPLATE = "migrated"
 _numbers = itertools.count(1)
@@ -48,6 +49,14 @@ def migrated_template(postgres: EmbeddedPostgres) -> str:
 def database_url(postgres: EmbeddedPostgres, migrated_template: str) -> Iterator[str]:
     """A migrated database of this test alone, gone after it even if something is still connected."""
     yield from _database(postgres, f"TEMPLATE {migrated_template}")
+
+
+@pytest.fixture
+async def world(database_url: str) -> AsyncIterator[World]:
+    """People and dialogs in a fresh database, without a node."""
+    opened = await World.open(database_url)
+    yield opened
+    await opened.close()
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from server.gateway import frames
 from server.gateway.acceptor import Acceptor
 from server.gateway.connection import Connection
 from tests.support.clock import ManualClock
+from tests.support.turns import until
 
 SUBPROTOCOL = "tchat.v1.json"
 UPGRADE = (
@@ -140,9 +141,7 @@ class PublicPort:
 
     async def until_empty(self) -> None:
         """Wait until every connection has been uncounted."""
-        async with asyncio.timeout(5):
-            while self.acceptor.limits.count:  # noqa: ASYNC110 - the product has no use for an event here
-                await asyncio.sleep(0)
+        await until(lambda: not self.acceptor.limits.count)
 
 
 @contextlib.asynccontextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 
@@ -18,16 +18,10 @@ from storage.postgres.journal import PostgresJournal
 from storage.rows import RaisedReceipt, ReceiptRow
 from storage.unavailable import StorageUnavailableError
 from tests.support.faulty import FaultyTimelines
+from tests.support.turns import until
 from tests.support.world import World
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def world(database_url: str) -> AsyncIterator[World]:
-    opened = await World.open(database_url)
-    yield opened
-    await opened.close()
 
 
 async def test_settled_means_that_what_is_stored_was_delivered(world: World) -> None:
@@ -40,8 +34,7 @@ async def test_settled_means_that_what_is_stored_was_delivered(world: World) -> 
     await receipts.wait_settled()
     receipts.note(ann.principal, HighWaterMark(dialog, 1, 1))
     flush = asyncio.ensure_future(receipts.flush())
-    while not timelines.reads:  # noqa: ASYNC110 - stored, and on the way to the others
-        await asyncio.sleep(0)
+    await until(lambda: timelines.reads)  # stored, and on the way to the others
     settled = asyncio.ensure_future(receipts.wait_settled())
     await asyncio.sleep(0)
     assert not settled.done()

@@ -23,6 +23,7 @@ from server.delivery.registry import Registry
 from server.delivery.rooms import Rooms
 from storage.rows import ChangeResult
 from tests.support.faulty import FaultyTimelines
+from tests.support.turns import until
 from tests.support.world import Person, World
 
 pytestmark = pytest.mark.anyio
@@ -201,8 +202,7 @@ async def test_a_roster_that_a_new_epoch_does_not_have_is_awaited_no_longer(hall
     dialog = await hall.world.create(DialogType.DIRECT, ann, bo)
     listener = hall.listen(bo)
     hall.deliver_as_of(dialog, 9, roster_seq=9)
-    while not hall.timelines.reads:  # noqa: ASYNC110 - what is waited for is inside the room
-        await asyncio.sleep(0)
+    await until(lambda: hall.timelines.reads)
     hall.rooms.forget_rosters()
     async with asyncio.timeout(10):
         await hall.rooms.wait_settled()

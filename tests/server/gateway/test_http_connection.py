@@ -1,6 +1,5 @@
 """HTTP connections: what the app gets, and the limits and rules around uvicorn."""
 
-import asyncio
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -8,6 +7,7 @@ import pytest
 
 from server.gateway import http_connection
 from tests.support.public_port import UPGRADE, PublicPort, public_port
+from tests.support.turns import until
 
 pytestmark = pytest.mark.anyio
 
@@ -245,8 +245,7 @@ async def test_who_holds_as_many_bodies_open_as_possible_does_not_end_the_reques
 
 
 async def _until_waiting(port: PublicPort, size: int) -> None:
-    while port.acceptor.http.waiting_bytes < size:  # noqa: ASYNC110 - the product has no use for an event here
-        await asyncio.sleep(0)
+    await until(lambda: port.acceptor.http.waiting_bytes >= size)
 
 
 async def test_who_sends_what_is_no_request_may_connect_more_slowly() -> None:

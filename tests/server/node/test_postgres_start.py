@@ -16,6 +16,7 @@ from server.node.postgres_start import running_postgres
 from server.startup_error import StartupError
 from storage.embedded.cluster import EmbeddedError, kill_cluster
 from storage.embedded.install import SystemAccount
+from tests.support.turns import until
 
 pytestmark = pytest.mark.anyio
 
@@ -37,8 +38,7 @@ async def test_a_killed_postgres_comes_back_even_if_not_at_once(
 
         monkeypatch.setattr(postgres.embedded, "revive", fails_once)
         kill_cluster(postgres.embedded.data_dir)
-        while len(caplog.records) < 2:  # noqa: ASYNC110 - what is waited for is in another thread
-            await asyncio.sleep(0)
+        await until(lambda: len(caplog.records) == 2)
         connection = await asyncpg.connect(postgres.url)
         assert await connection.fetchval("SELECT 1") == 1
         await connection.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
 
 import msgspec
 import pytest
@@ -18,6 +17,7 @@ from server.delivery.outbox import Outbox
 from server.session.catch_up import CatchUp, Plan
 from storage.postgres.timelines import PAGE_DIALOGS
 from tests.support.filling import add_dialogs, add_members, add_messages
+from tests.support.turns import until
 from tests.support.world import Person, World
 
 pytestmark = pytest.mark.anyio
@@ -58,20 +58,6 @@ class SlowOutbox(Outbox):
         self.paused = False
         self.writable()
         return taken
-
-
-@pytest.fixture
-async def world(database_url: str) -> AsyncIterator[World]:
-    """A world without a node."""
-    opened = await World.open(database_url)
-    yield opened
-    await opened.close()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Let the loop turn until something holds."""
-    while not condition():  # noqa: ASYNC110 - what is waited for is inside the catch-up
-        await asyncio.sleep(0)
 
 
 async def pushed_between_drains(world: World, who: Person, window: int) -> list[list[msgspec.Struct]]:

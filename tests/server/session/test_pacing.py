@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 import pytest
@@ -22,6 +22,7 @@ from server.delivery.registry import AWAITED_MAX
 from server.refusals import RequestRefusedError
 from tests.support.clock import ManualClock
 from tests.support.harness import Running, Wire, configured, running
+from tests.support.turns import until
 from tests.support.world import Person
 
 pytestmark = pytest.mark.anyio
@@ -42,13 +43,6 @@ def pass_time(it: Running, clock: ManualClock, seconds: int) -> None:
     for _ in range(seconds):
         clock.advance(1.0)
         it.node.tick()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Let the loop turn until something holds; TimeoutError if it never does."""
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - what is waited for is inside the node
-            await asyncio.sleep(0)
 
 
 async def replies(wire: Wire, count: int) -> list[Reply]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -32,6 +32,7 @@ from server.config.message_sizes import largest_event
 from server.config.settings import SessionSettings, StorageSettings
 from tests.support.filling import add_members
 from tests.support.harness import Running, configured, running
+from tests.support.turns import until
 from tests.support.world import edit, encode, message, reaction
 
 pytestmark = pytest.mark.anyio
@@ -47,12 +48,6 @@ async def locked_people(node: Running) -> AsyncIterator[None]:
     async with node.world.pool.acquire() as connection, connection.transaction():
         await connection.execute("LOCK TABLE people IN ACCESS EXCLUSIVE MODE")
         yield
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Let the loop turn until something holds."""
-    while not condition():  # noqa: ASYNC110 - what is waited for is inside the node
-        await asyncio.sleep(0)
 
 
 async def test_readers_whose_pages_wait_hold_up_no_send(database_url: str) -> None:

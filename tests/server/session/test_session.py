@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import gc
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -35,6 +35,7 @@ from server.writing.submission import UNAVAILABLE
 from storage.unavailable import StorageUnavailableError
 from tests.support.clock import ManualClock
 from tests.support.harness import Running, configured, running
+from tests.support.turns import until
 from tests.support.world import Person
 
 pytestmark = pytest.mark.anyio
@@ -52,12 +53,6 @@ def pass_time(it: Running, clock: ManualClock, seconds: float) -> None:
     for _ in range(int(seconds)):
         clock.advance(1.0)
         it.node.tick()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Let the loop turn until something holds."""
-    while not condition():  # noqa: ASYNC110 - what is waited for is inside the node
-        await asyncio.sleep(0)
 
 
 async def test_who_does_not_authenticate_in_time_is_closed(node: Running, clock: ManualClock) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 import asyncpg
 import pytest
@@ -29,13 +29,6 @@ OK, DUPLICATE, INTERNAL, UNAVAILABLE = (
 )
 LOST = StorageUnavailableError("the reply was lost")
 OUT = NothingWrittenError("out of reach")
-
-
-@pytest.fixture
-async def world(database_url: str) -> AsyncIterator[World]:
-    opened = await World.open(database_url)
-    yield opened
-    await opened.close()
 
 
 class Deaf(FaultyJournal):

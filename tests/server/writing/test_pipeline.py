@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -20,13 +19,6 @@ pytestmark = pytest.mark.anyio
 OK = VerdictCode.OK
 LOST = StorageUnavailableError("the reply was lost")
 OUT = NothingWrittenError("out of reach")
-
-
-@pytest.fixture
-async def world(database_url: str) -> AsyncIterator[World]:
-    opened = await World.open(database_url)
-    yield opened
-    await opened.close()
 
 
 async def test_what_gathers_during_a_flush_goes_in_the_next_one(world: World, clock: ManualClock) -> None:

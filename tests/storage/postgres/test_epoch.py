@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import asyncpg
@@ -21,13 +20,6 @@ pytestmark = pytest.mark.anyio
 
 _GROW_OLDER = "DO $$ BEGIN FOR i IN 1..5000 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$"
 """Uses up ids of transactions."""
-
-
-@pytest.fixture
-async def world(database_url: str) -> AsyncIterator[World]:
-    opened = await World.open(database_url)
-    yield opened
-    await opened.close()
 
 
 async def settle(url: str, lines: list[str] | None = None) -> int:

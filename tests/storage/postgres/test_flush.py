@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import asyncpg
@@ -28,13 +28,6 @@ _ROWS_READ = """
 SELECT sum(seq_tup_read + idx_tup_fetch)::bigint FROM pg_stat_xact_user_tables
 WHERE relname IN ('heads', 'members', 'authors', 'journal', 'blocks')
 """
-
-
-@pytest.fixture
-async def world(database_url: str) -> AsyncIterator[World]:
-    opened = await World.open(database_url)
-    yield opened
-    await opened.close()
 
 
 class OneConnection:

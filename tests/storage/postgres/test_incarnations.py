@@ -19,13 +19,6 @@ from tests.support.world import World, message
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-async def world(database_url: str) -> AsyncIterator[World]:
-    opened = await World.open(database_url)
-    yield opened
-    await opened.close()
-
-
 @contextlib.asynccontextmanager
 async def taken(url: str) -> AsyncIterator[NodeLock]:
     lock = await NodeLock.take(url, patience_s=0.0)
