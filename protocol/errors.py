@@ -77,7 +77,7 @@ _SENTENCES: dict[ErrorCode, str] = {
     ErrorCode.SIGNED_OUT: "This sign-in has ended; sign in again.",
     ErrorCode.SUSPENDED: "This account is suspended or deleted; contact the platform.",
     ErrorCode.WRONG_PERSON: "The token belongs to another person, device or sign-in; open a new connection for it.",
-    ErrorCode.CODE_WRONG: ("The code is wrong, expired, used, or tried too often; check it, or request a new one."),
+    ErrorCode.CODE_WRONG: "The code is wrong, expired, used, or tried too often; check it, or request a new one.",
     ErrorCode.NOT_ALLOWED: "This account has no permission for this, or the message must be kept; do not retry.",
     ErrorCode.DIALOG_NOT_FOUND: "You are not a member of such a dialog; check its id.",
     ErrorCode.PRINCIPAL_NOT_FOUND: "There is no such person, bot, business or service here; check the id or number.",

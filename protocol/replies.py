@@ -1,4 +1,4 @@
-"""Replies: server to client, one for each command with an `id` above 0, and one for every refusal."""
+"""Replies: server to client, one for each command with an `id` above 0, and for messages that are no commands."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ past means the same. Times are monotonic seconds; the caller passes them in.
 
 from __future__ import annotations
 
-_ROUNDING_S = 1e-6
+ROUNDING_S = 1e-6
 """A shorter wait is a rounding error: the tokens are there."""
 
 
@@ -20,6 +20,6 @@ def take_tokens(
     full_at = max(full_at, now)
     full_after = full_at + min(cost, burst) * interval_s
     wait_s = full_after - now - burst * interval_s
-    if wait_s > _ROUNDING_S:
+    if wait_s > ROUNDING_S:
         return wait_s, full_at
     return 0.0, full_after

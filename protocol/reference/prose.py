@@ -157,7 +157,7 @@ unanswered commands on disk: it stores a command *before* sending it, and remove
 | none, the connection was lost | unknown | after the next `synced`, send everything unanswered again, in order of `n`, unchanged |
 
 After `unavailable` or `stale` the dialog is **held** on this connection: the server refuses every later number of that
-device in it with `earlier_first` until the refused `n` comes again. This keeps a sender's order. Wait until everything
+device in it with `earlier_first` until the refused `n` is sent again. This keeps a sender's order. Wait until everything
 under way in that dialog is answered, then start again at the refused one; or give it up with `skip` (of the `self` dialog
 for `mute`, `block` and `unblock`). A hold ends with its connection. After `unavailable` the refused command may still turn
 out to be stored; after any other refusal it is not. An event of the own device with that `n` that arrives before the ack

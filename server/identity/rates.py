@@ -1,4 +1,4 @@
-"""How often somebody may do something: rates by number, address, device, person or service.
+"""How often somebody may do something: rates by phone number, address, sign-in, person or service.
 
 Each key of a rate has a token bucket. The Protocol is small, so that the nodes of a deployment may later count
 together; here each node counts alone.

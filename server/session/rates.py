@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from protocol.limits import BAD_MESSAGE_FORGIVEN_S, BAD_MESSAGES_MAX
 from server.config.settings import SessionSettings
+from server.token_bucket import ROUNDING_S
 
 KEYS_MAX = 200_000
-_ROUNDING_S = 1e-6
 
 
 class SharedRate:
@@ -47,7 +47,7 @@ class SharedRate:
         of_device = max(new.get(device) or old.get(device, now), now) + taken_s
         of_principal = max(new.get(principal) or old.get(principal, now), now) + taken_s * self._share
         wait_s = max(of_device, of_principal) - now - self._fills_in_s
-        if wait_s > _ROUNDING_S:
+        if wait_s > ROUNDING_S:
             return wait_s
         if now >= self._ends_at or 2 * len(new) >= self._keys_max:
             self._old, self._new = new, {}

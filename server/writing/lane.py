@@ -23,7 +23,7 @@ from server.clock import Clock, Sleep
 from server.config.settings import PipelineSettings
 from server.writing.flusher import Flusher
 from server.writing.set_aside import SetAside
-from server.writing.submission import INTERNAL, UNAVAILABLE, Backlog, Done, Submission, size_of
+from server.writing.submission import INTERNAL, UNAVAILABLE, Backlog, OnVerdict, Submission, size_of
 from storage.rows import ChangeEntry, Entry, Verdict, VerdictCode
 from storage.unavailable import IncarnationEndedError, LockTimeoutError, NothingWrittenError, WriteRefusedError
 
@@ -70,7 +70,7 @@ class Lane:
         """How long the lane has had work without an answer of the store; 0 when it has none."""
         return 0.0 if self._answered_at is None else self._clock.monotonic() - self._answered_at
 
-    def submit(self, entry: Entry | ChangeEntry, done: Done) -> None:
+    def submit(self, entry: Entry | ChangeEntry, done: OnVerdict) -> None:
         """Queue an entry; its verdict comes at once (UNAVAILABLE) if there is no room, or its dialog is set aside."""
         submission = Submission(entry, done, size_of(entry))
         if self._aside.holds(entry.dialog) or not self._backlog.has_room(submission.size):

@@ -10,7 +10,7 @@ from server.writing.durable import Route
 from server.writing.flusher import Flusher
 from server.writing.lane import Lane
 from server.writing.set_aside import SetAside
-from server.writing.submission import Backlog, Done
+from server.writing.submission import Backlog, OnVerdict
 from storage.rows import ChangeEntry, Entry, Verdict
 from storage.timelines import Journal
 
@@ -36,7 +36,7 @@ class Pipeline:
             Lane(self._flusher, self._aside, self._backlog, settings, clock, sleep=sleep) for _ in range(settings.lanes)
         ]
 
-    def submit(self, entry: Entry | ChangeEntry, done: Done) -> None:
+    def submit(self, entry: Entry | ChangeEntry, done: OnVerdict) -> None:
         """Queue an entry; its verdict comes at once (UNAVAILABLE) if there is no room, or its dialog is set aside."""
         self._lanes[entry.dialog[-1] % len(self._lanes)].submit(entry, done)
 

@@ -12,7 +12,7 @@ from storage.rows import ChangeEntry, Entry, Verdict, VerdictCode
 
 _log = logging.getLogger(__name__)
 
-Done = Callable[[Verdict], None]
+OnVerdict = Callable[[Verdict], None]
 """Takes the verdict on an entry, once."""
 
 UNAVAILABLE = Verdict(VerdictCode.UNAVAILABLE)
@@ -26,7 +26,7 @@ class Submission(msgspec.Struct, eq=False):
     """An entry that was submitted. `unknown`: a call whose fate is unknown may have stored it."""
 
     entry: Entry | ChangeEntry
-    done: Done
+    done: OnVerdict
     size: int
     unknown: bool = False
 

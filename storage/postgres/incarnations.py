@@ -42,7 +42,7 @@ FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
 WHERE l.locktype = 'advisory' AND l.classid = {INCARNATION_LOCKS} AND l.objid = $1::int AND l.objsubid = 2 AND l.granted
   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
-# A node whose machine is gone says no goodbye: let PostgreSQL find out within 20 s.
+# A machine that fails closes no connection: PostgreSQL finds out within 20 s.
 _SETTINGS = """
 SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3
 """

@@ -157,7 +157,7 @@ def notice_line(event: TimelineEvent, viewer: Viewer) -> Line:
         case Demoted(member=member):
             said = f"{viewer.name_of(member)} is not an admin any more"
         case SettingsChanged(name=name):
-            said = f"{who} changed the settings; the name is {clean(name)}"
+            said = f"{who} changed the settings; the name is {clean_line(name)}"
         case Pinned(target=target):
             said = f"{who} unpinned the message" if target is None else f"{who} pinned {target}"
         case _:
@@ -177,7 +177,7 @@ def _own_change(body: AnyBody, who: str, viewer: Viewer) -> str:
         case ProfileChanged():
             said = f"{who} changed the profile"
         case Invited(type=type_, name=name):
-            said = f"{who} invites you into the {type_.name.lower()} {clean(name)} (/accept, /decline)"
+            said = f"{who} invites you into the {type_.name.lower()} {clean_line(name)} (/accept, /decline)"
         case Declined():
             said = f"{who} declined an invitation"
         case _:

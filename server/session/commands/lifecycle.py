@@ -9,7 +9,7 @@ import msgspec
 from protocol.close_codes import CloseCode
 from protocol.commands import Authenticate, Heartbeat, SignOut, Sync
 from protocol.errors import ErrorCode
-from protocol.replies import Authenticated, Done, Synced
+from protocol.replies import Authenticated, Synced
 from server.clock import Clock
 from server.config.settings import Config
 from server.delivery.receipts import Receipts
@@ -106,7 +106,7 @@ class Lifecycle:
     async def sign_out(self, session: Session, command: SignOut) -> None:
         """End this sign-in."""
         await self._sign_out(session.claims)
-        session.push(Done(command.id))
+        session.done(command.id)
         session.close(CloseCode.SIGNED_OUT)
 
     async def _verify(self, session: Session, command: Authenticate) -> None:
