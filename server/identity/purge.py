@@ -42,8 +42,9 @@ class Purge:
             try:
                 if purged := await self.purge_due():
                     _log.info("erased %d people whose deletion was due", purged)
-            except StorageUnavailableError as error:
-                _log.warning("could not purge, will try again: %s", error)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the node goes on
+                expected = isinstance(error, StorageUnavailableError)
+                _log.warning("could not purge, will try again: %s", error, exc_info=not expected)
             await self._sleep(INTERVAL_S)
 
     async def purge_due(self) -> int:

@@ -49,8 +49,9 @@ class Eraser:
         """One step; whether the next one is due at once."""
         try:
             step = await self._journal.erase_due(self._clock.wall_ms(), limit=self._settings.step_rows)
-        except StorageUnavailableError as error:
-            _log.warning("could not erase what is due, will try again: %s", error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the node goes on
+            expected = isinstance(error, StorageUnavailableError)
+            _log.warning("could not erase what is due, will try again: %s", error, exc_info=not expected)
             return False
         self.rows += step.rows
         self._oldest_due_ms = step.oldest_due_ms

@@ -19,11 +19,11 @@ class FakePeople:
     def __init__(self, due: int) -> None:
         self.due = due
         self.asked: list[dict[str, int]] = []
-        self.broken = False
+        self.broken: Exception | None = None
 
     async def purge(self, now_ms: int, **until: int) -> tuple[int, bool]:
         if self.broken:
-            raise StorageUnavailableError("gone")
+            raise self.broken
         self.asked.append({"now_ms": now_ms, **until})
         purged = min(self.due, until["limit"])
         self.due -= purged
@@ -57,14 +57,15 @@ async def test_the_times_are_those_of_the_settings(clock: ManualClock) -> None:
     ]
 
 
-async def test_it_goes_on_after_an_outage(clock: ManualClock) -> None:
+@pytest.mark.parametrize("fault", [StorageUnavailableError("gone"), ValueError("a row that nobody expected")])
+async def test_it_goes_on_after_an_error(clock: ManualClock, fault: Exception) -> None:
     people = FakePeople(due=1)
-    people.broken = True
+    people.broken = fault
     pauses: list[float] = []
 
     async def pause(seconds: float) -> None:
         pauses.append(seconds)
-        people.broken = False
+        people.broken = None
         if len(pauses) == 2:
             raise asyncio.CancelledError
 

@@ -69,8 +69,9 @@ async def test_it_says_for_how_long_the_oldest_waits(clock: ManualClock) -> None
     assert eraser.lag_s == 6.0
 
 
-async def test_an_outage_does_not_end_it(clock: ManualClock) -> None:
-    journal = FakeJournal(StorageUnavailableError("gone"), ErasureStep(1, False, None))
+@pytest.mark.parametrize("fault", [StorageUnavailableError("gone"), ValueError("a row that nobody expected")])
+async def test_no_error_ends_it(clock: ManualClock, fault: Exception) -> None:
+    journal = FakeJournal(fault, ErasureStep(1, False, None))
     eraser, pauses = await run(journal, clock, 2)
     assert (eraser.rows, pauses) == (1, [10.0, 10.0])
 
