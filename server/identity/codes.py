@@ -1,9 +1,9 @@
 """One-time codes: sent to a phone number at somebody's request, and checked against their guesses.
 
 A code belongs to its requester: to the network that requested it, or to the client that has its `code_id`. So a
-stranger cannot spend the guesses of the owner's code, and one neighbourhood of networks alone cannot spend the
-codes of the owner's number. Every guess is counted before it is compared. All wrong ones get the same answer: it does not reveal whether a
-code is pending.
+stranger cannot spend the guesses of the owner's code, and one neighbourhood of networks alone cannot spend the codes of
+the owner's number. Every guess is counted before it is compared. All wrong ones get the same answer: it does not reveal
+whether a code is pending.
 
 The odds of a stranger: a code has `code_attempts_max` guesses of a million, and a number gets at most
 `codes_per_number_per_day` codes that are not used, of which one neighbourhood of networks may request a quarter. By
