@@ -8,134 +8,32 @@ from collections.abc import Sequence
 import asyncpg
 import msgspec
 
-from protocol.bodies import (
-    Body,
-    Deleted,
-    DialogCreated,
-    Edited,
-    Erased,
-    Invited,
-    Reacted,
-    Settings,
-    SettingsChanged,
-    TimelineEventRaw,
-    tag_of,
-)
-from protocol.dialog_types import DialogType, Mode, Role
-from protocol.events import DialogState
+from protocol.bodies import Deleted, Edited, Erased, Reacted, TimelineEventRaw, tag_of
+from protocol.dialog_types import DialogType, Role
 from protocol.ids import NIL, direct_dialog_id
 from protocol.limits import REACTIONS_PER_MESSAGE_MAX
 from protocol.replies import Member
-from storage.postgres.pool import Pool, translate_errors
-from storage.rows import (
-    DialogRoster,
-    DialogRow,
-    Later,
-    PrincipalStatus,
-    SignInState,
-    Snapshot,
-    SnapshotPage,
+from storage.postgres.dialog_states import (
+    DIALOGS,
+    SNAPSHOT,
+    SNAPSHOT_PAGE,
+    count_missed,
+    make_dialog_row,
+    make_snapshot_page,
+    tags_of,
 )
+from storage.postgres.pool import Pool, translate_errors
+from storage.rows import DialogRoster, DialogRow, Later, SignInState, Snapshot, SnapshotPage
 from storage.timelines import PAGE_BYTES_MAX, Timelines, cut_short
 from storage.unavailable import StorageTimeoutError
 
-PAGE_DIALOGS = 200
-"""Memberships that one page of a snapshot looks at."""
 _RESUME_TIMEOUT_S = 2.0
 """Longest time to find out what a position lacks; then the snapshot is windowed."""
 _LATER_ROWS_MAX = 500
 """Edits, deletions and reactions that are read at once for a page of messages."""
 
-_decode_invited = msgspec.msgpack.Decoder(Invited).decode
-_decode_known = msgspec.msgpack.Decoder(DialogCreated | SettingsChanged).decode
-
-
-def _tags(*bodies: type[Body]) -> str:
-    return ", ".join(str(tag_of(body)) for body in bodies)
-
-
 _REACTED = tag_of(Reacted)
-_NAME_A_DIALOG = _tags(DialogCreated, SettingsChanged)
-_ARE_ABOUT_A_MESSAGE = _tags(Edited, Deleted, Reacted)
-
-_EXTRAS = tuple(
-    field.name
-    for field in msgspec.structs.fields(DialogState)
-    if not field.required and field.name not in ("members", "invitations")
-)
-"""Other fields of a state with a default are columns of `dialogs` of the same name; former members see the default."""
-
-_DIALOG_COLUMNS = f"""
-    h.dialog_id, h.type, h.mode, {"".join(f"d.{name}, " for name in ("name", "description", "avatar_url", *_EXTRAS))}
-    d.is_public, d.allow_media, d.message_retention_days, d.moderation_enabled,
-    m.role, m.member, h.seq, h.keys_seq, h.member_count, m.visible,
-    m.delivered, m.read, m.read_messages, m.muted_until_ms, m.from_seq,
-    CASE WHEN m.member THEN h.messages ELSE (
-        SELECT j.messages FROM journal j WHERE j.dialog_id = h.dialog_id AND j.seq = upper(m.visible) - 1)
-    END AS messages,
-    CASE WHEN NOT m.member THEN (
-        SELECT j.body FROM journal j
-        WHERE j.dialog_id = h.dialog_id AND j.tag IN ({_NAME_A_DIALOG}) AND j.seq < upper(m.visible)
-        ORDER BY j.seq DESC LIMIT 1)
-    END AS known,
-    CASE WHEN h.type = {DialogType.SELF} THEN ARRAY(
-        SELECT j.body FROM invitations i JOIN journal j ON j.dialog_id = h.dialog_id AND j.seq = i.seq
-            AND j.tag = {_tags(Invited)}
-        WHERE i.principal_id = m.principal_id AND NOT i.declined ORDER BY i.seq)
-    END AS invited
-"""
-"""Former members see the dialog as it was when they left; `known` is the last body that named it until then."""
-
-_CHANGED = f"""
-page AS MATERIALIZED (
-    SELECT * FROM members x WHERE x.principal_id = $1 AND x.dialog_id > $2 ORDER BY x.dialog_id LIMIT {PAGE_DIALOGS}
-), changed AS (
-    SELECT {_DIALOG_COLUMNS}, CASE
-        WHEN $3::bigint IS NULL THEN greatest(h.seq - $4::bigint, 0) + 1
-        WHEN h.xid < $3::text::xid8 THEN h.seq + 1
-        ELSE first_unseen(m.dialog_id, h.seq, $3::text::xid8) END AS unseen_from
-    FROM page m
-    JOIN heads h ON h.dialog_id = m.dialog_id
-    JOIN dialogs d ON d.dialog_id = m.dialog_id
-    LEFT JOIN receipt_heads k ON k.dialog_id = m.dialog_id
-    WHERE CASE WHEN $3::bigint IS NULL THEN m.member
-               ELSE m.xid >= $3::text::xid8
-                    OR (m.member AND (h.xid >= $3::text::xid8 OR k.xid >= $3::text::xid8)) END
-), next AS (
-    SELECT (SELECT p.dialog_id FROM page p ORDER BY p.dialog_id OFFSET {PAGE_DIALOGS - 1}) AS after
-)
-"""
-"""A page of one's memberships, former ones included, and of these what the asker of a snapshot gets. Each page looks at
-so many memberships, not for so many changes: its work is bounded. How many pages there can be follows from
-`limits.dialogs_per_person_max` and from the dialogs that one has left. `after` is where the next page begins."""
-
-_SNAPSHOT = f"""
-WITH asker AS MATERIALIZED (
-    SELECT CASE
-               WHEN p.status = {PrincipalStatus.SUSPENDED} THEN {SignInState.SUSPENDED}
-               WHEN p.status = {PrincipalStatus.DELETED} THEN {SignInState.DELETED}
-               WHEN s.sign_in_id IS NULL OR s.revoked_at_ms IS NOT NULL THEN {SignInState.REVOKED}
-               ELSE {SignInState.LIVE}
-           END AS state
-    FROM principals p LEFT JOIN sign_ins s ON s.sign_in_id = $5 AND s.principal_id = p.principal_id
-    WHERE p.principal_id = $1
-), now AS MATERIALIZED (
-    SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS horizon,
-           pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next_xid,
-           (SELECT epoch FROM deployment) AS epoch
-), {_CHANGED}
-SELECT coalesce((SELECT state FROM asker), {SignInState.DELETED}) AS state,
-       now.epoch, now.horizon, now.next_xid, next.after, changed.*
-FROM now CROSS JOIN next LEFT JOIN changed ON (SELECT state FROM asker) = {SignInState.LIVE}
-"""
-
-_SNAPSHOT_PAGE = f"WITH {_CHANGED} SELECT next.after, changed.* FROM next LEFT JOIN changed ON true"
-
-_DIALOGS = f"""
-SELECT {_DIALOG_COLUMNS}, h.seq + 1 AS unseen_from
-FROM members m JOIN heads h ON h.dialog_id = m.dialog_id JOIN dialogs d ON d.dialog_id = m.dialog_id
-WHERE m.principal_id = $1 AND m.dialog_id = ANY ($2)
-"""
+_ARE_ABOUT_A_MESSAGE = tags_of(Edited, Deleted, Reacted)
 
 _ERASED = msgspec.msgpack.encode(Erased()).hex()
 
@@ -143,8 +41,8 @@ _TIMELINE = f"""(
     SELECT j.dialog_id, j.seq, j.author_id, j.device_id, j.n, j.tag, j.target, j.at_ms, j.messages,
            t.seq IS NOT NULL AS hangs_on_erased,
            CASE WHEN t.seq IS NULL THEN j.body ELSE '\\x{_ERASED}'::bytea END AS body
-    FROM journal j LEFT JOIN journal t ON t.dialog_id = j.dialog_id AND t.tag = {_tags(Erased)}
-        AND t.seq = CASE WHEN j.tag IN ({_tags(Edited, Reacted)}) THEN j.target END)"""
+    FROM journal j LEFT JOIN journal t ON t.dialog_id = j.dialog_id AND t.tag = {tags_of(Erased)}
+        AND t.seq = CASE WHEN j.tag IN ({tags_of(Edited, Reacted)}) THEN j.target END)"""
 """The rows of the journal as they are read: an edit or a reaction of an erased message counts as erased from the moment
 of the erasure, though its own row is blanked only later. Every read of events is FROM this, but what is read with the
 messages of a page (`_later`): it leaves such rows out, and looks once at each message."""
@@ -215,12 +113,12 @@ WITH looked_at AS MATERIALIZED (
     ORDER BY {ordered} LIMIT {_LATER_ROWS_MAX + 1}
 ), erased AS MATERIALIZED (
     SELECT t.seq FROM (SELECT DISTINCT target FROM looked_at) l
-    JOIN journal t ON t.dialog_id = $2 AND t.seq = l.target AND t.tag = {_tags(Erased)}
+    JOIN journal t ON t.dialog_id = $2 AND t.seq = l.target AND t.tag = {tags_of(Erased)}
 )
 SELECT {_ROW_COLUMNS}, j.tag, j.target, j.shown FROM (
     SELECT {_ROW_COLUMNS}, j.tag, j.target, {_before(ordered)} AS before,
            {_VISIBLE_BY_TARGET} AND NOT (j.seq <= $4 AND m.visible @> j.seq)
-           AND (j.tag = {_tags(Deleted)} OR j.target NOT IN (SELECT seq FROM erased)) AS shown
+           AND (j.tag = {tags_of(Deleted)} OR j.target NOT IN (SELECT seq FROM erased)) AS shown
     FROM looked_at j JOIN members m ON m.dialog_id = $2 AND m.principal_id = $1) j
 WHERE j.before < {PAGE_BYTES_MAX}
 ORDER BY {ordered}
@@ -241,17 +139,17 @@ def _newest_about(tags: str, limit: int) -> str:
 
 _NEWEST_LATER = f"""
 SELECT {_ROW_COLUMNS}, j.tag, j.target, true AS shown FROM members m CROSS JOIN LATERAL (
-    SELECT * FROM {_newest_about(_tags(Edited), 1)} x
-    UNION ALL SELECT * FROM {_newest_about(_tags(Deleted), 1)} x
+    SELECT * FROM {_newest_about(tags_of(Edited), 1)} x
+    UNION ALL SELECT * FROM {_newest_about(tags_of(Deleted), 1)} x
     UNION ALL SELECT * FROM (
         SELECT * FROM (
             SELECT DISTINCT ON (r.author_id) r.* FROM {_newest_about(_ARE_ABOUT_A_MESSAGE, _LATER_ROWS_MAX)} r
-            WHERE r.tag = {_tags(Reacted)} ORDER BY r.author_id, r.seq DESC) r
+            WHERE r.tag = {tags_of(Reacted)} ORDER BY r.author_id, r.seq DESC) r
         ORDER BY r.seq DESC LIMIT {REACTIONS_PER_MESSAGE_MAX}) x
 ) j
 WHERE m.dialog_id = $2 AND m.principal_id = $1 AND {_VISIBLE_BY_TARGET}
-  AND (j.tag = {_tags(Deleted)} OR NOT EXISTS (
-      SELECT 1 FROM journal t WHERE t.dialog_id = $2 AND t.seq = $3 AND t.tag = {_tags(Erased)}))
+  AND (j.tag = {tags_of(Deleted)} OR NOT EXISTS (
+      SELECT 1 FROM journal t WHERE t.dialog_id = $2 AND t.seq = $3 AND t.tag = {tags_of(Erased)}))
 """
 
 _MISSED_LOOKED_AT_MAX = 2000
@@ -313,9 +211,9 @@ class PostgresTimelines(Timelines):
     async def take_snapshot(
         self, principal: bytes, sign_in: bytes, since: int | None, *, window: int, events_max: int
     ) -> Snapshot:
-        rows = await self._fetch_page(_SNAPSHOT, principal, NIL, since, window, sign_in)
+        rows = await self._fetch_page(SNAPSHOT, principal, NIL, since, window, sign_in)
         first = rows[0]
-        page = _snapshot_page(rows, since, window)
+        page = make_snapshot_page(rows, since, window)
         if since is not None and (since > first["next_xid"] or not await self._affords(principal, page, events_max)):
             return await self.take_snapshot(principal, sign_in, None, window=window, events_max=events_max)
         return Snapshot(
@@ -331,12 +229,12 @@ class PostgresTimelines(Timelines):
             return await self._next_page(principal, page)
 
     async def _next_page(self, principal: bytes, page: SnapshotPage) -> SnapshotPage:
-        rows = await self._fetch(_SNAPSHOT_PAGE, principal, page.after, page.since, page.window)
-        return _snapshot_page(rows, page.since, page.window)
+        rows = await self._fetch(SNAPSHOT_PAGE, principal, page.after, page.since, page.window)
+        return make_snapshot_page(rows, page.since, page.window)
 
     async def _affords(self, principal: bytes, page: SnapshotPage, events_max: int) -> bool:
         """Whether what a position lacks, from this page on, is within the budget of one resume."""
-        missed = _count_missed(page)
+        missed = count_missed(page)
         if page.after is None or missed > events_max:
             return missed <= events_max
         async with self._pages:  # once: the time in line is no part of the budget
@@ -344,7 +242,7 @@ class PostgresTimelines(Timelines):
                 async with asyncio.timeout(_RESUME_TIMEOUT_S):
                     while missed <= events_max:
                         page = await self._next_page(principal, page)
-                        missed += _count_missed(page)
+                        missed += count_missed(page)
                         if page.after is None:
                             break
             except (TimeoutError, StorageTimeoutError):
@@ -352,7 +250,7 @@ class PostgresTimelines(Timelines):
         return missed <= events_max
 
     async def read_dialogs(self, principal: bytes, dialogs: Sequence[bytes]) -> list[DialogRow]:
-        return [_dialog(row) for row in await self._fetch(_DIALOGS, principal, dialogs)]
+        return [make_dialog_row(row) for row in await self._fetch(DIALOGS, principal, dialogs)]
 
     async def read_events(
         self, principal: bytes, ranges: Sequence[tuple[bytes, int, int]], *, limit: int
@@ -419,60 +317,6 @@ class PostgresTimelines(Timelines):
         async with translate_errors():
             rows: list[asyncpg.Record] = await self._pool.fetch(query, *arguments)
         return rows
-
-
-def _snapshot_page(rows: list[asyncpg.Record], since: int | None, window: int) -> SnapshotPage:
-    dialogs = tuple(_dialog(row) for row in rows if row["dialog_id"] is not None)
-    return SnapshotPage(dialogs, rows[0]["after"], since, window)
-
-
-def _count_missed(page: SnapshotPage) -> int:
-    """Events that the dialogs of a page lack; a dialog that changed without any counts as one."""
-    return sum(max(1, row.head_seq - row.unseen_from + 1) for row in page.dialogs)
-
-
-def _look(row: asyncpg.Record) -> DialogCreated | SettingsChanged:
-    """Name and settings, as far as the asker may know them."""
-    if row["known"] is not None:
-        known: DialogCreated | SettingsChanged = _decode_known(row["known"])
-        return known
-    settings = Settings(
-        row["is_public"],
-        row["allow_media"],
-        row["message_retention_days"],
-        row["moderation_enabled"],
-    )
-    return SettingsChanged(row["name"], row["description"], row["avatar_url"], settings)
-
-
-def _dialog(row: asyncpg.Record) -> DialogRow:
-    look = _look(row)
-    member = row["member"]
-    visible = [(part.lower, part.upper - 1 if part.upper else 0) for part in row["visible"]]
-    state = DialogState(
-        dialog=row["dialog_id"],
-        type=DialogType(row["type"]),
-        mode=Mode(row["mode"]),
-        name=look.name,
-        description=look.description,
-        avatar_url=look.avatar_url,
-        settings=look.settings,
-        role=Role(row["role"]),
-        member=member,
-        seq=row["seq"] if member else max((last for _, last in visible), default=0),
-        messages=row["messages"],
-        keys_seq=row["keys_seq"] if member else 0,
-        member_count=row["member_count"] if member else 0,
-        first_seq=0,
-        visible=visible,
-        delivered=row["delivered"],
-        read=row["read"],
-        read_messages=row["read_messages"],
-        muted_until_ms=row["muted_until_ms"],
-        invitations=[_decode_invited(body) for body in row["invited"] or ()],
-        **({name: row[name] for name in _EXTRAS} if member else {}),
-    )
-    return DialogRow(state, row["seq"], row["unseen_from"], row["from_seq"])
 
 
 def _journal(rows: list[asyncpg.Record]) -> list[TimelineEventRaw]:

@@ -15,7 +15,7 @@ from server.config.settings import SessionSettings
 from server.delivery.flush_turn import FlushTurn
 from server.delivery.outbox import Outbox
 from server.session.catch_up import CatchUp, Plan
-from storage.postgres.timelines import PAGE_DIALOGS
+from storage.postgres.dialog_states import PAGE_DIALOGS
 from tests.support.filling import add_dialogs, add_members, add_messages
 from tests.support.turns import until
 from tests.support.world import Person, World

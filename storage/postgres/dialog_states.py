@@ -1,0 +1,160 @@
+"""Dialogs as one person sees them: queries of their states and of the pages of a snapshot, and what the rows mean."""
+
+from __future__ import annotations
+
+import asyncpg
+import msgspec
+
+from protocol.bodies import Body, DialogCreated, Invited, Settings, SettingsChanged, tag_of
+from protocol.dialog_types import DialogType, Mode, Role
+from protocol.events import DialogState
+from storage.rows import DialogRow, PrincipalStatus, SignInState, SnapshotPage
+
+PAGE_DIALOGS = 200
+"""Memberships that one page of a snapshot looks at."""
+
+_decode_invited = msgspec.msgpack.Decoder(Invited).decode
+_decode_known = msgspec.msgpack.Decoder(DialogCreated | SettingsChanged).decode
+
+
+def tags_of(*bodies: type[Body]) -> str:
+    """The tags of these bodies, as SQL lists them."""
+    return ", ".join(str(tag_of(body)) for body in bodies)
+
+
+_NAME_A_DIALOG = tags_of(DialogCreated, SettingsChanged)
+
+_EXTRAS = tuple(
+    field.name
+    for field in msgspec.structs.fields(DialogState)
+    if not field.required and field.name not in ("members", "invitations")
+)
+"""Other fields of a state with a default are columns of `dialogs` of the same name; former members see the default."""
+
+_DIALOG_COLUMNS = f"""
+    h.dialog_id, h.type, h.mode, {"".join(f"d.{name}, " for name in ("name", "description", "avatar_url", *_EXTRAS))}
+    d.is_public, d.allow_media, d.message_retention_days, d.moderation_enabled,
+    m.role, m.member, h.seq, h.keys_seq, h.member_count, m.visible,
+    m.delivered, m.read, m.read_messages, m.muted_until_ms, m.from_seq,
+    CASE WHEN m.member THEN h.messages ELSE (
+        SELECT j.messages FROM journal j WHERE j.dialog_id = h.dialog_id AND j.seq = upper(m.visible) - 1)
+    END AS messages,
+    CASE WHEN NOT m.member THEN (
+        SELECT j.body FROM journal j
+        WHERE j.dialog_id = h.dialog_id AND j.tag IN ({_NAME_A_DIALOG}) AND j.seq < upper(m.visible)
+        ORDER BY j.seq DESC LIMIT 1)
+    END AS known,
+    CASE WHEN h.type = {DialogType.SELF} THEN ARRAY(
+        SELECT j.body FROM invitations i JOIN journal j ON j.dialog_id = h.dialog_id AND j.seq = i.seq
+            AND j.tag = {tags_of(Invited)}
+        WHERE i.principal_id = m.principal_id AND NOT i.declined ORDER BY i.seq)
+    END AS invited
+"""
+"""Former members see the dialog as it was when they left; `known` is the last body that named it until then."""
+
+_CHANGED = f"""
+page AS MATERIALIZED (
+    SELECT * FROM members x WHERE x.principal_id = $1 AND x.dialog_id > $2 ORDER BY x.dialog_id LIMIT {PAGE_DIALOGS}
+), changed AS (
+    SELECT {_DIALOG_COLUMNS}, CASE
+        WHEN $3::bigint IS NULL THEN greatest(h.seq - $4::bigint, 0) + 1
+        WHEN h.xid < $3::text::xid8 THEN h.seq + 1
+        ELSE first_unseen(m.dialog_id, h.seq, $3::text::xid8) END AS unseen_from
+    FROM page m
+    JOIN heads h ON h.dialog_id = m.dialog_id
+    JOIN dialogs d ON d.dialog_id = m.dialog_id
+    LEFT JOIN receipt_heads k ON k.dialog_id = m.dialog_id
+    WHERE CASE WHEN $3::bigint IS NULL THEN m.member
+               ELSE m.xid >= $3::text::xid8
+                    OR (m.member AND (h.xid >= $3::text::xid8 OR k.xid >= $3::text::xid8)) END
+), next AS (
+    SELECT (SELECT p.dialog_id FROM page p ORDER BY p.dialog_id OFFSET {PAGE_DIALOGS - 1}) AS after
+)
+"""
+"""A page of one's memberships, former ones included, and of these what the asker of a snapshot gets. Each page looks at
+so many memberships, not for so many changes: its work is bounded. How many pages there can be follows from
+`limits.dialogs_per_person_max` and from the dialogs that one has left. `after` is where the next page begins."""
+
+SNAPSHOT = f"""
+WITH asker AS MATERIALIZED (
+    SELECT CASE
+               WHEN p.status = {PrincipalStatus.SUSPENDED} THEN {SignInState.SUSPENDED}
+               WHEN p.status = {PrincipalStatus.DELETED} THEN {SignInState.DELETED}
+               WHEN s.sign_in_id IS NULL OR s.revoked_at_ms IS NOT NULL THEN {SignInState.REVOKED}
+               ELSE {SignInState.LIVE}
+           END AS state
+    FROM principals p LEFT JOIN sign_ins s ON s.sign_in_id = $5 AND s.principal_id = p.principal_id
+    WHERE p.principal_id = $1
+), now AS MATERIALIZED (
+    SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS horizon,
+           pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next_xid,
+           (SELECT epoch FROM deployment) AS epoch
+), {_CHANGED}
+SELECT coalesce((SELECT state FROM asker), {SignInState.DELETED}) AS state,
+       now.epoch, now.horizon, now.next_xid, next.after, changed.*
+FROM now CROSS JOIN next LEFT JOIN changed ON (SELECT state FROM asker) = {SignInState.LIVE}
+"""
+
+SNAPSHOT_PAGE = f"WITH {_CHANGED} SELECT next.after, changed.* FROM next LEFT JOIN changed ON true"
+
+DIALOGS = f"""
+SELECT {_DIALOG_COLUMNS}, h.seq + 1 AS unseen_from
+FROM members m JOIN heads h ON h.dialog_id = m.dialog_id JOIN dialogs d ON d.dialog_id = m.dialog_id
+WHERE m.principal_id = $1 AND m.dialog_id = ANY ($2)
+"""
+
+
+def make_snapshot_page(rows: list[asyncpg.Record], since: int | None, window: int) -> SnapshotPage:
+    """The page of which these are the rows."""
+    dialogs = tuple(make_dialog_row(row) for row in rows if row["dialog_id"] is not None)
+    return SnapshotPage(dialogs, rows[0]["after"], since, window)
+
+
+def count_missed(page: SnapshotPage) -> int:
+    """Events that the dialogs of a page lack; a dialog that changed without any counts as one."""
+    return sum(max(1, row.head_seq - row.unseen_from + 1) for row in page.dialogs)
+
+
+def _look(row: asyncpg.Record) -> DialogCreated | SettingsChanged:
+    """Name and settings, as far as the asker may know them."""
+    if row["known"] is not None:
+        known: DialogCreated | SettingsChanged = _decode_known(row["known"])
+        return known
+    settings = Settings(
+        row["is_public"],
+        row["allow_media"],
+        row["message_retention_days"],
+        row["moderation_enabled"],
+    )
+    return SettingsChanged(row["name"], row["description"], row["avatar_url"], settings)
+
+
+def make_dialog_row(row: asyncpg.Record) -> DialogRow:
+    """A dialog as the asker sees it."""
+    look = _look(row)
+    member = row["member"]
+    visible = [(part.lower, part.upper - 1 if part.upper else 0) for part in row["visible"]]
+    state = DialogState(
+        dialog=row["dialog_id"],
+        type=DialogType(row["type"]),
+        mode=Mode(row["mode"]),
+        name=look.name,
+        description=look.description,
+        avatar_url=look.avatar_url,
+        settings=look.settings,
+        role=Role(row["role"]),
+        member=member,
+        seq=row["seq"] if member else max((last for _, last in visible), default=0),
+        messages=row["messages"],
+        keys_seq=row["keys_seq"] if member else 0,
+        member_count=row["member_count"] if member else 0,
+        first_seq=0,
+        visible=visible,
+        delivered=row["delivered"],
+        read=row["read"],
+        read_messages=row["read_messages"],
+        muted_until_ms=row["muted_until_ms"],
+        invitations=[_decode_invited(body) for body in row["invited"] or ()],
+        **({name: row[name] for name in _EXTRAS} if member else {}),
+    )
+    return DialogRow(state, row["seq"], row["unseen_from"], row["from_seq"])
