@@ -323,7 +323,7 @@ async def opened(
         yield node, work
 
 
-async def cancel_and_wait(task: asyncio.Task[None]) -> None:
+async def cancel_and_wait(task: asyncio.Task[Any]) -> None:
     """Cancel a task and return when it has ended."""
     task.cancel()
     await asyncio.wait({task})

@@ -32,14 +32,20 @@ async def serve(config: Config) -> None:
         make = functools.partial(make_identity, config, IdentitySecrets.load(config))
         postgres = stack.enter_context(running_postgres(config))
         stack.push_async_callback(cancel_and_wait, asyncio.ensure_future(postgres.keep_running()))
-        async with opened(config, postgres.url, make, SystemClock()) as (node, work):
-            _collect_rarely()
-            print(_banner(config, node), flush=True)  # noqa: T201 - for the person who started it
-            stopped = asyncio.ensure_future(stop.wait())
-            await asyncio.wait({stopped, work}, return_when=asyncio.FIRST_COMPLETED)
-            if work.done():
-                await work
-            _log.info("draining: clients are asked to reconnect")
+        stopped = asyncio.ensure_future(stop.wait())
+        # A start may take a minute: it waits for what the node before left running.
+        opening = asyncio.ensure_future(stack.enter_async_context(opened(config, postgres.url, make, SystemClock())))
+        await asyncio.wait({stopped, opening}, return_when=asyncio.FIRST_COMPLETED)
+        if not opening.done():
+            await cancel_and_wait(opening)
+            return
+        node, work = await opening
+        _collect_rarely()
+        print(_banner(config, node), flush=True)  # noqa: T201 - for the person who started it
+        await asyncio.wait({stopped, work}, return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            await work
+        _log.info("draining: clients are asked to reconnect")
 
 
 def _collect_rarely() -> None:

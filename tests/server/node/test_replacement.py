@@ -19,6 +19,7 @@ from protocol.commands import Send
 from protocol.dialog_types import DialogType
 from server.node.startup import explain
 from storage.postgres import incarnations
+from storage.postgres.functions import INCARNATION_LOCKS
 from storage.unavailable import IncarnationEndedError
 from tests.support.harness import configured, running
 from tests.support.world import World
@@ -48,6 +49,20 @@ async def test_a_second_process_is_refused_in_one_sentence_and_leaves_the_schema
     await database.close()
     first.send_signal(signal.SIGTERM)
     assert await first.wait() == 0
+
+
+async def test_a_node_that_waits_for_another_ones_statement_can_be_stopped(database_url: str, tmp_path: Path) -> None:
+    database = await asyncpg.connect(database_url)
+    await database.execute("INSERT INTO incarnations (node, started_at_ms) VALUES ('the one before', 1)")
+    await database.execute("SELECT pg_advisory_lock_shared($1, incarnation::int) FROM incarnations", INCARNATION_LOCKS)
+    waiting = await serve(database_url, tmp_path)
+    while not await database.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
+        pass
+    waiting.send_signal(signal.SIGTERM)
+    async with asyncio.timeout(20):  # it would wait for a minute
+        await waiting.communicate()
+    assert waiting.returncode == 0
+    await database.close()
 
 
 async def serve(url: str, folder: Path) -> asyncio.subprocess.Process:
