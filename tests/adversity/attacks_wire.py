@@ -186,10 +186,6 @@ class Raw:
             pass
 
 
-OpenConnection = Callable[[], contextlib.AbstractAsyncContextManager[Raw]]
-"""Opens a connection."""
-
-
 def binary(payload: bytes) -> bytes:
     """A whole message of a client."""
     return client_frame(_BINARY, payload)

@@ -92,7 +92,6 @@ class Conversation:
         self._acked = 0
         self._blows: list[tuple[int, str]] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self._down = asyncio.Event()
 
     @property
     def _url(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 
 from storage.postgres.journal import PostgresJournal
@@ -13,19 +14,35 @@ from tests.support.world import World
 
 
 class FaultyJournal(PostgresJournal):
-    """`before` and `after` hold exceptions to raise, one per call (None: none), before or after the real call."""
+    """`before` and `after` hold exceptions to raise, one per call (None: none), before or after the real call.
+
+    A flush with one of the dialogs in `deaf` always raises `fault`: before the real call, or after it if `stored`.
+    `asked` counts the flushes with a dialog in them.
+    """
 
     def __init__(self, world: World) -> None:
         super().__init__(world.pool, world.writes or world.pool)
         self.before: list[Exception | None] = []
         self.after: list[Exception | None] = []
+        self.deaf: frozenset[bytes] = frozenset()
+        self.fault: Exception = StorageUnavailableError("the reply was lost")
+        self.stored = False
+        self.asked: Counter[bytes] = Counter()
         self.calls: list[int] = []
         self.gate: asyncio.Event | None = None
         self.entered = asyncio.Event()
 
     async def flush(self, entries: Sequence[Entry], *, incarnation: int, flush_no: int, wait: bool) -> list[Verdict]:
+        dialogs = {entry.dialog for entry in entries}
+        self.asked.update(dialogs)
+        is_deaf = not self.deaf.isdisjoint(dialogs)
+        if is_deaf and not self.stored:
+            self.entered.set()
+            raise self.fault
         await self._arrive(len(entries))
         verdicts = await super().flush(entries, incarnation=incarnation, flush_no=flush_no, wait=wait)
+        if is_deaf:
+            raise self.fault
         self._leave()
         return verdicts
 
