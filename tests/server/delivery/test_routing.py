@@ -32,6 +32,7 @@ async def test_who_is_removed_misses_nothing_that_waited_for_a_roster(
         await a.ask(Send(4, dialog, 2, b"one"))
         while (await b.until(TimelineEvent)).seq < 2:
             pass
+        server.node.rooms.forget_rosters()
         monkeypatch.setattr(server.node.timelines, "read_roster", held_back)
         await a.ask(Add(5, dialog, 3, [di.principal]))
         await a.ask(Send(6, dialog, 4, b"two"))
