@@ -7,6 +7,7 @@ none.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from html import escape
 from typing import Any
@@ -115,5 +116,7 @@ def _type(schema: dict[str, Any]) -> str:
     limits = "".join(f", {said} {schema[key]:.0f}" for key, said in _LIMITS.items() if key in schema)
     if "pattern" in schema:
         limits += f", like {schema['pattern']}"
+    if "enum" in schema:
+        return " or ".join(f"<code>{escape(json.dumps(value))}</code>" for value in schema["enum"])
     name = schema.get("format") or schema.get("type") or "any"
     return f"<code>{escape(str(name))}</code>{escape(limits)}"

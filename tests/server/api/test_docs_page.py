@@ -30,6 +30,14 @@ async def test_every_link_of_the_page_leads_to_something_that_is_open(api: ApiWo
     assert (await api.ask("GET", re.findall(r'href="(/[^"]+)"', page)[0])).status_code == 200
 
 
+async def test_the_page_lists_the_values_that_a_field_may_have(api: ApiWorld) -> None:
+    page = (await api.ask("GET", "/v1/docs")).text
+    fields = re.findall(r"<tr><td><code>who_may_add</code>.*?</td><td>(.*?)</td>", page)
+    assert fields
+    for values in fields:
+        assert re.findall(r"&quot;(\w+)&quot;", values) == ["everybody", "known", "nobody"]
+
+
 async def test_the_document_says_how_refusals_look_and_who_may_ask(api: ApiWorld) -> None:
     document = (await api.ask("GET", "/v1/docs/openapi.json")).json()
     me = document["paths"]["/v1/me"]["get"]
