@@ -413,8 +413,9 @@ class Unblock(Command, tag=39, frozen=True):
 class Invite(Command, tag=45, frozen=True):
     """Invite a person into a dialog as an admin, since they let the author not add them. They accept or decline.
 
-    The event is in the `self` dialog of `member`, so `acked` has zeros for its numbers. While an invitation of the same
-    person into the same dialog is open, or after it was declined, another one is acked and changes nothing.
+    The event is in the `self` dialog of `member`, so `acked` names that one, with 0 for `seq` and `messages`. While an
+    invitation of the same person into the same dialog is open, or after it was declined, another one is acked and
+    changes nothing.
     """
 
     rule: ClassVar = change_rule(

@@ -100,7 +100,7 @@ class MissedChanges(Event, tag=78, frozen=True):
     """For a member who returns: what was done, while they were away, to messages that they may see.
 
     It comes between the `dialog_state` and the events of a catch-up that contains event `before_seq`, with which the
-    member came back. `events` are edits, deletions and reactions, at most `MISSED_CHANGES_MAX`, in order of `seq`;
+    member came back. `events` are edits, deletions and reactions, at most `missed_changes_max`, in order of `seq`;
     their numbers are outside of `visible`. `complete` false: there are too many, or the type of dialog shows its whole
     past. Then `events` is empty: drop everything of the dialog before `before_seq`, and read it again with `history`
     when it is needed.

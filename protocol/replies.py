@@ -19,7 +19,7 @@ class Reply(msgspec.Struct, array_like=True, frozen=True, tag_field="tag"):
 class Authenticated(Reply, tag=50, frozen=True):
     """The identity of this session, and what the server expects: a message at least every `heartbeat_s` seconds.
 
-    `time_ms` is the server's clock, `in_flight_max` the number of pipelined commands that may await their answer,
+    `time_ms` is the server's clock, `in_flight_max` the number of pipelined commands that the server works on at once,
     `message_bytes_max` the size of the largest message that the client may send. The rates are those of this device
     for pipelined commands and for others: on average, and at once. Above them commands wait in the server, and their
     answers come later.
@@ -76,7 +76,7 @@ class Failed(Reply, tag=54, frozen=True):
 class HistoryPage(Reply, tag=55, frozen=True):
     """Events in rising order. `more`: the range has more events than fit into the page.
 
-    `later`: edits, deletions and reactions of messages in the page that came after it, or while you were away.
+    `later`: edits, deletions and reactions of messages in the page that came after it, or while the member was away.
     """
 
     dialog: Id

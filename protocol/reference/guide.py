@@ -22,7 +22,8 @@ _CLIENT = """\
 ## A client, whole
 
 This client loses nothing, shows nothing twice and keeps its order, over any cut. It speaks json; every other client is
-this one with more comfort. It leaves out: heartbeats, waiting (`retry_after_s`, back-off), the disk.
+this one with more comfort. It leaves out: heartbeats, waiting (`retry_after_s`, back-off), the disk, and what
+`missed_changes` and `history` add to what was applied.
 """
 
 _NUMBERS = """\

@@ -103,23 +103,24 @@ RESUME = """\
 next `sync`. Replace the kept position only when every event that came before the new one is applied.
 
 **Recovered.** `synced.recovered` true: the client's state stays valid, and everything that it lacks follows. False (too
-far behind, another epoch, an unknown position): drop the state of *all* dialogs. A window of the newest events of each
-dialog follows; fetch older ones with `history`.
+far behind, another epoch, a position that is too old or unknown): drop the state of *all* dialogs. A window of the
+newest events of each dialog follows; fetch older ones with `history`.
 
 **Ordering.** Per dialog keep `have`, the highest `seq` up to which every event is applied.
 
 - `timeline_event` with `seq <= have`: drop it. `seq == have + 1`: apply it. Above that: keep it aside, and request
-  `history(from_seq=have+1, to_seq=seq-1, newest_first=false)` until the gap is closed. A number that a page leaves out
-  is not visible to this member.
+  `history(from_seq=have+1, to_seq=seq-1, newest_first=false)` until the gap is closed. Numbers outside
+  of `visible` are no gap: catch-up and pages step over them.
 - `dialog_state` with `first_seq > have + 1`: the events before `first_seq` do not come, because they are outside the window
   or not visible; set `have = first_seq - 1`.
 - The server sends a slow connection back to catch-up without notice: a `dialog_state` comes, then the events from where
   it stopped.
 
 **Joining and leaving.** When the client's principal joins or rejoins a dialog, its `dialog_state` comes first. The event
-of their own removal or leaving is the last one that comes. `visible` lists the intervals of `seq` that they may read.
-Who returns gets `missed_changes` after the `dialog_state`: what was done meanwhile to messages that they may see. Apply
-its events like those of `history`; they move neither `have` nor counters.
+of their own removal or leaving is the last one that comes. `visible` lists the intervals of `seq` that they may read:
+after the end of one, the next event is the first of the next one. Who returns gets `missed_changes` after the
+`dialog_state`: what was done meanwhile to messages that they may see. Apply its events like those of `history`; they
+move neither `have` nor counters.
 
 **Folding.** Of several edits of a message, the one with the highest `seq` counts. Of one person's reactions to it, the
 newest counts, and an empty one withdraws it. `deleted` removes payload, header, edits and reactions. In a timeline that
@@ -151,18 +152,20 @@ unanswered commands on disk: it stores a command *before* sending it, and remove
 | `acked` | durable, at `seq` | done; a retry gets the same answer |
 | `failed` `earlier_first` | an earlier number of this dialog, `awaited_n`, was refused for now | send that one again, or `skip` it, then this one with the same `n` |
 | `failed`, other temporary code | not accepted now | wait `retry_after_s`, then send the same `n` again, and after it the later commands of this dialog |
-| `failed` `stale` | members were removed since `header.keys_seq` | set `header.keys_seq` to `failed.keys_seq` (encrypt again), send with the same `n`, then the later commands |
+| `failed` `stale` | members were removed since `header.keys_seq` | set `header.keys_seq` to `failed.keys_seq`, in later commands of this dialog, too (encrypt again), then send them in order, each with its `n` |
 | `failed` `number_passed` | a higher `n` is stored; this one is not, and never will be | send again with a new `n` |
 | `failed`, any other code | refused for good | show it to the person; later commands go on |
 | none, the connection was lost | unknown | after the next `synced`, send everything unanswered again, in order of `n`, unchanged |
 
 After `unavailable` or `stale` the dialog is **held** on this connection: the server refuses every later number of that
 device in it with `earlier_first` until the refused `n` is sent again. This keeps a sender's order. Wait until everything
-under way in that dialog is answered, then start again at the refused one; or give it up with `skip` (of the `self` dialog
-for `mute`, `block` and `unblock`). A hold ends with its connection. After `unavailable` the refused command may still turn
-out to be stored; after any other refusal it is not. An event of the own device with that `n` that arrives before the ack
-counts as the ack: if the server then awaits that `n`, `skip` it. At most `in_flight_max` pipelined commands may be
-unanswered at once.
+under way in that dialog is answered, then start again at the refused one; or give it up with `skip`. The
+dialog of a command is here the one to which it appends (the [table](#commands) says it): for `mute`, `block`, `unblock`
+and `decline` the own `self` dialog, for `invite` that of the invited person. A hold ends with its connection. After
+`unavailable` the refused command may still turn out to be stored; after any other refusal it is not. An event of the
+own device with that `n` that arrives before the ack counts as the ack: if the server then awaits that `n`, `skip` it.
+The server works on at most `in_flight_max` pipelined commands of a connection at once; further ones wait, like those
+above a rate.
 
 **Rates.** `authenticated` names how many pipelined and other commands of this device the server takes, on average and at
 once; all devices of a principal together have a few times as much. A rate belongs to the device, not to the connection.

@@ -21,6 +21,7 @@ class SmallClient:
         self.token, self.transmit, self.reconnect = token, transmit, reconnect
         self.position = ""  # on disk: where to resume
         self.have: dict[str, int] = {}  # on disk: by dialog, the number up to which every event is applied
+        self.visible: dict[str, list[list[int]]] = {}  # on disk: by dialog, the intervals that this member may read
         self.events: list[Message] = []  # on disk: what was applied
         self.n = 0  # on disk: the last number of this device
         self.outbox: list[Message] = []  # on disk: commands without a final answer; `n` rises
@@ -50,11 +51,12 @@ class SmallClient:
                 self.transmit({"tag": "sync", "id": 2, "position": self.position})
             case "synced":
                 if not message["recovered"]:
-                    self.have.clear()
+                    self.have, self.visible, self.events = {}, {}, []
                 self.live, self.halted, self.under_way = True, set(), Counter()
                 self.transmit_commands(self.outbox)  # their fate is unknown: all again, unchanged
             case "dialog_state":
                 self.have[message["dialog"]] = max(self.have.get(message["dialog"], 0), message["first_seq"] - 1)
+                self.visible[message["dialog"]] = message["visible"]
             case "timeline_event":
                 self.apply(message)
             case "caught_up" | "heartbeat_reply":
@@ -63,11 +65,13 @@ class SmallClient:
                 self.answered(message)
 
     def apply(self, event: Message) -> None:
-        have = self.have.setdefault(event["dialog"], event["seq"] - 1)
-        if event["seq"] == have + 1:
+        after = self.have[event["dialog"]] + 1
+        readable = [(first, last or event["seq"]) for first, last in self.visible[event["dialog"]]]
+        awaited = min((max(first, after) for first, last in readable if last >= after), default=after)
+        if event["seq"] == awaited:  # the next one that this member may read
             self.have[event["dialog"]] = event["seq"]
             self.events.append(event)
-        elif event["seq"] > have + 1:  # a gap: after a reconnect the server sends from the position on
+        elif event["seq"] > awaited:  # a gap: after a reconnect the server sends from the position on
             self.reconnect()
 
     def answered(self, reply: Message) -> None:

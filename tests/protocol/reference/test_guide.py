@@ -12,7 +12,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from protocol import ids
+from protocol import bodies, ids
 from protocol.codec import JSON
 from protocol.dialog_types import DialogType
 from protocol.errors import ErrorCode
@@ -120,6 +120,21 @@ async def test_the_client_on_the_page_receives_everything_once_and_in_order_over
         assert texts(bob.client) == said
 
     await with_two(database_url, play)
+
+
+async def test_the_client_on_the_page_steps_over_what_it_may_not_see(database_url: str) -> None:
+    async with running(database_url) as node:
+        ann, bob, cy = [await node.world.person() for _ in range(3)]
+        dialog = await node.world.create(DialogType.GROUP, ann, bob, cy)
+        await node.world.say(dialog, ann, "for Cy")
+        await node.world.act(bodies.MemberRemoved, dialog, ann, cy)
+        await node.world.say(dialog, ann, "without Cy")
+        await node.world.act(bodies.MembersAdded, dialog, ann, cy)
+        await node.world.say(dialog, ann, "for Cy again")
+        phone = Phone(node, cy)
+        await phone.connect()
+        await phone.until(lambda client: bool(client.position))
+        assert texts(phone.client) == ["for Cy", "for Cy again"]
 
 
 async def test_the_client_on_the_page_starts_again_at_the_refused_one() -> None:
