@@ -290,7 +290,7 @@ class Rooms:
             loaded.set_result(None)
 
     async def _read(self, dialog: bytes, room: Room) -> DialogRoster | None:
-        """A roster as new as the newest event that waits for it; None if that is not to be had."""
+        """A roster as new as the newest event that waits for it; None if it cannot be read."""
         backoff_s, faults = _RETRY_FIRST_S, 0
         while True:
             try:

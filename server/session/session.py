@@ -395,7 +395,7 @@ class Session:
             awaited_n = self._order.hold_back(command, self._claims.principal)
             if len(self._order) > self._context.settings.mailbox_max:
                 self.close(CloseCode.RATE_LIMITED)
-        if awaited_n is not None:  # what stood behind a refused number in the pipeline is refused for its sake
+        if awaited_n is not None:  # an earlier number of the pipeline was refused before it
             self.fail(command.id, ErrorCode.EARLIER_FIRST, awaited_n=awaited_n)
         else:
             self.fail(command.id, code, retry_after_s=retry_after_s, keys_seq=keys_seq)

@@ -4,7 +4,7 @@ A horizon read from the database becomes the node's only after all flushes that 
 answered and delivered. So what lies before it is in every live outbox, ahead of the heartbeat that carries it. It also
 stays valid after a crash of the database, which the horizon of a snapshot may not. Therefore no position, not even that
 of a sync, is past the node's own. While entries are set aside (`set_aside.py`) the horizon stands still: they may be
-durable, and nobody here has got them.
+durable, and they are in no outbox here.
 
 Any writing transaction in the whole PostgreSQL cluster holds the horizon while it is open, and with it every client's
 position. So its age is watched.

@@ -1,12 +1,12 @@
 """Entries that the store did not answer while it answered others: tried again by themselves, beside the lanes.
 
 Such an entry stood in the way of its lane (a statement that runs into its time-out, a lock that somebody holds). Its
-submitter has got UNAVAILABLE; the store may have stored it or may still do so. Its dialog waits with it: nothing later
+submitter got UNAVAILABLE; the store may have stored it or may still do so. Its dialog waits with it: nothing later
 of that dialog is flushed before it, so the order holds. Once the store answers, what is durable is routed and the
 dialog is free.
 
-Until then `wait_settled` does not return, so the node's horizon stands still: a row that is durable, and that no outbox
-here has got, lies past every position that the node hands out. Clients keep their older positions meanwhile: a resume
+Until then `wait_settled` does not return, so the node's horizon stands still: a row that is durable, but in no
+outbox here, lies past every position that the node hands out. Clients keep their older positions meanwhile: a resume
 brings more than it must, never less.
 
 Bounds: `DIALOGS_MAX` dialogs at once. Beyond that an entry stays in its lane, which stands still and says so.

@@ -37,7 +37,7 @@ BEGIN
                          WHERE p.principal_id = u.author_id) END)
     INTO v_lives, v_known;
     IF v_lives IS NOT TRUE THEN
-        PERFORM hold_incarnation(p_incarnation);  -- it says so
+        PERFORM hold_incarnation(p_incarnation);  -- which refuses
     END IF;
     IF p_wait THEN
         SELECT array_agg(x.dialog_id) INTO v_locked FROM (

@@ -1,6 +1,7 @@
 -- Let a node write only while its incarnation lives, and make who ends it wait for this transaction.
 --
--- The first statement of everything that writes timelines. Who ends an incarnation marks it, commits, then takes the
+-- The first statement of everything that writes timelines, but of `flush`, which looks in statements that it makes
+-- anyway and calls this for the refusal. Who ends an incarnation marks it, commits, then takes the
 -- same lock exclusively: so either we see the mark here, in a snapshot taken after the lock, or they wait for our commit.
 -- Somebody who holds the lock exclusively, or waits for it, has marked the incarnation before.
 CREATE FUNCTION hold_incarnation(p_incarnation bigint) RETURNS void
