@@ -73,10 +73,9 @@ class Lane:
     def submit(self, entry: Entry | ChangeEntry, done: OnVerdict) -> None:
         """Queue an entry; its verdict comes at once (UNAVAILABLE) if there is no room, or its dialog is set aside."""
         submission = Submission(entry, done, size_of(entry))
-        if self._aside.holds(entry.dialog) or not self._backlog.has_room(submission.size):
+        if entry.dialog in self._aside.held or not self._backlog.try_add(submission):
             done(UNAVAILABLE)
             return
-        self._backlog.add(submission)
         self._queue.append(submission)
         self._wake.set()
 
@@ -96,7 +95,9 @@ class Lane:
                 self._answered_at = self._clock.monotonic()
                 waiting, self._turned = self._turned, []
                 wait = self._busy_flushes >= _BUSY_FLUSHES_MAX
-                await self._settle(self._take(), wait=wait)
+                batch = self._take()
+                self._backlog.remove(batch)
+                await self._settle(batch, wait=wait)
                 for turned in waiting:
                     turned.set_result(None)
             self._answered_at = None
@@ -112,7 +113,7 @@ class Lane:
         without the others.
         """
         rows_max = self._busy_rows if self._busy_flushes >= _BUSY_FLUSHES_MAX else self._settings.batch_rows_max
-        batch = [self._pop()]
+        batch = [self._queue.popleft()]
         first = batch[0].entry
         if isinstance(first, ChangeEntry):
             return batch
@@ -128,7 +129,7 @@ class Lane:
             if size > _BATCH_BYTES_MAX or (before and (entry.n <= before.n or entry.keys_seq != before.keys_seq)):
                 break
             last[key] = entry
-            batch.append(self._pop())
+            batch.append(self._queue.popleft())
         return batch
 
     async def _settle(self, batch: list[Submission], *, wait: bool) -> None:
@@ -200,7 +201,7 @@ class Lane:
 
     async def _settle_each(self, batch: list[Submission]) -> None:
         for submission in batch:
-            if self._aside.holds(submission.entry.dialog):
+            if submission.entry.dialog in self._aside.held:
                 self._aside.take(submission)
             else:
                 await self._settle([submission], wait=True)
@@ -222,13 +223,8 @@ class Lane:
             if not chosen(submission.entry):
                 self._queue.append(submission)
                 continue
-            self._backlog.remove(submission)
+            self._backlog.remove([submission])
             submission.finish(UNAVAILABLE)
             if submission.unknown:
                 may_be_durable.append(submission)
         return may_be_durable
-
-    def _pop(self) -> Submission:
-        submission = self._queue.popleft()
-        self._backlog.remove(submission)
-        return submission

@@ -44,47 +44,44 @@ class SetAside:
         self._flusher = flusher
         self._pause_s = pause_s
         self._sleep = sleep
-        self._held: dict[bytes, _Held] = {}
+        self.held: dict[bytes, _Held] = {}
+        """By dialog: nothing else of these dialogs may be flushed now. Not to be changed from outside."""
         self._wake = asyncio.Event()
 
     def __len__(self) -> int:
         """Dialogs that wait."""
-        return len(self._held)
-
-    def holds(self, dialog: bytes) -> bool:
-        """Whether entries of this dialog must not be flushed now."""
-        return dialog in self._held
+        return len(self.held)
 
     def take(self, submission: Submission) -> bool:
         """Set an entry aside, behind those of its dialog, and refuse its submitter; False when there is no room."""
         dialog = submission.entry.dialog
-        if dialog not in self._held:
-            if len(self._held) >= DIALOGS_MAX:
+        if dialog not in self.held:
+            if len(self.held) >= DIALOGS_MAX:
                 return False
-            self._held[dialog] = _Held()
+            self.held[dialog] = _Held()
             _log.error("dialog %s is set aside: the store does not answer for it", dialog.hex())
-        self._held[dialog].entries.append(submission)
+        self.held[dialog].entries.append(submission)
         submission.finish(UNAVAILABLE)
         self._wake.set()
         return True
 
     async def wait_settled(self) -> None:
         """Return once all that is set aside now has been answered and routed."""
-        for held in list(self._held.values()):
+        for held in list(self.held.values()):
             await held.answered.wait()
 
     async def run(self) -> None:
         """Try each dialog again, one after the other, with a pause before each round."""
         while True:
             await self._wake.wait()
-            while self._held:
+            while self.held:
                 await self._sleep(self._pause_s)
-                for dialog in list(self._held):
+                for dialog in list(self.held):
                     await self._try(dialog)
             self._wake.clear()
 
     async def _try(self, dialog: bytes) -> None:
-        held = self._held[dialog]
+        held = self.held[dialog]
         while held.entries:
             try:
                 (verdict,) = await self._flusher.flush([held.entries[0]], wait=True)
@@ -98,6 +95,6 @@ class SetAside:
                 if verdict.code is VerdictCode.BUSY:
                     return
             held.entries.popleft()
-        del self._held[dialog]
+        del self.held[dialog]
         held.answered.set()
         _log.warning("dialog %s is no longer set aside", dialog.hex())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -57,16 +57,20 @@ class Backlog:
         self.rows = 0
         self.size = 0
 
-    def has_room(self, size: int) -> bool:
-        """Whether another entry of so many bytes may wait."""
-        return self.rows < self._settings.queue_rows_max and self.size + size <= self._settings.queue_bytes_max
+    def try_add(self, submission: Submission) -> bool:
+        """Count one that waits from now on; False, and it is not counted, if there is no room for it."""
+        if self.rows >= self._settings.queue_rows_max or self.size + submission.size > self._settings.queue_bytes_max:
+            return False
+        self.add(submission)
+        return True
 
     def add(self, submission: Submission) -> None:
-        """Count one that waits from now on."""
+        """Count one that waits again, room or not."""
         self.rows += 1
         self.size += submission.size
 
-    def remove(self, submission: Submission) -> None:
-        """Count one that waits no longer."""
-        self.rows -= 1
-        self.size -= submission.size
+    def remove(self, submissions: Sequence[Submission]) -> None:
+        """Count those that wait no longer."""
+        self.rows -= len(submissions)
+        for submission in submissions:
+            self.size -= submission.size

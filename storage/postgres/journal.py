@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Protocol, get_args
+from typing import Protocol, TypeVar, get_args
 
 import asyncpg
 import msgspec
 
 from protocol import ids
-from protocol.bodies import AnyBody, Body, TimelineEventRaw
+from protocol.bodies import AnyBody, Body, Posted, TimelineEventRaw, tag_of
 from protocol.dialog_types import DIALOG_TYPES
 from protocol.json_forms import tag_name
 from storage.postgres import functions
@@ -73,6 +73,12 @@ def _change_queries() -> dict[type[Body], str]:
 CHANGE_QUERIES = _change_queries()
 """The call of its function for every body that is a change."""
 
+
+_POSTED = tag_of(Posted)
+_CODES = {int(code): code for code in VerdictCode}
+"""What `VerdictCode(...)` does, in a tenth of the time."""
+
+_T = TypeVar("_T")
 
 _decode_body = msgspec.msgpack.Decoder(AnyBody).decode
 
@@ -155,16 +161,16 @@ class PostgresJournal(Journal):
             [e.author for e in entries],
             [e.device for e in entries],
             [e.n for e in entries],
-            [e.tag for e in entries],
-            [e.target for e in entries],
-            [e.keys_seq for e in entries],
-            [e.expires_at_ms for e in entries],
-            [e.counts for e in entries],
+            _column([e.tag for e in entries], _POSTED),
+            _column([e.target for e in entries], None),
+            _column([e.keys_seq for e in entries], 0),
+            _column([e.expires_at_ms for e in entries], None),
+            _column([e.counts for e in entries], True),
             [e.body for e in entries],
         )
         rows = await self._writes.fetch(_FLUSH, incarnation, flush_no, wait, *columns)
         return [
-            Verdict(VerdictCode(code), seq, at_ms, messages, members, roster_seq, keys_seq, erased)
+            Verdict(_CODES[code], seq, at_ms, messages, members, roster_seq, keys_seq, erased)
             for _, code, seq, at_ms, messages, members, roster_seq, keys_seq, erased in rows
         ]
 
@@ -245,6 +251,11 @@ class PostgresJournal(Journal):
         async with translate_errors():
             found = await find_oldest_writer(self._pool)
         return f"{found.what}, for {found.open_s:.0f} s" if found else "one that this role may not see"
+
+
+def _column(values: list[_T], usual: _T) -> list[_T]:
+    """A column of a batch, empty if all its values are the usual one: the driver looks twice at every value."""
+    return [] if values.count(usual) == len(values) else values
 
 
 def _same_value(body: bytes, stored: bytes) -> bool:

@@ -201,6 +201,18 @@ async def test_a_sealed_envelope_of_a_roster_that_is_yet_to_come_is_refused_for_
     assert codes == [VerdictCode.KEYS_AHEAD, OK]
 
 
+async def test_what_a_service_writes_has_no_keys_that_could_be_stale(world: World) -> None:
+    ann, bo, cy = await world.people(3)
+    service = await world.person(kind=4)
+    dialog = await world.create(DialogType.GROUP, ann, bo, cy, mode=Mode.SEALED)
+    await world.act(bodies.MemberRemoved, dialog, ann, bo)
+    notice = msgspec.structs.replace(message(dialog, service), keys_seq=None)
+    again = msgspec.structs.replace(message(dialog, service), keys_seq=None)
+    (alone,) = await world.flush(notice)
+    beside, late = await world.flush(again, message(dialog, cy))
+    assert [alone.code, beside.code, late.code] == [OK, OK, VerdictCode.STALE]
+
+
 async def test_an_open_dialog_has_no_stale_envelopes(world: World) -> None:
     ann, bo, cy = await world.people(3)
     dialog = await world.create(DialogType.GROUP, ann, bo, cy, mode=Mode.OPEN)
