@@ -57,7 +57,7 @@ EXPECTED_BY: dict[ErrorCode | CloseCode, str] = {
     ErrorCode.UNAVAILABLE: (
         "server/session/test_session.py::test_a_read_without_a_database_is_unavailable_and_can_be_repeated"
     ),
-    ErrorCode.INTERNAL: "server/test_refusals.py::test_a_fault_of_the_server_is_told_and_not_explained",
+    ErrorCode.INTERNAL: "server/test_refusals.py::test_a_fault_of_the_server_is_reported_and_not_explained",
     CloseCode.GOING_AWAY: (
         "server/gateway/test_connection.py::test_the_clients_close_is_answered_and_the_peer_notified_once"
     ),

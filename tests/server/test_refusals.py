@@ -91,7 +91,7 @@ async def test_a_code_that_the_rule_does_not_declare_fails_here(node: Running, m
             await wire.ask(Promote(3, group, 10, bo.principal))
 
 
-async def test_a_fault_of_the_server_is_told_and_not_explained(
+async def test_a_fault_of_the_server_is_reported_and_not_explained(
     node: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     ann, bo = await node.world.people(2)

@@ -49,7 +49,7 @@ async def test_nothing_is_acked_or_routed_before_the_commit(world: World, clock:
         assert await world.pool.fetchval("SELECT seq FROM heads WHERE dialog_id = $1", dialog) == 2
 
 
-async def test_a_lost_reply_is_asked_again_and_told_once(world: World, clock: ManualClock) -> None:
+async def test_a_lost_reply_is_asked_again_and_delivered_once(world: World, clock: ManualClock) -> None:
     ann, bo = await world.people(2)
     dialog = await world.create(DialogType.DIRECT, ann, bo)
     async with lanes(world, clock) as it:
@@ -71,7 +71,7 @@ async def test_when_patience_ends_all_that_waits_is_refused_in_one_go(world: Wor
         assert (await it.submit(message(dialog, ann))).code is OK
 
 
-async def test_a_batch_whose_fate_was_unknown_is_told_once_it_is_known(world: World, clock: ManualClock) -> None:
+async def test_a_batch_whose_fate_was_unknown_is_delivered_once_it_is_known(world: World, clock: ManualClock) -> None:
     ann, bo = await world.people(2)
     dialog = await world.create(DialogType.DIRECT, ann, bo)
     async with lanes(world, clock, retry_total_s=3.0) as it:
@@ -87,7 +87,7 @@ async def test_a_batch_whose_fate_was_unknown_is_told_once_it_is_known(world: Wo
         assert (await it.submit(sent)).code is VerdictCode.DUPLICATE
 
 
-async def test_what_was_erased_is_not_told_again_whatever_body_comes(world: World, clock: ManualClock) -> None:
+async def test_what_was_erased_is_not_delivered_again_whatever_body_comes(world: World, clock: ManualClock) -> None:
     ann, bo = await world.people(2)
     dialog = await world.create(DialogType.DIRECT, ann, bo)
     sent = message(dialog, ann)
