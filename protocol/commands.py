@@ -112,7 +112,8 @@ class Sync(Command, tag=2, frozen=True):
 
     rule: ClassVar = CommandRule(
         states=frozenset({SessionState.AUTHENTICATED}),
-        cost=lambda _command: 10,  # looks at every dialog of the person, and sends a window of each without a position
+        # looks at every dialog of the person, and sends a window of each without a position; and looks up each receipt
+        cost=lambda command: 10 + len(command.receipts) // 20,
         codes=frozenset({ErrorCode.SIGNED_OUT, ErrorCode.SUSPENDED, ErrorCode.UNAVAILABLE}),
     )
 

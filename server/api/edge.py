@@ -1,5 +1,8 @@
 """What holds for every request, whether or not a route answers it: the rate of its address, and headers of the answer.
 
+A site has thousands of networks of IPv6, each with the rate of an address: together they have NEIGHBOURHOOD_FACTOR
+times that rate.
+
 A client that goes away before its request is complete ends the request, and is no error.
 """
 
@@ -11,7 +14,7 @@ from typing import Any
 from server.api.auth import address_in
 from server.api.errors import ClientGoneError, render_refusal
 from server.identity.rates import Rate, RateLimiter, take_or_refuse
-from server.networks import network_of
+from server.networks import neighbourhood_of, network_of
 from server.refusals import RequestRefusedError
 
 Message = dict[str, Any]
@@ -19,6 +22,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
+NEIGHBOURHOOD_FACTOR = 8
 _HEADERS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 
 
@@ -29,6 +33,9 @@ class Edge:
         self._app = app
         self._limiter = limiter
         self._requests = Rate.per_second("requests of address", requests_per_address_per_s)
+        self._of_neighbourhood = Rate.per_second(
+            "requests of neighbourhood", NEIGHBOURHOOD_FACTOR * requests_per_address_per_s
+        )
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         async def receive_request() -> Message:
@@ -43,8 +50,10 @@ class Edge:
                 message = {**message, "headers": headers}
             await send(message)
 
+        address = address_in(scope)
+        buckets = [(self._requests, network_of(address)), (self._of_neighbourhood, neighbourhood_of(address))]
         try:
-            await take_or_refuse(self._limiter, [(self._requests, network_of(address_in(scope)))])
+            await take_or_refuse(self._limiter, buckets)
         except RequestRefusedError as error:
             status, answer_headers, body = render_refusal(error)
             await send_answer({"type": "http.response.start", "status": status, "headers": answer_headers})

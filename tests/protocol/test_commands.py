@@ -12,6 +12,7 @@ from protocol.commands import (
     Command,
     Create,
     Heartbeat,
+    HighWaterMark,
     Invite,
     Mute,
     Numbered,
@@ -21,8 +22,9 @@ from protocol.commands import (
     timeline_of,
 )
 from protocol.dialog_types import DialogType
-from protocol.ids import created_dialog_id, direct_dialog_id, self_dialog_id
+from protocol.ids import NIL, created_dialog_id, direct_dialog_id, self_dialog_id
 from protocol.json_forms import tag_name
+from protocol.limits import RECEIPTS_PER_SYNC_MAX
 from protocol.reference import examples
 from protocol.states import SessionState
 
@@ -91,3 +93,8 @@ def test_a_command_appends_to_the_dialog_it_names_creates_or_to_ones_self_dialog
     for twice in ([ANN, ANN], [ME, ANN]):
         assert timeline_of(Create(0, 5, DialogType.DIRECT, twice), ME, DEVICE) == direct_dialog_id(ANN, ME)
     assert Mute.rule.timeline is Timeline.SELF
+
+
+def test_a_sync_costs_more_with_many_receipts() -> None:
+    marks = [HighWaterMark(NIL)] * RECEIPTS_PER_SYNC_MAX
+    assert (Sync.rule.cost(Sync(1)), Sync.rule.cost(Sync(1, "", marks))) == (10, 60)

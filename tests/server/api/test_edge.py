@@ -39,6 +39,19 @@ async def test_requests_of_one_address_are_limited_wherever_they_go(api: ApiWorl
     assert (await api.ask(method, path, address="203.0.113.6")).status_code in {200, 404}
 
 
+@pytest.mark.parametrize(
+    ("address", "elsewhere"), [("203.0.113.{}", "203.0.114.1"), ("2001:db8:0:{}::1", "2001:db8:1::1")]
+)
+async def test_requests_of_all_addresses_of_a_site_are_limited(api: ApiWorld, address: str, elsewhere: str) -> None:
+    statuses = [
+        (await api.ask("GET", "/v1/jwks", address=address.format(at))).status_code
+        for at in range(9)
+        for _ in range(100)
+    ]
+    assert statuses == [200] * 800 + [429] * 100
+    assert (await api.ask("GET", "/v1/jwks", address=elsewhere)).status_code == 200
+
+
 async def test_a_client_that_goes_away_is_no_error(api: ApiWorld, caplog: pytest.LogCaptureFixture) -> None:
     messages = [{"type": "http.request", "body": b'{"phone', "more_body": True}]
 

@@ -1,5 +1,6 @@
 """HTTP connections: what the app gets, and the limits and rules around uvicorn."""
 
+import asyncio
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -221,7 +222,8 @@ async def test_bodies_that_wait_are_bounded_over_all_connections(monkeypatch: py
         second = await port.connect(part)
         await _until_waiting(port, 2000)
         third = await port.connect(part)
-        assert await first.rest() == b""
+        async with asyncio.timeout(10):
+            assert await first.rest() == b""
         whole = await port.connect(part + b"x")
         assert await whole.response() == (200, "127.0.0.1 /a 1001")
         for wire in (second, third):
@@ -239,7 +241,8 @@ async def test_who_holds_as_many_bodies_open_as_possible_does_not_end_the_reques
         held = [await port.connect(part) for _ in range(5)]
         await _until_waiting(port, 2500)
         honest = await port.connect(part)
-        assert await held[0].rest() == b""
+        async with asyncio.timeout(10):
+            assert await held[0].rest() == b""
         honest.send(bytes(501))
         assert await honest.response() == (200, "127.0.0.1 /a 1001")
 
