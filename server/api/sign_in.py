@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
 from litestar import Request as HttpRequest
 from litestar import delete, get, post
 from litestar.params import FromPath, JSONBody
+from msgspec import Meta
 
 from server.api import fields as f
 from server.api.auth import AsCaller, address_of
@@ -23,14 +24,14 @@ class CodeRequest(f.Request):
     """Where to send a code. `device_id` is ignored: before the sign-in it proves nothing."""
 
     phone_number: f.PhoneText
-    device_id: UUID | None = None
+    device_id: Annotated[UUID | None, Meta(description="ignored: before the sign-in it proves nothing")] = None
 
 
 class CodeSent(msgspec.Struct):
     """A code was sent to this number. Keep `code_id` secret and send it back with the code."""
 
     expires_in_s: int
-    code_id: UUID
+    code_id: Annotated[UUID, Meta(description="keep it secret, and send it back with the code")]
 
 
 class DeviceInfo(f.Request):
@@ -38,7 +39,7 @@ class DeviceInfo(f.Request):
 
     platform: f.Platform
     app_version: f.Version
-    device_id: UUID | None = None
+    device_id: Annotated[UUID | None, Meta(description="of this installation, from its last sign-in")] = None
     name: f.OneLine = ""
 
 
@@ -51,7 +52,7 @@ class SignInRequest(f.Request):
     phone_number: f.PhoneText
     code: f.CodeText
     device: DeviceInfo
-    code_id: UUID | None = None
+    code_id: Annotated[UUID | None, Meta(description="without it, the code is valid in its network only")] = None
     display_name: f.DisplayName | None = None
     locale: f.LocaleText | None = None
     timezone: f.TimezoneText | None = None
@@ -67,7 +68,7 @@ class TokensReply(msgspec.Struct):
     """Your ids and tokens. Store `device`: it may differ from the `device_id` that you sent."""
 
     principal: UUID
-    device: UUID
+    device: Annotated[UUID, Meta(description="store it: it may differ from the one that you sent")]
     sign_in: UUID
     access_token: str
     expires_in_s: int
