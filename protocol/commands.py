@@ -59,7 +59,8 @@ Token = Annotated[str, msgspec.Meta(max_length=TOKEN_CHARS_MAX)]
 PositionText = Annotated[str, msgspec.Meta(max_length=POSITION_CHARS_MAX)]
 
 
-_BRINGS_IN = (ErrorCode.PRINCIPAL_NOT_FOUND, ErrorCode.BLOCKED, ErrorCode.DIALOGS_BOUND, ErrorCode.DAILY_LIMIT)
+_ABOUT_OTHERS = (ErrorCode.PRINCIPAL_NOT_FOUND, ErrorCode.BLOCKED, ErrorCode.DAILY_LIMIT)
+_BRINGS_IN = (*_ABOUT_OTHERS, ErrorCode.DIALOGS_BOUND, ErrorCode.CONSENT_REQUIRED)
 
 
 class HighWaterMark(msgspec.Struct, array_like=True, frozen=True):
@@ -270,7 +271,6 @@ class Create(Command, tag=30, frozen=True):
         ErrorCode.INVALID_ARGUMENT,
         ErrorCode.MEMBERS_BOUND,
         *_BRINGS_IN,
-        ErrorCode.CONSENT_REQUIRED,
         timeline=Timeline.CREATED,
         cost=lambda command: 1 + len(command.members) // 10,
     )
@@ -295,7 +295,6 @@ class Add(Command, tag=31, frozen=True):
         ErrorCode.ALREADY_MEMBER,
         ErrorCode.MEMBERS_BOUND,
         *_BRINGS_IN,
-        ErrorCode.CONSENT_REQUIRED,
         cost=lambda command: 1 + len(command.members) // 10,
     )
 
@@ -425,7 +424,7 @@ class Invite(Command, tag=45, frozen=True):
         ErrorCode.ROLE_REQUIRED,
         ErrorCode.ALREADY_MEMBER,
         ErrorCode.INVITATIONS_BOUND,
-        *_BRINGS_IN,
+        *_ABOUT_OTHERS,
         timeline=Timeline.INVITED,
     )
 

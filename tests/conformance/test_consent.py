@@ -266,6 +266,16 @@ async def test_a_person_is_in_a_bounded_number_of_dialogs(world: World) -> None:
     assert await add(world, public, bo, bo) is OK
 
 
+async def test_the_dialogs_of_who_does_not_agree_are_neither_counted_nor_shown(world: World) -> None:
+    ann, bo = await people(world, WhoMayAdd.NOBODY)
+    channel = await world.create(DialogType.CHANNEL, ann)
+    await world.create(DialogType.CHANNEL, bo)
+    await world.pool.execute("UPDATE deployment SET dialogs_per_person_max = 1")
+    assert await add(world, channel, ann, bo) is VerdictCode.CONSENT_REQUIRED
+    assert (await invite(world, channel, ann, bo)).verdict.code is OK
+    assert await add(world, channel, bo, bo) is VerdictCode.DIALOGS_BOUND
+
+
 async def test_a_business_is_in_any_number_of_dialogs(world: World) -> None:
     ann, shop = await world.person(), await world.person(kind=3)
     await world.pool.execute("UPDATE deployment SET dialogs_per_person_max = 1")

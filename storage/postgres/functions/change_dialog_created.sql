@@ -32,6 +32,9 @@ BEGIN
         v_code := ${VerdictCode.DAILY_LIMIT};
     END IF;
     IF v_code = ${VerdictCode.OK} THEN
+        v_code := judge_room(v_members);
+    END IF;
+    IF v_code = ${VerdictCode.OK} THEN
         -- A concurrent creation of the same dialog makes this insert wait, then do nothing.
         INSERT INTO heads (dialog_id, tenant_id, type, mode, admins_only, seq, messages, roster_seq, keys_seq,
                            member_count, admin_count, xid)

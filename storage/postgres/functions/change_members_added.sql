@@ -36,6 +36,9 @@ BEGIN
         o.code := ${VerdictCode.DAILY_LIMIT};
     END IF;
     IF o.code = ${VerdictCode.OK} THEN
+        o.code := judge_room(v_members);
+    END IF;
+    IF o.code = ${VerdictCode.OK} THEN
         o.first_seq := append_row(p_incarnation, p_flush_no, p_dialog, p_author, p_device, p_n,
                                   ${tag.MembersAdded}, NULL, p_body, o.now_ms);
         INSERT INTO members (dialog_id, principal_id, role, member, visible, from_seq, joined_at_ms,

@@ -11,10 +11,5 @@ AS $$
         WHEN EXISTS (SELECT 1 FROM blocks b WHERE b.blocked_id = p_author AND b.blocker_id = ANY (p_subjects))
           OR EXISTS (SELECT 1 FROM blocks b WHERE b.blocker_id = p_author AND b.blocked_id = ANY (p_subjects))
             THEN ${VerdictCode.BLOCKED}
-        WHEN EXISTS (
-            SELECT 1 FROM people x CROSS JOIN deployment d WHERE x.principal_id = ANY (p_subjects) AND EXISTS (
-                SELECT 1 FROM members m WHERE m.principal_id = x.principal_id AND m.member
-                OFFSET d.dialogs_per_person_max - 1))
-            THEN ${VerdictCode.DIALOGS_BOUND}
         ELSE ${VerdictCode.OK} END)::smallint
 $$;
