@@ -44,7 +44,8 @@ async def settle_epoch(connection: asyncpg.Connection[Any], progress: Callable[[
     if found["system_identifier"] != found["system_now"]:
         await _rebase(connection, progress)
     epoch = await connection.fetchval(_BEGIN, found["system_now"], found["timeline_now"])
-    progress(f"epoch {epoch} begins: clients read their dialogs anew")
+    if found["system_identifier"] is not None:  # else no node has served it before
+        progress(f"epoch {epoch} begins: clients read their dialogs anew")
     return epoch
 
 
