@@ -98,6 +98,7 @@ async def test_two_people_talk_and_both_views_are_what_a_fresh_read_gives(server
             b.submit(Send(0, dialog, 0, b"b%d" % number))
         await b.send(dialog, b"last")
         await a.wait_until(lambda: a.view.dialogs[dialog].messages == 61)
+        await b.wait_until(lambda: b.view.dialogs[dialog].messages == 61)
         said = [one.payload for one in a.view.dialogs[dialog].timeline() if hasattr(one, "payload")]
         assert [text for text in said if text.startswith(b"a")] == [b"a%d" % number for number in range(30)]
         assert b.view.dialogs[dialog].unread == 0
