@@ -153,7 +153,7 @@ WHERE m.dialog_id = $2 AND m.principal_id = $1 AND {_VISIBLE_BY_TARGET}
 """
 
 _MISSED_LOOKED_AT_MAX = 2000
-"""Changes of a time in which a member was away: most of them may be of messages that the member never saw."""
+"""Events of a time in which a member was away that are looked through for what concerns that member."""
 
 _MISSED = f"""
 SELECT {_ROW_COLUMNS}, j.shown FROM (
@@ -164,7 +164,7 @@ SELECT {_ROW_COLUMNS}, j.shown FROM (
         SELECT j.*, NOT m.visible @> j.seq AND {_VISIBLE_BY_TARGET} AND NOT j.hangs_on_erased AS shown
         FROM (SELECT * FROM {_TIMELINE} x
               WHERE x.dialog_id = $2 AND x.seq > $3 AND x.seq < $4 AND x.tag IN ({_ARE_ABOUT_A_MESSAGE})
-              ORDER BY x.seq LIMIT {_MISSED_LOOKED_AT_MAX + 1}) j
+              ORDER BY x.seq) j
         JOIN members m ON m.dialog_id = j.dialog_id AND m.principal_id = $1) j) j
 ORDER BY j.seq
 """
@@ -282,9 +282,11 @@ class PostgresTimelines(Timelines):
     async def read_missed(
         self, principal: bytes, dialog: bytes, after: int, before: int, *, limit: int
     ) -> list[TimelineEventRaw] | None:
+        if before - after - 1 > _MISSED_LOOKED_AT_MAX:
+            return None
         rows = await self._fetch_page(_MISSED, principal, dialog, after, before)
         shown = [row for row in rows if row["shown"]]
-        if len(rows) > _MISSED_LOOKED_AT_MAX or len(shown) > limit or any(row["body"] is None for row in shown):
+        if len(shown) > limit or any(row["body"] is None for row in shown):
             return None
         return _journal(shown)
 

@@ -366,4 +366,4 @@ async def test_more_than_a_page_or_than_is_looked_through_is_not_listed(world: W
     assert [await listed(back - 3), await listed(back)] == [True, False]
     await world.flush(*(reaction(dialog, bo, unseen.seq) for _ in range(2001)))
     await world.pool.execute("UPDATE journal SET body = '' WHERE tag = 2")
-    assert [await listed(back), await listed(back + 1900), await listed(back + 2002)] == [True, True, False]
+    assert [await listed(back), await listed(gone + 2001), await listed(gone + 2002)] == [True, True, False]

@@ -29,8 +29,6 @@ SELECT dialog_id, (extract(epoch FROM clock_timestamp()) * 1000)::bigint FROM di
 -- With the number in it, a step goes on where the one before ended.
 DROP INDEX journal_of_target;
 CREATE INDEX journal_of_target ON journal (dialog_id, target, seq) WHERE tag IN (2, 3, 4);
--- Edits, deletions and reactions of a time in which a member was away.
-CREATE INDEX journal_of_changes ON journal (dialog_id, seq) WHERE tag IN (2, 3, 4);
 -- `expires_at_ms`: when a message is due, by its header or by its kind.
 CREATE INDEX journal_of_expiry ON journal (expires_at_ms) WHERE tag = 1 AND expires_at_ms IS NOT NULL;
 -- Notices of the platform (kind 14) end after 90 days. The kind is the third byte of a posted envelope.
