@@ -26,6 +26,8 @@ REPLY_BYTES_MAX = 262_144
 RECEIPTS_PER_SYNC_MAX = 1000
 STATE_MEMBERS_MAX = 100
 """In larger dialogs a `dialog_state` lists no members (use `roster`), and others' receipts and typing are not sent."""
+SEND_UNIT_BYTES = 16_384
+"""A pipelined command counts once against its rate, and once more for each so many bytes of the message."""
 EARLY_MESSAGES_MAX = 10
 """Messages of a connection before `authenticated`; a refused one counts as two. One more closes the connection."""
 BAD_MESSAGES_MAX = 20

@@ -141,7 +141,8 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
     mailbox_bytes_max: Count = 131_072
     """Bytes of the commands in the mailbox of one session; at this number the server stops reading from it."""
     sends_per_s: PerSecond = 20.0
-    """Sends of one device, on average. Above a rate the commands of a device wait; they are not refused."""
+    """Sends of one device, on average; a large one counts as several (`send_unit_bytes` of the protocol). Above a rate
+    the commands of a device wait; they are not refused."""
     sends_burst: Count = 100
     """Sends of one device that may come at once."""
     commands_per_s: PerSecond = 50.0

@@ -44,12 +44,11 @@ class SharedRate:
         """
         new, old, fills_in_s = self._new, self._old, self._fills_in_s
         taken_s = min(cost * self._interval_s, fills_in_s)
-        # Comparisons, not calls of max: this is on the path of every send.
         of_device = new.get(device) or old.get(device, now)
-        of_device = (max(now, of_device)) + taken_s
+        of_device = max(now, of_device) + taken_s
         of_principal = new.get(principal) or old.get(principal, now)
-        of_principal = (max(now, of_principal)) + taken_s * self._share
-        wait_s = (max(of_principal, of_device)) - now - fills_in_s
+        of_principal = max(now, of_principal) + taken_s * self._share
+        wait_s = max(of_principal, of_device) - now - fills_in_s
         if wait_s > ROUNDING_S:
             return wait_s
         if now >= self._ends_at or 2 * len(new) >= self._keys_max:

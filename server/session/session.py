@@ -28,7 +28,7 @@ from protocol.codec import JSON, MSGPACK, Codec, CodecError
 from protocol.commands import AnyCommand, Command, Numbered
 from protocol.errors import ErrorCode
 from protocol.events import CaughtUp, Draining, HeartbeatReply
-from protocol.limits import EARLY_MESSAGES_MAX
+from protocol.limits import EARLY_MESSAGES_MAX, SEND_UNIT_BYTES
 from protocol.replies import Acked, Done, Failed, Synced
 from protocol.states import SessionState
 from server.clock import Clock
@@ -344,8 +344,8 @@ class Session:
             and self._in_flight < settings.in_flight_sends_max
             and self.outbox.size <= settings.outbox_bytes_max
         ):
-            command, _ = mailbox.commands[0]
-            if wait_s := self._charge(command, now):
+            command, size = mailbox.commands[0]
+            if wait_s := self._charge(command, size, now):
                 self._pace(now, wait_s)
                 return
             mailbox.drop_first()
@@ -354,13 +354,14 @@ class Session:
                 if work is not None:
                     self._working = self._spawn(self._work(command, work), work)
 
-    def _charge(self, command: AnyCommand, now: float) -> float:
+    def _charge(self, command: AnyCommand, size: int, now: float) -> float:
         """Take what a command costs from the rates of its device and principal; else the seconds to wait."""
         claims, rule = self._claims, command.rule
         if claims is None:
             return 0.0
         if rule.pipelined:
-            return self._context.rates.sends.spend(claims.device, claims.principal, now)
+            cost = 1 + size // SEND_UNIT_BYTES
+            return self._context.rates.sends.spend(claims.device, claims.principal, now, cost)
         return self._context.rates.commands.spend(claims.device, claims.principal, now, rule.cost(command))
 
     def _pace(self, now: float, wait_s: float) -> None:

@@ -16,6 +16,7 @@ from protocol.dialog_types import DialogType
 from protocol.errors import ErrorCode
 from protocol.events import HeartbeatReply
 from protocol.ids import new_id
+from protocol.limits import SEND_UNIT_BYTES
 from protocol.replies import Acked, Authenticated, Failed, Reply
 from server.config.settings import SessionSettings
 from server.delivery.registry import AWAITED_MAX
@@ -63,6 +64,19 @@ async def test_above_the_rate_sends_wait_and_are_acked_in_order(node: Running, c
             (acked,) = await replies(wire, 1)
             assert isinstance(acked, Acked)
             assert (acked.n, acked.seq, len(session._mailbox.commands)) == (n, n, 7 - n)
+
+
+async def test_a_large_send_counts_as_several(node: Running, clock: ManualClock) -> None:
+    ann, bo = await node.world.people(2)
+    dialog = await node.world.create(DialogType.DIRECT, ann, bo)
+    async with node.live(ann) as wire:
+        session = node.session_of(ann)
+        await wire.send(Send(2, dialog, 2, bytes(SEND_UNIT_BYTES)))
+        await wire.send(Send(3, dialog, 3, b"x"))
+        assert [reply.id for reply in await replies(wire, 1)] == [2]
+        await until(lambda: len(session._mailbox.commands) == 1)
+        pass_time(node, clock, 1)
+        assert [reply.id for reply in await replies(wire, 1)] == [3]
 
 
 async def test_a_thousand_messages_written_offline_are_acked_at_the_rate_and_none_is_refused(
