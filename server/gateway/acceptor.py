@@ -16,6 +16,7 @@ from http import HTTPStatus
 from server.clock import Clock
 from server.config.settings import GatewaySettings
 from server.gateway import proxy_header, request_head
+from server.gateway.admission import Admission
 from server.gateway.connect_limits import ConnectLimits, ConnectRefused
 from server.gateway.connection import Connection, PeerFactory
 from server.gateway.forwarded import TrustedProxies, normalize_address
@@ -50,6 +51,7 @@ class Acceptor:
         self.limits = ConnectLimits(settings, clock, exempt=self.proxies.trusts)
         self.handshake = Handshake(subprotocols, settings.allowed_origins)
         self.http = HttpServer(app, settings, clock, self.proxies, lost=self._forget_http)
+        self.admission = Admission(asyncio.get_running_loop().call_soon)
         self.accepting = True
         self.connections: set[Connection] = set()
         """Open websockets."""
@@ -120,6 +122,7 @@ class PendingConnection(asyncio.Protocol):
     __slots__ = (
         "_acceptor",
         "_address",
+        "_admitted",
         "_buffer",
         "_claimed",
         "_done",
@@ -142,6 +145,7 @@ class PendingConnection(asyncio.Protocol):
         self._opened = False  # counted for the node
         self._claimed = False  # counted for its address
         self._done = False  # refused, or handed over
+        self._admitted = False  # the head is whole, and it is this connection's turn
         self._timer: asyncio.TimerHandle | None = None
 
     # -- what the event loop calls
@@ -168,18 +172,9 @@ class PendingConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes until the first head is whole."""
-        if self._done:
-            return
-        self._buffer += data
-        try:
-            if not self._proxy_header_done:
-                self._read_proxy_header()
-            if self._proxy_header_done:
-                self._read_head()
-        except proxy_header.ProxyHeaderError as error:
-            self._refuse(400, str(error))
-        except HeadError as error:
-            self._refuse(error.status, error.reason)
+        if not self._done:
+            self._buffer += data
+            self._read()
 
     def eof_received(self) -> None:
         """Let the transport close itself."""
@@ -195,6 +190,17 @@ class PendingConnection(asyncio.Protocol):
             self._acceptor.limits.close()
 
     # -- reading
+
+    def _read(self) -> None:
+        try:
+            if not self._proxy_header_done:
+                self._read_proxy_header()
+            if self._proxy_header_done:
+                self._read_head()
+        except proxy_header.ProxyHeaderError as error:
+            self._refuse(400, str(error))
+        except HeadError as error:
+            self._refuse(error.status, error.reason)
 
     def _read_proxy_header(self) -> None:
         header = proxy_header.parse(self._buffer)
@@ -216,6 +222,9 @@ class PendingConnection(asyncio.Protocol):
         if size is None:
             self._seen = len(self._buffer)
             return
+        if not self._admitted and not self._acceptor.admission.try_enter(self._address, self._admit):
+            self._transport.pause_reading()
+            return
         head = request_head.parse(self._buffer[:size])
         proxies = self._acceptor.proxies
         direct = self._address
@@ -230,6 +239,12 @@ class PendingConnection(asyncio.Protocol):
             self._open_websocket(head)
         else:
             self._hand_to_http()
+
+    def _admit(self) -> None:
+        if not self._done:
+            self._admitted = True
+            self._transport.resume_reading()
+            self._read()
 
     def _claim(self) -> ConnectRefused | None:
         refused = self._acceptor.limits.claim(self._address)

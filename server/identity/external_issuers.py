@@ -7,6 +7,7 @@ open another sign-in; a newer token does, because then the issuer has let this p
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,6 +33,8 @@ from storage.postgres.sign_ins import SignInStore
 from storage.unavailable import StorageUnavailableError
 
 _SUB_CHARS_MAX = 255
+_SIGN_INS_AT_ONCE = 4
+"""A sign-in writes several rows: a crowd of newcomers would take PostgreSQL from those who talk."""
 _REFUSALS = {
     Outcome.SUSPENDED: (ErrorCode.SUSPENDED, "suspended here"),
     Outcome.ENDED: (ErrorCode.SIGNED_OUT, "its sign-in was ended after the token was issued"),
@@ -51,6 +54,7 @@ class ExternalIssuers:
         self._new_tokens = Rate.per_hour(
             "new tokens of external person", rates.refreshes_per_sign_in_per_h * settings.sign_ins_max
         )
+        self._at_once = asyncio.Semaphore(_SIGN_INS_AT_ONCE)
         self._issuers = {
             issuer.issuer: (issuer, KeySet(issuer.jwks_url, fetch, context.clock)) for issuer in settings.issuers
         }
@@ -69,7 +73,8 @@ class ExternalIssuers:
         device = _device_of(claims, device)
         await take_or_refuse(self._context.limiter, [(self._new_tokens, f"{settings.tenant} {claims['sub']}")])
         try:
-            opened = await self._sign_in(claims, settings.tenant, device, address)
+            async with self._at_once:
+                opened = await self._sign_in(claims, settings.tenant, device, address)
         except StorageUnavailableError as error:
             raise RequestRefusedError(ErrorCode.UNAVAILABLE, "the sign-in cannot be looked up now") from error
         if opened.outcome is not Outcome.OK:

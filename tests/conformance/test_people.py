@@ -143,6 +143,21 @@ async def test_a_purge_and_a_return_at_once_end_as_one_of_the_two(stores: Identi
         assert back.principal != who
 
 
+async def test_a_purge_waits_for_no_row_that_somebody_holds(stores: IdentityStores, pool: Any) -> None:
+    await sign_in(stores, refresh=b"0")
+    await refresh(stores, b"0", b"1")
+    await put_code(stores, b"number", expires_at_ms=NOW)
+    tables = ("codes", "refresh_tokens", "principals")
+    async with pool.acquire() as other, other.transaction():
+        for table in tables:
+            await other.execute(f"SELECT FROM {table} FOR UPDATE")
+        async with asyncio.timeout(10):
+            await purge(stores, NOW + 90 * DAY)
+    assert [await pool.fetchval(f"SELECT count(*) FROM {table}") for table in tables] == [1, 2, 1]
+    await purge(stores, NOW + 90 * DAY)
+    assert [await pool.fetchval(f"SELECT count(*) FROM {table}") for table in tables] == [0, 0, 1]
+
+
 async def test_a_return_after_the_grace_signs_up_anew_even_before_the_purge(stores: IdentityStores) -> None:
     who = (await sign_in(stores)).principal
     await stores.people.delete(NOW, who)

@@ -24,16 +24,8 @@ BEGIN
         WHEN v_author.status IS DISTINCT FROM ${PrincipalStatus.ACTIVE} THEN ${VerdictCode.SUSPENDED}
         WHEN cardinality(v_members) NOT BETWEEN v_rule.members_min AND v_rule.members_max
             THEN ${VerdictCode.MEMBERS_BOUND}
-        ELSE judge_subjects(v_author.tenant_id, p_author, v_members) END;
-    IF v_code = ${VerdictCode.OK} AND v_rule.type <> ${DialogType.DIRECT} THEN
-        v_code := judge_consent(p_author, v_members);
-    END IF;
-    IF v_code = ${VerdictCode.OK} AND p_fields ? 'over_daily_limit' THEN
-        v_code := ${VerdictCode.DAILY_LIMIT};
-    END IF;
-    IF v_code = ${VerdictCode.OK} THEN
-        v_code := judge_room(v_members);
-    END IF;
+        ELSE judge_additions(v_author.tenant_id, p_author, v_members, v_rule.type <> ${DialogType.DIRECT},
+                             p_fields ? 'over_daily_limit') END;
     IF v_code = ${VerdictCode.OK} THEN
         -- A concurrent creation of the same dialog makes this insert wait, then do nothing.
         INSERT INTO heads (dialog_id, tenant_id, type, mode, admins_only, seq, messages, roster_seq, keys_seq,

@@ -27,16 +27,7 @@ BEGIN
                 WHERE m.dialog_id = p_dialog AND m.principal_id = ANY (v_members) AND m.member)
                 THEN ${VerdictCode.ALREADY_MEMBER}
             WHEN o.member_count + cardinality(v_members) > o.members_max THEN ${VerdictCode.MEMBERS_BOUND}
-            ELSE judge_subjects(o.tenant_id, p_author, v_members) END;
-    END IF;
-    IF o.code = ${VerdictCode.OK} THEN
-        o.code := judge_consent(p_author, v_members);
-    END IF;
-    IF o.code = ${VerdictCode.OK} AND p_fields ? 'over_daily_limit' THEN
-        o.code := ${VerdictCode.DAILY_LIMIT};
-    END IF;
-    IF o.code = ${VerdictCode.OK} THEN
-        o.code := judge_room(v_members);
+            ELSE judge_additions(o.tenant_id, p_author, v_members, true, p_fields ? 'over_daily_limit') END;
     END IF;
     IF o.code = ${VerdictCode.OK} THEN
         o.first_seq := append_row(p_incarnation, p_flush_no, p_dialog, p_author, p_device, p_n,

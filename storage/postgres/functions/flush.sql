@@ -30,30 +30,20 @@ DECLARE
     v_now_ms bigint;
 BEGIN
     -- The incarnation's lock is held since the declaration; whether it has ended is read after that, in the statement
-    -- that locks heads. That is `hold_incarnation`, without the 20 us of a call and the 15 us of a statement, which is
-    -- why the two halves repeat each other. Scalar subqueries, not EXISTS, which a plan may answer by reading a whole
-    -- table once.
+    -- that locks heads. That is `hold_incarnation`, without the 20 us of a call and the 15 us of a statement.
     IF p_wait THEN
         SELECT (SELECT i.ended_at_ms IS NULL FROM incarnations i WHERE i.incarnation = p_incarnation),
                array_agg(x.dialog_id)
         INTO v_unended, v_locked FROM (
-            SELECT h.dialog_id FROM heads h WHERE h.dialog_id = ANY (ARRAY(
-                SELECT u.dialog_id FROM unnest(p_dialog, p_author) AS u(dialog_id, author_id)
-                WHERE CASE WHEN (SELECT true FROM members m
-                                 WHERE m.dialog_id = u.dialog_id AND m.principal_id = u.author_id) THEN true
-                           ELSE (SELECT p.type = ${PrincipalType.SERVICE} FROM principals p
-                                 WHERE p.principal_id = u.author_id) END))
+            SELECT h.dialog_id FROM heads h
+            WHERE h.dialog_id = ANY (ARRAY(SELECT k FROM known_dialogs(p_dialog, p_author) k))
             ORDER BY h.dialog_id FOR NO KEY UPDATE) x;
     ELSE
         SELECT (SELECT i.ended_at_ms IS NULL FROM incarnations i WHERE i.incarnation = p_incarnation),
                array_agg(x.dialog_id)
         INTO v_unended, v_locked FROM (
-            SELECT h.dialog_id FROM heads h WHERE h.dialog_id = ANY (ARRAY(
-                SELECT u.dialog_id FROM unnest(p_dialog, p_author) AS u(dialog_id, author_id)
-                WHERE CASE WHEN (SELECT true FROM members m
-                                 WHERE m.dialog_id = u.dialog_id AND m.principal_id = u.author_id) THEN true
-                           ELSE (SELECT p.type = ${PrincipalType.SERVICE} FROM principals p
-                                 WHERE p.principal_id = u.author_id) END))
+            SELECT h.dialog_id FROM heads h
+            WHERE h.dialog_id = ANY (ARRAY(SELECT k FROM known_dialogs(p_dialog, p_author) k))
             ORDER BY h.dialog_id FOR NO KEY UPDATE SKIP LOCKED) x;
     END IF;
     IF (v_lives AND v_unended) IS NOT TRUE THEN

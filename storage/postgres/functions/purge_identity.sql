@@ -10,6 +10,7 @@ DECLARE
     v_who record;
     v_left int := p_limit;
     v_rows int;
+    v_ended uuid[];
 BEGIN
     people := 0;
     FOR v_who IN
@@ -23,19 +24,27 @@ BEGIN
         EXIT WHEN v_left <= 0;
     END LOOP;
     more := v_left <= 0;
-    DELETE FROM codes WHERE expires_at_ms <= p_now_ms AND ctid = ANY (ARRAY(
-        SELECT c.ctid FROM codes c WHERE c.expires_at_ms <= p_now_ms ORDER BY c.expires_at_ms LIMIT p_limit));
+    -- Nothing is waited for: who signs in or refreshes holds the same rows in another order. The next call takes them.
+    DELETE FROM codes WHERE ctid = ANY (ARRAY(
+        SELECT c.ctid FROM codes c WHERE c.expires_at_ms <= p_now_ms ORDER BY c.expires_at_ms LIMIT p_limit
+        FOR UPDATE SKIP LOCKED));
     GET DIAGNOSTICS v_rows = ROW_COUNT;
     more := more OR v_rows >= p_limit;
     DELETE FROM refresh_tokens WHERE ctid = ANY (ARRAY(
-        SELECT t.ctid FROM refresh_tokens t WHERE t.used_at_ms <= p_ended_before_ms ORDER BY t.used_at_ms LIMIT p_limit));
+        SELECT t.ctid FROM refresh_tokens t WHERE t.used_at_ms <= p_ended_before_ms ORDER BY t.used_at_ms LIMIT p_limit
+        FOR UPDATE SKIP LOCKED));
     GET DIAGNOSTICS v_rows = ROW_COUNT;
     more := more OR v_rows >= p_limit;
     IF v_rows < p_limit THEN
-        -- Its used tokens are gone by now, so a sign-in takes at most its newest one with it.
-        DELETE FROM sign_ins WHERE least(revoked_at_ms, expires_at_ms) <= p_ended_before_ms AND ctid = ANY (ARRAY(
-            SELECT s.ctid FROM sign_ins s WHERE least(s.revoked_at_ms, s.expires_at_ms) <= p_ended_before_ms
-            ORDER BY least(s.revoked_at_ms, s.expires_at_ms) LIMIT p_limit));
+        -- Its used tokens are gone by now, so a sign-in has at most its newest one. Tokens go before sign-ins, as when
+        -- one is refreshed: a cascade would take them the other way round.
+        v_ended := ARRAY(
+            SELECT s.sign_in_id FROM sign_ins s JOIN principals p ON p.principal_id = s.principal_id
+            WHERE least(s.revoked_at_ms, s.expires_at_ms) <= p_ended_before_ms
+            ORDER BY least(s.revoked_at_ms, s.expires_at_ms) LIMIT p_limit FOR NO KEY UPDATE OF p SKIP LOCKED);
+        DELETE FROM refresh_tokens WHERE sign_in_id = ANY (v_ended);
+        DELETE FROM sign_ins
+        WHERE sign_in_id = ANY (v_ended) AND least(revoked_at_ms, expires_at_ms) <= p_ended_before_ms;
         GET DIAGNOSTICS v_rows = ROW_COUNT;
         more := more OR v_rows >= p_limit;
     END IF;

@@ -7,6 +7,8 @@ AS $$
 DECLARE
     v_left int := p_limit;
     v_rows int;
+    v_table text;
+    v_column text;
 BEGIN
     DELETE FROM people WHERE principal_id = p_principal;
     IF FOUND THEN
@@ -21,30 +23,19 @@ BEGIN
         WHERE s.principal_id = p_principal LIMIT v_left));
     GET DIAGNOSTICS v_rows = ROW_COUNT;
     v_left := v_left - v_rows;
-    IF v_left > 0 THEN
-        DELETE FROM sign_ins WHERE ctid = ANY (ARRAY(
-            SELECT s.ctid FROM sign_ins s WHERE s.principal_id = p_principal LIMIT v_left));
+    FOR v_table, v_column IN VALUES
+        ('sign_ins', 'principal_id'),
+        ('blocks', 'blocker_id'),
+        ('contacts', 'principal_id'),
+        ('invitations', 'principal_id')
+    LOOP
+        EXECUTE format(
+            'DELETE FROM %1$I WHERE ctid = ANY (ARRAY(SELECT ctid FROM %1$I WHERE %2$I = $1 LIMIT $2))',
+            v_table, v_column)
+        USING p_principal, v_left;
         GET DIAGNOSTICS v_rows = ROW_COUNT;
         v_left := v_left - v_rows;
-    END IF;
-    IF v_left > 0 THEN
-        DELETE FROM blocks WHERE ctid = ANY (ARRAY(
-            SELECT b.ctid FROM blocks b WHERE b.blocker_id = p_principal LIMIT v_left));
-        GET DIAGNOSTICS v_rows = ROW_COUNT;
-        v_left := v_left - v_rows;
-    END IF;
-    IF v_left > 0 THEN
-        DELETE FROM contacts WHERE ctid = ANY (ARRAY(
-            SELECT c.ctid FROM contacts c WHERE c.principal_id = p_principal LIMIT v_left));
-        GET DIAGNOSTICS v_rows = ROW_COUNT;
-        v_left := v_left - v_rows;
-    END IF;
-    IF v_left > 0 THEN
-        DELETE FROM invitations WHERE ctid = ANY (ARRAY(
-            SELECT i.ctid FROM invitations i WHERE i.principal_id = p_principal LIMIT v_left));
-        GET DIAGNOSTICS v_rows = ROW_COUNT;
-        v_left := v_left - v_rows;
-    END IF;
+    END LOOP;
     IF v_left > 0 THEN
         UPDATE principals SET purged = true WHERE principal_id = p_principal;
     END IF;

@@ -16,6 +16,8 @@ from protocol.errors import ErrorCode
 from server.identity.claims import Claims
 from server.identity.signing_keys import SigningKeys, new_pem
 from server.refusals import RequestRefusedError
+from storage.identity_rows import ExternalSignIn
+from storage.postgres.sign_ins import SignInStore
 from tests.support.api_world import ApiWorld, error, issuer, opened_api
 from tests.support.clock import ManualClock
 
@@ -98,6 +100,25 @@ async def test_a_token_that_names_its_device_is_believed_over_the_client(shop: A
     claims = await verify(shop, text)
     assert claims.device == device
     assert shop.identity.tokens.find_cached(text) is claims
+
+
+async def test_a_crowd_of_newcomers_takes_few_connections_to_the_store(
+    shop: ApiWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once = [0]
+    sign_in = SignInStore.sign_in_by_issuer
+
+    async def counted(*arguments: Any, **named: Any) -> ExternalSignIn:
+        at_once.append(at_once[-1] + 1)
+        try:
+            return await sign_in(*arguments, **named)
+        finally:
+            at_once.append(at_once[-1] - 1)
+
+    monkeypatch.setattr(SignInStore, "sign_in_by_issuer", counted)
+    await asyncio.gather(*(verify(shop, token(shop, sub=f"newcomer {at}"), ids.new_id()) for at in range(12)))
+    assert max(at_once) == 4
+    assert len(at_once) == 1 + 2 * 12
 
 
 async def test_a_device_keeps_its_sign_in_over_its_tokens(shop: ApiWorld) -> None:

@@ -1,5 +1,6 @@
 """Access tokens admit exactly those for whom they were signed, and only for their time."""
 
+import asyncio
 import base64
 import json
 from typing import Any
@@ -79,6 +80,17 @@ async def test_a_token_is_cached_after_it_was_verified_and_not_before(tokens: To
     claims = await tokens.verify(token)
     assert tokens.find_cached(token) is claims
     assert await tokens.verify(token) is claims
+
+
+async def test_few_of_many_tokens_are_verified_in_one_turn_of_the_loop(tokens: Tokens) -> None:
+    waiting = [issue(tokens) for _ in range(20)]
+    tasks = [asyncio.create_task(tokens.verify(token)) for token in waiting]
+    verified = [0]
+    while verified[-1] < len(waiting):
+        await asyncio.sleep(0)
+        verified.append(sum(tokens.find_cached(token) is not None for token in waiting))
+        assert verified[-1] - verified[-2] <= 2
+    await asyncio.gather(*tasks)
 
 
 async def test_a_cached_token_does_not_outlive_itself(tokens: Tokens, clock: ManualClock) -> None:
