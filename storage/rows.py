@@ -190,6 +190,14 @@ class Later(msgspec.Struct, frozen=True):
     events: dict[int, list[TimelineEventRaw]]
 
 
+class TimelineRow(msgspec.Struct, frozen=True):
+    """A row of a timeline as it is stored: the event, the tag of its body, and the seq that it is about."""
+
+    event: TimelineEventRaw
+    tag: int
+    target: int | None = None
+
+
 class HorizonReading(msgspec.Struct, frozen=True):
     """Every transaction with an id below `horizon` has ended; those from `next_xid` on had not begun."""
 

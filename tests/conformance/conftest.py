@@ -8,6 +8,8 @@ from typing import Any
 import asyncpg
 import pytest
 
+from storage.archive import Archive
+from storage.local.archive import LocalArchive
 from storage.postgres.journal import PostgresJournal
 from storage.postgres.pool import open_pool
 from storage.postgres.timelines import PostgresTimelines
@@ -18,8 +20,9 @@ from tests.support.world import World
 ENGINES: dict[type[Any], type[Any]] = {
     PostgresJournal: Journal,
     PostgresTimelines: Timelines,
+    LocalArchive: Archive,
 }
-"""The contract of each engine; the fixture `world` hands out every one of them."""
+"""The contract of each engine; the fixtures `world` and `archive` hand out every one of them."""
 
 
 @pytest.fixture
@@ -28,6 +31,13 @@ async def world(database_url: str) -> AsyncIterator[World]:
     opened = await World.open(database_url)
     yield opened
     await opened.close()
+
+
+@pytest.fixture(params=[engine for engine, contract in ENGINES.items() if contract is Archive])
+def archive(request: pytest.FixtureRequest) -> Archive:
+    """An empty archive of each engine."""
+    made: Archive = request.param()
+    return made
 
 
 @pytest.fixture

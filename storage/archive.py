@@ -1,0 +1,69 @@
+"""The contract of the store to which timelines are copied, and from which rows are read that the journal has no more.
+
+Guarantees of every engine:
+
+* A `write` or an `erase` that returns is durable, and every later read sees it. One that raises has an unknown fate,
+  for each row of it: call again. Repeats, and several writers at once, change nothing.
+* A row changes in one way only: it is erased. **An erasure wins**, whichever comes first, a row or its erasure, and
+  however often each is repeated: no read returns the content of a row after an `erase` of it, or a `write` of it as
+  `Erased`, has returned. Of an erased row all but its body and tag stays.
+* Writes come in any order. A read returns what has been written: numbers that it lacks are not archived yet, so who
+  reads knows, from the journal, up to where a dialog is archived. An erasure alone makes no row.
+* Nothing is judged: neither who may read nor whether a number belongs to the dialog.
+* Every method is bounded in time, and raises `StorageUnavailableError` when it cannot answer now
+  (`StorageTimeoutError`: it took too long). What a caller cancels may still be written.
+* A read returns at most `limit` rows, and ends with the row whose body brings it to `PAGE_BYTES_MAX` (`cut_short`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from protocol.bodies import Deleted, Edited, Reacted, tag_of
+from storage.rows import TimelineRow
+
+ABOUT_A_MESSAGE = frozenset({tag_of(Edited), tag_of(Deleted), tag_of(Reacted)})
+"""Tags of the rows that `read_about` finds by the message that is their `target`."""
+
+ARCHIVE_ROWS_MAX = 10_000
+"""Most numbers that `read_tags` looks at, and most that `read_rows` is asked for, at once."""
+
+
+class Archive(Protocol):
+    """Timelines, as far as they have been moved out of the journal."""
+
+    async def write(self, rows: Sequence[TimelineRow]) -> None:
+        """Store rows of any dialogs, any number of them, in any order.
+
+        The engine groups them and bounds what is on its way; several calls at once share that bound.
+        """
+
+    async def erase(self, keys: Sequence[tuple[bytes, int]]) -> None:
+        """Erase the rows `(dialog, seq)`, those that are written later included."""
+
+    async def read_range(
+        self, dialog: bytes, first: int, last: int, *, limit: int, newest_first: bool
+    ) -> list[TimelineRow]:
+        """Rows `first..last` in rising order, or, with `newest_first`, the newest of them in falling order."""
+
+    async def read_rows(self, dialog: bytes, seqs: Sequence[int]) -> list[TimelineRow]:
+        """The rows with these numbers (they rise), in rising order, without those that are not archived."""
+
+    async def read_tags(self, dialog: bytes, first: int, last: int) -> dict[int, int]:
+        """The tag of each row `first..last`, as it is now: what a row is, without the cost of its body."""
+
+    async def read_about(
+        self, dialog: bytes, first: int, last: int, *, limit: int, newest_first: bool
+    ) -> list[TimelineRow]:
+        """Edits, deletions and reactions of the messages `first..last`, in the order of these, rising or falling.
+
+        Those of one message come in no promised order, and of the last one of a full or short page some may lack.
+        Those that have been erased may be among them, as `Erased`.
+        """
+
+    async def read_newest_about(self, dialog: bytes, target: int, tag: int, *, limit: int) -> list[TimelineRow]:
+        """The newest rows that were written about a message with a tag of `ABOUT_A_MESSAGE`, in falling order.
+
+        Those that have been erased may be among them, as `Erased`.
+        """

@@ -1,0 +1,77 @@
+"""`Archive` in memory: what a simulation or a test has instead of a CQL server. Nothing is durable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from protocol.bodies import Erased, tag_of
+from storage.archive import ABOUT_A_MESSAGE, ARCHIVE_ROWS_MAX, Archive
+from storage.rows import TimelineRow
+from storage.timelines import PAGE_BYTES_MAX
+
+_ERASED = tag_of(Erased)
+_BLANK = msgspec.Raw(msgspec.msgpack.encode(Erased()))
+
+
+class LocalArchive(Archive):
+    """Rows by dialog and number, with the keys of those that are erased, written or not."""
+
+    def __init__(self) -> None:
+        self._rows: dict[bytes, dict[int, TimelineRow]] = {}
+        self._about: dict[bytes, set[tuple[int, int, int]]] = {}
+        """By dialog `(target, tag, seq)` of every row about a message, with the tag that it was written with."""
+        self._erased: set[tuple[bytes, int]] = set()
+
+    async def write(self, rows: Sequence[TimelineRow]) -> None:
+        for row in rows:
+            dialog, seq = row.event.dialog, row.event.seq
+            self._rows.setdefault(dialog, {})[seq] = row
+            if row.tag == _ERASED:
+                self._erased.add((dialog, seq))
+            if row.tag in ABOUT_A_MESSAGE and row.target is not None:
+                self._about.setdefault(dialog, set()).add((row.target, row.tag, seq))
+
+    async def erase(self, keys: Sequence[tuple[bytes, int]]) -> None:
+        self._erased.update(keys)
+
+    async def read_range(
+        self, dialog: bytes, first: int, last: int, *, limit: int, newest_first: bool
+    ) -> list[TimelineRow]:
+        seqs = sorted((seq for seq in self._rows.get(dialog, {}) if first <= seq <= last), reverse=newest_first)
+        return self._page(dialog, seqs[:limit])
+
+    async def read_rows(self, dialog: bytes, seqs: Sequence[int]) -> list[TimelineRow]:
+        assert len(seqs) <= ARCHIVE_ROWS_MAX
+        return self._page(dialog, seqs)
+
+    async def read_tags(self, dialog: bytes, first: int, last: int) -> dict[int, int]:
+        assert last - first < ARCHIVE_ROWS_MAX
+        rows = self._rows.get(dialog, {})
+        return {seq: self._read(dialog, seq).tag for seq in sorted(rows) if first <= seq <= last}
+
+    async def read_about(
+        self, dialog: bytes, first: int, last: int, *, limit: int, newest_first: bool
+    ) -> list[TimelineRow]:
+        about = sorted(self._about.get(dialog, ()), reverse=newest_first)
+        return self._page(dialog, [seq for target, _tag, seq in about if first <= target <= last][:limit])
+
+    async def read_newest_about(self, dialog: bytes, target: int, tag: int, *, limit: int) -> list[TimelineRow]:
+        about = sorted(self._about.get(dialog, ()), reverse=True)
+        return self._page(dialog, [seq for *key, seq in about if key == [target, tag]][:limit])
+
+    def _page(self, dialog: bytes, seqs: Iterable[int]) -> list[TimelineRow]:
+        page: list[TimelineRow] = []
+        size = 0
+        for seq in seqs:
+            if seq in self._rows.get(dialog, {}) and size < PAGE_BYTES_MAX:
+                page.append(row := self._read(dialog, seq))
+                size += len(row.event.body)
+        return page
+
+    def _read(self, dialog: bytes, seq: int) -> TimelineRow:
+        row = self._rows[dialog][seq]
+        if (dialog, seq) not in self._erased:
+            return row
+        return TimelineRow(msgspec.structs.replace(row.event, body=_BLANK), _ERASED, row.target)
