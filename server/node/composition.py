@@ -55,6 +55,7 @@ from storage.postgres.migrate import migrate
 from storage.postgres.pool import Pool, open_pool
 from storage.postgres.timelines import PostgresTimelines
 from storage.postgres.write_connections import WriteConnections
+from storage.timelines import Journal, Timelines
 
 _log = logging.getLogger(__name__)
 
@@ -99,8 +100,8 @@ class Node:
         self,
         config: Config,
         clock: Clock,
-        journal: PostgresJournal,
-        read_pool: Pool,
+        journal: Journal,
+        timelines: Timelines,
         lock: NodeLock,
         *,
         incarnation: int,
@@ -115,7 +116,7 @@ class Node:
         self._works = False
         self._lock = lock
         self.journal = journal
-        self.timelines = PostgresTimelines(read_pool, pages_at_once=max(1, config.storage.read_connections_max // 2))
+        self.timelines = timelines
         self.registry = Registry()
         self.rooms = Rooms(self.timelines, self.registry, self.spawn, rooms_max=config.rooms.rooms_max)
         self.presence = Presence(self.registry, clock)
@@ -141,7 +142,7 @@ class Node:
 
     async def open(self, identity: Identity) -> None:
         """Listen on both ports. Raises `OSError` when one is taken."""
-        context = self._session_context(identity)
+        context = self.make_session_context(identity)
 
         def start_session(connection: Connection) -> Session:
             session = Session(connection, context)
@@ -257,7 +258,8 @@ class Node:
             await asyncio.sleep(_TICK_S)
             self.tick()
 
-    def _session_context(self, identity: Identity) -> SessionContext:
+    def make_session_context(self, identity: Identity) -> SessionContext:
+        """What every session of this node uses."""
         lifecycle = Lifecycle(
             self.config,
             self.clock,
@@ -311,9 +313,10 @@ async def opened(
         )
         stack.callback(writes.terminate)
         journal = PostgresJournal(pool, writes)
+        timelines = PostgresTimelines(read_pool, pages_at_once=max(1, storage.read_connections_max // 2))
         incarnation = await journal.begin_incarnation(socket.gethostname())
         key = await pool.fetchval("SELECT position_key FROM deployment")
-        node = Node(config, clock, journal, read_pool, lock, incarnation=incarnation, epoch=epoch, position_key=key)
+        node = Node(config, clock, journal, timelines, lock, incarnation=incarnation, epoch=epoch, position_key=key)
         await node.horizon.advance()
         identity = await make_identity(pool, clock, appender=node.pipeline, sessions=node.registry)
         work = asyncio.ensure_future(node.run(identity))
