@@ -13,6 +13,8 @@ from storage.postgres.migrate import migrate
 from tests.support.clock import ManualClock
 from tests.support.world import World
 
+pytest_plugins = ["tests.engines.fixtures"]
+
 _TEMPLATE = "migrated"
 _numbers = itertools.count(1)
 

@@ -1,0 +1,98 @@
+"""A server that one process starts for itself.
+
+Invariants: the server ends with its owner, also when the owner is killed: a watcher waits for the end of a pipe that
+only the owner holds, and then kills the server. Neither gets the signals of the owner's terminal. Servers listen on the
+loopback address only, on ports that the kernel gives to no outgoing connection: after a restart the port is still free.
+"""
+
+import contextlib
+import random
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+HOST = "127.0.0.1"
+_PORTS = (20_000, 30_000)  # below those of outgoing connections, on Linux (32768) and macOS (49152)
+_POLL_S = 0.01
+
+
+class EngineError(Exception):
+    """A server did not start; the message holds the end of its log."""
+
+
+class EngineMissingError(Exception):
+    """This machine does not have the program; the message says how to get it."""
+
+
+class ServerProcess:
+    """One process of a server, whose output goes to the file `log`."""
+
+    def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
+        self._log = log
+        with log.open("ab") as output:
+            self._log_start = output.tell()
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=environment,
+                start_new_session=True,
+            )
+        # Waits for the end of its input. A line says that the server has ended, and that its number may be another's.
+        self._watcher = subprocess.Popen(
+            ["/bin/sh", "-c", 'read -r _ || kill -9 "$0"', str(self.pid)],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    @property
+    def pid(self) -> int:
+        """The server's process id."""
+        return self._process.pid
+
+    def await_ready(self, sign: str, timeout_s: float) -> None:
+        """Wait until the server's log has `sign`; raises EngineError with the log's end if it ended or is late.
+
+        Its log, not its port: on that, a server of another run could be the one that answers.
+        """
+        deadline = time.monotonic() + timeout_s
+        while sign not in self._output():
+            if self._process.poll() is not None:
+                raise EngineError(f"{self._process.args!r} ended while starting: {self._output()[-2000:]}")
+            if time.monotonic() > deadline:
+                raise EngineError(f"{self._process.args!r} was late ({timeout_s:.0f} s): {self._output()[-2000:]}")
+            time.sleep(_POLL_S)
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the server."""
+        self._process.send_signal(number)
+
+    def end(self, how: int, timeout_s: float = 30.0) -> None:
+        """Send a signal that ends the server, wait until it has ended, and kill it when that takes too long."""
+        self.send_signal(how)
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.send_signal(signal.SIGKILL)
+            self._process.wait()
+        with contextlib.suppress(BrokenPipeError):
+            self._watcher.communicate(b"ended\n")
+
+    def _output(self) -> str:
+        with self._log.open(errors="replace") as log:
+            log.seek(self._log_start)
+            return log.read()
+
+
+def free_port() -> int:
+    """A port on which nothing listens now. Another run may choose the same at this moment: then the server ends."""
+    while True:
+        port = random.randrange(*_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((HOST, port))
+            return port
