@@ -17,7 +17,7 @@ from protocol.events import HeartbeatReply
 from protocol.replies import Acked, Authenticated, Failed, Synced
 from server.config.settings import PipelineSettings
 from storage.embedded.cluster import EmbeddedPostgres
-from storage.postgres.journal import Writes
+from storage.postgres.journal import PostgresJournal, Writes
 from storage.postgres.migrate import migrate
 from storage.unavailable import NothingWrittenError
 from tchat.actions import ConnectionState, Sent
@@ -163,6 +163,7 @@ class FullDisk:
 
 async def test_a_full_disk_refuses_writes_for_now_and_nothing_else(impatient: Running) -> None:
     journal = impatient.node.journal
+    assert isinstance(journal, PostgresJournal)
     journal._writes = disk = FullDisk(journal._writes)
     ann, bo = await impatient.world.people(2)
     dialog = await impatient.world.create(DialogType.DIRECT, ann, bo)
@@ -177,6 +178,7 @@ async def test_a_full_disk_refuses_writes_for_now_and_nothing_else(impatient: Ru
 
 async def test_a_client_keeps_its_order_over_a_full_disk(impatient: Running) -> None:
     journal = impatient.node.journal
+    assert isinstance(journal, PostgresJournal)
     journal._writes = disk = FullDisk(journal._writes)
     ann, bo = await impatient.world.people(2)
     dialog = await impatient.world.create(DialogType.DIRECT, ann, bo)
