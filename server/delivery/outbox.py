@@ -59,6 +59,7 @@ class Outbox:
     """The outbox of one connection; `monotonic` gives seconds."""
 
     __slots__ = (
+        "_bytes_max",
         "_dirty",
         "_drained",
         "_held",
@@ -98,6 +99,7 @@ class Outbox:
         """Since when the socket takes nothing."""
         self.frames_since_position = 0
         """Frames written since the client got a position."""
+        self._bytes_max = settings.outbox_bytes_max
         self._writer = writer
         self._owner: Owner | None = owner
         self._turn = turn
@@ -130,13 +132,16 @@ class Outbox:
         """Queue an event of a timeline, or remember it."""
         frame = prepared.get_frame(self._text)
         if self.live:
-            if self.size <= self._settings.outbox_bytes_max:
-                self._queue(frame)
+            if self.size <= self._bytes_max:
+                self._parts.append(frame)  # `_queue`, without the call: this runs once for each recipient
+                self.size += len(frame)
+                if not self._dirty:
+                    self._await_turn()
                 return
             self._fall_behind()
         if dialog in self._missed:
             self._miss(dialog, seq)
-        elif len(self._held) < self._settings.held_frames_max and self._held_size < self._settings.outbox_bytes_max:
+        elif len(self._held) < self._settings.held_frames_max and self._held_size < self._bytes_max:
             self._held.append((dialog, seq, frame))
             self._held_size += len(frame)
         else:
@@ -146,13 +151,13 @@ class Outbox:
 
     def push_ephemeral(self, prepared: PreparedMessage) -> None:
         """Queue an ephemeral event; dropped while behind or full."""
-        if self.live and self.size <= self._settings.outbox_bytes_max:
+        if self.live and self.size <= self._bytes_max:
             self._queue(prepared.get_frame(self._text))
 
     def push_receipt(self, key: tuple[bytes, bytes], prepared: PreparedMessage) -> None:
         """Queue how far a member has read, or hold it; `key` is (dialog, member), and only the newest counts."""
         frame = prepared.get_frame(self._text)
-        if self.live and self.size <= self._settings.outbox_bytes_max:
+        if self.live and self.size <= self._bytes_max:
             self._queue(frame)
             return
         self._fall_behind()
@@ -230,7 +235,11 @@ class Outbox:
     def _queue(self, frame: bytes) -> None:
         self._parts.append(frame)
         self.size += len(frame)
-        if not self._dirty and self._owner is not None:
+        if not self._dirty:
+            self._await_turn()
+
+    def _await_turn(self) -> None:
+        if self._owner is not None:
             self._dirty = True
             self._turn.add(self)
 
