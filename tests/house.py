@@ -34,9 +34,11 @@ ENTRY_MAY_IMPORT = "tchat.terminal"
 # Names that several have because they mean the same thing, and what that is. Anything else is renamed.
 SAME_MEANING = {
     "archive": "Timelines outside the journal: the contract and its engines.",
+    "bus": "Messages between nodes: the contract and its engine.",
     "commands": "What a client may ask: its structs in `protocol`, its handlers in the session.",
     "errors": "What a client is refused with: the catalogue in `protocol`, its form over HTTP in the API.",
     "people": "Profiles and finding people: the HTTP resource and the engine of its store.",
+    "presence": "Who is connected: pushed to followers on a node, kept for all nodes in Redis.",
     "rates": "How often and how fast: of the HTTP API and of sign-in, of devices and principals on a websocket.",
     "receipts": "How far a member has received and read: the client's own, and what the server delivers.",
     "reference": "The generator of a reference page: of the protocol, of the configuration.",

@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import asyncpg
 import pytest
 
 from storage.archive import Archive
+from storage.bus import Bus, PresenceStore
 from storage.local.archive import LocalArchive
+from storage.local.network import LocalBus, LocalPresence
 from storage.postgres.journal import PostgresJournal
 from storage.postgres.pool import open_pool
 from storage.postgres.timelines import PostgresTimelines
+from storage.redis.bus import RedisBus
+from storage.redis.presence import RedisPresence
 from storage.timelines import Journal, Timelines
+from tests.engines.redis_server import RedisServer
 from tests.support.identity_people import IdentityStores
+from tests.support.redis_instances import connected
 from tests.support.world import World
 
 ENGINES: dict[type[Any], type[Any]] = {
     PostgresJournal: Journal,
     PostgresTimelines: Timelines,
     LocalArchive: Archive,
+    LocalBus: Bus,
+    RedisBus: Bus,
+    LocalPresence: PresenceStore,
+    RedisPresence: PresenceStore,
 }
-"""The contract of each engine; the fixtures `world` and `archive` hand out every one of them."""
+"""The contract of each engine; the fixtures of this file hand out every one of them."""
+
+
+def engines_of(contract: type[Any]) -> list[type[Any]]:
+    """The engines of a contract."""
+    return [engine for engine, of in ENGINES.items() if of is contract]
 
 
 @pytest.fixture
@@ -33,11 +48,37 @@ async def world(database_url: str) -> AsyncIterator[World]:
     await opened.close()
 
 
-@pytest.fixture(params=[engine for engine, contract in ENGINES.items() if contract is Archive])
+@pytest.fixture(params=engines_of(Archive))
 def archive(request: pytest.FixtureRequest) -> Archive:
     """An empty archive of each engine."""
     made: Archive = request.param()
     return made
+
+
+@pytest.fixture(params=[(LocalBus, 0), (RedisBus, 1), (RedisBus, 3)])
+async def bus(request: pytest.FixtureRequest, start_redis: Callable[[], RedisServer]) -> AsyncIterator[Bus]:
+    """A bus of each engine; on Redis over one instance, and over several."""
+    engine, instances = request.param
+    if engine is LocalBus:
+        yield LocalBus()
+        return
+    async with connected(*(start_redis().url for _ in range(instances))) as opened:
+        yield RedisBus(opened, "test")
+
+
+@pytest.fixture(params=[(LocalPresence, 0), (RedisPresence, 1), (RedisPresence, 3)])
+async def presence_store(
+    request: pytest.FixtureRequest, start_redis: Callable[[], RedisServer]
+) -> AsyncIterator[PresenceStore]:
+    """An empty store of each engine; on Redis over one instance, and over several."""
+    engine, instances = request.param
+    if engine is LocalPresence:
+        yield LocalPresence()
+        return
+    async with connected(*(start_redis().url for _ in range(instances))) as opened:
+        store = RedisPresence(opened, "test")
+        await store.read_token()  # the first answer of an empty Redis has no token
+        yield store
 
 
 @pytest.fixture

@@ -12,9 +12,12 @@ from typing import Any
 import pytest
 
 import storage
-from storage.archive import Archive
 from storage.local.archive import LocalArchive
-from tests.conformance.conftest import ENGINES
+from storage.local.network import LocalBus, LocalPresence
+from storage.redis.bus import RedisBus
+from storage.redis.presence import RedisPresence
+from storage.timelines import Journal, Timelines
+from tests.conformance.conftest import ENGINES, engines_of
 from tests.support.world import World
 
 ROOT = Path(__file__).parents[2]
@@ -42,8 +45,9 @@ IMPLEMENTATIONS = {
     if not is_contract(each)
     and any(contract in each.__mro__ or methods_of(contract) <= methods_of(each) for contract in CONTRACTS)
 }
-WITHOUT_A_NODE = {LocalArchive}
-"""Engines that only tests and the simulation have: a node without an archive keeps everything in its journal."""
+WITHOUT_A_NODE = {LocalArchive, LocalBus, LocalPresence, RedisBus, RedisPresence}
+"""Engines that only tests and the simulation have: a node without an archive keeps everything in its journal, and a
+node without others has nobody to tell."""
 METHODS = [(contract, name) for contract in CONTRACTS for name in sorted(methods_of(contract))]
 
 each_engine = pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.__name__)
@@ -76,8 +80,8 @@ def test_a_node_uses_the_engine(engine: type[Any]) -> None:
 
 @pytest.mark.anyio
 async def test_the_fixtures_run_every_engine(world: World) -> None:
-    archives = {engine for engine, contract in ENGINES.items() if contract is Archive}
-    assert {type(world.journal), type(world.timelines)} == set(ENGINES) - archives
+    assert [type(world.journal)] == engines_of(Journal)
+    assert [type(world.timelines)] == engines_of(Timelines)
 
 
 @pytest.mark.parametrize(("contract", "name"), METHODS)

@@ -1,0 +1,1 @@
+"""On Redis: what nodes tell each other, and who is connected where."""
