@@ -6,6 +6,7 @@ from protocol.reference.page import as_markdown as protocol_reference
 from protocol.reference.tables import as_json as protocol_tables
 from server.config.reference import as_markdown as config_reference
 from server.config.reference import as_toml
+from server.node.metrics_reference import as_markdown as metrics_reference
 
 ROOT = Path(__file__).parents[1]
 
@@ -20,6 +21,10 @@ def test_the_configuration_file_is_generated_from_its_structs() -> None:
 
 def test_the_configuration_reference_is_generated_from_its_structs() -> None:
     assert committed("docs/config.md") == config_reference()
+
+
+def test_the_page_of_metrics_is_generated_from_the_catalogue() -> None:
+    assert committed("docs/metrics.md") == metrics_reference()
 
 
 def test_the_protocol_reference_is_generated_from_the_catalogue() -> None:

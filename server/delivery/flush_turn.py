@@ -20,6 +20,10 @@ class FlushTurn:
     def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
         self._call_soon = call_soon
         self._dirty: list[Flushable] = []
+        self.writes = 0
+        """Writes to sockets."""
+        self.frames = 0
+        """Frames in them."""
 
     def add(self, outbox: Flushable) -> None:
         """Flush this outbox at the end of this turn."""

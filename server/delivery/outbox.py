@@ -189,6 +189,9 @@ class Outbox:
         """Write what is queued at once, as far as the connection still takes it."""
         if self._parts and not self._writer.paused:
             self._writer.write(self._parts[0] if len(self._parts) == 1 else b"".join(self._parts))
+            turn = self._turn
+            turn.writes += 1
+            turn.frames += len(self._parts)
             before = self.frames_since_position
             self.frames_since_position = before + len(self._parts)
             self._parts.clear()

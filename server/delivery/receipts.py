@@ -36,6 +36,11 @@ class Receipts:
         self._rooms = rooms
         self._gathered: dict[tuple[bytes, bytes], ReceiptRow] = {}
         self._flushing = asyncio.Lock()
+        self.raised = 0
+        """Receipts that were stored since the start, each higher than the one before."""
+
+    def __len__(self) -> int:
+        return len(self._gathered)
 
     def note(self, principal: bytes, high_water: HighWaterMark, *, again: bool = False) -> bool:
         """Gather a receipt; False when too many wait."""
@@ -82,6 +87,7 @@ class Receipts:
             except Exception:  # noqa: BLE001 - clients repeat their receipts; the node goes on
                 _log.exception("%d receipts are lost", len(gathered))
                 continue
+            self.raised += len(raised)
             for receipt in raised:
                 await self._deliver(receipt)
 

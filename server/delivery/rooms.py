@@ -168,6 +168,16 @@ class Rooms:
     def __len__(self) -> int:
         return len(self._rooms)
 
+    @property
+    def loading(self) -> int:
+        """Rosters that are being read."""
+        return len(self._loads)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of the events that wait for rosters."""
+        return self._waiting_bytes
+
     def deliver_event(self, event: TimelineEventRaw, roster_seq: int) -> None:
         """Push a durable event to the members that are here; `roster_seq` is that of its dialog after its flush."""
         room = self._room(event.dialog)

@@ -10,6 +10,7 @@ whichever protocol it speaks by then.
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from http import HTTPStatus
 
@@ -55,6 +56,10 @@ class Acceptor:
         self.accepting = True
         self.connections: set[Connection] = set()
         """Open websockets."""
+        self.closes: Counter[int] = Counter()
+        """Websockets that have ended, by our close code; 0 where the client or the network ended it."""
+        self.refused: Counter[int] = Counter()
+        """Connections that were refused before they spoke a protocol, by HTTP status."""
         self.websocket_lost = self._forget_websocket
         """One bound method for all connections: each of them keeps a reference to it."""
         self._servers: list[asyncio.Server] = []
@@ -101,6 +106,7 @@ class Acceptor:
 
     def _forget_websocket(self, connection: Connection) -> None:
         self.connections.discard(connection)
+        self.closes[connection.close_code] += 1
         self._uncount(connection.address)
         if not connection.trusted:
             self.limits.charge_stranger(connection.address)
@@ -294,11 +300,13 @@ class PendingConnection(asyncio.Protocol):
     def _turn_away(self, refused: ConnectRefused) -> None:
         """Refuse before anything is read, and close."""
         self._done = True
+        self._acceptor.refused[refused.status] += 1
         self._transport.write(_response(refused.status, refused.reason, refused.retry_after_s))
         self._transport.close()
 
     def _refuse(self, status: int, reason: str, retry_after_s: int | None = None) -> None:
         _log.debug("refused %s: %s", self._address, reason)
+        self._acceptor.refused[status] += 1
         self._answer(_response(status, reason, retry_after_s))
 
     def _answer(self, response: bytes) -> None:

@@ -80,6 +80,7 @@ class Connection(asyncio.Protocol):
         "_transport",
         "_yielded",
         "address",
+        "close_code",
         "paused",
         "subprotocol",
         "trusted",
@@ -101,6 +102,8 @@ class Connection(asyncio.Protocol):
         """The one agreed in the handshake; empty if this port has none."""
         self.trusted = False
         """Whether the client has authenticated."""
+        self.close_code = 0
+        """The code with which this side has closed it; 0 if it has not."""
         self.paused = False
         """Whether more bytes wait to be sent than the transport's high-water mark."""
         self._transport = transport
@@ -148,6 +151,7 @@ class Connection(asyncio.Protocol):
         if not self.trusted:
             self._fail(code, reason)  # of a stranger nothing more is read, not even the answer
             return
+        self.close_code = code
         self._open_slow_path().close(code, reason)
         self._begin_end()
         self.resume_reading()  # the client's close frame may be unread because of the pause
@@ -346,6 +350,7 @@ class Connection(asyncio.Protocol):
     def _fail(self, code: int, reason: str) -> None:
         """Close because of an error of the client; nothing after it is read."""
         if not self._closing:
+            self.close_code = code
             self._transport.write(frames.encode_close(code, reason))
         self._end()
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.metadata
 import logging
 import socket
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from protocol.close_codes import CloseCode
@@ -33,7 +35,8 @@ from server.identity.rates import MemoryRateLimiter
 from server.identity.tokens import Tokens
 from server.node.admin import admin_app
 from server.node.drain import close_at_once, drain
-from server.node.metrics import Metrics
+from server.node.metrics import METRICS
+from server.node.prometheus import Metrics, Parts
 from server.session.caps import DailyCaps
 from server.session.catch_up import CatchUp
 from server.session.commands.changes import Changes
@@ -107,12 +110,15 @@ class Node:
         incarnation: int,
         epoch: int,
         position_key: bytes,
+        connections: Mapping[str, Callable[[], int]] = MappingProxyType({}),
     ) -> None:
         self.config = config
         self.clock = clock
         self.port = 0
         self.ready = False
         self.incarnation = incarnation
+        self._connections = connections
+        self._late_s = 0.0
         self._works = False
         self._lock = lock
         self.journal = journal
@@ -135,10 +141,14 @@ class Node:
             incarnation=incarnation,
         )
         self.wheel: TimingWheel[Session] = TimingWheel(clock.monotonic(), tick_s=_TICK_S)
+        self._catch_up = CatchUp(self.timelines, page_events=config.sync.page_events)
+        self._rates = SessionRates(config.sessions)
+        self._flush_turn = FlushTurn(asyncio.get_running_loop().call_soon)
         self._tasks: set[asyncio.Task[None]] = set()
         self._ticks = 0
         self.acceptor: Acceptor
         self.admin: Acceptor
+        self.metrics: Metrics
 
     async def open(self, identity: Identity) -> None:
         """Listen on both ports. Raises `OSError` when one is taken."""
@@ -156,18 +166,11 @@ class Node:
             self.clock,
             subprotocols=list(CODECS),
         )
-        metrics = Metrics(
-            sessions=self.registry,
-            rooms=self.rooms,
-            pipeline=self.pipeline,
-            eraser=self.eraser,
-            horizon=self.horizon,
-            connections=lambda: len(self.acceptor.connections),
-        )
+        self.metrics = Metrics(METRICS, self._parts())
         self.admin = Acceptor(
             GatewaySettings(),
             None,  # no websockets
-            admin_app(metrics.registry, self.find_obstacle, self.find_trouble),
+            admin_app(self.metrics.registry, self.find_obstacle, self.find_trouble),
             self.clock,
         )
         server = self.config.server
@@ -255,8 +258,29 @@ class Node:
 
     async def _keep_time(self) -> None:
         while True:
+            due_at = self.clock.monotonic() + _TICK_S
             await asyncio.sleep(_TICK_S)
+            self._late_s += max(0.0, self.clock.monotonic() - due_at)
             self.tick()
+
+    def _parts(self) -> Parts:
+        return Parts(
+            version=importlib.metadata.version("tchat"),
+            name=socket.gethostname(),
+            incarnation=self.incarnation,
+            registry=self.registry,
+            acceptor=self.acceptor,
+            rates=self._rates,
+            catch_up=self._catch_up,
+            rooms=self.rooms,
+            flush_turn=self._flush_turn,
+            receipts=self.receipts,
+            pipeline=self.pipeline,
+            horizon=self.horizon,
+            eraser=self.eraser,
+            late_s=lambda: self._late_s,
+            connections=self._connections,
+        )
 
     def make_session_context(self, identity: Identity) -> SessionContext:
         """What every session of this node uses."""
@@ -282,13 +306,13 @@ class Node:
             clock=self.clock,
             settings=self.config.sessions,
             handlers=handlers,
-            catch_up=CatchUp(self.timelines, page_events=self.config.sync.page_events),
+            catch_up=self._catch_up,
             registry=self.registry,
             presence=self.presence,
             horizon=self.horizon,
             wheel=self.wheel,
-            rates=SessionRates(self.config.sessions),
-            flush_turn=FlushTurn(asyncio.get_running_loop().call_soon),
+            rates=self._rates,
+            flush_turn=self._flush_turn,
         )
 
 
@@ -316,7 +340,21 @@ async def opened(
         timelines = PostgresTimelines(read_pool, pages_at_once=max(1, storage.read_connections_max // 2))
         incarnation = await journal.begin_incarnation(socket.gethostname())
         key = await pool.fetchval("SELECT position_key FROM deployment")
-        node = Node(config, clock, journal, timelines, lock, incarnation=incarnation, epoch=epoch, position_key=key)
+        node = Node(
+            config,
+            clock,
+            journal,
+            timelines,
+            lock,
+            incarnation=incarnation,
+            epoch=epoch,
+            position_key=key,
+            connections={
+                "main": lambda: pool.get_size() - pool.get_idle_size(),
+                "reads": lambda: read_pool.get_size() - read_pool.get_idle_size(),
+                "writes": lambda: writes.in_use,
+            },
+        )
         await node.horizon.advance()
         identity = await make_identity(pool, clock, appender=node.pipeline, sessions=node.registry)
         work = asyncio.ensure_future(node.run(identity))

@@ -1,63 +1,240 @@
-"""Every metric of a node: read off its parts when asked, so that the hot path counts plain integers."""
+"""Every metric of a node: its name, its meaning, what to look out for, and how it is read off the node's parts.
+
+The parts count in plain integers, which are read when Prometheus asks. `docs/metrics.md` is generated from this module
+(`metrics_reference.py`); a new metric is a new entry here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sized
+from server.node.logs import RECORDS
+from server.node.prometheus import Catalogue, Counter, Durations, Gauge, LabelledCounter, LabelledGauge
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.process_collector import ProcessCollector
-from prometheus_client.registry import Collector
-
-from server.writing.eraser import Eraser
-from server.writing.horizon import Horizon
-from server.writing.pipeline import Pipeline
-
-Reading = Callable[[], float]
-
-
-class Metrics(Collector):
-    """The metrics of one node, named `tchat_...`. `connections` counts open websockets."""
-
-    def __init__(
-        self,
-        *,
-        sessions: Sized,
-        rooms: Sized,
-        pipeline: Pipeline,
-        eraser: Eraser,
-        horizon: Horizon,
-        connections: Callable[[], int],
-    ) -> None:
-        self.registry = CollectorRegistry(auto_describe=False)
-        self._readings: list[tuple[type[Metric], str, str, Reading]] = [
-            (GaugeMetricFamily, "sessions", "Sessions that have synced.", lambda: len(sessions)),
-            (GaugeMetricFamily, "connections", "Open websockets.", connections),
-            (GaugeMetricFamily, "rooms", "Rosters in memory.", lambda: len(rooms)),
-            (GaugeMetricFamily, "pipeline_queued_rows", "Rows that wait for a lane.", lambda: pipeline.queued),
-            (GaugeMetricFamily, "pipeline_queued_bytes", "Memory of those rows.", lambda: pipeline.queued_bytes),
-            (
-                GaugeMetricFamily,
-                "pipeline_oldest_flush_seconds",
-                "Longest time that a lane with work has had no answer of the database.",
-                lambda: pipeline.oldest_flush_s,
+METRICS: Catalogue = (
+    (
+        "The node",
+        (
+            LabelledGauge(
+                name="tchat_node_info",
+                meaning="1; the labels say what runs here.",
+                label="version,node,incarnation",
+                read=lambda it: {f"{it.version},{it.name},{it.incarnation}": 1},
             ),
-            (
-                GaugeMetricFamily,
-                "pipeline_set_aside",
-                "Dialogs that are set aside: the database does not answer for them.",
-                lambda: pipeline.set_aside,
+            Gauge(
+                name="tchat_epoch",
+                meaning="The epoch of the deployment.",
+                watch="it changes: PostgreSQL was restored or promoted, and every client reads its dialogs anew",
+                read=lambda it: it.horizon.epoch,
             ),
-            (CounterMetricFamily, "pipeline_flushes", "Flushes that were answered.", lambda: pipeline.flushes),
-            (CounterMetricFamily, "pipeline_rows", "Rows that got a verdict.", lambda: pipeline.rows),
-            (CounterMetricFamily, "eraser_rows", "Rows that were erased in the background.", lambda: eraser.rows),
-            (GaugeMetricFamily, "position_age_seconds", "Age of clients' positions.", lambda: horizon.age_s),
-            (GaugeMetricFamily, "eraser_lag_seconds", "Age of the oldest row to erase.", lambda: eraser.lag_s),
-        ]
-        self.registry.register(self)
-        ProcessCollector(registry=self.registry)
-
-    def collect(self) -> Iterator[Metric]:
-        """Read everything."""
-        for family, name, meaning, reading in self._readings:
-            yield family(f"tchat_{name}", meaning, value=reading())  # type: ignore[call-arg]
+            Counter(
+                name="tchat_loop_late_seconds_total",
+                meaning="Sum of the delays of a tick that is due each second: its rate is the delay of the event loop.",
+                watch="its rate is above 0.1: the node has more work than one core does, or is swapped out",
+                read=lambda it: it.late_s(),
+            ),
+            LabelledCounter(
+                name="tchat_log_records_total",
+                meaning="Records logged, by level.",
+                watch='`level="error"` rises: read the log',
+                label="level",
+                read=lambda _: RECORDS,
+            ),
+        ),
+    ),
+    (
+        "Connections and sessions",
+        (
+            Gauge(
+                name="tchat_connections",
+                meaning="Open websockets.",
+                watch="above 90 % of `gateway.connections_max`; or far above `tchat_sessions`",
+                read=lambda it: len(it.acceptor.connections),
+            ),
+            LabelledCounter(
+                name="tchat_connections_closed_total",
+                meaning="Websockets that ended, by our close code; 0 where the client or the network ended it.",
+                watch="4001 (slow consumers), 4003 (unavailable) or 1011 (faults) rises",
+                label="code",
+                read=lambda it: {str(code): count for code, count in it.acceptor.closes.items()},
+            ),
+            LabelledCounter(
+                name="tchat_connections_refused_total",
+                meaning="Connections refused before they spoke a protocol, by HTTP status.",
+                watch="503 rises: the node is full, or connections arrive faster than `gateway.connects_per_s`",
+                label="status",
+                read=lambda it: {str(status): count for status, count in it.acceptor.refused.items()},
+            ),
+            Gauge(
+                name="tchat_sessions",
+                meaning="Sessions that have synced.",
+                watch="it falls by a third within a minute, and nobody deploys",
+                read=lambda it: len(it.registry),
+            ),
+            LabelledCounter(
+                name="tchat_commands_total",
+                meaning="Commands taken, by what their rate is: `send` for content, `other` for the rest.",
+                label="rate",
+                read=lambda it: {"send": it.rates.sends.taken, "other": it.rates.commands.taken},
+            ),
+            LabelledCounter(
+                name="tchat_commands_paced_total",
+                meaning="Times that a session waited because its device or principal was above its rate.",
+                label="rate",
+                read=lambda it: {"send": it.rates.sends.paced, "other": it.rates.commands.paced},
+            ),
+            LabelledCounter(
+                name="tchat_catch_ups_total",
+                meaning="Catch-ups begun: `resumed` from a position, `windowed` without one, `behind` when slow.",
+                watch="`windowed` rises against `resumed`: clients lose their positions",
+                label="why",
+                read=lambda it: it.catch_up.begun,
+            ),
+            Gauge(
+                name="tchat_catching_up",
+                meaning="Sessions that catch up now.",
+                watch="it stays above a tenth of `tchat_sessions`: reads of timelines are slow",
+                read=lambda it: it.catch_up.running,
+            ),
+        ),
+    ),
+    (
+        "Delivery",
+        (
+            Gauge(
+                name="tchat_rooms",
+                meaning="Rosters in memory.",
+                watch="it stays at `rooms.rooms_max`: rosters are read again and again",
+                read=lambda it: len(it.rooms),
+            ),
+            Gauge(
+                name="tchat_rooms_loading",
+                meaning="Rosters that are being read, with events that wait for them.",
+                watch="it stays above 0 while PostgreSQL answers",
+                read=lambda it: it.rooms.loading,
+            ),
+            Gauge(
+                name="tchat_rooms_waiting_bytes",
+                meaning="Bytes of the events that wait for rosters.",
+                watch="above 10000000",
+                read=lambda it: it.rooms.waiting_bytes,
+            ),
+            Counter(
+                name="tchat_frames_total",
+                meaning="Frames written to websockets.",
+                watch="its rate falls to 0 while `tchat_sessions` does not",
+                read=lambda it: it.flush_turn.frames,
+            ),
+            Counter(
+                name="tchat_socket_writes_total",
+                meaning="Writes that carried them, each with one frame or more.",
+                read=lambda it: it.flush_turn.writes,
+            ),
+            Gauge(
+                name="tchat_receipts_waiting",
+                meaning="Receipts that wait to be stored.",
+                watch="above 10000: PostgreSQL does not keep up",
+                read=lambda it: len(it.receipts),
+            ),
+            Counter(
+                name="tchat_receipts_total",
+                meaning="Receipts that were stored.",
+                read=lambda it: it.receipts.raised,
+            ),
+        ),
+    ),
+    (
+        "Writing",
+        (
+            Gauge(
+                name="tchat_pipeline_queued_rows",
+                meaning="Rows that wait for a lane.",
+                watch="above `pipeline.batch_rows_max` for a minute: PostgreSQL does not keep up",
+                read=lambda it: it.pipeline.backlog.rows,
+            ),
+            Gauge(
+                name="tchat_pipeline_queued_bytes",
+                meaning="Memory of those rows.",
+                watch="above half of `pipeline.queue_bytes_max`",
+                read=lambda it: it.pipeline.backlog.size,
+            ),
+            Counter(
+                name="tchat_pipeline_refused_total",
+                meaning="Rows refused as `unavailable` because too many waited.",
+                watch="it rises",
+                read=lambda it: it.pipeline.backlog.refused,
+            ),
+            Gauge(
+                name="tchat_pipeline_oldest_flush_seconds",
+                meaning="Longest time that a lane with work has had no answer of the database.",
+                watch="above 5",
+                read=lambda it: it.pipeline.oldest_flush_s,
+            ),
+            Gauge(
+                name="tchat_pipeline_set_aside",
+                meaning="Dialogs that are set aside: the database does not answer for them.",
+                watch="above 0: look for locks that are held and for statements that run on",
+                read=lambda it: it.pipeline.set_aside,
+            ),
+            Counter(
+                name="tchat_pipeline_flushes_total",
+                meaning="Flushes that were answered.",
+                watch="no increase while `tchat_pipeline_queued_rows` is above 0",
+                read=lambda it: it.pipeline.flusher.flushes,
+            ),
+            Counter(
+                name="tchat_pipeline_flushes_failed_total",
+                meaning="Flushes that failed or had no answer in time; each is tried again.",
+                watch="it rises",
+                read=lambda it: it.pipeline.flusher.failed,
+            ),
+            Durations(
+                name="tchat_pipeline_flush_seconds",
+                meaning="Time from the call of a flush to its answer.",
+                watch="the 99th percentile is above 0.25",
+                read=lambda it: it.pipeline.flusher.seconds,
+            ),
+            Counter(
+                name="tchat_pipeline_rows_total",
+                meaning="Rows that got a verdict.",
+                watch="its rate falls to 0 while `tchat_sessions` does not",
+                read=lambda it: it.pipeline.flusher.rows,
+            ),
+            LabelledCounter(
+                name="tchat_pipeline_verdicts_total",
+                meaning="Verdicts other than `ok`; `busy` ones are judged again.",
+                watch="`duplicate` rises with a client's release: it sends again what was acked",
+                label="verdict",
+                read=lambda it: {code.name.lower(): count for code, count in it.pipeline.flusher.verdicts.items()},
+            ),
+            Gauge(
+                name="tchat_position_age_seconds",
+                meaning="Age of clients' positions.",
+                watch="above 10: an open transaction holds them; the log names it",
+                read=lambda it: it.horizon.age_s,
+            ),
+            Counter(
+                name="tchat_eraser_rows_total",
+                meaning="Rows that were erased in the background.",
+                read=lambda it: it.eraser.rows,
+            ),
+            Gauge(
+                name="tchat_eraser_lag_seconds",
+                meaning="Age of the oldest row to erase.",
+                watch="above 3600: deleted or expired content is still stored",
+                read=lambda it: it.eraser.lag_s,
+            ),
+        ),
+    ),
+    (
+        "Engines",
+        (
+            LabelledGauge(
+                name="tchat_postgres_connections_in_use",
+                meaning="Connections to PostgreSQL in use: `main`, `reads` of timelines, `writes` of the lanes.",
+                watch="`main` or `reads` stays at `storage.connections_max` or `storage.read_connections_max`",
+                label="pool",
+                read=lambda it: {name: in_use() for name, in_use in it.connections.items()},
+            ),
+        ),
+    ),
+)
+"""In the order of the page. None costs the hot path more than a counter."""

@@ -7,6 +7,7 @@ and due in the next round. The switch to live is synchronous: no other task runs
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 import msgspec
@@ -31,6 +32,7 @@ class Plan:
     def __init__(self, snapshot: Snapshot | None = None) -> None:
         self.page = snapshot.page if snapshot else None
         self.horizon = snapshot.horizon if snapshot else None
+        self.why = ("resumed" if snapshot.recovered else "windowed") if snapshot else "behind"
 
 
 class CatchUp:
@@ -39,9 +41,21 @@ class CatchUp:
     def __init__(self, timelines: Timelines, *, page_events: int) -> None:
         self._timelines = timelines
         self._page_events = page_events
+        self.running = 0
+        """Sessions that catch up now."""
+        self.begun = Counter({"resumed": 0, "windowed": 0, "behind": 0})
+        """Since the start, by why: after a sync with or without all since the client's position, or fallen behind."""
 
     async def run(self, outbox: Outbox, principal: bytes, plan: Plan) -> bool:
         """Catch up until live; False when more was missed than can be remembered."""
+        self.begun[plan.why] += 1
+        self.running += 1
+        try:
+            return await self._run(outbox, principal, plan)
+        finally:
+            self.running -= 1
+
+    async def _run(self, outbox: Outbox, principal: bytes, plan: Plan) -> bool:
         sent_to: dict[bytes, int] = {}
         page = plan.page
         while page is not None:

@@ -23,7 +23,7 @@ class SharedRate:
     full. Times are monotonic seconds.
     """
 
-    __slots__ = ("_ends_at", "_fills_in_s", "_interval_s", "_keys_max", "_new", "_old", "_share")
+    __slots__ = ("_ends_at", "_fills_in_s", "_interval_s", "_keys_max", "_new", "_old", "_share", "paced", "taken")
 
     def __init__(self, per_s: float, burst: float, factor: float, *, keys_max: int = KEYS_MAX) -> None:
         self._interval_s = 1.0 / per_s
@@ -33,6 +33,10 @@ class SharedRate:
         self._new: dict[bytes, float] = {}
         self._old: dict[bytes, float] = {}
         self._ends_at = 0.0
+        self.taken = 0
+        """Times that tokens were taken."""
+        self.paced = 0
+        """Times that there were too few."""
 
     def __len__(self) -> int:
         return len(self._new) + len(self._old)
@@ -50,7 +54,9 @@ class SharedRate:
         of_principal = max(now, of_principal) + taken_s * self._share
         wait_s = max(of_principal, of_device) - now - fills_in_s
         if wait_s > ROUNDING_S:
+            self.paced += 1
             return wait_s
+        self.taken += 1
         if now >= self._ends_at or 2 * len(new) >= self._keys_max:
             self._old, self._new = new, {}
             self._ends_at = now + fills_in_s

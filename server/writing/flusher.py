@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import itertools
 import logging
+from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
 
 from protocol.bodies import TimelineEventRaw
+from server.clock import Clock
+from server.histogram import Histogram
 from server.writing.durable import DurableEvents, Route
 from server.writing.submission import Submission
 from storage.rows import ChangeEntry, Entry, Verdict, VerdictCode
@@ -28,13 +31,22 @@ _Answer = tuple[list[Verdict], list[DurableEvents]]
 class Flusher:
     """Calls the journal for the lanes of one node."""
 
-    def __init__(self, journal: Journal, route: Route, *, incarnation: int) -> None:
+    def __init__(self, journal: Journal, route: Route, clock: Clock, *, incarnation: int) -> None:
         self._journal = journal
         self._route = route
+        self._clock = clock
         self._incarnation = incarnation
         self._numbers = itertools.count(1)
         self.flushes = 0
+        """Calls that were answered."""
+        self.failed = 0
+        """Calls that failed, or got no answer in time."""
         self.rows = 0
+        """Entries that got a verdict."""
+        self.seconds = Histogram()
+        """How long the answered calls took."""
+        self.verdicts: Counter[VerdictCode] = Counter()
+        """Verdicts other than OK."""
 
     async def flush(self, batch: Sequence[Submission], *, wait: bool) -> list[Verdict]:
         """Flush one change, or a run of content; return the verdicts.
@@ -42,17 +54,23 @@ class Flusher:
         Those with the verdict BUSY have no answer yet; all others do. Raises what the store raises, after marking the
         batch when its fate is unknown.
         """
+        began = self._clock.monotonic()
         try:
             verdicts, durable = await self._call(batch, wait=wait)
         except (NothingWrittenError, WriteRefusedError):
+            self.failed += 1
             raise
         except Exception:
+            self.failed += 1
             for submission in batch:
                 submission.unknown = True
             raise
         self.flushes += 1
         self.rows += len(batch)
+        self.seconds.add(self._clock.monotonic() - began)
         for submission, verdict in zip(batch, verdicts, strict=True):
+            if verdict.code is not VerdictCode.OK:
+                self.verdicts[verdict.code] += 1
             if verdict.code is not VerdictCode.BUSY:
                 submission.finish(verdict)
         self._deliver(durable)

@@ -29,11 +29,13 @@ class Pipeline:
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._settings = settings
-        self._flusher = Flusher(journal, route, incarnation=incarnation)
-        self._aside = SetAside(self._flusher, pause_s=settings.retry_max_s, sleep=sleep)
-        self._backlog = Backlog(settings)
+        self.flusher = Flusher(journal, route, clock, incarnation=incarnation)
+        """What counts the flushes."""
+        self._aside = SetAside(self.flusher, pause_s=settings.retry_max_s, sleep=sleep)
+        self.backlog = Backlog(settings)
+        """What waits for the lanes."""
         self._lanes = [
-            Lane(self._flusher, self._aside, self._backlog, settings, clock, sleep=sleep) for _ in range(settings.lanes)
+            Lane(self.flusher, self._aside, self.backlog, settings, clock, sleep=sleep) for _ in range(settings.lanes)
         ]
 
     def submit(self, entry: Entry | ChangeEntry, done: OnVerdict) -> None:
@@ -83,23 +85,3 @@ class Pipeline:
     def set_aside(self) -> int:
         """Dialogs that are set aside."""
         return len(self._aside)
-
-    @property
-    def queued(self) -> int:
-        """Entries that wait, over all lanes."""
-        return self._backlog.rows
-
-    @property
-    def queued_bytes(self) -> int:
-        """Bytes of memory that they take, about."""
-        return self._backlog.size
-
-    @property
-    def flushes(self) -> int:
-        """Flushes that were answered since the start."""
-        return self._flusher.flushes
-
-    @property
-    def rows(self) -> int:
-        """Entries that got a verdict of the store since the start."""
-        return self._flusher.rows

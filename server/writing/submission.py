@@ -56,10 +56,13 @@ class Backlog:
         self._settings = settings
         self.rows = 0
         self.size = 0
+        self.refused = 0
+        """Since the start, for want of room."""
 
     def try_add(self, submission: Submission) -> bool:
         """Count one that waits from now on; False, and it is not counted, if there is no room for it."""
         if self.rows >= self._settings.queue_rows_max or self.size + submission.size > self._settings.queue_bytes_max:
+            self.refused += 1
             return False
         self.add(submission)
         return True

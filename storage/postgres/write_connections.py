@@ -44,6 +44,8 @@ class WriteConnections:
         self._slots = asyncio.Semaphore(size)
         self._idle: list[asyncpg.Connection[Any]] = []
         self._closed = False
+        self.in_use = 0
+        """Connections that wait for the answer to a write, or for being opened."""
 
     async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
         """The rows that a statement returns; one write in autocommit.
@@ -52,17 +54,24 @@ class WriteConnections:
         `StorageUnavailableError` when the fate is unknown.
         """
         async with self._slots:
-            connection = await self._take()
-            # A task of its own: cancelling the caller must not reach the driver, which would cancel the statement.
-            call = asyncio.ensure_future(connection.fetch(query, *arguments))
+            self.in_use += 1
             try:
-                await asyncio.wait({call}, timeout=self._timeout_s)
+                return await self._fetch(query, *arguments)
             finally:
-                if call.done() and not connection.is_closed() and not self._closed:
-                    self._idle.append(connection)
-                else:
-                    call.add_done_callback(_look_at)
-                    connection.terminate()
+                self.in_use -= 1
+
+    async def _fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        connection = await self._take()
+        # A task of its own: cancelling the caller must not reach the driver, which would cancel the statement.
+        call = asyncio.ensure_future(connection.fetch(query, *arguments))
+        try:
+            await asyncio.wait({call}, timeout=self._timeout_s)
+        finally:
+            if call.done() and not connection.is_closed() and not self._closed:
+                self._idle.append(connection)
+            else:
+                call.add_done_callback(_look_at)
+                connection.terminate()
         if not call.done():
             raise StorageUnavailableError(f"no answer within {self._timeout_s} s: the connection was closed")
         error = call.exception()

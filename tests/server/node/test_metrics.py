@@ -1,69 +1,101 @@
-"""Every metric that a node exports is on the operator's page, and says what it is."""
+"""Every metric that a node exports is in the catalogue, is named by the conventions, and has a value."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
-from typing import Any
 
+import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from websockets.exceptions import ConnectionClosed
 
-from server.config.settings import EraserSettings, PipelineSettings
-from server.node.metrics import Metrics
-from server.writing.eraser import Eraser
-from server.writing.horizon import Horizon
-from server.writing.pipeline import Pipeline
-from server.writing.position import Positions
-from tests.support.clock import ManualClock
+from protocol.commands import Create, HighWaterMark, Receipt, Send, SignOut
+from protocol.dialog_types import DialogType
+from server.node.metrics import METRICS
+from server.node.metrics_reference import OF_THE_PROCESS
+from server.node.prometheus import AnyDeclared, Counter, Durations, LabelledCounter
+from tests.support.harness import Running
 
-PAGE = Path(__file__).parents[3] / "docs" / "deployment.md"
-ROW = re.compile(r"^\| `(\w+)` \| (\w+) \| (.+?) \| (.+?) \|$", re.MULTILINE)
+CATALOGUE: dict[str, AnyDeclared] = {each.name: each for _, declared in METRICS for each in declared}
+BY_WHAT_HAPPENED = {
+    "tchat_connections_closed_total",
+    "tchat_connections_refused_total",
+    "tchat_pipeline_verdicts_total",
+}
+"""Their labels are what has happened, so they have no value before it does."""
 
 
-def exported(sessions: int = 0) -> dict[str, tuple[str, str, float]]:
-    """By the name of each metric of an idle node its type, its HELP text and its value."""
-    no_journal: Any = None
-    pipeline = Pipeline(no_journal, lambda _: None, PipelineSettings(), ManualClock(), incarnation=1)
-    eraser = Eraser(no_journal, EraserSettings(), ManualClock())
-    horizon = Horizon(
-        no_journal, Positions(b"key", ManualClock(), age_max_s=1.0), ManualClock(), epoch=1, incarnation=1
-    )
-    metrics = Metrics(
-        sessions=[None] * sessions,
-        rooms=[],
-        pipeline=pipeline,
-        eraser=eraser,
-        horizon=horizon,
-        connections=lambda: 7,
-    )
-    text = generate_latest(metrics.registry).decode()
+def read(running: Running) -> dict[str, float]:
+    """By name, with the labels as in the text, the value of each sample."""
+    text = generate_latest(running.node.metrics.registry).decode()
     return {
-        sample.name: (family.type, family.documentation, sample.value)
+        sample.name + "".join(f"[{value}]" for value in sample.labels.values()): sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
 
 
-def on_the_page() -> dict[str, tuple[str, str, str]]:
-    """By the name of each metric its type, its meaning, and what to alarm on."""
-    rows = ROW.findall(PAGE.read_text(encoding="utf-8"))
-    return {name: (kind, meaning, alarm) for name, kind, meaning, alarm in rows}
+def test_no_name_is_used_twice() -> None:
+    assert len(CATALOGUE) == sum(len(declared) for _, declared in METRICS)
 
 
-def test_the_page_has_every_metric_and_no_other() -> None:
-    assert on_the_page().keys() == exported().keys()
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_names_follow_the_conventions(name: str) -> None:
+    """Base units at the end, `_total` for counters and nothing else, lower case: Prometheus, "Metric naming"."""
+    declared = CATALOGUE[name]
+    assert re.fullmatch(r"tchat(_[a-z]+)+", name)
+    assert name.endswith("_total") is isinstance(declared, Counter | LabelledCounter)
+    assert name.endswith("_seconds") or not isinstance(declared, Durations)
+    assert not re.search(r"_(ms|milliseconds|minutes|s|kb|mb)(_|$)", name)
 
 
-def test_the_page_says_type_and_meaning_as_the_node_does() -> None:
-    said = {name: (kind, meaning) for name, (kind, meaning, _) in on_the_page().items()}
-    assert said == {name: (kind, meaning) for name, (kind, meaning, _) in exported().items()}
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_the_help_of_every_metric_is_a_sentence(name: str) -> None:
+    assert re.fullmatch(r"[A-Z1].*\.", CATALOGUE[name].meaning)
 
 
-def test_the_help_of_every_metric_is_a_sentence() -> None:
-    assert {name: meaning for name, (_, meaning, _) in exported().items() if not re.match(r"[A-Z].*\.$", meaning)} == {}
+@pytest.mark.anyio
+async def test_every_metric_has_a_value_on_a_node_that_serves(server: Running) -> None:
+    exported = {re.sub(r"\[.*", "", name) for name in read(server)}
+    expected = {f"{name}_count" if isinstance(it, Durations) else name for name, it in CATALOGUE.items()}
+    assert exported >= expected - BY_WHAT_HAPPENED
+    others = {re.sub(r"_(bucket|sum|count)$", "", name) for name in exported} - set(CATALOGUE)
+    assert others == {name for name, *_ in OF_THE_PROCESS}
 
 
-def test_a_metric_is_read_when_it_is_asked_for() -> None:
-    values = {name: value for name, (_, _, value) in exported(sessions=3).items()}
-    assert (values["tchat_sessions"], values["tchat_connections"]) == (3, 7)
+@pytest.mark.anyio
+async def test_the_page_says_of_the_process_what_its_metrics_say(server: Running) -> None:
+    text = generate_latest(server.node.metrics.registry).decode()
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    for name, kind, meaning, _ in OF_THE_PROCESS:
+        family = families[name.removesuffix("_total")]
+        assert (family.type, family.documentation) == (kind, meaning)
+
+
+@pytest.mark.anyio
+async def test_what_a_conversation_does_is_counted(server: Running) -> None:
+    ann, bo = await server.world.people(2)
+    async with server.live(ann) as a, server.live(bo) as b:
+        dialog = (await a.ask(Create(3, 1, DialogType.DIRECT, [bo.principal]))).dialog
+        await a.ask(Send(4, dialog, 2, b"hello"))
+        await a.ask(Send(5, dialog, 2, b"hello"))
+        await b.ask(Receipt(6, HighWaterMark(dialog, 2, 2)))
+        during = read(server)
+        assert (during["tchat_sessions"], during["tchat_connections"], during["tchat_rooms"]) == (2, 2, 1)
+        assert during["tchat_receipts_waiting"] + during["tchat_receipts_total"] == 1
+        await server.node.receipts.flush()
+        await a.ask(SignOut(7))
+        with pytest.raises(ConnectionClosed):
+            await a.receive()
+    await server.node.acceptor.wait_websockets_closed()
+    after = read(server)
+    assert after["tchat_commands_total[send]"] == 2
+    assert after["tchat_pipeline_rows_total"] == 3
+    assert after["tchat_pipeline_verdicts_total[duplicate]"] == 1
+    assert after["tchat_pipeline_flush_seconds_count"] == after["tchat_pipeline_flushes_total"] == 3
+    assert after["tchat_catch_ups_total[windowed]"] == 2
+    assert after["tchat_receipts_total"] == 1
+    assert after["tchat_connections_closed_total[4200]"] == 1
+    assert after["tchat_connections_closed_total[0]"] == 1
+    assert after["tchat_frames_total"] >= after["tchat_socket_writes_total"] > 0
+    assert after["tchat_sessions"] == after["tchat_catching_up"] == 0

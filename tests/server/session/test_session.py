@@ -381,7 +381,7 @@ async def test_draining_finishes_what_is_under_way_and_sends_clients_elsewhere(d
         waiting = await stack.enter_async_context(node.connected())
         for n in range(2, 12):
             await wire.send(Send(n, dialog, n, b"x"))
-        await until(lambda: bool(node.node.pipeline.queued or node.node.pipeline.rows))
+        await until(lambda: bool(node.node.pipeline.backlog.rows or node.node.pipeline.flusher.rows))
         draining = asyncio.ensure_future(node.node.drain())
         messages: list[msgspec.Struct] = []
         while not any(isinstance(message, Draining) for message in messages):

@@ -214,8 +214,8 @@ async def test_memory_of_what_waits_is_bounded_for_all_lanes_together(world: Wor
         futures = [it.submit(message(dialog, ann, "x" * 9_000)) for dialog in dialogs for _ in range(3)]
         refused = [future for future in futures if future.done() and future.result().code is UNAVAILABLE]
         assert len(refused) == 9
-        assert 27_000 < it.pipeline.queued_bytes <= 30_000
+        assert 27_000 < it.pipeline.backlog.size <= 30_000
         it.journal.before.clear()
         await it.pipeline.wait_drained()
-        assert it.pipeline.queued_bytes == 0
+        assert it.pipeline.backlog.size == 0
         assert (await it.submit(message(dialogs[0], ann, "x" * 9_000))).code is OK

@@ -166,7 +166,7 @@ async def test_a_full_lane_refuses_at_once(world: World, clock: ManualClock) -> 
         await it.journal.entered.wait()
         futures += [it.submit(message(dialog, ann)) for _ in range(3)]
         assert futures[-1].result().code is VerdictCode.UNAVAILABLE
-        assert it.pipeline.queued == 2
+        assert it.pipeline.backlog.rows == 2
         it.journal.gate.set()
         assert [v.code for v in await asyncio.gather(*futures[:3])] == [OK] * 3
 
