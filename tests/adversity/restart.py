@@ -1,263 +1,88 @@
-"""A conversation that is cut, killed and started again: `python -m tests.adversity.restart --rounds 20 --seed N`.
+"""A server that is killed and started again: `python -m tests.adversity.restart --rounds 20 --seed N`.
 
-Five people on seven devices of both codecs talk in direct dialogs, groups and a channel, over real sockets, through
-the project's own client. While they do, connections are reset, clients crash, a sign-in is ended, and once in each
-round the server is killed: by turns alone, together with its PostgreSQL, and while a statement of it is about to commit
-in a PostgreSQL that goes on. In rounds with such a PostgreSQL its replies are lost, too. After each round everything
-comes to rest and is held against a fresh read of the database and against fresh clients. What is chosen follows from
-the seed; how far things got when a blow fell does not.
+Beside all that happens in every `conversation`, once in each round the server is killed: by turns alone, together with
+its PostgreSQL, and while a statement of it is about to commit in a PostgreSQL that goes on. In rounds with such a
+PostgreSQL its replies are lost, too.
 
 Prints one JSON line, and exits with 1 when a promise was broken or it never came to rest.
 """
-
-# ruff: noqa: T201 - a command prints
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import contextlib
-import json
 import random
-import signal
 import sys
 import tempfile
-import time
-from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-import httpx
-
-from protocol.bodies import Settings
-from protocol.codec import JSON, MSGPACK, Codec
-from protocol.commands import Create, Send, SignOut
-from protocol.dialog_types import DIALOG_TYPES, DialogType, Mode
-from tchat.actions import Refused, RefusedError, RequestLostError, Sent, SignInRequiredError, StoppedError
-from tests.adversity.restart_conversation import Cast, Quota, Talker
-from tests.adversity.restart_devices import Device
-from tests.adversity.restart_server import Accounts, ServerProcess, SignIn
-from tests.adversity.restart_timeline import Timeline
-from tests.adversity.restart_verify import (
-    Violations,
-    check_numbers,
-    check_received,
-    check_sender,
-    check_timeline,
-)
-from tests.adversity.restart_views import check_views
+from tests.adversity.conversation import SETTINGS, Servers, converse, run_to_the_end
+from tests.adversity.restart_server import ServerProcess
+from tests.adversity.restart_verify import Violations
 from tests.support.cutting_proxy import CuttingProxy
 
 MESSAGES_PER_ROUND = 500
-ROUND_S_MAX = 120.0
-PROMISES = ("lost", "duplicated", "misordered", "leaked", "unequal_views", "deletions_unseen", "apart", "stuck")
-_SETTINGS = {
-    "TCHAT__SESSIONS__SENDS_PER_S": "400",
-    "TCHAT__SESSIONS__SENDS_BURST": "60",
-    "TCHAT__SESSIONS__COMMANDS_PER_S": "2000",
-    "TCHAT__SESSIONS__COMMANDS_BURST": "2000",
-    "TCHAT__SESSIONS__OUTBOX_BYTES_MAX": "200000",
-}
-_PEOPLE: dict[str, tuple[tuple[Codec, bool], ...]] = {
-    "ann": ((MSGPACK, True), (JSON, True)),
-    "bo": ((JSON, True), (MSGPACK, False)),
-    "cy": ((MSGPACK, True),),
-    "di": ((JSON, True),),
-    "eve": ((MSGPACK, False),),
-}
-"""Devices of each person: their codec, and whether their outbox is on disk (only then may they crash)."""
 
 
-class Conversation:
-    """Everything that takes part, from the first round to the last."""
+class OneServer(Servers):
+    """A server with its PostgreSQL, one life after another."""
 
-    def __init__(self, folder: Path, seed: int, messages: int) -> None:
-        self.violations = Violations()
-        self.rounds = 0
-        self.crashes = 0
-        self.sign_ins_ended = 0
-        self._folder = folder
-        self._seed = seed
-        self._messages = messages
-        self._rng = random.Random(f"{seed} blows")
-        self._server = ServerProcess(folder, _SETTINGS)
-        self._proxy = CuttingProxy()
-        self._accounts: Accounts
-        self._devices: list[Device] = []
-        self._guests: list[Device] = []
-        self._auditors: dict[str, SignIn] = {}
-        self._talkers: list[Talker] = []
-        self._cast = Cast()
-        self._quota = Quota()
-        self._acked = 0
-        self._blows: list[tuple[int, str]] = []
-        self._tasks: list[asyncio.Task[None]] = []
+    def __init__(self, folder: Path, seed: int) -> None:
+        self._server = ServerProcess(folder, SETTINGS)
+        self._rng = random.Random(f"{seed} server")
+        self._round = 0
+        self._proxy: CuttingProxy
 
     @property
-    def _url(self) -> str:
-        return f"ws://127.0.0.1:{self._proxy.port}/v1/ws"
+    def port(self) -> int:
+        return self._server.port
 
-    async def open(self) -> None:
-        """Start the server, sign everybody in, and begin the first dialogs."""
+    @property
+    def log(self) -> Path:
+        return self._server.log
+
+    @property
+    def database_url(self) -> str:
+        return self._server.database.url
+
+    async def open(self, proxy: CuttingProxy) -> None:
+        self._proxy = proxy
         await self._server.cutter.open()
         await self._server.start()
-        await self._proxy.open()
-        self._proxy.target = self._server.port
-        self._accounts = Accounts(self._server)
-        for person, devices in _PEOPLE.items():
-            for codec, on_disk in devices:
-                device = await self._sign_in(person, codec, on_disk=on_disk)
-                self._devices.append(device)
-                self._talkers.append(self._talker(device))
-            self._auditors[person] = await self._accounts.sign_in(person)
-            self._cast.people.append(self._devices[-1].principal)
-        await self._first_dialogs()
+        proxy.target = self._server.port
 
-    async def close(self) -> None:
-        """End everything in good order."""
-        for device in self._devices:
-            await device.end()
-        await self._proxy.close()
-        if code := await self._server.stop():
-            self.violations.add("lost", f"the server drained and ended with {code}")
+    async def close(self) -> int:
+        return await self._server.stop()
 
     async def abandon(self) -> None:
-        """Leave nothing running, whatever has happened."""
-        for task in self._tasks:
-            task.cancel()
         await self._server.abandon()
         self._server.cutter.close()
 
-    async def round(self) -> None:
-        """Talk under blows, come to rest, and look."""
-        self.rounds += 1
-        before = self._acked
-        self._quota.left = self._messages
-        guest = await self._invite()
-        self._plan_blows()
-        talkers = [*self._talkers, self._talker(guest)]
-        while self._quota.left > 0:
-            async with asyncio.TaskGroup() as group:
-                for talker in talkers:
-                    group.create_task(talker.talk())
-            await self._settled()
-            await asyncio.gather(*self._tasks)
-            self._tasks.clear()
-            talkers = self._talkers
-        assert self._acked > before, "somebody was heard"
-        await self._rest()
-        timeline = await Timeline.read_from(self._server.database.url)
-        await self._read_everything(timeline)
-        await self._verify(timeline)
+    def plan(self) -> list[str]:
+        self._round += 1
+        return ["kill", *(["lose replies"] * self._rng.randint(2, 4) if self._server.external else [])]
 
-    async def give_up(self) -> None:
-        """It did not come to rest: say so, and look at what can be looked at all the same."""
-        self.violations.add("stuck", f"round {self.rounds} did not come to rest within {ROUND_S_MAX:.0f} s")
-        self._check_stored(await Timeline.read_from(self._server.database.url))
+    async def strike(self, blow: str) -> None:
+        if blow == "kill":
+            await self._kill_and_start()
+        elif self._server.external:
+            self._server.cutter.lose_replies()
 
-    def summary(self) -> dict[str, Any]:
-        """What happened, as numbers."""
-        devices = [*self._devices, *self._guests]
+    async def heal(self) -> None:
+        self._server.cutter.spare()
+
+    def summary(self) -> dict[str, int]:
         return {
-            "acked": sum(len(device.ledger.acked) for device in devices),
-            **{promise: self.violations.counts[promise] for promise in PROMISES},
-            "rounds": self.rounds,
-            "seed": self._seed,
-            "messages": sum(
-                isinstance(device.ledger.asked[n], Send) for device in devices for n in device.ledger.acked
-            ),
-            "sent": sum(len(device.ledger.asked) for device in devices),
-            "refused": sum(len(device.ledger.refused) for device in devices),
-            "renumbered": sum(len(device.ledger.renumbered) for device in devices),
-            "acked_again": sum(device.ledger.acked_again for device in devices),
-            "cuts": self._proxy.cuts,
             "kills": self._server.kills,
             "late_commits": self._server.late_commits,
             "replies_lost": self._server.cutter.lost,
-            "crashes": self.crashes,
-            "sign_ins_ended": self.sign_ins_ended,
         }
-
-    # who takes part
-
-    async def _sign_in(self, person: str, codec: Codec, *, on_disk: bool) -> Device:
-        signed_in = await self._accounts.sign_in(person)
-        outbox = self._folder / f"{signed_in.name}.sqlite" if on_disk else None
-        rng = random.Random(f"{self._seed} network of {signed_in.name}")
-        device = Device(signed_in, codec, self._url, rng, outbox=outbox, on_settled=self._noticed)
-        await device.start()
-        return device
-
-    def _talker(self, device: Device) -> Talker:
-        return Talker(device, self._cast, self._quota, random.Random(f"{self._seed} choices of {device.name}"))
-
-    async def _first_dialogs(self) -> None:
-        ann, bo, cy, di, eve = self._cast.people
-        public = Settings(is_public=True)
-        plans = [
-            (0, Create(0, 0, DialogType.DIRECT, [bo])),
-            (4, Create(0, 0, DialogType.DIRECT, [di])),
-            (5, Create(0, 0, DialogType.DIRECT, [eve])),
-            (0, Create(0, 0, DialogType.GROUP, [bo, cy], "sealed group")),
-            (2, Create(0, 0, DialogType.GROUP, [ann, cy, di, eve], "open group", Mode.OPEN, settings=public)),
-            (0, Create(0, 0, DialogType.CHANNEL, [bo, cy, eve], "channel", settings=public)),
-        ]
-        for index, command in plans:
-            device = self._devices[index]
-            await device.client.wait_until(lambda device=device: device.live)  # type: ignore[misc]
-            n = device.submit(command)
-            await device.client.wait_until(lambda n=n, device=device: n in device.ledger.acked)  # type: ignore[misc]
-            if DIALOG_TYPES[command.type].named and command.settings.is_public:
-                self._cast.public.append(device.ledger.acked[n].dialog)
-
-    async def _invite(self) -> Device:
-        """One more device of somebody, for this round only."""
-        person = self._rng.choice(list(_PEOPLE))
-        guest = await self._sign_in(person, self._rng.choice((JSON, MSGPACK)), on_disk=False)
-        self._guests.append(guest)
-        return guest
-
-    # blows
-
-    def _plan_blows(self) -> None:
-        """Which blows fall, each when so many commands were acked."""
-        rng, start = self._rng, self._acked
-        crashable = [index for index, device in enumerate(self._devices) if device.can_crash]
-        blows = ["kill", "end sign-in", *(["cut"] * rng.randint(3, 6))]
-        blows += [f"crash {rng.choice(crashable)}" for _ in range(rng.randint(1, 2))]
-        if self._server.external:
-            blows += ["lose replies"] * rng.randint(2, 4)
-        self._blows = sorted((start + round(rng.uniform(0.1, 0.85) * self._messages), blow) for blow in blows)
-
-    def _noticed(self, event: Sent | Refused) -> None:
-        """A command was acked: perhaps it is time for a blow."""
-        if isinstance(event, Refused):
-            if isinstance(event.command, Send):
-                self._quota.give_back()
-            return
-        self._acked += 1
-        while self._blows and self._blows[0][0] <= self._acked:
-            _, blow = self._blows.pop(0)
-            what, _, which = blow.partition(" ")
-            if what == "cut":
-                self._proxy.cut(self._rng, share=0.4)
-            elif what == "kill":
-                self._begin(self._kill_and_start())
-            elif what == "lose":
-                if self._server.external:
-                    self._server.cutter.lose_replies()
-            elif what == "crash":
-                self.crashes += 1
-                self._begin(self._devices[int(which)].crash_and_start())
-            else:
-                self._begin(self._end_sign_in(self._guests[-1]))
-
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        self._tasks.append(asyncio.ensure_future(work))
 
     async def _kill_and_start(self) -> None:
         """By turns alone, with PostgreSQL, before a commit, with PostgreSQL; in the last two it is not embedded."""
-        turn = self.rounds % 4
+        turn = self._round % 4
         late = None
         if turn == 3:
             late = await self._server.kill_before_a_commit(self._rng)
@@ -275,148 +100,16 @@ class Conversation:
         await starting
         self._proxy.target = self._server.port
 
-    async def _end_sign_in(self, guest: Device) -> None:
-        """Sign out, or be signed out by another device, again until it is sure; from then on nothing may come."""
-        by = next(one for one in self._auditors.values() if one.principal == guest.principal)
-        from_afar = self._rng.random() < 0.5
-        while True:
-            try:
-                await guest.client.wait_until(lambda: guest.live)
-                if from_afar:
-                    await self._accounts.end(guest.signed_in, by)
-                    await guest.client.wait_until(lambda: False)
-                else:
-                    await guest.client.request(SignOut(0))
-            except StoppedError:
-                break
-            except (RequestLostError, RefusedError, httpx.HTTPError):
-                continue
-        guest.witness.ended = True
-        self.sign_ins_ended += 1
-        self._quota.left += sum(isinstance(command, Send) for command in guest.client.pending())
 
-    # rest
-
-    async def _rest(self) -> None:
-        """Return when every outbox is empty and every view has all that there is."""
-        self._server.cutter.spare()
-        await self._settled()
-        timeline = await Timeline.read_from(self._server.database.url)
-        for device in self._devices:
-            heads = {dialog: timeline.heads[dialog] for dialog in timeline.dialogs_of(device.principal)}
-
-            def caught_up(device: Device = device, heads: dict[bytes, int] = heads) -> bool:
-                reached = device.witness.reached
-                return device.live and all(reached.get(dialog, 0) >= head for dialog, head in heads.items())
-
-            await device.client.wait_until(caught_up)
-
-    async def _settled(self) -> None:
-        """Return when every command has its answer; through the lives of the devices."""
-        for device in self._devices:
-            while device.ledger.unsettled or device.between_lives:
-                client = await device.alive()
-                with contextlib.suppress(StoppedError):
-                    await client.wait_until(lambda device=device: device.ledger.unsettled == 0)  # type: ignore[misc]
-
-    async def _read_everything(self, timeline: Timeline) -> None:
-        """Everybody reads all there is; wait until everybody knows it of everybody."""
-        for device in self._devices:
-            for dialog in device.client.view.dialogs.values():
-                if dialog.member:
-                    device.client.send_receipt(dialog.dialog, read=dialog.seq)
-        for device in self._devices:
-            expected = {
-                (dialog, who): timeline.heads[dialog]
-                for dialog, who in timeline.visible
-                if DIALOG_TYPES[timeline.kinds[dialog][0]].receipts
-                and timeline.is_member(dialog, who)
-                and timeline.is_member(dialog, device.principal)
-            }
-            for key, head in expected.items():
-                if not await self._knows(device, key, head):
-                    stored = (await Timeline.read_from(self._server.database.url)).read[key]
-                    where, who = (part.hex() for part in key)
-                    what = f"{device.name} does not know that {who} read {head} of {where}; stored is {stored}"
-                    self.violations.add("apart", what)
-
-    async def _knows(self, device: Device, key: tuple[bytes, bytes], head: int) -> bool:
-        dialog, who = key
-
-        def known() -> bool:
-            receipt = device.client.view.dialogs[dialog].receipts.get(who)
-            return receipt is not None and receipt.read >= head
-
-        try:
-            async with asyncio.timeout(5.0):
-                await device.client.wait_until(known)
-        except TimeoutError:
-            return False
-        return True
-
-    async def _check_ended(self, guest: Device) -> None:
-        """The token of a sign-in that has ended is still valid, and opens nothing."""
-        codec = self._rng.choice((JSON, MSGPACK))
-        rng = random.Random(self._seed)
-        again = Device(guest.signed_in, codec, self._url, rng, outbox=None, on_settled=lambda _settled: None)
-        await again.start()
-        try:
-            await again.client.wait_until(lambda: again.live)
-            self.violations.add("leaked", f"{guest.name} came in after its sign-in had ended")
-        except SignInRequiredError:
-            pass
-        await again.end()
-
-    async def _verify(self, timeline: Timeline) -> None:
-        await self._check_ended(self._guests[-1])
-        self._check_stored(timeline)
-        for auditor in self._auditors.values():
-            mine = [device for device in self._devices if device.principal == auditor.principal]
-            codec = self._rng.choice((JSON, MSGPACK))
-            await check_views(self._url, auditor, codec, mine, timeline=timeline, violations=self.violations)
-
-    def _check_stored(self, timeline: Timeline) -> None:
-        check_timeline(timeline, self.violations)
-        check_numbers([*self._devices, *self._guests], timeline, self.violations)
-        for device in [*self._devices, *self._guests]:
-            check_sender(device, timeline, self.violations)
-            for received in device.take_received():
-                check_received(device.principal, received, timeline, self.violations)
-
-
-async def converse(
-    rounds: int, seed: int, messages_per_round: int, folder: Path | None = None
+async def restart(
+    rounds: int, seed: int, messages_per_round: int = MESSAGES_PER_ROUND, folder: Path | None = None
 ) -> tuple[dict[str, Any], Violations]:
-    """The whole of it; the summary and what was found."""
-    began = time.monotonic()
-    async with contextlib.AsyncExitStack() as stack:
+    """Some rounds of it; the summary, and what was found."""
+    with contextlib.ExitStack() as stack:
         folder = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tchat-restart-")))
         folder.mkdir(exist_ok=True)
-        conversation = Conversation(folder, seed, messages_per_round)
-        stack.push_async_callback(conversation.abandon)
-        await conversation.open()
-        print(f"seed {seed}: everybody has signed in", file=sys.stderr, flush=True)
-        for number in range(1, rounds + 1):
-            try:
-                async with asyncio.timeout(ROUND_S_MAX):
-                    await conversation.round()
-            except TimeoutError:
-                await conversation.give_up()
-                break
-            finally:
-                seconds = round(time.monotonic() - began)
-                print(f"round {number}: {json.dumps(conversation.summary())} {seconds} s", file=sys.stderr, flush=True)
-                for said in conversation.violations.take_said():
-                    print(said, file=sys.stderr, flush=True)
-        await conversation.close()
-        return conversation.summary() | {"seconds": round(time.monotonic() - began)}, conversation.violations
-
-
-async def _until_ended(rounds: int, seed: int, messages: int, folder: Path | None) -> tuple[dict[str, Any], Violations]:
-    """Converse; SIGTERM ends it as Ctrl-C does, so that neither the server nor PostgreSQL is left running."""
-    work = asyncio.ensure_future(converse(rounds, seed, messages, folder))
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
-    return await work
+        servers = OneServer(folder, seed)
+        return await converse(servers, lambda number: number <= rounds, seed, messages_per_round, folder)
 
 
 def main() -> int:
@@ -426,12 +119,7 @@ def main() -> int:
     parser.add_argument("--messages", type=int, default=MESSAGES_PER_ROUND, help="per round")
     parser.add_argument("--folder", type=Path, help="keep the data and the server's log here; default: nowhere")
     chosen = parser.parse_args()
-    try:
-        summary, violations = asyncio.run(_until_ended(chosen.rounds, chosen.seed, chosen.messages, chosen.folder))
-    except asyncio.CancelledError:
-        return 128 + signal.SIGTERM
-    print(json.dumps(summary))
-    return 1 if violations.counts else 0
+    return run_to_the_end(restart(chosen.rounds, chosen.seed, chosen.messages, chosen.folder))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import asyncpg
 import httpx
@@ -193,10 +193,22 @@ class SignIn:
     token: str
 
 
+class SignsIn(Protocol):
+    """A server in development, at which people sign in."""
+
+    @property
+    def port(self) -> int:
+        """Where it listens now."""
+
+    @property
+    def log(self) -> Path:
+        """Where it writes the codes."""
+
+
 class Accounts:
     """People who sign in by phone, with the codes that a server in development writes to its log."""
 
-    def __init__(self, server: ServerProcess) -> None:
+    def __init__(self, server: SignsIn) -> None:
         self._server = server
         self._phones: dict[str, str] = {}
         self._numbers = itertools.count(1)

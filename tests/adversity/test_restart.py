@@ -9,14 +9,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.adversity.restart import PROMISES, converse
+from tests.adversity.conversation import PROMISES
+from tests.adversity.restart import restart
 from tests.adversity.restart_server import ROOT
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_what_was_promised_outlives_cuts_and_kills() -> None:
-    summary, violations = await converse(rounds=3, seed=20, messages_per_round=150)
+    summary, violations = await restart(rounds=3, seed=20, messages_per_round=150)
     assert violations.said == []
     assert {promise: summary[promise] for promise in PROMISES} == dict.fromkeys(PROMISES, 0)
     assert summary["messages"] >= 3 * 150
