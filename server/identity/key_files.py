@@ -13,10 +13,15 @@ from server.identity.signing_keys import SigningKeyError, SigningKeys, new_pem
 from server.identity.vault import Vault, VaultError, is_guessable, new_key
 from server.startup_error import StartupError
 
+KEY_FOLDER = "keys"
+"""The folder of the data folder where keys are that nobody has configured."""
+KEY_FILES = {"signing_key": "signing.pem", "phone_key": "phone.key"}
+"""Their files there, by the key of the configuration."""
+
 
 def load_signing_keys(config: Config) -> SigningKeys:
     """The keys of access tokens; raises StartupError."""
-    text = _key_text(config, "signing_key", config.identity.signing_key, "signing.pem", new_pem)
+    text = _key_text(config, "signing_key", config.identity.signing_key, new_pem)
     try:
         keys = SigningKeys.from_pem(text)
     except SigningKeyError as error:
@@ -27,7 +32,7 @@ def load_signing_keys(config: Config) -> SigningKeys:
 
 def load_vault(config: Config) -> Vault:
     """The keys of phone numbers; raises StartupError."""
-    text = _key_text(config, "phone_key", config.identity.phone_key, "phone.key", new_key)
+    text = _key_text(config, "phone_key", config.identity.phone_key, new_key)
     try:
         vault = Vault.from_text(text)
     except VaultError as error:
@@ -41,7 +46,7 @@ def _refuse_guessable(config: Config, key: str, guessable: bool) -> None:
         raise StartupError(f"identity.{key} can be guessed: make a random one, as docs/deployment.md shows.")
 
 
-def _key_text(config: Config, key: str, secret: Secret, name: str, make: Callable[[], str]) -> str:
+def _key_text(config: Config, key: str, secret: Secret, make: Callable[[], str]) -> str:
     if secret:
         return secret.reveal()
     if config.server.mode == "production":
@@ -49,7 +54,7 @@ def _key_text(config: Config, key: str, secret: Secret, name: str, make: Callabl
             f"identity.{key} is required in production, the same on every node, and kept with the backups: "
             f"set identity.{key}_file."
         )
-    return _read_or_create(config.server.data_dir / "keys" / name, make)
+    return _read_or_create(config.server.data_dir / KEY_FOLDER / KEY_FILES[key], make)
 
 
 def _read_or_create(path: Path, make: Callable[[], str]) -> str:

@@ -75,6 +75,14 @@ def _parser() -> argparse.ArgumentParser:
     admin.add_argument("phone_number", help="as signed up with: + and digits")
     admin.add_argument("--config", type=Path, metavar="FILE", help="default: config.toml here, if there is one")
     admin.set_defaults(run=_admin)
+    for name, run, meaning in (
+        ("backup", _backup, "write the embedded database and its keys to a file; the server may run"),
+        ("restore", _restore, "make a data folder from a backup; there must be none yet"),
+    ):
+        command = commands.add_parser(name, help=meaning, description=meaning.capitalize() + ".")
+        command.add_argument("file", type=Path, metavar="FILE")
+        command.add_argument("--config", type=Path, metavar="FILE", help="default: config.toml here, if there is one")
+        command.set_defaults(run=run)
     config = commands.add_parser("config", help="print every key with its default, unit and meaning")
     config.add_argument("--format", choices=("text", "toml", "markdown"), default="text", help="default: text")
     config.set_defaults(run=_config)
@@ -126,6 +134,22 @@ def _admin(chosen: argparse.Namespace, _rest: list[str]) -> int:
         print(f"{chosen.phone_number} is an admin now: principal {to_text(principal)}")
 
     return _started(chosen.config, run)
+
+
+def _backup(chosen: argparse.Namespace, _rest: list[str]) -> int:
+    from server.node.backup import backup
+
+    return _started(chosen.config, lambda config: backup(config, chosen.file, _show))
+
+
+def _restore(chosen: argparse.Namespace, _rest: list[str]) -> int:
+    from server.node.backup import restore
+
+    return _started(chosen.config, lambda config: restore(config, chosen.file, _show))
+
+
+def _show(line: str) -> None:
+    print(line, flush=True)
 
 
 def _started(path: Path | None, run: Callable[[Config], None]) -> int:

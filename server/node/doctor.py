@@ -10,7 +10,7 @@ import os
 import resource
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,10 +20,9 @@ import msgspec
 from server.config.load import ConfigError, load
 from server.config.settings import Config
 from server.node.identity_parts import IdentitySecrets
-from server.node.postgres_start import configured_url, find_shared_account
+from server.node.postgres_start import find_shared_account, visited_postgres
 from server.startup_error import StartupError
-from storage.embedded.cluster import EmbeddedPostgres
-from storage.embedded.data_folder import DataFolderError, DataFolderInUseError
+from storage.embedded.data_folder import DataFolderError
 from storage.embedded.install import EmbeddedError, Launcher, account_for
 from storage.postgres.migrate import MigrationError, is_current
 from storage.postgres.oldest_writer import find_oldest_writer
@@ -122,8 +121,9 @@ def _account(config: Config) -> list[Finding]:
 
 def _engine(config: Config) -> list[Finding]:
     try:
-        with _reachable_postgres(config) as url:
+        with visited_postgres(config) as url:
             if url is None:
+                _run_the_program(config)
                 return [Finding("ok", "PostgreSQL", "embedded, runs here; the first start makes the database")]
             return asyncio.run(_database(url, embedded=not config.storage.postgres_url))
     except (DataFolderError, EmbeddedError) as error:
@@ -136,25 +136,10 @@ def _engine(config: Config) -> list[Finding]:
         ]
 
 
-@contextlib.contextmanager
-def _reachable_postgres(config: Config) -> Iterator[str | None]:
-    """The URL of the server's PostgreSQL, started for the moment if it is embedded; None if there is none yet."""
-    if config.storage.postgres_url:
-        yield configured_url(config.storage)
-        return
-    cluster = config.server.data_dir / "postgres"
-    if not cluster.exists():
-        with contextlib.closing(Launcher(account_for(cluster))) as launcher:
-            launcher.run([launcher.program("postgres"), "--version"])
-        yield None
-        return
-    embedded = EmbeddedPostgres(config.server.data_dir)
-    with contextlib.suppress(DataFolderInUseError):
-        embedded.start()
-    try:
-        yield embedded.url
-    finally:
-        embedded.stop()
+def _run_the_program(config: Config) -> None:
+    """Raise EmbeddedError if PostgreSQL's program cannot be run here."""
+    with contextlib.closing(Launcher(account_for(config.server.data_dir / "postgres"))) as launcher:
+        launcher.run([launcher.program("postgres"), "--version"])
 
 
 async def _database(url: str, *, embedded: bool) -> list[Finding]:

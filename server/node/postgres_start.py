@@ -10,6 +10,7 @@ from urllib.parse import quote, urlsplit
 from server.config.settings import Config, StorageSettings
 from server.startup_error import StartupError
 from storage.embedded.cluster import EmbeddedError, EmbeddedPostgres
+from storage.embedded.data_folder import DataFolderInUseError
 from storage.embedded.install import account_for
 
 _log = logging.getLogger(__name__)
@@ -54,6 +55,28 @@ def running_postgres(config: Config) -> Iterator[Postgres]:
             _log.warning(shared)
         with EmbeddedPostgres(config.server.data_dir) as embedded:
             yield Postgres(embedded.url, embedded)
+
+
+@contextlib.contextmanager
+def visited_postgres(config: Config) -> Iterator[str | None]:
+    """Give the URL of the server's PostgreSQL, whether a server runs or not; None if there is no database yet.
+
+    An embedded one that does not run is started for the moment. Raises DataFolderError and EmbeddedError; a configured
+    one is not contacted.
+    """
+    if config.storage.postgres_url:
+        yield configured_url(config.storage)
+        return
+    if not (config.server.data_dir / "postgres").exists():
+        yield None
+        return
+    embedded = EmbeddedPostgres(config.server.data_dir)
+    with contextlib.suppress(DataFolderInUseError):  # a server runs, and so does its PostgreSQL
+        embedded.start()
+    try:
+        yield embedded.url
+    finally:
+        embedded.stop()
 
 
 def find_shared_account(config: Config) -> str | None:

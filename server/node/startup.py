@@ -7,6 +7,7 @@ import asyncpg
 
 from server.config.load import ConfigError
 from server.config.settings import Config
+from server.node.backup import BackupError
 from server.startup_error import StartupError
 from storage.embedded.data_folder import DataFolderError
 from storage.embedded.install import EmbeddedError
@@ -22,6 +23,7 @@ _EXPLAIN_THEMSELVES = (
     MigrationError,
     DatabaseInUseError,
     IncarnationEndedError,
+    BackupError,
 )
 _OF_POSTGRES = (StorageUnavailableError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 

@@ -32,7 +32,7 @@ def test_help_says_what_to_do_next(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     shown = capsys.readouterr().out
     assert ended.value.code == 0
-    for command in ("serve", "migrate", "doctor", "config", "chat", "make serve"):
+    for command in ("serve", "migrate", "doctor", "backup", "restore", "config", "chat", "make serve"):
         assert command in shown
 
 
@@ -108,6 +108,22 @@ def test_a_port_in_use_is_one_sentence(
     (line,) = capsys.readouterr().err.splitlines()[-1:]
     assert f"port {port}" in line
     assert f"server.{key.lower()}" in line
+
+
+def test_what_is_backed_up_is_restored_and_the_keys_are_named(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = str(tmp_path / "night")
+    assert main(["backup", file]) == 2
+    assert capsys.readouterr().err == f"tchat: There is no database in {data_dir} yet.\n"
+    assert main(["migrate"]) == 0
+    assert main(["backup", file]) == 0
+    assert "Not in the backup: identity.phone_key" in capsys.readouterr().out
+    monkeypatch.setenv("TCHAT__SERVER__DATA_DIR", str(tmp_path / "restored"))
+    assert main(["restore", file]) == 0
+    assert "begins an epoch" in capsys.readouterr().out
+    assert main(["migrate"]) == 0
+    assert capsys.readouterr().out == "The schema is current.\n"
 
 
 def test_an_explanation_is_found_within_a_group() -> None:
