@@ -34,6 +34,7 @@ ENTRY_MAY_IMPORT = "tchat.terminal"
 # Names that several have because they mean the same thing, and what that is. Anything else is renamed.
 SAME_MEANING = {
     "archive": "Timelines outside the journal: the contract and its engines.",
+    "backlog": "What the archive lacks: the contract and its engine.",
     "bus": "Messages between nodes: the contract and its engine.",
     "commands": "What a client may ask: its structs in `protocol`, its handlers in the session.",
     "errors": "What a client is refused with: the catalogue in `protocol`, its form over HTTP in the API.",

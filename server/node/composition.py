@@ -50,8 +50,11 @@ from server.session.session import Session, SessionContext
 from server.session.wheel import TimingWheel
 from server.writing.eraser import Eraser
 from server.writing.horizon import Horizon
+from server.writing.mover import Mover
 from server.writing.pipeline import Pipeline
 from server.writing.position import Positions
+from storage.archive import Archive
+from storage.postgres.backlog import PostgresBacklog
 from storage.postgres.incarnations import NodeLock
 from storage.postgres.journal import PostgresJournal
 from storage.postgres.migrate import migrate
@@ -111,6 +114,7 @@ class Node:
         epoch: int,
         position_key: bytes,
         connections: Mapping[str, Callable[[], int]] = MappingProxyType({}),
+        mover: Mover | None = None,
     ) -> None:
         self.config = config
         self.clock = clock
@@ -130,6 +134,7 @@ class Node:
         self.router = Router(self.registry, self.rooms, self.presence)
         self.pipeline = Pipeline(self.journal, self.router.route, config.pipeline, clock, incarnation=incarnation)
         self.eraser = Eraser(self.journal, config.eraser, clock)
+        self.mover = mover
         self.receipts = Receipts(self.journal, self.registry, self.rooms, incarnation=incarnation)
         positions = Positions(position_key, clock, age_max_s=config.sync.position_age_max_days * DAY_MS / 1000)
         self.horizon = Horizon(
@@ -197,6 +202,8 @@ class Node:
             group.create_task(self.receipts.run(_RECEIPTS_INTERVAL_S))
             group.create_task(self.horizon.run(_HORIZON_INTERVAL_S))
             group.create_task(self.eraser.run())
+            if self.mover is not None:
+                group.create_task(self.mover.run())
             group.create_task(self._keep_time())
             group.create_task(identity.run())
 
@@ -278,6 +285,7 @@ class Node:
             pipeline=self.pipeline,
             horizon=self.horizon,
             eraser=self.eraser,
+            mover=self.mover,
             late_s=lambda: self._late_s,
             connections=self._connections,
         )
@@ -318,9 +326,12 @@ class Node:
 
 @contextlib.asynccontextmanager
 async def opened(
-    config: Config, url: str, make_identity: MakeIdentity, clock: Clock
+    config: Config, url: str, make_identity: MakeIdentity, clock: Clock, archive: Archive | None = None
 ) -> AsyncIterator[tuple[Node, asyncio.Task[None]]]:
-    """A node that listens, and the task in which it works; drained and closed on leaving."""
+    """A node that listens, and the task in which it works; drained and closed on leaving.
+
+    With an archive, it moves the journal there.
+    """
     async with contextlib.AsyncExitStack() as stack:
         storage = config.storage
         lock = await NodeLock.take(url)
@@ -340,6 +351,10 @@ async def opened(
         timelines = PostgresTimelines(read_pool, pages_at_once=max(1, storage.read_connections_max // 2))
         incarnation = await journal.begin_incarnation(socket.gethostname())
         key = await pool.fetchval("SELECT position_key FROM deployment")
+        mover = None
+        if archive is not None:
+            backlog = PostgresBacklog(url, statement_timeout_s=storage.statement_timeout_s)
+            mover = Mover(backlog, archive, clock)
         node = Node(
             config,
             clock,
@@ -354,6 +369,7 @@ async def opened(
                 "reads": lambda: read_pool.get_size() - read_pool.get_idle_size(),
                 "writes": lambda: writes.in_use,
             },
+            mover=mover,
         )
         await node.horizon.advance()
         identity = await make_identity(pool, clock, appender=node.pipeline, sessions=node.registry)

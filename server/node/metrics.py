@@ -225,6 +225,33 @@ METRICS: Catalogue = (
         ),
     ),
     (
+        "Archive",
+        (
+            Gauge(
+                name="tchat_archive_lag_seconds",
+                meaning="Age of the oldest row of the journal that may not be in the archive.",
+                watch="above 60: the archive is away or does not keep up; nothing is lost, and the journal grows",
+                read=lambda it: it.mover.lag_s if it.mover else None,
+            ),
+            Counter(
+                name="tchat_archive_rows_total",
+                meaning="Rows that this node has moved to the archive; one node at a time moves.",
+                read=lambda it: it.mover.rows if it.mover else None,
+            ),
+            Counter(
+                name="tchat_archive_erased_total",
+                meaning="Rows that this node has erased in the archive.",
+                read=lambda it: it.mover.erased if it.mover else None,
+            ),
+            Gauge(
+                name="tchat_archive_erasures_waiting",
+                meaning="Rows that are erased and not yet in the archive, counted up to 10,000.",
+                watch="above 0 for an hour: deleted or expired content is still stored there",
+                read=lambda it: it.mover.erasures_waiting if it.mover else None,
+            ),
+        ),
+    ),
+    (
         "Engines",
         (
             LabelledGauge(

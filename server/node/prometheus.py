@@ -21,6 +21,7 @@ from server.session.catch_up import CatchUp
 from server.session.rates import SessionRates
 from server.writing.eraser import Eraser
 from server.writing.horizon import Horizon
+from server.writing.mover import Mover
 from server.writing.pipeline import Pipeline
 
 
@@ -41,6 +42,7 @@ class Parts:
     pipeline: Pipeline
     horizon: Horizon
     eraser: Eraser
+    mover: Mover | None
     late_s: Callable[[], float]
     """Seconds since the start, in sum, by which the tick of each second was late."""
     connections: Mapping[str, Callable[[], int]]

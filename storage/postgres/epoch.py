@@ -51,6 +51,7 @@ async def settle_epoch(connection: asyncpg.Connection[Any], progress: Callable[[
 
 async def _rebase(connection: asyncpg.Connection[Any], progress: Callable[[str], None]) -> None:
     """Put the stamps that this cluster has not given out yet before all that it will."""
+    await connection.execute("UPDATE archiving SET moved = '0'")  # a stamp, and those of rows fall below it
     next_xid = await connection.fetchval("SELECT pg_snapshot_xmax(pg_current_snapshot())::text")
     for table, column, pages in await connection.fetch(_STAMPS):
         for first in range(0, pages, _PAGES_PER_STEP):

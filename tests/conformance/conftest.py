@@ -9,9 +9,11 @@ import asyncpg
 import pytest
 
 from storage.archive import Archive
+from storage.backlog import ArchiveBacklog
 from storage.bus import Bus, PresenceStore
 from storage.local.archive import LocalArchive
 from storage.local.network import LocalBus, LocalPresence
+from storage.postgres.backlog import PostgresBacklog
 from storage.postgres.journal import PostgresJournal
 from storage.postgres.pool import open_pool
 from storage.postgres.timelines import PostgresTimelines
@@ -27,6 +29,7 @@ ENGINES: dict[type[Any], type[Any]] = {
     PostgresJournal: Journal,
     PostgresTimelines: Timelines,
     LocalArchive: Archive,
+    PostgresBacklog: ArchiveBacklog,
     LocalBus: Bus,
     RedisBus: Bus,
     LocalPresence: PresenceStore,
@@ -79,6 +82,17 @@ async def presence_store(
         store = RedisPresence(opened, "test")
         await store.read_token()  # the first answer of an empty Redis has no token
         yield store
+
+
+@pytest.fixture
+async def backlogs(database_url: str) -> AsyncIterator[list[ArchiveBacklog]]:
+    """Three on one database; each page has at most three rows."""
+    made: list[ArchiveBacklog] = [
+        PostgresBacklog(database_url, statement_timeout_s=30.0, page_rows_max=3) for _ in range(3)
+    ]
+    yield made
+    for backlog in made:
+        await backlog.release()
 
 
 @pytest.fixture

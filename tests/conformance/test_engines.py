@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import storage
+from storage.backlog import ArchiveBacklog
 from storage.local.archive import LocalArchive
 from storage.local.network import LocalBus, LocalPresence
 from storage.redis.bus import RedisBus
@@ -79,9 +80,10 @@ def test_a_node_uses_the_engine(engine: type[Any]) -> None:
 
 
 @pytest.mark.anyio
-async def test_the_fixtures_run_every_engine(world: World) -> None:
+async def test_the_fixtures_run_every_engine(world: World, backlogs: list[ArchiveBacklog]) -> None:
     assert [type(world.journal)] == engines_of(Journal)
     assert [type(world.timelines)] == engines_of(Timelines)
+    assert list({type(each) for each in backlogs}) == engines_of(ArchiveBacklog)
 
 
 @pytest.mark.parametrize(("contract", "name"), METHODS)

@@ -25,13 +25,6 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def over(world: World, connection: object) -> World:
-    """The same world over one connection, whose transaction the test ends."""
-    on_one = World(connection)  # type: ignore[arg-type]
-    on_one.incarnation = world.incarnation
-    return on_one
-
-
 async def stored(world: World, dialog: bytes) -> dict[int, AnyBody]:
     """The rows themselves."""
     rows = await world.pool.fetch("SELECT seq, body FROM journal WHERE dialog_id = $1 ORDER BY seq", dialog)
@@ -79,7 +72,7 @@ async def test_a_delete_of_a_message_with_many_reactions_changes_a_handful_of_ro
     await world.pool.execute("UPDATE heads SET seq = 100002 WHERE dialog_id = $1", dialog)
     delete = ChangeEntry(dialog, ann.principal, ann.device, ann.n(), bodies.Deleted(said.seq))
     async with world.pool.acquire() as connection, connection.transaction():
-        on_one = over(world, connection)
+        on_one = world.over(connection)
         assert (await on_one.change(delete)).verdict.code is VerdictCode.OK
         assert await connection.fetchval(UPDATED) == 1
     strangers = asyncio.ensure_future(world.say(other, cy))
@@ -141,7 +134,7 @@ async def test_two_nodes_do_not_erase_at_once(world: World) -> None:
     await post(world, reaction(dialog, bo, said.seq))
     await world.act(bodies.Deleted, dialog, ann, target=said.seq)
     async with world.pool.acquire() as connection, connection.transaction():
-        first = await over(world, connection).journal.erase_due(now_ms(), limit=10)
+        first = await world.over(connection).journal.erase_due(now_ms(), limit=10)
         second = await world.journal.erase_due(now_ms(), limit=10)
     assert (first.rows > 0, second.rows, second.more) == (True, 0, False)
 
@@ -186,7 +179,7 @@ async def test_an_edit_that_was_judged_before_the_erasure_and_commits_after_it_i
     ends = now_ms()
     (said,) = await post(world, message(dialog, ann, expires_at_ms=ends))
     async with world.pool.acquire() as connection, connection.transaction():
-        (late,) = await over(world, connection).flush(edit(dialog, ann, said.seq))
+        (late,) = await world.over(connection).flush(edit(dialog, ann, said.seq))
         await world.journal.erase_due(ends, limit=500)
     assert (late.code, (await shown(world, bo, dialog))[late.seq]) == (VerdictCode.OK, ERASED)
     await erase_all(world, ends + 3_600_000)

@@ -26,6 +26,7 @@ from server.identity.tokens import Tokens
 from server.node.composition import Node, opened
 from server.session.session import Session
 from server.writing.pipeline import Pipeline
+from storage.archive import Archive
 from storage.postgres.pool import Pool
 from tests.support.world import Person, World
 
@@ -152,7 +153,9 @@ class Wire:
 
 
 @contextlib.asynccontextmanager
-async def running(url: str, config: Config | None = None, clock: Clock | None = None) -> AsyncIterator[Running]:
+async def running(
+    url: str, config: Config | None = None, clock: Clock | None = None, archive: Archive | None = None
+) -> AsyncIterator[Running]:
     """A node on the database at `url`."""
     world = await World.open(url)
     config = config or Config()
@@ -165,7 +168,7 @@ async def running(url: str, config: Config | None = None, clock: Clock | None = 
 
     try:
         config = msgspec.structs.replace(config, server=on_any_port)
-        async with opened(config, url, make, clock or SystemClock()) as (node, _work):
+        async with opened(config, url, make, clock or SystemClock(), archive) as (node, _work):
             world.incarnation = node.incarnation  # the node has ended the one before
             yield Running(node, world, made[0].tokens)
     finally:

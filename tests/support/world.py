@@ -63,6 +63,12 @@ class World:
         if self.writes is not None:
             self.writes.terminate()
 
+    def over(self, connection: object) -> World:
+        """The same world over one connection, whose transaction the test ends."""
+        on_one = World(connection)  # type: ignore[arg-type]
+        on_one.incarnation = self.incarnation
+        return on_one
+
     async def person(self, kind: int = 1, *, tenant: int = 1) -> Person:
         """A principal with a live sign-in."""
         person = Person(new_id())

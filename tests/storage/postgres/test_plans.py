@@ -39,7 +39,7 @@ pytestmark = pytest.mark.anyio
 
 STORES = (PostgresJournal, PostgresTimelines, SignInStore, PeopleStore, ServiceAccountStore)
 
-SMALL = {"applied_functions", "deployment", "dialog_types", "incarnations", "migrations", "tenants"}
+SMALL = {"applied_functions", "archiving", "deployment", "dialog_types", "incarnations", "migrations", "tenants"}
 """Tables of a few rows, in any deployment."""
 
 FILLED = 3000

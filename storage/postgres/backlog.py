@@ -1,0 +1,153 @@
+"""`ArchiveBacklog` on PostgreSQL: a connection of its own, whose session holds the lock of the mover.
+
+Rows are found by their stamps. A look at a range of stamps sorts all of its rows, so it is cut to `_span` transactions:
+fewer after a page that was full, more after one that was cut before the horizon and had few rows.
+
+The transaction that reads a horizon leaves a message in the log (as in `journal.py`), so after a crash no row gets a
+stamp below it. `advance` says where it began, so that nobody who had another idea of what was moved leaves a gap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from protocol.bodies import TimelineEventRaw
+from storage.backlog import ArchiveBacklog, ArchivingState, BacklogHorizon, BacklogPage, Cursor
+from storage.postgres.pool import CONNECT_TIMEOUT_S, SESSION_SETTINGS, prepare, translate_errors
+from storage.rows import TimelineRow
+from storage.unavailable import StorageUnavailableError
+
+PAGE_ROWS_MAX = 1000
+_PAGE_BYTES_MAX = 4_194_304
+_SPAN_MAX = 65_536
+"""Transactions whose rows one look may sort: as many rows as that have written."""
+_COUNTED_MAX = 10_000
+
+_SETTINGS = {
+    "enable_bitmapscan": "on",  # how an index of stamps by blocks is read
+    "tcp_keepalives_idle": "5",  # a machine that fails closes no connection: its lock is free within 20 s
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+}
+
+_LOCK_KEY = 0x7463686176
+_TRY_LOCK = f"SELECT pg_try_advisory_lock({_LOCK_KEY})"
+_STATE = f"""
+SELECT moved::text::bigint, covered_ms,
+       (SELECT count(*) FROM (SELECT FROM archive_erasures LIMIT {_COUNTED_MAX}) x) AS erasures
+FROM archiving
+"""
+# Who blanks a row locks the list first (`erase_message.sql`): when this has the lock, what was blanked without a note
+# is committed, and so is read blank by every later page.
+_BEGIN = """
+SET LOCAL lock_timeout = '5s';
+LOCK TABLE archive_erasures IN SHARE ROW EXCLUSIVE MODE;
+INSERT INTO archiving (covered_ms) VALUES (unix_ms()) ON CONFLICT DO NOTHING
+"""
+_HORIZON = """
+SELECT pg_snapshot_xmin(s.snapshot)::text::bigint, pg_snapshot_xmax(s.snapshot)::text::bigint,
+       (extract(epoch FROM statement_timestamp()) * 1000)::bigint
+FROM pg_current_snapshot() AS s(snapshot), pg_logical_emit_message(true, 'tchat', 'mover')
+"""
+_PAGE = f"""
+SELECT xid::text::bigint, dialog_id, seq, author_id, device_id, n, at_ms, messages, body, tag, target FROM (
+    SELECT y.*, coalesce(sum(octet_length(y.body)) OVER (
+        ORDER BY y.xid, y.dialog_id, y.seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS before
+    FROM (
+        SELECT * FROM journal j
+        WHERE j.xid >= $1::text::xid8 AND j.xid < $4::text::xid8
+          AND (j.xid, j.dialog_id, j.seq) > ($1::text::xid8, $2, $3)
+        ORDER BY j.xid, j.dialog_id, j.seq LIMIT $5) y) x
+WHERE before < {_PAGE_BYTES_MAX}
+ORDER BY xid, dialog_id, seq
+"""
+_ADVANCE = """
+UPDATE archiving SET moved = greatest(moved, $2::text::xid8), covered_ms = greatest(covered_ms, $3)
+WHERE moved >= $1::text::xid8
+"""
+_ERASURES = "SELECT dialog_id, seq FROM archive_erasures ORDER BY dialog_id, seq LIMIT $1"
+_FORGET = """
+DELETE FROM archive_erasures e USING unnest($1::uuid[], $2::bigint[]) AS k(dialog_id, seq)
+WHERE e.dialog_id = k.dialog_id AND e.seq = k.seq
+"""
+
+
+class PostgresBacklog(ArchiveBacklog):
+    """The backlog in the database at `url`. Not to be called twice at once."""
+
+    def __init__(self, url: str, *, statement_timeout_s: float, page_rows_max: int = PAGE_ROWS_MAX) -> None:
+        self._url = url
+        self._timeout_s = statement_timeout_s
+        self._page_rows_max = page_rows_max
+        self._connection: asyncpg.Connection[Any] | None = None
+        self._held = False
+        self._span = _SPAN_MAX
+
+    async def take(self) -> ArchivingState:
+        async with translate_errors():
+            connection = await self._connect()
+            self._held = self._held or await connection.fetchval(_TRY_LOCK)
+            row = await connection.fetchrow(_STATE)
+            if row is None:
+                async with connection.transaction():
+                    await connection.execute(_BEGIN)
+                row = await connection.fetchrow(_STATE)
+        assert row is not None, "archiving has begun"
+        return ArchivingState(self._held, *row)
+
+    async def read_horizon(self) -> BacklogHorizon:
+        ((horizon, next_xid, now_ms),) = await self._fetch(_HORIZON)
+        return BacklogHorizon(horizon, next_xid, now_ms)
+
+    async def read_page(self, after: Cursor, horizon: int) -> BacklogPage:
+        end = min(horizon, after.xid + self._span)
+        found = await self._fetch(_PAGE, str(after.xid), after.dialog, after.seq, str(end), self._page_rows_max)
+        rows = [
+            TimelineRow(
+                TimelineEventRaw(dialog, seq, author, device, n, at_ms, messages, msgspec.Raw(body)), tag, target
+            )
+            for _, dialog, seq, author, device, n, at_ms, messages, body, tag, target in found
+        ]
+        if len(rows) == self._page_rows_max or sum(len(row.event.body) for row in rows) >= _PAGE_BYTES_MAX:
+            last = found[-1]
+            self._span = max(1, 2 * (last[0] - after.xid))
+            return BacklogPage(rows, Cursor(last[0], last[1], last[2]))
+        if end < horizon and len(rows) < self._page_rows_max // 2:
+            self._span = min(_SPAN_MAX, 2 * self._span)
+        return BacklogPage(rows, Cursor(end))
+
+    async def advance(self, first: int, moved: int, covered_ms: int) -> None:
+        await self._fetch(_ADVANCE, str(first), str(moved), covered_ms)
+
+    async def list_erasures(self, limit: int) -> list[tuple[bytes, int]]:
+        return [(dialog, seq) for dialog, seq in await self._fetch(_ERASURES, limit)]
+
+    async def forget_erasures(self, keys: Sequence[tuple[bytes, int]]) -> None:
+        await self._fetch(_FORGET, [dialog for dialog, _ in keys], [seq for _, seq in keys])
+
+    async def release(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+        self._connection, self._held = None, False
+
+    async def _fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        if self._connection is None or self._connection.is_closed():
+            raise StorageUnavailableError("the connection that holds the backlog has broken")
+        async with translate_errors():
+            return await self._connection.fetch(query, *arguments)
+
+    async def _connect(self) -> asyncpg.Connection[Any]:
+        if self._connection is None or self._connection.is_closed():
+            await self.release()
+            self._connection = await asyncpg.connect(
+                self._url,
+                timeout=CONNECT_TIMEOUT_S,
+                command_timeout=self._timeout_s,
+                server_settings=SESSION_SETTINGS | _SETTINGS,
+            )
+            await prepare(self._connection)
+        return self._connection
