@@ -43,7 +43,18 @@ from tests.adversity.restart_views import check_views
 from tests.support.cutting_proxy import CuttingProxy
 
 ROUND_S_MAX = 120.0
-PROMISES = ("lost", "duplicated", "misordered", "leaked", "unequal_views", "deletions_unseen", "apart", "stuck")
+_UNDISTURBED = 20
+PROMISES = (
+    "lost",
+    "duplicated",
+    "misordered",
+    "leaked",
+    "unequal_views",
+    "deletions_unseen",
+    "undelivered",
+    "apart",
+    "stuck",
+)
 SETTINGS = {
     "TCHAT__SESSIONS__SENDS_PER_S": "400",
     "TCHAT__SESSIONS__SENDS_BURST": "60",
@@ -104,6 +115,7 @@ class Conversation:
     def __init__(self, folder: Path, seed: int, messages: int, servers: Servers) -> None:
         self.violations = Violations()
         self.rounds = 0
+        self.heal_s_max = 0.0
         self.crashes = 0
         self.sign_ins_ended = 0
         self._folder = folder
@@ -188,6 +200,7 @@ class Conversation:
         return {
             "acked": sum(len(device.ledger.acked) for device in devices),
             **{promise: self.violations.counts[promise] for promise in PROMISES},
+            "heal_s_max": round(self.heal_s_max, 1),
             "rounds": self.rounds,
             "seed": self._seed,
             "messages": sum(
@@ -298,9 +311,28 @@ class Conversation:
     # rest
 
     async def _rest(self) -> None:
-        """Return when every outbox is empty and every view has all that there is."""
+        """Return when every outbox is empty and every view has all that there is, and goes on getting it."""
         await self._servers.heal()
+        healed = time.monotonic()
         await self._settled()
+        await self._caught_up()
+        self.heal_s_max = max(self.heal_s_max, time.monotonic() - healed)
+        await self._talk_undisturbed()
+
+    async def _talk_undisturbed(self) -> None:
+        """A few more messages while nothing fails: they reach everybody on the connection that they have."""
+        before = {device.name: device.connects for device in self._devices}
+        self._quota.left = _UNDISTURBED
+        async with asyncio.TaskGroup() as group:
+            for talker in self._talkers:
+                group.create_task(talker.talk())
+        await self._settled()
+        await self._caught_up()
+        for device in self._devices:
+            if device.connects != before[device.name]:
+                self.violations.add("undelivered", f"{device.name} had to reconnect in round {self.rounds}")
+
+    async def _caught_up(self) -> None:
         timeline = await Timeline.read_from(self._servers.database_url)
         for device in self._devices:
             heads = {dialog: timeline.heads[dialog] for dialog in timeline.dialogs_of(device.principal)}

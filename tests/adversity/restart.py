@@ -51,7 +51,7 @@ class OneServer(Servers):
         self._proxy = proxy
         await self._server.cutter.open()
         await self._server.start()
-        proxy.target = self._server.port
+        proxy.targets = [self._server.port]
 
     async def close(self) -> int:
         return await self._server.stop()
@@ -88,17 +88,17 @@ class OneServer(Servers):
             late = await self._server.kill_before_a_commit(self._rng)
         else:
             self._server.kill(self._rng, with_postgres=turn != 1)
-        self._proxy.target = 0
+        self._proxy.targets = []
         await self._server.gone()
         starting = asyncio.ensure_future(self._server.start(external=turn in (2, 3)))
         if late is not None:
             await asyncio.wait({starting}, timeout=self._rng.uniform(0.5, 3.0))
             if starting.done():
-                self._proxy.target = self._server.port
+                self._proxy.targets = [self._server.port]
                 await asyncio.sleep(0.5)  # clients come back before the commit
             await late.let_go()
         await starting
-        self._proxy.target = self._server.port
+        self._proxy.targets = [self._server.port]
 
 
 async def restart(

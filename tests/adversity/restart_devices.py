@@ -108,6 +108,11 @@ class Device:
         """Whether it is connected and has caught up with its last sync."""
         return self.client.state is ConnectionState.LIVE
 
+    @property
+    def connects(self) -> tuple[int, int]:
+        """How often it has connected: changes with every new connection."""
+        return self.lives, self.witness.connects
+
     def take_received(self) -> list[Received]:
         """What all its lives have received since the last call."""
         received = [witness.take_received() for witness in self._witnesses]

@@ -24,7 +24,7 @@ from tests.support.reply_cutter import ReplyCutter
 ROOT = Path(__file__).parents[2]
 START_S_MAX = 120.0
 _LISTENS = re.compile(rb"listens on http://[\d.]+:(\d+)")
-_NO_LIMITS = {
+NO_LIMITS = {
     f"TCHAT__LIMITS__{name}": "100000"
     for name in (
         "REQUESTS_PER_ADDRESS_PER_S",
@@ -61,7 +61,7 @@ class ServerProcess:
             "TCHAT__SERVER__DATA_DIR": str(self.database.data_dir),
             "TCHAT__SERVER__PORT": "0",
             "TCHAT__SERVER__ADMIN_PORT": "0",
-            **_NO_LIMITS,
+            **NO_LIMITS,
             "TCHAT__IDENTITY__WHO_MAY_ADD": "everybody",
             **settings,
         }

@@ -123,6 +123,7 @@ class Witness:
         self.jumps: Counter[bytes] = Counter()
         """How often the server passed over a part of a dialog that this client did not hold."""
         self.ended = False
+        self.connects = 0
         self._principal = principal
         self._ledger = ledger
         self._on_settled = on_settled
@@ -142,6 +143,7 @@ class Witness:
         self.received.after_end += self.ended
         match message:
             case Authenticated():
+                self.connects += 1
                 self._on_the_wire = dict(self.reached)
             case DialogState():
                 self._state(message)

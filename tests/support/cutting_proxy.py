@@ -1,4 +1,4 @@
-"""A TCP proxy between clients and a server that comes and goes: one address, whose connections are cut at will."""
+"""A TCP proxy between clients and servers that come and go: one address, whose connections are cut or held at will."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import random
 
 
 class CuttingProxy:
-    """Forwards bytes both ways, with back pressure. `target` is the server's port; 0 while there is no server."""
+    """Forwards bytes both ways, with back pressure. `targets` are the servers' ports, which get connections in turn."""
 
     def __init__(self) -> None:
         self.port = 0
-        self.target = 0
+        self.targets: list[int] = []
         self.cuts = 0
+        self.held = False
+        self._turn = 0
         self._server: asyncio.Server
         self._clients: set[_End] = set()
 
@@ -32,6 +34,23 @@ class CuttingProxy:
             if rng.random() < share:
                 self.cuts += 1
                 end.abort()
+
+    def hold(self) -> None:
+        """Forward nothing, not even new connections, and close none: the other side has vanished."""
+        self.held = True
+        for end in self._clients:
+            end.hold()
+
+    def release(self) -> None:
+        """Forward again, what has waited first."""
+        self.held = False
+        for end in self._clients:
+            end.release()
+
+    def pick_target(self) -> int:
+        """The port for a new connection; 0 while there is no server."""
+        self._turn += 1
+        return self.targets[self._turn % len(self.targets)] if self.targets else 0
 
     def joined(self, end: _End) -> None:
         """A client is here."""
@@ -84,6 +103,19 @@ class _End(asyncio.Protocol):
                 self.other.transport.abort()
         assert transport is not None
 
+    def hold(self) -> None:
+        """Read from neither end."""
+        for end in (self, self.other):
+            if end is not None and end.transport is not None:
+                end.transport.pause_reading()
+
+    def release(self) -> None:
+        """Read again from both."""
+        if self.other is not None:
+            for end in (self, self.other):
+                if end.transport is not None:
+                    end.transport.resume_reading()
+
     def abort(self) -> None:
         """Reset both ends."""
         for end in (self, self.other):
@@ -102,22 +134,31 @@ class _Client(_End):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._proxy.joined(self)
-        self._dialling = asyncio.ensure_future(self._dial())
+        if not self._proxy.held:
+            self._dialling = asyncio.ensure_future(self._dial())
+
+    def release(self) -> None:
+        super().release()
+        if self._dialling is None:
+            self._dialling = asyncio.ensure_future(self._dial())
 
     async def _dial(self) -> None:
         loop = asyncio.get_running_loop()
         try:
-            if not self._proxy.target:
+            target = self._proxy.pick_target()
+            if not target:
                 raise ConnectionRefusedError
-            _, server = await loop.create_connection(_End, "127.0.0.1", self._proxy.target)
+            _, server = await loop.create_connection(_End, "127.0.0.1", target)
         except OSError:
             self.abort()
             return
         server.forward_to(self)
         if self.transport is None:
             server.abort()
-        else:
-            self.forward_to(server)
+            return
+        self.forward_to(server)
+        if self._proxy.held:
+            self.hold()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

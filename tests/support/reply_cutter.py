@@ -44,6 +44,11 @@ class ReplyCutter:
         for link in self._links:
             link.cuts = True
 
+    def cut(self) -> None:
+        """End all connections now; new ones are made."""
+        for link in self._links:
+            link.abort()
+
     def spare(self) -> None:
         """Lose no more replies than were lost."""
         for link in self._links:

@@ -96,6 +96,7 @@ async def test_two_people_talk_and_both_views_are_what_a_fresh_read_gives(server
         for number in range(30):
             a.submit(Send(0, dialog, 0, b"a%d" % number))
             b.submit(Send(0, dialog, 0, b"b%d" % number))
+        await b.wait_until(lambda: b.view.dialogs[dialog].messages == 60)
         await b.send(dialog, b"last")
         await a.wait_until(lambda: a.view.dialogs[dialog].messages == 61)
         await b.wait_until(lambda: b.view.dialogs[dialog].messages == 61)
