@@ -1,15 +1,27 @@
-"""Fixtures of Redis: one server per run, started when the first test asks, and more for tests that break them."""
+"""Fixtures of Redis and Cassandra: one server per run, started only if a test asks, and more Redis for tests to break.
+
+What a machine lacks is skipped, with a line at the end of the run that says how to get it; in CI it is a failure.
+"""
 
 import contextlib
+import itertools
 import os
+import time
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 import pytest
 import redis
+from cassandra import OperationTimedOut
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, Session
+from cassandra.policies import ConstantReconnectionPolicy, RoundRobinPolicy
 
+from tests.engines.cassandra_jars import fetch_jars
+from tests.engines.cassandra_server import START_TIMEOUT_S, CassandraServer
 from tests.engines.redis_server import RedisServer
-from tests.engines.server_process import EngineMissingError
+from tests.engines.server_process import HOST, EngineError, EngineMissingError
+
+_keyspaces = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +31,7 @@ def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
         try:
             yield stack.enter_context(RedisServer(tmp_path_factory.mktemp("redis")))
         except EngineMissingError as error:
-            missing(error)
+            _missing(error)
 
 
 @pytest.fixture
@@ -41,12 +53,97 @@ def start_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[
             try:
                 return stack.enter_context(RedisServer(tmp_path_factory.mktemp("redis")))
             except EngineMissingError as error:
-                missing(error)
+                _missing(error)
 
         yield start
 
 
-def missing(error: EngineMissingError) -> NoReturn:
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Fetch Cassandra before the first test, whose time is limited, if it is not in the cache."""
+    if _asked_for_cassandra(session):
+        with contextlib.suppress(EngineMissingError):
+            fetch_jars()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def launched_cassandra(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[CassandraServer | EngineMissingError | None]:
+    """Launches Cassandra before the first test if any test asks for it: it starts while others run."""
+    if not _asked_for_cassandra(request.session):
+        yield None
+        return
+    server = CassandraServer(tmp_path_factory.mktemp("cassandra"))
+    try:
+        server.launch()
+        yield server
+    except EngineMissingError as error:
+        yield error
+    finally:
+        server.kill()
+
+
+@pytest.fixture(scope="session")
+def cassandra(launched_cassandra: CassandraServer | EngineMissingError | None) -> CassandraServer:
+    """The run's own Cassandra, ready."""
+    if isinstance(launched_cassandra, EngineMissingError):
+        _missing(launched_cassandra)
+    assert launched_cassandra is not None, "it is launched when a test asks"
+    launched_cassandra.await_ready()
+    return launched_cassandra
+
+
+@pytest.fixture(scope="session")
+def cql_session(cassandra: CassandraServer) -> Iterator[Session]:
+    """A plain connection of the run, for what the product itself does not do."""
+    profile = ExecutionProfile(load_balancing_policy=RoundRobinPolicy())
+    cluster = Cluster(
+        [HOST],
+        port=cassandra.port,
+        execution_profiles={EXEC_PROFILE_DEFAULT: profile},
+        reconnection_policy=ConstantReconnectionPolicy(0.1, max_attempts=None),
+    )
+    yield cluster.connect()
+    cluster.shutdown()
+
+
+@pytest.fixture
+def cql_keyspace(cql_session: Session) -> str:
+    """The name of an empty keyspace of this test alone. Its tables take a second: rows of many tests may share one."""
+    name = f"test_{next(_keyspaces)}"
+    cql_session.execute(
+        f"CREATE KEYSPACE {name} WITH replication = {{'class': 'NetworkTopologyStrategy', 'replication_factor': 1}}"
+    )
+    return name  # dropping it would take another second, and the server ends with the run
+
+
+@pytest.fixture
+def breakable_cassandra(cassandra: CassandraServer, cql_session: Session) -> Iterator[CassandraServer]:
+    """The run's own Cassandra, which this test may pause, kill and start: after the test it runs again."""
+    yield cassandra
+    if cassandra.runs:
+        cassandra.resume()
+    else:
+        cassandra.start()
+    await_answers(cql_session)
+
+
+def await_answers(session: Session) -> None:
+    """Wait until the driver has connected again to a Cassandra that was started or resumed."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        with contextlib.suppress(NoHostAvailable, OperationTimedOut):
+            session.execute("SELECT key FROM system.local")
+            return
+        time.sleep(0.05)
+    raise EngineError("The driver did not connect again to Cassandra.")
+
+
+def _asked_for_cassandra(session: pytest.Session) -> bool:
+    return any("cassandra" in item.fixturenames for item in session.items if isinstance(item, pytest.Function))
+
+
+def _missing(error: EngineMissingError) -> NoReturn:
     """Skip what needs the engine, with a line at the end of the run; in CI, fail."""
     if os.environ.get("CI"):
         pytest.fail(f"{error} In CI every engine must be there.")
