@@ -61,7 +61,7 @@ def fetch_jars() -> Path:
         command += ["-DincludeScope=runtime", f"-DoutputDirectory={fresh}/jars"]
         done = subprocess.run(command, cwd=fresh, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise EngineMissingError(f"Maven could not fetch Cassandra: {done.stdout[-1000:].strip()}")
+            raise EngineMissingError(f"Maven could not fetch Cassandra: {(done.stdout or done.stderr).strip()[-1000:]}")
         with contextlib.suppress(OSError):  # another run was first
             (Path(fresh) / "jars").rename(folder)
     return folder

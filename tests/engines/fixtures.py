@@ -58,39 +58,51 @@ def start_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[
         yield start
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the mark of tests that use Cassandra: `-m "not cassandra"` leaves them out."""
+    config.addinivalue_line("markers", "cassandra: uses Cassandra; set by hand only where a fixture asks for it late")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that use Cassandra through a fixture."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "cassandra" in item.fixturenames:
+            item.add_marker("cassandra")
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Fetch Cassandra before the first test, whose time is limited, if it is not in the cache."""
-    if _asked_for_cassandra(session):
+    if _uses_cassandra(session):
         with contextlib.suppress(EngineMissingError):
             fetch_jars()
 
 
 @pytest.fixture(scope="session", autouse=True)
-def launched_cassandra(
+def cassandra_ahead(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[CassandraServer | EngineMissingError | None]:
-    """Launches Cassandra before the first test if any test asks for it: it starts while others run."""
-    if not _asked_for_cassandra(request.session):
-        yield None
-        return
+) -> Iterator[CassandraServer]:
+    """The run's own Cassandra; if tests use it, it starts while others run."""
     server = CassandraServer(tmp_path_factory.mktemp("cassandra"))
     try:
-        server.launch()
+        if _uses_cassandra(request.session):
+            with contextlib.suppress(EngineMissingError):
+                server.launch()
         yield server
-    except EngineMissingError as error:
-        yield error
     finally:
         server.kill()
 
 
 @pytest.fixture(scope="session")
-def cassandra(launched_cassandra: CassandraServer | EngineMissingError | None) -> CassandraServer:
+def cassandra(cassandra_ahead: CassandraServer) -> CassandraServer:
     """The run's own Cassandra, ready."""
-    if isinstance(launched_cassandra, EngineMissingError):
-        _missing(launched_cassandra)
-    assert launched_cassandra is not None, "it is launched when a test asks"
-    launched_cassandra.await_ready()
-    return launched_cassandra
+    try:
+        if not cassandra_ahead.runs:
+            cassandra_ahead.launch()
+    except EngineMissingError as error:
+        _missing(error)
+    cassandra_ahead.await_ready()
+    return cassandra_ahead
 
 
 @pytest.fixture(scope="session")
@@ -139,8 +151,8 @@ def await_answers(session: Session) -> None:
     raise EngineError("The driver did not connect again to Cassandra.")
 
 
-def _asked_for_cassandra(session: pytest.Session) -> bool:
-    return any("cassandra" in item.fixturenames for item in session.items if isinstance(item, pytest.Function))
+def _uses_cassandra(session: pytest.Session) -> bool:
+    return any(item.get_closest_marker("cassandra") for item in session.items)
 
 
 def _missing(error: EngineMissingError) -> NoReturn:
