@@ -66,6 +66,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Each client of a draining node reconnects after a random delay of at most this."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least severe level that is logged. No level logs the text of messages."""
+    log_format: Literal["auto", "text", "json"] = "auto"
+    """A record is one line: "text" for people, "json" for machines; "auto" is text where the log is a terminal."""
 
 
 class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -28,6 +28,7 @@ import msgspec
 from protocol import bodies as b
 from protocol.bodies import AnyBody, TimelineEventRaw
 from protocol.dialog_types import DialogType
+from protocol.ids import to_text
 from server.clock import Sleep
 from server.delivery.prepared_message import PreparedMessage
 from server.delivery.registry import Registry
@@ -292,7 +293,7 @@ class Rooms:
                 room.take_roster(roster)
                 self._deliver_waiting(dialog, room)
         except Exception:  # noqa: BLE001 - nothing may wait for this room without end
-            _log.exception("what waited for a roster could not be delivered")
+            _log.exception("what waited for a roster could not be delivered", extra={"dialog": to_text(dialog)})
             self._leave_to_sessions(dialog, room)
         finally:
             room.loading = False
@@ -308,10 +309,11 @@ class Rooms:
                 if roster.roster_seq >= room.needed_seq:
                     return roster
             except StorageUnavailableError as error:
-                _log.warning("a roster cannot be read, trying again: %s", error)
+                _log.warning("a roster cannot be read, trying again: %s", error, extra={"dialog": to_text(dialog)})
             except Exception:  # noqa: BLE001 - whatever it is, what waits must not be lost
                 faults += 1
-                _log.error("a roster cannot be read (%d of %d times)", faults, _FAULTS_MAX, exc_info=faults == 1)
+                ids = {"dialog": to_text(dialog)}
+                _log.error("a roster cannot be read (%d of %d)", faults, _FAULTS_MAX, exc_info=faults == 1, extra=ids)
                 if faults >= _FAULTS_MAX:
                     return None
             await self._sleep(backoff_s)

@@ -305,7 +305,7 @@ class PendingConnection(asyncio.Protocol):
         self._transport.close()
 
     def _refuse(self, status: int, reason: str, retry_after_s: int | None = None) -> None:
-        _log.debug("refused %s: %s", self._address, reason)
+        _log.debug("refused: %s", reason, extra={"address": self._address})
         self._acceptor.refused[status] += 1
         self._answer(_response(status, reason, retry_after_s))
 

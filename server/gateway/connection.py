@@ -222,7 +222,7 @@ class Connection(asyncio.Protocol):
             try:
                 peer.closed()
             except Exception:  # noqa: BLE001 - a failing peer must not harm other connections
-                _log.exception("peer of %s failed in closed()", self.address)
+                _log.exception("a peer failed in closed()", extra={"address": self.address})
 
     # -- reading
 
@@ -336,7 +336,7 @@ class Connection(asyncio.Protocol):
     # -- ending
 
     def _crashed(self, what: str) -> None:
-        _log.exception("peer of %s %s", self.address, what)
+        _log.exception("a peer %s", what, extra={"address": self.address})
         self.close(CloseCode.INTERNAL_ERROR, "internal error")
 
     def _overrun(self) -> None:

@@ -9,7 +9,7 @@ import jwt
 import msgspec
 
 from protocol.errors import ErrorCode
-from protocol.ids import Id
+from protocol.ids import Id, to_text
 from protocol.limits import TOKEN_CHARS_MAX
 from server.refusals import RequestRefusedError
 
@@ -30,6 +30,14 @@ class Claims(msgspec.Struct, frozen=True):
     device: Id
     sign_in: Id
     expires_at_s: int
+
+
+def log_ids(address: str, claims: Claims | None) -> dict[str, str]:
+    """The ids of a session, as a log record carries them."""
+    if claims is None:
+        return {"address": address}
+    ids = {"principal": claims.principal, "device": claims.device, "sign_in": claims.sign_in}
+    return {"address": address} | {name: to_text(value) for name, value in ids.items()}
 
 
 def unverified_header(token: str) -> dict[str, Any]:

@@ -31,7 +31,7 @@ class SelfDialogs:
         entry = _entry(principal, device, DialogCreated(DialogType.SELF, mode, "", "", "", Settings(), [member]))
         verdict = await self._appender.append(entry)
         if verdict.code not in DURABLE:
-            _log.warning("no self dialog for %s: %s", ids.to_text(principal), verdict.code.name)
+            _log.warning("no self dialog: %s", verdict.code.name, extra={"principal": ids.to_text(principal)})
 
     async def append_profile_changed(self, principal: bytes, device: bytes) -> None:
         """Append `ProfileChanged`, which the person's other devices get; raises RequestRefusedError."""

@@ -172,7 +172,7 @@ class SignInFlow:
             self._context.sessions.end_sign_in(sign_in, CloseCode.REPLACED, "this device signed in again")
 
     def _end_reused(self, row: RefreshedSignIn) -> None:
-        _log.warning("a refresh token was used twice: sign-in %s ended", ids.to_text(row.sign_in))
+        _log.warning("a refresh token was used twice: its sign-in ended", extra={"sign_in": ids.to_text(row.sign_in)})
         self._context.sessions.end_sign_in(row.sign_in, CloseCode.SIGNED_OUT, "its refresh token was used twice")
 
     def _issue(self, tenant: int, principal: bytes, device: bytes, sign_in: bytes, refresh_token: str) -> IssuedTokens:

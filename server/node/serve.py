@@ -9,9 +9,11 @@ import gc
 import logging
 import resource
 import signal
+import sys
 
 from server.clock import SystemClock
 from server.config.settings import Config
+from server.node import logs
 from server.node.composition import Node, cancel_and_wait, opened
 from server.node.identity_parts import IdentitySecrets, make_identity
 from server.node.postgres_start import running_postgres
@@ -23,7 +25,7 @@ _GC_NEW_OBJECTS = 50_000
 
 async def serve(config: Config) -> None:
     """Run a node until SIGTERM, SIGINT or SIGHUP, then drain it."""
-    logging.basicConfig(level=config.server.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.configure(config.server.log_level, config.server.log_format, sys.stderr)
     _allow_all_files()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # SIGHUP: its terminal was closed
@@ -40,6 +42,7 @@ async def serve(config: Config) -> None:
             await cancel_and_wait(opening)
             return
         node, work = await opening
+        logs.name_incarnation(node.incarnation)
         _collect_rarely()
         print(_banner(config, node), flush=True)  # noqa: T201 - for the person who started it
         await asyncio.wait({stopped, work}, return_when=asyncio.FIRST_COMPLETED)

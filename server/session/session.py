@@ -38,7 +38,7 @@ from server.delivery.outbox import Outbox
 from server.delivery.presence import Presence
 from server.delivery.registry import Registry
 from server.gateway.connection import Connection
-from server.identity.claims import Claims
+from server.identity.claims import Claims, log_ids
 from server.refusals import DETAIL_OF, DURABLE, ERROR_OF, RETRY_AFTER_S, RequestRefusedError
 from server.session.catch_up import CatchUp, Plan
 from server.session.mailbox import Mailbox
@@ -324,7 +324,7 @@ class Session:
         try:
             self._take_all(now)
         except Exception:  # noqa: BLE001 - see `_guarded`
-            _log.exception("a session of %s failed", self.connection.address)
+            _log.exception("a session failed", extra=log_ids(self.connection.address, self._claims))
             self.close(CloseCode.INTERNAL_ERROR)
         self._taking = False
         mailbox = self._mailbox
@@ -445,7 +445,8 @@ class Session:
         try:
             live = await self._context.catch_up.run(self.outbox, principal, plan)
         except StorageUnavailableError as error:
-            _log.warning("a session cannot be caught up and is closed: %s", error)
+            ids = log_ids(self.connection.address, self._claims)
+            _log.warning("a session cannot be caught up and is closed: %s", error, extra=ids)
             self.close(CloseCode.UNAVAILABLE)
             return
         if not live:
@@ -471,7 +472,7 @@ class Session:
         try:
             await work
         except Exception:  # noqa: BLE001 - one boundary: whatever a handler raises ends this session alone
-            _log.exception("a session of %s failed", self.connection.address)
+            _log.exception("a session failed", extra=log_ids(self.connection.address, self._claims))
             self.close(CloseCode.INTERNAL_ERROR)
 
     def _leave(self) -> None:

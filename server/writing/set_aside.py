@@ -18,6 +18,7 @@ import asyncio
 import logging
 from collections import deque
 
+from protocol.ids import to_text
 from server.clock import Sleep
 from server.writing.flusher import Flusher
 from server.writing.submission import UNAVAILABLE, Submission
@@ -59,7 +60,7 @@ class SetAside:
             if len(self.held) >= DIALOGS_MAX:
                 return False
             self.held[dialog] = _Held()
-            _log.error("dialog %s is set aside: the store does not answer for it", dialog.hex())
+            _log.error("a dialog is set aside: the store does not answer for it", extra=_ids(dialog))
         self.held[dialog].entries.append(submission)
         submission.finish(UNAVAILABLE)
         self._wake.set()
@@ -89,7 +90,7 @@ class SetAside:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, the fate of the entry is still unknown
                 if not isinstance(error, WriteRefusedError) or held.entries[0].unknown:
-                    _log.warning("dialog %s is still set aside: %s", dialog.hex(), error)
+                    _log.warning("a dialog is still set aside: %s", error, extra=_ids(dialog))
                     return
             else:
                 if verdict.code is VerdictCode.BUSY:
@@ -97,4 +98,8 @@ class SetAside:
             held.entries.popleft()
         del self.held[dialog]
         held.answered.set()
-        _log.warning("dialog %s is no longer set aside", dialog.hex())
+        _log.warning("a dialog is no longer set aside", extra=_ids(dialog))
+
+
+def _ids(dialog: bytes) -> dict[str, str]:
+    return {"dialog": to_text(dialog)}
