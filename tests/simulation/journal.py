@@ -1,0 +1,120 @@
+"""`Journal` on the database in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from storage.rows import (
+    ChangeEntry,
+    ChangeResult,
+    Entry,
+    ErasureStep,
+    HorizonReading,
+    RaisedReceipt,
+    ReceiptRow,
+    Verdict,
+)
+from storage.timelines import Journal
+from storage.unavailable import IncarnationEndedError
+from tests.simulation.changes import judge_change, may_change, refuse_stranger
+from tests.simulation.database import Database, Fate, Transaction, pause_before_commit
+from tests.simulation.judging import judge_content, may_know
+from tests.simulation.tables import HANGS_ON_A_MESSAGE
+
+
+class MemoryJournal(Journal):
+    """The write half."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def flush(self, entries: Sequence[Entry], *, incarnation: int, flush_no: int, wait: bool) -> list[Verdict]:
+        del flush_no
+        database = self._database
+
+        async def work(transaction: Transaction, fate: Fate) -> list[Verdict]:
+            known = {entry.dialog for entry in entries if may_know(database, entry.dialog, entry.author)}
+            locked = {dialog for dialog in sorted(known) if await transaction.lock(dialog, wait=wait)}
+            await pause_before_commit(fate)
+            return judge_content(database, entries, locked, transaction.xid)
+
+        return await database.write("flush", incarnation, work)
+
+    async def change(self, entry: ChangeEntry, *, incarnation: int, flush_no: int) -> ChangeResult:
+        del flush_no
+        database = self._database
+
+        async def work(transaction: Transaction, fate: Fate) -> ChangeResult:
+            if not may_change(database, entry):
+                return refuse_stranger(database)
+            await transaction.lock(entry.dialog, wait=True)
+            await pause_before_commit(fate)
+            return judge_change(database, entry, transaction.xid)
+
+        return await database.write("change", incarnation, work)
+
+    async def raise_receipts(self, receipts: Sequence[ReceiptRow], *, incarnation: int) -> list[RaisedReceipt]:
+        async def work(transaction: Transaction, fate: Fate) -> list[RaisedReceipt]:
+            transaction.take_id()
+            await pause_before_commit(fate)
+            raised = [self._raise(receipt, transaction.xid) for receipt in receipts]
+            return [each for each in raised if each is not None]
+
+        return await self._database.write("receipts", incarnation, work)
+
+    async def erase_due(self, now_ms: int, *, limit: int) -> ErasureStep:
+        del now_ms
+        return await self._database.read("erase_due", lambda: self._erase(limit))
+
+    async def begin_incarnation(self, node: str) -> int:
+        del node
+        return self._database.begin_incarnation()
+
+    async def read_horizon(self, *, incarnation: int) -> HorizonReading:
+        return await self._database.read("horizon", lambda: self._horizon(incarnation))
+
+    async def find_oldest_writer(self) -> str:
+        return "a transaction in memory"
+
+    def _raise(self, receipt: ReceiptRow, xid: int) -> RaisedReceipt | None:
+        dialog = self._database.dialogs.get(receipt.dialog)
+        member = dialog.members.get(receipt.principal) if dialog is not None else None
+        if dialog is None or member is None or not member.member:
+            return None
+        read = max(member.read, min(receipt.read, dialog.seq))
+        delivered = max(member.delivered, member.read, min(max(receipt.delivered, receipt.read), dialog.seq))
+        if (read, delivered) == (member.read, member.delivered) and not receipt.again:
+            return None
+        row = dialog.find(read)
+        member.read, member.delivered, member.xid = read, delivered, xid
+        member.read_messages = row.messages if row is not None else member.read_messages
+        shared = dialog.rule.receipts
+        if shared:
+            dialog.receipts_xid = xid
+        numbers = (delivered, read, member.read_messages)
+        return RaisedReceipt(receipt.dialog, receipt.principal, *numbers, shared, dialog.member_count)
+
+    def _horizon(self, incarnation: int) -> HorizonReading:
+        database = self._database
+        reading = HorizonReading(database.horizon, database.next_xid)
+        database.forget_id(database.take_id(), committed=True)  # the message that puts an id past the horizon on disk
+        if database.is_ended(incarnation):
+            raise IncarnationEndedError
+        return reading
+
+    def _erase(self, limit: int) -> ErasureStep:
+        database = self._database
+        left = limit
+        while database.erasures and left > 0:
+            where, target = database.erasures[0]
+            hanging = [
+                row
+                for row in database.dialogs[where].rows[target:]
+                if row.target == target and row.tag in HANGS_ON_A_MESSAGE
+            ]
+            for row in hanging[:left]:
+                row.erase()
+            if len(hanging) < left:
+                del database.erasures[0]
+            left -= min(len(hanging), left) + 1
+        return ErasureStep(limit - max(left, 0), left <= 0, 0 if database.erasures else None)
