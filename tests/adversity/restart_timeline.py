@@ -66,10 +66,10 @@ class Timeline:
             async with connection.transaction(isolation="repeatable_read"):
                 for dialog, seq, author, device, n, at_ms, messages, body in await connection.fetch(_JOURNAL):
                     ids = (dialog.bytes, seq, author.bytes, device.bytes)
-                    timeline._append(Row(*ids, n, at_ms, messages, _decode(body)))
+                    timeline.append(Row(*ids, n, at_ms, messages, _decode(body)))
                 for dialog, principal, read in await connection.fetch(_MARKS):
                     timeline.read[dialog.bytes, principal.bytes] = read
-            timeline._erase_what_hangs()
+            timeline.erase_what_hangs()
             return timeline
         finally:
             await connection.close()
@@ -91,7 +91,7 @@ class Timeline:
         """Whether a principal had not left for the last time when this was done to a message."""
         return seq <= max((last for _, last in self.visible.get((dialog, principal), ())), default=0)
 
-    def _erase_what_hangs(self) -> None:
+    def erase_what_hangs(self) -> None:
         """Edits and reactions of an erased message are read as erased, though they may not be blank yet."""
         for key, row in self.rows.items():
             if isinstance(row.body, Edited | Reacted):
@@ -99,7 +99,8 @@ class Timeline:
                 if target is not None and isinstance(target.body, Erased):
                     self.rows[key] = replace(row, body=Erased())
 
-    def _append(self, row: Row) -> None:
+    def append(self, row: Row) -> None:
+        """Take the next row of its dialog."""
         self.rows[row.dialog, row.seq] = row
         self.heads[row.dialog] = row.seq
         if row.n:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from typing import Protocol
 
 import msgspec
 
 from protocol import bodies
 from protocol import commands as c
 from protocol.dialog_types import DialogType
-from tests.adversity.restart_devices import Device
+from tests.adversity.restart_server import SignIn
 from tests.adversity.restart_timeline import Row, Timeline
 from tests.adversity.restart_witness import Ledger, Received
 
@@ -32,6 +33,26 @@ _BODY_OF: dict[type[msgspec.Struct], type[bodies.Body]] = {
 }
 _SAID_MAX = 40
 _SAID_CHARS_MAX = 500
+
+
+class Sender(Protocol):
+    """A device whose commands are checked."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in a violation."""
+
+    @property
+    def principal(self) -> bytes:
+        """Whose it is."""
+
+    @property
+    def signed_in(self) -> SignIn:
+        """Its sign-in."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """Its commands."""
 
 
 class Violations:
@@ -73,7 +94,7 @@ def check_timeline(timeline: Timeline, violations: Violations) -> None:
             violations.add("duplicated", f"{text[:40]!r} {count} times")
 
 
-def check_sender(device: Device, timeline: Timeline, violations: Violations) -> None:
+def check_sender(device: Sender, timeline: Timeline, violations: Violations) -> None:
     """What a device asked for is there once as it was acked, or not at all as it was refused; in its order."""
     ledger = device.ledger
     for n, acked in ledger.acked.items():
@@ -89,7 +110,7 @@ def check_sender(device: Device, timeline: Timeline, violations: Violations) -> 
     _check_order(device, timeline, violations)
 
 
-def check_numbers(devices: Iterable[Device], timeline: Timeline, violations: Violations) -> None:
+def check_numbers(devices: Iterable[Sender], timeline: Timeline, violations: Violations) -> None:
     """Nothing is stored that nobody asked for."""
     ledgers: dict[bytes, Ledger] = {device.signed_in.device: device.ledger for device in devices}
     for (device, n), rows in timeline.by_number.items():
@@ -147,7 +168,7 @@ def _same(event: bodies.TimelineEvent, row: Row) -> bool:
     return received == stored and (event.body == row.body or isinstance(row.body, bodies.Erased))
 
 
-def _wrong_with(asked: msgspec.Struct, acked: object, row: Row | None, device: Device) -> str:
+def _wrong_with(asked: msgspec.Struct, acked: object, row: Row | None, device: Sender) -> str:
     """Why a row is not what was acked; empty if it is."""
     if row is None:
         return "nothing is stored there"
@@ -176,7 +197,7 @@ def _says(asked: msgspec.Struct, body: bodies.AnyBody) -> bool:
     return True
 
 
-def _check_order(device: Device, timeline: Timeline, violations: Violations) -> None:
+def _check_order(device: Sender, timeline: Timeline, violations: Violations) -> None:
     """What one device said in one dialog stands in the order in which it said it, unless it had to send it again."""
     said: dict[bytes, list[tuple[int, int]]] = defaultdict(list)
     for n in device.ledger.acked:

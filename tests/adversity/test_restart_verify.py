@@ -49,7 +49,7 @@ ROWS = [row(1, CREATED), row(2, posted(b"one")), row(3, bodies.MemberRemoved(BO)
 def timeline(*rows: Row) -> Timeline:
     made = Timeline()
     for each in rows or ROWS:
-        made._append(each)
+        made.append(each)
     return made
 
 

@@ -128,6 +128,7 @@ class Database:
         self.locks: dict[bytes, deque[asyncio.Future[None]]] = {}
         self.next_xid = _FIRST_XID
         self.down = False
+        self.may_begin: object = None
         self.crashes = 0
         self._committed_xid = _FIRST_XID - 1
         self._unfinished: set[int] = set()
@@ -152,7 +153,7 @@ class Database:
             self._carry_out(incarnation, work, fate, reply), name=call, context=self.process.context
         )
         self._calls[task] = reply
-        task.add_done_callback(self._calls.pop)
+        task.add_done_callback(lambda done: self._calls.pop(done, None))
         expiry = loop.call_later(_STATEMENT_TIMEOUT_S, _fail, reply, StorageUnavailableError("no answer in time"))
         try:
             return await reply
@@ -207,6 +208,16 @@ class Database:
         if self.down:
             raise StorageUnavailableError("the database is down")
 
+    async def hold_head(self, dialog: bytes, seconds: float) -> None:
+        """Lock a head for so long, as somebody does who is no node; nothing happens if it is locked."""
+        stranger = Transaction(self, 0)
+        self._held[0] = self._held.get(0, 0) + 1
+        try:
+            if not self.down and await stranger.lock(dialog, wait=False):
+                await _pause(seconds)
+        finally:
+            stranger.end(committed=False)
+
     # -- ids of transactions
 
     def take_id(self) -> int:
@@ -252,8 +263,9 @@ class Database:
         """Whether it has ended."""
         return incarnation in self._ended
 
-    async def fence_all(self) -> None:
-        """End every incarnation so far; return when nothing of them runs."""
+    async def fence_all(self, by: object) -> None:
+        """End every incarnation so far, and take the right to begin one; return when nothing of them runs."""
+        self.may_begin = by
         self._ended.update(range(1, self._incarnations + 1))
         while any(incarnation in self._ended for incarnation in self._held):
             free: asyncio.Future[None] = asyncio.get_running_loop().create_future()

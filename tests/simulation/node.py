@@ -1,0 +1,171 @@
+"""A node of the simulation: the product's `Node` on the journal in memory, without ports.
+
+`start_node` makes one, as `server.node.composition.opened` does: it ends the lives before it and waits for what they
+left running, begins its own, and works. It may be killed at any callback. A simulation of several nodes makes several.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from protocol.close_codes import CloseCode
+from server.clock import Clock
+from server.config.settings import Config
+from server.gateway.connection import Connection
+from server.identity.claims import Claims
+from server.identity.signing_keys import SigningKeys, new_pem
+from server.identity.tokens import Tokens
+from server.node.composition import Node
+from server.session.session import Session, SessionContext
+from storage.postgres.incarnations import NodeLock
+from storage.unavailable import IncarnationEndedError, StorageUnavailableError
+from tests.simulation.database import Database
+from tests.simulation.journal import MemoryJournal
+from tests.simulation.loop import Process, VirtualLoop
+from tests.simulation.network import Link
+from tests.simulation.reading import MemoryTimelines
+
+_KEYS = SigningKeys.from_pem(new_pem())
+_POSITION_KEY = bytes(32)
+_TRY_AGAIN_S = 0.2
+EPOCH = 1
+
+
+class SimulatedTokens(Tokens):
+    """Tokens that are the names of devices: what a signature proves is tested elsewhere."""
+
+    def __init__(self, clock: Clock, claims: dict[str, Claims]) -> None:
+        super().__init__(_KEYS, clock, issuer="", audience="", ttl_s=1)
+        self._claims = claims
+        self._verified: set[str] = set()
+
+    def find_cached(self, token: str, device: bytes | None = None) -> Claims | None:
+        del device
+        return self._claims[token] if token in self._verified else None
+
+    async def verify(self, token: str, device: bytes | None = None, address: str = "") -> Claims:
+        del device, address
+        await asyncio.sleep(0)
+        self._verified.add(token)
+        return self._claims[token]
+
+
+class SimulatedIdentity:
+    """Tokens and nothing else."""
+
+    def __init__(self, tokens: Tokens) -> None:
+        self.tokens = tokens
+
+    async def app(self, _scope: Any, _receive: Any, _send: Any) -> None:
+        """There is no HTTP here."""
+
+    async def sign_out(self, _claims: Claims) -> None:
+        """Nobody signs out here."""
+
+    async def run(self) -> None:
+        """Nothing is done by the clock."""
+
+
+class SimulatedLock(NodeLock):
+    """The right to serve, which `start_node` takes from the nodes before without asking."""
+
+    def __init__(self) -> None:
+        pass
+
+    async def keep(self, incarnation: int, settled: Any) -> None:
+        """It is never lost silently: a node learns of its end when it writes, or reads the horizon."""
+        del incarnation, settled
+        await asyncio.get_running_loop().create_future()
+
+
+class SimulatedNode:
+    """One process of the server; `node` is None until it serves."""
+
+    def __init__(
+        self, name: str, loop: VirtualLoop, database: Database, config: Config, claims: dict[str, Claims]
+    ) -> None:
+        self.process = Process(name)
+        self.node: Node | None = None
+        self._loop = loop
+        self._database = database
+        self._config = config
+        self._claims = claims
+        self._context: SessionContext
+
+    @property
+    def serves(self) -> bool:
+        """Whether it takes connections."""
+        return self.node is not None and self.process.alive
+
+    def kill(self) -> None:
+        """End it at once. What it has sent to the database goes on there."""
+        self.process.alive = False
+
+    def open_connection(self, link: Link) -> Connection:
+        """The server's half of a connection; called in this process."""
+        connection = Connection(
+            link,
+            self._config.gateway,
+            self._loop,
+            address=self.process.name,
+            subprotocol="tchat.v1.msgpack",
+            lost=lambda _connection: None,
+        )
+        connection.start(self._start_session)
+        return connection
+
+    def _start_session(self, connection: Connection) -> Session:
+        session = Session(connection, self._context)
+        session.start()
+        return session
+
+    async def run(self) -> None:
+        """Start, serve, and end when another node has taken over."""
+        journal = MemoryJournal(self._database)
+        started = await self._start(journal)
+        if started is None:
+            return
+        node, identity = started
+        self._context = node.make_session_context(identity)
+        self.node = node
+        try:
+            await node.run(identity)
+        except* IncarnationEndedError:
+            pass
+        self.node = None
+        for session in node.wheel:
+            session.close(CloseCode.UNAVAILABLE)
+
+    async def _start(self, journal: MemoryJournal) -> tuple[Node, SimulatedIdentity] | None:
+        """A node that may serve; None when another one has taken the right meanwhile."""
+        while True:  # a node that cannot start ends, and is started again
+            try:
+                await self._database.fence_all(by=self)
+                if self._database.may_begin is not self:
+                    return None
+                incarnation = await journal.begin_incarnation(self.process.name)
+                node = Node(
+                    self._config,
+                    self._database.clock,
+                    journal,
+                    MemoryTimelines(self._database, epoch=EPOCH, page_dialogs=2),
+                    SimulatedLock(),
+                    incarnation=incarnation,
+                    epoch=EPOCH,
+                    position_key=_POSITION_KEY,
+                )
+                await node.horizon.advance()
+            except StorageUnavailableError:
+                await asyncio.sleep(_TRY_AGAIN_S)
+            else:
+                return node, SimulatedIdentity(SimulatedTokens(self._database.clock, self._claims))
+
+
+def start_node(
+    name: str, loop: VirtualLoop, database: Database, config: Config, claims: dict[str, Claims]
+) -> SimulatedNode:
+    """A node that starts now."""
+    made = SimulatedNode(name, loop, database, config, claims)
+    loop.create_task(made.run(), context=made.process.context).add_done_callback(asyncio.Task.result)
+    return made

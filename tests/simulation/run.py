@@ -1,0 +1,188 @@
+"""One run: the steps of its script, then everything heals, then the promises are looked at.
+
+Checked all along: what is delivered or acked is durable at that moment (I1, I5); between two states of a dialog no
+number comes twice (I2); nobody gets anything after their removal (I7). Checked in the end, from the logs of the devices
+and the journal: what was acked is there once and as it was acked, what was refused is not (I1, I2, I6); one order, and
+that of each sender (I3); no device misses a number that it may see, whatever position it resumed from (I4); who is no
+member has written nothing (I7); within `HEAL_S` every queue is empty and every session is live and whole (I11).
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from tests.adversity.restart_timeline import Row, Timeline
+from tests.adversity.restart_verify import check_received, check_sender, check_timeline
+from tests.simulation.script import Script
+from tests.simulation.stage import Stage
+from tests.simulation.tables import decode_body
+
+HEAL_S = 60.0
+"""Virtual seconds from the end of all faults to the state that is promised."""
+_LOOK_EVERY_S = 0.5
+_HORIZON_AGE_S_MAX = 3.5
+"""What waits for a roster, or is set aside, holds the horizon longer."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a seed. `digest` is of all that happened: the same seed gives the same."""
+
+    seed: int
+    violations: list[str]
+    digest: str
+    heal_s: float
+    trace: list[str]
+
+    @property
+    def failed(self) -> bool:
+        """Whether a promise was broken."""
+        return bool(self.violations)
+
+
+def run_seed(seed: int, *, traced: bool = False) -> Outcome:
+    """Run one seed from its beginning to its end."""
+    stage = Stage(seed, traced=traced)
+    with _alone(stage):
+        try:
+            Script(stage).run()
+            heal_s = heal(stage)
+            timeline = read_timeline(stage)
+            verify(stage, timeline)
+            digest = _digest(stage)
+        finally:
+            stage.close()
+    said = [stage.with_names(each) for each in stage.violations.said]
+    return Outcome(seed, said, digest, heal_s, stage.trace or [])
+
+
+def heal(stage: Stage) -> float:
+    """End all faults, and wait until everything is settled; how long that took."""
+    stage.note("everything heals")
+    stage.weather.calm, stage.weather.blind, stage.database.down = True, False, False
+    if not any(node.process.alive for node in stage.nodes):
+        stage.start_node()
+    for device in stage.devices:
+        if device.link is not None:
+            device.link.resume()
+    began, loop = stage.loop.time(), stage.loop
+    while not is_settled(stage):
+        if loop.time() - began > HEAL_S:
+            stage.violations.add("unsettled", _describe_unsettled(stage))
+            break
+        loop.run_for(_LOOK_EVERY_S)
+    heal_s = loop.time() - began
+    loop.run_for(2.5)  # receipts that wait, and a horizon behind the last write
+    return heal_s
+
+
+def is_settled(stage: Stage) -> bool:
+    """Whether nothing waits anywhere."""
+    return not _describe_unsettled(stage)
+
+
+def _describe_unsettled(stage: Stage) -> str:
+    for device in stage.devices:
+        if not device.settled and not device.stopped:
+            return f"{device.name} is {device.core.state}, with {device.core.pending()}"
+    for made in stage.nodes:
+        node = made.node
+        if node is None or not made.process.alive:
+            continue
+        if node.pipeline.queued or node.pipeline.set_aside:
+            return f"{made.process} has {node.pipeline.queued} entries and {node.pipeline.set_aside} dialogs set aside"
+        if node.horizon.age_s > _HORIZON_AGE_S_MAX:
+            return f"the horizon of {made.process} is {node.horizon.age_s:.0f} s old"
+    return ""
+
+
+def read_timeline(stage: Stage) -> Timeline:
+    """The truth: the journal, and who may see what of it."""
+    timeline = Timeline()
+    for dialog in stage.database.dialogs.values():
+        for row in dialog.rows:
+            place = (dialog.dialog, row.seq, row.author, row.device, row.n)
+            timeline.append(Row(*place, row.at_ms, row.messages, decode_body(row.body)))
+    timeline.erase_what_hangs()
+    return timeline
+
+
+def verify(stage: Stage, timeline: Timeline) -> None:
+    """Hold the logs of all devices to the journal."""
+    violations = stage.violations
+    check_timeline(timeline, violations)
+    for row in timeline.rows.values():
+        if row.n and not timeline.may_see(row.author, row.dialog, row.seq):
+            violations.add("leaked", f"{row} was written by somebody who is no member")
+    for device in stage.devices:
+        check_sender(device, timeline, violations)
+        for witness in device.witnesses:
+            check_received(device.principal, witness.take_received(), timeline, violations)
+        if device.stopped:
+            violations.add("unsettled", f"{device.name} stopped: {device.stopped}")
+        else:
+            _check_whole(stage, device.name, device.principal, device.witness.came, timeline)
+            _check_whole(stage, f"the app of {device.name}", device.principal, device.witness.reached, timeline)
+    for fault in stage.loop.faults:
+        violations.add("unhandled", fault)
+
+
+def _check_whole(stage: Stage, name: str, who: bytes, came: dict[bytes, int], timeline: Timeline) -> None:
+    for dialog, head in timeline.heads.items():
+        intervals = timeline.visible.get((dialog, who))
+        if not intervals:
+            continue
+        last = min(head, intervals[-1][1])
+        if came.get(dialog, 0) != last and (dialog in came or timeline.is_member(dialog, who)):
+            known = came.get(dialog)
+            stage.violations.add("undelivered", f"{name} has {known} and not {last} of {dialog.hex()}")
+
+
+@contextmanager
+def _alone(stage: Stage) -> Iterator[None]:
+    """While a run goes on nothing is collected, whose time would be another one each time, and logs go to the trace."""
+    log = logging.getLogger("server")
+    handler = _TraceHandler(stage)
+    before = (log.level, log.propagate, gc.isenabled())
+    log.addHandler(handler)
+    log.propagate = False
+    log.setLevel(logging.WARNING if stage.trace is not None else logging.ERROR)
+    gc.disable()
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.level, log.propagate = before[:2]
+        if before[2]:
+            gc.enable()
+
+
+class _TraceHandler(logging.Handler):
+    """Puts the log into the trace; what the product says it did not expect is a violation."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__()
+        self._stage = stage
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        self._stage.note(f"log: {record.getMessage()} {error or ''}")
+        if error is not None and "nobody can read" not in str(error):
+            self._stage.violations.add("unhandled", f"{record.getMessage()}: {error!r}")
+
+
+def _digest(stage: Stage) -> str:
+    whole = hashlib.blake2b(digest_size=16)
+    for dialog in stage.database.dialogs.values():
+        for row in dialog.rows:
+            whole.update(repr(row).encode())
+    for device in stage.devices:
+        counts = sorted(device.witness.counts.items())
+        whole.update(repr((device.name, device.links, counts, device.witness.reached, device.ledger.acked)).encode())
+    whole.update(repr((stage.loop.steps, stage.loop.time(), stage.dice.random())).encode())
+    return whole.hexdigest()
