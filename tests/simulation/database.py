@@ -15,7 +15,7 @@ depend on can have changed since the locks were taken.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -125,6 +125,8 @@ class Database:
         """By sign-in its principal."""
         self.erasures: list[tuple[bytes, int]] = []
         """Erased messages on which something may hang."""
+        self.doubts: Counter[tuple[bytes, int]] = Counter()
+        """By device and number how many calls with it had a fate that the caller does not know."""
         self.locks: dict[bytes, deque[asyncio.Future[None]]] = {}
         self.next_xid = _FIRST_XID
         self.down = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 
 from protocol.bodies import TimelineEvent
@@ -29,7 +30,8 @@ class StrictWitness(Witness):
     """A witness that also holds every message to what is durable at that moment, and every resume to its position.
 
     A position vouches for all that came before it. Between two states of a dialog each number comes once, but for those
-    that the state covers: they may be delivered late, after they have been read.
+    that the state covers, which may be delivered after they have been read, and those that a node repeats because it
+    does not know the fate of a call.
     """
 
     def __init__(self, device: Device, database: Database, violations: Violations) -> None:
@@ -42,6 +44,7 @@ class StrictWitness(Witness):
         self._came: dict[bytes, int] = {}
         self._as_of_state: dict[bytes, int] = {}
         self._late: dict[bytes, int] = {}
+        self._again: Counter[tuple[bytes, int]] = Counter()
         self._windowed = False
 
     @property
@@ -63,6 +66,7 @@ class StrictWitness(Witness):
                 self._came = dict(self._on_the_wire)
                 self._as_of_state.clear()
                 self._late.clear()
+                self._again.clear()
             case Synced(recovered=recovered):
                 self._windowed = not recovered
                 if not recovered:
@@ -95,9 +99,16 @@ class StrictWitness(Witness):
             self._came[event.dialog] = event.seq
         elif self._late.get(event.dialog, 0) < event.seq <= self._as_of_state.get(event.dialog, 0):
             self._late[event.dialog] = event.seq
+        elif self._again[event.dialog, event.seq] < self._doubts_of(event):
+            self._again[event.dialog, event.seq] += 1
         else:
             self._violations.add("duplicated", f"{event} came again to {self._device.name}")
         self._look_at_row(event.dialog, event.seq, event.device, event.n, "delivered")
+
+    def _doubts_of(self, event: TimelineEvent) -> int:
+        dialog = self._database.dialogs[event.dialog]
+        seq = event.seq if event.n else event.seq - 1  # what the server adds comes with the event before it
+        return self._database.doubts[event.device, dialog.rows[seq - 1].n]
 
     def _look_at_ack(self, acked: Acked) -> None:
         self._look_at_row(acked.dialog, acked.seq, self._device.signed_in.device, acked.n, "acked")

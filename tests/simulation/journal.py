@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from storage.rows import (
     ChangeEntry,
@@ -15,7 +16,7 @@ from storage.rows import (
     Verdict,
 )
 from storage.timelines import Journal
-from storage.unavailable import IncarnationEndedError
+from storage.unavailable import IncarnationEndedError, NothingWrittenError, StorageUnavailableError
 from tests.simulation.changes import judge_change, may_change, refuse_stranger
 from tests.simulation.database import Database, Fate, Transaction, pause_before_commit
 from tests.simulation.judging import judge_content, may_know
@@ -38,7 +39,8 @@ class MemoryJournal(Journal):
             await pause_before_commit(fate)
             return judge_content(database, entries, locked, transaction.xid)
 
-        return await database.write("flush", incarnation, work)
+        with self._noting_doubt(entries):
+            return await database.write("flush", incarnation, work)
 
     async def change(self, entry: ChangeEntry, *, incarnation: int, flush_no: int) -> ChangeResult:
         del flush_no
@@ -51,7 +53,8 @@ class MemoryJournal(Journal):
             await pause_before_commit(fate)
             return judge_change(database, entry, transaction.xid)
 
-        return await database.write("change", incarnation, work)
+        with self._noting_doubt([entry]):
+            return await database.write("change", incarnation, work)
 
     async def raise_receipts(self, receipts: Sequence[ReceiptRow], *, incarnation: int) -> list[RaisedReceipt]:
         async def work(transaction: Transaction, fate: Fate) -> list[RaisedReceipt]:
@@ -75,6 +78,16 @@ class MemoryJournal(Journal):
 
     async def find_oldest_writer(self) -> str:
         return "a transaction in memory"
+
+    @contextmanager
+    def _noting_doubt(self, entries: Sequence[Entry | ChangeEntry]) -> Iterator[None]:
+        try:
+            yield
+        except (NothingWrittenError, IncarnationEndedError):
+            raise
+        except StorageUnavailableError:
+            self._database.doubts.update((entry.device, entry.n) for entry in entries)
+            raise
 
     def _raise(self, receipt: ReceiptRow, xid: int) -> RaisedReceipt | None:
         dialog = self._database.dialogs.get(receipt.dialog)

@@ -68,6 +68,28 @@ class Call(asyncio.TimerHandle):
         self._callback = self._args = None  # type: ignore[assignment]
 
 
+class CountedTask(asyncio.Task[_T]):
+    """A task whose hash is its number, not its address: a TaskGroup goes through a set of them."""
+
+    def __init__(
+        self,
+        coro: Coroutine[Any, Any, _T],
+        *,
+        loop: VirtualLoop,
+        name: str,
+        context: contextvars.Context | None,
+        number: int,
+    ) -> None:
+        self._number = number
+        super().__init__(coro, loop=loop, name=name, context=context)
+
+    def __hash__(self) -> int:
+        return self._number
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
 class VirtualLoop(asyncio.AbstractEventLoop):
     """See the module. `faults` are exceptions that nobody handled."""
 
@@ -174,7 +196,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def create_task(  # type: ignore[override]
         self, coro: Coroutine[Any, Any, _T], *, name: str | None = None, context: contextvars.Context | None = None
     ) -> asyncio.Task[_T]:
-        task = asyncio.Task(coro, loop=self, name=name or "", context=context)
+        task = CountedTask(coro, loop=self, name=name or "", context=context, number=len(self._tasks))
         self._tasks.append(task)
         return task
 

@@ -104,6 +104,8 @@ class SimulatedNode:
 
     def open_connection(self, link: Link) -> Connection:
         """The server's half of a connection; called in this process."""
+        if self.node is None:
+            link.abort()
         connection = Connection(
             link,
             self._config.gateway,

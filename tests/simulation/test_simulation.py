@@ -1,0 +1,45 @@
+"""Two thousand short lives of the core, each with its own faults; no promise may break in any of them.
+
+A seed that fails says how to see it: `python -m tests.simulation --seed N` prints what happened.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.run import HEAL_S, run_seed
+
+ROOT = Path(__file__).parents[2]
+SEEDS = 2_000
+_PER_TEST = 250
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, _PER_TEST))
+def test_the_promises_hold_whatever_fails(first: int) -> None:
+    for seed in range(first, first + _PER_TEST):
+        outcome = run_seed(seed)
+        assert not outcome.violations, f"see `python -m tests.simulation --seed {seed}`"
+        assert outcome.heal_s <= HEAL_S
+
+
+def test_a_seed_is_the_same_run_byte_for_byte() -> None:
+    def trace(hash_seed: str) -> str:
+        command = [sys.executable, "-m", "tests.simulation", "--seed", "5"]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": hash_seed}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+        return done.stdout
+
+    assert len(trace("1")) > 1_000
+    assert trace("1") == trace("2")
+
+
+def test_a_seed_does_not_depend_on_those_before_it() -> None:
+    alone = run_seed(11)
+    run_seed(12)
+    assert run_seed(11) == alone
+    assert run_seed(11, traced=True).digest == alone.digest
