@@ -15,16 +15,23 @@ def loop() -> VirtualLoop:
     return VirtualLoop(random.Random(1))  # type: ignore[abstract]
 
 
+async def pause(seconds: float) -> None:
+    """Let virtual time pass."""
+    over = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_later(seconds, over.set_result, None)
+    await over
+
+
 def test_time_jumps_to_the_next_timer(loop: VirtualLoop) -> None:
     ended: list[float] = []
 
-    async def sleep() -> None:
-        await asyncio.sleep(1_000)
+    async def wait() -> None:
+        await pause(1_000)
         async with asyncio.timeout(500):
-            await asyncio.sleep(400)
+            await pause(400)
         ended.append(loop.time())
 
-    loop.create_task(sleep())
+    loop.create_task(wait())
     loop.run_for(10_000)
     assert ended == [1_400.0]
     assert loop.time() == 10_000
@@ -49,7 +56,7 @@ def test_nothing_of_a_dead_process_runs(loop: VirtualLoop) -> None:
     async def work() -> None:
         try:
             log.append("began")
-            await asyncio.sleep(1)
+            await pause(1)
             log.append("went on")
         finally:
             log.append("cleaned up")
