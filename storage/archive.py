@@ -27,7 +27,7 @@ ABOUT_A_MESSAGE = frozenset({tag_of(Edited), tag_of(Deleted), tag_of(Reacted)})
 """Tags of the rows that `read_about` finds by the message that is their `target`."""
 
 ARCHIVE_ROWS_MAX = 10_000
-"""Most numbers that `read_tags` looks at, and most that `read_rows` is asked for, at once."""
+"""Most numbers that `read_rows`, `read_tags` and `read_about` may be asked for at once."""
 
 
 class Archive(Protocol):
@@ -45,7 +45,10 @@ class Archive(Protocol):
     async def read_range(
         self, dialog: bytes, first: int, last: int, *, limit: int, newest_first: bool
     ) -> list[TimelineRow]:
-        """Rows `first..last` in rising order, or, with `newest_first`, the newest of them in falling order."""
+        """Rows `first..last` in rising order, or, with `newest_first`, the newest of them in falling order.
+
+        The numbers should exist: the work grows with those that are beyond the head of the dialog.
+        """
 
     async def read_rows(self, dialog: bytes, seqs: Sequence[int]) -> list[TimelineRow]:
         """The rows with these numbers (they rise), in rising order, without those that are not archived."""

@@ -8,8 +8,12 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from storage.cql.driver import CqlServer
+from storage.cql.migrate import migrate as migrate_keyspace
 from storage.embedded.cluster import EmbeddedPostgres
 from storage.postgres.migrate import migrate
+from tests.engines.cassandra_server import CassandraServer
+from tests.engines.server_process import HOST
 from tests.support.clock import ManualClock
 from tests.support.world import World
 
@@ -45,6 +49,14 @@ def migrated_template(postgres: EmbeddedPostgres) -> str:
     _execute(postgres, f"CREATE DATABASE {_TEMPLATE}")
     asyncio.run(migrate(postgres.database_url(_TEMPLATE)))
     return _TEMPLATE
+
+
+@pytest.fixture(scope="session")
+def cql_server(cassandra: CassandraServer) -> CqlServer:
+    """A migrated keyspace of the run: the tests that write to it have dialogs of their own."""
+    server = CqlServer((HOST,), cassandra.port, "tchat")
+    migrate_keyspace(server, lambda _name: None)
+    return server
 
 
 @pytest.fixture

@@ -38,6 +38,7 @@ SAME_MEANING = {
     "bus": "Messages between nodes: the contract and its engine.",
     "commands": "What a client may ask: its structs in `protocol`, its handlers in the session.",
     "errors": "What a client is refused with: the catalogue in `protocol`, its form over HTTP in the API.",
+    "migrate": "Bringing a schema to this version by numbered files: of PostgreSQL, of a CQL server.",
     "people": "Profiles and finding people: the HTTP resource and the engine of its store.",
     "presence": "Who is connected: pushed to followers on a node, kept for all nodes in Redis.",
     "rates": "How often and how fast: of the HTTP API and of sign-in, of devices and principals on a websocket.",

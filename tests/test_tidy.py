@@ -68,7 +68,12 @@ def test_what_is_imported_is_a_declared_dependency() -> None:
     """Found through another package's dependencies, a module may be gone with that package's next version."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = {re.split(r"[\[<>=]", line)[0] for line in project["dependencies"]}
-    distributions = {"jwt": "pyjwt", "nacl": "pynacl", "prometheus_client": "prometheus-client"}
+    distributions = {
+        "cassandra": "scylla-driver",
+        "jwt": "pyjwt",
+        "nacl": "pynacl",
+        "prometheus_client": "prometheus-client",
+    }
     known = {*PACKAGES, *sys.stdlib_module_names}
     missing = {
         f"{name_of(path)}: {module}"

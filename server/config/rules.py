@@ -62,6 +62,25 @@ def postgres_url_has_no_password(config: Config) -> str | None:
     )
 
 
+def cql_hosts_have_no_port(config: Config) -> str | None:
+    """All hosts have the same port."""
+    for host in config.storage.cql_hosts:
+        if not host or (":" in host and _address(host) is None):
+            return f"storage.cql_hosts: {host!r} is no host: set names or addresses, and the port in storage.cql_port."
+    return None
+
+
+def cql_user_has_a_password(config: Config) -> str | None:
+    """One without the other signs nobody in."""
+    storage = config.storage
+    if bool(storage.cql_user) == bool(storage.cql_password):
+        return None
+    return (
+        "storage.cql_user: a user has a password, and a password a user: "
+        f"set storage.cql_user and {name_variable('storage', 'cql_password')}, or neither."
+    )
+
+
 def proxies_are_networks(config: Config) -> str | None:
     """The gateway compares client addresses with these networks."""
     for text in config.gateway.trusted_proxies:
@@ -219,6 +238,8 @@ RULES = (
     development_is_local,
     production_logs_no_codes,
     postgres_url_has_no_password,
+    cql_hosts_have_no_port,
+    cql_user_has_a_password,
     proxies_are_networks,
     proxies_are_yours,
     admin_port_is_private,
@@ -247,17 +268,19 @@ def _network(text: str) -> _Network | None:
         return None
 
 
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
 def _is_private(host: str) -> bool:
     """Whether only this machine or a private network reaches it; 0.0.0.0 is every address that the machine has."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host == "localhost"
-    return address.is_private and not address.is_unspecified
+    address = _address(host)
+    return host == "localhost" if address is None else address.is_private and not address.is_unspecified
 
 
 def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    address = _address(host)
+    return host == "localhost" if address is None else address.is_loopback

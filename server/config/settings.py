@@ -18,6 +18,7 @@ Count = Annotated[int, Meta(ge=1)]
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 Seconds = Annotated[float, Meta(gt=0)]
 WholeSeconds = Annotated[int, Meta(ge=1)]
+Keyspace = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,47}$")]
 PerSecond = Annotated[float, Meta(gt=0)]
 
 
@@ -205,7 +206,7 @@ class RoomSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StorageSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """PostgreSQL: the embedded one, or your own."""
+    """PostgreSQL: the embedded one, or your own; and, if you have one, a CQL server for old timelines."""
 
     postgres_url: str = ""
     """postgresql://user@host:port/database, without the password; empty means the embedded PostgreSQL."""
@@ -222,6 +223,19 @@ class StorageSettings(msgspec.Struct, frozen=True, kw_only=True):
     statement_timeout_s: Seconds = 10.0
     """Any other statement that takes longer is cancelled. A flush is never cancelled: when it takes longer, its
     connection is closed, and it asks for the outcome of its rows on a new one."""
+    cql_hosts: tuple[str, ...] = ()
+    """Hosts of a ScyllaDB or Apache Cassandra in the data centre of this node: timelines are copied there. Empty: they
+    are in PostgreSQL alone."""
+    cql_port: Port = 9042
+    """The port of these hosts."""
+    cql_keyspace: Keyspace = "tchat"
+    """Its keyspace. `tchat migrate` makes it, with three copies of each row if there are as many hosts."""
+    cql_user: str = ""
+    """Its user; empty: it asks for none."""
+    cql_password: Secret = Secret()
+    """Password of `cql_user`."""
+    cql_password_file: Path | None = None
+    """File that holds `cql_password`."""
 
 
 class IssuerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -104,20 +104,21 @@ def _serve(chosen: argparse.Namespace, _rest: list[str]) -> int:
 
 
 def _migrate(chosen: argparse.Namespace, _rest: list[str]) -> int:
+    from server.node.archive_start import migrate_archive
     from server.node.postgres_start import running_postgres
     from storage.postgres.incarnations import NodeLock
     from storage.postgres.migrate import migrate
 
-    async def migrate_alone(url: str) -> list[str]:
+    async def migrate_alone(config: Config, url: str) -> list[str]:
         lock = await NodeLock.take(url)
         try:
-            return await migrate(url, print)
+            return await migrate(url, print) + await migrate_archive(config.storage, url, print)
         finally:
             await lock.release()
 
     def run(config: Config) -> None:
         with running_postgres(config) as postgres:
-            applied = asyncio.run(migrate_alone(postgres.url))
+            applied = asyncio.run(migrate_alone(config, postgres.url))
         print("The schema is current." if not applied else f"Applied {len(applied)}; the schema is current.")
 
     return _started(chosen.config, run)

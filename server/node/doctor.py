@@ -19,13 +19,18 @@ import msgspec
 
 from server.config.load import ConfigError, load
 from server.config.settings import Config
+from server.node.archive_start import configured_archive
 from server.node.identity_parts import IdentitySecrets
 from server.node.postgres_start import find_shared_account, visited_postgres
 from server.startup_error import StartupError
+from storage.cql.migrate import REPLICAS_WANTED
+from storage.cql.migrate import examine as examine_keyspace
 from storage.embedded.data_folder import DataFolderError
 from storage.embedded.install import EmbeddedError, Launcher, account_for
-from storage.postgres.migrate import MigrationError, is_current
+from storage.numbered_files import MigrationError
+from storage.postgres.migrate import is_current
 from storage.postgres.oldest_writer import find_oldest_writer
+from storage.unavailable import StorageUnavailableError
 
 CLOCK_DIFFERENCE_MAX_S = 1.0
 OPEN_TRANSACTION_MAX_S = 10.0
@@ -61,7 +66,7 @@ def examine(path: Path | None, environment: Mapping[str, str]) -> list[Finding]:
     findings = [Finding("ok", "config", f"{where}; mode {config.server.mode}")]
     findings += [_data_folder(config.server.data_dir), _files(config)]
     findings += [*_secrets(config), *_admin_port(config), *_account(config)]
-    return findings + _engine(config)
+    return findings + _engine(config) + _archive(config)
 
 
 def _data_folder(folder: Path) -> Finding:
@@ -134,6 +139,29 @@ def _engine(config: Config) -> list[Finding]:
                 "problem", "PostgreSQL", f"cannot be reached ({error}): check storage.postgres_url and its password."
             )
         ]
+
+
+def _archive(config: Config) -> list[Finding]:
+    """The CQL server, if one is configured."""
+    server = configured_archive(config.storage)
+    if server is None:
+        return []
+    try:
+        state = examine_keyspace(server)
+    except MigrationError as error:
+        return [Finding("problem", "archive", str(error))]
+    except StorageUnavailableError as error:
+        text = f"cannot be used ({error}): check storage.cql_hosts, cql_port and cql_password."
+        return [Finding("problem", "archive", text)]
+    if not state.is_current:
+        return [Finding("problem", "archive", "its keyspace is not this version's: run `tchat migrate`.")]
+    if config.server.mode == "production" and state.copies < REPLICAS_WANTED:
+        text = (
+            f"the keyspace {server.keyspace} keeps {state.copies} of {REPLICAS_WANTED} copies of each row here: change "
+            "its replication (ALTER KEYSPACE), then repair it."
+        )
+        return [Finding("problem", "archive", text)]
+    return [Finding("ok", "archive", f"reached; its keyspace is current, with {state.copies} copies of each row")]
 
 
 def _run_the_program(config: Config) -> None:

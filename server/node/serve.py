@@ -14,7 +14,8 @@ import sys
 from server.clock import SystemClock
 from server.config.settings import Config
 from server.node import logs
-from server.node.composition import Node, cancel_and_wait, opened
+from server.node.archive_start import running_archive
+from server.node.composition import MakeIdentity, Node, cancel_and_wait, opened
 from server.node.identity_parts import IdentitySecrets, make_identity
 from server.node.postgres_start import running_postgres
 
@@ -36,7 +37,7 @@ async def serve(config: Config) -> None:
         stack.push_async_callback(cancel_and_wait, asyncio.ensure_future(postgres.keep_running()))
         stopped = asyncio.ensure_future(stop.wait())
         # A start may take a minute: it waits for what the node before left running.
-        opening = asyncio.ensure_future(stack.enter_async_context(opened(config, postgres.url, make, SystemClock())))
+        opening = asyncio.ensure_future(_open(stack, config, postgres.url, make))
         await asyncio.wait({stopped, opening}, return_when=asyncio.FIRST_COMPLETED)
         if not opening.done():
             await cancel_and_wait(opening)
@@ -49,6 +50,13 @@ async def serve(config: Config) -> None:
         if work.done():
             await work
         _log.info("draining: clients are asked to reconnect")
+
+
+async def _open(
+    stack: contextlib.AsyncExitStack, config: Config, url: str, make: MakeIdentity
+) -> tuple[Node, asyncio.Task[None]]:
+    archive = await stack.enter_async_context(running_archive(config.storage, url))
+    return await stack.enter_async_context(opened(config, url, make, SystemClock(), archive))
 
 
 def _collect_rarely() -> None:

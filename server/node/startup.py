@@ -11,8 +11,8 @@ from server.node.backup import BackupError
 from server.startup_error import StartupError
 from storage.embedded.data_folder import DataFolderError
 from storage.embedded.install import EmbeddedError
+from storage.numbered_files import MigrationError
 from storage.postgres.incarnations import DatabaseInUseError
-from storage.postgres.migrate import MigrationError
 from storage.unavailable import IncarnationEndedError, StorageUnavailableError
 
 _EXPLAIN_THEMSELVES = (

@@ -54,6 +54,7 @@ class LocalArchive(Archive):
     async def read_about(
         self, dialog: bytes, first: int, last: int, *, limit: int, newest_first: bool
     ) -> list[TimelineRow]:
+        assert last - first < ARCHIVE_ROWS_MAX
         about = sorted(self._about.get(dialog, ()), reverse=newest_first)
         return self._page(dialog, [seq for target, _tag, seq in about if first <= target <= last][:limit])
 

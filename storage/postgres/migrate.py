@@ -2,19 +2,21 @@
 
 There is no migration library, because the task is short: the files are plain SQL over our driver, while alembic would
 need SQLAlchemy; functions are created again when their text has changed, which numbered files cannot express; and the
-schema of another engine (CQL) will be applied in the same way.
+schema of another engine (`storage/cql/migrate.py`) is applied in the same way.
 
 Invariants: several nodes may start together, one migrates and the others wait; either everything outstanding is
 applied or nothing; there are no downgrades, only a restore. The functions are those of the version that migrated last:
 a change that older nodes cannot work with needs a numbered migration, so that they refuse to start.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 
+from storage.numbered_files import MigrationError, list_names, names_after, number_of
 from storage.postgres import functions
 
 FOLDER = Path(__file__).parent / "migrations"
@@ -46,13 +48,9 @@ WHERE s.nspname = current_schema()
 """
 
 
-class MigrationError(Exception):
-    """The schema cannot be brought to this version; the message says why and what to do."""
-
-
 def known_migrations() -> list[str]:
     """The names of this version's files, oldest first: "0001_core"."""
-    return sorted(path.stem for path in FOLDER.glob("*.sql"))
+    return list_names(FOLDER)
 
 
 async def is_current(connection: "asyncpg.Connection[Any]") -> bool:
@@ -64,8 +62,7 @@ async def is_current(connection: "asyncpg.Connection[Any]") -> bool:
         number, digest = await _read_state(connection)
     except asyncpg.UndefinedTableError:
         return False
-    _refuse_newer(number)
-    return number == _number(known_migrations()[-1]) and digest == functions.digest(functions.render_all())
+    return not names_after(number, FOLDER) and digest == functions.digest(functions.render_all())
 
 
 async def migrate(url: str, progress: Callable[[str], None] = lambda _line: None) -> list[str]:
@@ -85,16 +82,26 @@ async def migrate(url: str, progress: Callable[[str], None] = lambda _line: None
         await connection.close()
 
 
+@asynccontextmanager
+async def migrating_alone(url: str) -> AsyncIterator[None]:
+    """Meanwhile no other node migrates: for the schema of an engine that has no lock of its own."""
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(f"SELECT pg_advisory_lock({_LOCK_KEY})")
+        yield
+    finally:
+        await connection.close()
+
+
 async def _migrate(connection: "asyncpg.Connection[Any]", progress: Callable[[str], None]) -> list[str]:
     await connection.execute(f"SELECT pg_advisory_xact_lock({_LOCK_KEY})")
     await connection.execute(_OWN_TABLES)
     await _take_over_from_alembic(connection)
     number, digest = await _read_state(connection)
-    _refuse_newer(number)
     steps = []
-    for name in _after(number):
+    for name in names_after(number, FOLDER):
         await connection.execute((FOLDER / f"{name}.sql").read_text(encoding="utf-8"))
-        await connection.execute(_NOTE_MIGRATION, _number(name), name[5:])
+        await connection.execute(_NOTE_MIGRATION, number_of(name), name[5:])
         steps.append(name)
         progress(name)
     rendered = functions.render_all()
@@ -131,23 +138,6 @@ async def _take_over_from_alembic(connection: "asyncpg.Connection[Any]") -> None
         return
     applied = int(await connection.fetchval("SELECT max(version_num) FROM alembic_version") or 0)
     for name in known_migrations():
-        if _number(name) <= applied:
-            await connection.execute(_NOTE_MIGRATION, _number(name), name[5:])
+        if number_of(name) <= applied:
+            await connection.execute(_NOTE_MIGRATION, number_of(name), name[5:])
     await connection.execute("DROP TABLE alembic_version")
-
-
-def _after(number: int) -> Iterator[str]:
-    return (name for name in known_migrations() if _number(name) > number)
-
-
-def _number(name: str) -> int:
-    return int(name[:4])
-
-
-def _refuse_newer(number: int) -> None:
-    newest = _number(known_migrations()[-1])
-    if number > newest:
-        raise MigrationError(
-            f"The database was migrated to {number:04} by a newer tchat and this one knows {newest:04}: "
-            "run the newer version, or restore a backup from before it."
-        )

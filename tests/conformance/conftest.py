@@ -11,6 +11,7 @@ import pytest
 from storage.archive import Archive
 from storage.backlog import ArchiveBacklog
 from storage.bus import Bus, PresenceStore
+from storage.cql.archive import CqlArchive
 from storage.local.archive import LocalArchive
 from storage.local.network import LocalBus, LocalPresence
 from storage.postgres.backlog import PostgresBacklog
@@ -29,6 +30,7 @@ ENGINES: dict[type[Any], type[Any]] = {
     PostgresJournal: Journal,
     PostgresTimelines: Timelines,
     LocalArchive: Archive,
+    CqlArchive: Archive,
     PostgresBacklog: ArchiveBacklog,
     LocalBus: Bus,
     RedisBus: Bus,
@@ -51,11 +53,15 @@ async def world(database_url: str) -> AsyncIterator[World]:
     await opened.close()
 
 
-@pytest.fixture(params=engines_of(Archive))
-def archive(request: pytest.FixtureRequest) -> Archive:
-    """An empty archive of each engine."""
-    made: Archive = request.param()
-    return made
+@pytest.fixture(params=[LocalArchive, pytest.param(CqlArchive, marks=pytest.mark.cassandra)])
+async def archive(request: pytest.FixtureRequest) -> AsyncIterator[Archive]:
+    """An archive of each engine. On CQL, others have written to it: a test has dialogs of its own."""
+    if request.param is LocalArchive:
+        yield LocalArchive()
+        return
+    opened = CqlArchive(request.getfixturevalue("cql_server"), read_timeout_s=10.0, write_timeout_s=10.0)
+    yield opened
+    await opened.close()
 
 
 @pytest.fixture(params=[(LocalBus, 0), (RedisBus, 1), (RedisBus, 3)])

@@ -10,7 +10,7 @@ import pytest
 from server.config import rules
 from server.config.message_sizes import largest_command, largest_event, largest_service_event
 from server.config.rules import RULES, find_broken_rules
-from server.config.settings import Config, IssuerSettings
+from server.config.settings import Config, IssuerSettings, Secret
 
 COMMAND, EVENT, BODY = largest_command(), largest_event(), largest_service_event()
 PRODUCTION = {"server__mode": "production", "identity__code_sender": "none"}
@@ -191,6 +191,22 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         (
             "storage.postgres_url: the password must not be in the URL: "
             "set TCHAT__STORAGE__POSTGRES_PASSWORD, or storage.postgres_password_file."
+        ),
+    ),
+    (
+        {"storage__cql_hosts": ("10.0.0.1", "scylla.example", "2001:db8::1")},
+        {"storage__cql_hosts": ("10.0.0.1", "scylla.example:9042")},
+        (
+            "storage.cql_hosts: 'scylla.example:9042' is no host: set names or addresses, and the port in "
+            "storage.cql_port."
+        ),
+    ),
+    (
+        {"storage__cql_user": "tchat", "storage__cql_password": Secret("x")},
+        {"storage__cql_user": "tchat"},
+        (
+            "storage.cql_user: a user has a password, and a password a user: set storage.cql_user and "
+            "TCHAT__STORAGE__CQL_PASSWORD, or neither."
         ),
     ),
 ]

@@ -19,7 +19,8 @@ from server.identity.key_files import load_signing_keys, load_vault
 from server.node.backup import BackupError, Manifest, backup, restore
 from storage.embedded.cluster import EmbeddedPostgres
 from storage.embedded.install import EmbeddedError
-from storage.postgres.migrate import MigrationError, migrate
+from storage.numbered_files import MigrationError
+from storage.postgres.migrate import migrate
 from tests.support.harness import running
 
 

@@ -5,7 +5,8 @@ import asyncio
 import asyncpg
 import pytest
 
-from storage.postgres.migrate import FUNCTIONS, MigrationError, is_current, known_migrations, migrate
+from storage.numbered_files import MigrationError
+from storage.postgres.migrate import FUNCTIONS, is_current, known_migrations, migrate
 
 pytestmark = pytest.mark.anyio
 

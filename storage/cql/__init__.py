@@ -1,0 +1,1 @@
+"""Timelines on a CQL server: ScyllaDB, or Apache Cassandra."""

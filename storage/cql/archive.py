@@ -1,0 +1,207 @@
+"""`Archive` on a CQL server.
+
+Invariants: the timestamp of a write is its stage, 1 the row and 2 its erasure, so the server itself lets an erasure win
+(`migrations/0001_timelines.cql`). A row is written before the entry by which its message finds it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+
+from protocol.bodies import TimelineEventRaw
+from storage.archive import ABOUT_A_MESSAGE, ARCHIVE_ROWS_MAX, Archive
+from storage.cql.batches import BUCKET, ERASED, Values, about_values, erasure_values, make_batches, row_values
+from storage.cql.driver import CqlServer
+from storage.cql.session import CqlSession, Prepared, Quota, Rows
+from storage.rows import TimelineRow
+from storage.timelines import PAGE_BYTES_MAX
+from storage.unavailable import StorageTimeoutError
+
+_SENDERS = 8
+"""Batches of one call that are on their way at once."""
+_WRITES_AT_ONCE = 32
+_READS_AT_ONCE = 8
+"""A row may have 60 KB, so a read may hold 4 MB before it is cut to a page."""
+_FIRST_ROWS = 64
+"""Rows that a read of a range asks for first; then as many as should fill the page, by the size of these."""
+_IN_MAX = 100
+"""Most numbers of one IN: ScyllaDB's limit."""
+
+_PARTITION = "dialog = ? AND bucket = ?"
+_COLUMNS = "seq, author, device, n, at_ms, messages, target, tag, body"
+_INSERT = f"INSERT INTO timeline (dialog, bucket, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP"
+_RANGE = f"SELECT {_COLUMNS} FROM timeline WHERE {_PARTITION} AND seq >= ? AND seq <= ? ORDER BY seq"
+_ABOUT = f"SELECT seq FROM about WHERE {_PARTITION} AND target >= ? AND target <= ? ORDER BY target"
+
+_STATEMENTS = {
+    "row": f"{_INSERT} 1",
+    "erased row": f"{_INSERT} 2",
+    "erasure": "INSERT INTO timeline (dialog, bucket, seq, tag, body) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP 2",
+    "about": "INSERT INTO about (dialog, bucket, target, tag, seq) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP 1",
+    "read oldest": f"{_RANGE} ASC LIMIT ?",
+    "read newest": f"{_RANGE} DESC LIMIT ?",
+    "read rows": f"SELECT {_COLUMNS} FROM timeline WHERE {_PARTITION} AND seq IN ?",
+    "read tags": f"SELECT seq, tag, at_ms FROM timeline WHERE {_PARTITION} AND seq >= ? AND seq <= ?",
+    "read oldest about": f"{_ABOUT} ASC LIMIT ?",
+    "read newest about": f"{_ABOUT} DESC LIMIT ?",
+    "read newest about one": (
+        f"SELECT seq FROM about WHERE {_PARTITION} AND target = ? AND tag = ? ORDER BY target DESC, tag DESC, seq DESC"
+        " LIMIT ?"
+    ),
+}
+
+
+class CqlArchive(Archive):
+    """Reads and writes have places of their own: a page never waits behind the rows that are being moved."""
+
+    def __init__(self, server: CqlServer, *, read_timeout_s: float, write_timeout_s: float) -> None:
+        self._session = CqlSession(server, _STATEMENTS)
+        self._writing = Quota(_WRITES_AT_ONCE, write_timeout_s)
+        self._reading = Quota(_READS_AT_ONCE, read_timeout_s)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._session.close()
+
+    async def write(self, rows: Sequence[TimelineRow]) -> None:
+        prepared = await self._session.prepare()
+        of_row = {False: prepared["row"], True: prepared["erased row"]}
+        await self._send((of_row[row.tag == ERASED], row_values(row)) for row in rows)
+        about = [row for row in rows if row.tag in ABOUT_A_MESSAGE and row.target]
+        await self._send((prepared["about"], about_values(row)) for row in about)
+
+    async def erase(self, keys: Sequence[tuple[bytes, int]]) -> None:
+        erasure = (await self._session.prepare())["erasure"]
+        await self._send((erasure, erasure_values(dialog, seq)) for dialog, seq in keys)
+
+    async def _send(self, writes: Iterable[tuple[Any, Values]]) -> None:
+        """Send writes in batches, a few at a time; after the first failure no further ones."""
+        batches = make_batches(writes, self._session.find_replicas)
+
+        async def send_some() -> None:
+            try:
+                for batch in batches:
+                    await self._session.execute(batch, self._writing)
+            finally:
+                batches.close()
+
+        outcomes = await asyncio.gather(*(send_some() for _ in range(_SENDERS)), return_exceptions=True)
+        for outcome in outcomes:
+            if outcome is not None:
+                raise outcome
+
+    async def read_range(
+        self, dialog: bytes, first: int, last: int, *, limit: int, newest_first: bool
+    ) -> list[TimelineRow]:
+        page = _Page(dialog, limit)
+        async with self._in_time() as prepared:
+            statement = prepared["read newest" if newest_first else "read oldest"]
+            for bucket, low, high in _cut_by_bucket(first, last, newest_first=newest_first):
+                start, end = low, high
+                while start <= end and (asked := page.count_missing()):
+                    rows = await self._read(statement, dialog, bucket, start, end, asked)
+                    page.extend(rows)
+                    if len(rows) < asked:
+                        break
+                    start, end = (start, rows[-1][0] - 1) if newest_first else (rows[-1][0] + 1, end)
+        return page.rows
+
+    async def read_rows(self, dialog: bytes, seqs: Sequence[int]) -> list[TimelineRow]:
+        assert len(seqs) <= ARCHIVE_ROWS_MAX
+        async with self._in_time() as prepared:
+            return await self._read_in_order(prepared, dialog, seqs)
+
+    async def read_tags(self, dialog: bytes, first: int, last: int) -> dict[int, int]:
+        assert last - first < ARCHIVE_ROWS_MAX
+        found: dict[int, int] = {}
+        async with self._in_time() as prepared:
+            for bucket, low, high in _cut_by_bucket(first, last, newest_first=False):
+                rows = await self._read(prepared["read tags"], dialog, bucket, low, high)
+                found |= {seq: tag for seq, tag, at_ms in rows if at_ms is not None}
+        return found
+
+    async def read_about(
+        self, dialog: bytes, first: int, last: int, *, limit: int, newest_first: bool
+    ) -> list[TimelineRow]:
+        assert last - first < ARCHIVE_ROWS_MAX
+        seqs: list[int] = []
+        async with self._in_time() as prepared:
+            statement = prepared["read newest about" if newest_first else "read oldest about"]
+            for bucket, low, high in _cut_by_bucket(first, last, newest_first=newest_first):
+                if len(seqs) < limit:
+                    rows = await self._read(statement, dialog, bucket, low, high, limit - len(seqs))
+                    seqs += [seq for (seq,) in rows]
+            return await self._read_in_order(prepared, dialog, seqs)
+
+    async def read_newest_about(self, dialog: bytes, target: int, tag: int, *, limit: int) -> list[TimelineRow]:
+        async with self._in_time() as prepared:
+            rows = await self._read(prepared["read newest about one"], dialog, target // BUCKET, target, tag, limit)
+            return await self._read_in_order(prepared, dialog, [seq for (seq,) in rows])
+
+    async def _read_in_order(self, prepared: Prepared, dialog: bytes, seqs: Sequence[int]) -> list[TimelineRow]:
+        """The rows with these numbers, in the order of these, up to a page."""
+        page = _Page(dialog, len(seqs))
+        for start in range(0, len(seqs), _IN_MAX):
+            if page.count_missing() == 0:
+                break
+            some = seqs[start : start + _IN_MAX]
+            by_bucket: dict[int, list[int]] = defaultdict(list)
+            for seq in some:
+                by_bucket[seq // BUCKET].append(seq)
+            reads = (self._read(prepared["read rows"], dialog, *asked) for asked in by_bucket.items())
+            found = {row[0]: row for rows in await asyncio.gather(*reads) for row in rows}
+            page.extend(found[seq] for seq in some if seq in found)
+        return page.rows
+
+    async def _read(self, statement: Any, *values: object) -> Rows:
+        return await self._session.execute(statement.bind(values), self._reading)
+
+    @asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[Prepared]:
+        """The prepared statements, for a read that has one time-out as a whole."""
+        try:
+            async with asyncio.timeout(self._reading.timeout_s):
+                yield await self._session.prepare()
+        except TimeoutError as error:
+            raise StorageTimeoutError("the archive took too long to answer a read") from error
+
+
+class _Page:
+    """Rows of a dialog until there are `limit`, or one brings their bodies to `PAGE_BYTES_MAX`."""
+
+    def __init__(self, dialog: bytes, limit: int) -> None:
+        self.rows: list[TimelineRow] = []
+        self._dialog = dialog
+        self._limit = limit
+        self._bytes = 0
+
+    def count_missing(self) -> int:
+        """How many rows to ask for, to fill the page if they are as long as those before; 0: it is full."""
+        if self._bytes >= PAGE_BYTES_MAX:
+            return 0
+        likely = (PAGE_BYTES_MAX - self._bytes) * len(self.rows) // max(self._bytes, 1)
+        return min(max(likely, _FIRST_ROWS), self._limit - len(self.rows))
+
+    def extend(self, rows: Iterable[tuple[Any, ...]]) -> None:
+        """Append rows as they were read, while there is room."""
+        for seq, author, device, n, at_ms, messages, target, tag, body in rows:
+            if self._bytes >= PAGE_BYTES_MAX:
+                break
+            if at_ms is None:  # the erasure of a row that is not archived yet
+                continue
+            event = TimelineEventRaw(self._dialog, seq, author, device, n, at_ms, messages, msgspec.Raw(body))
+            self.rows.append(TimelineRow(event, tag, target or None))
+            self._bytes += len(body)
+
+
+def _cut_by_bucket(first: int, last: int, *, newest_first: bool) -> Iterator[tuple[int, int, int]]:
+    """The part of a range in each bucket: `(bucket, first, last)`."""
+    buckets = range(first // BUCKET, last // BUCKET + 1)
+    for bucket in reversed(buckets) if newest_first else buckets:
+        yield bucket, max(first, bucket * BUCKET), min(last, (bucket + 1) * BUCKET - 1)

@@ -1,0 +1,101 @@
+"""One way to the CQL server: how the driver is set up, and what its failures mean.
+
+Every statement is idempotent, at LOCAL_QUORUM, sent to a replica, with a time-out of its own, and tried on one further
+host. Calls of this module block: they belong into a thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+from cassandra import ConsistencyLevel, OperationTimedOut, ReadTimeout, WriteTimeout
+from cassandra.auth import PlainTextAuthProvider
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
+from cassandra.policies import (
+    DCAwareRoundRobinPolicy,
+    ExponentialReconnectionPolicy,
+    RetryPolicy,
+    TokenAwarePolicy,
+)
+from cassandra.query import tuple_factory
+
+from storage.unavailable import StorageTimeoutError, StorageUnavailableError
+
+# Apache Cassandra warns in each reply to a batch of several partitions, and the driver logs each warning: ours go to
+# replicas that have all of them.
+logging.getLogger("cassandra.protocol").setLevel(logging.ERROR)
+
+CONNECT_TIMEOUT_S = 5.0
+_SCHEMA_TIMEOUT_S = 30.0
+"""For statements of the schema; each other one brings its own time-out."""
+_HEARTBEAT_S = 5.0
+"""A connection is asked this often whether it lives, and answers within as long, or it is closed."""
+_RECONNECT_S = (0.5, 10.0)
+"""First and longest pause before a host that was lost is tried again."""
+
+
+@dataclass(frozen=True)
+class CqlServer:
+    """Where timelines are archived. `hosts` are of the data centre of this node."""
+
+    hosts: tuple[str, ...]
+    port: int
+    keyspace: str
+    user: str = ""
+    password: str = ""
+
+
+class OneFurtherHost(RetryPolicy):  # type: ignore[misc]
+    """A statement that fails is tried on one further host: all of ours can be repeated."""
+
+    def _decide(self, *_statement: object, retry_num: int, **_failure: object) -> tuple[int, None]:
+        return (self.RETRY_NEXT_HOST if retry_num == 0 else self.RETHROW), None
+
+    on_read_timeout = on_write_timeout = on_unavailable = on_request_error = _decide
+
+
+def make_cluster(server: CqlServer) -> Cluster:
+    """The driver, not connected yet."""
+    profile = ExecutionProfile(
+        load_balancing_policy=TokenAwarePolicy(DCAwareRoundRobinPolicy()),
+        retry_policy=OneFurtherHost(),
+        consistency_level=ConsistencyLevel.LOCAL_QUORUM,
+        request_timeout=_SCHEMA_TIMEOUT_S,
+        row_factory=tuple_factory,
+    )
+    return Cluster(
+        server.hosts,
+        server.port,
+        auth_provider=PlainTextAuthProvider(server.user, server.password) if server.user else None,
+        # A request above 4 KB leaves in several writes, each of which would wait 40 ms for an ack of TCP.
+        sockopts=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
+        compression=False,  # ciphertext does not get smaller
+        execution_profiles={EXEC_PROFILE_DEFAULT: profile},
+        reconnection_policy=ExponentialReconnectionPolicy(*_RECONNECT_S, max_attempts=None),
+        connect_timeout=CONNECT_TIMEOUT_S,
+        control_connection_timeout=CONNECT_TIMEOUT_S,
+        idle_heartbeat_interval=_HEARTBEAT_S,
+        idle_heartbeat_timeout=_HEARTBEAT_S,
+        driver_config_reporting_enabled=False,
+    )
+
+
+def connect(cluster: Cluster, keyspace: str | None) -> Session:
+    """A session of the driver; raises StorageUnavailableError when nothing answers or there is no such keyspace."""
+    try:
+        session = cluster.connect(keyspace)
+    except Exception as error:  # the driver raises errors of many families
+        raise as_unavailable(error) from error
+    session.use_client_timestamp = False  # timestamps are stages
+    return session
+
+
+def as_unavailable(error: Any) -> StorageUnavailableError:
+    """What a failure of the driver means to who asked."""
+    text = f"CQL: {type(error).__name__}: {error}"
+    if isinstance(error, (OperationTimedOut, ReadTimeout, WriteTimeout)):
+        return StorageTimeoutError(text)
+    return StorageUnavailableError(text)
