@@ -94,8 +94,9 @@ def _describe_unsettled(stage: Stage) -> str:
         node = made.node
         if node is None or not made.process.alive:
             continue
-        if node.pipeline.queued or node.pipeline.set_aside:
-            return f"{made.process} has {node.pipeline.queued} entries and {node.pipeline.set_aside} dialogs set aside"
+        queued, set_aside = node.pipeline.backlog.rows, node.pipeline.set_aside
+        if queued or set_aside:
+            return f"{made.process} has {queued} entries that wait, and {set_aside} dialogs set aside"
         if node.horizon.age_s > _HORIZON_AGE_S_MAX:
             return f"the horizon of {made.process} is {node.horizon.age_s:.0f} s old"
     return ""
