@@ -105,7 +105,8 @@ def try_one(breakage: Breakage, copy: Path) -> str:
 
 def run_tests(tests: list[str], copy: Path, *, timeout_s: float) -> tuple[int, str]:
     """Run tests in a copy; the exit code of pytest and what it printed (-1: it hung)."""
-    command = [sys.executable, "-B", "-m", "pytest", "-q", "--no-header", "--tb=line", "-p", "no:cacheprovider", *tests]
+    command = [sys.executable, "-B", "-m", "pytest", "-q", "--no-header", "--tb=line", "-p", "no:cacheprovider"]
+    command += [f"--basetemp={copy}-temp", *tests]  # by itself pytest clears away what other runs have left
     environment = {**os.environ, "PYTHONPATH": str(copy)}
     try:
         done = subprocess.run(
