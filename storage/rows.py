@@ -205,6 +205,34 @@ class HorizonReading(msgspec.Struct, frozen=True):
     next_xid: int
 
 
+class IncarnationRow(msgspec.Struct, frozen=True):
+    """One life of a node. `lease` grows while it works; `ended`: another node has ended it, or it has itself.
+
+    `fenced_at`: a stamp past all that it wrote; None while it may still write.
+    """
+
+    incarnation: int
+    node: str
+    lease: int
+    ended: bool
+    fenced_at: int | None = None
+
+
+class ClusterReading(HorizonReading, frozen=True):
+    """A horizon, and the nodes that share the database at that moment, the one that asks included."""
+
+    epoch: int
+    incarnations: tuple[IncarnationRow, ...]
+
+
+class WrittenRow(msgspec.Struct, frozen=True, gc=False):
+    """An event as it is in the journal; `roster_seq` is that of its dialog when it was read, or of a later moment."""
+
+    event: TimelineEventRaw
+    roster_seq: int
+    stamp: int
+
+
 class ReceiptRow(msgspec.Struct, frozen=True):
     """How far a member has received and read. `again`: an earlier call with it had an unknown fate."""
 

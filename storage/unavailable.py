@@ -14,12 +14,12 @@ class LockTimeoutError(NothingWrittenError):
 
 
 class IncarnationEndedError(StorageUnavailableError):
-    """Another node has taken this one's place; this node can write nothing any more. The next one answers repeats."""
+    """Another node has ended this incarnation, which can write nothing any more. Other nodes answer repeats."""
 
     def __init__(self) -> None:
         super().__init__(
-            "Another node serves this database and has taken this node's place: nothing that was acked is lost. "
-            "Start this node again only if the other one has been stopped."
+            "Another node serves this database and has ended this one's incarnation: nothing that was acked is lost. "
+            "Start this node again if they share the database (cluster.redis_urls) or the other one has been stopped."
         )
 
 

@@ -33,12 +33,14 @@ ENTRY_MAY_IMPORT = "tchat.terminal"
 
 # Names that several have because they mean the same thing, and what that is. Anything else is renamed.
 SAME_MEANING = {
+    "cluster": "What runs as one: the nodes of a deployment, the databases of a PostgreSQL.",
     "archive": "Timelines outside the journal: the contract and its engines.",
     "backlog": "What the archive lacks: the contract and its engine.",
     "bus": "Messages between nodes: the contract and its engine.",
     "commands": "What a client may ask: its structs in `protocol`, its handlers in the session.",
     "errors": "What a client is refused with: the catalogue in `protocol`, its form over HTTP in the API.",
     "migrate": "Bringing a schema to this version by numbered files: of PostgreSQL, of a CQL server.",
+    "nodes": "The nodes of a deployment, as one sees the others: the contract and its engine.",
     "people": "Profiles and finding people: the HTTP resource and the engine of its store.",
     "presence": "Who is connected: pushed to followers on a node, kept for all nodes in Redis.",
     "rates": "How often and how fast: of the HTTP API and of sign-in, of devices and principals on a websocket.",

@@ -81,6 +81,16 @@ def cql_user_has_a_password(config: Config) -> str | None:
     )
 
 
+def a_shared_database_is_configured(config: Config) -> str | None:
+    """The embedded PostgreSQL serves the node that starts it."""
+    if not config.cluster.redis_urls or config.storage.postgres_url:
+        return None
+    return (
+        "cluster.redis_urls: nodes share a database, and the embedded one has a single node: set storage.postgres_url, "
+        "or leave it empty."
+    )
+
+
 def proxies_are_networks(config: Config) -> str | None:
     """The gateway compares client addresses with these networks."""
     for text in config.gateway.trusted_proxies:
@@ -240,6 +250,7 @@ RULES = (
     postgres_url_has_no_password,
     cql_hosts_have_no_port,
     cql_user_has_a_password,
+    a_shared_database_is_configured,
     proxies_are_networks,
     proxies_are_yours,
     admin_port_is_private,

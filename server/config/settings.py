@@ -205,6 +205,17 @@ class RoomSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Rooms of this node; above it the least recently used are dropped."""
 
 
+class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Several nodes on one database."""
+
+    redis_urls: tuple[str, ...] = ()
+    """redis://host:port of the Redis instances through which nodes tell each other what is new. Empty: this node serves
+    its database alone, and a second one is refused. Otherwise nodes share the database, and must all have the same."""
+    lease_s: Seconds = 10.0
+    """A node that has shown no sign of life for this long is ended by the others: it stops, and its clients
+    reconnect."""
+
+
 class StorageSettings(msgspec.Struct, frozen=True, kw_only=True):
     """PostgreSQL: the embedded one, or your own; and, if you have one, a CQL server for old timelines."""
 
@@ -346,5 +357,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     sync: SyncSettings = SyncSettings()
     rooms: RoomSettings = RoomSettings()
     storage: StorageSettings = StorageSettings()
+    cluster: ClusterSettings = ClusterSettings()
     identity: IdentitySettings = IdentitySettings()
     limits: RateSettings = RateSettings()

@@ -233,6 +233,14 @@ class Rooms:
         if self._loads:
             await asyncio.wait(set(self._loads))
 
+    def leave_to_sessions(self, dialog: bytes, first: int) -> None:
+        """Have every session read a dialog from the timeline, which knows who may, and forget its room."""
+        for subscriber in self._registry:
+            subscriber.outbox.read_from(dialog, first)
+        room = self._rooms.get(dialog)
+        if room is not None and not room.loading:
+            del self._rooms[dialog]
+
     def knows_member(self, dialog: bytes, principal: bytes) -> bool:
         """Whether the principal is known to be a member; False says nothing."""
         room = self._rooms.get(dialog)

@@ -1,21 +1,29 @@
-"""From what became durable to the subscribers it concerns: the one place that decides who gets an event.
+"""From what became durable to the subscribers here whom it concerns: the one place that decides who gets an event.
 
-With one node these are the subscribers here. Routing between nodes belongs here, too: this module sees every flush,
-after its commit, in order, with the `roster_seq` under which it was judged.
+On a node that serves alone this module sees every flush, after its commit, in order. Where several nodes write, it sees
+each event by itself, its own and those of others, in the order that the `Resequencer` gives them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import msgspec
+
 from protocol import bodies as b
-from protocol.bodies import TimelineEventRaw
+from protocol.bodies import AnyBody, Body, TimelineEventRaw, tag_of
 from server.delivery.prepared_message import PreparedMessage
 from server.delivery.presence import Presence
 from server.delivery.registry import Registry
 from server.delivery.rooms import Rooms
 from server.writing.durable import DurableEvents
-from storage.rows import ChangeEntry
+
+_MOVES_PEOPLE = frozenset(
+    tag_of(body) for body in (b.DialogCreated, b.MembersAdded, b.MemberRemoved, b.MemberLeft, b.Blocked)
+)
+"""Tags of what `_route_change` looks at. A body is an array that begins with its tag: its second byte."""
+
+_decode_body = msgspec.msgpack.Decoder(AnyBody).decode
 
 
 class Router:
@@ -30,12 +38,18 @@ class Router:
         """Fan out what a flush made durable."""
         for item in durable:
             if item.change is not None:
-                self._route_change(item.change, item.events[0])
+                self._route_change(item.change.body, item.events[0])
             for event in item.events:
                 self._rooms.deliver_event(event, item.roster_seq)
 
-    def _route_change(self, change: ChangeEntry, event: TimelineEventRaw) -> None:
-        match change.body:
+    def deliver(self, event: TimelineEventRaw, roster_seq: int) -> None:
+        """Fan out one event, whichever node wrote it; `roster_seq` is that of its dialog after it or later."""
+        if memoryview(event.body)[1] in _MOVES_PEOPLE:
+            self._route_change(_decode_body(event.body), event)
+        self._rooms.deliver_event(event, roster_seq)
+
+    def _route_change(self, change: Body, event: TimelineEventRaw) -> None:
+        match change:
             case b.DialogCreated(members=members):
                 self._bring_in((each.principal for each in members), event)
             case b.MembersAdded(members=members):
@@ -43,9 +57,9 @@ class Router:
             case b.MemberRemoved(member=member):
                 self._deliver_last(member, event)
             case b.MemberLeft():
-                self._deliver_last(change.author, event)
+                self._deliver_last(event.author, event)
             case b.Blocked(principal=principal):
-                self._presence.separate(change.author, principal)
+                self._presence.separate(event.author, principal)
             case _:
                 pass
 

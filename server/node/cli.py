@@ -110,7 +110,7 @@ def _migrate(chosen: argparse.Namespace, _rest: list[str]) -> int:
     from storage.postgres.migrate import migrate
 
     async def migrate_alone(config: Config, url: str) -> list[str]:
-        lock = await NodeLock.take(url)
+        lock = await NodeLock.take(url, shared=bool(config.cluster.redis_urls))
         try:
             return await migrate(url, print) + await migrate_archive(config.storage, url, print)
         finally:

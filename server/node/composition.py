@@ -19,11 +19,14 @@ from protocol.close_codes import CloseCode
 from protocol.codec import CODECS
 from protocol.kinds import DAY_MS
 from server.clock import Clock
+from server.cluster.leases import Leases
+from server.cluster.peers import Peers
 from server.config.settings import Config, GatewaySettings
 from server.delivery.flush_turn import FlushTurn
 from server.delivery.presence import Presence
 from server.delivery.receipts import Receipts
 from server.delivery.registry import Registry
+from server.delivery.resequencer import Resequencer
 from server.delivery.rooms import Rooms
 from server.delivery.routing import Router
 from server.delivery.subscriber import Subscriber
@@ -54,14 +57,17 @@ from server.writing.mover import Mover
 from server.writing.pipeline import Pipeline
 from server.writing.position import Positions
 from storage.archive import Archive
+from storage.nodes import Nodes
 from storage.postgres.backlog import PostgresBacklog
 from storage.postgres.incarnations import NodeLock
 from storage.postgres.journal import PostgresJournal
 from storage.postgres.migrate import migrate
+from storage.postgres.nodes import PostgresNodes
 from storage.postgres.pool import Pool, open_pool
 from storage.postgres.timelines import PostgresTimelines
 from storage.postgres.write_connections import WriteConnections
 from storage.timelines import Journal, Timelines
+from storage.unavailable import StorageUnavailableError
 
 _log = logging.getLogger(__name__)
 
@@ -100,7 +106,11 @@ class MakeIdentity(Protocol):
 
 
 class Node:
-    """One server process. `opened` gives a running one; `port` is where it listens."""
+    """One server process. `opened` gives a running one; `port` is where it listens.
+
+    With `nodes` it shares the database with others: what is delivered goes through a `Resequencer`, and `Peers` reads
+    what the others wrote and hands out positions. Without, it serves alone.
+    """
 
     def __init__(
         self,
@@ -115,6 +125,7 @@ class Node:
         position_key: bytes,
         connections: Mapping[str, Callable[[], int]] = MappingProxyType({}),
         mover: Mover | None = None,
+        nodes: Nodes | None = None,
     ) -> None:
         self.config = config
         self.clock = clock
@@ -132,7 +143,9 @@ class Node:
         self.presence = Presence(self.registry, clock)
         self.registry.listener = self.presence.announce
         self.router = Router(self.registry, self.rooms, self.presence)
-        self.pipeline = Pipeline(self.journal, self.router.route, config.pipeline, clock, incarnation=incarnation)
+        self.resequencer = None if nodes is None else self._make_resequencer(nodes)
+        route = self.router.route if self.resequencer is None else self.resequencer.route
+        self.pipeline = Pipeline(self.journal, route, config.pipeline, clock, incarnation=incarnation)
         self.eraser = Eraser(self.journal, config.eraser, clock)
         self.mover = mover
         self.receipts = Receipts(self.journal, self.registry, self.rooms, incarnation=incarnation)
@@ -141,10 +154,14 @@ class Node:
             self.journal,
             positions,
             clock,
-            *(self.pipeline.wait_settled, self.rooms.wait_settled, self.receipts.wait_settled),
+            self.pipeline.wait_settled,
+            *([] if self.resequencer is None else [self.resequencer.wait_settled]),
+            self.rooms.wait_settled,
+            self.receipts.wait_settled,
             epoch=epoch,
             incarnation=incarnation,
         )
+        self.peers = None if nodes is None else self._make_peers(nodes)
         self.wheel: TimingWheel[Session] = TimingWheel(clock.monotonic(), tick_s=_TICK_S)
         self._catch_up = CatchUp(self.timelines, page_events=config.sync.page_events)
         self._rates = SessionRates(config.sessions)
@@ -197,15 +214,23 @@ class Node:
 
     async def _run(self, identity: Identity) -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._lock.keep(self.incarnation, self.begin_epoch))
+            group.create_task(self._lock.keep(self.incarnation, self._epoch_settled))
             group.create_task(self.pipeline.run())
             group.create_task(self.receipts.run(_RECEIPTS_INTERVAL_S))
-            group.create_task(self.horizon.run(_HORIZON_INTERVAL_S))
+            group.create_task((self.peers or self.horizon).run(_HORIZON_INTERVAL_S))
             group.create_task(self.eraser.run())
             if self.mover is not None:
                 group.create_task(self.mover.run())
             group.create_task(self._keep_time())
             group.create_task(identity.run())
+
+    async def take_first_horizon(self) -> None:
+        """Read what positions begin with, before any session is here."""
+        if self.peers is None:
+            await self.horizon.advance()
+        else:
+            await self.peers.look()
+            await self.peers.wait_handed_out()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run something to its end beside everything else."""
@@ -237,6 +262,8 @@ class Node:
         if epoch == self.horizon.epoch:
             return
         self.horizon.begin_epoch(epoch)
+        if self.resequencer is not None:
+            self.resequencer.forget_all()
         self.rooms.forget_rosters()
         for subscriber in self.registry:
             if subscriber is not keep:
@@ -262,6 +289,40 @@ class Node:
         self._ticks += 1
         if self._ticks % _TICKS_TO_DROP_STALE == 0:
             self.rooms.drop_stale_subscribers()
+
+    def _make_resequencer(self, nodes: Nodes) -> Resequencer:
+        return Resequencer(
+            nodes,
+            self.router.deliver,
+            self.rooms.leave_to_sessions,
+            lambda: self.horizon.reached,
+            self.spawn,
+            dialogs_max=self.config.rooms.rooms_max,
+        )
+
+    def _make_peers(self, nodes: Nodes) -> Peers:
+        assert self.resequencer is not None
+        lease_s = self.config.cluster.lease_s
+        return Peers(
+            nodes,
+            self.resequencer,
+            self.horizon,
+            Leases(nodes, self.clock, self.spawn, incarnation=self.incarnation, lease_s=lease_s),
+            self.clock,
+            incarnation=self.incarnation,
+            begin_epoch=self.begin_epoch,
+        )
+
+    def _epoch_settled(self, epoch: int) -> None:
+        """Begin an epoch that this node settled; where nodes share the database, the next reading of `Peers` does."""
+        if self.peers is None:
+            self.begin_epoch(epoch)
+
+    def _epoch_seen(self, epoch: int, session: Session) -> None:
+        """Begin an epoch that a sync saw. With `Peers` no session may be here before the first reading in it."""
+        if self.peers is not None:
+            raise StorageUnavailableError(f"epoch {epoch} is about to begin")
+        self.begin_epoch(epoch, session)
 
     async def _keep_time(self) -> None:
         while True:
@@ -301,7 +362,7 @@ class Node:
             receipts=self.receipts,
             horizon=self.horizon,
             sign_out=identity.sign_out,
-            begin_epoch=self.begin_epoch,
+            begin_epoch=self._epoch_seen,
         )
         handlers = find_handlers(
             Changes(self.pipeline, self.timelines, DailyCaps(self.config.limits, MemoryRateLimiter(self.clock))),
@@ -334,10 +395,12 @@ async def opened(
     """
     async with contextlib.AsyncExitStack() as stack:
         storage = config.storage
-        lock = await NodeLock.take(url)
+        shared = bool(config.cluster.redis_urls)
+        lock = await NodeLock.take(url, shared=shared)
         stack.push_async_callback(lock.release)
-        await migrate(url, lambda line: _log.info("migrated: %s", line))  # not under a node that serves
-        await lock.replace()
+        await migrate(url, lambda line: _log.info("migrated: %s", line))  # not under a node that serves alone
+        if not shared:
+            await lock.replace()
         epoch = await lock.settle_epoch(_log.warning)
         pool = await open_pool(url, size=storage.connections_max, statement_timeout_s=storage.statement_timeout_s)
         stack.push_async_callback(_close_pool, pool)
@@ -346,10 +409,13 @@ async def opened(
         writes = WriteConnections(
             url, size=config.pipeline.lanes + _OTHER_WRITERS, statement_timeout_s=storage.statement_timeout_s
         )
-        stack.callback(writes.terminate)
         journal = PostgresJournal(pool, writes)
         timelines = PostgresTimelines(read_pool, pages_at_once=max(1, storage.read_connections_max // 2))
         incarnation = await journal.begin_incarnation(socket.gethostname())
+        nodes = PostgresNodes(pool) if shared else None
+        if nodes is not None:
+            stack.push_async_callback(_end_incarnation, nodes, incarnation)
+        stack.callback(writes.terminate)
         key = await pool.fetchval("SELECT position_key FROM deployment")
         mover = None
         if archive is not None:
@@ -370,8 +436,9 @@ async def opened(
                 "writes": lambda: writes.in_use,
             },
             mover=mover,
+            nodes=nodes,
         )
-        await node.horizon.advance()
+        await node.take_first_horizon()
         identity = await make_identity(pool, clock, appender=node.pipeline, sessions=node.registry)
         work = asyncio.ensure_future(node.run(identity))
         stack.push_async_callback(cancel_and_wait, work)
@@ -384,6 +451,15 @@ async def cancel_and_wait(task: asyncio.Task[Any]) -> None:
     """Cancel a task and return when it has ended."""
     task.cancel()
     await asyncio.wait({task})
+
+
+async def _end_incarnation(nodes: Nodes, incarnation: int) -> None:
+    """Say that nothing more comes of this node, so that others need not wait for its lease to run out."""
+    try:
+        await nodes.end(incarnation, lease=None)
+        await nodes.fence(incarnation)
+    except StorageUnavailableError as error:
+        _log.warning("the others will find out by themselves that this node has ended: %s", error)
 
 
 async def _close_pool(pool: Pool) -> None:

@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable
 
 from server.clock import Clock
 from server.writing.position import Positions
+from storage.rows import HorizonReading
 from storage.timelines import Journal
 from storage.unavailable import IncarnationEndedError, StorageUnavailableError
 
@@ -75,10 +76,19 @@ class Horizon:
         """Forget the horizon: numbers of another epoch mean nothing in this one."""
         self.epoch, self._horizon, self._next_xid = epoch, 0, 0
 
+    @property
+    def reached(self) -> int:
+        """The horizon that is handed out; 0 before the first."""
+        return self._horizon
+
     async def advance(self) -> None:
         """Read the horizon, wait until all before it is delivered, then hand it out."""
         epoch, looked_at = self.epoch, self._clock.monotonic()
         reading = await self._journal.read_horizon(incarnation=self._incarnation)
+        await self.settle(reading, epoch=epoch, looked_at=looked_at)
+
+    async def settle(self, reading: HorizonReading, *, epoch: int, looked_at: float) -> None:
+        """Wait until all that was under way has been delivered, then hand out a horizon that was read before."""
         for wait in self._settled:
             await wait()
         if epoch != self.epoch:
@@ -92,14 +102,15 @@ class Horizon:
         while True:
             try:
                 await self.advance()
-                await self._warn_if_old()
+                await self.warn_if_old()
             except IncarnationEndedError:
                 raise
             except StorageUnavailableError as error:
                 _log.warning("the horizon cannot be read, trying again: %s", error)
             await asyncio.sleep(interval_s)
 
-    async def _warn_if_old(self) -> None:
+    async def warn_if_old(self) -> None:
+        """Log what holds the horizon, at most once a minute."""
         now = self._clock.monotonic()
         if self.age_s < OLD_S or now - self._warned_at < _WARN_EVERY_S:
             return

@@ -1,9 +1,13 @@
-"""Incarnations: the lives of nodes. One node at a time serves a database, and a life that has ended writes no more.
+"""Incarnations: the lives of nodes. A life that has ended writes no more.
+
+One node at a time serves a database, or several share it (`cluster.redis_urls`): a node takes the right to serve alone,
+or one that it shares, and neither while others have the other.
 
 A node that is killed may leave a statement behind that commits later, after the next node has handed out positions. So
-who starts marks every incarnation before it as ended, and waits for what these left running, before its own begins.
-Everything that writes holds its incarnation's lock (`hold_incarnation.sql`); the node that serves holds the lock of the
-database, on a connection of its own, which no pooler may share out.
+who serves alone marks every incarnation before it as ended, and waits for what these left running, before its own
+begins. Everything that writes holds its incarnation's lock (`hold_incarnation.sql`); the node that serves holds the
+lock of the database, on a connection of its own, which no pooler may share out. Nodes that share it end each other by
+their leases (`server/cluster/leases.py`).
 """
 
 from __future__ import annotations
@@ -29,12 +33,17 @@ _WAIT_S = 5.0
 _WAITS_MAX = 12
 
 _SERVE = f"SELECT pg_try_advisory_lock({INCARNATION_LOCKS}, 0)"
+_SHARE = f"SELECT pg_try_advisory_lock_shared({INCARNATION_LOCKS}, 0)"
+_SETTLE_ALONE = f"SELECT pg_advisory_lock({INCARNATION_LOCKS}, -1)"
+_SETTLED = f"SELECT pg_advisory_unlock({INCARNATION_LOCKS}, -1)"
 _WHO_SERVES = "SELECT node, started_at_ms FROM incarnations WHERE ended_at_ms IS NULL ORDER BY incarnation DESC LIMIT 1"
 _LIVES = "SELECT EXISTS (SELECT FROM incarnations WHERE incarnation = $1 AND ended_at_ms IS NULL)"
 _END_ALL = "UPDATE incarnations SET ended_at_ms = unix_ms() WHERE fenced_at_ms IS NULL AND ended_at_ms IS NULL"
 _UNFENCED = "SELECT incarnation, node FROM incarnations WHERE fenced_at_ms IS NULL ORDER BY incarnation"
 _WAIT_FOR = f"SELECT pg_advisory_xact_lock({INCARNATION_LOCKS}, $1::int)"
-_NOTE_FENCED = "UPDATE incarnations SET fenced_at_ms = unix_ms() WHERE incarnation = $1"
+_NOTE_FENCED = """
+UPDATE incarnations SET fenced_at_ms = unix_ms(), fenced_xid = pg_current_xact_id() WHERE incarnation = $1
+"""
 _LEFT_RUNNING = f"""
 SELECT coalesce(string_agg('pid ' || l.pid || coalesce(' for ' || extract(
            epoch FROM clock_timestamp() - a.xact_start)::int || ' s', ''), ', '), 'unknown')
@@ -57,22 +66,24 @@ class DatabaseInUseError(Exception):
 class NodeLock:
     """The right to serve one database: `take` it, `replace` who served before, `keep` it, `release` it at the end."""
 
-    def __init__(self, url: str, connection: Connection) -> None:
+    def __init__(self, url: str, connection: Connection, take: str) -> None:
         self._url = url
         self._connection = connection
+        self._take = take
 
     @classmethod
-    async def take(cls, url: str, *, patience_s: float = _REFUSED_AFTER_S) -> Self:
-        """Take the right. Raises DatabaseInUseError if another node has it, StorageUnavailableError."""
+    async def take(cls, url: str, *, shared: bool = False, patience_s: float = _REFUSED_AFTER_S) -> Self:
+        """Take the right, alone or `shared`. Raises DatabaseInUseError if another has it, StorageUnavailableError."""
+        take = _SHARE if shared else _SERVE
         connection = await _connect(url)
         give_up_at = time.monotonic() + patience_s
-        while not await connection.fetchval(_SERVE):
+        while not await connection.fetchval(take):
             if time.monotonic() >= give_up_at:
                 said = await _who_serves(connection)
                 await connection.close()
                 raise DatabaseInUseError(said)
             await asyncio.sleep(0.1)
-        return cls(url, connection)
+        return cls(url, connection, take)
 
     async def replace(self, *, wait_s: float = _WAIT_S, waits_max: int = _WAITS_MAX) -> None:
         """End every incarnation before, and return when none of their statements runs any more.
@@ -86,8 +97,18 @@ class NodeLock:
             await self._fence(incarnation, node, waits_max)
 
     async def settle_epoch(self, progress: Callable[[str], None]) -> int:
-        """The epoch, a new one if this is another history of transactions than the last node's (`epoch.py`)."""
-        return await settle_epoch(self._connection, progress)
+        """The epoch, a new one if this is another history of transactions than the last node's (`epoch.py`).
+
+        Nodes that start together settle it one after the other. What fails loses the connection, and `keep` repeats it.
+        """
+        try:
+            await self._connection.execute(_SETTLE_ALONE)
+            epoch = await settle_epoch(self._connection, progress)
+            await self._connection.execute(_SETTLED)
+        except BaseException:
+            self._connection.terminate()
+            raise
+        return epoch
 
     async def keep(self, incarnation: int, settled: Callable[[int], None]) -> None:
         """Take the right again whenever its connection has broken, until cancelled.
@@ -115,7 +136,7 @@ class NodeLock:
     async def _take_again(self, incarnation: int) -> bool:
         connection = await _connect(self._url)
         try:
-            taken = await connection.fetchval(_SERVE)
+            taken = await connection.fetchval(self._take)
             lives = await connection.fetchval(_LIVES, incarnation)
         except BaseException:
             connection.terminate()
@@ -167,5 +188,5 @@ async def _who_serves(connection: Connection) -> str:
     since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(row["started_at_ms"] / 1000))
     return (
         f"Node {row['node']} serves this database since {since}, and one node at a time can: stop it first, "
-        "or give this one another database (storage.postgres_url)."
+        "give this one another database (storage.postgres_url), or set cluster.redis_urls in both."
     )

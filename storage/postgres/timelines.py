@@ -37,9 +37,9 @@ _ARE_ABOUT_A_MESSAGE = tags_of(Edited, Deleted, Reacted)
 
 _ERASED = msgspec.msgpack.encode(Erased()).hex()
 
-_TIMELINE = f"""(
+TIMELINE = f"""(
     SELECT j.dialog_id, j.seq, j.author_id, j.device_id, j.n, j.tag, j.target, j.at_ms, j.messages,
-           t.seq IS NOT NULL AS hangs_on_erased,
+           j.incarnation, j.xid, t.seq IS NOT NULL AS hangs_on_erased,
            CASE WHEN t.seq IS NULL THEN j.body ELSE '\\x{_ERASED}'::bytea END AS body
     FROM journal j LEFT JOIN journal t ON t.dialog_id = j.dialog_id AND t.tag = {tags_of(Erased)}
         AND t.seq = CASE WHEN j.tag IN ({tags_of(Edited, Reacted)}) THEN j.target END)"""
@@ -47,10 +47,10 @@ _TIMELINE = f"""(
 of the erasure, though its own row is blanked only later. Every read of events is FROM this, but what is read with the
 messages of a page (`_later`): it leaves such rows out, and looks once at each message."""
 
-_ROW_COLUMNS = "j.dialog_id, j.seq, j.author_id, j.device_id, j.n, j.at_ms, j.messages, j.body"
+ROW_COLUMNS = "j.dialog_id, j.seq, j.author_id, j.device_id, j.n, j.at_ms, j.messages, j.body"
 
 
-def _before(order: str) -> str:
+def bytes_before(order: str) -> str:
     """Bytes of the rows before a row in a page, which are known without reading the bodies."""
     rows = "ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING"
     return f"coalesce(sum(octet_length(j.body)) OVER (ORDER BY {order} {rows}), 0)"
@@ -59,8 +59,8 @@ def _before(order: str) -> str:
 # The visible parts of what was asked for, cut to `limit` numbers. Every number of a timeline is there, so the numbers
 # before a part are counted, not looked up: rows that the asker may not see are never read.
 _EVENTS = f"""
-SELECT {_ROW_COLUMNS} FROM (
-    SELECT {_ROW_COLUMNS}, v.ord, {_before("v.ord, j.seq")} AS before
+SELECT {ROW_COLUMNS} FROM (
+    SELECT {ROW_COLUMNS}, v.ord, {bytes_before("v.ord, j.seq")} AS before
     FROM (
         SELECT r.dialog_id, r.ord, lower(p.part) AS first, upper(p.part) - 1 AS last,
                coalesce(sum(upper(p.part) - lower(p.part)) OVER (
@@ -71,7 +71,7 @@ SELECT {_ROW_COLUMNS} FROM (
         CROSS JOIN unnest(m.visible * int8multirange(int8range(r.first, greatest(r.last + 1, r.first)))) AS p(part)
     ) v
     CROSS JOIN LATERAL (
-        SELECT * FROM {_TIMELINE} x
+        SELECT * FROM {TIMELINE} x
         WHERE x.dialog_id = v.dialog_id AND x.seq >= v.first AND x.seq <= least(v.last, v.first + $5 - v.counted - 1)
         ORDER BY x.seq LIMIT $5) j
     WHERE v.counted < $5) j
@@ -80,8 +80,8 @@ ORDER BY j.ord, j.seq
 """
 
 _NEWEST = f"""
-SELECT {_ROW_COLUMNS} FROM (
-    SELECT {_ROW_COLUMNS}, {_before("j.seq DESC")} AS before
+SELECT {ROW_COLUMNS} FROM (
+    SELECT {ROW_COLUMNS}, {bytes_before("j.seq DESC")} AS before
     FROM (
         SELECT m.dialog_id, lower(p.part) AS first, upper(p.part) - 1 AS last,
                coalesce(sum(upper(p.part) - lower(p.part)) OVER (
@@ -91,7 +91,7 @@ SELECT {_ROW_COLUMNS} FROM (
         WHERE m.dialog_id = $2 AND m.principal_id = $1
     ) v
     CROSS JOIN LATERAL (
-        SELECT * FROM {_TIMELINE} x
+        SELECT * FROM {TIMELINE} x
         WHERE x.dialog_id = v.dialog_id AND x.seq <= v.last AND x.seq >= greatest(v.first, v.last - $5 + v.counted + 1)
         ORDER BY x.seq DESC LIMIT $5) j
     WHERE v.counted < $5) j
@@ -115,8 +115,8 @@ WITH looked_at AS MATERIALIZED (
     SELECT t.seq FROM (SELECT DISTINCT target FROM looked_at) l
     JOIN journal t ON t.dialog_id = $2 AND t.seq = l.target AND t.tag = {tags_of(Erased)}
 )
-SELECT {_ROW_COLUMNS}, j.tag, j.target, j.shown FROM (
-    SELECT {_ROW_COLUMNS}, j.tag, j.target, {_before(ordered)} AS before,
+SELECT {ROW_COLUMNS}, j.tag, j.target, j.shown FROM (
+    SELECT {ROW_COLUMNS}, j.tag, j.target, {bytes_before(ordered)} AS before,
            {_VISIBLE_BY_TARGET} AND NOT (j.seq <= $4 AND m.visible @> j.seq)
            AND (j.tag = {tags_of(Deleted)} OR j.target NOT IN (SELECT seq FROM erased)) AS shown
     FROM looked_at j JOIN members m ON m.dialog_id = $2 AND m.principal_id = $1) j
@@ -138,7 +138,7 @@ def _newest_about(tags: str, limit: int) -> str:
 
 
 _NEWEST_LATER = f"""
-SELECT {_ROW_COLUMNS}, j.tag, j.target, true AS shown FROM members m CROSS JOIN LATERAL (
+SELECT {ROW_COLUMNS}, j.tag, j.target, true AS shown FROM members m CROSS JOIN LATERAL (
     SELECT * FROM {_newest_about(tags_of(Edited), 1)} x
     UNION ALL SELECT * FROM {_newest_about(tags_of(Deleted), 1)} x
     UNION ALL SELECT * FROM (
@@ -156,13 +156,13 @@ _MISSED_LOOKED_AT_MAX = 2000
 """Events of a time in which a member was away that are looked through for what concerns that member."""
 
 _MISSED = f"""
-SELECT {_ROW_COLUMNS}, j.shown FROM (
+SELECT {ROW_COLUMNS}, j.shown FROM (
     SELECT j.dialog_id, j.seq, j.author_id, j.device_id, j.n, j.at_ms, j.messages, j.shown,
            CASE WHEN j.shown AND sum(octet_length(j.body)) FILTER (WHERE j.shown) OVER (ORDER BY j.seq)
                              < {PAGE_BYTES_MAX} THEN j.body END AS body
     FROM (
         SELECT j.*, NOT m.visible @> j.seq AND {_VISIBLE_BY_TARGET} AND NOT j.hangs_on_erased AS shown
-        FROM (SELECT * FROM {_TIMELINE} x
+        FROM (SELECT * FROM {TIMELINE} x
               WHERE x.dialog_id = $2 AND x.seq > $3 AND x.seq < $4 AND x.tag IN ({_ARE_ABOUT_A_MESSAGE})
               ORDER BY x.seq) j
         JOIN members m ON m.dialog_id = j.dialog_id AND m.principal_id = $1) j) j

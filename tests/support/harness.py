@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -63,6 +64,7 @@ class Running:
     node: Node
     world: World
     tokens: Tokens
+    work: asyncio.Task[None]
 
     @property
     def url(self) -> str:
@@ -168,9 +170,9 @@ async def running(
 
     try:
         config = msgspec.structs.replace(config, server=on_any_port)
-        async with opened(config, url, make, clock or SystemClock(), archive) as (node, _work):
+        async with opened(config, url, make, clock or SystemClock(), archive) as (node, work):
             world.incarnation = node.incarnation  # the node has ended the one before
-            yield Running(node, world, made[0].tokens)
+            yield Running(node, world, made[0].tokens, work)
     finally:
         await world.close()
 

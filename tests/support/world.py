@@ -16,6 +16,7 @@ from protocol.ids import created_dialog_id, direct_dialog_id, new_id, self_dialo
 from protocol.kinds import Kind
 from storage.identity_rows import WhoMayAdd
 from storage.postgres.journal import PostgresJournal
+from storage.postgres.nodes import PostgresNodes
 from storage.postgres.pool import open_pool
 from storage.postgres.timelines import PostgresTimelines
 from storage.postgres.write_connections import WriteConnections
@@ -46,6 +47,7 @@ class World:
         self.writes = writes
         self.journal = PostgresJournal(pool, writes or pool)
         self.timelines = PostgresTimelines(pool)
+        self.nodes = PostgresNodes(pool)
         self.incarnation = 0
         self._flush_numbers = itertools.count(1)
 

@@ -186,6 +186,14 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         ),
     ),
     (
+        {"cluster__redis_urls": ("redis://r",), "storage__postgres_url": "postgresql://user@host/database"},
+        {"cluster__redis_urls": ("redis://r",)},
+        (
+            "cluster.redis_urls: nodes share a database, and the embedded one has a single node: "
+            "set storage.postgres_url, or leave it empty."
+        ),
+    ),
+    (
         {"storage__postgres_url": "postgresql://user@host/database"},
         {"storage__postgres_url": "postgresql://user:hunter2@host/database"},
         (

@@ -90,10 +90,10 @@ async def site_on(url: str, settings: IdentitySettings, vault: Vault | None = No
 
     world = await World.open(url)
     async with (
-        opened(config, url, make, SystemClock()) as (node, _),
+        opened(config, url, make, SystemClock()) as (node, work),
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{node.port}") as http,
     ):
-        yield Site(Running(node, world, made[0].tokens), made[0], vault, sent, http)
+        yield Site(Running(node, world, made[0].tokens, work), made[0], vault, sent, http)
     await world.close()
 
 

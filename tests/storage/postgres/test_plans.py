@@ -15,6 +15,7 @@ from protocol.ids import NIL, new_id
 from protocol.kinds import Kind
 from storage.identity_rows import KeyGrants, Outcome, ProfileChange, WhoMayAdd
 from storage.postgres.journal import CHANGE_QUERIES, PostgresJournal
+from storage.postgres.nodes import PostgresNodes
 from storage.postgres.people import PeopleStore
 from storage.postgres.pool import open_pool
 from storage.postgres.service_accounts import ServiceAccountStore
@@ -37,9 +38,18 @@ from tests.support.world import Person, World, edit, message, reaction
 
 pytestmark = pytest.mark.anyio
 
-STORES = (PostgresJournal, PostgresTimelines, SignInStore, PeopleStore, ServiceAccountStore)
+STORES = (PostgresJournal, PostgresTimelines, PostgresNodes, SignInStore, PeopleStore, ServiceAccountStore)
 
-SMALL = {"applied_functions", "archiving", "deployment", "dialog_types", "incarnations", "migrations", "tenants"}
+SMALL = {
+    "applied_functions",
+    "archiving",
+    "deployment",
+    "dialog_types",
+    "incarnations",
+    "leases",
+    "migrations",
+    "tenants",
+}
 """Tables of a few rows, in any deployment."""
 
 FILLED = 3000
@@ -142,10 +152,24 @@ async def exercise_timelines(world: World) -> None:
     await reads.read_roster(group)
     await reads.read_members(me, [group, direct], after=NIL, limit=9)
     await reads.find_direct_peers(me, [bo.principal, cy.principal])
+    await exercise_nodes(world, group)
     await change(group, ann, bodies.MemberLeft())
     while (await world.journal.erase_due(NOW, limit=10)).more:
         pass
     assert applied | {bodies.DialogCreated} == set(CHANGE_QUERIES)
+
+
+async def exercise_nodes(world: World, dialog: bytes) -> None:
+    """Call everything by which a node sees the others."""
+    nodes, another = world.nodes, await world.journal.begin_incarnation("another")
+    since = (await nodes.read_cluster(incarnation=world.incarnation, since=2**62)).horizon
+    first, *_ = await nodes.read_rows(dialog, 1, 9)
+    assert await nodes.find_unseen([(dialog, 3)], first.stamp) == [1]
+    await nodes.read_written([world.incarnation], first.stamp, since, after=(0, NIL, 0))
+    assert await nodes.end(another, lease=0)
+    assert await nodes.fence(another)
+    found = (await nodes.read_cluster(incarnation=world.incarnation, since=since)).incarnations
+    assert [each.incarnation for each in found if each.fenced_at] == [another]
 
 
 async def exercise_identity(stores: IdentityStores, number: str) -> None:

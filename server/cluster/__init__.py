@@ -1,0 +1,1 @@
+"""One node among several that share a database: who else lives, and what they wrote."""

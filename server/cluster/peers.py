@@ -1,0 +1,270 @@
+"""The other nodes that share the database: what they write reaches the sessions here, and holds the positions here.
+
+Each second one reading of the cluster: the horizon, who lives, the epoch. Then, of every node in doubt, the rows that
+it wrote up to that horizon are read from the journal and delivered. Nobody must have told us anything for that.
+
+A node that tells us what it writes is *whole*: its messages carry dense numbers, and a tick says "all that I wrote
+before this horizon has been told up to this number". Of a whole node nothing is read. A missing number, silence, the
+end of its incarnation, or `doubt` from outside put it into doubt.
+
+Invariants, for each other incarnation X:
+
+* `heard` of X is h: every row of X with a stamp below h that concerns sessions here has been handed to the resequencer.
+  It begins, for one that is new, at the horizon of the reading before: all that X wrote lies behind that. For those
+  that were there before us it begins at our first horizon, before which no session is here.
+* X is watched until a horizon has passed all that it wrote: `Nodes.read_cluster` names it until then, fenced or not.
+* A position is at most the least of all `heard`, and of the horizon itself, once all that was handed over by then, and
+  all that was under way on this node, has been delivered (`Horizon.settle`).
+* X becomes whole again only when its numbers have been without a gap since some moment, and all that it had begun to
+  write at a reading after that moment has been read: what was told before, and missed, is among it.
+
+One reading looks at a bounded number of rows. When there are more, the next one follows at once; positions then move
+with what has been read. The work that must not wait for this node's own writes (a stuck lane) does not: positions are
+handed out by a task beside the readings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from protocol.bodies import TimelineEventRaw
+from protocol.ids import NIL
+from server.clock import Clock
+from server.cluster.leases import Leases
+from server.delivery.resequencer import Resequencer
+from server.writing.horizon import Horizon
+from storage.nodes import PAGE_ROWS, Nodes
+from storage.rows import ClusterReading, HorizonReading, WrittenRow
+from storage.timelines import cut_short
+from storage.unavailable import IncarnationEndedError, StorageUnavailableError
+
+_log = logging.getLogger(__name__)
+
+SILENT_S = 2.0
+"""A whole node whose ticks have not moved for this long is in doubt."""
+_ROWS_PER_READING = 5_000
+_NO_READING_YET = 2**62
+_ROUNDS_BETWEEN_MARKS = 60
+
+Heard = tuple[TimelineEventRaw, int]
+"""An event that another node tells, and the `roster_seq` of its dialog after its flush."""
+
+
+class _Source:
+    """Another incarnation."""
+
+    __slots__ = ("heard", "heard_at", "next_k", "settles_at", "whole")
+
+    def __init__(self, heard: int, now: float) -> None:
+        self.heard = heard
+        self.heard_at = now
+        self.whole = False
+        self.next_k: int | None = None
+        """The number that it tells next; None: numbers were missed, or none has come."""
+        self.settles_at: int | None = None
+        """It is whole when all rows before this stamp have been read; None: not known yet."""
+
+
+class Peers:
+    """The other nodes, as this one hears them. `run` reads the cluster each second until it is cancelled.
+
+    `begin_epoch` is called with a new epoch: it closes every session here.
+    """
+
+    def __init__(
+        self,
+        nodes: Nodes,
+        resequencer: Resequencer,
+        horizon: Horizon,
+        leases: Leases,
+        clock: Clock,
+        *,
+        incarnation: int,
+        begin_epoch: Callable[[int], None],
+    ) -> None:
+        self.settled = 0
+        """All that this node wrote before this horizon has been delivered here; for ticks to other nodes."""
+        self.doubts = 0
+        """How often a node that was whole came into doubt."""
+        self.rows_read = 0
+        """Rows of other nodes that were read from the journal."""
+        self._nodes = nodes
+        self._resequencer = resequencer
+        self._horizon = horizon
+        self._leases = leases
+        self._clock = clock
+        self._incarnation = incarnation
+        self._begin_epoch = begin_epoch
+        self._sources: dict[int, _Source] = {}
+        self._last_horizon = 0
+        self._settling: asyncio.Task[None] | None = None
+        self._mark: tuple[int, int] | None = None
+        """A round, and a stamp past all that was written before it: once reached, older dialogs are forgotten."""
+        self._marks_at = _ROUNDS_BETWEEN_MARKS
+
+    @property
+    def living(self) -> list[int]:
+        """The incarnations of the other nodes."""
+        return list(self._sources)
+
+    @property
+    def in_doubt(self) -> int:
+        """Nodes whose rows are read from the journal."""
+        return sum(not source.whole for source in self._sources.values())
+
+    @property
+    def behind_s(self) -> float:
+        """How long ago the node that is furthest behind was heard last; 0 when there is no other."""
+        now = self._clock.monotonic()
+        return max((now - source.heard_at for source in self._sources.values()), default=0.0)
+
+    # -- what other nodes tell
+
+    def hear(self, source: int, k: int, events: Sequence[Heard]) -> None:
+        """Take message number `k` of a node."""
+        self._count(source, k)
+        for event, roster_seq in events:
+            self._resequencer.take(event, roster_seq)
+
+    def tick(self, source: int, k: int, horizon: int) -> None:
+        """Take a tick: all that the node wrote before `horizon` was told in the messages up to number `k`."""
+        known = self._sources.get(source)
+        if known is None or (known.next_k is not None and k < known.next_k - 1):
+            return  # of a node that no reading has named yet, or an old one
+        if known.next_k != k + 1:
+            self._count(source, k)
+        if known.whole and horizon > known.heard:
+            known.heard, known.heard_at = horizon, self._clock.monotonic()
+
+    def doubt(self, source: int) -> None:
+        """Read what this node writes from the journal, until it is heard without a gap again."""
+        known = self._sources.get(source)
+        if known is not None:
+            self.doubts += known.whole
+            known.whole, known.next_k, known.settles_at = False, None, None
+
+    def _count(self, source: int, k: int) -> None:
+        known = self._sources.get(source)
+        if known is None or (known.next_k is not None and k < known.next_k):
+            return
+        if known.next_k is not None and k > known.next_k:
+            self.doubt(source)
+        known.next_k = k + 1
+
+    # -- what is read
+
+    async def run(self, interval_s: float) -> None:
+        """Read every `interval_s` until cancelled. Raises IncarnationEndedError when another node has ended it."""
+        while True:
+            more = False
+            try:
+                more = await self.look()
+                await self._horizon.warn_if_old()
+            except IncarnationEndedError:
+                raise
+            except StorageUnavailableError as error:
+                _log.warning("what other nodes write cannot be read, trying again: %s", error)
+            await asyncio.sleep(0 if more else interval_s)
+
+    async def wait_handed_out(self) -> None:
+        """Return once the position that is on its way has been handed out."""
+        if self._settling is not None:
+            await self._settling
+
+    async def look(self) -> bool:
+        """Read the cluster, and what nodes in doubt have written; whether there is more than was read."""
+        looked_at = self._clock.monotonic()
+        self._resequencer.round += 1
+        round_ = self._resequencer.round
+        self._doubt_the_silent(looked_at)
+        unbroken = [each for each in self._sources.values() if each.next_k is not None and each.settles_at is None]
+        reading = await self._nodes.read_cluster(incarnation=self._incarnation, since=self._read_to)
+        if reading.epoch != self._horizon.epoch:
+            self._begin_epoch(reading.epoch)
+            self._sources, self._last_horizon, self._mark = {}, 0, None
+        for source in unbroken:
+            if source.next_k is not None:
+                source.settles_at = reading.next_xid
+        self._note(reading)
+        reached = await self._read_journal(reading)
+        self._leases.watch(reading)
+        if reading.epoch == self._horizon.epoch:
+            self._hand_out(reading, round_, looked_at)
+        return reached < reading.horizon
+
+    @property
+    def _read_to(self) -> int:
+        """All that any other node wrote before this stamp has been heard."""
+        return min([self._last_horizon or _NO_READING_YET, *(source.heard for source in self._sources.values())])
+
+    def _doubt_the_silent(self, now: float) -> None:
+        for incarnation, source in self._sources.items():
+            if source.whole and now - source.heard_at >= SILENT_S:
+                _log.warning("incarnation %d is silent: what it writes is read from the journal", incarnation)
+                self.doubt(incarnation)
+
+    def _note(self, reading: ClusterReading) -> None:
+        before, self._sources = self._sources, {}
+        for row in reading.incarnations:
+            if row.incarnation == self._incarnation:
+                continue
+            source = before.get(row.incarnation)
+            if source is None:
+                source = _Source(self._last_horizon or reading.horizon, self._clock.monotonic())
+            self._sources[row.incarnation] = source
+            if row.ended:
+                self.doubt(row.incarnation)
+        self._last_horizon = reading.horizon
+
+    async def _read_journal(self, reading: ClusterReading) -> int:
+        """Deliver what nodes in doubt wrote before the horizon of a reading; the stamp that was reached."""
+        sources = {each: source for each, source in self._sources.items() if not source.whole}
+        if not sources:
+            return reading.horizon
+        since = min(source.heard for source in sources.values())
+        reached, after, count = reading.horizon, (0, NIL, 0), 0
+        while since < reading.horizon:
+            page = await self._nodes.read_written(list(sources), since, reading.horizon, after=after)
+            await self._resequencer.open(page)
+            if reading.epoch != self._horizon.epoch:
+                return reading.horizon
+            for row in page:
+                self._resequencer.take(row.event, row.roster_seq)
+            count += len(page)
+            if _is_last(page):
+                break
+            after = (page[-1].stamp, page[-1].event.dialog, page[-1].event.seq)
+            if count >= _ROWS_PER_READING and page[-1].stamp > since:
+                reached = page[-1].stamp
+                break
+        self.rows_read += count
+        for source in sources.values():
+            source.heard, source.heard_at = max(source.heard, reached), self._clock.monotonic()
+            if source.next_k is not None and source.settles_at is not None and reached >= source.settles_at:
+                source.whole = True
+        return reached
+
+    # -- what is handed out
+
+    def _hand_out(self, reading: ClusterReading, round_: int, looked_at: float) -> None:
+        """Let the position move to what has been read, once it is delivered; one such task at a time."""
+        if self._settling is None or self._settling.done():
+            least = min([reading.horizon, *(source.heard for source in self._sources.values())])
+            self._settling = asyncio.create_task(self._settle(reading, round_, least, looked_at))
+
+    async def _settle(self, reading: ClusterReading, round_: int, least: int, looked_at: float) -> None:
+        await self._horizon.settle(HorizonReading(least, reading.next_xid), epoch=reading.epoch, looked_at=looked_at)
+        if reading.epoch != self._horizon.epoch:
+            return
+        self.settled = reading.horizon
+        if self._mark is not None and least >= self._mark[1]:
+            self._resequencer.forget_before(self._mark[0])
+            self._mark = None
+        if self._mark is None and round_ >= self._marks_at:
+            self._mark, self._marks_at = (round_, reading.next_xid), round_ + _ROUNDS_BETWEEN_MARKS
+
+
+def _is_last(page: Sequence[WrittenRow]) -> bool:
+    return len(page) < PAGE_ROWS and not cut_short([row.event for row in page])

@@ -1,0 +1,108 @@
+"""`Nodes` on PostgreSQL: reads in autocommit, over a pool."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import asyncpg
+import msgspec
+
+from protocol.bodies import TimelineEventRaw
+from storage.nodes import PAGE_ROWS, Nodes
+from storage.postgres.pool import Pool, translate_errors
+from storage.postgres.timelines import ROW_COLUMNS, TIMELINE, bytes_before
+from storage.rows import ClusterReading, IncarnationRow, WrittenRow
+from storage.timelines import PAGE_BYTES_MAX
+from storage.unavailable import IncarnationEndedError
+
+# Renewing the lease commits a transaction whose id is past the horizon: see `_HORIZON` in `journal.py`.
+_READ_CLUSTER = """
+WITH renewed AS (
+    INSERT INTO leases AS l VALUES ($1, 1) ON CONFLICT (incarnation) DO UPDATE SET lease = l.lease + 1
+), known AS MATERIALIZED (
+    SELECT i.incarnation FROM incarnations i WHERE i.fenced_at_ms IS NULL
+    UNION ALL SELECT i.incarnation FROM incarnations i WHERE i.fenced_xid >= $2::text::xid8
+)
+SELECT pg_snapshot_xmin(s.snapshot)::text::bigint AS horizon, pg_snapshot_xmax(s.snapshot)::text::bigint AS next_xid,
+       (SELECT epoch FROM deployment) AS epoch, i.incarnation, i.node, coalesce(l.lease, 0) AS lease,
+       i.ended_at_ms IS NOT NULL AS ended, i.fenced_xid::text::bigint AS fenced_at
+FROM pg_current_snapshot() AS s(snapshot) CROSS JOIN known k
+JOIN incarnations i ON i.incarnation = k.incarnation LEFT JOIN leases l ON l.incarnation = k.incarnation
+ORDER BY i.incarnation
+"""
+
+
+def _page(where: str, order: str) -> str:
+    return f"""
+SELECT {ROW_COLUMNS}, h.roster_seq, j.xid::text::bigint AS stamp FROM (
+    SELECT {ROW_COLUMNS}, j.xid, {bytes_before(order)} AS before
+    FROM (SELECT * FROM {TIMELINE} x WHERE {where} ORDER BY {order.replace("j.", "x.")} LIMIT {PAGE_ROWS}) j) j
+JOIN heads h ON h.dialog_id = j.dialog_id
+WHERE j.before < {PAGE_BYTES_MAX} ORDER BY {order}
+"""
+
+
+_READ_WRITTEN = _page(
+    "x.incarnation = ANY ($1) AND x.xid >= $2::text::xid8 AND x.xid < $3::text::xid8"
+    " AND (x.xid, x.dialog_id, x.seq) > ($4::text::xid8, $5, $6)",
+    "j.xid, j.dialog_id, j.seq",
+)
+_READ_ROWS = _page("x.dialog_id = $1 AND x.seq BETWEEN $2 AND $3", "j.seq")
+_FIND_UNSEEN = """
+SELECT first_unseen(r.dialog_id, r.seq, $3::text::xid8)
+FROM unnest($1::uuid[], $2::bigint[]) WITH ORDINALITY AS r(dialog_id, seq, ord) ORDER BY r.ord
+"""
+
+
+class PostgresNodes(Nodes):
+    """The nodes that share a database, over a pool."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def read_cluster(self, *, incarnation: int, since: int) -> ClusterReading:
+        rows = await self._fetch(_READ_CLUSTER, incarnation, str(since))
+        found = [IncarnationRow(*row[3:]) for row in rows]
+        if not any(each.incarnation == incarnation and not each.ended for each in found):
+            raise IncarnationEndedError
+        horizon, next_xid, epoch = rows[0][:3]
+        return ClusterReading(horizon, next_xid, epoch, tuple(found))
+
+    async def read_written(
+        self, incarnations: Sequence[int], since: int, before: int, *, after: tuple[int, bytes, int]
+    ) -> list[WrittenRow]:
+        stamp, dialog, seq = after
+        first = max(since, stamp)
+        return _rows(await self._fetch(_READ_WRITTEN, incarnations, str(first), str(before), str(stamp), dialog, seq))
+
+    async def read_rows(self, dialog: bytes, first: int, last: int) -> list[WrittenRow]:
+        return _rows(await self._fetch(_READ_ROWS, dialog, first, last))
+
+    async def find_unseen(self, heads: Sequence[tuple[bytes, int]], since: int) -> list[int]:
+        dialogs, seqs = [dialog for dialog, _ in heads], [seq for _, seq in heads]
+        return [first for (first,) in await self._fetch(_FIND_UNSEEN, dialogs, seqs, str(since))]
+
+    async def end(self, incarnation: int, *, lease: int | None) -> bool:
+        [(ended,)] = await self._fetch("SELECT end_incarnation($1, $2)", incarnation, lease)
+        return bool(ended)
+
+    async def fence(self, incarnation: int) -> bool:
+        try:
+            await self._fetch("SELECT fence_incarnation($1)", incarnation)
+        except asyncpg.LockNotAvailableError:
+            return False
+        return True
+
+    async def _fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        async with translate_errors():
+            rows: list[asyncpg.Record] = await self._pool.fetch(query, *arguments)
+        return rows
+
+
+def _rows(rows: list[asyncpg.Record]) -> list[WrittenRow]:
+    return [
+        WrittenRow(
+            TimelineEventRaw(dialog, seq, author, device, n, at_ms, messages, msgspec.Raw(body)), roster_seq, stamp
+        )
+        for dialog, seq, author, device, n, at_ms, messages, body, roster_seq, stamp in rows
+    ]
