@@ -34,6 +34,12 @@ With the embedded PostgreSQL, stop the server first: one process at a time uses 
 """
 
 
+_TRACE = """\
+What happened to one message: who wrote it when, what was done to it, to whom it is visible, and, for each device,
+whether it is connected and why the message was delivered there or not. Shows no content. A server may run meanwhile.
+"""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 fine, 1 problems found, 2 could not start."""
     parser = _parser()
@@ -83,6 +89,13 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("file", type=Path, metavar="FILE")
         command.add_argument("--config", type=Path, metavar="FILE", help="default: config.toml here, if there is one")
         command.set_defaults(run=run)
+    trace = commands.add_parser("trace", help="what happened to one message, device by device", description=_TRACE)
+    trace.add_argument("dialog", metavar="DIALOG", help="its id")
+    trace.add_argument("seq", type=int, metavar="SEQ", help="the number of the message in it")
+    trace.add_argument("--member", metavar="ID", help="of this member only")
+    trace.add_argument("--json", action="store_true", help="for a program")
+    trace.add_argument("--config", type=Path, metavar="FILE", help="default: config.toml here, if there is one")
+    trace.set_defaults(run=_trace)
     config = commands.add_parser("config", help="print every key with its default, unit and meaning")
     config.add_argument("--format", choices=("text", "toml", "markdown"), default="text", help="default: text")
     config.set_defaults(run=_config)
@@ -147,6 +160,18 @@ def _restore(chosen: argparse.Namespace, _rest: list[str]) -> int:
     from server.node.backup import restore
 
     return _started(chosen.config, lambda config: restore(config, chosen.file, _show))
+
+
+def _trace(chosen: argparse.Namespace, _rest: list[str]) -> int:
+    import msgspec
+
+    from server.node.trace import as_text, trace
+
+    def run(config: Config) -> None:
+        found = trace(config, chosen.dialog, chosen.seq, chosen.member)
+        print(msgspec.json.encode(found).decode() if chosen.json else as_text(found))
+
+    return _started(chosen.config, run)
 
 
 def _show(line: str) -> None:

@@ -37,6 +37,7 @@ from server.identity.claims import Claims
 from server.identity.rates import MemoryRateLimiter
 from server.identity.tokens import Tokens
 from server.node.admin import admin_app
+from server.node.connected import Here, find_connected
 from server.node.drain import close_at_once, drain
 from server.node.metrics import METRICS
 from server.node.prometheus import Metrics, Parts
@@ -129,7 +130,7 @@ class Node:
     ) -> None:
         self.config = config
         self.clock = clock
-        self.port = 0
+        self.port = self.admin_port = 0
         self.ready = False
         self.incarnation = incarnation
         self._connections = connections
@@ -192,12 +193,12 @@ class Node:
         self.admin = Acceptor(
             GatewaySettings(),
             None,  # no websockets
-            admin_app(self.metrics.registry, self.find_obstacle, self.find_trouble),
+            admin_app(self.metrics.registry, self.find_obstacle, self.find_trouble, self.find_connected),
             self.clock,
         )
         server = self.config.server
         try:
-            await self.admin.listen(server.admin_host, server.admin_port)
+            _, self.admin_port = await self.admin.listen(server.admin_host, server.admin_port)
             _, self.port = await self.acceptor.listen(server.host, server.port)
         except OSError:
             self.admin.stop_accepting()  # the one that could be opened
@@ -277,6 +278,11 @@ class Node:
         """What an operator must look at although this node serves, as a sentence; empty when there is nothing."""
         count = self.pipeline.set_aside
         return f"dialogs are set aside, because the database does not answer for them: {count}" if count else ""
+
+    def find_connected(self, principals: list[bytes]) -> Here:
+        """Who of these is connected to this node, and how far behind."""
+        now = self.clock.monotonic()
+        return Here(socket.gethostname(), self.incarnation, find_connected(self.registry, principals, now))
 
     def tick(self) -> None:
         """Call `tick` of every session that is due; every so often drop what quiet rooms keep."""

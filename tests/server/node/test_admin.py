@@ -9,6 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from server.node.admin import admin_app
+from server.node.connected import Here
 
 pytestmark = pytest.mark.anyio
 
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.anyio
     ],
 )
 async def test_readiness_has_its_reason(obstacle: str, trouble: str, status: int, text: str) -> None:
-    app: Any = admin_app(CollectorRegistry(), lambda: obstacle, lambda: trouble)
+    app: Any = admin_app(CollectorRegistry(), lambda: obstacle, lambda: trouble, lambda _: Here("n", 1, []))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://node") as client:
         answer = await client.get("/readyz")
         assert (answer.status_code, answer.text) == (status, text)

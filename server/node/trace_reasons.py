@@ -1,0 +1,207 @@
+"""What the rows and connections of a trace mean: whether a message was delivered, and if not, why."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from typing import get_args
+
+import msgspec
+
+from protocol.bodies import AnyBody, Erased, MemberRemoved, tag_of
+from protocol.dialog_types import DIALOG_TYPES, DialogType, Mode, Role
+from protocol.json_forms import tag_name
+from protocol.kinds import Kind
+from server.node.connected import Connected, Here
+from storage.identity_rows import EndReason
+from storage.postgres.traces import MEMBERS_MAX, Found, Head, MemberRow, Row, SignInRow
+from storage.rows import PrincipalStatus
+
+_NAMES = {tag_of(body): tag_name(body) for body in get_args(AnyBody)}
+_ERASED = tag_of(Erased)
+_REMOVED = tag_of(MemberRemoved)
+_CANNOT_CONNECT: dict[int | None, str] = {
+    PrincipalStatus.SUSPENDED: "visible, but they are suspended and cannot connect",
+    PrincipalStatus.DELETED: "visible, but they have deleted their account",
+}
+
+
+class TracedDevice(msgspec.Struct, frozen=True):
+    """A sign-in of a member, and its connection."""
+
+    device: str
+    sign_in: str
+    client: str
+    connection: Connected | None
+    why: str
+    """Why the message was delivered there, or was not."""
+
+
+class TracedMember(msgspec.Struct, frozen=True):
+    """Somebody who is or was a member."""
+
+    principal: str
+    role: str
+    visible: bool
+    delivered: bool | None
+    """Whether a device of theirs has reported it; None where the dialog has no receipts."""
+    read: bool | None
+    why: str
+    devices: list[TracedDevice]
+
+
+class Trace(msgspec.Struct, frozen=True):
+    """The answer."""
+
+    dialog: str
+    seq: int
+    facts: list[str]
+    members: list[TracedMember]
+    notes: list[str]
+
+
+def explain(dialog: str, seq: int, found: Found, here: Here | str) -> Trace:
+    """What these rows and these connections mean; `here` may be why the node cannot say."""
+    if found.head is None:
+        return Trace(dialog, seq, ["There is no such dialog."], [], [])
+    facts = [_describe(found.head), *_describe_row(found.head, found.row, seq), *_describe_later(found)]
+    members = [_explain_member(found.head, each, found, seq, here) for each in found.members]
+    notes = ["Which device of a member has reported a receipt is not stored."]
+    if isinstance(here, str):
+        notes.append(here)
+    else:
+        notes.append(f"Connections are those of node {here.node}, incarnation {here.incarnation}; no other was asked.")
+    if found.more_members:
+        notes.append(f"Only {MEMBERS_MAX} members are shown: name one with --member.")
+    return Trace(dialog, seq, facts, members, notes)
+
+
+# -- the message
+
+
+def _describe(head: Head) -> str:
+    kind, mode = DialogType(head.type).name.lower(), Mode(head.mode).name.lower()
+    return f"a {mode} {kind} dialog with {head.member_count} members; its newest number is {head.seq}"
+
+
+def _describe_row(head: Head, row: Row | None, seq: int) -> Iterator[str]:
+    if row is None and seq > head.seq:
+        yield "not written: no event has this number yet"
+        return
+    if row is None:
+        yield "not in the journal: its part was dropped after it was moved to the archive, which is not read here"
+        return
+    what = _NAMES.get(row.tag, f"tag {row.tag}")
+    about = f" about number {row.target}" if row.target is not None else ""
+    kind = f", kind {Kind(row.kind).name.lower()}" if row.kind in set(Kind) else ""
+    yield f"{what}{about}{kind}, {row.bytes} bytes, by {row.author_id} on device {row.device_id} as its n {row.n}"
+    node = f"node {row.node}, which began {_time(row.node_started_at_ms)}" if row.node else "a node that is forgotten"
+    yield f"written {_time(row.at_ms)} by incarnation {row.incarnation} ({node}), flush {row.flush_no}"
+    if row.settled:
+        yield f"transaction {row.xid}: positions handed out from now on are past it"
+    else:
+        yield f"transaction {row.xid}: an open transaction holds positions before it, so who resumes gets it again"
+    if row.tag == _ERASED:
+        yield "erased: who gets it gets an empty event"
+    elif row.expires_at_ms is not None:
+        ended = ", which has passed: it is about to be erased" if row.expires_at_ms <= row.now_ms else ""
+        yield f"expires {_time(row.expires_at_ms)}{ended}"
+
+
+def _describe_later(found: Found) -> Iterator[str]:
+    for each in found.later:
+        yield f"later: {_NAMES[each.tag]} by {each.author_id} at {_time(each.at_ms)}, number {each.seq}"
+
+
+# -- members and devices
+
+
+def _explain_member(head: Head, member: MemberRow, found: Found, seq: int, here: Here | str) -> TracedMember:
+    receipts = DIALOG_TYPES[DialogType(head.type)].receipts
+    delivered = member.delivered >= seq if receipts and member.visible else None
+    devices = []
+    if member.visible and found.row is not None:
+        sign_ins = [each for each in found.sign_ins if each.principal_id == member.principal_id]
+        devices = [_explain_device(each, found.row.now_ms, here) for each in sign_ins]
+    return TracedMember(
+        principal=member.principal_id,
+        role=_role(member),
+        visible=member.visible,
+        delivered=delivered,
+        read=member.read >= seq if receipts and member.visible else None,
+        why=_why_of_member(member, found.row, seq, delivered, signed_in=bool(devices)),
+        devices=devices,
+    )
+
+
+def _role(member: MemberRow) -> str:
+    return Role(member.role).name.lower() if member.member else "no member now"
+
+
+def _why_of_member(member: MemberRow, row: Row | None, seq: int, delivered: bool | None, *, signed_in: bool) -> str:
+    if not member.visible:
+        why = f"not visible to them: {_why_invisible(member)}"
+    elif row is None:
+        why = "it would be visible to them"
+    elif member.status in _CANNOT_CONNECT:
+        why = _CANNOT_CONNECT[member.status]
+    elif member.principal_id == row.author_id:
+        why = "visible: they wrote it"
+    elif delivered:
+        why = "read" if member.read >= seq else "delivered, not reported as read"
+    elif not signed_in:
+        why = "visible, not delivered: they have no sign-in"
+    elif delivered is None:
+        why = "visible; this type of dialog has no receipts, so nobody knows whether it arrived"
+    else:
+        why = f"visible, not reported as delivered: their receipts are at {member.delivered}"
+    return why
+
+
+def _why_invisible(member: MemberRow) -> str:
+    if member.ended is None:
+        return f"they joined later, with number {member.began}"
+    how = "ended"
+    if member.end_tag is not None:
+        by = f" by {member.end_author}" if member.end_tag == _REMOVED else ""
+        how = f"ended ({_NAMES[member.end_tag]}{by}, {_time(member.end_at_ms)})"
+    text = f"their membership {how} with number {member.ended}"
+    return text if member.began is None else f"{text}, and began again with {member.began}"
+
+
+def _explain_device(sign_in: SignInRow, now_ms: int, here: Here | str) -> TracedDevice:
+    connection = None
+    if not isinstance(here, str):
+        connection = next((each for each in here.connected if each.sign_in == sign_in.sign_in_id), None)
+    client = f" ({' '.join(filter(None, (sign_in.platform, sign_in.app_version)))})" if sign_in.platform else ""
+    return TracedDevice(
+        device=sign_in.device_id,
+        sign_in=sign_in.sign_in_id,
+        client=client,
+        connection=connection,
+        why=_why_of_device(sign_in, now_ms, connection, asked=not isinstance(here, str)),
+    )
+
+
+def _why_of_device(sign_in: SignInRow, now_ms: int, connection: Connected | None, *, asked: bool) -> str:
+    if sign_in.revoked_at_ms is not None:
+        why = f" ({EndReason(sign_in.revoked_why).name.lower()})" if sign_in.revoked_why else ""
+        return f"its sign-in ended {_time(sign_in.revoked_at_ms)}{why}: it gets nothing"
+    if sign_in.expires_at_ms is not None and sign_in.expires_at_ms <= now_ms:
+        return f"its sign-in expired {_time(sign_in.expires_at_ms)}: it gets nothing"
+    if connection is None:
+        used = f"; its sign-in was used {_time(sign_in.last_used_at_ms)}" if sign_in.last_used_at_ms else ""
+        if not asked:
+            return f"whether it is connected is not known; it gets what it lacks when it connects{used}"
+        return f"not connected here: it gets what it lacks when it connects{used}"
+    waits = f", {connection.waiting_bytes} bytes wait" if connection.waiting_bytes else ""
+    stuck = f", its socket has taken nothing for {connection.stuck_s:.0f} s" if connection.stuck_s else ""
+    if connection.live:
+        return f"connected, gets events as they come{waits}{stuck}"
+    return f"connected, but behind: it reads what it missed from the timeline{waits}{stuck}"
+
+
+def _time(at_ms: int | None) -> str:
+    if at_ms is None:
+        return "at an unknown time"
+    return dt.datetime.fromtimestamp(at_ms / 1000, dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
