@@ -3,7 +3,7 @@
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint install docs lock autobahn measure clean
+.PHONY: help serve services test lint install docs lock autobahn measure clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -13,6 +13,9 @@ install: ## make .venv with the pinned dependencies (the others do it when neede
 
 serve: install ## start a server on this machine; ARGS="--config my.toml" passes arguments on
 	@$(BIN)/tchat serve $(ARGS)
+
+services: install ## start PostgreSQL, Redis and Cassandra for development, and say how to use them; Ctrl-C ends them
+	@$(BIN)/python -m tests.engines $(ARGS)
 
 test: lint ## format, lint, types, and all tests; ARGS="-k name" passes arguments on
 	$(BIN)/python -m pytest $(ARGS)
