@@ -31,7 +31,7 @@ def configure(level: str, form: Literal["auto", "text", "json"], stream: TextIO)
     handler = logging.StreamHandler(stream)
     handler.setFormatter(TextFormatter() if as_text else JsonFormatter())
     handler.addFilter(_count)
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.basicConfig(level=level.upper(), handlers=[handler])
 
 
 def name_incarnation(incarnation: int) -> None:
