@@ -14,7 +14,7 @@ from protocol.json_forms import tag_name
 from protocol.kinds import Kind
 from server.node.connected import Connected, Here
 from storage.identity_rows import EndReason
-from storage.postgres.traces import MEMBERS_MAX, Found, Head, MemberRow, Row, SignInRow
+from storage.postgres.traces import MEMBERS_MAX, DeviceRow, Found, Head, MemberRow, Row
 from storage.rows import PrincipalStatus
 
 _NAMES = {tag_of(body): tag_name(body) for body in get_args(AnyBody)}
@@ -169,7 +169,7 @@ def _why_invisible(member: MemberRow) -> str:
     return text if member.began is None else f"{text}, and began again with {member.began}"
 
 
-def _explain_device(sign_in: SignInRow, now_ms: int, here: Here | str) -> TracedDevice:
+def _explain_device(sign_in: DeviceRow, now_ms: int, here: Here | str) -> TracedDevice:
     connection = None
     if not isinstance(here, str):
         connection = next((each for each in here.connected if each.sign_in == sign_in.sign_in_id), None)
@@ -183,7 +183,7 @@ def _explain_device(sign_in: SignInRow, now_ms: int, here: Here | str) -> Traced
     )
 
 
-def _why_of_device(sign_in: SignInRow, now_ms: int, connection: Connected | None, *, asked: bool) -> str:
+def _why_of_device(sign_in: DeviceRow, now_ms: int, connection: Connected | None, *, asked: bool) -> str:
     if sign_in.revoked_at_ms is not None:
         why = f" ({EndReason(sign_in.revoked_why).name.lower()})" if sign_in.revoked_why else ""
         return f"its sign-in ended {_time(sign_in.revoked_at_ms)}{why}: it gets nothing"

@@ -96,7 +96,7 @@ class Row(msgspec.Struct, frozen=True):
     now_ms: int
 
 
-class Later(msgspec.Struct, frozen=True):
+class LaterEvent(msgspec.Struct, frozen=True):
     """What was done later to the message."""
 
     seq: int
@@ -126,7 +126,7 @@ class MemberRow(msgspec.Struct, frozen=True):
     end_at_ms: int | None
 
 
-class SignInRow(msgspec.Struct, frozen=True):
+class DeviceRow(msgspec.Struct, frozen=True):
     """A sign-in, with the device that it is of."""
 
     principal_id: str
@@ -146,10 +146,10 @@ class Found(msgspec.Struct, frozen=True):
 
     head: Head | None
     row: Row | None
-    later: list[Later]
+    later: list[LaterEvent]
     members: list[MemberRow]
     more_members: bool
-    sign_ins: list[SignInRow]
+    sign_ins: list[DeviceRow]
 
 
 async def read_trace(url: str, dialog: str, seq: int, member: str | None) -> Found:
@@ -171,10 +171,10 @@ async def _read(connection: asyncpg.Connection[Any], dialog: str, seq: int, memb
     return Found(
         head=_structs(heads, Head)[0] if heads else None,
         row=_structs(rows, Row)[0] if rows else None,
-        later=_structs(await connection.fetch(_LATER, dialog, seq), Later),
+        later=_structs(await connection.fetch(_LATER, dialog, seq), LaterEvent),
         members=_structs(shown, MemberRow),
         more_members=len(members) > len(shown),
-        sign_ins=_structs(await connection.fetch(_SIGN_INS, [each["principal_id"] for each in shown]), SignInRow),
+        sign_ins=_structs(await connection.fetch(_SIGN_INS, [each["principal_id"] for each in shown]), DeviceRow),
     )
 
 
