@@ -11,7 +11,7 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
-from cassandra import ConsistencyLevel, OperationTimedOut, ReadTimeout, WriteTimeout
+from cassandra import ConsistencyLevel, InvalidRequest, OperationTimedOut, ReadTimeout, WriteTimeout
 from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
 from cassandra.policies import (
@@ -95,7 +95,9 @@ def connect(cluster: Cluster, keyspace: str | None) -> Session:
 
 def as_unavailable(error: Any) -> StorageUnavailableError:
     """What a failure of the driver means to who asked."""
-    text = f"CQL: {type(error).__name__}: {error}"
+    text = f"{type(error).__name__}: {error}"
     if isinstance(error, (OperationTimedOut, ReadTimeout, WriteTimeout)):
         return StorageTimeoutError(text)
+    if isinstance(error, InvalidRequest):  # our statements are right where the keyspace is
+        return StorageUnavailableError(f"{text}: run `tchat migrate`")
     return StorageUnavailableError(text)

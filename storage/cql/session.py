@@ -50,6 +50,7 @@ class CqlSession:
         self._sender = ThreadPoolExecutor(2, thread_name_prefix="cql")
         self._answered: deque[tuple[Quota, asyncio.Future[Rows], Rows, BaseException | None]] = deque()
         self._woken = False
+        self._closed = False
 
     async def prepare(self) -> Prepared:
         """The prepared statements, by name; connects if need be. Raises StorageUnavailableError."""
@@ -84,6 +85,9 @@ class CqlSession:
     async def execute(self, statement: Any, quota: Quota) -> Rows:
         """Run a bound statement or a batch; waits for a place. Raises StorageUnavailableError."""
         await quota.places.acquire()
+        if self._closed:
+            quota.places.release()
+            raise StorageUnavailableError("the archive is closed")
         future: asyncio.Future[Rows] = self._loop.create_future()
         self._sender.submit(self._send, statement, quota, future)
         return await future
@@ -129,8 +133,13 @@ class CqlSession:
 
     async def close(self) -> None:
         """Close the connections; who still waits gets StorageUnavailableError."""
+        self._closed = True
         if self._connecting is not None:
             await asyncio.wait([self._connecting])
+        await asyncio.to_thread(self._shut_down)
+
+    def _shut_down(self) -> None:
+        """In a thread of ours."""
+        self._sender.shutdown()
         if self._cluster is not None:
-            await asyncio.to_thread(self._cluster.shutdown)
-        self._sender.shutdown(wait=False)
+            self._cluster.shutdown()

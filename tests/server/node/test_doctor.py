@@ -15,9 +15,11 @@ from server.identity.signing_keys import new_pem
 from server.identity.vault import new_key
 from server.node import doctor
 from server.node.doctor import Finding, examine
+from storage.cql.driver import CqlServer
 from storage.embedded.cluster import EmbeddedPostgres
 from storage.embedded.install import SystemAccount
 from storage.postgres.migrate import migrate
+from tests.engines.server_process import free_port
 
 
 @pytest.fixture(autouse=True)
@@ -179,6 +181,35 @@ def test_a_database_that_does_not_answer_is_a_problem() -> None:
     finding = found(STORAGE__POSTGRES_URL="postgresql://u@127.0.0.1:1/x")["PostgreSQL"]
     assert finding.is_problem
     assert "cannot be reached" in finding.text
+
+
+def archive_found(server: CqlServer, keyspace: str = "", **environment: str) -> Finding:
+    """What it finds about this archive."""
+    return found(
+        STORAGE__CQL_HOSTS=f'["{server.hosts[0]}"]',
+        STORAGE__CQL_PORT=str(server.port),
+        STORAGE__CQL_KEYSPACE=keyspace or server.keyspace,
+        **environment,
+    )["archive"]
+
+
+def test_an_archive_that_is_current_is_fine_here_and_has_too_few_copies_for_production(cql_server: CqlServer) -> None:
+    assert archive_found(cql_server).level == "ok"
+    finding = archive_found(cql_server, SERVER__MODE="production", IDENTITY__CODE_SENDER="none")
+    assert finding.is_problem
+    assert "keeps 1 of 3 copies of each row here: change its replication" in finding.text
+
+
+def test_an_archive_must_be_migrated_by_you(cql_server: CqlServer, cql_keyspace: str) -> None:
+    finding = archive_found(cql_server, cql_keyspace)
+    assert finding.is_problem
+    assert "run `tchat migrate`" in finding.text
+
+
+def test_an_archive_that_does_not_answer_is_a_problem() -> None:
+    finding = archive_found(CqlServer(("127.0.0.1",), free_port(), "tchat"))
+    assert finding.is_problem
+    assert "check storage.cql_hosts" in finding.text
 
 
 def test_too_few_open_files_are_a_note_here_and_say_what_would_fit(monkeypatch: pytest.MonkeyPatch) -> None:
