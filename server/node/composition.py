@@ -59,6 +59,7 @@ from server.writing.pipeline import Pipeline
 from server.writing.position import Positions
 from storage.archive import Archive
 from storage.nodes import Nodes
+from storage.postgres.archived_timelines import ArchivedTimelines
 from storage.postgres.backlog import PostgresBacklog
 from storage.postgres.incarnations import NodeLock
 from storage.postgres.journal import PostgresJournal
@@ -416,7 +417,8 @@ async def opened(
             url, size=config.pipeline.lanes + _OTHER_WRITERS, statement_timeout_s=storage.statement_timeout_s
         )
         journal = PostgresJournal(pool, writes)
-        timelines = PostgresTimelines(read_pool, pages_at_once=max(1, storage.read_connections_max // 2))
+        pages = max(1, storage.read_connections_max // 2)
+        timelines = PostgresTimelines(read_pool, pages_at_once=pages)
         incarnation = await journal.begin_incarnation(socket.gethostname())
         nodes = PostgresNodes(pool) if shared else None
         if nodes is not None:
@@ -425,6 +427,7 @@ async def opened(
         key = await pool.fetchval("SELECT position_key FROM deployment")
         mover = None
         if archive is not None:
+            timelines = ArchivedTimelines(read_pool, archive, timeout_s=storage.read_timeout_s, pages_at_once=pages)
             backlog = PostgresBacklog(url, statement_timeout_s=storage.statement_timeout_s)
             mover = Mover(backlog, archive, clock)
         node = Node(

@@ -29,11 +29,11 @@ from storage.unavailable import StorageTimeoutError
 
 _RESUME_TIMEOUT_S = 2.0
 """Longest time to find out what a position lacks; then the snapshot is windowed."""
-_LATER_ROWS_MAX = 500
+LATER_ROWS_MAX = 500
 """Edits, deletions and reactions that are read at once for a page of messages."""
 
 _REACTED = tag_of(Reacted)
-_ARE_ABOUT_A_MESSAGE = tags_of(Edited, Deleted, Reacted)
+ARE_ABOUT_A_MESSAGE = tags_of(Edited, Deleted, Reacted)
 
 _ERASED = msgspec.msgpack.encode(Erased()).hex()
 
@@ -109,8 +109,8 @@ def _later(order: str) -> str:
     return f"""
 WITH looked_at AS MATERIALIZED (
     SELECT * FROM journal j
-    WHERE j.dialog_id = $2 AND j.tag IN ({_ARE_ABOUT_A_MESSAGE}) AND j.target BETWEEN $3 AND $4
-    ORDER BY {ordered} LIMIT {_LATER_ROWS_MAX + 1}
+    WHERE j.dialog_id = $2 AND j.tag IN ({ARE_ABOUT_A_MESSAGE}) AND j.target BETWEEN $3 AND $4
+    ORDER BY {ordered} LIMIT {LATER_ROWS_MAX + 1}
 ), erased AS MATERIALIZED (
     SELECT t.seq FROM (SELECT DISTINCT target FROM looked_at) l
     JOIN journal t ON t.dialog_id = $2 AND t.seq = l.target AND t.tag = {tags_of(Erased)}
@@ -143,7 +143,7 @@ SELECT {ROW_COLUMNS}, j.tag, j.target, true AS shown FROM members m CROSS JOIN L
     UNION ALL SELECT * FROM {_newest_about(tags_of(Deleted), 1)} x
     UNION ALL SELECT * FROM (
         SELECT * FROM (
-            SELECT DISTINCT ON (r.author_id) r.* FROM {_newest_about(_ARE_ABOUT_A_MESSAGE, _LATER_ROWS_MAX)} r
+            SELECT DISTINCT ON (r.author_id) r.* FROM {_newest_about(ARE_ABOUT_A_MESSAGE, LATER_ROWS_MAX)} r
             WHERE r.tag = {tags_of(Reacted)} ORDER BY r.author_id, r.seq DESC) r
         ORDER BY r.seq DESC LIMIT {REACTIONS_PER_MESSAGE_MAX}) x
 ) j
@@ -152,7 +152,7 @@ WHERE m.dialog_id = $2 AND m.principal_id = $1 AND {_VISIBLE_BY_TARGET}
       SELECT 1 FROM journal t WHERE t.dialog_id = $2 AND t.seq = $3 AND t.tag = {tags_of(Erased)}))
 """
 
-_MISSED_LOOKED_AT_MAX = 2000
+MISSED_LOOKED_AT_MAX = 2000
 """Events of a time in which a member was away that are looked through for what concerns that member."""
 
 _MISSED = f"""
@@ -163,7 +163,7 @@ SELECT {ROW_COLUMNS}, j.shown FROM (
     FROM (
         SELECT j.*, NOT m.visible @> j.seq AND {_VISIBLE_BY_TARGET} AND NOT j.hangs_on_erased AS shown
         FROM (SELECT * FROM {TIMELINE} x
-              WHERE x.dialog_id = $2 AND x.seq > $3 AND x.seq < $4 AND x.tag IN ({_ARE_ABOUT_A_MESSAGE})
+              WHERE x.dialog_id = $2 AND x.seq > $3 AND x.seq < $4 AND x.tag IN ({ARE_ABOUT_A_MESSAGE})
               ORDER BY x.seq) j
         JOIN members m ON m.dialog_id = j.dialog_id AND m.principal_id = $1) j) j
 ORDER BY j.seq
@@ -265,7 +265,7 @@ class PostgresTimelines(Timelines):
 
     async def read_later(self, principal: bytes, dialog: bytes, first: int, last: int, *, newest_first: bool) -> Later:
         rows = await self._fetch_page(_LATER[newest_first], principal, dialog, first, last)
-        if len(rows) > _LATER_ROWS_MAX or cut_short(_journal(rows)):
+        if len(rows) > LATER_ROWS_MAX or cut_short(_journal(rows)):
             stopped_at = rows[-1]["target"]  # its rows may not be complete
             if stopped_at == (last if newest_first else first):
                 first = last = stopped_at
@@ -282,7 +282,7 @@ class PostgresTimelines(Timelines):
     async def read_missed(
         self, principal: bytes, dialog: bytes, after: int, before: int, *, limit: int
     ) -> list[TimelineEventRaw] | None:
-        if before - after - 1 > _MISSED_LOOKED_AT_MAX:
+        if before - after - 1 > MISSED_LOOKED_AT_MAX:
             return None
         rows = await self._fetch_page(_MISSED, principal, dialog, after, before)
         shown = [row for row in rows if row["shown"]]

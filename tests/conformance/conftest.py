@@ -14,6 +14,7 @@ from storage.bus import Bus, PresenceStore
 from storage.cql.archive import CqlArchive
 from storage.local.archive import LocalArchive
 from storage.local.network import LocalBus, LocalPresence
+from storage.postgres.archived_timelines import ArchivedTimelines
 from storage.postgres.backlog import PostgresBacklog
 from storage.postgres.journal import PostgresJournal
 from storage.postgres.pool import open_pool
@@ -22,6 +23,7 @@ from storage.redis.bus import RedisBus
 from storage.redis.presence import RedisPresence
 from storage.timelines import Journal, Timelines
 from tests.engines.redis_server import RedisServer
+from tests.support.archiving import hiding
 from tests.support.identity_people import IdentityStores
 from tests.support.redis_instances import connected
 from tests.support.world import World
@@ -29,6 +31,7 @@ from tests.support.world import World
 ENGINES: dict[type[Any], type[Any]] = {
     PostgresJournal: Journal,
     PostgresTimelines: Timelines,
+    ArchivedTimelines: Timelines,
     LocalArchive: Archive,
     CqlArchive: Archive,
     PostgresBacklog: ArchiveBacklog,
@@ -61,6 +64,25 @@ async def archive(request: pytest.FixtureRequest) -> AsyncIterator[Archive]:
         return
     opened = CqlArchive(request.getfixturevalue("cql_server"), read_timeout_s=10.0, write_timeout_s=10.0)
     yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def archived_world(world: World, database_url: str) -> AsyncIterator[World]:
+    """A world that reads its rows from an archive only."""
+    async with hiding(world, database_url, LocalArchive(), share=1.0):
+        yield world
+
+
+@pytest.fixture(params=[None, 0.5, 1.0], ids=["in the journal", "in both", "in the archive"])
+async def each_world(request: pytest.FixtureRequest, database_url: str) -> AsyncIterator[World]:
+    """A world that reads its rows from the journal, or the first share of each dialog from an archive."""
+    opened = await World.open(database_url)
+    if request.param is None:
+        yield opened
+    else:
+        async with hiding(opened, database_url, LocalArchive(), share=request.param):
+            yield opened
     await opened.close()
 
 

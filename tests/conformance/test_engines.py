@@ -15,6 +15,7 @@ import storage
 from storage.backlog import ArchiveBacklog
 from storage.local.archive import LocalArchive
 from storage.local.network import LocalBus, LocalPresence
+from storage.postgres.timelines import PostgresTimelines
 from storage.redis.bus import RedisBus
 from storage.redis.presence import RedisPresence
 from storage.timelines import Journal, Timelines
@@ -80,9 +81,11 @@ def test_a_node_uses_the_engine(engine: type[Any]) -> None:
 
 
 @pytest.mark.anyio
-async def test_the_fixtures_run_every_engine(world: World, backlogs: list[ArchiveBacklog]) -> None:
+async def test_the_fixtures_run_every_engine(
+    world: World, archived_world: World, backlogs: list[ArchiveBacklog]
+) -> None:
     assert [type(world.journal)] == engines_of(Journal)
-    assert [type(world.timelines)] == engines_of(Timelines)
+    assert [PostgresTimelines, type(archived_world.timelines).__base__] == engines_of(Timelines)
     assert list({type(each) for each in backlogs}) == engines_of(ArchiveBacklog)
 
 

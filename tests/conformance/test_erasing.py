@@ -17,6 +17,13 @@ from tests.support.world import Person, World, edit, message, reaction
 
 pytestmark = pytest.mark.anyio
 
+
+@pytest.fixture
+def world(each_world: World) -> World:
+    """Its rows are read from the journal, from an archive, and from both."""
+    return each_world
+
+
 ERASED = bodies.Erased()
 UPDATED = "SELECT n_tup_upd FROM pg_stat_xact_user_tables WHERE relname = 'journal'"
 

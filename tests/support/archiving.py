@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-import msgspec
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 from protocol.bodies import TimelineEventRaw
+from server.clock import SystemClock
+from server.writing.mover import Mover
 from storage.archive import Archive
 from storage.backlog import ArchiveBacklog, Cursor
-from storage.rows import TimelineRow
+from storage.postgres.archived_rows import make_row
+from storage.postgres.archived_timelines import ArchivedTimelines
+from storage.postgres.backlog import PostgresBacklog
+from storage.rows import Later, TimelineRow
 from tests.support.world import World
 
 _ROWS = """
@@ -17,10 +24,7 @@ SELECT dialog_id, seq, author_id, device_id, n, at_ms, messages, body, tag, targ
 
 async def journal_rows(world: World) -> list[TimelineRow]:
     """All of it, dialog by dialog."""
-    return [
-        TimelineRow(TimelineEventRaw(dialog, seq, author, device, n, at_ms, messages, msgspec.Raw(body)), tag, target)
-        for dialog, seq, author, device, n, at_ms, messages, body, tag, target in await world.pool.fetch(_ROWS)
-    ]
+    return [make_row(record) for record in await world.pool.fetch(_ROWS)]
 
 
 async def archived_rows(world: World, archive: Archive) -> list[TimelineRow]:
@@ -43,3 +47,70 @@ async def pages_of(backlog: ArchiveBacklog, first: int, horizon: int) -> list[li
         pages.append(page.rows)
         cursor = page.reached
     return pages
+
+
+_HIDE = """
+WITH gone AS (
+    DELETE FROM journal j USING heads h, archiving a
+    WHERE h.dialog_id = j.dialog_id AND j.seq <= h.seq * $1::float8 AND j.xid < a.moved RETURNING j.*
+)
+INSERT INTO hidden SELECT * FROM gone
+"""
+_SHOW = "WITH back AS (DELETE FROM hidden RETURNING *) INSERT INTO journal SELECT * FROM back"
+
+
+class HidingTimelines(ArchivedTimelines):
+    """While it reads rows, this share of each dialog is only in the archive: from the first number on.
+
+    Between the reads all is in the journal, so that what writes need is there.
+    """
+
+    def __init__(self, world: World, mover: Mover, archive: Archive, share: float) -> None:
+        super().__init__(world.pool, archive, timeout_s=30.0)
+        self._mover = mover
+        self._share = share
+        self._alone = asyncio.Lock()
+
+    async def read_events(
+        self, principal: bytes, ranges: Sequence[tuple[bytes, int, int]], *, limit: int
+    ) -> list[TimelineEventRaw]:
+        async with self._hidden():
+            return await super().read_events(principal, ranges, limit=limit)
+
+    async def read_newest(
+        self, principal: bytes, dialog: bytes, from_seq: int, to_seq: int, *, limit: int
+    ) -> list[TimelineEventRaw]:
+        async with self._hidden():
+            return await super().read_newest(principal, dialog, from_seq, to_seq, limit=limit)
+
+    async def read_later(self, principal: bytes, dialog: bytes, first: int, last: int, *, newest_first: bool) -> Later:
+        async with self._hidden():
+            return await super().read_later(principal, dialog, first, last, newest_first=newest_first)
+
+    async def read_missed(
+        self, principal: bytes, dialog: bytes, after: int, before: int, *, limit: int
+    ) -> list[TimelineEventRaw] | None:
+        async with self._hidden():
+            return await super().read_missed(principal, dialog, after, before, limit=limit)
+
+    @asynccontextmanager
+    async def _hidden(self) -> AsyncIterator[None]:
+        async with self._alone:
+            await self._mover.move()
+            await self._pool.execute(_HIDE, self._share)
+            try:
+                yield
+            finally:
+                await self._pool.execute(_SHOW)
+
+
+@asynccontextmanager
+async def hiding(world: World, url: str, archive: Archive, *, share: float) -> AsyncIterator[None]:
+    """Let the timelines of a world read this share of each dialog from an archive."""
+    await world.pool.execute("CREATE TABLE hidden (LIKE journal)")
+    backlog = PostgresBacklog(url, statement_timeout_s=30.0)
+    world.timelines = HidingTimelines(world, Mover(backlog, archive, SystemClock()), archive, share)
+    try:
+        yield
+    finally:
+        await backlog.release()

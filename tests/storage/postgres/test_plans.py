@@ -14,6 +14,9 @@ from protocol.dialog_types import DialogType
 from protocol.ids import NIL, new_id
 from protocol.kinds import Kind
 from storage.identity_rows import KeyGrants, Outcome, ProfileChange, WhoMayAdd
+from storage.local.archive import LocalArchive
+from storage.postgres.archived_rows import ROW_COLUMNS, make_row
+from storage.postgres.archived_timelines import ArchivedTimelines
 from storage.postgres.journal import CHANGE_QUERIES, PostgresJournal
 from storage.postgres.nodes import PostgresNodes
 from storage.postgres.people import PeopleStore
@@ -77,6 +80,7 @@ INSERT INTO invitations (principal_id, dialog_id, invited_by, seq) SELECT person
 INSERT INTO dialogs SELECT dialog, 'name', '', '', false, true, 0, false, person, 0 FROM filler;
 INSERT INTO heads SELECT dialog, 1, 3, 2, false, 3, 3, 1, 0, 2, 1, pg_current_xact_id() FROM filler;
 INSERT INTO receipt_heads SELECT dialog, pg_current_xact_id() FROM filler;
+INSERT INTO archive_erasures SELECT dialog, 2 FROM filler;
 INSERT INTO members (dialog_id, principal_id, role, member, visible, from_seq, joined_at_ms)
     SELECT dialog, person, 1, true, '{{[1,)}}'::int8multirange, 1, 0 FROM filler
     UNION ALL SELECT dialog, device, 0, true, '{{[1,)}}'::int8multirange, 1, 0 FROM filler;
@@ -172,6 +176,25 @@ async def exercise_nodes(world: World, dialog: bytes) -> None:
     assert [each.incarnation for each in found if each.fenced_at] == [another]
 
 
+async def exercise_archived(world: World) -> None:
+    """Call what reads from the journal and an archive, with rows in both."""
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    await world.flush(*(message(dialog, ann) for _ in range(5)))
+    await world.flush(*(edit(dialog, ann, 3, "x" * 30_000) for _ in range(5)), edit(dialog, ann, 4))
+    archive, me = LocalArchive(), ann.principal
+    held = await world.pool.fetch(f"SELECT {ROW_COLUMNS} FROM journal WHERE dialog_id = $1", dialog)
+    await archive.write([make_row(record) for record in held])
+    await world.pool.execute("DELETE FROM journal WHERE dialog_id = $1 AND seq BETWEEN 1 AND 3", dialog)
+    reads = ArchivedTimelines(world.pool, archive, timeout_s=30.0)
+    assert len(await reads.read_events(me, [(dialog, 1, 8)], limit=9)) == 8
+    assert len(await reads.read_newest(me, dialog, 1, 6, limit=9)) == 6
+    for first in (2, 3):
+        for newest_first in (False, True):
+            await reads.read_later(me, dialog, first, 6, newest_first=newest_first)
+    assert await reads.read_missed(me, dialog, 1, 12, limit=9) == []
+
+
 async def exercise_identity(stores: IdentityStores, number: str) -> None:
     """Call everything that reads and writes identity, but the purge."""
     sign_ins, people, services = stores.sign_ins, stores.people, stores.service_accounts
@@ -242,12 +265,14 @@ async def test_no_table_is_scanned(database_url: str, analysed: bool, planned: s
         world.incarnation = await world.journal.begin_incarnation("test")
         if planned == "when empty":
             await exercise_timelines(world)
+            await exercise_archived(world)
             await exercise_identity(stores, "+66800000001")
             await purge(stores, NOW + 1)
         await filler.execute(FILL)
 
         before = await rows_scanned(pool)
         await exercise_timelines(world)
+        await exercise_archived(world)
         await exercise_identity(stores, "+66800000002")
         between = await rows_scanned(pool)
         assert {name for name, rows in between.items() if rows > before[name]} <= SMALL
