@@ -15,7 +15,7 @@ import msgspec
 
 from protocol.bodies import Deleted, Edited, Reacted, TimelineEventRaw, tag_of
 from protocol.limits import REACTIONS_PER_MESSAGE_MAX
-from storage.archive import ABOUT_A_MESSAGE, Archive
+from storage.archive import ABOUT_A_MESSAGE, ARCHIVE_ROWS_MAX, Archive
 from storage.postgres.archived_rows import ROW_COLUMNS, ArchivedRows, Key, make_row
 from storage.postgres.pool import Pool
 from storage.postgres.timelines import ARE_ABOUT_A_MESSAGE, LATER_ROWS_MAX, MISSED_LOOKED_AT_MAX, PostgresTimelines
@@ -149,6 +149,10 @@ class ArchivedTimelines(PostgresTimelines):
         return _Member([(part.lower, part.upper or head + 1) for part in visible], held_from)
 
     async def _read_later(self, member: _Member, dialog: bytes, first: int, last: int, newest_first: bool) -> Later:
+        if newest_first:
+            first = max(first, last - ARCHIVE_ROWS_MAX + 1)
+        else:
+            last = min(last, first + ARCHIVE_ROWS_MAX - 1)
         journal = [make_row(row) for row in await self._fetch_page(_ABOUT[newest_first], dialog, first, last)]
         archived = await self._archive.read_about(
             dialog, first, last, limit=LATER_ROWS_MAX + 1, newest_first=newest_first

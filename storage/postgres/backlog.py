@@ -1,8 +1,5 @@
 """`ArchiveBacklog` on PostgreSQL: a connection of its own, whose session holds the lock of the mover.
 
-Rows are found by their stamps. A look at a range of stamps sorts all of its rows, so it is cut to `_span` transactions:
-fewer after a page that was full, more after one that was cut before the horizon and had few rows.
-
 The transaction that reads a horizon leaves a message in the log (as in `journal.py`), so after a crash no row gets a
 stamp below it. `advance` says where it began, so that nobody who had another idea of what was moved leaves a gap.
 """
@@ -23,12 +20,9 @@ from storage.unavailable import StorageUnavailableError
 
 PAGE_ROWS_MAX = 1000
 _PAGE_BYTES_MAX = 4_194_304
-_SPAN_MAX = 65_536
-"""Transactions whose rows one look may sort: as many rows as that have written."""
 _COUNTED_MAX = 10_000
 
 _SETTINGS = {
-    "enable_bitmapscan": "on",  # how an index of stamps by blocks is read
     "tcp_keepalives_idle": "5",  # a machine that fails closes no connection: its lock is free within 20 s
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
@@ -63,7 +57,7 @@ SELECT xid::text::bigint, dialog_id, seq, author_id, device_id, n, at_ms, messag
           AND (j.xid, j.dialog_id, j.seq) > ($1::text::xid8, $2, $3)
         ORDER BY j.xid, j.dialog_id, j.seq LIMIT $5) y) x
 WHERE before < {_PAGE_BYTES_MAX}
-ORDER BY xid, dialog_id, seq
+ORDER BY x.xid, x.dialog_id, x.seq
 """
 _ADVANCE = """
 UPDATE archiving SET moved = greatest(moved, $2::text::xid8), covered_ms = greatest(covered_ms, $3)
@@ -85,7 +79,6 @@ class PostgresBacklog(ArchiveBacklog):
         self._page_rows_max = page_rows_max
         self._connection: asyncpg.Connection[Any] | None = None
         self._held = False
-        self._span = _SPAN_MAX
 
     async def take(self) -> ArchivingState:
         async with translate_errors():
@@ -104,8 +97,7 @@ class PostgresBacklog(ArchiveBacklog):
         return BacklogHorizon(horizon, next_xid, now_ms)
 
     async def read_page(self, after: Cursor, horizon: int) -> BacklogPage:
-        end = min(horizon, after.xid + self._span)
-        found = await self._fetch(_PAGE, str(after.xid), after.dialog, after.seq, str(end), self._page_rows_max)
+        found = await self._fetch(_PAGE, str(after.xid), after.dialog, after.seq, str(horizon), self._page_rows_max)
         rows = [
             TimelineRow(
                 TimelineEventRaw(dialog, seq, author, device, n, at_ms, messages, msgspec.Raw(body)), tag, target
@@ -113,12 +105,9 @@ class PostgresBacklog(ArchiveBacklog):
             for _, dialog, seq, author, device, n, at_ms, messages, body, tag, target in found
         ]
         if len(rows) == self._page_rows_max or sum(len(row.event.body) for row in rows) >= _PAGE_BYTES_MAX:
-            last = found[-1]
-            self._span = max(1, 2 * (last[0] - after.xid))
-            return BacklogPage(rows, Cursor(last[0], last[1], last[2]))
-        if end < horizon and len(rows) < self._page_rows_max // 2:
-            self._span = min(_SPAN_MAX, 2 * self._span)
-        return BacklogPage(rows, Cursor(end))
+            xid, dialog, seq, *_ = found[-1]
+            return BacklogPage(rows, Cursor(xid, dialog, seq))
+        return BacklogPage(rows, Cursor(horizon))
 
     async def advance(self, first: int, moved: int, covered_ms: int) -> None:
         await self._fetch(_ADVANCE, str(first), str(moved), covered_ms)
