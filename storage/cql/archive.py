@@ -81,15 +81,12 @@ class CqlArchive(Archive):
         await self._send((erasure, erasure_values(dialog, seq)) for dialog, seq in keys)
 
     async def _send(self, writes: Iterable[tuple[Any, Values]]) -> None:
-        """Send writes in batches, a few at a time; after the first failure no further ones."""
+        """Send writes in batches, a few at a time; each of the senders ends with its first failure."""
         batches = make_batches(writes, self._session.find_replicas)
 
         async def send_some() -> None:
-            try:
-                for batch in batches:
-                    await self._session.execute(batch, self._writing)
-            finally:
-                batches.close()
+            for batch in batches:
+                await self._session.execute(batch, self._writing)
 
         outcomes = await asyncio.gather(*(send_some() for _ in range(_SENDERS)), return_exceptions=True)
         for outcome in outcomes:
