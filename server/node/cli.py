@@ -89,6 +89,10 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("file", type=Path, metavar="FILE")
         command.add_argument("--config", type=Path, metavar="FILE", help="default: config.toml here, if there is one")
         command.set_defaults(run=run)
+    nodes = commands.add_parser("nodes", help="the nodes of this database: since when, and how each is")
+    nodes.add_argument("--json", action="store_true", help="for a program")
+    nodes.add_argument("--config", type=Path, metavar="FILE", help="default: config.toml here, if there is one")
+    nodes.set_defaults(run=_nodes)
     trace = commands.add_parser("trace", help="what happened to one message, device by device", description=_TRACE)
     trace.add_argument("dialog", metavar="DIALOG", help="its id")
     trace.add_argument("seq", type=int, metavar="SEQ", help="the number of the message in it")
@@ -160,6 +164,18 @@ def _restore(chosen: argparse.Namespace, _rest: list[str]) -> int:
     from server.node.backup import restore
 
     return _started(chosen.config, lambda config: restore(config, chosen.file, _show))
+
+
+def _nodes(chosen: argparse.Namespace, _rest: list[str]) -> int:
+    import msgspec
+
+    from server.node.nodes import as_text, read_nodes
+
+    def run(config: Config) -> None:
+        lives = read_nodes(config)
+        print(msgspec.json.encode(lives).decode() if chosen.json else as_text(lives))
+
+    return _started(chosen.config, run)
 
 
 def _trace(chosen: argparse.Namespace, _rest: list[str]) -> int:

@@ -29,11 +29,13 @@ from storage.embedded.data_folder import DataFolderError
 from storage.embedded.install import EmbeddedError, Launcher, account_for
 from storage.numbered_files import MigrationError
 from storage.postgres.migrate import is_current
+from storage.postgres.node_list import NodeState, list_nodes
 from storage.postgres.oldest_writer import find_oldest_writer
 from storage.unavailable import StorageUnavailableError
 
 CLOCK_DIFFERENCE_MAX_S = 1.0
 OPEN_TRANSACTION_MAX_S = 10.0
+ENDING_MAX_S = 30.0
 DISK_FREE_BYTES_MIN = 1_000_000_000
 OTHER_FILES = 200  # database connections, logs, listeners: what is open besides clients' connections
 POSTGRES_VERSION_MIN = 18  # what the tests run on
@@ -179,6 +181,7 @@ async def _database(url: str, *, embedded: bool) -> list[Finding]:
             await _schema(connection, embedded=embedded),
             await _clock(connection),
             await _open_transactions(connection),
+            *await _nodes(connection),
         ]
     finally:
         await connection.close()
@@ -221,6 +224,29 @@ async def _open_transactions(connection: "asyncpg.Connection[Any]") -> Finding:
         return Finding("ok", "transactions", "none that this role may see has been open for long")
     text = f"one has been open for {oldest.open_s:.0f} s ({oldest.what}) and holds every client's position: end it."
     return Finding("problem", "transactions", text)
+
+
+async def _nodes(connection: "asyncpg.Connection[Any]") -> list[Finding]:
+    try:
+        lives = await list_nodes(connection)
+    except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError):  # an older schema, which is said already
+        return []
+    late_ms = (time.time() - ENDING_MAX_S) * 1000
+    amiss = [
+        life
+        for life in lives
+        if life.state is NodeState.STANDS_STILL
+        or (life.state is NodeState.ENDING and (life.ended_at_ms or 0) < late_ms)
+    ]
+    if amiss:
+        text = "; ".join(f"{life.node}, incarnation {life.incarnation}, {life.state.value}" for life in amiss)
+        return [Finding("problem", "nodes", f"{text}.")]
+    serving = [life for life in lives if life.state is NodeState.SERVES]
+    versions = sorted({life.version for life in serving})
+    if len(versions) > 1:
+        text = f"they run different versions ({', '.join(versions)}): finish the roll-out."
+        return [Finding("note", "nodes", text)]
+    return [Finding("ok", "nodes", f"serving this database: {', '.join(life.node for life in serving) or 'none'}")]
 
 
 async def _clock(connection: "asyncpg.Connection[Any]") -> Finding:

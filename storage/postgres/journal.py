@@ -10,6 +10,7 @@ Content goes through `flush`, a batch a call. A change goes through the function
 
 from __future__ import annotations
 
+import importlib.metadata
 import time
 from collections.abc import Sequence
 from typing import Protocol, TypeVar, get_args
@@ -111,8 +112,9 @@ class PostgresJournal(Journal):
                     rule.admins_only_write,
                 )
             number: int = await connection.fetchval(
-                "INSERT INTO incarnations (node, started_at_ms) VALUES ($1, $2) RETURNING incarnation",
+                "INSERT INTO incarnations (node, version, started_at_ms) VALUES ($1, $2, $3) RETURNING incarnation",
                 node,
+                importlib.metadata.version("tchat"),
                 time.time_ns() // 1_000_000,
             )
             return number

@@ -32,7 +32,18 @@ def test_help_says_what_to_do_next(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     shown = capsys.readouterr().out
     assert ended.value.code == 0
-    for command in ("serve", "migrate", "doctor", "backup", "restore", "trace", "config", "chat", "make serve"):
+    for command in (
+        "serve",
+        "migrate",
+        "doctor",
+        "backup",
+        "restore",
+        "nodes",
+        "trace",
+        "config",
+        "chat",
+        "make serve",
+    ):
         assert command in shown
 
 
