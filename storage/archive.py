@@ -9,6 +9,8 @@ Guarantees of every engine:
   `Erased`, has returned. Of an erased row all but its body and tag stays.
 * Writes come in any order. A read returns what has been written: numbers that it lacks are not archived yet, so who
   reads knows, from the journal, up to where a dialog is archived. An erasure alone makes no row.
+* Numbers may be given out again in a later epoch, for other rows. What is written in an epoch wins over all that was
+  written in lower ones, erasures included.
 * Nothing is judged: neither who may read nor whether a number belongs to the dialog.
 * Every method is bounded in time, and raises `StorageUnavailableError` when it cannot answer now
   (`StorageTimeoutError`: it took too long). What a caller cancels may still be written.
@@ -20,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from protocol.bodies import Deleted, Edited, Reacted, tag_of
+from protocol.bodies import Deleted, Edited, Erased, Reacted, tag_of
 from storage.rows import TimelineRow
 
 ABOUT_A_MESSAGE = frozenset({tag_of(Edited), tag_of(Deleted), tag_of(Reacted)})
@@ -30,17 +32,22 @@ ARCHIVE_ROWS_MAX = 10_000
 """Most numbers that `read_rows`, `read_tags` and `read_about` may be asked for at once."""
 
 
+def is_still_about(row: TimelineRow, first: int, last: int) -> bool:
+    """Whether a row that was once noted as one about a message of this range is: another epoch may have replaced it."""
+    return row.target is not None and first <= row.target <= last and row.tag in ABOUT_A_MESSAGE | {tag_of(Erased)}
+
+
 class Archive(Protocol):
     """Timelines, as far as they have been moved out of the journal."""
 
-    async def write(self, rows: Sequence[TimelineRow]) -> None:
-        """Store rows of any dialogs, any number of them, in any order.
+    async def write(self, rows: Sequence[TimelineRow], *, epoch: int = 0) -> None:
+        """Store rows of any dialogs, any number of them, in any order, as they are in this epoch of the deployment.
 
         The engine groups them and bounds what is on its way; several calls at once share that bound.
         """
 
-    async def erase(self, keys: Sequence[tuple[bytes, int]]) -> None:
-        """Erase the rows `(dialog, seq)`, those that are written later included."""
+    async def erase(self, keys: Sequence[tuple[bytes, int]], *, epoch: int = 0) -> None:
+        """Erase the rows `(dialog, seq)` of this epoch and of lower ones, those that are written later included."""
 
     async def read_range(
         self, dialog: bytes, first: int, last: int, *, limit: int, newest_first: bool

@@ -34,10 +34,12 @@ class Cursor(msgspec.Struct, frozen=True, order=True):
 class ArchivingState(msgspec.Struct, frozen=True):
     """What is moved: all rows with a stamp below `moved`, and all that was written before `covered_ms`.
 
-    `erasures` wait to be erased in the archive, as far as they were counted. `held`: this is the holder.
+    `erasures` wait to be erased in the archive, as far as they were counted. `held`: this is the holder. `epoch` is
+    that of all that is read until the next call.
     """
 
     held: bool
+    epoch: int
     moved: int
     covered_ms: int
     erasures: int
@@ -62,7 +64,10 @@ class ArchiveBacklog(Protocol):
     """What the mover reads and notes in the database."""
 
     async def take(self) -> ArchivingState:
-        """Become the holder if there is none, and say how it stands. From the first call on, erasures are noted."""
+        """Become the holder if there is none, and say how it stands. From the first call on, erasures are noted.
+
+        Raises StorageUnavailableError while the epoch of this history of the database has not begun.
+        """
 
     async def read_horizon(self) -> BacklogHorizon:
         """The horizon up to which rows can be moved now."""

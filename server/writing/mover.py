@@ -78,7 +78,7 @@ class Mover:
         state = await self._backlog.take()
         self._covered_ms, self.erasures_waiting = state.covered_ms, state.erasures
         if state.held:
-            while await self._erase_some() == _ERASURES_AT_ONCE:
+            while await self._erase_some(state.epoch) == _ERASURES_AT_ONCE:
                 pass
             await self._move_rows(state, await self._backlog.read_horizon())
 
@@ -86,24 +86,26 @@ class Mover:
         moved, covered_ms = state.moved, state.covered_ms
         page: BacklogPage | None = await self._backlog.read_page(Cursor(moved), horizon.horizon)
         while page is not None:
-            following = await self._store(page, horizon.horizon)
+            following = await self._store(page, horizon.horizon, state.epoch)
             if following is None:
                 covered_ms = self._cover(horizon, covered_ms)
             await self._backlog.advance(moved, page.reached.xid, covered_ms)
             if following is not None:
-                await self._erase_some()  # those of now do not wait for hours of rows
+                await self._erase_some(state.epoch)  # those of now do not wait for hours of rows
             moved, page = page.reached.xid, following
         self._covered_ms = covered_ms
 
-    async def _store(self, page: BacklogPage, horizon: int) -> BacklogPage | None:
+    async def _store(self, page: BacklogPage, horizon: int, epoch: int) -> BacklogPage | None:
         """Write a page, and read the one after it meanwhile; None: this is the last."""
         following: BacklogPage | BaseException | None = None
         if page.reached.xid >= horizon:
-            await self._archive.write(page.rows)
+            await self._archive.write(page.rows, epoch=epoch)
         else:
             # Both have ended before an error of one is raised: nothing of this round is left running.
             written, following = await asyncio.gather(
-                self._archive.write(page.rows), self._backlog.read_page(page.reached, horizon), return_exceptions=True
+                self._archive.write(page.rows, epoch=epoch),
+                self._backlog.read_page(page.reached, horizon),
+                return_exceptions=True,
             )
             for outcome in (written, following):
                 if isinstance(outcome, BaseException):
@@ -119,10 +121,10 @@ class Mover:
             self._looked = horizon
         return looked.now_ms if looked is not None and self._looked is horizon else covered_ms
 
-    async def _erase_some(self) -> int:
+    async def _erase_some(self, epoch: int) -> int:
         keys = await self._backlog.list_erasures(_ERASURES_AT_ONCE)
         if keys:
-            await self._archive.erase(keys)
+            await self._archive.erase(keys, epoch=epoch)
             await self._backlog.forget_erasures(keys)
             self.erased += len(keys)
         return len(keys)

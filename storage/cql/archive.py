@@ -1,7 +1,8 @@
 """`Archive` on a CQL server.
 
-Invariants: the timestamp of a write is its stage, 1 the row and 2 its erasure, so the server itself lets an erasure win
-(`migrations/0001_timelines.cql`). A row is written before the entry by which its message finds it.
+Invariants: the timestamp of a write is its epoch and its stage, 1 the row and 2 its erasure, so the server itself lets
+an erasure win (`migrations/0001_timelines.cql`), and what is written in a later epoch, over both. A row is written
+before the entry by which its message finds it.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from typing import Any
 import msgspec
 
 from protocol.bodies import TimelineEventRaw
-from storage.archive import ABOUT_A_MESSAGE, ARCHIVE_ROWS_MAX, Archive
-from storage.cql.batches import BUCKET, ERASED, Values, about_values, erasure_values, make_batches, row_values
+from storage.archive import ABOUT_A_MESSAGE, ARCHIVE_ROWS_MAX, Archive, is_still_about
+from storage.cql.batches import BUCKET, Values, about_values, erasure_values, make_batches, row_values
 from storage.cql.driver import CqlServer
 from storage.cql.session import CqlSession, Prepared, Quota, Rows
 from storage.rows import TimelineRow
@@ -35,15 +36,14 @@ _IN_MAX = 100
 
 _PARTITION = "dialog = ? AND bucket = ?"
 _COLUMNS = "seq, author, device, n, at_ms, messages, target, tag, body"
-_INSERT = f"INSERT INTO timeline (dialog, bucket, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP"
+_TIMED = "USING TIMESTAMP ?"
 _RANGE = f"SELECT {_COLUMNS} FROM timeline WHERE {_PARTITION} AND seq >= ? AND seq <= ? ORDER BY seq"
 _ABOUT = f"SELECT seq FROM about WHERE {_PARTITION} AND target >= ? AND target <= ? ORDER BY target"
 
 _STATEMENTS = {
-    "row": f"{_INSERT} 1",
-    "erased row": f"{_INSERT} 2",
-    "erasure": "INSERT INTO timeline (dialog, bucket, seq, tag, body) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP 2",
-    "about": "INSERT INTO about (dialog, bucket, target, tag, seq) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP 1",
+    "row": f"INSERT INTO timeline (dialog, bucket, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) {_TIMED}",
+    "erasure": f"INSERT INTO timeline (dialog, bucket, seq, tag, body) VALUES (?, ?, ?, ?, ?) {_TIMED}",
+    "about": f"INSERT INTO about (dialog, bucket, target, tag, seq) VALUES (?, ?, ?, ?, ?) {_TIMED}",
     "read oldest": f"{_RANGE} ASC LIMIT ?",
     "read newest": f"{_RANGE} DESC LIMIT ?",
     "read rows": f"SELECT {_COLUMNS} FROM timeline WHERE {_PARTITION} AND seq IN ?",
@@ -69,16 +69,15 @@ class CqlArchive(Archive):
         """Close the connections."""
         await self._session.close()
 
-    async def write(self, rows: Sequence[TimelineRow]) -> None:
+    async def write(self, rows: Sequence[TimelineRow], *, epoch: int = 0) -> None:
         prepared = await self._session.prepare()
-        of_row = {False: prepared["row"], True: prepared["erased row"]}
-        await self._send((of_row[row.tag == ERASED], row_values(row)) for row in rows)
+        await self._send((prepared["row"], row_values(row, epoch)) for row in rows)
         about = [row for row in rows if row.tag in ABOUT_A_MESSAGE and row.target]
-        await self._send((prepared["about"], about_values(row)) for row in about)
+        await self._send((prepared["about"], about_values(row, epoch)) for row in about)
 
-    async def erase(self, keys: Sequence[tuple[bytes, int]]) -> None:
+    async def erase(self, keys: Sequence[tuple[bytes, int]], *, epoch: int = 0) -> None:
         erasure = (await self._session.prepare())["erasure"]
-        await self._send((erasure, erasure_values(dialog, seq)) for dialog, seq in keys)
+        await self._send((erasure, erasure_values(dialog, seq, epoch)) for dialog, seq in keys)
 
     async def _send(self, writes: Iterable[tuple[Any, Values]]) -> None:
         """Send writes in batches, a few at a time; each of the senders ends with its first failure."""
@@ -134,12 +133,14 @@ class CqlArchive(Archive):
                 if len(seqs) < limit:
                     rows = await self._read(statement, dialog, bucket, low, high, limit - len(seqs))
                     seqs += [seq for (seq,) in rows]
-            return await self._read_in_order(prepared, dialog, seqs)
+            about = await self._read_in_order(prepared, dialog, seqs)
+            return [row for row in about if is_still_about(row, first, last)]
 
     async def read_newest_about(self, dialog: bytes, target: int, tag: int, *, limit: int) -> list[TimelineRow]:
         async with self._in_time() as prepared:
             rows = await self._read(prepared["read newest about one"], dialog, target // BUCKET, target, tag, limit)
-            return await self._read_in_order(prepared, dialog, [seq for (seq,) in rows])
+            about = await self._read_in_order(prepared, dialog, [seq for (seq,) in rows])
+            return [row for row in about if is_still_about(row, target, target)]
 
     async def _read_in_order(self, prepared: Prepared, dialog: bytes, seqs: Sequence[int]) -> list[TimelineRow]:
         """The rows with these numbers, in the order of these, up to a page."""

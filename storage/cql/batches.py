@@ -28,7 +28,11 @@ _BATCH_BYTES = 40_000
 that is longer goes alone, and then this limit does not hold."""
 
 Values = list[bytes]
-"""The values of a prepared statement as they go over the wire; `dialog` and `bucket` are the first."""
+"""The values of a prepared statement as they go over the wire; `dialog` and `bucket` are the first, a body that there
+is stands before the timestamp, which is the last."""
+_BODY = -2
+_ROW, _ERASURE, _STAGES = 1, 2, 4
+"""What the timestamps of an epoch are: of a row, of its erasure; and how far apart those of two epochs are."""
 FindReplicas = Callable[[bytes], frozenset[int]]
 """From the key of a partition to something that is equal for the same set of replicas."""
 
@@ -38,8 +42,8 @@ _bigint = struct.Struct(">q").pack
 _partition = struct.Struct(">H16sBH4sB").pack
 
 
-def row_values(row: TimelineRow) -> Values:
-    """The columns of a row, packed here: the driver takes four times as long to bind them."""
+def row_values(row: TimelineRow, epoch: int) -> Values:
+    """The columns of a row and its timestamp, packed here: the driver takes four times as long to bind them."""
     event = row.event
     return [
         event.dialog,
@@ -53,19 +57,25 @@ def row_values(row: TimelineRow) -> Values:
         _bigint(row.target or 0),
         _smallint(row.tag),
         bytes(event.body),
+        _timestamp(epoch, _ERASURE if row.tag == ERASED else _ROW),
     ]
 
 
-def about_values(row: TimelineRow) -> Values:
+def about_values(row: TimelineRow, epoch: int) -> Values:
     """The entry by which a message finds this row."""
     assert row.target
     target = row.target
-    return [row.event.dialog, _int(target // BUCKET), _bigint(target), _smallint(row.tag), _bigint(row.event.seq)]
+    key = [row.event.dialog, _int(target // BUCKET), _bigint(target), _smallint(row.tag), _bigint(row.event.seq)]
+    return [*key, _timestamp(epoch, _ROW)]
 
 
-def erasure_values(dialog: bytes, seq: int) -> Values:
-    """The columns that an erasure replaces."""
-    return [dialog, _int(seq // BUCKET), _bigint(seq), _smallint(ERASED), _BLANK]
+def erasure_values(dialog: bytes, seq: int, epoch: int) -> Values:
+    """The columns that an erasure replaces, and its timestamp."""
+    return [dialog, _int(seq // BUCKET), _bigint(seq), _smallint(ERASED), _BLANK, _timestamp(epoch, _ERASURE)]
+
+
+def _timestamp(epoch: int, stage: int) -> bytes:
+    return _bigint(epoch * _STAGES + stage)
 
 
 def make_batches(
@@ -82,13 +92,13 @@ def make_batches(
     for of_place in places.values():
         batch, size = _new_batch(), 0
         for prepared, values in of_place:
-            if batch and (len(batch) == _BATCH_ROWS or size + len(values[-1]) > _BATCH_BYTES):
+            if batch and (len(batch) == _BATCH_ROWS or size + len(values[_BODY]) > _BATCH_BYTES):
                 yield batch
                 batch, size = _new_batch(), 0
             bound = BoundStatement(prepared)
             bound.values = values
             batch.add(bound)
-            size += len(values[-1])
+            size += len(values[_BODY])
         yield batch
 
 

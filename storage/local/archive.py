@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from protocol.bodies import Erased, tag_of
-from storage.archive import ABOUT_A_MESSAGE, ARCHIVE_ROWS_MAX, Archive
+from storage.archive import ABOUT_A_MESSAGE, ARCHIVE_ROWS_MAX, Archive, is_still_about
 from storage.rows import TimelineRow
 from storage.timelines import PAGE_BYTES_MAX
 
@@ -20,21 +20,28 @@ class LocalArchive(Archive):
 
     def __init__(self) -> None:
         self._rows: dict[bytes, dict[int, TimelineRow]] = {}
+        self._epochs: dict[tuple[bytes, int], int] = {}
+        """Of every row, the epoch that it was written in."""
         self._about: dict[bytes, set[tuple[int, int, int]]] = {}
         """By dialog `(target, tag, seq)` of every row about a message, with the tag that it was written with."""
-        self._erased: set[tuple[bytes, int]] = set()
+        self._erased: dict[tuple[bytes, int], int] = {}
+        """Of every key that was erased, written or not, the last epoch in which it was."""
 
-    async def write(self, rows: Sequence[TimelineRow]) -> None:
+    async def write(self, rows: Sequence[TimelineRow], *, epoch: int = 0) -> None:
         for row in rows:
             dialog, seq = row.event.dialog, row.event.seq
+            if epoch < self._epochs.get((dialog, seq), 0):
+                continue
             self._rows.setdefault(dialog, {})[seq] = row
+            self._epochs[dialog, seq] = epoch
             if row.tag == _ERASED:
-                self._erased.add((dialog, seq))
+                await self.erase([(dialog, seq)], epoch=epoch)
             if row.tag in ABOUT_A_MESSAGE and row.target is not None:
                 self._about.setdefault(dialog, set()).add((row.target, row.tag, seq))
 
-    async def erase(self, keys: Sequence[tuple[bytes, int]]) -> None:
-        self._erased.update(keys)
+    async def erase(self, keys: Sequence[tuple[bytes, int]], *, epoch: int = 0) -> None:
+        for key in keys:
+            self._erased[key] = max(epoch, self._erased.get(key, 0))
 
     async def read_range(
         self, dialog: bytes, first: int, last: int, *, limit: int, newest_first: bool
@@ -56,11 +63,13 @@ class LocalArchive(Archive):
     ) -> list[TimelineRow]:
         assert last - first < ARCHIVE_ROWS_MAX
         about = sorted(self._about.get(dialog, ()), reverse=newest_first)
-        return self._page(dialog, [seq for target, _tag, seq in about if first <= target <= last][:limit])
+        rows = self._page(dialog, [seq for target, _tag, seq in about if first <= target <= last][:limit])
+        return [row for row in rows if is_still_about(row, first, last)]
 
     async def read_newest_about(self, dialog: bytes, target: int, tag: int, *, limit: int) -> list[TimelineRow]:
         about = sorted(self._about.get(dialog, ()), reverse=True)
-        return self._page(dialog, [seq for *key, seq in about if key == [target, tag]][:limit])
+        rows = self._page(dialog, [seq for *key, seq in about if key == [target, tag]][:limit])
+        return [row for row in rows if is_still_about(row, target, target)]
 
     def _page(self, dialog: bytes, seqs: Iterable[int]) -> list[TimelineRow]:
         page: list[TimelineRow] = []
@@ -73,6 +82,6 @@ class LocalArchive(Archive):
 
     def _read(self, dialog: bytes, seq: int) -> TimelineRow:
         row = self._rows[dialog][seq]
-        if (dialog, seq) not in self._erased:
+        if self._erased.get((dialog, seq), -1) < self._epochs[dialog, seq]:
             return row
         return TimelineRow(msgspec.structs.replace(row.event, body=_BLANK), _ERASED, row.target)

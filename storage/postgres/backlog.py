@@ -14,6 +14,7 @@ import msgspec
 
 from protocol.bodies import TimelineEventRaw
 from storage.backlog import ArchiveBacklog, ArchivingState, BacklogHorizon, BacklogPage, Cursor
+from storage.postgres.epoch import HISTORY
 from storage.postgres.pool import CONNECT_TIMEOUT_S, SESSION_SETTINGS, prepare, translate_errors
 from storage.rows import TimelineRow
 from storage.unavailable import StorageUnavailableError
@@ -30,10 +31,12 @@ _SETTINGS = {
 
 _LOCK_KEY = 0x7463686176
 _TRY_LOCK = f"SELECT pg_try_advisory_lock({_LOCK_KEY})"
+# The history is that of the last epoch: after a restore or a promotion the next one begins when a node notices it.
 _STATE = f"""
-SELECT moved::text::bigint, covered_ms,
+SELECT d.system_identifier IS NULL OR (d.system_identifier, d.timeline_id) = ({HISTORY}) AS settled,
+       d.epoch, a.moved::text::bigint, a.covered_ms,
        (SELECT count(*) FROM (SELECT FROM archive_erasures LIMIT {_COUNTED_MAX}) x) AS erasures
-FROM archiving
+FROM archiving a, deployment d
 """
 # Who blanks a row locks the list first (`erase_message.sql`): when this has the lock, what was blanked without a note
 # is committed, and so is read blank by every later page.
@@ -90,7 +93,10 @@ class PostgresBacklog(ArchiveBacklog):
                     await connection.execute(_BEGIN)
                 row = await connection.fetchrow(_STATE)
         assert row is not None, "archiving has begun"
-        return ArchivingState(self._held, *row)
+        settled, *state = row
+        if not settled:
+            raise StorageUnavailableError("the epoch of this history of the database has not begun")
+        return ArchivingState(self._held, *state)
 
     async def read_horizon(self) -> BacklogHorizon:
         ((horizon, next_xid, now_ms),) = await self._fetch(_HORIZON)

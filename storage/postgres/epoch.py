@@ -15,11 +15,13 @@ import asyncpg
 _PAGES_PER_STEP = 8_000  # 64 MB
 _LOWEST_XID = 3
 
-_HISTORIES = """
-SELECT d.epoch, d.system_identifier, d.timeline_id, c.system_identifier AS system_now,
+HISTORY = """
+SELECT c.system_identifier AS system_now,
        ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::bigint AS timeline_now
-FROM deployment d, pg_control_system() c
+FROM pg_control_system() c
 """
+"""Which history of transactions this is."""
+_HISTORIES = f"SELECT d.epoch, d.system_identifier, d.timeline_id, h.* FROM deployment d, ({HISTORY}) h"
 _BEGIN = """
 UPDATE deployment SET system_identifier = $1, timeline_id = $2, epoch = greatest(epoch + 1, unix_ms()) RETURNING epoch
 """

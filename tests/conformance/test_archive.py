@@ -199,3 +199,27 @@ async def test_two_writers_at_once_write_what_one_does(archive: Archive) -> None
     late = [erased(row) if row.event.seq % 2 else row for row in rows]
     await asyncio.gather(*(archive.write(each) for each in (rows, late, rows[::-1], late, rows)))
     assert await read(archive, dialog) == late
+
+
+async def test_what_is_written_in_a_later_epoch_wins_over_all_of_those_before(archive: Archive) -> None:
+    """Its numbers are given out again, to other rows; who wakes late writes in the epoch that it has known."""
+    dialog = new_id()
+    before = [
+        edited(dialog, 2, 1, "z" * 99),
+        posted(dialog, 3, "before"),
+        posted(dialog, 4, "z" * 99),
+        posted(dialog, 5),
+    ]
+    after = [posted(dialog, 2, "after"), reacted(dialog, 3, 1), posted(dialog, 4, "after"), erased(posted(dialog, 5))]
+    for again in range(2):
+        await archive.write(before, epoch=1)
+        await archive.erase([(dialog, 4)], epoch=1)
+        if not again:
+            assert seqs_of(await read(archive, dialog)) == [2, 3, 4, 5]
+        await archive.write(after, epoch=2)
+        assert await read(archive, dialog) == after
+    assert await archive.read_about(dialog, 1, 1, limit=9, newest_first=True) == [after[1]]
+    assert await archive.read_newest_about(dialog, 1, tag_of(Edited), limit=9) == []
+    await archive.erase([(dialog, 2)], epoch=2)
+    await archive.write(after, epoch=2)
+    assert await archive.read_tags(dialog, 2, 2) == {2: ERASED_TAG}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+import asyncpg
 import msgspec
 import pytest
 
 from protocol import bodies
 from protocol.dialog_types import DialogType
 from storage.backlog import ArchiveBacklog, Cursor
+from storage.postgres.epoch import settle_epoch
 from storage.rows import TimelineRow
 from storage.unavailable import StorageUnavailableError
 from tests.support.archiving import journal_rows, pages_of
@@ -32,6 +34,13 @@ async def until_one_waits(world: World) -> None:
     async with asyncio.timeout(20):
         while not await world.pool.fetchval(WAITING):
             pass
+
+
+async def settle(url: str) -> None:
+    """What a node does that serves."""
+    connection = await asyncpg.connect(url)
+    await settle_epoch(connection, lambda _line: None)
+    await connection.close()
 
 
 async def read_until_it_breaks(backlog: ArchiveBacklog) -> None:
@@ -176,6 +185,19 @@ async def test_what_is_being_erased_when_archiving_begins_is_read_blank_or_noted
     rows = {row.event.seq: bytes(row.event.body) for page in await pages_of(backlog, 0, horizon) for row in page}
     assert rows[2] == ERASED
     assert rows[3] == ERASED or how == "a deletion"
+
+
+async def test_it_waits_for_the_epoch_of_another_history(
+    world: World, backlogs: list[ArchiveBacklog], database_url: str
+) -> None:
+    (backlog, *_) = backlogs
+    epoch = (await backlog.take()).epoch
+    assert epoch == await world.pool.fetchval("SELECT epoch FROM deployment")
+    await world.pool.execute("UPDATE deployment SET system_identifier = 7, timeline_id = 1")
+    with pytest.raises(StorageUnavailableError):
+        await backlog.take()
+    await settle(database_url)
+    assert (await backlog.take()).epoch > epoch
 
 
 async def test_after_a_break_it_is_to_be_taken_again(world: World, backlogs: list[ArchiveBacklog]) -> None:

@@ -71,12 +71,12 @@ class TracedArchive(LocalArchive):
         self._trace = trace
         self.largest = 0
 
-    async def write(self, rows: Sequence[TimelineRow]) -> None:
+    async def write(self, rows: Sequence[TimelineRow], *, epoch: int = 0) -> None:
         self.largest = max(self.largest, len(rows))
-        await self._trace.call("write", super().write(rows))
+        await self._trace.call("write", super().write(rows, epoch=epoch))
 
-    async def erase(self, keys: Sequence[tuple[bytes, int]]) -> None:
-        await self._trace.call("erase", super().erase(keys))
+    async def erase(self, keys: Sequence[tuple[bytes, int]], *, epoch: int = 0) -> None:
+        await self._trace.call("erase", super().erase(keys, epoch=epoch))
 
 
 class SlowArchive:
@@ -87,13 +87,13 @@ class SlowArchive:
         self.gate = asyncio.Event()
         self.entered = asyncio.Event()
 
-    async def write(self, rows: Sequence[TimelineRow]) -> None:
+    async def write(self, rows: Sequence[TimelineRow], *, epoch: int = 0) -> None:
         self.entered.set()
         await self.gate.wait()
-        await self._real.write(rows)
+        await self._real.write(rows, epoch=epoch)
 
-    async def erase(self, keys: Sequence[tuple[bytes, int]]) -> None:
-        await self._real.erase(keys)
+    async def erase(self, keys: Sequence[tuple[bytes, int]], *, epoch: int = 0) -> None:
+        await self._real.erase(keys, epoch=epoch)
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def values_in(batch: BatchStatement) -> list[Values]:
 
 def pack(rows: Sequence[TimelineRow], replicas: int = 1) -> list[list[Values]]:
     """The values of each batch, with partitions spread over so many sets of replicas."""
-    made = make_batches(((INSERT, row_values(row)) for row in rows), lambda key: frozenset({key[17] % replicas}))
+    made = make_batches(((INSERT, row_values(row, 1)) for row in rows), lambda key: frozenset({key[17] % replicas}))
     return [values_in(batch) for batch in made]
 
 
@@ -43,7 +43,7 @@ def test_every_row_is_in_one_batch_of_at_most_thirty() -> None:
     batches = pack(rows)
     assert max(map(len, batches)) == 30
     packed = [tuple(values) for batch in batches for values in batch]
-    assert sorted(packed) == sorted(tuple(row_values(row)) for row in rows)
+    assert sorted(packed) == sorted(tuple(row_values(row, 1)) for row in rows)
     assert len(batches) == -(-len(rows) // 30)
 
 
@@ -71,5 +71,5 @@ def test_a_batch_ends_before_it_is_larger_than_a_server_takes_and_a_large_body_g
 
 
 def test_a_batch_can_be_repeated() -> None:
-    (batch,) = make_batches([(INSERT, row_values(posted(new_id(), 1)))], lambda _key: frozenset())
+    (batch,) = make_batches([(INSERT, row_values(posted(new_id(), 1), 1))], lambda _key: frozenset())
     assert batch.is_idempotent
