@@ -6,10 +6,10 @@ import random
 from collections import Counter
 from collections.abc import Callable
 
-from protocol.bodies import TimelineEvent
+from protocol.bodies import MembersAdded, TimelineEvent
 from protocol.codec import MSGPACK, ServerMessage
 from protocol.commands import Heartbeat, Numbered
-from protocol.events import CaughtUp, DialogState, HeartbeatReply, MissedChanges
+from protocol.events import CaughtUp, DialogState, HeartbeatReply, MissedChanges, ReceiptChanged
 from protocol.replies import Acked, Authenticated, Synced
 from server.gateway.frames import CLOSE
 from tchat.actions import CloseConnection, Connect, ConnectionState, Emit, SendBytes, Stop
@@ -36,6 +36,8 @@ class StrictWitness(Witness):
 
     def __init__(self, device: Device, database: Database, violations: Violations) -> None:
         super().__init__(device.principal, device.ledger, lambda _settled: None)
+        self.read: dict[tuple[bytes, bytes], int] = {}
+        """By dialog and member how far the member has read."""
         self.held: dict[str, dict[bytes, int]] = {}
         """By position how far each dialog had come when the position was given."""
         self._device = device
@@ -60,6 +62,7 @@ class StrictWitness(Witness):
         elif isinstance(message, TimelineEvent):
             self._look_at_event(message)
         super().heard(message)
+        self._fold_receipts(message)
         match message:
             case Authenticated():
                 self._on_the_wire = dict(self.held.get(self._device.core.position, {}))
@@ -72,6 +75,7 @@ class StrictWitness(Witness):
                 if not recovered:
                     self._on_the_wire.clear()
                     self._came.clear()
+                    self.read.clear()
             case MissedChanges(dialog=dialog, before_seq=before, complete=False):
                 holes = self.received.holes
                 holes[:] = [hole for hole in holes if (hole.dialog, hole.then, hole.where) != (dialog, before, "state")]
@@ -82,6 +86,23 @@ class StrictWitness(Witness):
                 self.held.setdefault(position, dict(self._on_the_wire))
             case _:
                 pass
+
+    def _fold_receipts(self, message: ServerMessage) -> None:
+        match message:
+            case ReceiptChanged(dialog=dialog, principal=principal, read=read):
+                self._raise(dialog, principal, read)
+            case DialogState(dialog=dialog, read=read, members=members):
+                self._raise(dialog, self._device.principal, read)
+                for member in members:
+                    self._raise(dialog, member.principal, member.read)
+            case TimelineEvent(dialog=dialog, seq=seq, body=MembersAdded(members=added)):
+                for who in added:
+                    self._raise(dialog, who, seq)
+            case _:
+                pass
+
+    def _raise(self, dialog: bytes, principal: bytes, read: int) -> None:
+        self.read[dialog, principal] = max(read, self.read.get((dialog, principal), 0))
 
     def _look_at_state(self, state: DialogState) -> None:
         before = self._on_the_wire.get(state.dialog)

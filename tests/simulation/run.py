@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from tests.adversity.restart_timeline import Row, Timeline
 from tests.adversity.restart_verify import check_received, check_sender, check_timeline
+from tests.simulation.device import Device
 from tests.simulation.script import Script
 from tests.simulation.stage import Stage
 from tests.simulation.tables import decode_body
@@ -129,6 +130,7 @@ def verify(stage: Stage, timeline: Timeline) -> None:
         else:
             _check_whole(stage, device.name, device.principal, device.witness.came, timeline)
             _check_whole(stage, f"the app of {device.name}", device.principal, device.witness.reached, timeline)
+            _check_receipts(stage, device)
     for fault in stage.loop.faults:
         violations.add("unhandled", fault)
 
@@ -142,6 +144,19 @@ def _check_whole(stage: Stage, name: str, who: bytes, came: dict[bytes, int], ti
         if came.get(dialog, 0) != last and (dialog in came or timeline.is_member(dialog, who)):
             known = came.get(dialog)
             stage.violations.add("undelivered", f"{name} has {known} and not {last} of {dialog.hex()}")
+
+
+def _check_receipts(stage: Stage, device: Device) -> None:
+    """A member knows how far they have read, and where the type of dialog shows it how far all members have."""
+    for key, dialog in stage.database.dialogs.items():
+        if dialog.role_of(device.principal) is None:
+            continue
+        for who, member in dialog.members.items():
+            shown = member.member and (dialog.rule.receipts or who == device.principal)
+            known = device.witness.read.get((key, who), 0)
+            if shown and known != member.read:
+                what = f"{device.name} knows that {who!r} has read {known} and not {member.read} of {key!r}"
+                stage.violations.add("undelivered", what)
 
 
 @contextmanager
