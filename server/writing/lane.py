@@ -80,7 +80,10 @@ class Lane:
         self._wake.set()
 
     async def wait_settled(self) -> None:
-        """Return once the flush that is under way now, or comes next, has been answered and routed, or set aside."""
+        """Return once the flush that is under way now, or comes next, has been answered and routed, or set aside.
+
+        A busy head is no answer for what an earlier call may have stored: it is waited for.
+        """
         if self.busy:
             turned: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._turned.append(turned)
@@ -98,6 +101,9 @@ class Lane:
                 batch = self._take()
                 self._backlog.remove(batch)
                 await self._settle(batch, wait=wait)
+                if waiting and any(submission.unknown for submission in self._queue):
+                    self._turned += waiting
+                    continue
                 for turned in waiting:
                     turned.set_result(None)
             self._answered_at = None

@@ -18,6 +18,11 @@ ROOT = Path(__file__).parents[2]
 SEEDS = 2_000
 _PER_TEST = 250
 
+FAILED = (
+    2831,  # a position passed what was stored by a call whose reply was lost, while its repetition found the head busy
+)
+"""Seeds beyond those that found a fault of the product, and which."""
+
 
 @pytest.mark.parametrize("first", range(0, SEEDS, _PER_TEST))
 def test_the_promises_hold_whatever_fails(first: int) -> None:
@@ -25,6 +30,11 @@ def test_the_promises_hold_whatever_fails(first: int) -> None:
         outcome = run_seed(seed)
         assert not outcome.violations, f"see `python -m tests.simulation --seed {seed}`"
         assert outcome.heal_s <= HEAL_S
+
+
+@pytest.mark.parametrize("seed", FAILED)
+def test_a_seed_that_failed_does_not_fail_again(seed: int) -> None:
+    assert not run_seed(seed).violations
 
 
 def test_a_seed_is_the_same_run_byte_for_byte() -> None:

@@ -73,25 +73,33 @@ async def test_what_the_lane_itself_repeats_is_delivered_once(world: World, cloc
         assert it.routed_seqs == [2, 3]
 
 
-async def test_a_repetition_that_finds_its_dialog_busy_is_delivered_later(world: World, clock: ManualClock) -> None:
+async def test_a_repetition_that_finds_its_dialog_busy_is_waited_for(world: World, clock: ManualClock) -> None:
     ann, (dialog, other) = await some_dialogs(world, 2)
     async with lanes(world, clock, lanes=1) as it:
         futures = await gathered(it, message(other, ann), message(dialog, ann), message(other, ann))
         it.journal.after = [None, LOST]
         async with world.pool.acquire() as holder, holder.transaction():
-            await futures[0]
-            while len(it.journal.calls) < 3:  # the batch whose reply is lost, and its first repetition
-                it.journal.entered.clear()
-                await it.journal.entered.wait()
-                if len(it.journal.calls) == 2:
-                    it.journal.gate = asyncio.Event()
-                    await _until_stored(world, dialog, 2)
-                    await holder.execute("SELECT 1 FROM heads WHERE dialog_id = $1 FOR NO KEY UPDATE", dialog)
-                    it.journal.gate.set()
-                    it.journal.gate = None
+            await _until_calls(it, 2)  # the batch whose reply is lost
+            it.journal.gate = gate = asyncio.Event()  # holds back its repetition
+            await _until_stored(world, dialog, 2)
+            await holder.execute("SELECT 1 FROM heads WHERE dialog_id = $1 FOR NO KEY UPDATE", dialog)
+            it.journal.gate = None
+            gate.set()
             assert (await futures[2]).code is DUPLICATE
+            settled = asyncio.ensure_future(it.pipeline.wait_settled())
+            await _until_calls(it, 6)
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert not settled.done(), "a position would pass what is stored and not delivered"
         assert (await futures[1]).code is DUPLICATE
+        await settled
         assert sorted(it.routed_seqs) == [2, 2, 3]
+
+
+async def _until_calls(it: Lanes, count: int) -> None:
+    while len(it.journal.calls) < count:
+        it.journal.entered.clear()
+        await it.journal.entered.wait()
 
 
 async def _until_stored(world: World, dialog: bytes, seq: int) -> None:
