@@ -120,6 +120,11 @@ class Peers:
         now = self._clock.monotonic()
         return max((now - source.heard_at for source in self._sources.values()), default=0.0)
 
+    @property
+    def ended(self) -> int:
+        """Incarnations that this node has ended since its start."""
+        return self._leases.ended
+
     # -- what other nodes tell
 
     def hear(self, source: int, k: int, events: Sequence[Heard]) -> None:

@@ -354,6 +354,8 @@ class Node:
             horizon=self.horizon,
             eraser=self.eraser,
             mover=self.mover,
+            peers=self.peers,
+            resequencer=self.resequencer,
             late_s=lambda: self._late_s,
             connections=self._connections,
         )

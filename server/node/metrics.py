@@ -252,6 +252,51 @@ METRICS: Catalogue = (
         ),
     ),
     (
+        "Other nodes",
+        (
+            Gauge(
+                name="tchat_cluster_others",
+                meaning="Other nodes that this one hears, or whose last rows it reads.",
+                watch="it is not the number of your nodes, less one",
+                read=lambda it: len(it.peers.living) if it.peers else None,
+            ),
+            Gauge(
+                name="tchat_cluster_behind_seconds",
+                meaning="Age of what was last heard of the node that is furthest behind; it holds positions.",
+                watch="above 10: a node stands still, or this one cannot read PostgreSQL",
+                read=lambda it: it.peers.behind_s if it.peers else None,
+            ),
+            Gauge(
+                name="tchat_cluster_in_doubt",
+                meaning="Nodes whose rows are read from the journal each second, because the bus does not bring them.",
+                watch="it stays above 0: look at Redis; deliveries between nodes take a second",
+                read=lambda it: it.peers.in_doubt if it.peers else None,
+            ),
+            Counter(
+                name="tchat_cluster_doubts_total",
+                meaning="Times that a node that was heard whole came into doubt.",
+                watch="it rises every minute: the bus loses messages",
+                read=lambda it: it.peers.doubts if it.peers else None,
+            ),
+            Counter(
+                name="tchat_cluster_rows_read_total",
+                meaning="Rows of other nodes that were read from the journal.",
+                read=lambda it: it.peers.rows_read if it.peers else None,
+            ),
+            Counter(
+                name="tchat_cluster_gap_rows_read_total",
+                meaning="Rows that were read because their numbers were missing for a moment.",
+                read=lambda it: None if it.resequencer is None else it.resequencer.gaps_read,
+            ),
+            Counter(
+                name="tchat_cluster_ended_total",
+                meaning="Nodes that stood still and were ended by this one.",
+                watch="it rises, and nobody has killed a node",
+                read=lambda it: it.peers.ended if it.peers else None,
+            ),
+        ),
+    ),
+    (
         "Engines",
         (
             LabelledGauge(

@@ -12,8 +12,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from server.cluster.peers import Peers
 from server.delivery.flush_turn import FlushTurn
 from server.delivery.receipts import Receipts
+from server.delivery.resequencer import Resequencer
 from server.delivery.rooms import Rooms
 from server.gateway.acceptor import Acceptor
 from server.histogram import BOUNDS_S, Histogram
@@ -43,6 +45,8 @@ class Parts:
     horizon: Horizon
     eraser: Eraser
     mover: Mover | None
+    peers: Peers | None
+    resequencer: Resequencer | None
     late_s: Callable[[], float]
     """Seconds since the start, in sum, by which the tick of each second was late."""
     connections: Mapping[str, Callable[[], int]]

@@ -11,10 +11,11 @@ from websockets.exceptions import ConnectionClosed
 
 from protocol.commands import Create, HighWaterMark, Receipt, Send, SignOut
 from protocol.dialog_types import DialogType
+from server.config.settings import ClusterSettings
 from server.node.metrics import METRICS
 from server.node.metrics_reference import OF_THE_PROCESS
 from server.node.prometheus import AnyDeclared, Counter, Durations, LabelledCounter
-from tests.support.harness import Running
+from tests.support.harness import Running, configured, running
 from tests.support.turns import until
 
 CATALOGUE: dict[str, AnyDeclared] = {each.name: each for _, declared in METRICS for each in declared}
@@ -24,7 +25,7 @@ BY_WHAT_HAPPENED = {
     "tchat_pipeline_verdicts_total",
 }
 """Their labels are what has happened, so they have no value before it does."""
-OF_PARTS_THAT_IT_LACKS = {name for name in CATALOGUE if name.startswith("tchat_archive_")}
+OF_PARTS_THAT_IT_LACKS = {name for name in CATALOGUE if name.startswith(("tchat_archive_", "tchat_cluster_"))}
 """Metrics of parts that a node of the test's configuration does not have."""
 
 
@@ -64,6 +65,18 @@ async def test_every_metric_has_a_value_on_a_node_that_serves(server: Running) -
     assert exported >= expected - BY_WHAT_HAPPENED - OF_PARTS_THAT_IT_LACKS
     others = {re.sub(r"_(bucket|sum|count)$", "", name) for name in exported} - set(CATALOGUE)
     assert others == {name for name, *_ in OF_THE_PROCESS}
+
+
+@pytest.mark.anyio
+async def test_nodes_that_share_a_database_have_metrics_of_each_other(database_url: str) -> None:
+    shared = configured(cluster=ClusterSettings(redis_urls=("redis://127.0.0.1:1",)))
+    async with running(database_url, shared) as one, running(database_url, shared) as other:
+        await until(lambda: read(one)["tchat_cluster_others"] >= 1)
+        values = read(other)
+        assert values["tchat_cluster_behind_seconds"] < 60
+        assert {name for name in values if name.startswith("tchat_cluster_")} == {
+            name for name in CATALOGUE if name.startswith("tchat_cluster_")
+        }
 
 
 @pytest.mark.anyio
