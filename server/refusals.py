@@ -44,6 +44,7 @@ ERROR_OF: dict[VerdictCode, ErrorCode] = {
     VerdictCode.DAILY_LIMIT: ErrorCode.DAILY_LIMIT,
     VerdictCode.BUSY: ErrorCode.UNAVAILABLE,
     VerdictCode.UNAVAILABLE: ErrorCode.UNAVAILABLE,
+    VerdictCode.TARGET_ARCHIVED: ErrorCode.UNAVAILABLE,
     VerdictCode.INTERNAL: ErrorCode.INTERNAL,
 }
 """The error code of every verdict that is not DURABLE."""

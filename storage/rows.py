@@ -65,8 +65,9 @@ class ChangeEntry(msgspec.Struct, frozen=True):
 class VerdictCode(enum.IntEnum):
     """What was decided about an entry.
 
-    OK and DUPLICATE are durable at `seq`. After UNAVAILABLE and INTERNAL the fate is unknown until the same entry is
-    submitted again.
+    OK and DUPLICATE are durable at `seq`. TARGET_ARCHIVED: nothing was written; the event that it is about, or one that
+    an earlier entry of the device is about, is in the archive only, and must be put back first. After UNAVAILABLE and
+    INTERNAL the fate is unknown until the same entry is submitted again.
     """
 
     OK = 0
@@ -94,6 +95,7 @@ class VerdictCode(enum.IntEnum):
     INVITATIONS_BOUND = 22
     KEYS_AHEAD = 23
     DAILY_LIMIT = 24
+    TARGET_ARCHIVED = 25
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):
@@ -244,12 +246,15 @@ class ReceiptRow(msgspec.Struct, frozen=True):
 
 
 class RaisedReceipt(msgspec.Struct, frozen=True):
-    """A receipt that grew; `shared` when other members may see it."""
+    """A receipt that grew; `shared` when other members may see it.
+
+    `read_messages` None: the event `read` is in the archive only, and nothing was raised until it is put back.
+    """
 
     dialog: bytes
     principal: bytes
     delivered: int
     read: int
-    read_messages: int
+    read_messages: int | None
     shared: bool
     member_count: int

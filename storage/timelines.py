@@ -92,9 +92,9 @@ class Timelines(Protocol):
     ) -> Snapshot:
         """The dialogs that changed since the horizon `since` (None: all that the principal is a member of), in pages.
 
-        `recovered` is false when `since` is None or in the future, or when what was missed is over the budget of one
-        resume: `events_max` events (a dialog without any counts as one), or a few seconds. Then the snapshot has all
-        dialogs, each with its last `window` events as unseen.
+        `recovered` is false when `since` is None, in the future, or before a row that has left the journal, or when
+        what was missed is over the budget of one resume: `events_max` events (a dialog without any counts as one), or
+        a few seconds. Then the snapshot has all dialogs, each with its last `window` events as unseen.
         """
 
     async def read_snapshot_page(self, principal: bytes, page: SnapshotPage) -> SnapshotPage:

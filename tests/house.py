@@ -50,6 +50,7 @@ SAME_MEANING = {
     "session": "The actor of one connection, and the room that is named after it.",
     "sign_in": "Signing in with a code: the HTTP resource and its rules.",
     "timelines": "Reading timelines: the contract and its engine.",
+    "trimming": "What leaves the journal because the archive has it: the contract and its engine.",
 }
 
 PLACES_SHOWN = 4

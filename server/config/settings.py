@@ -193,7 +193,8 @@ class SyncSettings(msgspec.Struct, frozen=True, kw_only=True):
     events_max: Count = 5_000
     """A client that has missed more events receives a windowed snapshot instead (`recovered: false`)."""
     position_age_max_days: Count = 30
-    """A position older than this counts as none (`recovered: false`)."""
+    """A position older than this counts as none (`recovered: false`). With an archive, content a day older than this is
+    deleted from PostgreSQL once it is archived; then a send that is repeated so late does not get its ack again."""
     page_events: Count = 200
     """Events that catch-up reads from a timeline at a time."""
 

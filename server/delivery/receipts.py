@@ -16,6 +16,7 @@ from protocol.limits import STATE_MEMBERS_MAX
 from server.delivery.prepared_message import PreparedMessage
 from server.delivery.registry import Registry
 from server.delivery.rooms import Rooms
+from server.writing.put_back import PutBack
 from storage.rows import RaisedReceipt, ReceiptRow
 from storage.timelines import Journal
 from storage.unavailable import StorageUnavailableError
@@ -29,9 +30,18 @@ _BATCH_MAX = 2_000
 class Receipts:
     """The receipts that members of this node have reported; `run` stores and delivers them."""
 
-    def __init__(self, journal: Journal, registry: Registry, rooms: Rooms, *, incarnation: int) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        registry: Registry,
+        rooms: Rooms,
+        *,
+        incarnation: int,
+        put_back: PutBack | None = None,
+    ) -> None:
         self._journal = journal
         self._incarnation = incarnation
+        self._put_back = put_back
         self._registry = registry
         self._rooms = rooms
         self._gathered: dict[tuple[bytes, bytes], ReceiptRow] = {}
@@ -74,6 +84,7 @@ class Receipts:
             await self.flush()
 
     async def _flush(self) -> None:
+        archived: list[RaisedReceipt] = []
         while self._gathered:
             keys = list(self._gathered)[:_BATCH_MAX]
             gathered = [self._gathered.pop(key) for key in keys]
@@ -87,14 +98,21 @@ class Receipts:
             except Exception:  # noqa: BLE001 - clients repeat their receipts; the node goes on
                 _log.exception("%d receipts are lost", len(gathered))
                 continue
-            self.raised += len(raised)
             for receipt in raised:
-                await self._deliver(receipt)
+                if receipt.read_messages is None:
+                    archived.append(receipt)
+                else:
+                    self.raised += 1
+                    await self._deliver(receipt)
+        for receipt in archived:  # raised by a later flush
+            if self._put_back is not None:
+                self._put_back.want(receipt.dialog, receipt.read)
+            self.note(receipt.principal, HighWaterMark(receipt.dialog, receipt.delivered, receipt.read))
 
     async def _deliver(self, receipt: RaisedReceipt) -> None:
         dialog, principal = receipt.dialog, receipt.principal
         prepared = PreparedMessage(
-            ReceiptChanged(dialog, principal, receipt.delivered, receipt.read, receipt.read_messages)
+            ReceiptChanged(dialog, principal, receipt.delivered, receipt.read, receipt.read_messages or 0)
         )
         for subscriber in self._registry.subscribers_of(principal):
             subscriber.outbox.push_receipt((dialog, principal), prepared)

@@ -57,6 +57,8 @@ from server.writing.horizon import Horizon
 from server.writing.mover import Mover
 from server.writing.pipeline import Pipeline
 from server.writing.position import Positions
+from server.writing.put_back import PutBack
+from server.writing.trimmer import Trimmer
 from storage.archive import Archive
 from storage.nodes import Nodes
 from storage.postgres.archived_timelines import ArchivedTimelines
@@ -67,6 +69,7 @@ from storage.postgres.migrate import migrate
 from storage.postgres.nodes import PostgresNodes
 from storage.postgres.pool import Pool, open_pool
 from storage.postgres.timelines import PostgresTimelines
+from storage.postgres.trimming import PostgresTrimming
 from storage.postgres.write_connections import WriteConnections
 from storage.timelines import Journal, Timelines
 from storage.unavailable import StorageUnavailableError
@@ -128,6 +131,8 @@ class Node:
         connections: Mapping[str, Callable[[], int]] = MappingProxyType({}),
         mover: Mover | None = None,
         nodes: Nodes | None = None,
+        put_back: PutBack | None = None,
+        trimmer: Trimmer | None = None,
     ) -> None:
         self.config = config
         self.clock = clock
@@ -147,10 +152,14 @@ class Node:
         self.router = Router(self.registry, self.rooms, self.presence)
         self.resequencer = None if nodes is None else self._make_resequencer(nodes)
         route = self.router.route if self.resequencer is None else self.resequencer.route
-        self.pipeline = Pipeline(self.journal, route, config.pipeline, clock, incarnation=incarnation)
+        self.put_back = put_back
+        self.pipeline = Pipeline(
+            self.journal, route, config.pipeline, clock, incarnation=incarnation, put_back=put_back
+        )
         self.eraser = Eraser(self.journal, config.eraser, clock)
         self.mover = mover
-        self.receipts = Receipts(self.journal, self.registry, self.rooms, incarnation=incarnation)
+        self.trimmer = trimmer
+        self.receipts = Receipts(self.journal, self.registry, self.rooms, incarnation=incarnation, put_back=put_back)
         positions = Positions(position_key, clock, age_max_s=config.sync.position_age_max_days * DAY_MS / 1000)
         self.horizon = Horizon(
             self.journal,
@@ -221,8 +230,9 @@ class Node:
             group.create_task(self.receipts.run(_RECEIPTS_INTERVAL_S))
             group.create_task((self.peers or self.horizon).run(_HORIZON_INTERVAL_S))
             group.create_task(self.eraser.run())
-            if self.mover is not None:
-                group.create_task(self.mover.run())
+            for of_the_archive in (self.mover, self.put_back, self.trimmer):
+                if of_the_archive is not None:
+                    group.create_task(of_the_archive.run())
             group.create_task(self._keep_time())
             group.create_task(identity.run())
 
@@ -356,6 +366,8 @@ class Node:
             mover=self.mover,
             peers=self.peers,
             resequencer=self.resequencer,
+            put_back=self.put_back,
+            trimmer=self.trimmer,
             late_s=lambda: self._late_s,
             connections=self._connections,
         )
@@ -400,7 +412,7 @@ async def opened(
 ) -> AsyncIterator[tuple[Node, asyncio.Task[None]]]:
     """A node that listens, and the task in which it works; drained and closed on leaving.
 
-    With an archive, it moves the journal there.
+    With an archive, it moves the journal there, and deletes what is old and needed there only.
     """
     async with contextlib.AsyncExitStack() as stack:
         storage = config.storage
@@ -427,9 +439,12 @@ async def opened(
             stack.push_async_callback(_end_incarnation, nodes, incarnation)
         stack.callback(writes.terminate)
         key = await pool.fetchval("SELECT position_key FROM deployment")
-        mover = None
+        mover = put_back = trimmer = None
         if archive is not None:
             timelines = ArchivedTimelines(read_pool, archive, timeout_s=storage.read_timeout_s, pages_at_once=pages)
+            trimming = PostgresTrimming(pool, writes)
+            put_back = PutBack(trimming, archive, clock, incarnation=incarnation)
+            trimmer = Trimmer(trimming, clock, kept_days=config.sync.position_age_max_days + 1)
             backlog = PostgresBacklog(url, statement_timeout_s=storage.statement_timeout_s)
             mover = Mover(backlog, archive, clock)
         node = Node(
@@ -448,6 +463,8 @@ async def opened(
             },
             mover=mover,
             nodes=nodes,
+            put_back=put_back,
+            trimmer=trimmer,
         )
         await node.take_first_horizon()
         identity = await make_identity(pool, clock, appender=node.pipeline, sessions=node.registry)

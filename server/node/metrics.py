@@ -249,6 +249,17 @@ METRICS: Catalogue = (
                 watch="above 0 for an hour: deleted or expired content is still stored there",
                 read=lambda it: it.mover.erasures_waiting if it.mover else None,
             ),
+            Counter(
+                name="tchat_archive_trimmed_total",
+                meaning="Rows that this node has deleted from the journal because the archive has them.",
+                read=lambda it: it.trimmer.rows if it.trimmer else None,
+            ),
+            Counter(
+                name="tchat_archive_put_back_total",
+                meaning="Rows of the archive that this node has put back into the journal for a write.",
+                watch="rises fast: clients write about old events, each first try of which is answered `unavailable`",
+                read=lambda it: it.put_back.rows if it.put_back else None,
+            ),
         ),
     ),
     (

@@ -25,6 +25,8 @@ from server.writing.eraser import Eraser
 from server.writing.horizon import Horizon
 from server.writing.mover import Mover
 from server.writing.pipeline import Pipeline
+from server.writing.put_back import PutBack
+from server.writing.trimmer import Trimmer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +49,8 @@ class Parts:
     mover: Mover | None
     peers: Peers | None
     resequencer: Resequencer | None
+    put_back: PutBack | None
+    trimmer: Trimmer | None
     late_s: Callable[[], float]
     """Seconds since the start, in sum, by which the tick of each second was late."""
     connections: Mapping[str, Callable[[], int]]

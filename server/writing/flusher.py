@@ -18,6 +18,7 @@ from protocol.bodies import TimelineEventRaw
 from server.clock import Clock
 from server.histogram import Histogram
 from server.writing.durable import DurableEvents, Route
+from server.writing.put_back import PutBack
 from server.writing.submission import Submission
 from storage.rows import ChangeEntry, Entry, Verdict, VerdictCode
 from storage.timelines import Journal
@@ -31,11 +32,14 @@ _Answer = tuple[list[Verdict], list[DurableEvents]]
 class Flusher:
     """Calls the journal for the lanes of one node."""
 
-    def __init__(self, journal: Journal, route: Route, clock: Clock, *, incarnation: int) -> None:
+    def __init__(
+        self, journal: Journal, route: Route, clock: Clock, *, incarnation: int, put_back: PutBack | None = None
+    ) -> None:
         self._journal = journal
         self._route = route
         self._clock = clock
         self._incarnation = incarnation
+        self._put_back = put_back
         self._numbers = itertools.count(1)
         self.flushes = 0
         """Calls that were answered."""
@@ -71,6 +75,8 @@ class Flusher:
         for submission, verdict in zip(batch, verdicts, strict=True):
             if verdict.code is not VerdictCode.OK:
                 self.verdicts[verdict.code] += 1
+            if verdict.code is VerdictCode.TARGET_ARCHIVED:
+                self._ask_for_target(submission.entry)
             if verdict.code is not VerdictCode.BUSY:
                 submission.finish(verdict)
         self._deliver(durable)
@@ -98,6 +104,11 @@ class Flusher:
         if not result.events or not _is_new(submission, verdict):
             return [verdict], []
         return [verdict], [DurableEvents(entry.dialog, result.events, verdict.roster_seq, entry)]
+
+    def _ask_for_target(self, entry: Entry | ChangeEntry) -> None:
+        target = entry.target if isinstance(entry, Entry) else getattr(entry.body, "target", None)
+        if self._put_back is not None and target is not None:
+            self._put_back.want(entry.dialog, target)
 
     def _deliver(self, durable: Sequence[DurableEvents]) -> None:
         try:

@@ -170,21 +170,21 @@ class Lane:
             backoff_s = min(backoff_s * 2, self._settings.retry_max_s)
 
     def _go_on_from(self, batch: Sequence[Submission], verdicts: Sequence[Verdict]) -> None:
-        """Queue again what was busy, in front of all; refuse what must not overtake a stale number."""
+        """Queue again what was busy, in front of all; refuse what must not overtake a number that comes again."""
         busy: list[Submission] = []
-        stale: dict[tuple[bytes, bytes], int] = {}
+        refused: dict[tuple[bytes, bytes], int] = {}
         for submission, verdict in zip(batch, verdicts, strict=True):
             if verdict.code is VerdictCode.BUSY:
                 busy.append(submission)
                 self._backlog.add(submission)
-            elif verdict.code is VerdictCode.STALE:
-                stale.setdefault((submission.entry.dialog, submission.entry.device), submission.entry.n)
+            elif verdict.code in (VerdictCode.STALE, VerdictCode.TARGET_ARCHIVED):
+                refused.setdefault((submission.entry.dialog, submission.entry.device), submission.entry.n)
         self._queue.extendleft(reversed(busy))
         self._busy_rows = len(busy)
         self._busy_flushes = self._busy_flushes + 1 if busy else 0
-        if stale:
-            # If what waits behind a stale number of its device were stored, that number never could be.
-            self._refuse_queued(lambda it: it.n > stale.get((it.dialog, it.device), it.n))
+        if refused:
+            # If what waits behind such a number of its device were stored, that number never could be.
+            self._refuse_queued(lambda it: it.n > refused.get((it.dialog, it.device), it.n))
 
     async def _refuse_or_split(self, batch: list[Submission]) -> None:
         """The store refuses one of these: find it."""

@@ -9,6 +9,7 @@ from server.config.settings import PipelineSettings
 from server.writing.durable import Route
 from server.writing.flusher import Flusher
 from server.writing.lane import Lane
+from server.writing.put_back import PutBack
 from server.writing.set_aside import SetAside
 from server.writing.submission import Backlog, OnVerdict
 from storage.rows import ChangeEntry, Entry, Verdict
@@ -26,10 +27,11 @@ class Pipeline:
         clock: Clock,
         *,
         incarnation: int,
+        put_back: PutBack | None = None,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._settings = settings
-        self.flusher = Flusher(journal, route, clock, incarnation=incarnation)
+        self.flusher = Flusher(journal, route, clock, incarnation=incarnation, put_back=put_back)
         """What counts the flushes."""
         self._aside = SetAside(self.flusher, pause_s=settings.retry_max_s, sleep=sleep)
         self.backlog = Backlog(settings)

@@ -1,8 +1,8 @@
 """Rows by their numbers, from the journal and, for the numbers that it lacks, from the archive.
 
-Of each dialog the journal holds the newest numbers, without a gap: rows leave it in the order of their stamps, and
-after they have been archived. So the journal is asked first: a number that it lacks then is in the archive, or this is
-an error, never a gap in a page. What the journal has whole is served without the archive.
+Rows leave the journal after they have been archived, some of them earlier than others. So the journal is asked first: a
+number that it lacks then is in the archive, or this is an error, never a gap in a page. What the journal has whole is
+served without the archive.
 
 A row of the archive counts as erased when it is blank there, or still waits to be erased there. What waits is read
 before the archive is: an erasure leaves that list only when the archive has it. What hangs on an erased message counts

@@ -24,7 +24,6 @@ from storage.timelines import PAGE_BYTES_MAX, cut_short
 from storage.unavailable import StorageTimeoutError, StorageUnavailableError
 
 _EDITED, _DELETED, _REACTED = tag_of(Edited), tag_of(Deleted), tag_of(Reacted)
-_NUMBERS_MAX = 2**63 - 1
 
 _PARTS = """
 SELECT r.ord, r.dialog_id, lower(p.part) AS first, upper(p.part) - 1 AS last
@@ -35,10 +34,12 @@ CROSS JOIN unnest(m.visible * int8multirange(int8range(r.first, greatest(least(r
     AS p(part)
 ORDER BY r.ord, lower(p.part)
 """
-_MEMBER = f"""
-SELECT m.visible, coalesce((SELECT j.seq FROM journal j WHERE j.dialog_id = m.dialog_id ORDER BY j.seq LIMIT 1),
-                           {_NUMBERS_MAX}) AS held_from, h.seq AS head
-FROM members m JOIN heads h ON h.dialog_id = m.dialog_id
+# What is newer than all that has left is held whole.
+_MEMBER = """
+SELECT m.visible, CASE WHEN t.newest = '0' THEN 1
+                       ELSE first_unseen(m.dialog_id, h.seq, (t.newest::text::bigint + 1)::text::xid8) END AS held_from,
+       h.seq AS head
+FROM members m JOIN heads h ON h.dialog_id = m.dialog_id CROSS JOIN trimming t
 WHERE m.principal_id = $1 AND m.dialog_id = $2
 """
 
@@ -68,7 +69,7 @@ _HEADERS = "SELECT seq, tag, target FROM journal j WHERE j.dialog_id = $1 AND j.
 
 
 class _Member(msgspec.Struct, frozen=True):
-    """What somebody may see of a dialog up to its head, and from which number on the journal holds it.
+    """What somebody may see of a dialog up to its head, and from which number on the journal holds it whole.
 
     `visible` are numbers and, for each, one past the last of them.
     """

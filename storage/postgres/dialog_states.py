@@ -88,10 +88,11 @@ WITH asker AS MATERIALIZED (
 ), now AS MATERIALIZED (
     SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS horizon,
            pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next_xid,
-           (SELECT epoch FROM deployment) AS epoch
+           (SELECT epoch FROM deployment) AS epoch,
+           (SELECT newest FROM trimming)::text::bigint AS newest_trimmed
 ), {_CHANGED}
 SELECT coalesce((SELECT state FROM asker), {SignInState.DELETED}) AS state,
-       now.epoch, now.horizon, now.next_xid, next.after, changed.*
+       now.epoch, now.horizon, now.next_xid, now.newest_trimmed, next.after, changed.*
 FROM now CROSS JOIN next LEFT JOIN changed ON (SELECT state FROM asker) = {SignInState.LIVE}
 """
 

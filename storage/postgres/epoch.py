@@ -12,8 +12,9 @@ from typing import Any
 
 import asyncpg
 
+from storage.postgres.functions import LOWEST_XID
+
 _PAGES_PER_STEP = 8_000  # 64 MB
-_LOWEST_XID = 3
 
 HISTORY = """
 SELECT c.system_identifier AS system_now,
@@ -59,7 +60,7 @@ async def _rebase(connection: asyncpg.Connection[Any], progress: Callable[[str],
         for first in range(0, pages, _PAGES_PER_STEP):
             last = first + _PAGES_PER_STEP
             done = await connection.execute(
-                f"UPDATE {table} SET {column} = '{_LOWEST_XID}'"
+                f"UPDATE {table} SET {column} = '{LOWEST_XID}'"
                 f" WHERE ctid >= '({first},0)' AND ctid < '({last},0)' AND {column} >= $1::text::xid8",
                 next_xid,
             )

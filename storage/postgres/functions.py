@@ -48,13 +48,20 @@ _ENUMS: dict[str, type[enum.IntEnum]] = {
 }
 INCARNATION_ENDED = "TC001"
 """The SQLSTATE of a write whose node has been replaced."""
+TARGET_ARCHIVED = "TC002"
+"""The SQLSTATE of a flush of which a row is about an event that is in the archive only."""
 INCARNATION_LOCKS = 0x7463
 """First half of the advisory locks of incarnations; the second is the incarnation, or 0 for the node that serves."""
+LOWEST_XID = 3
+"""The lowest stamp that a row can have."""
 _CONSTANTS: dict[str, int | str] = {
     "SIGN_IN_AUDIT_KEPT_MS": SIGN_IN_AUDIT_KEPT_MS,
     "DAY_MS": DAY_MS,
     "PURGE_ROWS_MAX": 100,  # of a person who signs up again; the purge does the rest
     "ERASER_LOCK_KEY": 0x7463686175,
+    "TRIMMER_LOCK_KEY": 0x7463686177,
+    "LOWEST_XID": LOWEST_XID,
+    "TARGET_ARCHIVED": TARGET_ARCHIVED,
     "ERASE_HANGING_AFTER_MS": 60_000,  # longer than a flush may take that was under way
     "VISIBLE_INTERVALS_MAX": VISIBLE_INTERVALS_MAX,
     "KEPT_KINDS": ", ".join(

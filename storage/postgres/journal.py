@@ -24,7 +24,7 @@ from protocol.dialog_types import DIALOG_TYPES
 from protocol.json_forms import tag_name
 from storage.postgres import functions
 from storage.postgres.oldest_writer import find_oldest_writer
-from storage.postgres.pool import Pool, translate_errors
+from storage.postgres.pool import Pool, TargetArchivedError, translate_errors
 from storage.rows import (
     ChangeEntry,
     ChangeResult,
@@ -44,6 +44,12 @@ _STORED = """
 SELECT coalesce((SELECT j.body FROM journal j
                  WHERE j.dialog_id = c.dialog_id AND j.device_id = c.device_id AND j.n = c.n LIMIT 1), '')
 FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]) WITH ORDINALITY AS c(dialog_id, device_id, n, ord) ORDER BY c.ord
+"""
+_ARE_ARCHIVED = """
+SELECT coalesce(is_archived(c.dialog_id, c.seq, m.visible), false)
+FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]) WITH ORDINALITY AS c(dialog_id, principal_id, seq, ord)
+LEFT JOIN members m ON m.dialog_id = c.dialog_id AND m.principal_id = c.principal_id
+ORDER BY c.ord
 """
 _RAISE_RECEIPTS = "SELECT * FROM raise_receipts($1, $2, $3, $4, $5, $6)"
 # Committing the message puts a transaction id past the horizon on disk. Without it PostgreSQL, after a crash, gives
@@ -158,6 +164,38 @@ class PostgresJournal(Journal):
         return [body for (body,) in rows]
 
     async def _flush(self, entries: Sequence[Entry], incarnation: int, flush_no: int, wait: bool) -> list[Verdict]:
+        try:
+            return await self._flush_all(entries, incarnation, flush_no, wait)
+        except TargetArchivedError:
+            archived = await self._find_archived(entries)
+        verdicts = [Verdict(VerdictCode.TARGET_ARCHIVED)] * len(entries)
+        others = [index for index in range(len(entries)) if index not in archived]
+        if others:
+            judged = await self._flush([entries[index] for index in others], incarnation, flush_no, wait)
+            for index, verdict in zip(others, judged, strict=True):
+                verdicts[index] = verdict
+        return verdicts
+
+    async def _find_archived(self, entries: Sequence[Entry]) -> set[int]:
+        """Which entries are about events in the archive, or come after such a one of the same device and dialog."""
+        targets = [(index, entry) for index, entry in enumerate(entries) if entry.target is not None]
+        rows = await self._writes.fetch(
+            _ARE_ARCHIVED,
+            [entry.dialog for _, entry in targets],
+            [entry.author for _, entry in targets],
+            [entry.target for _, entry in targets],
+        )
+        found: set[int] = set()
+        held_back: set[tuple[bytes, bytes]] = set()
+        archived = {index for (index, _), (yes,) in zip(targets, rows, strict=True) if yes}
+        for index, entry in enumerate(entries):
+            if index in archived:
+                held_back.add((entry.dialog, entry.device))
+            if (entry.dialog, entry.device) in held_back:
+                found.add(index)
+        return found
+
+    async def _flush_all(self, entries: Sequence[Entry], incarnation: int, flush_no: int, wait: bool) -> list[Verdict]:
         columns = (
             [e.dialog for e in entries],
             [e.author for e in entries],

@@ -12,8 +12,13 @@ from typing import Any, TypeAlias
 
 import asyncpg
 
-from storage.postgres.functions import INCARNATION_ENDED
-from storage.unavailable import IncarnationEndedError, StorageTimeoutError, StorageUnavailableError
+from storage.postgres.functions import INCARNATION_ENDED, TARGET_ARCHIVED
+from storage.unavailable import (
+    IncarnationEndedError,
+    StorageTimeoutError,
+    StorageUnavailableError,
+    WriteRefusedError,
+)
 
 Pool: TypeAlias = "asyncpg.Pool[Any]"
 
@@ -51,6 +56,10 @@ its `track_extra_parameters` nor in `ignore_startup_parameters`; an ignored one 
 `ALTER ROLE`). It must keep prepared statements, too, which asyncpg uses for all: `max_prepared_statements` above 0."""
 
 
+class TargetArchivedError(WriteRefusedError):
+    """A row of a flush is about an event that is in the archive only: nothing was written."""
+
+
 @asynccontextmanager
 async def translate_errors() -> AsyncIterator[None]:
     """Turn every failure that a later try may cure into `StorageUnavailableError`."""
@@ -59,6 +68,8 @@ async def translate_errors() -> AsyncIterator[None]:
     except asyncpg.UnknownPostgresError as error:
         if error.sqlstate == INCARNATION_ENDED:
             raise IncarnationEndedError from error
+        if error.sqlstate == TARGET_ARCHIVED:
+            raise TargetArchivedError from error
         raise
     except (TimeoutError, asyncpg.QueryCanceledError) as error:
         raise StorageTimeoutError(f"{type(error).__name__}: {error}") from error

@@ -214,7 +214,10 @@ class PostgresTimelines(Timelines):
         rows = await self._fetch_page(SNAPSHOT, principal, NIL, since, window, sign_in)
         first = rows[0]
         page = make_snapshot_page(rows, since, window)
-        if since is not None and (since > first["next_xid"] or not await self._affords(principal, page, events_max)):
+        if since is not None and (
+            not first["newest_trimmed"] < since <= first["next_xid"]
+            or not await self._affords(principal, page, events_max)
+        ):
             return await self.take_snapshot(principal, sign_in, None, window=window, events_max=events_max)
         return Snapshot(
             sign_in=SignInState(first["state"]),

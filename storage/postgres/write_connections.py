@@ -17,8 +17,8 @@ from typing import Any
 
 import asyncpg
 
-from storage.postgres.functions import INCARNATION_ENDED
-from storage.postgres.pool import CONNECT_TIMEOUT_S, SESSION_SETTINGS, prepare
+from storage.postgres.functions import INCARNATION_ENDED, TARGET_ARCHIVED
+from storage.postgres.pool import CONNECT_TIMEOUT_S, SESSION_SETTINGS, TargetArchivedError, prepare
 from storage.unavailable import (
     IncarnationEndedError,
     LockTimeoutError,
@@ -125,6 +125,8 @@ def _translate(error: BaseException) -> Exception:
     code = (error.sqlstate or "") if isinstance(error, asyncpg.PostgresError) else ""
     if code == INCARNATION_ENDED:
         return IncarnationEndedError()
+    if code == TARGET_ARCHIVED:
+        return TargetArchivedError(text)
     if isinstance(error, asyncpg.LockNotAvailableError):
         return LockTimeoutError(text)
     if code.startswith(_LATER):

@@ -19,9 +19,11 @@ from storage.postgres.backlog import PostgresBacklog
 from storage.postgres.journal import PostgresJournal
 from storage.postgres.pool import open_pool
 from storage.postgres.timelines import PostgresTimelines
+from storage.postgres.trimming import PostgresTrimming
 from storage.redis.bus import RedisBus
 from storage.redis.presence import RedisPresence
 from storage.timelines import Journal, Timelines
+from storage.trimming import Trimming
 from tests.engines.redis_server import RedisServer
 from tests.support.archiving import hiding
 from tests.support.identity_people import IdentityStores
@@ -32,6 +34,7 @@ ENGINES: dict[type[Any], type[Any]] = {
     PostgresJournal: Journal,
     PostgresTimelines: Timelines,
     ArchivedTimelines: Timelines,
+    PostgresTrimming: Trimming,
     LocalArchive: Archive,
     CqlArchive: Archive,
     PostgresBacklog: ArchiveBacklog,

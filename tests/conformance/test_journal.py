@@ -307,7 +307,7 @@ async def test_receipts_only_grow_and_never_pass_the_head(world: World) -> None:
     await world.say(dialog, ann)
     await world.say(dialog, ann)
 
-    async def raise_to(delivered: int, read: int) -> list[tuple[int, int, int]]:
+    async def raise_to(delivered: int, read: int) -> list[tuple[int, int, int | None]]:
         grown = await world.raise_receipts(ReceiptRow(dialog, bo.principal, delivered, read))
         return [(m.delivered, m.read, m.read_messages) for m in grown]
 

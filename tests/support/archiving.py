@@ -56,6 +56,7 @@ WITH gone AS (
 )
 INSERT INTO hidden SELECT * FROM gone
 """
+_NOTE = "UPDATE trimming SET newest = coalesce((SELECT max(xid) FROM hidden), '0')"
 _SHOW = "WITH back AS (DELETE FROM hidden RETURNING *) INSERT INTO journal SELECT * FROM back"
 
 
@@ -98,10 +99,12 @@ class HidingTimelines(ArchivedTimelines):
         async with self._alone:
             await self._mover.move()
             await self._pool.execute(_HIDE, self._share)
+            await self._pool.execute(_NOTE)
             try:
                 yield
             finally:
                 await self._pool.execute(_SHOW)
+                await self._pool.execute(_NOTE)
 
 
 @asynccontextmanager

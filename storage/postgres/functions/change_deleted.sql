@@ -9,11 +9,15 @@ DECLARE
     o record;
     v_target bigint := p_fields ->> 'target';
     v_written_by uuid;
+    v_archived boolean;
 BEGIN
     SELECT * INTO o FROM open_change(p_incarnation, p_dialog, p_author, p_device, p_n, p_body);
     IF o.code = ${VerdictCode.OK} THEN
-        v_written_by := author_of_message(p_dialog, v_target, o.visible);
+        -- In one snapshot: somebody may put the message back at this moment.
+        SELECT author_of_message(p_dialog, v_target, o.visible), is_archived(p_dialog, v_target, o.visible)
+        INTO v_written_by, v_archived;
         o.code := CASE
+            WHEN v_archived THEN ${VerdictCode.TARGET_ARCHIVED}
             WHEN v_written_by IS NULL OR (v_written_by <> p_author AND o.role <> ${Role.ADMIN})
                 THEN ${VerdictCode.EVENT_NOT_FOUND}
             WHEN o.now_ms < (SELECT kept_until(j.body, j.at_ms) FROM journal j

@@ -13,6 +13,7 @@ BEGIN
     IF o.code = ${VerdictCode.OK} THEN
         o.code := CASE
             WHEN o.role <> ${Role.ADMIN} THEN ${VerdictCode.ROLE_REQUIRED}
+            WHEN is_archived(p_dialog, v_target, o.visible) THEN ${VerdictCode.TARGET_ARCHIVED}
             WHEN v_target IS NOT NULL AND author_of_message(p_dialog, v_target, o.visible) IS NULL
                 THEN ${VerdictCode.EVENT_NOT_FOUND}
             ELSE ${VerdictCode.OK} END;

@@ -86,6 +86,7 @@ BEGIN
                         WHERE b.blocked_id = r.author_id) THEN ${VerdictCode.BLOCKED}
                     WHEN h.mode = ${Mode.SEALED} AND r.keys_seq <> h.keys_seq THEN
                         CASE WHEN r.keys_seq < h.keys_seq THEN ${VerdictCode.STALE} ELSE ${VerdictCode.KEYS_AHEAD} END
+                    WHEN r.target <= h.seq AND t.seq IS NULL AND m.visible @> r.target THEN refuse_archived()
                     WHEN r.target IS NOT NULL AND (
                         t.seq IS NULL OR t.tag <> ${tag.Posted} OR m.visible @> t.seq IS NOT TRUE
                         OR (r.tag = ${tag.Edited} AND t.author_id <> r.author_id)) THEN ${VerdictCode.EVENT_NOT_FOUND}

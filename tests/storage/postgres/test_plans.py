@@ -52,6 +52,7 @@ SMALL = {
     "leases",
     "migrations",
     "tenants",
+    "trimming",
 }
 """Tables of a few rows, in any deployment."""
 

@@ -1,0 +1,29 @@
+-- Put rows that the archive has back into the journal, where somebody needs them; those that are there stay as they are.
+--
+-- Their stamp is the lowest: they are archived, and no position lacks them. The caller has read them a moment ago and has
+-- lived since (`hold_incarnation`); a row that was erased meanwhile comes back blank.
+CREATE FUNCTION put_back_rows(
+    p_incarnation bigint, p_now_ms bigint, p_dialog uuid[], p_seq bigint[], p_author uuid[], p_device uuid[], p_n bigint[],
+    p_tag smallint[], p_target bigint[], p_at_ms bigint[], p_messages bigint[], p_body bytea[]
+) RETURNS void
+LANGUAGE plpgsql VOLATILE
+AS $$
+BEGIN
+    PERFORM hold_incarnation(p_incarnation);
+    LOCK TABLE archive_erasures IN ROW EXCLUSIVE MODE;
+    INSERT INTO put_back
+    SELECT r.dialog_id, r.seq, p_now_ms FROM unnest(p_dialog, p_seq) AS r(dialog_id, seq) ORDER BY r.dialog_id, r.seq
+    ON CONFLICT (dialog_id, seq) DO UPDATE SET at_ms = excluded.at_ms;
+    INSERT INTO journal (dialog_id, seq, author_id, device_id, n, tag, target, at_ms, messages, incarnation, flush_no,
+                         xid, body)
+    SELECT r.dialog_id, r.seq, r.author_id, r.device_id, r.n, CASE WHEN x.gone THEN ${tag.Erased} ELSE r.tag END,
+           r.target, r.at_ms, r.messages, p_incarnation, 0, '${LOWEST_XID}'::xid8,
+           CASE WHEN x.gone THEN ${packed.Erased} ELSE r.body END
+    FROM unnest(p_dialog, p_seq, p_author, p_device, p_n, p_tag, p_target, p_at_ms, p_messages, p_body)
+        AS r(dialog_id, seq, author_id, device_id, n, tag, target, at_ms, messages, body)
+    CROSS JOIN LATERAL (SELECT
+        EXISTS (SELECT FROM archive_erasures e WHERE e.dialog_id = r.dialog_id AND e.seq = r.seq)
+        OR EXISTS (SELECT FROM erasures e WHERE e.dialog_id = r.dialog_id AND e.target = r.seq)) AS x(gone)
+    ORDER BY r.dialog_id, r.seq
+    ON CONFLICT DO NOTHING;
+END $$;

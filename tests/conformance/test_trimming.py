@@ -1,0 +1,350 @@
+"""What leaves the journal, what stays, and that nothing that members can do needs what has left."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+
+from protocol import bodies
+from protocol.dialog_types import DialogType
+from protocol.kinds import DAY_MS, KINDS, Kind
+from server.writing.mover import Mover
+from storage.local.archive import LocalArchive
+from storage.postgres.backlog import PostgresBacklog
+from storage.postgres.trimming import PostgresTrimming
+from storage.rows import ChangeEntry, ReceiptRow, VerdictCode
+from storage.trimming import TrimStep
+from storage.unavailable import IncarnationEndedError
+from tests.support.clock import ManualClock
+from tests.support.world import Person, World, edit, message, reaction
+
+pytestmark = pytest.mark.anyio
+
+KEPT_MS = 31 * DAY_MS
+LATER_MS = 2**42
+"""A time at which all that the tests write is old."""
+ERASED = msgspec.msgpack.encode(bodies.Erased())
+
+
+@pytest.fixture
+def archive() -> LocalArchive:
+    """What the rows are moved to."""
+    return LocalArchive()
+
+
+@pytest.fixture
+async def mover(database_url: str, archive: LocalArchive) -> AsyncIterator[Mover]:
+    """What moves them."""
+    backlog = PostgresBacklog(database_url, statement_timeout_s=30.0)
+    yield Mover(backlog, archive, ManualClock())
+    await backlog.release()
+
+
+@pytest.fixture
+def trimming(world: World) -> PostgresTrimming:
+    """Trims one block at a time."""
+    return PostgresTrimming(world.pool, world.writes or world.pool, step_blocks=1)
+
+
+async def group(world: World) -> tuple[Person, Person, bytes]:
+    """Two of the members of a group, and the group."""
+    ann, bo, cy = await world.people(3)
+    return ann, bo, await world.create(DialogType.GROUP, ann, bo, cy)
+
+
+async def sweep(trimming: PostgresTrimming, now_ms: int = LATER_MS) -> int:
+    """One sweep; how many rows it deleted."""
+    rows = 0
+    while True:
+        step = await trimming.trim(now_ms, kept_ms=KEPT_MS)
+        rows += step.rows
+        if step.done:
+            return rows
+
+
+async def seqs(world: World, dialog: bytes) -> list[int]:
+    """The numbers of a dialog that the journal has."""
+    return [row[0] for row in await world.pool.fetch("SELECT seq FROM journal WHERE dialog_id = $1 ORDER BY 1", dialog)]
+
+
+async def put_back(world: World, trimming: PostgresTrimming, archive: LocalArchive, dialog: bytes, *of: int) -> None:
+    """Put events back."""
+    rows = await archive.read_rows(dialog, list(of))
+    assert len(rows) == len(of)
+    await trimming.put_back(rows, LATER_MS, incarnation=world.incarnation)
+
+
+async def test_without_an_archive_nothing_leaves(world: World, trimming: PostgresTrimming) -> None:
+    ann, _, dialog = await group(world)
+    await world.say(dialog, ann)
+    assert await sweep(trimming) == 0
+    assert await seqs(world, dialog) == [1, 2]
+
+
+async def test_content_leaves_and_what_names_dialogs_and_members_stays(
+    world: World, trimming: PostgresTrimming, mover: Mover
+) -> None:
+    ann, bo, dialog = await group(world)
+    await world.flush(message(dialog, ann), message(dialog, bo))
+    await world.flush(edit(dialog, ann, 2), reaction(dialog, bo, 2))
+    await world.act(bodies.Deleted, dialog, bo, target=3)
+    await world.act(bodies.MemberLeft, dialog, bo)
+    while (await world.journal.erase_due(LATER_MS, limit=10)).more:
+        pass
+    await mover.move()
+    assert await sweep(trimming) == 4
+    assert await seqs(world, dialog) == [1, 6, 7]
+    (left,) = await world.timelines.read_dialogs(bo.principal, [dialog])
+    assert (left.state.name, left.state.messages, left.state.seq) == ("name", 2, 7)
+
+
+async def test_what_is_not_moved_or_not_old_stays(world: World, trimming: PostgresTrimming, mover: Mover) -> None:
+    ann, _, dialog = await group(world)
+    await world.say(dialog, ann)
+    await mover.move()
+    await world.say(dialog, ann)
+    at_ms = await world.pool.fetchval("SELECT at_ms FROM journal WHERE dialog_id = $1 AND seq = 2", dialog)
+    assert await sweep(trimming, at_ms + KEPT_MS) == 0
+    assert await sweep(trimming) == 1
+    assert await seqs(world, dialog) == [1, 3]
+
+
+async def test_what_has_a_time_of_its_own_waits_for_it(world: World, trimming: PostgresTrimming, mover: Mover) -> None:
+    ann, bo, dialog = await group(world)
+    kept = next(kind for kind in Kind if KINDS[kind].kept_days_min)
+    await world.flush(message(dialog, ann, expires_at_ms=LATER_MS), message(dialog, ann, kind=kept))
+    retained = await world.create(DialogType.GROUP, ann, bo, *await world.people(1))
+    await world.flush(message(retained, ann))
+    await world.change(
+        ChangeEntry(
+            retained,
+            ann.principal,
+            ann.device,
+            ann.n(),
+            bodies.SettingsChanged("name", "", "", bodies.Settings(message_retention_days=30_000)),
+        )
+    )
+    await mover.move()
+    written_ms = await world.pool.fetchval("SELECT max(at_ms) FROM journal")
+    soon_ms = written_ms + KEPT_MS + 1
+    assert await sweep(trimming, soon_ms) == 0
+    kept_ms = KINDS[kept].kept_days_min * DAY_MS
+    assert await sweep(trimming, max(soon_ms, written_ms + kept_ms)) == 1
+    assert await seqs(world, dialog) == [1, 2]
+    assert await seqs(world, retained) == [1, 2, 3]
+
+
+async def test_an_erasure_that_the_archive_does_not_know_keeps_its_rows(
+    world: World, trimming: PostgresTrimming, archive: LocalArchive, mover: Mover
+) -> None:
+    ann, bo, dialog = await group(world)
+    await world.say(dialog, ann)
+    await world.flush(reaction(dialog, bo, 2))
+    await mover.move()
+    await world.act(bodies.Deleted, dialog, ann, target=2)
+    assert await sweep(trimming) == 0  # something hangs on it that is not blank yet
+    while (await world.journal.erase_due(LATER_MS, limit=10)).more:
+        pass
+    assert await sweep(trimming) == 0  # the archive still has what it was
+    await mover.move()
+    assert await sweep(trimming) == 2
+    assert await seqs(world, dialog) == [1, 4]
+    assert [bytes(row.event.body) for row in await archive.read_rows(dialog, [2, 3])] == [ERASED] * 2
+
+
+async def test_a_row_that_is_erased_while_a_step_deletes_it_stays(
+    world: World, trimming: PostgresTrimming, mover: Mover
+) -> None:
+    ann, _, dialog = await group(world)
+    await world.say(dialog, ann)
+    await mover.move()
+    async with world.pool.acquire() as connection, connection.transaction():
+        await world.over(connection).act(bodies.Deleted, dialog, ann, target=2)
+        step = asyncio.ensure_future(sweep(trimming))
+        async with asyncio.timeout(20):
+            while not await world.pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                pass
+    assert await step == 0
+    assert await seqs(world, dialog) == [1, 2, 3]
+
+
+async def test_two_steps_do_not_run_at_once(world: World, trimming: PostgresTrimming, mover: Mover) -> None:
+    ann, _, dialog = await group(world)
+    await world.say(dialog, ann)
+    await mover.move()
+    async with world.pool.acquire() as connection, connection.transaction():
+        (row,) = await connection.fetch("SELECT rows FROM trim_journal($1, $2, 1)", LATER_MS, KEPT_MS)
+        assert (row[0], await sweep(trimming)) == (1, 0)
+
+
+async def test_a_sweep_goes_on_where_the_step_before_ended(
+    world: World, trimming: PostgresTrimming, mover: Mover
+) -> None:
+    ann, _, dialog = await group(world)
+    for _ in range(3):
+        await world.flush(*(message(dialog, ann, "x" * 1500) for _ in range(10)))
+    await mover.move()
+    steps: list[TrimStep] = []
+    while not steps or not steps[-1].done:
+        steps.append(await trimming.trim(LATER_MS, kept_ms=KEPT_MS))
+    assert len(steps) > 3
+    assert max(step.rows for step in steps) < 10
+    assert sum(step.rows for step in steps) == 30
+    assert await seqs(world, dialog) == [1]
+
+
+async def trimmed(world: World, trimming: PostgresTrimming, mover: Mover) -> tuple[Person, Person, bytes]:
+    """A group in which 2 and 4 are messages of the first person, 3 one of the second; all of them have left."""
+    ann, bo, dialog = await group(world)
+    await world.flush(message(dialog, ann), message(dialog, bo), message(dialog, ann))
+    await mover.move()
+    assert await sweep(trimming) == 3
+    return ann, bo, dialog
+
+
+async def test_what_is_about_a_row_that_has_left_is_judged_when_it_is_back(
+    world: World, trimming: PostgresTrimming, archive: LocalArchive, mover: Mover
+) -> None:
+    ann, bo, dialog = await trimmed(world, trimming, mover)
+    own, foreign, react, reply = edit(dialog, ann, 2), edit(dialog, bo, 2), reaction(dialog, bo, 2), 2
+    answer = message(dialog, ann, reply_to=reply)
+    other = message(await world.create(DialogType.SELF, ann), ann)
+    entries = [own, foreign, react, answer, other]
+    codes = [verdict.code for verdict in await world.flush(*entries)]
+    assert codes == [VerdictCode.TARGET_ARCHIVED] * 4 + [VerdictCode.OK]
+    await put_back(world, trimming, archive, dialog, 2)
+    codes = [verdict.code for verdict in await world.flush(*entries)]
+    ok = VerdictCode.OK
+    assert codes == [ok, VerdictCode.EVENT_NOT_FOUND, ok, ok, VerdictCode.DUPLICATE]
+
+
+async def test_nothing_of_a_device_overtakes_what_is_about_a_row_that_has_left(
+    world: World, trimming: PostgresTrimming, archive: LocalArchive, mover: Mover
+) -> None:
+    ann, bo, dialog = await trimmed(world, trimming, mover)
+    entries = [message(dialog, ann), message(dialog, ann, reply_to=2), message(dialog, ann), message(dialog, bo)]
+    codes = [verdict.code for verdict in await world.flush(*entries)]
+    archived, ok = VerdictCode.TARGET_ARCHIVED, VerdictCode.OK
+    assert codes == [ok, archived, archived, ok]
+    await put_back(world, trimming, archive, dialog, 2)
+    codes = [verdict.code for verdict in await world.flush(*entries)]
+    assert codes == [VerdictCode.DUPLICATE, ok, ok, VerdictCode.DUPLICATE]
+
+
+async def test_who_may_not_see_a_row_does_not_learn_that_it_has_left(
+    world: World, trimming: PostgresTrimming, mover: Mover
+) -> None:
+    ann, _, dialog = await trimmed(world, trimming, mover)
+    (cy,) = await world.people(1)
+    assert [verdict.code for verdict in await world.flush(reaction(dialog, cy, 2))] == [VerdictCode.NOT_FOUND]
+    beyond = await world.flush(reaction(dialog, ann, 99), reaction(dialog, ann, 0))
+    assert [verdict.code for verdict in beyond] == [VerdictCode.EVENT_NOT_FOUND] * 2
+
+
+async def test_a_row_that_has_left_can_be_deleted_and_pinned_when_it_is_back(
+    world: World, trimming: PostgresTrimming, archive: LocalArchive, mover: Mover
+) -> None:
+    ann, bo, dialog = await trimmed(world, trimming, mover)
+    pin = ChangeEntry(dialog, ann.principal, ann.device, ann.n(), bodies.Pinned(4))
+    delete = ChangeEntry(dialog, ann.principal, ann.device, ann.n(), bodies.Deleted(2))
+    foreign = ChangeEntry(dialog, bo.principal, bo.device, bo.n(), bodies.Deleted(2))
+    for entry in (pin, delete, foreign):
+        assert (await world.change(entry)).verdict.code is VerdictCode.TARGET_ARCHIVED
+    await put_back(world, trimming, archive, dialog, 2, 4)
+    assert (await world.change(foreign)).verdict.code is VerdictCode.EVENT_NOT_FOUND
+    for entry in (pin, delete):
+        assert (await world.change(entry)).verdict.code is VerdictCode.OK
+    await mover.move()
+    assert [bytes(row.event.body) for row in await archive.read_rows(dialog, [2])] == [ERASED]
+
+
+async def test_a_receipt_of_a_row_that_has_left_waits_until_it_is_back(
+    world: World, trimming: PostgresTrimming, archive: LocalArchive, mover: Mover
+) -> None:
+    ann, bo, dialog = await trimmed(world, trimming, mover)
+    (waits,) = await world.raise_receipts(ReceiptRow(dialog, bo.principal, 3, 3))
+    assert (waits.read, waits.read_messages) == (3, None)
+    (state,) = await world.timelines.read_dialogs(bo.principal, [dialog])
+    assert (state.state.read, state.state.delivered) == (0, 0)
+    (newest,) = await world.raise_receipts(ReceiptRow(dialog, ann.principal, 4, 4))
+    assert (newest.read, newest.read_messages) == (4, 3)  # the head knows
+    await put_back(world, trimming, archive, dialog, 3)
+    (raised,) = await world.raise_receipts(ReceiptRow(dialog, bo.principal, 3, 3))
+    assert (raised.read, raised.read_messages) == (3, 2)
+
+
+async def test_what_was_put_back_is_as_it_was_and_leaves_again_after_a_day(
+    world: World, trimming: PostgresTrimming, archive: LocalArchive, mover: Mover
+) -> None:
+    ann, _, dialog = await group(world)
+    await world.say(dialog, ann)
+    await world.flush(reaction(dialog, ann, 2))
+    columns = "SELECT seq, author_id, device_id, n, tag, target, at_ms, messages, body FROM journal ORDER BY 1"
+    await mover.move()
+    before = await world.pool.fetch(columns)
+    assert await sweep(trimming) == 2
+    for _ in range(2):
+        await put_back(world, trimming, archive, dialog, 2, 3)
+    assert await world.pool.fetch(columns) == before
+    assert await sweep(trimming, LATER_MS + DAY_MS - 1) == 0
+    assert await sweep(trimming, LATER_MS + DAY_MS) == 2
+    assert await world.pool.fetchval("SELECT count(*) FROM put_back") == 0
+
+
+async def test_a_row_that_was_erased_after_it_was_read_comes_back_blank(
+    world: World, trimming: PostgresTrimming, archive: LocalArchive, mover: Mover
+) -> None:
+    ann, _, dialog = await trimmed(world, trimming, mover)
+    rows = await archive.read_rows(dialog, [2])
+    await put_back(world, trimming, archive, dialog, 2)
+    await world.act(bodies.Deleted, dialog, ann, target=2)
+    await world.pool.execute("DELETE FROM journal WHERE dialog_id = $1 AND seq = 2", dialog)
+    await trimming.put_back(rows, LATER_MS, incarnation=world.incarnation)
+    assert await world.pool.fetchval("SELECT body FROM journal WHERE dialog_id = $1 AND seq = 2", dialog) == ERASED
+
+
+async def test_an_incarnation_that_has_ended_puts_nothing_back(
+    world: World, trimming: PostgresTrimming, archive: LocalArchive, mover: Mover
+) -> None:
+    _, _, dialog = await trimmed(world, trimming, mover)
+    await world.pool.execute("UPDATE incarnations SET ended_at_ms = 1")
+    with pytest.raises(IncarnationEndedError):
+        await put_back(world, trimming, archive, dialog, 2)
+    assert await seqs(world, dialog) == [1]
+
+
+async def test_a_number_that_has_left_stays_taken(world: World, trimming: PostgresTrimming, mover: Mover) -> None:
+    ann, _, dialog = await group(world)
+    sent = message(dialog, ann)
+    await world.flush(sent)
+    await mover.move()
+    await sweep(trimming)
+    assert [verdict.code for verdict in await world.flush(sent)] == [VerdictCode.NUMBER_PASSED]
+    assert (await world.say(dialog, ann)).seq == 3
+
+
+async def test_a_position_from_before_what_has_left_is_not_recovered(
+    world: World, trimming: PostgresTrimming, mover: Mover
+) -> None:
+    ann, bo, dialog = await group(world)
+    before = await world.read_horizon()
+    await world.flush(message(dialog, ann), message(dialog, ann))
+    after = await world.read_horizon()
+    await mover.move()
+    await sweep(trimming)
+    await world.say(dialog, ann)
+    taken = await world.timelines.take_snapshot(bo.principal, bo.sign_in, before, window=9, events_max=99)
+    assert not taken.recovered
+    taken = await world.timelines.take_snapshot(bo.principal, bo.sign_in, after, window=9, events_max=99)
+    assert taken.recovered
+    assert [row.unseen_from for row in taken.page.dialogs] == [4]
+
+
+async def test_a_step_reads_its_blocks_only(world: World) -> None:
+    plan = await world.pool.fetch(
+        "EXPLAIN SELECT ctid FROM journal j WHERE j.ctid >= '(5,0)'::tid AND j.ctid < '(9,0)'::tid AND j.at_ms < 5"
+    )
+    assert "Tid Range Scan" in plan[0][0]

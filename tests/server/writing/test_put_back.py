@@ -1,0 +1,170 @@
+"""What has left the journal is put back for who writes about it, and nobody waits for the archive meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from protocol.commands import Delete, HighWaterMark, React, Receipt
+from protocol.dialog_types import DialogType
+from protocol.errors import ErrorCode
+from protocol.events import ReceiptChanged
+from protocol.replies import Acked, Failed
+from server.writing import put_back as module
+from server.writing.put_back import PAUSE_S, PutBack
+from storage.local.archive import LocalArchive
+from storage.rows import TimelineRow
+from storage.unavailable import IncarnationEndedError, StorageUnavailableError
+from tests.support.archiving import journal_rows
+from tests.support.clock import ManualClock
+from tests.support.harness import Running, Wire, running
+from tests.support.turns import until
+from tests.support.world import Person, World, message
+
+pytestmark = pytest.mark.anyio
+
+TRIM = "SELECT rows FROM trim_journal(9007199254740991, 0, 100)"
+
+
+class FakeTrimming:
+    """Takes what is put back, or fails as often as it has faults."""
+
+    def __init__(self, *faults: Exception) -> None:
+        self.faults = list(faults)
+        self.seqs: list[int] = []
+
+    async def put_back(self, rows: Sequence[TimelineRow], now_ms: int, *, incarnation: int) -> None:
+        del now_ms
+        assert incarnation == 7
+        if self.faults:
+            raise self.faults.pop(0)
+        self.seqs += [row.event.seq for row in rows]
+
+
+async def filled(world: World, count: int) -> tuple[bytes, LocalArchive]:
+    """A dialog with so many messages, and an archive that has them."""
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    await world.flush(*(message(dialog, ann) for _ in range(count)))
+    archive = LocalArchive()
+    await archive.write(await journal_rows(world))
+    return dialog, archive
+
+
+def make(trimming: Any, archive: Any, pauses: list[float]) -> PutBack:
+    """One whose pauses are listed instead."""
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    return PutBack(trimming, archive, ManualClock(), incarnation=7, sleep=sleep)
+
+
+async def test_each_event_that_is_wanted_is_put_back_once(world: World) -> None:
+    dialog, archive = await filled(world, 150)
+    trimming = FakeTrimming()
+    put_back = make(trimming, archive, [])
+    for seq in (*range(2, 152), 2):
+        put_back.want(dialog, seq)
+    work = asyncio.ensure_future(put_back.run())
+    await until(lambda: put_back.rows == 150)
+    put_back.want(dialog, 2)
+    await until(lambda: put_back.rows == 151)
+    assert trimming.seqs == [*range(2, 152), 2]
+    work.cancel()
+
+
+async def test_what_fails_is_dropped_after_a_pause_and_may_be_wanted_again(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    dialog, archive = await filled(world, 2)
+    trimming, pauses = FakeTrimming(StorageUnavailableError("gone"), ValueError("a fault")), list[float]()
+    put_back = make(trimming, archive, pauses)
+    work = asyncio.ensure_future(put_back.run())
+    for times in (1, 2):
+        put_back.want(dialog, 2)
+        await until(lambda times=times: len(pauses) == times)  # type: ignore[misc]
+    put_back.want(dialog, 2)
+    await until(lambda: trimming.seqs == [2])
+    assert pauses == [PAUSE_S] * 2
+    assert [bool(record.exc_info) for record in caplog.records if record.levelno == logging.WARNING] == [False, True]
+    work.cancel()
+
+
+async def test_a_node_that_was_replaced_ends(world: World) -> None:
+    dialog, archive = await filled(world, 1)
+    put_back = make(FakeTrimming(IncarnationEndedError()), archive, [])
+    put_back.want(dialog, 2)
+    with pytest.raises(IncarnationEndedError):
+        await put_back.run()
+
+
+async def test_what_the_archive_lacks_is_logged_and_dropped(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    dialog, archive = await filled(world, 1)
+    put_back = make(FakeTrimming(), archive, [])
+    work = asyncio.ensure_future(put_back.run())
+    put_back.want(dialog, 99)
+    await until(lambda: "the archive lacks 1 events" in caplog.text)
+    work.cancel()
+
+
+async def test_what_is_wanted_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_WANTED_MAX", 2)
+    dialog, archive = await filled(world, 3)
+    trimming = FakeTrimming()
+    put_back = make(trimming, archive, [])
+    for seq in (2, 3, 4):
+        put_back.want(dialog, seq)
+    work = asyncio.ensure_future(put_back.run())
+    await until(lambda: put_back.rows == 2)
+    put_back.want(dialog, 4)
+    await until(lambda: put_back.rows == 3)
+    assert trimming.seqs == [2, 3, 4]
+    work.cancel()
+
+
+async def old_dialog(server: Running) -> tuple[Person, bytes]:
+    """A dialog whose two messages, 2 and 3, have left the journal."""
+    ann, bo = await server.world.people(2)
+    dialog = await server.world.create(DialogType.DIRECT, ann, bo)
+    await server.world.flush(message(dialog, ann), message(dialog, ann))
+    left = 0
+    async with asyncio.timeout(20):
+        while left < 2:  # the mover comes first
+            left += await server.world.pool.fetchval(TRIM)
+    return ann, dialog
+
+
+async def ask_until_acked(wire: Wire, command: React | Delete) -> tuple[int, Acked]:
+    """Send it until it is stored; how often it was refused for now, and the ack."""
+    refused = 0
+    async with asyncio.timeout(20):
+        while not isinstance(reply := await wire.ask(command), Acked):
+            assert isinstance(reply, Failed)
+            assert reply.code == ErrorCode.UNAVAILABLE
+            refused += 1
+    return refused, reply
+
+
+async def test_a_client_reacts_to_and_deletes_what_has_left_by_trying_again(database_url: str) -> None:
+    async with running(database_url, archive=LocalArchive()) as server:
+        ann, dialog = await old_dialog(server)
+        async with server.live(ann) as wire:
+            for command in (React(3, dialog, ann.n(), 2, b"+"), Delete(4, dialog, ann.n(), 3)):
+                refused, _ = await ask_until_acked(wire, command)
+                assert refused
+                assert await ask_until_acked(wire, command) == (0, _)
+
+
+async def test_a_receipt_of_what_has_left_is_raised_when_it_is_back(database_url: str) -> None:
+    async with running(database_url, archive=LocalArchive()) as server:
+        ann, dialog = await old_dialog(server)
+        async with server.live(ann) as wire:
+            await wire.send(Receipt(0, HighWaterMark(dialog, 2, 2)))
+            async with asyncio.timeout(20):
+                changed = await wire.until(ReceiptChanged)
+            assert (changed.read, changed.read_messages) == (2, 1)
