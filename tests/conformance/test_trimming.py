@@ -13,6 +13,7 @@ from protocol.dialog_types import DialogType
 from protocol.kinds import DAY_MS, KINDS, Kind
 from server.writing.mover import Mover
 from storage.local.archive import LocalArchive
+from storage.postgres.archived_timelines import ArchivedTimelines
 from storage.postgres.backlog import PostgresBacklog
 from storage.postgres.trimming import PostgresTrimming
 from storage.rows import ChangeEntry, ReceiptRow, VerdictCode
@@ -348,3 +349,25 @@ async def test_a_step_reads_its_blocks_only(world: World) -> None:
         "EXPLAIN SELECT ctid FROM journal j WHERE j.ctid >= '(5,0)'::tid AND j.ctid < '(9,0)'::tid AND j.at_ms < 5"
     )
     assert "Tid Range Scan" in plan[0][0]
+
+
+async def test_what_has_left_is_read_from_the_archive_between_what_stays(
+    world: World, trimming: PostgresTrimming, archive: LocalArchive, mover: Mover
+) -> None:
+    ann, bo, dialog = await group(world)
+    await world.flush(message(dialog, ann), message(dialog, bo), message(dialog, ann))
+    await world.flush(reaction(dialog, bo, 2), edit(dialog, ann, 4))
+    await world.act(bodies.Deleted, dialog, bo, target=3)
+    await world.act(bodies.Promoted, dialog, ann, bo)
+    await world.say(dialog, bo)
+    me, everything = bo.principal, [(dialog, 1, 99)]
+    events = await world.timelines.read_events(me, everything, limit=99)
+    newest = await world.timelines.read_newest(me, dialog, 1, 6, limit=4)
+    later = await world.timelines.read_later(me, dialog, 2, 4, newest_first=True)
+    await mover.move()
+    assert await sweep(trimming) == 5  # 3 waits for what may hang on it
+    assert await seqs(world, dialog) == [1, 3, 7, 8]
+    both = ArchivedTimelines(world.pool, archive, timeout_s=30.0)
+    assert await both.read_events(me, everything, limit=99) == events
+    assert await both.read_newest(me, dialog, 1, 6, limit=4) == newest
+    assert await both.read_later(me, dialog, 2, 4, newest_first=True) == later

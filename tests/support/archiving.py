@@ -21,6 +21,11 @@ _ROWS = """
 SELECT dialog_id, seq, author_id, device_id, n, at_ms, messages, body, tag, target FROM journal ORDER BY dialog_id, seq
 """
 
+_DROP = """
+WITH gone AS (DELETE FROM journal WHERE dialog_id = $1 AND seq BETWEEN $2 AND $3 RETURNING xid)
+UPDATE trimming SET newest = greatest(newest, (SELECT max(xid) FROM gone))
+"""
+
 
 async def journal_rows(world: World) -> list[TimelineRow]:
     """All of it, dialog by dialog."""
@@ -36,6 +41,11 @@ async def archived_rows(world: World, archive: Archive) -> list[TimelineRow]:
             rows += page
             first = page[-1].event.seq + 1
     return rows
+
+
+async def drop_rows(world: World, dialog: bytes, first: int, last: int) -> None:
+    """Delete rows of a dialog from the journal, as if they had left it."""
+    await world.pool.execute(_DROP, dialog, first, last)
 
 
 async def pages_of(backlog: ArchiveBacklog, first: int, horizon: int) -> list[list[TimelineRow]]:

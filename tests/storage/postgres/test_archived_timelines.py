@@ -20,6 +20,7 @@ from storage.postgres.archived_timelines import ArchivedTimelines
 from storage.postgres.backlog import PostgresBacklog
 from storage.timelines import PAGE_BYTES_MAX, cut_short
 from storage.unavailable import StorageUnavailableError
+from tests.support.archiving import drop_rows
 from tests.support.world import Person, World, edit, message, reaction
 
 pytestmark = pytest.mark.anyio
@@ -67,7 +68,7 @@ async def pair(world: World) -> tuple[Person, Person, bytes]:
 async def leave_the_journal(world: World, mover: Mover, dialog: bytes, last: int) -> None:
     """Move everything, then drop the first rows of a dialog."""
     await mover.move()
-    await world.pool.execute("DELETE FROM journal WHERE dialog_id = $1 AND seq <= $2", dialog, last)
+    await drop_rows(world, dialog, 1, last)
 
 
 def seqs(events: list[TimelineEventRaw]) -> list[int]:
@@ -78,7 +79,8 @@ async def test_what_the_journal_has_is_served_without_the_archive(
     world: World, mover: Mover, reads: ArchivedTimelines, archive: ArchiveThatMayBeAway
 ) -> None:
     ann, bo, dialog = await pair(world)
-    await world.flush(*(message(dialog, ann) for _ in range(9)))
+    for _ in range(9):
+        await world.say(dialog, ann)
     await world.flush(reaction(dialog, bo, 7))
     await leave_the_journal(world, mover, dialog, 5)
     archive.away = True

@@ -25,6 +25,7 @@ from storage.postgres.service_accounts import ServiceAccountStore
 from storage.postgres.sign_ins import SignInStore
 from storage.postgres.timelines import PostgresTimelines
 from storage.rows import ChangeEntry, PrincipalStatus, ReceiptRow, VerdictCode
+from tests.support.archiving import drop_rows
 from tests.support.identity_people import (
     DAY,
     NOW,
@@ -186,7 +187,7 @@ async def exercise_archived(world: World) -> None:
     archive, me = LocalArchive(), ann.principal
     held = await world.pool.fetch(f"SELECT {ROW_COLUMNS} FROM journal WHERE dialog_id = $1", dialog)
     await archive.write([make_row(record) for record in held])
-    await world.pool.execute("DELETE FROM journal WHERE dialog_id = $1 AND seq BETWEEN 1 AND 3", dialog)
+    await drop_rows(world, dialog, 1, 3)
     reads = ArchivedTimelines(world.pool, archive, timeout_s=30.0)
     assert len(await reads.read_events(me, [(dialog, 1, 8)], limit=9)) == 8
     assert len(await reads.read_newest(me, dialog, 1, 6, limit=9)) == 6
