@@ -41,6 +41,7 @@ from server.node.connected import Here, find_connected
 from server.node.drain import close_at_once, drain
 from server.node.metrics import METRICS
 from server.node.prometheus import Metrics, Parts
+from server.node.trouble import find_trouble
 from server.session.caps import DailyCaps
 from server.session.catch_up import CatchUp
 from server.session.commands.changes import Changes
@@ -287,8 +288,7 @@ class Node:
 
     def find_trouble(self) -> str:
         """What an operator must look at although this node serves, as a sentence; empty when there is nothing."""
-        count = self.pipeline.set_aside
-        return f"dialogs are set aside, because the database does not answer for them: {count}" if count else ""
+        return find_trouble(self.pipeline, self.horizon, self.mover, self.peers)
 
     def find_connected(self, principals: list[bytes]) -> Here:
         """Who of these is connected to this node, and how far behind."""
