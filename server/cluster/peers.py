@@ -55,12 +55,13 @@ Heard = tuple[TimelineEventRaw, int]
 class _Source:
     """Another incarnation."""
 
-    __slots__ = ("heard", "heard_at", "next_k", "settles_at", "whole")
+    __slots__ = ("breaks", "heard", "heard_at", "next_k", "settles_at", "whole")
 
     def __init__(self, heard: int, now: float) -> None:
         self.heard = heard
         self.heard_at = now
         self.whole = False
+        self.breaks = 0
         self.next_k: int | None = None
         """The number that it tells next; None: numbers were missed, or none has come."""
         self.settles_at: int | None = None
@@ -99,10 +100,17 @@ class Peers:
         self._begin_epoch = begin_epoch
         self._sources: dict[int, _Source] = {}
         self._last_horizon = 0
+        self._begun_at = 0
+        """The first horizon of this epoch: all sessions came later, and their snapshots have what was before it."""
         self._settling: asyncio.Task[None] | None = None
         self._mark: tuple[int, int] | None = None
         """A round, and a stamp past all that was written before it: once reached, older dialogs are forgotten."""
         self._marks_at = _ROUNDS_BETWEEN_MARKS
+
+    @property
+    def floor(self) -> int:
+        """Every session here has all that was written before this stamp."""
+        return max(self._begun_at, self._horizon.reached)
 
     @property
     def living(self) -> list[int]:
@@ -138,8 +146,9 @@ class Peers:
         known = self._sources.get(source)
         if known is None or (known.next_k is not None and k < known.next_k - 1):
             return  # of a node that no reading has named yet, or an old one
-        if known.next_k != k + 1:
-            self._count(source, k)
+        if known.next_k is not None and k >= known.next_k:  # what was told up to this number has not all come
+            self.doubt(source)
+        known.next_k = k + 1
         if known.whole and horizon > known.heard:
             known.heard, known.heard_at = horizon, self._clock.monotonic()
 
@@ -149,6 +158,7 @@ class Peers:
         if known is not None:
             self.doubts += known.whole
             known.whole, known.next_k, known.settles_at = False, None, None
+            known.breaks += 1
 
     def _count(self, source: int, k: int) -> None:
         known = self._sources.get(source)
@@ -184,13 +194,13 @@ class Peers:
         self._resequencer.round += 1
         round_ = self._resequencer.round
         self._doubt_the_silent(looked_at)
-        unbroken = [each for each in self._sources.values() if each.next_k is not None and each.settles_at is None]
+        unbroken = [(each, each.breaks) for each in self._sources.values() if each.next_k is not None]
         reading = await self._nodes.read_cluster(incarnation=self._incarnation, since=self._read_to)
         if reading.epoch != self._horizon.epoch:
             self._begin_epoch(reading.epoch)
-            self._sources, self._last_horizon, self._mark = {}, 0, None
-        for source in unbroken:
-            if source.next_k is not None:
+            self._sources, self._last_horizon, self._begun_at, self._mark = {}, 0, 0, None
+        for source, breaks in unbroken:
+            if source.breaks == breaks and source.settles_at is None:
                 source.settles_at = reading.next_xid
         self._note(reading)
         reached = await self._read_journal(reading)
@@ -222,6 +232,7 @@ class Peers:
             if row.ended:
                 self.doubt(row.incarnation)
         self._last_horizon = reading.horizon
+        self._begun_at = self._begun_at or reading.horizon
 
     async def _read_journal(self, reading: ClusterReading) -> int:
         """Deliver what nodes in doubt wrote before the horizon of a reading; the stamp that was reached."""

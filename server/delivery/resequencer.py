@@ -6,8 +6,8 @@ before number 4. Invariants:
 * `deliver` gets the events of a dialog in rising order, each number once, and none is left out.
 * A number that is missing is waited for as long as another node usually needs to tell it (`GAP_WAIT_S`). Then what is
   missing is read from the journal: an event is durable, so all numbers before it are.
-* Of a dialog that is not known here the first number is looked up: all that lies before the floor, the horizon of this
-  node's positions, has been delivered to every session here. What lies after it and before the first event is read.
+* Of a dialog that is not known here the first number is looked up: every session here has all that lies before the
+  floor. What lies between it and the first event that comes is read.
 * A dialog may be forgotten when the floor has passed its last event. With too many dialogs some are forgotten earlier:
   then sessions may get events again, which their clients know.
 
@@ -61,7 +61,7 @@ class _Stream:
 
 
 class Resequencer:
-    """Puts what a node delivers into order. `floor` is the horizon of its positions.
+    """Puts what a node delivers into order. `floor` is a stamp: every session here has all that was written before it.
 
     `leave` is called with a dialog whose events cannot be read, and the first number: every session must read it.
     """
@@ -110,8 +110,7 @@ class Resequencer:
                 self._forget_one(but=event.dialog)
         stream.round = self.round
         if event.seq == stream.next_seq:
-            stream.next_seq += 1
-            self._deliver(event, roster_seq)
+            self._deliver_next(stream, event, roster_seq)
             if stream.held:
                 self._deliver_held(stream)
         elif event.seq > stream.next_seq:
@@ -173,14 +172,21 @@ class Resequencer:
         stream.held[event.seq] = event, roster_seq
         self._held_bytes += size
 
+    def _deliver_next(self, stream: _Stream, event: TimelineEventRaw, roster_seq: int) -> None:
+        stream.next_seq += 1
+        try:
+            self._deliver(event, roster_seq)
+        except Exception:  # noqa: BLE001 - it must stop neither the dialog nor the node
+            _log.exception("an event could not be delivered: sessions read it from the timeline")
+            self._leave(event.dialog, event.seq)
+
     def _deliver_held(self, stream: _Stream) -> None:
         for seq in [seq for seq in stream.held if seq < stream.next_seq]:
             self._held_bytes -= len(stream.held.pop(seq)[0].body)
         while (found := stream.held.pop(stream.next_seq, None)) is not None:
             event, roster_seq = found
             self._held_bytes -= len(event.body)
-            stream.next_seq += 1
-            self._deliver(event, roster_seq)
+            self._deliver_next(stream, event, roster_seq)
 
     def _fill_soon(self, dialog: bytes, stream: _Stream) -> None:
         stream.filling = True
@@ -223,8 +229,7 @@ class Resequencer:
         self.gaps_read += len(rows)
         for row in rows:
             if row.event.seq == stream.next_seq:
-                stream.next_seq += 1
-                self._deliver(row.event, row.roster_seq)
+                self._deliver_next(stream, row.event, row.roster_seq)
         self._deliver_held(stream)
 
     async def _try(self, read: Callable[[], Awaitable[_T]]) -> _T:

@@ -312,10 +312,14 @@ class Node:
             nodes,
             self.router.deliver,
             self.rooms.leave_to_sessions,
-            lambda: self.horizon.reached,
+            self._find_floor,
             self.spawn,
             dialogs_max=self.config.rooms.rooms_max,
         )
+
+    def _find_floor(self) -> int:
+        assert self.peers is not None
+        return self.peers.floor
 
     def _make_peers(self, nodes: Nodes) -> Peers:
         assert self.resequencer is not None

@@ -14,9 +14,11 @@ from storage.bus import Bus, PresenceStore
 from storage.cql.archive import CqlArchive
 from storage.local.archive import LocalArchive
 from storage.local.network import LocalBus, LocalPresence
+from storage.nodes import Nodes
 from storage.postgres.archived_timelines import ArchivedTimelines
 from storage.postgres.backlog import PostgresBacklog
 from storage.postgres.journal import PostgresJournal
+from storage.postgres.nodes import PostgresNodes
 from storage.postgres.pool import open_pool
 from storage.postgres.timelines import PostgresTimelines
 from storage.postgres.trimming import PostgresTrimming
@@ -35,6 +37,7 @@ ENGINES: dict[type[Any], type[Any]] = {
     PostgresTimelines: Timelines,
     ArchivedTimelines: Timelines,
     PostgresTrimming: Trimming,
+    PostgresNodes: Nodes,
     LocalArchive: Archive,
     CqlArchive: Archive,
     PostgresBacklog: ArchiveBacklog,

@@ -1,0 +1,157 @@
+"""What a node learns of the others that share its database: who lives, what they wrote, and when that is all of it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from protocol.dialog_types import DialogType
+from protocol.ids import NIL
+from storage import nodes as contract
+from storage.rows import VerdictCode, WrittenRow
+from storage.timelines import PAGE_BYTES_MAX
+from storage.unavailable import IncarnationEndedError
+from tests.support.world import World, edit, message
+
+pytestmark = pytest.mark.anyio
+
+BEGINNING = (0, NIL, 0)
+EVERYTHING = 2**62
+
+
+async def read_all(world: World, since: int, *incarnations: int) -> list[WrittenRow]:
+    """What these wrote from a stamp on."""
+    return await world.nodes.read_written(incarnations, since, EVERYTHING, after=BEGINNING)
+
+
+async def horizon_of(world: World) -> int:
+    return (await world.nodes.read_cluster(incarnation=world.incarnation, since=EVERYTHING)).horizon
+
+
+async def test_rows_of_others_are_read_by_stamp_and_in_the_order_of_each_dialog(world: World) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    since, mine = await horizon_of(world), world.incarnation
+    world.incarnation = await world.journal.begin_incarnation("another")
+    await world.flush(message(dialog, ann), message(dialog, bo))
+    await world.say(dialog, ann, "three")
+    rows = await read_all(world, since, world.incarnation)
+    assert [row.event.seq for row in rows] == [2, 3, 4]
+    assert [row.roster_seq for row in rows] == [1, 1, 1]
+    assert rows[0].stamp == rows[1].stamp < rows[2].stamp
+    assert await read_all(world, since, mine) == []
+    assert await read_all(world, rows[2].stamp, world.incarnation, mine) == rows[2:]
+    after = rows[0].stamp, dialog, rows[0].event.seq
+    assert await world.nodes.read_written([world.incarnation], since, rows[2].stamp, after=after) == [rows[1]]
+    assert (await world.timelines.read_events(ann.principal, [(dialog, 2, 4)], limit=9)) == [r.event for r in rows]
+
+
+async def test_a_horizon_stays_before_a_write_that_is_not_committed_and_then_its_row_is_in_the_next_range(
+    world: World,
+) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    other = await world.create(DialogType.SELF, ann)
+    first = await horizon_of(world)
+    async with world.pool.acquire() as connection:
+        holding = connection.transaction()
+        await holding.start()
+        await connection.execute("SELECT pg_current_xact_id()")
+        await world.say(other, ann)
+        held = await horizon_of(world)
+        late = await connection.fetchval(
+            "INSERT INTO journal (dialog_id, seq, author_id, device_id, n, tag, at_ms, messages, incarnation, flush_no,"
+            " body) VALUES ($1, 2, $1, $1, 1, 1, 0, 0, $2, 1, 'x') RETURNING xid::text::bigint",
+            dialog,
+            world.incarnation,
+        )
+        assert held <= late
+        await holding.commit()
+    assert await world.nodes.read_written([world.incarnation], first, held, after=BEGINNING) == []
+    rows = await world.nodes.read_written([world.incarnation], held, await horizon_of(world), after=BEGINNING)
+    assert {row.event.dialog for row in rows} == {dialog, other}
+
+
+async def test_a_page_ends_with_its_rows_or_its_bytes(world: World) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    since = await horizon_of(world)
+    large = "x" * (PAGE_BYTES_MAX // 3)
+    for _ in range(5):
+        await world.say(dialog, ann, large)
+    rows = await read_all(world, since, world.incarnation)
+    assert [row.event.seq for row in rows] == [2, 3, 4, 5][: len(rows)]
+    assert len(rows) < 5
+    assert [row.event.seq for row in await world.nodes.read_rows(dialog, 1, 9)] == [1, 2, 3, 4]
+    many = [message(dialog, bo) for _ in range(contract.PAGE_ROWS + 1)]
+    await world.flush(*many)
+    assert len(await world.nodes.read_rows(dialog, 7, EVERYTHING)) == contract.PAGE_ROWS
+
+
+async def test_an_edit_of_an_erased_message_is_read_as_erased(world: World) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    since = await horizon_of(world)
+    await world.say(dialog, ann)
+    await world.flush(edit(dialog, ann, 2))
+    await world.pool.execute("UPDATE journal SET tag = 5, body = '\\x9105' WHERE dialog_id = $1 AND seq = 2", dialog)
+    for rows in (await read_all(world, since, world.incarnation), await world.nodes.read_rows(dialog, 2, 3)):
+        assert [bytes(row.event.body) for row in rows] == [b"\x91\x05"] * 2
+
+
+async def test_what_a_stamp_does_not_cover_is_found_for_each_dialog(world: World) -> None:
+    ann, bo = await world.people(2)
+    one, two = await world.create(DialogType.DIRECT, ann, bo), await world.create(DialogType.SELF, ann)
+    await world.say(one, ann)
+    since = await horizon_of(world)
+    for _ in range(3):
+        await world.say(one, ann)
+    assert await world.nodes.find_unseen([(one, 5), (two, 1), (one, 4)], since) == [3, 2, 3]
+
+
+async def test_a_lease_grows_with_each_reading_and_an_incarnation_is_ended_only_as_it_was_seen(world: World) -> None:
+    async def lease() -> int:
+        watcher = await world.journal.begin_incarnation("watcher")
+        reading = await world.nodes.read_cluster(incarnation=watcher, since=EVERYTHING)
+        return next(each.lease for each in reading.incarnations if each.incarnation == world.incarnation)
+
+    assert await lease() == 0
+    await horizon_of(world)
+    seen = await lease()
+    await horizon_of(world)
+    assert not await world.nodes.end(world.incarnation, lease=seen)
+    await horizon_of(world)  # it lives on
+    assert await world.nodes.end(world.incarnation, lease=await lease())
+    with pytest.raises(IncarnationEndedError):
+        await horizon_of(world)
+
+
+async def test_what_has_ended_writes_nothing_and_is_fenced_when_nothing_of_it_runs(world: World) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    watcher = await world.journal.begin_incarnation("watcher")
+    async with world.pool.acquire() as other:
+        holding = other.transaction()
+        await holding.start()
+        await other.execute("SELECT 1 FROM heads WHERE dialog_id = $1 FOR UPDATE", dialog)
+        late = asyncio.ensure_future(world.flush(message(dialog, ann), wait=True))
+        waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%flush%'"
+        while not await world.pool.fetchval(waits):
+            pass
+        assert await world.nodes.end(world.incarnation, lease=None)
+        with pytest.raises(IncarnationEndedError):
+            await world.say(dialog, bo)
+        assert not await world.nodes.fence(world.incarnation)
+        await holding.rollback()
+    assert [verdict.code for verdict in await late] == [VerdictCode.OK]
+    assert await world.nodes.fence(world.incarnation)
+    seen = await world.nodes.read_cluster(incarnation=watcher, since=0)
+    (fenced,) = [each for each in seen.incarnations if each.incarnation == world.incarnation]
+    rows = await read_all(world, 0, world.incarnation)
+    assert fenced.fenced_at is not None
+    assert max(row.stamp for row in rows) < fenced.fenced_at
+    assert await world.nodes.fence(world.incarnation)  # again: nothing changes
+    assert (await world.nodes.read_cluster(incarnation=watcher, since=0)).incarnations[0].fenced_at == fenced.fenced_at
+    later = await world.nodes.read_cluster(incarnation=watcher, since=fenced.fenced_at + 1)
+    assert [each.incarnation for each in later.incarnations] == [watcher]

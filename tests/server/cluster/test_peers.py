@@ -1,0 +1,346 @@
+"""What other nodes write is delivered here and holds the positions here, whether they tell us or not."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from protocol.ids import new_id
+from server.cluster import peers as module
+from server.cluster.leases import Leases
+from server.cluster.peers import Peers
+from server.delivery.resequencer import Resequencer
+from server.writing.horizon import Horizon
+from server.writing.position import Positions
+from storage import nodes as contract
+from storage.rows import ClusterReading, IncarnationRow
+from storage.unavailable import IncarnationEndedError, StorageUnavailableError
+from tests.support.clock import ManualClock
+from tests.support.fake_nodes import US, FakeNodes, event
+
+pytestmark = pytest.mark.anyio
+
+DIALOG, OTHER = new_id(), new_id()
+X, Y = 2, 3
+
+
+def alive(incarnation: int) -> IncarnationRow:
+    return IncarnationRow(incarnation, "node", 1, ended=False)
+
+
+def fenced(incarnation: int, at: int) -> IncarnationRow:
+    return IncarnationRow(incarnation, "node", 1, ended=True, fenced_at=at)
+
+
+class Node:
+    """A node of which there are only peers and what delivers: `delivered` are (dialog, seq)."""
+
+    def __init__(self, *others: IncarnationRow) -> None:
+        self.nodes = FakeNodes()
+        self.nodes.others = list(others)
+        self.clock = ManualClock()
+        self.delivered: list[tuple[bytes, int]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.epochs: list[int] = []
+        self.order = Resequencer(
+            self.nodes,
+            lambda what, _roster_seq: self.delivered.append((what.dialog, what.seq)),
+            lambda _dialog, _first: None,
+            lambda: self.peers.floor,
+            asyncio.ensure_future,
+            dialogs_max=100,
+            sleep=lambda _s: asyncio.sleep(0),
+        )
+        journal: Any = None  # the horizon comes from the readings
+        positions = Positions(bytes(32), self.clock, age_max_s=100.0)
+        self.horizon = Horizon(
+            journal, positions, self.clock, self.pass_gate, self.order.wait_settled, epoch=1, incarnation=US
+        )
+        leases = Leases(self.nodes, self.clock, asyncio.ensure_future, incarnation=US, lease_s=1e9)
+        self.peers = Peers(
+            self.nodes,
+            self.order,
+            self.horizon,
+            leases,
+            self.clock,
+            incarnation=US,
+            begin_epoch=self.begin_epoch,
+        )
+
+    async def pass_gate(self) -> None:
+        await self.gate.wait()
+
+    def begin_epoch(self, epoch: int) -> None:
+        self.epochs.append(epoch)
+        self.horizon.begin_epoch(epoch)
+        self.order.forget_all()
+
+    async def look(self, horizon: int | None = None, next_xid: int | None = None) -> bool:
+        """A second passes, and the cluster is read: with this horizon."""
+        self.clock.advance(1.0)
+        if horizon is not None:
+            self.nodes.horizon = self.nodes.next_xid = horizon
+        self.nodes.next_xid = next_xid or self.nodes.next_xid
+        more = await self.peers.look()
+        if self.gate.is_set():
+            await self.order.wait_settled()
+            await self.peers.wait_handed_out()
+        return more
+
+    def asked(self) -> list[tuple[object, ...]]:
+        """What was read of others since the last question: whose rows, from where, to where."""
+        asked = [call[1:] for call in self.nodes.calls if call[0] == "written"]
+        self.nodes.calls.clear()
+        return asked
+
+    async def become_whole(self, source: int, horizon: int) -> int:
+        """Have a source tell what it writes without a gap, until it is believed; the number that comes next."""
+        self.peers.tick(source, 0, 0)
+        await self.look(horizon)
+        self.asked()
+        return 1
+
+
+async def test_what_others_wrote_before_the_horizon_is_delivered_and_then_the_position_moves() -> None:
+    node = Node(alive(X), alive(Y))
+    await node.look(100)
+    assert node.horizon.reached == 100
+    node.nodes.write(X, DIALOG, 1, 100)
+    node.nodes.write(Y, DIALOG, 2, 104)
+    node.nodes.write(X, OTHER, 1, 106)
+    await node.look(105)
+    assert node.delivered == [(DIALOG, 1), (DIALOG, 2)]
+    assert node.horizon.reached == 105
+    await node.look(107)
+    assert node.delivered[2:] == [(OTHER, 1)]
+    assert node.asked() == [((X, Y), 100, 105), ((X, Y), 105, 107)]
+    assert node.peers.rows_read == 3
+
+
+async def test_no_position_passes_what_was_read_and_is_not_delivered() -> None:
+    node = Node(alive(X))
+    await node.look(100)
+    node.gate.clear()
+    node.nodes.write(X, DIALOG, 1, 100)
+    await node.look(105)
+    assert node.horizon.reached == 100
+    node.gate.set()
+    await node.peers.wait_handed_out()
+    assert node.horizon.reached == 105
+
+
+async def test_what_others_write_is_delivered_while_a_write_of_this_node_is_stuck() -> None:
+    node = Node(alive(X))
+    await node.look(100)
+    node.gate.clear()
+    for seq in (1, 2, 3):
+        node.nodes.write(X, DIALOG, seq, 100 + seq)
+        await node.look(101 + seq)
+        await node.order.wait_settled()
+    assert node.delivered == [(DIALOG, 1), (DIALOG, 2), (DIALOG, 3)]
+    assert node.horizon.reached == 100
+
+
+async def test_a_node_that_begins_between_two_readings_is_read_from_the_first_of_them() -> None:
+    node = Node()
+    await node.look(100)
+    node.nodes.write(X, DIALOG, 1, 100)
+    node.nodes.others = [alive(X)]
+    await node.look(105)
+    assert node.delivered == [(DIALOG, 1)]
+
+
+async def test_a_node_that_came_and_went_between_two_readings_is_read() -> None:
+    node = Node()
+    await node.look(100)
+    node.nodes.write(X, DIALOG, 1, 101)
+    node.nodes.others = [fenced(X, 103)]
+    await node.look(102)
+    assert node.delivered == [(DIALOG, 1)]
+
+
+async def test_the_last_rows_of_a_fenced_node_are_read_before_it_is_forgotten() -> None:
+    node = Node(alive(X))
+    await node.look(100)
+    node.nodes.write(X, DIALOG, 1, 103)  # an older transaction is open, so the horizon stands still
+    node.nodes.others = [fenced(X, 104)]
+    await node.look(102)
+    assert node.delivered == []
+    assert node.peers.living == [X]
+    await node.look(106)
+    assert node.delivered == [(DIALOG, 1)]
+    await node.look(107)
+    assert node.peers.living == []
+
+
+async def test_of_a_node_that_tells_what_it_writes_nothing_is_read_and_it_holds_the_position() -> None:
+    node = Node(alive(X))
+    await node.look(100)
+    await node.become_whole(X, 102)
+    assert node.peers.in_doubt == 0
+    node.nodes.write(X, DIALOG, 1, 103)
+    node.peers.hear(X, 1, [(event(DIALOG, 1), 1)])
+    await node.look(110)
+    assert (node.delivered, node.asked()) == ([(DIALOG, 1)], [])
+    assert node.horizon.reached == 102
+    node.peers.tick(X, 1, 108)
+    await node.look(111)
+    assert node.horizon.reached == 108
+
+
+async def test_a_missing_number_puts_a_node_into_doubt_and_it_is_read_from_where_it_was_heard() -> None:
+    node = Node(alive(X), alive(Y))
+    await node.look(100)
+    await node.become_whole(X, 101)
+    k = await node.become_whole(Y, 102)
+    node.peers.tick(X, k - 1, 102)
+    node.nodes.write(Y, DIALOG, 1, 103)  # told as number k, and lost
+    node.nodes.write(Y, DIALOG, 2, 104)
+    node.peers.hear(Y, k + 1, [(event(DIALOG, 2), 1)])
+    await node.look(106)
+    assert node.delivered == [(DIALOG, 1), (DIALOG, 2)]
+    assert node.asked() == [((Y,), 102, 106)]
+    assert (node.peers.in_doubt, node.peers.doubts) == (0, 1)  # all of it had been told, or read, by then
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_lost_message_is_noticed_by_the_next_tick(late: bool) -> None:
+    node = Node(alive(X))
+    await node.look(100)
+    k = await node.become_whole(X, 101)
+    node.peers.tick(X, k + 1 if late else k, 105)
+    assert node.peers.in_doubt == 1
+
+
+async def test_a_silent_node_is_in_doubt() -> None:
+    node = Node(alive(X))
+    await node.look(100)
+    k = await node.become_whole(X, 101)
+    await node.look(102)
+    assert node.peers.in_doubt == 0
+    node.peers.tick(X, k - 1, 102)
+    await node.look(103)
+    node.peers.tick(X, k - 1, 102)  # it still talks, but its horizon stands
+    await node.look(104)
+    assert (node.peers.in_doubt, node.asked()) == (1, [((X,), 102, 104)])
+
+
+async def test_a_node_is_whole_again_when_all_that_it_had_begun_has_been_read() -> None:
+    node = Node(alive(X))
+    await node.look(100)
+    node.peers.tick(X, 7, 100)
+    await node.look(105, next_xid=109)  # what it told up to number 7 may have stamps up to 108
+    assert node.peers.in_doubt == 1
+    node.nodes.write(X, DIALOG, 1, 107)
+    await node.look(108)
+    assert (node.delivered, node.peers.in_doubt) == ([(DIALOG, 1)], 1)
+    node.peers.doubt(X)
+    node.peers.tick(X, 9, 107)
+    await node.look(109, next_xid=110)
+    assert node.peers.in_doubt == 1  # its numbers had another gap since
+    await node.look(110)
+    assert node.peers.in_doubt == 0
+
+
+async def test_a_gap_while_the_cluster_is_read_makes_that_reading_prove_nothing() -> None:
+    node = Node(alive(X))
+    await node.look(100)
+    node.peers.tick(X, 1, 100)
+    read = node.nodes.read_cluster
+
+    async def reading(*, incarnation: int, since: int) -> ClusterReading:
+        found = await read(incarnation=incarnation, since=since)
+        node.peers.hear(X, 5, [])
+        return found
+
+    node.nodes.read_cluster = reading  # type: ignore[method-assign]
+    await node.look(105)
+    node.nodes.read_cluster = read  # type: ignore[method-assign]
+    await node.look(106, next_xid=108)
+    assert node.peers.in_doubt == 1
+
+
+async def test_a_node_that_has_ended_is_in_doubt_whatever_it_tells() -> None:
+    node = Node(alive(X))
+    await node.look(100)
+    k = await node.become_whole(X, 101)
+    node.nodes.others = [IncarnationRow(X, "node", 1, ended=True)]
+    node.nodes.write(X, DIALOG, 1, 104)
+    for horizon in (103, 104, 105):
+        node.peers.tick(X, k - 1, 103)
+        await node.look(horizon)
+    assert (node.delivered, node.peers.in_doubt) == ([(DIALOG, 1)], 1)
+
+
+async def test_a_reading_looks_at_a_bounded_number_of_rows_and_the_position_moves_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for where in (module, contract):
+        monkeypatch.setattr(where, "PAGE_ROWS", 2)
+    monkeypatch.setattr(module, "_ROWS_PER_READING", 4)
+    node = Node(alive(X))
+    await node.look(100)
+    for seq in range(1, 10):
+        node.nodes.write(X, DIALOG, seq, 100 + seq // 3)
+    assert await node.look(110)
+    assert (len(node.delivered), node.horizon.reached) == (4, 101)
+    while await node.look():
+        pass
+    assert ([seq for _, seq in node.delivered], node.horizon.reached) == (list(range(1, 10)), 110)
+
+
+async def test_many_rows_under_one_stamp_are_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for where in (module, contract):
+        monkeypatch.setattr(where, "PAGE_ROWS", 2)
+    monkeypatch.setattr(module, "_ROWS_PER_READING", 2)
+    node = Node(alive(X))
+    await node.look(100)
+    for seq in range(1, 8):
+        node.nodes.write(X, DIALOG, seq, 100)
+    assert not await node.look(101)
+    assert len(node.delivered) == 7
+
+
+async def test_a_reading_that_failed_is_repeated_and_nothing_is_delivered_twice() -> None:
+    node = Node(alive(X))
+    await node.look(100)
+    node.nodes.write(X, DIALOG, 1, 101)
+    node.nodes.away = 2
+    for _ in range(2):
+        with pytest.raises(StorageUnavailableError):
+            await node.look(105)
+        assert node.horizon.reached == 100
+    await node.look(105)
+    assert (node.delivered, node.horizon.reached) == ([(DIALOG, 1)], 105)
+
+
+async def test_a_new_epoch_is_seen_by_the_next_reading_and_begins_with_its_horizon() -> None:
+    node = Node(alive(X))
+    await node.look(100)
+    node.nodes.epoch = 2
+    node.nodes.write(X, DIALOG, 1, 3)
+    await node.look(7)
+    assert (node.epochs, node.delivered, node.peers.floor, node.horizon.reached) == ([2], [], 7, 7)
+    node.nodes.write(X, DIALOG, 2, 8)
+    await node.look(9)
+    assert node.delivered == [(DIALOG, 2)]
+
+
+async def test_a_node_that_was_ended_stops() -> None:
+    node = Node()
+    await node.look(100)
+    node.nodes.ended = True
+    with pytest.raises(IncarnationEndedError):
+        await node.peers.run(0.0)
+
+
+async def test_quiet_dialogs_are_forgotten_when_the_position_has_passed_them() -> None:
+    node = Node(alive(X))
+    await node.look(100)
+    node.nodes.write(X, DIALOG, 1, 100)
+    for horizon in range(101, 102 + 2 * module._ROUNDS_BETWEEN_MARKS):
+        await node.look(horizon)
+    assert len(node.order) == 0
