@@ -1,17 +1,12 @@
-"""One node, put together: its parts, who is given what, and what runs beside them.
-
-Order of start: the right to serve the database, its schema, the end of the incarnations before, our own, parts, ports.
-The order of the end is that of `server.node.drain`, then the database.
-"""
+"""One node, put together: its parts, who is given what, and what runs beside them. `opening.py` opens it."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib.metadata
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -60,25 +55,13 @@ from server.writing.pipeline import Pipeline
 from server.writing.position import Positions
 from server.writing.put_back import PutBack
 from server.writing.trimmer import Trimmer
-from storage.archive import Archive
 from storage.nodes import Nodes
-from storage.postgres.archived_timelines import ArchivedTimelines
-from storage.postgres.backlog import PostgresBacklog
 from storage.postgres.incarnations import NodeLock
-from storage.postgres.journal import PostgresJournal
-from storage.postgres.migrate import migrate
-from storage.postgres.nodes import PostgresNodes
-from storage.postgres.pool import Pool, open_pool
-from storage.postgres.timelines import PostgresTimelines
-from storage.postgres.trimming import PostgresTrimming
-from storage.postgres.write_connections import WriteConnections
 from storage.timelines import Journal, Timelines
 from storage.unavailable import StorageUnavailableError
 
 _log = logging.getLogger(__name__)
 
-_OTHER_WRITERS = 2
-"""What writes beside the lanes: the receipts, and what is set aside."""
 _TICK_S = 1.0
 _TICKS_TO_DROP_STALE = 60
 _RECEIPTS_INTERVAL_S = 1.0
@@ -102,13 +85,6 @@ class Identity(Protocol):
 
     async def run(self) -> None:
         """Do the periodic work until cancelled."""
-
-
-class MakeIdentity(Protocol):
-    """Makes the identity of a node, ready for the first sign-in."""
-
-    async def __call__(self, pool: Pool, clock: Clock, *, appender: Pipeline, sessions: Registry) -> Identity:
-        """Called once, before the ports are open."""
 
 
 class Node:
@@ -408,95 +384,3 @@ class Node:
             rates=self._rates,
             flush_turn=self._flush_turn,
         )
-
-
-@contextlib.asynccontextmanager
-async def opened(
-    config: Config, url: str, make_identity: MakeIdentity, clock: Clock, archive: Archive | None = None
-) -> AsyncIterator[tuple[Node, asyncio.Task[None]]]:
-    """A node that listens, and the task in which it works; drained and closed on leaving.
-
-    With an archive, it moves the journal there, and deletes what is old and needed there only.
-    """
-    async with contextlib.AsyncExitStack() as stack:
-        storage = config.storage
-        shared = bool(config.cluster.redis_urls)
-        lock = await NodeLock.take(url, shared=shared)
-        stack.push_async_callback(lock.release)
-        await migrate(url, lambda line: _log.info("migrated: %s", line))  # not under a node that serves alone
-        if not shared:
-            await lock.replace()
-        epoch = await lock.settle_epoch(_log.warning)
-        pool = await open_pool(url, size=storage.connections_max, statement_timeout_s=storage.statement_timeout_s)
-        stack.push_async_callback(_close_pool, pool)
-        read_pool = await open_pool(url, size=storage.read_connections_max, statement_timeout_s=storage.read_timeout_s)
-        stack.push_async_callback(_close_pool, read_pool)
-        writes = WriteConnections(
-            url, size=config.pipeline.lanes + _OTHER_WRITERS, statement_timeout_s=storage.statement_timeout_s
-        )
-        journal = PostgresJournal(pool, writes)
-        pages = max(1, storage.read_connections_max // 2)
-        timelines = PostgresTimelines(read_pool, pages_at_once=pages)
-        incarnation = await journal.begin_incarnation(socket.gethostname())
-        nodes = PostgresNodes(pool) if shared else None
-        if nodes is not None:
-            stack.push_async_callback(_end_incarnation, nodes, incarnation)
-        stack.callback(writes.terminate)
-        key = await pool.fetchval("SELECT position_key FROM deployment")
-        mover = put_back = trimmer = None
-        if archive is not None:
-            timelines = ArchivedTimelines(read_pool, archive, timeout_s=storage.read_timeout_s, pages_at_once=pages)
-            trimming = PostgresTrimming(pool, writes)
-            put_back = PutBack(trimming, archive, clock, incarnation=incarnation)
-            trimmer = Trimmer(trimming, clock, kept_days=config.sync.position_age_max_days + 1)
-            backlog = PostgresBacklog(url, statement_timeout_s=storage.statement_timeout_s)
-            mover = Mover(backlog, archive, clock)
-        node = Node(
-            config,
-            clock,
-            journal,
-            timelines,
-            lock,
-            incarnation=incarnation,
-            epoch=epoch,
-            position_key=key,
-            connections={
-                "main": lambda: pool.get_size() - pool.get_idle_size(),
-                "reads": lambda: read_pool.get_size() - read_pool.get_idle_size(),
-                "writes": lambda: writes.in_use,
-            },
-            mover=mover,
-            nodes=nodes,
-            put_back=put_back,
-            trimmer=trimmer,
-        )
-        await node.take_first_horizon()
-        identity = await make_identity(pool, clock, appender=node.pipeline, sessions=node.registry)
-        work = asyncio.ensure_future(node.run(identity))
-        stack.push_async_callback(cancel_and_wait, work)
-        await node.open(identity)
-        stack.push_async_callback(node.drain)
-        yield node, work
-
-
-async def cancel_and_wait(task: asyncio.Task[Any]) -> None:
-    """Cancel a task and return when it has ended."""
-    task.cancel()
-    await asyncio.wait({task})
-
-
-async def _end_incarnation(nodes: Nodes, incarnation: int) -> None:
-    """Say that nothing more comes of this node, so that others need not wait for its lease to run out."""
-    try:
-        await nodes.end(incarnation, lease=None)
-        await nodes.fence(incarnation)
-    except StorageUnavailableError as error:
-        _log.warning("the others will find out by themselves that this node has ended: %s", error)
-
-
-async def _close_pool(pool: Pool) -> None:
-    try:
-        async with asyncio.timeout(5.0):
-            await pool.close()
-    except TimeoutError:
-        pool.terminate()

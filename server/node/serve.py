@@ -15,8 +15,9 @@ from server.clock import SystemClock
 from server.config.settings import Config
 from server.node import logs
 from server.node.archive_start import running_archive
-from server.node.composition import MakeIdentity, Node, cancel_and_wait, opened
+from server.node.composition import Node
 from server.node.identity_parts import IdentitySecrets, make_identity
+from server.node.opening import MakeIdentity, cancel_and_wait, opened
 from server.node.postgres_start import running_postgres
 
 _log = logging.getLogger(__name__)

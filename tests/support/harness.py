@@ -24,7 +24,8 @@ from server.delivery.registry import Registry
 from server.identity.claims import Claims
 from server.identity.signing_keys import SigningKeys, new_pem
 from server.identity.tokens import Tokens
-from server.node.composition import Node, opened
+from server.node.composition import Node
+from server.node.opening import opened
 from server.session.session import Session
 from server.writing.pipeline import Pipeline
 from storage.archive import Archive

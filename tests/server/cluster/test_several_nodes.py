@@ -18,6 +18,7 @@ from server.config.settings import ClusterSettings
 from server.delivery import resequencer
 from server.node import composition
 from server.node.drain import close_at_once
+from server.node.opening import cancel_and_wait
 from storage.postgres.incarnations import DatabaseInUseError, NodeLock
 from storage.unavailable import IncarnationEndedError
 from tests.support.harness import Running, Wire, configured, running
@@ -44,7 +45,7 @@ async def nodes(url: str, count: int, *, lease_s: float = 30.0) -> AsyncIterator
 
 async def kill(node: Running) -> None:
     """Have a node do nothing any more, and leave its clients without a word."""
-    await composition.cancel_and_wait(node.work)
+    await cancel_and_wait(node.work)
     node.node.acceptor.abort_all()
 
 

@@ -27,8 +27,8 @@ from server.identity.key_files import load_vault
 from server.identity.ports import Appender, SessionsControl
 from server.identity.signing_keys import SigningKeys, new_pem
 from server.identity.vault import Vault, new_key
-from server.node.composition import opened
 from server.node.identity_parts import IdentitySecrets, NodeIdentity, make_identity
+from server.node.opening import opened
 from server.startup_error import StartupError
 from storage.postgres.pool import Pool
 from tests.support.api_world import ANN, BO, CHAI, KeptCodes, grant_admin, issuer
