@@ -102,9 +102,9 @@ class Cluster(Servers):
         for node in self._nodes:
             await node.start()
 
-    def summary(self) -> dict[str, int]:
+    def summary(self) -> dict[str, Any]:
         return {
-            **{f"{fault.replace(' ', '_')}s": self.done[fault] for fault in self._faults},
+            "faults": dict(sorted(self.done.items())),
             "node_lives": sum(node.lives for node in self._nodes),
             "replies_lost": sum(node.postgres.lost for node in self._nodes),
         }

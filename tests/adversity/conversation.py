@@ -105,7 +105,7 @@ class Servers(Protocol):
     async def heal(self) -> None:
         """From now on nothing more fails."""
 
-    def summary(self) -> dict[str, int]:
+    def summary(self) -> dict[str, Any]:
         """What was done, as numbers."""
 
 

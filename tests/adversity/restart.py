@@ -73,7 +73,7 @@ class OneServer(Servers):
     async def heal(self) -> None:
         self._server.cutter.spare()
 
-    def summary(self) -> dict[str, int]:
+    def summary(self) -> dict[str, Any]:
         return {
             "kills": self._server.kills,
             "late_commits": self._server.late_commits,
