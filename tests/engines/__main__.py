@@ -39,7 +39,10 @@ def main() -> int:
             return 1
         path = arguments.data / "config.toml"
         path.write_text(config)
-        print(f"{config}\ntchat serve --config {path}    Ctrl-C here ends the services", flush=True)
+        serve = f".venv/bin/tchat serve --config {path}"
+        print(f"{config}\nA node:        {serve}")
+        print(f"One more:      TCHAT__SERVER__PORT=7430 TCHAT__SERVER__ADMIN_PORT=7431 {serve}")
+        print("The services end with Ctrl-C.", flush=True)
         while True:
             signal.pause()
     return 0
