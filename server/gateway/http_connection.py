@@ -11,6 +11,7 @@ are refused: uvicorn collects them without a bound. So are bodies that wait for 
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
 from email.utils import formatdate
 from typing import Any
@@ -58,9 +59,12 @@ class HttpServer:
         """Bytes of bodies whose end has not arrived, those that began to arrive first in front."""
         self.waiting_bytes = 0
         """All of them."""
+        self.statuses: Counter[int] = Counter()
+        """Responses of the app, by status."""
         self.state = ServerState()
+        self._app = app
         self.config = Config(
-            app,
+            self._answer,
             http=HttpToolsProtocol,
             ws="none",
             interface="asgi3",
@@ -80,6 +84,14 @@ class HttpServer:
     def connections(self) -> list["HttpConnection"]:
         """Open connections."""
         return [connection for connection in self.state.connections if isinstance(connection, HttpConnection)]
+
+    async def _answer(self, scope: Any, receive: Any, send: ASGISend) -> None:
+        async def send_counted(message: dict[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                self.statuses[message["status"]] += 1
+            await send(message)
+
+        await self._app(scope, receive, send_counted)
 
     def refresh_date(self) -> None:
         """Update the Date header of the responses."""

@@ -71,6 +71,8 @@ def backup(config: Config, file: Path, show: Show) -> None:
         fresh.seek(0)
         _check(fresh, show)
         show(f"Backed up to {file}: {_mb(fresh.seek(0, os.SEEK_END))}, as of {manifest.made_at}.")
+    if config.storage.cql_hosts:
+        show("Not in the backup: the archive of storage.cql_hosts, which may have all there is of old messages.")
     for line in _about_keys(config, manifest):
         show(line)
 

@@ -63,6 +63,13 @@ METRICS: Catalogue = (
                 label="status",
                 read=lambda it: {str(status): count for status, count in it.acceptor.refused.items()},
             ),
+            LabelledCounter(
+                name="tchat_http_responses_total",
+                meaning="Responses of the HTTP API, by status.",
+                watch="500 rises: faults of ours; 503: the database does not answer; 429: somebody is above a rate",
+                label="status",
+                read=lambda it: {str(status): count for status, count in it.acceptor.http.statuses.items()},
+            ),
             Gauge(
                 name="tchat_sessions",
                 meaning="Sessions that have synced.",

@@ -30,7 +30,7 @@ class OneServer(Servers):
     """A server with its PostgreSQL, one life after another."""
 
     def __init__(self, folder: Path, seed: int) -> None:
-        self._server = ServerProcess(folder, SETTINGS)
+        self._server = ServerProcess(folder, SETTINGS | {"TCHAT__SERVER__LOG_LEVEL": "debug"})
         self._rng = random.Random(f"{seed} server")
         self._round = 0
         self._proxy: CuttingProxy

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import signal
 import sys
 from pathlib import Path
@@ -16,13 +17,20 @@ from tests.adversity.restart_server import ROOT
 pytestmark = pytest.mark.anyio
 
 
-async def test_what_was_promised_outlives_cuts_and_kills() -> None:
-    summary, violations = await restart(rounds=3, seed=20, messages_per_round=150)
+SAID_OR_SECRET = re.compile(r"\.{20}|(2e){20}|(Li4u){6}|eyJ[\w-]{20}|PRIVATE KEY")
+"""The filler of messages: as it is, as PostgreSQL shows bytes, in base64. A token; a key."""
+
+
+async def test_what_was_promised_outlives_cuts_and_kills(tmp_path: Path) -> None:
+    summary, violations = await restart(rounds=3, seed=20, messages_per_round=150, folder=tmp_path)
     assert violations.said == []
     assert {promise: summary[promise] for promise in PROMISES} == dict.fromkeys(PROMISES, 0)
     assert summary["messages"] >= 3 * 150
     assert summary["kills"] == summary["sign_ins_ended"] == 3
     assert min(summary[blow] for blow in ("cuts", "crashes", "acked_again", "late_commits", "replies_lost")) > 0
+    log = (tmp_path / "server.log").read_text()
+    assert "a flush of " in log
+    assert SAID_OR_SECRET.search(log) is None
 
 
 async def test_sigterm_leaves_nothing_running(tmp_path: Path) -> None:

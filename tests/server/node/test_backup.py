@@ -138,14 +138,15 @@ def test_a_backup_of_a_newer_version_is_not_restored(backed_up: tuple[Config, Pa
     assert file.exists()
 
 
-def test_it_says_which_keys_are_not_in_it(backed_up: tuple[Config, Path], tmp_path: Path) -> None:
+def test_it_says_what_is_not_in_it(backed_up: tuple[Config, Path], tmp_path: Path) -> None:
     config, _ = backed_up
     pem = (config.server.data_dir / "keys" / "signing.pem").read_text()
-    identity = IdentitySettings(signing_key=Secret(pem))
+    more = {"identity": IdentitySettings(signing_key=Secret(pem)), "storage": StorageSettings(cql_hosts=("127.0.0.1",))}
     shown: list[str] = []
-    backup(msgspec.structs.replace(config, identity=identity), tmp_path / "backup", shown.append)
+    backup(msgspec.structs.replace(config, **more), tmp_path / "backup", shown.append)
     assert any(line.startswith("Not in the backup: identity.signing_key") for line in shown)
     assert any(line.startswith("In the backup: identity.phone_key") for line in shown)
+    assert any(line.startswith("Not in the backup: the archive") for line in shown)
 
 
 def test_a_folder_without_a_database_and_a_postgresql_of_yours_are_refused(tmp_path: Path) -> None:

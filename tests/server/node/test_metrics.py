@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import httpx
 import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -22,6 +23,7 @@ CATALOGUE: dict[str, AnyDeclared] = {each.name: each for _, declared in METRICS 
 BY_WHAT_HAPPENED = {
     "tchat_connections_closed_total",
     "tchat_connections_refused_total",
+    "tchat_http_responses_total",
     "tchat_pipeline_verdicts_total",
 }
 """Their labels are what has happened, so they have no value before it does."""
@@ -96,6 +98,8 @@ async def test_what_a_conversation_does_is_counted(server: Running) -> None:
         await a.ask(Send(4, dialog, 2, b"hello"))
         await a.ask(Send(5, dialog, 2, b"hello"))
         await b.ask(Receipt(6, HighWaterMark(dialog, 2, 2)))
+        async with httpx.AsyncClient() as client:
+            await client.get(f"http://127.0.0.1:{server.node.port}/v1/nothing")
         during = read(server)
         assert (during["tchat_sessions"], during["tchat_connections"], during["tchat_rooms"]) == (2, 2, 1)
         await server.node.receipts.flush()
@@ -111,6 +115,7 @@ async def test_what_a_conversation_does_is_counted(server: Running) -> None:
     assert after["tchat_pipeline_flush_seconds_count"] == after["tchat_pipeline_flushes_total"] == 3
     assert after["tchat_catch_ups_total[windowed]"] == 2
     assert after["tchat_receipts_total"] == 1
+    assert after["tchat_http_responses_total[404]"] == 1
     assert after["tchat_connections_closed_total[4200]"] == 1
     assert after["tchat_connections_closed_total[0]"] == 1
     assert after["tchat_frames_total"] >= after["tchat_socket_writes_total"] > 0
