@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from protocol.bodies import Deleted, Edited, Erased, Reacted, tag_of
+from protocol.bodies import Deleted, Edited, Reacted, tag_of
 from storage.rows import TimelineRow
 
 ABOUT_A_MESSAGE = frozenset({tag_of(Edited), tag_of(Deleted), tag_of(Reacted)})
@@ -30,11 +30,6 @@ ABOUT_A_MESSAGE = frozenset({tag_of(Edited), tag_of(Deleted), tag_of(Reacted)})
 
 ARCHIVE_ROWS_MAX = 10_000
 """Most numbers that `read_rows`, `read_tags` and `read_about` may be asked for at once."""
-
-
-def is_still_about(row: TimelineRow, first: int, last: int) -> bool:
-    """Whether a row that was once noted as one about a message of this range is: another epoch may have replaced it."""
-    return row.target is not None and first <= row.target <= last and row.tag in ABOUT_A_MESSAGE | {tag_of(Erased)}
 
 
 class Archive(Protocol):

@@ -2,7 +2,7 @@
 
 Invariants: the timestamp of a write is its epoch and its stage, 1 the row and 2 its erasure, so the server itself lets
 an erasure win (`migrations/0001_timelines.cql`), and what is written in a later epoch, over both. A row is written
-before the entry by which its message finds it.
+before the entry by which its message finds it; who finds it looks whether it is still about that message.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import Any
 import msgspec
 
 from protocol.bodies import TimelineEventRaw
-from storage.archive import ABOUT_A_MESSAGE, ARCHIVE_ROWS_MAX, Archive, is_still_about
-from storage.cql.batches import BUCKET, Values, about_values, erasure_values, make_batches, row_values
+from protocol.limits import N_MAX
+from storage.archive import ABOUT_A_MESSAGE, ARCHIVE_ROWS_MAX, Archive
+from storage.cql.batches import BUCKET, ERASED, Values, about_values, erasure_values, make_batches, row_values
 from storage.cql.driver import CqlServer
 from storage.cql.session import CqlSession, Prepared, Quota, Rows
 from storage.rows import TimelineRow
@@ -38,7 +39,10 @@ _PARTITION = "dialog = ? AND bucket = ?"
 _COLUMNS = "seq, author, device, n, at_ms, messages, target, tag, body"
 _TIMED = "USING TIMESTAMP ?"
 _RANGE = f"SELECT {_COLUMNS} FROM timeline WHERE {_PARTITION} AND seq >= ? AND seq <= ? ORDER BY seq"
-_ABOUT = f"SELECT seq FROM about WHERE {_PARTITION} AND target >= ? AND target <= ? ORDER BY target"
+_ABOUT = (
+    f"SELECT target, tag, seq FROM about WHERE {_PARTITION}"
+    " AND (target, tag, seq) > (?, ?, ?) AND (target, tag, seq) < (?, ?, ?) ORDER BY target"
+)
 
 _STATEMENTS = {
     "row": f"INSERT INTO timeline (dialog, bucket, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) {_TIMED}",
@@ -50,11 +54,10 @@ _STATEMENTS = {
     "read tags": f"SELECT seq, tag, at_ms FROM timeline WHERE {_PARTITION} AND seq >= ? AND seq <= ?",
     "read oldest about": f"{_ABOUT} ASC LIMIT ?",
     "read newest about": f"{_ABOUT} DESC LIMIT ?",
-    "read newest about one": (
-        f"SELECT seq FROM about WHERE {_PARTITION} AND target = ? AND tag = ? ORDER BY target DESC, tag DESC, seq DESC"
-        " LIMIT ?"
-    ),
 }
+
+_Entry = tuple[int, int, int]
+"""An entry of `about`: target, tag and seq."""
 
 
 class CqlArchive(Archive):
@@ -126,21 +129,33 @@ class CqlArchive(Archive):
         self, dialog: bytes, first: int, last: int, *, limit: int, newest_first: bool
     ) -> list[TimelineRow]:
         assert last - first < ARCHIVE_ROWS_MAX
-        seqs: list[int] = []
+        page = _Page(dialog, limit)
         async with self._in_time() as prepared:
-            statement = prepared["read newest about" if newest_first else "read oldest about"]
             for bucket, low, high in _cut_by_bucket(first, last, newest_first=newest_first):
-                if len(seqs) < limit:
-                    rows = await self._read(statement, dialog, bucket, low, high, limit - len(seqs))
-                    seqs += [seq for (seq,) in rows]
-            about = await self._read_in_order(prepared, dialog, seqs)
-            return [row for row in about if is_still_about(row, first, last)]
+                await self._fill(prepared, page, bucket, (low, 0, 0), (high + 1, 0, 0), newest_first=newest_first)
+        return page.rows
 
     async def read_newest_about(self, dialog: bytes, target: int, tag: int, *, limit: int) -> list[TimelineRow]:
+        page = _Page(dialog, limit)
         async with self._in_time() as prepared:
-            rows = await self._read(prepared["read newest about one"], dialog, target // BUCKET, target, tag, limit)
-            about = await self._read_in_order(prepared, dialog, [seq for (seq,) in rows])
-            return [row for row in about if is_still_about(row, target, target)]
+            low, high = (target, tag, 0), (target, tag, N_MAX + 1)
+            await self._fill(prepared, page, target // BUCKET, low, high, newest_first=True)
+        return page.rows
+
+    async def _fill(
+        self, prepared: Prepared, page: _Page, bucket: int, low: _Entry, high: _Entry, *, newest_first: bool
+    ) -> None:
+        """Fill a page with the rows that the entries between these two name."""
+        statement = prepared["read newest about" if newest_first else "read oldest about"]
+        while page.count_missing():
+            entries = await self._read(statement, page.dialog, bucket, *low, *high, _IN_MAX)
+            rows = await self._read_rows(prepared, page.dialog, [seq for *_, seq in entries])
+            # After another epoch began, a number may be of a row that is about something else.
+            found = ((rows.get(seq), target, tag) for target, tag, seq in entries)
+            page.extend(row for row, *written in found if row and _is_about(row, *written))
+            if len(entries) < _IN_MAX:
+                break
+            low, high = (low, entries[-1]) if newest_first else (entries[-1], high)
 
     async def _read_in_order(self, prepared: Prepared, dialog: bytes, seqs: Sequence[int]) -> list[TimelineRow]:
         """The rows with these numbers, in the order of these, up to a page."""
@@ -149,13 +164,16 @@ class CqlArchive(Archive):
             if page.count_missing() == 0:
                 break
             some = seqs[start : start + _IN_MAX]
-            by_bucket: dict[int, list[int]] = defaultdict(list)
-            for seq in some:
-                by_bucket[seq // BUCKET].append(seq)
-            reads = (self._read(prepared["read rows"], dialog, *asked) for asked in by_bucket.items())
-            found = {row[0]: row for rows in await asyncio.gather(*reads) for row in rows}
+            found = await self._read_rows(prepared, dialog, some)
             page.extend(found[seq] for seq in some if seq in found)
         return page.rows
+
+    async def _read_rows(self, prepared: Prepared, dialog: bytes, seqs: Sequence[int]) -> dict[int, tuple[Any, ...]]:
+        by_bucket: dict[int, list[int]] = defaultdict(list)
+        for seq in seqs:
+            by_bucket[seq // BUCKET].append(seq)
+        reads = (self._read(prepared["read rows"], dialog, *asked) for asked in by_bucket.items())
+        return {row[0]: row for rows in await asyncio.gather(*reads) for row in rows}
 
     async def _read(self, statement: Any, *values: object) -> Rows:
         return await self._session.execute(statement.bind(values), self._reading)
@@ -170,12 +188,18 @@ class CqlArchive(Archive):
             raise StorageTimeoutError("the archive took too long to answer a read") from error
 
 
+def _is_about(row: tuple[Any, ...], target: int, tag: int) -> bool:
+    """Whether a row as it was read is what an entry says, or was."""
+    *_, its_target, its_tag, _body = row
+    return its_target == target and its_tag in {tag, ERASED}
+
+
 class _Page:
     """Rows of a dialog until there are `limit`, or one brings their bodies to `PAGE_BYTES_MAX`."""
 
     def __init__(self, dialog: bytes, limit: int) -> None:
         self.rows: list[TimelineRow] = []
-        self._dialog = dialog
+        self.dialog = dialog
         self._limit = limit
         self._bytes = 0
 
@@ -189,11 +213,11 @@ class _Page:
     def extend(self, rows: Iterable[tuple[Any, ...]]) -> None:
         """Append rows as they were read, while there is room."""
         for seq, author, device, n, at_ms, messages, target, tag, body in rows:
-            if self._bytes >= PAGE_BYTES_MAX:
+            if self._bytes >= PAGE_BYTES_MAX or len(self.rows) == self._limit:
                 break
             if at_ms is None:  # the erasure of a row that is not archived yet
                 continue
-            event = TimelineEventRaw(self._dialog, seq, author, device, n, at_ms, messages, msgspec.Raw(body))
+            event = TimelineEventRaw(self.dialog, seq, author, device, n, at_ms, messages, msgspec.Raw(body))
             self.rows.append(TimelineRow(event, tag, target or None))
             self._bytes += len(body)
 

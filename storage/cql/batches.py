@@ -24,13 +24,11 @@ _BLANK = msgspec.msgpack.encode(Erased())
 
 _BATCH_ROWS = 30
 _BATCH_BYTES = 40_000
-"""Of bodies. Apache Cassandra refuses batches of several partitions above 50 KiB, with the rest of the rows; a body
-that is longer goes alone, and then this limit does not hold."""
+"""Apache Cassandra refuses batches of several partitions above 50 KiB, with what it adds; a row that is longer goes
+alone, and then its limit does not hold."""
 
 Values = list[bytes]
-"""The values of a prepared statement as they go over the wire; `dialog` and `bucket` are the first, a body that there
-is stands before the timestamp, which is the last."""
-_BODY = -2
+"""The values of a prepared statement as they go over the wire; `dialog` and `bucket` are the first."""
 _ROW, _ERASURE, _STAGES = 1, 2, 4
 """What the timestamps of an epoch are: of a row, of its erasure; and how far apart those of two epochs are."""
 FindReplicas = Callable[[bytes], frozenset[int]]
@@ -92,13 +90,14 @@ def make_batches(
     for of_place in places.values():
         batch, size = _new_batch(), 0
         for prepared, values in of_place:
-            if batch and (len(batch) == _BATCH_ROWS or size + len(values[_BODY]) > _BATCH_BYTES):
+            added = sum(map(len, values))
+            if batch and (len(batch) == _BATCH_ROWS or size + added > _BATCH_BYTES):
                 yield batch
                 batch, size = _new_batch(), 0
             bound = BoundStatement(prepared)
             bound.values = values
             batch.add(bound)
-            size += len(values[_BODY])
+            size += added
         yield batch
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from protocol.bodies import Erased, tag_of
-from storage.archive import ABOUT_A_MESSAGE, ARCHIVE_ROWS_MAX, Archive, is_still_about
+from storage.archive import ABOUT_A_MESSAGE, ARCHIVE_ROWS_MAX, Archive
 from storage.rows import TimelineRow
 from storage.timelines import PAGE_BYTES_MAX
 
@@ -63,13 +63,18 @@ class LocalArchive(Archive):
     ) -> list[TimelineRow]:
         assert last - first < ARCHIVE_ROWS_MAX
         about = sorted(self._about.get(dialog, ()), reverse=newest_first)
-        rows = self._page(dialog, [seq for target, _tag, seq in about if first <= target <= last][:limit])
-        return [row for row in rows if is_still_about(row, first, last)]
+        entries = [entry for entry in about if first <= entry[0] <= last and self._is_about(dialog, *entry)]
+        return self._page(dialog, [seq for *_, seq in entries[:limit]])
 
     async def read_newest_about(self, dialog: bytes, target: int, tag: int, *, limit: int) -> list[TimelineRow]:
         about = sorted(self._about.get(dialog, ()), reverse=True)
-        rows = self._page(dialog, [seq for *key, seq in about if key == [target, tag]][:limit])
-        return [row for row in rows if is_still_about(row, target, target)]
+        entries = [entry for entry in about if entry[:2] == (target, tag) and self._is_about(dialog, *entry)]
+        return self._page(dialog, [seq for *_, seq in entries[:limit]])
+
+    def _is_about(self, dialog: bytes, target: int, tag: int, seq: int) -> bool:
+        """Whether the row is still what it was written as: another epoch may have given its number to another."""
+        row = self._read(dialog, seq)
+        return row.target == target and row.tag in {tag, _ERASED}
 
     def _page(self, dialog: bytes, seqs: Iterable[int]) -> list[TimelineRow]:
         page: list[TimelineRow] = []

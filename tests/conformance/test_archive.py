@@ -223,3 +223,15 @@ async def test_what_is_written_in_a_later_epoch_wins_over_all_of_those_before(ar
     await archive.erase([(dialog, 2)], epoch=2)
     await archive.write(after, epoch=2)
     assert await archive.read_tags(dialog, 2, 2) == {2: ERASED_TAG}
+
+
+async def test_a_number_that_is_given_out_again_is_not_about_its_old_message(archive: Archive) -> None:
+    dialog = new_id()
+    lost = [reacted(dialog, seq, 1) for seq in range(10, 300)]
+    await archive.write([edited(dialog, 5, 1, "lost"), reacted(dialog, 6, 1), edited(dialog, 7, 1), *lost], epoch=1)
+    now = [reacted(dialog, 5, 1), reacted(dialog, 6, 2), edited(dialog, 7, 1, "new")]
+    await archive.write([*now, *(posted(dialog, row.event.seq) for row in lost)], epoch=2)
+    assert await archive.read_about(dialog, 1, 1, limit=9, newest_first=False) == [now[2], now[0]]
+    assert await archive.read_about(dialog, 1, 2, limit=1, newest_first=True) == [now[1]]
+    assert await archive.read_newest_about(dialog, 1, tag_of(Reacted), limit=1) == [now[0]]
+    assert await archive.read_newest_about(dialog, 1, tag_of(Edited), limit=9) == [now[2]]
