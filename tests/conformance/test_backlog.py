@@ -78,6 +78,17 @@ async def test_pages_are_bounded_and_together_all_rows_as_they_are(
     assert found == await journal_rows(world)
 
 
+async def test_pages_follow_the_stamps(world: World, backlogs: list[ArchiveBacklog]) -> None:
+    people = await world.people(8)
+    dialogs = [await world.create(DialogType.SELF, person) for person in people]
+    await world.flush(*(message(dialog, person) for dialog, person in zip(dialogs, people, strict=True)))
+    (backlog, *_) = backlogs
+    await backlog.take()
+    pages = await pages_of(backlog, 0, (await backlog.read_horizon()).horizon)
+    assert seqs(pages) == [1] * 8 + [2] * 8
+    assert [row.event.dialog for page in pages for row in page][:8] == dialogs
+
+
 async def test_a_page_is_bounded_in_bytes(world: World, backlogs: list[ArchiveBacklog]) -> None:
     _, _, dialog = await pair(world)
     await world.pool.execute(
