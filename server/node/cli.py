@@ -97,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     trace.add_argument("dialog", metavar="DIALOG", help="its id")
     trace.add_argument("seq", type=int, metavar="SEQ", help="the number of the message in it")
     trace.add_argument("--member", metavar="ID", help="of this member only")
+    trace.add_argument("--ask", action="append", default=[], metavar="HOST:PORT", help="private port of one more node")
     trace.add_argument("--json", action="store_true", help="for a program")
     trace.add_argument("--config", type=Path, metavar="FILE", help="default: config.toml here, if there is one")
     trace.set_defaults(run=_trace)
@@ -184,7 +185,7 @@ def _trace(chosen: argparse.Namespace, _rest: list[str]) -> int:
     from server.node.trace import as_text, trace
 
     def run(config: Config) -> None:
-        found = trace(config, chosen.dialog, chosen.seq, chosen.member)
+        found = trace(config, chosen.dialog, chosen.seq, chosen.member, chosen.ask)
         print(msgspec.json.encode(found).decode() if chosen.json else as_text(found))
 
     return _started(chosen.config, run)

@@ -1,6 +1,6 @@
 """`tchat trace DIALOG SEQ`: what happened to one message, member by member and device by device, and why.
 
-It reads the database (`storage/postgres/traces.py`) and asks the node of this configuration who is connected to it. It
+It reads the database (`storage/postgres/traces.py`), for an old event the archive, and asks nodes who is connected. It
 changes nothing, shows no content, and says what nobody knows: which device of a member has reported a receipt, and what
 a client has shown.
 """
@@ -10,23 +10,31 @@ from __future__ import annotations
 import asyncio
 import http.client
 import urllib.request
+from collections.abc import Sequence
 from urllib.parse import urlencode
 
 import msgspec
 
 from protocol.ids import from_text
 from server.config.settings import Config
+from server.node.archive_start import configured_archive
 from server.node.connected import Here
 from server.node.postgres_start import visited_postgres
-from server.node.trace_reasons import Trace, explain
+from server.node.trace_reasons import Asked, Trace, explain
 from server.startup_error import StartupError
-from storage.postgres.traces import read_trace
+from storage.archive import Archive
+from storage.cql.archive import CqlArchive
+from storage.postgres.traces import LATER_MAX, Found, add_archived, read_trace
+from storage.unavailable import StorageUnavailableError
 
 _ASK_TIMEOUT_S = 5.0
 
 
-def trace(config: Config, dialog: str, seq: int, member: str | None) -> Trace:
-    """Find out. Raises StartupError for ids that are none, and what reading a database raises."""
+def trace(config: Config, dialog: str, seq: int, member: str | None, ask: Sequence[str] = ()) -> Trace:
+    """Find out, and ask these private ports, HOST:PORT, besides that of this configuration.
+
+    Raises StartupError for ids that are none, and what reading a database raises.
+    """
     for name, text in (("DIALOG", dialog), ("--member", member)):
         try:
             from_text(text or dialog)
@@ -35,9 +43,31 @@ def trace(config: Config, dialog: str, seq: int, member: str | None) -> Trace:
     with visited_postgres(config) as url:
         if url is None:
             raise StartupError(f"There is no database in {config.server.data_dir} yet.")
-        found = asyncio.run(read_trace(url, dialog, seq, member))
-    here = _ask_node(config, [each.principal_id for each in found.members if each.visible])
-    return explain(dialog, seq, found, here)
+        found, unknown = asyncio.run(_read(config, url, dialog, seq, member))
+    asked = _ask_all(config, ask, found)
+    return explain(dialog, seq, found, msgspec.structs.replace(asked, unknown=[*asked.unknown, *unknown]))
+
+
+async def _read(config: Config, url: str, dialog: str, seq: int, member: str | None) -> tuple[Found, list[str]]:
+    """What the database and, for an old event, the archive have; and what cannot be known."""
+    found = await read_trace(url, dialog, seq, member)
+    server = configured_archive(config.storage)
+    if server is None or found.head is None or found.row is not None or seq > found.head.seq:
+        return found, []
+    archive = CqlArchive(server, read_timeout_s=_ASK_TIMEOUT_S, write_timeout_s=_ASK_TIMEOUT_S)
+    try:
+        return await add_from_archive(archive, found, dialog, seq), []
+    except StorageUnavailableError as error:
+        return found, [f"The archive cannot be read ({error})."]
+    finally:
+        await archive.close()
+
+
+async def add_from_archive(archive: Archive, found: Found, dialog: str, seq: int) -> Found:
+    """What was found, and what the archive has of number `seq`. Raises StorageUnavailableError."""
+    rows = await archive.read_rows(from_text(dialog), [seq])
+    about = await archive.read_about(from_text(dialog), seq, seq, limit=LATER_MAX, newest_first=False)
+    return add_archived(found, rows[0] if rows else None, about)
 
 
 def as_text(it: Trace) -> str:
@@ -50,15 +80,26 @@ def as_text(it: Trace) -> str:
     return "\n".join(lines)
 
 
-def _ask_node(config: Config, principals: list[str]) -> Here | str:
-    """Who of these is connected to the node of this configuration; or why nobody knows."""
+def _ask_all(config: Config, ask: Sequence[str], found: Found) -> Asked:
+    """Who of the members is connected, as far as nodes answer."""
     server = config.server
     host = f"[{server.admin_host}]" if ":" in server.admin_host else server.admin_host
-    url = f"http://{host}:{server.admin_port}/connected?{urlencode([('principal', each) for each in principals])}"
-    try:
-        with urllib.request.urlopen(url, timeout=_ASK_TIMEOUT_S) as answer:
-            return msgspec.json.decode(answer.read(), type=Here)
-    except (OSError, http.client.HTTPException, msgspec.MsgspecError) as error:
-        return (
-            f"Who is connected is not known: no node answers on {server.admin_host} port {server.admin_port} ({error})."
-        )
+    principals = [("principal", each.principal_id) for each in found.members if each.visible]
+    answers: dict[int, Here] = {}
+    unknown = []
+    for port in dict.fromkeys([f"{host}:{server.admin_port}", *ask]):
+        try:
+            with urllib.request.urlopen(
+                f"http://{port}/connected?{urlencode(principals)}", timeout=_ASK_TIMEOUT_S
+            ) as it:
+                here = msgspec.json.decode(it.read(), type=Here)
+        except (OSError, ValueError, http.client.HTTPException, msgspec.MsgspecError) as error:
+            unknown.append(f"No node answers on {port} ({error}): name the private ports of your nodes with --ask.")
+        else:
+            answers[here.incarnation] = here
+    unknown += [
+        f"Node {node}, incarnation {incarnation}, was not asked who is connected: name its private port with --ask."
+        for incarnation, node in found.living.items()
+        if answers and incarnation not in answers
+    ]
+    return Asked(list(answers.values()), unknown)

@@ -32,6 +32,7 @@ class TracedDevice(msgspec.Struct, frozen=True):
     device: str
     sign_in: str
     client: str
+    node: str | None
     connection: Connected | None
     why: str
     """Why the message was delivered there, or was not."""
@@ -60,17 +61,25 @@ class Trace(msgspec.Struct, frozen=True):
     notes: list[str]
 
 
-def explain(dialog: str, seq: int, found: Found, here: Here | str) -> Trace:
-    """What these rows and these connections mean; `here` may be why the node cannot say."""
+class Asked(msgspec.Struct, frozen=True):
+    """Who is connected: the answers of nodes, and what is not known, in sentences."""
+
+    answers: list[Here]
+    unknown: list[str]
+
+    def find(self, sign_in: str) -> tuple[Here, Connected] | None:
+        """The connection of a sign-in, and its node."""
+        found = ((here, each) for here in self.answers for each in here.connected if each.sign_in == sign_in)
+        return next(found, None)
+
+
+def explain(dialog: str, seq: int, found: Found, asked: Asked) -> Trace:
+    """What these rows and these connections mean."""
     if found.head is None:
         return Trace(dialog, seq, ["There is no such dialog."], [], [])
-    facts = [_describe(found.head), *_describe_row(found.head, found.row, seq), *_describe_later(found)]
-    members = [_explain_member(found.head, each, found, seq, here) for each in found.members]
-    notes = ["Which device of a member has reported a receipt is not stored."]
-    if isinstance(here, str):
-        notes.append(here)
-    else:
-        notes.append(f"Connections are those of node {here.node}, incarnation {here.incarnation}; no other was asked.")
+    facts = [_describe(found.head), *_describe_row(found.head, found.row, seq, found.now_ms), *_describe_later(found)]
+    members = [_explain_member(found.head, each, found, seq, asked) for each in found.members]
+    notes = ["Which device of a member has reported a receipt is not stored.", *asked.unknown]
     if found.more_members:
         notes.append(f"Only {MEMBERS_MAX} members are shown: name one with --member.")
     return Trace(dialog, seq, facts, members, notes)
@@ -84,28 +93,35 @@ def _describe(head: Head) -> str:
     return f"a {mode} {kind} dialog with {head.member_count} members; its newest number is {head.seq}"
 
 
-def _describe_row(head: Head, row: Row | None, seq: int) -> Iterator[str]:
+def _describe_row(head: Head, row: Row | None, seq: int, now_ms: int) -> Iterator[str]:
     if row is None and seq > head.seq:
         yield "not written: no event has this number yet"
         return
     if row is None:
-        yield "not in the journal: its part was dropped after it was moved to the archive, which is not read here"
+        yield "not in the journal, and no archive was found that has it"
         return
     what = _NAMES.get(row.tag, f"tag {row.tag}")
     about = f" about number {row.target}" if row.target is not None else ""
     kind = f", kind {Kind(row.kind).name.lower()}" if row.kind in set(Kind) else ""
     yield f"{what}{about}{kind}, {row.bytes} bytes, by {row.author_id} on device {row.device_id} as its n {row.n}"
+    yield from _describe_writing(row)
+    if row.tag == _ERASED:
+        yield "erased: who gets it gets an empty event"
+    elif row.expires_at_ms is not None:
+        ended = ", which has passed: it is about to be erased" if row.expires_at_ms <= now_ms else ""
+        yield f"expires {_time(row.expires_at_ms)}{ended}"
+
+
+def _describe_writing(row: Row) -> Iterator[str]:
+    if row.xid is None:
+        yield f"written {_time(row.at_ms)}; only the archive has it, so by which incarnation and flush is forgotten"
+        return
     node = f"node {row.node}, which began {_time(row.node_started_at_ms)}" if row.node else "a node that is forgotten"
     yield f"written {_time(row.at_ms)} by incarnation {row.incarnation} ({node}), flush {row.flush_no}"
     if row.settled:
         yield f"transaction {row.xid}: positions handed out from now on are past it"
     else:
         yield f"transaction {row.xid}: an open transaction holds positions before it, so who resumes gets it again"
-    if row.tag == _ERASED:
-        yield "erased: who gets it gets an empty event"
-    elif row.expires_at_ms is not None:
-        ended = ", which has passed: it is about to be erased" if row.expires_at_ms <= row.now_ms else ""
-        yield f"expires {_time(row.expires_at_ms)}{ended}"
 
 
 def _describe_later(found: Found) -> Iterator[str]:
@@ -116,13 +132,13 @@ def _describe_later(found: Found) -> Iterator[str]:
 # -- members and devices
 
 
-def _explain_member(head: Head, member: MemberRow, found: Found, seq: int, here: Here | str) -> TracedMember:
+def _explain_member(head: Head, member: MemberRow, found: Found, seq: int, asked: Asked) -> TracedMember:
     receipts = DIALOG_TYPES[DialogType(head.type)].receipts
     delivered = member.delivered >= seq if receipts and member.visible else None
     devices = []
     if member.visible and found.row is not None:
         sign_ins = [each for each in found.sign_ins if each.principal_id == member.principal_id]
-        devices = [_explain_device(each, found.row.now_ms, here) for each in sign_ins]
+        devices = [_explain_device(each, found.now_ms, asked) for each in sign_ins]
     return TracedMember(
         principal=member.principal_id,
         role=_role(member),
@@ -169,36 +185,37 @@ def _why_invisible(member: MemberRow) -> str:
     return text if member.began is None else f"{text}, and began again with {member.began}"
 
 
-def _explain_device(sign_in: DeviceRow, now_ms: int, here: Here | str) -> TracedDevice:
-    connection = None
-    if not isinstance(here, str):
-        connection = next((each for each in here.connected if each.sign_in == sign_in.sign_in_id), None)
+def _explain_device(sign_in: DeviceRow, now_ms: int, asked: Asked) -> TracedDevice:
+    found = asked.find(sign_in.sign_in_id)
     client = f" ({' '.join(filter(None, (sign_in.platform, sign_in.app_version)))})" if sign_in.platform else ""
     return TracedDevice(
         device=sign_in.device_id,
         sign_in=sign_in.sign_in_id,
         client=client,
-        connection=connection,
-        why=_why_of_device(sign_in, now_ms, connection, asked=not isinstance(here, str)),
+        node=found[0].node if found else None,
+        connection=found[1] if found else None,
+        why=_why_of_device(sign_in, now_ms, found, asked),
     )
 
 
-def _why_of_device(sign_in: DeviceRow, now_ms: int, connection: Connected | None, *, asked: bool) -> str:
+def _why_of_device(sign_in: DeviceRow, now_ms: int, found: tuple[Here, Connected] | None, asked: Asked) -> str:
     if sign_in.revoked_at_ms is not None:
         why = f" ({EndReason(sign_in.revoked_why).name.lower()})" if sign_in.revoked_why else ""
         return f"its sign-in ended {_time(sign_in.revoked_at_ms)}{why}: it gets nothing"
     if sign_in.expires_at_ms is not None and sign_in.expires_at_ms <= now_ms:
         return f"its sign-in expired {_time(sign_in.expires_at_ms)}: it gets nothing"
-    if connection is None:
+    if found is None:
         used = f"; its sign-in was used {_time(sign_in.last_used_at_ms)}" if sign_in.last_used_at_ms else ""
-        if not asked:
+        if asked.unknown:
             return f"whether it is connected is not known; it gets what it lacks when it connects{used}"
-        return f"not connected here: it gets what it lacks when it connects{used}"
+        return f"not connected: it gets what it lacks when it connects{used}"
+    here, connection = found
+    where = f"connected to {here.node}, incarnation {here.incarnation}"
     waits = f", {connection.waiting_bytes} bytes wait" if connection.waiting_bytes else ""
     stuck = f", its socket has taken nothing for {connection.stuck_s:.0f} s" if connection.stuck_s else ""
     if connection.live:
-        return f"connected, gets events as they come{waits}{stuck}"
-    return f"connected, but behind: it reads what it missed from the timeline{waits}{stuck}"
+        return f"{where}: gets events as they come{waits}{stuck}"
+    return f"{where}, but behind: it reads what it missed from the timeline{waits}{stuck}"
 
 
 def _time(at_ms: int | None) -> str:

@@ -6,14 +6,17 @@ Reads only, one snapshot, and no content: of a body its kind and its size. Bound
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
 import asyncpg
 import msgspec
 
-from protocol.bodies import Deleted, Edited, Posted, Reacted
+from protocol.bodies import Deleted, Edited, Posted, Reacted, tag_of
+from protocol.ids import to_text
 from storage.postgres.dialog_states import tags_of
+from storage.rows import TimelineRow
 
 MEMBERS_MAX = 200
 SIGN_INS_MAX = 10
@@ -30,10 +33,12 @@ _ROW = f"""
 SELECT j.seq, j.tag, j.author_id, j.device_id, j.n, j.at_ms, j.expires_at_ms, j.target, j.incarnation, j.flush_no,
        i.node, i.started_at_ms AS node_started_at_ms, j.xid::text::bigint AS xid, octet_length(j.body) AS bytes,
        CASE WHEN j.tag IN ({tags_of(Posted)}) THEN get_byte(j.body, 2) END AS kind,
-       j.xid < pg_snapshot_xmin(pg_current_snapshot()) AS settled, unix_ms() AS now_ms
+       j.xid < pg_snapshot_xmin(pg_current_snapshot()) AS settled
 FROM journal j LEFT JOIN incarnations i ON i.incarnation = j.incarnation
 WHERE j.dialog_id = $1 AND j.seq = $2
 """
+
+_LIVING = "SELECT incarnation, node FROM incarnations WHERE fenced_at_ms IS NULL AND ended_at_ms IS NULL"
 
 _LATER = f"""
 SELECT seq, tag, author_id, at_ms FROM journal
@@ -75,7 +80,10 @@ class Head(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True):
-    """A row of the journal. `settled`: positions of clients that are handed out from now on are past it."""
+    """An event. `settled`: positions of clients that are handed out from now on are past it.
+
+    The archive knows neither the incarnation nor the flush nor the transaction.
+    """
 
     seq: int
     tag: int
@@ -85,15 +93,14 @@ class Row(msgspec.Struct, frozen=True):
     at_ms: int
     expires_at_ms: int | None
     target: int | None
-    incarnation: int
-    flush_no: int
+    incarnation: int | None
+    flush_no: int | None
     node: str | None
     node_started_at_ms: int | None
-    xid: int
+    xid: int | None
     bytes: int
     kind: int | None
     settled: bool
-    now_ms: int
 
 
 class LaterEvent(msgspec.Struct, frozen=True):
@@ -142,7 +149,13 @@ class DeviceRow(msgspec.Struct, frozen=True):
 
 
 class Found(msgspec.Struct, frozen=True):
-    """All of it. `head` is None where there is no such dialog, `row` where the journal has no such number."""
+    """All of it. `head` is None where there is no such dialog, `row` where the journal has no such number.
+
+    `living` are the nodes that serve, by incarnation.
+    """
+
+    now_ms: int
+    living: dict[int, str]
 
     head: Head | None
     row: Row | None
@@ -150,6 +163,40 @@ class Found(msgspec.Struct, frozen=True):
     members: list[MemberRow]
     more_members: bool
     sign_ins: list[DeviceRow]
+
+
+def add_archived(found: Found, row: TimelineRow | None, about: Sequence[TimelineRow]) -> Found:
+    """What was found, with an event that only the archive has, and what the archive has about it."""
+    if row is None:
+        return found
+    known = {each.seq for each in found.later}
+    later = [_later(each) for each in about if each.event.seq not in known]
+    event = row.event
+    archived = Row(
+        seq=event.seq,
+        tag=row.tag,
+        author_id=to_text(event.author),
+        device_id=to_text(event.device),
+        n=event.n,
+        at_ms=event.at_ms,
+        expires_at_ms=None,
+        target=row.target,
+        incarnation=None,
+        flush_no=None,
+        node=None,
+        node_started_at_ms=None,
+        xid=None,
+        bytes=len(event.body),
+        kind=bytes(event.body)[2] if row.tag == tag_of(Posted) else None,
+        settled=True,
+    )
+    return msgspec.structs.replace(
+        found, row=archived, later=sorted([*found.later, *later], key=lambda each: each.seq)[:LATER_MAX]
+    )
+
+
+def _later(row: TimelineRow) -> LaterEvent:
+    return LaterEvent(row.event.seq, row.tag, to_text(row.event.author), row.event.at_ms)
 
 
 async def read_trace(url: str, dialog: str, seq: int, member: str | None) -> Found:
@@ -169,6 +216,8 @@ async def _read(connection: asyncpg.Connection[Any], dialog: str, seq: int, memb
     members = await connection.fetch(_MEMBERS, dialog, seq, member)
     shown = members[:MEMBERS_MAX]
     return Found(
+        now_ms=await connection.fetchval("SELECT unix_ms()"),
+        living=dict(await connection.fetch(_LIVING)),
         head=_structs(heads, Head)[0] if heads else None,
         row=_structs(rows, Row)[0] if rows else None,
         later=_structs(await connection.fetch(_LATER, dialog, seq), LaterEvent),

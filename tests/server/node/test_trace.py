@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 
 import httpx
 import msgspec
@@ -13,16 +14,19 @@ from protocol import bodies
 from protocol.commands import Edit, HighWaterMark, Receipt
 from protocol.dialog_types import DialogType
 from protocol.ids import new_id, to_text
+from protocol.kinds import Kind
 from server.config.settings import Config, ServerSettings, StorageSettings
 from server.node import cli
-from server.node.trace import as_text, trace
-from server.node.trace_reasons import Trace, TracedMember
+from server.node.trace import add_from_archive, as_text, trace
+from server.node.trace_reasons import Asked, Trace, TracedMember, explain
 from server.startup_error import StartupError
 from storage.identity_rows import EndReason
+from storage.local.archive import LocalArchive
 from storage.postgres import traces
-from storage.rows import PrincipalStatus
+from storage.postgres.traces import read_trace
+from storage.rows import PrincipalStatus, TimelineRow
 from tests.support.harness import Running
-from tests.support.world import Person
+from tests.support.world import Person, encode
 
 pytestmark = pytest.mark.anyio
 
@@ -63,9 +67,11 @@ async def test_it_says_of_each_member_why(server: Running, database_url: str) ->
     assert of(found, dan).why == f"not visible to them: they joined later, with number {seq + 1}"
     assert of(found, eve).why == "visible, not reported as delivered: their receipts are at 0"
     assert of(found, fay).why == "visible, but they are suspended and cannot connect"
-    assert [device.why for device in of(found, eve).devices] == ["connected, gets events as they come"]
+    assert [device.why for device in of(found, eve).devices] == [
+        f"connected to {socket.gethostname()}, incarnation {server.node.incarnation}: gets events as they come"
+    ]
     assert [device.device for device in of(found, eve).devices] == [to_text(eve.device)]
-    assert of(found, ann).devices[0].why.startswith("not connected here")
+    assert of(found, ann).devices[0].why.startswith("not connected: it gets what it lacks")
     assert of(found, cy).devices == []
 
 
@@ -112,9 +118,7 @@ async def test_a_slow_device_is_behind(server: Running, database_url: str) -> No
         found = await traced(server, database_url, dialog, seq, to_text(bo.principal))
     assert [member.principal for member in found.members] == [to_text(bo.principal)]
     why = of(found, bo).devices[0].why
-    assert why.startswith(
-        "connected, but behind: it reads what it missed from the timeline, 5000 bytes wait, its socket"
-    )
+    assert ", but behind: it reads what it missed from the timeline, 5000 bytes wait, its socket has taken" in why
 
 
 async def test_what_is_not_there_is_said(server: Running, database_url: str) -> None:
@@ -123,7 +127,7 @@ async def test_what_is_not_there_is_said(server: Running, database_url: str) -> 
     assert (await traced(server, database_url, new_id(), 1)).facts == ["There is no such dialog."]
     assert "not written: no event has this number yet" in (await traced(server, database_url, dialog, 99)).facts
     await server.world.pool.execute("DELETE FROM journal")
-    assert "archive" in (await traced(server, database_url, dialog, 1)).facts[1]
+    assert "not in the journal" in (await traced(server, database_url, dialog, 1)).facts[1]
     with pytest.raises(StartupError, match="DIALOG takes an id"):
         await asyncio.to_thread(trace, Config(), "no id", 1, None)
 
@@ -134,8 +138,45 @@ async def test_without_a_node_connections_are_not_known(server: Running, databas
     seq = (await server.world.say(dialog, ann)).seq
     alone = msgspec.structs.replace(config_of(server, database_url), server=ServerSettings(admin_port=1))
     found = await asyncio.to_thread(trace, alone, to_text(dialog), seq, None)
-    assert any("no node answers on 127.0.0.1 port 1" in note for note in found.notes)
+    assert any("No node answers on 127.0.0.1:1 " in note for note in found.notes)
     assert of(found, bo).devices[0].why.startswith("whether it is connected is not known")
+
+
+async def test_a_device_on_another_node_is_found_when_that_is_asked(server: Running, database_url: str) -> None:
+    ann, bo = await server.world.people(2)
+    dialog = await server.world.create(DialogType.DIRECT, ann, bo)
+    seq = (await server.world.say(dialog, ann)).seq
+    port = f"127.0.0.1:{server.node.admin_port}"
+    async with server.live(bo):
+        config = msgspec.structs.replace(config_of(server, database_url), server=ServerSettings(admin_port=1))
+        found = await asyncio.to_thread(trace, config, to_text(dialog), seq, None, [port])
+        assert of(found, bo).devices[0].node == socket.gethostname()
+        await server.world.journal.begin_incarnation("another")
+        found = await traced(server, database_url, dialog, seq)
+    assert any(note.startswith("Node another, incarnation ") for note in found.notes)
+    assert of(found, ann).devices[0].why.startswith("whether it is connected is not known")
+
+
+async def test_an_event_that_only_the_archive_has_is_found_there(server: Running, database_url: str) -> None:
+    ann, bo = await server.world.people(2)
+    dialog = await server.world.create(DialogType.DIRECT, ann, bo)
+    seq = (await server.world.say(dialog, ann, "opensesame")).seq
+    archive = LocalArchive()
+    posted = encode(bodies.Posted(Kind.MESSAGE, bodies.Header(), b"opensesame"))
+    edited = encode(bodies.Edited(seq, b"opensesame"))
+    for number, tag, body, target in ((seq, 1, posted, None), (seq + 1, 2, edited, seq)):
+        event = bodies.TimelineEventRaw(dialog, number, ann.principal, ann.device, 9, 1000, 1, msgspec.Raw(body))
+        await archive.write([TimelineRow(event, tag, target)])
+    await server.world.pool.execute("DELETE FROM journal")
+    found = await add_from_archive(
+        archive, await read_trace(database_url, to_text(dialog), seq, None), to_text(dialog), seq
+    )
+    text = as_text(explain(to_text(dialog), seq, found, Asked([], [])))
+    assert "posted, kind message, " in text
+    assert "only the archive has it" in text
+    assert "later: edited by " in text
+    assert "opensesame" not in text
+    assert found.members
 
 
 async def test_members_are_bounded(server: Running, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
