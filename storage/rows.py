@@ -121,12 +121,14 @@ class ChangeResult(msgspec.Struct, frozen=True):
 class ErasureStep(msgspec.Struct, frozen=True):
     """What one step of erasing did: the rows it looked at, and whether more is due.
 
-    `oldest_due_ms` is since when the oldest of that is due; None: nothing is.
+    `oldest_due_ms` is since when the oldest of that is due; None: nothing is. `lacking`: a dialog, and the first and
+    last of its numbers that have left the journal and must be put back before a later step can go on there.
     """
 
     rows: int
     more: bool
     oldest_due_ms: int | None
+    lacking: tuple[bytes, int, int] | None = None
 
 
 class DialogRoster(msgspec.Struct, frozen=True):

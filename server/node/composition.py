@@ -133,7 +133,7 @@ class Node:
         self.pipeline = Pipeline(
             self.journal, route, config.pipeline, clock, incarnation=incarnation, put_back=put_back
         )
-        self.eraser = Eraser(self.journal, config.eraser, clock)
+        self.eraser = Eraser(self.journal, config.eraser, clock, put_back=put_back)
         self.mover = mover
         self.trimmer = trimmer
         self.receipts = Receipts(self.journal, self.registry, self.rooms, incarnation=incarnation, put_back=put_back)

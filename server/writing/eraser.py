@@ -11,11 +11,14 @@ import logging
 
 from server.clock import Clock, Sleep
 from server.config.settings import EraserSettings
+from server.writing.put_back import PutBack
 from storage.timelines import Journal
 from storage.unavailable import StorageUnavailableError
 
 _log = logging.getLogger(__name__)
 
+_PUT_BACK_AT_ONCE = 1000
+"""Events of a dialog that have left the journal, and whose retention has begun since."""
 REST_S = 0.05
 """Pause between two steps while more is due: about as long as a step, so that it takes half of one connection."""
 
@@ -24,12 +27,19 @@ class Eraser:
     """Erases what is due, until cancelled. `rows` counts what its steps did, rows that were put off included."""
 
     def __init__(
-        self, journal: Journal, settings: EraserSettings, clock: Clock, *, sleep: Sleep = asyncio.sleep
+        self,
+        journal: Journal,
+        settings: EraserSettings,
+        clock: Clock,
+        *,
+        put_back: PutBack | None = None,
+        sleep: Sleep = asyncio.sleep,
     ) -> None:
         self.rows = 0
         self._journal = journal
         self._settings = settings
         self._clock = clock
+        self._put_back = put_back
         self._sleep = sleep
         self._oldest_due_ms: int | None = None
 
@@ -55,4 +65,8 @@ class Eraser:
             return False
         self.rows += step.rows
         self._oldest_due_ms = step.oldest_due_ms
+        if step.lacking is not None and self._put_back is not None:
+            dialog, first, last = step.lacking
+            for seq in range(first, min(last, first + _PUT_BACK_AT_ONCE - 1) + 1):
+                self._put_back.want(dialog, seq)
         return step.more

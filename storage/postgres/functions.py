@@ -59,6 +59,7 @@ _CONSTANTS: dict[str, int | str] = {
     "DAY_MS": DAY_MS,
     "PURGE_ROWS_MAX": 100,  # of a person who signs up again; the purge does the rest
     "ERASER_LOCK_KEY": 0x7463686175,
+    "PUT_BACK_AFTER_MS": 10_000,
     "TRIMMER_LOCK_KEY": 0x7463686177,
     "LOWEST_XID": LOWEST_XID,
     "TARGET_ARCHIVED": TARGET_ARCHIVED,

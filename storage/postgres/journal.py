@@ -276,7 +276,8 @@ class PostgresJournal(Journal):
     async def erase_due(self, now_ms: int, *, limit: int) -> ErasureStep:
         async with translate_errors():
             (row,) = await self._pool.fetch("SELECT * FROM erase_due($1, $2)", now_ms, limit)
-        return ErasureStep(*row)
+        done, more, oldest_due_ms, *lacking = row
+        return ErasureStep(done, more, oldest_due_ms, tuple(lacking) if lacking[0] is not None else None)
 
     async def read_horizon(self, *, incarnation: int) -> HorizonReading:
         async with translate_errors():

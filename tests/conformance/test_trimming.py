@@ -71,6 +71,13 @@ async def seqs(world: World, dialog: bytes) -> list[int]:
     return [row[0] for row in await world.pool.fetch("SELECT seq FROM journal WHERE dialog_id = $1 ORDER BY 1", dialog)]
 
 
+async def retain(world: World, dialog: bytes, author: Person, days: int) -> None:
+    """Let a dialog keep its messages for so many days."""
+    body = bodies.SettingsChanged("name", "", "", bodies.Settings(message_retention_days=days))
+    result = await world.change(ChangeEntry(dialog, author.principal, author.device, author.n(), body))
+    assert result.verdict.code is VerdictCode.OK
+
+
 async def put_back(world: World, trimming: PostgresTrimming, archive: LocalArchive, dialog: bytes, *of: int) -> None:
     """Put events back."""
     rows = await archive.read_rows(dialog, list(of))
@@ -119,15 +126,7 @@ async def test_what_has_a_time_of_its_own_waits_for_it(world: World, trimming: P
     await world.flush(message(dialog, ann, expires_at_ms=LATER_MS), message(dialog, ann, kind=kept))
     retained = await world.create(DialogType.GROUP, ann, bo, *await world.people(1))
     await world.flush(message(retained, ann))
-    await world.change(
-        ChangeEntry(
-            retained,
-            ann.principal,
-            ann.device,
-            ann.n(),
-            bodies.SettingsChanged("name", "", "", bodies.Settings(message_retention_days=30_000)),
-        )
-    )
+    await retain(world, retained, ann, 30_000)
     await mover.move()
     written_ms = await world.pool.fetchval("SELECT max(at_ms) FROM journal")
     soon_ms = written_ms + KEPT_MS + 1
@@ -371,3 +370,43 @@ async def test_what_has_left_is_read_from_the_archive_between_what_stays(
     assert await both.read_events(me, everything, limit=99) == events
     assert await both.read_newest(me, dialog, 1, 6, limit=4) == newest
     assert await both.read_later(me, dialog, 2, 4, newest_first=True) == later
+
+
+async def test_a_retention_that_begins_later_erases_what_has_left(
+    world: World, trimming: PostgresTrimming, archive: LocalArchive, mover: Mover
+) -> None:
+    ann, _, dialog = await trimmed(world, trimming, mover)
+    await retain(world, dialog, ann, 1)
+    step = await world.journal.erase_due(LATER_MS, limit=10)
+    assert step.lacking == (dialog, 2, 4)
+    await put_back(world, trimming, archive, dialog, 2, 3)
+    step = await world.journal.erase_due(LATER_MS + 10_000, limit=10)
+    assert step.lacking == (dialog, 4, 4)
+    await put_back(world, trimming, archive, dialog, 4)
+    assert (await world.journal.erase_due(LATER_MS + 20_000, limit=10)).lacking is None
+    await mover.move()
+    assert [bytes(row.event.body) for row in await archive.read_rows(dialog, [2, 3, 4])] == [ERASED] * 3
+
+
+async def test_what_has_left_at_the_end_of_a_dialog_is_lacking_too(world: World, mover: Mover) -> None:
+    ann, _, dialog = await group(world)
+    await retain(world, dialog, ann, 1)
+    while (await world.journal.erase_due(LATER_MS, limit=10)).more:
+        pass
+    await world.flush(message(dialog, ann), message(dialog, ann))
+    await world.pool.execute("UPDATE retention SET due_ms = $1", LATER_MS + DAY_MS)
+    await mover.move()
+    await world.pool.execute("DELETE FROM journal WHERE seq > 2")
+    assert (await world.journal.erase_due(LATER_MS, limit=10)).lacking is None
+    assert (await world.journal.erase_due(LATER_MS + DAY_MS, limit=10)).lacking == (dialog, 3, 4)
+
+
+async def test_what_was_put_back_is_lacked_by_no_position(
+    world: World, trimming: PostgresTrimming, archive: LocalArchive, mover: Mover
+) -> None:
+    ann, bo, dialog = await trimmed(world, trimming, mover)
+    position = await world.read_horizon()
+    await put_back(world, trimming, archive, dialog, 2, 3, 4)
+    await world.say(dialog, ann)
+    taken = await world.timelines.take_snapshot(bo.principal, bo.sign_in, position, window=9, events_max=99)
+    assert [row.unseen_from for row in taken.page.dialogs] == [5]

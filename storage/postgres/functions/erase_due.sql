@@ -1,7 +1,9 @@
 -- One step of erasing what is due by now: about `p_limit` rows of each sort. `more`: something is left, call again.
+-- `lacks_...`: numbers of a dialog that must be put back before they can be judged.
 -- `oldest_due_ms` is since when the oldest of it is due, if anything is. While another call runs, it does nothing.
 CREATE FUNCTION erase_due(
-    p_now_ms bigint, p_limit int, OUT rows int, OUT more boolean, OUT oldest_due_ms bigint
+    p_now_ms bigint, p_limit int, OUT rows int, OUT more boolean, OUT oldest_due_ms bigint,
+    OUT lacks_dialog uuid, OUT lacks_first bigint, OUT lacks_last bigint
 )
 LANGUAGE plpgsql VOLATILE
 AS $$
@@ -16,7 +18,8 @@ BEGIN
         RETURN;
     END IF;
     v_expired := erase_expired(p_now_ms, p_limit);
-    v_retained := erase_retained(p_now_ms, p_limit);
+    SELECT e.rows, e.lacks_dialog, e.lacks_first, e.lacks_last INTO v_retained, lacks_dialog, lacks_first, lacks_last
+    FROM erase_retained(p_now_ms, p_limit) e;
     v_hanging := erase_hanging(p_now_ms, p_limit);
     rows := v_expired + v_retained + v_hanging;
     more := greatest(v_expired, v_retained, v_hanging) >= p_limit;

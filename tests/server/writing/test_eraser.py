@@ -38,7 +38,7 @@ class FakeJournal:
         return step
 
 
-async def run(journal: Any, clock: ManualClock, pauses_max: int) -> tuple[Eraser, list[float]]:
+async def run(journal: Any, clock: ManualClock, pauses_max: int, put_back: Any = None) -> tuple[Eraser, list[float]]:
     """Run an eraser for so many pauses."""
     pauses: list[float] = []
 
@@ -47,7 +47,7 @@ async def run(journal: Any, clock: ManualClock, pauses_max: int) -> tuple[Eraser
         if len(pauses) == pauses_max:
             raise asyncio.CancelledError
 
-    eraser = Eraser(journal, SETTINGS, clock, sleep=sleep)
+    eraser = Eraser(journal, SETTINGS, clock, put_back=put_back, sleep=sleep)
     with pytest.raises(asyncio.CancelledError):
         await eraser.run()
     return eraser, pauses
@@ -74,6 +74,19 @@ async def test_no_error_ends_it(clock: ManualClock, fault: Exception) -> None:
     journal = FakeJournal(fault, ErasureStep(1, False, None))
     eraser, pauses = await run(journal, clock, 2)
     assert (eraser.rows, pauses) == (1, [10.0, 10.0])
+
+
+async def test_it_asks_for_what_has_left_the_journal_a_bounded_part_at_a_time(clock: ManualClock) -> None:
+    asked: list[tuple[bytes, int]] = []
+
+    class PutBack:
+        def want(self, dialog: bytes, seq: int) -> None:
+            asked.append((dialog, seq))
+
+    steps = [ErasureStep(0, False, 0, (b"few", 2, 3)), ErasureStep(0, False, 0, (b"many", 1, 2**40))]
+    await run(FakeJournal(*steps), clock, 2, PutBack())
+    assert asked[:2] == [(b"few", 2), (b"few", 3)]
+    assert asked[2:] == [(b"many", seq) for seq in range(1, 1001)]
 
 
 async def test_a_node_erases_what_has_expired(database_url: str) -> None:
