@@ -117,5 +117,4 @@ class Receipts:
         for subscriber in self._registry.subscribers_of(principal):
             subscriber.outbox.push_receipt((dialog, principal), prepared)
         if receipt.shared and receipt.member_count <= STATE_MEMBERS_MAX:
-            await self._rooms.open(dialog)
-            self._rooms.deliver_receipt(dialog, principal, prepared)
+            await self._rooms.deliver_receipt(dialog, principal, prepared)

@@ -199,12 +199,15 @@ class Rooms:
 
     def deliver_ephemeral(self, dialog: bytes, prepared: PreparedMessage, *, but: bytes) -> None:
         """Push an ephemeral event to the members except the principal `but`, if the room is open."""
-        for subscriber in self._others(dialog, but):
-            subscriber.outbox.push_ephemeral(prepared)
+        room = self._rooms.get(dialog)
+        if room is not None and not room.loading:
+            for subscriber in self._others(room, but):
+                subscriber.outbox.push_ephemeral(prepared)
 
-    def deliver_receipt(self, dialog: bytes, principal: bytes, prepared: PreparedMessage) -> None:
-        """Push how far a member has received and read to the other members, if the room is open."""
-        for subscriber in self._others(dialog, principal):
+    async def deliver_receipt(self, dialog: bytes, principal: bytes, prepared: PreparedMessage) -> None:
+        """Push how far a member has received and read to the other members."""
+        room = await self.open(dialog)  # which may be closed again already, because too many are open
+        for subscriber in self._others(room, principal):
             subscriber.outbox.push_receipt((dialog, principal), prepared)
 
     def undelivered_from(self, dialog: bytes, seq: int) -> int | None:
@@ -263,12 +266,10 @@ class Rooms:
         for room in self._rooms.values():
             room.drop_stale_subscribers(self._registry)
 
-    def _others(self, dialog: bytes, principal: bytes) -> Iterator[Subscriber]:
-        room = self._rooms.get(dialog)
-        if room is not None and not room.loading:
-            for _, subscriber in room.find_subscribers(self._registry):
-                if subscriber.principal != principal:
-                    yield subscriber
+    def _others(self, room: Room, principal: bytes) -> Iterator[Subscriber]:
+        for _, subscriber in room.find_subscribers(self._registry):
+            if subscriber.principal != principal:
+                yield subscriber
 
     def _room(self, dialog: bytes) -> Room:
         room = self._rooms.get(dialog)

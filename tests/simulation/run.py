@@ -125,6 +125,10 @@ def verify(stage: Stage, timeline: Timeline) -> None:
         check_sender(device, timeline, violations)
         for witness in device.witnesses:
             check_received(device.principal, witness.take_received(), timeline, violations)
+        if device.ledger.renumbered:
+            violations.add(
+                "misordered", f"numbers of {device.name} were passed by later ones: {device.ledger.renumbered}"
+            )
         if device.stopped:
             violations.add("unsettled", f"{device.name} stopped: {device.stopped}")
         else:

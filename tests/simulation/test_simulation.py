@@ -20,6 +20,7 @@ _PER_TEST = 250
 
 FAILED = (
     2831,  # a position passed what was stored by a call whose reply was lost, while its repetition found the head busy
+    3880,  # a receipt was not delivered, because its room was closed as the least recently used one meanwhile
 )
 """Seeds beyond those that found a fault of the product, and which."""
 

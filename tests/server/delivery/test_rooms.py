@@ -37,6 +37,7 @@ class Listener:
         self.outbox: Any = self
         self.seqs: list[int] = []
         self.ephemeral_count = 0
+        self.receipts: list[tuple[bytes, bytes]] = []
         self.missed: list[int] = []
 
     def push_event(self, _dialog: bytes, seq: int, _prepared: PreparedMessage) -> None:
@@ -44,6 +45,9 @@ class Listener:
 
     def push_ephemeral(self, _prepared: PreparedMessage) -> None:
         self.ephemeral_count += 1
+
+    def push_receipt(self, key: tuple[bytes, bytes], _prepared: PreparedMessage) -> None:
+        self.receipts.append(key)
 
     def read_from(self, _dialog: bytes, seq: int) -> None:
         self.missed.append(seq)
@@ -365,6 +369,28 @@ async def test_ephemeral_events_go_to_the_others_of_an_open_room(hall: Hall) -> 
     await hall.rooms.open(dialog)
     hall.rooms.deliver_ephemeral(dialog, prepared, but=ann.principal)
     assert [listener.ephemeral_count for listener in listeners] == [0, 1]
+
+
+async def test_a_receipt_is_delivered_though_its_room_is_closed_meanwhile(database_url: str) -> None:
+    world = await World.open(database_url)
+    hall = Hall(world, rooms_max=1)
+    ann, bo, cy = await world.people(3)
+    dialog, other = await world.create(DialogType.DIRECT, ann, bo), await world.create(DialogType.DIRECT, ann, cy)
+    listeners = [hall.listen(person) for person in (ann, bo)]
+    hall.timelines.gate = asyncio.Event()
+    delivering = asyncio.ensure_future(
+        hall.rooms.deliver_receipt(dialog, bo.principal, PreparedMessage(HeartbeatReply()))
+    )
+    await until(lambda: hall.timelines.reads)
+    room = hall.rooms._rooms[dialog]
+    hall.timelines.gate.set()
+    await until(lambda: not room.loading)
+    hall.deliver_as_of(other, 1, 1)
+    assert dialog not in hall.rooms._rooms
+    await delivering
+    assert [listener.receipts for listener in listeners] == [[(dialog, bo.principal)], []]
+    await hall.rooms.wait_settled()
+    await world.close()
 
 
 async def test_a_removed_member_reads_from_the_first_event_they_may_have_missed(hall: Hall) -> None:
