@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from storage.cql.migrate import migrate as migrate_keyspace
 from storage.embedded.cluster import EmbeddedPostgres
 from storage.postgres.migrate import migrate
 from tests.engines.cassandra_server import CassandraServer
-from tests.engines.server_process import HOST
+from tests.engines.server_process import HOST, Watcher
 from tests.support.clock import ManualClock
 from tests.support.world import World
 
@@ -40,7 +41,9 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostg
     """The run's own PostgreSQL, as durable as the real one."""
     folder: Path = tmp_path_factory.mktemp("postgres")
     with EmbeddedPostgres(folder, {"max_connections": "200"}) as running:
+        watcher = Watcher(running.pid, signal.SIGQUIT)
         yield running
+    watcher.dismiss()
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 Writes the configuration to use them beside their data, and prints it. Their ports are others at each start; their data
 stays, except that of Redis, which is about who is connected. What this machine lacks is left out, with a line that says
-how to get it. They end with this process, also when it is killed; PostgreSQL then ends at the next start.
+how to get it. They end with this process, also when it is killed.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from storage.embedded.cluster import EmbeddedPostgres
 from storage.embedded.data_folder import DataFolderError
 from tests.engines.cassandra_server import CassandraServer
 from tests.engines.redis_server import RedisServer
-from tests.engines.server_process import HOST, EngineError, EngineMissingError
+from tests.engines.server_process import HOST, EngineError, EngineMissingError, Watcher
 
 _DATA = Path(".tchat") / "services"
 _SERVICES = ("postgres", "redis", "cassandra")
@@ -53,7 +53,11 @@ def start(services: Sequence[str], data: Path, running: contextlib.ExitStack) ->
     data.mkdir(parents=True, exist_ok=True)
     sections: dict[str, list[str]] = {"storage": [], "cluster": []}
     if "postgres" in services:
-        postgres = running.enter_context(EmbeddedPostgres(data / "postgres"))
+        postgres = EmbeddedPostgres(data / "postgres")
+        postgres.start()
+        watcher = Watcher(postgres.pid, signal.SIGQUIT)
+        running.callback(watcher.dismiss)
+        running.callback(postgres.stop)
         sections["storage"].append(f'postgres_url = "{postgres.url}"')
     if "redis" in services:
         with _said_if_missing():

@@ -1,7 +1,7 @@
 """A server that one process starts for itself.
 
-Invariants: the server ends with its owner, also when the owner is killed: a watcher waits for the end of a pipe that
-only the owner holds, and then kills the server. Neither gets the signals of the owner's terminal. Servers listen on the
+Invariants: the server ends with its owner, also when the owner is killed: a `Watcher` waits for the end of a pipe that
+only the owner holds, and then ends the server. Neither gets the signals of the owner's terminal. Servers listen on the
 loopback address only, on ports that the kernel gives to no outgoing connection: after a restart the port is still free.
 """
 
@@ -27,6 +27,22 @@ class EngineMissingError(Exception):
     """This machine does not have the program; the message says how to get it."""
 
 
+class Watcher:
+    """A process that sends `how` to the process `pid` when this one ends without `dismiss`, even by a kill."""
+
+    def __init__(self, pid: int, how: int = signal.SIGKILL) -> None:
+        self._process = subprocess.Popen(
+            ["/bin/sh", "-c", 'read -r _ || kill -"$1" "$0"', str(pid), str(int(how))],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    def dismiss(self) -> None:
+        """End the watch: the watched process has ended, and its number may be another's."""
+        with contextlib.suppress(BrokenPipeError):
+            self._process.communicate(b"ended\n")
+
+
 class ServerProcess:
     """One process of a server, whose output goes to the file `log`."""
 
@@ -42,12 +58,7 @@ class ServerProcess:
                 env=environment,
                 start_new_session=True,
             )
-        # Waits for the end of its input. A line says that the server has ended, and that its number may be another's.
-        self._watcher = subprocess.Popen(
-            ["/bin/sh", "-c", 'read -r _ || kill -9 "$0"', str(self.pid)],
-            stdin=subprocess.PIPE,
-            start_new_session=True,
-        )
+        self._watcher = Watcher(self.pid)
 
     @property
     def pid(self) -> int:
@@ -79,8 +90,7 @@ class ServerProcess:
         except subprocess.TimeoutExpired:
             self.send_signal(signal.SIGKILL)
             self._process.wait()
-        with contextlib.suppress(BrokenPipeError):
-            self._watcher.communicate(b"ended\n")
+        self._watcher.dismiss()
 
     def _output(self) -> str:
         with self._log.open(errors="replace") as log:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
+import psutil
 import pytest
 import redis
 from redis.backoff import NoBackoff
@@ -33,6 +34,13 @@ def started(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
             process.send_signal(signal.SIGTERM)
 
 
+def is_one_of(process: psutil.Process, folder: Path) -> bool:
+    """Whether a process works in this folder, as the servers do."""
+    with contextlib.suppress(psutil.Error):
+        return Path(process.cwd()).is_relative_to(folder)
+    return False
+
+
 @pytest.mark.anyio
 async def test_a_node_can_use_the_services_with_the_config_that_is_written(
     started: "subprocess.Popen[str]", tmp_path: Path
@@ -49,6 +57,14 @@ async def test_a_node_can_use_the_services_with_the_config_that_is_written(
         assert started.wait(30.0) == 0
         with pytest.raises(redis.ConnectionError):
             connection.ping()
+
+
+def test_no_service_outlives_a_command_that_is_killed(started: "subprocess.Popen[str]", tmp_path: Path) -> None:
+    servers = [each for each in psutil.process_iter() if is_one_of(each, tmp_path)]
+    assert len(servers) >= 2
+    started.kill()
+    _, alive = psutil.wait_procs(servers, 30.0)
+    assert alive == []
 
 
 def test_what_is_missing_is_left_out_and_said(
