@@ -1,7 +1,7 @@
 """The other nodes that share the database: what they write reaches the sessions here, and holds the positions here.
 
 Each second one reading of the cluster: the horizon, who lives, the epoch. Then, of every node in doubt, the rows that
-it wrote up to that horizon are read from the journal and delivered. Nobody must have told us anything for that.
+it has written are read from the journal and delivered. Nobody must have told us anything for that.
 
 A node that tells us what it writes is *whole*: its messages carry dense numbers, and a tick says "all that I wrote
 before this horizon has been told up to this number". Of a whole node nothing is read. A missing number, silence, the
@@ -235,14 +235,18 @@ class Peers:
         self._begun_at = self._begun_at or reading.horizon
 
     async def _read_journal(self, reading: ClusterReading) -> int:
-        """Deliver what nodes in doubt wrote before the horizon of a reading; the stamp that was reached."""
+        """Deliver what nodes in doubt have committed; the stamp before which that is all, at most the horizon.
+
+        Rows beyond the horizon are durable, too: while a transaction that is open holds the horizon, they are delivered
+        nevertheless, and read again until it has passed them.
+        """
         sources = {each: source for each, source in self._sources.items() if not source.whole}
         if not sources:
             return reading.horizon
         since = min(source.heard for source in sources.values())
         reached, after, count = reading.horizon, (0, NIL, 0), 0
-        while since < reading.horizon:
-            page = await self._nodes.read_written(list(sources), since, reading.horizon, after=after)
+        while since < reading.next_xid:
+            page = await self._nodes.read_written(list(sources), since, reading.next_xid, after=after)
             await self._resequencer.open(page)
             if reading.epoch != self._horizon.epoch:
                 return reading.horizon
@@ -253,7 +257,7 @@ class Peers:
                 break
             after = (page[-1].stamp, page[-1].event.dialog, page[-1].event.seq)
             if count >= _ROWS_PER_READING and page[-1].stamp > since:
-                reached = page[-1].stamp
+                reached = min(page[-1].stamp, reading.horizon)
                 break
         self.rows_read += count
         for source in sources.values():

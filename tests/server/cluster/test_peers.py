@@ -120,6 +120,18 @@ async def test_what_others_wrote_before_the_horizon_is_delivered_and_then_the_po
     assert node.peers.rows_read == 3
 
 
+async def test_what_is_committed_beyond_the_horizon_is_delivered_and_the_horizon_is_the_position() -> None:
+    node = Node(alive(X))
+    await node.look(100)
+    node.nodes.write(X, DIALOG, 1, 104)
+    await node.look(102, next_xid=106)  # a transaction is open since 102
+    assert (node.delivered, node.horizon.reached) == ([(DIALOG, 1)], 102)
+    node.nodes.write(X, DIALOG, 2, 105)
+    await node.look(108)
+    assert (node.delivered, node.horizon.reached) == ([(DIALOG, 1), (DIALOG, 2)], 108)
+    assert node.asked() == [((X,), 100, 106), ((X,), 102, 108)]
+
+
 async def test_no_position_passes_what_was_read_and_is_not_delivered() -> None:
     node = Node(alive(X))
     await node.look(100)
