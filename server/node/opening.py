@@ -17,6 +17,7 @@ from server.clock import Clock
 from server.config.settings import Config
 from server.delivery.registry import Registry
 from server.node.composition import Identity, Node
+from server.startup_error import StartupError
 from server.writing.mover import Mover
 from server.writing.pipeline import Pipeline
 from server.writing.put_back import PutBack
@@ -41,6 +42,12 @@ _OTHER_WRITERS = 2
 """What writes beside the lanes: the receipts, and what is set aside."""
 
 
+_ARCHIVED = (
+    "The timelines of this database are archived, and old messages may be in the archive only: set storage.cql_hosts "
+    "to the servers of the archive."
+)
+
+
 class MakeIdentity(Protocol):
     """Makes the identity of a node, ready for the first sign-in."""
 
@@ -54,7 +61,8 @@ async def opened(
 ) -> AsyncIterator[tuple[Node, asyncio.Task[None]]]:
     """A node that listens, and the task in which it works; drained and closed on leaving.
 
-    With an archive, it moves the journal there, and deletes what is old and needed there only.
+    With an archive, it moves the journal there, and deletes what is old and needed there only. Raises StartupError
+    without one, if the database has been served with one.
     """
     async with contextlib.AsyncExitStack() as stack:
         storage = config.storage
@@ -67,6 +75,8 @@ async def opened(
         epoch = await lock.settle_epoch(_log.warning)
         pool = await open_pool(url, size=storage.connections_max, statement_timeout_s=storage.statement_timeout_s)
         stack.push_async_callback(_close_pool, pool)
+        if archive is None and await pool.fetchval("SELECT EXISTS (SELECT FROM archiving)"):
+            raise StartupError(_ARCHIVED)
         read_pool = await open_pool(url, size=storage.read_connections_max, statement_timeout_s=storage.read_timeout_s)
         stack.push_async_callback(_close_pool, read_pool)
         writes = WriteConnections(

@@ -10,15 +10,20 @@ from typing import Any
 import pytest
 
 from protocol import bodies
+from protocol.bodies import TimelineEventRaw
 from protocol.dialog_types import DialogType
+from server.startup_error import StartupError
 from server.writing.mover import BACKOFF_MAX_S, INTERVAL_S, Mover
 from storage.backlog import ArchiveBacklog
+from storage.cql.archive import CqlArchive
 from storage.local.archive import LocalArchive
 from storage.postgres import backlog as module
+from storage.postgres.archived_timelines import ArchivedTimelines
 from storage.postgres.backlog import PostgresBacklog
+from storage.postgres.timelines import PostgresTimelines
 from storage.rows import TimelineRow
 from storage.unavailable import StorageUnavailableError
-from tests.support.archiving import archived_rows, journal_rows
+from tests.support.archiving import archived_rows, drop_rows, journal_rows
 from tests.support.clock import ManualClock
 from tests.support.harness import running
 from tests.support.world import Person, World, edit, message, reaction
@@ -318,3 +323,43 @@ async def test_a_node_with_an_archive_moves_its_journal_there(database_url: str)
             while server.node.mover.rows < 10:
                 await server.world.pool.fetchval("SELECT 1")
         assert await archived_rows(server.world, archive) == await journal_rows(server.world)
+
+
+async def test_a_database_that_was_served_with_an_archive_is_not_served_without_one(database_url: str) -> None:
+    """Rows may be in the archive only, and nobody would send it what is erased."""
+    async with running(database_url, archive=LocalArchive()) as server:
+        assert server.node.mover is not None
+        async with asyncio.timeout(20):
+            while server.node.mover.lag_s == 0.0:
+                await server.world.pool.fetchval("SELECT 1")
+    with pytest.raises(StartupError, match="cql_hosts"):
+        async with running(database_url):
+            pass
+
+
+@pytest.mark.cassandra
+async def test_a_journal_is_moved_to_a_cql_server_by_two_who_fail_and_read_from_there(
+    world: World, backlogs: list[PostgresBacklog], trace: Trace, clock: ManualClock, request: pytest.FixtureRequest
+) -> None:
+    """The first stops after a write that nobody has noted; the second goes on from there, and erases."""
+    archive = CqlArchive(request.getfixturevalue("cql_server"), read_timeout_s=20.0, write_timeout_s=20.0)
+    ann, bo, dialog = await talk(world)
+    await world.flush(*(message(dialog, ann, "x" * 5000) for _ in range(50)))
+    trace.fails_at = 5
+    with pytest.raises(StorageUnavailableError, match="advance"):
+        await Mover(TracedBacklog(backlogs[0], trace), archive, clock).move()
+    await backlogs[0].release()
+    await world.act(bodies.Deleted, dialog, ann, target=20)
+    await move_all(Mover(backlogs[1], archive, clock))
+    assert await archived_rows(world, archive) == await journal_rows(world)
+
+    async def read_all(reads: PostgresTimelines) -> list[TimelineEventRaw]:
+        events: list[TimelineEventRaw] = []
+        while page := await reads.read_events(bo.principal, [(dialog, len(events) + 1, 99)], limit=99):
+            events += page
+        return events
+
+    before = await read_all(world.timelines)
+    await drop_rows(world, dialog, 1, 40)
+    assert await read_all(ArchivedTimelines(world.pool, archive, timeout_s=30.0)) == before
+    await archive.close()
