@@ -24,6 +24,7 @@ from cassandra.query import tuple_factory
 
 from storage.unavailable import StorageTimeoutError, StorageUnavailableError
 
+logging.getLogger("cassandra").setLevel(logging.WARNING)  # below that it logs statements, with their values
 # Apache Cassandra warns in each reply to a batch of several partitions, and the driver logs each warning: ours go to
 # replicas that have all of them.
 logging.getLogger("cassandra.protocol").setLevel(logging.ERROR)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
@@ -62,15 +63,24 @@ async def world(database_url: str) -> AsyncIterator[World]:
     await opened.close()
 
 
-@pytest.fixture(params=[LocalArchive, pytest.param(CqlArchive, marks=pytest.mark.cassandra)])
-async def archive(request: pytest.FixtureRequest) -> AsyncIterator[Archive]:
-    """An archive of each engine. On CQL, others have written to it: a test has dialogs of its own."""
-    if request.param is LocalArchive:
+@asynccontextmanager
+async def opened_archive(engine: type[Archive], request: pytest.FixtureRequest) -> AsyncIterator[Archive]:
+    """An archive. On CQL, others have written to it: a test has dialogs of its own."""
+    if engine is LocalArchive:
         yield LocalArchive()
         return
-    opened = CqlArchive(request.getfixturevalue("cql_server"), read_timeout_s=10.0, write_timeout_s=10.0)
-    yield opened
-    await opened.close()
+    archive = CqlArchive(request.getfixturevalue("cql_server"), read_timeout_s=10.0, write_timeout_s=10.0)
+    try:
+        yield archive
+    finally:
+        await archive.close()
+
+
+@pytest.fixture(params=[LocalArchive, pytest.param(CqlArchive, marks=pytest.mark.cassandra)])
+async def archive(request: pytest.FixtureRequest) -> AsyncIterator[Archive]:
+    """An archive of each engine."""
+    async with opened_archive(request.param, request) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -80,14 +90,22 @@ async def archived_world(world: World, database_url: str) -> AsyncIterator[World
         yield world
 
 
-@pytest.fixture(params=[None, 0.5, 1.0], ids=["in the journal", "in both", "in the archive"])
+@pytest.fixture(
+    params=[
+        pytest.param((None, 0.0), id="in the journal"),
+        pytest.param((LocalArchive, 0.5), id="in both"),
+        pytest.param((LocalArchive, 1.0), id="in the archive"),
+        pytest.param((CqlArchive, 1.0), id="in CQL", marks=pytest.mark.cassandra),
+    ]
+)
 async def each_world(request: pytest.FixtureRequest, database_url: str) -> AsyncIterator[World]:
     """A world that reads its rows from the journal, or the first share of each dialog from an archive."""
+    engine, share = request.param
     opened = await World.open(database_url)
-    if request.param is None:
+    if engine is None:
         yield opened
     else:
-        async with hiding(opened, database_url, LocalArchive(), share=request.param):
+        async with opened_archive(engine, request) as archive, hiding(opened, database_url, archive, share=share):
             yield opened
     await opened.close()
 

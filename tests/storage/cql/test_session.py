@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -200,6 +201,15 @@ async def test_a_keyspace_that_was_never_migrated_says_what_to_do(cql_server: Cq
     async with opened(CqlServer(cql_server.hosts, cql_server.port, cql_keyspace), 5.0) as archive:
         with pytest.raises(StorageUnavailableError, match="run `tchat migrate`"):
             await archive.read_tags(new_id(), 1, 1)
+
+
+async def test_no_level_logs_what_is_written(cql_server: CqlServer, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        async with opened(cql_server, 10.0) as archive:
+            row = posted(new_id(), 1, "a private word")
+            await archive.write([row], epoch=1)
+            assert await archive.read_rows(row.event.dialog, [1]) == [row]
+    assert "a private word" not in caplog.text
 
 
 async def test_a_server_that_hangs_is_unavailable_in_time_and_goes_on_afterwards(
