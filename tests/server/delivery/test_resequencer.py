@@ -229,7 +229,7 @@ async def test_who_waits_until_all_is_delivered_waits_for_what_waits_now_and_no_
 
     table.nodes.read_rows = read  # type: ignore[method-assign]
     table.gate.set()
-    await waiting
+    await until(waiting.done)
     assert table.delivered == [1, 2, 3]
 
 
