@@ -47,6 +47,22 @@ class EndReason(enum.IntEnum):
     DELETED = 5
 
 
+class EndedAccessRow(msgspec.Struct, frozen=True):
+    """Access that a transaction ended: of one sign-in (`why`: an EndReason), or of a principal (its status)."""
+
+    xid: int
+    principal: bytes
+    sign_in: bytes | None
+    why: int
+
+
+class EndedAccessReading(msgspec.Struct, frozen=True):
+    """Whose access has ended, and the horizon of the snapshot; the next reading begins there."""
+
+    horizon: int
+    rows: list[EndedAccessRow]
+
+
 class WhoMayAdd(enum.IntEnum):
     """Who may add a person to dialogs without asking: everybody, those whom the person knows, or nobody.
 

@@ -25,6 +25,7 @@ class Registry:
     def __init__(self) -> None:
         self.version = 0
         self.listener: PresenceListener = lambda _principal, _online: None
+        self.on_detach: Callable[[Subscriber], None] = lambda _subscriber: None
         self._by_principal: dict[bytes, list[Subscriber]] = {}
         self._by_device: dict[bytes, Subscriber] = {}
         self._awaited: dict[bytes, list[Subscriber]] = {}

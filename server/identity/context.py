@@ -40,7 +40,7 @@ class IdentityContext:
             deleted_before_ms=now_ms - settings.deletion_grace_days * DAY_MS,
         )
 
-    def close_crowded_out(self, sign_ins: Iterable[bytes]) -> None:
+    def close_crowded_out(self, principal: bytes, sign_ins: Iterable[bytes]) -> None:
         """Close the sessions of sign-ins that a newer one ended, because the person had too many."""
         for sign_in in sign_ins:
-            self.sessions.end_sign_in(sign_in, CloseCode.TOO_MANY_SIGN_INS, "a newer sign-in took its place")
+            self.sessions.end_sign_in(principal, sign_in, CloseCode.TOO_MANY_SIGN_INS, "a newer sign-in took its place")

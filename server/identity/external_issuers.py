@@ -79,7 +79,7 @@ class ExternalIssuers:
             raise RequestRefusedError(ErrorCode.UNAVAILABLE, "the sign-in cannot be looked up now") from error
         if opened.outcome is not Outcome.OK:
             raise RequestRefusedError(*_REFUSALS[opened.outcome])
-        self._context.close_crowded_out(opened.crowded_out)
+        self._context.close_crowded_out(opened.principal, opened.crowded_out)
         if opened.opened:
             await self._context.self_dialogs.ensure(opened.principal, device)
         return Claims(settings.tenant, opened.principal, device, opened.sign_in, int(claims["exp"]))

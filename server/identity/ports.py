@@ -11,8 +11,8 @@ from storage.rows import ChangeEntry, Entry, Verdict
 class SessionsControl(Protocol):
     """Closes live sessions at once. Later connections are refused by the store."""
 
-    def end_sign_in(self, sign_in: bytes, close_code: CloseCode, reason: str) -> None:
-        """Close every session of a sign-in."""
+    def end_sign_in(self, principal: bytes, sign_in: bytes, close_code: CloseCode, reason: str) -> None:
+        """Close every session of a sign-in of a principal."""
         ...
 
     def end_principal(self, principal: bytes, close_code: CloseCode, reason: str) -> None:

@@ -155,25 +155,31 @@ class SignInFlow:
     async def end(self, principal: bytes, sign_in: bytes) -> None:
         """End one sign-in of a person and close its sessions; nothing happens if it is not theirs or has ended."""
         if await self._sign_ins.end(self._context.clock.wall_ms(), principal, sign_in):
-            self._context.sessions.end_sign_in(sign_in, CloseCode.SIGNED_OUT, "signed out")
+            self._context.sessions.end_sign_in(principal, sign_in, CloseCode.SIGNED_OUT, "signed out")
 
     async def end_others(self, principal: bytes, keep: bytes) -> None:
         """End all sign-ins of a person but one, and close their sessions."""
         for sign_in in await self._sign_ins.end_others(self._context.clock.wall_ms(), principal, keep):
-            self._context.sessions.end_sign_in(sign_in, CloseCode.SIGNED_OUT, "signed out from another device")
+            self._context.sessions.end_sign_in(
+                principal, sign_in, CloseCode.SIGNED_OUT, "signed out from another device"
+            )
 
     def _phone_row(self, phone_hash: bytes, number: PhoneNumber) -> PhoneRow:
         key, box = self._context.vault.seal(number.e164)
         return PhoneRow(phone_hash, key, box, number.country)
 
     def _close_superseded(self, opened: OpenedSignIn) -> None:
-        self._context.close_crowded_out(opened.crowded_out)
+        self._context.close_crowded_out(opened.principal, opened.crowded_out)
         for sign_in in opened.replaced:
-            self._context.sessions.end_sign_in(sign_in, CloseCode.REPLACED, "this device signed in again")
+            self._context.sessions.end_sign_in(
+                opened.principal, sign_in, CloseCode.REPLACED, "this device signed in again"
+            )
 
     def _end_reused(self, row: RefreshedSignIn) -> None:
         _log.warning("a refresh token was used twice: its sign-in ended", extra={"sign_in": ids.to_text(row.sign_in)})
-        self._context.sessions.end_sign_in(row.sign_in, CloseCode.SIGNED_OUT, "its refresh token was used twice")
+        self._context.sessions.end_sign_in(
+            row.principal, row.sign_in, CloseCode.SIGNED_OUT, "its refresh token was used twice"
+        )
 
     def _issue(self, tenant: int, principal: bytes, device: bytes, sign_in: bytes, refresh_token: str) -> IssuedTokens:
         token = self._tokens.issue(tenant=tenant, principal=principal, device=device, sign_in=sign_in)

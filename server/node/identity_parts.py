@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from server.api.app import create_api
@@ -14,6 +15,7 @@ from server.identity.claims import Claims
 from server.identity.code_sender import CodeSender, make_sender
 from server.identity.codes import OneTimeCodes
 from server.identity.context import OWN_TENANT, IdentityContext
+from server.identity.ended_access import EndedAccess
 from server.identity.external_issuers import ExternalIssuers
 from server.identity.jwks import DocumentFetcher
 from server.identity.key_files import load_signing_keys, load_vault
@@ -77,6 +79,7 @@ class NodeIdentity:
         self._who_may_add = settings.who_may_add
         self._dialogs_per_person_max = rates.dialogs_per_person_max
         self._purge = Purge(self.people, clock, settings)
+        self._ended_access = EndedAccess(sign_ins, sessions) if config.cluster.redis_urls else None
         self._fetch = DocumentFetcher()
         self.tokens = Tokens(
             secrets.signing_keys,
@@ -106,6 +109,8 @@ class NodeIdentity:
         """Write what the database needs before the first sign-in."""
         await self.people.add_tenants(self._tenants)
         await self.people.set_consent(WhoMayAdd[self._who_may_add.upper()], self._dialogs_per_person_max)
+        if self._ended_access is not None:
+            await self._ended_access.begin()
 
     async def sign_out(self, claims: Claims) -> None:
         """End the sign-in of these claims, and close its sessions."""
@@ -114,7 +119,10 @@ class NodeIdentity:
     async def run(self) -> None:
         """Do the periodic work, until cancelled."""
         try:
-            await self._purge.run()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._purge.run())
+                if self._ended_access is not None:
+                    group.create_task(self._ended_access.run())
         finally:
             await self._fetch.aclose()
 

@@ -57,6 +57,7 @@ LOWEST_XID = 3
 _CONSTANTS: dict[str, int | str] = {
     "SIGN_IN_AUDIT_KEPT_MS": SIGN_IN_AUDIT_KEPT_MS,
     "DAY_MS": DAY_MS,
+    "ENDED_ACCESS_KEPT_MS": 3_600_000,
     "PURGE_ROWS_MAX": 100,  # of a person who signs up again; the purge does the rest
     "ERASER_LOCK_KEY": 0x7463686175,
     "PUT_BACK_AFTER_MS": 10_000,

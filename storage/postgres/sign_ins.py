@@ -16,6 +16,8 @@ import asyncpg
 from protocol import ids
 from storage.identity_rows import (
     CallerRow,
+    EndedAccessReading,
+    EndedAccessRow,
     EndReason,
     ExternalSignIn,
     NewDevice,
@@ -67,6 +69,15 @@ SELECT sign_in_id, device_id, platform, app_version, device_name, address, creat
 FROM sign_ins
 WHERE principal_id = $2 AND revoked_at_ms IS NULL AND coalesce(expires_at_ms > $1, true)
 ORDER BY created_at_ms DESC, sign_in_id DESC
+"""
+
+_ENDED_ROWS_MAX = 5_000
+
+_ENDED = f"""
+SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS horizon, e.*
+FROM (SELECT) s LEFT JOIN LATERAL (
+    SELECT xid::text::bigint AS xid, principal_id, sign_in_id, why FROM ended_access
+    WHERE xid >= $1::bigint::text::xid8 ORDER BY xid LIMIT {_ENDED_ROWS_MAX}) e ON true
 """
 
 _END = "SELECT end_sign_ins($1, $2, $3, $4, $5, 'sign_in.ended')"
@@ -235,6 +246,17 @@ class SignInStore:
         async with translate_errors():
             ended = await self._pool.fetchval(_END, now_ms, principal, None, keep, EndReason.SIGNED_OUT)
         return list(ended)
+
+    async def read_ended(self, since: int | None) -> EndedAccessReading:
+        """Whose access was ended since a horizon; None: only where to begin.
+
+        When more was ended than one reading holds, the horizon is that of its last row.
+        """
+        async with translate_errors():
+            found = await self._pool.fetch(_ENDED, since)
+        rows = [EndedAccessRow(*row) for _, *row in found if row[0] is not None]
+        horizon = found[0]["horizon"]
+        return EndedAccessReading(rows[-1].xid if len(rows) >= _ENDED_ROWS_MAX else horizon, rows)
 
     async def _call(self, query: str, *arguments: object) -> asyncpg.Record:
         async with translate_errors():

@@ -52,7 +52,7 @@ class ClosedSessions(SessionsControl):
     def __init__(self) -> None:
         self.closed: list[tuple[str, CloseCode]] = []
 
-    def end_sign_in(self, sign_in: bytes, close_code: CloseCode, _reason: str) -> None:
+    def end_sign_in(self, _principal: bytes, sign_in: bytes, close_code: CloseCode, _reason: str) -> None:
         self.closed.append((ids.to_text(sign_in), close_code))
 
     def end_principal(self, principal: bytes, close_code: CloseCode, _reason: str) -> None:

@@ -53,4 +53,9 @@ BEGIN
         ORDER BY a.at_ms LIMIT p_limit));
     GET DIAGNOSTICS v_rows = ROW_COUNT;
     more := more OR v_rows >= p_limit;
+    DELETE FROM ended_access WHERE ctid = ANY (ARRAY(
+        SELECT e.ctid FROM ended_access e WHERE e.at_ms < p_now_ms - ${ENDED_ACCESS_KEPT_MS}
+        ORDER BY e.at_ms LIMIT p_limit));
+    GET DIAGNOSTICS v_rows = ROW_COUNT;
+    more := more OR v_rows >= p_limit;
 END $$;

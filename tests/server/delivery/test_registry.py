@@ -86,7 +86,7 @@ def test_the_end_of_a_sign_in_closes_all_its_connections_and_no_other(registry: 
     for subscriber in (ended, other, stranger, not_yet_confirmed):
         registry.attach(subscriber)
     registry.take_over(ended)
-    registry.end_sign_in(sign_in, CloseCode.SIGNED_OUT, "why")
+    registry.end_sign_in(ANN, sign_in, CloseCode.SIGNED_OUT, "why")
     assert ended.closed_with == not_yet_confirmed.closed_with == [(CloseCode.SIGNED_OUT, "why")]
     assert other.closed_with == stranger.closed_with == []
 

@@ -95,7 +95,7 @@ async def test_a_session_never_changes_its_sign_in(node: Running) -> None:
     ended = Person(ann.principal, ann.device)
     async with node.live(ann) as wire:
         assert (await wire.ask(Authenticate(3, node.token(ended)))).code == "wrong_person"
-        node.node.registry.end_sign_in(ann.sign_in, CloseCode.SIGNED_OUT, "")
+        node.node.registry.end_sign_in(ann.principal, ann.sign_in, CloseCode.SIGNED_OUT, "")
         assert await wire.close_code() == 4200
 
 

@@ -76,6 +76,7 @@ INSERT INTO services SELECT person, 'service' FROM filler;
 INSERT INTO api_keys SELECT device, person, hash, '{{}}', 0, '{{}}' FROM filler;
 INSERT INTO audit (at_ms, tenant_id, action, actor_id, subject_id)
     SELECT 9007199254740991, 1, 'sign_in.opened', person, person FROM filler;
+INSERT INTO ended_access (at_ms, principal_id, why) SELECT 9007199254740991, person, 2 FROM filler;
 INSERT INTO blocks SELECT person, device FROM filler;
 INSERT INTO contacts SELECT person, device FROM filler;
 INSERT INTO invitations (principal_id, dialog_id, invited_by, seq) SELECT person, dialog, device, 1 FROM filler;
@@ -211,6 +212,7 @@ async def exercise_identity(stores: IdentityStores, number: str) -> None:
     await guess(stores, phone(number).hash, code_id=new_id())
     await sign_ins.read_caller(NOW, me, session)
     await sign_ins.list_live(NOW, me)
+    await sign_ins.read_ended(since=2**62)
     await sign_ins.end(NOW, me, session)
     await sign_ins.end_others(NOW, me, session)
     await people.read_profile(me)
