@@ -17,6 +17,9 @@ ANSWER_S_MAX = 1.0
 MESSAGE_BYTES_MAX = 16_777_216
 """The largest message of a bus."""
 
+KEPT_S = 86_400
+"""What was put into a store of presence and not again for so long may be forgotten: a killed node removes nothing."""
+
 
 class Bus(Protocol):
     """Messages from one incarnation of a node to another.

@@ -212,6 +212,10 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
     redis_urls: tuple[str, ...] = ()
     """redis://host:port of the Redis instances through which nodes tell each other what is new. Empty: this node serves
     its database alone, and a second one is refused. Otherwise nodes share the database, and must all have the same."""
+    redis_password: Secret = Secret()
+    """Password for all of `redis_urls`."""
+    redis_password_file: Path | None = None
+    """File that holds `redis_password`."""
     lease_s: Seconds = 10.0
     """A node that has shown no sign of life for this long is ended by the others: it stops, and its clients
     reconnect."""

@@ -87,6 +87,7 @@ class Registry:
             return
         here.remove(subscriber)
         self.version += 1
+        self.on_detach(subscriber)
         if not here:
             del self._by_principal[subscriber.principal]
             self.listener(subscriber.principal, False)
@@ -106,9 +107,9 @@ class Registry:
             return [(who, here[who]) for who in members if who in here]
         return [(who, subscribers) for who, subscribers in here.items() if who in members]
 
-    def end_sign_in(self, sign_in: bytes, close_code: CloseCode, reason: str) -> None:
-        """Close every connection of a sign-in at once."""
-        for subscriber in self:
+    def end_sign_in(self, principal: bytes, sign_in: bytes, close_code: CloseCode, reason: str) -> None:
+        """Close every connection of a sign-in of a principal at once."""
+        for subscriber in list(self.subscribers_of(principal)):
             if subscriber.sign_in == sign_in:
                 subscriber.close(close_code, reason)
 

@@ -222,11 +222,16 @@ class Rooms:
             return room.waiting[0].seq if room.waiting else room.missed
         return room.first_delivered_seq if room.first_delivered_seq and room.roster_seq >= seq else None
 
-    async def open(self, dialog: bytes) -> Room:
-        """The room of a dialog, its roster read if need be; a dialog that does not exist has no members."""
+    async def open(self, dialog: bytes, roster_seq: int = 0) -> Room:
+        """The room of a dialog, its roster read if it is older than `roster_seq`; after errors it may still be older.
+
+        A dialog that does not exist has no members.
+        """
         room = self._room(dialog)
-        if room.roster_seq < 0 and not room.loading:
-            self._load(dialog, room)
+        if room.roster_seq < roster_seq:
+            room.needed_seq = max(room.needed_seq, roster_seq)
+            if not room.loading:
+                self._load(dialog, room)
         while room.loading:
             await self.wait_settled()
         return room

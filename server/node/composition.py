@@ -6,7 +6,7 @@ import asyncio
 import importlib.metadata
 import logging
 import socket
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from protocol.close_codes import CloseCode
 from protocol.codec import CODECS
 from protocol.kinds import DAY_MS
 from server.clock import Clock
+from server.cluster.hints import Hints
 from server.cluster.leases import Leases
 from server.cluster.peers import Peers
 from server.config.settings import Config, GatewaySettings
@@ -36,6 +37,7 @@ from server.node.connected import Here, find_connected
 from server.node.drain import close_at_once, drain
 from server.node.metrics import METRICS
 from server.node.prometheus import Metrics, Parts
+from server.node.redis_start import RedisEngines
 from server.node.trouble import find_trouble
 from server.session.caps import DailyCaps
 from server.session.catch_up import CatchUp
@@ -48,6 +50,7 @@ from server.session.commands.signals import Signals
 from server.session.rates import SessionRates
 from server.session.session import Session, SessionContext
 from server.session.wheel import TimingWheel
+from server.writing.durable import DurableEvents
 from server.writing.eraser import Eraser
 from server.writing.horizon import Horizon
 from server.writing.mover import Mover
@@ -110,6 +113,7 @@ class Node:
         nodes: Nodes | None = None,
         put_back: PutBack | None = None,
         trimmer: Trimmer | None = None,
+        redis: RedisEngines | None = None,
     ) -> None:
         self.config = config
         self.clock = clock
@@ -128,7 +132,7 @@ class Node:
         self.registry.listener = self.presence.announce
         self.router = Router(self.registry, self.rooms, self.presence)
         self.resequencer = None if nodes is None else self._make_resequencer(nodes)
-        route = self.router.route if self.resequencer is None else self.resequencer.route
+        route = self.router.route if self.resequencer is None else self._route_to_all
         self.put_back = put_back
         self.pipeline = Pipeline(
             self.journal, route, config.pipeline, clock, incarnation=incarnation, put_back=put_back
@@ -150,6 +154,13 @@ class Node:
             incarnation=incarnation,
         )
         self.peers = None if nodes is None else self._make_peers(nodes)
+        self.hints: Hints | None = None
+        self._redis = redis
+        if self.peers is not None and redis is not None:
+            self.hints = Hints(
+                redis.bus, redis.presence, self.peers, self.rooms, self.horizon, clock=clock, incarnation=incarnation
+            )
+            self.registry.on_detach = self.hints.whereabouts.leave
         self.wheel: TimingWheel[Session] = TimingWheel(clock.monotonic(), tick_s=_TICK_S)
         self._catch_up = CatchUp(self.timelines, page_events=config.sync.page_events)
         self._rates = SessionRates(config.sessions)
@@ -207,6 +218,8 @@ class Node:
             group.create_task(self.receipts.run(_RECEIPTS_INTERVAL_S))
             group.create_task((self.peers or self.horizon).run(_HORIZON_INTERVAL_S))
             group.create_task(self.eraser.run())
+            if self.hints is not None:
+                group.create_task(self.hints.run())
             for of_the_archive in (self.mover, self.put_back, self.trimmer):
                 if of_the_archive is not None:
                     group.create_task(of_the_archive.run())
@@ -283,6 +296,13 @@ class Node:
         if self._ticks % _TICKS_TO_DROP_STALE == 0:
             self.rooms.drop_stale_subscribers()
 
+    def _route_to_all(self, durable: Sequence[DurableEvents]) -> None:
+        """Deliver here, then tell the other nodes."""
+        assert self.resequencer is not None
+        self.resequencer.route(durable)
+        if self.hints is not None:
+            self.hints.publisher.publish(durable)
+
     def _make_resequencer(self, nodes: Nodes) -> Resequencer:
         return Resequencer(
             nodes,
@@ -348,6 +368,8 @@ class Node:
             resequencer=self.resequencer,
             put_back=self.put_back,
             trimmer=self.trimmer,
+            hints=self.hints,
+            redis=self._redis,
             late_s=lambda: self._late_s,
             connections=self._connections,
         )
@@ -364,6 +386,7 @@ class Node:
             horizon=self.horizon,
             sign_out=identity.sign_out,
             begin_epoch=self._epoch_seen,
+            arrive=None if self.hints is None else self.hints.whereabouts.arrive,
         )
         handlers = find_handlers(
             Changes(self.pipeline, self.timelines, DailyCaps(self.config.limits, MemoryRateLimiter(self.clock))),

@@ -312,6 +312,54 @@ METRICS: Catalogue = (
                 watch="it rises, and nobody has killed a node",
                 read=lambda it: it.peers.ended if it.peers else None,
             ),
+            Gauge(
+                name="tchat_cluster_presence_whole",
+                meaning="1 while all connections of this node are in Redis, so that others find them.",
+                watch="0 for a minute: others' messages come here through the journal; look at Redis",
+                read=lambda it: bool(it.hints.whereabouts.token) if it.hints else None,
+            ),
+            Gauge(
+                name="tchat_cluster_publish_queued_rows",
+                meaning="Rows that wait to be sent to other nodes.",
+                watch="above 10000: Redis is slow",
+                read=lambda it: it.hints.publisher.queued if it.hints else None,
+            ),
+            Counter(
+                name="tchat_cluster_published_rows_total",
+                meaning="Rows of this node that were looked up, and sent to the nodes of those whom they concern.",
+                read=lambda it: it.hints.publisher.rows if it.hints else None,
+            ),
+            Counter(
+                name="tchat_cluster_published_messages_total",
+                meaning="Messages given to Redis for other nodes: rows, and a tick for each of them every second.",
+                read=lambda it: it.hints.links.published if it.hints else None,
+            ),
+            Counter(
+                name="tchat_cluster_skipped_total",
+                meaning="Times that a row may not have been sent to a node that it concerns, which then reads it.",
+                watch="it rises: Redis is away, slow or was emptied",
+                read=lambda it: it.hints.links.spent if it.hints else None,
+            ),
+            Counter(
+                name="tchat_cluster_heard_rows_total",
+                meaning="Rows of other nodes that came through Redis.",
+                read=lambda it: it.hints.receiver.rows if it.hints else None,
+            ),
+            LabelledGauge(
+                name="tchat_cluster_redis_up",
+                meaning="1 while a Redis instance answers this node.",
+                watch="0: messages to other nodes take a second",
+                label="instance",
+                read=lambda it: (
+                    {str(each.url): each.answers.is_set() for each in it.redis.instances} if it.redis else None
+                ),
+            ),
+            LabelledCounter(
+                name="tchat_cluster_redis_faults_total",
+                meaning="Connections to a Redis instance that were lost or could not be made.",
+                label="instance",
+                read=lambda it: it.redis.faults if it.redis else None,
+            ),
         ),
     ),
     (

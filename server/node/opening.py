@@ -17,6 +17,7 @@ from server.clock import Clock
 from server.config.settings import Config
 from server.delivery.registry import Registry
 from server.node.composition import Identity, Node
+from server.node.redis_start import running_redis
 from server.startup_error import StartupError
 from server.writing.mover import Mover
 from server.writing.pipeline import Pipeline
@@ -91,6 +92,7 @@ async def opened(
             stack.push_async_callback(_end_incarnation, nodes, incarnation)
         stack.callback(writes.terminate)
         key = await pool.fetchval("SELECT position_key FROM deployment")
+        redis = await stack.enter_async_context(running_redis(config.cluster, key))
         mover = put_back = trimmer = None
         if archive is not None:
             timelines = ArchivedTimelines(read_pool, archive, timeout_s=storage.read_timeout_s, pages_at_once=pages)
@@ -117,6 +119,7 @@ async def opened(
             nodes=nodes,
             put_back=put_back,
             trimmer=trimmer,
+            redis=redis,
         )
         await node.take_first_horizon()
         identity = await make_identity(pool, clock, appender=node.pipeline, sessions=node.registry)

@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from server.cluster.hints import Hints
 from server.cluster.peers import Peers
 from server.delivery.flush_turn import FlushTurn
 from server.delivery.receipts import Receipts
@@ -19,6 +20,7 @@ from server.delivery.resequencer import Resequencer
 from server.delivery.rooms import Rooms
 from server.gateway.acceptor import Acceptor
 from server.histogram import BOUNDS_S, Histogram
+from server.node.redis_start import RedisEngines
 from server.session.catch_up import CatchUp
 from server.session.rates import SessionRates
 from server.writing.eraser import Eraser
@@ -51,6 +53,8 @@ class Parts:
     resequencer: Resequencer | None
     put_back: PutBack | None
     trimmer: Trimmer | None
+    hints: Hints | None
+    redis: RedisEngines | None
     late_s: Callable[[], float]
     """Seconds since the start, in sum, by which the tick of each second was late."""
     connections: Mapping[str, Callable[[], int]]

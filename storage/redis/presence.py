@@ -14,12 +14,9 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
-from storage.bus import ConnectionKey, Located, PresenceStore
+from storage.bus import KEPT_S, ConnectionKey, Located, PresenceStore
 from storage.redis.instance import RedisInstance
 from storage.redis.resp import Command, RespError
-
-KEPT_S = 86_400
-"""A principal of whom nothing was written for so long is forgotten: a node that was killed removes nothing."""
 
 _FIELD = struct.Struct(">QQ")  # incarnation, stamp
 

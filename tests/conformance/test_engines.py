@@ -16,8 +16,6 @@ from storage.backlog import ArchiveBacklog
 from storage.local.archive import LocalArchive
 from storage.local.network import LocalBus, LocalPresence
 from storage.postgres.timelines import PostgresTimelines
-from storage.redis.bus import RedisBus
-from storage.redis.presence import RedisPresence
 from storage.timelines import Journal, Timelines
 from tests.conformance.conftest import ENGINES, engines_of
 from tests.support.world import World
@@ -47,7 +45,7 @@ IMPLEMENTATIONS = {
     if not is_contract(each)
     and any(contract in each.__mro__ or methods_of(contract) <= methods_of(each) for contract in CONTRACTS)
 }
-WITHOUT_A_NODE = {LocalArchive, LocalBus, LocalPresence, RedisBus, RedisPresence}
+WITHOUT_A_NODE = {LocalArchive, LocalBus, LocalPresence}
 """Engines that only tests and the simulation have: a node without an archive keeps everything in its journal, and a
 node without others has nobody to tell."""
 METHODS = [(contract, name) for contract in CONTRACTS for name in sorted(methods_of(contract))]

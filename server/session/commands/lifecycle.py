@@ -43,7 +43,7 @@ class Lifecycle:
     """Handlers of the commands that begin and end a session.
 
     `sign_out` ends a sign-in in the store. `begin_epoch(epoch, session)` makes the whole node begin an epoch and closes
-    every other session.
+    every other session. `arrive`, where nodes share the database, has the others find the session from now on.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class Lifecycle:
         horizon: Horizon,
         sign_out: Callable[[Claims], Awaitable[None]],
         begin_epoch: Callable[[int, Session], None],
+        arrive: Callable[[Session, bytes], Awaitable[None]] | None = None,
     ) -> None:
         self._config = config
         self._clock = clock
@@ -68,6 +69,7 @@ class Lifecycle:
         self._horizon = horizon
         self._sign_out = sign_out
         self._begin_epoch = begin_epoch
+        self._arrive = arrive
 
     def authenticate(self, session: Session, command: Authenticate) -> Awaitable[None] | None:
         """Check the token; at once when it is in the cache."""
@@ -81,6 +83,8 @@ class Lifecycle:
         """Register, take a snapshot, and begin to catch up. In this order, so that no event falls in between."""
         claims = session.claims
         self._registry.attach(session)
+        if self._arrive is not None:
+            await self._arrive(session, claims.principal)
         since = self._horizon.read_position(command.position, claims.principal)
         snapshot = await self._take_snapshot(claims, since)
         if snapshot.epoch != self._horizon.epoch:

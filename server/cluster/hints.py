@@ -1,0 +1,74 @@
+"""All that nodes tell each other directly: it makes delivery fast, and nothing depends on it.
+
+Each second a node ticks: it tells each other that all its rows before its horizon were sent. A row that was delivered
+here was given to the publisher before, so a tick waits for what waits there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from server.clock import Clock, Sleep
+from server.cluster.links import Links
+from server.cluster.peers import Peers
+from server.cluster.publisher import Publisher
+from server.cluster.receiver import Receiver
+from server.cluster.whereabouts import Whereabouts
+from server.delivery.rooms import Rooms
+from server.writing.horizon import Horizon
+from storage.bus import Bus, PresenceStore
+
+_log = logging.getLogger(__name__)
+
+TICK_S = 1.0
+
+
+class Hints:
+    """What one incarnation tells the others and hears from them, over a bus and a store of presence."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        store: PresenceStore,
+        peers: Peers,
+        rooms: Rooms,
+        horizon: Horizon,
+        *,
+        clock: Clock,
+        incarnation: int,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        def get_epoch() -> int:
+            return horizon.epoch
+
+        self.links = Links(bus, incarnation=incarnation)
+        self.publisher = Publisher(store, self.links, rooms, get_epoch)
+        self.receiver = Receiver(peers, self.links, is_whole=lambda: bool(self.whereabouts.token), get_epoch=get_epoch)
+        self.whereabouts = Whereabouts(store, clock, self.receiver.doubt_all, incarnation=incarnation, sleep=sleep)
+        self._bus = bus
+        self._peers = peers
+        self._incarnation = incarnation
+        self._get_epoch = get_epoch
+        self._sleep = sleep
+
+    async def run(self) -> None:
+        """Tell and hear, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._bus.receive(self._incarnation, self.receiver.deliver, self.receiver.doubt_all))
+            group.create_task(self.publisher.run())
+            group.create_task(self.whereabouts.run())
+            group.create_task(self._tick_always())
+
+    async def tick(self) -> None:
+        """Tell the others that nothing is missing, once that is so."""
+        self.links.keep(self._peers.living)
+        epoch, horizon = self._get_epoch(), self._peers.settled
+        await self.publisher.wait_settled()
+        if epoch == self._get_epoch():
+            self.links.tick(epoch, horizon, self.whereabouts.token)
+
+    async def _tick_always(self) -> None:
+        while True:
+            await self.tick()
+            await self._sleep(TICK_S)

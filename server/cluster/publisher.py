@@ -1,0 +1,152 @@
+"""Publishing to other nodes: one lookup for all rows that wait, then one message for each node with readers.
+
+Fed after the commit and after local delivery, which wait for nothing of this. Rows leave in the order of their dialogs.
+A dialog with many members goes to every node: rooms know who is there. What cannot be looked up or sent uses a number
+(`links.py`), so its readers come to it through the journal.
+
+Bounds: `_ROWS_MAX` rows and `_BYTES_MAX` bytes wait; what is above that is not sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+
+from protocol import bodies as b
+from protocol.bodies import TimelineEventRaw
+from server.cluster.links import Links
+from server.delivery.rooms import Rooms
+from server.writing.durable import DurableEvents
+from storage.bus import PresenceStore
+from storage.unavailable import StorageUnavailableError
+
+_log = logging.getLogger(__name__)
+
+LOOKED_UP_MAX = 100
+"""Members whose nodes are looked up one by one; a dialog with more goes to every node."""
+
+_ROSTER_S_MAX = 1.0
+_ROWS_MAX = 20_000
+_BYTES_MAX = 33_554_432
+_BATCH_BYTES_MAX = 1_048_576
+
+_Sent = tuple[list[TimelineEventRaw], list[int]]
+"""Events, and for each the `roster_seq` of its dialog."""
+
+
+class Publisher:
+    """Sends the rows of this node to others; `run` until it is cancelled. `get_epoch` is that of the node."""
+
+    def __init__(self, store: PresenceStore, links: Links, rooms: Rooms, get_epoch: Callable[[], int]) -> None:
+        self.rows = 0
+        """Rows that were looked up and sent to whom they concern."""
+        self._store = store
+        self._links = links
+        self._rooms = rooms
+        self._get_epoch = get_epoch
+        self._waiting: deque[DurableEvents] = deque()
+        self._waiting_rows = self._waiting_bytes = 0
+        self._given = self._done = 0
+        self._progress = asyncio.Event()
+        self._wake = asyncio.Event()
+
+    @property
+    def queued(self) -> int:
+        """Rows that wait."""
+        return self._waiting_rows
+
+    def publish(self, durable: Sequence[DurableEvents]) -> None:
+        """Queue what a flush made durable; call it after local delivery."""
+        if not len(self._links):
+            return
+        for item in durable:
+            size = sum(len(event.body) for event in item.events)
+            if self._waiting_rows >= _ROWS_MAX or self._waiting_bytes + size > _BYTES_MAX:
+                self._links.spend()
+                continue
+            self._waiting.append(item)
+            self._waiting_rows += len(item.events)
+            self._waiting_bytes += size
+            self._given += 1
+        self._wake.set()
+
+    async def wait_settled(self) -> None:
+        """Return once everything that waits now was sent, or has used a number."""
+        given = self._given
+        while self._done < given:
+            self._progress.clear()
+            await self._progress.wait()
+
+    async def run(self) -> None:
+        """Send what waits, a batch after the other."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                batch = self._take_batch()
+                try:
+                    await self._send(batch)
+                except Exception as error:  # noqa: BLE001 - whatever it is, the numbers say that something is missing
+                    expected = isinstance(error, StorageUnavailableError | TimeoutError)
+                    _log.warning("rows could not be sent to other nodes, which read them", exc_info=not expected)
+                    self._links.spend()
+                self._done += len(batch)
+                self._progress.set()
+
+    def _take_batch(self) -> list[DurableEvents]:
+        batch, size = [], 0
+        while self._waiting and size < _BATCH_BYTES_MAX:
+            item = self._waiting.popleft()
+            batch.append(item)
+            taken = sum(len(event.body) for event in item.events)
+            size += taken
+            self._waiting_bytes -= taken
+            self._waiting_rows -= len(item.events)
+        return batch
+
+    async def _send(self, batch: list[DurableEvents]) -> None:
+        async with asyncio.timeout(_ROSTER_S_MAX):
+            concerned = [await self._find_concerned(item) for item in batch]
+        asked = list({principal for each in concerned for principal in each or ()})
+        located = await self._store.locate(asked)
+        self._links.spend(located.token)
+        nodes_of = dict(zip(asked, located.nodes, strict=True))
+        sent: dict[int, _Sent] = {}
+        for item, principals in zip(batch, concerned, strict=True):
+            targets = self._links if principals is None else {node for who in principals for node in nodes_of[who]}
+            for target in targets:
+                events, roster_seqs = sent.setdefault(target, ([], []))
+                events += item.events
+                roster_seqs += [item.roster_seq] * len(item.events)
+        epoch = self._get_epoch()
+        for target, (events, roster_seqs) in sent.items():
+            self._links.send(target, epoch, events, roster_seqs)
+        self.rows += sum(len(item.events) for item in batch)
+
+    async def _find_concerned(self, item: DurableEvents) -> set[bytes] | None:
+        """Whose nodes get these events; None: every node."""
+        room = await self._rooms.open(item.dialog, item.roster_seq)
+        if room.roster_seq < item.roster_seq:
+            raise StorageUnavailableError("a roster cannot be read")
+        if len(room.members) > LOOKED_UP_MAX:
+            return None
+        return set(room.members).union(_moved_by(item))
+
+
+def _moved_by(item: DurableEvents) -> Iterable[bytes]:
+    """Whom a change brings in or takes out: the roster may be that of before or after."""
+    if item.change is None:
+        return ()
+    match item.change.body:
+        case b.DialogCreated(members=members):
+            return [each.principal for each in members]
+        case b.MembersAdded(members=members):
+            return members
+        case b.MemberRemoved(member=member):
+            return [member]
+        case b.MemberLeft():
+            return [item.change.author]
+        case _:
+            return ()

@@ -1,0 +1,101 @@
+"""This node's connections in the presence store, so that others find whom to send a row to.
+
+Invariant: while `token` is not empty, every connection that has arrived here is in the store under that token. A
+connection arrives before its snapshot is taken: a row that commits after the snapshot finds it. When that cannot be
+confirmed, `lost` is called first, and this node reads from the journal what it may not be told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable
+
+from server.clock import Clock, Sleep
+from storage.bus import KEPT_S, ConnectionKey, PresenceStore
+
+_log = logging.getLogger(__name__)
+
+CHECK_EVERY_S = 1.0
+_PUT_AT_ONCE = 500
+
+
+class Whereabouts:
+    """The connections of one incarnation; `run` keeps them in the store until it is cancelled."""
+
+    def __init__(
+        self,
+        store: PresenceStore,
+        clock: Clock,
+        lost: Callable[[], None],
+        *,
+        incarnation: int,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self.token = ""
+        """Under which all connections are in the store; empty: they may not be."""
+        self._store = store
+        self._clock = clock
+        self._lost = lost
+        self._incarnation = incarnation
+        self._sleep = sleep
+        self._stamps = itertools.count(1)
+        self._keys: dict[object, ConnectionKey] = {}
+        self._writing = ""
+        """The token that was read before all connections are written, while they are."""
+        self._failures = 0
+        self._whole_at = 0.0
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    async def arrive(self, who: object, principal: bytes) -> None:
+        """Write a connection, and return when it is confirmed or this node knows that it is not; soon in any case."""
+        key = self._keys[who] = ConnectionKey(principal, self._incarnation, next(self._stamps))
+        known = self.token or self._writing
+        if await self._store.put([key]) != known or not known:
+            self._fail()
+        if self._keys.get(who) is not key:  # it left meanwhile
+            self._store.remove([key])
+
+    def leave(self, who: object) -> None:
+        """Forget a connection; nothing happens if it never arrived."""
+        key = self._keys.pop(who, None)
+        if key is not None:
+            self._store.remove([key])
+
+    async def check(self) -> None:
+        """Look whether the store still has everything, and write all again if it may not."""
+        token = await self._store.read_token()
+        if token != self.token:
+            self._fail()
+        if token and (not self.token or self._clock.monotonic() - self._whole_at > KEPT_S / 4):
+            await self._put_all(token)
+
+    async def run(self) -> None:
+        """Check each second."""
+        while True:
+            await self.check()
+            await self._sleep(CHECK_EVERY_S)
+
+    async def _put_all(self, token: str) -> None:
+        failures, self._writing = self._failures, token
+        everybody = list(self._keys)
+        for first in range(0, len(everybody), _PUT_AT_ONCE):
+            some = [self._keys[who] for who in everybody[first : first + _PUT_AT_ONCE] if who in self._keys]
+            if await self._store.put(some) != token:
+                self._fail()
+        self._writing = ""
+        if failures == self._failures and not self.token:
+            _log.info("all %d connections are in the presence store", len(self._keys))
+        if failures == self._failures:
+            self.token, self._whole_at = token, self._clock.monotonic()
+
+    def _fail(self) -> None:
+        """What is in the store is not known to be whole."""
+        self._failures += 1
+        if self.token:
+            self.token = ""
+            _log.warning("connections of this node may be missing in Redis: other nodes are read from the journal")
+        self._lost()

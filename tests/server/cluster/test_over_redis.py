@@ -1,0 +1,210 @@
+"""Two real nodes and a real Redis. Nothing happens by the clock: readings of the journal and ticks are the test's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+import msgspec
+import pytest
+import redis
+
+from protocol.bodies import TimelineEvent, TimelineEventRaw
+from protocol.commands import Create, Send
+from protocol.dialog_types import DialogType
+from protocol.events import DialogState
+from protocol.replies import Acked
+from server.cluster import hints as hints_module
+from server.cluster import whereabouts as whereabouts_module
+from server.cluster.hints import Hints
+from server.cluster.peers import Peers
+from server.config.settings import ClusterSettings
+from server.node import composition
+from server.writing.durable import DurableEvents
+from storage.postgres.nodes import PostgresNodes
+from tests.engines.redis_server import RedisServer
+from tests.support.harness import Running, Wire, configured, running
+from tests.support.turns import until
+
+pytestmark = pytest.mark.anyio
+
+NEVER_S = 3600.0
+
+
+class Pair:
+    """Two nodes that share a database and a Redis."""
+
+    def __init__(self, one: Running, two: Running, server: RedisServer) -> None:
+        self.one, self.two, self.server = one, two, server
+
+    async def look(self) -> None:
+        """Let each read the journal, as far as it must."""
+        for running_node in (self.one, self.two):
+            while await peers_of(running_node).look():
+                pass
+
+    async def become_whole(self) -> None:
+        """Let them check their presence, read and tick until neither needs the journal to hear the other."""
+        async with asyncio.timeout(30):
+            while peers_of(self.one).in_doubt or peers_of(self.two).in_doubt:
+                for each in (self.one, self.two):
+                    await hints_of(each).whereabouts.check()
+                    await hints_of(each).tick()
+                await self.look()
+
+    @property
+    def rows_read(self) -> int:
+        """Rows that came through the journal."""
+        return peers_of(self.one).rows_read + peers_of(self.two).rows_read
+
+
+def peers_of(running_node: Running) -> Peers:
+    assert running_node.node.peers is not None
+    return running_node.node.peers
+
+
+def hints_of(running_node: Running) -> Hints:
+    assert running_node.node.hints is not None
+    return running_node.node.hints
+
+
+async def end_all_but(pair: Pair) -> None:
+    """End the incarnations of the test's own worlds, which write for no node."""
+    nodes = PostgresNodes(pair.one.world.pool)
+    reading = await nodes.read_cluster(incarnation=pair.one.node.incarnation, since=0)
+    for each in {row.incarnation for row in reading.incarnations} - {
+        pair.one.node.incarnation,
+        pair.two.node.incarnation,
+    }:
+        await nodes.end(each, lease=None)
+        await nodes.fence(each)
+
+
+@pytest.fixture
+async def pair(
+    database_url: str, start_redis: Callable[[], RedisServer], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Pair]:
+    for module, interval in (
+        (composition, "_HORIZON_INTERVAL_S"),
+        (hints_module, "TICK_S"),
+        (whereabouts_module, "CHECK_EVERY_S"),
+    ):
+        monkeypatch.setattr(module, interval, NEVER_S)
+    server = start_redis()
+    config = configured(cluster=ClusterSettings(redis_urls=(server.url,)))
+    async with contextlib.AsyncExitStack() as stack:
+        one, two = [await stack.enter_async_context(running(database_url, config)) for _ in range(2)]
+        pair = Pair(one, two, server)
+        await end_all_but(pair)
+        await pair.look()
+        await pair.become_whole()
+        yield pair
+
+
+@contextlib.asynccontextmanager
+async def talk(pair: Pair) -> AsyncIterator[tuple[Wire, Wire, bytes]]:
+    """Two people at two nodes, and their direct dialog."""
+    ann, bo = await pair.one.world.people(2)
+    async with pair.one.live(ann) as a, pair.two.live(bo) as b:
+        dialog = (await a.ask(Create(3, 1, DialogType.DIRECT, [bo.principal]))).dialog
+        assert (await b.until(DialogState)).dialog == dialog
+        yield a, b, dialog
+
+
+async def say(wire: Wire, dialog: bytes, n: int) -> None:
+    assert isinstance(await wire.ask(Send(n + 100, dialog, n, b"hello")), Acked)
+
+
+async def seq_of_next(wire: Wire) -> int:
+    event: TimelineEvent = await wire.until(TimelineEvent)
+    return event.seq
+
+
+async def test_what_is_said_crosses_without_the_journal(pair: Pair) -> None:
+    async with talk(pair) as (a, b, dialog):
+        assert await seq_of_next(b) == 1  # the dialog's first event
+        for n in (2, 3, 4):
+            await say(a, dialog, n)
+            assert await seq_of_next(b) == n
+        await say(b, dialog, 1)
+        while await seq_of_next(a) != 5:
+            pass
+        assert pair.rows_read == 0
+
+
+async def test_positions_move_by_ticks_alone(pair: Pair) -> None:
+    async with talk(pair) as (a, b, dialog):
+        await say(a, dialog, 2)
+        while await seq_of_next(b) != 2:
+            pass
+        before = pair.two.node.horizon.reached
+        await pair.look()
+        for _ in range(2):
+            await hints_of(pair.one).tick()
+            await peers_of(pair.one).wait_handed_out()
+            await pair.look()
+            await peers_of(pair.two).wait_handed_out()
+        assert pair.two.node.horizon.reached > before
+        assert (pair.rows_read, peers_of(pair.two).in_doubt) == (0, 0)
+
+
+async def test_a_tick_follows_what_was_delivered_before_it(pair: Pair) -> None:
+    async with talk(pair) as (_a, _b, dialog):
+        hints = hints_of(pair.one)
+        await hints.tick()
+        sent = hints.publisher.rows
+        event = TimelineEventRaw(dialog, 9, dialog, dialog, 1, 0, 0, msgspec.Raw(b"\x91\x05"))
+        hints.publisher.publish([DurableEvents(dialog, (event,), 1)])
+        await hints.tick()
+        assert hints.publisher.rows == sent + 1
+
+
+async def test_without_redis_all_is_acked_and_comes_through_the_journal_and_it_heals(pair: Pair) -> None:
+    async with talk(pair) as (a, b, dialog):
+        pair.server.kill()
+        await say(a, dialog, 2)
+        await say(a, dialog, 3)
+        for each in (pair.one, pair.two):
+            await hints_of(each).whereabouts.check()
+        await pair.look()
+        while await seq_of_next(b) != 3:
+            pass
+        assert pair.rows_read > 0
+        pair.server.start()
+        await pair.become_whole()
+        read = pair.rows_read
+        await say(a, dialog, 4)
+        assert await seq_of_next(b) == 4
+        assert pair.rows_read == read
+
+
+async def test_who_syncs_while_redis_is_away_misses_nothing(pair: Pair) -> None:
+    async with talk(pair) as (a, _, dialog):
+        pair.server.pause()
+        cy = await pair.two.world.person()
+        async with pair.two.live(cy) as c:
+            assert not hints_of(pair.two).whereabouts.token
+            pair.server.resume()
+            group = (await a.ask(Create(4, 5, DialogType.DIRECT, [cy.principal]))).dialog
+            await pair.look()
+            assert (await c.until(DialogState)).dialog == group != dialog
+
+
+async def test_a_wipe_loses_nothing(pair: Pair) -> None:
+    async with talk(pair) as (a, b, dialog):
+        with redis.Redis(port=pair.server.port) as operator:
+            operator.flushall()
+        await say(a, dialog, 2)
+        await hints_of(pair.one).tick()
+        await until(lambda: peers_of(pair.two).in_doubt == 1)
+        await pair.look()
+        while await seq_of_next(b) != 2:
+            pass
+
+
+async def test_cut_subscriptions_are_doubts(pair: Pair) -> None:
+    async with talk(pair):
+        with redis.Redis(port=pair.server.port) as operator:
+            operator.client_kill_filter(_type="pubsub")
+        await until(lambda: peers_of(pair.two).in_doubt == 1 == peers_of(pair.one).in_doubt)
