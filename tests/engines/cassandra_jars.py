@@ -15,6 +15,7 @@ from pathlib import Path
 from tests.engines.server_process import EngineMissingError
 
 VERSION = "5.0.5"
+_FETCH_TIMEOUT_S = 600.0
 _HOW = "install a JDK 17 and Maven (on Debian and Ubuntu: apt-get install openjdk-17-jre-headless maven)"
 _POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
@@ -59,12 +60,21 @@ def fetch_jars() -> Path:
         (Path(fresh) / "pom.xml").write_text(_POM)
         command = [maven, "--batch-mode", "--quiet", "--strict-checksums", "dependency:copy-dependencies"]
         command += ["-DincludeScope=runtime", f"-DoutputDirectory={fresh}/jars"]
-        done = subprocess.run(command, cwd=fresh, capture_output=True, text=True, check=False)
+        done = _run(command, Path(fresh))
         if done.returncode != 0:
             raise EngineMissingError(f"Maven could not fetch Cassandra: {(done.stdout or done.stderr).strip()[-1000:]}")
         with contextlib.suppress(OSError):  # another run was first
             (Path(fresh) / "jars").rename(folder)
     return folder
+
+
+def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, check=False, timeout=_FETCH_TIMEOUT_S
+        )
+    except subprocess.TimeoutExpired as error:
+        raise EngineMissingError(f"Maven did not fetch Cassandra within {_FETCH_TIMEOUT_S:.0f} s.") from error
 
 
 def _folder() -> Path:

@@ -70,3 +70,11 @@ def test_what_is_in_the_cache_is_not_fetched_again(monkeypatch: pytest.MonkeyPat
     (tmp_path / "tchat" / f"cassandra-{VERSION}").mkdir(parents=True)
     monkeypatch.setattr("shutil.which", lambda _program: None)
     assert fetch_jars().is_relative_to(tmp_path)
+
+
+def test_a_fetch_that_fails_says_so_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("shutil.which", lambda _program: "/bin/false")
+    with pytest.raises(EngineMissingError, match="Maven could not fetch"):
+        fetch_jars()
+    assert list((tmp_path / "tchat").iterdir()) == []
