@@ -5,8 +5,9 @@ number or time: what commits late lies beyond the horizon. While the archive sto
 holds two. `moved` is advanced after the archive has the rows; after any failure it begins there, and repeats are
 harmless. So is another mover: a row is only ever written as the journal has it, and an erasure wins in the archive.
 
-An erasure blanks a row and keeps its stamp, so it is sent by itself, from a list. With the archive away, rows wait in
-the journal and erasures in their list.
+An erasure blanks a row and keeps its stamp, so it is sent by itself, from a list; what hangs on the row in the archive,
+and may have left the journal, is erased with it. With the archive away, rows wait in the journal and erasures in their
+list.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from protocol.bodies import Edited, Erased, Reacted, tag_of
 from server.clock import Clock, Sleep
-from storage.archive import Archive
+from storage.archive import ARCHIVE_ROWS_MAX, Archive
 from storage.backlog import ArchiveBacklog, ArchivingState, BacklogHorizon, BacklogPage, Cursor
 from storage.unavailable import StorageUnavailableError
 
@@ -24,7 +26,11 @@ _log = logging.getLogger(__name__)
 INTERVAL_S = 1.0
 """Pause after all that could be moved has been moved, and after the first failure."""
 BACKOFF_MAX_S = 30.0
-_ERASURES_AT_ONCE = 500
+_ERASURES_AT_ONCE = 100
+_ERASURES_A_ROUND = 2_000
+"""Then rows have their turn: a retention may erase a million at once."""
+_LOOKS_AT_ONCE = 10
+_HANGING = (tag_of(Edited), tag_of(Reacted))
 
 
 class Mover:
@@ -78,9 +84,10 @@ class Mover:
         state = await self._backlog.take()
         self._covered_ms, self.erasures_waiting = state.covered_ms, state.erasures
         if state.held:
-            while await self._erase_some(state.epoch) == _ERASURES_AT_ONCE:
-                pass
             await self._move_rows(state, await self._backlog.read_horizon())
+            for _ in range(_ERASURES_A_ROUND // _ERASURES_AT_ONCE):
+                if await self._erase_some(state.epoch) < _ERASURES_AT_ONCE:
+                    break
 
     async def _move_rows(self, state: ArchivingState, horizon: BacklogHorizon) -> None:
         moved, covered_ms = state.moved, state.covered_ms
@@ -125,6 +132,18 @@ class Mover:
         keys = await self._backlog.list_erasures(_ERASURES_AT_ONCE)
         if keys:
             await self._archive.erase(keys, epoch=epoch)
+            for at in range(0, len(keys), _LOOKS_AT_ONCE):
+                await asyncio.gather(*(self._erase_hanging(*key, epoch) for key in keys[at : at + _LOOKS_AT_ONCE]))
             await self._backlog.forget_erasures(keys)
             self.erased += len(keys)
         return len(keys)
+
+    async def _erase_hanging(self, dialog: bytes, seq: int, epoch: int) -> None:
+        """Erase the edits of a row and the reactions to it in the archive, page by page."""
+        for tag in _HANGING:
+            while True:
+                rows = await self._archive.read_newest_about(dialog, seq, tag, limit=ARCHIVE_ROWS_MAX)
+                live = [(dialog, row.event.seq) for row in rows if row.tag != tag_of(Erased)]
+                if not live:
+                    break
+                await self._archive.erase(live, epoch=epoch)

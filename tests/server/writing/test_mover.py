@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from protocol import bodies
-from protocol.bodies import TimelineEventRaw
+from protocol.bodies import TimelineEventRaw, tag_of
 from protocol.dialog_types import DialogType
 from server.startup_error import StartupError
 from server.writing.mover import BACKOFF_MAX_S, INTERVAL_S, Mover
@@ -200,6 +200,21 @@ async def test_a_fault_in_any_step_loses_nothing(
         trace.fails_at = -1
         assert await archived_rows(world, archive) == await journal_rows(world), calls[at // 2]
         assert (await mover._backlog.take()).erasures == 0
+
+
+async def test_what_hangs_on_an_erased_message_is_erased_though_it_is_in_the_archive_alone(
+    world: World, mover: Mover, archive: TracedArchive
+) -> None:
+    ann, bo, dialog = await talk(world)
+    await world.flush(*(edit(dialog, ann, 3, "x" * 50_000) for _ in range(4)))
+    await world.flush(reaction(dialog, bo, 3), edit(dialog, ann, 4))
+    await mover.move()
+    await drop_rows(world, dialog, 11, 16)
+    await world.act(bodies.Deleted, dialog, ann, target=3)
+    await mover.move()
+    tags = await archive.read_tags(dialog, 11, 16)
+    assert [seq for seq, tag in tags.items() if tag == tag_of(bodies.Erased)] == [11, 12, 13, 14, 15]
+    assert await world.pool.fetchval("SELECT count(*) FROM archive_erasures") == 0
 
 
 async def test_who_wakes_late_undoes_no_erasure(
