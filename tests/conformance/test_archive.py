@@ -59,6 +59,13 @@ async def test_rows_of_many_dialogs_are_written_at_once(archive: Archive) -> Non
         assert seqs_of(await read(archive, dialog)) == [1, 2]
 
 
+async def test_long_rows_of_many_dialogs_are_written_at_once(archive: Archive) -> None:
+    rows = [posted(new_id(), 1, "x" * size) for size in (*range(100, 20_000, 700), 60_000)]
+    await archive.write(rows, epoch=1)
+    for row in rows:
+        assert await read(archive, row.event.dialog) == [row]
+
+
 async def test_a_range_is_read_over_a_border_in_both_directions(archive: Archive) -> None:
     dialog = new_id()
     rows = [posted(dialog, seq) for seq in OVER_BORDER]

@@ -1,6 +1,6 @@
 """An Apache Cassandra of our own: one node on free ports, with its data in a folder, gone with its owner.
 
-It speaks the same CQL as the ScyllaDB of production, and refuses batches at the same size. `launch` returns at once,
+It speaks the same CQL as the ScyllaDB of production, and refuses smaller batches than that does. `launch` returns at once,
 so the seconds that it takes to start pass while other tests run.
 """
 
@@ -150,8 +150,6 @@ class CassandraServer:
             "memtable_heap_space": "128MiB",
             "memtable_offheap_space": "64MiB",
             "file_cache_size": "32MiB",
-            "batch_size_warn_threshold": "128KiB",
-            "batch_size_fail_threshold": "1024KiB",
             "auto_snapshot": False,
             "hinted_handoff_enabled": False,
         }
