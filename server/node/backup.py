@@ -53,6 +53,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     made_at: str
     keys: list[str]
     """Files of the data folder's `keys/` that are in it."""
+    configured: list[str] = []
+    """Keys that are not in it, because they were configured."""
 
 
 def backup(config: Config, file: Path, show: Show) -> None:
@@ -73,7 +75,7 @@ def backup(config: Config, file: Path, show: Show) -> None:
         show(f"Backed up to {file}: {_mb(fresh.seek(0, os.SEEK_END))}, as of {manifest.made_at}.")
     if config.storage.cql_hosts:
         show("Not in the backup: the archive of storage.cql_hosts, which may have all there is of old messages.")
-    for line in _about_keys(config, manifest):
+    for line in _about_keys(manifest):
         show(line)
 
 
@@ -101,8 +103,10 @@ def restore(config: Config, file: Path, show: Show) -> None:
         raise BackupError(f"{file} cannot be restored to {folder}: {error}.") from error
     show(f"Restored {folder} as of {manifest.made_at}.")
     show("The next `tchat serve` begins an epoch: every client reads its dialogs anew, once.")
-    for line in _about_keys(config, manifest):
-        show(line)
+    for key in manifest.configured:
+        show(
+            f"identity.{key} was configured: configure the same one before the first start; a new one fits nothing here."
+        )
 
 
 # -- a backup
@@ -117,6 +121,7 @@ def _write(config: Config, url: str, target: IO[bytes], show: Show) -> Manifest:
         tchat=importlib.metadata.version("tchat"),
         made_at=dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
         keys=[path.name for path in files],
+        configured=[key for key in KEY_FILES if getattr(config.identity, key)],
     )
     with zipfile.ZipFile(target, "w") as archive:
         archive.writestr(_MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)))
@@ -136,6 +141,17 @@ async def _refuse_empty(url: str) -> None:
             raise BackupError("The database has no schema yet: there is nothing to back up.")
     finally:
         await connection.close()
+
+
+def _about_keys(manifest: Manifest) -> Iterator[str]:
+    """Which keys are in the backup, and which somebody must keep elsewhere."""
+    for key, name in KEY_FILES.items():
+        if key in manifest.configured:
+            yield f"Not in the backup: identity.{key}, which is configured: keep it, too, and not beside it."
+        elif name in manifest.keys:
+            yield f"In the backup: identity.{key} ({name}). Who has the file has the key."
+        else:
+            yield f"Not in the backup: identity.{key}. There is none yet: the first start makes it."
 
 
 def _check(source: IO[bytes], show: Show) -> None:
@@ -221,17 +237,6 @@ def _write_key(path: Path, data: bytes) -> None:
 
 
 # -- both
-
-
-def _about_keys(config: Config, manifest: Manifest) -> Iterator[str]:
-    """Which keys are in the backup, and which somebody must keep elsewhere."""
-    for key, name in KEY_FILES.items():
-        if getattr(config.identity, key):
-            yield f"Not in the backup: identity.{key}, which is configured: keep it, too, and not beside it."
-        elif name in manifest.keys:
-            yield f"In the backup: identity.{key} ({name}). Who has the file has the key."
-        else:
-            yield f"Not in the backup: identity.{key}. It is made at the first start."
 
 
 def _progress(what: str, show: Show, total: int = 0) -> dump.Progress:

@@ -147,6 +147,8 @@ def test_it_says_what_is_not_in_it(backed_up: tuple[Config, Path], tmp_path: Pat
     assert any(line.startswith("Not in the backup: identity.signing_key") for line in shown)
     assert any(line.startswith("In the backup: identity.phone_key") for line in shown)
     assert any(line.startswith("Not in the backup: the archive") for line in shown)
+    restore(in_folder(tmp_path / "restored"), tmp_path / "backup", shown.append)
+    assert shown[-1].startswith("identity.signing_key was configured: configure the same one")
 
 
 def test_a_folder_without_a_database_and_a_postgresql_of_yours_are_refused(tmp_path: Path) -> None:
