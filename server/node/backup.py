@@ -104,9 +104,7 @@ def restore(config: Config, file: Path, show: Show) -> None:
     show(f"Restored {folder} as of {manifest.made_at}.")
     show("The next `tchat serve` begins an epoch: every client reads its dialogs anew, once.")
     for key in manifest.configured:
-        show(
-            f"identity.{key} was configured: configure the same one before the first start; a new one fits nothing here."
-        )
+        show(f"identity.{key} was configured: configure the same one before the first start, a new one does not fit.")
 
 
 # -- a backup
