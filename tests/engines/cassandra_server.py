@@ -1,7 +1,7 @@
 """An Apache Cassandra of our own: one node on free ports, with its data in a folder, gone with its owner.
 
-It speaks the same CQL as the ScyllaDB of production, and refuses smaller batches than that. `launch` returns at once, so
-the seconds that it takes to start pass while other tests run.
+It speaks the same CQL as the ScyllaDB of production, and refuses smaller batches than that. `launch` returns at once,
+so the seconds that it takes to start pass while other tests run.
 """
 
 import json
