@@ -52,10 +52,11 @@ async def kill(node: Running) -> None:
 async def seqs_to(wire: Wire, last: int, dialog: bytes) -> list[int]:
     """The numbers of a dialog that come, up to this one."""
     seqs: list[int] = []
-    while last not in seqs:
-        event = await wire.until(TimelineEvent)
-        if event.dialog == dialog:
-            seqs.append(event.seq)
+    async with asyncio.timeout(20):
+        while last not in seqs:
+            event = await wire.until(TimelineEvent)
+            if event.dialog == dialog:
+                seqs.append(event.seq)
     return seqs
 
 
