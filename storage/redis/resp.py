@@ -64,8 +64,7 @@ class RespConnection(asyncio.Protocol):
         self._waiting: deque[_Replies] = deque()
         self._transport: asyncio.Transport
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvloop's is no subclass
         self._transport = transport
 
     @property

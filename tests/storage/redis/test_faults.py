@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -17,6 +18,12 @@ from tests.support.receiver import Received
 from tests.support.redis_instances import connected
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=[{"debug": True}, {"use_uvloop": True}], ids=["asyncio debug", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """Both loops: a node runs on uvloop, whose transports differ."""
+    return "asyncio", request.param
 
 
 @pytest.fixture
