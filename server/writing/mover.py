@@ -60,7 +60,8 @@ class Mover:
         try:
             while True:
                 await self._round()
-                await self._sleep(min(BACKOFF_MAX_S, INTERVAL_S * 2 ** max(0, self._failures - 1)))
+                doublings = min(max(0, self._failures - 1), 5)
+                await self._sleep(min(BACKOFF_MAX_S, INTERVAL_S * 2**doublings))
         finally:
             await self._backlog.release()
 

@@ -309,6 +309,21 @@ async def test_it_backs_off_says_so_once_and_goes_on(
     assert mover.rows == 10
 
 
+async def test_days_without_the_archive_do_not_end_it(mover: Mover, trace: Trace) -> None:
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        raise asyncio.CancelledError
+
+    mover._sleep = sleep
+    mover._failures = 10_000
+    trace.fails_at = 0
+    with pytest.raises(asyncio.CancelledError):
+        await mover.run()
+    assert pauses == [BACKOFF_MAX_S]
+
+
 async def test_it_says_how_far_behind_it_is(world: World, mover: Mover, clock: ManualClock) -> None:
     assert mover.lag_s == 0.0
     await talk(world)
