@@ -277,7 +277,7 @@ class Node:
 
     def find_trouble(self) -> str:
         """What an operator must look at although this node serves, as a sentence; empty when there is nothing."""
-        return find_trouble(self.pipeline, self.horizon, self.mover, self.peers)
+        return find_trouble(self.pipeline, self.horizon, self.mover, self.peers, self.hints)
 
     def find_connected(self, principals: list[bytes]) -> Here:
         """Who of these is connected to this node, and how far behind."""
