@@ -3,6 +3,8 @@
 An edit, a reaction, a reply, a deletion or a receipt may be about an old event. It is refused for now (TARGET_ARCHIVED)
 and the event is asked for here, so no lane waits for the archive; the client's next try finds it.
 
+With a message comes what hangs on it, its newest edits and reactions: who erases it must find them.
+
 Invariants: at most `_WANTED_MAX` events are asked for at a time; what is over that, or fails, is dropped: whoever needs
 it asks again.
 """
@@ -12,8 +14,10 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from protocol.bodies import Edited, Reacted, tag_of
 from server.clock import Clock, Sleep
 from storage.archive import Archive
+from storage.rows import TimelineRow
 from storage.trimming import Trimming
 from storage.unavailable import IncarnationEndedError, StorageUnavailableError
 
@@ -21,6 +25,8 @@ _log = logging.getLogger(__name__)
 
 _WANTED_MAX = 10_000
 _AT_ONCE = 100
+_HANGING_MAX = 1000
+_HANGING = (tag_of(Edited), tag_of(Reacted))
 PAUSE_S = 1.0
 """After a failure."""
 
@@ -63,7 +69,9 @@ class PutBack:
         try:
             rows = await self._archive.read_rows(dialog, seqs)
             if rows:
-                await self._trimming.put_back(rows, self._clock.wall_ms(), incarnation=self._incarnation)
+                hanging = [row for seq in seqs for tag in _HANGING for row in await self._read_about(dialog, seq, tag)]
+                now_ms = self._clock.wall_ms()
+                await self._trimming.put_back([*rows, *hanging], now_ms, incarnation=self._incarnation)
         except IncarnationEndedError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the node goes on
@@ -76,6 +84,9 @@ class PutBack:
             if not rows:
                 _log.error("the archive lacks %d events of dialog %s", len(seqs), dialog.hex())
         self._forget(dialog, seqs)
+
+    async def _read_about(self, dialog: bytes, seq: int, tag: int) -> list[TimelineRow]:
+        return await self._archive.read_newest_about(dialog, seq, tag, limit=_HANGING_MAX)
 
     def _forget(self, dialog: bytes, seqs: list[int]) -> None:
         left = self._wanted[dialog].difference(seqs)

@@ -26,6 +26,9 @@ BEGIN
           -- What has a time of its own waits for it here, and so does what a retention goes through.
           AND (j.tag = ${tag.Erased} OR j.expires_at_ms IS NULL)
           AND (j.tag <> ${tag.Posted} OR coalesce(kept_until(j.body, j.at_ms), 0) <= p_now_ms)
+          -- What hangs on a message leaves after it: so who erases the message finds it.
+          AND (j.tag NOT IN (${tag.Edited}, ${tag.Reacted})
+               OR NOT EXISTS (SELECT FROM journal t WHERE t.dialog_id = j.dialog_id AND t.seq = j.target))
           AND NOT EXISTS (SELECT FROM retention t WHERE t.dialog_id = j.dialog_id AND t.from_seq <= j.seq)
           -- An erasure is not over while something may still hang on it, or the archive does not know of it.
           AND NOT EXISTS (SELECT FROM erasures e WHERE e.dialog_id = j.dialog_id AND e.target IN (j.seq, j.target))

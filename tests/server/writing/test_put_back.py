@@ -23,7 +23,7 @@ from tests.support.archiving import journal_rows
 from tests.support.clock import ManualClock
 from tests.support.harness import Running, Wire, running
 from tests.support.turns import until
-from tests.support.world import Person, World, message
+from tests.support.world import Person, World, edit, message, reaction
 
 pytestmark = pytest.mark.anyio
 
@@ -75,6 +75,21 @@ async def test_each_event_that_is_wanted_is_put_back_once(world: World) -> None:
     put_back.want(dialog, 2)
     await until(lambda: put_back.rows == 151)
     assert trimming.seqs == [*range(2, 152), 2]
+    work.cancel()
+
+
+async def test_what_hangs_on_a_message_comes_with_it(world: World) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    await world.flush(message(dialog, ann), message(dialog, ann))
+    await world.flush(reaction(dialog, bo, 2), edit(dialog, ann, 2), reaction(dialog, bo, 3))
+    archive, trimming = LocalArchive(), FakeTrimming()
+    await archive.write(await journal_rows(world), epoch=1)
+    put_back = make(trimming, archive, [])
+    put_back.want(dialog, 2)
+    work = asyncio.ensure_future(put_back.run())
+    await until(lambda: put_back.rows == 1)
+    assert sorted(trimming.seqs) == [2, 4, 5]
     work.cancel()
 
 
