@@ -50,3 +50,6 @@ class Nodes(Protocol):
 
     async def fence(self, incarnation: int) -> bool:
         """Note that an incarnation that has ended writes nothing more; False while something of it still runs."""
+
+    async def draw_stamp(self) -> int:
+        """A number above all that were drawn before, by any node."""

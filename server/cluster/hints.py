@@ -14,10 +14,13 @@ from server.cluster.links import Links
 from server.cluster.peers import Peers
 from server.cluster.publisher import Publisher
 from server.cluster.receiver import Receiver
+from server.cluster.signalling import Signalling
 from server.cluster.whereabouts import Whereabouts
-from server.delivery.rooms import Rooms
+from server.delivery.registry import Registry
+from server.delivery.rooms import Rooms, Spawn
 from server.writing.horizon import Horizon
 from storage.bus import Bus, PresenceStore
+from storage.nodes import Nodes
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +38,9 @@ class Hints:
         rooms: Rooms,
         horizon: Horizon,
         *,
+        registry: Registry,
+        nodes: Nodes,
+        spawn: Spawn,
         clock: Clock,
         incarnation: int,
         sleep: Sleep = asyncio.sleep,
@@ -44,8 +50,19 @@ class Hints:
 
         self.links = Links(bus, incarnation=incarnation)
         self.publisher = Publisher(store, self.links, rooms, get_epoch)
-        self.receiver = Receiver(peers, self.links, is_whole=lambda: bool(self.whereabouts.token), get_epoch=get_epoch)
-        self.whereabouts = Whereabouts(store, clock, self.receiver.doubt_all, incarnation=incarnation, sleep=sleep)
+        self.whereabouts = Whereabouts(
+            store, clock, self._doubt_all, draw_stamp=nodes.draw_stamp, incarnation=incarnation, sleep=sleep
+        )
+        self.signalling = Signalling(
+            store, self.links, self.whereabouts, rooms, registry, get_epoch=get_epoch, spawn=spawn
+        )
+        self.receiver = Receiver(
+            peers,
+            self.links,
+            self.signalling.receive,
+            is_whole=lambda: bool(self.whereabouts.token),
+            get_epoch=get_epoch,
+        )
         self._bus = bus
         self._peers = peers
         self._incarnation = incarnation
@@ -67,6 +84,9 @@ class Hints:
         await self.publisher.wait_settled()
         if epoch == self._get_epoch():
             self.links.tick(epoch, horizon, self.whereabouts.token)
+
+    def _doubt_all(self) -> None:
+        self.receiver.doubt_all()
 
     async def _tick_always(self) -> None:
         while True:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 
 from protocol.bodies import TimelineEventRaw
-from server.cluster.messages import NodeEvents, NodeTick, encode_message
+from server.cluster.messages import NodeEvents, NodeMessage, NodeSignals, NodeTick, Signal, encode_message
 from storage.bus import Bus
 
 
@@ -69,10 +69,15 @@ class Links:
             message = NodeEvents(self._incarnation, epoch, link.k, list(events), list(roster_seqs))
             self._publish(target, message)
 
+    def signal(self, target: int, epoch: int, signals: list[Signal]) -> None:
+        """Send what may be lost, without a number, if the target is one of the others."""
+        if target in self._links:
+            self._publish(target, NodeSignals(self._incarnation, epoch, signals))
+
     def tick(self, epoch: int, horizon: int, token: str) -> None:
         """Tell all others that every row before `horizon` was sent to them, or had a number of its own."""
         for target, link in self._links.items():
             self._publish(target, NodeTick(self._incarnation, epoch, link.k, horizon, token))
 
-    def _publish(self, target: int, message: NodeEvents | NodeTick) -> None:
+    def _publish(self, target: int, message: NodeMessage) -> None:
         self.published += self._bus.publish(target, encode_message(message))

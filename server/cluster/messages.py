@@ -30,7 +30,45 @@ class NodeTick(msgspec.Struct, array_like=True, frozen=True, tag=2):
     """The presence of `source` is whole under this token; empty: it is not."""
 
 
-NodeMessage = NodeEvents | NodeTick
+class DeviceTaken(msgspec.Struct, array_like=True, frozen=True, tag=1):
+    """The connection with this stamp is that of the device, unless another one has a higher stamp."""
+
+    principal: bytes
+    device: bytes
+    stamp: int
+
+
+class TypingShown(msgspec.Struct, array_like=True, frozen=True, tag=2):
+    """A member is writing, or has stopped."""
+
+    dialog: bytes
+    principal: bytes
+    active: bool
+
+
+class ReceiptRaised(msgspec.Struct, array_like=True, frozen=True, tag=3):
+    """How far a member has received and read; for the other members only if `shared`."""
+
+    dialog: bytes
+    principal: bytes
+    delivered: int
+    read: int
+    read_messages: int
+    shared: bool
+
+
+Signal = DeviceTaken | TypingShown | ReceiptRaised
+
+
+class NodeSignals(msgspec.Struct, array_like=True, frozen=True, tag=3):
+    """What is no row, and may be lost."""
+
+    source: int
+    epoch: int
+    signals: list[Signal]
+
+
+NodeMessage = NodeEvents | NodeTick | NodeSignals
 
 encode_message = msgspec.msgpack.Encoder().encode
 decode_message = msgspec.msgpack.Decoder(NodeMessage).decode

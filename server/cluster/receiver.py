@@ -12,7 +12,7 @@ from collections.abc import Callable
 import msgspec
 
 from server.cluster.links import Links
-from server.cluster.messages import NodeEvents, NodeTick, decode_message
+from server.cluster.messages import NodeEvents, NodeSignals, NodeTick, decode_message
 from server.cluster.peers import Peers
 
 _log = logging.getLogger(__name__)
@@ -22,12 +22,19 @@ class Receiver:
     """Takes the messages of the bus. `is_whole`: whether the presence of this node is. `get_epoch` is the node's."""
 
     def __init__(
-        self, peers: Peers, links: Links, *, is_whole: Callable[[], bool], get_epoch: Callable[[], int]
+        self,
+        peers: Peers,
+        links: Links,
+        take_signals: Callable[[NodeSignals], None],
+        *,
+        is_whole: Callable[[], bool],
+        get_epoch: Callable[[], int],
     ) -> None:
         self.rows = 0
         """Rows that came."""
         self._peers = peers
         self._links = links
+        self._take_signals = take_signals
         self._is_whole = is_whole
         self._get_epoch = get_epoch
 
@@ -42,6 +49,9 @@ class Receiver:
             self._peers.doubt(message.source)
             return
         match message:
+            case NodeSignals():
+                self._take_signals(message)
+                return
             case NodeEvents():
                 self.rows += len(message.events)
                 events = list(zip(message.events, message.roster_seqs, strict=True))

@@ -8,9 +8,8 @@ confirmed, `lost` is called first, and this node reads from the journal what it 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from server.clock import Clock, Sleep
 from storage.bus import KEPT_S, ConnectionKey, PresenceStore
@@ -30,6 +29,7 @@ class Whereabouts:
         clock: Clock,
         lost: Callable[[], None],
         *,
+        draw_stamp: Callable[[], Awaitable[int]],
         incarnation: int,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
@@ -40,7 +40,7 @@ class Whereabouts:
         self._lost = lost
         self._incarnation = incarnation
         self._sleep = sleep
-        self._stamps = itertools.count(1)
+        self._draw_stamp = draw_stamp
         self._keys: dict[object, ConnectionKey] = {}
         self._writing = ""
         """The token that was read before all connections are written, while they are."""
@@ -51,13 +51,22 @@ class Whereabouts:
         return len(self._keys)
 
     async def arrive(self, who: object, principal: bytes) -> None:
-        """Write a connection, and return when it is confirmed or this node knows that it is not; soon in any case."""
-        key = self._keys[who] = ConnectionKey(principal, self._incarnation, next(self._stamps))
+        """Write a connection, and return when it is confirmed or this node knows that it is not; soon in any case.
+
+        Raises StorageUnavailableError when no stamp can be drawn.
+        """
+        key = ConnectionKey(principal, self._incarnation, await self._draw_stamp())
+        self._keys[who] = key
         known = self.token or self._writing
         if await self._store.put([key]) != known or not known:
             self._fail()
         if self._keys.get(who) is not key:  # it left meanwhile
             self._store.remove([key])
+
+    def stamp_of(self, who: object) -> int | None:
+        """The stamp of a connection; None before it is drawn. Of two of a device the later one has the higher stamp."""
+        key = self._keys.get(who)
+        return None if key is None else key.stamp
 
     def leave(self, who: object) -> None:
         """Forget a connection; nothing happens if it never arrived."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
+from typing import Protocol
 
 from protocol.commands import HighWaterMark
 from protocol.events import ReceiptChanged
@@ -25,6 +27,13 @@ _log = logging.getLogger(__name__)
 
 _GATHERED_MAX = 100_000
 _BATCH_MAX = 2_000
+
+
+class Tell(Protocol):
+    """Tells the nodes where these people are; the other members are among them if the receipt is `shared`."""
+
+    def __call__(self, principals: Iterable[bytes], receipt: ReceiptChanged, *, shared: bool) -> None:
+        """Called after delivery here."""
 
 
 class Receipts:
@@ -46,6 +55,8 @@ class Receipts:
         self._rooms = rooms
         self._gathered: dict[tuple[bytes, bytes], ReceiptRow] = {}
         self._flushing = asyncio.Lock()
+        self.tell: Tell | None = None
+        """Tells other nodes, where there are any."""
         self.raised = 0
         """Receipts that were stored since the start, each higher than the one before."""
 
@@ -111,10 +122,13 @@ class Receipts:
 
     async def _deliver(self, receipt: RaisedReceipt) -> None:
         dialog, principal = receipt.dialog, receipt.principal
-        prepared = PreparedMessage(
-            ReceiptChanged(dialog, principal, receipt.delivered, receipt.read, receipt.read_messages or 0)
-        )
+        changed = ReceiptChanged(dialog, principal, receipt.delivered, receipt.read, receipt.read_messages or 0)
+        prepared = PreparedMessage(changed)
         for subscriber in self._registry.subscribers_of(principal):
             subscriber.outbox.push_receipt((dialog, principal), prepared)
-        if receipt.shared and receipt.member_count <= STATE_MEMBERS_MAX:
+        shared = receipt.shared and receipt.member_count <= STATE_MEMBERS_MAX
+        if shared:
             await self._rooms.deliver_receipt(dialog, principal, prepared)
+        if self.tell is not None:
+            members = (await self._rooms.open(dialog)).members if shared else ()
+            self.tell([principal, *members], changed, shared=shared)

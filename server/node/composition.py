@@ -156,10 +156,20 @@ class Node:
         self.peers = None if nodes is None else self._make_peers(nodes)
         self.hints: Hints | None = None
         self._redis = redis
-        if self.peers is not None and redis is not None:
+        if nodes is not None and self.peers is not None and redis is not None:
             self.hints = Hints(
-                redis.bus, redis.presence, self.peers, self.rooms, self.horizon, clock=clock, incarnation=incarnation
+                redis.bus,
+                redis.presence,
+                self.peers,
+                self.rooms,
+                self.horizon,
+                registry=self.registry,
+                nodes=nodes,
+                spawn=self.spawn,
+                clock=clock,
+                incarnation=incarnation,
             )
+            self.receipts.tell = self.hints.signalling.raise_receipt
             self.registry.on_detach = self.hints.whereabouts.leave
         self.wheel: TimingWheel[Session] = TimingWheel(clock.monotonic(), tick_s=_TICK_S)
         self._catch_up = CatchUp(self.timelines, page_events=config.sync.page_events)
@@ -387,12 +397,19 @@ class Node:
             sign_out=identity.sign_out,
             begin_epoch=self._epoch_seen,
             arrive=None if self.hints is None else self.hints.whereabouts.arrive,
+            taken_over=None if self.hints is None else self.hints.signalling.take_device,
         )
         handlers = find_handlers(
             Changes(self.pipeline, self.timelines, DailyCaps(self.config.limits, MemoryRateLimiter(self.clock))),
             Content(self.pipeline),
             Reads(self.timelines),
-            Signals(self.timelines, self.rooms, self.receipts, self.presence),
+            Signals(
+                self.timelines,
+                self.rooms,
+                self.receipts,
+                self.presence,
+                tell_typing=None if self.hints is None else self.hints.signalling.show_typing,
+            ),
             lifecycle,
         )
         return SessionContext(

@@ -93,6 +93,10 @@ class PostgresNodes(Nodes):
             return False
         return True
 
+    async def draw_stamp(self) -> int:
+        [(stamp,)] = await self._fetch("SELECT nextval('connection_stamps')")
+        return int(stamp)
+
     async def _fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
         async with translate_errors():
             rows: list[asyncpg.Record] = await self._pool.fetch(query, *arguments)

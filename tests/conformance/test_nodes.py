@@ -155,3 +155,10 @@ async def test_what_has_ended_writes_nothing_and_is_fenced_when_nothing_of_it_ru
     assert (await world.nodes.read_cluster(incarnation=watcher, since=0)).incarnations[0].fenced_at == fenced.fenced_at
     later = await world.nodes.read_cluster(incarnation=watcher, since=fenced.fenced_at + 1)
     assert [each.incarnation for each in later.incarnations] == [watcher]
+
+
+async def test_stamps_rise_whoever_draws_them(world: World) -> None:
+    first = await world.nodes.draw_stamp()
+    drawn = await asyncio.gather(*(world.nodes.draw_stamp() for _ in range(5)))
+    assert len(set(drawn)) == 5
+    assert min(drawn) > first

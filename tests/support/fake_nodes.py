@@ -77,6 +77,9 @@ class FakeNodes(Nodes):
         self._answer("fence", incarnation)
         return self.fences
 
+    async def draw_stamp(self) -> int:
+        return 1
+
     def _answer(self, *call: object) -> None:
         self.calls.append(call)
         if self.away:

@@ -43,7 +43,8 @@ class Lifecycle:
     """Handlers of the commands that begin and end a session.
 
     `sign_out` ends a sign-in in the store. `begin_epoch(epoch, session)` makes the whole node begin an epoch and closes
-    every other session. `arrive`, where nodes share the database, has the others find the session from now on.
+    every other session. `arrive`, where nodes share the database, has the others find the session from now on, and
+    `taken_over` tells them that it is the connection of its device.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Lifecycle:
         sign_out: Callable[[Claims], Awaitable[None]],
         begin_epoch: Callable[[int, Session], None],
         arrive: Callable[[Session, bytes], Awaitable[None]] | None = None,
+        taken_over: Callable[[Session], None] | None = None,
     ) -> None:
         self._config = config
         self._clock = clock
@@ -70,6 +72,7 @@ class Lifecycle:
         self._sign_out = sign_out
         self._begin_epoch = begin_epoch
         self._arrive = arrive
+        self._taken_over = taken_over
 
     def authenticate(self, session: Session, command: Authenticate) -> Awaitable[None] | None:
         """Check the token; at once when it is in the cache."""
@@ -98,6 +101,8 @@ class Lifecycle:
             return
         if not self._registry.take_over(session):
             return
+        if self._taken_over is not None:
+            self._taken_over(session)
         for high_water in command.receipts:
             self._receipts.note(claims.principal, high_water)
         session.go_live(Synced(command.id, snapshot.recovered), Plan(snapshot))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Iterable
 
 from protocol.commands import PresenceSubscribe, Receipt, Typing
 from protocol.dialog_types import DIALOG_TYPES, DialogType
@@ -19,13 +19,22 @@ from storage.timelines import Timelines
 
 
 class Signals:
-    """Handlers of the commands that append nothing."""
+    """Handlers of the commands that append nothing; `tell_typing` shows it to members at other nodes."""
 
-    def __init__(self, timelines: Timelines, rooms: Rooms, receipts: Receipts, presence: Presence) -> None:
+    def __init__(
+        self,
+        timelines: Timelines,
+        rooms: Rooms,
+        receipts: Receipts,
+        presence: Presence,
+        *,
+        tell_typing: Callable[[Iterable[bytes], TypingChanged], None] | None = None,
+    ) -> None:
         self._timelines = timelines
         self._rooms = rooms
         self._receipts = receipts
         self._presence = presence
+        self._tell_typing = tell_typing
 
     def receipt(self, session: Session, command: Receipt) -> Awaitable[None] | None:
         """Note how far one has received and read; stored and delivered within a second or so.
@@ -47,8 +56,10 @@ class Signals:
         if room.type is DialogType.DIRECT and not await self._timelines.find_direct_peers(me, list(room.members)):
             raise RequestRefusedError(ErrorCode.BLOCKED)
         if DIALOG_TYPES[room.type].typing and len(room.members) <= STATE_MEMBERS_MAX:
-            prepared = PreparedMessage(TypingChanged(dialog, me, command.active))
-            self._rooms.deliver_ephemeral(dialog, prepared, but=me)
+            shown = TypingChanged(dialog, me, command.active)
+            self._rooms.deliver_ephemeral(dialog, PreparedMessage(shown), but=me)
+            if self._tell_typing is not None:
+                self._tell_typing(room.members, shown)
         session.done(command.id)
 
     async def presence_subscribe(self, session: Session, command: PresenceSubscribe) -> None:

@@ -29,6 +29,7 @@ from storage.bus import ConnectionKey, Located
 from storage.local.network import LocalBus, LocalPresence
 from storage.rows import ClusterReading, DialogRoster, IncarnationRow, WrittenRow
 from tests.support.clock import ManualClock
+from tests.support.stamps import drawing
 
 pytestmark = pytest.mark.anyio
 
@@ -89,9 +90,15 @@ class Deployment:
         self.reader = Links(self.bus, incarnation=READER)
         self.reader.keep([WRITER])
         self.receiver = Receiver(
-            self.peers, self.reader, is_whole=lambda: bool(self.whereabouts.token), get_epoch=lambda: EPOCH
+            self.peers,
+            self.reader,
+            lambda _: None,
+            is_whole=lambda: bool(self.whereabouts.token),
+            get_epoch=lambda: EPOCH,
         )
-        self.whereabouts = Whereabouts(self.store, clock, self.receiver.doubt_all, incarnation=READER)
+        self.whereabouts = Whereabouts(
+            self.store, clock, self.receiver.doubt_all, draw_stamp=drawing(), incarnation=READER
+        )
         self.next_stamp = 1
         self.uncommitted: set[int] = set()
         self.journal: dict[int, TimelineEventRaw] = {}

@@ -11,9 +11,10 @@ import pytest
 import redis
 
 from protocol.bodies import TimelineEvent, TimelineEventRaw
-from protocol.commands import Create, Send
+from protocol.close_codes import CloseCode
+from protocol.commands import Create, HighWaterMark, Receipt, Send, Typing
 from protocol.dialog_types import DialogType
-from protocol.events import DialogState
+from protocol.events import DialogState, ReceiptChanged, TypingChanged
 from protocol.replies import Acked
 from server.cluster import hints as hints_module
 from server.cluster import whereabouts as whereabouts_module
@@ -208,3 +209,36 @@ async def test_cut_subscriptions_are_doubts(pair: Pair) -> None:
         with redis.Redis(port=pair.server.port) as operator:
             operator.client_kill_filter(_type="pubsub")
         await until(lambda: peers_of(pair.two).in_doubt == 1 == peers_of(pair.one).in_doubt)
+
+
+async def test_the_newest_connection_of_a_device_stays_on_whichever_node(pair: Pair) -> None:
+    ann = await pair.one.world.person()
+    async with pair.one.live(ann) as older, pair.two.live(ann) as newer:
+        assert await older.close_code() == CloseCode.REPLACED
+        async with pair.one.live(ann):
+            assert await newer.close_code() == CloseCode.REPLACED
+
+
+async def test_a_node_that_took_an_older_connection_is_told_of_the_newer(pair: Pair) -> None:
+    ann = await pair.one.world.person()
+    async with pair.one.live(ann) as older:
+        signalling = hints_of(pair.two).signalling
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(signalling, "take_device", lambda _session: None)  # lost on the way
+            async with pair.two.live(ann):
+                [subscriber] = pair.one.node.registry.subscribers_of(ann.principal)
+                hints_of(pair.one).signalling.take_device(subscriber)
+                assert await older.close_code() == CloseCode.REPLACED
+
+
+async def test_typing_and_receipts_cross(pair: Pair) -> None:
+    async with talk(pair) as (a, b, dialog):
+        await a.ask(Typing(4, dialog, active=True))
+        assert (await b.until(TypingChanged)).active
+        await say(a, dialog, 2)
+        while await seq_of_next(b) != 2:
+            pass
+        await b.ask(Receipt(5, HighWaterMark(dialog, 2, 2)))
+        await pair.two.node.receipts.flush()
+        receipt: ReceiptChanged = await a.until(ReceiptChanged)
+        assert (receipt.dialog, receipt.read) == (dialog, 2)

@@ -15,7 +15,7 @@ from protocol.bodies import TimelineEventRaw
 from protocol.dialog_types import DialogType, Mode, Role
 from protocol.ids import new_id
 from server.cluster.links import Links
-from server.cluster.messages import NodeEvents, NodeMessage, NodeTick, decode_message
+from server.cluster.messages import NodeEvents, NodeSignals, NodeTick, decode_message
 from server.cluster.publisher import LOOKED_UP_MAX, Publisher
 from server.delivery.registry import Registry
 from server.delivery.rooms import Rooms
@@ -95,8 +95,9 @@ def written(dialog: bytes, *seqs: int, change: ChangeEntry | None = None, roster
     return DurableEvents(dialog, events, roster_seq, change)
 
 
-async def read(received: Received, *, messages: int) -> list[NodeMessage]:
-    return [decode_message(raw) for raw in await received.until(messages=messages)]
+async def read(received: Received, *, messages: int) -> list[NodeEvents | NodeTick]:
+    read = [decode_message(raw) for raw in await received.until(messages=messages)]
+    return [message for message in read if not isinstance(message, NodeSignals)]
 
 
 async def test_a_row_goes_once_to_each_node_with_a_member_and_to_no_other() -> None:

@@ -44,7 +44,7 @@ class Desk:
         self.peers = KnownPeers()
         self.links = Links(LocalBus(), incarnation=1)
         self.receiver = Receiver(
-            cast("Any", self.peers), self.links, is_whole=lambda: self.whole, get_epoch=lambda: EPOCH
+            cast("Any", self.peers), self.links, lambda _: None, is_whole=lambda: self.whole, get_epoch=lambda: EPOCH
         )
 
     def get(self, message: NodeMessage) -> list[tuple[object, ...]]:

@@ -13,6 +13,7 @@ from server.cluster.whereabouts import Whereabouts
 from storage.bus import KEPT_S, ConnectionKey
 from storage.local.network import LocalPresence
 from tests.support.clock import ManualClock
+from tests.support.stamps import drawing
 
 pytestmark = pytest.mark.anyio
 
@@ -39,7 +40,7 @@ class Place:
         self.store = Store()
         self.clock = ManualClock()
         self.lost = 0
-        self.whereabouts = Whereabouts(self.store, self.clock, self._note_lost, incarnation=1)
+        self.whereabouts = Whereabouts(self.store, self.clock, self._note_lost, draw_stamp=drawing(), incarnation=1)
 
     def _note_lost(self) -> None:
         self.lost += 1

@@ -175,6 +175,7 @@ async def exercise_nodes(world: World, dialog: bytes) -> None:
     await nodes.read_written([world.incarnation], first.stamp, since, after=(0, NIL, 0))
     assert await nodes.end(another, lease=0)
     assert await nodes.fence(another)
+    await nodes.draw_stamp()
     found = (await nodes.read_cluster(incarnation=world.incarnation, since=since)).incarnations
     assert [each.incarnation for each in found if each.fenced_at] == [another]
 

@@ -1,0 +1,136 @@
+"""Signals between nodes: what is no row and may be lost. Typing, receipts, and which connection a device has.
+
+Sent to the nodes where those are whom it concerns, one lookup for all that waits; when that fails, nothing is sent.
+Receipts are stored, so a client has them again at its next sync.
+
+Of a device's connections the one with the highest stamp stays. A stamp is drawn from the database when a sync begins,
+after its session is registered. A node that hears of a lower stamp than its own answers with that.
+
+Bounds: `_WAITING_MAX` signals wait to be sent, `_RECEIVED_MAX` messages to be delivered; what is above that is dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
+
+from protocol.close_codes import CloseCode
+from protocol.events import ReceiptChanged, TypingChanged
+from server.cluster.links import Links
+from server.cluster.messages import DeviceTaken, NodeSignals, ReceiptRaised, Signal, TypingShown
+from server.cluster.whereabouts import Whereabouts
+from server.delivery.prepared_message import PreparedMessage
+from server.delivery.registry import Registry
+from server.delivery.rooms import Rooms
+from server.delivery.subscriber import Subscriber
+from storage.bus import PresenceStore
+
+_WAITING_MAX = 5_000
+_RECEIVED_MAX = 100
+
+
+class Signalling:
+    """Sends and receives the signals of one node. `spawn` runs something beside everything else."""
+
+    def __init__(
+        self,
+        store: PresenceStore,
+        links: Links,
+        whereabouts: Whereabouts,
+        rooms: Rooms,
+        registry: Registry,
+        *,
+        get_epoch: Callable[[], int],
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+    ) -> None:
+        self.dropped = 0
+        """Signals that were not sent or not delivered, because too many waited."""
+        self._store = store
+        self._links = links
+        self._whereabouts = whereabouts
+        self._rooms = rooms
+        self._registry = registry
+        self._get_epoch = get_epoch
+        self._spawn = spawn
+        self._waiting: list[tuple[frozenset[bytes], Signal]] = []
+        self._received = 0
+
+    def take_device(self, subscriber: Subscriber) -> None:
+        """Tell other nodes that this is the connection of its device now."""
+        stamp = self._whereabouts.stamp_of(subscriber)
+        if stamp is not None:
+            taken = DeviceTaken(subscriber.principal, subscriber.device, stamp)
+            self._send([subscriber.principal], taken)
+
+    def show_typing(self, members: Iterable[bytes], shown: TypingChanged) -> None:
+        """Show the members at other nodes who is writing."""
+        self._send(members, TypingShown(shown.dialog, shown.principal, shown.active))
+
+    def raise_receipt(self, principals: Iterable[bytes], receipt: ReceiptChanged, *, shared: bool) -> None:
+        """Tell others how far one has received and read: their own devices and, if it is `shared`, the members."""
+        it = receipt
+        raised = ReceiptRaised(it.dialog, it.principal, it.delivered, it.read, it.read_messages, shared)
+        self._send(principals, raised)
+
+    def receive(self, message: NodeSignals) -> None:
+        """Deliver the signals of another node."""
+        if self._received >= _RECEIVED_MAX:
+            self.dropped += len(message.signals)
+            return
+        self._received += 1
+        self._spawn(self._deliver_all(message))
+
+    def _send(self, principals: Iterable[bytes], signal: Signal) -> None:
+        if not len(self._links):
+            return
+        if len(self._waiting) >= _WAITING_MAX:
+            self.dropped += 1
+            return
+        self._waiting.append((frozenset(principals), signal))
+        if len(self._waiting) == 1:
+            self._spawn(self._send_waiting())
+
+    async def _send_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        asked = list({who for principals, _ in waiting for who in principals})
+        located = await self._store.locate(asked)
+        nodes_of = dict(zip(asked, located.nodes, strict=True))
+        signals: dict[int, list[Signal]] = {}
+        for principals, signal in waiting:
+            for node in {node for who in principals for node in nodes_of[who]}:
+                signals.setdefault(node, []).append(signal)
+        for node, each in signals.items():
+            self._links.signal(node, self._get_epoch(), each)
+
+    async def _deliver_all(self, message: NodeSignals) -> None:
+        try:
+            for signal in message.signals:
+                match signal:
+                    case DeviceTaken():
+                        self._give_device_up(message.source, signal)
+                    case TypingShown(dialog, principal, active):
+                        shown = PreparedMessage(TypingChanged(dialog, principal, active))
+                        await self._rooms.open(dialog)
+                        self._rooms.deliver_ephemeral(dialog, shown, but=principal)
+                    case ReceiptRaised():
+                        await self._deliver_receipt(signal)
+        finally:
+            self._received -= 1
+
+    def _give_device_up(self, source: int, taken: DeviceTaken) -> None:
+        for subscriber in list(self._registry.subscribers_of(taken.principal)):
+            stamp = self._whereabouts.stamp_of(subscriber)
+            if subscriber.device != taken.device or stamp is None:
+                continue
+            if stamp < taken.stamp:
+                subscriber.close(CloseCode.REPLACED)
+            else:
+                mine = DeviceTaken(taken.principal, taken.device, stamp)
+                self._links.signal(source, self._get_epoch(), [mine])
+
+    async def _deliver_receipt(self, it: ReceiptRaised) -> None:
+        prepared = PreparedMessage(ReceiptChanged(it.dialog, it.principal, it.delivered, it.read, it.read_messages))
+        for subscriber in self._registry.subscribers_of(it.principal):
+            subscriber.outbox.push_receipt((it.dialog, it.principal), prepared)
+        if it.shared:
+            await self._rooms.deliver_receipt(it.dialog, it.principal, prepared)
