@@ -23,6 +23,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
 
 from protocol.bodies import TimelineEventRaw
+from protocol.ids import to_text
 from server.clock import Sleep
 from server.delivery.rooms import Spawn
 from server.writing.durable import DurableEvents
@@ -177,7 +178,8 @@ class Resequencer:
         try:
             self._deliver(event, roster_seq)
         except Exception:  # noqa: BLE001 - it must stop neither the dialog nor the node
-            _log.exception("an event could not be delivered: sessions read it from the timeline")
+            ids = {"dialog": to_text(event.dialog)}
+            _log.exception("an event could not be delivered: sessions read it from the timeline", extra=ids)
             self._leave(event.dialog, event.seq)
 
     def _deliver_held(self, stream: _Stream) -> None:

@@ -15,6 +15,7 @@ import asyncio
 import logging
 
 from protocol.bodies import Edited, Reacted, tag_of
+from protocol.ids import to_text
 from server.clock import Clock, Sleep
 from storage.archive import Archive
 from storage.rows import TimelineRow
@@ -82,7 +83,7 @@ class PutBack:
             self.rows += len(rows)
             # A page may end early; what it lacks is asked for again.
             if not rows:
-                _log.error("the archive lacks %d events of dialog %s", len(seqs), dialog.hex())
+                _log.error("the archive lacks %d events", len(seqs), extra={"dialog": to_text(dialog)})
         self._forget(dialog, seqs)
 
     async def _read_about(self, dialog: bytes, seq: int, tag: int) -> list[TimelineRow]:
