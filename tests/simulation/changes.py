@@ -16,7 +16,7 @@ from protocol.dialog_types import DialogType, Role
 from protocol.kinds import DAY_MS, KINDS
 from protocol.limits import VISIBLE_INTERVALS_MAX
 from storage.rows import ChangeEntry, ChangeResult, PrincipalType, Verdict, VerdictCode
-from tests.simulation.database import Database
+from tests.simulation.database import Database, Transaction
 from tests.simulation.judging import append_row, same_value
 from tests.simulation.tables import ERASED, POSTED, Dialog, Membership, NotSimulatedError, Row, decode_body
 
@@ -27,10 +27,11 @@ _OK, _DUPLICATE, _NOT_FOUND = VerdictCode.OK, VerdictCode.DUPLICATE, VerdictCode
 class _Change:
     """One change under the head's lock. `dialog` is None while it is being created."""
 
-    def __init__(self, database: Database, entry: ChangeEntry, xid: int) -> None:
+    def __init__(self, database: Database, entry: ChangeEntry, by: Transaction) -> None:
         self.database = database
         self.entry = entry
-        self.xid = xid
+        self.by = by
+        self.xid = by.xid
         self.now_ms = database.clock.wall_ms()
         self.dialog = database.dialogs.get(entry.dialog)
         self.rows: list[Row] = []
@@ -52,7 +53,7 @@ class _Change:
         number = entry.n if n is None else n
         row = append_row(
             self.head,
-            self.xid,
+            self.by,
             self.now_ms,
             author=entry.author,
             device=entry.device,
@@ -92,9 +93,9 @@ def may_change(database: Database, entry: ChangeEntry) -> bool:
     return dialog is not None and (entry.author in dialog.members or _may_join(dialog, entry))
 
 
-def judge_change(database: Database, entry: ChangeEntry, xid: int) -> ChangeResult:
+def judge_change(database: Database, entry: ChangeEntry, by: Transaction) -> ChangeResult:
     """Judge a change, apply it if it is accepted, and answer."""
-    change = _Change(database, entry, xid)
+    change = _Change(database, entry, by)
     if isinstance(entry.body, b.DialogCreated):
         return _create(change, entry.body)
     if change.dialog is None:

@@ -66,7 +66,7 @@ class Transaction:
         self.xid = 0
         self._database = database
         self._crashes = database.crashes
-        self._incarnation = incarnation
+        self.incarnation = incarnation
         self._locked: list[bytes] = []
 
     async def lock(self, dialog: bytes, *, wait: bool) -> bool:
@@ -109,7 +109,7 @@ class Transaction:
                 waiting.popleft().set_result(None)
             else:
                 del self._database.locks[dialog]
-        self._database.release(self._incarnation)
+        self._database.release(self.incarnation)
 
 
 class Database:
@@ -134,7 +134,10 @@ class Database:
         self.crashes = 0
         self._committed_xid = _FIRST_XID - 1
         self._unfinished: set[int] = set()
-        self._incarnations = 0
+        self.names: list[str] = []
+        """Of the incarnations, from number 1 on."""
+        self.leases: Counter[int] = Counter()
+        self.fenced_at: dict[int, int] = {}
         self._ended: set[int] = set()
         self._held: dict[int, int] = {}
         self._free: list[asyncio.Future[None]] = []
@@ -256,10 +259,10 @@ class Database:
 
     # -- incarnations
 
-    def begin_incarnation(self) -> int:
+    def begin_incarnation(self, node: str) -> int:
         """A number for this life of a node."""
-        self._incarnations += 1
-        return self._incarnations
+        self.names.append(node)
+        return len(self.names)
 
     def is_ended(self, incarnation: int) -> bool:
         """Whether it has ended."""
@@ -268,11 +271,24 @@ class Database:
     async def fence_all(self, by: object) -> None:
         """End every incarnation so far, and take the right to begin one; return when nothing of them runs."""
         self.may_begin = by
-        self._ended.update(range(1, self._incarnations + 1))
+        self._ended.update(range(1, len(self.names) + 1))
         while any(incarnation in self._ended for incarnation in self._held):
             free: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._free.append(free)
             await free
+
+    def end(self, incarnation: int) -> None:
+        """Mark an incarnation as ended."""
+        self._ended.add(incarnation)
+
+    def try_fence(self, incarnation: int) -> bool:
+        """Note that an ended incarnation writes nothing more; False while something of it runs."""
+        if incarnation in self._held:
+            return False
+        if incarnation not in self.fenced_at:
+            self.fenced_at[incarnation] = self.take_id()
+            self.forget_id(self.fenced_at[incarnation], committed=True)
+        return True
 
     def release(self, incarnation: int) -> None:
         """A transaction holds its incarnation no longer."""

@@ -122,7 +122,7 @@ class StrictWitness(Witness):
             self._late[event.dialog] = event.seq
         elif self._again[event.dialog, event.seq] < self._doubts_of(event):
             self._again[event.dialog, event.seq] += 1
-        else:
+        elif not self._device.shared:  # of several nodes one may send again what a sync has brought
             self._violations.add("duplicated", f"{event} came again to {self._device.name}")
         self._look_at_row(event.dialog, event.seq, event.device, event.n, "delivered")
 
@@ -154,11 +154,13 @@ class Device:
         database: Database,
         violations: Violations,
         connect: Callable[[Device], Link | None],
+        shared: bool,
         heard: Callable[[str, ServerMessage], None],
         note: Callable[[str], None],
     ) -> None:
         self.signed_in = signed_in
         self.name = signed_in.name
+        self.shared = shared
         self.ledger = Ledger()
         self.links = 0
         self.link: Link | None = None

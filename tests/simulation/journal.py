@@ -37,7 +37,7 @@ class MemoryJournal(Journal):
             known = {entry.dialog for entry in entries if may_know(database, entry.dialog, entry.author)}
             locked = {dialog for dialog in sorted(known) if await transaction.lock(dialog, wait=wait)}
             await pause_before_commit(fate)
-            return judge_content(database, entries, locked, transaction.xid)
+            return judge_content(database, entries, locked, transaction)
 
         with self._noting_doubt(entries):
             return await database.write("flush", incarnation, work)
@@ -51,7 +51,7 @@ class MemoryJournal(Journal):
                 return refuse_stranger(database)
             await transaction.lock(entry.dialog, wait=True)
             await pause_before_commit(fate)
-            return judge_change(database, entry, transaction.xid)
+            return judge_change(database, entry, transaction)
 
         with self._noting_doubt([entry]):
             return await database.write("change", incarnation, work)
@@ -70,8 +70,7 @@ class MemoryJournal(Journal):
         return await self._database.read("erase_due", lambda: self._erase(limit))
 
     async def begin_incarnation(self, node: str) -> int:
-        del node
-        return self._database.begin_incarnation()
+        return self._database.begin_incarnation(node)
 
     async def read_horizon(self, *, incarnation: int) -> HorizonReading:
         return await self._database.read("horizon", lambda: self._horizon(incarnation))

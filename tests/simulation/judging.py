@@ -10,17 +10,17 @@ from collections.abc import Sequence
 
 from protocol.dialog_types import Mode, Role
 from storage.rows import Entry, PrincipalType, Verdict, VerdictCode
-from tests.simulation.database import Database
+from tests.simulation.database import Database, Transaction
 from tests.simulation.tables import EDITED, ERASED, POSTED, Dialog, NotSimulatedError, Row, decode_body
 
 _OK, _DUPLICATE, _NOT_FOUND = VerdictCode.OK, VerdictCode.DUPLICATE, VerdictCode.NOT_FOUND
 
 
-def judge_content(database: Database, entries: Sequence[Entry], locked: set[bytes], xid: int) -> list[Verdict]:
+def judge_content(database: Database, entries: Sequence[Entry], locked: set[bytes], by: Transaction) -> list[Verdict]:
     """Judge a batch, append what is accepted, and give the verdicts."""
     now_ms = database.clock.wall_ms()
     codes = [_judge_entry(database, entry, locked) for entry in entries]
-    return [_answer(database, entry, code, xid, now_ms) for entry, code in zip(entries, codes, strict=True)]
+    return [_answer(database, entry, code, by, now_ms) for entry, code in zip(entries, codes, strict=True)]
 
 
 def may_know(database: Database, dialog: bytes, author: bytes) -> bool:
@@ -66,7 +66,7 @@ def _judge_target(dialog: Dialog, entry: Entry) -> VerdictCode:
     return _OK
 
 
-def _answer(database: Database, entry: Entry, code: VerdictCode, xid: int, now_ms: int) -> Verdict:
+def _answer(database: Database, entry: Entry, code: VerdictCode, by: Transaction, now_ms: int) -> Verdict:
     if code is _NOT_FOUND:
         return Verdict(code, at_ms=now_ms)
     dialog = database.dialogs[entry.dialog]
@@ -81,7 +81,7 @@ def _answer(database: Database, entry: Entry, code: VerdictCode, xid: int, now_m
         return Verdict(code, 0, now_ms, 0, *head)
     row = append_row(
         dialog,
-        xid,
+        by,
         now_ms,
         author=entry.author,
         device=entry.device,
@@ -96,7 +96,7 @@ def _answer(database: Database, entry: Entry, code: VerdictCode, xid: int, now_m
 
 def append_row(
     dialog: Dialog,
-    xid: int,
+    by: Transaction,
     now_ms: int,
     *,
     author: bytes,
@@ -108,8 +108,9 @@ def append_row(
     counts: bool = False,
 ) -> Row:
     """Append one row to a timeline whose head is locked."""
-    stamp = max(xid, dialog.xid)
-    row = Row(dialog.seq + 1, author, device, n, tag, target, now_ms, dialog.messages + counts, body, stamp)
+    stamp = max(by.xid, dialog.xid)
+    messages = dialog.messages + counts
+    row = Row(dialog.seq + 1, author, device, n, tag, target, now_ms, messages, body, stamp, by.incarnation)
     dialog.append(row)
     return row
 

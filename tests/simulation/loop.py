@@ -28,6 +28,8 @@ class Process:
     def __init__(self, name: str) -> None:
         self.name = name
         self.alive = True
+        self.paused: list[Call] | None = None
+        """What would run if it did not stand still; None: it does not."""
         self.context = contextvars.copy_context()
         self.context.run(_process.set, self)
 
@@ -135,13 +137,21 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             chosen = int(draw() * len(ready))
             call, ready[chosen] = ready[chosen], ready[-1]
             ready.pop()
-            if not call.cancelled() and (call.process is None or call.process.alive):
+            process = call.process
+            if process is not None and process.paused is not None:
+                process.paused.append(call)
+            elif not call.cancelled() and (process is None or process.alive):
                 self.steps += 1
                 try:
                     call._context.run(call._callback, *call._args)
                 except Exception as error:  # noqa: BLE001 - whatever nobody handled is a fault of the product
-                    self.faults.append(f"{error!r} in a callback of {call.process}")
+                    self.faults.append(f"{error!r} in a callback of {process}")
         return True
+
+    def resume(self, process: Process) -> None:
+        """Let a process that stands still go on: all that it missed is ready now."""
+        missed, process.paused = process.paused, None
+        self._ready += missed or ()
 
     def close(self) -> None:
         """End everything without running it: a task that is destroyed must not run its `finally` in another run."""

@@ -30,7 +30,7 @@ class MemoryWorld(World):
         self.database = Database(SteppingClock(), Conditions())
         self.journal = MemoryJournal(self.database)  # type: ignore[assignment]
         self.timelines = MemoryTimelines(self.database)  # type: ignore[assignment]
-        self.incarnation = self.database.begin_incarnation()
+        self.incarnation = self.database.begin_incarnation("test")
         self._flush_numbers = itertools.count(1)
 
     @property

@@ -24,6 +24,7 @@ from tests.simulation.database import Database
 from tests.simulation.journal import MemoryJournal
 from tests.simulation.loop import Process, VirtualLoop
 from tests.simulation.network import Link
+from tests.simulation.nodes import MemoryNodes
 from tests.simulation.reading import MemoryTimelines
 
 _KEYS = SigningKeys.from_pem(new_pem())
@@ -83,7 +84,14 @@ class SimulatedNode:
     """One process of the server; `node` is None until it serves."""
 
     def __init__(
-        self, name: str, loop: VirtualLoop, database: Database, config: Config, claims: dict[str, Claims]
+        self,
+        name: str,
+        loop: VirtualLoop,
+        database: Database,
+        config: Config,
+        claims: dict[str, Claims],
+        *,
+        shared: bool,
     ) -> None:
         self.process = Process(name)
         self.node: Node | None = None
@@ -91,6 +99,7 @@ class SimulatedNode:
         self._database = database
         self._config = config
         self._claims = claims
+        self._shared = shared
         self._context: SessionContext
 
     @property
@@ -143,9 +152,10 @@ class SimulatedNode:
         """A node that may serve; None when another one has taken the right meanwhile."""
         while True:  # a node that cannot start ends, and is started again
             try:
-                await self._database.fence_all(by=self)
-                if self._database.may_begin is not self:
-                    return None
+                if not self._shared:
+                    await self._database.fence_all(by=self)
+                    if self._database.may_begin is not self:
+                        return None
                 incarnation = await journal.begin_incarnation(self.process.name)
                 node = Node(
                     self._config,
@@ -156,8 +166,9 @@ class SimulatedNode:
                     incarnation=incarnation,
                     epoch=EPOCH,
                     position_key=_POSITION_KEY,
+                    nodes=MemoryNodes(self._database, epoch=EPOCH) if self._shared else None,
                 )
-                await node.horizon.advance()
+                await node.take_first_horizon()
             except StorageUnavailableError:
                 await asyncio.sleep(_TRY_AGAIN_S)
             else:
@@ -165,9 +176,9 @@ class SimulatedNode:
 
 
 def start_node(
-    name: str, loop: VirtualLoop, database: Database, config: Config, claims: dict[str, Claims]
+    name: str, loop: VirtualLoop, database: Database, config: Config, claims: dict[str, Claims], *, shared: bool
 ) -> SimulatedNode:
-    """A node that starts now."""
-    made = SimulatedNode(name, loop, database, config, claims)
+    """A node that starts now; `shared`: beside others, on the same database."""
+    made = SimulatedNode(name, loop, database, config, claims, shared=shared)
     loop.create_task(made.run(), context=made.process.context).add_done_callback(asyncio.Task.result)
     return made

@@ -48,6 +48,9 @@ class Script:
         """All steps."""
         stage, dice = self.stage, self._dice
         stage.start_node()
+        if stage.shared:
+            stage.start_node()
+            self._steps[self._pause_node] = 4
         for device in stage.devices:
             device.start()
         stage.loop.run_for(dice.choice((0.0, 1.0)))
@@ -186,10 +189,19 @@ class Script:
         return f"{node.process} dies"
 
     def _take_over(self) -> str:
-        if sum(node.process.alive for node in self.stage.nodes) > 1:
+        if sum(node.process.alive for node in self.stage.nodes) > 1 + self.stage.shared:
             return ""
         self.stage.start_node()
         return "a node starts while another one serves"
+
+    def _pause_node(self) -> str:
+        node = self.stage.find_node()
+        if node is None or node.process.paused is not None:
+            return ""
+        node.process.paused = []
+        for_s = self._dice.choice((1.0, 6.0, 12.0))
+        self._later(for_s, lambda: self.stage.loop.resume(node.process))
+        return f"{node.process} stands still for {for_s} s"
 
     def _crash_database(self) -> str:
         database = self.stage.database

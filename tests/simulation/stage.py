@@ -13,6 +13,7 @@ from protocol.ids import created_dialog_id, direct_dialog_id
 from protocol.replies import Acked, Failed, Synced
 from server.clock import Clock
 from server.config.settings import (
+    ClusterSettings,
     Config,
     GatewaySettings,
     PipelineSettings,
@@ -25,7 +26,7 @@ from storage.rows import ChangeEntry, PrincipalType, VerdictCode
 from tests.adversity.restart_server import SignIn
 from tests.adversity.restart_verify import Violations
 from tests.simulation.changes import judge_change
-from tests.simulation.database import Database
+from tests.simulation.database import Database, Transaction
 from tests.simulation.device import Device
 from tests.simulation.loop import Process, VirtualLoop
 from tests.simulation.network import Link
@@ -79,6 +80,7 @@ def draw_config(dice: random.Random) -> Config:
             page_events=dice.choice((1, 3, 200)),
         ),
         rooms=RoomSettings(rooms_max=dice.choice((1, 2, 100))),
+        cluster=ClusterSettings(lease_s=3.0),
     )
 
 
@@ -86,6 +88,8 @@ class Stage:
     """See the module. `dice` decide everything."""
 
     def __init__(self, seed: int, *, traced: bool = False) -> None:
+        self.shared = seed % 3 == 0
+        """Whether several nodes share the database: in a third of the runs."""
         self.dice = random.Random(seed)
         self.loop = VirtualLoop(self.dice)  # type: ignore[abstract] # what is left out has sockets
         self.clock = VirtualClock(self.loop)
@@ -133,7 +137,7 @@ class Stage:
         """One more life of the server; it ends those before it."""
         name = f"node {len(self.nodes) + 1}"
         self.note(f"{name} starts")
-        self.nodes.append(start_node(name, self.loop, self.database, self.config, self.claims))
+        self.nodes.append(start_node(name, self.loop, self.database, self.config, self.claims, shared=self.shared))
 
     def find_node(self) -> SimulatedNode | None:
         """A node that takes connections: of two, one that has ended already and does not know it, perhaps."""
@@ -195,6 +199,7 @@ class Stage:
             database=self.database,
             violations=self.violations,
             connect=self._connect,
+            shared=self.shared,
             heard=self._note_heard,
             note=self.note,
         )
@@ -222,10 +227,11 @@ class Stage:
             bodies.Settings(is_public=kind is DialogType.CHANNEL),
             [bodies.MemberRole(who, founder if who == author else Role.MEMBER) for who in members],
         )
-        xid = self.database.take_id()
-        made = judge_change(self.database, ChangeEntry(dialog, author, device, n, body), xid)
+        by = Transaction(self.database, 0)
+        by.take_id()
+        made = judge_change(self.database, ChangeEntry(dialog, author, device, n, body), by)
         assert made.verdict.code is VerdictCode.OK
-        self.database.forget_id(xid, committed=True)
+        self.database.forget_id(by.xid, committed=True)
         return dialog
 
     def close(self) -> None:

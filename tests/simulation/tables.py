@@ -46,6 +46,7 @@ class Row:
     messages: int
     body: bytes
     xid: int
+    incarnation: int
 
     def erase(self) -> None:
         """Blank it."""

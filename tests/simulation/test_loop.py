@@ -68,6 +68,17 @@ def test_nothing_of_a_dead_process_runs(loop: VirtualLoop) -> None:
     assert log == ["began"]
 
 
+def test_a_process_that_stands_still_goes_on_later(loop: VirtualLoop) -> None:
+    process, log = Process("node"), list[float]()
+    loop.call_later(1, lambda: log.append(loop.time()), context=process.context)
+    process.paused = []
+    loop.run_for(5)
+    assert log == []
+    loop.resume(process)
+    loop.run_for(5)
+    assert log == [5.0]
+
+
 def test_what_a_process_starts_dies_with_it(loop: VirtualLoop) -> None:
     process, log = Process("node"), list[str]()
     loop.call_soon(lambda: loop.call_later(1, log.append, "later"), context=process.context)
