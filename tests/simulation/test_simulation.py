@@ -16,7 +16,7 @@ from tests.simulation.run import HEAL_S, run_seed
 
 ROOT = Path(__file__).parents[2]
 SEEDS = 2_000
-_PER_TEST = 250
+_PER_TEST = 100
 
 FAILED = (
     2831,  # a position passed what was stored by a call whose reply was lost, while its repetition found the head busy
