@@ -15,6 +15,7 @@ depend on can have changed since the locks were taken.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -137,6 +138,7 @@ class Database:
         self.names: list[str] = []
         """Of the incarnations, from number 1 on."""
         self.leases: Counter[int] = Counter()
+        self.stamps = itertools.count(1)
         self.fenced_at: dict[int, int] = {}
         self._ended: set[int] = set()
         self._held: dict[int, int] = {}

@@ -63,6 +63,9 @@ class MemoryNodes(Nodes):
     async def fence(self, incarnation: int) -> bool:
         return await self._database.read("fence", lambda: self._database.try_fence(incarnation))
 
+    async def draw_stamp(self) -> int:
+        return await self._database.read("stamp", lambda: next(self._database.stamps))
+
     def _cluster(self, incarnation: int, since: int) -> ClusterReading:
         database = self._database
         horizon, next_xid = database.horizon, database.next_xid
