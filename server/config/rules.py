@@ -91,6 +91,18 @@ def a_shared_database_is_configured(config: Config) -> str | None:
     )
 
 
+def nodes_share_their_keys(config: Config) -> str | None:
+    """Keys that each node made for itself would refuse the others' tokens, and not find the others' people."""
+    identity = config.identity
+    if not config.cluster.redis_urls or (identity.signing_key and identity.phone_key):
+        return None
+    return (
+        "cluster.redis_urls: nodes that share a database have the same keys: "
+        f"set {name_variable('identity', 'signing_key')} and {name_variable('identity', 'phone_key')}, "
+        "or identity.signing_key_file and identity.phone_key_file."
+    )
+
+
 def proxies_are_networks(config: Config) -> str | None:
     """The gateway compares client addresses with these networks."""
     for text in config.gateway.trusted_proxies:
@@ -251,6 +263,7 @@ RULES = (
     cql_hosts_have_no_port,
     cql_user_has_a_password,
     a_shared_database_is_configured,
+    nodes_share_their_keys,
     proxies_are_networks,
     proxies_are_yours,
     admin_port_is_private,

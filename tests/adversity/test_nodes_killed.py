@@ -26,6 +26,7 @@ from protocol.replies import Acked, Synced
 from server.clock import SystemClock
 from server.identity.signing_keys import SigningKeys, new_pem
 from server.identity.tokens import Tokens
+from server.identity.vault import new_key
 from tests.support.harness import Wire
 from tests.support.world import Person, World
 
@@ -77,6 +78,7 @@ async def three(database_url: str, tmp_path: Path) -> AsyncIterator[list[NodePro
         "TCHAT__CLUSTER__REDIS_URLS": "redis://127.0.0.1:1",
         "TCHAT__CLUSTER__LEASE_S": str(LEASE_S),
         "TCHAT__IDENTITY__SIGNING_KEY_FILE": str(key),
+        "TCHAT__IDENTITY__PHONE_KEY": new_key(),
     }
     nodes: list[NodeProcess] = []
     try:

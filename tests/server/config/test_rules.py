@@ -14,6 +14,11 @@ from server.config.settings import Config, IssuerSettings, Secret
 
 COMMAND, EVENT, BODY = largest_command(), largest_event(), largest_service_event()
 PRODUCTION = {"server__mode": "production", "identity__code_sender": "none"}
+NODES = {
+    "cluster__redis_urls": ("redis://r",),
+    "identity__signing_key": Secret("one"),
+    "identity__phone_key": Secret("another"),
+}
 READABLE = Path("/etc/passwd")
 """A file that every user may read, everywhere."""
 TOKEN_HEADER = len("Authorization: Bearer \r\n") + 8192
@@ -186,11 +191,19 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         ),
     ),
     (
-        {"cluster__redis_urls": ("redis://r",), "storage__postgres_url": "postgresql://user@host/database"},
-        {"cluster__redis_urls": ("redis://r",)},
+        {**NODES, "storage__postgres_url": "postgresql://user@host/database"},
+        NODES,
         (
             "cluster.redis_urls: nodes share a database, and the embedded one has a single node: "
             "set storage.postgres_url, or leave it empty."
+        ),
+    ),
+    (
+        {**NODES, "storage__postgres_url": "postgresql://user@host/database"},
+        {**NODES, "storage__postgres_url": "postgresql://user@host/database", "identity__phone_key": Secret()},
+        (
+            "cluster.redis_urls: nodes that share a database have the same keys: set TCHAT__IDENTITY__SIGNING_KEY and "
+            "TCHAT__IDENTITY__PHONE_KEY, or identity.signing_key_file and identity.phone_key_file."
         ),
     ),
     (
