@@ -105,12 +105,14 @@ async def three(database_url: str, tmp_path: Path) -> AsyncIterator[list[NodePro
 
 
 async def seqs_to(wire: Wire, first: int, last: int) -> list[int]:
-    """The numbers that come, from the first to the last; what the sync has brought may come again before them."""
-    seqs: list[int] = []
+    """The numbers that are new, as a client sees them: what a catch-up has brought may come once more, live."""
+    seqs = [first - 1]
     async with asyncio.timeout(30):
-        while last not in seqs:
-            seqs.append((await wire.until(TimelineEvent)).seq)
-    return [seq for seq in seqs if seq >= first]
+        while seqs[-1] < last:
+            seq = (await wire.until(TimelineEvent)).seq
+            if seq > seqs[-1]:
+                seqs.append(seq)
+    return seqs[1:]
 
 
 async def send(wire: Wire, dialog: bytes, first_n: int, count: int) -> None:
