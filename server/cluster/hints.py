@@ -16,6 +16,7 @@ from server.cluster.publisher import Publisher
 from server.cluster.receiver import Receiver
 from server.cluster.signalling import Signalling
 from server.cluster.whereabouts import Whereabouts
+from server.delivery.presence import Presence
 from server.delivery.registry import Registry
 from server.delivery.rooms import Rooms, Spawn
 from server.writing.horizon import Horizon
@@ -39,6 +40,7 @@ class Hints:
         horizon: Horizon,
         *,
         registry: Registry,
+        presence: Presence,
         nodes: Nodes,
         spawn: Spawn,
         clock: Clock,
@@ -54,7 +56,14 @@ class Hints:
             store, clock, self._doubt_all, draw_stamp=nodes.draw_stamp, incarnation=incarnation, sleep=sleep
         )
         self.signalling = Signalling(
-            store, self.links, self.whereabouts, rooms, registry, get_epoch=get_epoch, spawn=spawn
+            store,
+            self.links,
+            self.whereabouts,
+            rooms=rooms,
+            registry=registry,
+            presence=presence,
+            get_epoch=get_epoch,
+            spawn=spawn,
         )
         self.receiver = Receiver(
             peers,

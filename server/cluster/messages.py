@@ -57,7 +57,14 @@ class ReceiptRaised(msgspec.Struct, array_like=True, frozen=True, tag=3):
     shared: bool
 
 
-Signal = DeviceTaken | TypingShown | ReceiptRaised
+class PresenceNoted(msgspec.Struct, array_like=True, frozen=True, tag=4):
+    """Somebody has come to a node, or has left the last one."""
+
+    principal: bytes
+    online: bool
+
+
+Signal = DeviceTaken | TypingShown | ReceiptRaised | PresenceNoted
 
 
 class NodeSignals(msgspec.Struct, array_like=True, frozen=True, tag=3):

@@ -1,4 +1,4 @@
-"""Signals between nodes: what is no row and may be lost. Typing, receipts, and which connection a device has.
+"""Signals between nodes, which may be lost: typing, receipts, presence, which connection a device has.
 
 Sent to the nodes where those are whom it concerns, one lookup for all that waits; when that fails, nothing is sent.
 Receipts are stored, so a client has them again at its next sync.
@@ -17,9 +17,10 @@ from typing import Any
 from protocol.close_codes import CloseCode
 from protocol.events import ReceiptChanged, TypingChanged
 from server.cluster.links import Links
-from server.cluster.messages import DeviceTaken, NodeSignals, ReceiptRaised, Signal, TypingShown
+from server.cluster.messages import DeviceTaken, NodeSignals, PresenceNoted, ReceiptRaised, Signal, TypingShown
 from server.cluster.whereabouts import Whereabouts
 from server.delivery.prepared_message import PreparedMessage
+from server.delivery.presence import Presence
 from server.delivery.registry import Registry
 from server.delivery.rooms import Rooms
 from server.delivery.subscriber import Subscriber
@@ -37,9 +38,10 @@ class Signalling:
         store: PresenceStore,
         links: Links,
         whereabouts: Whereabouts,
+        *,
         rooms: Rooms,
         registry: Registry,
-        *,
+        presence: Presence,
         get_epoch: Callable[[], int],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
@@ -50,9 +52,11 @@ class Signalling:
         self._whereabouts = whereabouts
         self._rooms = rooms
         self._registry = registry
+        self._presence = presence
         self._get_epoch = get_epoch
         self._spawn = spawn
         self._waiting: list[tuple[frozenset[bytes], Signal]] = []
+        self._moved: dict[bytes, bool] = {}
         self._received = 0
 
     def take_device(self, subscriber: Subscriber) -> None:
@@ -71,6 +75,22 @@ class Signalling:
         it = receipt
         raised = ReceiptRaised(it.dialog, it.principal, it.delivered, it.read, it.read_messages, shared)
         self._send(principals, raised)
+
+    def note_presence(self, principal: bytes, online: bool) -> None:
+        """Announce here and on other nodes that somebody came, or left and is at no other node."""
+        if len(self._moved) >= _WAITING_MAX:
+            self.dropped += 1
+            return
+        self._moved[principal] = online
+        if len(self._moved) == 1:
+            self._spawn(self._announce_moved())
+
+    async def find_online(self, principals: Iterable[bytes]) -> set[bytes]:
+        """Who of these is connected to another node."""
+        asked = list(principals)
+        located = await self._store.locate(asked)
+        living = set(self._links)
+        return {who for who, nodes in zip(asked, located.nodes, strict=True) if not living.isdisjoint(nodes)}
 
     def receive(self, message: NodeSignals) -> None:
         """Deliver the signals of another node."""
@@ -102,6 +122,18 @@ class Signalling:
         for node, each in signals.items():
             self._links.signal(node, self._get_epoch(), each)
 
+    async def _announce_moved(self) -> None:
+        moved, self._moved = self._moved, {}
+        elsewhere = await self.find_online(moved)
+        noted: list[Signal] = []
+        for principal, online in moved.items():
+            if online or principal not in elsewhere:
+                self._presence.announce(principal, online)
+                noted.append(PresenceNoted(principal, online))
+        if noted:
+            for node in list(self._links):
+                self._links.signal(node, self._get_epoch(), noted)
+
     async def _deliver_all(self, message: NodeSignals) -> None:
         try:
             for signal in message.signals:
@@ -112,6 +144,9 @@ class Signalling:
                         shown = PreparedMessage(TypingChanged(dialog, principal, active))
                         await self._rooms.open(dialog)
                         self._rooms.deliver_ephemeral(dialog, shown, but=principal)
+                    case PresenceNoted(principal, online):
+                        if online or not self._registry.is_online(principal):
+                            self._presence.announce(principal, online)
                     case ReceiptRaised():
                         await self._deliver_receipt(signal)
         finally:

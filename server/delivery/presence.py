@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from protocol.events import PresenceChanged
 from server.clock import Clock
 from server.delivery.prepared_message import PreparedMessage
@@ -29,6 +31,12 @@ class Presence:
         for principal in principals:
             self._followers.setdefault(principal, set()).add(subscriber)
             subscriber.outbox.push(PresenceChanged(principal, self._registry.is_online(principal)))
+
+    def show_online(self, subscriber: Subscriber, principals: Iterable[bytes]) -> None:
+        """Push to a follower that these are online, whom it still follows: they are connected to another node."""
+        for principal in principals:
+            if principal in self._followed.get(subscriber, ()):
+                subscriber.outbox.push(PresenceChanged(principal, True))
 
     def separate(self, one: bytes, other: bytes) -> None:
         """Let neither follow the other any longer: one has blocked the other."""

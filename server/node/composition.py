@@ -164,11 +164,13 @@ class Node:
                 self.rooms,
                 self.horizon,
                 registry=self.registry,
+                presence=self.presence,
                 nodes=nodes,
                 spawn=self.spawn,
                 clock=clock,
                 incarnation=incarnation,
             )
+            self.registry.listener = self.hints.signalling.note_presence
             self.receipts.tell = self.hints.signalling.raise_receipt
             self.registry.on_detach = self.hints.whereabouts.leave
         self.wheel: TimingWheel[Session] = TimingWheel(clock.monotonic(), tick_s=_TICK_S)
@@ -409,6 +411,7 @@ class Node:
                 self.receipts,
                 self.presence,
                 tell_typing=None if self.hints is None else self.hints.signalling.show_typing,
+                find_online=None if self.hints is None else self.hints.signalling.find_online,
             ),
             lifecycle,
         )

@@ -19,7 +19,10 @@ from storage.timelines import Timelines
 
 
 class Signals:
-    """Handlers of the commands that append nothing; `tell_typing` shows it to members at other nodes."""
+    """Handlers of the commands that append nothing; `tell_typing` shows it at other nodes.
+
+    `find_online` says who of some people is connected to another node.
+    """
 
     def __init__(
         self,
@@ -29,12 +32,14 @@ class Signals:
         presence: Presence,
         *,
         tell_typing: Callable[[Iterable[bytes], TypingChanged], None] | None = None,
+        find_online: Callable[[Iterable[bytes]], Awaitable[set[bytes]]] | None = None,
     ) -> None:
         self._timelines = timelines
         self._rooms = rooms
         self._receipts = receipts
         self._presence = presence
         self._tell_typing = tell_typing
+        self._find_online = find_online
 
     def receipt(self, session: Session, command: Receipt) -> Awaitable[None] | None:
         """Note how far one has received and read; stored and delivered within a second or so.
@@ -67,6 +72,8 @@ class Signals:
         peers = await self._timelines.find_direct_peers(session.principal, command.principals)
         session.done(command.id)
         self._presence.follow(session, frozenset(peers))
+        if self._find_online is not None:
+            self._presence.show_online(session, await self._find_online(peers))
 
     async def _note_receipt(self, session: Session, command: Receipt) -> None:
         await self._check_member(command.high_water.dialog, session.principal)

@@ -12,9 +12,9 @@ import redis
 
 from protocol.bodies import TimelineEvent, TimelineEventRaw
 from protocol.close_codes import CloseCode
-from protocol.commands import Create, HighWaterMark, Receipt, Send, Typing
+from protocol.commands import Create, HighWaterMark, PresenceSubscribe, Receipt, Send, Typing
 from protocol.dialog_types import DialogType
-from protocol.events import DialogState, ReceiptChanged, TypingChanged
+from protocol.events import DialogState, PresenceChanged, ReceiptChanged, TypingChanged
 from protocol.replies import Acked
 from server.cluster import hints as hints_module
 from server.cluster import whereabouts as whereabouts_module
@@ -233,6 +233,7 @@ async def test_a_node_that_took_an_older_connection_is_told_of_the_newer(pair: P
 
 async def test_typing_and_receipts_cross(pair: Pair) -> None:
     async with talk(pair) as (a, b, dialog):
+        await until(lambda: all(each.outbox.live for each in pair.two.node.registry))  # typing is not held
         await a.ask(Typing(4, dialog, active=True))
         assert (await b.until(TypingChanged)).active
         await say(a, dialog, 2)
@@ -242,3 +243,21 @@ async def test_typing_and_receipts_cross(pair: Pair) -> None:
         await pair.two.node.receipts.flush()
         receipt: ReceiptChanged = await a.until(ReceiptChanged)
         assert (receipt.dialog, receipt.read) == (dialog, 2)
+
+
+async def test_presence_crosses_and_ends_at_the_last_node(pair: Pair) -> None:
+    ann, bo = await pair.one.world.people(2)
+    async with pair.one.live(ann) as a:
+        async with pair.two.live(bo) as b:
+            await a.ask(Create(3, 1, DialogType.DIRECT, [bo.principal]))
+            await a.send(PresenceSubscribe(4, [bo.principal]))
+            while not (await a.until(PresenceChanged)).online:
+                pass
+            async with pair.one.live(bo):
+                assert await b.close_code() == CloseCode.REPLACED
+                assert (await a.until(PresenceChanged)).online
+                await until(lambda: not pair.two.node.registry.is_online(bo.principal))
+                await hints_of(pair.two).signalling.find_online([bo.principal])  # behind what it looked up before
+                assert pair.one.node.registry.is_online(bo.principal)
+        shown: PresenceChanged = await a.until(PresenceChanged)
+        assert (shown.principal, shown.online) == (bo.principal, False)
