@@ -54,7 +54,7 @@ class Cluster(Servers):
             for number in range(nodes)
         ]
         self._proxy: CuttingProxy
-        self._rolling = asyncio.Lock()
+        self._rolling, self._restarting = asyncio.Lock(), asyncio.Lock()
 
     @property
     def port(self) -> int:
@@ -165,9 +165,10 @@ class Cluster(Servers):
 
     async def restart_redis(self) -> None:
         """Redis dies and comes back empty."""
-        await asyncio.to_thread(self._redis.kill)
-        await asyncio.sleep(self._rng.uniform(0.0, _HELD_S[1]))
-        await asyncio.to_thread(self._redis.start)
+        async with self._restarting:
+            await asyncio.to_thread(self._redis.kill)
+            await asyncio.sleep(self._rng.uniform(0.0, _HELD_S[1]))
+            await asyncio.to_thread(self._redis.start)
 
     async def restore_redis(self) -> None:
         """Redis dies and comes back as it was a while ago."""
@@ -177,8 +178,9 @@ class Cluster(Servers):
 
     async def kill_postgres(self) -> None:
         """PostgreSQL dies in the middle of commits, and starts again."""
-        self._database.kill()
-        await asyncio.to_thread(self._database.start)
+        async with self._restarting:
+            self._database.kill()
+            await asyncio.to_thread(self._database.start)
 
     async def _pause(self, seconds: float) -> None:
         node = self._one()
