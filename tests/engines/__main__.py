@@ -9,9 +9,11 @@ import argparse
 import contextlib
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from server.identity.signing_keys import new_pem
+from server.identity.vault import new_key
 from storage.embedded.cluster import EmbeddedPostgres
 from storage.embedded.data_folder import DataFolderError
 from tests.engines.cassandra_server import CassandraServer
@@ -41,7 +43,8 @@ def main() -> int:
         path.write_text(config)
         serve = f".venv/bin/tchat serve --config {path}"
         print(f"{config}\nA node:        {serve}")
-        print(f"One more:      TCHAT__SERVER__PORT=7430 TCHAT__SERVER__ADMIN_PORT=7431 {serve}")
+        other = "TCHAT__SERVER__PORT=7430 TCHAT__SERVER__ADMIN_PORT=7431 TCHAT__SERVER__DATA_DIR=.tchat/other"
+        print(f"One more:      {other} {serve}")
         print("The services end with Ctrl-C.", flush=True)
         while True:
             signal.pause()
@@ -51,7 +54,7 @@ def main() -> int:
 def start(services: Sequence[str], data: Path, running: contextlib.ExitStack) -> str:
     """Start the services, to end with `running`; returns the configuration of a node that uses them."""
     data.mkdir(parents=True, exist_ok=True)
-    sections: dict[str, list[str]] = {"storage": [], "cluster": []}
+    sections: dict[str, list[str]] = {"storage": [], "cluster": [], "identity": []}
     if "postgres" in services:
         postgres = EmbeddedPostgres(data / "postgres")
         postgres.start()
@@ -63,6 +66,10 @@ def start(services: Sequence[str], data: Path, running: contextlib.ExitStack) ->
         with _said_if_missing():
             redis = running.enter_context(RedisServer(data / "redis"))
             sections["cluster"].append(f'redis_urls = ["{redis.url}"]')
+            sections["identity"] += [
+                f'signing_key_file = "{_keep(data / "signing_key", new_pem)}"',
+                f'phone_key_file = "{_keep(data / "phone_key", new_key)}"',
+            ]
     if "cassandra" in services:
         with _said_if_missing():
             cassandra = CassandraServer(data / "cassandra")
@@ -72,6 +79,14 @@ def start(services: Sequence[str], data: Path, running: contextlib.ExitStack) ->
     return "version = 1\n" + "".join(
         f"\n[{name}]\n" + "\n".join(lines) + "\n" for name, lines in sections.items() if lines
     )
+
+
+def _keep(path: Path, make: Callable[[], str]) -> Path:
+    """A file with a key, the same at each start: nodes that share a database share their keys."""
+    if not path.exists():
+        path.touch(mode=0o600)
+        path.write_text(make())
+    return path
 
 
 @contextlib.contextmanager

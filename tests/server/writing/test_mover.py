@@ -35,16 +35,17 @@ STEPS = {"take", "read_horizon", "read_page", "write", "advance", "list_erasures
 
 
 class Trace:
-    """Lists the calls of both stores, of which one fails: `fails_at` says which, before or after it is done."""
+    """Lists the calls of both stores. One fails, before or after it is done: `fails_at` or `fails_on` says which."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.fails_at = -1
+        self.fails_on = ""
         self.done_before = False
 
     async def call(self, name: str, work: Any) -> Any:
         self.calls.append(name)
-        fails = len(self.calls) - 1 == self.fails_at
+        fails = len(self.calls) - 1 == self.fails_at or name == self.fails_on
         if fails and not self.done_before:
             work.close()
             raise StorageUnavailableError(name)
@@ -375,7 +376,7 @@ async def test_a_journal_is_moved_to_a_cql_server_by_two_who_fail_and_read_from_
     archive = CqlArchive(request.getfixturevalue("cql_server"), read_timeout_s=20.0, write_timeout_s=20.0)
     ann, bo, dialog = await talk(world)
     await world.flush(*(message(dialog, ann, "x" * 5000) for _ in range(50)))
-    trace.fails_at = 5
+    trace.fails_on = "advance"
     with pytest.raises(StorageUnavailableError, match="advance"):
         await Mover(TracedBacklog(backlogs[0], trace), archive, clock).move()
     await backlogs[0].release()
