@@ -199,6 +199,7 @@ class Peers:
         if reading.epoch != self._horizon.epoch:
             self._begin_epoch(reading.epoch)
             self._sources, self._last_horizon, self._begun_at, self._mark = {}, 0, 0, None
+            self.settled = 0  # a horizon of the other history would say more than is true
         for source, breaks in unbroken:
             if source.breaks == breaks and source.settles_at is None:
                 source.settles_at = reading.next_xid

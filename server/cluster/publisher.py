@@ -136,7 +136,7 @@ class Publisher:
 
 
 def _moved_by(item: DurableEvents) -> Iterable[bytes]:
-    """Whom a change brings in or takes out: the roster may be that of before or after."""
+    """Whom a change brings in or takes out: the roster may be that of before or after. And who is blocked."""
     if item.change is None:
         return ()
     match item.change.body:
@@ -144,8 +144,8 @@ def _moved_by(item: DurableEvents) -> Iterable[bytes]:
             return [each.principal for each in members]
         case b.MembersAdded(members=members):
             return members
-        case b.MemberRemoved(member=member):
-            return [member]
+        case b.MemberRemoved(member=who) | b.Blocked(principal=who):
+            return [who]
         case b.MemberLeft():
             return [item.change.author]
         case _:

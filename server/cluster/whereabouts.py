@@ -42,6 +42,7 @@ class Whereabouts:
         self._sleep = sleep
         self._draw_stamp = draw_stamp
         self._keys: dict[object, ConnectionKey] = {}
+        self._arriving: set[object] = set()
         self._writing = ""
         """The token that was read before all connections are written, while they are."""
         self._failures = 0
@@ -55,8 +56,17 @@ class Whereabouts:
 
         Raises StorageUnavailableError when no stamp can be drawn.
         """
-        key = ConnectionKey(principal, self._incarnation, await self._draw_stamp())
+        self._arriving.add(who)
+        try:
+            key = ConnectionKey(principal, self._incarnation, await self._draw_stamp())
+            if who not in self._arriving:
+                return  # it left meanwhile
+        finally:
+            self._arriving.discard(who)
+        before = self._keys.get(who)
         self._keys[who] = key
+        if before is not None:
+            self._store.remove([before])
         known = self.token or self._writing
         if await self._store.put([key]) != known or not known:
             self._fail()
@@ -70,6 +80,7 @@ class Whereabouts:
 
     def leave(self, who: object) -> None:
         """Forget a connection; nothing happens if it never arrived."""
+        self._arriving.discard(who)
         key = self._keys.pop(who, None)
         if key is not None:
             self._store.remove([key])

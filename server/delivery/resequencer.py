@@ -224,7 +224,7 @@ class Resequencer:
         first = stream.next_seq
         last = min(stream.held, default=stream.known_to + 1) - 1
         rows = await self._try(lambda: self._nodes.read_rows(dialog, first, last))
-        if not rows:
+        if not rows or rows[0].event.seq != first:
             raise LookupError(f"numbers {first} to {last} are not in the journal")
         if self._streams.get(dialog) is not stream:
             return

@@ -66,3 +66,7 @@ async def _rebase(connection: asyncpg.Connection[Any], progress: Callable[[str],
             )
             if done != "UPDATE 0":
                 progress(f"stamps of another cluster in {table}: {min(last, pages)} of {pages} pages done")
+    # Of the rows that keep their stamps some are older than what has left the journal.
+    await connection.execute(
+        "UPDATE trimming SET newest = ($1::bigint - 1)::text::xid8 WHERE newest <> '0'", int(next_xid)
+    )

@@ -221,6 +221,19 @@ async def test_what_is_about_a_row_that_has_left_is_judged_when_it_is_back(
     assert codes == [ok, VerdictCode.EVENT_NOT_FOUND, ok, ok, VerdictCode.DUPLICATE]
 
 
+async def test_what_the_archive_has_of_a_lost_history_is_not_put_back(
+    world: World, trimming: PostgresTrimming, archive: LocalArchive, mover: Mover
+) -> None:
+    ann, _, dialog = await group(world)
+    await world.flush(message(dialog, ann), message(dialog, ann))
+    await mover.move()
+    await world.pool.execute("DELETE FROM journal WHERE dialog_id = $1 AND seq > 1", dialog)
+    await world.pool.execute("UPDATE heads SET seq = 2 WHERE dialog_id = $1", dialog)  # as after a restore
+    await put_back(world, trimming, archive, dialog, 2, 3)
+    assert await seqs(world, dialog) == [1, 2]
+    assert [verdict.seq for verdict in await world.flush(message(dialog, ann, "another"))] == [3]
+
+
 async def test_nothing_of_a_device_overtakes_what_is_about_a_row_that_has_left(
     world: World, trimming: PostgresTrimming, archive: LocalArchive, mover: Mover
 ) -> None:

@@ -21,6 +21,7 @@ BEGIN
            CASE WHEN x.gone THEN ${packed.Erased} ELSE r.body END
     FROM unnest(p_dialog, p_seq, p_author, p_device, p_n, p_tag, p_target, p_at_ms, p_messages, p_body)
         AS r(dialog_id, seq, author_id, device_id, n, tag, target, at_ms, messages, body)
+    JOIN heads h ON h.dialog_id = r.dialog_id AND r.seq <= h.seq  -- after a restore the archive has later ones
     CROSS JOIN LATERAL (SELECT
         EXISTS (SELECT FROM archive_erasures e WHERE e.dialog_id = r.dialog_id AND e.seq = r.seq)
         OR EXISTS (SELECT FROM erasures e WHERE e.dialog_id = r.dialog_id AND e.target = r.seq)) AS x(gone)

@@ -329,6 +329,18 @@ async def test_a_reading_that_failed_is_repeated_and_nothing_is_delivered_twice(
     assert (node.delivered, node.horizon.reached) == ([(DIALOG, 1)], 105)
 
 
+async def test_a_horizon_of_another_history_is_told_to_nobody() -> None:
+    node = Node(alive(X))
+    await node.look(100)
+    assert node.peers.settled == 100
+    node.gate.clear()  # something still waits to be delivered here
+    await node.look(101)
+    node.nodes.epoch = 2
+    await node.look(7)
+    assert node.peers.settled == 0
+    node.gate.set()
+
+
 async def test_a_new_epoch_is_seen_by_the_next_reading_and_begins_with_its_horizon() -> None:
     node = Node(alive(X))
     await node.look(100)

@@ -141,6 +141,7 @@ CHANGES: dict[str, Callable[[bytes], b.Body]] = {
     "added": lambda who: b.MembersAdded([who]),
     "removed": b.MemberRemoved,
     "left": lambda _who: b.MemberLeft(),
+    "blocked": b.Blocked,
 }
 
 
@@ -148,7 +149,8 @@ CHANGES: dict[str, Callable[[bytes], b.Body]] = {
 async def test_whom_a_change_moves_learns_of_it_whatever_the_roster_says(change: str) -> None:
     async with Office.open() as (office, second, _):
         moved, dialog = await office.person_at(2), office.dialog_of(new_id())
-        entry = ChangeEntry(dialog, moved, new_id(), 1, CHANGES[change](moved))
+        author = moved if change == "left" else new_id()
+        entry = ChangeEntry(dialog, author, new_id(), 1, CHANGES[change](moved))
         await office.publish(written(dialog, 2, change=entry))
         assert isinstance((await read(second, messages=2))[0], NodeEvents)
 

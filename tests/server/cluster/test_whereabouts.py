@@ -129,6 +129,30 @@ async def test_who_leaves_while_their_arrival_is_written_is_not_there(place: Pla
     assert await place.nodes_of(ann) == []
 
 
+async def test_who_leaves_while_their_stamp_is_drawn_never_arrives(place: Place) -> None:
+    gate = asyncio.Event()
+
+    async def draw() -> int:
+        await gate.wait()
+        return 1
+
+    ann, whereabouts = new_id(), Whereabouts(place.store, place.clock, lambda: None, draw_stamp=draw, incarnation=1)
+    arrival = asyncio.ensure_future(whereabouts.arrive("phone", ann))
+    await asyncio.sleep(0)
+    whereabouts.leave("phone")
+    gate.set()
+    await arrival
+    assert (len(whereabouts), await place.nodes_of(ann)) == (0, [])
+
+
+async def test_who_arrives_again_is_there_once(place: Place) -> None:
+    ann = new_id()
+    await place.whereabouts.arrive("phone", ann)
+    await place.whereabouts.arrive("phone", ann)
+    place.whereabouts.leave("phone")
+    assert await place.nodes_of(ann) == []
+
+
 async def test_everybody_is_written_again_long_before_the_store_may_forget(place: Place) -> None:
     await place.whereabouts.arrive("phone", new_id())
     puts = place.store.puts

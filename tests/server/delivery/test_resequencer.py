@@ -187,9 +187,10 @@ async def test_while_the_store_is_away_what_is_missing_is_asked_for_again() -> N
     assert await table.settled() == [1, 2, 3]
 
 
-async def test_what_cannot_be_read_is_left_to_the_sessions() -> None:
+@pytest.mark.parametrize("there", [(1, 4), (1, 3, 4)], ids=["none of it", "its end"])
+async def test_what_cannot_be_read_is_left_to_the_sessions(there: tuple[int, ...]) -> None:
     table = Table()
-    table.written(1, 4)
+    table.written(*there)
     table.take(1)
     await table.settled()
     table.take(4)
