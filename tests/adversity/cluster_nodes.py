@@ -5,20 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import re
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from server.identity.signing_keys import new_pem
 from server.identity.vault import new_key
-from tests.adversity.restart_server import NO_LIMITS, ROOT, START_S_MAX
+from tests.adversity.restart_server import NO_LIMITS, START_S_MAX, find_port, start_node
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.reply_cutter import ReplyCutter
 
 LEASE_S = 3.0
-_LISTENS = re.compile(rb"listens on http://[\d.]+:(\d+)")
 
 
 def shared_settings() -> dict[str, str]:
@@ -129,18 +126,11 @@ class ClusterNode:
             "TCHAT__STORAGE__POSTGRES_URL": self.postgres.url,
             "TCHAT__CLUSTER__REDIS_URLS": f'["redis://127.0.0.1:{self.redis.port}"]',
         }
-        with self._log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-c", "from server.node.cli import main; raise SystemExit(main(['serve']))"),
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log,
-                cwd=ROOT,
-                env=environment,
-            )
+        self._process = await start_node(environment, self._log)
         assert self._process.stdout is not None
         async for line in self._process.stdout:
-            if (found := _LISTENS.search(line)) is not None:
-                self._move(int(found[1]))
+            if (port := find_port(line)) is not None:
+                self._move(port)
         self._move(0)
         await self._process.wait()
 

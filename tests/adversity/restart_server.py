@@ -10,6 +10,7 @@ import random
 import re
 import signal
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -39,6 +40,24 @@ NO_LIMITS = {
         "ADDITIONS_PER_PERSON_PER_DAY",
     )
 }
+
+
+async def start_node(environment: Mapping[str, str], log: Path) -> asyncio.subprocess.Process:
+    """`tchat serve` as a process of its own, whose stderr is added to `log`."""
+    with log.open("ab") as output:
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", "from server.node.cli import main; raise SystemExit(main(['serve']))"),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=output,
+            cwd=ROOT,
+            env=environment,
+        )
+
+
+def find_port(line: bytes) -> int | None:
+    """The port, if with this line of its output a node says where it listens."""
+    found = _LISTENS.search(line)
+    return None if found is None else int(found[1])
 
 
 class ServerProcess:
@@ -77,19 +96,12 @@ class ServerProcess:
                 await asyncio.to_thread(self.database.start)
                 self._our_postgres = True
             environment = environment | {"TCHAT__STORAGE__POSTGRES_URL": self.cutter.url}
-        with self.log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-c", "from server.node.cli import main; raise SystemExit(main(['serve']))"),
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log,
-                cwd=ROOT,
-                env=environment,
-            )
+        self._process = await start_node(environment, self.log)
         assert self._process.stdout is not None
         async with asyncio.timeout(START_S_MAX):
             async for line in self._process.stdout:
-                if (found := _LISTENS.search(line)) is not None:
-                    self.port = int(found[1])
+                if (port := find_port(line)) is not None:
+                    self.port = port
                     return
         raise RuntimeError(f"the server did not start: {self.log.read_text()[-2000:]}")
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import re
 import signal
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -27,14 +25,13 @@ from server.clock import SystemClock
 from server.identity.signing_keys import SigningKeys, new_pem
 from server.identity.tokens import Tokens
 from server.identity.vault import new_key
+from tests.adversity.restart_server import find_port, start_node
 from tests.support.harness import Wire
 from tests.support.world import Person, World
 
 pytestmark = pytest.mark.anyio
 
-ROOT = Path(__file__).parents[2]
 LEASE_S = 2.0
-_LISTENS = re.compile(rb"listens on http://[\d.]+:(\d+)")
 
 
 class NodeProcess:
@@ -83,19 +80,13 @@ async def three(database_url: str, tmp_path: Path) -> AsyncIterator[list[NodePro
     nodes: list[NodeProcess] = []
     try:
         for number in range(3):
-            with (tmp_path / f"{number}.log").open("wb") as log:
-                process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-c", "from server.node.cli import main; raise SystemExit(main(['serve']))"),
-                    stdout=asyncio.subprocess.PIPE,
-                    stderr=log,
-                    cwd=ROOT,
-                    env=environment | {"TCHAT__SERVER__DATA_DIR": str(tmp_path / str(number))},
-                )
+            log, data_dir = tmp_path / f"{number}.log", str(tmp_path / str(number))
+            process = await start_node(environment | {"TCHAT__SERVER__DATA_DIR": data_dir}, log)
             assert process.stdout is not None
             async with asyncio.timeout(60):
-                while not (found := _LISTENS.search(await process.stdout.readline())):
-                    assert process.returncode is None, (tmp_path / f"{number}.log").read_text()
-            nodes.append(NodeProcess(process, int(found[1]), tokens))
+                while (port := find_port(await process.stdout.readline())) is None:
+                    assert process.returncode is None, log.read_text()
+            nodes.append(NodeProcess(process, port, tokens))
         yield nodes
     finally:
         for node in nodes:

@@ -5,13 +5,10 @@ so the seconds that it takes to start pass while other tests run.
 """
 
 import json
-import signal
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from tests.engines.cassandra_jars import fetch_jars, find_java
-from tests.engines.server_process import HOST, ServerProcess, free_port
+from tests.engines.server_process import HOST, RestartableServer, ServerProcess, free_port
 
 START_TIMEOUT_S = 100.0
 _JVM = [
@@ -51,19 +48,13 @@ _LOGBACK = """<configuration>
 """
 
 
-class CassandraServer:
+class CassandraServer(RestartableServer):
     """A Cassandra that keeps its data and its port over restarts."""
 
     def __init__(self, folder: Path) -> None:
+        super().__init__()
         self._folder = folder.resolve()
-        self._port = free_port()
         self._storage_port = free_port()
-        self._process: ServerProcess | None = None
-
-    @property
-    def port(self) -> int:
-        """The port of 127.0.0.1 on which it speaks CQL."""
-        return self._port
 
     @property
     def pid(self) -> int:
@@ -105,32 +96,8 @@ class CassandraServer:
             raise
 
     def start(self) -> None:
-        """Launch it and wait until it accepts clients."""
         self.launch()
         self.await_ready()
-
-    def stop(self) -> None:
-        """End it as an operator does; harmless if it does not run."""
-        self._end(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """End it at once, paused or not; what it acknowledged is in its folder. Harmless if it does not run."""
-        self._end(signal.SIGKILL)
-
-    def pause(self) -> None:
-        """Stop it without closing its connections, as a machine that hangs does."""
-        assert self._process is not None, "not launched"
-        self._process.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Let it go on."""
-        assert self._process is not None, "not launched"
-        self._process.send_signal(signal.SIGCONT)
-
-    def _end(self, how: int) -> None:
-        if self._process is not None:
-            self._process.end(how)
-            self._process = None
 
     def _settings(self) -> dict[str, object]:
         seeds = {"seeds": f"{HOST}:{self._storage_port}"}
@@ -153,12 +120,3 @@ class CassandraServer:
             "auto_snapshot": False,
             "hinted_handoff_enabled": False,
         }
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.kill()

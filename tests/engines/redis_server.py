@@ -6,28 +6,19 @@ unless a test says SAVE; then the next `start` loads that dump, as a Redis that 
 
 import importlib.util
 import shutil
-import signal
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from tests.engines.server_process import HOST, EngineError, EngineMissingError, ServerProcess, free_port
+from tests.engines.server_process import HOST, EngineError, EngineMissingError, RestartableServer, ServerProcess
 
 _START_TIMEOUT_S = 20.0
 
 
-class RedisServer:
+class RedisServer(RestartableServer):
     """A Redis that keeps its files in `folder` and its port over restarts."""
 
     def __init__(self, folder: Path) -> None:
+        super().__init__()
         self._folder = folder
-        self._port = free_port()
-        self._process: ServerProcess | None = None
-
-    @property
-    def port(self) -> int:
-        """The port of 127.0.0.1 on which it listens."""
-        return self._port
 
     @property
     def url(self) -> str:
@@ -35,7 +26,6 @@ class RedisServer:
         return f"redis://{HOST}:{self._port}"
 
     def start(self) -> None:
-        """Return when it answers; raises EngineMissingError or EngineError."""
         assert self._process is None, "already started"
         program = find_redis()
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -47,38 +37,6 @@ class RedisServer:
         except EngineError:
             self.kill()
             raise
-
-    def stop(self) -> None:
-        """End it as an operator does; harmless if it does not run."""
-        self._end(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """End it at once, paused or not; harmless if it does not run."""
-        self._end(signal.SIGKILL)
-
-    def pause(self) -> None:
-        """Stop it without closing its connections, as a machine that hangs does."""
-        assert self._process is not None, "not started"
-        self._process.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Let it go on."""
-        assert self._process is not None, "not started"
-        self._process.send_signal(signal.SIGCONT)
-
-    def _end(self, how: int) -> None:
-        if self._process is not None:
-            self._process.end(how)
-            self._process = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.kill()
 
 
 def find_redis() -> str:

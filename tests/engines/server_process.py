@@ -5,6 +5,7 @@ only the owner holds, and then ends the server. Neither gets the signals of the 
 loopback address only, on ports that the kernel gives to no outgoing connection: after a restart the port is still free.
 """
 
+import abc
 import contextlib
 import random
 import signal
@@ -13,6 +14,8 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 HOST = "127.0.0.1"
 _PORTS = (20_000, 30_000)  # below those of outgoing connections, on Linux (32768) and macOS (49152)
@@ -96,6 +99,55 @@ class ServerProcess:
         with self._log.open(errors="replace") as log:
             log.seek(self._log_start)
             return log.read()
+
+
+class RestartableServer(abc.ABC):
+    """A server that keeps its files and its port over restarts; `start` makes its process."""
+
+    def __init__(self) -> None:
+        self._port = free_port()
+        self._process: ServerProcess | None = None
+
+    @property
+    def port(self) -> int:
+        """The port of 127.0.0.1 on which it speaks with clients."""
+        return self._port
+
+    @abc.abstractmethod
+    def start(self) -> None:
+        """Return when it accepts clients; raises EngineMissingError or EngineError, and then it does not run."""
+
+    def stop(self) -> None:
+        """End it as an operator does; harmless if it does not run."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it at once, paused or not; harmless if it does not run."""
+        self._end(signal.SIGKILL)
+
+    def pause(self) -> None:
+        """Stop it without closing its connections, as a machine that hangs does."""
+        assert self._process is not None, "not started"
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        assert self._process is not None, "not started"
+        self._process.send_signal(signal.SIGCONT)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+
+    def _end(self, how: int) -> None:
+        if self._process is not None:
+            self._process.end(how)
+            self._process = None
 
 
 def free_port() -> int:
