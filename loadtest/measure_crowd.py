@@ -34,10 +34,10 @@ class Crowd:
         self._connects = 0
         self._troubles: list[str] = []
 
-    def create_clients(self, count: int) -> list[LeanClient]:
-        """New people with one device each, not connected yet."""
+    def create_clients(self, count: int, name: str = "person") -> list[LeanClient]:
+        """New people with one device each, not connected yet; `name` tells crowds of one deployment apart."""
         first, self._count = self._count, self._count + count
-        return [LeanClient(self._server.token(f"person-{first + i}"), self._troubles.append) for i in range(count)]
+        return [LeanClient(self._server.token(f"{name}-{first + i}"), self._troubles.append) for i in range(count)]
 
     def check(self) -> None:
         """Raise LoadError if a connection failed outside of a call."""

@@ -8,10 +8,12 @@ into a measurement.
 from __future__ import annotations
 
 import base64
+import os
 import re
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -28,7 +30,7 @@ _STOP_TIMEOUT_S = 30.0
 _LOG_CHARS = 2_000
 _ISSUER = "loadtest"
 _KEY_ID = "loadtest"
-_CONFIG = """\
+CONFIG = """\
 version = 1
 [server]
 port = 0
@@ -74,13 +76,20 @@ class Usage(msgspec.Struct, frozen=True):
 class Server:
     """Runs within `with`; `port` is where it listens."""
 
-    def __init__(self, folder: Path, config: str = _CONFIG) -> None:
-        """`config` names the issuer of the tokens as `{issuer}`, its keys as `{jwks_url}`."""
+    def __init__(
+        self,
+        folder: Path,
+        config: str = CONFIG,
+        environment: Mapping[str, str] | None = None,
+        key: Ed25519PrivateKey | None = None,
+    ) -> None:
+        """`config` names the issuer of the tokens as `{issuer}`, its keys as `{jwks_url}`; `key` signs the tokens."""
         self.port = 0
         self.log = folder / "server.log"
         self._folder = folder
         self._config = config
-        self._key = Ed25519PrivateKey.generate()
+        self._environment = {**os.environ, **(environment or {})}
+        self._key = key or Ed25519PrivateKey.generate()
         self._process: psutil.Popen
 
     def token(self, name: str) -> str:
@@ -110,7 +119,11 @@ class Server:
         config.write_text(self._config.format(issuer=_ISSUER, jwks_url=jwks.as_uri()))
         with self.log.open("wb") as stderr:
             self._process = psutil.Popen(
-                [*COMMAND, "--config", str(config)], stdout=subprocess.PIPE, stderr=stderr, text=True
+                [*COMMAND, "--config", str(config)],
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                env=self._environment,
             )
         try:
             self.port = self._await_port()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from typing import Protocol
 
 import msgspec
 
-from loadtest.measure_server import Server, Usage
+from loadtest.measure_server import Usage
 
 _TICK_S = 0.01
 """The unit in which the kernel counts CPU time."""
@@ -40,10 +41,17 @@ class Stage(msgspec.Struct, frozen=True):
         return self.done / max(used_s, _TICK_S)
 
 
+class Measured(Protocol):
+    """What a load is put on: a server, or several."""
+
+    def usage(self) -> Usage:
+        """CPU time up to now."""
+
+
 class Meter:
     """Measures from its creation to `stop`."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Measured) -> None:
         self._server = server
         self._usage = server.usage()
         self._load_s = time.process_time()

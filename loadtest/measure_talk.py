@@ -12,8 +12,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 from loadtest.measure_client import LeanClient, LoadError
-from loadtest.measure_server import Server
-from loadtest.measure_stage import Latency, Meter, Stage, percentiles
+from loadtest.measure_stage import Latency, Measured, Meter, Stage, percentiles
 from protocol.bodies import Posted, TimelineEvent
 from protocol.codec import MSGPACK
 from protocol.commands import Send
@@ -40,7 +39,7 @@ class Traffic:
     """The traffic of one stage; `timed` are the listeners whose latencies count."""
 
     def __init__(
-        self, server: Server, places: Sequence[Place], listeners: Iterable[LeanClient], timed: set[LeanClient]
+        self, server: Measured, places: Sequence[Place], listeners: Iterable[LeanClient], timed: set[LeanClient]
     ) -> None:
         self._server = server
         self._places = places
@@ -50,7 +49,7 @@ class Traffic:
         self._latencies_ns: list[int] = []
         self._odd: list[str] = []
         for client in listeners:
-            client.receiver = self._receive
+            client.receiver = self.receive
 
     async def closed_loop(self, seconds: float) -> tuple[Stage, Stage]:
         """Each place sends its next message after the ack of the last; returns the acked and the delivered."""
@@ -101,7 +100,8 @@ class Traffic:
         self._sent += 1
         client.send(Send(1, dialog, client.next_n(), stamp_ns.to_bytes(_STAMP_BYTES, "big") + _FILLER))
 
-    def _receive(self, client: LeanClient, message: bytes) -> None:
+    def receive(self, client: LeanClient, message: bytes) -> None:
+        """Take a message that has come to a listener."""
         tag = message[_TAG_AT]
         if tag == _EVENT:
             self._delivered += 1
