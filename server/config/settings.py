@@ -99,12 +99,13 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     """Between two requests on one HTTP connection; then the connection is closed."""
 
     connections_max: Count = 100_000
-    """Open connections of this node, websockets and HTTP together; further ones are refused with 503."""
+    """Open connections of this node, of all its workers together, websockets and HTTP; further ones are refused with
+    503."""
     connections_per_address_max: Count = 2_000
     """Open connections of one client address (in IPv6, of one /64 network); further ones are refused with 429. Mobile
     networks put many people behind one address."""
     connects_per_s: PerSecond = 2_000.0
-    """New connections of this node, on average; one second's worth may come at once."""
+    """New connections of this node, of all its workers together, on average; one second's worth may come at once."""
     connects_per_address_per_s: PerSecond = 200.0
     """New connections of one client address, on average; one second's worth may come at once."""
     retry_after_s: WholeSeconds = 10

@@ -20,6 +20,7 @@ from server.gateway import proxy_header, request_head
 from server.gateway.admission import Admission
 from server.gateway.connect_limits import ConnectLimits, ConnectRefused
 from server.gateway.connection import Connection, PeerFactory
+from server.gateway.connection_counts import ConnectionCounts
 from server.gateway.forwarded import TrustedProxies, normalize_address
 from server.gateway.handshake import Handshake
 from server.gateway.http_connection import ASGIApp, HttpConnection, HttpServer
@@ -41,15 +42,17 @@ class Acceptor:
         clock: Clock,
         *,
         subprotocols: Sequence[str] = (),
+        counts: ConnectionCounts | None = None,
     ) -> None:
         """`subprotocols` in order of preference; a client must offer one of them, unless the list is empty.
 
-        Without a `peer_factory` the port has no websockets: a request for one is refused with 404.
+        Without a `peer_factory` the port has no websockets: a request for one is refused with 404. `counts` are those
+        that several processes on this port share.
         """
         self.settings = settings
         self.peer_factory = peer_factory
         self.proxies = TrustedProxies(settings.trusted_proxies, settings.forwarded_header)
-        self.limits = ConnectLimits(settings, clock, exempt=self.proxies.trusts)
+        self.limits = ConnectLimits(settings, clock, exempt=self.proxies.trusts, counts=counts)
         self.handshake = Handshake(subprotocols, settings.allowed_origins)
         self.http = HttpServer(app, settings, clock, self.proxies, lost=self._forget_http)
         self.admission = Admission(asyncio.get_running_loop().call_soon)
@@ -65,10 +68,15 @@ class Acceptor:
         self._servers: list[asyncio.Server] = []
         self._lost = asyncio.Event()
 
-    async def listen(self, host: str, port: int) -> tuple[str, int]:
-        """Listen on one more address and return it; port 0 takes any free one. Raises `OSError` if it is in use."""
+    async def listen(self, host: str, port: int, *, shared: bool = False) -> tuple[str, int]:
+        """Listen on one more address and return it; port 0 takes any free one. Raises `OSError` if it is in use.
+
+        Processes that listen on a `shared` one get its connections by turns, as the system chooses.
+        """
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: PendingConnection(self), host, port, backlog=_BACKLOG)
+        server = await loop.create_server(
+            lambda: PendingConnection(self), host, port, backlog=_BACKLOG, reuse_port=shared or None
+        )
         self._servers.append(server)
         name = server.sockets[0].getsockname()
         return str(name[0]), int(name[1])

@@ -11,6 +11,7 @@ from server.config.settings import GatewaySettings
 from server.gateway import frames
 from server.gateway.acceptor import Acceptor
 from server.gateway.connection import Connection
+from server.gateway.connection_counts import LocalCounts
 from tests.support.clock import ManualClock
 from tests.support.turns import until
 
@@ -158,6 +159,8 @@ async def public_port(**changes: Any) -> AsyncIterator[PublicPort]:
     port.hang_up()
     await port.until_empty()
     assert all(peer.ended.is_set() for peer in port.peers)
-    assert port.acceptor.limits._counts == {}
+    counts = port.acceptor.limits.counts
+    assert isinstance(counts, LocalCounts)
+    assert counts._counts == {}
     assert port.acceptor.connections == set()
     assert port.acceptor.http.connections == []
