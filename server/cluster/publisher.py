@@ -46,7 +46,8 @@ class Publisher:
         self._links = links
         self._rooms = rooms
         self._get_epoch = get_epoch
-        self._waiting: deque[DurableEvents] = deque()
+        self._waiting: deque[tuple[int, DurableEvents]] = deque()
+        """What waits, with the epoch in which it was given."""
         self._waiting_rows = self._waiting_bytes = 0
         self._given = self._done = 0
         self._progress = asyncio.Event()
@@ -61,12 +62,13 @@ class Publisher:
         """Queue what a flush made durable; call it after local delivery."""
         if not len(self._links):
             return
+        epoch = self._get_epoch()
         for item in durable:
             size = sum(len(event.body) for event in item.events)
             if self._waiting_rows >= _ROWS_MAX or self._waiting_bytes + size > _BYTES_MAX:
                 self._links.spend()
                 continue
-            self._waiting.append(item)
+            self._waiting.append((epoch, item))
             self._waiting_rows += len(item.events)
             self._waiting_bytes += size
             self._given += 1
@@ -85,9 +87,12 @@ class Publisher:
             await self._wake.wait()
             self._wake.clear()
             while self._waiting:
-                batch = self._take_batch()
+                epoch, batch = self._take_batch()
                 try:
-                    await self._send(batch)
+                    if epoch == self._get_epoch():
+                        await self._send(epoch, batch)
+                    else:  # it may never have happened, and nobody waits for it
+                        self._links.spend()
                 except Exception as error:  # noqa: BLE001 - whatever it is, the numbers say that something is missing
                     expected = isinstance(error, StorageUnavailableError | TimeoutError)
                     _log.warning("rows could not be sent to other nodes, which read them", exc_info=not expected)
@@ -95,18 +100,19 @@ class Publisher:
                 self._done += len(batch)
                 self._progress.set()
 
-    def _take_batch(self) -> list[DurableEvents]:
-        batch, size = [], 0
-        while self._waiting and size < _BATCH_BYTES_MAX:
-            item = self._waiting.popleft()
+    def _take_batch(self) -> tuple[int, list[DurableEvents]]:
+        """Some of what waits, all of one epoch."""
+        batch, size, epoch = [], 0, self._waiting[0][0]
+        while self._waiting and size < _BATCH_BYTES_MAX and self._waiting[0][0] == epoch:
+            _, item = self._waiting.popleft()
             batch.append(item)
             taken = sum(len(event.body) for event in item.events)
             size += taken
             self._waiting_bytes -= taken
             self._waiting_rows -= len(item.events)
-        return batch
+        return epoch, batch
 
-    async def _send(self, batch: list[DurableEvents]) -> None:
+    async def _send(self, epoch: int, batch: list[DurableEvents]) -> None:
         async with asyncio.timeout(_ROSTER_S_MAX):
             concerned = [await self._find_concerned(item) for item in batch]
         asked = list({principal for each in concerned for principal in each or ()})
@@ -120,7 +126,6 @@ class Publisher:
                 events, roster_seqs = sent.setdefault(target, ([], []))
                 events += item.events
                 roster_seqs += [item.roster_seq] * len(item.events)
-        epoch = self._get_epoch()
         for target, (events, roster_seqs) in sent.items():
             self._links.send(target, epoch, events, roster_seqs)
         self.rows += sum(len(item.events) for item in batch)

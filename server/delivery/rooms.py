@@ -7,12 +7,15 @@ every member gets them in order. A member gets only events with `seq >= from_seq
 newer than the event.
 
 Nothing that waits is dropped: a roster that cannot be read is read again. While the store is unavailable this has no
-end, and holds the positions of the node (`wait_settled`). After `_FAULTS_MAX` other errors every session here reads the
-dialog from the timeline instead.
+end, and holds the positions of the node (`wait_settled`). After `_FAULTS_MAX` other errors, or rosters that are older
+than the event, every session here reads the dialog from the timeline instead.
+
+Who is removed gets all before their removal, once: what was delivered under a roster without them is noted (`_ahead`)
+until the removal comes, and they read that from the timeline.
 
 Bounds: `rooms_max` rosters are kept, the least recently used is dropped. At most `_WAITING_MAX` events of a room and
 `_WAITING_BYTES_MAX` of all wait for a roster; beyond that only the first number is remembered, and the members catch
-up.
+up. Notes of `_AHEAD_MAX` rosters are kept for each of `rooms_max` dialogs; beyond that every session reads the dialog.
 """
 
 from __future__ import annotations
@@ -45,6 +48,7 @@ _RETRY_FIRST_S = 0.2
 _RETRY_MAX_S = 5.0
 _FAULTS_MAX = 8
 _WAITING_MAX = 1000
+_AHEAD_MAX = 16
 _WAITING_BYTES_MAX = 33_554_432
 
 _decode_body = msgspec.msgpack.Decoder(AnyBody).decode
@@ -57,7 +61,6 @@ class Room:
         "_from_max",
         "_subscribers",
         "_version",
-        "first_delivered_seq",
         "known_seq",
         "loading",
         "members",
@@ -80,7 +83,6 @@ class Room:
         self.waiting: list[TimelineEventRaw] = []
         self.waiting_bytes = 0
         self.missed = 0
-        self.first_delivered_seq = 0
         self._from_max = 0
         self._version = -1
         self._subscribers: list[tuple[int, Subscriber]] = []
@@ -92,7 +94,6 @@ class Room:
         self.members = roster.members
         self._from_max = max(roster.members.values(), default=0)
         self._version = -1
-        self.first_delivered_seq = 0
 
     def try_change(self, event: TimelineEventRaw) -> bool:
         """Apply an event that changes the roster; False if the room does not know the roster before it."""
@@ -112,7 +113,6 @@ class Room:
                 return False
         self.roster_seq = self._from_max = event.seq
         self._version = -1
-        self.first_delivered_seq = 0
         return True
 
     def find_subscribers(self, registry: Registry) -> list[tuple[int, Subscriber]]:
@@ -134,7 +134,6 @@ class Room:
     def deliver(self, registry: Registry, event: TimelineEventRaw) -> None:
         """Append to the outboxes of the members that are here."""
         dialog, seq, prepared = event.dialog, event.seq, PreparedMessage(event)
-        self.first_delivered_seq = self.first_delivered_seq or seq
         self.known_seq = max(self.known_seq, seq)
         if seq >= self._from_max:
             for _, subscriber in self.find_subscribers(registry):
@@ -165,6 +164,11 @@ class Rooms:
         self._rooms: OrderedDict[bytes, Room] = OrderedDict()
         self._loads: set[asyncio.Future[None]] = set()
         self._waiting_bytes = 0
+        self._ahead: dict[bytes, list[tuple[int, int]]] = {}
+        """By dialog: the `roster_seq` of a roster newer than the events that it served, and the first of these.
+
+        It outlives the room, until the events up to that `roster_seq` have come.
+        """
 
     def __len__(self) -> int:
         return len(self._rooms)
@@ -184,7 +188,7 @@ class Rooms:
         room = self._room(event.dialog)
         known = not room.loading and room.roster_seq >= roster_seq
         if known or (event.seq == roster_seq and room.try_change(event)):
-            room.deliver(self._registry, event)
+            self._deliver(room, event)
             return
         size = len(event.body)
         if room.missed or len(room.waiting) >= _WAITING_MAX or self._waiting_bytes + size > _WAITING_BYTES_MAX:
@@ -215,12 +219,11 @@ class Rooms:
 
         Events before the removal may wait for a roster, or were delivered under one without that member.
         """
+        firsts = [first for roster_seq, first in self._ahead.get(dialog, ()) if roster_seq >= seq]
         room = self._rooms.get(dialog)
-        if room is None:
-            return None
-        if room.waiting or room.missed:
-            return room.waiting[0].seq if room.waiting else room.missed
-        return room.first_delivered_seq if room.first_delivered_seq and room.roster_seq >= seq else None
+        if room is not None and (room.waiting or room.missed):
+            firsts.append(room.waiting[0].seq if room.waiting else room.missed)
+        return min(firsts, default=None)
 
     async def open(self, dialog: bytes, roster_seq: int = 0) -> Room:
         """The room of a dialog, its roster read if it is older than `roster_seq`; after errors it may still be older.
@@ -259,6 +262,7 @@ class Rooms:
 
         Rosters that are being read now are of the new epoch.
         """
+        self._ahead.clear()
         for dialog, room in list(self._rooms.items()):
             if room.loading:
                 self._forget_waiting(room)
@@ -292,6 +296,24 @@ class Rooms:
                 del self._rooms[dialog]
                 return
 
+    def _deliver(self, room: Room, event: TimelineEventRaw) -> None:
+        room.deliver(self._registry, event)
+        if event.seq < room.roster_seq:
+            self._note_ahead(event, room.roster_seq)
+        elif self._ahead:
+            self._ahead.pop(event.dialog, None)
+
+    def _note_ahead(self, event: TimelineEventRaw, roster_seq: int) -> None:
+        notes = [note for note in self._ahead.get(event.dialog, ()) if note[0] > event.seq]
+        if not notes or notes[-1][0] < roster_seq:
+            # Above the bound, who is removed between two rosters may get some events again.
+            first = event.seq if len(notes) < _AHEAD_MAX else notes.pop()[1]
+            notes.append((roster_seq, first))
+        self._ahead[event.dialog] = notes
+        if len(self._ahead) > self._rooms_max:
+            dialog = next(iter(self._ahead))
+            self.leave_to_sessions(dialog, self._ahead.pop(dialog)[0][1])
+
     def _load(self, dialog: bytes, room: Room) -> None:
         room.loading = True
         loaded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -315,27 +337,28 @@ class Rooms:
             loaded.set_result(None)
 
     async def _read(self, dialog: bytes, room: Room) -> DialogRoster | None:
-        """A roster as new as the newest event that waits for it; None if it cannot be read."""
-        backoff_s, faults = _RETRY_FIRST_S, 0
+        """A roster as new as the newest event that waits for it; None if there is none, or it cannot be read."""
+        backoff_s, faults, ids = _RETRY_FIRST_S, 0, {"dialog": to_text(dialog)}
         while True:
             try:
                 roster = await self._timelines.read_roster(dialog)
                 if roster.roster_seq >= room.needed_seq:
                     return roster
+                faults += 1  # a replica that lags, or the roster that is awaited belongs to a history that was lost
+                _log.warning("a roster is older than an event (%d of %d)", faults, _FAULTS_MAX, extra=ids)
             except StorageUnavailableError as error:
-                _log.warning("a roster cannot be read, trying again: %s", error, extra={"dialog": to_text(dialog)})
+                _log.warning("a roster cannot be read, trying again: %s", error, extra=ids)
             except Exception:  # noqa: BLE001 - whatever it is, what waits must not be lost
                 faults += 1
-                ids = {"dialog": to_text(dialog)}
                 _log.error("a roster cannot be read (%d of %d)", faults, _FAULTS_MAX, exc_info=faults == 1, extra=ids)
-                if faults >= _FAULTS_MAX:
-                    return None
+            if faults >= _FAULTS_MAX:
+                return None
             await self._sleep(backoff_s)
             backoff_s = min(backoff_s * 2, _RETRY_MAX_S)
 
     def _deliver_waiting(self, dialog: bytes, room: Room) -> None:
         for event in room.waiting:
-            room.deliver(self._registry, event)
+            self._deliver(room, event)
         if room.missed:
             for from_seq, subscriber in room.find_subscribers(self._registry):
                 subscriber.outbox.read_from(dialog, max(room.missed, from_seq))

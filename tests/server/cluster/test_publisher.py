@@ -59,7 +59,8 @@ class Office:
         self.links = Links(self.bus, incarnation=1)
         self.links.keep([2, 3])
         rooms = Rooms(cast("Any", self.rosters), Registry(), asyncio.ensure_future, rooms_max=100)
-        self.publisher = Publisher(self.store, self.links, rooms, get_epoch=lambda: 9)
+        self.epoch = 9
+        self.publisher = Publisher(self.store, self.links, rooms, get_epoch=lambda: self.epoch)
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -205,6 +206,18 @@ async def test_a_fault_while_sending_uses_a_number_and_the_next_row_is_sent(
         await office.publish(written(dialog, 2))
         assert [message.k for message in await read(second, messages=3)] == [1, 2, 2]
         assert "could not be sent" in caplog.text
+
+
+async def test_what_waits_when_an_epoch_begins_is_not_sent_in_it() -> None:
+    async with Office.open() as (office, second, _):
+        dialog = office.dialog_of(await office.person_at(2))
+        office.publisher.publish([written(dialog, 1, roster_seq=50)])  # of a history that is lost
+        office.epoch = 10
+        await office.publish(written(dialog, 2))
+        [events, tick] = await read(second, messages=2)
+        assert isinstance(events, NodeEvents)
+        assert (events.epoch, events.k, [event.seq for event in events.events]) == (10, 2, [2])
+        assert tick.k == 2
 
 
 async def test_a_node_without_others_looks_nothing_up() -> None:

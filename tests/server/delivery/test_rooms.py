@@ -200,13 +200,25 @@ async def test_a_roster_older_than_the_event_is_read_again(hall: Hall) -> None:
     assert (gone.seqs, here.seqs, hall.timelines.reads) == ([], [3], 2)
 
 
+async def test_a_roster_of_a_history_that_is_lost_is_not_awaited_without_end(hall: Hall) -> None:
+    ann, bo = await hall.world.people(2)
+    dialog = await hall.world.create(DialogType.DIRECT, ann, bo)
+    listener = hall.listen(bo)
+    hall.deliver_as_of(dialog, 9, roster_seq=9)
+    async with asyncio.timeout(10):
+        await hall.rooms.wait_settled()
+    assert (listener.seqs, listener.missed, hall.rooms._waiting_bytes) == ([], [9], 0)
+
+
 async def test_a_roster_that_a_new_epoch_does_not_have_is_awaited_no_longer(hall: Hall) -> None:
     """A standby that was promoted lacks the newest commits: what waits for them would wait, and hold positions."""
     ann, bo = await hall.world.people(2)
     dialog = await hall.world.create(DialogType.DIRECT, ann, bo)
     listener = hall.listen(bo)
+    hall.timelines.gate = asyncio.Event()
     hall.deliver_as_of(dialog, 9, roster_seq=9)
     await until(lambda: hall.timelines.reads)
+    hall.timelines.gate.set()
     hall.rooms.forget_rosters()
     async with asyncio.timeout(10):
         await hall.rooms.wait_settled()
