@@ -24,11 +24,11 @@ PAGE_ROWS = 500
 class Nodes(Protocol):
     """The nodes of a deployment, as one of them sees the others."""
 
-    async def read_cluster(self, *, incarnation: int, since: int) -> ClusterReading:
+    async def read_cluster(self, *, incarnation: int, since: int, recent_since: int = 0) -> ClusterReading:
         """Renew the lease of an incarnation, then read the horizon and all incarnations from `since` on.
 
-        Raises IncarnationEndedError if another node has ended it. The horizon is durable, as that of
-        `Journal.read_horizon`.
+        For the `recent_horizon` transactions with an id below `recent_since` began long ago. Raises
+        IncarnationEndedError if another node has ended it. The horizon is durable, as that of `Journal.read_horizon`.
         """
 
     async def read_written(

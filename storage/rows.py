@@ -223,8 +223,12 @@ class IncarnationRow(msgspec.Struct, frozen=True):
 
 
 class ClusterReading(HorizonReading, frozen=True):
-    """A horizon, and the nodes that share the database at that moment, the one that asks included."""
+    """A horizon, and the nodes that share the database at that moment, the one that asks included.
 
+    `recent_horizon`: every transaction with an id below it has ended, but for those that began long ago.
+    """
+
+    recent_horizon: int
     epoch: int
     incarnations: tuple[IncarnationRow, ...]
 

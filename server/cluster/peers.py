@@ -17,17 +17,20 @@ Invariants, for each other incarnation X:
   all that was under way on this node, has been delivered (`Horizon.settle`).
 * X becomes whole again only when its numbers have been without a gap since some moment, and all that it had begun to
   write at a reading after that moment has been read: what was told before, and missed, is among it.
+* Delivery waits for no horizon. A transaction that somebody left open holds `heard` and the positions; rows beyond it
+  are durable, and `read_to` says how far they were read. Before `read_to` only rows may be missing whose transaction
+  was long open when it was passed: they are read once the horizon has passed them.
 
-One reading looks at a bounded number of rows. When there are more, the next one follows at once; positions then move
-with what has been read. The work that must not wait for this node's own writes (a stuck lane) does not: positions are
-handed out by a task beside the readings.
+One reading takes a bounded number of rows, bytes and seconds, so a lease is renewed in time however much there is to
+read. When there is more, the next one follows at once; positions then move with what has been read. The work that must
+not wait for this node's own writes (a stuck lane) does not: positions are handed out by a task beside the readings.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from protocol.bodies import TimelineEventRaw
 from protocol.ids import NIL
@@ -43,8 +46,12 @@ from storage.unavailable import IncarnationEndedError, StorageUnavailableError
 _log = logging.getLogger(__name__)
 
 SILENT_S = 2.0
-"""A whole node whose ticks have not moved for this long is in doubt."""
+"""A whole node that has not ticked for this long, or whose ticks stand still behind our horizon, is in doubt."""
+_RECENT_S = 2.0
+"""A transaction that has been open for twice as long is waited for by positions only; a write waits less for a lock."""
 _ROWS_PER_READING = 5_000
+_BYTES_PER_READING = 8_388_608
+_READING_S_MAX = 2.0
 _NO_READING_YET = 2**62
 _ROUNDS_BETWEEN_MARKS = 60
 
@@ -55,10 +62,12 @@ Heard = tuple[TimelineEventRaw, int]
 class _Source:
     """Another incarnation."""
 
-    __slots__ = ("breaks", "heard", "heard_at", "next_k", "settles_at", "whole")
+    __slots__ = ("breaks", "heard", "heard_at", "next_k", "read_to", "settles_at", "whole")
 
     def __init__(self, heard: int, now: float) -> None:
         self.heard = heard
+        self.read_to = heard
+        """How far its rows were read, while it is in doubt; at least `heard`."""
         self.heard_at = now
         self.whole = False
         self.breaks = 0
@@ -100,6 +109,9 @@ class Peers:
         self._begin_epoch = begin_epoch
         self._sources: dict[int, _Source] = {}
         self._last_horizon = 0
+        self._recent_since = self._next_recent_since = 0
+        """What began at this stamp or later began lately; and what will be so next."""
+        self._recent_moved_at = clock.monotonic()
         self._begun_at = 0
         """The first horizon of this epoch: all sessions came later, and their snapshots have what was before it."""
         self._settling: asyncio.Task[None] | None = None
@@ -149,14 +161,16 @@ class Peers:
         if known.next_k is not None and k >= known.next_k:  # what was told up to this number has not all come
             self.doubt(source)
         known.next_k = k + 1
-        if known.whole and horizon > known.heard:
-            known.heard, known.heard_at = horizon, self._clock.monotonic()
+        if known.whole and (horizon > known.heard or horizon >= self._last_horizon):
+            known.heard, known.heard_at = max(horizon, known.heard), self._clock.monotonic()
 
     def doubt(self, source: int) -> None:
         """Read what this node writes from the journal, until it is heard without a gap again."""
         known = self._sources.get(source)
         if known is not None:
-            self.doubts += known.whole
+            if known.whole:
+                self.doubts += 1
+                known.read_to = known.heard
             known.whole, known.next_k, known.settles_at = False, None, None
             known.breaks += 1
 
@@ -195,23 +209,28 @@ class Peers:
         round_ = self._resequencer.round
         self._doubt_the_silent(looked_at)
         unbroken = [(each, each.breaks) for each in self._sources.values() if each.next_k is not None]
-        reading = await self._nodes.read_cluster(incarnation=self._incarnation, since=self._read_to)
+        reading = await self._nodes.read_cluster(
+            incarnation=self._incarnation, since=self._heard_of_all, recent_since=self._recent_since
+        )
         if reading.epoch != self._horizon.epoch:
             self._begin_epoch(reading.epoch)
             self._sources, self._last_horizon, self._begun_at, self._mark = {}, 0, 0, None
+            self._recent_since = self._next_recent_since = 0
             self.settled = 0  # a horizon of the other history would say more than is true
         for source, breaks in unbroken:
             if source.breaks == breaks and source.settles_at is None:
                 source.settles_at = reading.next_xid
+        if looked_at - self._recent_moved_at >= _RECENT_S:
+            self._recent_since, self._next_recent_since = self._next_recent_since, reading.next_xid
+            self._recent_moved_at = looked_at
         self._note(reading)
-        reached = await self._read_journal(reading)
+        more = await self._read_journal(reading)
         self._leases.watch(reading)
-        if reading.epoch == self._horizon.epoch:
-            self._hand_out(reading, round_, looked_at)
-        return reached < reading.horizon
+        self._hand_out(reading, round_, looked_at)
+        return more
 
     @property
-    def _read_to(self) -> int:
+    def _heard_of_all(self) -> int:
         """All that any other node wrote before this stamp has been heard."""
         return min([self._last_horizon or _NO_READING_YET, *(source.heard for source in self._sources.values())])
 
@@ -235,37 +254,53 @@ class Peers:
         self._last_horizon = reading.horizon
         self._begun_at = self._begun_at or reading.horizon
 
-    async def _read_journal(self, reading: ClusterReading) -> int:
-        """Deliver what nodes in doubt have committed; the stamp before which that is all, at most the horizon.
+    async def _read_journal(self, reading: ClusterReading) -> bool:
+        """Deliver what nodes in doubt have committed; whether there is more of it.
 
-        Rows beyond the horizon are durable, too: while a transaction that is open holds the horizon, they are delivered
-        nevertheless, and read again until it has passed them.
+        What is new comes first. Then, when a horizon that was held has moved, what may have been missed before it.
         """
-        sources = {each: source for each, source in self._sources.items() if not source.whole}
-        if not sources:
-            return reading.horizon
-        since = min(source.heard for source in sources.values())
-        reached, after, count = reading.horizon, (0, NIL, 0), 0
-        while since < reading.next_xid:
-            page = await self._nodes.read_written(list(sources), since, reading.next_xid, after=after)
+        doubted = {each: source for each, source in self._sources.items() if not source.whole}
+        if not doubted:
+            return False
+        give_up_at = self._clock.monotonic() + _READING_S_MAX
+        since = min(source.read_to for source in doubted.values())
+        reached = await self._deliver(doubted, since, reading.next_xid, give_up_at)
+        more = reached < reading.next_xid
+        for source in doubted.values():
+            if source.heard >= source.read_to:
+                source.heard = max(source.heard, min(reached, reading.horizon))
+            source.read_to = max(source.read_to, reached if more else reading.recent_horizon)
+        passed = {each: source for each, source in doubted.items() if source.heard < reading.horizon and not more}
+        if passed:
+            since = min(source.heard for source in passed.values())
+            reached = await self._deliver(passed, since, reading.horizon, give_up_at)
+            for source in passed.values():
+                source.heard = max(source.heard, reached)
+            more = reached < reading.horizon
+        for source in doubted.values():
+            if source.heard >= reading.horizon:
+                source.heard_at = self._clock.monotonic()
+            if source.next_k is not None and source.settles_at is not None and source.heard >= source.settles_at:
+                source.whole = True
+        return more
+
+    async def _deliver(self, sources: Collection[int], since: int, before: int, give_up_at: float) -> int:
+        """Deliver what these wrote with `since <= stamp < before`; the stamp before which that is all."""
+        after, count, size = (0, NIL, 0), 0, 0
+        while since < before:
+            page = await self._nodes.read_written(list(sources), since, before, after=after)
             await self._resequencer.open(page)
-            if reading.epoch != self._horizon.epoch:
-                return reading.horizon
             for row in page:
                 self._resequencer.take(row.event, row.roster_seq)
-            count += len(page)
+            count, size = count + len(page), size + sum(len(row.event.body) for row in page)
+            self.rows_read += len(page)
             if _is_last(page):
                 break
             after = (page[-1].stamp, page[-1].event.dialog, page[-1].event.seq)
-            if count >= _ROWS_PER_READING and page[-1].stamp > since:
-                reached = min(page[-1].stamp, reading.horizon)
-                break
-        self.rows_read += count
-        for source in sources.values():
-            source.heard, source.heard_at = max(source.heard, reached), self._clock.monotonic()
-            if source.next_k is not None and source.settles_at is not None and reached >= source.settles_at:
-                source.whole = True
-        return reached
+            enough = count >= _ROWS_PER_READING or size >= _BYTES_PER_READING or self._clock.monotonic() >= give_up_at
+            if enough and page[-1].stamp > since:
+                return page[-1].stamp
+        return before
 
     # -- what is handed out
 

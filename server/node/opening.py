@@ -87,8 +87,12 @@ async def opened(
         pages = max(1, storage.read_connections_max // 2)
         timelines = PostgresTimelines(read_pool, pages_at_once=pages)
         incarnation = await journal.begin_incarnation(socket.gethostname())
-        nodes = PostgresNodes(pool) if shared else None
-        if nodes is not None:
+        nodes = None
+        if shared:
+            reading_s_max = min(storage.statement_timeout_s, config.cluster.lease_s / 3)  # one must not cost the lease
+            readings = WriteConnections(url, size=1, statement_timeout_s=reading_s_max)
+            stack.callback(readings.terminate)
+            nodes = PostgresNodes(pool, readings)
             stack.push_async_callback(_end_incarnation, nodes, incarnation)
         stack.callback(writes.terminate)
         key = await pool.fetchval("SELECT position_key FROM deployment")

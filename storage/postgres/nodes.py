@@ -1,4 +1,4 @@
-"""`Nodes` on PostgreSQL: reads in autocommit, over a pool."""
+"""`Nodes` on PostgreSQL: each call is one statement in autocommit."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import msgspec
 
 from protocol.bodies import TimelineEventRaw
 from storage.nodes import PAGE_ROWS, Nodes
+from storage.postgres.journal import Writes
 from storage.postgres.pool import Pool, translate_errors
 from storage.postgres.timelines import ROW_COLUMNS, TIMELINE, bytes_before
 from storage.rows import ClusterReading, IncarnationRow, WrittenRow
@@ -24,6 +25,8 @@ WITH renewed AS (
     UNION ALL SELECT i.incarnation FROM incarnations i WHERE i.fenced_xid >= $2::text::xid8
 )
 SELECT pg_snapshot_xmin(s.snapshot)::text::bigint AS horizon, pg_snapshot_xmax(s.snapshot)::text::bigint AS next_xid,
+       coalesce((SELECT min(x::text::bigint) FROM pg_snapshot_xip(s.snapshot) AS x WHERE x >= $3::text::xid8),
+                pg_snapshot_xmax(s.snapshot)::text::bigint) AS recent_horizon,
        (SELECT epoch FROM deployment) AS epoch, i.incarnation, i.node, coalesce(l.lease, 0) AS lease,
        i.ended_at_ms IS NOT NULL AS ended, i.fenced_xid::text::bigint AS fenced_at
 FROM pg_current_snapshot() AS s(snapshot) CROSS JOIN known k
@@ -55,25 +58,35 @@ FROM unnest($1::uuid[], $2::bigint[]) WITH ORDINALITY AS r(dialog_id, seq, ord) 
 
 
 class PostgresNodes(Nodes):
-    """The nodes that share a database, over a pool."""
+    """The nodes that share a database. What is read each second goes over `readings`, the rest over a pool.
 
-    def __init__(self, pool: Pool) -> None:
+    So a lease is renewed although many wait for the pool; and a reading that gets no answer in time loses its socket.
+    """
+
+    def __init__(self, pool: Pool, readings: Writes) -> None:
         self._pool = pool
+        self._readings = readings
 
-    async def read_cluster(self, *, incarnation: int, since: int) -> ClusterReading:
-        rows = await self._fetch(_READ_CLUSTER, incarnation, str(since))
-        found = [IncarnationRow(*row[3:]) for row in rows]
+    async def read_cluster(self, *, incarnation: int, since: int, recent_since: int = 0) -> ClusterReading:
+        async with translate_errors():
+            rows = await self._readings.fetch(_READ_CLUSTER, incarnation, str(since), str(recent_since))
+        found = [IncarnationRow(*row[4:]) for row in rows]
         if not any(each.incarnation == incarnation and not each.ended for each in found):
             raise IncarnationEndedError
-        horizon, next_xid, epoch = rows[0][:3]
-        return ClusterReading(horizon, next_xid, epoch, tuple(found))
+        horizon, next_xid, recent_horizon, epoch = rows[0][:4]
+        return ClusterReading(horizon, next_xid, recent_horizon, epoch, tuple(found))
 
     async def read_written(
         self, incarnations: Sequence[int], since: int, before: int, *, after: tuple[int, bytes, int]
     ) -> list[WrittenRow]:
         stamp, dialog, seq = after
         first = max(since, stamp)
-        return _rows(await self._fetch(_READ_WRITTEN, incarnations, str(first), str(before), str(stamp), dialog, seq))
+        async with translate_errors():
+            return _rows(
+                await self._readings.fetch(
+                    _READ_WRITTEN, incarnations, str(first), str(before), str(stamp), dialog, seq
+                )
+            )
 
     async def read_rows(self, dialog: bytes, first: int, last: int) -> list[WrittenRow]:
         return _rows(await self._fetch(_READ_ROWS, dialog, first, last))

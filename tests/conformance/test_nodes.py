@@ -73,6 +73,17 @@ async def test_a_horizon_stays_before_a_write_that_is_not_committed_and_then_its
     assert {row.event.dialog for row in rows} == {dialog, other}
 
 
+async def test_a_recent_horizon_looks_past_transactions_that_began_before(world: World) -> None:
+    async with world.pool.acquire() as one, world.pool.acquire() as other, one.transaction(), other.transaction():
+        old, recent = [int(await each.fetchval("SELECT pg_current_xact_id()::text")) for each in (one, other)]
+        seen = [
+            await world.nodes.read_cluster(incarnation=world.incarnation, since=EVERYTHING, recent_since=since)
+            for since in (0, old, old + 1, recent + 1)
+        ]
+    assert [each.horizon for each in seen] == [old] * 4
+    assert [each.recent_horizon for each in seen] == [old, old, recent, seen[3].next_xid]
+
+
 async def test_a_page_ends_with_its_rows_or_its_bytes(world: World) -> None:
     ann, bo = await world.people(2)
     dialog = await world.create(DialogType.DIRECT, ann, bo)

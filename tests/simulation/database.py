@@ -243,7 +243,11 @@ class Database:
     @property
     def horizon(self) -> int:
         """Every transaction with a lower id has ended."""
-        return min(self._unfinished, default=self.next_xid)
+        return self.horizon_from(0)
+
+    def horizon_from(self, since: int) -> int:
+        """The same of those transactions whose id is `since` or higher."""
+        return min((xid for xid in self._unfinished if xid >= since), default=self.next_xid)
 
     def crash(self) -> None:
         """End everything that runs without a trace. Ids that nothing committed after are given out again."""

@@ -18,8 +18,8 @@ class MemoryNodes(Nodes):
         self._database = database
         self._epoch = epoch
 
-    async def read_cluster(self, *, incarnation: int, since: int) -> ClusterReading:
-        return await self._database.read("horizon", lambda: self._cluster(incarnation, since))
+    async def read_cluster(self, *, incarnation: int, since: int, recent_since: int = 0) -> ClusterReading:
+        return await self._database.read("horizon", lambda: self._cluster(incarnation, since, recent_since))
 
     async def read_written(
         self, incarnations: Sequence[int], since: int, before: int, *, after: tuple[int, bytes, int]
@@ -66,9 +66,10 @@ class MemoryNodes(Nodes):
     async def draw_stamp(self) -> int:
         return await self._database.read("stamp", lambda: next(self._database.stamps))
 
-    def _cluster(self, incarnation: int, since: int) -> ClusterReading:
+    def _cluster(self, incarnation: int, since: int, recent_since: int) -> ClusterReading:
         database = self._database
         horizon, next_xid = database.horizon, database.next_xid
+        recent_horizon = database.horizon_from(recent_since)
         found = tuple(
             IncarnationRow(
                 number, name, database.leases[number], database.is_ended(number), database.fenced_at.get(number)
@@ -80,7 +81,7 @@ class MemoryNodes(Nodes):
         database.forget_id(database.take_id(), committed=True)
         if database.is_ended(incarnation):
             raise IncarnationEndedError
-        return ClusterReading(horizon, next_xid, self._epoch, found)
+        return ClusterReading(horizon, next_xid, recent_horizon, self._epoch, found)
 
 
 def _written(dialog: Dialog, row: Row) -> WrittenRow:

@@ -26,6 +26,8 @@ class FakeNodes(Nodes):
 
     def __init__(self) -> None:
         self.horizon = self.next_xid = 100
+        self.open: list[int] = []
+        """Transactions that have not ended, beside the one that holds the horizon."""
         self.epoch = 1
         self.others: list[IncarnationRow] = []
         self.ended = False
@@ -39,13 +41,15 @@ class FakeNodes(Nodes):
         """Have a row committed."""
         self._written.append((incarnation, WrittenRow(event(dialog, seq), 1, stamp)))
 
-    async def read_cluster(self, *, incarnation: int, since: int) -> ClusterReading:
+    async def read_cluster(self, *, incarnation: int, since: int, recent_since: int = 0) -> ClusterReading:
         assert incarnation == US
         if self.ended:
             raise IncarnationEndedError
         seen = [each for each in self.others if each.fenced_at is None or each.fenced_at >= since]
         us = IncarnationRow(US, "us", 1, ended=False)
-        return ClusterReading(self.horizon, self.next_xid, self.epoch, (us, *seen))
+        recent = [each for each in (self.horizon, *self.open) if each >= recent_since]
+        recent_horizon = min(recent, default=self.next_xid)
+        return ClusterReading(self.horizon, self.next_xid, recent_horizon, self.epoch, (us, *seen))
 
     async def read_written(
         self, incarnations: Sequence[int], since: int, before: int, *, after: tuple[int, bytes, int]

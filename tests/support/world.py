@@ -47,7 +47,7 @@ class World:
         self.writes = writes
         self.journal = PostgresJournal(pool, writes or pool)
         self.timelines = PostgresTimelines(pool)
-        self.nodes = PostgresNodes(pool)
+        self.nodes = PostgresNodes(pool, pool)
         self.incarnation = 0
         self._flush_numbers = itertools.count(1)
 

@@ -112,12 +112,13 @@ class Deployment:
 
     # -- what `Peers` uses: the journal, the delivery here, the horizon, the leases
 
-    async def read_cluster(self, *, incarnation: int, since: int) -> ClusterReading:
+    async def read_cluster(self, *, incarnation: int, since: int, recent_since: int) -> ClusterReading:
         assert incarnation == READER
         assert since >= 0
         await self.store.wait()
         writer = IncarnationRow(WRITER, "writer", 1, ended=False)
-        reading = ClusterReading(self.oldest_open, self.next_stamp, EPOCH, (writer,))
+        recent = min((stamp for stamp in self.uncommitted if stamp >= recent_since), default=self.next_stamp)
+        reading = ClusterReading(self.oldest_open, self.next_stamp, recent, EPOCH, (writer,))
         await self.store.wait()
         return reading
 

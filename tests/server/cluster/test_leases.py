@@ -28,7 +28,7 @@ class Watch:
         """Read the cluster; what was done about X."""
         self.clock.advance(after_s)
         us = IncarnationRow(US, "us", 0, ended=False)
-        self.leases.watch(ClusterReading(1, 1, 1, (us, IncarnationRow(X, "node", lease, ended))))
+        self.leases.watch(ClusterReading(1, 1, 1, 1, (us, IncarnationRow(X, "node", lease, ended))))
         await asyncio.sleep(0)
         calls, self.nodes.calls = self.nodes.calls, []
         return calls

@@ -72,7 +72,7 @@ def hints_of(running_node: Running) -> Hints:
 
 async def end_all_but(pair: Pair) -> None:
     """End the incarnations of the test's own worlds, which write for no node."""
-    nodes = PostgresNodes(pair.one.world.pool)
+    nodes = PostgresNodes(pair.one.world.pool, pair.one.world.pool)
     reading = await nodes.read_cluster(incarnation=pair.one.node.incarnation, since=0)
     for each in {row.incarnation for row in reading.incarnations} - {
         pair.one.node.incarnation,

@@ -50,7 +50,7 @@ async def test_the_doctor_names_who_serves(server: Running, database_url: str) -
 
 
 async def test_the_doctor_finds_what_stands_still_and_what_does_not_end(world: World, database_url: str) -> None:
-    nodes = PostgresNodes(world.pool)
+    nodes = PostgresNodes(world.pool, world.pool)
     await nodes.read_cluster(incarnation=world.incarnation, since=0)
     finding = await examined(database_url)
     assert finding.is_problem

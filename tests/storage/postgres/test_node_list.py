@@ -40,7 +40,7 @@ async def test_a_node_alone_serves_while_it_holds_the_lock(world: World, databas
 
 
 async def test_of_nodes_that_share_a_database_those_live_whose_lease_grows(world: World, database_url: str) -> None:
-    nodes = PostgresNodes(world.pool)
+    nodes = PostgresNodes(world.pool, world.pool)
     still = await world.journal.begin_incarnation("still")
     for each in (world.incarnation, still):
         await nodes.read_cluster(incarnation=each, since=0)
@@ -55,7 +55,7 @@ async def test_of_nodes_that_share_a_database_those_live_whose_lease_grows(world
 
 
 async def test_what_has_ended_and_is_not_fenced_may_still_commit(world: World, database_url: str) -> None:
-    nodes = PostgresNodes(world.pool)
+    nodes = PostgresNodes(world.pool, world.pool)
     await nodes.end(world.incarnation, lease=None)
     assert await states(database_url) == {world.incarnation: NodeState.ENDING}
     await nodes.fence(world.incarnation)
@@ -63,7 +63,7 @@ async def test_what_has_ended_and_is_not_fenced_may_still_commit(world: World, d
 
 
 async def test_of_those_that_have_ended_the_newest_are_listed(world: World, database_url: str) -> None:
-    nodes = PostgresNodes(world.pool)
+    nodes = PostgresNodes(world.pool, world.pool)
     for _ in range(15):
         incarnation = await world.journal.begin_incarnation("short")
         await nodes.end(incarnation, lease=None)
