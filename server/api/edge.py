@@ -13,9 +13,10 @@ from typing import Any
 
 from server.api.auth import address_in
 from server.api.errors import ClientGoneError, render_refusal
-from server.identity.rates import Rate, RateLimiter, take_or_refuse
+from server.identity.rates import take_or_refuse
 from server.networks import neighbourhood_of, network_of
 from server.refusals import RequestRefusedError
+from storage.rates import Rate, RateLimiter
 
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]

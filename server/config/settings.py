@@ -314,14 +314,16 @@ class IdentitySettings(msgspec.Struct, frozen=True, kw_only=True):
 class RateSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Rates of the HTTP API, and what one person may do in a day; above them, the refusal says the time to wait.
 
-    A node counts by itself, since its start.
+    A node that serves alone counts by itself, since its start. Nodes that share a database count together, in Redis;
+    each by itself while Redis is away.
     """
 
     requests_per_address_per_s: PerSecond = 50.0
     """Requests of one address, on average; two seconds' worth may come at once. All addresses of one network (a /24 in
     IPv4, a /48 in IPv6) may send eight times as many."""
     codes_per_h: Count = 3_600
-    """One-time codes sent by this node; a tenth may come at once. Each costs you an SMS: set what you can afford."""
+    """One-time codes sent by all nodes together; a tenth may come at once. Each costs you an SMS: set what you can
+    afford."""
     codes_per_country_per_h: Count = 1_800
     """One-time codes sent to the numbers of one country; a tenth may come at once."""
     codes_per_number_per_h: Count = 5

@@ -22,12 +22,13 @@ from protocol.errors import ErrorCode
 from server.identity.code_sender import CodeNotSentError, CodeSender
 from server.identity.context import OWN_TENANT, IdentityContext
 from server.identity.phone_numbers import PhoneNumber
-from server.identity.rates import Bucket, Rate, take_or_refuse
+from server.identity.rates import take_or_refuse
 from server.identity.vault import equal
 from server.networks import neighbourhood_of, network_of
 from server.refusals import RequestRefusedError
 from storage.identity_rows import PendingCode
 from storage.postgres.sign_ins import SignInStore
+from storage.rates import Bucket, Rate
 
 _log = logging.getLogger(__name__)
 

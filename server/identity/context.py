@@ -10,10 +10,10 @@ from protocol.kinds import DAY_MS
 from server.clock import Clock
 from server.config.settings import IdentitySettings, RateSettings
 from server.identity.ports import SessionsControl
-from server.identity.rates import RateLimiter
 from server.identity.self_dialogs import SelfDialogs
 from server.identity.vault import Vault
 from storage.identity_rows import SignInTerms
+from storage.rates import RateLimiter
 
 OWN_TENANT = 1
 """The tenant whose people sign in here; people of other tenants have an external issuer."""

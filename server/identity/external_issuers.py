@@ -26,10 +26,11 @@ from server.identity.claims import (
 from server.identity.context import IdentityContext
 from server.identity.jwks import FetchDocument, JwksError, KeySet
 from server.identity.profiles import DEFAULT_TIMEZONE
-from server.identity.rates import Rate, take_or_refuse
+from server.identity.rates import take_or_refuse
 from server.refusals import RequestRefusedError
 from storage.identity_rows import ExternalSignIn, NewProfile, Outcome
 from storage.postgres.sign_ins import SignInStore
+from storage.rates import Rate
 from storage.unavailable import StorageUnavailableError
 
 _SUB_CHARS_MAX = 255

@@ -14,11 +14,12 @@ from protocol.errors import ErrorCode
 from protocol.limits import NAME_CHARS_MAX, URL_CHARS_MAX
 from server.identity.context import IdentityContext
 from server.identity.phone_numbers import read_phone_number
-from server.identity.rates import Rate, take_or_refuse
+from server.identity.rates import take_or_refuse
 from server.refusals import RequestRefusedError
 from server.texts import check_https, check_line
 from storage.identity_rows import PersonRow, ProfileChange, ProfileRow
 from storage.postgres.people import PeopleStore
+from storage.rates import Rate
 from storage.rows import PrincipalStatus
 
 DEFAULT_TIMEZONE = "UTC"

@@ -1,72 +1,22 @@
 """How often somebody may do something: rates by phone number, address, sign-in, person or service.
 
-Each key of a rate has a token bucket. The Protocol is small, so that the nodes of a deployment may later count
-together; here each node counts alone.
+A node that serves alone counts by itself. Nodes that share a database count together, and each by itself while their
+counts cannot be reached: then somebody gets the rate of each node, but nobody is refused for it and no rate ends.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Protocol
-
-import msgspec
 
 from protocol.errors import ErrorCode
 from server.clock import Clock
 from server.refusals import RequestRefusedError
 from server.token_bucket import take_tokens
+from storage.rates import Bucket, RateLimiter
+from storage.unavailable import StorageUnavailableError
 
 KEYS_MAX = 100_000
-HOUR_S = 3600.0
-DAY_S = 24 * HOUR_S
-
-
-class Rate(msgspec.Struct, frozen=True):
-    """`burst` at once, and one more every `interval_s`. The name keeps the keys of two rates apart."""
-
-    name: str
-    interval_s: float
-    burst: float
-
-    @classmethod
-    def per_hour(cls, name: str, count: int) -> Rate:
-        """`count` per hour, which may all come at once."""
-        return cls(name, HOUR_S / count, count)
-
-    @classmethod
-    def per_hour_evenly(cls, name: str, count: int) -> Rate:
-        """`count` per hour, of which a tenth may come at once."""
-        return cls(name, HOUR_S / count, max(1.0, count / 10))
-
-    @classmethod
-    def per_day(cls, name: str, count: int) -> Rate:
-        """`count` per day, which may all come at once."""
-        return cls(name, DAY_S / count, count)
-
-    @classmethod
-    def per_second(cls, name: str, per_s: float) -> Rate:
-        """`per_s` per second; two seconds' worth may come at once."""
-        return cls(name, 1.0 / per_s, max(1.0, 2 * per_s))
-
-
-Bucket = tuple[Rate, str | bytes]
-"""A rate and whose it is."""
-
-
-class RateLimiter(Protocol):
-    """Counts what is taken. Bounded: an unused key is forgotten when its bucket is full."""
-
-    async def take(self, buckets: Sequence[Bucket], *, cost: int = 1) -> float:
-        """Take `cost` of every bucket, or of none: 0, or the seconds until all of them have it.
-
-        If that is more than a bucket holds, it takes a full one.
-        """
-        ...
-
-    async def give_back(self, buckets: Sequence[Bucket], *, cost: int = 1) -> None:
-        """Undo a `take`."""
-        ...
 
 
 class MemoryRateLimiter(RateLimiter):
@@ -109,6 +59,29 @@ class MemoryRateLimiter(RateLimiter):
             if len(keys) <= self._keys_max and keys[oldest] > now:
                 return
             del keys[oldest]
+
+
+class SharedRateLimiter(RateLimiter):
+    """Counts of all nodes, `common`; while they cannot be reached, those of this node alone."""
+
+    def __init__(self, common: RateLimiter, own: RateLimiter) -> None:
+        self.judged_alone = 0
+        """How often the common counts could not be reached."""
+        self._common = common
+        self._own = own
+
+    async def take(self, buckets: Sequence[Bucket], *, cost: int = 1) -> float:
+        try:
+            return await self._common.take(buckets, cost=cost)
+        except StorageUnavailableError:
+            self.judged_alone += 1
+            return await self._own.take(buckets, cost=cost)
+
+    async def give_back(self, buckets: Sequence[Bucket], *, cost: int = 1) -> None:
+        try:
+            await self._common.give_back(buckets, cost=cost)
+        except StorageUnavailableError:
+            await self._own.give_back(buckets, cost=cost)
 
 
 async def take_or_refuse(limiter: RateLimiter, buckets: Sequence[Bucket]) -> None:

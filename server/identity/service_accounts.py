@@ -19,11 +19,12 @@ from server.clock import Clock
 from server.config.settings import RateSettings
 from server.entries import make_entry
 from server.identity.ports import Appender
-from server.identity.rates import Rate, RateLimiter, take_or_refuse
+from server.identity.rates import take_or_refuse
 from server.identity.vault import hash_token, new_api_key
 from server.refusals import RequestRefusedError, check_durable
 from storage.identity_rows import KeyGrants, ServiceKeyRow
 from storage.postgres.service_accounts import ServiceAccountStore
+from storage.rates import Rate, RateLimiter
 from storage.rows import PrincipalStatus, Verdict
 
 

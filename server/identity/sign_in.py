@@ -20,7 +20,7 @@ from server.identity.claims import Claims
 from server.identity.codes import OneTimeCodes
 from server.identity.context import OWN_TENANT, IdentityContext
 from server.identity.phone_numbers import PhoneNumber, read_phone_number
-from server.identity.rates import Rate, take_or_refuse
+from server.identity.rates import take_or_refuse
 from server.identity.tokens import Tokens
 from server.identity.vault import hash_token, new_refresh_token, sign_in_of
 from server.refusals import RequestRefusedError
@@ -35,6 +35,7 @@ from storage.identity_rows import (
     SignInRow,
 )
 from storage.postgres.sign_ins import SignInStore
+from storage.rates import Rate
 from storage.rows import PrincipalStatus
 
 _log = logging.getLogger(__name__)

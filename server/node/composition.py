@@ -30,7 +30,7 @@ from server.gateway.acceptor import Acceptor
 from server.gateway.connection import Connection
 from server.gateway.http_connection import ASGIApp
 from server.identity.claims import Claims
-from server.identity.rates import MemoryRateLimiter
+from server.identity.rates import MemoryRateLimiter, SharedRateLimiter
 from server.identity.tokens import Tokens
 from server.node.admin import admin_app
 from server.node.connected import Here, find_connected
@@ -60,6 +60,7 @@ from server.writing.put_back import PutBack
 from server.writing.trimmer import Trimmer
 from storage.nodes import Nodes
 from storage.postgres.incarnations import NodeLock
+from storage.rates import RateLimiter
 from storage.timelines import Journal, Timelines
 from storage.unavailable import StorageUnavailableError
 
@@ -156,6 +157,9 @@ class Node:
         self.peers = None if nodes is None else self._make_peers(nodes)
         self.hints: Hints | None = None
         self._redis = redis
+        own_limiter = MemoryRateLimiter(clock)
+        self._shared_limiter = None if redis is None else SharedRateLimiter(redis.limiter, own_limiter)
+        self.limiter: RateLimiter = self._shared_limiter or own_limiter
         if nodes is not None and self.peers is not None and redis is not None:
             self.hints = Hints(
                 redis.bus,
@@ -382,6 +386,7 @@ class Node:
             trimmer=self.trimmer,
             hints=self.hints,
             redis=self._redis,
+            shared_limiter=self._shared_limiter,
             late_s=lambda: self._late_s,
             connections=self._connections,
         )
@@ -402,7 +407,7 @@ class Node:
             taken_over=None if self.hints is None else self.hints.signalling.take_device,
         )
         handlers = find_handlers(
-            Changes(self.pipeline, self.timelines, DailyCaps(self.config.limits, MemoryRateLimiter(self.clock))),
+            Changes(self.pipeline, self.timelines, DailyCaps(self.config.limits, self.limiter)),
             Content(self.pipeline),
             Reads(self.timelines),
             Signals(

@@ -22,7 +22,6 @@ from server.identity.key_files import load_signing_keys, load_vault
 from server.identity.ports import Appender, SessionsControl
 from server.identity.profiles import Profiles
 from server.identity.purge import Purge
-from server.identity.rates import MemoryRateLimiter
 from server.identity.self_dialogs import SelfDialogs
 from server.identity.service_accounts import ServiceAccounts
 from server.identity.sign_in import SignInFlow
@@ -34,6 +33,7 @@ from storage.postgres.people import PeopleStore
 from storage.postgres.pool import Pool
 from storage.postgres.service_accounts import ServiceAccountStore
 from storage.postgres.sign_ins import SignInStore
+from storage.rates import RateLimiter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +62,9 @@ class NodeIdentity:
         *,
         appender: Appender,
         sessions: SessionsControl,
+        limiter: RateLimiter,
     ) -> None:
-        settings, rates, limiter = config.identity, config.limits, MemoryRateLimiter(clock)
+        settings, rates = config.identity, config.limits
         context = IdentityContext(
             clock=clock,
             settings=settings,
@@ -128,9 +129,16 @@ class NodeIdentity:
 
 
 async def make_identity(
-    config: Config, secrets: IdentitySecrets, pool: Pool, clock: Clock, *, appender: Appender, sessions: SessionsControl
+    config: Config,
+    secrets: IdentitySecrets,
+    pool: Pool,
+    clock: Clock,
+    *,
+    appender: Appender,
+    sessions: SessionsControl,
+    limiter: RateLimiter,
 ) -> NodeIdentity:
     """A node's identity, ready for the first sign-in."""
-    identity = NodeIdentity(config, secrets, pool, clock, appender=appender, sessions=sessions)
+    identity = NodeIdentity(config, secrets, pool, clock, appender=appender, sessions=sessions, limiter=limiter)
     await identity.start()
     return identity

@@ -360,6 +360,18 @@ METRICS: Catalogue = (
                 label="instance",
                 read=lambda it: it.redis.faults if it.redis else None,
             ),
+            Counter(
+                name="tchat_cluster_rates_judged_alone_total",
+                meaning="Requests and changes whose rates this node judged alone, because Redis did not count them.",
+                watch="it rises: meanwhile somebody gets the rate of each node",
+                read=lambda it: it.shared_limiter.judged_alone if it.shared_limiter else None,
+            ),
+            Counter(
+                name="tchat_cluster_signals_dropped_total",
+                meaning="Typing, receipts and presence that were not sent to other nodes or not taken from them.",
+                watch="it rises: too many wait, because Redis is slow or nodes are overloaded",
+                read=lambda it: it.hints.signalling.dropped if it.hints else None,
+            ),
         ),
     ),
     (

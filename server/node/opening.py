@@ -35,6 +35,7 @@ from storage.postgres.pool import Pool, open_pool
 from storage.postgres.timelines import PostgresTimelines
 from storage.postgres.trimming import PostgresTrimming
 from storage.postgres.write_connections import WriteConnections
+from storage.rates import RateLimiter
 from storage.unavailable import StorageUnavailableError
 
 _log = logging.getLogger(__name__)
@@ -52,7 +53,9 @@ _ARCHIVED = (
 class MakeIdentity(Protocol):
     """Makes the identity of a node, ready for the first sign-in."""
 
-    async def __call__(self, pool: Pool, clock: Clock, *, appender: Pipeline, sessions: Registry) -> Identity:
+    async def __call__(
+        self, pool: Pool, clock: Clock, *, appender: Pipeline, sessions: Registry, limiter: RateLimiter
+    ) -> Identity:
         """Called once, before the ports are open."""
 
 
@@ -126,7 +129,9 @@ async def opened(
             redis=redis,
         )
         await node.take_first_horizon()
-        identity = await make_identity(pool, clock, appender=node.pipeline, sessions=node.registry)
+        identity = await make_identity(
+            pool, clock, appender=node.pipeline, sessions=node.registry, limiter=node.limiter
+        )
         work = asyncio.ensure_future(node.run(identity))
         stack.push_async_callback(cancel_and_wait, work)
         await node.open(identity)

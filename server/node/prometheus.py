@@ -20,6 +20,7 @@ from server.delivery.resequencer import Resequencer
 from server.delivery.rooms import Rooms
 from server.gateway.acceptor import Acceptor
 from server.histogram import BOUNDS_S, Histogram
+from server.identity.rates import SharedRateLimiter
 from server.node.redis_start import RedisEngines
 from server.session.catch_up import CatchUp
 from server.session.rates import SessionRates
@@ -55,6 +56,7 @@ class Parts:
     trimmer: Trimmer | None
     hints: Hints | None
     redis: RedisEngines | None
+    shared_limiter: SharedRateLimiter | None
     late_s: Callable[[], float]
     """Seconds since the start, in sum, by which the tick of each second was late."""
     connections: Mapping[str, Callable[[], int]]

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 
 from server.config.settings import ClusterSettings
 from storage.bus import Bus, PresenceStore
+from storage.rates import RateLimiter
 from storage.redis.bus import RedisBus
 from storage.redis.instance import RedisInstance, RedisUrl
 from storage.redis.presence import RedisPresence
+from storage.redis.rates import RedisRateLimiter
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class RedisEngines:
     instances: Sequence[RedisInstance]
     bus: Bus
     presence: PresenceStore
+    limiter: RateLimiter
 
     @property
     def up(self) -> dict[str, bool]:
@@ -48,7 +51,12 @@ async def running_redis(settings: ClusterSettings, deployment_key: bytes) -> Asy
     namespace = f"tchat:{hashlib.blake2b(deployment_key, digest_size=6).hexdigest()}"
     connected = [asyncio.ensure_future(instance.run()) for instance in instances]
     try:
-        yield RedisEngines(instances, RedisBus(instances, namespace), RedisPresence(instances, namespace))
+        yield RedisEngines(
+            instances,
+            RedisBus(instances, namespace),
+            RedisPresence(instances, namespace),
+            RedisRateLimiter(instances[0], namespace, deployment_key),
+        )
     finally:
         for task in connected:
             task.cancel()

@@ -1,6 +1,6 @@
 """What one person may do in a day: begin direct dialogs, create groups and channels, add and invite people.
 
-The buckets are of the person, on this node, and outlive connections. The store is asked even when a bucket is empty: it
+The buckets are of the person, and outlive connections. The store is asked even when a bucket is empty: it
 knows what is a repetition, which gets its first ack again. Its refusal (`daily_limit`) is definite: a temporary one
 would hold back for hours what the person sends later in the same dialog.
 """
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from protocol.bodies import Body, DialogCreated, Invited, MembersAdded
 from protocol.dialog_types import DialogType
 from server.config.settings import RateSettings
-from server.identity.rates import Rate, RateLimiter
+from storage.rates import Rate, RateLimiter
 
 Taken = Sequence[tuple[Rate, int]]
 """What a change has cost: tokens of some rates."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
 import pytest
 
+from server.identity.rates import MemoryRateLimiter
 from storage.archive import Archive
 from storage.backlog import ArchiveBacklog
 from storage.bus import Bus, PresenceStore
@@ -23,12 +24,15 @@ from storage.postgres.nodes import PostgresNodes
 from storage.postgres.pool import open_pool
 from storage.postgres.timelines import PostgresTimelines
 from storage.postgres.trimming import PostgresTrimming
+from storage.rates import RateLimiter
 from storage.redis.bus import RedisBus
 from storage.redis.presence import RedisPresence
+from storage.redis.rates import RedisRateLimiter
 from storage.timelines import Journal, Timelines
 from storage.trimming import Trimming
 from tests.engines.redis_server import RedisServer
 from tests.support.archiving import hiding
+from tests.support.clock import ManualClock
 from tests.support.identity_people import IdentityStores
 from tests.support.redis_instances import connected
 from tests.support.world import World
@@ -46,6 +50,8 @@ ENGINES: dict[type[Any], type[Any]] = {
     RedisBus: Bus,
     LocalPresence: PresenceStore,
     RedisPresence: PresenceStore,
+    MemoryRateLimiter: RateLimiter,
+    RedisRateLimiter: RateLimiter,
 }
 """The contract of each engine; the fixtures of this file hand out every one of them."""
 
@@ -134,6 +140,47 @@ async def presence_store(
         store = RedisPresence(opened, "test")
         await store.read_token()  # the first answer of an empty Redis has no token
         yield store
+
+
+LetTimePass = Callable[[float], Awaitable[None]]
+"""Lets so many seconds pass for an engine: on Redis, by making what is stored so much older."""
+
+
+@pytest.fixture(params=[MemoryRateLimiter, RedisRateLimiter])
+async def timed_limiter(
+    request: pytest.FixtureRequest, clock: ManualClock, start_redis: Callable[[], RedisServer]
+) -> AsyncIterator[tuple[RateLimiter, LetTimePass]]:
+    """An empty counter of rates of each engine, and its time."""
+    if request.param is MemoryRateLimiter:
+
+        async def advance(seconds: float) -> None:
+            clock.advance(seconds)
+
+        yield MemoryRateLimiter(clock), advance
+        return
+    async with connected(start_redis().url) as [instance]:
+
+        async def make_older(seconds: float) -> None:
+            [keys] = await instance.ask([("KEYS", "*")], count=1)
+            for key in keys:
+                full_at, lasts_ms = await instance.ask([("GET", key), ("PTTL", key)], count=2)
+                lasts_ms -= round(seconds * 1000)
+                command = ("SET", key, int(full_at) - round(seconds * 1e6), "PX", lasts_ms)
+                await instance.ask([command if lasts_ms > 0 else ("DEL", key)], count=1)
+
+        yield RedisRateLimiter(instance, "test", b"secret"), make_older
+
+
+@pytest.fixture
+def limiter(timed_limiter: tuple[RateLimiter, LetTimePass]) -> RateLimiter:
+    """A counter of rates of each engine."""
+    return timed_limiter[0]
+
+
+@pytest.fixture
+def let_time_pass(timed_limiter: tuple[RateLimiter, LetTimePass]) -> LetTimePass:
+    """The time of `limiter`."""
+    return timed_limiter[1]
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from server.config.settings import Config, IdentitySettings, IssuerSettings, Pip
 from server.identity.code_sender import CodeNotSentError, CodeSender
 from server.identity.context import OWN_TENANT
 from server.identity.ports import SessionsControl
+from server.identity.rates import MemoryRateLimiter
 from server.identity.signing_keys import SigningKeys, new_pem
 from server.identity.vault import Vault, new_key
 from server.node.identity_parts import IdentitySecrets, NodeIdentity
@@ -91,6 +92,7 @@ class ApiWorld:
             clock,
             appender=pipeline,
             sessions=self.sessions,
+            limiter=MemoryRateLimiter(clock),
         )
 
     async def ask(

@@ -27,7 +27,6 @@ from server.identity.tokens import Tokens
 from server.node.composition import Node
 from server.node.opening import opened
 from server.session.session import Session
-from server.writing.pipeline import Pipeline
 from storage.archive import Archive
 from storage.postgres.pool import Pool
 from tests.support.world import Person, World
@@ -165,7 +164,7 @@ async def running(
     on_any_port = msgspec.structs.replace(config.server, port=0, admin_port=0)
     made: list[TestIdentity] = []
 
-    async def make(pool: Pool, clock: Clock, *, appender: Pipeline, sessions: Registry) -> TestIdentity:  # noqa: ARG001 - it appends nothing
+    async def make(pool: Pool, clock: Clock, *, sessions: Registry, **_: Any) -> TestIdentity:
         made.append(TestIdentity(pool, clock, sessions))
         return made[0]
 

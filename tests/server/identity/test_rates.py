@@ -1,12 +1,15 @@
-"""Rates: so much at once, then so much in time, bounded in memory."""
+"""Rates of a node: bounded in memory, in the forms that settings give, and judged alone while the others' are away."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
 from protocol.errors import ErrorCode
-from server.identity.rates import MemoryRateLimiter, Rate, RateLimiter, take_or_refuse
+from server.identity.rates import MemoryRateLimiter, SharedRateLimiter, take_or_refuse
 from server.refusals import RequestRefusedError
+from storage.rates import Bucket, Rate, RateLimiter
+from storage.unavailable import StorageUnavailableError
 from tests.support.clock import ManualClock
 
 pytestmark = pytest.mark.anyio
@@ -18,55 +21,6 @@ TWO = Rate.per_hour("two", 2)
 @pytest.fixture
 def limiter(clock: ManualClock) -> RateLimiter:
     return MemoryRateLimiter(clock)
-
-
-async def test_a_burst_is_let_through_and_then_one_at_a_time(limiter: RateLimiter, clock: ManualClock) -> None:
-    assert [await limiter.take([(FIVE, "a")]) for _ in range(6)] == [0, 0, 0, 0, 0, pytest.approx(720)]
-    clock.advance(719)
-    assert await limiter.take([(FIVE, "a")]) == pytest.approx(1)
-    clock.advance(1)
-    assert await limiter.take([(FIVE, "a")]) == 0
-    assert await limiter.take([(FIVE, "a")]) > 0
-
-
-async def test_what_costs_more_takes_more_and_at_most_a_full_bucket(limiter: RateLimiter, clock: ManualClock) -> None:
-    assert await limiter.take([(FIVE, "a")], cost=3) == 0
-    assert await limiter.take([(FIVE, "a")], cost=3) == pytest.approx(720)
-    await limiter.give_back([(FIVE, "a")], cost=3)
-    assert await limiter.take([(FIVE, "a")], cost=99) == 0
-    assert await limiter.take([(FIVE, "a")]) == pytest.approx(720)
-    await limiter.give_back([(FIVE, "a")], cost=99)
-    assert await limiter.take([(FIVE, "a")], cost=99) == 0
-    clock.advance(3_599)
-    assert await limiter.take([(FIVE, "a")], cost=99) == pytest.approx(1)
-
-
-async def test_keys_and_rates_do_not_share(limiter: RateLimiter) -> None:
-    for _ in range(5):
-        await limiter.take([(FIVE, "a")])
-    assert await limiter.take([(FIVE, "b")]) == 0
-    assert await limiter.take([(TWO, "a")]) == 0
-    assert await limiter.take([(FIVE, b"a")]) == 0
-
-
-async def test_one_of_each_or_none(limiter: RateLimiter) -> None:
-    both = [(FIVE, "number"), (TWO, "address")]
-    assert [await limiter.take(both) > 0 for _ in range(4)] == [False, False, True, True]
-    assert [await limiter.take([(FIVE, "number")]) > 0 for _ in range(4)] == [False, False, False, True]
-
-
-async def test_what_was_given_back_can_be_taken_again(limiter: RateLimiter) -> None:
-    for _ in range(20):
-        assert await limiter.take([(TWO, "a")]) == 0
-        await limiter.give_back([(TWO, "a")])
-    await limiter.give_back([(TWO, "never taken")])
-
-
-async def test_giving_back_saves_nothing_up(limiter: RateLimiter, clock: ManualClock) -> None:
-    await limiter.take([(TWO, "a")])
-    clock.advance(100_000)
-    await limiter.give_back([(TWO, "a")])
-    assert [await limiter.take([(TWO, "a")]) > 0 for _ in range(3)] == [False, False, True]
 
 
 async def test_a_refusal_says_how_long_to_wait(limiter: RateLimiter) -> None:
@@ -102,3 +56,39 @@ async def test_an_even_rate_lets_a_tenth_through_at_once(limiter: RateLimiter, c
 async def test_a_rate_per_day_refills_over_a_day(limiter: RateLimiter) -> None:
     two = Rate.per_day("two a day", 2)
     assert [await limiter.take([(two, "a")]) for _ in range(3)] == [0, 0, pytest.approx(43_200)]
+
+
+class OfAll(MemoryRateLimiter):
+    """The counts of all nodes, which can be away."""
+
+    away = False
+
+    async def take(self, buckets: Sequence[Bucket], *, cost: int = 1) -> float:
+        if self.away:
+            raise StorageUnavailableError
+        return await super().take(buckets, cost=cost)
+
+    async def give_back(self, buckets: Sequence[Bucket], *, cost: int = 1) -> None:
+        if self.away:
+            raise StorageUnavailableError
+        await super().give_back(buckets, cost=cost)
+
+
+async def test_nodes_count_together(clock: ManualClock) -> None:
+    common = OfAll(clock)
+    one, two = [SharedRateLimiter(common, MemoryRateLimiter(clock)) for _ in range(2)]
+    assert [await node.take([(TWO, "a")]) > 0 for node in (one, two, one, two)] == [False, False, True, True]
+    await one.give_back([(TWO, "a")])
+    assert await two.take([(TWO, "a")]) == 0
+    assert (one.judged_alone, two.judged_alone) == (0, 0)
+
+
+async def test_while_the_common_counts_are_away_each_node_judges_alone(clock: ManualClock) -> None:
+    common = OfAll(clock)
+    one, two = [SharedRateLimiter(common, MemoryRateLimiter(clock)) for _ in range(2)]
+    common.away = True
+    assert [await one.take([(TWO, "a")]) > 0 for _ in range(3)] == [False, False, True]
+    await one.give_back([(TWO, "a")])
+    assert [await one.take([(TWO, "a")]) > 0 for _ in range(2)] == [False, True]
+    assert await two.take([(TWO, "a")]) == 0
+    assert (one.judged_alone, two.judged_alone) == (5, 1)

@@ -24,7 +24,6 @@ from server.clock import Clock, SystemClock
 from server.config.settings import Config, IdentitySettings, ServerSettings
 from server.identity.first_admin import make_admin
 from server.identity.key_files import load_vault
-from server.identity.ports import Appender, SessionsControl
 from server.identity.signing_keys import SigningKeys, new_pem
 from server.identity.vault import Vault, new_key
 from server.node.identity_parts import IdentitySecrets, NodeIdentity, make_identity
@@ -84,8 +83,8 @@ async def site_on(url: str, settings: IdentitySettings, vault: Vault | None = No
 
     secrets = IdentitySecrets(signing_keys=SigningKeys.from_pem(new_pem()), vault=vault, sender=sent)
 
-    async def make(pool: Pool, clock: Clock, *, appender: Appender, sessions: SessionsControl) -> NodeIdentity:
-        made.append(await make_identity(config, secrets, pool, clock, appender=appender, sessions=sessions))
+    async def make(pool: Pool, clock: Clock, **parts: Any) -> NodeIdentity:
+        made.append(await make_identity(config, secrets, pool, clock, **parts))
         return made[0]
 
     world = await World.open(url)

@@ -1,0 +1,59 @@
+"""Rates of all nodes together, in Redis: a key for each bucket that is not full, judged by a function that runs there.
+
+The clock is that of Redis, because those of nodes differ. One instance counts for all, so that several buckets are
+taken in one round trip, all of them or none. Names of buckets are keyed hashes: who reads Redis finds no phone number
+and no address, and cannot try which one it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from storage.rates import Bucket, Rate, RateLimiter
+from storage.redis.instance import RedisInstance
+from storage.redis.resp import RespError
+from storage.unavailable import StorageUnavailableError
+
+_FUNCTIONS = Path(__file__).parent / "functions"
+_TAKE, _GIVE_BACK = [(_FUNCTIONS / f"{name}.lua").read_text(encoding="utf-8") for name in ("take", "give_back")]
+
+
+class RedisRateLimiter(RateLimiter):
+    """Counts on one instance; `secret`, at most 64 bytes, keys the hashes and is the same for all nodes."""
+
+    def __init__(self, instance: RedisInstance, namespace: str, secret: bytes) -> None:
+        self._instance = instance
+        self._prefix = f"{namespace}:rate:".encode()
+        self._secret = secret
+
+    async def take(self, buckets: Sequence[Bucket], *, cost: int = 1) -> float:
+        amounts = [amount for rate, _ in buckets for amount in (_taken_us(rate, cost), _held_us(rate))]
+        return int(await self._call(_TAKE, buckets, amounts)) / 1e6
+
+    async def give_back(self, buckets: Sequence[Bucket], *, cost: int = 1) -> None:
+        await self._call(_GIVE_BACK, buckets, [_taken_us(rate, cost) for rate, _ in buckets])
+
+    async def _call(self, function: str, buckets: Sequence[Bucket], amounts: list[int]) -> Any:
+        keys = [self._key_of(bucket) for bucket in buckets]
+        try:
+            [answer] = await self._instance.ask([("EVAL", function, len(keys), *keys, *amounts)], count=1)
+        except RespError as error:
+            raise StorageUnavailableError(f"rates cannot be counted: {error}") from error
+        return answer
+
+    def _key_of(self, bucket: Bucket) -> bytes:
+        rate, key = bucket
+        name = f"{rate.name}\0{type(key).__name__}\0".encode() + (key.encode() if isinstance(key, str) else key)
+        return self._prefix + hashlib.blake2b(name, digest_size=16, key=self._secret, person=b"rates").digest()
+
+
+def _taken_us(rate: Rate, cost: int) -> int:
+    """Rounded down, so that a bucket has room for as many as it says."""
+    return int(min(cost, rate.burst) * rate.interval_s * 1e6)
+
+
+def _held_us(rate: Rate) -> int:
+    return int(rate.burst * rate.interval_s * 1e6)

@@ -1,0 +1,73 @@
+"""Rates in a real Redis: what is stored there, for how long, and what its clock and its silence do."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+import redis
+
+from storage.rates import Rate
+from storage.redis.rates import RedisRateLimiter
+from storage.unavailable import StorageUnavailableError
+from tests.engines.redis_server import RedisServer
+from tests.support.redis_instances import connected
+
+pytestmark = pytest.mark.anyio
+
+TWO = Rate.per_hour("two", 2)
+
+
+@pytest.fixture
+def server(start_redis: Callable[[], RedisServer]) -> RedisServer:
+    return start_redis()
+
+
+@pytest.fixture
+def operator(server: RedisServer) -> Iterator[redis.Redis]:
+    with redis.Redis(port=server.port) as connection:
+        yield connection
+
+
+@pytest.fixture
+async def limiter(server: RedisServer) -> AsyncIterator[RedisRateLimiter]:
+    async with connected(server.url) as [instance]:
+        yield RedisRateLimiter(instance, "test", b"secret")
+
+
+async def test_what_is_stored_names_nobody_and_is_keyed(server: RedisServer, operator: redis.Redis) -> None:
+    async with connected(server.url) as [instance]:
+        for secret in (b"secret", b"another"):
+            await RedisRateLimiter(instance, "test", secret).take([(TWO, "198.51.100.7"), (TWO, b"+6591234567")])
+    keys = list(operator.scan_iter())
+    assert len(set(keys)) == 4
+    assert not any(part in key for key in keys for part in (b"198.51", b"6591", b"two"))
+
+
+async def test_a_bucket_is_stored_until_it_is_full(limiter: RedisRateLimiter, operator: redis.Redis) -> None:
+    for taken in (1, 2):
+        await limiter.take([(TWO, "a")])
+        [key] = operator.scan_iter()
+        assert operator.pttl(key) == pytest.approx(taken * 1_800_000, abs=60_000)
+    await limiter.give_back([(TWO, "a")], cost=2)
+    assert list(operator.scan_iter()) == []
+
+
+async def test_a_clock_that_is_set_back_keeps_nobody_longer_than_a_bucket_takes(
+    limiter: RedisRateLimiter, operator: redis.Redis
+) -> None:
+    await limiter.take([(TWO, "a")], cost=2)
+    [key] = operator.scan_iter()
+    operator.incrby(key, 86_400 * 10**6)  # as of a clock that was a day ahead then
+    assert await limiter.take([(TWO, "a")]) == pytest.approx(1_800, abs=60)
+
+
+async def test_a_redis_that_hangs_or_is_gone_is_unavailable_soon(server: RedisServer) -> None:
+    async with connected(server.url) as [instance]:
+        limiter = RedisRateLimiter(instance, "test", b"secret")
+        for break_it in (server.pause, server.kill):
+            break_it()
+            with pytest.raises(StorageUnavailableError):
+                await limiter.take([(TWO, "a")])
+            with pytest.raises(StorageUnavailableError):
+                await limiter.give_back([(TWO, "a")])
