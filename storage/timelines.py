@@ -134,8 +134,12 @@ class Timelines(Protocol):
     ) -> list[TimelineEventRaw] | None:
         """Edits, deletions and reactions between two numbers that are not visible, of messages that are.
 
-        None when there are more than `limit`, more than a page holds, or too many to look through.
+        None when there are more than `limit`, more than a page holds, too many to look through, or some of what they
+        are about is only in an archive that cannot be read now.
         """
+
+    async def find_held(self, dialogs: Sequence[bytes]) -> dict[bytes, int]:
+        """From which number on each of these dialogs is read without an archive; without those that do not exist."""
 
     async def read_roster(self, dialog: bytes) -> DialogRoster:
         """The members, for the fan-out; none of a dialog that does not exist."""

@@ -3,12 +3,16 @@
 The same for the first sync and for a session that fell behind. Each round sends, for every dialog that is due, its
 state and then its events up to the head. Events that arrive during a round are held by the outbox, or noted as missed
 and due in the next round. The switch to live is synchronous: no other task runs in between.
+
+A window may reach what is only in the archive. Where that cannot be read now, the window begins later, with what the
+journal has: nobody waits for the archive to be live. What a position lacks is never cut.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -20,6 +24,7 @@ from protocol.limits import MISSED_CHANGES_MAX, REPLY_BYTES_MAX, STATE_MEMBERS_M
 from server.delivery.outbox import Outbox
 from storage.rows import DialogRow, Snapshot
 from storage.timelines import Timelines, cut_short
+from storage.unavailable import StorageUnavailableError
 
 _DIALOGS_PER_ROUND = 50
 _MEMBERS_PER_ROUND = 1000
@@ -33,6 +38,17 @@ class Plan:
         self.page = snapshot.page if snapshot else None
         self.horizon = snapshot.horizon if snapshot else None
         self.why = ("resumed" if snapshot.recovered else "windowed") if snapshot else "behind"
+
+
+@dataclass(slots=True)
+class _Run:
+    """One catch-up. `sent_to`: the last number sent, by dialog. `journal_only`: windows do without the archive."""
+
+    outbox: Outbox
+    principal: bytes
+    windowed: bool
+    sent_to: dict[bytes, int] = field(default_factory=dict)
+    journal_only: bool = False
 
 
 class CatchUp:
@@ -51,45 +67,33 @@ class CatchUp:
         self.begun[plan.why] += 1
         self.running += 1
         try:
-            return await self._run(outbox, principal, plan)
+            return await self._run(_Run(outbox, principal, plan.why == "windowed"), plan)
         finally:
             self.running -= 1
 
-    async def _run(self, outbox: Outbox, principal: bytes, plan: Plan) -> bool:
-        sent_to: dict[bytes, int] = {}
+    async def _run(self, run: _Run, plan: Plan) -> bool:
         page = plan.page
         while page is not None:
             due = {row.state.dialog: row.unseen_from for row in page.dialogs}
-            await self._send_all(outbox, principal, due, {row.state.dialog: row for row in page.dialogs}, sent_to)
-            page = await self._timelines.read_snapshot_page(principal, page) if page.after is not None else None
+            await self._send_all(run, due, {row.state.dialog: row for row in page.dialogs})
+            page = await self._timelines.read_snapshot_page(run.principal, page) if page.after is not None else None
         while True:
-            await outbox.wait_drained()
-            if outbox.overwhelmed:
+            await run.outbox.wait_drained()
+            if run.outbox.overwhelmed:
                 return False
-            if outbox.try_live(sent_to):
+            if run.outbox.try_live(run.sent_to):
                 return True
-            await self._send_all(outbox, principal, outbox.take_missed(), {}, sent_to)
+            await self._send_all(run, run.outbox.take_missed(), {})
 
-    async def _send_all(
-        self,
-        outbox: Outbox,
-        principal: bytes,
-        due: dict[bytes, int],
-        rows: dict[bytes, DialogRow],
-        sent_to: dict[bytes, int],
-    ) -> None:
+    async def _send_all(self, run: _Run, due: dict[bytes, int], rows: dict[bytes, DialogRow]) -> None:
         for chunk in _rounds(due, rows):
-            await outbox.wait_drained()
-            await self._send_dialogs(outbox, principal, chunk, rows, sent_to)
+            await run.outbox.wait_drained()
+            await self._send_dialogs(run, chunk, rows)
 
-    async def _send_dialogs(
-        self,
-        outbox: Outbox,
-        principal: bytes,
-        due: dict[bytes, int],
-        rows: dict[bytes, DialogRow],
-        sent_to: dict[bytes, int],
-    ) -> None:
+    async def _send_dialogs(self, run: _Run, due: dict[bytes, int], rows: dict[bytes, DialogRow]) -> None:
+        principal = run.principal
+        if run.journal_only:
+            due |= await self._find_later(due.items())
         missing = [dialog for dialog in due if dialog not in rows]
         if missing:
             rows = rows | {row.state.dialog: row for row in await self._timelines.read_dialogs(principal, missing)}
@@ -98,7 +102,7 @@ class CatchUp:
         members = {}
         if small:
             members = await self._timelines.read_members(principal, small, after=NIL, limit=STATE_MEMBERS_MAX)
-        ranges: dict[bytes, tuple[int, int]] = {}
+        states: list[DialogState] = []
         for row in shown:
             state, from_seq = row.state, due[row.state.dialog]
             missed = await self._read_missed(principal, row, from_seq)
@@ -106,12 +110,12 @@ class CatchUp:
                 from_seq = missed.before_seq
             first_seq = _first_visible(state, from_seq)
             listed = members.get(state.dialog, [])
-            outbox.push(msgspec.structs.replace(state, first_seq=first_seq, members=listed))
+            states.append(msgspec.structs.replace(state, first_seq=first_seq, members=listed))
+            run.outbox.push(states[-1])
             if missed is not None:
-                outbox.push(missed)
-            ranges[state.dialog] = (from_seq, state.seq)
-            sent_to[state.dialog] = max(sent_to.get(state.dialog, 0), row.head_seq)
-        await self._send_events(outbox, principal, ranges)
+                run.outbox.push(missed)
+            run.sent_to[state.dialog] = max(run.sent_to.get(state.dialog, 0), row.head_seq)
+        await self._send_events(run, states)
 
     async def _read_missed(self, principal: bytes, row: DialogRow, from_seq: int) -> MissedChangesRaw | None:
         """What was done while the member was away, if they came back in what is sent from `from_seq` on."""
@@ -130,13 +134,21 @@ class CatchUp:
             return MissedChangesRaw(state.dialog, before, [], False)
         return listed
 
-    async def _send_events(self, outbox: Outbox, principal: bytes, ranges: dict[bytes, tuple[int, int]]) -> None:
-        """The events of several dialogs, each in order, a page at a time."""
-        limit = self._page_events
+    async def _send_events(self, run: _Run, states: list[DialogState]) -> None:
+        """The events of several dialogs from `first_seq` on, each in order, a page at a time."""
+        outbox, limit = run.outbox, self._page_events
+        ranges = {state.dialog: (state.first_seq, state.seq) for state in states}
         while ranges := {dialog: (first, last) for dialog, (first, last) in ranges.items() if first <= last}:
             await outbox.wait_drained()
             page = _fitting(ranges, limit)
-            events = await self._timelines.read_events(principal, page, limit=limit)
+            try:
+                events = await self._timelines.read_events(run.principal, page, limit=limit)
+            except StorageUnavailableError:
+                later = await self._begin_later(run, states, ranges)
+                if not later:
+                    raise
+                ranges |= later
+                continue
             reached = {event.dialog: event.seq for event in events}
             sent: dict[bytes, int] = {}
             for event in events:
@@ -148,6 +160,31 @@ class CatchUp:
                     ranges[dialog] = (reached[dialog] + 1, last)
                 elif cut_in is None or dialog in reached:
                     ranges[dialog] = (last + 1, last)
+
+    async def _begin_later(
+        self, run: _Run, states: list[DialogState], ranges: dict[bytes, tuple[int, int]]
+    ) -> dict[bytes, tuple[int, int]]:
+        """What is left of windows after a failure; nothing if that does not help, or would leave a hole in one."""
+        if not run.windowed:
+            return {}
+        run.journal_only = True
+        begun = {state.dialog: state for state in states}
+        firsts = {dialog: first for dialog, (first, _) in ranges.items()}
+        later = await self._find_later(firsts.items())
+        if any(firsts[dialog] != begun[dialog].first_seq for dialog in later):
+            return {}
+        for dialog, first in later.items():
+            begins = _first_visible(begun[dialog], first)
+            states[states.index(begun[dialog])] = state = msgspec.structs.replace(begun[dialog], first_seq=begins)
+            run.outbox.push(state)
+            later[dialog] = begins
+        return {dialog: (first, ranges[dialog][1]) for dialog, first in later.items()}
+
+    async def _find_later(self, firsts: Iterable[tuple[bytes, int]]) -> dict[bytes, int]:
+        """Where these dialogs are to begin so that the journal has the rest of them; without those that may stay."""
+        wanted = dict(firsts)
+        held = await self._timelines.find_held(list(wanted))
+        return {dialog: held[dialog] for dialog, first in wanted.items() if held.get(dialog, 0) > first}
 
 
 def _rounds(due: dict[bytes, int], rows: dict[bytes, DialogRow]) -> Iterator[dict[bytes, int]]:

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import logging
 import socket
+import threading
+from concurrent.futures import Future, InvalidStateError, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +33,9 @@ logging.getLogger("cassandra").setLevel(logging.WARNING)  # below that it logs s
 logging.getLogger("cassandra.protocol").setLevel(logging.ERROR)
 
 CONNECT_TIMEOUT_S = 5.0
+"""For one host."""
+ANSWER_TIMEOUT_S = 10.0
+"""For all hosts together, which are tried one after the other."""
 _SCHEMA_TIMEOUT_S = 30.0
 """For statements of the schema; each other one brings its own time-out."""
 _HEARTBEAT_S = 5.0
@@ -84,14 +90,37 @@ def make_cluster(server: CqlServer) -> Cluster:
     )
 
 
-def connect(cluster: Cluster, keyspace: str | None) -> Session:
-    """A session of the driver; raises StorageUnavailableError when nothing answers or there is no such keyspace."""
+def connect(server: CqlServer, keyspace: str | None) -> Session:
+    """A session of the driver, whose `cluster` is to be shut down.
+
+    Raises StorageUnavailableError when nothing answers or there is no such keyspace.
+    """
+    attempt: Future[Session] = Future()
+    # In a thread that nobody waits for: the driver tries the hosts one after the other, and nothing stops it.
+    threading.Thread(target=_attempt, args=(make_cluster(server), keyspace, attempt), name="cql", daemon=True).start()
+    wait([attempt], ANSWER_TIMEOUT_S)
+    if attempt.cancel():
+        raise StorageTimeoutError(f"no host answered within {ANSWER_TIMEOUT_S:g} s")
     try:
-        session = cluster.connect(keyspace)
+        session = attempt.result()
     except Exception as error:  # the driver raises errors of many families
         raise as_unavailable(error) from error
     session.use_client_timestamp = False  # timestamps are stages
     return session
+
+
+def _attempt(cluster: Cluster, keyspace: str | None, attempt: Future[Session]) -> None:
+    try:
+        session = cluster.connect(keyspace)
+    except Exception as error:  # noqa: BLE001 - it is raised where the session is awaited
+        cluster.shutdown()
+        with suppress(InvalidStateError):  # given up
+            attempt.set_exception(error)
+        return
+    try:
+        attempt.set_result(session)
+    except InvalidStateError:
+        cluster.shutdown()
 
 
 def as_unavailable(error: Any) -> StorageUnavailableError:

@@ -16,7 +16,7 @@ from pathlib import Path
 from cassandra.cluster import Session
 from cassandra.metadata import NetworkTopologyStrategy
 
-from storage.cql.driver import CqlServer, as_unavailable, connect, make_cluster
+from storage.cql.driver import CqlServer, as_unavailable, connect
 from storage.numbered_files import MigrationError, names_after, number_of
 
 FOLDER = Path(__file__).parent / "migrations"
@@ -75,15 +75,15 @@ def examine(server: CqlServer) -> KeyspaceState:
 
 @contextmanager
 def _connected(server: CqlServer) -> Iterator[Session]:
-    cluster = make_cluster(server)
+    session = connect(server, None)
     try:
-        yield connect(cluster, None)
+        yield session
     except MigrationError:
         raise
     except Exception as error:  # the driver raises errors of many families
         raise as_unavailable(error) from error
     finally:
-        cluster.shutdown()
+        session.cluster.shutdown()
 
 
 def _make_keyspace(session: Session, keyspace: str) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from storage.cql.driver import CqlServer, as_unavailable, connect, make_cluster
+from storage.cql.driver import CqlServer, as_unavailable, connect
 from storage.unavailable import StorageUnavailableError
 
 Rows = list[tuple[Any, ...]]
@@ -69,17 +69,16 @@ class CqlSession:
 
     def _open(self) -> Prepared:
         """In a thread of ours."""
-        cluster = make_cluster(self._server)
+        session = connect(self._server, self._server.keyspace)
         try:
-            session = connect(cluster, self._server.keyspace)
             prepared = {name: session.prepare(text) for name, text in self._statements.items()}
         except Exception as error:  # the driver raises errors of many families
-            cluster.shutdown()
+            session.cluster.shutdown()
             raise as_unavailable(error) from error
         for each in prepared.values():
             each.is_idempotent = True
             each.fetch_size = None  # a page ends by its LIMIT
-        self._cluster, self._session = cluster, session
+        self._cluster, self._session = session.cluster, session
         return prepared
 
     async def execute(self, statement: Any, quota: Quota) -> Rows:

@@ -6,7 +6,8 @@ served without the archive.
 
 A row of the archive counts as erased when it is blank there, or still waits to be erased there. What waits is read
 before the archive is: an erasure leaves that list only when the archive has it. What hangs on an erased message counts
-as erased, wherever either of them is.
+as erased, wherever either of them is. A row of the journal is not left hanging on an erased message that is only in the
+archive: until it is blank the journal knows of the erasure (`erasures`). So it is served while the archive is away.
 """
 
 from __future__ import annotations
@@ -60,8 +61,9 @@ FROM unnest($1::uuid[], $2::bigint[], $3::bigint[]) AS r(dialog_id, first, last)
 JOIN archive_erasures e ON e.dialog_id = r.dialog_id AND e.seq BETWEEN r.first AND r.last
 """
 _STATES = """
-SELECT k.dialog_id, k.seq, j.tag, EXISTS (
-    SELECT FROM archive_erasures e WHERE e.dialog_id = k.dialog_id AND e.seq = k.seq) AS waits
+SELECT k.dialog_id, k.seq, j.tag,
+       EXISTS (SELECT FROM archive_erasures e WHERE e.dialog_id = k.dialog_id AND e.seq = k.seq)
+       OR EXISTS (SELECT FROM erasures e WHERE e.dialog_id = k.dialog_id AND e.target = k.seq) AS waits
 FROM unnest($1::uuid[], $2::bigint[]) AS k(dialog_id, seq)
 LEFT JOIN journal j ON j.dialog_id = k.dialog_id AND j.seq = k.seq
 """
@@ -99,15 +101,18 @@ class ArchivedRows:
             keys = keys[len(rows) :]  # more fits in: bodies that were read have been left out
         return page
 
-    async def find_erased(self, keys: Iterable[Key]) -> set[Key]:
-        """Those of these rows that count as erased. What hangs on a message is not looked at."""
+    async def find_erased(self, keys: Iterable[Key], *, by_journal: bool = False) -> set[Key]:
+        """Those of these rows that count as erased, or, `by_journal`, whose erasure the journal knows of.
+
+        What hangs on a message is not looked at.
+        """
         wanted = sorted(set(keys))
         if not wanted:
             return set()
         records = await self._fetch(_STATES, [dialog for dialog, _ in wanted], [seq for _, seq in wanted])
         erased = {(dialog, seq) for dialog, seq, tag, waits in records if tag == _ERASED or (tag is None and waits)}
         archived = sorted((dialog, seq) for dialog, seq, tag, waits in records if tag is None and not waits)
-        for dialog, first, last in _runs(archived, apart_max=_TAGS_APART_MAX):
+        for dialog, first, last in [] if by_journal else _runs(archived, apart_max=_TAGS_APART_MAX):
             tags = await self._archive.read_tags(dialog, first, last)
             for key in archived:
                 if key[0] == dialog and first <= key[1] <= last:
@@ -118,8 +123,9 @@ class ArchivedRows:
     async def _read_some(self, keys: Sequence[Key], newest_first: bool) -> list[TimelineRow]:
         """The rows of the first of these numbers, at least of one."""
         records = await self._fetch(_ROWS[newest_first], *_columns(_runs(keys)))
-        found = {(row.event.dialog, row.event.seq): row for row in map(make_row, records)}
-        if cut_short([row.event for row in found.values()]):
+        rows = await self._blank_hanging(list(map(make_row, records)), by_journal=True)
+        found = {(row.event.dialog, row.event.seq): row for row in rows}
+        if sum(len(record["body"]) for record in records) >= PAGE_BYTES_MAX:
             keys = keys[: keys.index(list(found)[-1]) + 1]
         lacking = _runs([key for key in keys if key not in found])
         if lacking:
@@ -129,7 +135,7 @@ class ArchivedRows:
             if key not in found:
                 break  # a page of the archive was full
             rows.append(found[key])
-        return await self._blank_hanging(rows)
+        return rows
 
     async def _read_archive(self, runs: Sequence[Run], newest_first: bool) -> dict[Key, TimelineRow]:
         waiting = {(dialog, seq) for dialog, seq in await self._fetch(_WAITING, *_columns(runs))}
@@ -152,13 +158,13 @@ class ArchivedRows:
                     found[key] = _blank(row) if key in waiting else row
             if size >= PAGE_BYTES_MAX:
                 break
-        return found
+        rows = await self._blank_hanging(list(found.values()), by_journal=False)
+        return {(row.event.dialog, row.event.seq): row for row in rows}
 
-    async def _blank_hanging(self, rows: list[TimelineRow]) -> list[TimelineRow]:
-        """The rows, blank where they are edits and reactions of erased messages."""
-        erased = await self.find_erased(
-            (row.event.dialog, row.target) for row in rows if row.tag in _HANGING and row.target is not None
-        )
+    async def _blank_hanging(self, rows: list[TimelineRow], *, by_journal: bool) -> list[TimelineRow]:
+        """The rows of one store, blank where they are edits and reactions of erased messages."""
+        targets = ((row.event.dialog, row.target) for row in rows if row.tag in _HANGING and row.target is not None)
+        erased = await self.find_erased(targets, by_journal=by_journal)
         return [
             _blank(row) if row.tag in _HANGING and (row.event.dialog, row.target) in erased else row for row in rows
         ]

@@ -18,7 +18,13 @@ from protocol.limits import REACTIONS_PER_MESSAGE_MAX
 from storage.archive import ABOUT_A_MESSAGE, ARCHIVE_ROWS_MAX, Archive
 from storage.postgres.archived_rows import ROW_COLUMNS, ArchivedRows, Key, make_row
 from storage.postgres.pool import Pool
-from storage.postgres.timelines import ARE_ABOUT_A_MESSAGE, LATER_ROWS_MAX, MISSED_LOOKED_AT_MAX, PostgresTimelines
+from storage.postgres.timelines import (
+    ARE_ABOUT_A_MESSAGE,
+    HELD_FROM,
+    LATER_ROWS_MAX,
+    MISSED_LOOKED_AT_MAX,
+    PostgresTimelines,
+)
 from storage.rows import Later, TimelineRow
 from storage.timelines import PAGE_BYTES_MAX, cut_short
 from storage.unavailable import StorageTimeoutError, StorageUnavailableError
@@ -34,11 +40,8 @@ CROSS JOIN unnest(m.visible * int8multirange(int8range(r.first, greatest(least(r
     AS p(part)
 ORDER BY r.ord, lower(p.part)
 """
-# What is newer than all that has left is held whole.
-_MEMBER = """
-SELECT m.visible, CASE WHEN t.newest = '0' THEN 1
-                       ELSE first_unseen(m.dialog_id, h.seq, (t.newest::text::bigint + 1)::text::xid8) END AS held_from,
-       h.seq AS head
+_MEMBER = f"""
+SELECT m.visible, {HELD_FROM} AS held_from, h.seq AS head
 FROM members m JOIN heads h ON h.dialog_id = m.dialog_id CROSS JOIN trimming t
 WHERE m.principal_id = $1 AND m.dialog_id = $2
 """
@@ -127,7 +130,10 @@ class ArchivedTimelines(PostgresTimelines):
             member = await self._find_member(principal, dialog)
             if member is None or member.held_from <= 1:  # the messages that it is about are anywhere before
                 return found
-            return await self._read_missed(member, dialog, after, before, limit)
+            try:
+                return await self._read_missed(member, dialog, after, before, limit)
+            except StorageUnavailableError:
+                return None
 
     async def _list_visible(
         self, principal: bytes, ranges: Sequence[tuple[bytes, int, int]], *, limit: int, newest_first: bool

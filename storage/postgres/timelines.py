@@ -169,6 +169,11 @@ SELECT {ROW_COLUMNS}, j.shown FROM (
 ORDER BY j.seq
 """
 
+# What is newer than all that has left is held whole.
+HELD_FROM = """CASE WHEN t.newest = '0' THEN 1
+    ELSE first_unseen(h.dialog_id, h.seq, (t.newest::text::bigint + 1)::text::xid8) END"""
+_HELD = f"SELECT h.dialog_id, {HELD_FROM} FROM heads h CROSS JOIN trimming t WHERE h.dialog_id = ANY ($1)"
+
 _ROSTER = """
 SELECT h.type, h.roster_seq, m.principal_id, m.from_seq
 FROM heads h LEFT JOIN members m ON m.dialog_id = h.dialog_id AND m.member
@@ -292,6 +297,9 @@ class PostgresTimelines(Timelines):
         if len(shown) > limit or any(row["body"] is None for row in shown):
             return None
         return _journal(shown)
+
+    async def find_held(self, dialogs: Sequence[bytes]) -> dict[bytes, int]:
+        return {row[0]: row[1] for row in await self._fetch(_HELD, dialogs)}
 
     async def read_roster(self, dialog: bytes) -> DialogRoster:
         rows = await self._fetch(_ROSTER, dialog)

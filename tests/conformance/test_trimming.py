@@ -14,12 +14,11 @@ from protocol.kinds import DAY_MS, KINDS, Kind
 from server.writing.mover import Mover
 from storage.local.archive import LocalArchive
 from storage.postgres.archived_timelines import ArchivedTimelines
-from storage.postgres.backlog import PostgresBacklog
 from storage.postgres.trimming import PostgresTrimming
 from storage.rows import ChangeEntry, ReceiptRow, VerdictCode
 from storage.trimming import TrimStep
 from storage.unavailable import IncarnationEndedError
-from tests.support.clock import ManualClock
+from tests.support.archiving import moving
 from tests.support.world import Person, World, edit, message, reaction
 
 pytestmark = pytest.mark.anyio
@@ -39,9 +38,8 @@ def archive() -> LocalArchive:
 @pytest.fixture
 async def mover(database_url: str, archive: LocalArchive) -> AsyncIterator[Mover]:
     """What moves them."""
-    backlog = PostgresBacklog(database_url, statement_timeout_s=30.0)
-    yield Mover(backlog, archive, ManualClock())
-    await backlog.release()
+    async with moving(database_url, archive) as mover:
+        yield mover
 
 
 @pytest.fixture

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import math
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 from protocol.bodies import TimelineEventRaw
@@ -11,10 +12,12 @@ from server.clock import SystemClock
 from server.writing.mover import Mover
 from storage.archive import Archive
 from storage.backlog import ArchiveBacklog, Cursor
+from storage.local.archive import LocalArchive
 from storage.postgres.archived_rows import make_row
 from storage.postgres.archived_timelines import ArchivedTimelines
 from storage.postgres.backlog import PostgresBacklog
 from storage.rows import Later, TimelineRow
+from storage.unavailable import StorageUnavailableError
 from tests.support.world import World
 
 _ROWS = """
@@ -25,6 +28,39 @@ _DROP = """
 WITH gone AS (DELETE FROM journal WHERE dialog_id = $1 AND seq BETWEEN $2 AND $3 RETURNING xid)
 UPDATE trimming SET newest = greatest(newest, (SELECT max(xid) FROM gone))
 """
+
+
+class ArchiveThatMayBeAway(LocalArchive):
+    """Counts its reads, of which it answers so many more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers = math.inf
+        self.reads = 0
+
+    async def read_tags(self, dialog: bytes, first: int, last: int) -> dict[int, int]:
+        self._look()
+        return await super().read_tags(dialog, first, last)
+
+    def _page(self, dialog: bytes, seqs: Iterable[int]) -> list[TimelineRow]:
+        self._look()
+        return super()._page(dialog, seqs)
+
+    def _look(self) -> None:
+        self.reads += 1
+        self.answers -= 1
+        if self.answers < 0:
+            raise StorageUnavailableError("away")
+
+
+@asynccontextmanager
+async def moving(url: str, archive: Archive) -> AsyncIterator[Mover]:
+    """What moves the rows of a database."""
+    backlog = PostgresBacklog(url, statement_timeout_s=30.0)
+    try:
+        yield Mover(backlog, archive, SystemClock())
+    finally:
+        await backlog.release()
 
 
 async def journal_rows(world: World) -> list[TimelineRow]:
@@ -121,9 +157,6 @@ class HidingTimelines(ArchivedTimelines):
 async def hiding(world: World, url: str, archive: Archive, *, share: float) -> AsyncIterator[None]:
     """Let the timelines of a world read this share of each dialog from an archive."""
     await world.pool.execute("CREATE TABLE hidden (LIKE journal)")
-    backlog = PostgresBacklog(url, statement_timeout_s=30.0)
-    world.timelines = HidingTimelines(world, Mover(backlog, archive, SystemClock()), archive, share)
-    try:
+    async with moving(url, archive) as mover:
+        world.timelines = HidingTimelines(world, mover, archive, share)
         yield
-    finally:
-        await backlog.release()

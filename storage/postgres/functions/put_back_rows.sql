@@ -1,7 +1,7 @@
 -- Put rows that the archive has back into the journal, where somebody needs them; those that are there stay as they are.
 --
 -- Their stamp is the lowest: they are archived, and no position lacks them. The caller has read them a moment ago and has
--- lived since (`hold_incarnation`); a row that was erased meanwhile comes back blank.
+-- lived since (`hold_incarnation`); a row that was erased meanwhile comes back blank, and so does what hangs on it.
 CREATE FUNCTION put_back_rows(
     p_incarnation bigint, p_now_ms bigint, p_dialog uuid[], p_seq bigint[], p_author uuid[], p_device uuid[], p_n bigint[],
     p_tag smallint[], p_target bigint[], p_at_ms bigint[], p_messages bigint[], p_body bytea[]
@@ -22,9 +22,12 @@ BEGIN
     FROM unnest(p_dialog, p_seq, p_author, p_device, p_n, p_tag, p_target, p_at_ms, p_messages, p_body)
         AS r(dialog_id, seq, author_id, device_id, n, tag, target, at_ms, messages, body)
     JOIN heads h ON h.dialog_id = r.dialog_id AND r.seq <= h.seq  -- after a restore the archive has later ones
+    CROSS JOIN LATERAL (SELECT CASE WHEN r.tag IN (${tag.Edited}, ${tag.Reacted}) THEN r.target END) AS m(seq)
     CROSS JOIN LATERAL (SELECT
-        EXISTS (SELECT FROM archive_erasures e WHERE e.dialog_id = r.dialog_id AND e.seq = r.seq)
-        OR EXISTS (SELECT FROM erasures e WHERE e.dialog_id = r.dialog_id AND e.target = r.seq)) AS x(gone)
+        EXISTS (SELECT FROM archive_erasures e WHERE e.dialog_id = r.dialog_id AND e.seq IN (r.seq, m.seq))
+        OR EXISTS (SELECT FROM erasures e WHERE e.dialog_id = r.dialog_id AND e.target IN (r.seq, m.seq))
+        OR EXISTS (SELECT FROM journal t WHERE t.dialog_id = r.dialog_id AND t.seq = m.seq AND t.tag = ${tag.Erased})
+    ) AS x(gone)
     ORDER BY r.dialog_id, r.seq
     ON CONFLICT DO NOTHING;
 END $$;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 
 import msgspec
@@ -14,11 +15,15 @@ from protocol.events import DialogState
 from server.config.settings import SessionSettings
 from server.delivery.flush_turn import FlushTurn
 from server.delivery.outbox import Outbox
+from server.session import catch_up as module
 from server.session.catch_up import CatchUp, Plan
+from storage.postgres.archived_timelines import ArchivedTimelines
 from storage.postgres.dialog_states import PAGE_DIALOGS
+from storage.unavailable import StorageUnavailableError
+from tests.support.archiving import ArchiveThatMayBeAway, drop_rows, moving
 from tests.support.filling import add_dialogs, add_members, add_messages
 from tests.support.turns import until
-from tests.support.world import Person, World
+from tests.support.world import Person, World, message, reaction
 
 pytestmark = pytest.mark.anyio
 
@@ -60,9 +65,12 @@ class SlowOutbox(Outbox):
         return taken
 
 
-async def pushed_between_drains(world: World, who: Person, window: int) -> list[list[msgspec.Struct]]:
+async def pushed_between_drains(
+    world: World, who: Person, window: int, since: int | None = None
+) -> list[list[msgspec.Struct]]:
     """What a whole catch-up pushes each time, before it waits for the socket."""
-    snapshot = await world.timelines.take_snapshot(who.principal, who.sign_in, None, window=window, events_max=9)
+    snapshot = await world.timelines.take_snapshot(who.principal, who.sign_in, since, window=window, events_max=9)
+    assert snapshot.recovered is (since is not None)
     outbox = SlowOutbox()
     catch_up = CatchUp(world.timelines, page_events=PAGE_EVENTS)
     running = asyncio.ensure_future(catch_up.run(outbox, who.principal, Plan(snapshot)))
@@ -82,6 +90,64 @@ async def test_a_page_of_events_is_read_when_the_one_before_is_written(world: Wo
     seqs = [[event.seq for event in part if isinstance(event, TimelineEventRaw)] for part in parts]
     assert max(len(part) for part in seqs) == PAGE_EVENTS
     assert [seq for part in seqs for seq in part] == list(range(1, 502))
+
+
+async def events_and_firsts(
+    world: World, who: Person, since: int | None = None
+) -> tuple[dict[bytes, int], dict[bytes, list[int]]]:
+    """The `first_seq` that counts of each dialog after a catch-up, and the numbers that came."""
+    firsts: dict[bytes, int] = {}
+    seqs: dict[bytes, list[int]] = {}
+    for each in itertools.chain(*await pushed_between_drains(world, who, 1000, since)):
+        if isinstance(each, DialogState):
+            firsts[each.dialog] = each.first_seq
+        elif isinstance(each, TimelineEventRaw):
+            seqs.setdefault(each.dialog, []).append(each.seq)
+    return firsts, seqs
+
+
+async def test_while_the_archive_is_away_windows_begin_with_what_the_journal_has(
+    world: World, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it has nothing; only the first round tries to read the archive."""
+    monkeypatch.setattr(module, "_DIALOGS_PER_ROUND", 1)
+    archive = ArchiveThatMayBeAway()
+    world.timelines = ArchivedTimelines(world.pool, archive, timeout_s=30.0)
+    ann, *others = await world.people(4)
+    *quiet, busy = [await world.create(DialogType.DIRECT, ann, each) for each in others]
+    async with moving(database_url, archive) as mover:
+        for dialog in (*quiet, busy):
+            await world.flush(*(message(dialog, ann) for _ in range(6)))
+            if dialog == busy:
+                await world.flush(reaction(busy, ann, 7))
+            await mover.move()
+            await drop_rows(world, dialog, 1, 7)
+    horizon = (await world.journal.read_horizon(incarnation=world.incarnation)).horizon
+    await world.say(busy, ann)
+    whole = {busy: list(range(1, 10))} | {dialog: list(range(1, 8)) for dialog in quiet}
+    assert await events_and_firsts(world, ann) == (dict.fromkeys(whole, 1), whole)
+    archive.answers = 0
+    reads = archive.reads
+    assert await events_and_firsts(world, ann) == ({busy: 8} | dict.fromkeys(quiet, 8), {busy: [8, 9]})
+    assert archive.reads == reads + 1
+    assert await events_and_firsts(world, ann, horizon) == ({busy: 9}, {busy: [9]})
+
+
+async def test_a_window_that_has_begun_is_not_cut(world: World, database_url: str) -> None:
+    """The archive goes away between two pages: this catch-up fails, and the next one begins later."""
+    archive = ArchiveThatMayBeAway()
+    world.timelines = ArchivedTimelines(world.pool, archive, timeout_s=30.0)
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    await add_messages(world.pool, dialog, bo, 3 * PAGE_EVENTS)
+    async with moving(database_url, archive) as mover:
+        await mover.move()
+    await drop_rows(world, dialog, 1, 2 * PAGE_EVENTS)
+    archive.answers = 1
+    with pytest.raises(StorageUnavailableError):
+        await pushed_between_drains(world, ann, 1000)
+    firsts, seqs = await events_and_firsts(world, ann)
+    assert (firsts, seqs) == ({dialog: 3 * PAGE_EVENTS + 2}, {})
 
 
 async def test_states_are_read_a_few_at_a_time_and_a_snapshot_page_by_page(world: World) -> None:

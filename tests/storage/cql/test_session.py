@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import socket
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from cassandra import OperationTimedOut
 
 from protocol.ids import new_id
+from storage.cql import driver as module
 from storage.cql.archive import CqlArchive
 from storage.cql.driver import CqlServer
 from storage.cql.session import CqlSession, Prepared, Quota, Rows
@@ -81,6 +83,24 @@ async def session(driver: FakeDriver) -> AsyncIterator[CqlSession]:
     session._session = driver
     yield session
     await session.close()
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A port on several addresses that takes connections and says nothing."""
+    with socket.create_server(("0.0.0.0", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+async def test_hosts_that_take_connections_and_say_nothing_are_waited_for_once(
+    silent_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CONNECT_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(module, "ANSWER_TIMEOUT_S", 0.01)
+    server = CqlServer(tuple(f"127.0.0.{host}" for host in range(1, 10)), silent_port, "tchat")
+    async with asyncio.timeout(20):
+        with pytest.raises(StorageTimeoutError, match="no host answered"):
+            await asyncio.to_thread(module.connect, server, None)
 
 
 @asynccontextmanager

@@ -156,6 +156,7 @@ async def exercise_timelines(world: World) -> None:
     for newest_first in (False, True):
         await reads.read_later(me, group, 1, 3, newest_first=newest_first)
     await reads.read_missed(me, group, 1, 99, limit=9)
+    await reads.find_held([group])
     await reads.read_roster(group)
     await reads.read_members(me, [group, direct], after=NIL, limit=9)
     await reads.find_direct_peers(me, [bo.principal, cy.principal])
