@@ -1,14 +1,25 @@
 """Several nodes under faults: `python -m tests.adversity.cluster --nodes 3 --minutes 20 --faults all --seed N`.
 
-The `conversation` runs through three nodes on one PostgreSQL and one Redis. Beside all that happens in every one, nodes
-are killed, paused (some longer than a lease), and rolled one by one; they lose replies of PostgreSQL, and their
-connections to it or to Redis are cut or held; Redis is wiped, loses its subscribers, is restarted empty or from an old
-dump; PostgreSQL is killed in the middle of commits. In each round everything heals, comes to rest within a stated time
-while clients stay connected, and is held against the database.
+The `conversation` runs through three nodes on one PostgreSQL, one Redis and one Cassandra, which has what has left the
+journal. Beside all that happens in every one:
 
-Prints one JSON line, and exits with 1 when a promise was broken or it never came to rest. `heal_s_max`: the longest
-time from the last fault's end to the rest. A round counts as `undelivered` when clients had to reconnect for it.
+* nodes are killed, paused (some longer than a lease), rolled one by one, and stopped between a commit and its publish;
+* networks (clients, PostgreSQL, Redis, Cassandra) cut, hold, lose, delay and slice what passes; replies of PostgreSQL
+  are lost;
+* PostgreSQL is killed in the middle of commits, its clock steps by an hour, a synchronous standby stands still and then
+  takes over;
+* Redis is wiped, loses its subscribers, is restarted empty or from an old dump;
+* Cassandra stands still, and is killed in the middle of batches.
+
+In each round everything heals, comes to rest within a stated time while clients stay connected, and is held against the
+stores. Kinds of faults come in turn, as from a deck of cards.
+
+Prints one JSON line, and exits with 1 when a promise was broken, when it never came to rest, or when a kind of fault
+was never felt (`unfelt`). `heal_s_max`: the longest time from the last fault's end to the rest. A round counts as
+`undelivered` when clients had to reconnect for it. `left_out`: the faults of "all" that this machine cannot do.
 """
+
+# ruff: noqa: T201 - it is run as a command, which prints
 
 from __future__ import annotations
 
@@ -20,199 +31,224 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import redis.asyncio as redis
-
-from storage.embedded.cluster import EmbeddedPostgres
-from tests.adversity.cluster_nodes import LEASE_S, ClusterNode, shared_settings
+from tests.adversity.cluster_archive import ClusterArchive
+from tests.adversity.cluster_clock import find_compiler
+from tests.adversity.cluster_networks import TROUBLES
+from tests.adversity.cluster_nodes import LEASE_S, ClusterNode, Nodes, shared_settings
+from tests.adversity.cluster_postgres import ClusterPostgres
+from tests.adversity.cluster_redis import ClusterRedis
 from tests.adversity.conversation import SETTINGS, Servers, converse, run_to_the_end
+from tests.adversity.restart_timeline import Timeline
 from tests.adversity.restart_verify import Violations
-from tests.engines.redis_server import RedisServer
+from tests.engines.cassandra_jars import fetch_jars, find_java
+from tests.engines.cassandra_server import CassandraServer
+from tests.engines.server_process import EngineMissingError
 from tests.support.cutting_proxy import CuttingProxy
 
 MESSAGES_PER_ROUND = 500
-_HELD_S = (2.0, 8.0)
-_PER_ROUND = (3, 5)
+_PER_ROUND = (4, 7)
 
 
 class Cluster(Servers):
-    """Nodes, their PostgreSQL and their Redis."""
+    """Nodes and their engines. Without an `archive` the journal is the whole timeline."""
 
-    def __init__(self, folder: Path, seed: int, *, nodes: int, faults: Sequence[str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        seed: int,
+        *,
+        nodes: int,
+        faults: Sequence[str],
+        archived: bool,
+        cassandra: tuple[CassandraServer, str] | None = None,
+    ) -> None:
         self._log = folder / "server.log"
-        self.done: Counter[str] = Counter()
-        self._rng = random.Random(f"{seed} faults")
-        self._database = EmbeddedPostgres(folder / "data", {"max_connections": "200"})
-        self._redis = RedisServer(folder / "redis")
+        self._struck: Counter[str] = Counter()
+        self._felt: Counter[str] = Counter()
+        self._rng = rng = random.Random(f"{seed} faults")
         self._faults = faults
-        settings = {**shared_settings(), **SETTINGS}
-        self._nodes = [
-            ClusterNode(folder / f"node-{number}", self._log, self._database.url, settings, moved=self._spread)
+        self._deck: list[str] = []
+        self._timeline = Timeline()
+        self.postgres = ClusterPostgres(folder, rng, self._lead_to_postgres)
+        self.redis = ClusterRedis(folder / "redis", rng)
+        self.archive = ClusterArchive(folder, rng, cassandra) if archived else None
+        settings = {**shared_settings(), **SETTINGS, **(self.archive.settings if self.archive else {})}
+        each = [
+            ClusterNode(
+                folder / f"node-{number}", self._log, self.postgres.url, settings, rng=rng, moved=self._lead_to_nodes
+            )
             for number in range(nodes)
         ]
-        self._proxy: CuttingProxy
-        self._rolling, self._restarting = asyncio.Lock(), asyncio.Lock()
+        self.nodes = Nodes(each, rng)
+        self.clients: CuttingProxy
 
     @property
     def port(self) -> int:
         """Of some node that listens and is not paused."""
-        return next((node.port for node in self._nodes if node.port and not node.paused), 0)
+        return next((node.port for node in self.nodes if node.port and not node.paused), 0)
 
     @property
     def log(self) -> Path:
         return self._log
 
-    @property
-    def database_url(self) -> str:
-        return self._database.url
+    async def read_timeline(self) -> Timeline:
+        if self.archive is None:
+            self._timeline = await Timeline.read_from(self.postgres.url)
+        else:
+            async with self.archive.reader() as archive:
+                self._timeline = await Timeline.read_from(self.postgres.url, archive)
+        return self._timeline
 
     async def open(self, proxy: CuttingProxy) -> None:
-        self._proxy = proxy
-        await asyncio.to_thread(self._database.start)
-        await asyncio.to_thread(self._redis.start)
+        self.clients = proxy
+        if self.archive is not None:
+            self.archive.launch()
+        await self.postgres.start()
+        await self.redis.start()
+        if self.archive is not None:
+            await self.archive.await_ready()
         async with asyncio.TaskGroup() as group:
-            for node in self._nodes:
-                group.create_task(node.open(self._redis.port))
+            for node in self.nodes:
+                group.create_task(node.open(self.redis.port, self.archive.port if self.archive else 0))
 
     async def close(self) -> int:
-        codes = [await node.stop() for node in self._nodes]
+        codes = [await node.stop() for node in self.nodes]
         return max(codes)
 
     async def abandon(self) -> None:
-        for node in self._nodes:
+        for node in self.nodes:
             await node.abandon()
-        await asyncio.to_thread(self._redis.kill)
-        await asyncio.to_thread(self._database.stop)
+        await self.redis.abandon()
+        await self.postgres.abandon()
+        if self.archive is not None:
+            await self.archive.abandon()
 
     def plan(self) -> list[str]:
-        return self._rng.choices(self._faults, k=self._rng.randint(*_PER_ROUND)) if self._faults else []
+        """The next cards of the deck."""
+        blows: list[str] = []
+        for _ in range(self._rng.randint(*_PER_ROUND) if self._faults else 0):
+            if not self._deck:
+                self._deck = self._rng.sample(self._faults, len(self._faults))
+            blows.append(self._deck.pop())
+        return blows
 
     async def strike(self, blow: str) -> None:
-        self.done[blow] += 1
-        await FAULTS[blow](self)
+        self._struck[blow] += 1
+        felt = await FAULTS[blow](self)
+        self._felt[blow] += felt > 0
+        if not felt:
+            self._deck.insert(0, blow)
 
     async def heal(self) -> None:
         """Wait until every node listens, and one that was ended while it stood still has noticed."""
-        for node in self._nodes:
-            node.postgres.spare()
+        for node in self.nodes:
+            for proxy in node.proxies:
+                proxy.calm()
         await asyncio.sleep(LEASE_S)
-        for node in self._nodes:
+        for node in self.nodes:
             await node.start()
 
+    def rested(self) -> None:
+        if self.archive is not None:
+            self.archive.settled.touch()
+
     def summary(self) -> dict[str, Any]:
+        proxies = [self.clients, *(proxy for node in self.nodes for proxy in node.proxies)]
+        archived = {"moved": self._timeline.moved + self._timeline.trimmed, "trimmed": self._timeline.trimmed}
         return {
-            "faults": dict(sorted(self.done.items())),
-            "node_lives": sum(node.lives for node in self._nodes),
-            "replies_lost": sum(node.postgres.lost for node in self._nodes),
+            "faults": dict(sorted(self._felt.items())),
+            "struck": sum(self._struck.values()),
+            "node_lives": sum(node.lives for node in self.nodes),
+            "promotions": self.postgres.promotions,
+            "replies_lost": sum(node.postgres.lost for node in self.nodes),
+            "slices": sum(proxy.sliced for proxy in proxies),
+            "delays": sum(proxy.delayed for proxy in proxies),
+            **(archived if self.archive is not None else {}),
         }
 
-    def _spread(self) -> None:
-        self._proxy.targets = [node.port for node in self._nodes if node.port]
+    def check(self, violations: Violations) -> None:
+        for kind in self._struck:
+            if not self._felt[kind]:
+                violations.add("unfelt", f"{kind}: tried {self._struck[kind]} times, and never felt")
+        if self.archive is not None and not (self._timeline.moved and self._timeline.trimmed):
+            violations.add("unfelt", f"{self._timeline.moved} rows moved, {self._timeline.trimmed} left the journal")
 
-    def _one(self) -> ClusterNode:
-        return self._rng.choice(self._nodes)
+    # faults of several engines
 
-    # faults
+    async def trouble(self, path: str, kind: str) -> int:
+        """Trouble in a network: that of all clients, or of one node."""
+        node = self.nodes.one()
+        proxies = {"clients": self.clients, "postgres": node.postgres, "redis": node.redis, "cassandra": node.archive}
+        return await TROUBLES[kind](proxies[path], self._rng)
 
-    async def kill(self) -> None:
-        """SIGKILL a node; its supervisor starts it again."""
-        self._one().kill()
+    async def restart_archive(self) -> int:
+        """Cassandra dies in the middle of batches."""
+        assert self.archive is not None
+        return await self.archive.restart([node.archive for node in self.nodes])
 
-    async def pause(self) -> None:
-        """A node stands still for a moment, less than a lease."""
-        await self._pause(self._rng.uniform(0.2, 0.6) * LEASE_S)
+    async def pause_archive(self) -> int:
+        """Cassandra stands still."""
+        assert self.archive is not None
+        return await self.archive.pause()
 
-    async def freeze(self) -> None:
-        """A node stands still for longer than a lease: the others end it."""
-        await self._pause(self._rng.uniform(2.0, 4.0) * LEASE_S)
+    async def step_clock(self) -> int:
+        """PostgreSQL's clock steps. What is written under a wrong time may look old: nothing leaves the journal."""
+        if self.archive is not None:
+            self.archive.settled.unlink(missing_ok=True)
+            await asyncio.sleep(1.0)
+        return await self.postgres.step_clock()
 
-    async def roll(self) -> None:
-        """Every node ends in good order and starts again, one after the other."""
-        async with self._rolling:
-            for node in self._nodes:
-                await node.stop()
-                await node.start()
+    def _lead_to_nodes(self) -> None:
+        self.clients.targets = [node.port for node in self.nodes if node.port]
 
-    async def lose_replies(self) -> None:
-        """PostgreSQL's next answers do not reach a node."""
-        self._one().postgres.lose_replies()
-
-    async def cut_postgres(self) -> None:
-        """All connections of a node to PostgreSQL break."""
-        self._one().postgres.cut()
-
-    async def cut_redis(self) -> None:
-        """A node's connections to Redis are reset."""
-        self._one().redis.cut(self._rng, share=1.0)
-
-    async def hold_redis(self) -> None:
-        """Redis vanishes for one node, without a reset."""
-        node = self._one()
-        node.redis.hold()
-        await asyncio.sleep(self._rng.uniform(*_HELD_S))
-        node.redis.release()
-
-    async def wipe_redis(self) -> None:
-        """FLUSHALL."""
-        await self._tell_redis("FLUSHALL")
-
-    async def drop_subscribers(self) -> None:
-        """Redis closes the connections of those who listen."""
-        await self._tell_redis("CLIENT", "KILL", "TYPE", "pubsub")
-
-    async def restart_redis(self) -> None:
-        """Redis dies and comes back empty."""
-        async with self._restarting:
-            await asyncio.to_thread(self._redis.kill)
-            await asyncio.sleep(self._rng.uniform(0.0, _HELD_S[1]))
-            await asyncio.to_thread(self._redis.start)
-
-    async def restore_redis(self) -> None:
-        """Redis dies and comes back as it was a while ago."""
-        await self._tell_redis("SAVE")
-        await asyncio.sleep(self._rng.uniform(0.5, 2.0))
-        await self.restart_redis()
-
-    async def kill_postgres(self) -> None:
-        """PostgreSQL dies in the middle of commits, and starts again."""
-        async with self._restarting:
-            self._database.kill()
-            await asyncio.to_thread(self._database.start)
-
-    async def _pause(self, seconds: float) -> None:
-        node = self._one()
-        if node.paused:
-            return
-        node.pause()
-        try:
-            await asyncio.sleep(seconds)
-        finally:
-            node.resume()
-
-    async def _tell_redis(self, *command: str) -> None:
-        with contextlib.suppress(redis.RedisError):
-            async with redis.Redis(port=self._redis.port) as client:
-                await client.execute_command(*command)  # type: ignore[no-untyped-call]
+    def _lead_to_postgres(self, url: str) -> None:
+        for node in self.nodes:
+            node.postgres.lead_to(url)
 
 
-FAULTS: dict[str, Callable[[Cluster], Awaitable[None]]] = {
-    "kill": Cluster.kill,
-    "pause": Cluster.pause,
-    "freeze": Cluster.freeze,
-    "roll": Cluster.roll,
-    "reply loss": Cluster.lose_replies,
-    "postgres cut": Cluster.cut_postgres,
-    "postgres kill": Cluster.kill_postgres,
-    "redis cut": Cluster.cut_redis,
-    "redis hold": Cluster.hold_redis,
-    "redis wipe": Cluster.wipe_redis,
-    "redis drop": Cluster.drop_subscribers,
-    "redis restart": Cluster.restart_redis,
-    "redis restore": Cluster.restore_redis,
+def _trouble(path: str, kind: str) -> Callable[[Cluster], Awaitable[int]]:
+    return lambda cluster: cluster.trouble(path, kind)
+
+
+FAULTS: Mapping[str, Callable[[Cluster], Awaitable[int]]] = {
+    "kill": lambda it: it.nodes.kill(),
+    "pause": lambda it: it.nodes.pause(),
+    "freeze": lambda it: it.nodes.freeze(),
+    "roll": lambda it: it.nodes.roll(),
+    "stop before publish": lambda it: it.nodes.stop_before_publish(),
+    "reply loss": lambda it: it.nodes.lose_replies(),
+    "postgres kill": lambda it: it.postgres.kill(),
+    "postgres clock": Cluster.step_clock,
+    "postgres failover": lambda it: it.postgres.fail_over(),
+    "redis wipe": lambda it: it.redis.wipe(),
+    "redis drop": lambda it: it.redis.drop_subscribers(),
+    "redis restart": lambda it: it.redis.restart(),
+    "redis restore": lambda it: it.redis.restore(),
+    "cassandra restart": Cluster.restart_archive,
+    "cassandra pause": Cluster.pause_archive,
+    **{
+        f"{path} {kind}": _trouble(path, kind)
+        for path in ("clients", "postgres", "redis", "cassandra")
+        for kind in TROUBLES
+    },
 }
+
+
+def find_missing() -> dict[str, str]:
+    """What this machine lacks for which faults, in a sentence that says how to get it."""
+    missing = {}
+    if find_compiler() is None:
+        missing["postgres clock"] = "There is no C compiler `cc` (apt-get install gcc)."
+    try:
+        find_java()
+        fetch_jars()
+    except EngineMissingError as error:
+        missing |= {fault: str(error) for fault in FAULTS if fault.startswith("cassandra")}
+    return missing
 
 
 async def cluster(
@@ -220,16 +256,29 @@ async def cluster(
     seed: int,
     *,
     nodes: int = 3,
-    faults: Sequence[str] = tuple(FAULTS),
+    faults: Sequence[str],
+    archived: bool,
     messages_per_round: int = MESSAGES_PER_ROUND,
     folder: Path | None = None,
+    cassandra: tuple[CassandraServer, str] | None = None,
 ) -> tuple[dict[str, Any], Violations]:
     """Rounds while `going` of the next one's number; the summary, and what was found."""
     with contextlib.ExitStack() as stack:
         folder = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tchat-cluster-")))
         folder.mkdir(exist_ok=True)
-        servers = Cluster(folder, seed, nodes=nodes, faults=faults)
+        servers = Cluster(folder, seed, nodes=nodes, faults=faults, archived=archived, cassandra=cassandra)
         return await converse(servers, going, seed, messages_per_round, folder)
+
+
+def _for_minutes(minutes: float) -> Callable[[int], bool]:
+    """Rounds until so much time has passed since the first began."""
+    began: list[float] = []
+
+    def going(_number: int) -> bool:
+        began.append(time.monotonic())
+        return began[-1] - began[0] < 60 * minutes
+
+    return going
 
 
 def main() -> int:
@@ -244,16 +293,21 @@ def main() -> int:
     faults = {"all": list(FAULTS), "none": []}.get(chosen.faults, chosen.faults.split(","))
     if unknown := [fault for fault in faults if fault not in FAULTS]:
         parser.error(f"unknown faults: {', '.join(unknown)}")
-    ends_at = time.monotonic() + 60 * chosen.minutes
+    left_out = {fault: why for fault, why in find_missing().items() if fault in faults}
+    if left_out and chosen.faults != "all":
+        parser.error(" ".join(f"{fault}: {why}" for fault, why in left_out.items()))
+    for fault, why in left_out.items():
+        print(f"without {fault}: {why}", file=sys.stderr)
     work = cluster(
-        lambda _: time.monotonic() < ends_at,
+        _for_minutes(chosen.minutes),
         chosen.seed,
         nodes=chosen.nodes,
-        faults=faults,
+        faults=[fault for fault in faults if fault not in left_out],
+        archived=any(fault.startswith("cassandra") for fault in faults if fault not in left_out),
         messages_per_round=chosen.messages,
         folder=chosen.folder,
     )
-    return run_to_the_end(work)
+    return run_to_the_end(work, left_out=sorted(left_out))
 
 
 if __name__ == "__main__":

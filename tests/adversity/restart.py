@@ -20,6 +20,7 @@ from typing import Any
 
 from tests.adversity.conversation import SETTINGS, Servers, converse, run_to_the_end
 from tests.adversity.restart_server import ServerProcess
+from tests.adversity.restart_timeline import Timeline
 from tests.adversity.restart_verify import Violations
 from tests.support.cutting_proxy import CuttingProxy
 
@@ -43,9 +44,8 @@ class OneServer(Servers):
     def log(self) -> Path:
         return self._server.log
 
-    @property
-    def database_url(self) -> str:
-        return self._server.database.url
+    async def read_timeline(self) -> Timeline:
+        return await Timeline.read_from(self._server.database.url)
 
     async def open(self, proxy: CuttingProxy) -> None:
         self._proxy = proxy
@@ -58,7 +58,7 @@ class OneServer(Servers):
 
     async def abandon(self) -> None:
         await self._server.abandon()
-        self._server.cutter.close()
+        await self._server.cutter.close()
 
     def plan(self) -> list[str]:
         self._round += 1
@@ -71,7 +71,10 @@ class OneServer(Servers):
             self._server.cutter.lose_replies()
 
     async def heal(self) -> None:
-        self._server.cutter.spare()
+        self._server.cutter.calm()
+
+    def rested(self) -> None:
+        pass
 
     def summary(self) -> dict[str, Any]:
         return {
@@ -79,6 +82,9 @@ class OneServer(Servers):
             "late_commits": self._server.late_commits,
             "replies_lost": self._server.cutter.lost,
         }
+
+    def check(self, violations: Violations) -> None:
+        pass
 
     async def _kill_and_start(self) -> None:
         """By turns alone, with PostgreSQL, before a commit, with PostgreSQL; in the last two it is not embedded."""

@@ -10,7 +10,7 @@ import random
 import re
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -42,11 +42,16 @@ NO_LIMITS = {
 }
 
 
-async def start_node(environment: Mapping[str, str], log: Path) -> asyncio.subprocess.Process:
+_SERVE = ("-c", "from server.node.cli import main; raise SystemExit(main(['serve']))")
+
+
+async def start_node(
+    environment: Mapping[str, str], log: Path, program: Sequence[str] = _SERVE
+) -> asyncio.subprocess.Process:
     """`tchat serve` as a process of its own, whose stderr is added to `log`."""
     with log.open("ab") as output:
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", "from server.node.cli import main; raise SystemExit(main(['serve']))"),
+            *(sys.executable, *program),
             stdout=asyncio.subprocess.PIPE,
             stderr=output,
             cwd=ROOT,

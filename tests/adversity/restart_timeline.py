@@ -1,4 +1,4 @@
-"""The truth after a round: the journal as the database has it, and who may see what of it, computed again."""
+"""The truth after a round: the timelines as the stores have them, and who may see what of them, computed again."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from protocol.bodies import (
     Reacted,
 )
 from protocol.dialog_types import DIALOG_TYPES, DialogType, Mode
+from storage.archive import ARCHIVE_ROWS_MAX, Archive
 
 _JOURNAL = """
 SELECT dialog_id, seq, author_id, device_id, n, at_ms, messages, body FROM journal ORDER BY dialog_id, seq
@@ -27,6 +28,7 @@ SELECT dialog_id, seq, author_id, device_id, n, at_ms, messages, body FROM journ
 _MARKS = """
 SELECT m.dialog_id, m.principal_id, m.read FROM members m JOIN heads h USING (dialog_id) WHERE m.member
 """
+_MOVED = "SELECT count(*) FROM journal WHERE xid < (SELECT moved FROM archiving)"
 _FOREVER = 2**62
 _decode = msgspec.msgpack.Decoder(AnyBody).decode
 
@@ -55,24 +57,50 @@ class Timeline:
     visible: dict[tuple[bytes, bytes], list[tuple[int, int]]] = field(default_factory=dict)
     read: dict[tuple[bytes, bytes], int] = field(default_factory=dict)
     deleted_at: dict[tuple[bytes, int], int] = field(default_factory=dict)
+    moved: int = 0
+    """Rows of the journal that the archive has, too."""
+    trimmed: int = 0
+    """Rows that only the archive has."""
     by_number: dict[tuple[bytes, int], list[Row]] = field(default_factory=lambda: defaultdict(list))
 
     @classmethod
-    async def read_from(cls, url: str) -> Timeline:
-        """A fresh read of the database."""
+    async def read_from(cls, url: str, archive: Archive | None = None) -> Timeline:
+        """A fresh read of the database; of the archive, the rows that have left the journal."""
         connection = await asyncpg.connect(url)
         try:
             timeline = cls()
+            rows: dict[bytes, dict[int, Row]] = {}
             async with connection.transaction(isolation="repeatable_read"):
+                for dialog, head in await connection.fetch("SELECT dialog_id, seq FROM heads"):
+                    timeline.heads[dialog.bytes], rows[dialog.bytes] = head, {}
                 for dialog, seq, author, device, n, at_ms, messages, body in await connection.fetch(_JOURNAL):
                     ids = (dialog.bytes, seq, author.bytes, device.bytes)
-                    timeline.append(Row(*ids, n, at_ms, messages, _decode(body)))
+                    rows[dialog.bytes][seq] = Row(*ids, n, at_ms, messages, _decode(body))
                 for dialog, principal, read in await connection.fetch(_MARKS):
                     timeline.read[dialog.bytes, principal.bytes] = read
+                timeline.moved = await connection.fetchval(_MOVED)
+            if archive is not None:
+                await timeline._add_archived(rows, archive)
+            for held in rows.values():
+                for seq in sorted(held):
+                    timeline.append(held[seq])
             timeline.erase_what_hangs()
             return timeline
         finally:
             await connection.close()
+
+    async def _add_archived(self, rows: dict[bytes, dict[int, Row]], archive: Archive) -> None:
+        """Take the rows that the journal lacks."""
+        for dialog, head in self.heads.items():
+            held = rows[dialog]
+            first = next((seq for seq in range(1, head + 1) if seq not in held), head + 1)
+            while first <= head:
+                page = await archive.read_range(dialog, first, head, limit=ARCHIVE_ROWS_MAX, newest_first=False)
+                for event in (row.event for row in page if row.event.seq not in held):
+                    told = (event.author, event.device, event.n, event.at_ms, event.messages)
+                    held[event.seq] = Row(dialog, event.seq, *told, _decode(event.body))
+                    self.trimmed += 1
+                first = page[-1].event.seq + 1 if page else head + 1
 
     def dialogs_of(self, principal: bytes) -> list[bytes]:
         """Of which a principal is a member now."""
@@ -102,7 +130,7 @@ class Timeline:
     def append(self, row: Row) -> None:
         """Take the next row of its dialog."""
         self.rows[row.dialog, row.seq] = row
-        self.heads[row.dialog] = row.seq
+        self.heads[row.dialog] = max(row.seq, self.heads.get(row.dialog, 0))
         if row.n:
             self.by_number[row.device, row.n].append(row)
         match row.body:

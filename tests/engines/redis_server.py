@@ -18,7 +18,7 @@ class RedisServer(RestartableServer):
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
-        self._folder = folder
+        self.folder = folder
 
     @property
     def url(self) -> str:
@@ -28,9 +28,9 @@ class RedisServer(RestartableServer):
     def start(self) -> None:
         assert self._process is None, "already started"
         program = find_redis()
-        self._folder.mkdir(parents=True, exist_ok=True)
-        options = ["--port", str(self._port), "--bind", HOST, "--dir", str(self._folder), "--save", ""]
-        process = ServerProcess([program, *options], self._folder / "redis.log")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        options = ["--port", str(self._port), "--bind", HOST, "--dir", str(self.folder), "--save", ""]
+        process = ServerProcess([program, *options], self.folder / "redis.log")
         self._process = process
         try:
             process.await_ready("Ready to accept connections", _START_TIMEOUT_S)

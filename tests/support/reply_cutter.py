@@ -1,100 +1,90 @@
-"""A proxy between a node and PostgreSQL that loses replies: the statement was done, and its answer never comes."""
+"""A proxy between a node and PostgreSQL that loses replies: the statement was done, and its answer never comes.
+
+It also knows which connections flush, and can keep the answer of a flush back while the node does not know of it.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import random
 import shutil
 import tempfile
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
+from tests.support.cutting_proxy import Client, CuttingProxy, End
 
-class ReplyCutter:
+_FLUSH = b" flush("
+"""In the text of the statement, which a connection prepares once."""
+_READY = b"Z\x00\x00\x00\x05I"
+"""The end of PostgreSQL's answer: the transaction is over."""
+
+
+class ReplyCutter(CuttingProxy):
     """Forwards between a socket of its own and that of `url`; `url` of the cutter is what the node is given."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, rng: random.Random | None = None) -> None:
+        super().__init__(rng)
         self.lost = 0
+        self.kept_back = False
+        """Whether the answer of a flush is kept back."""
         self._parts = urlsplit(url)
-        query = parse_qs(self._parts.query)
-        self._socket = f".s.PGSQL.{query['port'][0]}"
-        self._target = Path(query["host"][0]) / self._socket
         self._folder = Path(tempfile.mkdtemp(prefix="tchat-cutter-"))  # the path of a socket must be short
-        self._server: asyncio.Server
-        self._links: set[_Link] = set()
+        self._losing: set[End] = set()
+        self._lanes: set[End] = set()
+        self.lead_to(url)
 
     @property
     def url(self) -> str:
         """The same database, through this proxy."""
-        port = self._socket.rpartition(".")[2]
-        return self._parts._replace(query=f"host={quote(str(self._folder), safe='')}&port={port}").geturl()
+        return self._parts._replace(query=f"host={quote(str(self._folder), safe='')}&port=5432").geturl()
+
+    def lead_to(self, url: str) -> None:
+        """Make new connections to this PostgreSQL."""
+        query = parse_qs(urlsplit(url).query)
+        self.targets = [Path(query["host"][0]) / f".s.PGSQL.{query['port'][0]}"]
 
     async def open(self) -> None:
         """Listen."""
-        self._server = await asyncio.start_unix_server(self._serve, self._folder / self._socket)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(self.accept, self._folder / ".s.PGSQL.5432")
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """End all connections."""
-        self._server.close()
-        for link in self._links:
-            link.abort()
+        await super().close()
         shutil.rmtree(self._folder)
 
     def lose_replies(self) -> None:
         """Cut each connection when PostgreSQL next answers on it, before the answer."""
-        for link in self._links:
-            link.cuts = True
+        self._losing = set(self._clients)
 
-    def cut(self) -> None:
-        """End all connections now; new ones are made."""
-        for link in self._links:
-            link.abort()
+    def keep_flushes_back(self) -> None:
+        """Hold all answers from the next flush on, until `release`; `kept_back` says when there is one."""
+        self.kept_back = False
+        self.hold(to_server=False)
 
-    def spare(self) -> None:
+    def calm(self) -> None:
         """Lose no more replies than were lost."""
-        for link in self._links:
-            link.cuts = False
+        self._losing.clear()
+        super().calm()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            from_postgres, to_postgres = await asyncio.open_unix_connection(self._target)
-        except OSError:  # there is no PostgreSQL at the moment
-            writer.transport.abort()
-            return
-        link = _Link(writer, to_postgres)
-        self._links.add(link)
-        asking = asyncio.ensure_future(_forward(reader, to_postgres))
-        try:
-            while data := await from_postgres.read(65_536):
-                if link.cuts:
-                    self.lost += 1
-                    break
-                writer.write(data)
-        except OSError:
-            pass
-        link.abort()
-        self._links.discard(link)
-        asking.cancel()
-        await asyncio.wait({asking})
+    def passes(self, end: End, data: bytes) -> bool:
+        if end.to_server:
+            if _FLUSH in data:
+                self._lanes.add(end)
+            return True
+        client = end.other
+        assert client is not None
+        if client in self._losing:
+            self._losing.discard(client)
+            self.lost += 1
+            client.abort()
+            return False
+        if client in self._lanes and self.holds(to_server=False) and data.endswith(_READY):
+            self.kept_back = True
+        return True
 
-
-class _Link:
-    """One connection of the node."""
-
-    def __init__(self, *ends: asyncio.StreamWriter) -> None:
-        self.cuts = False
-        self._ends = ends
-
-    def abort(self) -> None:
-        for end in self._ends:
-            end.transport.abort()
-
-
-async def _forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """What the node says; when it is gone, PostgreSQL learns it."""
-    try:
-        while data := await reader.read(65_536):
-            writer.write(data)
-            await writer.drain()
-    except OSError:
-        pass
-    writer.close()
+    def left(self, end: Client) -> None:
+        super().left(end)
+        self._losing.discard(end)
+        self._lanes.discard(end)
