@@ -125,6 +125,12 @@ class StrictWitness(Witness):
         elif not self._device.shared:  # of several nodes one may send again what a sync has brought
             self._violations.add("duplicated", f"{event} came again to {self._device.name}")
         self._look_at_row(event.dialog, event.seq, event.device, event.n, "delivered")
+        if self._device.shared and event.dialog not in self._on_the_wire and self._has_left(event.dialog):
+            # The snapshot is newer than what this node has heard of another: it says nothing of this dialog.
+            self._on_the_wire[event.dialog] = event.seq - 1
+
+    def _has_left(self, dialog: bytes) -> bool:
+        return self._database.dialogs[dialog].role_of(self._device.principal) is None
 
     def _doubts_of(self, event: TimelineEvent) -> int:
         dialog = self._database.dialogs[event.dialog]

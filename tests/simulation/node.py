@@ -1,7 +1,7 @@
 """A node of the simulation: the product's `Node` on the journal in memory, without ports.
 
-`start_node` makes one, as `server.node.composition.opened` does: it ends the lives before it and waits for what they
-left running, begins its own, and works. It may be killed at any callback. A simulation of several nodes makes several.
+It begins as `server.node.opening.opened` has it: it ends the lives before it and waits for what they left running, or,
+with a Redis, shares the database with them; then it begins its own, and works. It may be killed at any callback.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from tests.simulation.loop import Process, VirtualLoop
 from tests.simulation.network import Link
 from tests.simulation.nodes import MemoryNodes
 from tests.simulation.reading import MemoryTimelines
+from tests.simulation.redis import SimulatedRedis
 
 _KEYS = SigningKeys.from_pem(new_pem())
 _POSITION_KEY = bytes(32)
@@ -69,7 +70,7 @@ class SimulatedIdentity:
 
 
 class SimulatedLock(NodeLock):
-    """The right to serve, which `start_node` takes from the nodes before without asking."""
+    """The right to serve, which a node takes from the nodes before without asking."""
 
     def __init__(self) -> None:
         pass
@@ -91,7 +92,7 @@ class SimulatedNode:
         config: Config,
         claims: dict[str, Claims],
         *,
-        shared: bool,
+        redis: SimulatedRedis | None,
     ) -> None:
         self.process = Process(name)
         self.node: Node | None = None
@@ -99,7 +100,7 @@ class SimulatedNode:
         self._database = database
         self._config = config
         self._claims = claims
-        self._shared = shared
+        self._redis = redis
         self._context: SessionContext
 
     @property
@@ -131,6 +132,10 @@ class SimulatedNode:
         session.start()
         return session
 
+    def begin(self) -> None:
+        """Start now."""
+        self._loop.create_task(self.run(), context=self.process.context).add_done_callback(asyncio.Task.result)
+
     async def run(self) -> None:
         """Start, serve, and end when another node has taken over."""
         journal = MemoryJournal(self._database)
@@ -152,7 +157,7 @@ class SimulatedNode:
         """A node that may serve; None when another one has taken the right meanwhile."""
         while True:  # a node that cannot start ends, and is started again
             try:
-                if not self._shared:
+                if self._redis is None:
                     await self._database.fence_all(by=self)
                     if self._database.may_begin is not self:
                         return None
@@ -166,19 +171,11 @@ class SimulatedNode:
                     incarnation=incarnation,
                     epoch=EPOCH,
                     position_key=_POSITION_KEY,
-                    nodes=MemoryNodes(self._database, epoch=EPOCH) if self._shared else None,
+                    nodes=None if self._redis is None else MemoryNodes(self._database, epoch=EPOCH),
+                    redis=None if self._redis is None else self._redis.engines_of(self.process),
                 )
                 await node.take_first_horizon()
             except StorageUnavailableError:
                 await asyncio.sleep(_TRY_AGAIN_S)
             else:
                 return node, SimulatedIdentity(SimulatedTokens(self._database.clock, self._claims))
-
-
-def start_node(
-    name: str, loop: VirtualLoop, database: Database, config: Config, claims: dict[str, Claims], *, shared: bool
-) -> SimulatedNode:
-    """A node that starts now; `shared`: beside others, on the same database."""
-    made = SimulatedNode(name, loop, database, config, claims, shared=shared)
-    loop.create_task(made.run(), context=made.process.context).add_done_callback(asyncio.Task.result)
-    return made

@@ -4,7 +4,8 @@ Checked all along: what is delivered or acked is durable at that moment (I1, I5)
 number comes twice (I2); nobody gets anything after their removal (I7). Checked in the end, from the logs of the devices
 and the journal: what was acked is there once and as it was acked, what was refused is not (I1, I2, I6); one order, and
 that of each sender (I3); no device misses a number that it may see, whatever position it resumed from (I4); who is no
-member has written nothing (I7); within `HEAL_S` every queue is empty and every session is live and whole (I11).
+member has written nothing (I7); within `HEAL_S` every queue is empty and every session is live and whole (I11). Where
+nodes tell each other what is new, they do so again by then, and what is said and read last reaches everybody.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from protocol import commands as c
+from protocol.bodies import Header
+from protocol.dialog_types import Role
 from tests.adversity.restart_timeline import Row, Timeline
 from tests.adversity.restart_verify import check_received, check_sender, check_timeline
 from tests.simulation.device import Device
@@ -28,6 +32,8 @@ HEAL_S = 60.0
 _LOOK_EVERY_S = 0.5
 _READ_FROM_OTHERS_S = 8.0
 """Longer than what one node takes to read what another one wrote, and to forget one that has ended."""
+_ALL_TOLD_S = 2.5
+"""Until what is said has reached all, and what was read of it, too."""
 _HORIZON_AGE_S_MAX = 3.5
 """What waits for a roster, or is set aside, holds the horizon longer."""
 
@@ -68,6 +74,8 @@ def heal(stage: Stage) -> float:
     """End all faults, and wait until everything is settled; how long that took."""
     stage.note("everything heals")
     stage.weather.calm, stage.weather.blind, stage.database.down = True, False, False
+    if stage.redis is not None:
+        stage.redis.mend()
     for node in stage.nodes:
         stage.loop.resume(node.process)
     if not any(node.process.alive for node in stage.nodes):
@@ -82,8 +90,28 @@ def heal(stage: Stage) -> float:
             break
         loop.run_for(_LOOK_EVERY_S)
     heal_s = loop.time() - began
-    loop.run_for(_READ_FROM_OTHERS_S if stage.shared else 2.5)  # receipts wait, and a horizon behind the last write
+    if stage.redis is None:
+        loop.run_for(2.5)  # receipts wait, and a horizon behind the last write
+    elif stage.redis.absent:
+        loop.run_for(_READ_FROM_OTHERS_S)
+    else:
+        _talk_once_more(stage)
     return heal_s
+
+
+def _talk_once_more(stage: Stage) -> None:
+    """Say and read something in each dialog: all nodes hear each other by now; what was told before may be lost."""
+    for number, dialog in enumerate(stage.database.dialogs.values()):
+        for device in stage.devices:
+            role = dialog.role_of(device.principal)
+            if device.live and (role is Role.ADMIN or (role is not None and not dialog.rule.admins_only_write)):
+                device.submit(c.Send(0, dialog.dialog, 1, b"at last %d" % number, Header()))
+                break
+    stage.loop.run_for(_ALL_TOLD_S)
+    for device in stage.devices:
+        for known, seq in device.witness.reached.items():
+            device.say_receipt(known, seq)
+    stage.loop.run_for(_ALL_TOLD_S)
 
 
 def is_settled(stage: Stage) -> bool:
@@ -104,6 +132,8 @@ def _describe_unsettled(stage: Stage) -> str:
             return f"{made.process} has {queued} entries that wait, and {set_aside} dialogs set aside"
         if node.horizon.age_s > _HORIZON_AGE_S_MAX:
             return f"the horizon of {made.process} is {node.horizon.age_s:.0f} s old"
+        if stage.redis is not None and not stage.redis.absent and node.peers is not None and node.peers.in_doubt:
+            return f"{made.process} does not hear {node.peers.in_doubt} other nodes"
     return ""
 
 
@@ -138,7 +168,7 @@ def verify(stage: Stage, timeline: Timeline) -> None:
         else:
             _check_whole(stage, device.name, device.principal, device.witness.came, timeline)
             _check_whole(stage, f"the app of {device.name}", device.principal, device.witness.reached, timeline)
-            if not stage.shared:  # a hint brings them to other nodes, or the next sync
+            if stage.redis is None or not stage.redis.absent:  # without hints the next sync brings them
                 _check_receipts(stage, device)
     for fault in stage.loop.faults:
         violations.add("unhandled", fault)

@@ -48,9 +48,11 @@ class Script:
         """All steps."""
         stage, dice = self.stage, self._dice
         stage.start_node()
-        if stage.shared:
+        if stage.redis is not None:
             stage.start_node()
             self._steps[self._pause_node] = 4
+            if not stage.redis.absent:
+                self._steps[self._break_redis] = 10
         for device in stage.devices:
             device.start()
         stage.loop.run_for(dice.choice((0.0, 1.0)))
@@ -202,6 +204,35 @@ class Script:
         for_s = self._dice.choice((1.0, 6.0, 12.0))
         self._later(for_s, lambda: self.stage.loop.resume(node.process))
         return f"{node.process} stands still for {for_s} s"
+
+    def _break_redis(self) -> str:
+        redis, draw = self.stage.redis, self._dice.choice
+        assert redis is not None
+        match draw(("wipe", "save", "restart", "drop", "cut", "cut", "away")):
+            case "wipe":
+                redis.contents.wipe()
+                return "Redis is wiped"
+            case "save":
+                redis.contents.save()
+                return "Redis writes a dump"
+            case "restart":
+                redis.contents.restart()
+                redis.drop_receivers()
+                return "Redis begins with its dump"
+            case "drop":
+                redis.drop_receivers()
+                return "Redis loses its receivers"
+            case "cut":
+                node = self.stage.find_node()
+                if node is None:
+                    return ""
+                redis.cut_off(node.process, notices_s=draw((0.0, 1.0)))
+                said = f"{node.process} is cut off from Redis"
+            case _:
+                redis.go_away(notices_s=draw((0.0, 1.0)))
+                said = "Redis is away"
+        self._later(draw((0.3, 3.0, 10.0)), redis.mend)
+        return said
 
     def _crash_database(self) -> str:
         database = self.stage.database

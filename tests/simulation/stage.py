@@ -30,7 +30,8 @@ from tests.simulation.database import Database, Transaction
 from tests.simulation.device import Device
 from tests.simulation.loop import Process, VirtualLoop
 from tests.simulation.network import Link
-from tests.simulation.node import SimulatedNode, start_node
+from tests.simulation.node import SimulatedNode
+from tests.simulation.redis import SimulatedRedis
 from tests.simulation.weather import Weather
 
 _NAMES = ("Ann", "Bo", "Cy", "Di", "Eve")
@@ -95,6 +96,7 @@ class Stage:
         self.clock = VirtualClock(self.loop)
         self.weather = Weather(self.dice)
         self.database = Database(self.clock, self.weather)
+        self.redis = SimulatedRedis(self.loop, self.weather) if self.shared else None
         self.config = draw_config(self.dice)
         self.violations = Violations()
         self.clients = Process("clients")
@@ -137,7 +139,9 @@ class Stage:
         """One more life of the server; it ends those before it."""
         name = f"node {len(self.nodes) + 1}"
         self.note(f"{name} starts")
-        self.nodes.append(start_node(name, self.loop, self.database, self.config, self.claims, shared=self.shared))
+        made = SimulatedNode(name, self.loop, self.database, self.config, self.claims, redis=self.redis)
+        self.nodes.append(made)
+        made.begin()
 
     def find_node(self) -> SimulatedNode | None:
         """A node that takes connections: of two, one that has ended already and does not know it, perhaps."""

@@ -38,9 +38,10 @@ def test_a_seed_that_failed_does_not_fail_again(seed: int) -> None:
     assert not run_seed(seed).violations
 
 
-def test_a_seed_is_the_same_run_byte_for_byte() -> None:
+@pytest.mark.parametrize("seed", [5, 6])  # one node, and several
+def test_a_seed_is_the_same_run_byte_for_byte(seed: int) -> None:
     def trace(hash_seed: str) -> str:
-        command = [sys.executable, "-m", "tests.simulation", "--seed", "5"]
+        command = [sys.executable, "-m", "tests.simulation", "--seed", str(seed)]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": hash_seed}
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
         return done.stdout

@@ -74,3 +74,11 @@ class Weather(Conditions):
     def network_s(self) -> float:
         """How long the next bytes take."""
         return 0.0005 + self.dice.random() * (0.001 if self.calm else self.climate.network_s)
+
+    def answer_s(self) -> float:
+        """How long one way to or from Redis takes: both together less than what is waited for."""
+        return self.dice.random() * (0.001 if self.calm else min(self.climate.network_s, 0.4))
+
+    def loses_call(self) -> bool:
+        """Whether a request to Redis is lost, or its answer."""
+        return not self.calm and self.dice.random() < self.climate.fails / 2
