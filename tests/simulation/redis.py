@@ -13,6 +13,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+from server.clock import Clock
+from server.identity.rates import MemoryRateLimiter
 from server.node.redis_start import RedisEngines
 from storage.bus import ANSWER_S_MAX, Bus, ConnectionKey, Located, PresenceStore
 from storage.local.network import LocalPresence
@@ -66,8 +68,9 @@ class _Receiver:
 class SimulatedRedis:
     """What all nodes share."""
 
-    def __init__(self, loop: VirtualLoop, weather: Weather) -> None:
+    def __init__(self, loop: VirtualLoop, weather: Weather, clock: Clock) -> None:
         self.contents = Contents()
+        self.limiter = MemoryRateLimiter(clock)
         self.loop = loop
         self.weather = weather
         self.absent = weather.dice.random() < 0.25
@@ -83,7 +86,7 @@ class SimulatedRedis:
 
     def engines_of(self, process: Process) -> RedisEngines:
         """What a node has of it."""
-        return RedisEngines((), _NodeBus(self, process), _NodePresence(self, process))
+        return RedisEngines((), _NodeBus(self, process), _NodePresence(self, process), self.limiter)
 
     def reaches(self, process: Process) -> bool:
         """Whether a node has a connection."""

@@ -96,7 +96,7 @@ class Stage:
         self.clock = VirtualClock(self.loop)
         self.weather = Weather(self.dice)
         self.database = Database(self.clock, self.weather)
-        self.redis = SimulatedRedis(self.loop, self.weather) if self.shared else None
+        self.redis = SimulatedRedis(self.loop, self.weather, self.clock) if self.shared else None
         self.config = draw_config(self.dice)
         self.violations = Violations()
         self.clients = Process("clients")
