@@ -20,7 +20,7 @@ _ROWS_PER_CALL = 100
 
 
 class Purge:
-    """Erases data at the end of its retention. Several nodes may run it at once; each erasure happens once."""
+    """Erases data at the end of its retention. Run twice at once it does no harm: each erasure happens once."""
 
     def __init__(
         self,

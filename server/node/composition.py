@@ -61,6 +61,7 @@ from server.writing.trimmer import Trimmer
 from storage.nodes import Nodes
 from storage.postgres.incarnations import NodeLock
 from storage.rates import RateLimiter
+from storage.postgres.work_locks import Job, Work, WorkLocks
 from storage.timelines import Journal, Timelines
 from storage.unavailable import StorageUnavailableError
 
@@ -88,7 +89,10 @@ class Identity(Protocol):
         """End the sign-in of these claims."""
 
     async def run(self) -> None:
-        """Do the periodic work until cancelled."""
+        """Do the periodic work of every node, until cancelled."""
+
+    async def purge(self) -> None:
+        """Erase what has reached its age, until cancelled: one node does it."""
 
 
 class Node:
@@ -106,6 +110,7 @@ class Node:
         timelines: Timelines,
         lock: NodeLock,
         *,
+        work_locks: WorkLocks,
         incarnation: int,
         epoch: int,
         position_key: bytes,
@@ -125,6 +130,7 @@ class Node:
         self._late_s = 0.0
         self._works = False
         self._lock = lock
+        self._work_locks = work_locks
         self.journal = journal
         self.timelines = timelines
         self.registry = Registry()
@@ -233,14 +239,21 @@ class Node:
             group.create_task(self.pipeline.run())
             group.create_task(self.receipts.run(_RECEIPTS_INTERVAL_S))
             group.create_task((self.peers or self.horizon).run(_HORIZON_INTERVAL_S))
-            group.create_task(self.eraser.run())
+            group.create_task(self._work_locks.run(self._list_jobs(identity)))
             if self.hints is not None:
                 group.create_task(self.hints.run())
-            for of_the_archive in (self.mover, self.put_back, self.trimmer):
+            for of_the_archive in (self.mover, self.put_back):
                 if of_the_archive is not None:
                     group.create_task(of_the_archive.run())
             group.create_task(self._keep_time())
             group.create_task(identity.run())
+
+    def _list_jobs(self, identity: Identity) -> dict[Work, Job]:
+        """What one node does for all, beside the mover, which takes its lock by itself."""
+        jobs: dict[Work, Job] = {Work.ERASER: self.eraser.run, Work.PURGE: identity.purge}
+        if self.trimmer is not None:
+            jobs[Work.TRIMMER] = self.trimmer.run
+        return jobs
 
     async def take_first_horizon(self) -> None:
         """Read what positions begin with, before any session is here."""
@@ -387,9 +400,18 @@ class Node:
             hints=self.hints,
             redis=self._redis,
             shared_limiter=self._shared_limiter,
+            work=self._find_work,
             late_s=lambda: self._late_s,
             connections=self._connections,
         )
+
+    def _find_work(self) -> dict[str, int]:
+        """By the name of each sort of work: 1 if this node does it for all, else 0."""
+        held = self._work_locks.held
+        return {
+            each.name.lower(): int(each in held or (each is Work.MOVER and self.mover is not None and self.mover.holds))
+            for each in Work
+        }
 
     def make_session_context(self, identity: Identity) -> SessionContext:
         """What every session of this node uses."""

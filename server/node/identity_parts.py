@@ -118,14 +118,18 @@ class NodeIdentity:
         await self.sign_in_flow.end(claims.principal, claims.sign_in)
 
     async def run(self) -> None:
-        """Do the periodic work, until cancelled."""
+        """Do the periodic work of every node, until cancelled."""
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._purge.run())
-                if self._ended_access is not None:
-                    group.create_task(self._ended_access.run())
+            if self._ended_access is None:
+                await asyncio.Event().wait()
+            else:
+                await self._ended_access.run()
         finally:
             await self._fetch.aclose()
+
+    async def purge(self) -> None:
+        """Erase what has reached its age, until cancelled: one node does it."""
+        await self._purge.run()
 
 
 async def make_identity(

@@ -31,6 +31,13 @@ METRICS: Catalogue = (
                 watch="its rate is above 0.1: the node has more work than one core does, or is swapped out",
                 read=lambda it: it.late_s(),
             ),
+            LabelledGauge(
+                name="tchat_work_held",
+                meaning="1: this node does this work for the whole deployment.",
+                watch="the sum over all nodes is 0 for a minute: nothing is erased, purged, or moved to the archive",
+                label="work",
+                read=lambda it: it.work(),
+            ),
             LabelledCounter(
                 name="tchat_log_records_total",
                 meaning="Records logged, by level.",

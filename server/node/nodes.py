@@ -13,7 +13,7 @@ from server.node.postgres_start import visited_postgres
 from server.startup_error import StartupError
 from storage.postgres.node_list import NodeLife, list_nodes
 
-_HEAD = ("incarnation", "node", "version", "since", "lease", "state")
+_HEAD = ("incarnation", "node", "version", "since", "lease", "state", "work")
 
 
 def read_nodes(config: Config) -> list[NodeLife]:
@@ -47,7 +47,7 @@ def _cells(life: NodeLife) -> tuple[str, ...]:
     if life.ended_at_ms is not None:
         state = f"{state} ({_time(life.ended_at_ms)})"
     lease = "" if life.lease is None else str(life.lease)
-    return str(life.incarnation), life.node, life.version, _time(life.started_at_ms), lease, state
+    return str(life.incarnation), life.node, life.version, _time(life.started_at_ms), lease, state, " ".join(life.works)
 
 
 def _time(at_ms: int) -> str:

@@ -34,6 +34,7 @@ from storage.postgres.nodes import PostgresNodes
 from storage.postgres.pool import Pool, open_pool
 from storage.postgres.timelines import PostgresTimelines
 from storage.postgres.trimming import PostgresTrimming
+from storage.postgres.work_locks import WorkLocks
 from storage.postgres.write_connections import WriteConnections
 from storage.rates import RateLimiter
 from storage.unavailable import StorageUnavailableError
@@ -106,7 +107,7 @@ async def opened(
             trimming = PostgresTrimming(pool, writes)
             put_back = PutBack(trimming, archive, clock, incarnation=incarnation)
             trimmer = Trimmer(trimming, clock, kept_days=config.sync.position_age_max_days + 1)
-            backlog = PostgresBacklog(url, statement_timeout_s=storage.statement_timeout_s)
+            backlog = PostgresBacklog(url, statement_timeout_s=storage.statement_timeout_s, incarnation=incarnation)
             mover = Mover(backlog, archive, clock)
         node = Node(
             config,
@@ -114,6 +115,7 @@ async def opened(
             journal,
             timelines,
             lock,
+            work_locks=WorkLocks(url, incarnation=incarnation),
             incarnation=incarnation,
             epoch=epoch,
             position_key=key,

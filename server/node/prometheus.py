@@ -57,6 +57,8 @@ class Parts:
     hints: Hints | None
     redis: RedisEngines | None
     shared_limiter: SharedRateLimiter | None
+    work: Callable[[], Mapping[str, float]]
+    """By the name of each sort of work that one node does for all: 1 if it is this one."""
     late_s: Callable[[], float]
     """Seconds since the start, in sum, by which the tick of each second was late."""
     connections: Mapping[str, Callable[[], int]]

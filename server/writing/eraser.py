@@ -1,7 +1,8 @@
 """The eraser: erases in small steps what is due, and never delays a write.
 
 Due are messages whose own time is over, messages older than their dialog keeps them, and what hangs on erased
-messages. Each node runs one; in the store one step runs at a time. A step is repeated without harm after any failure.
+messages. One node runs it for all. A step is repeated without harm after any failure, and in the store one runs at a
+time.
 """
 
 from __future__ import annotations
@@ -52,8 +53,11 @@ class Eraser:
 
     async def run(self) -> None:
         """Step by step while something is due, then every `interval_s`."""
-        while True:
-            await self._sleep(REST_S if await self._step() else self._settings.interval_s)
+        try:
+            while True:
+                await self._sleep(REST_S if await self._step() else self._settings.interval_s)
+        finally:
+            self._oldest_due_ms = None  # another node knows from now on
 
     async def _step(self) -> bool:
         """One step; whether the next one is due at once."""

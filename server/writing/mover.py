@@ -34,7 +34,10 @@ _HANGING = (tag_of(Edited), tag_of(Reacted))
 
 
 class Mover:
-    """Moves rows and erasures, until cancelled. `rows` and `erased` count what the archive has taken from this node."""
+    """Moves rows and erasures, until cancelled. `rows` and `erased` count what the archive has taken from this node.
+
+    `holds`: it is the one that moves, as far as it knows.
+    """
 
     def __init__(
         self, backlog: ArchiveBacklog, archive: Archive, clock: Clock, *, sleep: Sleep = asyncio.sleep
@@ -42,6 +45,7 @@ class Mover:
         self.rows = 0
         self.erased = 0
         self.erasures_waiting = 0
+        self.holds = False
         self._backlog = backlog
         self._archive = archive
         self._clock = clock
@@ -73,6 +77,7 @@ class Mover:
             if not self._failures or not expected:
                 _log.warning("could not archive, will try again: %s", error, exc_info=not expected)
             self._failures += 1
+            self.holds = False
             self._looked = None  # the stamps may be those of another history next time
             await self._backlog.release()
         else:
@@ -84,6 +89,7 @@ class Mover:
         """Move all that lies behind the horizon of now, unless another node moves. Raises StorageUnavailableError."""
         state = await self._backlog.take()
         self._covered_ms, self.erasures_waiting = state.covered_ms, state.erasures
+        self.holds = state.held
         if state.held:
             await self._move_rows(state, await self._backlog.read_horizon())
             for _ in range(_ERASURES_A_ROUND // _ERASURES_AT_ONCE):

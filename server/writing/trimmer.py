@@ -1,6 +1,6 @@
 """The trimmer: deletes from the journal, in small steps, old rows that the archive has.
 
-Each node runs one; in the store one step runs at a time. A step is repeated without harm after any failure.
+One node runs it for all. A step is repeated without harm after any failure, and in the store one runs at a time.
 """
 
 from __future__ import annotations

@@ -15,7 +15,9 @@ import msgspec
 from protocol.bodies import TimelineEventRaw
 from storage.backlog import ArchiveBacklog, ArchivingState, BacklogHorizon, BacklogPage, Cursor
 from storage.postgres.epoch import HISTORY
+from storage.postgres.functions import WORK_LOCKS
 from storage.postgres.pool import CONNECT_TIMEOUT_S, SESSION_SETTINGS, prepare, translate_errors
+from storage.postgres.work_locks import Work, lock_settings
 from storage.rows import TimelineRow
 from storage.unavailable import StorageUnavailableError
 
@@ -23,14 +25,9 @@ PAGE_ROWS_MAX = 1000
 _PAGE_BYTES_MAX = 4_194_304
 _COUNTED_MAX = 10_000
 
-_SETTINGS = {
-    "tcp_keepalives_idle": "5",  # a machine that fails closes no connection: its lock is free within 20 s
-    "tcp_keepalives_interval": "5",
-    "tcp_keepalives_count": "3",
-}
-
-_LOCK_KEY = 0x7463686176
-_TRY_LOCK = f"SELECT pg_try_advisory_lock({_LOCK_KEY})"
+_SILENT_S = 120.0
+"""Longer than the archive may take to store a page, while nothing is said on the connection."""
+_TRY_LOCK = f"SELECT pg_try_advisory_lock({WORK_LOCKS}, {Work.MOVER})"
 # The history is that of the last epoch: after a restore or a promotion the next one begins when a node notices it.
 _STATE = f"""
 SELECT d.system_identifier IS NULL OR (d.system_identifier, d.timeline_id) = ({HISTORY}) AS settled,
@@ -76,8 +73,17 @@ WHERE e.dialog_id = k.dialog_id AND e.seq = k.seq
 class PostgresBacklog(ArchiveBacklog):
     """The backlog in the database at `url`. Not to be called twice at once."""
 
-    def __init__(self, url: str, *, statement_timeout_s: float, page_rows_max: int = PAGE_ROWS_MAX) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        statement_timeout_s: float,
+        incarnation: int = 0,
+        silent_s: float = _SILENT_S,
+        page_rows_max: int = PAGE_ROWS_MAX,
+    ) -> None:
         self._url = url
+        self._settings = SESSION_SETTINGS | lock_settings(incarnation, silent_s=silent_s)
         self._timeout_s = statement_timeout_s
         self._page_rows_max = page_rows_max
         self._connection: asyncpg.Connection[Any] | None = None
@@ -142,7 +148,7 @@ class PostgresBacklog(ArchiveBacklog):
                 self._url,
                 timeout=CONNECT_TIMEOUT_S,
                 command_timeout=self._timeout_s,
-                server_settings=SESSION_SETTINGS | _SETTINGS,
+                server_settings=self._settings,
             )
             await prepare(self._connection)
         return self._connection

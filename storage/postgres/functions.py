@@ -52,6 +52,8 @@ TARGET_ARCHIVED = "TC002"
 """The SQLSTATE of a flush of which a row is about an event that is in the archive only."""
 INCARNATION_LOCKS = 0x7463
 """First half of the advisory locks of incarnations; the second is the incarnation, or 0 for the node that serves."""
+WORK_LOCKS = 0x7464
+"""First half of the advisory locks of work that one node does for all (`work_locks.py`)."""
 LOWEST_XID = 3
 """The lowest stamp that a row can have."""
 _CONSTANTS: dict[str, int | str] = {

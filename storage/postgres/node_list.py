@@ -15,6 +15,7 @@ import asyncpg
 import msgspec
 
 from storage.postgres.functions import INCARNATION_LOCKS
+from storage.postgres.work_locks import HOLDERS, Work
 
 FENCED_MAX = 10
 _LOOK_S = 3.0
@@ -55,6 +56,8 @@ class NodeLife(msgspec.Struct, frozen=True):
     fenced_at_ms: int | None
     lease: int | None
     state: NodeState
+    works: tuple[str, ...] = ()
+    """What it does for all, as far as this role may see it."""
 
 
 async def list_nodes(
@@ -68,7 +71,18 @@ async def list_nodes(
         rows = await connection.fetch(_READ)
     alone = await connection.fetchval(_SERVED_ALONE)
     newest = max((row["incarnation"] for row in rows if not row["ended_at_ms"]), default=0)
-    return [NodeLife(**row, state=_judge(row, before, alone=alone and row["incarnation"] == newest)) for row in rows]
+    works = {
+        incarnation: tuple(Work(number).name.lower() for number in numbers)
+        for incarnation, numbers in await connection.fetch(HOLDERS)
+    }
+    return [
+        NodeLife(
+            **row,
+            state=_judge(row, before, alone=alone and row["incarnation"] == newest),
+            works=works.get(row["incarnation"], ()),
+        )
+        for row in rows
+    ]
 
 
 def _judge(row: asyncpg.Record, before: dict[int, int], *, alone: bool) -> NodeState:

@@ -217,7 +217,7 @@ async def test_after_a_break_it_is_to_be_taken_again(world: World, backlogs: lis
         await backlog.read_horizon()
     assert (await backlog.take()).held
     await world.pool.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1"
+        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2"
     )
     with pytest.raises(StorageUnavailableError):
         await read_until_it_breaks(backlog)

@@ -7,6 +7,7 @@ with a Redis, shares the database with them; then it begins its own, and works. 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from protocol.close_codes import CloseCode
@@ -19,6 +20,7 @@ from server.identity.tokens import Tokens
 from server.node.composition import Node
 from server.session.session import Session, SessionContext
 from storage.postgres.incarnations import NodeLock
+from storage.postgres.work_locks import Job, Work, WorkLocks
 from storage.unavailable import IncarnationEndedError, StorageUnavailableError
 from tests.simulation.database import Database
 from tests.simulation.journal import MemoryJournal
@@ -68,6 +70,9 @@ class SimulatedIdentity:
     async def run(self) -> None:
         """Nothing is done by the clock."""
 
+    async def purge(self) -> None:
+        """Nothing is purged here."""
+
 
 class SimulatedLock(NodeLock):
     """The right to serve, which a node takes from the nodes before without asking."""
@@ -79,6 +84,17 @@ class SimulatedLock(NodeLock):
         """It is never lost silently: a node learns of its end when it writes, or reads the horizon."""
         del incarnation, settled
         await asyncio.get_running_loop().create_future()
+
+
+class SimulatedWorkLocks(WorkLocks):
+    """Every node erases, at once: it must not matter. There is no other work here."""
+
+    def __init__(self) -> None:
+        self.held = frozenset(Work)
+
+    async def run(self, jobs: Mapping[Work, Job]) -> None:
+        """Until cancelled."""
+        await jobs[Work.ERASER]()
 
 
 class SimulatedNode:
@@ -168,6 +184,7 @@ class SimulatedNode:
                     journal,
                     MemoryTimelines(self._database, epoch=EPOCH, page_dialogs=2),
                     SimulatedLock(),
+                    work_locks=SimulatedWorkLocks(),
                     incarnation=incarnation,
                     epoch=EPOCH,
                     position_key=_POSITION_KEY,

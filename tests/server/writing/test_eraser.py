@@ -62,11 +62,19 @@ async def test_it_goes_on_while_something_is_due_and_then_waits(clock: ManualClo
 
 
 async def test_it_says_for_how_long_the_oldest_waits(clock: ManualClock) -> None:
-    due_ms = clock.wall_ms() - 5000
-    eraser, _ = await run(FakeJournal(ErasureStep(7, True, due_ms)), clock, 1)
-    assert eraser.lag_s == 5.0
-    clock.advance(1.0)
-    assert eraser.lag_s == 6.0
+    lags: list[float] = []
+
+    async def sleep(_seconds: float) -> None:
+        lags.append(eraser.lag_s)
+        clock.advance(1.0)
+        lags.append(eraser.lag_s)
+        raise asyncio.CancelledError
+
+    journal: Any = FakeJournal(ErasureStep(7, True, clock.wall_ms() - 5000))
+    eraser = Eraser(journal, SETTINGS, clock, sleep=sleep)
+    with pytest.raises(asyncio.CancelledError):
+        await eraser.run()
+    assert [*lags, eraser.lag_s] == [5.0, 6.0, 0.0]  # when it has been stopped, another node knows
 
 
 @pytest.mark.parametrize("fault", [StorageUnavailableError("gone"), ValueError("a row that nobody expected")])
