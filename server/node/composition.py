@@ -60,8 +60,8 @@ from server.writing.put_back import PutBack
 from server.writing.trimmer import Trimmer
 from storage.nodes import Nodes
 from storage.postgres.incarnations import NodeLock
-from storage.rates import RateLimiter
 from storage.postgres.work_locks import Job, Work, WorkLocks
+from storage.rates import RateLimiter
 from storage.timelines import Journal, Timelines
 from storage.unavailable import StorageUnavailableError
 
