@@ -80,7 +80,7 @@ class Violations:
 
 
 def check_timeline(timeline: Timeline, violations: Violations) -> None:
-    """Numbers are dense, and nothing is stored twice."""
+    """Numbers are dense, nothing is stored twice, and only members wrote."""
     counts = Counter(dialog for dialog, _ in timeline.rows)
     for dialog, head in timeline.heads.items():
         if counts[dialog] != head:
@@ -88,6 +88,10 @@ def check_timeline(timeline: Timeline, violations: Violations) -> None:
     for (device, n), rows in timeline.by_number.items():
         if len({row.dialog for row in rows}) < len(rows):
             violations.add("duplicated", f"number {n} of {device.hex()} at {[row.seq for row in rows]}")
+    for row in timeline.rows.values():
+        by_member = isinstance(row.body, bodies.Posted | bodies.Edited | bodies.Reacted | bodies.Deleted)
+        if by_member and not timeline.may_see(row.author, row.dialog, row.seq):
+            violations.add("leaked", f"{row} is by somebody who was no member")
     texts = Counter(text for row in timeline.rows.values() if (text := _text(row.body)))
     for text, count in texts.items():
         if count > 1:

@@ -43,11 +43,21 @@ async def check_views(
     async with Client(url, token, codec=WitnessedCodec(codec, witness.heard), on_event=witness.noticed) as fresh:
         await fresh.wait_until(lambda: fresh.state is ConnectionState.LIVE)
         for dialog in list(fresh.view.dialogs):
-            await load(fresh, dialog)
+            _check_whole(auditor.principal, dialog, await load(fresh, dialog), timeline, violations)
         truth = fresh.view.canonical()
         for device in devices:
             await _compare(device, fresh, truth, timeline, violations)
     check_received(auditor.principal, witness.take_received(), timeline, violations)
+
+
+def _check_whole(
+    principal: bytes, dialog: bytes, pages: list[HistoryPage], timeline: Timeline, violations: Violations
+) -> None:
+    """All that one may see of a dialog is in its pages."""
+    read = {event.seq for page in pages for event in page.events}
+    visible = {seq for seq in range(1, timeline.heads[dialog] + 1) if timeline.may_see(principal, dialog, seq)}
+    if lacking := sorted(visible - read):
+        violations.add("lost", f"the history of {dialog.hex()} lacks {lacking} for {principal.hex()}")
 
 
 async def _compare(

@@ -182,7 +182,7 @@ class End(asyncio.Protocol):
 
     def send(self, piece: bytes | None) -> None:
         """Send what the other end received; its end is ours."""
-        if self.transport is None:
+        if self.transport is None or self.transport.is_closing():
             return
         if piece:
             self.transport.write(piece)
