@@ -231,6 +231,9 @@ class StorageSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Password for `postgres_url`."""
     postgres_password_file: Path | None = None
     """File that holds `postgres_password`."""
+    failover_is_synchronous: bool = False
+    """True: a standby that takes over has every commit (`synchronous_standby_names`), so clients go on where they were.
+    Set it to false for the start after you have recovered a base backup."""
     connections_max: Count = 16
     """Database connections of this node for all but flushes and timelines' reads."""
     read_connections_max: Count = 8

@@ -72,7 +72,7 @@ async def opened(
     async with contextlib.AsyncExitStack() as stack:
         storage = config.storage
         shared = bool(config.cluster.redis_urls)
-        lock = await NodeLock.take(url, shared=shared)
+        lock = await NodeLock.take(url, shared=shared, failover_is_synchronous=storage.failover_is_synchronous)
         stack.push_async_callback(lock.release)
         await migrate(url, lambda line: _log.info("migrated: %s", line))  # not under a node that serves alone
         if not shared:

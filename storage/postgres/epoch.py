@@ -2,7 +2,9 @@
 
 A restore from a dump brings the rows into another cluster (another system identifier), whose transaction ids are lower
 than those in the rows' stamps. A promoted standby, or a base backup that was recovered, goes on in another timeline and
-may give ids out again. Both begin an epoch. Stamps that are beyond the cluster's own ids are put before all of them.
+may give ids out again. Both begin an epoch. Only a standby that was synchronous has all that was ever acked, and all
+that a horizon was handed out for: its promotion may be declared to go on with the same history. Stamps that are beyond
+the cluster's own ids are put before all of them.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ _HISTORIES = f"SELECT d.epoch, d.system_identifier, d.timeline_id, h.* FROM depl
 _BEGIN = """
 UPDATE deployment SET system_identifier = $1, timeline_id = $2, epoch = greatest(epoch + 1, unix_ms()) RETURNING epoch
 """
+_GO_ON = "UPDATE deployment SET timeline_id = $1"
 _STAMPS = """
 SELECT c.oid::regclass::text AS "table", quote_ident(a.attname) AS "column",
        pg_relation_size(c.oid) / current_setting('block_size')::bigint AS pages
@@ -35,8 +38,12 @@ ORDER BY 1
 """
 
 
-async def settle_epoch(connection: asyncpg.Connection[Any], progress: Callable[[str], None]) -> int:
+async def settle_epoch(
+    connection: asyncpg.Connection[Any], progress: Callable[[str], None], *, synchronous: bool = False
+) -> int:
     """The deployment's epoch; a new one if this is another history than the one it was last settled for.
+
+    `synchronous`: another timeline of the same cluster is a standby that lacks nothing.
 
     Called by the node that may serve, before it serves. It may be interrupted: the next call does it again.
     """
@@ -44,7 +51,12 @@ async def settle_epoch(connection: asyncpg.Connection[Any], progress: Callable[[
     epoch: int = found["epoch"]
     if (found["system_identifier"], found["timeline_id"]) == (found["system_now"], found["timeline_now"]):
         return epoch
-    if found["system_identifier"] != found["system_now"]:
+    same_system = found["system_identifier"] == found["system_now"]
+    if same_system and synchronous:
+        await connection.execute(_GO_ON, found["timeline_now"])
+        progress("a synchronous standby was promoted: clients go on")
+        return epoch
+    if not same_system:
         await _rebase(connection, progress)
     epoch = await connection.fetchval(_BEGIN, found["system_now"], found["timeline_now"])
     if found["system_identifier"] is not None:  # else no node has served it before

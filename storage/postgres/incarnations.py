@@ -66,14 +66,25 @@ class DatabaseInUseError(Exception):
 class NodeLock:
     """The right to serve one database: `take` it, `replace` who served before, `keep` it, `release` it at the end."""
 
-    def __init__(self, url: str, connection: Connection, take: str) -> None:
+    def __init__(self, url: str, connection: Connection, take: str, *, failover_is_synchronous: bool) -> None:
         self._url = url
         self._connection = connection
         self._take = take
+        self._failover_is_synchronous = failover_is_synchronous
 
     @classmethod
-    async def take(cls, url: str, *, shared: bool = False, patience_s: float = _REFUSED_AFTER_S) -> Self:
-        """Take the right, alone or `shared`. Raises DatabaseInUseError if another has it, StorageUnavailableError."""
+    async def take(
+        cls,
+        url: str,
+        *,
+        shared: bool = False,
+        failover_is_synchronous: bool = False,
+        patience_s: float = _REFUSED_AFTER_S,
+    ) -> Self:
+        """Take the right, alone or `shared`. Raises DatabaseInUseError if another has it, StorageUnavailableError.
+
+        `failover_is_synchronous`: a standby that was promoted lacks nothing, and begins no epoch.
+        """
         take = _SHARE if shared else _SERVE
         connection = await _connect(url)
         give_up_at = time.monotonic() + patience_s
@@ -83,7 +94,7 @@ class NodeLock:
                 await connection.close()
                 raise DatabaseInUseError(said)
             await asyncio.sleep(0.1)
-        return cls(url, connection, take)
+        return cls(url, connection, take, failover_is_synchronous=failover_is_synchronous)
 
     async def replace(self, *, wait_s: float = _WAIT_S, waits_max: int = _WAITS_MAX) -> None:
         """End every incarnation before, and return when none of their statements runs any more.
@@ -103,7 +114,7 @@ class NodeLock:
         """
         try:
             await self._connection.execute(_SETTLE_ALONE)
-            epoch = await settle_epoch(self._connection, progress)
+            epoch = await settle_epoch(self._connection, progress, synchronous=self._failover_is_synchronous)
             await self._connection.execute(_SETTLED)
         except BaseException:
             self._connection.terminate()

@@ -37,6 +37,7 @@ def shared_settings() -> dict[str, str]:
         "TCHAT__IDENTITY__SIGNING_KEY": new_pem(),
         "TCHAT__IDENTITY__PHONE_KEY": new_key(),
         "TCHAT__IDENTITY__WHO_MAY_ADD": "everybody",
+        "TCHAT__STORAGE__FAILOVER_IS_SYNCHRONOUS": "true",
         "TCHAT__SERVER__PORT": "0",
         "TCHAT__SERVER__ADMIN_PORT": "0",
         "TCHAT__SERVER__DRAIN_TIMEOUT_S": "3",

@@ -22,10 +22,11 @@ _GROW_OLDER = "DO $$ BEGIN FOR i IN 1..5000 LOOP PERFORM pg_current_xact_id(); C
 """Uses up ids of transactions."""
 
 
-async def settle(url: str, lines: list[str] | None = None) -> int:
+async def settle(url: str, lines: list[str] | None = None, *, synchronous: bool = False) -> int:
     connection = await asyncpg.connect(url)
     try:
-        return await settle_epoch(connection, (lines if lines is not None else []).append)
+        progress = (lines if lines is not None else []).append
+        return await settle_epoch(connection, progress, synchronous=synchronous)
     finally:
         await connection.close()
 
@@ -44,6 +45,17 @@ async def test_an_epoch_begins_once_with_each_history(world: World, database_url
     assert promoted > began
     await world.pool.execute("UPDATE deployment SET system_identifier = 7")
     assert await settle(database_url) > promoted
+
+
+async def test_the_promotion_of_a_synchronous_standby_begins_no_epoch_and_another_cluster_does(
+    world: World, database_url: str
+) -> None:
+    began = await settle(database_url)
+    await world.pool.execute("UPDATE deployment SET timeline_id = timeline_id - 1")
+    assert await settle(database_url, synchronous=True) == began
+    assert await settle(database_url) == began
+    await world.pool.execute("UPDATE deployment SET system_identifier = 7, timeline_id = timeline_id - 1")
+    assert await settle(database_url, synchronous=True) > began
 
 
 async def test_stamps_that_the_cluster_has_not_reached_are_put_before_all_others(
