@@ -11,7 +11,8 @@ Guarantees of every engine:
   reads knows, from the journal, up to where a dialog is archived. An erasure alone makes no row.
 * Numbers may be given out again in a later epoch, for other rows. What is written in an epoch wins over all that was
   written in lower ones, erasures included.
-* Nothing is judged: neither who may read nor whether a number belongs to the dialog.
+* After another epoch has begun, rows and entries of `read_about` may be of a history that was lost: what the journal
+  has is true. Nothing is judged: neither who may read nor whether a number belongs to the dialog.
 * Every method is bounded in time, and raises `StorageUnavailableError` when it cannot answer now
   (`StorageTimeoutError`: it took too long). What a caller cancels may still be written.
 * A read returns at most `limit` rows, and ends with the row whose body brings it to `PAGE_BYTES_MAX` (`cut_short`).
@@ -23,6 +24,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from protocol.bodies import Deleted, Edited, Reacted, tag_of
+from protocol.limits import N_MAX
 from storage.rows import TimelineRow
 
 ABOUT_A_MESSAGE = frozenset({tag_of(Edited), tag_of(Deleted), tag_of(Reacted)})
@@ -67,8 +69,11 @@ class Archive(Protocol):
         Those that have been erased may be among them, as `Erased`.
         """
 
-    async def read_newest_about(self, dialog: bytes, target: int, tag: int, *, limit: int) -> list[TimelineRow]:
+    async def read_newest_about(
+        self, dialog: bytes, target: int, tag: int, *, limit: int, before: int = N_MAX
+    ) -> list[TimelineRow]:
         """The newest rows that were written about a message with a tag of `ABOUT_A_MESSAGE`, in falling order.
 
-        Those that have been erased may be among them, as `Erased`.
+        `before`: with lower numbers than this one; an empty page is the end. Those that have been erased may be among
+        them, as `Erased`.
         """

@@ -81,6 +81,9 @@ class ArchiveBacklog(Protocol):
     async def list_erasures(self, limit: int) -> list[tuple[bytes, int]]:
         """Some `(dialog, seq)` that the archive must erase."""
 
+    async def list_left(self, dialog: bytes, seqs: Sequence[int]) -> list[int]:
+        """Those of these numbers whose rows have left the journal; those that no row has had yet are not among them."""
+
     async def forget_erasures(self, keys: Sequence[tuple[bytes, int]]) -> None:
         """Note that the archive has erased these."""
 

@@ -16,6 +16,7 @@ import asyncio
 import logging
 
 from protocol.bodies import Edited, Erased, Reacted, tag_of
+from protocol.limits import N_MAX
 from server.clock import Clock, Sleep
 from storage.archive import ARCHIVE_ROWS_MAX, Archive
 from storage.backlog import ArchiveBacklog, ArchivingState, BacklogHorizon, BacklogPage, Cursor
@@ -146,11 +147,18 @@ class Mover:
         return len(keys)
 
     async def _erase_hanging(self, dialog: bytes, seq: int, epoch: int) -> None:
-        """Erase the edits of a row and the reactions to it in the archive, page by page."""
+        """Erase the edits of a row and the reactions to it, of those that are only in the archive, page by page.
+
+        Those of the journal are noted when they are blanked. A number that the journal has not given out yet, or has
+        for another row, is of a history that was lost: an erasure would hide the row that is moved there later.
+        """
         for tag in _HANGING:
-            while True:
-                rows = await self._archive.read_newest_about(dialog, seq, tag, limit=ARCHIVE_ROWS_MAX)
-                live = [(dialog, row.event.seq) for row in rows if row.tag != tag_of(Erased)]
-                if not live:
-                    break
-                await self._archive.erase(live, epoch=epoch)
+            before = N_MAX
+            while rows := await self._archive.read_newest_about(
+                dialog, seq, tag, limit=ARCHIVE_ROWS_MAX, before=before
+            ):
+                before = rows[-1].event.seq
+                live = [row.event.seq for row in rows if row.tag != tag_of(Erased)]
+                if live:
+                    left = await self._backlog.list_left(dialog, live)
+                    await self._archive.erase([(dialog, each) for each in left], epoch=epoch)

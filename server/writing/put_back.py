@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from protocol.bodies import Edited, Reacted, tag_of
+from protocol.bodies import Edited, Erased, Reacted, tag_of
 from protocol.ids import to_text
 from server.clock import Clock, Sleep
 from storage.archive import Archive
@@ -57,7 +57,7 @@ class PutBack:
             self._wake.set()
 
     async def run(self) -> None:
-        """Bring it, dialog by dialog."""
+        """Bring it, some of a dialog at a time, the dialogs in turn."""
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -70,7 +70,8 @@ class PutBack:
         try:
             rows = await self._archive.read_rows(dialog, seqs)
             if rows:
-                hanging = [row for seq in seqs for tag in _HANGING for row in await self._read_about(dialog, seq, tag)]
+                live = [row.event.seq for row in rows if row.tag != tag_of(Erased)]
+                hanging = [row for seq in live for tag in _HANGING for row in await self._read_about(dialog, seq, tag)]
                 now_ms = self._clock.wall_ms()
                 await self._trimming.put_back([*rows, *hanging], now_ms, incarnation=self._incarnation)
         except IncarnationEndedError:
@@ -90,9 +91,8 @@ class PutBack:
         return await self._archive.read_newest_about(dialog, seq, tag, limit=_HANGING_MAX)
 
     def _forget(self, dialog: bytes, seqs: list[int]) -> None:
-        left = self._wanted[dialog].difference(seqs)
-        self._count -= len(self._wanted[dialog]) - len(left)
+        before = self._wanted.pop(dialog)
+        left = before.difference(seqs)
+        self._count -= len(before) - len(left)
         if left:
-            self._wanted[dialog] = left
-        else:
-            del self._wanted[dialog]
+            self._wanted[dialog] = left  # at the end: it is the turn of the others

@@ -135,10 +135,12 @@ class CqlArchive(Archive):
                 await self._fill(prepared, page, bucket, (low, 0, 0), (high + 1, 0, 0), newest_first=newest_first)
         return page.rows
 
-    async def read_newest_about(self, dialog: bytes, target: int, tag: int, *, limit: int) -> list[TimelineRow]:
+    async def read_newest_about(
+        self, dialog: bytes, target: int, tag: int, *, limit: int, before: int = N_MAX
+    ) -> list[TimelineRow]:
         page = _Page(dialog, limit)
         async with self._in_time() as prepared:
-            low, high = (target, tag, 0), (target, tag, N_MAX + 1)
+            low, high = (target, tag, 0), (target, tag, before)
             await self._fill(prepared, page, target // BUCKET, low, high, newest_first=True)
         return page.rows
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from protocol.bodies import Erased, tag_of
+from protocol.limits import N_MAX
 from storage.archive import ABOUT_A_MESSAGE, ARCHIVE_ROWS_MAX, Archive
 from storage.rows import TimelineRow
 from storage.timelines import PAGE_BYTES_MAX
@@ -66,9 +67,12 @@ class LocalArchive(Archive):
         entries = [entry for entry in about if first <= entry[0] <= last and self._is_about(dialog, *entry)]
         return self._page(dialog, [seq for *_, seq in entries[:limit]])
 
-    async def read_newest_about(self, dialog: bytes, target: int, tag: int, *, limit: int) -> list[TimelineRow]:
+    async def read_newest_about(
+        self, dialog: bytes, target: int, tag: int, *, limit: int, before: int = N_MAX
+    ) -> list[TimelineRow]:
         about = sorted(self._about.get(dialog, ()), reverse=True)
-        entries = [entry for entry in about if entry[:2] == (target, tag) and self._is_about(dialog, *entry)]
+        entries = [entry for entry in about if entry[:2] == (target, tag) and entry[2] < before]
+        entries = [entry for entry in entries if self._is_about(dialog, *entry)]
         return self._page(dialog, [seq for *_, seq in entries[:limit]])
 
     def _is_about(self, dialog: bytes, target: int, tag: int, seq: int) -> bool:

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from protocol.bodies import Deleted, Edited, Reacted, TimelineEventRaw, tag_of
-from protocol.limits import REACTIONS_PER_MESSAGE_MAX
+from protocol.limits import N_MAX, REACTIONS_PER_MESSAGE_MAX
 from storage.archive import ABOUT_A_MESSAGE, ARCHIVE_ROWS_MAX, Archive
 from storage.postgres.archived_rows import ROW_COLUMNS, ArchivedRows, Key, make_row
 from storage.postgres.pool import Pool
@@ -68,6 +68,7 @@ SELECT {ROW_COLUMNS} FROM journal j
 WHERE j.dialog_id = $1 AND j.target = $2 AND j.tag IN ({ARE_ABOUT_A_MESSAGE}) AND j.tag = $3 AND j.seq < $4
 ORDER BY j.seq DESC LIMIT $5
 """
+_HELD_OF = "SELECT j.seq FROM journal j WHERE j.dialog_id = $1 AND j.seq = ANY ($2::bigint[])"
 _HEADERS = "SELECT seq, tag, target FROM journal j WHERE j.dialog_id = $1 AND j.seq > $2 AND j.seq < $3"
 
 
@@ -164,7 +165,8 @@ class ArchivedTimelines(PostgresTimelines):
         archived = await self._archive.read_about(
             dialog, first, last, limit=LATER_ROWS_MAX + 1, newest_first=newest_first
         )
-        both = list({row.event.seq: row for row in (*archived, *journal)}.values())
+        kept = await self._without_lost(dialog, archived)
+        both = list({row.event.seq: row for row in (*kept, *journal)}.values())
         stops = [stop for rows in (journal, archived, both) if (stop := _stops_at(rows, newest_first)) is not None]
         rows = [row for row in both if row.event.seq > last or not member.sees(row.event.seq)]
         if stops:
@@ -187,7 +189,7 @@ class ArchivedTimelines(PostgresTimelines):
         newest: dict[tuple[int, bytes], TimelineRow] = {}
         for tag in (_EDITED, _DELETED, _REACTED):
             records = await self._fetch_page(_NEWEST_ABOUT, dialog, target, tag, end, LATER_ROWS_MAX)
-            archived = await self._archive.read_newest_about(dialog, target, tag, limit=LATER_ROWS_MAX)
+            archived = await self._read_newest_archived(dialog, target, tag)
             rows = {row.event.seq: row for row in (*archived, *map(make_row, records)) if row.tag == tag}
             for seq in sorted(rows, reverse=True)[:LATER_ROWS_MAX]:
                 if seq < end:
@@ -218,6 +220,24 @@ class ArchivedTimelines(PostgresTimelines):
         keys = [(dialog, seq) for seq, tag, target in shown if tag == _DELETED or (dialog, target) not in erased]
         page = await self._rows.read_page(keys, newest_first=False)
         return page if len(page) == len(keys) <= limit else None
+
+    async def _read_newest_archived(self, dialog: bytes, target: int, tag: int) -> list[TimelineRow]:
+        kept: list[TimelineRow] = []
+        before = N_MAX
+        while len(kept) < LATER_ROWS_MAX:
+            rows = await self._archive.read_newest_about(dialog, target, tag, limit=LATER_ROWS_MAX, before=before)
+            some = await self._without_lost(dialog, rows)
+            kept += some
+            if len(some) == len(rows):
+                break
+            before = rows[-1].event.seq
+        return kept
+
+    async def _without_lost(self, dialog: bytes, archived: list[TimelineRow]) -> list[TimelineRow]:
+        """Rows of the archive that the journal has no more: other numbers may be of a history that was lost."""
+        seqs = [row.event.seq for row in archived]
+        held = {seq for (seq,) in await self._fetch_page(_HELD_OF, dialog, seqs)} if seqs else set()
+        return [row for row in archived if row.event.seq not in held]
 
     async def _keep_told(self, member: _Member, dialog: bytes, rows: list[TimelineRow]) -> list[TimelineRow]:
         """What concerns the member, of rows about messages, without those about erased ones."""

@@ -64,6 +64,10 @@ UPDATE archiving SET moved = greatest(moved, $2::text::xid8), covered_ms = great
 WHERE moved >= $1::text::xid8
 """
 _ERASURES = "SELECT dialog_id, seq FROM archive_erasures ORDER BY dialog_id, seq LIMIT $1"
+_LEFT = """
+SELECT k.seq FROM unnest($2::bigint[]) AS k(seq) JOIN heads h ON h.dialog_id = $1 AND k.seq <= h.seq
+WHERE NOT EXISTS (SELECT FROM journal j WHERE j.dialog_id = $1 AND j.seq = k.seq)
+"""
 _FORGET = """
 DELETE FROM archive_erasures e USING unnest($1::uuid[], $2::bigint[]) AS k(dialog_id, seq)
 WHERE e.dialog_id = k.dialog_id AND e.seq = k.seq
@@ -126,6 +130,9 @@ class PostgresBacklog(ArchiveBacklog):
 
     async def list_erasures(self, limit: int) -> list[tuple[bytes, int]]:
         return [(dialog, seq) for dialog, seq in await self._fetch(_ERASURES, limit)]
+
+    async def list_left(self, dialog: bytes, seqs: Sequence[int]) -> list[int]:
+        return [seq for (seq,) in await self._fetch(_LEFT, dialog, seqs)]
 
     async def forget_erasures(self, keys: Sequence[tuple[bytes, int]]) -> None:
         await self._fetch(_FORGET, [dialog for dialog, _ in keys], [seq for _, seq in keys])

@@ -142,6 +142,8 @@ async def test_the_newest_of_each_sort_are_found_about_a_message(archive: Archiv
     await archive.write([*edits, *reactions, reacted(dialog, 400, 2), deleted(dialog, 401, 2)])
     assert await archive.read_newest_about(dialog, 1, tag_of(Edited), limit=2) == [edits[2], edits[1]]
     assert await archive.read_newest_about(dialog, 1, tag_of(Reacted), limit=200) == reactions[:95:-1]
+    assert await archive.read_newest_about(dialog, 1, tag_of(Reacted), limit=9, before=6) == reactions[1::-1]
+    assert await archive.read_newest_about(dialog, 1, tag_of(Reacted), limit=9, before=4) == []
     assert await archive.read_newest_about(dialog, 1, tag_of(Deleted), limit=1) == []
     assert seqs_of(await archive.read_newest_about(dialog, 2, tag_of(Deleted), limit=1)) == [401]
 

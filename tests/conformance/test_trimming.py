@@ -399,6 +399,21 @@ async def test_a_retention_that_begins_later_erases_what_has_left(
     assert [bytes(row.event.body) for row in await archive.read_rows(dialog, [2, 3, 4])] == [ERASED] * 3
 
 
+async def test_dialogs_of_which_something_has_left_do_not_wait_for_each_other(
+    world: World, trimming: PostgresTrimming, mover: Mover
+) -> None:
+    dialogs = {dialog: ann for ann, _, dialog in [await group(world) for _ in range(3)]}
+    for dialog, ann in dialogs.items():
+        await world.say(dialog, ann)
+    await mover.move()
+    await sweep(trimming)
+    for dialog, ann in dialogs.items():
+        await retain(world, dialog, ann, 1)
+    steps = [await world.journal.erase_due(LATER_MS, limit=10) for _ in range(4)]
+    assert [step.more for step in steps] == [True, True, True, False]
+    assert {step.lacking[0] for step in steps if step.lacking} == set(dialogs)
+
+
 async def test_what_has_left_at_the_end_of_a_dialog_is_lacking_too(world: World, mover: Mover) -> None:
     ann, _, dialog = await group(world)
     await retain(world, dialog, ann, 1)

@@ -84,6 +84,13 @@ async def drop_rows(world: World, dialog: bytes, first: int, last: int) -> None:
     await world.pool.execute(_DROP, dialog, first, last)
 
 
+async def lose_history(world: World, dialog: bytes, head: int) -> None:
+    """As a restore does: the numbers of a dialog above this one will be given out again, in the next epoch."""
+    await world.pool.execute("DELETE FROM journal WHERE dialog_id = $1 AND seq > $2", dialog, head)
+    await world.pool.execute("UPDATE heads SET seq = $2 WHERE dialog_id = $1", dialog, head)
+    await world.pool.execute("UPDATE deployment SET epoch = epoch + 1")
+
+
 async def pages_of(backlog: ArchiveBacklog, first: int, horizon: int) -> list[list[TimelineRow]]:
     """The pages of a range of stamps."""
     pages = []

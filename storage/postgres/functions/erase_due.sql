@@ -22,7 +22,7 @@ BEGIN
     FROM erase_retained(p_now_ms, p_limit) e;
     v_hanging := erase_hanging(p_now_ms, p_limit);
     rows := v_expired + v_retained + v_hanging;
-    more := greatest(v_expired, v_retained, v_hanging) >= p_limit;
+    more := greatest(v_expired, v_retained, v_hanging) >= p_limit OR lacks_dialog IS NOT NULL;
     SELECT min(x.due_ms) INTO oldest_due_ms FROM (
         (SELECT j.expires_at_ms AS due_ms FROM journal j
          WHERE j.tag = ${tag.Posted} AND j.expires_at_ms <= p_now_ms ORDER BY j.expires_at_ms LIMIT 1)

@@ -13,6 +13,7 @@ from protocol import bodies
 from protocol.bodies import TimelineEventRaw, tag_of
 from protocol.dialog_types import DialogType
 from server.startup_error import StartupError
+from server.writing import mover as mover_module
 from server.writing.mover import BACKOFF_MAX_S, INTERVAL_S, Mover
 from storage.backlog import ArchiveBacklog
 from storage.cql.archive import CqlArchive
@@ -23,7 +24,7 @@ from storage.postgres.backlog import PostgresBacklog
 from storage.postgres.timelines import PostgresTimelines
 from storage.rows import TimelineRow
 from storage.unavailable import StorageUnavailableError
-from tests.support.archiving import archived_rows, drop_rows, journal_rows
+from tests.support.archiving import archived_rows, drop_rows, journal_rows, lose_history
 from tests.support.clock import ManualClock
 from tests.support.harness import running
 from tests.support.world import Person, World, edit, message, reaction
@@ -216,6 +217,39 @@ async def test_what_hangs_on_an_erased_message_is_erased_though_it_is_in_the_arc
     tags = await archive.read_tags(dialog, 11, 16)
     assert [seq for seq, tag in tags.items() if tag == tag_of(bodies.Erased)] == [11, 12, 13, 14, 15]
     assert await world.pool.fetchval("SELECT count(*) FROM archive_erasures") == 0
+
+
+async def test_an_erasure_hides_no_row_that_gets_a_number_of_a_lost_history(
+    world: World, mover: Mover, archive: TracedArchive
+) -> None:
+    """Numbers are given out again after a restore; of the lost history they were reactions to a message."""
+    ann, bo, dialog = await talk(world)
+    await world.flush(*(reaction(dialog, bo, 3) for _ in range(4)))
+    await mover.move()
+    await lose_history(world, dialog, 10)
+    await world.act(bodies.Deleted, dialog, ann, target=3)
+    await mover.move()
+    await world.flush(*(message(dialog, ann) for _ in range(3)))
+    await mover.move()
+    assert await archived_rows(world, archive) == await journal_rows(world)
+
+
+async def test_all_that_hangs_on_an_erased_message_is_erased_however_much_it_is(
+    world: World, mover: Mover, archive: TracedArchive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what lies behind a page of what is erased already, or of a lost history."""
+    monkeypatch.setattr(mover_module, "ARCHIVE_ROWS_MAX", 2)
+    ann, bo, dialog = await talk(world)
+    await world.flush(*(reaction(dialog, bo, 3) for _ in range(7)))
+    await mover.move()
+    await archive.erase([(dialog, 16), (dialog, 17)])
+    await lose_history(world, dialog, 15)
+    await drop_rows(world, dialog, 11, 15)
+    await world.say(dialog, ann)
+    await world.act(bodies.Deleted, dialog, ann, target=3)
+    await mover.move()
+    tags = await archive.read_tags(dialog, 11, 17)
+    assert [seq for seq, tag in tags.items() if tag == tag_of(bodies.Erased)] == [11, 12, 13, 14, 15]
 
 
 async def test_who_wakes_late_undoes_no_erasure(

@@ -16,6 +16,8 @@ from protocol.events import ReceiptChanged
 from protocol.replies import Acked, Failed
 from server.writing import put_back as module
 from server.writing.put_back import PAUSE_S, PutBack
+from storage.archive import Archive
+from storage.cql.archive import CqlArchive
 from storage.local.archive import LocalArchive
 from storage.rows import TimelineRow
 from storage.unavailable import IncarnationEndedError, StorageUnavailableError
@@ -75,6 +77,37 @@ async def test_each_event_that_is_wanted_is_put_back_once(world: World) -> None:
     put_back.want(dialog, 2)
     await until(lambda: put_back.rows == 151)
     assert trimming.seqs == [*range(2, 152), 2]
+    work.cancel()
+
+
+async def test_dialogs_take_turns(world: World) -> None:
+    long, archive = await filled(world, 250)
+    short, other = await filled(world, 1)
+    await archive.write(await other.read_rows(short, [2]))
+    trimming = FakeTrimming()
+    put_back = make(trimming, archive, [])
+    for dialog, seqs in ((long, range(3, 252)), (short, [2])):
+        for seq in seqs:
+            put_back.want(dialog, seq)
+    work = asyncio.ensure_future(put_back.run())
+    await until(lambda: put_back.rows == 250)
+    assert trimming.seqs == [*range(3, 103), 2, *range(103, 252)]
+    work.cancel()
+
+
+async def test_nothing_hangs_on_an_erased_message_that_comes_back(world: World) -> None:
+    """What the archive has not erased with it yet stays there."""
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    await world.flush(message(dialog, ann), reaction(dialog, bo, 2))
+    archive, trimming = LocalArchive(), FakeTrimming()
+    await archive.write(await journal_rows(world))
+    await archive.erase([(dialog, 2)])
+    put_back = make(trimming, archive, [])
+    put_back.want(dialog, 2)
+    work = asyncio.ensure_future(put_back.run())
+    await until(lambda: put_back.rows == 1)
+    assert trimming.seqs == [2]
     work.cancel()
 
 
@@ -165,14 +198,28 @@ async def ask_until_acked(wire: Wire, command: React | Delete) -> tuple[int, Ack
     return refused, reply
 
 
-async def test_a_client_reacts_to_and_deletes_what_has_left_by_trying_again(database_url: str) -> None:
-    async with running(database_url, archive=LocalArchive()) as server:
+async def react_and_delete(database_url: str, archive: Archive) -> None:
+    """What a client does with two messages that have left the journal of a node with this archive."""
+    async with running(database_url, archive=archive) as server:
         ann, dialog = await old_dialog(server)
         async with server.live(ann) as wire:
             for command in (React(3, dialog, ann.n(), 2, b"+"), Delete(4, dialog, ann.n(), 3)):
                 refused, _ = await ask_until_acked(wire, command)
                 assert refused
                 assert await ask_until_acked(wire, command) == (0, _)
+
+
+async def test_a_client_reacts_to_and_deletes_what_has_left_by_trying_again(database_url: str) -> None:
+    await react_and_delete(database_url, LocalArchive())
+
+
+@pytest.mark.cassandra
+async def test_what_has_left_is_put_back_from_a_cql_server(database_url: str, request: pytest.FixtureRequest) -> None:
+    archive = CqlArchive(request.getfixturevalue("cql_server"), read_timeout_s=20.0, write_timeout_s=20.0)
+    try:
+        await react_and_delete(database_url, archive)
+    finally:
+        await archive.close()
 
 
 async def test_a_receipt_of_what_has_left_is_raised_when_it_is_back(database_url: str) -> None:

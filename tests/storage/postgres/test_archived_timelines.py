@@ -17,7 +17,7 @@ from storage.postgres import archived_rows
 from storage.postgres.archived_timelines import ArchivedTimelines
 from storage.timelines import PAGE_BYTES_MAX, cut_short
 from storage.unavailable import StorageUnavailableError
-from tests.support.archiving import ArchiveThatMayBeAway, drop_rows, moving
+from tests.support.archiving import ArchiveThatMayBeAway, drop_rows, lose_history, moving
 from tests.support.world import Person, World, edit, message, reaction
 
 pytestmark = pytest.mark.anyio
@@ -230,3 +230,23 @@ async def test_what_is_beyond_the_head_is_of_another_history(
     assert seqs(await reads.read_events(bo.principal, [(dialog, 1, 99)], limit=99)) == [1, 2, 3]
     assert seqs(await reads.read_newest(bo.principal, dialog, 1, 99, limit=99)) == [1, 2, 3]
     assert (await reads.read_later(bo.principal, dialog, 1, 3, newest_first=True)).events == {}
+
+
+@pytest.mark.parametrize("lost", [1, 600], ids=["some", "too much for one read"])
+async def test_what_is_about_a_message_in_a_lost_history_is_not_shown(
+    world: World, mover: Mover, reads: ArchivedTimelines, lost: int
+) -> None:
+    """The numbers of its reactions are those of messages now, or not given out again yet."""
+    ann, bo, dialog = await pair(world)
+    await world.flush(*(message(dialog, ann) for _ in range(3)))
+    await world.flush(reaction(dialog, bo, 3, "kept"))
+    await world.flush(*(reaction(dialog, bo, 3, "lost") for _ in range(lost)), edit(dialog, ann, 2, "lost"))
+    await mover.move()
+    await lose_history(world, dialog, 5)
+    await drop_rows(world, dialog, 1, 5)
+    await world.flush(*(message(dialog, ann) for _ in range(lost)))
+    for newest_first in (False, True):
+        later = await reads.read_later(bo.principal, dialog, 3, 3, newest_first=newest_first)
+        ((kept,),) = later.events.values()
+        assert b"kept" in bytes(kept.body)
+        assert (await reads.read_later(bo.principal, dialog, 2, 2, newest_first=newest_first)).events == {}
