@@ -28,7 +28,8 @@ class Nodes(Protocol):
         """Renew the lease of an incarnation, then read the horizon and all incarnations from `since` on.
 
         For the `recent_horizon` transactions with an id below `recent_since` began long ago. Raises
-        IncarnationEndedError if another node has ended it. The horizon is durable, as that of `Journal.read_horizon`.
+        IncarnationEndedError if another node has ended it, OtherHistoryError. The horizon is durable, as that of
+        `Journal.read_horizon`.
         """
 
     async def read_written(

@@ -23,6 +23,13 @@ class IncarnationEndedError(StorageUnavailableError):
         )
 
 
+class OtherHistoryError(StorageUnavailableError):
+    """The database has another history than the one that the epoch was begun for: nothing of it is handed out."""
+
+    def __init__(self) -> None:
+        super().__init__("PostgreSQL was restored or promoted: whether an epoch begins is settled first")
+
+
 class StorageTimeoutError(StorageUnavailableError):
     """The store took too long: the same work, asked for again, may take as long."""
 

@@ -41,7 +41,7 @@ from server.writing.horizon import Horizon
 from storage.nodes import PAGE_ROWS, Nodes
 from storage.rows import ClusterReading, HorizonReading, WrittenRow
 from storage.timelines import cut_short
-from storage.unavailable import IncarnationEndedError, StorageUnavailableError
+from storage.unavailable import IncarnationEndedError, OtherHistoryError, StorageUnavailableError
 
 _log = logging.getLogger(__name__)
 
@@ -193,6 +193,8 @@ class Peers:
                 await self._horizon.warn_if_old()
             except IncarnationEndedError:
                 raise
+            except OtherHistoryError:
+                self._horizon.on_other_history()
             except StorageUnavailableError as error:
                 _log.warning("what other nodes write cannot be read, trying again: %s", error)
             await asyncio.sleep(0 if more else interval_s)

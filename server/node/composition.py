@@ -160,6 +160,7 @@ class Node:
             epoch=epoch,
             incarnation=incarnation,
         )
+        self.horizon.on_other_history = lock.doubt
         self.peers = None if nodes is None else self._make_peers(nodes)
         self.hints: Hints | None = None
         self._redis = redis

@@ -20,7 +20,7 @@ from server.clock import Clock
 from server.writing.position import Positions
 from storage.rows import HorizonReading
 from storage.timelines import Journal
-from storage.unavailable import IncarnationEndedError, StorageUnavailableError
+from storage.unavailable import IncarnationEndedError, OtherHistoryError, StorageUnavailableError
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +45,8 @@ class Horizon:
         incarnation: int,
     ) -> None:
         self.epoch = epoch
+        self.on_other_history: Callable[[], None] = _do_nothing
+        """Called when a reading finds another history of the database than that of the epoch."""
         self._journal = journal
         self._positions = positions
         self._clock = clock
@@ -105,6 +107,8 @@ class Horizon:
                 await self.warn_if_old()
             except IncarnationEndedError:
                 raise
+            except OtherHistoryError:
+                self.on_other_history()
             except StorageUnavailableError as error:
                 _log.warning("the horizon cannot be read, trying again: %s", error)
             await asyncio.sleep(interval_s)
@@ -121,3 +125,6 @@ class Horizon:
             self.age_s,
             holder,
         )
+
+
+def _do_nothing() -> None: ...

@@ -14,7 +14,7 @@ import msgspec
 
 from protocol.bodies import TimelineEventRaw
 from storage.backlog import ArchiveBacklog, ArchivingState, BacklogHorizon, BacklogPage, Cursor
-from storage.postgres.epoch import HISTORY
+from storage.postgres.epoch import IS_SETTLED
 from storage.postgres.functions import WORK_LOCKS
 from storage.postgres.pool import CONNECT_TIMEOUT_S, SESSION_SETTINGS, prepare, translate_errors
 from storage.postgres.work_locks import Work, lock_settings
@@ -30,8 +30,7 @@ _SILENT_S = 120.0
 _TRY_LOCK = f"SELECT pg_try_advisory_lock({WORK_LOCKS}, {Work.MOVER})"
 # The history is that of the last epoch: after a restore or a promotion the next one begins when a node notices it.
 _STATE = f"""
-SELECT d.system_identifier IS NULL OR (d.system_identifier, d.timeline_id) = ({HISTORY}) AS settled,
-       d.epoch, a.moved::text::bigint, a.covered_ms,
+SELECT {IS_SETTLED} AS settled, d.epoch, a.moved::text::bigint, a.covered_ms,
        (SELECT count(*) FROM (SELECT FROM archive_erasures LIMIT {_COUNTED_MAX}) x) AS erasures
 FROM archiving a, deployment d
 """

@@ -15,15 +15,22 @@ from typing import Any
 import asyncpg
 
 from storage.postgres.functions import LOWEST_XID
+from storage.unavailable import StorageUnavailableError
 
 _PAGES_PER_STEP = 8_000  # 64 MB
 
 HISTORY = """
 SELECT c.system_identifier AS system_now,
-       ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::bigint AS timeline_now
+       CASE WHEN NOT pg_is_in_recovery() THEN
+           ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::bigint END AS timeline_now
 FROM pg_control_system() c
 """
-"""Which history of transactions this is."""
+"""Which history of transactions this is; a standby has no timeline. It is that of the log that is written now: the
+control file has it only after the first checkpoint."""
+IS_SETTLED = f"""
+(SELECT d.system_identifier IS NULL OR (d.system_identifier, d.timeline_id) = ({HISTORY}) FROM deployment d)
+"""
+"""Whether the epoch is that of this history; it costs 0.15 ms."""
 _HISTORIES = f"SELECT d.epoch, d.system_identifier, d.timeline_id, h.* FROM deployment d, ({HISTORY}) h"
 _BEGIN = """
 UPDATE deployment SET system_identifier = $1, timeline_id = $2, epoch = greatest(epoch + 1, unix_ms()) RETURNING epoch
@@ -48,6 +55,8 @@ async def settle_epoch(
     Called by the node that may serve, before it serves. It may be interrupted: the next call does it again.
     """
     (found,) = await connection.fetch(_HISTORIES)
+    if found["timeline_now"] is None:
+        raise StorageUnavailableError("PostgreSQL is a standby here, which nobody has promoted")
     epoch: int = found["epoch"]
     if (found["system_identifier"], found["timeline_id"]) == (found["system_now"], found["timeline_now"]):
         return epoch

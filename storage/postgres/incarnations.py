@@ -20,7 +20,7 @@ from typing import Any, Self, TypeAlias
 
 import asyncpg
 
-from storage.postgres.epoch import settle_epoch
+from storage.postgres.epoch import IS_SETTLED, settle_epoch
 from storage.postgres.functions import INCARNATION_LOCKS
 from storage.postgres.pool import CONNECT_TIMEOUT_S, translate_errors
 from storage.unavailable import IncarnationEndedError, StorageUnavailableError
@@ -29,6 +29,7 @@ _log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 1.0
 _REFUSED_AFTER_S = 5.0  # PostgreSQL needs a moment to notice that a killed node's connection is gone
+_ANSWER_S_MAX = 3.0
 _WAIT_S = 5.0
 _WAITS_MAX = 12
 
@@ -71,6 +72,7 @@ class NodeLock:
         self._connection = connection
         self._take = take
         self._failover_is_synchronous = failover_is_synchronous
+        self._doubted = False
 
     @classmethod
     async def take(
@@ -122,33 +124,56 @@ class NodeLock:
         return epoch
 
     async def keep(self, incarnation: int, settled: Callable[[int], None]) -> None:
-        """Take the right again whenever its connection has broken, until cancelled.
+        """Ask each second whether the right is still ours, and take it again if not, until cancelled.
 
         `settled` then gets the epoch: PostgreSQL may have come back with another history. Raises IncarnationEndedError
         if another node has served meanwhile.
         """
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
-            if not self._connection.is_closed():
-                continue
             try:
                 async with translate_errors():
-                    if await self._take_again(incarnation):
+                    if not await self._is_kept() and await self._take_again(incarnation):
                         settled(await self.settle_epoch(_log.warning))
+                        self._doubted = False
             except IncarnationEndedError:
                 raise
             except StorageUnavailableError as error:
                 _log.warning("the right to serve the database cannot be taken again now: %s", error)
 
+    def doubt(self) -> None:
+        """Have `keep` take the right again on a new connection: elsewhere the database has another history."""
+        self._doubted = True
+
     async def release(self) -> None:
         """Let another node serve."""
         self._connection.terminate()
 
+    async def _is_kept(self) -> bool:
+        """Whether its connection answers, from a database with the history that it had.
+
+        Taking the lock once more costs nothing while we have it; on a connection that was replaced below us it is taken
+        again, and whoever had it meanwhile has ended our incarnation.
+        """
+        if self._doubted or self._connection.is_closed():
+            self._connection.terminate()
+            return False
+        try:
+            async with asyncio.timeout(_ANSWER_S_MAX):
+                [(taken, is_settled)] = await self._connection.fetch(f"{self._take}, {IS_SETTLED}")
+        except BaseException:
+            self._connection.terminate()
+            raise
+        if not (taken and is_settled):
+            self._connection.terminate()
+        return not self._connection.is_closed()
+
     async def _take_again(self, incarnation: int) -> bool:
         connection = await _connect(self._url)
         try:
-            taken = await connection.fetchval(self._take)
-            lives = await connection.fetchval(_LIVES, incarnation)
+            async with asyncio.timeout(_ANSWER_S_MAX):
+                taken = await connection.fetchval(self._take)
+                lives = await connection.fetchval(_LIVES, incarnation)
         except BaseException:
             connection.terminate()
             raise
@@ -182,7 +207,8 @@ async def _connect(url: str) -> Connection:
     async with translate_errors():
         connection: Connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S)
         try:
-            await connection.execute(_SETTINGS)
+            async with asyncio.timeout(_ANSWER_S_MAX):
+                await connection.execute(_SETTINGS)
         except BaseException:
             connection.terminate()
             raise

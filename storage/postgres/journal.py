@@ -23,6 +23,7 @@ from protocol.bodies import AnyBody, Body, Posted, TimelineEventRaw, tag_of
 from protocol.dialog_types import DIALOG_TYPES
 from protocol.json_forms import tag_name
 from storage.postgres import functions
+from storage.postgres.epoch import IS_SETTLED
 from storage.postgres.oldest_writer import find_oldest_writer
 from storage.postgres.pool import Pool, TargetArchivedError, translate_errors
 from storage.rows import (
@@ -37,7 +38,7 @@ from storage.rows import (
     VerdictCode,
 )
 from storage.timelines import Journal
-from storage.unavailable import IncarnationEndedError, StorageUnavailableError, WriteRefusedError
+from storage.unavailable import IncarnationEndedError, OtherHistoryError, StorageUnavailableError, WriteRefusedError
 
 _FLUSH = "SELECT * FROM flush($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
 _STORED = """
@@ -55,9 +56,10 @@ _RAISE_RECEIPTS = "SELECT * FROM raise_receipts($1, $2, $3, $4, $5, $6)"
 # Committing the message puts a transaction id past the horizon on disk. Without it PostgreSQL, after a crash, gives
 # ids out again that only aborted transactions had, and what is written under them would look older than the horizon.
 # In a snapshot in which the incarnation has not ended, no row of the node that replaces it is visible.
-_HORIZON = """
+_HORIZON = f"""
 SELECT pg_snapshot_xmin(s.snapshot)::text::bigint AS horizon, pg_snapshot_xmax(s.snapshot)::text::bigint AS next_xid,
-       EXISTS (SELECT FROM incarnations i WHERE i.incarnation = $1 AND i.ended_at_ms IS NULL) AS lives
+       EXISTS (SELECT FROM incarnations i WHERE i.incarnation = $1 AND i.ended_at_ms IS NULL) AS lives,
+       {IS_SETTLED} AS settled
 FROM pg_current_snapshot() AS s(snapshot), pg_logical_emit_message(true, 'tchat', 'horizon')
 """
 _PUT_TYPE = """
@@ -283,9 +285,11 @@ class PostgresJournal(Journal):
         async with translate_errors():
             row = await self._pool.fetchrow(_HORIZON, incarnation)
         assert row is not None, "one row comes from the message"
-        horizon, next_xid, lives = row
+        horizon, next_xid, lives, settled = row
         if not lives:
             raise IncarnationEndedError
+        if not settled:
+            raise OtherHistoryError
         return HorizonReading(horizon, next_xid)
 
     async def find_oldest_writer(self) -> str:

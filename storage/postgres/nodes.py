@@ -9,15 +9,16 @@ import msgspec
 
 from protocol.bodies import TimelineEventRaw
 from storage.nodes import PAGE_ROWS, Nodes
+from storage.postgres.epoch import IS_SETTLED
 from storage.postgres.journal import Writes
 from storage.postgres.pool import Pool, translate_errors
 from storage.postgres.timelines import ROW_COLUMNS, TIMELINE, bytes_before
 from storage.rows import ClusterReading, IncarnationRow, WrittenRow
 from storage.timelines import PAGE_BYTES_MAX
-from storage.unavailable import IncarnationEndedError
+from storage.unavailable import IncarnationEndedError, OtherHistoryError
 
 # Renewing the lease commits a transaction whose id is past the horizon: see `_HORIZON` in `journal.py`.
-_READ_CLUSTER = """
+_READ_CLUSTER = f"""
 WITH renewed AS (
     INSERT INTO leases AS l VALUES ($1, 1) ON CONFLICT (incarnation) DO UPDATE SET lease = l.lease + 1
 ), known AS MATERIALIZED (
@@ -27,8 +28,9 @@ WITH renewed AS (
 SELECT pg_snapshot_xmin(s.snapshot)::text::bigint AS horizon, pg_snapshot_xmax(s.snapshot)::text::bigint AS next_xid,
        coalesce((SELECT min(x::text::bigint) FROM pg_snapshot_xip(s.snapshot) AS x WHERE x >= $3::text::xid8),
                 pg_snapshot_xmax(s.snapshot)::text::bigint) AS recent_horizon,
-       (SELECT epoch FROM deployment) AS epoch, i.incarnation, i.node, coalesce(l.lease, 0) AS lease,
-       i.ended_at_ms IS NOT NULL AS ended, i.fenced_xid::text::bigint AS fenced_at
+       {IS_SETTLED} AS settled, (SELECT epoch FROM deployment) AS epoch,
+       i.incarnation, i.node, coalesce(l.lease, 0) AS lease, i.ended_at_ms IS NOT NULL AS ended,
+       i.fenced_xid::text::bigint AS fenced_at
 FROM pg_current_snapshot() AS s(snapshot) CROSS JOIN known k
 JOIN incarnations i ON i.incarnation = k.incarnation LEFT JOIN leases l ON l.incarnation = k.incarnation
 ORDER BY i.incarnation
@@ -70,10 +72,12 @@ class PostgresNodes(Nodes):
     async def read_cluster(self, *, incarnation: int, since: int, recent_since: int = 0) -> ClusterReading:
         async with translate_errors():
             rows = await self._readings.fetch(_READ_CLUSTER, incarnation, str(since), str(recent_since))
-        found = [IncarnationRow(*row[4:]) for row in rows]
+        found = [IncarnationRow(*row[5:]) for row in rows]
         if not any(each.incarnation == incarnation and not each.ended for each in found):
             raise IncarnationEndedError
-        horizon, next_xid, recent_horizon, epoch = rows[0][:4]
+        horizon, next_xid, recent_horizon, settled, epoch = rows[0][:5]
+        if not settled:
+            raise OtherHistoryError
         return ClusterReading(horizon, next_xid, recent_horizon, epoch, tuple(found))
 
     async def read_written(

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 
+import asyncpg
 import pytest
 
 from protocol.dialog_types import DialogType
 from protocol.ids import NIL
 from storage import nodes as contract
+from storage.postgres.epoch import settle_epoch
 from storage.rows import VerdictCode, WrittenRow
 from storage.timelines import PAGE_BYTES_MAX
-from storage.unavailable import IncarnationEndedError
+from storage.unavailable import IncarnationEndedError, OtherHistoryError
 from tests.support.world import World, edit, message
 
 pytestmark = pytest.mark.anyio
@@ -166,6 +168,22 @@ async def test_what_has_ended_writes_nothing_and_is_fenced_when_nothing_of_it_ru
     assert (await world.nodes.read_cluster(incarnation=watcher, since=0)).incarnations[0].fenced_at == fenced.fenced_at
     later = await world.nodes.read_cluster(incarnation=watcher, since=fenced.fenced_at + 1)
     assert [each.incarnation for each in later.incarnations] == [watcher]
+
+
+async def test_nothing_of_another_history_is_handed_out_before_its_epoch_has_begun(
+    world: World, database_url: str
+) -> None:
+    connection = await asyncpg.connect(database_url)
+    await settle_epoch(connection, print)
+    assert await horizon_of(world)
+    await connection.execute("UPDATE deployment SET timeline_id = timeline_id - 1")  # as if a standby were promoted
+    with pytest.raises(OtherHistoryError):
+        await horizon_of(world)
+    with pytest.raises(OtherHistoryError):
+        await world.journal.read_horizon(incarnation=world.incarnation)
+    await settle_epoch(connection, print)
+    assert await horizon_of(world)
+    await connection.close()
 
 
 async def test_stamps_rise_whoever_draws_them(world: World) -> None:

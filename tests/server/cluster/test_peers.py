@@ -16,7 +16,7 @@ from server.writing.horizon import Horizon
 from server.writing.position import Positions
 from storage import nodes as contract
 from storage.rows import ClusterReading, IncarnationRow
-from storage.unavailable import IncarnationEndedError, StorageUnavailableError
+from storage.unavailable import IncarnationEndedError, OtherHistoryError, StorageUnavailableError
 from tests.support.clock import ManualClock
 from tests.support.fake_nodes import US, FakeNodes, event
 
@@ -453,6 +453,22 @@ async def test_a_new_epoch_is_seen_by_the_next_reading_and_begins_with_its_horiz
     node.nodes.write(X, DIALOG, 2, 8)
     await node.look(9)
     assert node.delivered == [(DIALOG, 2)]
+
+
+async def test_who_keeps_the_right_to_serve_is_told_when_a_reading_finds_another_history() -> None:
+    node = Node()
+    await node.look(100)
+    errors: list[Exception] = [IncarnationEndedError(), OtherHistoryError()]
+    told: list[bool] = []
+    node.horizon.on_other_history = lambda: told.append(True)
+
+    async def fail(**_asked: int) -> ClusterReading:
+        raise errors.pop()
+
+    node.nodes.read_cluster = fail  # type: ignore[method-assign]
+    with pytest.raises(IncarnationEndedError):
+        await node.peers.run(0.0)
+    assert (told, node.horizon.reached) == ([True], 100)
 
 
 async def test_a_node_that_was_ended_stops() -> None:

@@ -273,6 +273,26 @@ async def test_a_node_serves_alone_or_shares_but_not_both(database_url: str) -> 
             await NodeLock.take(database_url, shared=True, patience_s=0.0)
 
 
+@pytest.mark.parametrize("count", [1, 2])
+async def test_a_promotion_that_breaks_no_connection_begins_an_epoch_in_seconds(database_url: str, count: int) -> None:
+    alone = running(database_url, configured()) if count == 1 else None
+    async with contextlib.AsyncExitStack() as stack:
+        served = (
+            [await stack.enter_async_context(alone)]
+            if alone
+            else await stack.enter_async_context(nodes(database_url, count))
+        )
+        (ann,) = await served[0].world.people(1)
+        before = served[0].node.horizon.epoch
+        async with served[-1].live(ann) as a:
+            await served[0].world.pool.execute("UPDATE deployment SET timeline_id = timeline_id - 1")
+            assert await a.close_code() == CloseCode.UNAVAILABLE
+        await until(lambda: len({node.node.horizon.epoch for node in served}) == 1)
+        assert served[0].node.horizon.epoch > before
+        async with served[-1].live(ann):
+            pass
+
+
 async def test_an_epoch_that_another_node_began_closes_every_session_here(database_url: str) -> None:
     async with nodes(database_url, 2) as (one, two):
         ann, bo = await one.world.people(2)

@@ -16,7 +16,7 @@ from protocol.replies import Acked
 from server.writing.horizon import Horizon, Settled
 from server.writing.position import Positions
 from storage.rows import HorizonReading
-from storage.unavailable import IncarnationEndedError, StorageUnavailableError
+from storage.unavailable import IncarnationEndedError, OtherHistoryError, StorageUnavailableError
 from tests.support.clock import ManualClock
 from tests.support.faulty import FaultyTimelines
 from tests.support.harness import Running, configured, running
@@ -66,6 +66,15 @@ async def test_a_horizon_is_handed_out_when_what_was_under_way_has_been_delivere
         gate.set()
     await advancing
     assert ours.read_position(ours.position_of(ANN), ANN) == 10
+
+
+async def test_who_keeps_the_right_to_serve_is_told_when_a_reading_finds_another_history() -> None:
+    ours = horizon(Read(OtherHistoryError(), IncarnationEndedError()))
+    told: list[bool] = []
+    ours.on_other_history = lambda: told.append(True)
+    with pytest.raises(IncarnationEndedError):
+        await ours.run(0.0)
+    assert told == [True]
 
 
 async def test_the_position_of_a_snapshot_is_not_past_the_horizon() -> None:

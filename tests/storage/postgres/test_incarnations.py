@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 from collections.abc import AsyncIterator
 
 import pytest
@@ -104,6 +106,53 @@ async def test_a_node_whose_connection_broke_takes_the_right_again(
         await NodeLock.take(database_url, patience_s=0.0)
     keeping.cancel()
     await lock.release()
+
+
+@contextlib.asynccontextmanager
+async def kept(
+    url: str, world: World, monkeypatch: pytest.MonkeyPatch, *, shared: bool = False
+) -> AsyncIterator[tuple[NodeLock, asyncio.Queue[int]]]:
+    """The right to serve, looked after without a pause, and the epochs that it settles."""
+    monkeypatch.setattr(incarnations, "_LOOK_EVERY_S", 0.001)
+    lock = await NodeLock.take(url, shared=shared)
+    await lock.settle_epoch(print)
+    epochs: asyncio.Queue[int] = asyncio.Queue()
+    keeping = asyncio.ensure_future(lock.keep(world.incarnation, epochs.put_nowait))
+    async with asyncio.timeout(30):
+        yield lock, epochs
+    keeping.cancel()
+    await asyncio.wait({keeping})
+    await lock.release()
+
+
+async def test_a_node_learns_of_another_history_although_its_connection_is_whole(
+    database_url: str, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with kept(database_url, world, monkeypatch) as (_, epochs):
+        before = await world.pool.fetchval("SELECT epoch FROM deployment")
+        await world.pool.execute("UPDATE deployment SET timeline_id = timeline_id - 1")
+        assert await epochs.get() > before
+
+
+async def test_a_node_whose_readings_see_another_history_than_its_connection_takes_the_right_again(
+    database_url: str, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with kept(database_url, world, monkeypatch) as (lock, epochs):
+        lock.doubt()
+        assert await epochs.get() == await world.pool.fetchval("SELECT epoch FROM deployment")
+
+
+async def test_a_node_whose_connection_gives_no_answer_takes_the_right_on_a_new_one(
+    database_url: str, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(incarnations, "_ANSWER_S_MAX", 0.5)
+    async with kept(database_url, world, monkeypatch, shared=True) as (lock, epochs):
+        backend = lock._connection.get_server_pid()
+        os.kill(backend, signal.SIGSTOP)
+        try:
+            assert await epochs.get()
+        finally:
+            os.kill(backend, signal.SIGCONT)
 
 
 async def test_a_node_that_was_replaced_while_its_connection_was_broken_learns_it(
