@@ -67,6 +67,8 @@ class PresenceStore(Protocol):
     restart, empty or from a dump, a failover, a wipe. Every method reads it last. So what a writer puts is there if it
     knew the token before and gets the same one again; and a reader who gets that token sees all of it, until it is
     removed. An empty token says that some of the store did not answer, or was empty: nothing is known of that part.
+
+    What an old dump brings back is nowhere, until it is put again.
     """
 
     async def put(self, keys: Sequence[ConnectionKey]) -> str:
@@ -74,7 +76,7 @@ class PresenceStore(Protocol):
         ...
 
     def remove(self, keys: Sequence[ConnectionKey]) -> None:
-        """Forget connections, without waiting. What is not forgotten costs others a message now and then."""
+        """Forget connections, without waiting. It is done if a token that is read right after it is not empty."""
         ...
 
     async def locate(self, principals: Sequence[bytes]) -> Located:

@@ -89,6 +89,7 @@ class Hints:
     async def tick(self) -> None:
         """Tell the others that nothing is missing, once that is so."""
         self.links.keep(self._peers.living)
+        self.signalling.followed.tick()
         epoch, horizon = self._get_epoch(), self._peers.settled
         await self.publisher.wait_settled()
         if epoch == self._get_epoch():

@@ -42,6 +42,13 @@ class Links:
     def __iter__(self) -> Iterator[int]:
         return iter(self._links)
 
+    def __contains__(self, other: int) -> bool:
+        return other in self._links
+
+    def are_whole(self, token: str) -> bool:
+        """Whether a lookup under this token sees all connections of all others."""
+        return bool(token) and all(link.token == token for link in self._links.values())
+
     def keep(self, others: Collection[int]) -> None:
         """These are the others now."""
         for gone in [each for each in self._links if each not in others]:

@@ -58,7 +58,7 @@ class ReceiptRaised(msgspec.Struct, array_like=True, frozen=True, tag=3):
 
 
 class PresenceNoted(msgspec.Struct, array_like=True, frozen=True, tag=4):
-    """Somebody has come to a node, or has left the last one."""
+    """Somebody has come to a node, or has left one: who follows them looks them up."""
 
     principal: bytes
     online: bool

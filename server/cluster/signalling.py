@@ -1,4 +1,4 @@
-"""Signals between nodes, which may be lost: typing, receipts, presence, which connection a device has.
+"""Signals between nodes, which may be lost: typing, receipts, which connection a device has, and who came and went.
 
 Sent to the nodes where those are whom it concerns, one lookup for all that waits; when that fails, nothing is sent.
 Receipts are stored, so a client has them again at its next sync.
@@ -11,11 +11,12 @@ Bounds: `_WAITING_MAX` signals wait to be sent, `_RECEIVED_MAX` messages to be d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 from protocol.close_codes import CloseCode
 from protocol.events import ReceiptChanged, TypingChanged
+from server.cluster.followed import Followed
 from server.cluster.links import Links
 from server.cluster.messages import DeviceTaken, NodeSignals, PresenceNoted, ReceiptRaised, Signal, TypingShown
 from server.cluster.whereabouts import Whereabouts
@@ -45,22 +46,26 @@ class Signalling:
         get_epoch: Callable[[], int],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
-        self.dropped = 0
-        """Signals that were not sent or not delivered, because too many waited."""
+        self.followed = Followed(store, links, presence, registry, tell=self._tell_everybody, spawn=spawn)
+        self._dropped = 0
         self._store = store
         self._links = links
         self._whereabouts = whereabouts
         self._rooms = rooms
         self._registry = registry
-        self._presence = presence
         self._get_epoch = get_epoch
         self._spawn = spawn
         self._waiting: list[tuple[frozenset[bytes], Signal]] = []
-        self._moved: dict[bytes, bool] = {}
         self._received = 0
+
+    @property
+    def dropped(self) -> int:
+        """Signals that were not sent or not delivered, because too many waited."""
+        return self._dropped + self.followed.dropped
 
     def take_device(self, subscriber: Subscriber) -> None:
         """Tell other nodes that this is the connection of its device now."""
+        self.followed.note_arrival(subscriber.principal)
         stamp = self._whereabouts.stamp_of(subscriber)
         if stamp is not None:
             taken = DeviceTaken(subscriber.principal, subscriber.device, stamp)
@@ -76,26 +81,10 @@ class Signalling:
         raised = ReceiptRaised(it.dialog, it.principal, it.delivered, it.read, it.read_messages, shared)
         self._send(principals, raised)
 
-    def note_presence(self, principal: bytes, online: bool) -> None:
-        """Announce here and on other nodes that somebody came, or left and is at no other node."""
-        if len(self._moved) >= _WAITING_MAX:
-            self.dropped += 1
-            return
-        self._moved[principal] = online
-        if len(self._moved) == 1:
-            self._spawn(self._announce_moved())
-
-    async def find_online(self, principals: Iterable[bytes]) -> set[bytes]:
-        """Who of these is connected to another node."""
-        asked = list(principals)
-        located = await self._store.locate(asked)
-        living = set(self._links)
-        return {who for who, nodes in zip(asked, located.nodes, strict=True) if not living.isdisjoint(nodes)}
-
     def receive(self, message: NodeSignals) -> None:
         """Deliver the signals of another node."""
         if self._received >= _RECEIVED_MAX:
-            self.dropped += len(message.signals)
+            self._dropped += len(message.signals)
             return
         self._received += 1
         self._spawn(self._deliver_all(message))
@@ -104,7 +93,7 @@ class Signalling:
         if not len(self._links):
             return
         if len(self._waiting) >= _WAITING_MAX:
-            self.dropped += 1
+            self._dropped += 1
             return
         self._waiting.append((frozenset(principals), signal))
         if len(self._waiting) == 1:
@@ -122,17 +111,9 @@ class Signalling:
         for node, each in signals.items():
             self._links.signal(node, self._get_epoch(), each)
 
-    async def _announce_moved(self) -> None:
-        moved, self._moved = self._moved, {}
-        elsewhere = await self.find_online(moved)
-        noted: list[Signal] = []
-        for principal, online in moved.items():
-            if online or principal not in elsewhere:
-                self._presence.announce(principal, online)
-                noted.append(PresenceNoted(principal, online))
-        if noted:
-            for node in list(self._links):
-                self._links.signal(node, self._get_epoch(), noted)
+    def _tell_everybody(self, signals: Sequence[Signal]) -> None:
+        for node in list(self._links):
+            self._links.signal(node, self._get_epoch(), list(signals))
 
     async def _deliver_all(self, message: NodeSignals) -> None:
         try:
@@ -144,9 +125,8 @@ class Signalling:
                         shown = PreparedMessage(TypingChanged(dialog, principal, active))
                         await self._rooms.open(dialog)
                         self._rooms.deliver_ephemeral(dialog, shown, but=principal)
-                    case PresenceNoted(principal, online):
-                        if online or not self._registry.is_online(principal):
-                            self._presence.announce(principal, online)
+                    case PresenceNoted(principal):
+                        self.followed.hear(principal)
                     case ReceiptRaised():
                         await self._deliver_receipt(signal)
         finally:
@@ -166,6 +146,6 @@ class Signalling:
     async def _deliver_receipt(self, it: ReceiptRaised) -> None:
         prepared = PreparedMessage(ReceiptChanged(it.dialog, it.principal, it.delivered, it.read, it.read_messages))
         for subscriber in self._registry.subscribers_of(it.principal):
-            subscriber.outbox.push_receipt((it.dialog, it.principal), prepared)
+            subscriber.outbox.push_state((it.dialog, it.principal), prepared)
         if it.shared:
             await self._rooms.deliver_receipt(it.dialog, it.principal, prepared)

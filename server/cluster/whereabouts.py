@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from itertools import islice
 
 from server.clock import Clock, Sleep
 from storage.bus import KEPT_S, ConnectionKey, PresenceStore
@@ -18,10 +19,14 @@ _log = logging.getLogger(__name__)
 
 CHECK_EVERY_S = 1.0
 _PUT_AT_ONCE = 500
+_GONE_MAX = 100_000
 
 
 class Whereabouts:
-    """The connections of one incarnation; `run` keeps them in the store until it is cancelled."""
+    """The connections of one incarnation; `run` keeps them in the store until it is cancelled.
+
+    Those that have left are removed until that is confirmed; at most `_GONE_MAX` such wait.
+    """
 
     def __init__(
         self,
@@ -42,6 +47,8 @@ class Whereabouts:
         self._sleep = sleep
         self._draw_stamp = draw_stamp
         self._keys: dict[object, ConnectionKey] = {}
+        self._gone: dict[ConnectionKey, None] = {}
+        """Those that have left and may still be in the store, in the order of leaving."""
         self._arriving: set[object] = set()
         self._writing = ""
         """The token that was read before all connections are written, while they are."""
@@ -66,12 +73,12 @@ class Whereabouts:
         before = self._keys.get(who)
         self._keys[who] = key
         if before is not None:
-            self._store.remove([before])
+            self._remove(before)
         known = self.token or self._writing
         if await self._store.put([key]) != known or not known:
             self._fail()
         if self._keys.get(who) is not key:  # it left meanwhile
-            self._store.remove([key])
+            self._remove(key)
 
     def stamp_of(self, who: object) -> int | None:
         """The stamp of a connection; None before it is drawn. Of two of a device the later one has the higher stamp."""
@@ -83,11 +90,11 @@ class Whereabouts:
         self._arriving.discard(who)
         key = self._keys.pop(who, None)
         if key is not None:
-            self._store.remove([key])
+            self._remove(key)
 
     async def check(self) -> None:
-        """Look whether the store still has everything, and write all again if it may not."""
-        token = await self._store.read_token()
+        """Look whether the store still has everything and nothing else, and write all again if it may not."""
+        token = await self._remove_gone()
         if token != self.token:
             self._fail()
         if token and (not self.token or self._clock.monotonic() - self._whole_at > KEPT_S / 4):
@@ -98,6 +105,23 @@ class Whereabouts:
         while True:
             await self.check()
             await self._sleep(CHECK_EVERY_S)
+
+    def _remove(self, key: ConnectionKey) -> None:
+        self._store.remove([key])
+        self._gone[key] = None
+        if len(self._gone) > _GONE_MAX:
+            del self._gone[next(iter(self._gone))]
+
+    async def _remove_gone(self) -> str:
+        """Remove again what has left, until it is confirmed; the token of the store."""
+        while True:
+            some = list(islice(self._gone, _PUT_AT_ONCE))
+            self._store.remove(some)
+            token = await self._store.read_token()
+            for key in some if token else ():
+                self._gone.pop(key, None)
+            if not token or len(some) < _PUT_AT_ONCE:
+                return token
 
     async def _put_all(self, token: str) -> None:
         failures, self._writing = self._failures, token

@@ -2,12 +2,12 @@
 
 Two modes. *Live*: everything is queued in order. *Behind* (during the first catch-up, and after the bound was passed):
 timeline events are not queued. A few are held as they come; when they get too many, only the first missed number of
-each dialog is remembered, to be read from the timeline. Of each member's receipts the newest is held. Ephemeral events
-are dropped while behind.
+each dialog is remembered, to be read from the timeline. Of each state, receipts and presence, the newest is held.
+Ephemeral events are dropped while behind.
 
 Invariants: per dialog, events leave in the order of their numbers and without a hole; memory is bounded by
 `outbox_bytes_max` queued, by `held_frames_max` frames and `outbox_bytes_max` bytes held, and by `missed_dialogs_max`
-dialogs and receipts.
+dialogs and states.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ class Outbox:
         "_monotonic",
         "_owner",
         "_parts",
-        "_receipts",
         "_settings",
+        "_states",
         "_text",
         "_turn",
         "_writer",
@@ -92,7 +92,7 @@ class Outbox:
     ) -> None:
         self.live = False
         self.overwhelmed = False
-        """More dialogs or receipts were missed than can be remembered: only a new sync helps."""
+        """More dialogs or states were missed than can be remembered: only a new sync helps."""
         self.size = 0
         """Bytes queued."""
         self.stuck_since: float | None = None
@@ -112,7 +112,7 @@ class Outbox:
         self._held: list[tuple[bytes, int, bytes]] = []
         self._held_size = 0
         self._missed: dict[bytes, int] = {}
-        self._receipts: dict[tuple[bytes, bytes], bytes] = {}
+        self._states: dict[tuple[bytes, ...], bytes] = {}
 
     def __bool__(self) -> bool:
         return bool(self._parts)
@@ -154,17 +154,20 @@ class Outbox:
         if self.live and self.size <= self._bytes_max:
             self._queue(prepared.get_frame(self._text))
 
-    def push_receipt(self, key: tuple[bytes, bytes], prepared: PreparedMessage) -> None:
-        """Queue how far a member has read, or hold it; `key` is (dialog, member), and only the newest counts."""
+    def push_state(self, key: tuple[bytes, ...], prepared: PreparedMessage) -> None:
+        """Queue how something is now, or hold it; of one key only the newest counts.
+
+        The key of a receipt is (dialog, member), that of presence (principal,).
+        """
         frame = prepared.get_frame(self._text)
         if self.live and self.size <= self._bytes_max:
             self._queue(frame)
             return
         self._fall_behind()
-        if key not in self._receipts and len(self._receipts) >= self._settings.missed_dialogs_max:
+        if key not in self._states and len(self._states) >= self._settings.missed_dialogs_max:
             self.overwhelmed = True
             return
-        self._receipts[key] = frame
+        self._states[key] = frame
 
     def read_from(self, dialog: bytes, seq: int) -> None:
         """Have `dialog` read from the timeline, from `seq` on."""
@@ -229,8 +232,8 @@ class Outbox:
         for dialog, seq, frame in self._take_held():
             if seq > sent_to.get(dialog, 0):
                 self._queue(frame)
-        receipts, self._receipts = self._receipts, {}
-        for frame in receipts.values():
+        states, self._states = self._states, {}
+        for frame in states.values():
             self._queue(frame)
         self.live = True
         return True

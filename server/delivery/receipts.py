@@ -125,7 +125,7 @@ class Receipts:
         changed = ReceiptChanged(dialog, principal, receipt.delivered, receipt.read, receipt.read_messages or 0)
         prepared = PreparedMessage(changed)
         for subscriber in self._registry.subscribers_of(principal):
-            subscriber.outbox.push_receipt((dialog, principal), prepared)
+            subscriber.outbox.push_state((dialog, principal), prepared)
         shared = receipt.shared and receipt.member_count <= STATE_MEMBERS_MAX
         if shared:
             await self._rooms.deliver_receipt(dialog, principal, prepared)

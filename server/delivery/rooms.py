@@ -212,7 +212,7 @@ class Rooms:
         """Push how far a member has received and read to the other members."""
         room = await self.open(dialog)  # which may be closed again already, because too many are open
         for subscriber in self._others(room, principal):
-            subscriber.outbox.push_receipt((dialog, principal), prepared)
+            subscriber.outbox.push_state((dialog, principal), prepared)
 
     def undelivered_from(self, dialog: bytes, seq: int) -> int | None:
         """The first number that a member removed by event `seq` may not have got; None if they got all.

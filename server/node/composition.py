@@ -181,7 +181,7 @@ class Node:
                 clock=clock,
                 incarnation=incarnation,
             )
-            self.registry.listener = self.hints.signalling.note_presence
+            self.registry.listener = self.hints.signalling.followed.note
             self.receipts.tell = self.hints.signalling.raise_receipt
             self.registry.on_detach = self.hints.whereabouts.leave
         self.wheel: TimingWheel[Session] = TimingWheel(clock.monotonic(), tick_s=_TICK_S)
@@ -439,7 +439,7 @@ class Node:
                 self.receipts,
                 self.presence,
                 tell_typing=None if self.hints is None else self.hints.signalling.show_typing,
-                find_online=None if self.hints is None else self.hints.signalling.find_online,
+                find_online=None if self.hints is None else self.hints.signalling.followed.find_online,
             ),
             lifecycle,
         )

@@ -1,5 +1,8 @@
 """Where principals are connected, in Redis: a hash for each, with a field for each connection.
 
+The value of a field says which process of Redis it was written to. Those that an old dump brings back are passed over:
+their connections may have ended, and a node writes again what it has.
+
 The token of an instance is the run id of its process and the value of a key of ours: a wipe takes the key, a restart
 changes the run id although an old dump may bring the old key back. It is read after the answers: a wipe before them
 is seen, one after them harms nothing. Principals are spread over the instances by a hash.
@@ -33,8 +36,10 @@ class RedisPresence(PresenceStore):
         commands: list[list[Command]] = [[] for _ in self._instances]
         for key in keys:
             name = self._prefix + key.principal
-            commands[self._place_of(key.principal)] += [
-                ("HSET", name, _FIELD.pack(key.incarnation, key.stamp), b""),
+            place = self._place_of(key.principal)
+            process = _process_of(self._instances[place].run_id)
+            commands[place] += [
+                ("HSET", name, _FIELD.pack(key.incarnation, key.stamp), process),
                 ("EXPIRE", name, KEPT_S),
             ]
         token, _ = await self._ask_all(commands)
@@ -53,10 +58,11 @@ class RedisPresence(PresenceStore):
         commands: list[list[Command]] = [[] for _ in self._instances]
         places = [self._place_of(principal) for principal in principals]
         for principal, place in zip(principals, places, strict=True):
-            commands[place].append(("HKEYS", self._prefix + principal))
+            commands[place].append(("HGETALL", self._prefix + principal))
+        processes = [_process_of(instance.run_id) for instance in self._instances]
         token, answers = await self._ask_all(commands)
         taken = [iter(each) for each in answers]
-        return Located([_nodes_of(next(taken[place], ())) for place in places], token)
+        return Located([_nodes_of(next(taken[place], ()), processes[place]) for place in places], token)
 
     async def read_token(self) -> str:
         token, _ = await self._ask_all([[] for _ in self._instances])
@@ -86,5 +92,11 @@ class RedisPresence(PresenceStore):
         return f"{run_id}.{mark.decode()}", replies
 
 
-def _nodes_of(fields: Sequence[bytes]) -> list[int]:
-    return list({_FIELD.unpack(field)[0] for field in fields if len(field) == _FIELD.size})
+def _process_of(run_id: str) -> bytes:
+    return bytes.fromhex(run_id[:16])
+
+
+def _nodes_of(found: Sequence[bytes], process: bytes) -> list[int]:
+    """The incarnations of a hash, given as fields and values in turn, that this process was told."""
+    pairs = zip(found[::2], found[1::2], strict=True)
+    return list({_FIELD.unpack(field)[0] for field, told in pairs if told == process and len(field) == _FIELD.size})

@@ -21,7 +21,7 @@ from storage.timelines import Timelines
 class Signals:
     """Handlers of the commands that append nothing; `tell_typing` shows it at other nodes.
 
-    `find_online` says who of some people is connected to another node.
+    `find_online` says who of some people is connected to other nodes, and to which.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Signals:
         presence: Presence,
         *,
         tell_typing: Callable[[Iterable[bytes], TypingChanged], None] | None = None,
-        find_online: Callable[[Iterable[bytes]], Awaitable[set[bytes]]] | None = None,
+        find_online: Callable[[Iterable[bytes]], Awaitable[dict[bytes, list[int]]]] | None = None,
     ) -> None:
         self._timelines = timelines
         self._rooms = rooms
@@ -73,7 +73,8 @@ class Signals:
         session.done(command.id)
         self._presence.follow(session, frozenset(peers))
         if self._find_online is not None:
-            self._presence.show_online(session, await self._find_online(peers))
+            for principal, nodes in (await self._find_online(peers)).items():
+                self._presence.announce(principal, True, nodes)
 
     async def _note_receipt(self, session: Session, command: Receipt) -> None:
         await self._check_member(command.high_water.dialog, session.principal)

@@ -27,6 +27,7 @@ from storage.postgres.nodes import PostgresNodes
 from tests.engines.redis_server import RedisServer
 from tests.support.harness import Running, Wire, configured, running
 from tests.support.turns import until
+from tests.support.world import Person
 
 pytestmark = pytest.mark.anyio
 
@@ -245,19 +246,54 @@ async def test_typing_and_receipts_cross(pair: Pair) -> None:
         assert (receipt.dialog, receipt.read) == (dialog, 2)
 
 
-async def test_presence_crosses_and_ends_at_the_last_node(pair: Pair) -> None:
+@contextlib.asynccontextmanager
+async def follow(pair: Pair) -> AsyncIterator[tuple[Wire, Person]]:
+    """Somebody at the first node who follows somebody else."""
     ann, bo = await pair.one.world.people(2)
     async with pair.one.live(ann) as a:
-        async with pair.two.live(bo) as b:
-            await a.ask(Create(3, 1, DialogType.DIRECT, [bo.principal]))
-            await a.send(PresenceSubscribe(4, [bo.principal]))
-            while not (await a.until(PresenceChanged)).online:
-                pass
-            async with pair.one.live(bo):
-                assert await b.close_code() == CloseCode.REPLACED
-                assert (await a.until(PresenceChanged)).online
-                await until(lambda: not pair.two.node.registry.is_online(bo.principal))
-                await hints_of(pair.two).signalling.find_online([bo.principal])  # behind what it looked up before
-                assert pair.one.node.registry.is_online(bo.principal)
+        await a.ask(Create(3, 1, DialogType.DIRECT, [bo.principal]))
+        await a.ask(PresenceSubscribe(4, [bo.principal]))
+        assert not (await a.until(PresenceChanged)).online
+        yield a, bo
+
+
+async def test_presence_crosses_and_ends_at_the_last_node(pair: Pair) -> None:
+    async with follow(pair) as (a, bo), pair.two.live(bo) as b:
+        assert (await a.until(PresenceChanged)).online
+        async with pair.one.live(bo):
+            assert await b.close_code() == CloseCode.REPLACED
         shown: PresenceChanged = await a.until(PresenceChanged)
         assert (shown.principal, shown.online) == (bo.principal, False)
+
+
+async def test_who_follows_is_shown_who_is_at_another_node_already(pair: Pair) -> None:
+    async with follow(pair) as (a, bo), pair.two.live(bo):
+        assert (await a.until(PresenceChanged)).online
+        async with pair.one.live(await pair.one.world.person()) as c:
+            await c.ask(Create(3, 1, DialogType.DIRECT, [bo.principal]))
+            await c.ask(PresenceSubscribe(4, [bo.principal]))
+            assert (await c.until(PresenceChanged)).online
+
+
+async def test_who_was_at_a_node_that_has_ended_is_shown_as_offline(pair: Pair) -> None:
+    async with follow(pair) as (a, bo), pair.two.live(bo):
+        assert (await a.until(PresenceChanged)).online
+        nodes = PostgresNodes(pair.one.world.pool, pair.one.world.pool)
+        await nodes.end(pair.two.node.incarnation, lease=None)
+        await nodes.fence(pair.two.node.incarnation)
+        while peers_of(pair.one).living:
+            await peers_of(pair.one).look()
+        await hints_of(pair.one).tick()
+        assert not (await a.until(PresenceChanged)).online
+
+
+async def test_who_left_while_redis_was_away_is_shown_as_offline_once_it_is_back(pair: Pair) -> None:
+    async with follow(pair) as (a, bo):
+        async with pair.two.live(bo):
+            assert (await a.until(PresenceChanged)).online
+            pair.server.pause()
+        await until(lambda: not pair.two.node.registry.is_online(bo.principal))
+        pair.server.resume()
+        await pair.become_whole()
+        await hints_of(pair.one).tick()
+        assert not (await a.until(PresenceChanged)).online

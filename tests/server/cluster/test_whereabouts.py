@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from protocol.ids import new_id
+from server.cluster import whereabouts as whereabouts_module
 from server.cluster.whereabouts import Whereabouts
 from storage.bus import KEPT_S, ConnectionKey
 from storage.local.network import LocalPresence
@@ -68,6 +69,29 @@ async def test_who_has_arrived_is_found_until_they_leave(place: Place) -> None:
     place.whereabouts.leave("tablet")
     assert await place.nodes_of(ann) == []
     assert (place.lost, len(place.whereabouts)) == (0, 0)
+
+
+async def test_who_leaves_while_the_store_is_away_is_removed_when_it_is_back(place: Place) -> None:
+    people = [new_id() for _ in range(1200)]
+    for who in people:
+        await place.whereabouts.arrive(who, who)
+    place.store.away = True
+    for who in people:
+        place.whereabouts.leave(who)
+    await place.whereabouts.check()
+    place.store.away = False
+    await place.whereabouts.check()
+    assert (await place.store.locate(people)).nodes == [[]] * len(people)
+    assert len(place.whereabouts._gone) == 0
+
+
+async def test_those_who_wait_to_be_removed_are_bounded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(whereabouts_module, "_GONE_MAX", 10)
+    place.store.away = True
+    for number in range(50):
+        await place.whereabouts.arrive(number, new_id())
+        place.whereabouts.leave(number)
+    assert len(place.whereabouts._gone) == 10
 
 
 async def test_an_arrival_that_is_not_confirmed_is_lost_before_it_returns(place: Place) -> None:

@@ -20,14 +20,14 @@ class StandIn:
         self.principal, self.device, self.sign_in = principal, device or new_id(), sign_in or new_id()
         self.outbox: Any = self
         self.pushed: list[msgspec.Struct] = []
-        self.ephemeral: list[bytes] = []
+        self.states: list[bytes] = []
         self.closed_with: list[tuple[CloseCode, str]] = []
 
     def push(self, message: msgspec.Struct) -> None:
         self.pushed.append(message)
 
-    def push_ephemeral(self, prepared: PreparedMessage) -> None:
-        self.ephemeral.append(prepared.get_frame(False))
+    def push_state(self, _key: tuple[bytes, ...], prepared: PreparedMessage) -> None:
+        self.states.append(prepared.get_frame(False))
 
     def close(self, code: CloseCode, reason: str = "") -> None:
         self.closed_with.append((code, reason))

@@ -200,8 +200,8 @@ def test_nothing_is_lost_repeated_or_reordered(steps: list[str], held_max: int, 
 def test_the_newest_receipt_of_each_member_is_held_while_behind() -> None:
     it = Collected()
     for read in (1, 2):
-        it.outbox.push_receipt((A, B), PreparedMessage(ReceiptChanged(A, B, read, read)))
-    it.outbox.push_receipt((B, B), PreparedMessage(ReceiptChanged(B, B, 7, 7)))
+        it.outbox.push_state((A, B), PreparedMessage(ReceiptChanged(A, B, read, read)))
+    it.outbox.push_state((B, B), PreparedMessage(ReceiptChanged(B, B, 7, 7)))
     assert not it.outbox
     assert it.outbox.try_live({})
     assert it.messages() == [ReceiptChanged(A, B, 2, 2), ReceiptChanged(B, B, 7, 7)]
@@ -211,7 +211,7 @@ def test_more_receipts_than_can_be_held_need_a_new_sync() -> None:
     it = Collected(missed_max=1)
     overwhelmed = []
     for dialog in (A, A, B):
-        it.outbox.push_receipt((dialog, B), PreparedMessage(ReceiptChanged(dialog, B, 1, 1)))
+        it.outbox.push_state((dialog, B), PreparedMessage(ReceiptChanged(dialog, B, 1, 1)))
         overwhelmed.append(it.outbox.overwhelmed)
     assert overwhelmed == [False, False, True]
 

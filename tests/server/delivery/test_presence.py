@@ -26,7 +26,7 @@ def presence(registry: Registry, clock: ManualClock) -> Presence:
 
 
 def assert_empty(presence: Presence) -> None:
-    assert (presence._followers, presence._followed) == ({}, {})
+    assert (presence._followers, presence._followed, presence._online) == ({}, {}, {})
 
 
 def test_follow_pushes_the_present_state(presence: Presence, registry: Registry) -> None:
@@ -34,17 +34,18 @@ def test_follow_pushes_the_present_state(presence: Presence, registry: Registry)
     registry.attach(StandIn(BO))
     presence.follow(ann, frozenset({BO}))
     presence.follow(ann, frozenset({CY}))
-    assert ann.pushed == [PresenceChanged(BO, online=True), PresenceChanged(CY, online=False)]
+    assert ann.states == [frame_of(PresenceChanged(BO, online=True)), frame_of(PresenceChanged(CY, online=False))]
 
 
 def test_follow_replaces_the_principals_followed_before(presence: Presence, registry: Registry) -> None:
     ann = StandIn(ANN)
     presence.follow(ann, frozenset({BO}))
     presence.follow(ann, frozenset({CY}))
+    ann.states.clear()
     registry.attach(StandIn(BO))
-    assert ann.ephemeral == []
+    assert ann.states == []
     registry.attach(StandIn(CY))
-    assert ann.ephemeral == [frame_of(PresenceChanged(CY, online=True))]
+    assert ann.states == [frame_of(PresenceChanged(CY, online=True))]
 
 
 def test_only_the_first_and_the_last_subscriber_of_a_principal_are_announced(
@@ -52,12 +53,25 @@ def test_only_the_first_and_the_last_subscriber_of_a_principal_are_announced(
 ) -> None:
     ann, first, second = StandIn(ANN), StandIn(BO), StandIn(BO)
     presence.follow(ann, frozenset({BO}))
+    ann.states.clear()
     registry.attach(first)
     registry.attach(second)
     registry.detach(first)
-    assert ann.ephemeral == [frame_of(PresenceChanged(BO, online=True))]
+    assert ann.states == [frame_of(PresenceChanged(BO, online=True))]
     registry.detach(second)
-    assert ann.ephemeral[1:] == [frame_of(PresenceChanged(BO, online=False, last_seen_ms=clock.wall_ms()))]
+    assert ann.states[1:] == [frame_of(PresenceChanged(BO, online=False, last_seen_ms=clock.wall_ms()))]
+
+
+def test_what_followers_know_is_not_pushed_again(presence: Presence) -> None:
+    ann, cy = StandIn(ANN), StandIn(CY)
+    presence.follow(ann, frozenset({BO}))
+    presence.announce(BO, False)
+    presence.announce(BO, True, [2])
+    presence.follow(cy, frozenset({BO}))
+    presence.announce(BO, True, [3])
+    assert (presence.find_shown_at({2}), presence.find_shown_at({3})) == ([], [BO])
+    online = frame_of(PresenceChanged(BO, online=True))
+    assert (ann.states, cy.states) == ([frame_of(PresenceChanged(BO, online=False)), online], [online])
 
 
 def test_separate_ends_following_in_both_directions(presence: Presence, registry: Registry) -> None:
@@ -66,12 +80,14 @@ def test_separate_ends_following_in_both_directions(presence: Presence, registry
     registry.attach(bo)
     presence.follow(ann, frozenset({BO, CY}))
     presence.follow(bo, frozenset({ANN}))
+    ann.states.clear()
+    bo.states.clear()
     presence.separate(ANN, BO)
     presence.announce(ANN, online=False)
     presence.announce(BO, online=False)
-    assert (ann.ephemeral, bo.ephemeral) == ([], [])
+    assert (ann.states, bo.states) == ([], [])
     presence.announce(CY, online=True)
-    assert ann.ephemeral == [frame_of(PresenceChanged(CY, online=True))]
+    assert ann.states == [frame_of(PresenceChanged(CY, online=True))]
 
 
 def test_forget_leaves_nothing_of_a_subscriber(presence: Presence, registry: Registry) -> None:

@@ -46,7 +46,7 @@ class Listener:
     def push_ephemeral(self, _prepared: PreparedMessage) -> None:
         self.ephemeral_count += 1
 
-    def push_receipt(self, key: tuple[bytes, bytes], _prepared: PreparedMessage) -> None:
+    def push_state(self, key: tuple[bytes, bytes], _prepared: PreparedMessage) -> None:
         self.receipts.append(key)
 
     def read_from(self, _dialog: bytes, seq: int) -> None:
