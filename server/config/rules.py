@@ -15,6 +15,7 @@ import msgspec
 
 from protocol.limits import TOKEN_CHARS_MAX
 from server.config.message_sizes import largest_command, largest_event, largest_service_event
+from server.config.postgres_connections import EMBEDDED_MAX, count_connections
 from server.config.settings import Config, name_variable
 
 _PROXY_BITS_MIN = {4: 8, 6: 7}
@@ -81,13 +82,34 @@ def cql_user_has_a_password(config: Config) -> str | None:
     )
 
 
-def a_shared_database_is_configured(config: Config) -> str | None:
-    """The embedded PostgreSQL serves the node that starts it."""
-    if not config.cluster.redis_urls or config.storage.postgres_url:
+def workers_have_redis(config: Config) -> str | None:
+    """Each worker is a node, and nodes tell each other through Redis what is new."""
+    if config.server.workers == 1 or config.cluster.redis_urls:
         return None
     return (
-        "cluster.redis_urls: nodes share a database, and the embedded one has a single node: set storage.postgres_url, "
-        "or leave it empty."
+        f"server.workers: {config.server.workers} workers tell each other through Redis what is new: "
+        "set cluster.redis_urls, or 1."
+    )
+
+
+def embedded_postgres_fits_the_workers(config: Config) -> str | None:
+    """Each worker has connections of its own."""
+    connections = count_connections(config)
+    if config.storage.postgres_url or connections <= EMBEDDED_MAX:
+        return None
+    return (
+        f"server.workers: {config.server.workers} may need {connections} connections, and the embedded PostgreSQL has "
+        f"{EMBEDDED_MAX} at most: set fewer workers, a smaller storage.connections_max, or storage.postgres_url."
+    )
+
+
+def a_shared_database_is_configured(config: Config) -> str | None:
+    """The embedded PostgreSQL serves the workers of the server that starts it."""
+    if not config.cluster.redis_urls or config.storage.postgres_url or config.server.workers > 1:
+        return None
+    return (
+        "cluster.redis_urls: nodes share a database, and the embedded one has a single server: "
+        "set storage.postgres_url, more than one of server.workers, or leave it empty."
     )
 
 
@@ -95,6 +117,8 @@ def nodes_share_their_keys(config: Config) -> str | None:
     """Keys that each node made for itself would refuse the others' tokens, and not find the others' people."""
     identity = config.identity
     if not config.cluster.redis_urls or (identity.signing_key and identity.phone_key):
+        return None
+    if not config.storage.postgres_url:  # all nodes are workers on one data folder, where the keys are
         return None
     return (
         "cluster.redis_urls: nodes that share a database have the same keys: "
@@ -262,6 +286,8 @@ RULES = (
     postgres_url_has_no_password,
     cql_hosts_have_no_port,
     cql_user_has_a_password,
+    workers_have_redis,
+    embedded_postgres_fits_the_workers,
     a_shared_database_is_configured,
     nodes_share_their_keys,
     proxies_are_networks,

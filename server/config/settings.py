@@ -15,6 +15,7 @@ CONFIG_VERSION = 1
 ENVIRONMENT_PREFIX = "TCHAT__"
 
 Count = Annotated[int, Meta(ge=1)]
+Workers = Annotated[int, Meta(ge=1, le=64)]
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 Seconds = Annotated[float, Meta(gt=0)]
 WholeSeconds = Annotated[int, Meta(ge=1)]
@@ -45,7 +46,7 @@ class Secret:
 
 
 class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """One node: where it listens, where its data is, how it stops."""
+    """Where the server listens, where its data is, how it stops."""
 
     mode: Literal["development", "production"] = "development"
     """"development" serves this machine only and shows sign-in codes in the log; "production" does neither."""
@@ -53,6 +54,9 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Address of the public port. In development it must be a loopback address."""
     port: Port = 7420
     """The public port: websockets and the HTTP API. 0 takes any free one."""
+    workers: Workers = 1
+    """Processes that serve the public port, each a node of its own: a node uses one core. More than one need
+    `cluster.redis_urls`. The private port is that of all of them together."""
     admin_host: str = "127.0.0.1"
     """Address of the private port, loopback or of your private network. Never expose it: it has no sign-in."""
     admin_is_guarded: bool = False

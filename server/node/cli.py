@@ -110,13 +110,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(chosen: argparse.Namespace, _rest: list[str]) -> int:
-    def run(config: Config) -> None:
+    def run(config: Config) -> int:
         import uvloop
 
+        from server.node.parent import serve_workers
         from server.node.serve import serve
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            if config.server.workers > 1:
+                return runner.run(serve_workers(config))
             runner.run(serve(config))
+        return 0
 
     return _started(chosen.config, run)
 
@@ -195,22 +199,24 @@ def _show(line: str) -> None:
     print(line, flush=True)
 
 
-def _started(path: Path | None, run: Callable[[Config], None]) -> int:
-    """Load the configuration and run; print why a start failed as one sentence, without a traceback."""
+def _started(path: Path | None, run: Callable[[Config], int | None]) -> int:
+    """Load the configuration and run; print why a start failed as one sentence, without a traceback.
+
+    What `run` returns is the exit code; None is 0.
+    """
     from server.config.load import load
     from server.node.startup import explain
 
     config = None
     try:
         config = load(path, os.environ)
-        run(config)
+        return run(config) or 0
     except Exception as error:
         said = explain(error, config)
         if said is None:
             raise
         print(f"tchat: {said}", file=sys.stderr)
         return EXIT_CANNOT_START
-    return 0
 
 
 def _doctor(chosen: argparse.Namespace, _rest: list[str]) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import logging
-import socket
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -28,6 +27,7 @@ from server.delivery.routing import Router
 from server.delivery.subscriber import Subscriber
 from server.gateway.acceptor import Acceptor
 from server.gateway.connection import Connection
+from server.gateway.connection_counts import ConnectionCounts
 from server.gateway.http_connection import ASGIApp
 from server.identity.claims import Claims
 from server.identity.rates import MemoryRateLimiter, SharedRateLimiter
@@ -120,13 +120,17 @@ class Node:
         put_back: PutBack | None = None,
         trimmer: Trimmer | None = None,
         redis: RedisEngines | None = None,
+        name: str = "",
+        counts: ConnectionCounts | None = None,
     ) -> None:
         self.config = config
+        self.name = name
         self.clock = clock
         self.port = self.admin_port = 0
         self.ready = False
         self.incarnation = incarnation
         self._connections = connections
+        self._counts = counts
         self._late_s = 0.0
         self._works = False
         self._lock = lock
@@ -209,6 +213,7 @@ class Node:
             identity.app,
             self.clock,
             subprotocols=list(CODECS),
+            counts=self._counts,
         )
         self.metrics = Metrics(METRICS, self._parts())
         self.admin = Acceptor(
@@ -220,7 +225,7 @@ class Node:
         server = self.config.server
         try:
             _, self.admin_port = await self.admin.listen(server.admin_host, server.admin_port)
-            _, self.port = await self.acceptor.listen(server.host, server.port)
+            _, self.port = await self.acceptor.listen(server.host, server.port, shared=self._counts is not None)
         except OSError:
             self.admin.stop_accepting()  # the one that could be opened
             raise
@@ -312,7 +317,7 @@ class Node:
     def find_connected(self, principals: list[bytes]) -> Here:
         """Who of these is connected to this node, and how far behind."""
         now = self.clock.monotonic()
-        return Here(socket.gethostname(), self.incarnation, find_connected(self.registry, principals, now))
+        return Here(self.name, self.incarnation, find_connected(self.registry, principals, now))
 
     def tick(self) -> None:
         """Call `tick` of every session that is due; every so often drop what quiet rooms keep."""
@@ -381,7 +386,7 @@ class Node:
     def _parts(self) -> Parts:
         return Parts(
             version=importlib.metadata.version("tchat"),
-            name=socket.gethostname(),
+            name=self.name,
             incarnation=self.incarnation,
             registry=self.registry,
             acceptor=self.acceptor,

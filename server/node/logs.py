@@ -34,9 +34,11 @@ def configure(level: str, form: Literal["auto", "text", "json"], stream: TextIO)
     logging.basicConfig(level=level.upper(), handlers=[handler])
 
 
-def name_incarnation(incarnation: int) -> None:
-    """Put the incarnation into every record from now on."""
-    _NODE["incarnation"] = incarnation
+def name_node(name: str, incarnation: int | None = None) -> None:
+    """Put its name, and the incarnation once it is known, into every record from now on."""
+    _NODE["node"] = name
+    if incarnation is not None:
+        _NODE["incarnation"] = incarnation
 
 
 def _count(record: logging.LogRecord) -> bool:

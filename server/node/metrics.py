@@ -23,6 +23,7 @@ METRICS: Catalogue = (
                 name="tchat_epoch",
                 meaning="The epoch of the deployment.",
                 watch="it changes: PostgreSQL was restored or promoted, and every client reads its dialogs anew",
+                over_workers="max",
                 read=lambda it: it.horizon.epoch,
             ),
             Counter(
@@ -180,6 +181,7 @@ METRICS: Catalogue = (
                 name="tchat_pipeline_oldest_flush_seconds",
                 meaning="Longest time that a lane with work has had no answer of the database.",
                 watch="above 5",
+                over_workers="max",
                 read=lambda it: it.pipeline.oldest_flush_s,
             ),
             Gauge(
@@ -223,6 +225,7 @@ METRICS: Catalogue = (
                 name="tchat_position_age_seconds",
                 meaning="Age of clients' positions.",
                 watch="above 10: an open transaction holds them; the log names it",
+                over_workers="max",
                 read=lambda it: it.horizon.age_s,
             ),
             Counter(
@@ -234,6 +237,7 @@ METRICS: Catalogue = (
                 name="tchat_eraser_lag_seconds",
                 meaning="Age of the oldest row to erase.",
                 watch="above 3600: deleted or expired content is still stored",
+                over_workers="max",
                 read=lambda it: it.eraser.lag_s,
             ),
         ),
@@ -245,6 +249,7 @@ METRICS: Catalogue = (
                 name="tchat_archive_lag_seconds",
                 meaning="Age of the oldest row of the journal that may not be in the archive.",
                 watch="above 60: the archive is away or does not keep up; nothing is lost, and the journal grows",
+                over_workers="max",
                 read=lambda it: it.mover.lag_s if it.mover else None,
             ),
             Counter(
@@ -261,6 +266,7 @@ METRICS: Catalogue = (
                 name="tchat_archive_erasures_waiting",
                 meaning="Rows that are erased and not yet in the archive, counted up to 10,000.",
                 watch="above 0 for an hour: deleted or expired content is still stored there",
+                over_workers="max",
                 read=lambda it: it.mover.erasures_waiting if it.mover else None,
             ),
             Counter(
@@ -283,18 +289,21 @@ METRICS: Catalogue = (
                 name="tchat_cluster_others",
                 meaning="Other nodes that this one hears, or whose last rows it reads.",
                 watch="it is not the number of your nodes, less one",
+                over_workers="max",
                 read=lambda it: len(it.peers.living) if it.peers else None,
             ),
             Gauge(
                 name="tchat_cluster_behind_seconds",
                 meaning="Age of what was last heard of the node that is furthest behind; it holds positions.",
                 watch="above 10: a node stands still, or this one cannot read PostgreSQL",
+                over_workers="max",
                 read=lambda it: it.peers.behind_s if it.peers else None,
             ),
             Gauge(
                 name="tchat_cluster_in_doubt",
                 meaning="Nodes whose rows are read from the journal each second, because the bus does not bring them.",
                 watch="it stays above 0: look at Redis; deliveries between nodes take a second",
+                over_workers="max",
                 read=lambda it: it.peers.in_doubt if it.peers else None,
             ),
             Counter(
@@ -323,6 +332,7 @@ METRICS: Catalogue = (
                 name="tchat_cluster_presence_whole",
                 meaning="1 while all connections of this node are in Redis, so that others find them.",
                 watch="0 for a minute: others' messages come here through the journal; look at Redis",
+                over_workers="min",
                 read=lambda it: bool(it.hints.whereabouts.token) if it.hints else None,
             ),
             Gauge(
@@ -357,6 +367,7 @@ METRICS: Catalogue = (
                 meaning="1 while a Redis instance answers this node.",
                 watch="0: messages to other nodes take a second",
                 label="instance",
+                over_workers="min",
                 read=lambda it: (
                     {str(each.url): each.answers.is_set() for each in it.redis.instances} if it.redis else None
                 ),

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable
 
 from server.node.metrics import METRICS
+from server.node.parent_admin import OF_THE_PARENT
 from server.node.prometheus import AnyDeclared, Counter, Durations, Gauge, LabelledCounter, LabelledGauge
 
 _TYPES = {
@@ -48,6 +49,9 @@ _HEAD = """\
 from `server/node/metrics.py`. [operations.md](operations.md) says what to do about each alert;
 `docs/operations/` has the alert rules (`alerts.yml`) and a dashboard for Grafana (`dashboard.json`).
 
+With `server.workers` the private port has the metrics of all workers in one: what is counted is added up, an age is the
+greatest one, and a state of which all must be well is the least.
+
 "Look at it when" names what is not as usual, not what must wake somebody.
 """
 
@@ -57,6 +61,7 @@ def as_markdown() -> str:
     parts = [_HEAD]
     for title, declared in METRICS:
         parts.append(_table(title, map(_row, declared)))
+    parts.append(_table("Several workers", OF_THE_PARENT))
     parts.append(_table("The process", OF_THE_PROCESS))
     return "\n".join(parts)
 

@@ -14,8 +14,10 @@ from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
 from server.clock import Clock
+from server.config.postgres_connections import OTHER_WRITERS
 from server.config.settings import Config
 from server.delivery.registry import Registry
+from server.gateway.connection_counts import ConnectionCounts
 from server.node.composition import Identity, Node
 from server.node.redis_start import running_redis
 from server.startup_error import StartupError
@@ -41,10 +43,6 @@ from storage.unavailable import StorageUnavailableError
 
 _log = logging.getLogger(__name__)
 
-_OTHER_WRITERS = 2
-"""What writes beside the lanes: the receipts, and what is set aside."""
-
-
 _ARCHIVED = (
     "The timelines of this database are archived, and old messages may be in the archive only: set storage.cql_hosts "
     "to the servers of the archive."
@@ -62,15 +60,23 @@ class MakeIdentity(Protocol):
 
 @contextlib.asynccontextmanager
 async def opened(
-    config: Config, url: str, make_identity: MakeIdentity, clock: Clock, archive: Archive | None = None
+    config: Config,
+    url: str,
+    make_identity: MakeIdentity,
+    clock: Clock,
+    archive: Archive | None = None,
+    *,
+    name: str | None = None,
+    counts: ConnectionCounts | None = None,
 ) -> AsyncIterator[tuple[Node, asyncio.Task[None]]]:
     """A node that listens, and the task in which it works; drained and closed on leaving.
 
     With an archive, it moves the journal there, and deletes what is old and needed there only. Raises StartupError
-    without one, if the database has been served with one.
+    without one, if the database has been served with one. A worker has a `name` of its own, and shares its public port
+    and the `counts` of its connections with the others.
     """
     async with contextlib.AsyncExitStack() as stack:
-        storage = config.storage
+        storage, name = config.storage, name or socket.gethostname()
         shared = bool(config.cluster.redis_urls)
         lock = await NodeLock.take(url, shared=shared, failover_is_synchronous=storage.failover_is_synchronous)
         stack.push_async_callback(lock.release)
@@ -85,12 +91,12 @@ async def opened(
         read_pool = await open_pool(url, size=storage.read_connections_max, statement_timeout_s=storage.read_timeout_s)
         stack.push_async_callback(_close_pool, read_pool)
         writes = WriteConnections(
-            url, size=config.pipeline.lanes + _OTHER_WRITERS, statement_timeout_s=storage.statement_timeout_s
+            url, size=config.pipeline.lanes + OTHER_WRITERS, statement_timeout_s=storage.statement_timeout_s
         )
         journal = PostgresJournal(pool, writes)
         pages = max(1, storage.read_connections_max // 2)
         timelines = PostgresTimelines(read_pool, pages_at_once=pages)
-        incarnation = await journal.begin_incarnation(socket.gethostname())
+        incarnation = await journal.begin_incarnation(name)
         nodes = None
         if shared:
             reading_s_max = min(storage.statement_timeout_s, config.cluster.lease_s / 3)  # one must not cost the lease
@@ -129,6 +135,8 @@ async def opened(
             put_back=put_back,
             trimmer=trimmer,
             redis=redis,
+            name=name,
+            counts=counts,
         )
         await node.take_first_horizon()
         identity = await make_identity(

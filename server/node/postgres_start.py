@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
+from server.config.postgres_connections import EMBEDDED_MIN, count_connections
 from server.config.settings import Config, StorageSettings
 from server.startup_error import StartupError
 from storage.embedded.cluster import EmbeddedError, EmbeddedPostgres
@@ -53,7 +54,8 @@ def running_postgres(config: Config) -> Iterator[Postgres]:
     else:
         if shared is not None:
             _log.warning(shared)
-        with EmbeddedPostgres(config.server.data_dir) as embedded:
+        connections = max(EMBEDDED_MIN, count_connections(config))
+        with EmbeddedPostgres(config.server.data_dir, {"max_connections": str(connections)}) as embedded:
             yield Postgres(embedded.url, embedded)
 
 

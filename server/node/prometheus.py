@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Literal
 
 import msgspec
 from prometheus_client import CollectorRegistry
@@ -65,6 +66,9 @@ class Parts:
     """By the name of each pool: how many of its connections to PostgreSQL are in use."""
 
 
+OverWorkers = Literal["sum", "max", "min"]
+
+
 class Declared(msgspec.Struct, frozen=True, kw_only=True):
     """One metric. A part that this node does not have has no value: then `read` gives None, and nothing is shown."""
 
@@ -79,6 +83,8 @@ class Gauge(Declared, frozen=True, kw_only=True):
     """A number that rises and falls."""
 
     read: Callable[[Parts], float | None]
+    over_workers: OverWorkers = "sum"
+    """What it is of several workers: an age is the greatest one, not the sum."""
 
 
 class Counter(Declared, frozen=True, kw_only=True):
@@ -92,6 +98,8 @@ class LabelledGauge(Declared, frozen=True, kw_only=True):
 
     label: str
     read: Callable[[Parts], Mapping[str, float] | None]
+    over_workers: OverWorkers = "sum"
+    """The same, for each value of the label."""
 
 
 class LabelledCounter(Declared, frozen=True, kw_only=True):

@@ -10,9 +10,11 @@ import logging
 import resource
 import signal
 import sys
+from collections.abc import Callable
 
 from server.clock import SystemClock
 from server.config.settings import Config
+from server.gateway.connection_counts import ConnectionCounts
 from server.node import logs
 from server.node.archive_start import running_archive
 from server.node.composition import Node
@@ -28,36 +30,58 @@ _GC_NEW_OBJECTS = 50_000
 async def serve(config: Config) -> None:
     """Run a node until SIGTERM, SIGINT or SIGHUP, then drain it."""
     logs.configure(config.server.log_level, config.server.log_format, sys.stderr)
-    _allow_all_files()
+    stop = stop_when_asked()
+    make = functools.partial(make_identity, config, IdentitySecrets.load(config))
+    with running_postgres(config) as postgres:
+        reviving = asyncio.ensure_future(postgres.keep_running())
+        try:
+            await run_node(config, postgres.url, make, stop, lambda node: show_banner(config, node.port))
+        finally:
+            await cancel_and_wait(reviving)
+
+
+def stop_when_asked() -> asyncio.Event:
+    """The event that a signal to end sets; from now on it does nothing else."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # SIGHUP: its terminal was closed
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+async def run_node(
+    config: Config,
+    url: str,
+    make: MakeIdentity,
+    stop: asyncio.Event,
+    serves: Callable[[Node], None],
+    *,
+    name: str | None = None,
+    counts: ConnectionCounts | None = None,
+) -> None:
+    """Run a node on the database at `url` until `stop` is set, then drain it; `serves` is called when it listens."""
+    _allow_all_files()
     async with contextlib.AsyncExitStack() as stack:
-        make = functools.partial(make_identity, config, IdentitySecrets.load(config))
-        postgres = stack.enter_context(running_postgres(config))
-        stack.push_async_callback(cancel_and_wait, asyncio.ensure_future(postgres.keep_running()))
+
+        async def start() -> tuple[Node, asyncio.Task[None]]:
+            archive = await stack.enter_async_context(running_archive(config.storage, url))
+            node = opened(config, url, make, SystemClock(), archive, name=name, counts=counts)
+            return await stack.enter_async_context(node)
+
         stopped = asyncio.ensure_future(stop.wait())
         # A start may take a minute: it waits for what the node before left running.
-        opening = asyncio.ensure_future(_open(stack, config, postgres.url, make))
+        opening = asyncio.ensure_future(start())
         await asyncio.wait({stopped, opening}, return_when=asyncio.FIRST_COMPLETED)
         if not opening.done():
             await cancel_and_wait(opening)
             return
         node, work = await opening
-        logs.name_incarnation(node.incarnation)
+        logs.name_node(node.name, node.incarnation)
         _collect_rarely()
-        print(_banner(config, node), flush=True)  # noqa: T201 - for the person who started it
+        serves(node)
         await asyncio.wait({stopped, work}, return_when=asyncio.FIRST_COMPLETED)
         if work.done():
             await work
         _log.info("draining: clients are asked to reconnect")
-
-
-async def _open(
-    stack: contextlib.AsyncExitStack, config: Config, url: str, make: MakeIdentity
-) -> tuple[Node, asyncio.Task[None]]:
-    archive = await stack.enter_async_context(running_archive(config.storage, url))
-    return await stack.enter_async_context(opened(config, url, make, SystemClock(), archive))
 
 
 def _collect_rarely() -> None:
@@ -73,9 +97,10 @@ def _allow_all_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _banner(config: Config, node: Node) -> str:
+def show_banner(config: Config, port: int) -> None:
+    """Print where the server listens, for the person who started it."""
     server = config.server
-    url = f"http://{server.host}:{node.port}"
+    url = f"http://{server.host}:{port}"
     data = (config.storage.postgres_url and "the PostgreSQL of storage.postgres_url") or str(server.data_dir)
     lines = [f"tchat listens on {url}  (API: {url}/v1/docs)", f"its data is in {data}"]
     if server.mode == "development":
@@ -85,4 +110,4 @@ def _banner(config: Config, node: Node) -> str:
             f"  .venv/bin/tchat chat --server {url} --phone +6598765432 --name Bo",
             "The sign-in codes appear here. Then Ann types: /new +6598765432",
         ]
-    return "\n".join(lines)
+    print("\n".join(lines), flush=True)  # noqa: T201 - for the person who started it

@@ -92,11 +92,11 @@ def _ask_all(config: Config, ask: Sequence[str], found: Found) -> Asked:
             with urllib.request.urlopen(
                 f"http://{port}/connected?{urlencode(principals)}", timeout=_ASK_TIMEOUT_S
             ) as it:
-                here = msgspec.json.decode(it.read(), type=Here)
+                here = msgspec.json.decode(it.read(), type=Here | list[Here])
         except (OSError, ValueError, http.client.HTTPException, msgspec.MsgspecError) as error:
             unknown.append(f"No node answers on {port} ({error}): name the private ports of your nodes with --ask.")
         else:
-            answers[here.incarnation] = here
+            answers |= {each.incarnation: each for each in (here if isinstance(here, list) else [here])}
     unknown += [
         f"Node {node}, incarnation {incarnation}, was not asked who is connected: name its private port with --ask."
         for incarnation, node in found.living.items()

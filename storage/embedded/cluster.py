@@ -63,7 +63,7 @@ SETTINGS: Mapping[str, str] = {
 
 
 class EmbeddedPostgres:
-    """A PostgreSQL of our own in `data_dir`; `settings` override SETTINGS, for tests."""
+    """A PostgreSQL of our own in `data_dir`; `settings` override SETTINGS."""
 
     def __init__(self, data_dir: Path, settings: Mapping[str, str] | None = None) -> None:
         self.data_dir = data_dir.resolve()

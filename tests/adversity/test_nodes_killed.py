@@ -10,14 +10,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
-from websockets.typing import Subprotocol
 
 from protocol.bodies import TimelineEvent
 from protocol.close_codes import CloseCode
-from protocol.codec import MSGPACK
-from protocol.commands import Authenticate, Heartbeat, Send, Sync
+from protocol.commands import Heartbeat, Send
 from protocol.dialog_types import DialogType
 from protocol.events import CaughtUp, HeartbeatReply
 from protocol.replies import Acked, Synced
@@ -26,7 +23,7 @@ from server.identity.signing_keys import SigningKeys, new_pem
 from server.identity.tokens import Tokens
 from server.identity.vault import new_key
 from tests.adversity.restart_server import find_port, start_node
-from tests.support.harness import Wire
+from tests.support.harness import Wire, issue_token, live_on
 from tests.support.world import Person, World
 
 pytestmark = pytest.mark.anyio
@@ -45,15 +42,7 @@ class NodeProcess:
     @contextlib.asynccontextmanager
     async def live(self, person: Person, position: str = "") -> AsyncIterator[Wire]:
         """A websocket that has synced; what catch-up brought is in `wire.caught_up`."""
-        token = self._tokens.issue(tenant=1, principal=person.principal, device=person.device, sign_in=person.sign_in)
-        url, spoken = f"ws://127.0.0.1:{self._port}/v1/ws", Subprotocol(MSGPACK.subprotocol)
-        async with connect(url, subprotocols=[spoken], compression=None, max_queue=None) as socket:
-            wire = Wire(socket, MSGPACK)
-            await wire.send(Authenticate(1, token))
-            await wire.receive()
-            await wire.send(Sync(2, position))
-            while not isinstance(message := await wire.receive(), CaughtUp):
-                wire.caught_up.append(message)
+        async with live_on(self._port, issue_token(self._tokens, person), position) as wire:
             yield wire
 
     def signal(self, number: signal.Signals) -> None:

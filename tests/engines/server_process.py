@@ -85,8 +85,11 @@ class ServerProcess:
         """Send a signal to the server."""
         self._process.send_signal(number)
 
-    def end(self, how: int, timeout_s: float = 30.0) -> None:
-        """Send a signal that ends the server, wait until it has ended, and kill it when that takes too long."""
+    def end(self, how: int, timeout_s: float = 30.0) -> int:
+        """Send a signal that ends the server, and wait until it has ended; its exit code.
+
+        When that takes too long, kill it.
+        """
         self.send_signal(how)
         try:
             self._process.wait(timeout_s)
@@ -94,6 +97,7 @@ class ServerProcess:
             self.send_signal(signal.SIGKILL)
             self._process.wait()
         self._watcher.dismiss()
+        return self._process.returncode
 
     def _output(self) -> str:
         with self._log.open(errors="replace") as log:

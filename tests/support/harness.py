@@ -76,15 +76,13 @@ class Running:
 
     def token(self, person: Person) -> str:
         """An access token."""
-        return self.tokens.issue(tenant=1, principal=person.principal, device=person.device, sign_in=person.sign_in)
+        return issue_token(self.tokens, person)
 
     @contextlib.asynccontextmanager
     async def connected(self, codec: Codec = MSGPACK) -> AsyncIterator[Wire]:
         """A websocket, nothing said yet."""
-        async with connect(
-            self.url, subprotocols=[Subprotocol(codec.subprotocol)], compression=None, max_queue=None
-        ) as socket:
-            yield Wire(socket, codec)
+        async with connected_to(self.node.port, codec) as wire:
+            yield wire
 
     def session_of(self, person: Person) -> Session:
         """The one session of a person, synced or not."""
@@ -94,13 +92,7 @@ class Running:
     @contextlib.asynccontextmanager
     async def live(self, person: Person, codec: Codec = MSGPACK, position: str = "") -> AsyncIterator[Wire]:
         """A websocket that has authenticated and synced; what catch-up brought is in `wire.caught_up`."""
-        async with self.connected(codec) as wire:
-            await wire.send(Authenticate(1, self.token(person)))
-            await wire.receive()
-            await wire.send(Sync(2, position))
-            while not isinstance(message := await wire.receive(), CaughtUp):
-                wire.caught_up.append(message)
-            wire.position = message.position
+        async with live_on(self.node.port, self.token(person), position, codec) as wire:
             yield wire
 
 
@@ -155,6 +147,32 @@ class Wire:
             while True:
                 await self.socket.recv(decode=False)
         return self.socket.close_code
+
+
+def issue_token(tokens: Tokens, person: Person) -> str:
+    """An access token of a person's device."""
+    return tokens.issue(tenant=1, principal=person.principal, device=person.device, sign_in=person.sign_in)
+
+
+@contextlib.asynccontextmanager
+async def connected_to(port: int, codec: Codec = MSGPACK) -> AsyncIterator[Wire]:
+    """A websocket to this machine, nothing said yet."""
+    url, spoken = f"ws://127.0.0.1:{port}/v1/ws", Subprotocol(codec.subprotocol)
+    async with connect(url, subprotocols=[spoken], compression=None, max_queue=None) as socket:
+        yield Wire(socket, codec)
+
+
+@contextlib.asynccontextmanager
+async def live_on(port: int, token: str, position: str = "", codec: Codec = MSGPACK) -> AsyncIterator[Wire]:
+    """A websocket that has authenticated and synced; what catch-up brought is in `wire.caught_up`."""
+    async with connected_to(port, codec) as wire:
+        await wire.send(Authenticate(1, token))
+        await wire.receive()
+        await wire.send(Sync(2, position))
+        while not isinstance(message := await wire.receive(), CaughtUp):
+            wire.caught_up.append(message)
+        wire.position = message.position
+        yield wire
 
 
 @contextlib.asynccontextmanager

@@ -191,11 +191,24 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         ),
     ),
     (
-        {**NODES, "storage__postgres_url": "postgresql://user@host/database"},
+        {"server__workers": 2, **NODES},
+        {"server__workers": 2},
+        "server.workers: 2 workers tell each other through Redis what is new: set cluster.redis_urls, or 1.",
+    ),
+    (
+        {"server__workers": 14, **NODES},
+        {"server__workers": 15, **NODES},
+        (
+            "server.workers: 15 may need 525 connections, and the embedded PostgreSQL has 500 at most: set fewer "
+            "workers, a smaller storage.connections_max, or storage.postgres_url."
+        ),
+    ),
+    (
+        {"server__workers": 2, "cluster__redis_urls": ("redis://r",)},
         NODES,
         (
-            "cluster.redis_urls: nodes share a database, and the embedded one has a single node: "
-            "set storage.postgres_url, or leave it empty."
+            "cluster.redis_urls: nodes share a database, and the embedded one has a single server: set "
+            "storage.postgres_url, more than one of server.workers, or leave it empty."
         ),
     ),
     (

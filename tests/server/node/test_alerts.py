@@ -12,11 +12,14 @@ import pytest
 
 from server.node.metrics import METRICS
 from server.node.metrics_reference import OF_THE_PROCESS
+from server.node.parent_admin import OF_THE_PARENT
 
 DOCS = Path(__file__).parents[3] / "docs"
 RULES = DOCS / "operations" / "alerts.yml"
 DASHBOARD = DOCS / "operations" / "dashboard.json"
-METRIC_NAMES = {each.name for _, declared in METRICS for each in declared} | {name for name, *_ in OF_THE_PROCESS}
+METRIC_NAMES = {each.name for _, declared in METRICS for each in declared} | {
+    name for name, *_ in OF_THE_PROCESS + OF_THE_PARENT
+}
 
 
 def metrics_of(expression: str) -> set[str]:
