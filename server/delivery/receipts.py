@@ -2,7 +2,11 @@
 
 High-water marks only grow, so what is gathered is one pair of numbers per member and dialog. A crash that loses it does
 no harm: clients repeat their receipts at sync. What was raised by a call whose reply was lost is raised `again`, so
-that it is delivered.
+that it is delivered; until then no position passes it (`wait_settled`): a resume would not bring it.
+
+One case is left. Other nodes hear of a receipt from this one, best effort, and do not wait for it. When it is lost on
+the way, or this node ends in between, a session there shows an older mark until the member's next receipt in that
+dialog. A mark is never wrong, only late, and no event depends on it.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ from server.delivery.rooms import Rooms
 from server.writing.put_back import PutBack
 from storage.rows import RaisedReceipt, ReceiptRow
 from storage.timelines import Journal
-from storage.unavailable import StorageUnavailableError
+from storage.unavailable import IncarnationEndedError, NothingWrittenError, StorageUnavailableError
 
 _log = logging.getLogger(__name__)
 
@@ -55,6 +59,9 @@ class Receipts:
         self._rooms = rooms
         self._gathered: dict[tuple[bytes, bytes], ReceiptRow] = {}
         self._flushing = asyncio.Lock()
+        self._fate_known = asyncio.Event()
+        """Not set: what was gathered may be stored, and nobody was told."""
+        self._fate_known.set()
         self.tell: Tell | None = None
         """Tells other nodes, where there are any."""
         self.raised = 0
@@ -79,17 +86,18 @@ class Receipts:
         return True
 
     async def wait_settled(self) -> None:
-        """Return once everything that is stored now has been delivered."""
+        """Return once everything that is stored now has been delivered, whether or not an answer about it came."""
         async with self._flushing:
             pass
+        await self._fate_known.wait()
 
     async def flush(self) -> None:
-        """Raise what was gathered and deliver it; on failure it stays gathered."""
+        """Raise what was gathered and deliver it; on failure it stays gathered. Raises IncarnationEndedError."""
         async with self._flushing:
             await self._flush()
 
     async def run(self, interval_s: float) -> None:
-        """Flush every `interval_s` until cancelled."""
+        """Flush every `interval_s` until cancelled. Raises IncarnationEndedError."""
         while True:
             await asyncio.sleep(interval_s)
             await self.flush()
@@ -101,10 +109,11 @@ class Receipts:
             gathered = [self._gathered.pop(key) for key in keys]
             try:
                 raised = await self._journal.raise_receipts(gathered, incarnation=self._incarnation)
+            except IncarnationEndedError:
+                raise
             except StorageUnavailableError as error:
                 _log.warning("receipts wait: %s", error)
-                for row in gathered:
-                    self.note(row.principal, HighWaterMark(row.dialog, row.delivered, row.read), again=True)
+                self._gather_again(gathered, unknown=not isinstance(error, NothingWrittenError))
                 return
             except Exception:  # noqa: BLE001 - clients repeat their receipts; the node goes on
                 _log.exception("%d receipts are lost", len(gathered))
@@ -115,10 +124,19 @@ class Receipts:
                 else:
                     self.raised += 1
                     await self._deliver(receipt)
+        self._fate_known.set()
         for receipt in archived:  # raised by a later flush
             if self._put_back is not None:
                 self._put_back.want(receipt.dialog, receipt.read)
             self.note(receipt.principal, HighWaterMark(receipt.dialog, receipt.delivered, receipt.read))
+
+    def _gather_again(self, rows: Iterable[ReceiptRow], *, unknown: bool) -> None:
+        """Have the next flush raise these; `unknown`: the one before may have stored them."""
+        if unknown:
+            self._fate_known.clear()
+        for row in rows:
+            high_water = HighWaterMark(row.dialog, row.delivered, row.read)
+            self.note(row.principal, high_water, again=row.again or unknown)
 
     async def _deliver(self, receipt: RaisedReceipt) -> None:
         dialog, principal = receipt.dialog, receipt.principal

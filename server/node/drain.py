@@ -15,6 +15,7 @@ from server.delivery.receipts import Receipts
 from server.gateway.acceptor import Acceptor
 from server.session.session import Session
 from server.writing.pipeline import Pipeline
+from storage.unavailable import IncarnationEndedError
 
 
 async def drain(
@@ -33,7 +34,8 @@ async def drain(
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(timeout_s):
             await pipeline.wait_drained()
-            await receipts.flush()
+            with contextlib.suppress(IncarnationEndedError):  # clients repeat their receipts elsewhere
+                await receipts.flush()
             await acceptor.close_http(timeout_s)
             await acceptor.wait_websockets_closed()
     acceptor.abort_all()

@@ -16,7 +16,7 @@ from server.delivery.registry import Registry
 from server.delivery.rooms import Rooms
 from storage.postgres.journal import PostgresJournal
 from storage.rows import RaisedReceipt, ReceiptRow
-from storage.unavailable import StorageUnavailableError
+from storage.unavailable import NothingWrittenError, StorageUnavailableError
 from tests.support.faulty import FaultyTimelines
 from tests.support.turns import until
 from tests.support.world import World
@@ -84,19 +84,42 @@ async def test_receipts_whose_reply_was_lost_are_delivered_by_the_repeat(world: 
     receipts.note(bo.principal, HighWaterMark(dialog, 1, 1))
     await receipts.flush()
     assert (lost.calls, raised) == (1, [])
+    settled = asyncio.ensure_future(receipts.wait_settled())
+    lost.error = NothingWrittenError("injected")  # of this call, not of the one before
     await receipts.flush()
+    assert not settled.done(), "a position would pass what nobody was told"
+    await receipts.flush()
+    await settled
     assert raised == [(bo.principal, 1)]
     receipts.note(bo.principal, HighWaterMark(dialog, 1, 1))  # as a client does at each sync
     await receipts.flush()
     assert raised == [(bo.principal, 1)]
 
 
+async def test_receipts_that_did_not_reach_the_store_hold_no_position(world: World) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    registry = Registry()
+    rooms = Rooms(world.timelines, registry, asyncio.ensure_future, rooms_max=9)
+    lost = LostReply(world.pool, world.pool)
+    lost.error = NothingWrittenError("injected")
+    receipts = Receipts(lost, registry, rooms, incarnation=world.incarnation)
+    receipts.note(bo.principal, HighWaterMark(dialog, 1, 1))
+    await receipts.flush()
+    assert (lost.calls, len(receipts)) == (0, 1)
+    await receipts.wait_settled()
+
+
 class LostReply(PostgresJournal):
-    """A journal whose first answer about receipts is lost after the commit."""
+    """A journal whose first answer about receipts is lost after the commit; `error` is raised by the next call."""
 
     calls = 0
+    error: Exception | None = None
 
     async def raise_receipts(self, receipts: Sequence[ReceiptRow], *, incarnation: int) -> list[RaisedReceipt]:
+        if self.error is not None:
+            error, self.error = self.error, None
+            raise error
         raised = await super().raise_receipts(receipts, incarnation=incarnation)
         self.calls += 1
         if self.calls == 1:
