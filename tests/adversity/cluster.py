@@ -6,8 +6,8 @@ journal. Beside all that happens in every one:
 * nodes are killed, paused (some longer than a lease), rolled one by one, and stopped between a commit and its publish;
 * networks (clients, PostgreSQL, Redis, Cassandra) cut, hold, lose, delay and slice what passes; replies of PostgreSQL
   are lost;
-* PostgreSQL is killed in the middle of commits, its clock steps by an hour, a synchronous standby stands still and then
-  takes over;
+* PostgreSQL is killed in the middle of commits, commits of one node late, its clock steps by an hour, a synchronous
+  standby stands still and then takes over;
 * Redis is wiped, loses its subscribers, is restarted empty or from an old dump;
 * Cassandra stands still, and is killed in the middle of batches.
 
@@ -51,6 +51,8 @@ from tests.support.cutting_proxy import CuttingProxy
 
 MESSAGES_PER_ROUND = 500
 _PER_ROUND = (4, 7)
+_TRIES = 2
+"""Something else may be broken just then, such as the node that the dice chose."""
 
 
 class Cluster(Servers):
@@ -138,10 +140,11 @@ class Cluster(Servers):
 
     async def strike(self, blow: str) -> None:
         self._struck[blow] += 1
-        felt = await FAULTS[blow](self)
-        self._felt[blow] += felt > 0
-        if not felt:
-            self._deck.insert(0, blow)
+        for _ in range(_TRIES):
+            if await FAULTS[blow](self):
+                self._felt[blow] += 1
+                return
+        self._deck.insert(0, blow)
 
     async def heal(self) -> None:
         """Wait until every node listens, and one that was ended while it stood still has noticed."""
@@ -222,6 +225,7 @@ FAULTS: Mapping[str, Callable[[Cluster], Awaitable[int]]] = {
     "stop before publish": lambda it: it.nodes.stop_before_publish(),
     "reply loss": lambda it: it.nodes.lose_replies(),
     "postgres kill": lambda it: it.postgres.kill(),
+    "postgres late commit": lambda it: it.postgres.commit_late(),
     "postgres clock": Cluster.step_clock,
     "postgres failover": lambda it: it.postgres.fail_over(),
     "redis wipe": lambda it: it.redis.wipe(),

@@ -20,10 +20,12 @@ import psutil
 from storage.embedded.cluster import USER, EmbeddedPostgres
 from storage.embedded.install import Launcher, SystemAccount
 from tests.adversity.cluster_clock import SteppedClock, find_compiler
+from tests.adversity.restart_server import LateCommit
 
 _STEP_S = 3600
 _STEPPED_FOR_S = (2.0, 8.0)
 _PAUSED_S = (2.0, 5.0)
+_LATE_S = (1.0, 5.0)
 _SYNC_S_MAX = 30.0
 _FOLLOWS = """
 SELECT EXISTS (SELECT FROM pg_stat_replication
@@ -131,6 +133,14 @@ class ClusterPostgres:
             self._primary.kill()
             await self.start()
         return connections
+
+    async def commit_late(self) -> int:
+        """What one node writes is committed seconds later than what others write meanwhile; the statements."""
+        async with self._restarting:
+            late = await LateCommit.hold(self.url)
+            await asyncio.sleep(self._rng.uniform(*_LATE_S) if late.held else 0)
+            await late.let_go()
+        return late.held
 
     async def step_clock(self) -> int:
         """Its clock steps by an hour, ahead or back, and a while later back again; the steps."""

@@ -175,6 +175,9 @@ class LateCommit:
     END $$;
     CREATE OR REPLACE TRIGGER hold_up AFTER INSERT ON journal FOR EACH ROW EXECUTE FUNCTION hold_up();
     """
+    _HOLD_UP = """
+    INSERT INTO held_up SELECT incarnation FROM incarnations WHERE ended_at_ms IS NULL ORDER BY random() LIMIT 1
+    """
     _HELD = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND state = 'active'"
 
     def __init__(self, connection: asyncpg.Connection[Any]) -> None:
@@ -183,10 +186,10 @@ class LateCommit:
 
     @classmethod
     async def hold(cls, url: str) -> LateCommit:
-        """Hold up what the newest incarnation writes, and return when there is something (or after 3 s)."""
+        """Hold up what a living incarnation writes, and return when there is something (or after 3 s)."""
         late = cls(await asyncpg.connect(url))
         await late._connection.execute(cls._TRAP)
-        await late._connection.execute("INSERT INTO held_up SELECT max(incarnation) FROM incarnations")
+        await late._connection.execute(cls._HOLD_UP)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(3.0):
                 while not late.held:

@@ -57,6 +57,7 @@ class Timeline:
     visible: dict[tuple[bytes, bytes], list[tuple[int, int]]] = field(default_factory=dict)
     read: dict[tuple[bytes, bytes], int] = field(default_factory=dict)
     deleted_at: dict[tuple[bytes, int], int] = field(default_factory=dict)
+    joined: dict[tuple[bytes, bytes], list[int]] = field(default_factory=lambda: defaultdict(list))
     moved: int = 0
     """Rows of the journal that the archive has, too."""
     trimmed: int = 0
@@ -141,6 +142,7 @@ class Timeline:
             case MembersAdded(members=added):
                 whole = DIALOG_TYPES[self.kinds[row.dialog][0]].full_history
                 for who in added:
+                    self.joined[row.dialog, who].append(row.seq)
                     intervals = [] if whole else self.visible.get((row.dialog, who), [])
                     self.visible[row.dialog, who] = [*intervals, (1 if whole else row.seq, _FOREVER)]
             case Deleted(target=target):

@@ -135,6 +135,9 @@ def check_received(principal: bytes, received: Received, timeline: Timeline, vio
         if (dialog, principal) not in timeline.visible:
             violations.add("leaked", f"{dialog.hex()} was named to {principal.hex()}")
     for hole in received.holes:
+        joined = timeline.joined[hole.dialog, principal] if hole.where == "resume" else []
+        if any(hole.before < seq <= hole.then for seq in joined):
+            continue
         if any(timeline.may_see(principal, hole.dialog, seq) for seq in range(hole.before + 1, hole.then)):
             violations.add("misordered", f"{hole}")
     for _ in range(received.twice):

@@ -15,8 +15,8 @@ import msgspec
 from protocol.bodies import MemberLeft, MemberRemoved, MembersAdded, Posted, TimelineEvent
 from protocol.codec import Codec, ServerMessage
 from protocol.commands import AnyCommand
-from protocol.events import DialogState, MissedChanges, ReceiptChanged, TypingChanged
-from protocol.replies import Acked, Authenticated, HistoryPage, RosterPage
+from protocol.events import CaughtUp, DialogState, MissedChanges, ReceiptChanged, TypingChanged
+from protocol.replies import Acked, Authenticated, HistoryPage, RosterPage, Synced
 from tchat.actions import Notification, Refused, Renumbered, Reset, Sent
 
 RECENT_MAX = 40
@@ -25,7 +25,10 @@ RECENT_MAX = 40
 
 @dataclass(frozen=True)
 class Hole:
-    """A dialog's events went on at `then` after `before`; right only if nothing between may be seen."""
+    """A dialog's events went on at `then` after `before`; right only if nothing between may be seen.
+
+    In a resume also if one joined in between: then all is read anew.
+    """
 
     principal: bytes
     dialog: bytes
@@ -130,6 +133,7 @@ class Witness:
         self._on_the_wire: dict[bytes, int] = {}
         self._as_of: dict[bytes, tuple[int, bool]] = {}
         self._gone_at: dict[bytes, int] = {}
+        self._resuming = False
 
     def take_received(self) -> Received:
         """What was gathered since the last call."""
@@ -145,6 +149,10 @@ class Witness:
             case Authenticated():
                 self.connects += 1
                 self._on_the_wire = dict(self.reached)
+            case Synced(recovered=recovered):
+                self._resuming = recovered
+            case CaughtUp():
+                self._resuming = False
             case DialogState():
                 self._state(message)
             case TimelineEvent():
@@ -164,7 +172,10 @@ class Witness:
     def _state(self, state: DialogState) -> None:
         dialog = state.dialog
         self.received.dialogs.add(dialog)
-        self._on_the_wire[dialog] = max(self._on_the_wire.get(dialog, 0), state.first_seq - 1)
+        before = self._on_the_wire.get(dialog)
+        if self._resuming and state.member and before is not None and state.first_seq > before + 1:
+            self.received.holes.append(Hole(self._principal, dialog, before, state.first_seq, "resume"))
+        self._on_the_wire[dialog] = max(before or 0, state.first_seq - 1)
         self._as_of[dialog] = (state.seq, state.member)
         if not state.member:
             self._gone_at[dialog] = state.seq

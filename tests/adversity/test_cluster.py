@@ -1,19 +1,32 @@
-"""Two short rounds of the conversation through three nodes under faults."""
+"""Two short rounds of the conversation through three nodes, their journal and their archive, under faults."""
 
 import pytest
 
 from tests.adversity.cluster import cluster
 from tests.adversity.conversation import PROMISES
+from tests.engines.cassandra_server import CassandraServer
 
 pytestmark = pytest.mark.anyio
 
+_FAULTS = (
+    *("kill", "freeze", "stop before publish", "reply loss", "postgres kill", "redis restart"),
+    *("clients slice", "cassandra black hole"),
+)
 
-async def test_what_was_promised_outlives_the_faults_of_nodes_postgres_and_redis() -> None:
-    faults = ["kill", "freeze", "postgres kill", "redis restart", "reply loss"]
+
+async def test_what_was_promised_outlives_the_faults_of_nodes_networks_and_engines(
+    breakable_cassandra: CassandraServer, cql_keyspace: str
+) -> None:
     summary, violations = await cluster(
-        lambda number: number <= 2, seed=4, faults=faults, archived=False, messages_per_round=150
+        lambda number: number <= 2,
+        seed=4,
+        faults=_FAULTS,
+        archived=True,
+        messages_per_round=100,
+        cassandra=(breakable_cassandra, cql_keyspace),
     )
     assert violations.said == []
     assert {promise: summary[promise] for promise in PROMISES} == dict.fromkeys(PROMISES, 0)
-    assert summary["messages"] >= 2 * 150
-    assert sum(summary["faults"].values()) >= 6
+    assert summary["messages"] >= 2 * 100
+    assert sum(summary["faults"].values()) >= 8
+    assert summary["trimmed"] > 0
