@@ -15,6 +15,7 @@ depend on can have changed since the locks were taken.
 from __future__ import annotations
 
 import asyncio
+import copy
 import itertools
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
@@ -49,6 +50,18 @@ class Fate:
 
 
 _SMOOTH = Fate()
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """All that was committed at some moment."""
+
+    dialogs: dict[bytes, Dialog]
+    erasures: list[tuple[bytes, int]]
+    committed_xid: int
+    incarnations: int
+    ended: set[int]
+    fenced_at: dict[int, int]
 
 
 class Conditions:
@@ -140,7 +153,13 @@ class Database:
         self.leases: Counter[int] = Counter()
         self.stamps = itertools.count(1)
         self.fenced_at: dict[int, int] = {}
+        self.epoch = 1
+        """The deployment's, as it was settled last."""
+        self._settled_history = self._history = 0
+        self._restored: list[asyncio.Future[None]] = []
         self._ended: set[int] = set()
+        self._lost: set[int] = set()
+        """Incarnations that began in a history that is lost."""
         self._held: dict[int, int] = {}
         self._free: list[asyncio.Future[None]] = []
         self._calls: dict[asyncio.Task[None], asyncio.Future[Any]] = {}
@@ -174,8 +193,10 @@ class Database:
         if fate.error is not None:
             raise fate.error
         self._check_up()
-        seen = look()
+        seen, history = look(), self._history
         await _pause(fate.reply_s)
+        if history != self._history:
+            raise StorageUnavailableError("the connection was lost")
         return seen
 
     async def _carry_out(
@@ -263,7 +284,44 @@ class Database:
         self._wake_fencers()
         self.next_xid = self._committed_xid + 1
 
+    # -- histories
+
+    def back_up(self) -> Backup:
+        """What a standby has, or a dump."""
+        rows = copy.deepcopy((self.dialogs, self.erasures, self._ended, self.fenced_at))
+        return Backup(rows[0], rows[1], self._committed_xid, len(self.names), rows[2], rows[3])
+
+    def restore(self, backup: Backup) -> None:
+        """Crash, and go on from there: what was committed since is lost, and ids are given out again."""
+        self._committed_xid = backup.committed_xid
+        self.crash()
+        self.dialogs, self.erasures = backup.dialogs, backup.erasures
+        self._lost.update(range(backup.incarnations + 1, len(self.names) + 1))
+        self._ended, self.fenced_at = backup.ended | self._lost, backup.fenced_at
+        self._history += 1
+        for waiting in self._restored:
+            if not waiting.done():
+                waiting.set_result(None)
+        self._restored.clear()
+
+    async def wait_for_another_history(self) -> None:
+        """Return when the next history begins."""
+        self._restored.append(asyncio.get_running_loop().create_future())
+        await self._restored[-1]
+
+    def settle_epoch(self) -> int:
+        """The epoch; another one if this is another history than the one it was settled for."""
+        if self._settled_history != self._history:
+            self._settled_history = self._history
+            self.epoch += 1
+        return self.epoch
+
     # -- incarnations
+
+    @property
+    def incarnations(self) -> list[tuple[int, str]]:
+        """Those of this history, with the names of their nodes."""
+        return [(number, name) for number, name in enumerate(self.names, 1) if number not in self._lost]
 
     def begin_incarnation(self, node: str) -> int:
         """A number for this life of a node."""

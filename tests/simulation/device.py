@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from protocol.bodies import MembersAdded, TimelineEvent
 from protocol.codec import MSGPACK, ServerMessage
@@ -17,13 +18,18 @@ from tchat.core import ClientCore
 from tchat.store import MemoryOutbox
 from tests.adversity.restart_server import SignIn
 from tests.adversity.restart_verify import Violations
-from tests.adversity.restart_witness import Hole, Ledger, Witness, WitnessedCodec
+from tests.adversity.restart_witness import Hole, Ledger, Received, Witness, WitnessedCodec
 from tests.simulation.database import Database
 from tests.simulation.loop import Process, VirtualLoop
 from tests.simulation.network import Link
 
 _RECONNECT_S_MAX = 2.0
 """Longer back-offs only take time."""
+
+
+def epoch_of(position: str) -> int:
+    """The epoch in a position (`server/writing/position.py`)."""
+    return int.from_bytes(base64.urlsafe_b64decode(position)[:8], "big")
 
 
 class StrictWitness(Witness):
@@ -48,6 +54,11 @@ class StrictWitness(Witness):
         self._late: dict[bytes, int] = {}
         self._again: Counter[tuple[bytes, int]] = Counter()
         self._windowed = False
+        self.old_epoch = 0
+        """The epoch whose history is lost in part, until the device is told in a later one; 0: none."""
+        self._lost: Mapping[tuple[bytes, int], tuple[bytes, int]] = {}
+        """Device and number of the rows that are lost."""
+        self._renewed = False
 
     @property
     def came(self) -> dict[bytes, int]:
@@ -62,6 +73,8 @@ class StrictWitness(Witness):
         elif isinstance(message, TimelineEvent):
             self._look_at_event(message)
         super().heard(message)
+        if self.old_epoch:
+            self._look_at_epoch(message)
         self._fold_receipts(message)
         match message:
             case Authenticated():
@@ -84,6 +97,32 @@ class StrictWitness(Witness):
             case CaughtUp(position=position) | HeartbeatReply(position=position) if position:
                 self._windowed = self._windowed and not isinstance(message, CaughtUp)
                 self.held.setdefault(position, dict(self._on_the_wire))
+            case _:
+                pass
+
+    def lose(self, lost: Mapping[tuple[bytes, int], tuple[bytes, int]], epoch: int) -> None:
+        """A part of the history is lost: until a sync in a later epoch, what comes may be of it."""
+        self._lost, self.old_epoch, self._renewed = lost, epoch, False
+
+    def give_lost_to(self, successor: StrictWitness) -> None:
+        """What the device is still to be told, its next life is; what this one received since may be of either."""
+        if self.old_epoch:
+            successor.lose(self._lost, self.old_epoch)
+            self.old_epoch, self.received = 0, Received()
+
+    def _look_at_epoch(self, message: ServerMessage) -> None:
+        match message:
+            case Synced(recovered=False):  # the client forgets all that it has
+                self._renewed = True
+                self.received = Received()
+                self._gone_at.clear()
+                self._as_of.clear()
+            case CaughtUp(position=position) | HeartbeatReply(position=position) if position:
+                if epoch_of(position) > self.old_epoch:
+                    self._lost, self.old_epoch = {}, 0
+                    if not self._renewed:
+                        what = f"{self._device.name} has {position}, and believes what is lost"
+                        self._violations.add("lost", what)
             case _:
                 pass
 
@@ -122,7 +161,9 @@ class StrictWitness(Witness):
             self._late[event.dialog] = event.seq
         elif self._again[event.dialog, event.seq] < self._doubts_of(event):
             self._again[event.dialog, event.seq] += 1
-        elif not self._device.shared:  # of several nodes one may send again what a sync has brought
+        elif (
+            not self._device.shared and not self.old_epoch
+        ):  # of several nodes one may send again what a sync has brought
             self._violations.add("duplicated", f"{event} came again to {self._device.name}")
         self._look_at_row(event.dialog, event.seq, event.device, event.n, "delivered")
         if self._device.shared and event.dialog not in self._on_the_wire and self._has_left(event.dialog):
@@ -134,8 +175,8 @@ class StrictWitness(Witness):
 
     def _doubts_of(self, event: TimelineEvent) -> int:
         dialog = self._database.dialogs[event.dialog]
-        seq = event.seq if event.n else event.seq - 1  # what the server adds comes with the event before it
-        return self._database.doubts[event.device, dialog.rows[seq - 1].n]
+        row = dialog.find(event.seq if event.n else event.seq - 1)  # what the server adds comes with the event before
+        return self._database.doubts[event.device, row.n] if row is not None else 0
 
     def _look_at_ack(self, acked: Acked) -> None:
         self._look_at_row(acked.dialog, acked.seq, self._device.signed_in.device, acked.n, "acked")
@@ -143,6 +184,8 @@ class StrictWitness(Witness):
     def _look_at_row(self, dialog: bytes, seq: int, device: bytes, n: int, what: str) -> None:
         found = self._database.dialogs.get(dialog)
         row = found.find(seq) if found is not None else None
+        if self._lost.get((dialog, seq)) == (device, n):
+            return
         if row is None or (row.device, row.n) != (device, n):
             self._violations.add("lost", f"{what} to {self._device.name} and not durable: {seq} of {dialog.hex()}")
 
@@ -181,6 +224,7 @@ class Device:
         self._note = note
         self._store = MemoryOutbox(first_n=1)
         self._witnesses: list[StrictWitness] = []
+        self._lost: dict[tuple[bytes, int], tuple[bytes, int]] = {}
         self._ticks_at = 0.0
         self._life = 0
         self.core: ClientCore
@@ -218,6 +262,8 @@ class Device:
         self._leave()
         self._life += 1
         witness = StrictWitness(self, self._database, self._violations)
+        if self._witnesses:
+            self.witness.give_lost_to(witness)
         self._witnesses.append(witness)
         self.core = ClientCore(self._store, WitnessedCodec(MSGPACK, witness.heard), self._dice)
         self.core.start()
@@ -242,6 +288,18 @@ class Device:
     def take_back(self, position: str) -> None:
         """Resume from an older position than the newest next time, as from a backup of the device."""
         self.core._position = position
+
+    def lose(self, lost: Mapping[tuple[bytes, int], tuple[bytes, int]], epoch: int) -> None:
+        """A part of the history is lost, with what was acked in it."""
+        self.witness.lose(lost, epoch)
+        self._lost.update(lost)
+
+    def forgive_lost(self, stored: Mapping[tuple[bytes, int], object]) -> None:
+        """Forget the acks of what is lost."""
+        ledger, device = self.ledger, self.signed_in.device
+        for n, acked in list(ledger.acked.items()):
+            if self._lost.get((acked.dialog, acked.seq)) == (device, n) and not stored.get((device, n)):
+                del ledger.acked[n]
 
     def drop(self) -> None:
         """End the connection, and connect again as after any other end."""

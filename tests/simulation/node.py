@@ -7,7 +7,8 @@ with a Redis, shares the database with them; then it begins its own, and works. 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from protocol.close_codes import CloseCode
@@ -33,7 +34,7 @@ from tests.simulation.redis import SimulatedRedis
 _KEYS = SigningKeys.from_pem(new_pem())
 _POSITION_KEY = bytes(32)
 _TRY_AGAIN_S = 0.2
-EPOCH = 1
+_LOOK_EVERY_S = 1.0
 
 
 class SimulatedTokens(Tokens):
@@ -77,13 +78,33 @@ class SimulatedIdentity:
 class SimulatedLock(NodeLock):
     """The right to serve, which a node takes from the nodes before without asking."""
 
-    def __init__(self) -> None:
-        pass
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._crashes = database.crashes
 
-    async def keep(self, incarnation: int, settled: Any) -> None:
-        """It is never lost silently: a node learns of its end when it writes, or reads the horizon."""
-        del incarnation, settled
-        await asyncio.get_running_loop().create_future()
+    @property
+    def broken(self) -> bool:
+        """Whether the database has crashed since."""
+        return self._crashes != self._database.crashes
+
+    async def keep(self, incarnation: int, settled: Callable[[int], None]) -> None:
+        """Its connection breaks with every crash; it matters when the database comes back with another history."""
+        while True:
+            await self._database.wait_for_another_history()
+            epoch = None
+            while epoch is None:
+                await asyncio.sleep(_LOOK_EVERY_S)
+                with contextlib.suppress(StorageUnavailableError):
+                    epoch = await self._database.read("lock", lambda: self._go_on(incarnation))
+            settled(epoch)
+
+    def doubt(self) -> None:
+        """It learns of another history by itself."""
+
+    def _go_on(self, incarnation: int) -> int:
+        if self._database.is_ended(incarnation):
+            raise IncarnationEndedError
+        return self._database.settle_epoch()
 
 
 class SimulatedWorkLocks(WorkLocks):
@@ -112,6 +133,8 @@ class SimulatedNode:
     ) -> None:
         self.process = Process(name)
         self.node: Node | None = None
+        self.ended = False
+        """Whether it has ended by itself: another one serves, or it began in a history that is lost."""
         self._loop = loop
         self._database = database
         self._config = config
@@ -157,6 +180,7 @@ class SimulatedNode:
         journal = MemoryJournal(self._database)
         started = await self._start(journal)
         if started is None:
+            self.ended = True
             return
         node, identity = started
         self._context = node.make_session_context(identity)
@@ -165,7 +189,7 @@ class SimulatedNode:
             await node.run(identity)
         except* IncarnationEndedError:
             pass
-        self.node = None
+        self.node, self.ended = None, True
         for session in node.wheel:
             session.close(CloseCode.UNAVAILABLE)
 
@@ -173,22 +197,31 @@ class SimulatedNode:
         """A node that may serve; None when another one has taken the right meanwhile."""
         while True:  # a node that cannot start ends, and is started again
             try:
+                lock = SimulatedLock(self._database)
                 if self._redis is None:
                     await self._database.fence_all(by=self)
                     if self._database.may_begin is not self:
                         return None
+                epoch = self._database.settle_epoch()
+                if lock.broken:
+                    continue
                 incarnation = await journal.begin_incarnation(self.process.name)
                 node = Node(
                     self._config,
                     self._database.clock,
                     journal,
+<<<<<<< HEAD
                     MemoryTimelines(self._database, epoch=EPOCH, page_dialogs=2),
                     SimulatedLock(),
                     work_locks=SimulatedWorkLocks(),
+=======
+                    MemoryTimelines(self._database, page_dialogs=2),
+                    lock,
+>>>>>>> 16c513c (The simulation loses history: a standby that is behind takes over, and no client believes what is gone)
                     incarnation=incarnation,
-                    epoch=EPOCH,
+                    epoch=epoch,
                     position_key=_POSITION_KEY,
-                    nodes=None if self._redis is None else MemoryNodes(self._database, epoch=EPOCH),
+                    nodes=None if self._redis is None else MemoryNodes(self._database),
                     redis=None if self._redis is None else self._redis.engines_of(self.process),
                 )
                 await node.take_first_horizon()

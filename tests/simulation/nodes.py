@@ -14,9 +14,8 @@ from tests.simulation.tables import Dialog, Row
 class MemoryNodes(Nodes):
     """The nodes that share the database in memory."""
 
-    def __init__(self, database: Database, *, epoch: int) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._epoch = epoch
 
     async def read_cluster(self, *, incarnation: int, since: int, recent_since: int = 0) -> ClusterReading:
         return await self._database.read("horizon", lambda: self._cluster(incarnation, since, recent_since))
@@ -74,14 +73,14 @@ class MemoryNodes(Nodes):
             IncarnationRow(
                 number, name, database.leases[number], database.is_ended(number), database.fenced_at.get(number)
             )
-            for number, name in enumerate(database.names, 1)
+            for number, name in database.incarnations
             if database.fenced_at.get(number, since) >= since
         )
         database.leases[incarnation] += 1
         database.forget_id(database.take_id(), committed=True)
         if database.is_ended(incarnation):
             raise IncarnationEndedError
-        return ClusterReading(horizon, next_xid, recent_horizon, self._epoch, found)
+        return ClusterReading(horizon, next_xid, recent_horizon, database.epoch, found)
 
 
 def _written(dialog: Dialog, row: Row) -> WrittenRow:

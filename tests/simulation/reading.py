@@ -32,9 +32,8 @@ _NAME_A_DIALOG = (tag_of(DialogCreated), tag_of(SettingsChanged))
 class MemoryTimelines(Timelines):
     """The read half; a page of a snapshot looks at `page_dialogs` memberships."""
 
-    def __init__(self, database: Database, *, epoch: int = 1, page_dialogs: int = 200) -> None:
+    def __init__(self, database: Database, *, page_dialogs: int = 200) -> None:
         self._database = database
-        self._epoch = epoch
         self._page_dialogs = page_dialogs
 
     async def take_snapshot(
@@ -46,7 +45,7 @@ class MemoryTimelines(Timelines):
             live = database.sign_ins.get(sign_in) == principal
             page = self._page(principal, b"", since, window) if live else SnapshotPage((), None, since, window)
             state = SignInState.LIVE if live else SignInState.REVOKED
-            return Snapshot(state, self._epoch, database.horizon, since is not None, page), database.next_xid
+            return Snapshot(state, database.epoch, database.horizon, since is not None, page), database.next_xid
 
         taken, next_xid = await database.read("snapshot", look)
         if since is not None and (since > next_xid or not await self._affords(principal, taken.page, events_max)):

@@ -20,12 +20,9 @@ from dataclasses import dataclass
 from protocol import commands as c
 from protocol.bodies import Header
 from protocol.dialog_types import Role
-from tests.adversity.restart_timeline import Row, Timeline
-from tests.adversity.restart_verify import check_received, check_sender, check_timeline
-from tests.simulation.device import Device
 from tests.simulation.script import Script
 from tests.simulation.stage import Stage
-from tests.simulation.tables import decode_body
+from tests.simulation.verify import read_timeline, verify
 
 HEAL_S = 60.0
 """Virtual seconds from the end of all faults to the state that is promised."""
@@ -73,13 +70,12 @@ def run_seed(seed: int, *, traced: bool = False) -> Outcome:
 def heal(stage: Stage) -> float:
     """End all faults, and wait until everything is settled; how long that took."""
     stage.note("everything heals")
+    stage.healing = True
     stage.weather.calm, stage.weather.blind, stage.database.down = True, False, False
     if stage.redis is not None:
         stage.redis.mend()
     for node in stage.nodes:
         stage.loop.resume(node.process)
-    if not any(node.process.alive for node in stage.nodes):
-        stage.start_node()
     for device in stage.devices:
         if device.link is not None:
             device.link.resume()
@@ -88,6 +84,8 @@ def heal(stage: Stage) -> float:
         if loop.time() - began > HEAL_S:
             stage.violations.add("unsettled", _describe_unsettled(stage))
             break
+        if all(node.ended or not node.process.alive for node in stage.nodes):
+            stage.start_node()
         loop.run_for(_LOOK_EVERY_S)
     heal_s = loop.time() - began
     if stage.redis is None:
@@ -135,67 +133,6 @@ def _describe_unsettled(stage: Stage) -> str:
         if stage.redis is not None and not stage.redis.absent and node.peers is not None and node.peers.in_doubt:
             return f"{made.process} does not hear {node.peers.in_doubt} other nodes"
     return ""
-
-
-def read_timeline(stage: Stage) -> Timeline:
-    """The truth: the journal, and who may see what of it."""
-    timeline = Timeline()
-    for dialog in stage.database.dialogs.values():
-        for row in dialog.rows:
-            place = (dialog.dialog, row.seq, row.author, row.device, row.n)
-            timeline.append(Row(*place, row.at_ms, row.messages, decode_body(row.body)))
-    timeline.erase_what_hangs()
-    return timeline
-
-
-def verify(stage: Stage, timeline: Timeline) -> None:
-    """Hold the logs of all devices to the journal."""
-    violations = stage.violations
-    check_timeline(timeline, violations)
-    for row in timeline.rows.values():
-        if row.n and not timeline.may_see(row.author, row.dialog, row.seq):
-            violations.add("leaked", f"{row} was written by somebody who is no member")
-    for device in stage.devices:
-        check_sender(device, timeline, violations)
-        for witness in device.witnesses:
-            check_received(device.principal, witness.take_received(), timeline, violations)
-        if device.ledger.renumbered:
-            violations.add(
-                "misordered", f"numbers of {device.name} were passed by later ones: {device.ledger.renumbered}"
-            )
-        if device.stopped:
-            violations.add("unsettled", f"{device.name} stopped: {device.stopped}")
-        else:
-            _check_whole(stage, device.name, device.principal, device.witness.came, timeline)
-            _check_whole(stage, f"the app of {device.name}", device.principal, device.witness.reached, timeline)
-            if stage.redis is None or not stage.redis.absent:  # without hints the next sync brings them
-                _check_receipts(stage, device)
-    for fault in stage.loop.faults:
-        violations.add("unhandled", fault)
-
-
-def _check_whole(stage: Stage, name: str, who: bytes, came: dict[bytes, int], timeline: Timeline) -> None:
-    for dialog, head in timeline.heads.items():
-        intervals = timeline.visible.get((dialog, who))
-        if not intervals:
-            continue
-        last = min(head, intervals[-1][1])
-        if came.get(dialog, 0) < last and (dialog in came or timeline.is_member(dialog, who)):
-            known = came.get(dialog)
-            stage.violations.add("undelivered", f"{name} has {known} and not {last} of {dialog.hex()}")
-
-
-def _check_receipts(stage: Stage, device: Device) -> None:
-    """A member knows how far they have read, and where the type of dialog shows it how far all members have."""
-    for key, dialog in stage.database.dialogs.items():
-        if dialog.role_of(device.principal) is None:
-            continue
-        for who, member in dialog.members.items():
-            shown = member.member and (dialog.rule.receipts or who == device.principal)
-            known = device.witness.read.get((key, who), 0)
-            if shown and known != member.read:
-                what = f"{device.name} knows that {who!r} has read {known} and not {member.read} of {key!r}"
-                stage.violations.add("undelivered", what)
 
 
 @contextmanager

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from protocol import commands as c
 from protocol.bodies import Header, Posted
 from tchat.actions import ConnectionState
+from tests.simulation.database import Backup
 from tests.simulation.device import Device
 from tests.simulation.stage import Stage, text_of
+from tests.simulation.verify import lose_history
 
 _PAUSES_S = (0.0, 0.0, 0.01, 0.1, 0.5, 2.0)
 
@@ -20,6 +22,7 @@ class Script:
         self.stage = stage
         self._dice = stage.dice
         self._said = 0
+        self._failed_over = False
         self._steps: dict[Callable[[], str], int] = {
             self._talk: 40,
             self._edit: 6,
@@ -43,6 +46,8 @@ class Script:
             self._hide_rosters: 1,
             self._wait: 6,
         }
+        if stage.loses_history:
+            self._steps[self._fail_over] = 4
 
     def run(self) -> None:
         """All steps."""
@@ -241,6 +246,23 @@ class Script:
         database.crash()
         self._later(self._dice.choice((0.1, 1.0, 4.0)), self._start_database)
         return "the database crashes"
+
+    def _fail_over(self) -> str:
+        if self._failed_over:
+            return ""
+        self._failed_over = True
+        backup = self.stage.database.back_up()
+        behind_s = self._dice.choice((0.02, 0.5, 4.0))
+        self._later(behind_s, lambda: self._restore(backup))
+        return f"the standby will be {behind_s} s behind"
+
+    def _restore(self, backup: Backup) -> None:
+        stage = self.stage
+        if stage.healing or any(node.process.paused is not None for node in stage.nodes):
+            return
+        stage.note("the standby is promoted")
+        lose_history(stage, backup)
+        self._later(self._dice.choice((0.1, 1.0)), self._start_database)
 
     def _start_database(self) -> None:
         self.stage.note("the database is up")

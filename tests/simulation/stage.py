@@ -91,6 +91,9 @@ class Stage:
     def __init__(self, seed: int, *, traced: bool = False) -> None:
         self.shared = seed % 3 == 0
         """Whether several nodes share the database: in a third of the runs."""
+        self.loses_history = seed % 5 == 2
+        """Whether the database may fail over to a standby that is behind."""
+        self.healing = False
         self.dice = random.Random(seed)
         self.loop = VirtualLoop(self.dice)  # type: ignore[abstract] # what is left out has sockets
         self.clock = VirtualClock(self.loop)
