@@ -22,7 +22,7 @@ from protocol.bodies import Header
 from protocol.dialog_types import Role
 from tests.simulation.script import Script
 from tests.simulation.stage import Stage
-from tests.simulation.verify import read_timeline, verify
+from tests.simulation.verify import check_whole, read_timeline, verify
 
 HEAL_S = 60.0
 """Virtual seconds from the end of all faults to the state that is promised."""
@@ -93,6 +93,8 @@ def heal(stage: Stage) -> float:
     elif stage.redis.absent:
         loop.run_for(_READ_FROM_OTHERS_S)
     else:
+        loop.run_for(2.5)
+        check_whole(stage, read_timeline(stage))  # before a later number lets nodes see that one is missing
         _talk_once_more(stage)
     return heal_s
 

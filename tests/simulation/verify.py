@@ -46,13 +46,19 @@ def verify(stage: Stage, timeline: Timeline) -> None:
             violations.add("lost", f"{device.name} was never told that a part of the history is lost")
         if device.stopped:
             violations.add("unsettled", f"{device.name} stopped: {device.stopped}")
-        else:
-            _check_whole(stage, device.name, device.principal, device.witness.came, timeline)
-            _check_whole(stage, f"the app of {device.name}", device.principal, device.witness.reached, timeline)
-            if stage.redis is None or not stage.redis.absent:  # without hints the next sync brings them
-                _check_receipts(stage, device)
+        elif stage.redis is None or not stage.redis.absent:  # without hints the next sync brings them
+            _check_receipts(stage, device)
+    check_whole(stage, timeline)
     for fault in stage.loop.faults:
         violations.add("unhandled", fault)
+
+
+def check_whole(stage: Stage, timeline: Timeline) -> None:
+    """Every device, and the app behind it, has all that it may see, whether or not it connected anew."""
+    for device in stage.devices:
+        if not device.stopped:
+            _check_whole(stage, device.name, device.principal, device.witness.came, timeline)
+            _check_whole(stage, f"the app of {device.name}", device.principal, device.witness.reached, timeline)
 
 
 def _check_whole(stage: Stage, name: str, who: bytes, came: dict[bytes, int], timeline: Timeline) -> None:
