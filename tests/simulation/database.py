@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 from server.clock import Clock
 from storage.rows import PrincipalType
-from storage.unavailable import IncarnationEndedError, LockTimeoutError, StorageUnavailableError
+from storage.unavailable import IncarnationEndedError, LockTimeoutError, OtherHistoryError, StorageUnavailableError
 from tests.simulation.loop import Process
 from tests.simulation.tables import Dialog
 
@@ -308,6 +308,11 @@ class Database:
         """Return when the next history begins."""
         self._restored.append(asyncio.get_running_loop().create_future())
         await self._restored[-1]
+
+    def check_history(self) -> None:
+        """Raise OtherHistoryError if the epoch of this history has not begun."""
+        if self._settled_history != self._history:
+            raise OtherHistoryError
 
     def settle_epoch(self) -> int:
         """The epoch; another one if this is another history than the one it was settled for."""

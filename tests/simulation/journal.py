@@ -108,6 +108,7 @@ class MemoryJournal(Journal):
 
     def _horizon(self, incarnation: int) -> HorizonReading:
         database = self._database
+        database.check_history()
         reading = HorizonReading(database.horizon, database.next_xid)
         database.forget_id(database.take_id(), committed=True)  # the message that puts an id past the horizon on disk
         if database.is_ended(incarnation):

@@ -210,14 +210,9 @@ class SimulatedNode:
                     self._config,
                     self._database.clock,
                     journal,
-<<<<<<< HEAD
-                    MemoryTimelines(self._database, epoch=EPOCH, page_dialogs=2),
-                    SimulatedLock(),
-                    work_locks=SimulatedWorkLocks(),
-=======
                     MemoryTimelines(self._database, page_dialogs=2),
                     lock,
->>>>>>> 16c513c (The simulation loses history: a standby that is behind takes over, and no client believes what is gone)
+                    work_locks=SimulatedWorkLocks(),
                     incarnation=incarnation,
                     epoch=epoch,
                     position_key=_POSITION_KEY,

@@ -67,6 +67,7 @@ class MemoryNodes(Nodes):
 
     def _cluster(self, incarnation: int, since: int, recent_since: int) -> ClusterReading:
         database = self._database
+        database.check_history()
         horizon, next_xid = database.horizon, database.next_xid
         recent_horizon = database.horizon_from(recent_since)
         found = tuple(

@@ -3,8 +3,8 @@
 * Messages of one node to another come in their order, after a while, or not at all. Pairs do not wait for each other.
 * Nodes are cut off for a while: what is told meanwhile is lost. A receiver learns of it late, and again at the end.
 * What a call asks for is done or not when its answer is lost; it is lost within `ANSWER_S_MAX`.
-* The contents are wiped, or are again what they were some time ago, both under a new token. After a wipe the first
-  who asks gets none.
+* The contents are wiped, or begin anew from an old dump, both under a new token. After a wipe the first who asks gets
+  none.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ class Contents(LocalPresence):
     def __init__(self) -> None:
         self._marked = False
         super().__init__()
-        self._saved: dict[bytes, set[ConnectionKey]] = {}
 
     async def read_token(self) -> str:
         if not self._marked:
@@ -42,15 +41,10 @@ class Contents(LocalPresence):
         super().wipe()
         self._marked = False
 
-    def save(self) -> None:
-        """Write a dump."""
-        self._saved = {principal: set(keys) for principal, keys in self._keys.items()}
-
     def restart(self) -> None:
-        """Begin with what the dump has."""
+        """Begin with an old dump: what it brings back is nowhere, and its key gives a token at once."""
         self.wipe()
-        self._keys = {principal: set(keys) for principal, keys in self._saved.items()}
-        self._marked = True  # the dump has it, the process is another
+        self._marked = True
 
 
 class _Receiver:
@@ -80,6 +74,8 @@ class SimulatedRedis:
         """The share of messages that get lost without a sign, while the weather is not calm."""
         self.process = Process("redis")
         self._cut_off: set[Process] = set()
+        self._unheard: set[Process] = set()
+        """Whose calls of the store are lost, while messages come and go: several instances share the work."""
         self._receivers: dict[int, _Receiver] = {}
         self._unsent: list[tuple[str, int, bytes]] = []
         self._on_the_way: dict[tuple[str, int], list[bytes]] = {}
@@ -99,6 +95,14 @@ class SimulatedRedis:
         self._cut_off.add(process)
         self._close(process, notices_s)
 
+    def lose_calls(self, process: Process) -> None:
+        """Let nothing that a node asks of the store arrive."""
+        self._unheard.add(process)
+
+    def hears(self, process: Process) -> bool:
+        """Whether calls of the store arrive."""
+        return self.reaches(process) and process not in self._unheard
+
     def go_away(self, *, notices_s: float) -> None:
         """Answer nobody."""
         self.away = True
@@ -108,6 +112,7 @@ class SimulatedRedis:
         """Let all nodes connect again."""
         self.away = self.absent
         self._cut_off.clear()
+        self._unheard.clear()
         for receiver in self._receivers.values():
             if not receiver.open and self.reaches(receiver.process):
                 self.loop.call_soon(self._reopen, receiver, context=receiver.process.context)
@@ -192,14 +197,17 @@ class _NodePresence(PresenceStore):
     def __init__(self, redis: SimulatedRedis, process: Process) -> None:
         self._redis = redis
         self._process = process
+        self._removing: list[ConnectionKey] = []
+        """On their way, before what is asked for next."""
 
     async def put(self, keys: Sequence[ConnectionKey]) -> str:
         return await self._ask(lambda: self._redis.contents.put(keys), "")
 
     def remove(self, keys: Sequence[ConnectionKey]) -> None:
         redis = self._redis
-        if redis.reaches(self._process):
-            redis.loop.call_later(redis.weather.answer_s(), redis.contents.remove, keys, context=redis.process.context)
+        if redis.hears(self._process):
+            self._removing += keys
+            redis.loop.call_later(redis.weather.answer_s(), self._remove, context=redis.process.context)
 
     async def locate(self, principals: Sequence[bytes]) -> Located:
         return await self._ask(lambda: self._redis.contents.locate(principals), Located([[] for _ in principals], ""))
@@ -207,12 +215,17 @@ class _NodePresence(PresenceStore):
     async def read_token(self) -> str:
         return await self._ask(self._redis.contents.read_token, "")
 
+    def _remove(self) -> None:
+        self._redis.contents.remove(self._removing)
+        self._removing = []
+
     async def _ask(self, call: Callable[[], Awaitable[_T]], nothing: _T) -> _T:
         """What a call of the store answers; `nothing` when it does not, though it may have done what was asked."""
         asked_at = self._redis.loop.time()
         weather = self._redis.weather
         await asyncio.sleep(weather.answer_s())
-        if self._redis.reaches(self._process) and not weather.loses_call():
+        if self._redis.hears(self._process) and not weather.loses_call():
+            self._remove()
             answer = await call()
             await asyncio.sleep(weather.answer_s())
             if self._redis.reaches(self._process) and not weather.loses_call():

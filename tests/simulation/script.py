@@ -213,26 +213,27 @@ class Script:
     def _break_redis(self) -> str:
         redis, draw = self.stage.redis, self._dice.choice
         assert redis is not None
-        match draw(("wipe", "save", "restart", "drop", "cut", "cut", "away")):
+        match draw(("wipe", "restart", "drop", "cut", "silenced", "silenced", "away")):
             case "wipe":
                 redis.contents.wipe()
                 return "Redis is wiped"
-            case "save":
-                redis.contents.save()
-                return "Redis writes a dump"
             case "restart":
                 redis.contents.restart()
                 redis.drop_receivers()
-                return "Redis begins with its dump"
+                return "Redis begins with an old dump"
             case "drop":
                 redis.drop_receivers()
                 return "Redis loses its receivers"
-            case "cut":
+            case "cut" | "silenced" as fault:
                 node = self.stage.find_node()
                 if node is None:
                     return ""
-                redis.cut_off(node.process, notices_s=draw((0.0, 1.0)))
-                said = f"{node.process} is cut off from Redis"
+                if fault == "cut":
+                    redis.cut_off(node.process, notices_s=draw((0.0, 1.0)))
+                    said = f"{node.process} is cut off from Redis"
+                else:
+                    redis.lose_calls(node.process)
+                    said = f"{node.process} asks Redis in vain"
             case _:
                 redis.go_away(notices_s=draw((0.0, 1.0)))
                 said = "Redis is away"
