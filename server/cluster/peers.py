@@ -62,13 +62,14 @@ Heard = tuple[TimelineEventRaw, int]
 class _Source:
     """Another incarnation."""
 
-    __slots__ = ("breaks", "heard", "heard_at", "next_k", "read_to", "settles_at", "whole")
+    __slots__ = ("breaks", "ended", "heard", "heard_at", "next_k", "read_to", "settles_at", "whole")
 
     def __init__(self, heard: int, now: float) -> None:
         self.heard = heard
         self.read_to = heard
         """How far its rows were read, while it is in doubt; at least `heard`."""
         self.heard_at = now
+        self.ended = False
         self.whole = False
         self.breaks = 0
         self.next_k: int | None = None
@@ -108,6 +109,8 @@ class Peers:
         self._incarnation = incarnation
         self._begin_epoch = begin_epoch
         self._sources: dict[int, _Source] = {}
+        self._newest = 0
+        """The highest number of an incarnation that a reading has named."""
         self._last_horizon = 0
         self._recent_since = self._next_recent_since = 0
         """What began at this stamp or later began lately; and what will be so next."""
@@ -126,8 +129,8 @@ class Peers:
 
     @property
     def living(self) -> list[int]:
-        """The incarnations of the other nodes."""
-        return list(self._sources)
+        """The incarnations of the other nodes that have not ended."""
+        return [incarnation for incarnation, source in self._sources.items() if not source.ended]
 
     @property
     def in_doubt(self) -> int:
@@ -146,6 +149,15 @@ class Peers:
         return self._leases.ended
 
     # -- what other nodes tell
+
+    def has_ended(self, incarnation: int) -> bool:
+        """Whether this one is known to have ended: what it still tells, awake after a pause, is nobody's word.
+
+        What it committed is read from the journal. One that no reading names, with a number below others, has been
+        forgotten, or will be named by the next.
+        """
+        known = self._sources.get(incarnation)
+        return incarnation <= self._newest if known is None else known.ended
 
     def hear(self, source: int, k: int, events: Sequence[Heard]) -> None:
         """Take message number `k` of a node."""
@@ -252,7 +264,9 @@ class Peers:
                 source = _Source(self._last_horizon or reading.horizon, self._clock.monotonic())
             self._sources[row.incarnation] = source
             if row.ended:
+                source.ended = True
                 self.doubt(row.incarnation)
+        self._newest = max(self._newest, *(row.incarnation for row in reading.incarnations))
         self._last_horizon = reading.horizon
         self._begun_at = self._begun_at or reading.horizon
 

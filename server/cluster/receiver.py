@@ -1,7 +1,8 @@
 """What other nodes tell this one: their rows as they happen, and each second that nothing is missing.
 
-`Peers` counts the numbers and knows who is in doubt. While the presence of this node is not whole, nobody's numbers
-count: others may have overlooked sessions here, without using a number for it.
+`Peers` counts the numbers and knows who is in doubt, and who has ended: such a node may have been paused between a
+commit and what it tells of it, and nothing that it says afterwards is taken. While the presence of this node is not
+whole, nobody's numbers count: others may have overlooked sessions here, without using a number for it.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ class Receiver:
             message = decode_message(raw)
         except msgspec.MsgspecError:
             _log.exception("a message of another node cannot be read")
+            return
+        if self._peers.has_ended(message.source):
             return
         if message.epoch != self._get_epoch():
             self._peers.doubt(message.source)

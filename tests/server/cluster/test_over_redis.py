@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
 import pytest
@@ -14,8 +14,9 @@ from protocol.bodies import TimelineEvent, TimelineEventRaw
 from protocol.close_codes import CloseCode
 from protocol.commands import Create, HighWaterMark, PresenceSubscribe, Receipt, Send, Typing
 from protocol.dialog_types import DialogType
+from protocol.errors import ErrorCode
 from protocol.events import DialogState, PresenceChanged, ReceiptChanged, TypingChanged
-from protocol.replies import Acked
+from protocol.replies import Acked, Failed
 from server.cluster import hints as hints_module
 from server.cluster import whereabouts as whereabouts_module
 from server.cluster.hints import Hints
@@ -23,6 +24,7 @@ from server.cluster.peers import Peers
 from server.config.settings import ClusterSettings
 from server.node import composition
 from server.writing.durable import DurableEvents
+from storage.bus import Located
 from storage.postgres.nodes import PostgresNodes
 from tests.engines.redis_server import RedisServer
 from tests.support.harness import Running, Wire, configured, running
@@ -244,6 +246,44 @@ async def test_typing_and_receipts_cross(pair: Pair) -> None:
         await pair.two.node.receipts.flush()
         receipt: ReceiptChanged = await a.until(ReceiptChanged)
         assert (receipt.dialog, receipt.read) == (dialog, 2)
+
+
+async def test_a_node_that_was_ended_between_a_commit_and_its_publish_tells_nobody_anything(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with talk(pair) as (a, b, dialog):
+        goes_on = asyncio.Event()
+        one, peers = hints_of(pair.one), peers_of(pair.two)
+        locate = one.publisher._store.locate
+
+        async def locate_later(principals: Sequence[bytes]) -> Located:
+            await goes_on.wait()
+            return await locate(principals)
+
+        monkeypatch.setattr(one.publisher._store, "locate", locate_later)
+        await say(a, dialog, 2)  # durable, acked, and told to nobody
+        nodes, ended = PostgresNodes(pair.one.world.pool, pair.one.world.pool), pair.one.node.incarnation
+        await nodes.end(ended, lease=None)
+        await nodes.fence(ended)
+        while await peers.look() or not peers.has_ended(ended):
+            pass
+        while await seq_of_next(b) != 2:
+            pass
+        asked: list[int] = []
+
+        def has_ended(source: int) -> bool:
+            asked.append(source)
+            return source == ended
+
+        monkeypatch.setattr(peers, "has_ended", has_ended)
+        rows, heard = hints_of(pair.two).receiver.rows, peers.doubts
+        goes_on.set()
+        await one.tick()
+        await until(lambda: len(asked) >= 2)  # the row, and the tick after it
+        assert (hints_of(pair.two).receiver.rows, peers.doubts) == (rows, heard)
+        refused = await a.ask(Send(9, dialog, 3, b"hello"))
+        assert isinstance(refused, Failed)
+        assert refused.code == ErrorCode.UNAVAILABLE
 
 
 @contextlib.asynccontextmanager

@@ -181,11 +181,23 @@ async def test_the_last_rows_of_a_fenced_node_are_read_before_it_is_forgotten() 
     node.nodes.others = [fenced(X, 104)]
     await node.look(102)
     assert node.delivered == []
-    assert node.peers.living == [X]
+    assert (node.peers.living, node.peers.in_doubt) == ([], 1)
     await node.look(106)
     assert node.delivered == [(DIALOG, 1)]
     await node.look(107)
-    assert node.peers.living == []
+    assert node.peers.in_doubt == 0
+
+
+async def test_who_has_ended_is_known_when_it_is_forgotten_and_who_is_new_has_not() -> None:
+    node = Node(alive(X))
+    assert not node.peers.has_ended(X)
+    await node.look(100)
+    assert not node.peers.has_ended(X)
+    node.nodes.others = [fenced(X, 101)]
+    for _ in range(3):
+        await node.look(110)
+        assert node.peers.has_ended(X)
+    assert not node.peers.has_ended(Y)  # it begins, and the next reading names it
 
 
 async def test_of_a_node_that_tells_what_it_writes_nothing_is_read_and_it_holds_the_position() -> None:

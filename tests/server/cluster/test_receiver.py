@@ -10,7 +10,15 @@ import pytest
 
 from protocol.bodies import TimelineEventRaw
 from server.cluster.links import Links
-from server.cluster.messages import NodeEvents, NodeMessage, NodeTick, decode_message, encode_message
+from server.cluster.messages import (
+    NodeEvents,
+    NodeMessage,
+    NodeSignals,
+    NodeTick,
+    TypingShown,
+    decode_message,
+    encode_message,
+)
 from server.cluster.receiver import Receiver
 from storage.local.network import LocalBus
 
@@ -25,6 +33,10 @@ class KnownPeers:
     def __init__(self) -> None:
         self.said: list[tuple[object, ...]] = []
         self.living = [SOURCE, 6]
+        self.ended: list[int] = []
+
+    def has_ended(self, incarnation: int) -> bool:
+        return incarnation in self.ended
 
     def hear(self, source: int, k: int, events: Sequence[tuple[TimelineEventRaw, int]]) -> None:
         self.said.append(("hear", source, k, [(event.seq, roster_seq) for event, roster_seq in events]))
@@ -43,8 +55,13 @@ class Desk:
         self.whole = True
         self.peers = KnownPeers()
         self.links = Links(LocalBus(), incarnation=1)
+        self.signals: list[NodeSignals] = []
         self.receiver = Receiver(
-            cast("Any", self.peers), self.links, lambda _: None, is_whole=lambda: self.whole, get_epoch=lambda: EPOCH
+            cast("Any", self.peers),
+            self.links,
+            self.signals.append,
+            is_whole=lambda: self.whole,
+            get_epoch=lambda: EPOCH,
         )
 
     def get(self, message: NodeMessage) -> list[tuple[object, ...]]:
@@ -75,6 +92,18 @@ def test_while_presence_is_not_whole_no_number_counts_but_rows_are_delivered() -
 @pytest.mark.parametrize("message", [sent(1, 7, epoch=4), NodeTick(SOURCE, 2, 0, 9, "")])
 def test_what_belongs_to_another_epoch_is_a_doubt_and_nothing_else(message: NodeMessage) -> None:
     assert Desk().get(message) == [("doubt", SOURCE)]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [sent(1, 7), NodeTick(SOURCE, EPOCH, 0, 9, ""), NodeSignals(SOURCE, EPOCH, [TypingShown(DIALOG, DIALOG, True)])],
+)
+def test_nothing_is_taken_of_a_node_that_has_ended(message: NodeMessage) -> None:
+    desk = Desk()
+    desk.links.keep([SOURCE])
+    desk.peers.ended.append(SOURCE)
+    assert desk.get(message) == []
+    assert (desk.signals, desk.receiver.rows) == ([], 0)
 
 
 def test_an_interruption_is_a_doubt_of_all() -> None:
