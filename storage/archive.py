@@ -23,12 +23,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from protocol.bodies import Deleted, Edited, Reacted, tag_of
+from protocol.bodies import Deleted, Edited, Erased, Posted, Reacted, tag_of
 from protocol.limits import N_MAX
 from storage.rows import TimelineRow
 
 ABOUT_A_MESSAGE = frozenset({tag_of(Edited), tag_of(Deleted), tag_of(Reacted)})
 """Tags of the rows that `read_about` finds by the message that is their `target`."""
+
+LEAVE_THE_JOURNAL = frozenset({tag_of(Posted), tag_of(Edited), tag_of(Reacted), tag_of(Erased)})
+"""Tags of the rows that `find_written` finds. The others stay in the journal, and so are found there."""
 
 ARCHIVE_ROWS_MAX = 10_000
 """Most numbers that `read_rows`, `read_tags` and `read_about` may be asked for at once."""
@@ -77,3 +80,6 @@ class Archive(Protocol):
         `before`: with lower numbers than this one; an empty page is the end. Those that have been erased may be among
         them, as `Erased`.
         """
+
+    async def find_written(self, dialog: bytes, device: bytes, n: int) -> int | None:
+        """The number of the row that a device has written under its own `n`, with a tag of `LEAVE_THE_JOURNAL`."""

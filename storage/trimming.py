@@ -5,7 +5,8 @@ Guarantees of every engine:
 * Only rows leave that the archive has, with nothing left to erase, and only content: messages, edits, reactions, and
   what is erased of these. What must be kept for its kind, has an expiry, or is within a retention stays until that is
   over. So the journal alone knows rosters, names, settings and deletions.
-* A number that has left stays taken: no row gets it again, and a repetition of it is answered NUMBER_PASSED.
+* A number that has left stays taken: no row gets it again, and a repetition of it is answered NUMBER_PASSED,
+  which is the caller's to look into: the row may be put back (`Archive.find_written`).
 * A position from before a row that has left is not recovered (`Timelines.take_snapshot`).
 * What is about a row that has left is answered TARGET_ARCHIVED, and nothing of it is written; a row that was put back
   is like any other, and leaves again after a day.

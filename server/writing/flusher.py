@@ -69,6 +69,9 @@ class Flusher:
             for submission in batch:
                 submission.unknown = True
             raise
+        verdicts = [
+            self._look_further(each.entry, verdict, began) for each, verdict in zip(batch, verdicts, strict=True)
+        ]
         self.flushes += 1
         self.rows += len(batch)
         self.seconds.add(self._clock.monotonic() - began)
@@ -104,6 +107,14 @@ class Flusher:
         if not result.events or not _is_new(submission, verdict):
             return [verdict], []
         return [verdict], [DurableEvents(entry.dialog, result.events, verdict.roster_seq, entry)]
+
+    def _look_further(self, entry: Entry | ChangeEntry, verdict: Verdict, began: float) -> Verdict:
+        """The verdict; TARGET_ARCHIVED until it is known whether a row with a passed number has left the journal."""
+        if verdict.code is not VerdictCode.NUMBER_PASSED or self._put_back is None or isinstance(entry, ChangeEntry):
+            return verdict
+        if self._put_back.was_back(entry.dialog, entry.device, entry.n, at=began):
+            return verdict
+        return Verdict(VerdictCode.TARGET_ARCHIVED)
 
     def _ask_for_target(self, entry: Entry | ChangeEntry) -> None:
         target = entry.target if isinstance(entry, Entry) else getattr(entry.body, "target", None)

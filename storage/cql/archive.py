@@ -2,7 +2,7 @@
 
 Invariants: the timestamp of a write is its epoch and its stage, 1 the row and 2 its erasure, so the server itself lets
 an erasure win (`migrations/0001_timelines.cql`), and what is written in a later epoch, over both. A row is written
-before the entry by which its message finds it; who finds it looks whether it is still about that message.
+before the entries by which its message and its device find it; who finds it looks whether it is still that row.
 """
 
 from __future__ import annotations
@@ -17,8 +17,17 @@ import msgspec
 
 from protocol.bodies import TimelineEventRaw
 from protocol.limits import N_MAX
-from storage.archive import ABOUT_A_MESSAGE, ARCHIVE_ROWS_MAX, Archive
-from storage.cql.batches import BUCKET, ERASED, Values, about_values, erasure_values, make_batches, row_values
+from storage.archive import ABOUT_A_MESSAGE, ARCHIVE_ROWS_MAX, LEAVE_THE_JOURNAL, Archive
+from storage.cql.batches import (
+    BUCKET,
+    ERASED,
+    Values,
+    about_values,
+    erasure_values,
+    make_batches,
+    row_values,
+    written_values,
+)
 from storage.cql.driver import CqlServer
 from storage.cql.session import CqlSession, Prepared, Quota, Rows
 from storage.rows import TimelineRow
@@ -48,10 +57,12 @@ _STATEMENTS = {
     "row": f"INSERT INTO timeline (dialog, bucket, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) {_TIMED}",
     "erasure": f"INSERT INTO timeline (dialog, bucket, seq, tag, body) VALUES (?, ?, ?, ?, ?) {_TIMED}",
     "about": f"INSERT INTO about (dialog, bucket, target, tag, seq) VALUES (?, ?, ?, ?, ?) {_TIMED}",
+    "written": f"INSERT INTO written (device, bucket, n, dialog, seq) VALUES (?, ?, ?, ?, ?) {_TIMED}",
     "read oldest": f"{_RANGE} ASC LIMIT ?",
     "read newest": f"{_RANGE} DESC LIMIT ?",
     "read rows": f"SELECT {_COLUMNS} FROM timeline WHERE {_PARTITION} AND seq IN ?",
     "read tags": f"SELECT seq, tag, at_ms FROM timeline WHERE {_PARTITION} AND seq >= ? AND seq <= ?",
+    "read written": "SELECT seq FROM written WHERE device = ? AND bucket = ? AND n = ? AND dialog = ?",
     "read oldest about": f"{_ABOUT} ASC LIMIT ?",
     "read newest about": f"{_ABOUT} DESC LIMIT ?",
 }
@@ -75,8 +86,7 @@ class CqlArchive(Archive):
     async def write(self, rows: Sequence[TimelineRow], *, epoch: int = 0) -> None:
         prepared = await self._session.prepare()
         await self._send((prepared["row"], row_values(row, epoch)) for row in rows)
-        about = [row for row in rows if row.tag in ABOUT_A_MESSAGE and row.target]
-        await self._send((prepared["about"], about_values(row, epoch)) for row in about)
+        await self._send(_entries_of(prepared, rows, epoch))
 
     async def erase(self, keys: Sequence[tuple[bytes, int]], *, epoch: int = 0) -> None:
         erasure = (await self._session.prepare())["erasure"]
@@ -144,6 +154,14 @@ class CqlArchive(Archive):
             await self._fill(prepared, page, target // BUCKET, low, high, newest_first=True)
         return page.rows
 
+    async def find_written(self, dialog: bytes, device: bytes, n: int) -> int | None:
+        async with self._in_time() as prepared:
+            for (seq,) in await self._read(prepared["read written"], device, n // BUCKET, n, dialog):
+                row = (await self._read_rows(prepared, dialog, [seq])).get(seq)
+                if row is not None and row[2:4] == (device, n):
+                    return int(seq)
+        return None
+
     async def _fill(
         self, prepared: Prepared, page: _Page, bucket: int, low: _Entry, high: _Entry, *, newest_first: bool
     ) -> None:
@@ -188,6 +206,15 @@ class CqlArchive(Archive):
                 yield await self._session.prepare()
         except TimeoutError as error:
             raise StorageTimeoutError("the archive took too long to answer a read") from error
+
+
+def _entries_of(prepared: Prepared, rows: Sequence[TimelineRow], epoch: int) -> Iterator[tuple[Any, Values]]:
+    """The entries by which rows are found: by their message, and by the number of their device."""
+    for row in rows:
+        if row.tag in ABOUT_A_MESSAGE and row.target:
+            yield prepared["about"], about_values(row, epoch)
+        if row.tag in LEAVE_THE_JOURNAL and row.event.n:
+            yield prepared["written"], written_values(row, epoch)
 
 
 def _is_about(row: tuple[Any, ...], target: int, tag: int) -> bool:

@@ -18,7 +18,7 @@ from protocol.bodies import Erased, tag_of
 from storage.rows import TimelineRow
 
 BUCKET = 10_000
-"""Numbers of a dialog that are in one partition."""
+"""Numbers of a dialog, or of a device, that are in one partition."""
 ERASED = tag_of(Erased)
 _BLANK = msgspec.msgpack.encode(Erased())
 
@@ -28,7 +28,7 @@ _BATCH_BYTES = 40_000
 alone, and then its limit does not hold."""
 
 Values = list[bytes]
-"""The values of a prepared statement as they go over the wire; `dialog` and `bucket` are the first."""
+"""The values of a prepared statement as they go over the wire; first those of the partition, an id and a bucket."""
 _ROW, _ERASURE, _STAGES = 1, 2, 4
 """What the timestamps of an epoch are: of a row, of its erasure; and how far apart those of two epochs are."""
 FindReplicas = Callable[[bytes], frozenset[int]]
@@ -67,6 +67,13 @@ def about_values(row: TimelineRow, epoch: int) -> Values:
     return [*key, _timestamp(epoch, _ROW)]
 
 
+def written_values(row: TimelineRow, epoch: int) -> Values:
+    """The entry by which a device finds this row."""
+    event = row.event
+    key = [event.device, _int(event.n // BUCKET), _bigint(event.n), event.dialog, _bigint(event.seq)]
+    return [*key, _timestamp(epoch, _ROW)]
+
+
 def erasure_values(dialog: bytes, seq: int, epoch: int) -> Values:
     """The columns that an erasure replaces, and its timestamp."""
     return [dialog, _int(seq // BUCKET), _bigint(seq), _smallint(ERASED), _BLANK, _timestamp(epoch, _ERASURE)]
@@ -82,11 +89,11 @@ def make_batches(
     """Batches of `(prepared statement, values)`."""
     partitions: dict[tuple[bytes, bytes], list[tuple[Any, Values]]] = defaultdict(list)
     for write in writes:
-        dialog, bucket, *_ = write[1]
-        partitions[dialog, bucket].append(write)
+        owner, bucket, *_ = write[1]
+        partitions[owner, bucket].append(write)
     places: dict[frozenset[int], list[tuple[Any, Values]]] = defaultdict(list)
-    for (dialog, bucket), of_partition in partitions.items():
-        places[find_replicas(_partition(16, dialog, 0, 4, bucket, 0))] += of_partition
+    for (owner, bucket), of_partition in partitions.items():
+        places[find_replicas(_partition(16, owner, 0, 4, bucket, 0))] += of_partition
     for of_place in places.values():
         batch, size = _new_batch(), 0
         for prepared, values in of_place:

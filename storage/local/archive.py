@@ -8,7 +8,7 @@ import msgspec
 
 from protocol.bodies import Erased, tag_of
 from protocol.limits import N_MAX
-from storage.archive import ABOUT_A_MESSAGE, ARCHIVE_ROWS_MAX, Archive
+from storage.archive import ABOUT_A_MESSAGE, ARCHIVE_ROWS_MAX, LEAVE_THE_JOURNAL, Archive
 from storage.rows import TimelineRow
 from storage.timelines import PAGE_BYTES_MAX
 
@@ -74,6 +74,12 @@ class LocalArchive(Archive):
         entries = [entry for entry in about if entry[:2] == (target, tag) and entry[2] < before]
         entries = [entry for entry in entries if self._is_about(dialog, *entry)]
         return self._page(dialog, [seq for *_, seq in entries[:limit]])
+
+    async def find_written(self, dialog: bytes, device: bytes, n: int) -> int | None:
+        for seq, row in self._rows.get(dialog, {}).items():
+            if (row.event.device, row.event.n) == (device, n) and row.tag in LEAVE_THE_JOURNAL:
+                return seq
+        return None
 
     def _is_about(self, dialog: bytes, target: int, tag: int, seq: int) -> bool:
         """Whether the row is still what it was written as: another epoch may have given its number to another."""

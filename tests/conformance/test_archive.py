@@ -7,6 +7,7 @@ import itertools
 import random
 from collections.abc import Iterable
 
+import msgspec
 import pytest
 
 from protocol.bodies import Deleted, Edited, Posted, Reacted, tag_of
@@ -14,7 +15,7 @@ from protocol.ids import new_id
 from storage.archive import Archive
 from storage.rows import TimelineRow
 from storage.timelines import PAGE_BYTES_MAX
-from tests.support.rows import ERASED_TAG, deleted, edited, erased, posted, reacted
+from tests.support.rows import AUTHOR, DEVICE, ERASED_TAG, deleted, edited, erased, posted, reacted
 
 pytestmark = pytest.mark.anyio
 
@@ -244,3 +245,20 @@ async def test_a_number_that_is_given_out_again_is_not_about_its_old_message(arc
     assert await archive.read_about(dialog, 1, 2, limit=1, newest_first=True) == [now[1]]
     assert await archive.read_newest_about(dialog, 1, tag_of(Reacted), limit=1) == [now[0]]
     assert await archive.read_newest_about(dialog, 1, tag_of(Edited), limit=9) == [now[2]]
+
+
+async def test_a_row_is_found_by_the_number_of_its_device(archive: Archive) -> None:
+    """Rows that stay in the journal are not, and what a lost history wrote under a number is not what is there now."""
+    dialog, other = new_id(), new_id()
+    rows = [posted(dialog, 2), edited(dialog, 3, 2), erased(reacted(dialog, 4, 2)), deleted(dialog, 5, 2)]
+    await archive.write([*rows, posted(dialog, 6), posted(other, 7)], epoch=1)
+    found = [await archive.find_written(dialog, DEVICE, row.event.n) for row in rows]
+    assert found == [2, 3, 4, None]
+    assert await archive.find_written(dialog, AUTHOR, rows[0].event.n) is None
+    assert await archive.find_written(dialog, DEVICE, 99) is None
+    now = posted(dialog, 6, "given out again")
+    event = msgspec.structs.replace(now.event, n=99)
+    await archive.write([msgspec.structs.replace(now, event=event)], epoch=2)
+    assert await archive.find_written(dialog, DEVICE, 7) is None
+    assert await archive.find_written(dialog, DEVICE, 99) == 6
+    assert await archive.find_written(other, DEVICE, 8) == 7

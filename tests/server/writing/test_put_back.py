@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
 
-from protocol.commands import Delete, HighWaterMark, React, Receipt
+from protocol.commands import Command, Delete, HighWaterMark, React, Receipt, Send
 from protocol.dialog_types import DialogType
 from protocol.errors import ErrorCode
 from protocol.events import ReceiptChanged
+from protocol.kinds import DAY_MS
 from protocol.replies import Acked, Failed
 from server.writing import put_back as module
 from server.writing.put_back import PAUSE_S, PutBack
@@ -57,13 +58,13 @@ async def filled(world: World, count: int) -> tuple[bytes, LocalArchive]:
     return dialog, archive
 
 
-def make(trimming: Any, archive: Any, pauses: list[float]) -> PutBack:
+def make(trimming: Any, archive: Any, pauses: list[float], clock: ManualClock | None = None) -> PutBack:
     """One whose pauses are listed instead."""
 
     async def sleep(seconds: float) -> None:
         pauses.append(seconds)
 
-    return PutBack(trimming, archive, ManualClock(), incarnation=7, sleep=sleep)
+    return PutBack(trimming, archive, clock or ManualClock(), incarnation=7, sleep=sleep)
 
 
 async def test_each_event_that_is_wanted_is_put_back_once(world: World) -> None:
@@ -175,31 +176,52 @@ async def test_what_is_wanted_is_bounded(world: World, monkeypatch: pytest.Monke
     work.cancel()
 
 
+@pytest.fixture(params=[LocalArchive, pytest.param(CqlArchive, marks=pytest.mark.cassandra)])
+async def archive(request: pytest.FixtureRequest) -> AsyncIterator[Archive]:
+    if request.param is LocalArchive:
+        yield LocalArchive()
+        return
+    archive = CqlArchive(request.getfixturevalue("cql_server"), read_timeout_s=20.0, write_timeout_s=20.0)
+    yield archive
+    await archive.close()
+
+
 async def old_dialog(server: Running) -> tuple[Person, bytes]:
     """A dialog whose two messages, 2 and 3, have left the journal."""
     ann, bo = await server.world.people(2)
     dialog = await server.world.create(DialogType.DIRECT, ann, bo)
     await server.world.flush(message(dialog, ann), message(dialog, ann))
-    left = 0
-    async with asyncio.timeout(20):
-        while left < 2:  # the mover comes first
-            left += await server.world.pool.fetchval(TRIM)
+    await let_leave(server, 2)
     return ann, dialog
 
 
-async def ask_until_acked(wire: Wire, command: React | Delete) -> tuple[int, Acked]:
-    """Send it until it is stored; how often it was refused for now, and the ack."""
+async def let_leave(server: Running, count: int) -> None:
+    """Trim until so many rows have left."""
+    left = 0
+    async with asyncio.timeout(20):
+        while left < count:  # the mover comes first
+            left += await server.world.pool.fetchval(TRIM)
+
+
+async def ask_until_settled(wire: Wire, command: Command) -> tuple[int, Acked | Failed]:
+    """Send it until the answer is final; how often it was refused for now, and the answer."""
     refused = 0
     async with asyncio.timeout(20):
-        while not isinstance(reply := await wire.ask(command), Acked):
-            assert isinstance(reply, Failed)
-            assert reply.code == ErrorCode.UNAVAILABLE
+        while isinstance(reply := await wire.ask(command), Failed) and reply.code == ErrorCode.UNAVAILABLE:
             refused += 1
     return refused, reply
 
 
-async def react_and_delete(database_url: str, archive: Archive) -> None:
-    """What a client does with two messages that have left the journal of a node with this archive."""
+async def ask_until_acked(wire: Wire, command: Command) -> tuple[int, Acked]:
+    """The same for what is stored in the end."""
+    refused, reply = await ask_until_settled(wire, command)
+    assert isinstance(reply, Acked)
+    return refused, reply
+
+
+async def test_a_client_reacts_to_and_deletes_what_has_left_by_trying_again(
+    database_url: str, archive: Archive
+) -> None:
     async with running(database_url, archive=archive) as server:
         ann, dialog = await old_dialog(server)
         async with server.live(ann) as wire:
@@ -209,17 +231,54 @@ async def react_and_delete(database_url: str, archive: Archive) -> None:
                 assert await ask_until_acked(wire, command) == (0, _)
 
 
-async def test_a_client_reacts_to_and_deletes_what_has_left_by_trying_again(database_url: str) -> None:
-    await react_and_delete(database_url, LocalArchive())
+async def test_what_is_repeated_after_it_has_left_is_stored_once(database_url: str, archive: Archive) -> None:
+    """It gets its first ack; a number that was never stored is refused for good, both when the archive was searched."""
+    async with running(database_url, archive=archive) as server:
+        ann, dialog = await old_dialog(server)
+        async with server.live(ann) as wire:
+            sent = [Send(seq, dialog, 10 * seq, b"to be repeated") for seq in (4, 5)]
+            acks = [await wire.ask(each) for each in sent]
+            await let_leave(server, 2)
+            refused, ack = await ask_until_acked(wire, sent[0])
+            assert refused
+            assert ack == acks[0]
+            refused, reply = await ask_until_settled(wire, Send(6, dialog, 45, b"never stored"))
+            assert refused
+            assert isinstance(reply, Failed)
+            assert reply.code == ErrorCode.NUMBER_PASSED
+            assert await server.world.pool.fetchval("SELECT max(seq) FROM heads") == 5
 
 
-@pytest.mark.cassandra
-async def test_what_has_left_is_put_back_from_a_cql_server(database_url: str, request: pytest.FixtureRequest) -> None:
-    archive = CqlArchive(request.getfixturevalue("cql_server"), read_timeout_s=20.0, write_timeout_s=20.0)
-    try:
-        await react_and_delete(database_url, archive)
-    finally:
-        await archive.close()
+async def test_what_a_search_found_is_believed_for_less_time_than_a_row_stays(world: World) -> None:
+    dialog, archive = await filled(world, 1)
+    (row,) = await archive.read_rows(dialog, [2])
+    number = (dialog, row.event.device, row.event.n)
+    trimming, clock = FakeTrimming(), ManualClock()
+    put_back = make(trimming, archive, [], clock)
+    assert not put_back.was_back(*number, at=clock.monotonic())
+    work = asyncio.ensure_future(put_back.run())
+    await until(lambda: put_back.was_back(*number, at=clock.monotonic()))
+    assert not put_back.was_back(*number, at=clock.monotonic() - 1)  # it was judged before
+    clock.advance(DAY_MS / 1000)
+    assert not put_back.was_back(*number, at=clock.monotonic())
+    await until(lambda: put_back.was_back(*number, at=clock.monotonic()))
+    assert trimming.seqs == [2, 2]
+    work.cancel()
+
+
+async def test_a_search_that_fails_says_nothing(world: World) -> None:
+    dialog, archive = await filled(world, 1)
+    (row,) = await archive.read_rows(dialog, [2])
+    number = (dialog, row.event.device, row.event.n)
+    pauses, clock = list[float](), ManualClock()
+    put_back = make(FakeTrimming(StorageUnavailableError("away")), archive, pauses, clock)
+    assert not put_back.was_back(*number, at=clock.monotonic())
+    work = asyncio.ensure_future(put_back.run())
+    await until(lambda: len(pauses) == 1)
+    assert not put_back.was_back(*number, at=clock.monotonic())
+    await until(lambda: put_back.rows == 1)
+    assert put_back.was_back(*number, at=clock.monotonic())
+    work.cancel()
 
 
 async def test_a_receipt_of_what_has_left_is_raised_when_it_is_back(database_url: str) -> None:
