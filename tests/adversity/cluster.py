@@ -51,6 +51,7 @@ from tests.support.cutting_proxy import CuttingProxy
 
 MESSAGES_PER_ROUND = 500
 _PER_ROUND = (4, 7)
+_CUTS, _CUT_SHARE = 4, 0.5
 _TRIES = 2
 """Something else may be broken just then, such as the node that the dice chose."""
 
@@ -188,6 +189,17 @@ class Cluster(Servers):
         proxies = {"clients": self.clients, "postgres": node.postgres, "redis": node.redis, "cassandra": node.archive}
         return await TROUBLES[kind](proxies[path], self._rng)
 
+    async def partition(self) -> int:
+        """The other nodes hear nothing of one, and before they notice, clients lose their connections."""
+        node = self.nodes.one()
+        withheld, cut = node.redis.withheld, 0
+        node.redis.hold(to_client=False)
+        for _ in range(_CUTS):
+            await asyncio.sleep(self._rng.uniform(0.3, 1.0))
+            cut += self.clients.cut(share=_CUT_SHARE)
+        node.redis.release()
+        return cut if node.redis.withheld > withheld else 0
+
     async def restart_archive(self) -> int:
         """Cassandra dies in the middle of batches."""
         assert self.archive is not None
@@ -228,6 +240,7 @@ FAULTS: Mapping[str, Callable[[Cluster], Awaitable[int]]] = {
     "postgres late commit": lambda it: it.postgres.commit_late(),
     "postgres clock": Cluster.step_clock,
     "postgres failover": lambda it: it.postgres.fail_over(),
+    "partition": Cluster.partition,
     "redis wipe": lambda it: it.redis.wipe(),
     "redis drop": lambda it: it.redis.drop_subscribers(),
     "redis restart": lambda it: it.redis.restart(),

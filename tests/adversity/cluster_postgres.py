@@ -164,8 +164,8 @@ class ClusterPostgres:
                 self._primary,
                 Replicated(self._folder / f"data-{self.promotions + 1}", self._clock, self._primary),
             )
-            await asyncio.to_thread(new.start)
             self._standby = new
+            await asyncio.to_thread(new.start)
             async with self._connected(old) as connection:
                 await self._await_sync(connection)
                 new.signal_all(signal.SIGSTOP)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from protocol.codec import Codec
 from protocol.commands import History
 from protocol.limits import HISTORY_EVENTS_MAX
 from protocol.replies import HistoryPage
-from tchat.actions import ConnectionState
+from tchat.actions import ConnectionState, RefusedError
 from tchat.fold.view import DialogView
 from tchat.shell import Client
 from tests.adversity.restart_devices import Device
@@ -17,18 +18,35 @@ from tests.adversity.restart_timeline import Timeline
 from tests.adversity.restart_verify import Violations, check_received
 from tests.adversity.restart_witness import Ledger, Witness, WitnessedCodec
 
+_TRIES = 20
+
 
 async def load(client: Client, dialog: bytes) -> list[HistoryPage]:
     """All of a dialog that one may see, folded into the client's view."""
     pages = []
     to_seq = 2**53 - 1
     while True:
-        page = await client.request(History(0, dialog, 1, to_seq, HISTORY_EVENTS_MAX))
-        assert isinstance(page, HistoryPage)
+        page = await _read_page(client, History(0, dialog, 1, to_seq, HISTORY_EVENTS_MAX))
         pages.append(page)
         if not page.more:
             return pages
         to_seq = page.events[0].seq - 1
+
+
+async def _read_page(client: Client, ask: History) -> HistoryPage:
+    """A page, asked for again while one of the stores is not there yet."""
+    tries = 0
+    while True:
+        try:
+            page = await client.request(ask)
+        except RefusedError as error:
+            tries += 1
+            if tries == _TRIES or not error.temporary:
+                raise
+            await asyncio.sleep(1.0)
+        else:
+            assert isinstance(page, HistoryPage)
+            return page
 
 
 async def check_views(
@@ -42,11 +60,14 @@ async def check_views(
 
     async with Client(url, token, codec=WitnessedCodec(codec, witness.heard), on_event=witness.noticed) as fresh:
         await fresh.wait_until(lambda: fresh.state is ConnectionState.LIVE)
-        for dialog in list(fresh.view.dialogs):
-            _check_whole(auditor.principal, dialog, await load(fresh, dialog), timeline, violations)
-        truth = fresh.view.canonical()
-        for device in devices:
-            await _compare(device, fresh, truth, timeline, violations)
+        try:
+            for dialog in list(fresh.view.dialogs):
+                _check_whole(auditor.principal, dialog, await load(fresh, dialog), timeline, violations)
+            truth = fresh.view.canonical()
+            for device in devices:
+                await _compare(device, fresh, truth, timeline, violations)
+        except RefusedError as error:
+            violations.add("lost", f"history of {auditor.name} cannot be read: {error}")
     check_received(auditor.principal, witness.take_received(), timeline, violations)
 
 

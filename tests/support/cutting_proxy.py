@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
+import struct
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,8 @@ from pathlib import Path
 _WAITING_MAX = 65_536
 _SLICES = (1, 2, 3, 5, 8, 13, 400)
 """Lengths of slices, in bytes; long ones among them, so that a large message comes to an end."""
+_NO_LINGER = struct.pack("ii", 1, 0)
+"""Closing sends a reset."""
 _CLOSED, _RESET = b"", None
 
 
@@ -187,6 +191,7 @@ class End(asyncio.Protocol):
         if piece:
             self.transport.write(piece)
         elif piece is _RESET:
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
             self.transport.abort()
         else:
             self.transport.close()
