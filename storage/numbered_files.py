@@ -1,7 +1,12 @@
-"""Migrations as files: `0001_core.sql` is applied once, after those with smaller numbers. There are no downgrades."""
+"""Migrations as files: `0001_core.sql` is applied once, those with smaller numbers first.
+
+Versions are built side by side, so a file may come later than one with a higher number: then it is applied when it
+comes. What it changes must not depend on those that may come before or after it. There are no downgrades.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 
@@ -19,13 +24,15 @@ def number_of(name: str) -> int:
     return int(name[:4])
 
 
-def names_after(number: int, folder: Path) -> list[str]:
-    """The names of the files that are still to be applied. Raises MigrationError if a newer version was here."""
-    names = list_names(folder)
-    newest = number_of(names[-1])
-    if number > newest:
+def missing_names(applied: Collection[int], folder: Path) -> list[str]:
+    """The names of the files that are still to be applied, also of those that came later than one with a higher number.
+
+    Raises MigrationError if a newer version was here.
+    """
+    names = {number_of(name): name for name in list_names(folder)}
+    if unknown := set(applied) - names.keys():
         raise MigrationError(
-            f"The database was migrated to {number:04} by a newer tchat and this one knows {newest:04}: "
+            f"The database was migrated to {max(unknown):04} by a newer tchat and this one does not know that: "
             "run the newer version, or restore a backup from before it."
         )
-    return [name for name in names if number_of(name) > number]
+    return [name for number, name in names.items() if number not in applied]

@@ -17,7 +17,7 @@ from cassandra.cluster import Session
 from cassandra.metadata import NetworkTopologyStrategy
 
 from storage.cql.driver import CqlServer, as_unavailable, connect
-from storage.numbered_files import MigrationError, names_after, number_of
+from storage.numbered_files import MigrationError, missing_names, number_of
 
 FOLDER = Path(__file__).parent / "migrations"
 REPLICAS_WANTED = 3
@@ -37,7 +37,7 @@ def migrate(server: CqlServer, progress: Callable[[str], None]) -> list[str]:
         _make_keyspace(session, server.keyspace)
         session.set_keyspace(server.keyspace)
         session.execute(_OWN_TABLE)
-        for name in names_after(_read_number(session), FOLDER):
+        for name in missing_names(_read_numbers(session), FOLDER):
             for statement in _statements_of(FOLDER / f"{name}.cql"):
                 session.execute(statement)
             session.execute("INSERT INTO migrations (number, name) VALUES (%s, %s)", (number_of(name), name[5:]))
@@ -64,7 +64,7 @@ def examine(server: CqlServer) -> KeyspaceState:
         if keyspace is None:
             return KeyspaceState(is_current=False, copies=0)
         session.set_keyspace(server.keyspace)
-        is_current = "migrations" in keyspace.tables and not names_after(_read_number(session), FOLDER)
+        is_current = "migrations" in keyspace.tables and not missing_names(_read_numbers(session), FOLDER)
         strategy = keyspace.replication_strategy
         if isinstance(strategy, NetworkTopologyStrategy):
             copies = strategy.dc_replication_factors.get(_find_data_centre(session), 0)
@@ -104,9 +104,9 @@ def _find_data_centre(session: Session) -> str:
     return name
 
 
-def _read_number(session: Session) -> int:
-    """The newest number applied."""
-    return max((number for (number,) in session.execute("SELECT number FROM migrations")), default=0)
+def _read_numbers(session: Session) -> set[int]:
+    """The numbers that were applied."""
+    return {number for (number,) in session.execute("SELECT number FROM migrations")}
 
 
 def _statements_of(path: Path) -> list[str]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import asyncpg
 
-from storage.numbered_files import MigrationError, list_names, names_after, number_of
+from storage.numbered_files import MigrationError, list_names, missing_names, number_of
 from storage.postgres import functions
 
 FOLDER = Path(__file__).parent / "migrations"
@@ -35,7 +35,7 @@ CREATE TABLE IF NOT EXISTS applied_functions (
     names    text[] NOT NULL
 );
 """
-_STATE = "SELECT coalesce(max(number), 0), (SELECT digest FROM applied_functions) FROM migrations"
+_STATE = "SELECT coalesce(array_agg(number), '{}'), (SELECT digest FROM applied_functions) FROM migrations"
 _NOTE_MIGRATION = "INSERT INTO migrations (number, name) VALUES ($1, $2)"
 _NOTE_FUNCTIONS = """
 INSERT INTO applied_functions (digest, names) VALUES ($1, $2)
@@ -59,10 +59,10 @@ async def is_current(connection: "asyncpg.Connection[Any]") -> bool:
     Raises MigrationError if a newer version of tchat has migrated it.
     """
     try:
-        number, digest = await _read_state(connection)
+        applied, digest = await _read_state(connection)
     except asyncpg.UndefinedTableError:
         return False
-    return not names_after(number, FOLDER) and digest == functions.digest(functions.render_all())
+    return not missing_names(applied, FOLDER) and digest == functions.digest(functions.render_all())
 
 
 async def migrate(url: str, progress: Callable[[str], None] = lambda _line: None) -> list[str]:
@@ -97,9 +97,9 @@ async def _migrate(connection: "asyncpg.Connection[Any]", progress: Callable[[st
     await connection.execute(f"SELECT pg_advisory_xact_lock({_LOCK_KEY})")
     await connection.execute(_OWN_TABLES)
     await _take_over_from_alembic(connection)
-    number, digest = await _read_state(connection)
+    applied, digest = await _read_state(connection)
     steps = []
-    for name in names_after(number, FOLDER):
+    for name in missing_names(applied, FOLDER):
         await connection.execute((FOLDER / f"{name}.sql").read_text(encoding="utf-8"))
         await connection.execute(_NOTE_MIGRATION, number_of(name), name[5:])
         steps.append(name)
@@ -112,8 +112,8 @@ async def _migrate(connection: "asyncpg.Connection[Any]", progress: Callable[[st
     return steps
 
 
-async def _read_state(connection: "asyncpg.Connection[Any]") -> tuple[int, str | None]:
-    """The newest number applied, and the digest of the functions."""
+async def _read_state(connection: "asyncpg.Connection[Any]") -> tuple[list[int], str | None]:
+    """The numbers that were applied, and the digest of the functions."""
     row = await connection.fetchrow(_STATE)
     assert row is not None, "an aggregate has one row"
     return row[0], row[1]

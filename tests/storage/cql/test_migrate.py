@@ -55,6 +55,15 @@ def test_a_keyspace_that_is_not_there_is_made_with_as_many_copies_as_there_are_h
     assert strategy.dc_replication_factors == {"datacenter1": 1}
 
 
+def test_a_file_that_comes_later_than_one_with_a_higher_number_is_applied(
+    server: CqlServer, cql_session: Session
+) -> None:
+    migrate(server, ignore)
+    cql_session.execute(f"DELETE FROM {server.keyspace}.migrations WHERE number = 1")
+    assert not examine(server).is_current
+    assert migrate(server, ignore) == ALL[:1]
+
+
 def test_a_newer_keyspace_is_refused_by_name(server: CqlServer, cql_session: Session) -> None:
     migrate(server, ignore)
     cql_session.execute(f"INSERT INTO {server.keyspace}.migrations (number, name) VALUES (9999, 'later')")

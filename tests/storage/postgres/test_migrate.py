@@ -1,12 +1,14 @@
 """Migrations against real PostgreSQL."""
 
 import asyncio
+from pathlib import Path
 
 import asyncpg
 import pytest
 
 from storage.numbered_files import MigrationError
-from storage.postgres.migrate import FUNCTIONS, is_current, known_migrations, migrate
+from storage.postgres import migrate as module
+from storage.postgres.migrate import FOLDER, FUNCTIONS, is_current, known_migrations, migrate
 
 pytestmark = pytest.mark.anyio
 
@@ -39,10 +41,24 @@ async def test_nodes_that_start_together_migrate_once(empty_database_url: str) -
     assert sorted(applied) == [[], [], [], ALL]
 
 
+async def test_a_file_that_comes_later_than_one_with_a_higher_number_is_applied(
+    empty_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FOLDER", tmp_path)
+    for path in FOLDER.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "9003_third.sql").write_text("CREATE TABLE third ()", "utf-8")
+    await migrate(empty_database_url)
+    for number, name in ((9001, "first"), (9002, "second")):
+        (tmp_path / f"{number}_{name}.sql").write_text(f"CREATE TABLE {name} ()", "utf-8")
+    applied = await asyncio.gather(*(migrate(empty_database_url) for _ in range(2)))
+    assert sorted(applied) == [[], ["9001_first", "9002_second"]]
+
+
 async def test_a_newer_schema_is_refused_by_name(database_url: str) -> None:
     connection = await asyncpg.connect(database_url)
     try:
-        await connection.execute("INSERT INTO migrations (number, name) VALUES (9999, 'later')")
+        await connection.execute("INSERT INTO migrations (number, name) VALUES (3, 'of a branch'), (9999, 'later')")
         with pytest.raises(MigrationError, match="9999 by a newer tchat"):
             await is_current(connection)
         with pytest.raises(MigrationError, match="restore a backup"):
