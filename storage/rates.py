@@ -66,3 +66,19 @@ class RateLimiter(Protocol):
     async def give_back(self, buckets: Sequence[Bucket], *, cost: int = 1) -> None:
         """Undo a `take`. What time has given back meanwhile is not given twice: no bucket holds more than is its."""
         ...
+
+
+class BucketStore(Protocol):
+    """How empty the buckets of sessions are, over all nodes: judged by each node, and told to the others now and then.
+
+    A bucket is given as the seconds that it takes to fill. It is forgotten when it is full. Keys are opaque.
+
+    Raises StorageUnavailableError, soon, when the store cannot be reached.
+    """
+
+    async def add_taken(self, taken: Sequence[tuple[bytes, float]]) -> list[float]:
+        """Add to how long buckets take to fill, 0 only to learn it, and return how long each takes then.
+
+        Rounded to milliseconds. What nodes took at the same time may be more than a bucket holds.
+        """
+        ...

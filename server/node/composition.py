@@ -49,6 +49,7 @@ from server.session.commands.reads import Reads
 from server.session.commands.signals import Signals
 from server.session.rates import SessionRates
 from server.session.session import Session, SessionContext
+from server.session.shared_rates import SharedRates
 from server.session.wheel import TimingWheel
 from server.writing.durable import DurableEvents
 from server.writing.eraser import Eraser
@@ -187,10 +188,11 @@ class Node:
             )
             self.registry.listener = self.hints.signalling.followed.note
             self.receipts.tell = self.hints.signalling.raise_receipt
-            self.registry.on_detach = self.hints.whereabouts.leave
+            self.registry.on_detach = self._detached
         self.wheel: TimingWheel[Session] = TimingWheel(clock.monotonic(), tick_s=_TICK_S)
         self._catch_up = CatchUp(self.timelines, page_events=config.sync.page_events)
-        self._rates = SessionRates(config.sessions)
+        self._rates = SessionRates(config.sessions, shared=redis is not None)
+        self._shared_rates = None if redis is None else SharedRates(redis.buckets, self._rates, clock)
         self._flush_turn = FlushTurn(asyncio.get_running_loop().call_soon)
         self._tasks: set[asyncio.Task[None]] = set()
         self._ticks = 0
@@ -248,6 +250,8 @@ class Node:
             group.create_task(self._work_locks.run(self._list_jobs(identity)))
             if self.hints is not None:
                 group.create_task(self.hints.run())
+            if self._shared_rates is not None:
+                group.create_task(self._shared_rates.run())
             for of_the_archive in (self.mover, self.put_back):
                 if of_the_archive is not None:
                     group.create_task(of_the_archive.run())
@@ -383,6 +387,20 @@ class Node:
             self._late_s += max(0.0, self.clock.monotonic() - due_at)
             self.tick()
 
+    async def _arrive(self, session: Session, principal: bytes) -> None:
+        """Have other nodes find a session, and its rates go on here as they were left there."""
+        assert self.hints is not None
+        assert self._shared_rates is not None
+        learning = self.spawn(self._shared_rates.learn(session.device, principal))
+        await self.hints.whereabouts.arrive(session, principal)
+        await learning
+
+    def _detached(self, subscriber: Subscriber) -> None:
+        assert self.hints is not None
+        assert self._shared_rates is not None
+        self.hints.whereabouts.leave(subscriber)
+        self._shared_rates.wake()
+
     def _parts(self) -> Parts:
         return Parts(
             version=importlib.metadata.version("tchat"),
@@ -431,7 +449,7 @@ class Node:
             horizon=self.horizon,
             sign_out=identity.sign_out,
             begin_epoch=self._epoch_seen,
-            arrive=None if self.hints is None else self.hints.whereabouts.arrive,
+            arrive=None if self.hints is None else self._arrive,
             taken_over=None if self.hints is None else self.hints.signalling.take_device,
         )
         handlers = find_handlers(

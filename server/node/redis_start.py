@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from server.config.settings import ClusterSettings
 from storage.bus import Bus, PresenceStore
-from storage.rates import RateLimiter
+from storage.rates import BucketStore, RateLimiter
 from storage.redis.bus import RedisBus
 from storage.redis.instance import RedisInstance, RedisUrl
 from storage.redis.presence import RedisPresence
-from storage.redis.rates import RedisRateLimiter
+from storage.redis.rates import RedisBuckets, RedisRateLimiter
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class RedisEngines:
     bus: Bus
     presence: PresenceStore
     limiter: RateLimiter
+    buckets: BucketStore
 
     @property
     def up(self) -> dict[str, bool]:
@@ -56,6 +57,7 @@ async def running_redis(settings: ClusterSettings, deployment_key: bytes) -> Asy
             RedisBus(instances, namespace),
             RedisPresence(instances, namespace),
             RedisRateLimiter(instances[0], namespace, deployment_key),
+            RedisBuckets(instances, namespace),
         )
     finally:
         for task in connected:

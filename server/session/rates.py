@@ -1,7 +1,8 @@
 """How fast devices and principals may go. Rates belong to them, not to their connections.
 
 A device that reconnects goes on with the bucket that it left. All devices of a principal together have a bucket that is
-`principal_rate_factor` times as large, so that many devices do not multiply a rate. The tables are this node's own.
+`principal_rate_factor` times as large, so that many devices do not multiply a rate. The tables are this node's own;
+`shared_rates.py` keeps those of several nodes in step.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from server.config.settings import SessionSettings
 from server.token_bucket import ROUNDING_S
 
 KEYS_MAX = 200_000
+_SHARED_FROM = 0.25
+"""Of a bucket that is less empty the other nodes are not told: most devices never empty theirs so far."""
 
 
 class SharedRate:
@@ -23,9 +26,23 @@ class SharedRate:
     full. Times are monotonic seconds.
     """
 
-    __slots__ = ("_ends_at", "_fills_in_s", "_interval_s", "_keys_max", "_new", "_old", "_share", "paced", "taken")
+    __slots__ = (
+        "_ends_at",
+        "_fills_in_s",
+        "_interval_s",
+        "_keys_max",
+        "_new",
+        "_old",
+        "_share",
+        "_untold",
+        "paced",
+        "taken",
+    )
 
-    def __init__(self, per_s: float, burst: float, factor: float, *, keys_max: int = KEYS_MAX) -> None:
+    def __init__(
+        self, per_s: float, burst: float, factor: float, *, keys_max: int = KEYS_MAX, shared: bool = False
+    ) -> None:
+        """`shared`: what is taken is noted for the other nodes, so `pop_untold` must be called now and then."""
         self._interval_s = 1.0 / per_s
         self._fills_in_s = burst / per_s
         self._share = 1.0 / factor
@@ -33,6 +50,7 @@ class SharedRate:
         self._new: dict[bytes, float] = {}
         self._old: dict[bytes, float] = {}
         self._ends_at = 0.0
+        self._untold: dict[bytes, float] | None = {} if shared else None
         self.taken = 0
         """Times that tokens were taken."""
         self.paced = 0
@@ -62,14 +80,33 @@ class SharedRate:
             self._ends_at = now + fills_in_s
         self._new[device] = of_device
         self._new[principal] = of_principal
+        if (untold := self._untold) is not None:
+            untold[device] = untold.get(device, 0.0) + taken_s
+            untold[principal] = untold.get(principal, 0.0) + taken_s * self._share
         return 0.0
+
+    def pop_untold(self, now: float) -> list[tuple[bytes, float]]:
+        """What was taken since the last call, in seconds of filling, of the buckets that others must know of."""
+        assert self._untold is not None
+        untold, self._untold = self._untold, {}
+        full_at_min = now + self._fills_in_s * _SHARED_FROM
+        return [(key, taken_s) for key, taken_s in untold.items() if self._find_full_at(key, now) >= full_at_min]
+
+    def empty_to(self, key: bytes, fills_in_s: float, now: float) -> None:
+        """Let a bucket be at least so empty that it takes these seconds to fill."""
+        full_at = now + min(fills_in_s, self._fills_in_s)
+        if full_at > self._find_full_at(key, now):
+            self._new[key] = full_at
+
+    def _find_full_at(self, key: bytes, now: float) -> float:
+        return self._new.get(key) or self._old.get(key, now)
 
 
 class SessionRates:
-    """The rates of all sessions of a node."""
+    """The rates of all sessions of a node; `shared` with other nodes."""
 
-    def __init__(self, settings: SessionSettings) -> None:
+    def __init__(self, settings: SessionSettings, *, shared: bool = False) -> None:
         factor = settings.principal_rate_factor
-        self.sends = SharedRate(settings.sends_per_s, settings.sends_burst, factor)
-        self.commands = SharedRate(settings.commands_per_s, settings.commands_burst, factor)
-        self.bad_messages = SharedRate(1.0 / BAD_MESSAGE_FORGIVEN_S, BAD_MESSAGES_MAX, factor)
+        self.sends = SharedRate(settings.sends_per_s, settings.sends_burst, factor, shared=shared)
+        self.commands = SharedRate(settings.commands_per_s, settings.commands_burst, factor, shared=shared)
+        self.bad_messages = SharedRate(1.0 / BAD_MESSAGE_FORGIVEN_S, BAD_MESSAGES_MAX, factor, shared=shared)

@@ -1,24 +1,27 @@
-"""Rates of all nodes together, in Redis: a key for each bucket that is not full, judged by a function that runs there.
+"""Rates of all nodes together, in Redis: a key for each bucket that is not full, changed by functions that run there.
 
-The clock is that of Redis, because those of nodes differ. One instance counts for all, so that several buckets are
-taken in one round trip, all of them or none. Names of buckets are keyed hashes: who reads Redis finds no phone number
-and no address, and cannot try which one it is.
+The clock is that of Redis, because those of nodes differ. What is judged here is on one instance, so that several
+buckets are taken in one round trip, all of them or none. Their names are keyed hashes: who reads Redis finds no phone
+number and no address, and cannot try which one it is.
 """
 
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from storage.rates import Bucket, Rate, RateLimiter
+from storage.rates import Bucket, BucketStore, Rate, RateLimiter
 from storage.redis.instance import RedisInstance
 from storage.redis.resp import RespError
 from storage.unavailable import StorageUnavailableError
 
 _FUNCTIONS = Path(__file__).parent / "functions"
-_TAKE, _GIVE_BACK = [(_FUNCTIONS / f"{name}.lua").read_text(encoding="utf-8") for name in ("take", "give_back")]
+_TAKE, _GIVE_BACK, _ADD = [
+    (_FUNCTIONS / f"{name}.lua").read_text(encoding="utf-8") for name in ("take", "give_back", "add")
+]
 
 
 class RedisRateLimiter(RateLimiter):
@@ -37,17 +40,41 @@ class RedisRateLimiter(RateLimiter):
         await self._call(_GIVE_BACK, buckets, [_taken_us(rate, cost) for rate, _ in buckets])
 
     async def _call(self, function: str, buckets: Sequence[Bucket], amounts: list[int]) -> Any:
-        keys = [self._key_of(bucket) for bucket in buckets]
-        try:
-            [answer] = await self._instance.ask([("EVAL", function, len(keys), *keys, *amounts)], count=1)
-        except RespError as error:
-            raise StorageUnavailableError(f"rates cannot be counted: {error}") from error
-        return answer
+        return await _call(self._instance, function, [self._key_of(bucket) for bucket in buckets], amounts)
 
     def _key_of(self, bucket: Bucket) -> bytes:
         rate, key = bucket
         name = f"{rate.name}\0{type(key).__name__}\0".encode() + (key.encode() if isinstance(key, str) else key)
         return self._prefix + hashlib.blake2b(name, digest_size=16, key=self._secret, person=b"rates").digest()
+
+
+class RedisBuckets(BucketStore):
+    """Buckets of sessions, spread over some instances by a hash."""
+
+    def __init__(self, instances: Sequence[RedisInstance], namespace: str) -> None:
+        self._instances = instances
+        self._prefix = f"{namespace}:bucket:".encode()
+
+    async def add_taken(self, taken: Sequence[tuple[bytes, float]]) -> list[float]:
+        shares: list[list[int]] = [[] for _ in self._instances]
+        for at, (key, _) in enumerate(taken):
+            shares[zlib.crc32(key) % len(shares)].append(at)
+        left_s = [0.0] * len(taken)
+        for instance, share in zip(self._instances, shares, strict=True):
+            if share:
+                keys = [self._prefix + taken[at][0] for at in share]
+                answer = await _call(instance, _ADD, keys, [round(taken[at][1] * 1000) for at in share])
+                for at, left_ms in zip(share, answer, strict=True):
+                    left_s[at] = left_ms / 1000
+        return left_s
+
+
+async def _call(instance: RedisInstance, function: str, keys: Sequence[bytes], amounts: Sequence[int]) -> Any:
+    try:
+        [answer] = await instance.ask([("EVAL", function, len(keys), *keys, *amounts)], count=1)
+    except RespError as error:
+        raise StorageUnavailableError(f"rates cannot be counted: {error}") from error
+    return answer
 
 
 def _taken_us(rate: Rate, cost: int) -> int:

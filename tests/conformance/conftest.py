@@ -16,6 +16,7 @@ from storage.bus import Bus, PresenceStore
 from storage.cql.archive import CqlArchive
 from storage.local.archive import LocalArchive
 from storage.local.network import LocalBus, LocalPresence
+from storage.local.rates import LocalBuckets
 from storage.nodes import Nodes
 from storage.postgres.archived_timelines import ArchivedTimelines
 from storage.postgres.backlog import PostgresBacklog
@@ -24,10 +25,10 @@ from storage.postgres.nodes import PostgresNodes
 from storage.postgres.pool import open_pool
 from storage.postgres.timelines import PostgresTimelines
 from storage.postgres.trimming import PostgresTrimming
-from storage.rates import RateLimiter
+from storage.rates import BucketStore, RateLimiter
 from storage.redis.bus import RedisBus
 from storage.redis.presence import RedisPresence
-from storage.redis.rates import RedisRateLimiter
+from storage.redis.rates import RedisBuckets, RedisRateLimiter
 from storage.timelines import Journal, Timelines
 from storage.trimming import Trimming
 from tests.engines.redis_server import RedisServer
@@ -52,6 +53,8 @@ ENGINES: dict[type[Any], type[Any]] = {
     RedisPresence: PresenceStore,
     MemoryRateLimiter: RateLimiter,
     RedisRateLimiter: RateLimiter,
+    LocalBuckets: BucketStore,
+    RedisBuckets: BucketStore,
 }
 """The contract of each engine; the fixtures of this file hand out every one of them."""
 
@@ -181,6 +184,19 @@ def limiter(timed_limiter: tuple[RateLimiter, LetTimePass]) -> RateLimiter:
 def let_time_pass(timed_limiter: tuple[RateLimiter, LetTimePass]) -> LetTimePass:
     """The time of `limiter`."""
     return timed_limiter[1]
+
+
+@pytest.fixture(params=[(LocalBuckets, 0), (RedisBuckets, 1), (RedisBuckets, 3)])
+async def buckets(
+    request: pytest.FixtureRequest, clock: ManualClock, start_redis: Callable[[], RedisServer]
+) -> AsyncIterator[BucketStore]:
+    """An empty store of each engine; on Redis over one instance, and over several."""
+    engine, instances = request.param
+    if engine is LocalBuckets:
+        yield LocalBuckets(clock.monotonic)
+        return
+    async with connected(*(start_redis().url for _ in range(instances))) as opened:
+        yield RedisBuckets(opened, "test")
 
 
 @pytest.fixture

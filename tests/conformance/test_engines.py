@@ -16,6 +16,7 @@ from server.identity.rates import MemoryRateLimiter
 from storage.backlog import ArchiveBacklog
 from storage.local.archive import LocalArchive
 from storage.local.network import LocalBus, LocalPresence
+from storage.local.rates import LocalBuckets
 from storage.postgres.timelines import PostgresTimelines
 from storage.timelines import Journal, Timelines
 from tests.conformance.conftest import ENGINES, engines_of
@@ -46,7 +47,7 @@ IMPLEMENTATIONS = {
     if not is_contract(each)
     and any(contract in each.__mro__ or methods_of(contract) <= methods_of(each) for contract in CONTRACTS)
 }
-WITHOUT_A_NODE = {LocalArchive, LocalBus, LocalPresence}
+WITHOUT_A_NODE = {LocalArchive, LocalBuckets, LocalBus, LocalPresence}
 """Engines that only tests and the simulation have: a node without an archive keeps everything in its journal, and a
 node without others has nobody to tell."""
 OF_A_NODE = {MemoryRateLimiter}

@@ -1,4 +1,7 @@
-"""What every counter of rates promises: so much at once, then so much in time, all buckets of a call or none."""
+"""What every counter of rates promises: so much at once, then so much in time, all buckets of a call or none.
+
+And what a store of buckets promises: what each node took is added up, and ends by itself.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import asyncio
 
 import pytest
 
-from storage.rates import Rate, RateLimiter
+from storage.rates import BucketStore, Rate, RateLimiter
 from tests.conformance.conftest import LetTimePass
 
 pytestmark = pytest.mark.anyio
@@ -79,3 +82,17 @@ async def test_giving_back_saves_nothing_up(limiter: RateLimiter, let_time_pass:
     await let_time_pass(100_000)
     await limiter.give_back([(TWO, "a")])
     assert [await limiter.take([(TWO, "a")]) > 0 for _ in range(3)] == [False, False, True]
+
+
+async def test_what_nodes_take_of_a_bucket_is_added_up(buckets: BucketStore) -> None:
+    keys = [bytes([number]) * 17 for number in range(20)]
+    first = await buckets.add_taken([(key, 100.0 + at) for at, key in enumerate(keys)])
+    assert first == [about(100 + at) for at in range(20)]
+    assert await buckets.add_taken([(keys[3], 50.0)]) == [about(153)]
+    assert await buckets.add_taken([(keys[3], 0.0), (b"another", 0.0)]) == [about(153), 0]
+
+
+async def test_a_bucket_that_is_learned_only_stays_as_it_is(buckets: BucketStore) -> None:
+    for _ in range(2):
+        assert await buckets.add_taken([(b"device", 0.0)]) == [0]
+    assert await buckets.add_taken([]) == []

@@ -18,6 +18,7 @@ from server.identity.rates import MemoryRateLimiter
 from server.node.redis_start import RedisEngines
 from storage.bus import ANSWER_S_MAX, Bus, ConnectionKey, Located, PresenceStore
 from storage.local.network import LocalPresence
+from storage.local.rates import LocalBuckets
 from tests.simulation.loop import Process, VirtualLoop
 from tests.simulation.weather import Weather
 
@@ -65,6 +66,7 @@ class SimulatedRedis:
     def __init__(self, loop: VirtualLoop, weather: Weather, clock: Clock) -> None:
         self.contents = Contents()
         self.limiter = MemoryRateLimiter(clock)
+        self.buckets = LocalBuckets(clock.monotonic)
         self.loop = loop
         self.weather = weather
         self.absent = weather.dice.random() < 0.25
@@ -82,7 +84,7 @@ class SimulatedRedis:
 
     def engines_of(self, process: Process) -> RedisEngines:
         """What a node has of it."""
-        return RedisEngines((), _NodeBus(self, process), _NodePresence(self, process), self.limiter)
+        return RedisEngines((), _NodeBus(self, process), _NodePresence(self, process), self.limiter, self.buckets)
 
     def reaches(self, process: Process) -> bool:
         """Whether a node has a connection."""

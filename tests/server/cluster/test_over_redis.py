@@ -21,8 +21,9 @@ from server.cluster import hints as hints_module
 from server.cluster import whereabouts as whereabouts_module
 from server.cluster.hints import Hints
 from server.cluster.peers import Peers
-from server.config.settings import ClusterSettings
+from server.config.settings import ClusterSettings, SessionSettings
 from server.node import composition
+from server.session import shared_rates as shared_rates_module
 from server.writing.durable import DurableEvents
 from storage.bus import Located
 from storage.postgres.nodes import PostgresNodes
@@ -34,6 +35,7 @@ from tests.support.world import Person
 pytestmark = pytest.mark.anyio
 
 NEVER_S = 3600.0
+BURST = 12
 
 
 class Pair:
@@ -93,10 +95,14 @@ async def pair(
         (composition, "_HORIZON_INTERVAL_S"),
         (hints_module, "TICK_S"),
         (whereabouts_module, "CHECK_EVERY_S"),
+        (shared_rates_module, "INTERVAL_S"),
     ):
         monkeypatch.setattr(module, interval, NEVER_S)
     server = start_redis()
-    config = configured(cluster=ClusterSettings(redis_urls=(server.url,)))
+    config = configured(
+        cluster=ClusterSettings(redis_urls=(server.url,)),
+        sessions=SessionSettings(sends_per_s=0.01, sends_burst=BURST),  # a bucket stays as a test leaves it
+    )
     async with contextlib.AsyncExitStack() as stack:
         one, two = [await stack.enter_async_context(running(database_url, config)) for _ in range(2)]
         pair = Pair(one, two, server)
@@ -337,3 +343,17 @@ async def test_who_left_while_redis_was_away_is_shown_as_offline_once_it_is_back
         await pair.become_whole()
         await hints_of(pair.one).tick()
         assert not (await a.until(PresenceChanged)).online
+
+
+async def test_a_device_that_goes_to_another_node_goes_on_with_its_bucket(pair: Pair) -> None:
+    ann, bo = await pair.one.world.people(2)
+    async with pair.one.live(ann) as a:
+        dialog = (await a.ask(Create(3, 1, DialogType.DIRECT, [bo.principal]))).dialog
+        for n in range(2, BURST + 1):
+            await say(a, dialog, n)
+    with redis.Redis(port=pair.server.port) as operator:
+        await until(lambda: list(operator.scan_iter("*:bucket:*")))
+    async with pair.two.live(ann) as a:
+        for n in (BURST + 1, BURST + 2):
+            await a.send(Send(n + 100, dialog, n, b"more than the bucket holds"))
+        await until(lambda: pair.two.node._rates.sends.paced)
