@@ -169,9 +169,8 @@ class Node:
         self.peers = None if nodes is None else self._make_peers(nodes)
         self.hints: Hints | None = None
         self._redis = redis
-        own_limiter = MemoryRateLimiter(clock)
-        self._shared_limiter = None if redis is None else SharedRateLimiter(redis.limiter, own_limiter)
-        self.limiter: RateLimiter = self._shared_limiter or own_limiter
+        self._shared_limiter = None if redis is None else SharedRateLimiter(redis.limiter, MemoryRateLimiter(clock))
+        self.limiter: RateLimiter = self._shared_limiter or MemoryRateLimiter(clock)
         if nodes is not None and self.peers is not None and redis is not None:
             self.hints = Hints(
                 redis.bus,
