@@ -187,6 +187,10 @@ class Pinned(Body, tag=17, frozen=True):
     target: Seq | None = None
 
 
+class DialogDeleted(Body, tag=18, frozen=True):
+    """An admin deleted the dialog: nothing can be added any more, and its timeline is erased after a grace."""
+
+
 class Muted(Body, tag=20, frozen=True):
     """In the `self` dialog: no notifications of `dialog` until then; 0 ends it."""
 
@@ -242,6 +246,7 @@ AnyBody = (
     | Demoted
     | SettingsChanged
     | Pinned
+    | DialogDeleted
     | Muted
     | Blocked
     | Unblocked

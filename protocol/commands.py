@@ -10,7 +10,7 @@ tests read the rule. The handler is found by the name of the tag.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, cast, get_args
+from typing import Annotated, ClassVar, get_args
 
 import msgspec
 
@@ -40,7 +40,7 @@ from protocol.command_rules import (
 )
 from protocol.dialog_types import DialogType, Mode
 from protocol.errors import ErrorCode
-from protocol.ids import NIL, Id, created_dialog_id, direct_dialog_id, self_dialog_id
+from protocol.ids import NIL, Id
 from protocol.kinds import Kind
 from protocol.limits import (
     HISTORY_EVENTS_MAX,
@@ -382,6 +382,19 @@ class Unpin(Command, tag=41, frozen=True):
     n: N
 
 
+class DeleteDialog(Command, tag=42, frozen=True):
+    """Delete a dialog for all its members, as an admin; this cannot be undone.
+
+    From then on every command that would add to it is refused with `dialog_not_found`. Its members can read it until
+    the platform erases it, a month later by default; then it is in no sync any more.
+    """
+
+    rule: ClassVar = change_rule(b.DialogDeleted, ErrorCode.ROLE_REQUIRED)
+
+    dialog: Id
+    n: N
+
+
 class Mute(Command, tag=37, frozen=True):
     """Mute a dialog for the author until then; 0 ends it."""
 
@@ -470,6 +483,7 @@ Numbered = (
     | Unblock
     | Pin
     | Unpin
+    | DeleteDialog
     | Invite
     | Accept
     | Decline
@@ -483,17 +497,3 @@ AnyCommand = Unnumbered | Numbered
 
 COMMANDS: tuple[type[Command], ...] = tuple(sorted(get_args(AnyCommand), key=b.tag_of))
 """All commands, in the order of their tags."""
-
-
-def timeline_of(command: Numbered, principal: bytes, device: bytes) -> bytes:
-    """The dialog in whose timeline a command of this principal's device appends."""
-    if isinstance(command, Create):
-        others = {*command.members} - {principal}
-        if command.type is DialogType.DIRECT and len(others) == 1:
-            return direct_dialog_id(principal, *others)
-        return created_dialog_id(device, command.n)
-    if command.rule.timeline is Timeline.SELF:
-        return self_dialog_id(principal)
-    if command.rule.timeline is Timeline.INVITED:
-        return self_dialog_id(cast("Invite", command).member)
-    return cast("Send", command).dialog

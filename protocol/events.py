@@ -22,7 +22,8 @@ class DialogState(Event, tag=71, frozen=True):
     numbers. `visible` lists the intervals of `seq` that the member may read; the last one is `[from, 0]`, without
     an end, while they are a member. `members` is empty in large dialogs: use `roster`.
     `pinned` is the number of the pinned message, which may be outside the window, invisible or deleted.
-    `invitations` are those that the member has not answered; only the `self` dialog has any.
+    `invitations` are those that the member has not answered; only the `self` dialog has any. `deleted`: an admin has
+    deleted the dialog, and it can only be read.
     """
 
     dialog: Id
@@ -47,6 +48,7 @@ class DialogState(Event, tag=71, frozen=True):
     members: list[Member] = []
     pinned: int | None = None
     invitations: list[Invited] = []
+    deleted: bool = False
 
 
 class CaughtUp(Event, tag=72, frozen=True):

@@ -6,7 +6,7 @@ Guarantees of every engine:
   for each row of it: call again. Repeats, and several writers at once, change nothing.
 * A row changes in one way only: it is erased. **An erasure wins**, whichever comes first, a row or its erasure, and
   however often each is repeated: no read returns the content of a row after an `erase` of it, or a `write` of it as
-  `Erased`, has returned. Of an erased row all but its body and tag stays.
+  `Erased`, has returned. Of an erased row all but its body and tag stays, until its dialog is deleted.
 * Writes come in any order. A read returns what has been written: numbers that it lacks are not archived yet, so who
   reads knows, from the journal, up to where a dialog is archived. An erasure alone makes no row.
 * Numbers may be given out again in a later epoch, for other rows. What is written in an epoch wins over all that was
@@ -48,6 +48,13 @@ class Archive(Protocol):
 
     async def erase(self, keys: Sequence[tuple[bytes, int]], *, epoch: int = 0) -> None:
         """Erase the rows `(dialog, seq)` of this epoch and of lower ones, those that are written later included."""
+
+    async def delete_dialog(self, dialog: bytes, last: int, *, epoch: int = 0) -> None:
+        """Delete the rows `1..last` of a dialog that were written in this epoch or a lower one, for good.
+
+        Such a row that is written later is not read, either: for as long as the engine remembers what it has deleted,
+        ten days on a CQL server, which is longer than a writer may be late.
+        """
 
     async def read_range(
         self, dialog: bytes, first: int, last: int, *, limit: int, newest_first: bool

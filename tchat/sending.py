@@ -22,9 +22,10 @@ import msgspec
 from protocol import ids
 from protocol.bodies import Header, TimelineEvent
 from protocol.codec import MSGPACK
-from protocol.commands import Command, Numbered, Skip, timeline_of
+from protocol.commands import Command, Numbered, Skip
 from protocol.errors import ErrorCode
 from protocol.replies import Acked, Failed
+from protocol.timeline_of import timeline_of
 from tchat.actions import Notification, Refused, Renumbered, Sent, is_temporary
 from tchat.store import OutboxStore, Stored
 

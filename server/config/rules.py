@@ -280,6 +280,17 @@ def idle_outlasts_heartbeat(config: Config) -> str | None:
     )
 
 
+def deletions_are_told_before_the_purge(config: Config) -> str | None:
+    """Who comes back with a position that still counts must find that a dialog was deleted."""
+    grace, age = config.eraser.dialog_deletion_grace_days, config.sync.position_age_max_days
+    if grace >= age:
+        return None
+    return (
+        f"eraser.dialog_deletion_grace_days: {grace} days are less than sync.position_age_max_days = {age}: a client "
+        f"may never learn that a dialog was deleted: set at least {age}."
+    )
+
+
 RULES = (
     development_is_local,
     production_logs_no_codes,
@@ -303,6 +314,7 @@ RULES = (
     queue_fits_one_session,
     queue_fits_every_event,
     retries_fit_their_total,
+    deletions_are_told_before_the_purge,
     idle_outlasts_heartbeat,
 )
 

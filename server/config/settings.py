@@ -188,6 +188,9 @@ class EraserSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Pause after everything that was due is erased."""
     step_rows: Count = 500
     """Rows of each sort that one step changes at most. A step is one short transaction."""
+    dialog_deletion_grace_days: Count = 30
+    """From the deletion of a group or channel to its erasure. Until then its members can read it. Payments in it are
+    kept for as long as their kind must be."""
 
 
 class SyncSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -51,6 +51,7 @@ from server.session.rates import SessionRates
 from server.session.session import Session, SessionContext
 from server.session.shared_rates import SharedRates
 from server.session.wheel import TimingWheel
+from server.writing.dialog_purge import DialogPurge
 from server.writing.durable import DurableEvents
 from server.writing.eraser import Eraser
 from server.writing.horizon import Horizon
@@ -119,6 +120,7 @@ class Node:
         mover: Mover | None = None,
         nodes: Nodes | None = None,
         put_back: PutBack | None = None,
+        dialog_purge: DialogPurge | None = None,
         trimmer: Trimmer | None = None,
         redis: RedisEngines | None = None,
         name: str = "",
@@ -151,7 +153,7 @@ class Node:
         )
         self.eraser = Eraser(self.journal, config.eraser, clock, put_back=put_back)
         self.mover = mover
-        self.trimmer = trimmer
+        self.trimmer, self.dialog_purge = trimmer, dialog_purge
         self.receipts = Receipts(self.journal, self.registry, self.rooms, incarnation=incarnation, put_back=put_back)
         positions = Positions(position_key, clock, age_max_s=config.sync.position_age_max_days * DAY_MS / 1000)
         self.horizon = Horizon(
@@ -260,6 +262,8 @@ class Node:
     def _list_jobs(self, identity: Identity) -> dict[Work, Job]:
         """What one node does for all, beside the mover, which takes its lock by itself."""
         jobs: dict[Work, Job] = {Work.ERASER: self.eraser.run, Work.PURGE: identity.purge}
+        if self.dialog_purge is not None:
+            jobs[Work.DIALOG_PURGE] = self.dialog_purge.run
         if self.trimmer is not None:
             jobs[Work.TRIMMER] = self.trimmer.run
         return jobs
@@ -420,6 +424,7 @@ class Node:
             resequencer=self.resequencer,
             put_back=self.put_back,
             trimmer=self.trimmer,
+            dialog_purge=self.dialog_purge,
             hints=self.hints,
             redis=self._redis,
             shared_limiter=self._shared_limiter,

@@ -240,6 +240,11 @@ METRICS: Catalogue = (
                 over_workers="max",
                 read=lambda it: it.eraser.lag_s,
             ),
+            Counter(
+                name="tchat_dialog_purge_rows_total",
+                meaning="Rows of deleted dialogs that this node has looked at after their grace, to delete them.",
+                read=lambda it: it.dialog_purge.rows if it.dialog_purge else None,
+            ),
         ),
     ),
     (

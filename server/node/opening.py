@@ -21,6 +21,7 @@ from server.gateway.connection_counts import ConnectionCounts
 from server.node.composition import Identity, Node
 from server.node.redis_start import running_redis
 from server.startup_error import StartupError
+from server.writing.dialog_purge import DialogPurge
 from server.writing.mover import Mover
 from server.writing.pipeline import Pipeline
 from server.writing.put_back import PutBack
@@ -29,6 +30,7 @@ from storage.archive import Archive
 from storage.nodes import Nodes
 from storage.postgres.archived_timelines import ArchivedTimelines
 from storage.postgres.backlog import PostgresBacklog
+from storage.postgres.deleted_dialogs import PostgresDeletedDialogs
 from storage.postgres.incarnations import NodeLock
 from storage.postgres.journal import PostgresJournal
 from storage.postgres.migrate import migrate
@@ -133,6 +135,7 @@ async def opened(
             mover=mover,
             nodes=nodes,
             put_back=put_back,
+            dialog_purge=DialogPurge(PostgresDeletedDialogs(pool), archive, config.eraser, clock),
             trimmer=trimmer,
             redis=redis,
             name=name,

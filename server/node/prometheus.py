@@ -25,6 +25,7 @@ from server.identity.rates import SharedRateLimiter
 from server.node.redis_start import RedisEngines
 from server.session.catch_up import CatchUp
 from server.session.rates import SessionRates
+from server.writing.dialog_purge import DialogPurge
 from server.writing.eraser import Eraser
 from server.writing.horizon import Horizon
 from server.writing.mover import Mover
@@ -55,6 +56,7 @@ class Parts:
     resequencer: Resequencer | None
     put_back: PutBack | None
     trimmer: Trimmer | None
+    dialog_purge: DialogPurge | None
     hints: Hints | None
     redis: RedisEngines | None
     shared_limiter: SharedRateLimiter | None

@@ -10,8 +10,9 @@ from __future__ import annotations
 from typing import cast
 
 from protocol.command_rules import Timeline
-from protocol.commands import Command, Numbered, timeline_of
+from protocol.commands import Command, Numbered
 from protocol.ids import NIL
+from protocol.timeline_of import timeline_of
 
 
 class SenderOrder:

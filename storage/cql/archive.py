@@ -23,6 +23,7 @@ from storage.cql.batches import (
     ERASED,
     Values,
     about_values,
+    erasure_timestamp,
     erasure_values,
     make_batches,
     row_values,
@@ -58,6 +59,8 @@ _STATEMENTS = {
     "erasure": f"INSERT INTO timeline (dialog, bucket, seq, tag, body) VALUES (?, ?, ?, ?, ?) {_TIMED}",
     "about": f"INSERT INTO about (dialog, bucket, target, tag, seq) VALUES (?, ?, ?, ?, ?) {_TIMED}",
     "written": f"INSERT INTO written (device, bucket, n, dialog, seq) VALUES (?, ?, ?, ?, ?) {_TIMED}",
+    "delete rows": f"DELETE FROM timeline {_TIMED} WHERE {_PARTITION}",
+    "delete about": f"DELETE FROM about {_TIMED} WHERE {_PARTITION}",
     "read oldest": f"{_RANGE} ASC LIMIT ?",
     "read newest": f"{_RANGE} DESC LIMIT ?",
     "read rows": f"SELECT {_COLUMNS} FROM timeline WHERE {_PARTITION} AND seq IN ?",
@@ -91,6 +94,13 @@ class CqlArchive(Archive):
     async def erase(self, keys: Sequence[tuple[bytes, int]], *, epoch: int = 0) -> None:
         erasure = (await self._session.prepare())["erasure"]
         await self._send((erasure, erasure_values(dialog, seq, epoch)) for dialog, seq in keys)
+
+    async def delete_dialog(self, dialog: bytes, last: int, *, epoch: int = 0) -> None:
+        # The entries of `written` stay: ids alone, by which nothing is found without its row.
+        prepared, timestamp = await self._session.prepare(), erasure_timestamp(epoch)
+        for bucket in range(last // BUCKET + 1):
+            bound = (prepared[name].bind((timestamp, dialog, bucket)) for name in ("delete rows", "delete about"))
+            await asyncio.gather(*(self._session.execute(each, self._writing) for each in bound))
 
     async def _send(self, writes: Iterable[tuple[Any, Values]]) -> None:
         """Send writes in batches, a few at a time; each of the senders ends with its first failure."""

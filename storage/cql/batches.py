@@ -79,6 +79,11 @@ def erasure_values(dialog: bytes, seq: int, epoch: int) -> Values:
     return [dialog, _int(seq // BUCKET), _bigint(seq), _smallint(ERASED), _BLANK, _timestamp(epoch, _ERASURE)]
 
 
+def erasure_timestamp(epoch: int) -> int:
+    """The timestamp of an erasure, and of a deletion: the server lets a deletion win over a write with the same."""
+    return epoch * _STAGES + _ERASURE
+
+
 def _timestamp(epoch: int, stage: int) -> bytes:
     return _bigint(epoch * _STAGES + stage)
 

@@ -27,11 +27,13 @@ class LocalArchive(Archive):
         """By dialog `(target, tag, seq)` of every row about a message, with the tag that it was written with."""
         self._erased: dict[tuple[bytes, int], int] = {}
         """Of every key that was erased, written or not, the last epoch in which it was."""
+        self._deleted: dict[bytes, int] = {}
+        """Of every dialog that was deleted, the last epoch in which it was."""
 
     async def write(self, rows: Sequence[TimelineRow], *, epoch: int = 0) -> None:
         for row in rows:
             dialog, seq = row.event.dialog, row.event.seq
-            if epoch < self._epochs.get((dialog, seq), 0):
+            if epoch < self._epochs.get((dialog, seq), 0) or epoch <= self._deleted.get(dialog, -1):
                 continue
             self._rows.setdefault(dialog, {})[seq] = row
             self._epochs[dialog, seq] = epoch
@@ -43,6 +45,13 @@ class LocalArchive(Archive):
     async def erase(self, keys: Sequence[tuple[bytes, int]], *, epoch: int = 0) -> None:
         for key in keys:
             self._erased[key] = max(epoch, self._erased.get(key, 0))
+
+    async def delete_dialog(self, dialog: bytes, last: int, *, epoch: int = 0) -> None:
+        self._deleted[dialog] = max(epoch, self._deleted.get(dialog, -1))
+        rows = self._rows.get(dialog, {})
+        for seq in [seq for seq in rows if seq <= last and self._epochs[dialog, seq] <= epoch]:
+            del rows[seq], self._epochs[dialog, seq]
+        self._about[dialog] = {entry for entry in self._about.get(dialog, ()) if entry[2] in rows}
 
     async def read_range(
         self, dialog: bytes, first: int, last: int, *, limit: int, newest_first: bool

@@ -27,14 +27,14 @@ _NAME_A_DIALOG = tags_of(DialogCreated, SettingsChanged)
 _EXTRAS = tuple(
     field.name
     for field in msgspec.structs.fields(DialogState)
-    if not field.required and field.name not in ("members", "invitations")
+    if not field.required and field.name not in ("members", "invitations", "deleted")
 )
 """Other fields of a state with a default are columns of `dialogs` of the same name; former members see the default."""
 
 _DIALOG_COLUMNS = f"""
     h.dialog_id, h.type, h.mode, {"".join(f"d.{name}, " for name in ("name", "description", "avatar_url", *_EXTRAS))}
     d.is_public, d.allow_media, d.message_retention_days, d.moderation_enabled,
-    m.role, m.member, h.seq, h.keys_seq, h.member_count, m.visible,
+    m.role, m.member, h.deleted, h.seq, h.keys_seq, h.member_count, m.visible,
     m.delivered, m.read, m.read_messages, m.muted_until_ms, m.from_seq,
     CASE WHEN m.member THEN h.messages ELSE (
         SELECT j.messages FROM journal j WHERE j.dialog_id = h.dialog_id AND j.seq = upper(m.visible) - 1)
@@ -155,6 +155,7 @@ def make_dialog_row(row: asyncpg.Record) -> DialogRow:
         read=row["read"],
         read_messages=row["read_messages"],
         muted_until_ms=row["muted_until_ms"],
+        deleted=member and row["deleted"],
         invitations=[_decode_invited(body) for body in row["invited"] or ()],
         **({name: row[name] for name in _EXTRAS} if member else {}),
     )

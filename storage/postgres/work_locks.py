@@ -54,6 +54,7 @@ class Work(enum.IntEnum):
     ERASER = 2
     TRIMMER = 3
     PURGE = 4
+    DIALOG_PURGE = 5
 
 
 def lock_settings(incarnation: int, *, silent_s: float) -> dict[str, str]:

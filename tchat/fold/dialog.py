@@ -15,6 +15,7 @@ from protocol.bodies import (
     Deleted,
     Demoted,
     DialogCreated,
+    DialogDeleted,
     Edited,
     Erased,
     MemberLeft,
@@ -77,6 +78,7 @@ class DialogView:
     keys_seq: int = 0
     muted_until_ms: int = 0
     pinned: int | None = None
+    deleted: bool = False
     loaded_from: int = 1
     visible: list[tuple[int, int]] = field(default_factory=list)
     receipts: dict[bytes, MemberReceipt] = field(default_factory=dict)
@@ -152,6 +154,7 @@ class DialogView:
         self._receipt_of(self.me).raise_to(state.delivered, state.read)
         self._set_settings(state.seq, state)
         self._set(state.seq, pinned=state.pinned)
+        self.deleted = self.deleted or state.deleted
         if state.seq >= self._state_seq:
             self._seat_all(state)
 
@@ -258,6 +261,7 @@ class DialogView:
             "members": None if members is None else {who.hex(): role.name for who, role in sorted(members.items())},
             "muted_until_ms": self.muted_until_ms,
             "pinned": self.pinned,
+            "deleted": self.deleted,
         }
 
     def _fold_content(self, event: TimelineEvent) -> bool:
@@ -310,6 +314,8 @@ class DialogView:
                 self._set_settings(event.seq, body)
             case Pinned(target=target):
                 self._set(event.seq, pinned=target)
+            case DialogDeleted():
+                self.deleted = True
             case _:
                 pass
 

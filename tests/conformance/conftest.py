@@ -14,12 +14,14 @@ from storage.archive import Archive
 from storage.backlog import ArchiveBacklog
 from storage.bus import Bus, PresenceStore
 from storage.cql.archive import CqlArchive
+from storage.deleted_dialogs import DeletedDialogs
 from storage.local.archive import LocalArchive
 from storage.local.network import LocalBus, LocalPresence
 from storage.local.rates import LocalBuckets
 from storage.nodes import Nodes
 from storage.postgres.archived_timelines import ArchivedTimelines
 from storage.postgres.backlog import PostgresBacklog
+from storage.postgres.deleted_dialogs import PostgresDeletedDialogs
 from storage.postgres.journal import PostgresJournal
 from storage.postgres.nodes import PostgresNodes
 from storage.postgres.pool import open_pool
@@ -44,6 +46,7 @@ ENGINES: dict[type[Any], type[Any]] = {
     ArchivedTimelines: Timelines,
     PostgresTrimming: Trimming,
     PostgresNodes: Nodes,
+    PostgresDeletedDialogs: DeletedDialogs,
     LocalArchive: Archive,
     CqlArchive: Archive,
     PostgresBacklog: ArchiveBacklog,

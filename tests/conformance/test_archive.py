@@ -262,3 +262,24 @@ async def test_a_row_is_found_by_the_number_of_its_device(archive: Archive) -> N
     assert await archive.find_written(dialog, DEVICE, 7) is None
     assert await archive.find_written(dialog, DEVICE, 99) == 6
     assert await archive.find_written(other, DEVICE, 8) == 7
+
+
+async def test_a_deleted_dialog_is_gone_for_good_whatever_is_written_late(archive: Archive) -> None:
+    dialog, other = new_id(), new_id()
+    rows = [*(posted(dialog, seq) for seq in OVER_BORDER), edited(dialog, 3 * BORDER, BORDER + 1)]
+    await archive.write([*rows, posted(other, 1)], epoch=3)
+    await archive.erase([(dialog, BORDER)], epoch=3)
+    for _ in range(2):
+        await archive.delete_dialog(dialog, 3 * BORDER, epoch=3)
+        assert await read(archive, dialog) == []
+        assert await archive.read_about(dialog, BORDER, BORDER + 39, limit=9, newest_first=False) == []
+        await archive.write([*rows, erased(rows[0])], epoch=3)
+        await archive.write(rows, epoch=2)
+        await archive.erase([(dialog, BORDER), (dialog, BORDER + 1)], epoch=3)
+    assert await read(archive, dialog) == []
+    assert await archive.read_rows(dialog, seqs_of(rows)) == []
+    assert await archive.read_tags(dialog, BORDER - 9, BORDER + 9) == {}
+    assert await archive.read_newest_about(dialog, BORDER + 1, tag_of(Edited), limit=9) == []
+    assert await read(archive, other) == [posted(other, 1)]
+    await archive.write([posted(dialog, 1, "after a restore")], epoch=4)
+    assert await read(archive, dialog) == [posted(dialog, 1, "after a restore")]

@@ -19,7 +19,6 @@ from protocol.commands import (
     Send,
     SignOut,
     Sync,
-    timeline_of,
 )
 from protocol.dialog_types import DialogType
 from protocol.ids import NIL, created_dialog_id, direct_dialog_id, self_dialog_id
@@ -27,6 +26,7 @@ from protocol.json_forms import tag_name
 from protocol.limits import RECEIPTS_PER_SYNC_MAX
 from protocol.reference import examples
 from protocol.states import SessionState
+from protocol.timeline_of import timeline_of
 
 ME, ANN, DEVICE, DIALOG = (bytes([n]) * 16 for n in range(1, 5))
 

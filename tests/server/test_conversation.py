@@ -13,6 +13,7 @@ from protocol.commands import (
     Block,
     Create,
     Delete,
+    DeleteDialog,
     Edit,
     Heartbeat,
     HighWaterMark,
@@ -28,6 +29,7 @@ from protocol.commands import (
     Typing,
 )
 from protocol.dialog_types import DialogType
+from protocol.errors import ErrorCode
 from protocol.events import DialogState, HeartbeatReply, PresenceChanged, ReceiptChanged, TypingChanged
 from protocol.ids import self_dialog_id
 from protocol.kinds import Kind
@@ -271,6 +273,24 @@ async def test_rubbish_is_answered_then_closed(server: Running) -> None:
             await a.send(b"\xc1")
         assert isinstance(await a.receive(), Failed)
         assert await a.close_code() == 4400
+
+
+async def test_a_deleted_dialog_is_read_and_takes_no_sends(server: Running) -> None:
+    ann, bo = await server.world.people(2)
+    dialog = await server.world.create(DialogType.CHANNEL, ann, bo)
+    async with server.live(ann) as ann_wire, server.live(bo) as bo_wire:
+        refused = await bo_wire.ask(DeleteDialog(1, dialog, bo.n()))
+        assert refused.code == ErrorCode.ROLE_REQUIRED
+        deleted = await ann_wire.ask(DeleteDialog(1, dialog, ann.n()))
+        event = await bo_wire.until(TimelineEvent)
+        assert (event.seq, event.body) == (deleted.seq, bodies.DialogDeleted())
+        refused = await ann_wire.ask(Send(2, dialog, ann.n(), b"too late"))
+        assert refused.code == ErrorCode.DIALOG_NOT_FOUND
+        page = await bo_wire.ask(History(3, dialog))
+        assert [event.seq for event in page.events] == [1, 2]
+    async with server.live(bo) as bo_wire:
+        states = [each for each in bo_wire.caught_up if isinstance(each, DialogState) and each.dialog == dialog]
+        assert [(state.deleted, state.member) for state in states] == [(True, True)]
 
 
 async def test_a_roster_comes_in_pages(server: Running) -> None:

@@ -26,6 +26,7 @@ from protocol.commands import (
     Create,
     Decline,
     Delete,
+    DeleteDialog,
     Demote,
     Edit,
     History,
@@ -174,6 +175,10 @@ async def _pin(on: Stage) -> None:
     await on.ann.do(Pin(0, on.group, 0, on.said))
 
 
+async def _delete_dialog(on: Stage) -> None:
+    await on.ann.do(DeleteDialog(0, on.group, 0))
+
+
 async def _mute(on: Stage) -> None:
     await on.bo.do(Mute(0, on.group, 0, 10**13))
     await on.bo.do(Mute(0, on.direct, 0, 10**13))
@@ -215,6 +220,7 @@ SCENARIOS: dict[type[bodies.Body], Callable[[Stage], Awaitable[None]]] = {
     bodies.Demoted: _demote,
     bodies.SettingsChanged: _change_settings,
     bodies.Pinned: _pin,
+    bodies.DialogDeleted: _delete_dialog,
     bodies.Muted: _mute,
     bodies.Blocked: _block,
     bodies.Unblocked: _unblock,

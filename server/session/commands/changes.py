@@ -11,6 +11,7 @@ from protocol import bodies
 from protocol import commands as c
 from protocol.dialog_types import DIALOG_TYPES, DialogType, Role
 from protocol.errors import ErrorCode
+from protocol.timeline_of import timeline_of
 from server.refusals import RequestRefusedError
 from server.session.caps import DailyCaps
 from server.session.session import Session
@@ -111,7 +112,7 @@ class Changes:
 
 
 def _timeline(session: Session, command: c.Numbered) -> bytes:
-    return c.timeline_of(command, session.principal, session.device)
+    return timeline_of(command, session.principal, session.device)
 
 
 def _check_texts(command: c.Create | c.ChangeSettings, *, named: bool) -> None:

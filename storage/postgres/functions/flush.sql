@@ -74,7 +74,8 @@ BEGIN
                                                 AND d.target IS NOT DISTINCT FROM r.target
                                                 AND d.body = r.body)
                              THEN ${VerdictCode.DUPLICATE} ELSE ${VerdictCode.CONFLICT} END
-                    WHEN p.principal_id IS NULL OR p.tenant_id <> h.tenant_id THEN ${VerdictCode.NOT_FOUND}
+                    WHEN p.principal_id IS NULL OR p.tenant_id <> h.tenant_id OR h.deleted
+                        THEN ${VerdictCode.NOT_FOUND}
                     WHEN m.member IS NOT TRUE AND p.type <> ${PrincipalType.SERVICE} THEN ${VerdictCode.NOT_FOUND}
                     WHEN r.n <= a.last_n THEN ${VerdictCode.NUMBER_PASSED}
                     WHEN p.status <> ${PrincipalStatus.ACTIVE} THEN ${VerdictCode.SUSPENDED}

@@ -5,12 +5,13 @@ AS $$
 DECLARE
     v_tenant smallint;
     v_fixed_roster boolean;
+    v_deleted boolean;
     v_role smallint := role_of_member(p_dialog, p_author);
 BEGIN
-    SELECT h.tenant_id, t.fixed_roster INTO v_tenant, v_fixed_roster
+    SELECT h.tenant_id, t.fixed_roster, h.deleted INTO v_tenant, v_fixed_roster, v_deleted
     FROM heads h JOIN dialog_types t ON t.type = h.type WHERE h.dialog_id = p_dialog;
     RETURN CASE
-        WHEN v_role IS NULL THEN ${VerdictCode.NOT_FOUND}
+        WHEN v_role IS NULL OR v_deleted THEN ${VerdictCode.NOT_FOUND}
         WHEN v_fixed_roster THEN ${VerdictCode.FIXED_ROSTER}
         WHEN v_role <> ${Role.ADMIN} THEN ${VerdictCode.ROLE_REQUIRED}
         WHEN p_invited IS NULL THEN ${VerdictCode.PRINCIPAL_NOT_FOUND}

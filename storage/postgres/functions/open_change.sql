@@ -18,6 +18,7 @@ DECLARE
     v_type smallint;
     v_author principals%ROWTYPE;
     v_is_member boolean;
+    v_deleted boolean;
 BEGIN
     PERFORM hold_incarnation(p_incarnation);
     IF NOT EXISTS (SELECT 1 FROM members m WHERE m.dialog_id = p_dialog AND m.principal_id = p_author)
@@ -26,8 +27,8 @@ BEGIN
         now_ms := unix_ms();
         RETURN;
     END IF;
-    SELECT h.type, h.tenant_id, h.member_count, h.admin_count, h.messages
-    INTO v_type, tenant_id, member_count, admin_count, messages
+    SELECT h.type, h.tenant_id, h.deleted, h.member_count, h.admin_count, h.messages
+    INTO v_type, tenant_id, v_deleted, member_count, admin_count, messages
     FROM heads h WHERE h.dialog_id = p_dialog FOR NO KEY UPDATE;
     now_ms := unix_ms();
     IF v_type IS NULL THEN
@@ -45,7 +46,7 @@ BEGIN
     SELECT m.member, m.role, m.visible INTO v_is_member, role, visible
     FROM members m WHERE m.dialog_id = p_dialog AND m.principal_id = p_author;
     code := CASE
-        WHEN v_author.tenant_id IS DISTINCT FROM open_change.tenant_id THEN ${VerdictCode.NOT_FOUND}
+        WHEN v_author.tenant_id IS DISTINCT FROM open_change.tenant_id OR v_deleted THEN ${VerdictCode.NOT_FOUND}
         WHEN v_is_member IS NOT TRUE AND NOT p_admitted THEN ${VerdictCode.NOT_FOUND}
         WHEN p_n > 0 AND p_n <= (SELECT a.last_n FROM authors a
                                  WHERE a.dialog_id = p_dialog AND a.device_id = p_device)

@@ -12,7 +12,9 @@ BEGIN
     PERFORM hold_incarnation(p_incarnation);
     LOCK TABLE archive_erasures IN ROW EXCLUSIVE MODE;
     INSERT INTO put_back
-    SELECT r.dialog_id, r.seq, p_now_ms FROM unnest(p_dialog, p_seq) AS r(dialog_id, seq) ORDER BY r.dialog_id, r.seq
+    SELECT r.dialog_id, r.seq, p_now_ms FROM unnest(p_dialog, p_seq) AS r(dialog_id, seq)
+    JOIN dialogs d ON d.dialog_id = r.dialog_id  -- of a dialog that is being purged nothing comes back
+    ORDER BY r.dialog_id, r.seq
     ON CONFLICT (dialog_id, seq) DO UPDATE SET at_ms = excluded.at_ms;
     INSERT INTO journal (dialog_id, seq, author_id, device_id, n, tag, target, at_ms, messages, incarnation, flush_no,
                          xid, body)
@@ -23,6 +25,7 @@ BEGIN
         AS r(dialog_id, seq, author_id, device_id, n, tag, target, at_ms, messages, body)
     JOIN heads h ON h.dialog_id = r.dialog_id AND r.seq <= h.seq  -- after a restore the archive has later ones
     CROSS JOIN LATERAL (SELECT CASE WHEN r.tag IN (${tag.Edited}, ${tag.Reacted}) THEN r.target END) AS m(seq)
+    JOIN dialogs d ON d.dialog_id = r.dialog_id
     CROSS JOIN LATERAL (SELECT
         EXISTS (SELECT FROM archive_erasures e WHERE e.dialog_id = r.dialog_id AND e.seq IN (r.seq, m.seq))
         OR EXISTS (SELECT FROM erasures e WHERE e.dialog_id = r.dialog_id AND e.target IN (r.seq, m.seq))

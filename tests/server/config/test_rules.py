@@ -72,6 +72,14 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         ),
     ),
     (
+        {"eraser__dialog_deletion_grace_days": 30},
+        {"eraser__dialog_deletion_grace_days": 29},
+        (
+            "eraser.dialog_deletion_grace_days: 29 days are less than sync.position_age_max_days = 30: a client "
+            "may never learn that a dialog was deleted: set at least 30."
+        ),
+    ),
+    (
         {"pipeline__queue_rows_max": 200},
         {"pipeline__queue_rows_max": 199},
         (

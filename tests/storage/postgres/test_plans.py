@@ -17,6 +17,7 @@ from storage.identity_rows import KeyGrants, Outcome, ProfileChange, WhoMayAdd
 from storage.local.archive import LocalArchive
 from storage.postgres.archived_rows import ROW_COLUMNS, make_row
 from storage.postgres.archived_timelines import ArchivedTimelines
+from storage.postgres.deleted_dialogs import PostgresDeletedDialogs
 from storage.postgres.journal import CHANGE_QUERIES, PostgresJournal
 from storage.postgres.nodes import PostgresNodes
 from storage.postgres.people import PeopleStore
@@ -83,6 +84,7 @@ INSERT INTO invitations (principal_id, dialog_id, invited_by, seq) SELECT person
 INSERT INTO dialogs SELECT dialog, 'name', '', '', false, true, 0, false, person, 0 FROM filler;
 INSERT INTO heads SELECT dialog, 1, 3, 2, false, 3, 3, 1, 0, 2, 1, pg_current_xact_id() FROM filler;
 INSERT INTO receipt_heads SELECT dialog, pg_current_xact_id() FROM filler;
+INSERT INTO deleted_dialogs SELECT dialog, 9007199254740991 FROM filler;
 INSERT INTO archive_erasures SELECT dialog, 2 FROM filler;
 INSERT INTO members (dialog_id, principal_id, role, member, visible, from_seq, joined_at_ms)
     SELECT dialog, person, 1, true, '{{[1,)}}'::int8multirange, 1, 0 FROM filler
@@ -162,6 +164,11 @@ async def exercise_timelines(world: World) -> None:
     await reads.find_direct_peers(me, [bo.principal, cy.principal])
     await exercise_nodes(world, group)
     await change(group, ann, bodies.MemberLeft())
+    await change(group, bo, bodies.DialogDeleted())
+    deleted = PostgresDeletedDialogs(world.pool)
+    while (step := await deleted.purge_some(2**50, grace_ms=1, limit=3)).more:
+        if step.ended is not None:
+            await deleted.finish(step.ended, 2**50, grace_ms=1)
     while (await world.journal.erase_due(NOW, limit=10)).more:
         pass
     assert applied | {bodies.DialogCreated} == set(CHANGE_QUERIES)

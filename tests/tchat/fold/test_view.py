@@ -312,6 +312,7 @@ DRAWN: dict[type[b.Body], st.SearchStrategy[AnyBody]] = {
     b.Demoted: st.builds(b.Demoted, PEOPLE),
     b.SettingsChanged: st.builds(settings_changed, st.sampled_from("ABC")),
     b.Pinned: st.builds(b.Pinned, st.none() | TARGETS),
+    b.DialogDeleted: st.builds(b.DialogDeleted),
 }
 BODIES = st.one_of(*DRAWN.values())
 OF_THE_SELF_DIALOG = {b.Muted, b.Blocked, b.Unblocked, b.ProfileChanged, b.Invited, b.Declined}

@@ -1,0 +1,70 @@
+"""The purge of deleted dialogs: what is left of them after their grace, in PostgreSQL and in the archive, step by step.
+
+One node runs it for all. A step is repeated without harm after any failure. The archive deletes a dialog after the
+journal has, and with the timestamp of an erasure: a row that a mover still has in its hands does not come back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from protocol.kinds import DAY_MS
+from server.clock import Clock, Sleep
+from server.config.settings import EraserSettings
+from storage.archive import Archive
+from storage.deleted_dialogs import DeletedDialogs
+from storage.unavailable import StorageUnavailableError
+
+_log = logging.getLogger(__name__)
+
+REST_S = 0.05
+"""Pause between two steps: about as long as a step, so that it takes half of one connection."""
+INTERVAL_S = 600.0
+
+
+class DialogPurge:
+    """Purges dialogs, until cancelled. `rows` counts what its steps looked at, `looks` how often it ended a dialog."""
+
+    def __init__(
+        self,
+        deleted: DeletedDialogs,
+        archive: Archive | None,
+        settings: EraserSettings,
+        clock: Clock,
+        *,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self.rows = 0
+        self.looks = 0
+        self._deleted = deleted
+        self._archive = archive
+        self._step_rows = settings.step_rows
+        self._grace_ms = settings.dialog_deletion_grace_days * DAY_MS
+        self._clock = clock
+        self._sleep = sleep
+
+    async def run(self) -> None:
+        """Step by step while the grace of a dialog is over, then every `INTERVAL_S`."""
+        while True:
+            try:
+                more = await self.purge_some()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the node goes on
+                expected = isinstance(error, StorageUnavailableError)
+                _log.warning("could not purge a deleted dialog, will try again: %s", error, exc_info=not expected)
+                more = False
+            await self._sleep(REST_S if more else INTERVAL_S)
+
+    async def purge_some(self) -> bool:
+        """One step; whether the next one is due at once. Raises StorageUnavailableError."""
+        now_ms = self._clock.wall_ms()
+        step = await self._deleted.purge_some(now_ms, grace_ms=self._grace_ms, limit=self._step_rows)
+        self.rows += step.rows
+        if (look := step.ended) is not None:
+            if self._archive is not None:
+                await self._archive.delete_dialog(look.dialog, look.last_seq, epoch=look.epoch)
+            elif look.archived:
+                raise StorageUnavailableError("this node knows no archive, and others do")
+            await self._deleted.finish(look, now_ms, grace_ms=self._grace_ms)
+            self.looks += 1
+        return step.more
