@@ -18,7 +18,7 @@ import asyncpg
 import msgspec
 
 from server.config.load import ConfigError, load
-from server.config.settings import Config
+from server.config.settings import Config, StorageSettings
 from server.node.archive_start import configured_archive
 from server.node.identity_parts import IdentitySecrets
 from server.node.postgres_start import find_shared_account, visited_postgres
@@ -132,7 +132,7 @@ def _engine(config: Config) -> list[Finding]:
             if url is None:
                 _run_the_program(config)
                 return [Finding("ok", "PostgreSQL", "embedded, runs here; the first start makes the database")]
-            return asyncio.run(_database(url, embedded=not config.storage.postgres_url))
+            return asyncio.run(_database(url, config.storage))
     except (DataFolderError, EmbeddedError) as error:
         return [Finding("problem", "PostgreSQL", str(error))]
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
@@ -172,12 +172,13 @@ def _run_the_program(config: Config) -> None:
         launcher.run([launcher.program("postgres"), "--version"])
 
 
-async def _database(url: str, *, embedded: bool) -> list[Finding]:
+async def _database(url: str, storage: StorageSettings) -> list[Finding]:
+    embedded = not storage.postgres_url
     connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S)
     try:
         return [
             await _version(connection, embedded=embedded),
-            await _durability(connection),
+            await _durability(connection, failover=storage.failover_is_synchronous),
             await _schema(connection, embedded=embedded),
             await _clock(connection),
             await _open_transactions(connection),
@@ -196,8 +197,14 @@ async def _version(connection: "asyncpg.Connection[Any]", *, embedded: bool) -> 
     return Finding("ok", "PostgreSQL", f"{kind}, version {await connection.fetchval('SHOW server_version')}")
 
 
-async def _durability(connection: "asyncpg.Connection[Any]") -> Finding:
+async def _durability(connection: "asyncpg.Connection[Any]", *, failover: bool) -> Finding:
     """An ack promises that a message survives a crash; PostgreSQL can be configured not to keep such promises."""
+    if failover and not await connection.fetchval("SHOW synchronous_standby_names"):
+        text = (
+            "storage.failover_is_synchronous is true, and no standby is synchronous: set synchronous_standby_names in "
+            "PostgreSQL, or acked messages can be lost unnoticed."
+        )
+        return Finding("problem", "durability", text)
     for setting in ("fsync", "full_page_writes", "synchronous_commit"):
         if await connection.fetchval("SELECT current_setting($1)", setting) == "off":
             return Finding(

@@ -154,6 +154,13 @@ def test_a_database_that_may_lose_what_it_acked_is_a_problem(database_url: str) 
     assert "synchronous_commit = off" in durability.text
 
 
+def test_a_failover_that_is_declared_synchronous_and_is_not_is_a_problem(database_url: str) -> None:
+    settings = {"STORAGE__POSTGRES_URL": database_url, "STORAGE__FAILOVER_IS_SYNCHRONOUS": "true"}
+    durability = found(**settings)["durability"]
+    assert durability.is_problem
+    assert "synchronous_standby_names" in durability.text
+
+
 def test_a_transaction_that_stays_open_is_a_problem(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found(STORAGE__POSTGRES_URL=database_url)["transactions"].level == "ok"
     monkeypatch.setattr(doctor, "OPEN_TRANSACTION_MAX_S", 0.0)
