@@ -62,9 +62,10 @@ Heard = tuple[TimelineEventRaw, int]
 class _Source:
     """Another incarnation."""
 
-    __slots__ = ("breaks", "ended", "heard", "heard_at", "next_k", "read_to", "settles_at", "whole")
+    __slots__ = ("breaks", "ended", "heard", "heard_at", "name", "next_k", "read_to", "settles_at", "whole")
 
-    def __init__(self, heard: int, now: float) -> None:
+    def __init__(self, name: str, heard: int, now: float) -> None:
+        self.name = name
         self.heard = heard
         self.read_to = heard
         """How far its rows were read, while it is in doubt; at least `heard`."""
@@ -144,6 +145,12 @@ class Peers:
         return max((now - source.heard_at for source in self._sources.values()), default=0.0)
 
     @property
+    def slowest(self) -> str:
+        """The node that is heard least far, in words; empty when all are heard as far as PostgreSQL lets anybody be."""
+        behind = [(source.heard, source.name) for source in self._sources.values() if source.heard < self._last_horizon]
+        return min(behind)[1] if behind else ""
+
+    @property
     def ended(self) -> int:
         """Incarnations that this node has ended since its start."""
         return self._leases.ended
@@ -202,7 +209,7 @@ class Peers:
             more = False
             try:
                 more = await self.look()
-                await self._horizon.warn_if_old()
+                await self._horizon.warn_if_old(self.slowest)
             except IncarnationEndedError:
                 raise
             except OtherHistoryError:
@@ -261,7 +268,8 @@ class Peers:
                 continue
             source = before.get(row.incarnation)
             if source is None:
-                source = _Source(self._last_horizon or reading.horizon, self._clock.monotonic())
+                name = f"node {row.node} (incarnation {row.incarnation})"
+                source = _Source(name, self._last_horizon or reading.horizon, self._clock.monotonic())
             self._sources[row.incarnation] = source
             if row.ended:
                 source.ended = True

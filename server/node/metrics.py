@@ -224,7 +224,7 @@ METRICS: Catalogue = (
             Gauge(
                 name="tchat_position_age_seconds",
                 meaning="Age of clients' positions.",
-                watch="above 10: an open transaction holds them; the log names it",
+                watch="above 10: an open transaction or another node holds them; the log names it",
                 over_workers="max",
                 read=lambda it: it.horizon.age_s,
             ),

@@ -27,7 +27,7 @@ def _find(
     if count := pipeline.set_aside:
         yield f"dialogs are set aside, because the database does not answer for them: {count}"
     if peers is not None and peers.behind_s > BEHIND_MAX_S:
-        yield f"another node has not been heard for {peers.behind_s:.0f} s"
+        yield f"{peers.slowest or 'another node'} has not been heard for {peers.behind_s:.0f} s"
     if hints is not None and not hints.whereabouts.token:
         yield "Redis does not have this node's connections, so what other nodes write comes later, from PostgreSQL"
     if horizon.age_s > OLD_S:

@@ -56,6 +56,8 @@ class Horizon:
         self._covered_at = self._looked_at = clock.monotonic()
         self._next_xid = 0
         self._warned_at = -_WARN_EVERY_S
+        self._settling_since = 0.0
+        """Since when what was under way is waited for; 0: it is not."""
 
     @property
     def age_s(self) -> float:
@@ -91,8 +93,10 @@ class Horizon:
 
     async def settle(self, reading: HorizonReading, *, epoch: int, looked_at: float) -> None:
         """Wait until all that was under way has been delivered, then hand out a horizon that was read before."""
+        self._settling_since = self._clock.monotonic()
         for wait in self._settled:
             await wait()
+        self._settling_since = 0.0
         if epoch != self.epoch:
             return
         self._horizon = reading.horizon
@@ -113,18 +117,20 @@ class Horizon:
                 _log.warning("the horizon cannot be read, trying again: %s", error)
             await asyncio.sleep(interval_s)
 
-    async def warn_if_old(self) -> None:
-        """Log what holds the horizon, at most once a minute."""
+    async def warn_if_old(self, unheard: str = "") -> None:
+        """Log what holds the horizon, at most once a minute; `unheard` is a node that is not heard as far as it."""
         now = self._clock.monotonic()
         if self.age_s < OLD_S or now - self._warned_at < _WARN_EVERY_S:
             return
         self._warned_at = now
-        holder = await self._journal.find_oldest_writer()
-        _log.warning(
-            "clients' positions are %.0f s old: PostgreSQL has an open writing transaction (%s); end it",
-            self.age_s,
-            holder,
-        )
+        if self._settling_since and now - self._settling_since > OLD_S / 2:
+            holder = "what this node writes has no answer, or is not delivered"
+        elif unheard:
+            holder = f"{unheard} is not heard"
+        else:
+            writer = await self._journal.find_oldest_writer()
+            holder = f"PostgreSQL has an open writing transaction ({writer}); end it"
+        _log.warning("clients' positions are %.0f s old: %s", self.age_s, holder)
 
 
 def _do_nothing() -> None: ...

@@ -39,9 +39,9 @@ class NodeState(enum.Enum):
     """What a node does, with a sentence for an operator."""
 
     SERVES = "serves"
-    STANDS_STILL = "stands still: its lease does not grow; the other nodes end it, if there are any"
+    STANDS_STILL = "stands still, and positions with it: its lease does not grow; other nodes end it, if there are any"
     GONE = "gone without saying so; the next start ends it"
-    ENDING = "ended, but a statement that it left running may still commit: look in pg_stat_activity"
+    ENDING = "ended; a statement that it left running may still commit, and holds positions: look in pg_stat_activity"
     ENDED = "ended"
 
 

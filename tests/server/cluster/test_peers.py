@@ -2,110 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any
-
 import pytest
 
-from protocol.ids import new_id
 from server.cluster import peers as module
-from server.cluster.leases import Leases
-from server.cluster.peers import Peers
-from server.delivery.resequencer import Resequencer
-from server.writing.horizon import Horizon
-from server.writing.position import Positions
-from storage import nodes as contract
 from storage.rows import ClusterReading, IncarnationRow
 from storage.unavailable import IncarnationEndedError, OtherHistoryError, StorageUnavailableError
-from tests.support.clock import ManualClock
-from tests.support.fake_nodes import US, FakeNodes, event
+from tests.support.fake_nodes import event
+from tests.support.hearing_node import DIALOG, OTHER, HearingNode, X, Y, alive, fenced
 
 pytestmark = pytest.mark.anyio
 
-DIALOG, OTHER = new_id(), new_id()
-X, Y = 2, 3
-
-
-def alive(incarnation: int) -> IncarnationRow:
-    return IncarnationRow(incarnation, "node", 1, ended=False)
-
-
-def fenced(incarnation: int, at: int) -> IncarnationRow:
-    return IncarnationRow(incarnation, "node", 1, ended=True, fenced_at=at)
-
-
-class Node:
-    """A node of which there are only peers and what delivers: `delivered` are (dialog, seq)."""
-
-    def __init__(self, *others: IncarnationRow) -> None:
-        self.nodes = FakeNodes()
-        self.nodes.others = list(others)
-        self.clock = ManualClock()
-        self.delivered: list[tuple[bytes, int]] = []
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self.epochs: list[int] = []
-        self.order = Resequencer(
-            self.nodes,
-            lambda what, _roster_seq: self.delivered.append((what.dialog, what.seq)),
-            lambda _dialog, _first: None,
-            lambda: self.peers.floor,
-            asyncio.ensure_future,
-            dialogs_max=100,
-            sleep=lambda _s: asyncio.sleep(0),
-        )
-        journal: Any = None  # the horizon comes from the readings
-        positions = Positions(bytes(32), self.clock, age_max_s=100.0)
-        self.horizon = Horizon(
-            journal, positions, self.clock, self.pass_gate, self.order.wait_settled, epoch=1, incarnation=US
-        )
-        leases = Leases(self.nodes, self.clock, asyncio.ensure_future, incarnation=US, lease_s=1e9)
-        self.peers = Peers(
-            self.nodes,
-            self.order,
-            self.horizon,
-            leases,
-            self.clock,
-            incarnation=US,
-            begin_epoch=self.begin_epoch,
-        )
-
-    async def pass_gate(self) -> None:
-        await self.gate.wait()
-
-    def begin_epoch(self, epoch: int) -> None:
-        self.epochs.append(epoch)
-        self.horizon.begin_epoch(epoch)
-        self.order.forget_all()
-
-    async def look(self, horizon: int | None = None, next_xid: int | None = None) -> bool:
-        """A second passes, and the cluster is read: with this horizon."""
-        self.clock.advance(1.0)
-        if horizon is not None:
-            self.nodes.horizon = self.nodes.next_xid = horizon
-        self.nodes.next_xid = next_xid or self.nodes.next_xid
-        more = await self.peers.look()
-        if self.gate.is_set():
-            await self.order.wait_settled()
-            await self.peers.wait_handed_out()
-        return more
-
-    def asked(self) -> list[tuple[Any, ...]]:
-        """What was read of others since the last question: whose rows, from where, to where."""
-        asked = [call[1:] for call in self.nodes.calls if call[0] == "written"]
-        self.nodes.calls.clear()
-        return asked
-
-    async def become_whole(self, source: int, horizon: int) -> int:
-        """Have a source tell what it writes without a gap, until it is believed; the number that comes next."""
-        self.peers.tick(source, 0, 0)
-        await self.look(horizon)
-        self.asked()
-        return 1
-
 
 async def test_what_others_wrote_before_the_horizon_is_delivered_and_then_the_position_moves() -> None:
-    node = Node(alive(X), alive(Y))
+    node = HearingNode(alive(X), alive(Y))
     await node.look(100)
     assert node.horizon.reached == 100
     node.nodes.write(X, DIALOG, 1, 100)
@@ -121,7 +30,7 @@ async def test_what_others_wrote_before_the_horizon_is_delivered_and_then_the_po
 
 
 async def test_what_is_committed_beyond_the_horizon_is_delivered_and_the_horizon_is_the_position() -> None:
-    node = Node(alive(X))
+    node = HearingNode(alive(X))
     await node.look(100)
     node.nodes.write(X, DIALOG, 1, 104)
     await node.look(102, next_xid=106)  # a transaction is open since 102
@@ -133,7 +42,7 @@ async def test_what_is_committed_beyond_the_horizon_is_delivered_and_the_horizon
 
 
 async def test_no_position_passes_what_was_read_and_is_not_delivered() -> None:
-    node = Node(alive(X))
+    node = HearingNode(alive(X))
     await node.look(100)
     node.gate.clear()
     node.nodes.write(X, DIALOG, 1, 100)
@@ -145,7 +54,7 @@ async def test_no_position_passes_what_was_read_and_is_not_delivered() -> None:
 
 
 async def test_what_others_write_is_delivered_while_a_write_of_this_node_is_stuck() -> None:
-    node = Node(alive(X))
+    node = HearingNode(alive(X))
     await node.look(100)
     node.gate.clear()
     for seq in (1, 2, 3):
@@ -157,7 +66,7 @@ async def test_what_others_write_is_delivered_while_a_write_of_this_node_is_stuc
 
 
 async def test_a_node_that_begins_between_two_readings_is_read_from_the_first_of_them() -> None:
-    node = Node()
+    node = HearingNode()
     await node.look(100)
     node.nodes.write(X, DIALOG, 1, 100)
     node.nodes.others = [alive(X)]
@@ -166,7 +75,7 @@ async def test_a_node_that_begins_between_two_readings_is_read_from_the_first_of
 
 
 async def test_a_node_that_came_and_went_between_two_readings_is_read() -> None:
-    node = Node()
+    node = HearingNode()
     await node.look(100)
     node.nodes.write(X, DIALOG, 1, 101)
     node.nodes.others = [fenced(X, 103)]
@@ -175,7 +84,7 @@ async def test_a_node_that_came_and_went_between_two_readings_is_read() -> None:
 
 
 async def test_the_last_rows_of_a_fenced_node_are_read_before_it_is_forgotten() -> None:
-    node = Node(alive(X))
+    node = HearingNode(alive(X))
     await node.look(100)
     node.nodes.write(X, DIALOG, 1, 103)  # an older transaction is open, so the horizon stands still
     node.nodes.others = [fenced(X, 104)]
@@ -188,8 +97,26 @@ async def test_the_last_rows_of_a_fenced_node_are_read_before_it_is_forgotten() 
     assert node.peers.in_doubt == 0
 
 
+async def test_the_node_that_holds_positions_is_named_and_its_age_is_told() -> None:
+    node = HearingNode(alive(X), IncarnationRow(Y, "far", 1, ended=False))
+    await node.look(100)
+    await node.become_whole(Y, 101)
+    assert (node.peers.slowest, node.peers.behind_s) == ("", 0.0)
+    await node.look(102)
+    assert node.peers.slowest == f"node far (incarnation {Y})"
+    assert (node.peers.behind_s, node.horizon.reached) == (1.0, 101)
+    node.nodes.away = 99
+    for _ in range(5):
+        with pytest.raises(StorageUnavailableError):
+            await node.look(104)
+    assert (node.peers.behind_s, node.horizon.age_s) == (6.0, 6.0)
+    node.nodes.away = 0
+    await node.look(104)
+    assert (node.peers.slowest, node.peers.behind_s, node.horizon.reached) == ("", 0.0, 104)
+
+
 async def test_who_has_ended_is_known_when_it_is_forgotten_and_who_is_new_has_not() -> None:
-    node = Node(alive(X))
+    node = HearingNode(alive(X))
     assert not node.peers.has_ended(X)
     await node.look(100)
     assert not node.peers.has_ended(X)
@@ -201,7 +128,7 @@ async def test_who_has_ended_is_known_when_it_is_forgotten_and_who_is_new_has_no
 
 
 async def test_of_a_node_that_tells_what_it_writes_nothing_is_read_and_it_holds_the_position() -> None:
-    node = Node(alive(X))
+    node = HearingNode(alive(X))
     await node.look(100)
     await node.become_whole(X, 102)
     assert node.peers.in_doubt == 0
@@ -216,7 +143,7 @@ async def test_of_a_node_that_tells_what_it_writes_nothing_is_read_and_it_holds_
 
 
 async def test_a_missing_number_puts_a_node_into_doubt_and_it_is_read_from_where_it_was_heard() -> None:
-    node = Node(alive(X), alive(Y))
+    node = HearingNode(alive(X), alive(Y))
     await node.look(100)
     await node.become_whole(X, 101)
     k = await node.become_whole(Y, 102)
@@ -232,7 +159,7 @@ async def test_a_missing_number_puts_a_node_into_doubt_and_it_is_read_from_where
 
 @pytest.mark.parametrize("late", [False, True])
 async def test_a_lost_message_is_noticed_by_the_next_tick(late: bool) -> None:
-    node = Node(alive(X))
+    node = HearingNode(alive(X))
     await node.look(100)
     k = await node.become_whole(X, 101)
     node.peers.tick(X, k + 1 if late else k, 105)
@@ -240,7 +167,7 @@ async def test_a_lost_message_is_noticed_by_the_next_tick(late: bool) -> None:
 
 
 async def test_a_silent_node_is_in_doubt() -> None:
-    node = Node(alive(X))
+    node = HearingNode(alive(X))
     await node.look(100)
     k = await node.become_whole(X, 101)
     await node.look(102)
@@ -252,18 +179,8 @@ async def test_a_silent_node_is_in_doubt() -> None:
     assert (node.peers.in_doubt, node.asked()) == (1, [((X,), 102, 104)])
 
 
-async def test_a_node_whose_horizon_stands_because_ours_does_is_not_silent() -> None:
-    node = Node(alive(X))
-    await node.look(100)
-    k = await node.become_whole(X, 101)
-    for stamp in range(102, 110):  # somebody has a transaction open since 101
-        node.peers.tick(X, k - 1, 101)
-        await node.look(101, next_xid=stamp)
-    assert (node.peers.in_doubt, node.asked()) == (0, [])
-
-
 async def test_a_node_is_whole_again_when_all_that_it_had_begun_has_been_read() -> None:
-    node = Node(alive(X))
+    node = HearingNode(alive(X))
     await node.look(100)
     node.peers.tick(X, 7, 100)
     await node.look(105, next_xid=109)  # what it told up to number 7 may have stamps up to 108
@@ -280,7 +197,7 @@ async def test_a_node_is_whole_again_when_all_that_it_had_begun_has_been_read() 
 
 
 async def test_a_gap_while_the_cluster_is_read_makes_that_reading_prove_nothing() -> None:
-    node = Node(alive(X))
+    node = HearingNode(alive(X))
     await node.look(100)
     node.peers.tick(X, 1, 100)
     read = node.nodes.read_cluster
@@ -298,7 +215,7 @@ async def test_a_gap_while_the_cluster_is_read_makes_that_reading_prove_nothing(
 
 
 async def test_a_node_that_has_ended_is_in_doubt_whatever_it_tells() -> None:
-    node = Node(alive(X))
+    node = HearingNode(alive(X))
     await node.look(100)
     k = await node.become_whole(X, 101)
     node.nodes.others = [IncarnationRow(X, "node", 1, ended=True)]
@@ -309,129 +226,8 @@ async def test_a_node_that_has_ended_is_in_doubt_whatever_it_tells() -> None:
     assert (node.delivered, node.peers.in_doubt) == ([(DIALOG, 1)], 1)
 
 
-async def test_a_reading_looks_at_a_bounded_number_of_rows_and_the_position_moves_with_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for where in (module, contract):
-        monkeypatch.setattr(where, "PAGE_ROWS", 2)
-    monkeypatch.setattr(module, "_ROWS_PER_READING", 4)
-    node = Node(alive(X))
-    await node.look(100)
-    for seq in range(1, 10):
-        node.nodes.write(X, DIALOG, seq, 100 + seq // 3)
-    assert await node.look(110)
-    assert (len(node.delivered), node.horizon.reached) == (4, 101)
-    while await node.look():
-        pass
-    assert ([seq for _, seq in node.delivered], node.horizon.reached) == (list(range(1, 10)), 110)
-
-
-@pytest.mark.parametrize("bound", ["_BYTES_PER_READING", "_READING_S_MAX"])
-async def test_a_reading_takes_bounded_bytes_and_time_so_that_leases_are_renewed(
-    monkeypatch: pytest.MonkeyPatch, bound: str
-) -> None:
-    for where in (module, contract):
-        monkeypatch.setattr(where, "PAGE_ROWS", 2)
-    monkeypatch.setattr(module, bound, 0)
-    node = Node(alive(X))
-    await node.look(100)
-    for seq in range(1, 8):
-        node.nodes.write(X, DIALOG, seq, 100 + seq)
-    assert await node.look(110)
-    assert (len(node.delivered), node.horizon.reached) == (2, 102)
-
-
-@pytest.fixture
-def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    for where in (module, contract):
-        monkeypatch.setattr(where, "PAGE_ROWS", 2)
-    monkeypatch.setattr(module, "_ROWS_PER_READING", 4)
-
-
-async def look_until_read(node: Node, horizon: int, next_xid: int) -> None:
-    while await node.look(horizon, next_xid):
-        pass
-
-
-async def pass_what_is_open(node: Node, horizon: int) -> None:
-    """Let what holds the horizon be open for long."""
-    for _ in range(6):
-        await look_until_read(node, horizon, node.nodes.next_xid)
-
-
-@pytest.mark.usefixtures("small_pages")
-async def test_what_others_write_is_delivered_for_as_long_as_a_transaction_holds_the_horizon() -> None:
-    node = Node(alive(X))
-    await node.look(100, next_xid=101)
-    await pass_what_is_open(node, 100)
-    for seq in range(1, 31):
-        node.nodes.write(X, DIALOG, seq, 100 + seq)
-        if seq % 3 == 0:
-            await look_until_read(node, 100, 101 + seq)
-            assert [number for _, number in node.delivered] == list(range(1, seq + 1))
-            assert node.horizon.reached == 100
-    assert all(since > 100 for _, since, _ in node.asked()[-5:])  # what was read is not read each time
-    await look_until_read(node, 140, 140)
-    assert (len(node.delivered), node.horizon.reached) == (30, 140)
-
-
-@pytest.mark.usefixtures("small_pages")
-async def test_what_a_long_transaction_wrote_is_read_before_a_position_passes_it() -> None:
-    node = Node(alive(X))
-    await node.look(100, next_xid=101)
-    await pass_what_is_open(node, 100)
-    for seq in range(1, 10):
-        node.nodes.write(X, DIALOG, seq, 100 + seq)
-    await look_until_read(node, 100, 120)
-    node.nodes.write(X, OTHER, 1, 100)  # it was open for long, and has written, too
-    while await node.look(125, 125):
-        assert (OTHER, 1) in node.delivered or node.horizon.reached == 100
-    assert node.delivered[9:] == [(OTHER, 1)]
-    assert node.horizon.reached == 125
-
-
-async def test_what_began_lately_and_commits_behind_what_was_read_is_delivered_though_the_horizon_is_held() -> None:
-    node = Node(alive(X))
-    await node.look(100, next_xid=101)
-    await pass_what_is_open(node, 100)
-    node.nodes.open = [103]
-    node.nodes.write(X, DIALOG, 1, 104)
-    await node.look(100, next_xid=105)
-    node.nodes.open = []
-    node.nodes.write(X, OTHER, 1, 103)
-    await node.look(100, next_xid=106)
-    assert node.delivered == [(DIALOG, 1), (OTHER, 1)]
-
-
-async def test_a_node_that_comes_into_doubt_while_the_horizon_is_held_is_read_from_where_it_was_heard() -> None:
-    node = Node(alive(X), alive(Y))
-    await node.look(100)
-    k = await node.become_whole(X, 101)
-    await pass_what_is_open(node, 101)
-    for stamp in range(102, 106):  # of Y, which is in doubt, and read far
-        node.nodes.write(Y, OTHER, stamp - 101, stamp)
-        node.peers.tick(X, k - 1, 101)
-        await node.look(101, next_xid=stamp + 1)
-    node.nodes.write(X, DIALOG, 1, 103)  # told, and lost
-    node.peers.tick(X, k, 101)
-    await node.look(101, next_xid=110)
-    assert (DIALOG, 1) in node.delivered
-
-
-async def test_many_rows_under_one_stamp_are_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    for where in (module, contract):
-        monkeypatch.setattr(where, "PAGE_ROWS", 2)
-    monkeypatch.setattr(module, "_ROWS_PER_READING", 2)
-    node = Node(alive(X))
-    await node.look(100)
-    for seq in range(1, 8):
-        node.nodes.write(X, DIALOG, seq, 100)
-    assert not await node.look(101)
-    assert len(node.delivered) == 7
-
-
 async def test_a_reading_that_failed_is_repeated_and_nothing_is_delivered_twice() -> None:
-    node = Node(alive(X))
+    node = HearingNode(alive(X))
     await node.look(100)
     node.nodes.write(X, DIALOG, 1, 101)
     node.nodes.away = 2
@@ -444,7 +240,7 @@ async def test_a_reading_that_failed_is_repeated_and_nothing_is_delivered_twice(
 
 
 async def test_a_horizon_of_another_history_is_told_to_nobody() -> None:
-    node = Node(alive(X))
+    node = HearingNode(alive(X))
     await node.look(100)
     assert node.peers.settled == 100
     node.gate.clear()  # something still waits to be delivered here
@@ -456,7 +252,7 @@ async def test_a_horizon_of_another_history_is_told_to_nobody() -> None:
 
 
 async def test_a_new_epoch_is_seen_by_the_next_reading_and_begins_with_its_horizon() -> None:
-    node = Node(alive(X))
+    node = HearingNode(alive(X))
     await node.look(100)
     node.nodes.epoch = 2
     node.nodes.write(X, DIALOG, 1, 3)
@@ -468,7 +264,7 @@ async def test_a_new_epoch_is_seen_by_the_next_reading_and_begins_with_its_horiz
 
 
 async def test_who_keeps_the_right_to_serve_is_told_when_a_reading_finds_another_history() -> None:
-    node = Node()
+    node = HearingNode()
     await node.look(100)
     errors: list[Exception] = [IncarnationEndedError(), OtherHistoryError()]
     told: list[bool] = []
@@ -484,7 +280,7 @@ async def test_who_keeps_the_right_to_serve_is_told_when_a_reading_finds_another
 
 
 async def test_a_node_that_was_ended_stops() -> None:
-    node = Node()
+    node = HearingNode()
     await node.look(100)
     node.nodes.ended = True
     with pytest.raises(IncarnationEndedError):
@@ -492,7 +288,7 @@ async def test_a_node_that_was_ended_stops() -> None:
 
 
 async def test_quiet_dialogs_are_forgotten_when_the_position_has_passed_them() -> None:
-    node = Node(alive(X))
+    node = HearingNode(alive(X))
     await node.look(100)
     node.nodes.write(X, DIALOG, 1, 100)
     for horizon in range(101, 102 + 2 * module._ROUNDS_BETWEEN_MARKS):

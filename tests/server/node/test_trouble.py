@@ -16,7 +16,7 @@ from server.node.trouble import find_trouble
         ({}, ""),
         ({"set_aside": 2}, "dialogs are set aside, because the database does not answer for them: 2"),
         ({"age_s": 11.0}, "clients' positions are 11 s old"),
-        ({"behind_s": 16.0}, "another node has not been heard for 16 s"),
+        ({"behind_s": 16.0, "slowest": "node x (incarnation 3)"}, "node x (incarnation 3) has not been heard for 16 s"),
         (
             {"token": ""},
             "Redis does not have this node's connections, so what other nodes write comes later, from PostgreSQL",
@@ -29,7 +29,9 @@ from server.node.trouble import find_trouble
     ],
 )
 def test_each_trouble_is_said(values: dict[str, Any], text: str) -> None:
-    part: Any = SimpleNamespace(**{"set_aside": 0, "age_s": 1.0, "behind_s": 1.0, "lag_s": 1.0, "token": "t", **values})
+    part: Any = SimpleNamespace(
+        **{"set_aside": 0, "age_s": 1.0, "behind_s": 1.0, "slowest": "", "lag_s": 1.0, "token": "t", **values}
+    )
     part.whereabouts = part
     assert find_trouble(part, part, part, part, part) == text
 

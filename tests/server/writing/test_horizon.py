@@ -122,6 +122,27 @@ async def test_a_horizon_that_is_held_back_is_logged_once_a_minute(
     ]
 
 
+async def test_what_holds_the_horizon_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    clock, gate = ManualClock(), asyncio.Event()
+
+    async def pass_gate() -> None:
+        await gate.wait()
+
+    ours = horizon(Read((10, 12)), pass_gate, clock=clock)
+    advancing = asyncio.ensure_future(ours.advance())
+    await asyncio.sleep(0)
+    clock.advance(11.0)
+    await ours.warn_if_old("node x (incarnation 3)")
+    gate.set()
+    await advancing
+    clock.advance(61.0)
+    await ours.warn_if_old("node x (incarnation 3)")
+    assert [record.getMessage() for record in caplog.records] == [
+        "clients' positions are 11 s old: what this node writes has no answer, or is not delivered",
+        "clients' positions are 72 s old: node x (incarnation 3) is not heard",
+    ]
+
+
 async def test_a_horizon_is_read_again_after_an_outage_but_not_when_another_node_has_taken_over(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
