@@ -18,7 +18,8 @@ import asyncpg
 import msgspec
 
 from server.config.load import ConfigError, load
-from server.config.settings import Config, StorageSettings
+from server.config.postgres_connections import count_connections
+from server.config.settings import Config
 from server.node.archive_start import configured_archive
 from server.node.identity_parts import IdentitySecrets
 from server.node.postgres_start import find_shared_account, visited_postgres
@@ -66,7 +67,7 @@ def examine(path: Path | None, environment: Mapping[str, str]) -> list[Finding]:
         return [Finding("problem", "config", problem) for problem in error.problems]
     where = path or "config.toml, or the defaults"
     findings = [Finding("ok", "config", f"{where}; mode {config.server.mode}")]
-    findings += [_data_folder(config.server.data_dir), _files(config)]
+    findings += [_data_folder(config.server.data_dir), _files(config), *_workers(config)]
     findings += [*_secrets(config), *_admin_port(config), *_account(config)]
     return findings + _engine(config) + _archive(config)
 
@@ -96,6 +97,17 @@ def _files(config: Config) -> Finding:
         f"gateway.connections_max needs {wanted} and {hard} are allowed: raise the limit (ulimit -Hn, LimitNOFILE= in "
         f"systemd), or set gateway.connections_max to {max(hard - OTHER_FILES, 1)}.",
     )
+
+
+def _workers(config: Config) -> list[Finding]:
+    """Whether each worker can have a core; a machine may show more than this process may use."""
+    workers, cores = config.server.workers, os.cpu_count() or 1
+    if workers == 1:
+        return []
+    if workers > cores:
+        text = f"server.workers is {workers}, and this machine has {cores} cores: more workers than cores gain nothing."
+        return [Finding("note", "workers", text)]
+    return [Finding("ok", "workers", f"{workers}, on {cores} cores")]
 
 
 def _secrets(config: Config) -> list[Finding]:
@@ -132,7 +144,7 @@ def _engine(config: Config) -> list[Finding]:
             if url is None:
                 _run_the_program(config)
                 return [Finding("ok", "PostgreSQL", "embedded, runs here; the first start makes the database")]
-            return asyncio.run(_database(url, config.storage))
+            return asyncio.run(_database(url, config))
     except (DataFolderError, EmbeddedError) as error:
         return [Finding("problem", "PostgreSQL", str(error))]
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
@@ -172,13 +184,14 @@ def _run_the_program(config: Config) -> None:
         launcher.run([launcher.program("postgres"), "--version"])
 
 
-async def _database(url: str, storage: StorageSettings) -> list[Finding]:
-    embedded = not storage.postgres_url
+async def _database(url: str, config: Config) -> list[Finding]:
+    embedded = not config.storage.postgres_url
     connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S)
     try:
         return [
             await _version(connection, embedded=embedded),
-            await _durability(connection, failover=storage.failover_is_synchronous),
+            *([] if embedded else [await _connections(connection, count_connections(config))]),
+            await _durability(connection, failover=config.storage.failover_is_synchronous),
             await _schema(connection, embedded=embedded),
             await _clock(connection),
             await _open_transactions(connection),
@@ -195,6 +208,16 @@ async def _version(connection: "asyncpg.Connection[Any]", *, embedded: bool) -> 
         text = f"{kind} is version {version.major}: upgrade it to {POSTGRES_VERSION_MIN} or newer."
         return Finding("problem", "PostgreSQL", text)
     return Finding("ok", "PostgreSQL", f"{kind}, version {await connection.fetchval('SHOW server_version')}")
+
+
+async def _connections(connection: "asyncpg.Connection[Any]", needed: int) -> Finding:
+    """The embedded PostgreSQL is started with as many as its server needs."""
+    allowed = int(await connection.fetchval("SHOW max_connections"))
+    text = f"this server may need {needed} and PostgreSQL allows {allowed}, to all who use it together"
+    if needed <= allowed:
+        return Finding("ok", "connections", text)
+    what = "raise max_connections, or set fewer server.workers or a smaller storage.connections_max."
+    return Finding("problem", "connections", f"{text}: {what}")
 
 
 async def _durability(connection: "asyncpg.Connection[Any]", *, failover: bool) -> Finding:

@@ -65,7 +65,7 @@ async def serve_workers(config: Config) -> int:
     with contextlib.ExitStack() as stack:
         postgres = stack.enter_context(running_postgres(config))
         await _migrate(postgres.url)
-        port = stack.enter_context(_reserved_port(server.host, server.port))
+        port = stack.enter_context(reserved_port(server.host, server.port))
         counts_fd = create_shared_memory(server.workers)
         stack.callback(os.close, counts_fd)
         workers = [
@@ -167,8 +167,8 @@ async def _migrate(url: str) -> None:
 
 
 @contextlib.contextmanager
-def _reserved_port(host: str, port: int) -> Iterator[int]:
-    """Keep the public port for the workers: a socket that has it, too, and does not listen.
+def reserved_port(host: str, port: int) -> Iterator[int]:
+    """The public port, kept for the workers by a socket that does not listen: for 0, one that nobody else is given.
 
     Raises OSError if somebody listens there: another server with workers would not be refused otherwise.
     """

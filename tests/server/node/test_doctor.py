@@ -55,6 +55,22 @@ def test_on_a_fresh_machine_nothing_is_wrong_and_nothing_is_made(tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_it_says_whether_workers_have_cores_and_connections(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    nodes = {
+        "CLUSTER__REDIS_URLS": "redis://127.0.0.1:1",
+        "IDENTITY__SIGNING_KEY": new_pem(),
+        "IDENTITY__PHONE_KEY": new_key(),
+        "STORAGE__POSTGRES_URL": empty_database_url,
+    }
+    fits, not_so = (found(SERVER__WORKERS=workers, **nodes) for workers in ("3", "6"))
+    assert (fits["workers"].level, not_so["workers"].level) == ("ok", "note")
+    assert (fits["connections"].level, not_so["connections"].level) == ("ok", "problem")
+    assert "may need 219 and PostgreSQL allows 200" in not_so["connections"].text
+
+
 def test_a_wrong_configuration_is_the_one_thing_it_says() -> None:
     (finding,) = found(SERVER__PORT="x").values()
     assert finding.is_problem

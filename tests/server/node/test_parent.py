@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from server.config.settings import Config, IdentitySettings, Secret, ServerSetti
 from server.gateway.shared_counts import SharedCounts, create_shared_memory
 from server.node import parent as parent_module
 from server.node.connected import Connected, Here
-from server.node.parent import Parent
+from server.node.parent import Parent, reserved_port
 from server.node.parent_admin import OF_THE_PARENT, parent_app
 from server.node.worker import CANNOT_START, WorkerServes, WorkerStart, read_start
 from server.node.worker_process import WorkerAnswer, WorkerProcess
@@ -26,6 +27,7 @@ from server.startup_error import StartupError
 
 pytestmark = pytest.mark.anyio
 
+PATIENCE_S = 10.0
 CONFIG = Config(server=ServerSettings(workers=2, data_dir=Path("/data"), drain_timeout_s=0.01))
 
 
@@ -81,7 +83,8 @@ async def test_a_worker_that_ends_is_started_again_until_the_server_is_to_stop()
     dies.answers = lives.answers
     parent, stop = Parent(CONFIG, [dies, lives]), asyncio.Event()
     ended = asyncio.ensure_future(parent.run(stop))
-    await dies.runs_on.wait()
+    async with asyncio.timeout(PATIENCE_S):
+        await dies.runs_on.wait()
     stop.set()
     assert await ended == 0
     assert (dies.lives, lives.lives, parent.restarts) == (4, 1, 3)
@@ -90,7 +93,8 @@ async def test_a_worker_that_ends_is_started_again_until_the_server_is_to_stop()
 async def test_a_worker_that_cannot_start_ends_the_server() -> None:
     cannot, lives = ScriptedWorker([1, CANNOT_START]), ScriptedWorker()
     with pytest.raises(StartupError, match="here/1 cannot start"):
-        await Parent(CONFIG, [cannot, lives]).run(asyncio.Event())
+        async with asyncio.timeout(PATIENCE_S):
+            await Parent(CONFIG, [cannot, lives]).run(asyncio.Event())
     assert lives.told.is_set()
 
 
@@ -98,7 +102,8 @@ async def test_a_worker_that_stands_still_is_killed() -> None:
     still = ScriptedWorker()
     parent, stop = Parent(CONFIG, [still]), asyncio.Event()
     ended = asyncio.ensure_future(parent.run(stop))
-    await still.told.wait()
+    async with asyncio.timeout(PATIENCE_S):
+        await still.told.wait()
     stop.set()
     assert await ended == 0
 
@@ -155,6 +160,13 @@ async def test_the_parent_counts_what_its_workers_do() -> None:
         assert (family.type, family.documentation) == (kind, meaning)
         values[name] = family.samples[0].value
     assert values == {"tchat_workers": 1, "tchat_worker_restarts_total": 0, "tchat_worker_silences_total": 3}
+
+
+def test_the_port_is_kept_for_the_workers_and_is_that_of_one_server() -> None:
+    with reserved_port("127.0.0.1", 0) as port, reserved_port("127.0.0.1", port):
+        worker = socket.create_server(("127.0.0.1", port), reuse_port=True)
+        with worker, pytest.raises(OSError, match="in use"), reserved_port("127.0.0.1", port):
+            pass
 
 
 def test_a_worker_reads_what_its_parent_wrote_with_its_secrets(tmp_path: Path) -> None:
