@@ -19,11 +19,12 @@ import msgspec
 
 from server.config.load import ConfigError, load
 from server.config.postgres_connections import count_connections
-from server.config.settings import Config
+from server.config.settings import ClusterSettings, Config
 from server.node.archive_start import configured_archive
 from server.node.identity_parts import IdentitySecrets
 from server.node.postgres_start import find_shared_account, visited_postgres
 from server.startup_error import StartupError
+from storage.bus import MESSAGE_BYTES_MAX
 from storage.cql.migrate import REPLICAS_WANTED
 from storage.cql.migrate import examine as examine_keyspace
 from storage.embedded.data_folder import DataFolderError
@@ -32,6 +33,9 @@ from storage.numbered_files import MigrationError
 from storage.postgres.migrate import is_current
 from storage.postgres.node_list import NodeState, list_nodes
 from storage.postgres.oldest_writer import find_oldest_writer
+from storage.redis import examine as redis_examine
+from storage.redis.instance import RedisUrl
+from storage.redis.resp import RespError
 from storage.unavailable import StorageUnavailableError
 
 CLOCK_DIFFERENCE_MAX_S = 1.0
@@ -40,6 +44,7 @@ ENDING_MAX_S = 30.0
 DISK_FREE_BYTES_MIN = 1_000_000_000
 OTHER_FILES = 200  # database connections, logs, listeners: what is open besides clients' connections
 POSTGRES_VERSION_MIN = 18  # what the tests run on
+REDIS_VERSION_MIN = (6, 2)  # so are these
 CONNECT_TIMEOUT_S = 10.0
 
 
@@ -69,7 +74,7 @@ def examine(path: Path | None, environment: Mapping[str, str]) -> list[Finding]:
     findings = [Finding("ok", "config", f"{where}; mode {config.server.mode}")]
     findings += [_data_folder(config.server.data_dir), _files(config), *_workers(config)]
     findings += [*_secrets(config), *_admin_port(config), *_account(config)]
-    return findings + _engine(config) + _archive(config)
+    return findings + _engine(config) + _archive(config) + examine_redis(config.cluster)
 
 
 def _data_folder(folder: Path) -> Finding:
@@ -176,6 +181,47 @@ def _archive(config: Config) -> list[Finding]:
         )
         return [Finding("problem", "archive", text)]
     return [Finding("ok", "archive", f"reached; its keyspace is current, with {state.copies} copies of each row")]
+
+
+def examine_redis(settings: ClusterSettings) -> list[Finding]:
+    """The Redis instances, if some are configured."""
+    password = settings.redis_password.reveal()
+    return [asyncio.run(_examine_redis(RedisUrl(url, password))) for url in settings.redis_urls]
+
+
+async def _examine_redis(url: RedisUrl) -> Finding:
+    subject = f"Redis {url}"
+    try:
+        state = await redis_examine.examine(url)
+    except redis_examine.PasswordError as error:
+        return Finding("problem", subject, f"refuses the password ({error}): set cluster.redis_password to its own.")
+    except (OSError, TimeoutError, RespError) as error:
+        text = f"cannot be used ({str(error) or 'no answer'}): start it, or check cluster.redis_urls."
+        return Finding("problem", subject, text)
+    version = ".".join(map(str, state.version))
+    if problem := _find_problem_of_redis(state, version):
+        return Finding("problem", subject, problem)
+    if state.replicas:
+        text = f"has {state.replicas} replicas: let nobody promote one, for it lacks what came last."
+        return Finding("note", subject, text)
+    if state.policy is None or state.unread_bytes_max is None:
+        text = "does not show its settings: make sure of maxmemory-policy noeviction."
+        return Finding("note", subject, text)
+    return Finding("ok", subject, f"reached, version {version}")
+
+
+def _find_problem_of_redis(state: redis_examine.RedisState, version: str) -> str:
+    if state.version < REDIS_VERSION_MIN:
+        return f"is version {version}: upgrade it to {'.'.join(map(str, REDIS_VERSION_MIN))} or newer."
+    if not state.is_primary:
+        return "is a replica, which takes nothing: name the instance that it follows in cluster.redis_urls."
+    if state.policy not in (None, "noeviction"):
+        text = f"its maxmemory-policy is {state.policy}, so it forgets who is connected: CONFIG SET maxmemory-policy"
+        return f"{text} noeviction, and the same in its configuration."
+    if state.unread_bytes_max and state.unread_bytes_max < MESSAGE_BYTES_MAX:
+        text = f"it drops a node for which {state.unread_bytes_max} bytes wait: set client-output-buffer-limit"
+        return f'{text} to "pubsub 32mb 8mb 60" or more.'
+    return ""
 
 
 def _run_the_program(config: Config) -> None:
