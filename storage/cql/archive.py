@@ -23,6 +23,7 @@ from storage.cql.batches import (
     ERASED,
     Values,
     about_values,
+    bucket_of_written,
     erasure_timestamp,
     erasure_values,
     make_batches,
@@ -166,7 +167,7 @@ class CqlArchive(Archive):
 
     async def find_written(self, dialog: bytes, device: bytes, n: int) -> int | None:
         async with self._in_time() as prepared:
-            for (seq,) in await self._read(prepared["read written"], device, n // BUCKET, n, dialog):
+            for (seq,) in await self._read(prepared["read written"], device, bucket_of_written(n), n, dialog):
                 row = (await self._read_rows(prepared, dialog, [seq])).get(seq)
                 if row is not None and row[2:4] == (device, n):
                     return int(seq)

@@ -67,10 +67,15 @@ def about_values(row: TimelineRow, epoch: int) -> Values:
     return [*key, _timestamp(epoch, _ROW)]
 
 
+def bucket_of_written(n: int) -> int:
+    """The bucket of a device's entry. Clients begin with a clock in microseconds, and a CQL int has 32 bits."""
+    return n // BUCKET % 2**31
+
+
 def written_values(row: TimelineRow, epoch: int) -> Values:
     """The entry by which a device finds this row."""
     event = row.event
-    key = [event.device, _int(event.n // BUCKET), _bigint(event.n), event.dialog, _bigint(event.seq)]
+    key = [event.device, _int(bucket_of_written(event.n)), _bigint(event.n), event.dialog, _bigint(event.seq)]
     return [*key, _timestamp(epoch, _ROW)]
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from protocol.bodies import Deleted, Edited, Posted, Reacted, tag_of
 from protocol.ids import new_id
+from protocol.limits import N_MAX
 from storage.archive import Archive
 from storage.rows import TimelineRow
 from storage.timelines import PAGE_BYTES_MAX
@@ -262,6 +263,9 @@ async def test_a_row_is_found_by_the_number_of_its_device(archive: Archive) -> N
     assert await archive.find_written(dialog, DEVICE, 7) is None
     assert await archive.find_written(dialog, DEVICE, 99) == 6
     assert await archive.find_written(other, DEVICE, 8) == 7
+    late = msgspec.structs.replace(now.event, seq=8, n=N_MAX)
+    await archive.write([msgspec.structs.replace(now, event=late)], epoch=2)
+    assert await archive.find_written(dialog, DEVICE, N_MAX) == 8
 
 
 async def test_a_deleted_dialog_is_gone_for_good_whatever_is_written_late(archive: Archive) -> None:
