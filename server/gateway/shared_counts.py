@@ -4,9 +4,10 @@ A network is two slots, found by a keyed hash, and the lesser of the two counts:
 taken for it, and nobody can choose whom to share both with (a count-min sketch).
 
 Invariants: each worker writes its own column of the open connections and reads all of them, so no lock is needed, and
-the column of a worker that has died is cleared before the next one begins. Buckets are shared: when two workers take a
-token of one at the same moment, one of the two may not be counted. Monotonic time is that of the machine. What is read
-and written at once is four or eight bytes, aligned.
+the column of a worker that has died is cleared before the next one begins. Workers that look at the same moment may
+together let in as many more than a limit as there are other workers. Buckets are shared: of two tokens that are taken
+at the same moment, one may not be counted. Monotonic time is that of the machine. What is read and written at once is
+four or eight bytes, aligned.
 """
 
 from __future__ import annotations

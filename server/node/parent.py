@@ -64,7 +64,12 @@ async def serve_workers(config: Config) -> int:
     IdentitySecrets.load(config)  # in development they are made here, once
     with contextlib.ExitStack() as stack:
         postgres = stack.enter_context(running_postgres(config))
-        await _migrate(postgres.url)
+        stopped, migrating = asyncio.ensure_future(stop.wait()), asyncio.ensure_future(_migrate(postgres.url))
+        await asyncio.wait({stopped, migrating}, return_when=asyncio.FIRST_COMPLETED)
+        if not migrating.done():
+            await cancel_and_wait(migrating)
+            return 0
+        await migrating
         port = stack.enter_context(reserved_port(server.host, server.port))
         counts_fd = create_shared_memory(server.workers)
         stack.callback(os.close, counts_fd)

@@ -27,6 +27,12 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "data"
 
 
+def start_workers(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have `serve` start so many workers."""
+    monkeypatch.setenv("TCHAT__SERVER__WORKERS", str(workers))
+    monkeypatch.setenv("TCHAT__CLUSTER__REDIS_URLS", "redis://127.0.0.1:1")
+
+
 def test_help_says_what_to_do_next(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--help"])
@@ -96,20 +102,25 @@ def test_a_data_folder_in_use_is_one_sentence(command: str, data_dir: Path, caps
     assert "is in use by the server with process id" in line
 
 
+@pytest.mark.parametrize("workers", [1, 2])
 def test_keys_are_read_before_postgresql_starts(
-    data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    workers: int, data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    if workers > 1:
+        start_workers(workers, monkeypatch)
     monkeypatch.setenv("TCHAT__IDENTITY__PHONE_KEY", "hunter2")
     assert main(["serve"]) == 2
     assert "identity.phone_key cannot be used" in capsys.readouterr().err
     assert not (data_dir / "postgres").exists()
 
 
-@pytest.mark.parametrize("key", ["PORT", "ADMIN_PORT"])
+@pytest.mark.parametrize(("key", "workers"), [("PORT", 1), ("ADMIN_PORT", 1), ("PORT", 2)])
 def test_a_port_in_use_is_one_sentence(
-    key: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    key: str, workers: int, data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert not data_dir.exists()
+    if workers > 1:
+        start_workers(workers, monkeypatch)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         monkeypatch.setenv("TCHAT__SERVER__PORT", "0")
