@@ -287,7 +287,7 @@ def _delete(change: _Change) -> VerdictCode:
     if change.now_ms < target.at_ms + KINDS[posted.kind].kept_days_min * DAY_MS:
         return VerdictCode.NOT_ALLOWED
     change.append(body, target=target.seq)
-    target.erase()
+    change.database.erase(dialog.dialog, target)
     change.database.erasures.append((dialog.dialog, target.seq))
     return _OK
 

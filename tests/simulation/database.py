@@ -26,7 +26,7 @@ from server.clock import Clock
 from storage.rows import PrincipalType
 from storage.unavailable import IncarnationEndedError, LockTimeoutError, OtherHistoryError, StorageUnavailableError
 from tests.simulation.loop import Process
-from tests.simulation.tables import Dialog
+from tests.simulation.tables import Dialog, Row
 
 _T = TypeVar("_T")
 
@@ -58,6 +58,8 @@ class Backup:
 
     dialogs: dict[bytes, Dialog]
     erasures: list[tuple[bytes, int]]
+    moved: int
+    archive_erasures: set[tuple[bytes, int]]
     committed_xid: int
     incarnations: int
     ended: set[int]
@@ -139,6 +141,12 @@ class Database:
         """By sign-in its principal."""
         self.erasures: list[tuple[bytes, int]] = []
         """Erased messages on which something may hang."""
+        self.archiving = False
+        """Whether a mover has ever begun."""
+        self.mover: Process | None = None
+        """Which node moves."""
+        self.moved = 0
+        self.archive_erasures: set[tuple[bytes, int]] = set()
         self.doubts: Counter[tuple[bytes, int]] = Counter()
         """By device and number how many calls with it had a fate that the caller does not know."""
         self.locks: dict[bytes, deque[asyncio.Future[None]]] = {}
@@ -246,6 +254,12 @@ class Database:
         finally:
             stranger.end(committed=False)
 
+    def erase(self, dialog: bytes, row: Row) -> None:
+        """Blank a row, and note it for the archive."""
+        row.erase()
+        if self.archiving:
+            self.archive_erasures.add((dialog, row.seq))
+
     # -- ids of transactions
 
     def take_id(self) -> int:
@@ -281,6 +295,7 @@ class Database:
         self._unfinished.clear()
         self.locks.clear()
         self._held.clear()
+        self.mover = None
         self._wake_fencers()
         self.next_xid = self._committed_xid + 1
 
@@ -288,14 +303,17 @@ class Database:
 
     def back_up(self) -> Backup:
         """What a standby has, or a dump."""
-        rows = copy.deepcopy((self.dialogs, self.erasures, self._ended, self.fenced_at))
-        return Backup(rows[0], rows[1], self._committed_xid, len(self.names), rows[2], rows[3])
+        rows = copy.deepcopy((self.dialogs, self.erasures, self.archive_erasures, self._ended, self.fenced_at))
+        dialogs, erasures, archive_erasures, ended, fenced_at = rows
+        committed = (self._committed_xid, len(self.names))
+        return Backup(dialogs, erasures, self.moved, archive_erasures, *committed, ended, fenced_at)
 
     def restore(self, backup: Backup) -> None:
         """Crash, and go on from there: what was committed since is lost, and ids are given out again."""
         self._committed_xid = backup.committed_xid
         self.crash()
         self.dialogs, self.erasures = backup.dialogs, backup.erasures
+        self.moved, self.archive_erasures = backup.moved, backup.archive_erasures
         self._lost.update(range(backup.incarnations + 1, len(self.names) + 1))
         self._ended, self.fenced_at = backup.ended | self._lost, backup.fenced_at
         self._history += 1

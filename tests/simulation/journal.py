@@ -126,7 +126,7 @@ class MemoryJournal(Journal):
                 if row.target == target and row.tag in HANGS_ON_A_MESSAGE
             ]
             for row in hanging[:left]:
-                row.erase()
+                database.erase(where, row)
             if len(hanging) < left:
                 del database.erasures[0]
             left -= min(len(hanging), left) + 1

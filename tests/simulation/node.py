@@ -20,9 +20,11 @@ from server.identity.signing_keys import SigningKeys, new_pem
 from server.identity.tokens import Tokens
 from server.node.composition import Node
 from server.session.session import Session, SessionContext
+from server.writing.mover import Mover
 from storage.postgres.incarnations import NodeLock
 from storage.postgres.work_locks import Job, Work, WorkLocks
 from storage.unavailable import IncarnationEndedError, StorageUnavailableError
+from tests.simulation.archive import MemoryBacklog, SimulatedArchive
 from tests.simulation.database import Database
 from tests.simulation.journal import MemoryJournal
 from tests.simulation.loop import Process, VirtualLoop
@@ -130,6 +132,7 @@ class SimulatedNode:
         claims: dict[str, Claims],
         *,
         redis: SimulatedRedis | None,
+        archive: SimulatedArchive | None,
     ) -> None:
         self.process = Process(name)
         self.node: Node | None = None
@@ -140,6 +143,7 @@ class SimulatedNode:
         self._config = config
         self._claims = claims
         self._redis = redis
+        self._archive = archive
         self._context: SessionContext
 
     @property
@@ -193,6 +197,11 @@ class SimulatedNode:
         for session in node.wheel:
             session.close(CloseCode.UNAVAILABLE)
 
+    def _make_mover(self) -> Mover | None:
+        if self._archive is None:
+            return None
+        return Mover(MemoryBacklog(self._database, self.process), self._archive, self._database.clock)
+
     async def _start(self, journal: MemoryJournal) -> tuple[Node, SimulatedIdentity] | None:
         """A node that may serve; None when another one has taken the right meanwhile."""
         while True:  # a node that cannot start ends, and is started again
@@ -216,6 +225,7 @@ class SimulatedNode:
                     incarnation=incarnation,
                     epoch=epoch,
                     position_key=_POSITION_KEY,
+                    mover=self._make_mover(),
                     nodes=None if self._redis is None else MemoryNodes(self._database),
                     redis=None if self._redis is None else self._redis.engines_of(self.process),
                 )

@@ -123,6 +123,10 @@ def _describe_unsettled(stage: Stage) -> str:
     for device in stage.devices:
         if not device.settled and not device.stopped:
             return f"{device.name} is {device.core.state}, with {device.core.pending()}"
+    database = stage.database
+    newest = max(dialog.xid for dialog in database.dialogs.values())
+    if stage.archive is not None and (database.moved <= newest or database.archive_erasures or database.erasures):
+        return f"moved up to {database.moved} of {newest}, {len(database.archive_erasures)} erasures wait"
     for made in stage.nodes:
         node = made.node
         if node is None or not made.process.alive:

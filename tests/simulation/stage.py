@@ -25,6 +25,7 @@ from server.identity.claims import Claims
 from storage.rows import ChangeEntry, PrincipalType, VerdictCode
 from tests.adversity.restart_server import SignIn
 from tests.adversity.restart_verify import Violations
+from tests.simulation.archive import SimulatedArchive
 from tests.simulation.changes import judge_change
 from tests.simulation.database import Database, Transaction
 from tests.simulation.device import Device
@@ -100,6 +101,7 @@ class Stage:
         self.weather = Weather(self.dice)
         self.database = Database(self.clock, self.weather)
         self.redis = SimulatedRedis(self.loop, self.weather, self.clock) if self.shared else None
+        self.archive = SimulatedArchive(self.loop, self.weather) if seed % 4 == 1 else None
         self.config = draw_config(self.dice)
         self.violations = Violations()
         self.clients = Process("clients")
@@ -142,7 +144,9 @@ class Stage:
         """One more life of the server; it ends those before it."""
         name = f"node {len(self.nodes) + 1}"
         self.note(f"{name} starts")
-        made = SimulatedNode(name, self.loop, self.database, self.config, self.claims, redis=self.redis)
+        made = SimulatedNode(
+            name, self.loop, self.database, self.config, self.claims, redis=self.redis, archive=self.archive
+        )
         self.nodes.append(made)
         made.begin()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from tests.adversity.restart_timeline import Row, Timeline
 from tests.adversity.restart_verify import check_received, check_sender, check_timeline
+from tests.simulation.archive import find_wrong
 from tests.simulation.database import Backup
 from tests.simulation.device import Device
 from tests.simulation.stage import Stage
@@ -49,6 +50,7 @@ def verify(stage: Stage, timeline: Timeline) -> None:
         elif stage.redis is None or not stage.redis.absent:  # without hints the next sync brings them
             _check_receipts(stage, device)
     check_whole(stage, timeline)
+    _check_archive(stage)
     for fault in stage.loop.faults:
         violations.add("unhandled", fault)
 
@@ -59,6 +61,12 @@ def check_whole(stage: Stage, timeline: Timeline) -> None:
         if not device.stopped:
             _check_whole(stage, device.name, device.principal, device.witness.came, timeline)
             _check_whole(stage, f"the app of {device.name}", device.principal, device.witness.reached, timeline)
+
+
+def _check_archive(stage: Stage) -> None:
+    """What is moved is in the archive as it is in the journal."""
+    for wrong in find_wrong(stage.database, stage.archive) if stage.archive is not None else ():
+        stage.violations.add("lost", wrong)
 
 
 def _check_whole(stage: Stage, name: str, who: bytes, came: dict[bytes, int], timeline: Timeline) -> None:
