@@ -92,6 +92,7 @@ class Mover:
         self._covered_ms, self.erasures_waiting = state.covered_ms, state.erasures
         self.holds = state.held
         if state.held:
+            await self._erase_some(state.epoch)  # does not wait for hours of rows, and neither does what follows
             await self._move_rows(state, await self._backlog.read_horizon())
             for _ in range(_ERASURES_A_ROUND // _ERASURES_AT_ONCE):
                 if await self._erase_some(state.epoch) < _ERASURES_AT_ONCE:
@@ -106,7 +107,7 @@ class Mover:
                 covered_ms = self._cover(horizon, covered_ms)
             await self._backlog.advance(moved, page.reached.xid, covered_ms)
             if following is not None:
-                await self._erase_some(state.epoch)  # those of now do not wait for hours of rows
+                await self._erase_some(state.epoch)
             moved, page = page.reached.xid, following
         self._covered_ms = covered_ms
 

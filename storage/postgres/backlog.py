@@ -2,6 +2,9 @@
 
 The transaction that reads a horizon leaves a message in the log (as in `journal.py`), so after a crash no row gets a
 stamp below it. `advance` says where it began, so that nobody who had another idea of what was moved leaves a gap.
+
+The lowest stamp may be that of every row: a restore into another cluster gives it to them. Only those rows are read in
+the order of the table's key, where a page goes on after the one before; others are of a transaction, and few share one.
 """
 
 from __future__ import annotations
@@ -13,9 +16,10 @@ import asyncpg
 import msgspec
 
 from protocol.bodies import TimelineEventRaw
+from protocol.ids import NIL
 from storage.backlog import ArchiveBacklog, ArchivingState, BacklogHorizon, BacklogPage, Cursor
 from storage.postgres.epoch import IS_SETTLED
-from storage.postgres.functions import WORK_LOCKS
+from storage.postgres.functions import LOWEST_XID, WORK_LOCKS
 from storage.postgres.pool import CONNECT_TIMEOUT_S, SESSION_SETTINGS, prepare, translate_errors
 from storage.postgres.work_locks import Work, lock_settings
 from storage.rows import TimelineRow
@@ -57,6 +61,17 @@ SELECT xid::text::bigint, dialog_id, seq, author_id, device_id, n, at_ms, messag
         ORDER BY j.xid, j.dialog_id, j.seq LIMIT $5) y) x
 WHERE before < {_PAGE_BYTES_MAX}
 ORDER BY x.xid, x.dialog_id, x.seq
+"""
+_HAS_LOWEST = f"SELECT EXISTS (SELECT FROM journal j WHERE j.xid = '{LOWEST_XID}')"
+# Looks at so many rows, of whichever stamp.
+_LOWEST_PAGE = f"""
+SELECT xid::text::bigint, dialog_id, seq, author_id, device_id, n, at_ms, messages, body, tag, target FROM (
+    SELECT y.*, coalesce(sum(octet_length(y.body)) OVER (
+        ORDER BY y.dialog_id, y.seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS before
+    FROM (
+        SELECT * FROM journal j WHERE (j.dialog_id, j.seq) > ($1, $2) ORDER BY j.dialog_id, j.seq LIMIT $3) y) x
+WHERE before < {_PAGE_BYTES_MAX}
+ORDER BY x.dialog_id, x.seq
 """
 _ADVANCE = """
 UPDATE archiving SET moved = greatest(moved, $2::text::xid8), covered_ms = greatest(covered_ms, $3)
@@ -112,17 +127,21 @@ class PostgresBacklog(ArchiveBacklog):
         return BacklogHorizon(horizon, next_xid, now_ms)
 
     async def read_page(self, after: Cursor, horizon: int) -> BacklogPage:
+        if after.xid <= LOWEST_XID and (after.dialog != NIL or (await self._fetch(_HAS_LOWEST))[0][0]):
+            found = await self._fetch(_LOWEST_PAGE, after.dialog, after.seq, self._page_rows_max)
+            rows = [_make_row(record) for record in found if record["xid"] == LOWEST_XID]
+            if self._is_full(found):
+                return BacklogPage(rows, Cursor(LOWEST_XID, found[-1]["dialog_id"], found[-1]["seq"]))
+            return BacklogPage(rows, Cursor(LOWEST_XID + 1))
         found = await self._fetch(_PAGE, str(after.xid), after.dialog, after.seq, str(horizon), self._page_rows_max)
-        rows = [
-            TimelineRow(
-                TimelineEventRaw(dialog, seq, author, device, n, at_ms, messages, msgspec.Raw(body)), tag, target
-            )
-            for _, dialog, seq, author, device, n, at_ms, messages, body, tag, target in found
-        ]
-        if len(rows) == self._page_rows_max or sum(len(row.event.body) for row in rows) >= _PAGE_BYTES_MAX:
+        rows = [_make_row(record) for record in found]
+        if self._is_full(found):
             xid, dialog, seq, *_ = found[-1]
             return BacklogPage(rows, Cursor(xid, dialog, seq))
         return BacklogPage(rows, Cursor(horizon))
+
+    def _is_full(self, found: list[asyncpg.Record]) -> bool:
+        return len(found) == self._page_rows_max or sum(len(row["body"]) for row in found) >= _PAGE_BYTES_MAX
 
     async def advance(self, first: int, moved: int, covered_ms: int) -> None:
         await self._fetch(_ADVANCE, str(first), str(moved), covered_ms)
@@ -158,3 +177,10 @@ class PostgresBacklog(ArchiveBacklog):
             )
             await prepare(self._connection)
         return self._connection
+
+
+def _make_row(record: asyncpg.Record) -> TimelineRow:
+    _, dialog, seq, author, device, n, at_ms, messages, body, tag, target = record
+    return TimelineRow(
+        TimelineEventRaw(dialog, seq, author, device, n, at_ms, messages, msgspec.Raw(body)), tag, target
+    )

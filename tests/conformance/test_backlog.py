@@ -11,10 +11,12 @@ import pytest
 from protocol import bodies
 from protocol.dialog_types import DialogType
 from storage.backlog import ArchiveBacklog, Cursor
+from storage.postgres.backlog import PostgresBacklog
 from storage.postgres.epoch import settle_epoch
 from storage.rows import TimelineRow
 from storage.unavailable import StorageUnavailableError
 from tests.support.archiving import journal_rows, pages_of
+from tests.support.filling import add_messages
 from tests.support.world import Person, World, message, reaction
 
 pytestmark = pytest.mark.anyio
@@ -87,6 +89,41 @@ async def test_pages_follow_the_stamps(world: World, backlogs: list[ArchiveBackl
     pages = await pages_of(backlog, 0, (await backlog.read_horizon()).horizon)
     assert seqs(pages) == [1] * 8 + [2] * 8
     assert [row.event.dialog for page in pages for row in page][:8] == dialogs
+
+
+async def test_rows_of_the_lowest_stamp_come_first_each_once(world: World, backlogs: list[ArchiveBacklog]) -> None:
+    """All rows have it after a restore into another cluster; a page looks at no more than it may bring."""
+    people = await world.people(4)
+    dialogs = [await world.create(DialogType.SELF, person) for person in people]
+    for dialog, person in zip(dialogs, people, strict=True):
+        await world.flush(*(message(dialog, person) for _ in range(3)))
+    await world.pool.execute("UPDATE journal SET xid = '3' WHERE dialog_id = ANY ($1)", dialogs[::2])
+    (backlog, *_) = backlogs
+    await backlog.take()
+    pages = await pages_of(backlog, 0, (await backlog.read_horizon()).horizon)
+    found = [(row.event.dialog, row.event.seq) for page in pages for row in page]
+    restored = sorted(dialogs[::2])
+    assert found[:8] == [(dialog, seq) for dialog in restored for seq in (1, 2, 3, 4)]
+    assert sorted(found) == [(row.event.dialog, row.event.seq) for row in await journal_rows(world)]
+    assert max(len(page) for page in pages) == 3
+
+
+async def test_a_page_of_many_rows_of_one_stamp_costs_the_page(world: World, backlogs: list[ArchiveBacklog]) -> None:
+    ann = await world.person()
+    dialog = await world.create(DialogType.SELF, ann)
+    await add_messages(world.pool, dialog, ann, 2_000)
+    await world.pool.execute("UPDATE journal SET xid = '3'")
+    backlog = backlogs[0]
+    assert isinstance(backlog, PostgresBacklog)
+    await backlog.take()
+    counted = []
+    for _ in range(2):
+        page = await backlog.read_page(Cursor(3, dialog, 1_000), 2**40)
+        await backlog._fetch("SELECT pg_stat_force_next_flush()")
+        read = "SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes WHERE relname = 'journal'"
+        counted.append(await world.pool.fetchval(read))
+    assert seqs([page.rows]) == [1_001, 1_002, 1_003]
+    assert 0 < counted[1] - counted[0] < 100
 
 
 async def test_a_page_is_bounded_in_bytes(world: World, backlogs: list[ArchiveBacklog]) -> None:
