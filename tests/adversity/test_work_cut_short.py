@@ -123,6 +123,8 @@ class Deployment:
         deleted = await world.create(DialogType.GROUP, cy, ann, bo)
         await world.flush(message(deleted, ann), message(deleted, cy, kind=Kind.PAYMENT), reaction(deleted, bo, 2))
         await world.act(bodies.DialogDeleted, deleted, cy)
+        home = await world.create(DialogType.SELF, ann)
+        await world.flush(message(home, ann))
         stores = IdentityStores(world.pool)
         for number in ("+66800000001", "+66800000002"):
             opened = await sign_in(stores, number, sign_in=new_id())

@@ -1,6 +1,6 @@
 -- Erase what identifies a deleted person: at once their profile, number and external id; of their sign-ins, blocks,
 -- contacts and invitations at most `p_limit` rows. Returns how many rows that were; below `p_limit`, nothing is left.
--- What they wrote to others stays, under an opaque id.
+-- Their `self` dialog is deleted, and purged without another grace. What they wrote to others stays, under an opaque id.
 CREATE FUNCTION purge_person(p_now_ms bigint, p_principal uuid, p_limit int) RETURNS int
 LANGUAGE plpgsql VOLATILE
 AS $$
@@ -16,6 +16,11 @@ BEGIN
         INSERT INTO audit (at_ms, tenant_id, action, actor_id, subject_id)
         SELECT p_now_ms, tenant_id, 'person.purged', principal_id, principal_id
         FROM principals WHERE principal_id = p_principal;
+        WITH own AS (
+            UPDATE heads h SET deleted = true FROM members m
+            WHERE m.principal_id = p_principal AND h.dialog_id = m.dialog_id AND h.type = ${DialogType.SELF}
+            RETURNING h.dialog_id)
+        INSERT INTO deleted_dialogs (dialog_id, grace_from_ms) SELECT own.dialog_id, 0 FROM own ON CONFLICT DO NOTHING;
     END IF;
     -- Tokens first: with its sign-in, all of them would go in one step.
     DELETE FROM refresh_tokens WHERE ctid = ANY (ARRAY(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -12,15 +12,20 @@ import pytest
 from protocol import bodies
 from protocol.bodies import TimelineEventRaw, tag_of
 from protocol.dialog_types import DialogType
+from server.config.settings import EraserSettings
 from server.startup_error import StartupError
 from server.writing import mover as mover_module
+from server.writing.dialog_purge import DialogPurge
 from server.writing.mover import BACKOFF_MAX_S, INTERVAL_S, Mover
+from storage.archive import Archive
 from storage.backlog import ArchiveBacklog
 from storage.cql.archive import CqlArchive
+from storage.cql.driver import CqlServer
 from storage.local.archive import LocalArchive
 from storage.postgres import backlog as module
 from storage.postgres.archived_timelines import ArchivedTimelines
 from storage.postgres.backlog import PostgresBacklog
+from storage.postgres.deleted_dialogs import PostgresDeletedDialogs
 from storage.postgres.timelines import PostgresTimelines
 from storage.rows import TimelineRow
 from storage.unavailable import StorageUnavailableError
@@ -89,7 +94,7 @@ class TracedArchive(LocalArchive):
 class SlowArchive:
     """The same archive for somebody whose writes wait at a gate."""
 
-    def __init__(self, real: LocalArchive) -> None:
+    def __init__(self, real: Archive) -> None:
         self._real = real
         self.gate = asyncio.Event()
         self.entered = asyncio.Event()
@@ -252,23 +257,81 @@ async def test_all_that_hangs_on_an_erased_message_is_erased_however_much_it_is(
     assert [seq for seq, tag in tags.items() if tag == tag_of(bodies.Erased)] == [11, 12, 13, 14, 15]
 
 
-async def test_who_wakes_late_undoes_no_erasure(
-    world: World, backlogs: list[PostgresBacklog], archive: TracedArchive, clock: ManualClock
+async def delete(world: World, author: Person, dialog: bytes, seq: int) -> None:
+    await world.act(bodies.Deleted, dialog, author, target=seq)
+
+
+async def expire(world: World, _author: Person, dialog: bytes, seq: int) -> None:
+    await world.pool.execute("UPDATE journal SET expires_at_ms = 1 WHERE dialog_id = $1 AND seq = $2", dialog, seq)
+    await world.journal.erase_due(2, limit=10)
+
+
+async def retain(world: World, _author: Person, dialog: bytes, _seq: int) -> None:
+    await world.pool.execute("SELECT set_retention($1, 1, 0)", dialog)
+    await world.pool.execute("UPDATE dialogs SET message_retention_days = 1 WHERE dialog_id = $1", dialog)
+    while (await world.journal.erase_due(2**50, limit=10)).more:
+        pass
+
+
+async def delete_dialog(world: World, _author: Person, dialog: bytes, _seq: int) -> None:
+    await world.pool.execute("UPDATE heads SET deleted = true WHERE dialog_id = $1", dialog)
+    await world.pool.execute("INSERT INTO deleted_dialogs (dialog_id, grace_from_ms) VALUES ($1, 0)", dialog)
+
+
+async def delete_person(world: World, author: Person, _dialog: bytes, _seq: int) -> None:
+    """As the purge of people leaves them: their `self` dialog is deleted."""
+    await world.chooses(author, None)
+    await world.pool.execute("SELECT purge_person(1, $1, 100)", author.principal)
+
+
+Erase = Callable[[World, Person, bytes, int], Awaitable[None]]
+
+
+async def check_who_wakes_late(
+    world: World, backlogs: list[PostgresBacklog], archive: Archive, clock: ManualClock, erase: Erase
 ) -> None:
-    """It has read a row, and writes it after another mover has erased it in the archive."""
+    """A mover has read rows, and writes them after another one, and the purge, have erased them in the archive."""
     _, bo, dialog = await talk(world)
+    dialog = await world.create(DialogType.SELF, bo) if erase is delete_person else dialog
+    await Mover(backlogs[0], archive, clock).move()
     (said,) = await world.flush(message(dialog, bo, "to be erased"))
     late = SlowArchive(archive)
     sleeping = asyncio.ensure_future(Mover(backlogs[0], late, clock).move())  # type: ignore[arg-type]
     await late.entered.wait()
     await backlogs[0].release()  # what PostgreSQL does to who is silent
-    await world.act(bodies.Deleted, dialog, bo, target=said.seq)
+    await erase(world, bo, dialog, said.seq)
     await move_all(Mover(backlogs[1], archive, clock))
+    purge = DialogPurge(PostgresDeletedDialogs(world.pool), archive, EraserSettings(), clock)
+    while await purge.purge_some():
+        pass
     late.gate.set()
     with pytest.raises(StorageUnavailableError):
         await sleeping
     assert await archived_rows(world, archive) == await journal_rows(world)
+    left = {(row.event.dialog, row.event.seq): row.tag for row in await archived_rows(world, archive)}
+    gone = None if erase in {delete_dialog, delete_person} else tag_of(bodies.Erased)
+    assert left.get((dialog, said.seq)) == gone
     assert (await backlogs[1].take()).erasures == 0
+
+
+each_erasure = pytest.mark.parametrize("erase", [delete, expire, retain, delete_dialog, delete_person])
+
+
+@each_erasure
+async def test_who_wakes_late_undoes_no_erasure(
+    world: World, backlogs: list[PostgresBacklog], archive: TracedArchive, clock: ManualClock, erase: Erase
+) -> None:
+    await check_who_wakes_late(world, backlogs, archive, clock, erase)
+
+
+@pytest.mark.cassandra
+@each_erasure
+async def test_who_wakes_late_undoes_no_erasure_on_a_cql_server(
+    world: World, backlogs: list[PostgresBacklog], cql_server: CqlServer, clock: ManualClock, erase: Erase
+) -> None:
+    archive = CqlArchive(cql_server, read_timeout_s=20.0, write_timeout_s=20.0)
+    await check_who_wakes_late(world, backlogs, archive, clock, erase)
+    await archive.close()
 
 
 async def test_two_movers_at_once_harm_nothing(
