@@ -87,6 +87,8 @@ async def test_receipts_whose_reply_was_lost_are_delivered_by_the_repeat(world: 
     settled = asyncio.ensure_future(receipts.wait_settled())
     lost.error = NothingWrittenError("injected")  # of this call, not of the one before
     await receipts.flush()
+    for _ in range(9):
+        await asyncio.sleep(0)
     assert not settled.done(), "a position would pass what nobody was told"
     await receipts.flush()
     await settled
