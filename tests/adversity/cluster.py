@@ -38,7 +38,7 @@ from typing import Any
 from tests.adversity.cluster_archive import ClusterArchive
 from tests.adversity.cluster_clock import find_compiler
 from tests.adversity.cluster_networks import TROUBLES
-from tests.adversity.cluster_nodes import LEASE_S, ClusterNode, Nodes, shared_settings
+from tests.adversity.cluster_nodes import FROZEN_S, LEASE_S, ClusterNode, Nodes, shared_settings
 from tests.adversity.cluster_postgres import ClusterPostgres
 from tests.adversity.cluster_redis import ClusterRedis
 from tests.adversity.conversation import SETTINGS, Servers, converse, run_to_the_end
@@ -67,6 +67,7 @@ class Cluster(Servers):
         nodes: int,
         faults: Sequence[str],
         archived: bool,
+        frozen_s: tuple[float, float] = FROZEN_S,
         cassandra: tuple[CassandraServer, str] | None = None,
     ) -> None:
         self._log = folder / "server.log"
@@ -86,7 +87,7 @@ class Cluster(Servers):
             )
             for number in range(nodes)
         ]
-        self.nodes = Nodes(each, rng)
+        self.nodes = Nodes(each, rng, frozen_s)
         self.clients: CuttingProxy
 
     @property
@@ -276,6 +277,7 @@ async def cluster(
     faults: Sequence[str],
     archived: bool,
     messages_per_round: int = MESSAGES_PER_ROUND,
+    frozen_s: tuple[float, float] = FROZEN_S,
     folder: Path | None = None,
     cassandra: tuple[CassandraServer, str] | None = None,
 ) -> tuple[dict[str, Any], Violations]:
@@ -283,7 +285,9 @@ async def cluster(
     with contextlib.ExitStack() as stack:
         folder = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tchat-cluster-")))
         folder.mkdir(exist_ok=True)
-        servers = Cluster(folder, seed, nodes=nodes, faults=faults, archived=archived, cassandra=cassandra)
+        servers = Cluster(
+            folder, seed, nodes=nodes, faults=faults, archived=archived, frozen_s=frozen_s, cassandra=cassandra
+        )
         return await converse(servers, going, seed, messages_per_round, folder)
 
 

@@ -23,9 +23,10 @@ from tests.support.cutting_proxy import CuttingProxy
 from tests.support.reply_cutter import ReplyCutter
 
 LEASE_S = 3.0
-_PAUSED = (0.2, 0.6)
-_FROZEN = (2.0, 4.0)
-"""In leases."""
+_PAUSED_S = (0.2 * LEASE_S, 0.6 * LEASE_S)
+FROZEN_S = (5.0, 40.0)
+"""Longer than a lease, and mostly not by much."""
+_ENDS_S_MAX = 10.0
 _FLUSH_S_MAX = 5.0
 _REPLY_S_MAX = 5.0
 
@@ -191,8 +192,9 @@ class ClusterNode:
 class Nodes(list[ClusterNode]):
     """All of them, and what happens to one that the dice choose."""
 
-    def __init__(self, nodes: list[ClusterNode], rng: random.Random) -> None:
+    def __init__(self, nodes: list[ClusterNode], rng: random.Random, frozen_s: tuple[float, float]) -> None:
         super().__init__(nodes)
+        self._frozen_s = frozen_s
         self._rng = rng
         self._rolling = asyncio.Lock()
 
@@ -206,13 +208,13 @@ class Nodes(list[ClusterNode]):
 
     async def pause(self) -> int:
         """A node stands still for a moment, less than a lease."""
-        return await self.one().stand_still(self._rng.uniform(*_PAUSED) * LEASE_S)
+        return await self.one().stand_still(self._rng.uniform(*_PAUSED_S))
 
     async def freeze(self) -> int:
         """A node stands still for longer than a lease: the others end it, and it finds out; whether it did."""
         node = self.one()
-        await node.stand_still(self._rng.uniform(*_FROZEN) * LEASE_S)
-        return await node.ends(within_s=LEASE_S)
+        await node.stand_still(self._rng.triangular(*self._frozen_s, self._frozen_s[0]))
+        return await node.ends(within_s=_ENDS_S_MAX)
 
     async def roll(self) -> int:
         """Every node ends in good order and starts again, one after the other."""
@@ -246,7 +248,7 @@ class Nodes(list[ClusterNode]):
                 node.redis.swallow()
             else:
                 if committed:
-                    await node.stand_still(self._rng.uniform(*_FROZEN) * LEASE_S)
+                    await node.stand_still(self._rng.triangular(*self._frozen_s, self._frozen_s[0]))
                 node.postgres.release()
                 node.redis.release()
             if committed:

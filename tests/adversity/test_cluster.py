@@ -23,6 +23,7 @@ async def test_what_was_promised_outlives_the_faults_of_nodes_networks_and_engin
         faults=_FAULTS,
         archived=True,
         messages_per_round=100,
+        frozen_s=(5.0, 7.0),
         cassandra=(breakable_cassandra, cql_keyspace),
     )
     assert violations.said == []
