@@ -1,8 +1,8 @@
 """`tchat trace DIALOG SEQ`: what happened to one message, member by member and device by device, and why.
 
-It reads the database (`storage/postgres/traces.py`), for an old event the archive, and asks nodes who is connected. It
-changes nothing, shows no content, and says what nobody knows: which device of a member has reported a receipt, and what
-a client has shown.
+It reads the database (`storage/postgres/traces.py`), for an old event the archive, and asks nodes and Redis who is
+connected. It changes nothing, shows no content, and says what nobody knows: which device of a member has reported a
+receipt, and what a client has shown.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from server.config.settings import Config
 from server.node.archive_start import configured_archive
 from server.node.connected import Here
 from server.node.postgres_start import visited_postgres
+from server.node.redis_start import running_redis
 from server.node.trace_reasons import Asked, Trace, explain
 from server.startup_error import StartupError
 from storage.archive import Archive
@@ -45,7 +46,11 @@ def trace(config: Config, dialog: str, seq: int, member: str | None, ask: Sequen
             raise StartupError(f"There is no database in {config.server.data_dir} yet.")
         found, unknown = asyncio.run(_read(config, url, dialog, seq, member))
     asked = _ask_all(config, ask, found)
-    return explain(dialog, seq, found, msgspec.structs.replace(asked, unknown=[*asked.unknown, *unknown]))
+    located = asyncio.run(_locate(config, found))
+    if located is None and config.cluster.redis_urls:
+        unknown.append("Redis cannot be asked who is connected: see `tchat doctor`.")
+    asked = msgspec.structs.replace(asked, unknown=[*asked.unknown, *unknown], located=located)
+    return explain(dialog, seq, found, asked)
 
 
 async def _read(config: Config, url: str, dialog: str, seq: int, member: str | None) -> tuple[Found, list[str]]:
@@ -61,6 +66,30 @@ async def _read(config: Config, url: str, dialog: str, seq: int, member: str | N
         return found, [f"The archive cannot be read ({error})."]
     finally:
         await archive.close()
+
+
+async def _locate(config: Config, found: Found) -> dict[str, list[int]] | None:
+    """By member, the nodes that serve and that Redis finds them at; None if it does not answer, or there is none."""
+    principals = _concerned(found)
+    async with running_redis(config.cluster, found.deployment_key) as redis:
+        if redis is None:
+            return None
+        try:
+            async with asyncio.timeout(_ASK_TIMEOUT_S):
+                for instance in redis.instances:
+                    await instance.answers.wait()
+        except TimeoutError:
+            return None
+        located = await redis.presence.locate([from_text(principal) for principal in principals])
+    if not located.token:
+        return None
+    nodes = [[node for node in each if node in found.living] for each in located.nodes]
+    return dict(zip(principals, nodes, strict=True))
+
+
+def _concerned(found: Found) -> list[str]:
+    """The members who may read it."""
+    return [each.principal_id for each in found.members if each.visible]
 
 
 async def add_from_archive(archive: Archive, found: Found, dialog: str, seq: int) -> Found:
@@ -84,7 +113,7 @@ def _ask_all(config: Config, ask: Sequence[str], found: Found) -> Asked:
     """Who of the members is connected, as far as nodes answer."""
     server = config.server
     host = f"[{server.admin_host}]" if ":" in server.admin_host else server.admin_host
-    principals = [("principal", each.principal_id) for each in found.members if each.visible]
+    principals = [("principal", each) for each in _concerned(found)]
     answers: dict[int, Here] = {}
     unknown = []
     for port in dict.fromkeys([f"{host}:{server.admin_port}", *ask]):

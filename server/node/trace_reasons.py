@@ -66,6 +66,17 @@ class Asked(msgspec.Struct, frozen=True):
 
     answers: list[Here]
     unknown: list[str]
+    located: dict[str, list[int]] | None = None
+    """By member, the incarnations that Redis finds them at; None: it was not asked, or does not know."""
+
+    def find_unasked(self, principal: str) -> list[int]:
+        """The incarnations that somebody is connected to and that have not answered."""
+        answered = {here.incarnation for here in self.answers}
+        return [node for node in (self.located or {}).get(principal, ()) if node not in answered]
+
+    def is_overlooked(self, principal: str, incarnation: int) -> bool:
+        """Whether other nodes do not find somebody at this node."""
+        return self.located is not None and incarnation not in self.located.get(principal, ())
 
     def find(self, sign_in: str) -> tuple[Here, Connected] | None:
         """The connection of a sign-in, and its node."""
@@ -205,17 +216,26 @@ def _why_of_device(sign_in: DeviceRow, now_ms: int, found: tuple[Here, Connected
     if sign_in.expires_at_ms is not None and sign_in.expires_at_ms <= now_ms:
         return f"its sign-in expired {_time(sign_in.expires_at_ms)}: it gets nothing"
     if found is None:
-        used = f"; its sign-in was used {_time(sign_in.last_used_at_ms)}" if sign_in.last_used_at_ms else ""
-        if asked.unknown:
-            return f"whether it is connected is not known; it gets what it lacks when it connects{used}"
-        return f"not connected: it gets what it lacks when it connects{used}"
+        return _why_not_found(sign_in, asked)
     here, connection = found
     where = f"connected to {here.node}, incarnation {here.incarnation}"
     waits = f", {connection.waiting_bytes} bytes wait" if connection.waiting_bytes else ""
+    if asked.is_overlooked(sign_in.principal_id, here.incarnation):
+        waits += ", Redis lacks it, so what other nodes write comes seconds later"
     stuck = f", its socket has taken nothing for {connection.stuck_s:.0f} s" if connection.stuck_s else ""
     if connection.live:
         return f"{where}: gets events as they come{waits}{stuck}"
     return f"{where}, but behind: it reads what it missed from the timeline{waits}{stuck}"
+
+
+def _why_not_found(sign_in: DeviceRow, asked: Asked) -> str:
+    used = f"; its sign-in was used {_time(sign_in.last_used_at_ms)}" if sign_in.last_used_at_ms else ""
+    if unasked := asked.find_unasked(sign_in.principal_id):
+        where = ", ".join(map(str, unasked))
+        return f"perhaps connected: Redis has its person at incarnation {where}, which did not answer{used}"
+    if asked.unknown and asked.located is None:
+        return f"whether it is connected is not known; it gets what it lacks when it connects{used}"
+    return f"not connected: it gets what it lacks when it connects{used}"
 
 
 def _time(at_ms: int | None) -> str:

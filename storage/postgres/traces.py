@@ -163,6 +163,8 @@ class Found(msgspec.Struct, frozen=True):
     members: list[MemberRow]
     more_members: bool
     sign_ins: list[DeviceRow]
+    deployment_key: bytes
+    """By which this deployment's names in Redis are known."""
 
 
 def add_archived(found: Found, row: TimelineRow | None, about: Sequence[TimelineRow]) -> Found:
@@ -224,6 +226,7 @@ async def _read(connection: asyncpg.Connection[Any], dialog: str, seq: int, memb
         members=_structs(shown, MemberRow),
         more_members=len(members) > len(shown),
         sign_ins=_structs(await connection.fetch(_SIGN_INS, [each["principal_id"] for each in shown]), DeviceRow),
+        deployment_key=await connection.fetchval("SELECT position_key FROM deployment"),
     )
 
 
