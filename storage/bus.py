@@ -46,7 +46,10 @@ class Bus(Protocol):
 
 
 class ConnectionKey(msgspec.Struct, frozen=True):
-    """One connection of a principal to a node; `stamp` is unique within the incarnation."""
+    """One connection of a principal to a node; `stamp` is unique within the incarnation, for that principal.
+
+    Also the room of a large dialog at a node, under the id of the dialog: what is said here of principals holds for it.
+    """
 
     principal: bytes
     incarnation: int

@@ -7,6 +7,7 @@ Guarantees of every engine:
   that were not fenced then, and those that were fenced so lately that a horizon has not passed them.
 * A fenced incarnation never writes again, and all it wrote is visible.
 * Numbers of a dialog are dense, and its stamps never fall.
+* The events that make a dialog large, or bring somebody into one that is, are visible at once to `find_large`.
 * Every method raises `StorageUnavailableError` when it cannot answer now, and may be called again.
 """
 
@@ -16,6 +17,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from storage.rows import ClusterReading, WrittenRow
+
+LARGE_ABOVE = 100
+"""A dialog with more members is large: its events go to the nodes where its room is, not to where each member is."""
 
 PAGE_ROWS = 500
 """Rows of a page; it ends earlier with the row whose body brings it to `PAGE_BYTES_MAX` of `timelines.py`."""
@@ -51,6 +55,12 @@ class Nodes(Protocol):
 
     async def fence(self, incarnation: int) -> bool:
         """Note that an incarnation that has ended writes nothing more; False while something of it still runs."""
+
+    async def find_large(self, principal: bytes, *, after: bytes) -> list[bytes]:
+        """The large dialogs of a principal, and maybe some that have shrunk: a page of `PAGE_ROWS`, from `after` on."""
+
+    async def read_size(self, dialog: bytes) -> tuple[int, int]:
+        """The `roster_seq` of a dialog and the number of its members then; zeros if there is no such dialog."""
 
     async def draw_stamp(self) -> int:
         """A number above all that were drawn before, by any node."""

@@ -144,6 +144,12 @@ class Timelines(Protocol):
     async def read_roster(self, dialog: bytes) -> DialogRoster:
         """The members, for the fan-out; none of a dialog that does not exist."""
 
+    async def find_removed(self, dialog: bytes, after: int, until: int) -> dict[bytes, int]:
+        """Who was removed, or left, by the events after `after` up to `until`, and by which last.
+
+        It costs the events between the two.
+        """
+
     async def read_members(
         self, principal: bytes, dialogs: Sequence[bytes], *, after: bytes, limit: int
     ) -> dict[bytes, list[Member]]:

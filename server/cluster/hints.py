@@ -10,6 +10,7 @@ import asyncio
 import logging
 
 from server.clock import Clock, Sleep
+from server.cluster.large_rooms import LargeRooms, ReadToHead
 from server.cluster.links import Links
 from server.cluster.peers import Peers
 from server.cluster.publisher import Publisher
@@ -19,6 +20,7 @@ from server.cluster.whereabouts import Whereabouts
 from server.delivery.presence import Presence
 from server.delivery.registry import Registry
 from server.delivery.rooms import Rooms, Spawn
+from server.delivery.routing import Router
 from server.writing.horizon import Horizon
 from storage.bus import Bus, PresenceStore
 from storage.nodes import Nodes
@@ -39,9 +41,11 @@ class Hints:
         rooms: Rooms,
         horizon: Horizon,
         *,
+        router: Router,
         registry: Registry,
         presence: Presence,
         nodes: Nodes,
+        read_to_head: ReadToHead,
         spawn: Spawn,
         clock: Clock,
         incarnation: int,
@@ -55,6 +59,11 @@ class Hints:
         self.whereabouts = Whereabouts(
             store, clock, self._doubt_all, draw_stamp=nodes.draw_stamp, incarnation=incarnation, sleep=sleep
         )
+        self.large_rooms = LargeRooms(
+            self.whereabouts, nodes, rooms, read_to_head, registry=registry, spawn=spawn, clock=clock
+        )
+        rooms.is_nobody_here = self.large_rooms.is_nobody_here
+        router.on_growth = self.large_rooms.note_growth
         self.signalling = Signalling(
             store,
             self.links,
@@ -101,4 +110,5 @@ class Hints:
     async def _tick_always(self) -> None:
         while True:
             await self.tick()
+            self.large_rooms.drop_empty()
             await self._sleep(TICK_S)

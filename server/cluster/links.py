@@ -15,13 +15,15 @@ from storage.bus import Bus
 
 
 class _Link:
-    """Toward one incarnation: the last number used, and the token under which its presence is whole."""
+    """Toward one incarnation: the last number used, and what it said of itself."""
 
-    __slots__ = ("k", "token")
+    __slots__ = ("k", "registers_rooms", "token")
 
     def __init__(self) -> None:
         self.k = 0
         self.token = ""
+        """Under which its presence is whole."""
+        self.registers_rooms = False
 
 
 class Links:
@@ -56,10 +58,14 @@ class Links:
         for other in others:
             self._links.setdefault(other, _Link())
 
-    def note_token(self, other: int, token: str) -> None:
-        """An incarnation says under which token its presence is whole."""
+    def note_presence(self, other: int, token: str, *, registers_rooms: bool) -> None:
+        """An incarnation says under which token its presence is whole, and whether its large rooms are part of that."""
         if other in self._links:
-            self._links[other].token = token
+            self._links[other].token, self._links[other].registers_rooms = token, registers_rooms
+
+    def without_rooms(self) -> list[int]:
+        """Those that register no large rooms, as far as is known: older versions."""
+        return [other for other, link in self._links.items() if not link.registers_rooms]
 
     def spend(self, token: str = "") -> None:
         """Use a number toward all whose presence is not whole under `token`: they may have been overlooked."""
@@ -84,7 +90,7 @@ class Links:
     def tick(self, epoch: int, horizon: int, token: str) -> None:
         """Tell all others that every row before `horizon` was sent to them, or had a number of its own."""
         for target, link in self._links.items():
-            self._publish(target, NodeTick(self._incarnation, epoch, link.k, horizon, token))
+            self._publish(target, NodeTick(self._incarnation, epoch, link.k, horizon, token, True))
 
     def _publish(self, target: int, message: NodeMessage) -> None:
         self.published += self._bus.publish(target, encode_message(message))

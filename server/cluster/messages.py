@@ -28,6 +28,8 @@ class NodeTick(msgspec.Struct, array_like=True, frozen=True, tag=2):
     horizon: int
     token: str
     """The presence of `source` is whole under this token; empty: it is not."""
+    registers_rooms: bool = False
+    """Rooms of large dialogs are part of that; without, all events of large dialogs are sent to it."""
 
 
 class DeviceTaken(msgspec.Struct, array_like=True, frozen=True, tag=1):

@@ -1,8 +1,15 @@
 """Publishing to other nodes: one lookup for all rows that wait, then one message for each node with readers.
 
 Fed after the commit and after local delivery, which wait for nothing of this. Rows leave in the order of their dialogs.
-A dialog with many members goes to every node: rooms know who is there. What cannot be looked up or sent uses a number
-(`links.py`), so its readers come to it through the journal.
+What cannot be looked up or sent uses a number (`links.py`), so its readers come to it through the journal.
+
+Invariants, of who gets an event:
+
+* The number of members at the event decides. Of a large dialog the nodes get it that have registered a room. The event
+  that makes a dialog large goes where its members are, as any of a small one; who comes, goes or is blocked is always
+  looked up by name. `large_rooms.py` says why that is enough.
+* The members of a small dialog are those of the roster at the event. When only a newer one is at hand, it may lack
+  somebody who was removed since: then, and when it is not known how many members there were, every node gets it.
 
 Bounds: `_ROWS_MAX` rows and `_BYTES_MAX` bytes wait; what is above that is not sent.
 """
@@ -12,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from protocol import bodies as b
 from protocol.bodies import TimelineEventRaw
@@ -20,12 +27,10 @@ from server.cluster.links import Links
 from server.delivery.rooms import Rooms
 from server.writing.durable import DurableEvents
 from storage.bus import PresenceStore
+from storage.nodes import LARGE_ABOVE
 from storage.unavailable import StorageUnavailableError
 
 _log = logging.getLogger(__name__)
-
-LOOKED_UP_MAX = 100
-"""Members whose nodes are looked up one by one; a dialog with more goes to every node."""
 
 _ROSTER_S_MAX = 1.0
 _ROWS_MAX = 20_000
@@ -121,7 +126,9 @@ class Publisher:
         nodes_of = dict(zip(asked, located.nodes, strict=True))
         sent: dict[int, _Sent] = {}
         for item, principals in zip(batch, concerned, strict=True):
-            targets = self._links if principals is None else {node for who in principals for node in nodes_of[who]}
+            targets = set(self._links) if principals is None else {node for who in principals for node in nodes_of[who]}
+            if principals is not None and item.dialog in principals:
+                targets.update(self._links.without_rooms())
             for target in targets:
                 events, roster_seqs = sent.setdefault(target, ([], []))
                 events += item.events
@@ -131,27 +138,30 @@ class Publisher:
         self.rows += sum(len(item.events) for item in batch)
 
     async def _find_concerned(self, item: DurableEvents) -> set[bytes] | None:
-        """Whose nodes get these events; None: every node."""
+        """Whose nodes get these events: principals, and the dialog itself if it is large; None: every node."""
+        if not item.member_count:
+            return None
+        added, moved = _moved_by(item)
+        if item.member_count - len(added) > LARGE_ABOVE:
+            return {item.dialog, *added, *moved}
         room = await self._rooms.open(item.dialog, item.roster_seq)
         if room.roster_seq < item.roster_seq:
             raise StorageUnavailableError("a roster cannot be read")
-        if len(room.members) > LOOKED_UP_MAX:
-            return None
-        return set(room.members).union(_moved_by(item))
+        return None if room.roster_seq > item.roster_seq else {*room.members, *added, *moved}
 
 
-def _moved_by(item: DurableEvents) -> Iterable[bytes]:
-    """Whom a change brings in or takes out: the roster may be that of before or after. And who is blocked."""
+def _moved_by(item: DurableEvents) -> tuple[Sequence[bytes], Sequence[bytes]]:
+    """Whom a change brings in; and whom it takes out, who are in no roster after it, or blocks."""
     if item.change is None:
-        return ()
+        return (), ()
     match item.change.body:
         case b.DialogCreated(members=members):
-            return [each.principal for each in members]
+            return [each.principal for each in members], ()
         case b.MembersAdded(members=members):
-            return members
+            return members, ()
         case b.MemberRemoved(member=who) | b.Blocked(principal=who):
-            return [who]
+            return (), [who]
         case b.MemberLeft():
-            return [item.change.author]
+            return (), [item.change.author]
         case _:
-            return ()
+            return (), ()

@@ -60,7 +60,7 @@ class Receiver:
                 events = list(zip(message.events, message.roster_seqs, strict=True))
                 self._peers.hear(message.source, message.k, events)
             case NodeTick():
-                self._links.note_token(message.source, message.token)
+                self._links.note_presence(message.source, message.token, registers_rooms=message.registers_rooms)
                 self._peers.tick(message.source, message.k, message.horizon)
         if not self._is_whole():
             self._peers.doubt(message.source)

@@ -18,17 +18,20 @@ comes beyond is read from the journal when its turn comes.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
 
 from protocol.bodies import TimelineEventRaw
 from protocol.ids import to_text
+from protocol.limits import N_MAX
 from server.clock import Sleep
 from server.delivery.rooms import Spawn
 from server.writing.durable import DurableEvents
-from storage.nodes import Nodes
+from storage.nodes import PAGE_ROWS, Nodes
 from storage.rows import WrittenRow
+from storage.timelines import cut_short
 from storage.unavailable import StorageUnavailableError
 
 _log = logging.getLogger(__name__)
@@ -135,6 +138,19 @@ class Resequencer:
                 stream.next_seq, stream.round = first, self.round
         while len(self._streams) > self._dialogs_max and self._forget_one():
             pass
+
+    async def read_to_head(self, dialog: bytes, after: int) -> None:
+        """Take all of a dialog that is durable after event `after`, which was delivered; raises what a read raises."""
+        more = True
+        while more:
+            stream = self._streams.get(dialog)
+            first = max(after + 1, stream.next_seq if stream is not None else 0)
+            rows = await self._try(functools.partial(self._nodes.read_rows, dialog, first, N_MAX))
+            self.gaps_read += len(rows)
+            for row in rows:
+                self.take(row.event, row.roster_seq)
+                after = row.event.seq
+            more = len(rows) >= PAGE_ROWS or cut_short([row.event for row in rows])
 
     async def wait_settled(self) -> None:
         """Return once everything that waits for its turn now has been delivered."""

@@ -10,12 +10,11 @@ Nothing that waits is dropped: a roster that cannot be read is read again. While
 end, and holds the positions of the node (`wait_settled`). After `_FAULTS_MAX` other errors, or rosters that are older
 than the event, every session here reads the dialog from the timeline instead.
 
-Who is removed gets all before their removal, once: what was delivered under a roster without them is noted (`_ahead`)
-until the removal comes, and they read that from the timeline.
+Who is removed gets all before their removal: see `departures.py` for what was delivered under a roster without them.
 
 Bounds: `rooms_max` rosters are kept, the least recently used is dropped. At most `_WAITING_MAX` events of a room and
 `_WAITING_BYTES_MAX` of all wait for a roster; beyond that only the first number is remembered, and the members catch
-up. Notes of `_AHEAD_MAX` rosters are kept for each of `rooms_max` dialogs; beyond that every session reads the dialog.
+up.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
 import msgspec
@@ -33,6 +32,7 @@ from protocol.bodies import AnyBody, TimelineEventRaw
 from protocol.dialog_types import DialogType
 from protocol.ids import to_text
 from server.clock import Sleep
+from server.delivery.departures import Departures
 from server.delivery.prepared_message import PreparedMessage
 from server.delivery.registry import Registry
 from server.delivery.subscriber import Subscriber
@@ -48,7 +48,6 @@ _RETRY_FIRST_S = 0.2
 _RETRY_MAX_S = 5.0
 _FAULTS_MAX = 8
 _WAITING_MAX = 1000
-_AHEAD_MAX = 16
 _WAITING_BYTES_MAX = 33_554_432
 
 _decode_body = msgspec.msgpack.Decoder(AnyBody).decode
@@ -67,6 +66,7 @@ class Room:
         "missed",
         "needed_seq",
         "roster_seq",
+        "told",
         "type",
         "waiting",
         "waiting_bytes",
@@ -83,9 +83,16 @@ class Room:
         self.waiting: list[TimelineEventRaw] = []
         self.waiting_bytes = 0
         self.missed = 0
+        self.told: dict[bytes, int] = {}
+        """Whose removal, by number, came while events waited: they read these themselves."""
         self._from_max = 0
         self._version = -1
         self._subscribers: list[tuple[int, Subscriber]] = []
+
+    @property
+    def waiting_from(self) -> int | None:
+        """The first event that waits for a roster."""
+        return self.waiting[0].seq if self.waiting else self.missed or None
 
     def take_roster(self, roster: DialogRoster) -> None:
         """Take a roster that was read."""
@@ -164,11 +171,11 @@ class Rooms:
         self._rooms: OrderedDict[bytes, Room] = OrderedDict()
         self._loads: set[asyncio.Future[None]] = set()
         self._waiting_bytes = 0
-        self._ahead: dict[bytes, list[tuple[int, int]]] = {}
-        """By dialog: the `roster_seq` of a roster newer than the events that it served, and the first of these.
-
-        It outlives the room, until the events up to that `roster_seq` have come.
-        """
+        self.is_nobody_here: Callable[[bytes, int], Awaitable[bool]] | None = None
+        """Whether surely no member of a dialog is here, of which some event is the next; None: a roster says so."""
+        self._departures = Departures(
+            timelines, registry, spawn, self.leave_to_sessions, dialogs_max=rooms_max, sleep=sleep
+        )
 
     def __len__(self) -> int:
         return len(self._rooms)
@@ -214,16 +221,18 @@ class Rooms:
         for subscriber in self._others(room, principal):
             subscriber.outbox.push_state((dialog, principal), prepared)
 
-    def undelivered_from(self, dialog: bytes, seq: int) -> int | None:
-        """The first number that a member removed by event `seq` may not have got; None if they got all.
+    def deliver_last(self, event: TimelineEventRaw, principal: bytes) -> None:
+        """Deliver a member's own removal, and what they did not get before it; call it before `deliver_event`."""
+        room = self._rooms.get(event.dialog)
+        waiting_from = None if room is None else room.waiting_from
+        if room is not None and waiting_from is not None:
+            room.told[principal] = event.seq
+        self._departures.deliver_last(event, principal, waiting_from)
 
-        Events before the removal may wait for a roster, or were delivered under one without that member.
-        """
-        firsts = [first for roster_seq, first in self._ahead.get(dialog, ()) if roster_seq >= seq]
+    def find(self, dialog: bytes, roster_seq: int) -> Room | None:
+        """The room of a dialog, if its roster is here and not older than `roster_seq`."""
         room = self._rooms.get(dialog)
-        if room is not None and (room.waiting or room.missed):
-            firsts.append(room.waiting[0].seq if room.waiting else room.missed)
-        return min(firsts, default=None)
+        return room if room is not None and not room.loading and room.roster_seq >= roster_seq else None
 
     async def open(self, dialog: bytes, roster_seq: int = 0) -> Room:
         """The room of a dialog, its roster read if it is older than `roster_seq`; after errors it may still be older.
@@ -243,6 +252,8 @@ class Rooms:
         """Return once everything that waits for a roster now has been delivered."""
         if self._loads:
             await asyncio.wait(set(self._loads))
+        if self._departures.settling:
+            await asyncio.wait(set(self._departures.settling))
 
     def leave_to_sessions(self, dialog: bytes, first: int) -> None:
         """Have every session read a dialog from the timeline, which knows who may, and forget its room."""
@@ -262,7 +273,7 @@ class Rooms:
 
         Rosters that are being read now are of the new epoch.
         """
-        self._ahead.clear()
+        self._departures.forget_all()
         for dialog, room in list(self._rooms.items()):
             if room.loading:
                 self._forget_waiting(room)
@@ -298,21 +309,7 @@ class Rooms:
 
     def _deliver(self, room: Room, event: TimelineEventRaw) -> None:
         room.deliver(self._registry, event)
-        if event.seq < room.roster_seq:
-            self._note_ahead(event, room.roster_seq)
-        elif self._ahead:
-            self._ahead.pop(event.dialog, None)
-
-    def _note_ahead(self, event: TimelineEventRaw, roster_seq: int) -> None:
-        notes = [note for note in self._ahead.get(event.dialog, ()) if note[0] > event.seq]
-        if not notes or notes[-1][0] < roster_seq:
-            # Above the bound, who is removed between two rosters may get some events again.
-            first = event.seq if len(notes) < _AHEAD_MAX else notes.pop()[1]
-            notes.append((roster_seq, first))
-        self._ahead[event.dialog] = notes
-        if len(self._ahead) > self._rooms_max:
-            dialog = next(iter(self._ahead))
-            self.leave_to_sessions(dialog, self._ahead.pop(dialog)[0][1])
+        self._departures.delivered(event, room.roster_seq, room.told)
 
     def _load(self, dialog: bytes, room: Room) -> None:
         room.loading = True
@@ -322,6 +319,9 @@ class Rooms:
 
     async def _load_and_deliver(self, dialog: bytes, room: Room, loaded: asyncio.Future[None]) -> None:
         try:
+            if await self._concerns_nobody(dialog, room):
+                self._forget(dialog, room)
+                return
             roster = await self._read(dialog, room)
             if roster is None:
                 self._leave_to_sessions(dialog, room)
@@ -336,14 +336,23 @@ class Rooms:
             self._loads.discard(loaded)
             loaded.set_result(None)
 
+    async def _concerns_nobody(self, dialog: bytes, room: Room) -> bool:
+        """Whether what waits is for nobody here: then a roster of many thousands is not read."""
+        if self.is_nobody_here is None or not room.waiting:
+            return False
+        return await self.is_nobody_here(dialog, room.waiting[0].seq)
+
     async def _read(self, dialog: bytes, room: Room) -> DialogRoster | None:
         """A roster as new as the newest event that waits for it; None if there is none, or it cannot be read."""
         backoff_s, faults, ids = _RETRY_FIRST_S, 0, {"dialog": to_text(dialog)}
         while True:
+            needed_seq = room.needed_seq
             try:
                 roster = await self._timelines.read_roster(dialog)
                 if roster.roster_seq >= room.needed_seq:
                     return roster
+                if roster.roster_seq >= needed_seq:
+                    continue  # an event came meanwhile that needs a newer one
                 faults += 1  # a replica that lags, or the roster that is awaited belongs to a history that was lost
                 _log.warning("a roster is older than an event (%d of %d)", faults, _FAULTS_MAX, extra=ids)
             except StorageUnavailableError as error:
@@ -366,10 +375,13 @@ class Rooms:
 
     def _leave_to_sessions(self, dialog: bytes, room: Room) -> None:
         """Have every session read the dialog from the timeline, which knows who may, and forget the room."""
-        first = self.undelivered_from(dialog, room.needed_seq)
+        first = room.waiting_from
         if first is not None:
             for subscriber in self._registry:
                 subscriber.outbox.read_from(dialog, first)
+        self._forget(dialog, room)
+
+    def _forget(self, dialog: bytes, room: Room) -> None:
         self._forget_waiting(room)
         room.members = {}
         if self._rooms.get(dialog) is room:
@@ -377,4 +389,4 @@ class Rooms:
 
     def _forget_waiting(self, room: Room) -> None:
         self._waiting_bytes -= room.waiting_bytes
-        room.waiting, room.waiting_bytes, room.missed = [], 0, 0
+        room.waiting, room.waiting_bytes, room.missed, room.told = [], 0, 0, {}

@@ -6,13 +6,12 @@ each event by itself, its own and those of others, in the order that the `Resequ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
 from protocol import bodies as b
 from protocol.bodies import AnyBody, Body, TimelineEventRaw, tag_of
-from server.delivery.prepared_message import PreparedMessage
 from server.delivery.presence import Presence
 from server.delivery.registry import Registry
 from server.delivery.rooms import Rooms
@@ -33,6 +32,8 @@ class Router:
         self._registry = registry
         self._rooms = rooms
         self._presence = presence
+        self.on_growth: Callable[[bytes, int, Sequence[bytes]], None] = lambda _dialog, _seq, _added: None
+        """Called when an event that several nodes deliver has added these members, after its delivery here."""
 
     def route(self, durable: Sequence[DurableEvents]) -> None:
         """Fan out what a flush made durable."""
@@ -44,9 +45,19 @@ class Router:
 
     def deliver(self, event: TimelineEventRaw, roster_seq: int) -> None:
         """Fan out one event, whichever node wrote it; `roster_seq` is that of its dialog after it or later."""
-        if memoryview(event.body)[1] in _MOVES_PEOPLE:
-            self._route_change(_decode_body(event.body), event)
+        if memoryview(event.body)[1] not in _MOVES_PEOPLE:
+            self._rooms.deliver_event(event, roster_seq)
+            return
+        change = _decode_body(event.body)
+        self._route_change(change, event)
         self._rooms.deliver_event(event, roster_seq)
+        match change:
+            case b.DialogCreated(members=members):
+                self.on_growth(event.dialog, event.seq, [each.principal for each in members])
+            case b.MembersAdded(members=members):
+                self.on_growth(event.dialog, event.seq, members)
+            case _:
+                pass
 
     def _route_change(self, change: Body, event: TimelineEventRaw) -> None:
         match change:
@@ -55,9 +66,9 @@ class Router:
             case b.MembersAdded(members=members):
                 self._bring_in(members, event)
             case b.MemberRemoved(member=member):
-                self._deliver_last(member, event)
+                self._rooms.deliver_last(event, member)
             case b.MemberLeft():
-                self._deliver_last(event.author, event)
+                self._rooms.deliver_last(event, event.author)
             case b.Blocked(principal=principal):
                 self._presence.separate(event.author, principal)
             case _:
@@ -68,13 +79,3 @@ class Router:
         for principal in members:
             for subscriber in self._registry.subscribers_of(principal):
                 subscriber.outbox.read_from(event.dialog, event.seq)
-
-    def _deliver_last(self, principal: bytes, event: TimelineEventRaw) -> None:
-        """Deliver a member's own removal, the last event that they see: they are no longer in the roster."""
-        prepared = PreparedMessage(event)
-        undelivered_from = self._rooms.undelivered_from(event.dialog, event.seq)
-        for subscriber in self._registry.subscribers_of(principal):
-            if undelivered_from is None:
-                subscriber.outbox.push_event(event.dialog, event.seq, prepared)
-            else:
-                subscriber.outbox.read_from(event.dialog, undelivered_from)

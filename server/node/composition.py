@@ -161,7 +161,7 @@ class Node:
             positions,
             clock,
             self.pipeline.wait_settled,
-            *([] if self.resequencer is None else [self.resequencer.wait_settled]),
+            *([] if self.resequencer is None else [self.resequencer.wait_settled, self._wait_grown]),
             self.rooms.wait_settled,
             self.receipts.wait_settled,
             epoch=epoch,
@@ -173,16 +173,18 @@ class Node:
         self._redis = redis
         self._shared_limiter = None if redis is None else SharedRateLimiter(redis.limiter, MemoryRateLimiter(clock))
         self.limiter: RateLimiter = self._shared_limiter or MemoryRateLimiter(clock)
-        if nodes is not None and self.peers is not None and redis is not None:
+        if nodes is not None and self.peers is not None and self.resequencer is not None and redis is not None:
             self.hints = Hints(
                 redis.bus,
                 redis.presence,
                 self.peers,
                 self.rooms,
                 self.horizon,
+                router=self.router,
                 registry=self.registry,
                 presence=self.presence,
                 nodes=nodes,
+                read_to_head=self.resequencer.read_to_head,
                 spawn=self.spawn,
                 clock=clock,
                 incarnation=incarnation,
@@ -355,6 +357,12 @@ class Node:
             dialogs_max=self.config.rooms.rooms_max,
         )
 
+    async def _wait_grown(self) -> None:
+        """Return once dialogs that became large are registered and read to their heads, and that is in order."""
+        if self.hints is not None and self.resequencer is not None:
+            await self.hints.large_rooms.wait_settled()
+            await self.resequencer.wait_settled()
+
     def _find_floor(self) -> int:
         assert self.peers is not None
         return self.peers.floor
@@ -395,13 +403,13 @@ class Node:
         assert self.hints is not None
         assert self._shared_rates is not None
         learning = self.spawn(self._shared_rates.learn(session.device, principal))
-        await self.hints.whereabouts.arrive(session, principal)
+        await self.hints.large_rooms.arrive(session, principal)
         await learning
 
     def _detached(self, subscriber: Subscriber) -> None:
         assert self.hints is not None
         assert self._shared_rates is not None
-        self.hints.whereabouts.leave(subscriber)
+        self.hints.large_rooms.leave(subscriber)
         self._shared_rates.wake()
 
     def _parts(self) -> Parts:

@@ -18,6 +18,8 @@ class DurableEvents(msgspec.Struct, frozen=True):
     roster_seq: int
     change: ChangeEntry | None = None
     """The change that was made; None for content."""
+    member_count: int = 0
+    """Of the dialog after these events; 0: not known, because an earlier call, whose answer was lost, wrote them."""
 
 
 Route = Callable[[Sequence[DurableEvents]], None]

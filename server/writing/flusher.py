@@ -95,18 +95,25 @@ class Flusher:
         )
         events: dict[bytes, list[TimelineEventRaw]] = {}
         roster: dict[bytes, int] = {}
+        counts: dict[bytes, int] = {}
         for submission, entry, verdict in zip(batch, entries, verdicts, strict=True):
             if _is_new(submission, verdict) and not verdict.erased:
                 events.setdefault(entry.dialog, []).append(_event(entry, verdict))
                 roster[entry.dialog] = verdict.roster_seq
-        return verdicts, [DurableEvents(dialog, tuple(each), roster[dialog]) for dialog, each in events.items()]
+                count = verdict.member_count if verdict.code is VerdictCode.OK else 0
+                counts[entry.dialog] = min(count, counts.get(entry.dialog, count))
+        return verdicts, [
+            DurableEvents(dialog, tuple(each), roster[dialog], member_count=counts[dialog])
+            for dialog, each in events.items()
+        ]
 
     async def _change(self, submission: Submission, entry: ChangeEntry) -> _Answer:
         result = await self._journal.change(entry, incarnation=self._incarnation, flush_no=next(self._numbers))
         verdict = result.verdict
         if not result.events or not _is_new(submission, verdict):
             return [verdict], []
-        return [verdict], [DurableEvents(entry.dialog, result.events, verdict.roster_seq, entry)]
+        count = verdict.member_count if verdict.code is VerdictCode.OK else 0
+        return [verdict], [DurableEvents(entry.dialog, result.events, verdict.roster_seq, entry, count)]
 
     def _look_further(self, entry: Entry | ChangeEntry, verdict: Verdict, began: float) -> Verdict:
         """The verdict; TARGET_ARCHIVED until it is known whether a row with a passed number has left the journal."""

@@ -26,6 +26,7 @@ from protocol.ids import NIL
 from protocol.kinds import DAY_MS, KINDS, Kind
 from protocol.limits import INVITATIONS_BY_ONE_MAX, INVITATIONS_MAX, VISIBLE_INTERVALS_MAX
 from storage.identity_rows import SIGN_IN_AUDIT_KEPT_MS, EndReason, Outcome, WhoMayAdd
+from storage.nodes import LARGE_ABOVE
 from storage.rows import PrincipalStatus, PrincipalType, SignInState, VerdictCode
 
 FOLDER = Path(__file__).parent / "functions"
@@ -77,6 +78,7 @@ _CONSTANTS: dict[str, int | str] = {
     "INCARNATION_LOCKS": INCARNATION_LOCKS,
     "INVITATIONS_MAX": INVITATIONS_MAX,
     "INVITATIONS_BY_ONE_MAX": INVITATIONS_BY_ONE_MAX,
+    "LARGE_ABOVE": LARGE_ABOVE,
 }
 _BODIES: dict[str, type[Body]] = {body.__name__: body for body in get_args(AnyBody)}
 _OF_BODIES: dict[str, Callable[[type[Body]], str]] = {

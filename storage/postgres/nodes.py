@@ -57,6 +57,12 @@ _FIND_UNSEEN = """
 SELECT first_unseen(r.dialog_id, r.seq, $3::text::xid8)
 FROM unnest($1::uuid[], $2::bigint[]) WITH ORDINALITY AS r(dialog_id, seq, ord) ORDER BY r.ord
 """
+# The order of the index's columns: no other index has the rows in it.
+_FIND_LARGE = f"""
+SELECT m.dialog_id FROM members m
+WHERE m.principal_id = $1 AND m.large AND m.member AND m.dialog_id > $2
+ORDER BY m.principal_id, m.dialog_id LIMIT {PAGE_ROWS}
+"""
 
 
 class PostgresNodes(Nodes):
@@ -109,6 +115,13 @@ class PostgresNodes(Nodes):
         except asyncpg.LockNotAvailableError:
             return False
         return True
+
+    async def find_large(self, principal: bytes, *, after: bytes) -> list[bytes]:
+        return [dialog for (dialog,) in await self._fetch(_FIND_LARGE, principal, after)]
+
+    async def read_size(self, dialog: bytes) -> tuple[int, int]:
+        rows = await self._fetch("SELECT roster_seq, member_count FROM heads WHERE dialog_id = $1", dialog)
+        return (rows[0][0], rows[0][1]) if rows else (0, 0)
 
     async def draw_stamp(self) -> int:
         [(stamp,)] = await self._fetch("SELECT nextval('connection_stamps')")

@@ -8,7 +8,17 @@ from collections.abc import Sequence
 import asyncpg
 import msgspec
 
-from protocol.bodies import Deleted, Edited, Erased, Reacted, TimelineEventRaw, tag_of
+from protocol.bodies import (
+    AnyBody,
+    Deleted,
+    Edited,
+    Erased,
+    MemberLeft,
+    MemberRemoved,
+    Reacted,
+    TimelineEventRaw,
+    tag_of,
+)
 from protocol.dialog_types import DialogType, Role
 from protocol.ids import NIL, direct_dialog_id
 from protocol.limits import REACTIONS_PER_MESSAGE_MAX
@@ -33,6 +43,7 @@ LATER_ROWS_MAX = 500
 """Edits, deletions and reactions that are read at once for a page of messages."""
 
 _REACTED = tag_of(Reacted)
+_decode_body = msgspec.msgpack.Decoder(AnyBody).decode
 ARE_ABOUT_A_MESSAGE = tags_of(Edited, Deleted, Reacted)
 
 _ERASED = msgspec.msgpack.encode(Erased()).hex()
@@ -180,6 +191,12 @@ FROM heads h LEFT JOIN members m ON m.dialog_id = h.dialog_id AND m.member
 WHERE h.dialog_id = $1
 """
 
+_REMOVED = f"""
+SELECT j.seq, j.author_id, j.body FROM journal j
+WHERE j.dialog_id = $1 AND j.seq > $2 AND j.seq <= $3 AND j.tag IN ({tag_of(MemberRemoved)}, {tag_of(MemberLeft)})
+ORDER BY j.seq
+"""
+
 # A pair in which true is the greatest: only `members_present` has it, so no plan passes over those who have left.
 _MEMBERS = """
 SELECT r.dialog_id, o.principal_id, o.role, o.name, o.delivered, o.read
@@ -307,6 +324,16 @@ class PostgresTimelines(Timelines):
             return DialogRoster(DialogType.SELF, 0, {})
         members = {who: first for _, _, who, first in rows if who is not None}
         return DialogRoster(DialogType(rows[0][0]), rows[0][1], members)
+
+    async def find_removed(self, dialog: bytes, after: int, until: int) -> dict[bytes, int]:
+        found = {}
+        for seq, author, body in await self._fetch(_REMOVED, dialog, after, until):
+            match _decode_body(body):
+                case MemberRemoved(member=who):
+                    found[who] = seq
+                case MemberLeft():
+                    found[author] = seq
+        return found
 
     async def read_members(
         self, principal: bytes, dialogs: Sequence[bytes], *, after: bytes, limit: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from storage.nodes import PAGE_ROWS, Nodes
+from storage.nodes import LARGE_ABOVE, PAGE_ROWS, Nodes
 from storage.rows import ClusterReading, IncarnationRow, WrittenRow
 from storage.unavailable import IncarnationEndedError
 from tests.simulation.database import Database
@@ -61,6 +61,24 @@ class MemoryNodes(Nodes):
 
     async def fence(self, incarnation: int) -> bool:
         return await self._database.read("fence", lambda: self._database.try_fence(incarnation))
+
+    async def find_large(self, principal: bytes, *, after: bytes) -> list[bytes]:
+        def look() -> list[bytes]:
+            found = [
+                dialog.dialog
+                for dialog in self._database.dialogs.values()
+                if dialog.dialog > after and dialog.member_count > LARGE_ABOVE and dialog.role_of(principal) is not None
+            ]
+            return sorted(found)[:PAGE_ROWS]
+
+        return await self._database.read("large", look)
+
+    async def read_size(self, dialog: bytes) -> tuple[int, int]:
+        def look() -> tuple[int, int]:
+            found = self._database.dialogs.get(dialog)
+            return (found.roster_seq, found.member_count) if found is not None else (0, 0)
+
+        return await self._database.read("size", look)
 
     async def draw_stamp(self) -> int:
         return await self._database.read("stamp", lambda: next(self._database.stamps))

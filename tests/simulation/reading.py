@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from protocol.bodies import DialogCreated, SettingsChanged, TimelineEventRaw, tag_of
+from protocol.bodies import DialogCreated, MemberLeft, MemberRemoved, SettingsChanged, TimelineEventRaw, tag_of
 from protocol.dialog_types import DialogType
 from protocol.events import DialogState
 from protocol.ids import direct_dialog_id
@@ -136,6 +136,19 @@ class MemoryTimelines(Timelines):
             return DialogRoster(found.type, found.roster_seq, members)
 
         return await self._database.read("roster", look)
+
+    async def find_removed(self, dialog: bytes, after: int, until: int) -> dict[bytes, int]:
+        def look() -> dict[bytes, int]:
+            found = {}
+            for row in self._database.dialogs[dialog].rows[after:until]:
+                match decode_body(row.body):
+                    case MemberRemoved(member=who):
+                        found[who] = row.seq
+                    case MemberLeft():
+                        found[row.author] = row.seq
+            return found
+
+        return await self._database.read("removed", look)
 
     async def read_members(
         self, principal: bytes, dialogs: Sequence[bytes], *, after: bytes, limit: int

@@ -81,6 +81,14 @@ class FakeNodes(Nodes):
         self._answer("fence", incarnation)
         return self.fences
 
+    async def find_large(self, principal: bytes, *, after: bytes) -> list[bytes]:
+        self._answer("large", principal, after)
+        return []
+
+    async def read_size(self, dialog: bytes) -> tuple[int, int]:
+        self._answer("size", dialog)
+        return 1, 1
+
     async def draw_stamp(self) -> int:
         return 1
 

@@ -61,8 +61,8 @@ BEGIN
     FROM jsonb_to_record(p_fields -> 'settings') AS s(
         is_public boolean, allow_media boolean, message_retention_days int, moderation_enabled boolean);
     PERFORM set_retention(p_dialog, (p_fields -> 'settings' ->> 'message_retention_days')::int, v_now_ms);
-    INSERT INTO members (dialog_id, principal_id, role, member, visible, from_seq, joined_at_ms)
-    SELECT p_dialog, m.principal, m.role, true, '{[1,)}', v_seq, v_now_ms
+    INSERT INTO members (dialog_id, principal_id, role, member, visible, from_seq, joined_at_ms, large)
+    SELECT p_dialog, m.principal, m.role, true, '{[1,)}', v_seq, v_now_ms, cardinality(v_members) > ${LARGE_ABOVE}
     FROM unnest(v_members, v_roles) AS m(principal, role);
     IF v_rule.type = ${DialogType.DIRECT} THEN
         INSERT INTO contacts (principal_id, other_id)

@@ -13,6 +13,7 @@ DECLARE
     o record;
     v_members uuid[] := ARRAY(SELECT x::uuid FROM jsonb_array_elements_text(p_fields -> 'members') x);
     v_joins boolean := v_members = ARRAY[p_author];
+    v_large boolean;
 BEGIN
     SELECT * INTO o FROM open_change(p_incarnation, p_dialog, p_author, p_device, p_n, p_body,
                                      v_joins AND may_join(p_dialog, p_author));
@@ -32,11 +33,15 @@ BEGIN
     IF o.code = ${VerdictCode.OK} THEN
         o.first_seq := append_row(p_incarnation, p_flush_no, p_dialog, p_author, p_device, p_n,
                                   ${tag.MembersAdded}, NULL, p_body, o.now_ms);
+        v_large := o.member_count + cardinality(v_members) > ${LARGE_ABOVE};
+        IF v_large AND o.member_count <= ${LARGE_ABOVE} THEN
+            UPDATE members SET large = true WHERE dialog_id = p_dialog AND member AND NOT large;
+        END IF;
         INSERT INTO members (dialog_id, principal_id, role, member, visible, from_seq, joined_at_ms,
-                             read, delivered, read_messages)
+                             read, delivered, read_messages, large)
         SELECT p_dialog, s.principal_id, ${Role.MEMBER}, true,
                int8multirange(int8range(CASE WHEN o.full_history THEN 1 ELSE o.first_seq END, NULL)),
-               o.first_seq, o.now_ms, o.first_seq, o.first_seq, o.messages
+               o.first_seq, o.now_ms, o.first_seq, o.first_seq, o.messages, v_large
         FROM unnest(v_members) AS s(principal_id)
         ORDER BY s.principal_id
         ON CONFLICT (dialog_id, principal_id) DO UPDATE SET
@@ -45,7 +50,8 @@ BEGIN
                 SELECT part FROM unnest(members.visible + excluded.visible) AS part
                 ORDER BY lower(part) DESC LIMIT ${VISIBLE_INTERVALS_MAX}) v),
             from_seq = excluded.from_seq, joined_at_ms = excluded.joined_at_ms, read = excluded.read,
-            delivered = excluded.delivered, read_messages = excluded.read_messages, xid = pg_current_xact_id();
+            delivered = excluded.delivered, read_messages = excluded.read_messages, large = excluded.large,
+            xid = pg_current_xact_id();
         UPDATE heads SET member_count = member_count + cardinality(v_members), roster_seq = o.first_seq
         WHERE dialog_id = p_dialog;
         DELETE FROM invitations WHERE dialog_id = p_dialog AND principal_id = ANY (v_members);

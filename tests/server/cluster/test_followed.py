@@ -66,7 +66,7 @@ class Node:
     async def have_others(self, *others: int) -> None:
         self.links.keep(others)
         for other in others:
-            self.links.note_token(other, await self.store.read_token())
+            self.links.note_presence(other, await self.store.read_token(), registers_rooms=True)
 
     async def settle(self) -> None:
         """Let all lookups end."""
@@ -184,7 +184,7 @@ async def test_while_a_lookup_may_overlook_somebody_nobody_elsewhere_is_shown_as
         node.store.away = True
     else:
         node.store.wipe()
-        node.links.note_token(ELSEWHERE, await node.store.read_token())
+        node.links.note_presence(ELSEWHERE, await node.store.read_token(), registers_rooms=True)
     node.followed.tick()
     await node.settle()
     assert node.shown == [True]

@@ -179,7 +179,7 @@ class Deployment:
     def take_tick(self, raw: bytes) -> None:
         tick = decode_message(raw)
         assert isinstance(tick, NodeTick)
-        self.writer.note_token(READER, tick.token)
+        self.writer.note_presence(READER, tick.token, registers_rooms=tick.registers_rooms)
 
     async def write(self) -> None:
         who, stamp = self.rng.choice(PEOPLE), self.next_stamp
@@ -192,7 +192,7 @@ class Deployment:
         self.journal[stamp] = event
         if who in self.here:
             self.due[stamp] = who
-        self.publisher.publish([DurableEvents(who, (event,), 1)])
+        self.publisher.publish([DurableEvents(who, (event,), 1, member_count=1)])
 
     async def arrive(self) -> None:
         who = self.rng.choice(PEOPLE)

@@ -16,12 +16,13 @@ from protocol.dialog_types import DialogType, Mode, Role
 from protocol.ids import new_id
 from server.cluster.links import Links
 from server.cluster.messages import NodeEvents, NodeSignals, NodeTick, decode_message
-from server.cluster.publisher import LOOKED_UP_MAX, Publisher
+from server.cluster.publisher import Publisher
 from server.delivery.registry import Registry
 from server.delivery.rooms import Rooms
 from server.writing.durable import DurableEvents
 from storage.bus import ConnectionKey, Located
 from storage.local.network import LocalBus, LocalPresence
+from storage.nodes import LARGE_ABOVE
 from storage.rows import ChangeEntry, DialogRoster
 from tests.support.receiver import Received
 
@@ -45,9 +46,11 @@ class Rosters:
 
     def __init__(self) -> None:
         self.roster_seq = 1
+        self.reads = 0
         self.members: dict[bytes, list[bytes]] = {}
 
     async def read_roster(self, dialog: bytes) -> DialogRoster:
+        self.reads += 1
         return DialogRoster(DialogType.GROUP, self.roster_seq, dict.fromkeys(self.members.get(dialog, []), 1))
 
 
@@ -69,7 +72,7 @@ class Office:
         work = asyncio.ensure_future(office.publisher.run())
         async with Received.on(office.bus, 2) as second, Received.on(office.bus, 3) as third:
             for node in (2, 3):
-                office.links.note_token(node, await office.store.read_token())
+                office.links.note_presence(node, await office.store.read_token(), registers_rooms=True)
             yield office, second, third
             work.cancel()
             await asyncio.wait({work})
@@ -91,9 +94,20 @@ class Office:
         self.links.tick(9, 100, "mine")
 
 
-def written(dialog: bytes, *seqs: int, change: ChangeEntry | None = None, roster_seq: int = 1) -> DurableEvents:
+def ticked(k: int) -> NodeTick:
+    return NodeTick(1, 9, k, 100, "mine", registers_rooms=True)
+
+
+def written(
+    dialog: bytes, *seqs: int, change: ChangeEntry | None = None, roster_seq: int = 1, member_count: int = 2
+) -> DurableEvents:
     events = tuple(TimelineEventRaw(dialog, seq, dialog, dialog, seq, 0, 0, msgspec.Raw(b"\x91\x05")) for seq in seqs)
-    return DurableEvents(dialog, events, roster_seq, change)
+    return DurableEvents(dialog, events, roster_seq, change, member_count)
+
+
+def added(dialog: bytes, seq: int, *members: bytes, member_count: int) -> DurableEvents:
+    entry = ChangeEntry(dialog, new_id(), new_id(), 1, b.MembersAdded(list(members)))
+    return written(dialog, seq, change=entry, roster_seq=seq, member_count=member_count)
 
 
 async def read(received: Received, *, messages: int) -> list[NodeEvents | NodeTick]:
@@ -109,8 +123,8 @@ async def test_a_row_goes_once_to_each_node_with_a_member_and_to_no_other() -> N
         assert isinstance(events, NodeEvents)
         assert (events.source, events.epoch, events.k, events.roster_seqs) == (1, 9, 1, [1, 1])
         assert [event.seq for event in events.events] == [7, 8]
-        assert tick == NodeTick(1, 9, 1, 100, "mine")
-        assert await read(third, messages=1) == [NodeTick(1, 9, 0, 100, "mine")]
+        assert tick == ticked(1)
+        assert await read(third, messages=1) == [ticked(0)]
 
 
 async def test_all_that_waits_is_looked_up_at_once_and_sent_in_one_message() -> None:
@@ -126,13 +140,53 @@ async def test_all_that_waits_is_looked_up_at_once_and_sent_in_one_message() -> 
         assert office.store.lookups == [2]
 
 
-async def test_a_dialog_with_many_members_goes_to_every_node_without_a_lookup() -> None:
+async def test_an_event_of_a_large_dialog_goes_to_the_nodes_with_a_room_and_no_roster_is_read() -> None:
     async with Office.open() as (office, second, third):
-        crowd = office.dialog_of(*(new_id() for _ in range(LOOKED_UP_MAX + 1)))
-        await office.publish(written(crowd, 1))
+        crowd = new_id()
+        await office.store.put([ConnectionKey(crowd, 3, 1)])
+        await office.publish(written(crowd, 1, member_count=LARGE_ABOVE + 1))
+        assert [type(message) for message in await read(third, messages=2)] == [NodeEvents, NodeTick]
+        assert await read(second, messages=1) == [ticked(0)]
+        assert (office.store.lookups, office.rosters.reads) == ([1], 0)
+
+
+async def test_the_event_that_makes_a_dialog_large_goes_to_its_members() -> None:
+    async with Office.open() as (office, second, third):
+        dialog, new = office.dialog_of(await office.person_at(3)), await office.person_at(2)
+        office.rosters.roster_seq = 2
+        await office.publish(added(dialog, 2, new, member_count=LARGE_ABOVE + 1))
         for each in (second, third):
             assert [type(message) for message in await read(each, messages=2)] == [NodeEvents, NodeTick]
-        assert office.store.lookups == [0]
+
+
+async def test_who_is_added_to_a_large_dialog_learns_of_it_by_name() -> None:
+    async with Office.open() as (office, second, third):
+        crowd, new = new_id(), await office.person_at(2)
+        await office.store.put([ConnectionKey(crowd, 3, 1)])
+        await office.publish(added(crowd, 2, new, member_count=LARGE_ABOVE + 2))
+        for each in (second, third):
+            assert [type(message) for message in await read(each, messages=2)] == [NodeEvents, NodeTick]
+
+
+async def test_a_node_of_an_older_version_gets_all_of_large_dialogs() -> None:
+    async with Office.open() as (office, second, third):
+        office.links.note_presence(3, await office.store.read_token(), registers_rooms=False)
+        await office.publish(written(new_id(), 1, member_count=LARGE_ABOVE + 1))
+        assert [type(message) for message in await read(third, messages=2)] == [NodeEvents, NodeTick]
+        assert await read(second, messages=1) == [ticked(0)]
+
+
+@pytest.mark.parametrize("why", ["the roster is newer", "an earlier call wrote it"])
+async def test_every_node_gets_an_event_whose_members_are_not_known(why: str) -> None:
+    async with Office.open() as (office, second, third):
+        dialog = office.dialog_of(await office.person_at(3))  # and one at node 2, who was removed by event 2
+        if why == "the roster is newer":
+            office.rosters.roster_seq = 2
+            await office.publish(written(dialog, 1))
+        else:
+            await office.publish(written(dialog, 1, member_count=0))
+        for each in (second, third):
+            assert [type(message) for message in await read(each, messages=2)] == [NodeEvents, NodeTick]
 
 
 CHANGES: dict[str, Callable[[bytes], b.Body]] = {
@@ -173,14 +227,14 @@ async def test_a_failed_lookup_uses_a_number_toward_everybody() -> None:
         office.store.away = True
         await office.publish(written(dialog, 1))
         for each in (second, third):
-            assert await read(each, messages=1) == [NodeTick(1, 9, 1, 100, "mine")]
+            assert await read(each, messages=1) == [ticked(1)]
         assert office.links.spent == 2
 
 
 async def test_a_node_whose_presence_is_whole_under_another_token_may_have_been_overlooked() -> None:
     async with Office.open() as (office, second, third):
         dialog = office.dialog_of(await office.person_at(2))
-        office.links.note_token(3, "of an older store")
+        office.links.note_presence(3, "of an older store", registers_rooms=True)
         await office.publish(written(dialog, 1))
         assert [message.k for message in await read(second, messages=2)] == [1, 1]
         assert [message.k for message in await read(third, messages=1)] == [1]

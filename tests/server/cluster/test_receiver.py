@@ -130,5 +130,5 @@ def test_what_cannot_be_read_is_logged_and_harms_nothing(caplog: pytest.LogCaptu
 
 
 def test_a_message_of_a_newer_version_is_read_as_far_as_it_is_known() -> None:
-    newer = msgspec.msgpack.encode([2, SOURCE, EPOCH, 0, 9, "token", "more"])
+    newer = msgspec.msgpack.encode([2, SOURCE, EPOCH, 0, 9, "token", False, "more"])
     assert decode_message(newer) == NodeTick(SOURCE, EPOCH, 0, 9, "token")

@@ -160,6 +160,7 @@ async def exercise_timelines(world: World) -> None:
     await reads.read_missed(me, group, 1, 99, limit=9)
     await reads.find_held([group])
     await reads.read_roster(group)
+    assert set(await reads.find_removed(group, 1, 99)) == {cy.principal}
     await reads.read_members(me, [group, direct], after=NIL, limit=9)
     await reads.find_direct_peers(me, [bo.principal, cy.principal])
     await exercise_nodes(world, group)
@@ -184,6 +185,8 @@ async def exercise_nodes(world: World, dialog: bytes) -> None:
     assert await nodes.end(another, lease=0)
     assert await nodes.fence(another)
     await nodes.draw_stamp()
+    await nodes.find_large(dialog, after=NIL)
+    await nodes.read_size(dialog)
     found = (await nodes.read_cluster(incarnation=world.incarnation, since=since)).incarnations
     assert [each.incarnation for each in found if each.fenced_at] == [another]
 
