@@ -7,14 +7,15 @@ import asyncio
 import asyncpg
 import pytest
 
+from protocol import bodies
 from protocol.dialog_types import DialogType
-from protocol.ids import NIL
+from protocol.ids import NIL, new_id
 from storage import nodes as contract
 from storage.postgres.epoch import settle_epoch
 from storage.rows import VerdictCode, WrittenRow
 from storage.timelines import PAGE_BYTES_MAX
 from storage.unavailable import IncarnationEndedError, OtherHistoryError
-from tests.support.world import World, edit, message
+from tests.support.world import Person, World, edit, message
 
 pytestmark = pytest.mark.anyio
 
@@ -191,3 +192,34 @@ async def test_stamps_rise_whoever_draws_them(world: World) -> None:
     drawn = await asyncio.gather(*(world.nodes.draw_stamp() for _ in range(5)))
     assert len(set(drawn)) == 5
     assert min(drawn) > first
+
+
+async def test_a_dialog_is_large_to_all_its_members_from_the_event_that_makes_it_so(world: World) -> None:
+    people = await world.people(contract.LARGE_ABOVE + 2)
+    members, late, later = people[:-2], people[-2], people[-1]
+    dialog = await world.create(DialogType.GROUP, *members)
+
+    async def is_large_to(person: Person) -> bool:
+        found = await world.nodes.find_large(person.principal, after=NIL)
+        assert found in ([], [dialog])
+        return bool(found)
+
+    assert not await is_large_to(members[0])
+    assert await world.nodes.read_size(dialog) == (1, contract.LARGE_ABOVE)
+    added = (await world.act(bodies.MembersAdded, dialog, members[0], late)).verdict
+    assert await world.nodes.read_size(dialog) == (added.seq, contract.LARGE_ABOVE + 1)
+    assert [await is_large_to(person) for person in (members[0], members[-1], late, later)] == [True, True, True, False]
+    assert await world.nodes.find_large(late.principal, after=dialog) == []
+    for gone in (late, members[-1]):
+        await world.act(bodies.MemberRemoved, dialog, members[0], gone)
+    await world.act(bodies.MembersAdded, dialog, members[0], later)  # it is smaller than it was
+    assert [await is_large_to(person) for person in (late, later)] == [False, False]
+    await world.act(bodies.MembersAdded, dialog, members[0], late)
+    assert [await is_large_to(person) for person in (late, later)] == [True, True]
+
+
+async def test_a_dialog_may_be_large_when_it_is_created_and_one_that_does_not_exist_has_no_size(world: World) -> None:
+    people = await world.people(contract.LARGE_ABOVE + 1)
+    dialog = await world.create(DialogType.GROUP, *people)
+    assert await world.nodes.find_large(people[-1].principal, after=NIL) == [dialog]
+    assert await world.nodes.read_size(new_id()) == (0, 0)

@@ -42,3 +42,14 @@ async def test_nothing_is_asked_and_the_token_is_answered(presence_store: Presen
     assert await presence_store.put([]) == token
     located = await presence_store.locate([])
     assert (located.nodes, located.token) == ([], token)
+
+
+async def test_the_room_of_a_dialog_is_looked_up_with_the_connections_of_people(presence_store: PresenceStore) -> None:
+    ann, dialog = new_id(), new_id()
+    first, again = ConnectionKey(dialog, 2, 1), ConnectionKey(dialog, 2, 2)
+    await presence_store.put([ConnectionKey(ann, 1, 1), first, ConnectionKey(dialog, 3, 1)])
+    located = await presence_store.locate([ann, dialog])
+    assert [sorted(nodes) for nodes in located.nodes] == [[1], [2, 3]]
+    await presence_store.put([again])
+    presence_store.remove([first])  # which comes late
+    assert sorted((await presence_store.locate([dialog])).nodes[0]) == [2, 3]

@@ -203,6 +203,17 @@ async def test_a_channel_shows_its_past_to_who_joins(world: World) -> None:
     assert (await world.timelines.read_roster(dialog)).members == {ann.principal: 1, bo.principal: 3}
 
 
+async def test_who_was_removed_between_two_events_is_found_with_the_last_of_their_removals(world: World) -> None:
+    ann, bo, cy, di = await world.people(4)
+    dialog = await world.create(DialogType.GROUP, ann, bo, cy, di)
+    for change, who in ((bodies.MemberRemoved, bo), (bodies.MembersAdded, bo), (bodies.MemberRemoved, bo)):
+        await world.act(change, dialog, ann, who)
+    await world.act(bodies.MemberLeft, dialog, cy)
+    await world.act(bodies.MemberRemoved, dialog, ann, di)
+    assert await world.timelines.find_removed(dialog, 1, 5) == {bo.principal: 4, cy.principal: 5}
+    assert await world.timelines.find_removed(dialog, 5, 5) == {}
+
+
 async def test_several_ranges_come_dialog_by_dialog_each_with_its_limit(world: World) -> None:
     ann, bo, cy = await world.people(3)
     first, second = await world.create(DialogType.DIRECT, ann, bo), await world.create(DialogType.DIRECT, ann, cy)
