@@ -341,6 +341,11 @@ METRICS: Catalogue = (
                 read=lambda it: bool(it.hints.whereabouts.token) if it.hints else None,
             ),
             Gauge(
+                name="tchat_cluster_large_rooms",
+                meaning="Large dialogs with a member here; others send their events to this node.",
+                read=lambda it: len(it.hints.large_rooms) if it.hints else None,
+            ),
+            Gauge(
                 name="tchat_cluster_publish_queued_rows",
                 meaning="Rows that wait to be sent to other nodes.",
                 watch="above 10000: Redis is slow",

@@ -152,7 +152,8 @@ class LargeDeployment:
 
     def __init__(self, seed: int) -> None:
         rng = self.rng = random.Random(seed)
-        self.store, self.bus, clock = SlowPresence(rng), LocalBus(), ManualClock()
+        self.store, self.bus = SlowPresence(rng), LocalBus()
+        clock = self.clock = ManualClock()
         self.dialogs = {dialog: Timeline(dialog, rng.sample(PEOPLE, 3)) for dialog in DIALOGS}
         for timeline in self.dialogs.values():
             timeline.commit(WRITERS[0], None, 1)

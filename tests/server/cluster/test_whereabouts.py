@@ -208,3 +208,32 @@ async def test_a_token_says_that_all_who_have_arrived_are_there(place: Place) ->
         located = await place.store.locate(list(here.values()))
         if located.token and located.token == place.whereabouts.token:
             assert located.nodes == [[1]] * len(here)
+
+
+async def test_rooms_are_written_again_when_the_store_was_wiped(place: Place) -> None:
+    dialog = new_id()
+    await place.whereabouts.register([dialog])
+    await place.whereabouts.register([dialog])
+    assert (await place.nodes_of(dialog), place.store.puts, place.lost) == ([1], 1, 0)
+    place.store.wipe()
+    await place.whereabouts.check()
+    assert (await place.nodes_of(dialog), place.whereabouts.token) == ([1], await place.store.read_token())
+    place.whereabouts.unregister([dialog])
+    assert await place.nodes_of(dialog) == []
+
+
+async def test_a_room_that_is_not_confirmed_is_lost_before_it_counts(place: Place) -> None:
+    place.store.away = True
+    await place.whereabouts.register([new_id()])
+    assert (place.lost, place.whereabouts.token) == (1, "")
+
+
+async def test_a_room_that_is_unregistered_while_it_is_written_is_removed(place: Place) -> None:
+    dialog = new_id()
+
+    async def unregister(_s: float) -> None:
+        place.whereabouts.unregister([dialog])
+
+    place.store.meanwhile = unregister  # type: ignore[assignment]
+    await place.whereabouts.register([dialog])
+    assert await place.nodes_of(dialog) == []
