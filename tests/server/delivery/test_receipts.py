@@ -109,7 +109,8 @@ async def test_receipts_that_did_not_reach_the_store_hold_no_position(world: Wor
     receipts.note(bo.principal, HighWaterMark(dialog, 1, 1))
     await receipts.flush()
     assert (lost.calls, len(receipts)) == (0, 1)
-    await receipts.wait_settled()
+    async with asyncio.timeout(20):
+        await receipts.wait_settled()
 
 
 class LostReply(PostgresJournal):
