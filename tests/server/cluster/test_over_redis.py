@@ -12,7 +12,7 @@ import redis
 
 from protocol.bodies import TimelineEvent, TimelineEventRaw
 from protocol.close_codes import CloseCode
-from protocol.commands import Create, HighWaterMark, PresenceSubscribe, Receipt, Send, Typing
+from protocol.commands import Add, Create, HighWaterMark, PresenceSubscribe, Receipt, Send, Typing
 from protocol.dialog_types import DialogType
 from protocol.errors import ErrorCode
 from protocol.events import DialogState, PresenceChanged, ReceiptChanged, TypingChanged
@@ -26,6 +26,7 @@ from server.node import composition
 from server.session import shared_rates as shared_rates_module
 from server.writing.durable import DurableEvents
 from storage.bus import Located
+from storage.nodes import LARGE_ABOVE
 from storage.postgres.nodes import PostgresNodes
 from tests.engines.redis_server import RedisServer
 from tests.support.harness import Running, Wire, configured, running
@@ -140,6 +141,28 @@ async def test_what_is_said_crosses_without_the_journal(pair: Pair) -> None:
         await say(b, dialog, 1)
         while await seq_of_next(a) != 5:
             pass
+        assert pair.rows_read == 0
+
+
+async def test_a_dialog_that_becomes_large_is_heard_without_the_journal(
+    pair: Pair,
+) -> None:
+    ann, bo, cy, di, *others = await pair.one.world.people(LARGE_ABOVE + 1)
+    members = [each.principal for each in (bo, di, *others)]
+    async with pair.one.live(ann) as a, pair.two.live(bo) as b, pair.two.live(cy) as c:
+        dialog = (await a.ask(Create(3, 1, DialogType.GROUP, members, "g"))).dialog
+        assert (await b.until(DialogState)).dialog == dialog
+        await a.ask(Add(4, dialog, 2, [cy.principal]))
+        assert (await c.until(DialogState)).dialog == dialog
+        await until(lambda: all(len(hints_of(each).large_rooms) for each in (pair.one, pair.two)))
+        await say(a, dialog, 3)
+        for wire in (b, c):
+            while await seq_of_next(wire) != 3:
+                pass
+        async with pair.two.live(di) as d:
+            await say(a, dialog, 4)
+            while await seq_of_next(d) != 4:
+                pass
         assert pair.rows_read == 0
 
 
