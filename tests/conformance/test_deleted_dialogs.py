@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -21,6 +22,7 @@ from storage.postgres.trimming import PostgresTrimming
 from storage.rows import ChangeEntry, ReceiptRow, VerdictCode
 from tests.support.archiving import archived_rows
 from tests.support.clock import ManualClock
+from tests.support.harness import running
 from tests.support.world import Person, World, edit, message, reaction
 
 pytestmark = pytest.mark.anyio
@@ -251,3 +253,11 @@ async def test_a_mover_that_wakes_late_brings_nothing_back(
     trimming = PostgresTrimming(world.pool, world.writes or world.pool)
     await trimming.put_back(held, group.clock.wall_ms(), incarnation=world.incarnation)
     assert await group.count_rows() == {}
+
+
+async def test_a_node_purges_what_was_deleted(group: Group, database_url: str) -> None:
+    await group.delete()
+    await group.world.pool.execute("UPDATE deleted_dialogs SET grace_from_ms = 0")
+    async with running(database_url), asyncio.timeout(20):
+        while await group.count_rows():
+            pass

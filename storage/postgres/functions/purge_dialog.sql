@@ -1,5 +1,5 @@
 -- One step of the purge of the dialog whose grace ended first: delete about `p_limit` rows of it. `dialog` null: no grace
--- has ended. `ended`: the look through the dialog is at its end, the archive is next, then `finish_dialog_purge`.
+-- has ended. `ended`: this step met nothing more, so the archive is next, then `finish_dialog_purge`.
 --
 -- Its name and its members go first, so nobody reads, or puts back, what is being deleted. A message of a kind that must
 -- be kept stays for that time, with what hangs on it. The head stays.
@@ -57,7 +57,7 @@ BEGIN
     SET done_seq = coalesce(v_last, x.done_seq), found = x.found OR v_left < p_limit,
         kept_until_ms = least(x.kept_until_ms, v_kept_until_ms)
     WHERE x.dialog_id = t.dialog_id;
-    ended := v_left > 0;
+    ended := v_left = p_limit;  -- a row that somebody changed meanwhile is met by the next step
     SELECT t.grace_from_ms, h.seq, d.epoch, EXISTS (SELECT FROM archiving) INTO grace_from_ms, last_seq, epoch, archived
     FROM heads h, deployment d WHERE h.dialog_id = t.dialog_id;
 END $$;
