@@ -163,7 +163,8 @@ class Database:
         self.fenced_at: dict[int, int] = {}
         self.epoch = 1
         """The deployment's, as it was settled last."""
-        self._settled_history = self._history = 0
+        self.history = self._settled_history = 0
+        """How many have been lost in part; and of which one the epoch has begun."""
         self._restored: list[asyncio.Future[None]] = []
         self._ended: set[int] = set()
         self._lost: set[int] = set()
@@ -201,9 +202,9 @@ class Database:
         if fate.error is not None:
             raise fate.error
         self._check_up()
-        seen, history = look(), self._history
+        seen, history = look(), self.history
         await _pause(fate.reply_s)
-        if history != self._history:
+        if history != self.history:
             raise StorageUnavailableError("the connection was lost")
         return seen
 
@@ -316,7 +317,7 @@ class Database:
         self.moved, self.archive_erasures = backup.moved, backup.archive_erasures
         self._lost.update(range(backup.incarnations + 1, len(self.names) + 1))
         self._ended, self.fenced_at = backup.ended | self._lost, backup.fenced_at
-        self._history += 1
+        self.history += 1
         for waiting in self._restored:
             if not waiting.done():
                 waiting.set_result(None)
@@ -329,13 +330,13 @@ class Database:
 
     def check_history(self) -> None:
         """Raise OtherHistoryError if the epoch of this history has not begun."""
-        if self._settled_history != self._history:
+        if self._settled_history != self.history:
             raise OtherHistoryError
 
     def settle_epoch(self) -> int:
         """The epoch; another one if this is another history than the one it was settled for."""
-        if self._settled_history != self._history:
-            self._settled_history = self._history
+        if self._settled_history != self.history:
+            self._settled_history = self.history
             self.epoch += 1
         return self.epoch
 
