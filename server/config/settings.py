@@ -255,6 +255,11 @@ class StorageSettings(msgspec.Struct, frozen=True, kw_only=True):
     are in PostgreSQL alone."""
     cql_port: Port = 9042
     """The port of these hosts."""
+    cql_local_dc: str = ""
+    """Their data centre, as the CQL server names it. Empty: that of the host that answers first."""
+    cql_tls_ca: Path | None = None
+    """File with the certificates of the authorities to trust: set, the connection is TLS, and the certificate of each
+    host must name its address."""
     cql_keyspace: Keyspace = "tchat"
     """Its keyspace. `tchat migrate` makes it, with three copies of each row if there are as many hosts."""
     cql_user: str = ""

@@ -23,7 +23,13 @@ def configured_archive(storage: StorageSettings) -> CqlServer | None:
     if not storage.cql_hosts:
         return None
     return CqlServer(
-        storage.cql_hosts, storage.cql_port, storage.cql_keyspace, storage.cql_user, storage.cql_password.reveal()
+        storage.cql_hosts,
+        storage.cql_port,
+        storage.cql_keyspace,
+        storage.cql_user,
+        storage.cql_password.reveal(),
+        storage.cql_local_dc,
+        storage.cql_tls_ca,
     )
 
 

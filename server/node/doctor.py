@@ -25,6 +25,7 @@ from server.node.identity_parts import IdentitySecrets
 from server.node.postgres_start import find_shared_account, visited_postgres
 from server.startup_error import StartupError
 from storage.bus import MESSAGE_BYTES_MAX
+from storage.cql.driver import what_to_check
 from storage.cql.migrate import REPLICAS_WANTED
 from storage.cql.migrate import examine as examine_keyspace
 from storage.embedded.data_folder import DataFolderError
@@ -170,8 +171,7 @@ def _archive(config: Config) -> list[Finding]:
     except MigrationError as error:
         return [Finding("problem", "archive", str(error))]
     except StorageUnavailableError as error:
-        text = f"cannot be used ({error}): check storage.cql_hosts, cql_port and cql_password."
-        return [Finding("problem", "archive", text)]
+        return [Finding("problem", "archive", f"cannot be used ({error}): {what_to_check(error)}.")]
     if not state.is_current:
         return [Finding("problem", "archive", "its keyspace is not this version's: run `tchat migrate`.")]
     if config.server.mode == "production" and state.copies < REPLICAS_WANTED:

@@ -8,15 +8,24 @@ from __future__ import annotations
 
 import logging
 import socket
+import ssl
 import threading
 from concurrent.futures import Future, InvalidStateError, wait
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from cassandra import ConsistencyLevel, InvalidRequest, OperationTimedOut, ReadTimeout, WriteTimeout
+from cassandra import (
+    AuthenticationFailed,
+    ConsistencyLevel,
+    InvalidRequest,
+    OperationTimedOut,
+    ReadTimeout,
+    WriteTimeout,
+)
 from cassandra.auth import PlainTextAuthProvider
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, Session
 from cassandra.policies import (
     DCAwareRoundRobinPolicy,
     ExponentialReconnectionPolicy,
@@ -46,13 +55,18 @@ _RECONNECT_S = (0.5, 10.0)
 
 @dataclass(frozen=True)
 class CqlServer:
-    """Where timelines are archived. `hosts` are of the data centre of this node."""
+    """Where timelines are archived. `hosts` are of the data centre of this node, `local_dc` if it has a value.
+
+    With `tls_ca`, a file of certificates of authorities, connections are TLS.
+    """
 
     hosts: tuple[str, ...]
     port: int
     keyspace: str
     user: str = ""
-    password: str = ""
+    password: str = field(default="", repr=False)
+    local_dc: str = ""
+    tls_ca: Path | None = None
 
 
 class OneFurtherHost(RetryPolicy):  # type: ignore[misc]
@@ -65,9 +79,9 @@ class OneFurtherHost(RetryPolicy):  # type: ignore[misc]
 
 
 def make_cluster(server: CqlServer) -> Cluster:
-    """The driver, not connected yet."""
+    """The driver, not connected yet. Raises StorageUnavailableError when `tls_ca` cannot be read."""
     profile = ExecutionProfile(
-        load_balancing_policy=TokenAwarePolicy(DCAwareRoundRobinPolicy()),
+        load_balancing_policy=TokenAwarePolicy(DCAwareRoundRobinPolicy(server.local_dc)),
         retry_policy=OneFurtherHost(),
         consistency_level=ConsistencyLevel.LOCAL_QUORUM,
         request_timeout=_SCHEMA_TIMEOUT_S,
@@ -77,6 +91,7 @@ def make_cluster(server: CqlServer) -> Cluster:
         server.hosts,
         server.port,
         auth_provider=PlainTextAuthProvider(server.user, server.password) if server.user else None,
+        ssl_context=None if server.tls_ca is None else _make_context(server.tls_ca),
         # A request above 4 KB leaves in several writes, each of which would wait 40 ms for an ack of TCP.
         sockopts=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
         compression=False,  # ciphertext does not get smaller
@@ -90,6 +105,13 @@ def make_cluster(server: CqlServer) -> Cluster:
     )
 
 
+def _make_context(tls_ca: Path) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=tls_ca)
+    except OSError as error:  # ssl.SSLError is one
+        raise StorageUnavailableError(f"{tls_ca} has no certificates that can be read ({error})") from error
+
+
 def connect(server: CqlServer, keyspace: str | None) -> Session:
     """A session of the driver, whose `cluster` is to be shut down.
 
@@ -97,7 +119,8 @@ def connect(server: CqlServer, keyspace: str | None) -> Session:
     """
     attempt: Future[Session] = Future()
     # In a thread that nobody waits for: the driver tries the hosts one after the other, and nothing stops it.
-    threading.Thread(target=_attempt, args=(make_cluster(server), keyspace, attempt), name="cql", daemon=True).start()
+    asked = (make_cluster(server), keyspace, server.local_dc, attempt)
+    threading.Thread(target=_attempt, args=asked, name="cql", daemon=True).start()
     wait([attempt], ANSWER_TIMEOUT_S)
     if attempt.cancel():
         raise StorageTimeoutError(f"no host answered within {ANSWER_TIMEOUT_S:g} s")
@@ -109,13 +132,16 @@ def connect(server: CqlServer, keyspace: str | None) -> Session:
     return session
 
 
-def _attempt(cluster: Cluster, keyspace: str | None, attempt: Future[Session]) -> None:
+def _attempt(cluster: Cluster, keyspace: str | None, local_dc: str, attempt: Future[Session]) -> None:
     try:
         session = cluster.connect(keyspace)
     except Exception as error:  # noqa: BLE001 - it is raised where the session is awaited
         cluster.shutdown()
+        centres = {host.datacenter for host in cluster.metadata.all_hosts() if host.datacenter}
+        is_elsewhere = local_dc and centres and local_dc not in centres
+        text = f"no host is in the data centre {local_dc!r}, but in {', '.join(sorted(centres))}"
         with suppress(InvalidStateError):  # given up
-            attempt.set_exception(error)
+            attempt.set_exception(NoHostAvailable(text, {}) if is_elsewhere else error)
         return
     try:
         attempt.set_result(session)
@@ -131,3 +157,14 @@ def as_unavailable(error: Any) -> StorageUnavailableError:
     if isinstance(error, InvalidRequest):  # our statements are right where the keyspace is
         return StorageUnavailableError(f"{text}: run `tchat migrate`")
     return StorageUnavailableError(text)
+
+
+def what_to_check(error: StorageUnavailableError) -> str:
+    """Which settings are wrong, as far as a failure to connect says."""
+    failures = getattr(error.__cause__, "errors", {})
+    causes = list(failures.values()) if isinstance(failures, dict) else []
+    if any(isinstance(cause, AuthenticationFailed) for cause in causes):
+        return "the server refuses storage.cql_user or its password"
+    if any("[SSL" in str(cause) for cause in causes):
+        return "check storage.cql_tls_ca, and that the certificate of each host names its address"
+    return "check storage.cql_hosts, cql_port, cql_local_dc, and cql_tls_ca if the server speaks TLS only"

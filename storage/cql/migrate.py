@@ -36,7 +36,8 @@ def migrate(server: CqlServer, progress: Callable[[str], None]) -> list[str]:
     with _connected(server) as session:
         _make_keyspace(session, server.keyspace)
         session.set_keyspace(server.keyspace)
-        session.execute(_OWN_TABLE)
+        if "migrations" not in session.cluster.metadata.keyspaces[server.keyspace].tables:
+            session.execute(_OWN_TABLE)  # not each time: a node may have no right to make tables
         for name in missing_names(_read_numbers(session), FOLDER):
             for statement in _statements_of(FOLDER / f"{name}.cql"):
                 session.execute(statement)

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 from tests.engines.cassandra_jars import fetch_jars, find_java
+from tests.engines.certificates import write_certificates
 from tests.engines.server_process import HOST, RestartableServer, ServerProcess, free_port
 
 START_TIMEOUT_S = 100.0
@@ -57,6 +58,11 @@ class CassandraServer(RestartableServer):
         self._storage_port = free_port()
 
     @property
+    def tls_ca(self) -> Path:
+        """The certificate of the authority that has signed its own: it takes connections with and without TLS."""
+        return self._folder / "ca.pem"
+
+    @property
     def pid(self) -> int:
         """The process id of the running Cassandra."""
         assert self._process is not None, "not launched"
@@ -72,6 +78,8 @@ class CassandraServer(RestartableServer):
         assert self._process is None, "already launched"
         java, jars = find_java(), fetch_jars()
         self._folder.mkdir(parents=True, exist_ok=True)
+        if not self.tls_ca.exists():
+            write_certificates(self.tls_ca, self._folder / "host.pem", HOST)
         (self._folder / "cassandra.yaml").write_text(json.dumps(self._settings()))  # JSON is YAML
         (self._folder / "logback.xml").write_text(_LOGBACK)
         command = [java, *_JVM]
@@ -110,6 +118,12 @@ class CassandraServer(RestartableServer):
             "rpc_address": HOST,
             "storage_port": self._storage_port,
             "native_transport_port": self._port,
+            "client_encryption_options": {
+                "enabled": True,
+                "optional": True,
+                "ssl_context_factory": {"class_name": "org.apache.cassandra.security.PEMBasedSslContextFactory"},
+                "keystore": str(self._folder / "host.pem"),
+            },
             "seed_provider": [{"class_name": "org.apache.cassandra.locator.SimpleSeedProvider", "parameters": [seeds]}],
             # This node stands for a quorum: what it acknowledged survives its kill (periodic sync can lose 100 ms).
             "commitlog_sync": "batch",

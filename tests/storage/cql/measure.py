@@ -67,12 +67,12 @@ FROM unnest($1::uuid[]) AS d, generate_series(1, $2::bigint) AS s
 class Sizes:
     """How much is measured."""
 
-    rounds: int = 7
+    rounds: int = 5
     rows: int = 10_000
     rate: int = 5_000
     seconds: float = 60.0
     dialog_rows: int = 20_000
-    reads: int = 500
+    reads: int = 300
 
 
 QUICK = Sizes(rounds=1, rows=400, rate=500, seconds=3.0, dialog_rows=2_000, reads=5)

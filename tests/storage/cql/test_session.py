@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 import logging
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +23,7 @@ from storage.cql.driver import CqlServer
 from storage.cql.session import CqlSession, Prepared, Quota, Rows
 from storage.unavailable import StorageTimeoutError, StorageUnavailableError
 from tests.engines.cassandra_server import CassandraServer
+from tests.engines.certificates import write_certificates
 from tests.engines.server_process import free_port
 from tests.support.rows import posted
 
@@ -90,6 +93,10 @@ def silent_port() -> Iterator[int]:
     """A port on several addresses that takes connections and says nothing."""
     with socket.create_server(("0.0.0.0", 0)) as listener:
         yield listener.getsockname()[1]
+
+
+def test_a_server_shows_no_password() -> None:
+    assert "secret" not in repr(CqlServer(("127.0.0.1",), 1, "tchat", "somebody", "secret"))
 
 
 async def test_hosts_that_take_connections_and_say_nothing_are_waited_for_once(
@@ -303,3 +310,27 @@ async def until_it_answers(archive: CqlArchive) -> None:
                 await asyncio.to_thread(threading.Event().wait, 0.05)
             else:
                 return
+
+
+@pytest.mark.cassandra
+async def test_over_tls_a_host_is_trusted_whose_authority_is(cassandra: CassandraServer, cql_server: CqlServer) -> None:
+    encrypted = dataclasses.replace(cql_server, tls_ca=cassandra.tls_ca, local_dc="datacenter1")
+    async with opened(encrypted, 20.0) as archive:
+        dialog = new_id()
+        await archive.write([posted(dialog, 1, "x" * 30_000)])
+        assert await archive.read_tags(dialog, 1, 1) == {1: 1}
+        assert "ssl" in type(archive._session._cluster.ssl_context).__module__
+
+
+@pytest.mark.cassandra
+def test_what_is_wrong_with_an_archive_is_said(cql_server: CqlServer, tmp_path: Path) -> None:
+    write_certificates(tmp_path / "other.pem", tmp_path / "unused.pem", "127.0.0.1")
+    (tmp_path / "empty.pem").write_text("")
+    for wrong, error, check in (
+        ({"tls_ca": tmp_path / "other.pem"}, "certificate verify failed", "storage.cql_tls_ca"),
+        ({"tls_ca": tmp_path / "empty.pem"}, "no certificates", "cql_tls_ca"),
+        ({"local_dc": "nowhere"}, "nowhere", "cql_local_dc"),
+    ):
+        with pytest.raises(StorageUnavailableError, match=error) as raised:
+            module.connect(dataclasses.replace(cql_server, **wrong), None)
+        assert check in module.what_to_check(raised.value)
