@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from protocol import bodies as b
+from storage.bus import ConnectionKey
 from storage.rows import DialogRoster, WrittenRow
 from tests.server.cluster import large_deployment
 from tests.server.cluster.large_deployment import PEOPLE, READER, LargeDeployment, Reader, Timeline
@@ -84,13 +86,19 @@ async def test_no_position_is_past_what_is_due_and_all_of_it_comes(first_seed: i
 
 async def test_a_sync_goes_on_when_its_connection_and_then_its_rooms_are_written(place: Place) -> None:
     place.grow()
-    find_large, before = place.deployment.find_large, []
+    find_large, put, before = place.deployment.find_large, place.deployment.store.put, []
+
+    async def put_late(keys: Sequence[ConnectionKey]) -> str:
+        for _ in range(50):
+            await asyncio.sleep(0)
+        return await put(keys)
 
     async def look(principal: bytes, **page: Any) -> list[bytes]:
         before.append(await place.nodes_of(principal, place.dialog))
         return await find_large(principal, **page)
 
     place.monkeypatch.setattr(place.deployment, "find_large", look)
+    place.monkeypatch.setattr(place.deployment.store, "put", put_late)
     await place.arrive(place.member)
     assert before == [[[READER], []]]
     assert list(place.deployment.whereabouts._registered) == [place.dialog]
