@@ -6,7 +6,8 @@ private port. The schema is brought to this version before the first worker star
 
 Invariants: a worker that ends is started again, after a pause that grows; one that stands still for as long as its
 lease, which the other nodes end, is killed, because the system goes on giving it connections. What would fail again (a
-configuration, keys, a schema) ends all at once. Workers outlive their parent only to drain.
+configuration, keys, a schema) ends all at once, but only before the worker has served: what came between later, the
+schema of a newer version say, harms nobody who is connected to the others. Workers outlive their parent only to drain.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from server.node.opening import cancel_and_wait
 from server.node.parent_admin import parent_app
 from server.node.postgres_start import running_postgres
 from server.node.serve import show_banner, stop_when_asked
-from server.node.worker import CANNOT_START, WorkerStart
+from server.node.worker import CANNOT_START, FAILED, WorkerStart
 from server.node.worker_metrics import WorkerMetrics
 from server.node.worker_process import ANSWER_S, WorkerProcess
 from server.startup_error import StartupError
@@ -122,11 +123,15 @@ class Parent:
         pause_s = _PAUSE_FIRST_S
         while True:
             began = time.monotonic()
-            code = await worker.live()
+            try:
+                code = await worker.live()
+            except OSError as error:  # no memory for another process, say
+                _log.error("worker %s could not be started: %s", worker.name, error)
+                code = FAILED
             self.metrics.end(worker.number)
             if stop.is_set():
                 return code
-            if code == CANNOT_START:
+            if code == CANNOT_START and not worker.has_served.is_set():
                 raise StartupError(f"Worker {worker.name} cannot start, and has said above why.")
             if time.monotonic() - began >= _STEADY_S:
                 pause_s = _PAUSE_FIRST_S

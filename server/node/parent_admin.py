@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from http import HTTPStatus
 from typing import Protocol
 
 import msgspec
@@ -63,7 +64,7 @@ def parent_app(parent: Workers) -> ASGIApp:
         pages = {
             worker.number: answer.body.decode()
             for worker, answer in zip(parent.workers, answers, strict=True)
-            if answer is not None
+            if answer is not None and answer.status == HTTPStatus.OK
         }
         return 200, CONTENT_TYPE_LATEST, parent.metrics.add_up(list(_own_metrics(parent)), pages)
 

@@ -29,7 +29,7 @@ from server.startup_error import StartupError
 from storage.numbered_files import MigrationError
 
 CANNOT_START = 2
-_FAILED = 1
+FAILED = 1
 _START_BYTES = 65_536
 _END_GRACE_S = 5.0
 
@@ -80,7 +80,7 @@ def main() -> int:
         if said is None:
             raise
         sys.stderr.write(f"tchat: {start.name}: {said}\n")
-        return CANNOT_START if isinstance(error, StartupError | MigrationError) else _FAILED
+        return CANNOT_START if isinstance(error, StartupError | MigrationError) else FAILED
     return 0
 
 
@@ -90,7 +90,7 @@ def read_start(fd: int) -> WorkerStart:
     while not line.endswith(b"\n"):
         part = os.read(fd, _START_BYTES)
         if not part:
-            raise SystemExit(_FAILED)  # the parent ended meanwhile
+            raise SystemExit(FAILED)  # the parent ended meanwhile
         line += part
     return msgspec.json.decode(line, type=WorkerStart, dec_hook=_from_text)
 
@@ -100,7 +100,7 @@ def _end_with_parent(loop: asyncio.AbstractEventLoop, stop: asyncio.Event, start
     os.read(sys.stdin.fileno(), 1)
     loop.call_soon_threadsafe(stop.set)
     time.sleep(start.config.server.drain_timeout_s + _END_GRACE_S)
-    os._exit(_FAILED)
+    os._exit(FAILED)
 
 
 def _say_that_it_serves(node: Node) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple
 
@@ -83,13 +84,20 @@ class WorkerProcess:
         self._send(lambda process: process.kill())
 
     async def ask(self, target: str) -> WorkerAnswer | None:
-        """What its private port answers to a path and query; None if it does not serve, or not within `ANSWER_S`."""
+        """What its private port answers to a path and query; None if it does not serve, or not within `ANSWER_S`.
+
+        A worker that resets the connection is alive: so it does when some other user of the machine floods that port.
+        """
         if self.serves is None:
             return None
         try:
             async with asyncio.timeout(ANSWER_S):
                 return await _get(self.serves.admin_port, target)
-        except (OSError, ValueError):  # a time-out is an OSError
+        except (ConnectionResetError, BrokenPipeError, ValueError):
+            return WorkerAnswer(
+                HTTPStatus.SERVICE_UNAVAILABLE, b"not ready: its private port has too many connections\n"
+            )
+        except OSError:  # a time-out, too
             self.silences += 1
             return None
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,32 @@ async def test_a_worker_that_cannot_start_ends_the_server() -> None:
     assert lives.told.is_set()
 
 
+async def test_who_has_served_and_cannot_start_again_ends_nobody_else() -> None:
+    worker, stop = ScriptedWorker([1, CANNOT_START, CANNOT_START]), asyncio.Event()
+    worker.has_served.set()
+    ended = asyncio.ensure_future(Parent(CONFIG, [worker]).run(stop))
+    async with asyncio.timeout(PATIENCE_S):
+        await worker.runs_on.wait()
+    stop.set()
+    assert (await ended, worker.lives) == (0, 4)
+
+
+async def test_a_worker_for_which_the_machine_has_no_room_is_tried_again() -> None:
+    class NoRoom(ScriptedWorker):
+        async def live(self) -> int:
+            if not self.lives:
+                self.lives += 1
+                raise BlockingIOError("no more processes")
+            return await super().live()
+
+    worker, stop = NoRoom(), asyncio.Event()
+    ended = asyncio.ensure_future(Parent(CONFIG, [worker]).run(stop))
+    async with asyncio.timeout(PATIENCE_S):
+        await worker.runs_on.wait()
+    stop.set()
+    assert (await ended, worker.lives) == (0, 2)
+
+
 async def test_a_worker_that_stands_still_is_killed() -> None:
     still = ScriptedWorker()
     parent, stop = Parent(CONFIG, [still]), asyncio.Event()
@@ -106,6 +133,23 @@ async def test_a_worker_that_stands_still_is_killed() -> None:
         await still.told.wait()
     stop.set()
     assert await ended == 0
+
+
+async def test_a_worker_whose_private_port_is_flooded_is_alive() -> None:
+    def reset(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        at_once = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+        writer.close()
+
+    fd = create_shared_memory(2)
+    flooded = WorkerProcess(start("here/1"), SharedCounts(fd, workers=2, column=0))
+    os.close(fd)
+    async with await asyncio.start_server(reset, "127.0.0.1", 0) as server:
+        flooded.serves = WorkerServes(server.sockets[0].getsockname()[1], 1)
+        answer = await flooded.ask("/healthz")
+        metrics = await ask([flooded], "/metrics")
+    assert (answer and answer.status, flooded.silences, metrics.status_code) == (503, 0, 200)
+    assert await flooded.ask("/healthz") is None
 
 
 @pytest.mark.parametrize(("last_code", "exit_code"), [(0, 0), (1, 1), (-signal.SIGKILL, 1), (-signal.SIGTERM, 0)])
