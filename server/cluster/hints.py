@@ -1,12 +1,13 @@
 """All that nodes tell each other directly: it makes delivery fast, and nothing depends on it.
 
-Each second a node ticks: it tells each other that all its rows before its horizon were sent. A row that was delivered
-here was given to the publisher before, so a tick waits for what waits there.
+With each horizon that settles, so each second, a node ticks: it tells each other that all its rows before that were
+sent. A row that was delivered here was given to the publisher before, so a tick waits for what waits there.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 
 from server.clock import Clock, Sleep
@@ -27,7 +28,8 @@ from storage.nodes import Nodes
 
 _log = logging.getLogger(__name__)
 
-TICK_S = 1.0
+TICK_S = 1.25
+"""Longest time between two ticks. A horizon that has settled is told at once: others' positions wait for it."""
 
 
 class Hints:
@@ -85,7 +87,6 @@ class Hints:
         self._peers = peers
         self._incarnation = incarnation
         self._get_epoch = get_epoch
-        self._sleep = sleep
 
     async def run(self) -> None:
         """Tell and hear, until cancelled."""
@@ -111,4 +112,6 @@ class Hints:
         while True:
             await self.tick()
             self.large_rooms.drop_empty()
-            await self._sleep(TICK_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TICK_S):
+                    await self._peers.wait_settled_again()

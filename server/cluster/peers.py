@@ -119,6 +119,7 @@ class Peers:
         self._begun_at = 0
         """The first horizon of this epoch: all sessions came later, and their snapshots have what was before it."""
         self._settling: asyncio.Task[None] | None = None
+        self._settled_again = asyncio.Event()
         self._mark: tuple[int, int] | None = None
         """A round, and a stamp past all that was written before it: once reached, older dialogs are forgotten."""
         self._marks_at = _ROUNDS_BETWEEN_MARKS
@@ -217,6 +218,11 @@ class Peers:
             except StorageUnavailableError as error:
                 _log.warning("what other nodes write cannot be read, trying again: %s", error)
             await asyncio.sleep(0 if more else interval_s)
+
+    async def wait_settled_again(self) -> None:
+        """Return once `settled` has been read anew since the last such wait."""
+        await self._settled_again.wait()
+        self._settled_again.clear()
 
     async def wait_handed_out(self) -> None:
         """Return once the position that is on its way has been handed out."""
@@ -339,6 +345,7 @@ class Peers:
         if reading.epoch != self._horizon.epoch:
             return
         self.settled = reading.horizon
+        self._settled_again.set()
         if self._mark is not None and least >= self._mark[1]:
             self._resequencer.forget_before(self._mark[0])
             self._mark = None
