@@ -1,7 +1,8 @@
 """Where principals are connected, in Redis: a hash for each, with a field for each connection.
 
 The value of a field says which process of Redis it was written to. Those that an old dump brings back are passed over:
-their connections may have ended, and a node writes again what it has.
+their connections may have ended, and a node writes again what it has. Nodes of an older version write no value: theirs
+count, since others would spend no number for what they overlook under a token that these nodes have confirmed.
 
 The token of an instance is the run id of its process and the value of a key of ours: a wipe takes the key, a restart
 changes the run id although an old dump may bring the old key back. It is read after the answers: a wipe before them
@@ -99,4 +100,5 @@ def _process_of(run_id: str) -> bytes:
 def _nodes_of(found: Sequence[bytes], process: bytes) -> list[int]:
     """The incarnations of a hash, given as fields and values in turn, that this process was told."""
     pairs = zip(found[::2], found[1::2], strict=True)
-    return list({_FIELD.unpack(field)[0] for field, told in pairs if told == process and len(field) == _FIELD.size})
+    valid = (process, b"")
+    return list({_FIELD.unpack(field)[0] for field, told in pairs if told in valid and len(field) == _FIELD.size})

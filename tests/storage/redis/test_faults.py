@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -107,6 +108,14 @@ async def test_a_restart_changes_the_token_even_when_an_old_dump_brings_the_key_
         assert located.token != before
         await store.put([early])
         assert (await store.locate([early.principal])).nodes == [[1]]
+
+
+async def test_what_a_node_of_an_older_version_wrote_is_found(server: RedisServer, operator: redis.Redis) -> None:
+    key = ConnectionKey(new_id(), 7, 1)
+    async with connected(server.url) as instances:
+        store = RedisPresence(instances, "test")
+        operator.execute_command("HSET", b"test:at:" + key.principal, struct.pack(">QQ", 7, 1), b"")
+        assert (await store.locate([key.principal])).nodes == [[7]]
 
 
 async def test_a_redis_that_hangs_is_away_at_once_for_all_and_comes_back(server: RedisServer) -> None:
