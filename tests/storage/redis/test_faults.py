@@ -110,11 +110,12 @@ async def test_a_restart_changes_the_token_even_when_an_old_dump_brings_the_key_
         assert (await store.locate([early.principal])).nodes == [[1]]
 
 
-async def test_what_a_node_of_an_older_version_wrote_is_found(server: RedisServer, operator: redis.Redis) -> None:
+async def test_what_a_node_of_an_older_version_wrote_is_found(server: RedisServer) -> None:
     key = ConnectionKey(new_id(), 7, 1)
     async with connected(server.url) as instances:
         store = RedisPresence(instances, "test")
-        operator.execute_command("HSET", b"test:at:" + key.principal, struct.pack(">QQ", 7, 1), b"")
+        await token_of(store)
+        await instances[0].ask([("HSET", b"test:at:" + key.principal, struct.pack(">QQ", 7, 1), b"")], count=1)
         assert (await store.locate([key.principal])).nodes == [[7]]
 
 
