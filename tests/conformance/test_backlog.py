@@ -10,12 +10,13 @@ import pytest
 
 from protocol import bodies
 from protocol.dialog_types import DialogType
+from protocol.ids import new_id
 from storage.backlog import ArchiveBacklog, Cursor
 from storage.postgres.backlog import PostgresBacklog
 from storage.postgres.epoch import settle_epoch
 from storage.rows import TimelineRow
 from storage.unavailable import StorageUnavailableError
-from tests.support.archiving import journal_rows, pages_of
+from tests.support.archiving import drop_rows, journal_rows, lose_history, pages_of
 from tests.support.filling import add_messages
 from tests.support.world import Person, World, message, reaction
 
@@ -207,6 +208,21 @@ async def test_every_row_that_is_blanked_is_noted_until_it_is_forgotten(
     await backlog.forget_erasures([(dialog, 2), (dialog, 5)])
     assert await backlog.list_erasures(1) == [(dialog, 3)]
     assert await backlog.list_erasures(9) == [(dialog, 3), (dialog, 6)]
+
+
+async def test_a_row_has_left_when_its_number_is_taken_and_the_journal_lacks_it(
+    world: World, backlogs: list[ArchiveBacklog]
+) -> None:
+    ann, _, dialog = await pair(world)
+    (backlog, *_) = backlogs
+    await backlog.take()
+    await world.flush(*(message(dialog, ann) for _ in range(4)))
+    await drop_rows(world, dialog, 2, 3)
+    assert sorted(await backlog.list_left(dialog, [1, 2, 3, 4, 5, 6, 2**53])) == [2, 3]
+    assert await backlog.list_left(dialog, [3, 4]) == [3]
+    assert await backlog.list_left(new_id(), [1]) == []
+    await lose_history(world, dialog, 2)
+    assert await backlog.list_left(dialog, [1, 2, 3, 4, 5]) == [2]
 
 
 @pytest.mark.parametrize("how", ["a deletion", "the eraser"])

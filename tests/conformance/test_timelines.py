@@ -273,6 +273,13 @@ async def test_a_dialog_that_is_not_there_has_no_roster(world: World) -> None:
     assert (await world.timelines.read_roster(new_id())).members == {}
 
 
+async def test_dialogs_of_which_nothing_has_left_are_held_whole(world: World) -> None:
+    ann, bo = await world.people(2)
+    dialogs = [await world.create(DialogType.SELF, ann), await world.create(DialogType.DIRECT, ann, bo)]
+    await world.flush(*(message(dialogs[0], ann) for _ in range(3)))
+    assert await world.timelines.find_held([*dialogs, new_id()]) == dict.fromkeys(dialogs, 1)
+
+
 async def test_presence_peers_share_a_direct_dialog_without_a_block(world: World) -> None:
     ann, bo, cy, di = await world.people(4)
     await world.create(DialogType.SELF, cy)

@@ -10,6 +10,7 @@ import pytest
 
 from protocol import bodies
 from protocol.dialog_types import DialogType
+from protocol.ids import new_id
 from protocol.kinds import DAY_MS, KINDS, Kind
 from server.writing.mover import Mover
 from storage.local.archive import LocalArchive
@@ -17,8 +18,8 @@ from storage.postgres.archived_timelines import ArchivedTimelines
 from storage.postgres.trimming import PostgresTrimming
 from storage.rows import ChangeEntry, ReceiptRow, VerdictCode
 from storage.trimming import TrimStep
-from storage.unavailable import IncarnationEndedError
-from tests.support.archiving import moving
+from storage.unavailable import IncarnationEndedError, StorageUnavailableError
+from tests.support.archiving import ArchiveThatMayBeAway, moving
 from tests.support.world import Person, World, edit, message, reaction
 
 pytestmark = pytest.mark.anyio
@@ -381,6 +382,25 @@ async def test_what_has_left_is_read_from_the_archive_between_what_stays(
     assert await both.read_events(me, everything, limit=99) == events
     assert await both.read_newest(me, dialog, 1, 6, limit=4) == newest
     assert await both.read_later(me, dialog, 2, 4, newest_first=True) == later
+
+
+async def test_a_dialog_is_read_without_the_archive_from_where_the_journal_holds_it_whole(
+    world: World, trimming: PostgresTrimming, mover: Mover
+) -> None:
+    ann, _, dialog = await trimmed(world, trimming, mover)
+    await world.flush(*(message(dialog, ann) for _ in range(4)))
+    later = await world.create(DialogType.SELF, ann)
+    await world.say(later, ann)
+    away = ArchiveThatMayBeAway()
+    away.answers = 0
+    both = ArchivedTimelines(world.pool, away, timeout_s=30.0)
+    for timelines in (world.timelines, both):
+        assert await timelines.find_held([dialog, later, new_id()]) == {dialog: 5, later: 1}
+    events = await both.read_events(ann.principal, [(dialog, 5, 9), (later, 1, 9)], limit=9)
+    assert [event.seq for event in events] == [5, 6, 7, 8, 1, 2]
+    assert not away.reads
+    with pytest.raises(StorageUnavailableError):
+        await both.read_events(ann.principal, [(dialog, 4, 9)], limit=9)
 
 
 async def test_a_retention_that_begins_later_erases_what_has_left(

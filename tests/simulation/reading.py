@@ -125,7 +125,7 @@ class MemoryTimelines(Timelines):
         return await self._database.read("missed", look)
 
     async def find_held(self, dialogs: Sequence[bytes]) -> dict[bytes, int]:
-        return dict.fromkeys(dialogs, 1)
+        return {dialog: 1 for dialog in dialogs if dialog in self._database.dialogs}
 
     async def read_roster(self, dialog: bytes) -> DialogRoster:
         def look() -> DialogRoster:
