@@ -68,6 +68,10 @@ class RateLimiter(Protocol):
         ...
 
 
+Taken = tuple[bytes, float, float]
+"""A bucket, what is added to how many seconds it takes to fill, and the most that it may take."""
+
+
 class BucketStore(Protocol):
     """How empty the buckets of sessions are, over all nodes: judged by each node, and told to the others now and then.
 
@@ -76,9 +80,10 @@ class BucketStore(Protocol):
     Raises StorageUnavailableError, soon, when the store cannot be reached.
     """
 
-    async def add_taken(self, taken: Sequence[tuple[bytes, float]]) -> list[float]:
+    async def add_taken(self, taken: Sequence[Taken]) -> list[float]:
         """Add to how long buckets take to fill, 0 only to learn it, and return how long each takes then.
 
-        Rounded to milliseconds. What nodes took at the same time may be more than a bucket holds.
+        Rounded to milliseconds. What nodes took at the same time may be more than a bucket holds: the most that is
+        kept of a bucket is what the call says.
         """
         ...

@@ -14,6 +14,10 @@ from server.token_bucket import ROUNDING_S
 KEYS_MAX = 200_000
 _SHARED_FROM = 0.25
 """Of a bucket that is less empty the other nodes are not told: most devices never empty theirs so far."""
+_OWED_S_MAX = 60.0
+"""Nodes that give from one bucket at once give more than it holds. What they gave is waited for, up to this time beside
+that of an empty bucket: with less, N nodes would give N times the rate for ever."""
+_OWED_KEYS_MAX = 10_000
 
 
 class SharedRate:
@@ -23,7 +27,7 @@ class SharedRate:
     send. Both fill in `burst / per_s` seconds, so a bucket that nobody touched for so long is full and needs no entry.
     Entries are kept in two generations; each lasts at least that long, and the older one is dropped as a whole. With
     `keys_max` entries the generation changes early: then the buckets that were not used for the longest time count as
-    full. Times are monotonic seconds.
+    full. What is owed to other nodes lasts longer: it is taken into each new generation. Times are monotonic seconds.
     """
 
     __slots__ = (
@@ -33,8 +37,10 @@ class SharedRate:
         "_keys_max",
         "_new",
         "_old",
+        "_owed",
         "_share",
         "_untold",
+        "empty_s_max",
         "paced",
         "taken",
     )
@@ -50,7 +56,10 @@ class SharedRate:
         self._new: dict[bytes, float] = {}
         self._old: dict[bytes, float] = {}
         self._ends_at = 0.0
+        self._owed: dict[bytes, float] = {}
         self._untold: dict[bytes, float] | None = {} if shared else None
+        self.empty_s_max = self._fills_in_s + _OWED_S_MAX
+        """A bucket takes no longer to fill, however much nodes have given of it."""
         self.taken = 0
         """Times that tokens were taken."""
         self.paced = 0
@@ -76,7 +85,7 @@ class SharedRate:
             return wait_s
         self.taken += 1
         if now >= self._ends_at or 2 * len(new) >= self._keys_max:
-            self._old, self._new = new, {}
+            self._old, self._new = new, self._take_owed(now)
             self._ends_at = now + fills_in_s
         self._new[device] = of_device
         self._new[principal] = of_principal
@@ -86,17 +95,29 @@ class SharedRate:
         return 0.0
 
     def pop_untold(self, now: float) -> list[tuple[bytes, float]]:
-        """What was taken since the last call, in seconds of filling, of the buckets that others must know of."""
+        """What was taken since the last call, in seconds of filling, of the buckets that others must know of.
+
+        What has been filled again since is left out.
+        """
         assert self._untold is not None
         untold, self._untold = self._untold, {}
-        full_at_min = now + self._fills_in_s * _SHARED_FROM
-        return [(key, taken_s) for key, taken_s in untold.items() if self._find_full_at(key, now) >= full_at_min]
+        shared_from_s = self._fills_in_s * _SHARED_FROM
+        left = [(key, taken_s, self._find_full_at(key, now) - now) for key, taken_s in untold.items()]
+        return [(key, min(taken_s, left_s)) for key, taken_s, left_s in left if left_s >= shared_from_s]
 
     def empty_to(self, key: bytes, fills_in_s: float, now: float) -> None:
         """Let a bucket be at least so empty that it takes these seconds to fill."""
-        full_at = now + min(fills_in_s, self._fills_in_s)
+        full_at = now + min(fills_in_s, self.empty_s_max)
         if full_at > self._find_full_at(key, now):
             self._new[key] = full_at
+            if fills_in_s > self._fills_in_s and len(self._owed) < _OWED_KEYS_MAX:
+                self._owed[key] = full_at
+
+    def _take_owed(self, now: float) -> dict[bytes, float]:
+        """The first entries of a generation: those that would be needed for longer than the one before lasts."""
+        kept_until = now + self._fills_in_s
+        self._owed = {key: at for key in self._owed if (at := self._find_full_at(key, now)) > kept_until}
+        return dict(self._owed)
 
     def _find_full_at(self, key: bytes, now: float) -> float:
         return self._new.get(key) or self._old.get(key, now)

@@ -3,7 +3,8 @@
 Each node judges by its own tables, without asking anybody. Each second, and when a session ends, it tells what was
 taken of the buckets that are not nearly full, and learns what all nodes together have taken of them. A session that
 begins learns it first. So a device has little more than its rate, and the devices of a principal at N nodes have N
-times theirs for a second at most. While the store is away each node judges alone.
+times theirs for a second at most: what they took too much they wait for afterwards, at every node, up to a minute.
+While the store is away each node judges alone.
 """
 
 from __future__ import annotations
@@ -63,7 +64,9 @@ class SharedRates:
             await self.tell()
 
     async def _add(self, taken: Sequence[tuple[bytes, bytes, float]]) -> None:
-        fill_in_s = await self._store.add_taken([(name + key, taken_s) for name, key, taken_s in taken])
+        fill_in_s = await self._store.add_taken(
+            [(name + key, taken_s, self._rates[name].empty_s_max) for name, key, taken_s in taken]
+        )
         now = self._clock.monotonic()
         for (name, key, _), seconds in zip(taken, fill_in_s, strict=True):
             self._rates[name].empty_to(key, seconds, now)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from storage.rates import Bucket, BucketStore, Rate, RateLimiter
+from storage.rates import Bucket, BucketStore, Rate, RateLimiter, Taken
 from storage.redis.instance import RedisInstance
 from storage.redis.resp import RespError
 from storage.unavailable import StorageUnavailableError
@@ -55,15 +55,16 @@ class RedisBuckets(BucketStore):
         self._instances = instances
         self._prefix = f"{namespace}:bucket:".encode()
 
-    async def add_taken(self, taken: Sequence[tuple[bytes, float]]) -> list[float]:
+    async def add_taken(self, taken: Sequence[Taken]) -> list[float]:
         shares: list[list[int]] = [[] for _ in self._instances]
-        for at, (key, _) in enumerate(taken):
+        for at, (key, _, _) in enumerate(taken):
             shares[zlib.crc32(key) % len(shares)].append(at)
         left_s = [0.0] * len(taken)
         for instance, share in zip(self._instances, shares, strict=True):
             if share:
                 keys = [self._prefix + taken[at][0] for at in share]
-                answer = await _call(instance, _ADD, keys, [round(taken[at][1] * 1000) for at in share])
+                amounts = [round(seconds * 1000) for at in share for seconds in taken[at][1:]]
+                answer = await _call(instance, _ADD, keys, amounts)
                 for at, left_ms in zip(share, answer, strict=True):
                     left_s[at] = left_ms / 1000
         return left_s

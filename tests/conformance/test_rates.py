@@ -86,13 +86,19 @@ async def test_giving_back_saves_nothing_up(limiter: RateLimiter, let_time_pass:
 
 async def test_what_nodes_take_of_a_bucket_is_added_up(buckets: BucketStore) -> None:
     keys = [bytes([number]) * 17 for number in range(20)]
-    first = await buckets.add_taken([(key, 100.0 + at) for at, key in enumerate(keys)])
+    first = await buckets.add_taken([(key, 100.0 + at, 1_000.0) for at, key in enumerate(keys)])
     assert first == [about(100 + at) for at in range(20)]
-    assert await buckets.add_taken([(keys[3], 50.0)]) == [about(153)]
-    assert await buckets.add_taken([(keys[3], 0.0), (b"another", 0.0)]) == [about(153), 0]
+    assert await buckets.add_taken([(keys[3], 50.0, 1_000.0)]) == [about(153)]
+    assert await buckets.add_taken([(keys[3], 0.0, 1_000.0), (b"another", 0.0, 1_000.0)]) == [about(153), 0]
+
+
+async def test_no_bucket_takes_longer_than_the_call_says(buckets: BucketStore) -> None:
+    for _ in range(3):
+        assert await buckets.add_taken([(b"device", 500.0, 600.0)]) <= [600.0]
+    assert await buckets.add_taken([(b"device", 0.0, 600.0)]) == [about(600)]
 
 
 async def test_a_bucket_that_is_learned_only_stays_as_it_is(buckets: BucketStore) -> None:
     for _ in range(2):
-        assert await buckets.add_taken([(b"device", 0.0)]) == [0]
+        assert await buckets.add_taken([(b"device", 0.0, 1_000.0)]) == [0]
     assert await buckets.add_taken([]) == []

@@ -84,6 +84,17 @@ async def test_what_is_told_twice_is_not_taken_twice(nodes: tuple[Node, Node]) -
     assert two.send_all() == 5
 
 
+async def test_what_was_filled_again_before_it_was_told_is_taken_from_nobody(
+    nodes: tuple[Node, Node], clock: ManualClock
+) -> None:
+    one, two = nodes
+    one.send_all()
+    clock.advance(3)
+    await one.shared.tell()
+    await two.shared.learn(PHONE, ANN)
+    assert two.send_all() == 3
+
+
 async def test_of_a_bucket_that_is_nearly_full_nobody_is_told(nodes: tuple[Node, Node], store: LocalBuckets) -> None:
     one, _ = nodes
     one.send()
@@ -91,15 +102,36 @@ async def test_of_a_bucket_that_is_nearly_full_nobody_is_told(nodes: tuple[Node,
     assert store._full_at == {}
 
 
-async def test_what_others_took_keeps_nobody_longer_than_a_bucket_takes(
+async def test_what_others_took_keeps_nobody_longer_than_a_minute(
     nodes: tuple[Node, Node], store: LocalBuckets, clock: ManualClock
 ) -> None:
     one, _ = nodes
-    await store.add_taken([(b"s" + PHONE, 86_400.0)])
+    await store.add_taken([(b"s" + PHONE, 86_400.0, 86_400.0)])
     await one.shared.learn(PHONE, ANN)
-    assert one.send() == pytest.approx(1)
+    assert one.send() == pytest.approx(61)
+    for _ in range(60):
+        clock.advance(1)
+        assert one.send() > 0
+        assert one.send(TABLET) == 0  # generations of the table pass
     clock.advance(1)
     assert one.send() == 0
+
+
+@pytest.mark.parametrize("count", [1, 2, 8])
+async def test_in_the_long_run_the_devices_of_a_person_have_one_rate_at_however_many_nodes(
+    store: LocalBuckets, clock: ManualClock, count: int
+) -> None:
+    nodes = [(Node(store, clock), [new_id() for _ in range(5)]) for _ in range(count)]
+    sent = 0
+    for _ in range(120):
+        for node, devices in nodes:
+            sent += sum(node.send_all(device) for device in devices)
+        clock.advance(1)
+        for node, _ in nodes:
+            await node.shared.tell()
+    a_bucket, longest_s = 20, 70
+    assert 2 * 120 <= sent <= 2 * 120 + count * a_bucket
+    assert max(store._full_at.values()) - clock.monotonic() <= longest_s
 
 
 async def test_while_the_store_is_away_each_node_judges_alone_and_keeps_nothing_for_later(

@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from storage.rates import Rate
-from storage.redis.rates import RedisRateLimiter
+from storage.redis.rates import RedisBuckets, RedisRateLimiter
 from storage.unavailable import StorageUnavailableError
 from tests.engines.redis_server import RedisServer
 from tests.support.redis_instances import connected
@@ -60,6 +60,18 @@ async def test_a_clock_that_is_set_back_keeps_nobody_longer_than_a_bucket_takes(
     [key] = operator.scan_iter()
     operator.incrby(key, 86_400 * 10**6)  # as of a clock that was a day ahead then
     assert await limiter.take([(TWO, "a")]) == pytest.approx(1_800, abs=60)
+
+
+async def test_a_bucket_of_sessions_ends_in_time_whatever_the_clock_did(
+    server: RedisServer, operator: redis.Redis
+) -> None:
+    async with connected(server.url) as instances:
+        buckets = RedisBuckets(instances, "test")
+        await buckets.add_taken([(b"device", 5.0, 65.0)])
+        [key] = operator.scan_iter()
+        operator.pexpire(key, 86_400_000)  # as of a clock that was a day ahead then
+        assert await buckets.add_taken([(b"device", 0.0, 65.0)]) == [65.0]
+        assert operator.pttl(key) == pytest.approx(65_000, abs=20_000)
 
 
 async def test_a_redis_that_hangs_or_is_gone_is_unavailable_soon(server: RedisServer) -> None:
