@@ -35,7 +35,8 @@ _TAGS_APART_MAX = 100
 """Tags between two that are asked for, which are read, too, to ask once."""
 
 _ERASED = tag_of(Erased)
-_BLANK = msgspec.Raw(msgspec.msgpack.encode(Erased()))
+BLANK = msgspec.Raw(msgspec.msgpack.encode(Erased()))
+"""The body of an erased row."""
 _HANGING = frozenset({tag_of(Edited), tag_of(Reacted)})
 
 ROW_COLUMNS = "dialog_id, seq, author_id, device_id, n, at_ms, messages, body, tag, target"
@@ -171,7 +172,7 @@ class ArchivedRows:
 
 
 def _blank(row: TimelineRow) -> TimelineRow:
-    return TimelineRow(msgspec.structs.replace(row.event, body=_BLANK), _ERASED, row.target)
+    return TimelineRow(msgspec.structs.replace(row.event, body=BLANK), _ERASED, row.target)
 
 
 def _runs(keys: Sequence[Key], *, apart_max: int = 1) -> list[Run]:

@@ -16,7 +16,7 @@ import msgspec
 from protocol.bodies import Deleted, Edited, Reacted, TimelineEventRaw, tag_of
 from protocol.limits import N_MAX, REACTIONS_PER_MESSAGE_MAX
 from storage.archive import ABOUT_A_MESSAGE, ARCHIVE_ROWS_MAX, Archive
-from storage.postgres.archived_rows import ROW_COLUMNS, ArchivedRows, Key, make_row
+from storage.postgres.archived_rows import BLANK, ROW_COLUMNS, ArchivedRows, Key, make_row
 from storage.postgres.pool import Pool
 from storage.postgres.timelines import (
     ARE_ABOUT_A_MESSAGE,
@@ -219,7 +219,9 @@ class ArchivedTimelines(PostgresTimelines):
         erased = await self._rows.find_erased((dialog, target) for _, _, target in shown)
         keys = [(dialog, seq) for seq, tag, target in shown if tag == _DELETED or (dialog, target) not in erased]
         page = await self._rows.read_page(keys, newest_first=False)
-        return page if len(page) == len(keys) <= limit else None
+        if not len(page) == len(keys) <= limit:
+            return None
+        return [event for event in page if bytes(event.body) != bytes(BLANK)]  # their message was erased a moment ago
 
     async def _read_newest_archived(self, dialog: bytes, target: int, tag: int) -> list[TimelineRow]:
         kept: list[TimelineRow] = []

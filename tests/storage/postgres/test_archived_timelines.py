@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 
 import msgspec
 import pytest
@@ -135,6 +135,29 @@ async def test_what_hangs_on_an_erased_message_of_the_archive_counts_as_erased_i
     page = await reads.read_events(bo.principal, [(dialog, 1, 99)], limit=99)
     assert [event.seq for event in page if bytes(event.body) == ERASED] == [2, 5]
     assert (await reads.read_later(bo.principal, dialog, 1, 4, newest_first=True)).events.keys() == {2, 3}
+
+
+async def test_a_change_that_is_erased_while_it_is_read_is_not_among_what_was_missed(
+    world: World, mover: Mover, reads: ArchivedTimelines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann, bo, cy = await world.people(3)
+    dialog = await world.create(DialogType.GROUP, ann, bo, cy)
+    one, two = await world.flush(message(dialog, ann), message(dialog, ann))
+    gone = (await world.act(bodies.MemberRemoved, dialog, ann, cy)).verdict.seq
+    first, second = await world.flush(edit(dialog, ann, one.seq), edit(dialog, ann, two.seq))
+    back = (await world.act(bodies.MembersAdded, dialog, ann, cy)).verdict.seq
+    await leave_the_journal(world, mover, dialog, two.seq)
+    find_erased = reads._rows.find_erased
+
+    async def find_then_erase(keys: Iterable[tuple[bytes, int]], *, by_journal: bool = False) -> set[tuple[bytes, int]]:
+        found = await find_erased(keys, by_journal=by_journal)
+        await world.pool.execute("UPDATE journal SET tag = 5, body = $2 WHERE seq = $1", first.seq, ERASED)
+        return found
+
+    monkeypatch.setattr(reads._rows, "find_erased", find_then_erase)
+    missed = await reads.read_missed(cy.principal, dialog, gone, back, limit=9)
+    assert missed is not None
+    assert seqs(missed) == [second.seq]
 
 
 async def test_what_the_journal_has_about_an_archived_message_is_served_without_the_archive(
