@@ -35,6 +35,12 @@ _HISTORIES = f"SELECT d.epoch, d.system_identifier, d.timeline_id, h.* FROM depl
 _BEGIN = """
 UPDATE deployment SET system_identifier = $1, timeline_id = $2, epoch = greatest(epoch + 1, unix_ms()) RETURNING epoch
 """
+_LIVES_SKIPPED = 1_000
+_SKIP_LIVES = f"""
+SELECT setval(s.name, nextval(s.name) + {_LIVES_SKIPPED})
+FROM (SELECT pg_get_serial_sequence('incarnations', 'incarnation')::regclass AS name) AS s
+"""
+"""A node that began in the history that was lost may live on: nobody gets its number, so it finds itself ended."""
 _GO_ON = "UPDATE deployment SET timeline_id = $1"
 _STAMPS = """
 SELECT c.oid::regclass::text AS "table", quote_ident(a.attname) AS "column",
@@ -67,8 +73,10 @@ async def settle_epoch(
         return epoch
     if not same_system:
         await _rebase(connection, progress)
-    epoch = await connection.fetchval(_BEGIN, found["system_now"], found["timeline_now"])
     if found["system_identifier"] is not None:  # else no node has served it before
+        await connection.execute(_SKIP_LIVES)
+    epoch = await connection.fetchval(_BEGIN, found["system_now"], found["timeline_now"])
+    if found["system_identifier"] is not None:
         progress(f"epoch {epoch} begins: clients read their dialogs anew")
     return epoch
 

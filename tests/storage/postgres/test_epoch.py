@@ -48,6 +48,16 @@ async def test_an_epoch_begins_once_with_each_history(world: World, database_url
     assert await settle(database_url) > promoted
 
 
+async def test_the_number_of_a_life_that_was_lost_is_not_given_out_again(world: World, database_url: str) -> None:
+    await settle(database_url)
+    lost = await world.journal.begin_incarnation("a node that lives on")
+    await world.pool.execute("DELETE FROM incarnations WHERE incarnation = $1", lost)
+    await world.pool.execute(f"ALTER TABLE incarnations ALTER incarnation RESTART WITH {lost}")
+    await world.pool.execute("UPDATE deployment SET timeline_id = timeline_id - 1")
+    await settle(database_url)
+    assert await world.journal.begin_incarnation("another node") > lost
+
+
 async def test_the_promotion_of_a_synchronous_standby_begins_no_epoch_and_another_cluster_does(
     world: World, database_url: str
 ) -> None:
