@@ -78,7 +78,8 @@ class Departures:
         self._leave = leave
         self._dialogs_max = dialogs_max
         self._sleep = sleep
-        self._notes: dict[bytes, list[_Note]] = {}
+        self.notes: dict[bytes, list[_Note]] = {}
+        """By dialog. While there are none, an event that is not older than its roster needs no `delivered`."""
 
     def delivered(self, event: TimelineEventRaw, roster_seq: int, told: dict[bytes, int]) -> None:
         """Note that an event was delivered under a roster.
@@ -86,16 +87,15 @@ class Departures:
         `told` read it themselves, up to their removal, which came while the event waited.
         """
         if event.seq >= roster_seq:
-            if self._notes:
-                self._notes.pop(event.dialog, None)
+            self.notes.pop(event.dialog, None)
             return
-        notes = [note for note in self._notes.get(event.dialog, ()) if note.roster_seq > event.seq]
-        self._notes[event.dialog] = notes
+        notes = [note for note in self.notes.get(event.dialog, ()) if note.roster_seq > event.seq]
+        self.notes[event.dialog] = notes
         before = notes[-1].roster_seq if notes else event.seq
         if before >= roster_seq and notes:
             return
-        if roster_seq - event.seq > _EVENTS_MAX or len(notes) >= _ROSTERS_MAX or len(self._notes) > self._dialogs_max:
-            first = min([event.seq, *(note.first for note in self._notes.pop(event.dialog))])
+        if roster_seq - event.seq > _EVENTS_MAX or len(notes) >= _ROSTERS_MAX or len(self.notes) > self._dialogs_max:
+            first = min([event.seq, *(note.first for note in self.notes.pop(event.dialog))])
             self._leave(event.dialog, first)
             return
         notes.append(_Note(roster_seq, event.seq, told | _removed_by(event)))
@@ -109,7 +109,7 @@ class Departures:
         `waiting_from`: the first event that waits for a roster; it may be one without them.
         """
         firsts = [] if waiting_from is None else [waiting_from]
-        note = next((each for each in self._notes.get(event.dialog, ()) if each.roster_seq >= event.seq), None)
+        note = next((each for each in self.notes.get(event.dialog, ()) if each.roster_seq >= event.seq), None)
         if note is not None:
             if note.told.get(principal, 0) >= event.seq:
                 return
@@ -124,7 +124,7 @@ class Departures:
 
     def forget_all(self) -> None:
         """Forget everything: in a new epoch it may never have happened."""
-        self._notes.clear()
+        self.notes.clear()
 
     async def _tell(self, dialog: bytes, after: int, note: _Note, settled: asyncio.Future[None]) -> None:
         try:

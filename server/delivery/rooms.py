@@ -195,7 +195,9 @@ class Rooms:
         room = self._room(event.dialog)
         known = not room.loading and room.roster_seq >= roster_seq
         if known or (event.seq == roster_seq and room.try_change(event)):
-            self._deliver(room, event)
+            room.deliver(self._registry, event)
+            if event.seq < room.roster_seq or self._departures.notes:
+                self._departures.delivered(event, room.roster_seq, room.told)
             return
         size = len(event.body)
         if room.missed or len(room.waiting) >= _WAITING_MAX or self._waiting_bytes + size > _WAITING_BYTES_MAX:
@@ -307,10 +309,6 @@ class Rooms:
                 del self._rooms[dialog]
                 return
 
-    def _deliver(self, room: Room, event: TimelineEventRaw) -> None:
-        room.deliver(self._registry, event)
-        self._departures.delivered(event, room.roster_seq, room.told)
-
     def _load(self, dialog: bytes, room: Room) -> None:
         room.loading = True
         loaded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -367,7 +365,8 @@ class Rooms:
 
     def _deliver_waiting(self, dialog: bytes, room: Room) -> None:
         for event in room.waiting:
-            self._deliver(room, event)
+            room.deliver(self._registry, event)
+            self._departures.delivered(event, room.roster_seq, room.told)
         if room.missed:
             for from_seq, subscriber in room.find_subscribers(self._registry):
                 subscriber.outbox.read_from(dialog, max(room.missed, from_seq))

@@ -19,7 +19,7 @@ class DurableEvents(msgspec.Struct, frozen=True):
     change: ChangeEntry | None = None
     """The change that was made; None for content."""
     member_count: int = 0
-    """Of the dialog after these events; 0: not known, because an earlier call, whose answer was lost, wrote them."""
+    """Of the dialog after these events; 0: not known, since an earlier call, whose answer was lost, may be theirs."""
 
 
 Route = Callable[[Sequence[DurableEvents]], None]

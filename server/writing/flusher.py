@@ -69,9 +69,11 @@ class Flusher:
             for submission in batch:
                 submission.unknown = True
             raise
-        verdicts = [
-            self._look_further(each.entry, verdict, began) for each, verdict in zip(batch, verdicts, strict=True)
-        ]
+        if self._put_back is not None:
+            verdicts = [
+                self._look_further(each.entry, verdict, began, self._put_back)
+                for each, verdict in zip(batch, verdicts, strict=True)
+            ]
         self.flushes += 1
         self.rows += len(batch)
         self.seconds.add(self._clock.monotonic() - began)
@@ -94,17 +96,18 @@ class Flusher:
             entries, incarnation=self._incarnation, flush_no=next(self._numbers), wait=wait
         )
         events: dict[bytes, list[TimelineEventRaw]] = {}
-        roster: dict[bytes, int] = {}
-        counts: dict[bytes, int] = {}
+        heads: dict[bytes, Verdict] = {}
+        repeated = False
         for submission, entry, verdict in zip(batch, entries, verdicts, strict=True):
             if _is_new(submission, verdict) and not verdict.erased:
                 events.setdefault(entry.dialog, []).append(_event(entry, verdict))
-                roster[entry.dialog] = verdict.roster_seq
-                count = verdict.member_count if verdict.code is VerdictCode.OK else 0
-                counts[entry.dialog] = min(count, counts.get(entry.dialog, count))
+                heads[entry.dialog] = verdict
+                if submission.unknown:
+                    repeated = True
         return verdicts, [
-            DurableEvents(dialog, tuple(each), roster[dialog], member_count=counts[dialog])
+            DurableEvents(dialog, tuple(each), head.roster_seq, None, 0 if repeated else head.member_count)
             for dialog, each in events.items()
+            for head in (heads[dialog],)
         ]
 
     async def _change(self, submission: Submission, entry: ChangeEntry) -> _Answer:
@@ -115,11 +118,12 @@ class Flusher:
         count = verdict.member_count if verdict.code is VerdictCode.OK else 0
         return [verdict], [DurableEvents(entry.dialog, result.events, verdict.roster_seq, entry, count)]
 
-    def _look_further(self, entry: Entry | ChangeEntry, verdict: Verdict, began: float) -> Verdict:
+    @staticmethod
+    def _look_further(entry: Entry | ChangeEntry, verdict: Verdict, began: float, put_back: PutBack) -> Verdict:
         """The verdict; TARGET_ARCHIVED until it is known whether a row with a passed number has left the journal."""
-        if verdict.code is not VerdictCode.NUMBER_PASSED or self._put_back is None or isinstance(entry, ChangeEntry):
+        if verdict.code is not VerdictCode.NUMBER_PASSED or isinstance(entry, ChangeEntry):
             return verdict
-        if self._put_back.was_back(entry.dialog, entry.device, entry.n, at=began):
+        if put_back.was_back(entry.dialog, entry.device, entry.n, at=began):
             return verdict
         return Verdict(VerdictCode.TARGET_ARCHIVED)
 
