@@ -111,6 +111,21 @@ async def test_who_repeats_a_change_makes_nobody_read_it_again(world: World, clo
         assert [item.change for item in it.routed] == [addition]
 
 
+async def test_of_what_an_earlier_call_wrote_nobody_says_how_many_members_there_were(
+    world: World, clock: ManualClock
+) -> None:
+    ann, bo, cy, *new = await world.people(5)
+    dialog = await world.create(DialogType.GROUP, ann, bo, cy)
+    async with lanes(world, clock) as it:
+        for lost, who in zip(([], [LOST]), new, strict=True):
+            it.journal.after = [*lost]
+            await it.submit(message(dialog, ann))
+            it.journal.after = [*lost]
+            addition = bodies.MembersAdded([who.principal])
+            await it.pipeline.append(ChangeEntry(dialog, ann.principal, ann.device, ann.n(), addition))
+        assert [item.member_count for item in it.routed] == [3, 4, 0, 0]
+
+
 async def test_a_fault_in_telling_answers_once_and_stops_nothing(world: World, clock: ManualClock) -> None:
     ann, bo = await world.people(2)
     dialog = await world.create(DialogType.DIRECT, ann, bo)
