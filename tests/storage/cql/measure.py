@@ -1,6 +1,7 @@
 """`python -m tests.storage.cql.measure`: what archiving costs, how far it stays behind, and how long its reads take.
 
-Starts a PostgreSQL and a Cassandra of its own; rows of about 400 bytes. One line of JSON:
+Starts a PostgreSQL and a Cassandra of its own; rows of about 400 bytes. It takes three minutes, and says on stderr how
+far it is. One line of JSON:
 
 * `moved_per_cpu_s`: rows that the mover takes from PostgreSQL to Cassandra, per second of this process's CPU, of 10,000
   dialogs with one row each, and of 100 dialogs with 100.
@@ -114,17 +115,18 @@ async def measure(
     await migrate(url)
     with ArchivingNode(folder, url, server) as node:
         world = await World.open(url)
+        _say(f"a node archives, while {sizes.rate} rows come each second, for {sizes.seconds:.0f} s")
         lag = await measure_lag(world, node, sizes, {"node": node.pid, "generator": os.getpid(), **engines})
         await world.close()
     world = await World.open(url)
     archive = CqlArchive(server, read_timeout_s=30.0, write_timeout_s=30.0)
     backlog = PostgresBacklog(url, statement_timeout_s=60.0)
     mover = Mover(backlog, archive, SystemClock())
-    await mover.move()  # connects, and brings what the node has left
-    costs = {
-        f"{dialogs}x{sizes.rows // dialogs}": await measure_moving(world, mover, dialogs, sizes)
-        for dialogs in (sizes.rows, sizes.rows // 100)
-    }
+    _say("what it has left is moved")
+    await mover.move()
+    costs = {}
+    for dialogs in (sizes.rows, sizes.rows // 100):
+        costs[f"{dialogs}x{sizes.rows // dialogs}"] = await measure_moving(world, mover, dialogs, sizes)
     reads = await measure_reads(world, mover, archive, sizes)
     await backlog.release()
     await archive.close()
@@ -135,7 +137,8 @@ async def measure(
 async def measure_moving(world: World, mover: Mover, dialogs: int, sizes: Sizes) -> int:
     """Rows per second of this process's CPU: the middle of the rounds."""
     rates = []
-    for _ in range(sizes.rounds):
+    for number in range(1, sizes.rounds + 1):
+        _say(f"{sizes.rows} rows of {dialogs} dialogs are moved, {number} of {sizes.rounds}")
         ids = [random.randbytes(16) for _ in range(dialogs)]
         for at in range(0, dialogs, 100):
             await world.pool.execute(_FILL, ids[at : at + 100], sizes.rows // dialogs)
@@ -191,6 +194,7 @@ async def write(world: World, writers: list[tuple[Person, bytes]], sizes: Sizes)
 
 async def measure_reads(world: World, mover: Mover, archive: CqlArchive, sizes: Sizes) -> dict[str, dict[str, float]]:
     """Milliseconds of what a node reads of a dialog of which the journal has nothing but its end."""
+    _say(f"a dialog of {sizes.dialog_rows} rows is written and moved")
     ann, bo = await world.people(2)
     dialog = await world.create(DialogType.DIRECT, ann, bo)
     for _ in range(sizes.dialog_rows // 100):
@@ -212,6 +216,7 @@ async def measure_reads(world: World, mover: Mover, archive: CqlArchive, sizes: 
         while len(got) < 1_000:
             got += await timelines.read_events(me, [(dialog, first + len(got), first + 999)], limit=1_000)
 
+    _say(f"it is read: {4 * sizes.reads} times, half of them to warm up")
     return {"first_page": await latencies(first_page, sizes), "thousand": await latencies(thousand, sizes)}
 
 
@@ -225,6 +230,11 @@ async def latencies(action: Callable[[], Awaitable[None]], sizes: Sizes) -> dict
             times.append((time.perf_counter() - began) * 1e3)
     times.sort()
     return {"p50": round(times[len(times) // 2], 1), "p99": round(times[len(times) * 99 // 100], 1)}
+
+
+def _say(what: str) -> None:
+    """Progress: the whole takes minutes."""
+    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {what}\n")
 
 
 def _used_s(pid: int) -> float:
