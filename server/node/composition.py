@@ -410,7 +410,7 @@ class Node:
         assert self.hints is not None
         assert self._shared_rates is not None
         self.hints.large_rooms.leave(subscriber)
-        self._shared_rates.wake()
+        self._shared_rates.leave(subscriber.device, subscriber.principal)
 
     def _parts(self) -> Parts:
         return Parts(

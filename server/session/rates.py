@@ -7,13 +7,15 @@ A device that reconnects goes on with the bucket that it left. All devices of a 
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from protocol.limits import BAD_MESSAGE_FORGIVEN_S, BAD_MESSAGES_MAX
 from server.config.settings import SessionSettings
 from server.token_bucket import ROUNDING_S
 
 KEYS_MAX = 200_000
 _SHARED_FROM = 0.25
-"""Of a bucket that is less empty the other nodes are not told: most devices never empty theirs so far."""
+"""Of a bucket that is less empty the other nodes are told when its device leaves: most never empty theirs so far."""
 _OWED_S_MAX = 60.0
 """Nodes that give from one bucket at once give more than it holds. What they gave is waited for, up to this time beside
 that of an empty bucket: with less, N nodes would give N times the rate for ever."""
@@ -94,16 +96,22 @@ class SharedRate:
             untold[principal] = untold.get(principal, 0.0) + taken_s * self._share
         return 0.0
 
-    def pop_untold(self, now: float) -> list[tuple[bytes, float]]:
-        """What was taken since the last call, in seconds of filling, of the buckets that others must know of.
+    def pop_untold(self, now: float, leaving: Collection[bytes] = ()) -> list[tuple[bytes, float]]:
+        """What was taken and not told, in seconds of filling, of the buckets that others must know of.
 
-        What has been filled again since is left out.
+        Those are of who is `leaving`, and all that are not nearly full. What has been filled again is left out.
         """
         assert self._untold is not None
-        untold, self._untold = self._untold, {}
         shared_from_s = self._fills_in_s * _SHARED_FROM
-        left = [(key, taken_s, self._find_full_at(key, now) - now) for key, taken_s in untold.items()]
-        return [(key, min(taken_s, left_s)) for key, taken_s, left_s in left if left_s >= shared_from_s]
+        told, kept = [], {}
+        for key, taken_s in self._untold.items():
+            left_s = self._find_full_at(key, now) - now
+            if left_s >= shared_from_s or (key in leaving and left_s > 0):
+                told.append((key, min(taken_s, left_s)))
+            elif left_s > 0:
+                kept[key] = min(taken_s, left_s)
+        self._untold = kept
+        return told
 
     def empty_to(self, key: bytes, fills_in_s: float, now: float) -> None:
         """Let a bucket be at least so empty that it takes these seconds to fill."""

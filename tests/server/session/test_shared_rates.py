@@ -84,6 +84,21 @@ async def test_what_is_told_twice_is_not_taken_twice(nodes: tuple[Node, Node]) -
     assert two.send_all() == 5
 
 
+async def test_who_goes_from_node_to_node_has_one_rate_however_little_is_taken_of_each(
+    store: LocalBuckets, clock: ManualClock
+) -> None:
+    nodes = [Node(store, clock) for _ in range(40)]
+    sent = 0
+    for visit in range(240):
+        node = nodes[visit % len(nodes)]
+        await node.shared.learn(PHONE, ANN)
+        sent += sum(not node.send() for _ in range(2))
+        node.shared.leave(PHONE, ANN)
+        await node.shared.tell()
+        clock.advance(0.1)
+    assert 24 <= sent <= 24 + 10
+
+
 async def test_what_was_filled_again_before_it_was_told_is_taken_from_nobody(
     nodes: tuple[Node, Node], clock: ManualClock
 ) -> None:
@@ -155,6 +170,6 @@ async def test_a_session_that_ends_is_told_at_once(
     one, _ = nodes
     one.send_all()
     run = asyncio.ensure_future(one.shared.run())
-    one.shared.wake()
+    one.shared.leave(PHONE, ANN)
     await until(lambda: store._full_at)
     run.cancel()
