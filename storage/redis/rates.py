@@ -49,7 +49,7 @@ class RedisRateLimiter(RateLimiter):
 
 
 class RedisBuckets(BucketStore):
-    """Buckets of sessions, spread over some instances by a hash."""
+    """Buckets of sessions, spread over some instances by a hash; those of one that is away count as full."""
 
     def __init__(self, instances: Sequence[RedisInstance], namespace: str) -> None:
         self._instances = instances
@@ -60,13 +60,20 @@ class RedisBuckets(BucketStore):
         for at, (key, _, _) in enumerate(taken):
             shares[zlib.crc32(key) % len(shares)].append(at)
         left_s = [0.0] * len(taken)
-        for instance, share in zip(self._instances, shares, strict=True):
-            if share:
-                keys = [self._prefix + taken[at][0] for at in share]
-                amounts = [round(seconds * 1000) for at in share for seconds in taken[at][1:]]
+        asked = [(instance, share) for instance, share in zip(self._instances, shares, strict=True) if share]
+        errors = []
+        for instance, share in asked:
+            keys = [self._prefix + taken[at][0] for at in share]
+            amounts = [round(seconds * 1000) for at in share for seconds in taken[at][1:]]
+            try:
                 answer = await _call(instance, _ADD, keys, amounts)
-                for at, left_ms in zip(share, answer, strict=True):
-                    left_s[at] = left_ms / 1000
+            except StorageUnavailableError as error:
+                errors.append(error)
+                continue
+            for at, left_ms in zip(share, answer, strict=True):
+                left_s[at] = left_ms / 1000
+        if errors and len(errors) == len(asked):
+            raise errors[0]
         return left_s
 
 

@@ -74,6 +74,21 @@ async def test_a_bucket_of_sessions_ends_in_time_whatever_the_clock_did(
         assert operator.pttl(key) == pytest.approx(65_000, abs=20_000)
 
 
+async def test_of_several_instances_one_that_is_away_takes_its_own_buckets_alone(
+    start_redis: Callable[[], RedisServer],
+) -> None:
+    one, other = start_redis(), start_redis()
+    async with connected(one.url, other.url) as instances:
+        buckets = RedisBuckets(instances, "test")
+        taken = [(bytes([number]), 500.0, 600.0) for number in range(20)]
+        one.kill()
+        first = await buckets.add_taken(taken)
+        assert sorted(set(first)) == [0.0, 500.0]
+        other.kill()
+        with pytest.raises(StorageUnavailableError):
+            await buckets.add_taken(taken)
+
+
 async def test_a_redis_that_hangs_or_is_gone_is_unavailable_soon(server: RedisServer) -> None:
     async with connected(server.url) as [instance]:
         limiter = RedisRateLimiter(instance, "test", b"secret")
