@@ -217,6 +217,8 @@ class Peers:
                 self._horizon.on_other_history()
             except StorageUnavailableError as error:
                 _log.warning("what other nodes write cannot be read, trying again: %s", error)
+            except Exception:  # noqa: BLE001 - a row that one node cannot read would end all of them, one by one
+                _log.exception("what other nodes write cannot be read, trying again")
             await asyncio.sleep(0 if more else interval_s)
 
     async def wait_settled_again(self) -> None:
@@ -251,8 +253,8 @@ class Peers:
             self._recent_since, self._next_recent_since = self._next_recent_since, reading.next_xid
             self._recent_moved_at = looked_at
         self._note(reading)
+        self._leases.watch(reading)  # first: rows that cannot be read must not keep a dead node alive
         more = await self._read_journal(reading)
-        self._leases.watch(reading)
         self._hand_out(reading, round_, looked_at)
         return more
 

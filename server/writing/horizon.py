@@ -115,6 +115,8 @@ class Horizon:
                 self.on_other_history()
             except StorageUnavailableError as error:
                 _log.warning("the horizon cannot be read, trying again: %s", error)
+            except Exception:  # noqa: BLE001 - positions stand still, and everything else goes on
+                _log.exception("the horizon cannot be read, trying again")
             await asyncio.sleep(interval_s)
 
     async def warn_if_old(self, unheard: str = "") -> None:

@@ -54,12 +54,12 @@ class HearingNode:
         self.horizon = Horizon(
             journal, positions, self.clock, self.pass_gate, self.order.wait_settled, epoch=1, incarnation=US
         )
-        leases = Leases(self.nodes, self.clock, asyncio.ensure_future, incarnation=US, lease_s=1e9)
+        self.leases = Leases(self.nodes, self.clock, asyncio.ensure_future, incarnation=US, lease_s=1e9)
         self.peers = Peers(
             self.nodes,
             self.order,
             self.horizon,
-            leases,
+            self.leases,
             self.clock,
             incarnation=US,
             begin_epoch=self.begin_epoch,

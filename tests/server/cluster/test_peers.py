@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from server.cluster import peers as module
-from storage.rows import ClusterReading, IncarnationRow
+from storage.rows import ClusterReading, IncarnationRow, WrittenRow
 from storage.unavailable import IncarnationEndedError, OtherHistoryError, StorageUnavailableError
 from tests.support.fake_nodes import event
 from tests.support.hearing_node import DIALOG, OTHER, HearingNode, X, Y, alive, fenced
@@ -277,6 +277,25 @@ async def test_who_keeps_the_right_to_serve_is_told_when_a_reading_finds_another
     with pytest.raises(IncarnationEndedError):
         await node.peers.run(0.0)
     assert (told, node.horizon.reached) == ([True], 100)
+
+
+async def test_rows_that_cannot_be_read_end_no_node_and_keep_none_alive() -> None:
+    node = HearingNode(alive(X))
+    await node.look(100)
+    tried: list[int] = []
+
+    async def fail(*_asked: object, **_more: object) -> list[WrittenRow]:
+        tried.append(len(tried))
+        node.nodes.ended = len(tried) > 2
+        raise ValueError("not a row")
+
+    node.nodes.read_written = fail  # type: ignore[method-assign]
+    node.nodes.horizon, node.nodes.next_xid = 101, 102
+    watched: list[ClusterReading] = []
+    node.leases.watch = watched.append  # type: ignore[assignment, method-assign]
+    with pytest.raises(IncarnationEndedError):
+        await node.peers.run(0.0)
+    assert (len(tried), len(watched), node.horizon.reached) == (3, 3, 100)
 
 
 async def test_a_node_that_was_ended_stops() -> None:

@@ -147,8 +147,9 @@ async def test_a_horizon_is_read_again_after_an_outage_but_not_when_another_node
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with pytest.raises(IncarnationEndedError):
-        await horizon(Read(StorageUnavailableError("gone"), (10, 11), IncarnationEndedError())).run(0.0)
-    assert [record.getMessage() for record in caplog.records] == ["the horizon cannot be read, trying again: gone"]
+        await horizon(Read(StorageUnavailableError("gone"), OSError(), (10, 11), IncarnationEndedError())).run(0.0)
+    said = "the horizon cannot be read, trying again"
+    assert [record.getMessage() for record in caplog.records] == [f"{said}: gone", said]
 
 
 @pytest.fixture
