@@ -116,6 +116,10 @@ class Timeline:
         """Whether a principal may see an event."""
         return any(first <= seq <= last for first, last in self.visible.get((dialog, principal), ()))
 
+    def has_left(self, principal: bytes, dialog: bytes, seq: int) -> bool:
+        """Whether a principal, who was a member at an event, left after it."""
+        return any(first <= seq <= last < _FOREVER for first, last in self.visible.get((dialog, principal), ()))
+
     def may_learn(self, principal: bytes, dialog: bytes, seq: int) -> bool:
         """Whether a principal had not left for the last time when this was done to a message."""
         return seq <= max((last for _, last in self.visible.get((dialog, principal), ())), default=0)

@@ -13,7 +13,7 @@ from protocol import commands as c
 from protocol.dialog_types import DialogType
 from tests.adversity.restart_server import SignIn
 from tests.adversity.restart_timeline import Row, Timeline
-from tests.adversity.restart_witness import Ledger, Received
+from tests.adversity.restart_witness import Hole, Ledger, Received
 
 _BODY_OF: dict[type[msgspec.Struct], type[bodies.Body]] = {
     c.Send: bodies.Posted,
@@ -135,15 +135,22 @@ def check_received(principal: bytes, received: Received, timeline: Timeline, vio
         if (dialog, principal) not in timeline.visible:
             violations.add("leaked", f"{dialog.hex()} was named to {principal.hex()}")
     for hole in received.holes:
-        joined = timeline.joined[hole.dialog, principal] if hole.where == "resume" else []
-        if any(hole.before < seq <= hole.then for seq in joined):
-            continue
-        if any(timeline.may_see(principal, hole.dialog, seq) for seq in range(hole.before + 1, hole.then)):
-            violations.add("misordered", f"{hole}")
+        _check_hole(hole, timeline, violations)
     for _ in range(received.twice):
         violations.add("duplicated", f"an event was shown twice to {principal.hex()}")
     for _ in range(received.after_end):
         violations.add("leaked", f"a message to {principal.hex()} after its sign-in ended")
+
+
+def _check_hole(hole: Hole, timeline: Timeline, violations: Violations) -> None:
+    who, dialog = hole.principal, hole.dialog
+    joined = timeline.joined[dialog, who] if hole.where == "resume" else []
+    if any(hole.before < seq <= hole.then for seq in joined):
+        return
+    if hole.where == "unnamed" and timeline.has_left(who, dialog, hole.then):
+        return
+    if any(timeline.may_see(who, dialog, seq) for seq in range(hole.before + 1, hole.then)):
+        violations.add("misordered", f"{hole}")
 
 
 def _check_changes(

@@ -27,7 +27,8 @@ RECENT_MAX = 40
 class Hole:
     """A dialog's events went on at `then` after `before`; right only if nothing between may be seen.
 
-    In a resume also if one joined in between: then all is read anew.
+    In a `resume` also if one joined in between: then all is read anew. What is `unnamed` is right of who has left: a
+    sync without a position names no dialog that one has left, and this node may deliver the last events of it later.
     """
 
     principal: bytes
@@ -133,7 +134,8 @@ class Witness:
         self._on_the_wire: dict[bytes, int] = {}
         self._as_of: dict[bytes, tuple[int, bool]] = {}
         self._gone_at: dict[bytes, int] = {}
-        self._resuming = False
+        self._resuming = self._named_anew = False
+        """How this connection began: from a position, or without one, so that each dialog is named again."""
 
     def take_received(self) -> Received:
         """What was gathered since the last call."""
@@ -150,7 +152,7 @@ class Witness:
                 self.connects += 1
                 self._on_the_wire = dict(self.reached)
             case Synced(recovered=recovered):
-                self._resuming = recovered
+                self._begun(recovered)
             case CaughtUp():
                 self._resuming = False
             case DialogState():
@@ -168,6 +170,11 @@ class Witness:
                 self.received.dialogs.add(message.dialog)
             case _:
                 pass
+
+    def _begun(self, recovered: bool) -> None:
+        self._resuming, self._named_anew = recovered, not recovered
+        if self._named_anew:
+            self._on_the_wire = {}
 
     def _state(self, state: DialogState) -> None:
         dialog = state.dialog
@@ -188,10 +195,10 @@ class Witness:
         before = self._on_the_wire.get(dialog)
         if before is None and self._own_end(event):
             return  # a client that begins with nothing may receive the last event of a dialog that it does not know
-        before = before or 0
-        if seq > before + 1:
-            self.received.holes.append(Hole(self._principal, dialog, before, seq, "wire"))
-        self._on_the_wire[dialog] = max(before, seq)
+        if seq > (before or 0) + 1:
+            where = "unnamed" if before is None and self._named_anew else "wire"
+            self.received.holes.append(Hole(self._principal, dialog, before or 0, seq, where))
+        self._on_the_wire[dialog] = max(before or 0, seq)
         self._came_or_went(event)
 
     def _own_end(self, event: TimelineEvent) -> bool:

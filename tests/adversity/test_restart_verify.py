@@ -13,7 +13,7 @@ from protocol.commands import Send
 from protocol.dialog_types import DialogType, Mode, Role
 from protocol.events import DialogState, MissedChanges
 from protocol.kinds import Kind
-from protocol.replies import Acked, Authenticated
+from protocol.replies import Acked, Authenticated, Synced
 from tchat.actions import Sent
 from tests.adversity.restart_devices import Device
 from tests.adversity.restart_server import SignIn
@@ -187,6 +187,24 @@ def test_a_removed_member_receives_nothing_after_the_removal(
     messages: list[DialogState | TimelineEvent], broken: set[str]
 ) -> None:
     assert broken_for(BO, *messages) == broken
+
+
+@pytest.mark.parametrize(
+    ("principal", "recovered", "broken"),
+    [(BO, False, set()), (BO, True, {"misordered"}), (CY, False, {"misordered"})],
+    ids=["who has left", "a resume", "who is a member"],
+)
+def test_a_sync_without_a_position_names_no_dialog_that_one_has_left(
+    principal: bytes, recovered: bool, broken: set[str]
+) -> None:
+    witness = Witness(principal, Ledger(), lambda _settled: None)
+    witness.heard(Authenticated(1, principal, LAPTOP, 0, 1.0, 1, 1))
+    witness.heard(Synced(2, recovered))
+    for message in (event(2), event(3)):
+        witness.heard(message)
+    violations = Violations()
+    check_received(principal, witness.take_received(), timeline(), violations)
+    assert set(violations.counts) == broken
 
 
 AWAY = [
