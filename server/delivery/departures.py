@@ -8,8 +8,9 @@ event on; their removal, durable by then, is the last that they read. Invariants
 * When the removal itself comes, whoever was told gets nothing more of it.
 * Notes outlive the room, until the events up to the roster have come.
 
-Bounds: notes of `_ROSTERS_MAX` rosters for each of `dialogs_max` dialogs, and removals among `_EVENTS_MAX` events;
-beyond that every session here reads the dialog.
+Bounds: notes of `_ROSTERS_MAX` rosters for each dialog, and removals among `_EVENTS_MAX` events; beyond that every
+session here reads the dialog. `dialogs_max` dialogs are known: notes stay where the events up to the roster never come,
+because nobody here is a member any more, so the oldest are forgotten first.
 """
 
 from __future__ import annotations
@@ -90,11 +91,13 @@ class Departures:
             self.notes.pop(event.dialog, None)
             return
         notes = [note for note in self.notes.get(event.dialog, ()) if note.roster_seq > event.seq]
+        if event.dialog not in self.notes and len(self.notes) >= self._dialogs_max:
+            del self.notes[next(iter(self.notes))]
         self.notes[event.dialog] = notes
         before = notes[-1].roster_seq if notes else event.seq
         if before >= roster_seq and notes:
             return
-        if roster_seq - event.seq > _EVENTS_MAX or len(notes) >= _ROSTERS_MAX or len(self.notes) > self._dialogs_max:
+        if roster_seq - event.seq > _EVENTS_MAX or len(notes) >= _ROSTERS_MAX:
             first = min([event.seq, *(note.first for note in self.notes.pop(event.dialog))])
             self._leave(event.dialog, first)
             return

@@ -14,6 +14,7 @@ from protocol.bodies import TimelineEventRaw
 from protocol.close_codes import CloseCode
 from protocol.dialog_types import DialogType
 from protocol.ids import new_id
+from server.delivery.departures import Departures
 from server.delivery.prepared_message import PreparedMessage
 from server.delivery.presence import Presence
 from server.delivery.registry import Registry
@@ -154,3 +155,21 @@ async def test_everybody_gets_what_they_may_see_once_and_in_order(seed: int) -> 
     await rooms.wait_settled()
     for reader in readers:
         assert reader.got == timeline.visible[reader.principal]
+
+
+async def test_of_too_many_dialogs_with_notes_the_oldest_is_forgotten_and_nobody_reads_anything() -> None:
+    class NobodyRemoved:
+        async def find_removed(self, _dialog: bytes, _after: int, _until: int) -> dict[bytes, int]:
+            return {}
+
+    left: list[bytes] = []
+
+    def leave(dialog: bytes, _first: int) -> None:
+        left.append(dialog)
+
+    known = Departures(cast("Any", NobodyRemoved()), Registry(), asyncio.ensure_future, leave, dialogs_max=2)
+    dialogs = [new_id() for _ in range(4)]
+    for dialog in dialogs:
+        known.delivered(TimelineEventRaw(dialog, 1, DIALOG, DIALOG, 1, 0, 0, msgspec.Raw(CONTENT)), 2, {})
+    await asyncio.wait(known.settling)
+    assert (list(known.notes), left) == (dialogs[2:], [])
