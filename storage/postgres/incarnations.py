@@ -30,13 +30,15 @@ _log = logging.getLogger(__name__)
 _LOOK_EVERY_S = 1.0
 _REFUSED_AFTER_S = 5.0  # PostgreSQL needs a moment to notice that a killed node's connection is gone
 _ANSWER_S_MAX = 3.0
+_SILENT_S_MAX = 30.0
 _WAIT_S = 5.0
 _WAITS_MAX = 12
 
 _SERVE = f"SELECT pg_try_advisory_lock({INCARNATION_LOCKS}, 0)"
 _SHARE = f"SELECT pg_try_advisory_lock_shared({INCARNATION_LOCKS}, 0)"
-_SETTLE_ALONE = f"SELECT pg_advisory_lock({INCARNATION_LOCKS}, -1)"
-_SETTLED = f"SELECT pg_advisory_unlock({INCARNATION_LOCKS}, -1)"
+# Who is paused while it settles must not keep the others waiting: it says nothing, and PostgreSQL ends its session.
+_SETTLE_ALONE = f"SET idle_session_timeout = '{{ms}}ms'; SELECT pg_advisory_lock({INCARNATION_LOCKS}, -1)"
+_SETTLED = f"SELECT pg_advisory_unlock({INCARNATION_LOCKS}, -1); RESET idle_session_timeout"
 _WHO_SERVES = "SELECT node, started_at_ms FROM incarnations WHERE ended_at_ms IS NULL ORDER BY incarnation DESC LIMIT 1"
 _LIVES = "SELECT EXISTS (SELECT FROM incarnations WHERE incarnation = $1 AND ended_at_ms IS NULL)"
 _END_ALL = "UPDATE incarnations SET ended_at_ms = unix_ms() WHERE fenced_at_ms IS NULL AND ended_at_ms IS NULL"
@@ -112,10 +114,11 @@ class NodeLock:
     async def settle_epoch(self, progress: Callable[[str], None]) -> int:
         """The epoch, a new one if this is another history of transactions than the last node's (`epoch.py`).
 
-        Nodes that start together settle it one after the other. What fails loses the connection, and `keep` repeats it.
+        Nodes that start together settle it one after the other; half a minute is waited for one that is paused. What
+        fails loses the connection, and `keep` repeats it.
         """
         try:
-            await self._connection.execute(_SETTLE_ALONE)
+            await self._connection.execute(_SETTLE_ALONE.format(ms=round(_SILENT_S_MAX * 1000)))
             epoch = await settle_epoch(self._connection, progress, synchronous=self._failover_is_synchronous)
             await self._connection.execute(_SETTLED)
         except BaseException:

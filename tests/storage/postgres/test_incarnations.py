@@ -125,6 +125,30 @@ async def kept(
     await lock.release()
 
 
+async def test_a_node_that_is_paused_while_it_settles_the_epoch_keeps_no_other_waiting(
+    database_url: str, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paused = asyncio.Event()
+
+    async def pause(*_settling: object, **_how: object) -> int:
+        paused.set()
+        await asyncio.Event().wait()  # for ever: it says nothing more
+        return 0
+
+    monkeypatch.setattr(incarnations, "_SILENT_S_MAX", 0.2)
+    first = await NodeLock.take(database_url, shared=True)
+    second = await NodeLock.take(database_url, shared=True)
+    with monkeypatch.context() as of_the_first:
+        of_the_first.setattr(incarnations, "settle_epoch", pause)
+        settling = asyncio.ensure_future(first.settle_epoch(print))
+        await paused.wait()
+    async with asyncio.timeout(10):
+        assert await second.settle_epoch(print) > 0
+    assert await world.pool.fetchval("SELECT epoch FROM deployment") > 0
+    settling.cancel()
+    await second.release()
+
+
 async def test_a_node_learns_of_another_history_although_its_connection_is_whole(
     database_url: str, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
