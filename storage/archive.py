@@ -23,6 +23,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import msgspec
+
 from protocol.bodies import Deleted, Edited, Erased, Posted, Reacted, tag_of
 from protocol.limits import N_MAX
 from storage.rows import TimelineRow
@@ -35,6 +37,17 @@ LEAVE_THE_JOURNAL = frozenset({tag_of(Posted), tag_of(Edited), tag_of(Reacted), 
 
 ARCHIVE_ROWS_MAX = 10_000
 """Most numbers that `read_rows`, `read_tags` and `read_about` may be asked for at once."""
+
+
+WRITTEN_MAX = 100
+"""Most entries that `list_written` may be asked for at once."""
+
+
+class WrittenPage(msgspec.Struct, frozen=True):
+    """Rows `(dialog, seq)` that a device has written, all up to the place `(n, dialog)`; None: to the end."""
+
+    keys: list[tuple[bytes, int]]
+    reached: tuple[int, bytes] | None
 
 
 class Archive(Protocol):
@@ -90,3 +103,11 @@ class Archive(Protocol):
 
     async def find_written(self, dialog: bytes, device: bytes, n: int) -> int | None:
         """The number of the row that a device has written under its own `n`, with a tag of `LEAVE_THE_JOURNAL`."""
+
+    async def list_written(
+        self, device: bytes, first: int, last: int, *, after: tuple[int, bytes] | None, limit: int
+    ) -> WrittenPage:
+        """The rows that `find_written` finds under the numbers `first..last` of a device, in any dialog, after a place.
+
+        Those that are erased are left out. The work grows with the distance of these numbers.
+        """

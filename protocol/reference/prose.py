@@ -140,6 +140,10 @@ of an edit does not count), and `message_retention_days` after its `at_ms` if th
 of kinds says what is kept longer, and what ends earlier. Whatever is due first counts, and what hangs on the message ends
 with it. No event announces it: a client computes the same times and hides the message. A client that reads it later
 gets `erased`. Numbers and counters stay.
+
+**What ends with a person.** When a person who asked to be deleted is erased, a month later by default, so is all that
+they wrote in any dialog: messages, edits, reactions; what must be kept for its kind, after that time. No event
+announces it: a client that reads it later gets `erased`, with the id of its author. That they were members stays.
 """
 
 NUMBERS = """\

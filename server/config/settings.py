@@ -307,7 +307,8 @@ class IdentitySettings(msgspec.Struct, frozen=True, kw_only=True):
     """Who may add people to groups and channels, unless their profile says it. "known": those to whom they have written
     directly; others can invite them."""
     deletion_grace_days: Count = 30
-    """From a person's request to be deleted to the erasure; signing in before then cancels the request."""
+    """From a person's request to be deleted to the erasure of them and of all that they wrote; signing in before then
+    cancels the request."""
     issuer: str = "tchat"
     """The `iss` of our own tokens."""
     audience: str = "tchat"

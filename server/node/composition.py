@@ -51,6 +51,7 @@ from server.session.rates import SessionRates
 from server.session.session import Session, SessionContext
 from server.session.shared_rates import SharedRates
 from server.session.wheel import TimingWheel
+from server.writing.author_purge import AuthorPurge
 from server.writing.dialog_purge import DialogPurge
 from server.writing.durable import DurableEvents
 from server.writing.eraser import Eraser
@@ -121,6 +122,7 @@ class Node:
         nodes: Nodes | None = None,
         put_back: PutBack | None = None,
         dialog_purge: DialogPurge | None = None,
+        author_purge: AuthorPurge | None = None,
         trimmer: Trimmer | None = None,
         redis: RedisEngines | None = None,
         name: str = "",
@@ -153,7 +155,7 @@ class Node:
         )
         self.eraser = Eraser(self.journal, config.eraser, clock, put_back=put_back)
         self.mover = mover
-        self.trimmer, self.dialog_purge = trimmer, dialog_purge
+        self.trimmer, self.dialog_purge, self.author_purge = trimmer, dialog_purge, author_purge
         self.receipts = Receipts(self.journal, self.registry, self.rooms, incarnation=incarnation, put_back=put_back)
         positions = Positions(position_key, clock, age_max_s=config.sync.position_age_max_days * DAY_MS / 1000)
         self.horizon = Horizon(
@@ -266,6 +268,8 @@ class Node:
         jobs: dict[Work, Job] = {Work.ERASER: self.eraser.run, Work.PURGE: identity.purge}
         if self.dialog_purge is not None:
             jobs[Work.DIALOG_PURGE] = self.dialog_purge.run
+        if self.author_purge is not None:
+            jobs[Work.AUTHOR_PURGE] = self.author_purge.run
         if self.trimmer is not None:
             jobs[Work.TRIMMER] = self.trimmer.run
         return jobs
@@ -433,6 +437,7 @@ class Node:
             put_back=self.put_back,
             trimmer=self.trimmer,
             dialog_purge=self.dialog_purge,
+            author_purge=self.author_purge,
             hints=self.hints,
             redis=self._redis,
             shared_limiter=self._shared_limiter,

@@ -245,6 +245,11 @@ METRICS: Catalogue = (
                 meaning="Rows of deleted dialogs that this node has looked at after their grace, to delete them.",
                 read=lambda it: it.dialog_purge.rows if it.dialog_purge else None,
             ),
+            Counter(
+                name="tchat_author_purge_rows_total",
+                meaning="Rows of purged people that this node has looked at, to erase what they wrote.",
+                read=lambda it: it.author_purge.rows if it.author_purge else None,
+            ),
         ),
     ),
     (

@@ -21,6 +21,7 @@ from server.gateway.connection_counts import ConnectionCounts
 from server.node.composition import Identity, Node
 from server.node.redis_start import running_redis
 from server.startup_error import StartupError
+from server.writing.author_purge import AuthorPurge
 from server.writing.dialog_purge import DialogPurge
 from server.writing.mover import Mover
 from server.writing.pipeline import Pipeline
@@ -36,6 +37,7 @@ from storage.postgres.journal import PostgresJournal
 from storage.postgres.migrate import migrate
 from storage.postgres.nodes import PostgresNodes
 from storage.postgres.pool import Pool, open_pool
+from storage.postgres.purged_authors import PostgresPurgedAuthors
 from storage.postgres.timelines import PostgresTimelines
 from storage.postgres.trimming import PostgresTrimming
 from storage.postgres.work_locks import WorkLocks
@@ -136,6 +138,7 @@ async def opened(
             nodes=nodes,
             put_back=put_back,
             dialog_purge=DialogPurge(PostgresDeletedDialogs(pool), archive, config.eraser, clock),
+            author_purge=AuthorPurge(PostgresPurgedAuthors(pool), archive, config.eraser, clock),
             trimmer=trimmer,
             redis=redis,
             name=name,

@@ -25,6 +25,7 @@ from server.identity.rates import SharedRateLimiter
 from server.node.redis_start import RedisEngines
 from server.session.catch_up import CatchUp
 from server.session.rates import SessionRates
+from server.writing.author_purge import AuthorPurge
 from server.writing.dialog_purge import DialogPurge
 from server.writing.eraser import Eraser
 from server.writing.horizon import Horizon
@@ -57,6 +58,7 @@ class Parts:
     put_back: PutBack | None
     trimmer: Trimmer | None
     dialog_purge: DialogPurge | None
+    author_purge: AuthorPurge | None
     hints: Hints | None
     redis: RedisEngines | None
     shared_limiter: SharedRateLimiter | None

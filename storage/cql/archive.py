@@ -17,7 +17,7 @@ import msgspec
 
 from protocol.bodies import TimelineEventRaw
 from protocol.limits import N_MAX
-from storage.archive import ABOUT_A_MESSAGE, ARCHIVE_ROWS_MAX, LEAVE_THE_JOURNAL, Archive
+from storage.archive import ABOUT_A_MESSAGE, ARCHIVE_ROWS_MAX, LEAVE_THE_JOURNAL, WRITTEN_MAX, Archive, WrittenPage
 from storage.cql.batches import (
     BUCKET,
     ERASED,
@@ -67,6 +67,11 @@ _STATEMENTS = {
     "read rows": f"SELECT {_COLUMNS} FROM timeline WHERE {_PARTITION} AND seq IN ?",
     "read tags": f"SELECT seq, tag, at_ms FROM timeline WHERE {_PARTITION} AND seq >= ? AND seq <= ?",
     "read written": "SELECT seq FROM written WHERE device = ? AND bucket = ? AND n = ? AND dialog = ?",
+    "list written": (
+        "SELECT n, dialog, seq FROM written WHERE device = ? AND bucket = ?"
+        " AND (n, dialog) > (?, ?) AND (n, dialog) < (?, ?) LIMIT ?"
+    ),
+    "read devices": f"SELECT seq, device, n, tag FROM timeline WHERE {_PARTITION} AND seq IN ?",
     "read oldest about": f"{_ABOUT} ASC LIMIT ?",
     "read newest about": f"{_ABOUT} DESC LIMIT ?",
 }
@@ -172,6 +177,39 @@ class CqlArchive(Archive):
                 if row is not None and row[2:4] == (device, n):
                     return int(seq)
         return None
+
+    async def list_written(
+        self, device: bytes, first: int, last: int, *, after: tuple[int, bytes] | None, limit: int
+    ) -> WrittenPage:
+        assert limit <= WRITTEN_MAX
+        entries: list[tuple[int, bytes, int]] = []
+        start, end = after or (first, b""), (last + 1, b"")
+        async with self._in_time() as prepared:
+            for high in range(start[0] // BUCKET, last // BUCKET + 1):
+                bucket, missing = bucket_of_written(high * BUCKET), limit - len(entries)
+                entries += await self._read(prepared["list written"], device, bucket, *start, *end, missing)
+                if len(entries) == limit:
+                    break
+            live = await self._find_live(prepared, device, entries)
+        keys = [(dialog, seq) for n, dialog, seq in entries if (n, dialog, seq) in live]
+        return WrittenPage(keys, entries[-1][:2] if len(entries) == limit else None)
+
+    async def _find_live(
+        self, prepared: Prepared, device: bytes, entries: Sequence[tuple[int, bytes, int]]
+    ) -> set[tuple[int, bytes, int]]:
+        """Those of the entries of a device whose row is still the one that it wrote, and is not erased."""
+        parts: dict[tuple[bytes, int], list[int]] = defaultdict(list)
+        for _, dialog, seq in entries:
+            parts[dialog, seq // BUCKET].append(seq)
+        found = await asyncio.gather(
+            *(self._read(prepared["read devices"], *part, seqs) for part, seqs in parts.items())
+        )
+        return {
+            (n, dialog, seq)
+            for (dialog, _), rows in zip(parts, found, strict=True)
+            for seq, its_device, n, tag in rows
+            if its_device == device and tag != ERASED
+        }
 
     async def _fill(
         self, prepared: Prepared, page: _Page, bucket: int, low: _Entry, high: _Entry, *, newest_first: bool

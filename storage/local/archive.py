@@ -8,7 +8,7 @@ import msgspec
 
 from protocol.bodies import Erased, tag_of
 from protocol.limits import N_MAX
-from storage.archive import ABOUT_A_MESSAGE, ARCHIVE_ROWS_MAX, LEAVE_THE_JOURNAL, Archive
+from storage.archive import ABOUT_A_MESSAGE, ARCHIVE_ROWS_MAX, LEAVE_THE_JOURNAL, WRITTEN_MAX, Archive, WrittenPage
 from storage.rows import TimelineRow
 from storage.timelines import PAGE_BYTES_MAX
 
@@ -89,6 +89,23 @@ class LocalArchive(Archive):
             if (row.event.device, row.event.n) == (device, n) and row.tag in LEAVE_THE_JOURNAL:
                 return seq
         return None
+
+    async def list_written(
+        self, device: bytes, first: int, last: int, *, after: tuple[int, bytes] | None, limit: int
+    ) -> WrittenPage:
+        assert limit <= WRITTEN_MAX
+        found = sorted(
+            (row.event.n, dialog, seq)
+            for dialog, rows in self._rows.items()
+            for seq, row in rows.items()
+            if row.event.device == device
+            and row.event.n
+            and first <= row.event.n <= last
+            and row.tag in LEAVE_THE_JOURNAL
+            and (after is None or (row.event.n, dialog) > after)
+        )[:limit]
+        keys = [(dialog, seq) for _, dialog, seq in found if self._read(dialog, seq).tag != _ERASED]
+        return WrittenPage(keys, found[-1][:2] if len(found) == limit else None)
 
     def _is_about(self, dialog: bytes, target: int, tag: int, seq: int) -> bool:
         """Whether the row is still what it was written as: another epoch may have given its number to another."""

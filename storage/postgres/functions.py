@@ -27,6 +27,7 @@ from protocol.kinds import DAY_MS, KINDS, Kind
 from protocol.limits import INVITATIONS_BY_ONE_MAX, INVITATIONS_MAX, VISIBLE_INTERVALS_MAX
 from storage.identity_rows import SIGN_IN_AUDIT_KEPT_MS, EndReason, Outcome, WhoMayAdd
 from storage.nodes import LARGE_ABOVE
+from storage.purged_authors import NUMBERS_TOGETHER
 from storage.rows import PrincipalStatus, PrincipalType, SignInState, VerdictCode
 
 FOLDER = Path(__file__).parent / "functions"
@@ -64,6 +65,7 @@ _CONSTANTS: dict[str, int | str] = {
     "PURGE_ROWS_MAX": 100,  # of a person who signs up again; the purge does the rest
     "ERASER_LOCK_KEY": 0x7463686175,
     "PUT_BACK_AFTER_MS": 10_000,
+    "NUMBERS_TOGETHER": NUMBERS_TOGETHER,
     "TRIMMER_LOCK_KEY": 0x7463686177,
     "LOWEST_XID": LOWEST_XID,
     "TARGET_ARCHIVED": TARGET_ARCHIVED,

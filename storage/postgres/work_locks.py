@@ -55,6 +55,7 @@ class Work(enum.IntEnum):
     TRIMMER = 3
     PURGE = 4
     DIALOG_PURGE = 5
+    AUTHOR_PURGE = 6
 
 
 def lock_settings(incarnation: int, *, silent_s: float) -> dict[str, str]:

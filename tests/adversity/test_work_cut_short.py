@@ -21,6 +21,7 @@ from protocol.ids import new_id
 from protocol.kinds import DAY_MS, Kind
 from server.config.settings import EraserSettings, IdentitySettings
 from server.identity.purge import Purge
+from server.writing.author_purge import AuthorPurge
 from server.writing.dialog_purge import DialogPurge
 from server.writing.eraser import Eraser
 from server.writing.mover import Mover
@@ -31,6 +32,7 @@ from storage.cql.driver import CqlServer
 from storage.local.archive import LocalArchive
 from storage.postgres.backlog import PostgresBacklog
 from storage.postgres.deleted_dialogs import PostgresDeletedDialogs
+from storage.postgres.purged_authors import PostgresPurgedAuthors
 from storage.postgres.trimming import PostgresTrimming
 from storage.rows import ChangeEntry, TimelineRow
 from storage.unavailable import StorageUnavailableError
@@ -46,7 +48,9 @@ IDLE_S = 1.0
 NOT_OURS = ("applied_functions", "deployment", "dialog_types", "incarnations", "leases", "migrations", "tenants")
 NUMBERS_THAT_DIFFER = ("xid", "moved", "covered_ms", "next_block", "newest", "audit_id")
 """Columns with stamps of the run itself."""
-WORK = ("move", "erase", "move", "purge_dialogs", "purge_people", "trim")
+WORK = ("purge_authors", "move", "erase", "move", "purge_dialogs", "purge_people", "trim")
+DAYS = (WORK, WORK, ("erase", "move"))
+"""What comes to an end on each of these days; two lie between them."""
 SETTINGS = EraserSettings(step_rows=4)
 
 
@@ -123,9 +127,15 @@ class Deployment:
         deleted = await world.create(DialogType.GROUP, cy, ann, bo)
         await world.flush(message(deleted, ann), message(deleted, cy, kind=Kind.PAYMENT), reaction(deleted, bo, 2))
         await world.act(bodies.DialogDeleted, deleted, cy)
+        di, ed = await world.people(2)  # di is purged
+        others = await world.create(DialogType.GROUP, ed, di, ann)
+        await world.flush(message(others, ed), message(others, di), message(others, di, kind=Kind.PAYMENT))
+        await world.flush(edit(others, di, 3), reaction(others, ed, 3), reaction(others, di, 2), edit(others, di, 4))
         home = await world.create(DialogType.SELF, ann)
         await world.flush(message(home, ann))
         stores = IdentityStores(world.pool)
+        await world.chooses(di, None)
+        await stores.people.delete(NOW, di.principal)
         for number in ("+66800000001", "+66800000002"):
             opened = await sign_in(stores, number, sign_in=new_id())
             await stores.people.delete(NOW, opened.principal)
@@ -158,9 +168,9 @@ class Deployment:
             await self.world.pool.execute("UPDATE deployment SET epoch = epoch + 1")
 
     async def work(self, faults: Faults) -> None:
-        """All that is due, today and in two days; after a fault another holder goes on."""
-        for _ in range(2):
-            for name in WORK:
+        """All that is due, today and later; after a fault another holder goes on."""
+        for works in DAYS:
+            for name in works:
                 for _holder in range(2):
                     await self._until_idle(getattr(self, f"_{name}")(faults))
             self.clock.advance(2 * DAY_MS / 1000)
@@ -204,6 +214,10 @@ class Deployment:
         people = faults.around(IdentityStores(self.world.pool).people)
         return lambda sleep: Purge(people, self.clock, IdentitySettings(), sleep).run()
 
+    def _purge_authors(self, faults: Faults) -> Callable[[Any], Coroutine[Any, Any, None]]:
+        authors = faults.around(PostgresPurgedAuthors(self.world.pool))
+        return lambda sleep: AuthorPurge(authors, faults.around(self.archive), SETTINGS, self.clock, sleep=sleep).run()
+
     def _trim(self, faults: Faults) -> Callable[[Any], Coroutine[Any, Any, None]]:
         trimming = faults.around(PostgresTrimming(self.world.pool, self.world.pool, step_blocks=1))
         return lambda sleep: Trimmer(trimming, self.clock, kept_days=31, sleep=sleep).run()
@@ -226,10 +240,10 @@ async def test_each_worker_has_something_to_do(deployment: Deployment) -> None:
     after, archived = await deployment.read()
     done = {call.rpartition(".")[2] for call in faults.calls}
     assert done >= {"write", "advance", "erase", "forget_erasures", "erase_due", "purge", "trim"}
-    assert done >= {"purge_some", "delete_dialog", "finish"}
+    assert done >= {"purge_some", "delete_dialog", "finish", "erase_some", "list_written", "erase_left"}
     assert len(after["journal"]) < len(before["journal"])
-    assert (len(before["people"]), len(after["people"])) == (2, 0)
-    assert (len(after["erasures"]), len(after["archive_erasures"])) == (0, 0)
+    assert (len(before["people"]), len(after["people"])) == (3, 0)
+    assert not any(after[each] for each in ("erasures", "archive_erasures", "purged_authors"))
     assert len(after["deleted_dialogs"]) == 1  # what must be kept
     assert len([row for row in archived if row.tag == 5]) > 3
 

@@ -25,8 +25,10 @@ from storage.postgres.deleted_dialogs import PostgresDeletedDialogs
 from storage.postgres.journal import PostgresJournal
 from storage.postgres.nodes import PostgresNodes
 from storage.postgres.pool import open_pool
+from storage.postgres.purged_authors import PostgresPurgedAuthors
 from storage.postgres.timelines import PostgresTimelines
 from storage.postgres.trimming import PostgresTrimming
+from storage.purged_authors import PurgedAuthors
 from storage.rates import BucketStore, RateLimiter
 from storage.redis.bus import RedisBus
 from storage.redis.presence import RedisPresence
@@ -47,6 +49,7 @@ ENGINES: dict[type[Any], type[Any]] = {
     PostgresTrimming: Trimming,
     PostgresNodes: Nodes,
     PostgresDeletedDialogs: DeletedDialogs,
+    PostgresPurgedAuthors: PurgedAuthors,
     LocalArchive: Archive,
     CqlArchive: Archive,
     PostgresBacklog: ArchiveBacklog,

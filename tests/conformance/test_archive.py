@@ -268,6 +268,37 @@ async def test_a_row_is_found_by_the_number_of_its_device(archive: Archive) -> N
     assert await archive.find_written(dialog, DEVICE, N_MAX) == 8
 
 
+async def test_what_a_device_wrote_is_listed_by_its_numbers_page_by_page(archive: Archive) -> None:
+    """Without what is erased, what stays in the journal, and what is of a lost history or another device."""
+    device, dialogs = new_id(), sorted(new_id() for _ in range(2))
+
+    def by_device(row: TimelineRow, n: int) -> TimelineRow:
+        return msgspec.structs.replace(row, event=msgspec.structs.replace(row.event, device=device, n=n))
+
+    border = 1_000_000 * BORDER
+    rows = [by_device(posted(dialogs[0], seq), border + seq) for seq in range(250)]
+    rows.append(by_device(posted(dialogs[1], 7), border + 7))  # the same number, in another dialog
+    rows += [by_device(deleted(dialogs[1], 8, 7), border + 250), by_device(posted(dialogs[1], 9), border - 1)]
+    lost = [by_device(posted(dialogs[1], 10), border + 251), by_device(posted(dialogs[1], 11), border + 252)]
+    await archive.write([*rows, *lost], epoch=1)
+    await archive.write([posted(dialogs[1], 10)], epoch=2)
+    await archive.erase([(dialogs[0], 3)], epoch=1)
+    found: list[tuple[bytes, int]] = []
+    sizes: list[int] = []
+    after = None
+    while not sizes or after is not None:
+        page = await archive.list_written(device, border, border + BORDER - 1, after=after, limit=100)
+        sizes, after = [*sizes, len(page.keys)], page.reached
+        found += page.keys
+    expected = [(dialogs[0], seq) for seq in range(250) if seq != 3]
+    expected.insert(7, (dialogs[1], 7))
+    assert (found, sizes[0], len(sizes)) == ([*expected, (dialogs[1], 11)], 99, 3)
+    assert (await archive.list_written(device, border - 9, border, after=None, limit=9)).keys == [
+        (dialogs[1], 9),
+        (dialogs[0], 0),
+    ]
+
+
 async def test_a_deleted_dialog_is_gone_for_good_whatever_is_written_late(archive: Archive) -> None:
     dialog, other = new_id(), new_id()
     rows = [*(posted(dialog, seq) for seq in OVER_BORDER), edited(dialog, 3 * BORDER, BORDER + 1)]

@@ -75,10 +75,12 @@ class World:
         """A principal with a live sign-in."""
         person = Person(new_id())
         await self.pool.execute(
-            "INSERT INTO principals (principal_id, tenant_id, type, created_at_ms) VALUES ($1, $2, $3, 0)",
+            "WITH p AS (INSERT INTO principals (principal_id, tenant_id, type, created_at_ms) VALUES ($1, $2, $3, 0))"
+            " INSERT INTO devices VALUES ($4, $1, 0)",
             person.principal,
             tenant,
             kind,
+            person.device,
         )
         await self.another_sign_in(person)
         return person

@@ -23,6 +23,10 @@ BEGIN
             RETURNING j.seq)
         INSERT INTO archive_erasures SELECT e.dialog_id, b.seq FROM blanked b, archiving ON CONFLICT DO NOTHING;
         IF v_blanked < v_left THEN
+            -- It was being put back from the archive at the moment of its erasure.
+            UPDATE journal j SET body = ${packed.Erased}, tag = ${tag.Erased}
+            WHERE j.dialog_id = e.dialog_id AND j.seq = e.target
+              AND j.tag IN (${tag.Posted}, ${tag.Edited}, ${tag.Reacted});
             DELETE FROM erasures x WHERE x.dialog_id = e.dialog_id AND x.target = e.target;
         ELSE
             UPDATE erasures x SET done_seq = v_last WHERE x.dialog_id = e.dialog_id AND x.target = e.target;

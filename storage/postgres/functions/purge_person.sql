@@ -1,6 +1,7 @@
 -- Erase what identifies a deleted person: at once their profile, number and external id; of their sign-ins, blocks,
 -- contacts and invitations at most `p_limit` rows. Returns how many rows that were; below `p_limit`, nothing is left.
--- Their `self` dialog is deleted, and purged without another grace. What they wrote to others stays, under an opaque id.
+-- Their `self` dialog is deleted, and purged without another grace. What they wrote to others is erased in the background
+-- (`erase_authored.sql`), a while later: no flush of theirs is under way then. Their opaque id stays.
 CREATE FUNCTION purge_person(p_now_ms bigint, p_principal uuid, p_limit int) RETURNS int
 LANGUAGE plpgsql VOLATILE
 AS $$
@@ -16,6 +17,8 @@ BEGIN
         INSERT INTO audit (at_ms, tenant_id, action, actor_id, subject_id)
         SELECT p_now_ms, tenant_id, 'person.purged', principal_id, principal_id
         FROM principals WHERE principal_id = p_principal;
+        INSERT INTO purged_authors (principal_id, due_ms) VALUES (p_principal, p_now_ms + ${ERASE_HANGING_AFTER_MS})
+        ON CONFLICT DO NOTHING;
         WITH own AS (
             UPDATE heads h SET deleted = true FROM members m
             WHERE m.principal_id = p_principal AND h.dialog_id = m.dialog_id AND h.type = ${DialogType.SELF}

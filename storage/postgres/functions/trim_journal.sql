@@ -38,7 +38,11 @@ BEGIN
     ), forgotten AS (
         DELETE FROM put_back b USING old o WHERE b.dialog_id = o.dialog_id AND b.seq = o.seq
     ), deleted AS (
-        DELETE FROM journal j USING old o WHERE j.ctid = o.place RETURNING j.xid
+        DELETE FROM journal j USING old o WHERE j.ctid = o.place RETURNING j.xid, j.tag, j.device_id, j.n
+    ), noted AS (
+        INSERT INTO left_numbers
+        SELECT DISTINCT d.device_id, d.n - d.n % ${NUMBERS_TOGETHER} FROM deleted d WHERE d.tag <> ${tag.Erased}
+        ON CONFLICT DO NOTHING
     )
     SELECT count(*), max(d.xid) INTO rows, v_newest FROM deleted d;
     done := (v_first + p_blocks) * current_setting('block_size')::bigint >= pg_relation_size('journal');

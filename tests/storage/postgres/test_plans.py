@@ -22,6 +22,7 @@ from storage.postgres.journal import CHANGE_QUERIES, PostgresJournal
 from storage.postgres.nodes import PostgresNodes
 from storage.postgres.people import PeopleStore
 from storage.postgres.pool import open_pool
+from storage.postgres.purged_authors import PostgresPurgedAuthors
 from storage.postgres.service_accounts import ServiceAccountStore
 from storage.postgres.sign_ins import SignInStore
 from storage.postgres.timelines import PostgresTimelines
@@ -86,6 +87,8 @@ INSERT INTO heads SELECT dialog, 1, 3, 2, false, 3, 3, 1, 0, 2, 1, pg_current_xa
 INSERT INTO receipt_heads SELECT dialog, pg_current_xact_id() FROM filler;
 INSERT INTO deleted_dialogs SELECT dialog, 9007199254740991 FROM filler;
 INSERT INTO archive_erasures SELECT dialog, 2 FROM filler;
+INSERT INTO purged_authors (principal_id, due_ms) SELECT person, 9007199254740991 FROM filler;
+INSERT INTO left_numbers SELECT device, 10000 FROM filler;
 INSERT INTO members (dialog_id, principal_id, role, member, visible, from_seq, joined_at_ms)
     SELECT dialog, person, 1, true, '{{[1,)}}'::int8multirange, 1, 0 FROM filler
     UNION ALL SELECT dialog, device, 0, true, '{{[1,)}}'::int8multirange, 1, 0 FROM filler;
@@ -173,6 +176,31 @@ async def exercise_timelines(world: World) -> None:
     while (await world.journal.erase_due(NOW, limit=10)).more:
         pass
     assert applied | {bodies.DialogCreated} == set(CHANGE_QUERIES)
+
+
+async def exercise_purged_authors(world: World) -> None:
+    """Erase what a person wrote, some of which has left the journal, in a dialog where others wrote much."""
+    ann, bo, cy = await world.people(3)
+    dialog = await world.create(DialogType.GROUP, bo, ann, cy)
+    await world.pool.execute(
+        "INSERT INTO journal (dialog_id, seq, author_id, device_id, n, tag, at_ms, messages, incarnation, flush_no,"
+        " body) SELECT $1, -g, $2, $3, g, 1, 0, 0, 1, 1, 'body' FROM generate_series(1, $4) g",
+        dialog,
+        bo.principal,
+        bo.device,
+        FILLED,
+    )
+    await world.flush(message(dialog, ann), message(dialog, ann, kind=Kind.PAYMENT), reaction(dialog, ann, 2))
+    await world.pool.execute("INSERT INTO left_numbers VALUES ($1, 0)", ann.device)
+    await world.chooses(ann, None)
+    await world.pool.execute("SELECT purge_person(1, $1, 100)", ann.principal)
+    authors, reads = PostgresPurgedAuthors(world.pool), 0
+    while (step := await authors.erase_some(NOW, limit=3)).more:
+        if step.left is not None:
+            reads += 1
+            reached = (ann.n(), dialog) if reads == 1 else None
+            await authors.erase_left(step.left, NOW, keys=[(dialog, 2)], reached=reached)
+    assert reads == 2
 
 
 async def exercise_nodes(world: World, dialog: bytes) -> None:
@@ -282,6 +310,7 @@ async def test_no_table_is_scanned(database_url: str, analysed: bool, planned: s
         if planned == "when empty":
             await exercise_timelines(world)
             await exercise_archived(world)
+            await exercise_purged_authors(world)
             await exercise_identity(stores, "+66800000001")
             await purge(stores, NOW + 1)
         await filler.execute(FILL)
@@ -289,6 +318,7 @@ async def test_no_table_is_scanned(database_url: str, analysed: bool, planned: s
         before = await rows_scanned(pool)
         await exercise_timelines(world)
         await exercise_archived(world)
+        await exercise_purged_authors(world)
         await exercise_identity(stores, "+66800000002")
         between = await rows_scanned(pool)
         assert {name for name, rows in between.items() if rows > before[name]} <= SMALL

@@ -1,0 +1,73 @@
+"""Erases what purged people wrote in the dialogs of others, in the journal and in the archive, step by step.
+
+One node runs it for all. A step is repeated without harm after any failure. Nothing is erased in the archive from here:
+each row is noted as erased in the database, and the mover sends that, as it does with every erasure. So a mover that
+still has such a row in its hands does not bring it back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from server.clock import Clock, Sleep
+from server.config.settings import EraserSettings
+from storage.archive import WRITTEN_MAX, Archive
+from storage.purged_authors import NUMBERS_TOGETHER, LeftNumbers, PurgedAuthors
+from storage.unavailable import StorageUnavailableError
+
+_log = logging.getLogger(__name__)
+
+REST_S = 0.05
+"""Pause between two steps: about as long as a step, so that it takes half of one connection."""
+INTERVAL_S = 600.0
+
+
+class AuthorPurge:
+    """Erases what purged people wrote, until cancelled. `rows` counts what its steps looked at."""
+
+    def __init__(
+        self,
+        authors: PurgedAuthors,
+        archive: Archive | None,
+        settings: EraserSettings,
+        clock: Clock,
+        *,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self.rows = 0
+        self._authors = authors
+        self._archive = archive
+        self._step_rows = settings.step_rows
+        self._clock = clock
+        self._sleep = sleep
+
+    async def run(self) -> None:
+        """Step by step while somebody is due, then every `INTERVAL_S`."""
+        while True:
+            try:
+                more = await self.erase_some()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the node goes on
+                expected = isinstance(error, StorageUnavailableError)
+                _log.warning(
+                    "could not erase what a purged person wrote, will try again: %s", error, exc_info=not expected
+                )
+                more = False
+            await self._sleep(REST_S if more else INTERVAL_S)
+
+    async def erase_some(self) -> bool:
+        """One step; whether the next one is due at once. Raises StorageUnavailableError."""
+        now_ms = self._clock.wall_ms()
+        step = await self._authors.erase_some(now_ms, limit=self._step_rows)
+        self.rows += step.rows
+        if step.left is not None:
+            await self._erase_left(step.left, now_ms)
+        return step.more
+
+    async def _erase_left(self, left: LeftNumbers, now_ms: int) -> None:
+        if self._archive is None:
+            raise StorageUnavailableError("this node knows no archive, and others do")
+        last = left.first + NUMBERS_TOGETHER - 1
+        page = await self._archive.list_written(left.device, left.first, last, after=left.after, limit=WRITTEN_MAX)
+        await self._authors.erase_left(left, now_ms, keys=page.keys, reached=page.reached)
+        self.rows += len(page.keys)
