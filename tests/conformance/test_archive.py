@@ -281,7 +281,9 @@ async def test_what_a_device_wrote_is_listed_by_its_numbers_page_by_page(archive
     rows += [by_device(deleted(dialogs[1], 8, 7), border + 250), by_device(posted(dialogs[1], 9), border - 1)]
     lost = [by_device(posted(dialogs[1], 10), border + 251), by_device(posted(dialogs[1], 11), border + 252)]
     await archive.write([*rows, *lost], epoch=1)
-    await archive.write([posted(dialogs[1], 10)], epoch=2)
+    others = posted(dialogs[1], 10)
+    event = msgspec.structs.replace(others.event, n=border + 251)
+    await archive.write([msgspec.structs.replace(others, event=event)], epoch=2)
     await archive.erase([(dialogs[0], 3)], epoch=1)
     found: list[tuple[bytes, int]] = []
     sizes: list[int] = []

@@ -19,8 +19,12 @@ from protocol.bodies import AnyBody
 from protocol.dialog_types import DialogType, Mode, Role
 from protocol.ids import direct_dialog_id, self_dialog_id
 from protocol.kinds import DAY_MS, Kind
+from server.config.settings import EraserSettings
+from server.writing.author_purge import AuthorPurge
 from storage.postgres.migrate import FUNCTIONS, is_current, migrate
+from storage.postgres.purged_authors import PostgresPurgedAuthors
 from storage.rows import ReceiptRow, VerdictCode
+from tests.support.clock import ManualClock
 from tests.support.world import Person, World, message
 
 pytestmark = pytest.mark.anyio
@@ -211,6 +215,22 @@ async def test_what_its_dialogs_keep_no_longer_is_erased(world: World) -> None:
     await world.journal.erase_due(newest_ms + 30 * DAY_MS, limit=500)
     assert not any(isinstance(body, bodies.Posted | bodies.Edited) for body in await read(world, ann, group))
     assert posted("news") in await read(world, ann, channel)
+
+
+async def test_what_people_wrote_who_were_purged_before_is_erased(url_before: str) -> None:
+    connection = await asyncpg.connect(url_before)
+    ann = await connection.fetchval("DELETE FROM people WHERE display_name = 'Ann' RETURNING principal_id")
+    await connection.execute("UPDATE principals SET status = 3, deleted_at_ms = 1 WHERE principal_id = $1", ann)
+    await connection.close()
+    await migrate(url_before)
+    world = await World.open(url_before)
+    purge = AuthorPurge(PostgresPurgedAuthors(world.pool), None, EraserSettings(), ManualClock())
+    while await purge.erase_some():
+        pass
+    written = await world.pool.fetch("SELECT author_id, tag FROM journal WHERE tag IN (1, 2, 4, 5)")
+    await world.close()
+    assert {tag for author, tag in written if author == ann.bytes} == {5}
+    assert {tag for author, tag in written if author != ann.bytes} >= {1, 4}
 
 
 async def test_a_retry_from_before_is_answered_with_its_first_numbers(world: World) -> None:
