@@ -15,7 +15,6 @@ from protocol.dialog_types import DialogType
 from server.config.settings import EraserSettings
 from server.startup_error import StartupError
 from server.writing import mover as mover_module
-from server.writing.author_purge import AuthorPurge
 from server.writing.dialog_purge import DialogPurge
 from server.writing.mover import BACKOFF_MAX_S, INTERVAL_S, Mover
 from storage.archive import Archive
@@ -27,7 +26,6 @@ from storage.postgres import backlog as module
 from storage.postgres.archived_timelines import ArchivedTimelines
 from storage.postgres.backlog import PostgresBacklog
 from storage.postgres.deleted_dialogs import PostgresDeletedDialogs
-from storage.postgres.purged_authors import PostgresPurgedAuthors
 from storage.postgres.timelines import PostgresTimelines
 from storage.rows import TimelineRow
 from storage.unavailable import StorageUnavailableError
@@ -289,8 +287,7 @@ async def delete_person(world: World, author: Person, _dialog: bytes, _seq: int)
 async def purge_author(world: World, author: Person, _dialog: bytes, _seq: int) -> None:
     """As the purge of people leaves a dialog with others."""
     await delete_person(world, author, _dialog, _seq)
-    purge = AuthorPurge(PostgresPurgedAuthors(world.pool), None, EraserSettings(), ManualClock(2**50))
-    while await purge.erase_some():
+    while await world.pool.fetchval("SELECT author FROM erase_authored($1, 10)", 2**50):
         pass
 
 
