@@ -54,7 +54,7 @@ async def test_a_node_can_use_the_services_with_the_config_that_is_written(
     with redis.Redis.from_url(url, retry=once) as connection:
         assert connection.ping()
         started.send_signal(signal.SIGINT)
-        assert started.wait(30.0) == 0
+        assert started.wait(90.0) == 0
         with pytest.raises(redis.ConnectionError):
             connection.ping()
 
@@ -63,7 +63,7 @@ def test_no_service_outlives_a_command_that_is_killed(started: "subprocess.Popen
     servers = [each for each in psutil.process_iter() if is_one_of(each, tmp_path)]
     assert len(servers) >= 2
     started.kill()
-    _, alive = psutil.wait_procs(servers, 30.0)
+    _, alive = psutil.wait_procs(servers, 90.0)
     assert alive == []
 
 
