@@ -54,9 +54,9 @@ MESSAGES_PER_ROUND = 500
 _PER_ROUND = (4, 7)
 _CUTS, _CUT_SHARE = 4, 0.5
 _TRIES = 2
+"""Something else may be broken just then, such as the node that the dice chose."""
 _FELT_BY = 3
 """A fault may fall into moments in which nothing happens that it could meet; not so often."""
-"""Something else may be broken just then, such as the node that the dice chose."""
 
 
 class Cluster(Servers):
