@@ -36,7 +36,7 @@ from storage.rows import TimelineRow
 from storage.timelines import PAGE_BYTES_MAX
 from storage.unavailable import StorageTimeoutError
 
-_SENDERS = 8
+_SENDERS = 16
 """Batches of one call that are on their way at once."""
 _WRITES_AT_ONCE = 32
 _READS_AT_ONCE = 8
