@@ -328,9 +328,14 @@ class Database:
         self._restored.append(asyncio.get_running_loop().create_future())
         await self._restored[-1]
 
+    @property
+    def is_history_settled(self) -> bool:
+        """Whether the epoch of this history has begun."""
+        return self._settled_history == self.history
+
     def check_history(self) -> None:
         """Raise OtherHistoryError if the epoch of this history has not begun."""
-        if self._settled_history != self.history:
+        if not self.is_history_settled:
             raise OtherHistoryError
 
     def settle_epoch(self) -> int:

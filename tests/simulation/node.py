@@ -7,7 +7,6 @@ with a Redis, shares the database with them; then it begins its own, and works. 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -96,8 +95,12 @@ class SimulatedLock(NodeLock):
             epoch = None
             while epoch is None:
                 await asyncio.sleep(_LOOK_EVERY_S)
-                with contextlib.suppress(StorageUnavailableError):
+                try:
                     epoch = await self._database.read("lock", lambda: self._go_on(incarnation))
+                except IncarnationEndedError:
+                    raise
+                except StorageUnavailableError:
+                    continue
             settled(epoch)
 
     def doubt(self) -> None:

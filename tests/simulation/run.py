@@ -124,6 +124,8 @@ def _describe_unsettled(stage: Stage) -> str:
         if not device.settled and not device.stopped:
             return f"{device.name} is {device.core.state}, with {device.core.pending()}"
     database = stage.database
+    if not database.is_history_settled:
+        return "no node has noticed that a part of the history is lost"
     newest = max(dialog.xid for dialog in database.dialogs.values())
     if stage.archive is not None and (database.moved <= newest or database.archive_erasures or database.erasures):
         return f"moved up to {database.moved} of {newest}, {len(database.archive_erasures)} erasures wait"
