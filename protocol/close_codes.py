@@ -12,7 +12,7 @@ class Advice(enum.Enum):
     RECONNECT_SPREAD = "reconnect after a random delay within the announced `spread_s`, and resume"
     REFRESH = "get a new access token, then reconnect and resume"
     SIGN_IN = "stop; only a new sign-in helps"
-    STOP = "stop; this device uses another connection"
+    STOP = "stop, because this device uses another connection; in the first 30 s of a connection see `REPLACED` above"
     FIX = "stop; correct the client: a retry fails in the same way"
 
 

@@ -75,6 +75,11 @@ BACKOFF_S_MAX = 30.0
 HANDSHAKE_S_MAX = 15.0
 TOKEN_REFUSALS_MAX = 4
 """After this many refused tokens in a row the client asks for a new sign-in."""
+REPLACED_SOON_S = 30.0
+"""A connection that is replaced before this age may have lost its device to an older one of this client, whose
+`authenticate` and `sync` were still on the way when it was cut. A server ends a handshake long before."""
+REPLACED_SOON_MAX = 3
+"""So many times in a row the client takes its device back; then another client has it."""
 _HEARTBEAT_S = 20.0
 """Used until `authenticated` brings the interval of the server."""
 _TOKEN_CODES = frozenset({ErrorCode.TOKEN_EXPIRED, ErrorCode.TOKEN_INVALID})
@@ -128,10 +133,10 @@ class ClientCore:
         self._heartbeat_s = _HEARTBEAT_S
         self._in_flight_max = 0
         self._last_sent = self._last_heard = 0.0
-        self._handshake_until = 0.0
+        self._connected_at = self._handshake_until = 0.0
         self._drain_at: float | None = None
         self._paused = False
-        self._attempts = self._token_refusals = 0
+        self._attempts = self._token_refusals = self._replaced_soon = 0
         self._advice: Advice | None = None
         self._retry_after_s = 0.0
         self._statistics = CoreStatistics()
@@ -146,7 +151,7 @@ class ClientCore:
         """A websocket is open; authenticate with this access token."""
         assert self._phase is _Phase.DISCONNECTED
         self._statistics.connects += 1
-        self._last_heard = now
+        self._connected_at = self._last_heard = now
         self._handshake_until = now + HANDSHAKE_S_MAX
         self._phase = _Phase.AUTHENTICATING
         self._write(Authenticate(next(self._ids), token), now)
@@ -182,6 +187,8 @@ class ClientCore:
         for lost in self._requests.disconnected():
             self._emit(Answered(lost, None))
         advice = self._advice or advice_for(code)
+        if self._is_replaced_soon(advice, now):
+            advice = Advice.RECONNECT
         delay_s, self._advice, self._retry_after_s = self._retry_after_s, None, 0.0
         if advice in STOPPED_BY:
             self._stop(STOPPED_BY[advice](_reason(code), code))
@@ -425,6 +432,14 @@ class ClientCore:
     def _close(self, code: CloseCode, reason: str) -> None:
         self._phase = _Phase.CLOSING
         self._actions.append(CloseConnection(code, reason))
+
+    def _is_replaced_soon(self, advice: Advice, now: float) -> bool:
+        """Whether to take the device back from what may be an older connection of this client."""
+        if now - self._connected_at >= REPLACED_SOON_S:
+            self._replaced_soon = 0
+            return False
+        self._replaced_soon += advice is Advice.STOP
+        return advice is Advice.STOP and self._replaced_soon <= REPLACED_SOON_MAX
 
     def _refresh(self) -> None:
         self._token_refusals += 1

@@ -90,7 +90,10 @@ for that before sending more. Send each message in one frame, and a websocket pi
 fragments have a rate, and above it the server closes with `RATE_LIMITED`.
 
 A client may send `authenticate` with a newer token at any time; the connection closes when its token expires. A device
-has one connection: the newest wins, and the server closes the older one with `REPLACED`.
+has one connection: the newest wins, and the server closes the older one with `REPLACED`. The newest is the one whose
+`sync` the server reads last. So after a cut an older connection of the same client may win, when its `sync` was still on
+the way. A client that is replaced within 30 seconds of its connect therefore reconnects, up to three times in a row; one
+that is replaced later, or a fourth time, stops, because another client uses the device.
 
 The state of a session says which commands are allowed; any other is refused with `wrong_state`. A session is
 `connected` when the websocket opens, `authenticated` after `authenticate`, and `live` from `synced` on.

@@ -32,7 +32,7 @@ from tchat.actions import (
     Stop,
     TooManyRequestsError,
 )
-from tchat.core import HANDSHAKE_S_MAX, TOKEN_REFUSALS_MAX
+from tchat.core import HANDSHAKE_S_MAX, REPLACED_SOON_MAX, REPLACED_SOON_S, TOKEN_REFUSALS_MAX
 from tchat.requests import REQUESTS_MAX
 from tchat.store import MemoryOutbox
 from tests.support.scripted import (
@@ -303,12 +303,35 @@ def test_a_refused_position_is_given_up(script: Script) -> None:
 )
 def test_some_closes_stop_the_client(script: Script, code: CloseCode, error: type[Exception]) -> None:
     script.live()
+    script.now += REPLACED_SOON_S
     script.cut(code)
     (stop,) = script.others
     assert isinstance(stop, Stop)
     assert type(stop.error) is error
     assert script.connects == []
     assert script.core.state is ConnectionState.STOPPED
+
+
+def test_a_client_that_is_replaced_soon_after_its_connect_takes_its_device_back(script: Script) -> None:
+    for _ in range(REPLACED_SOON_MAX):
+        script.connects.clear()
+        script.live()
+        script.now += REPLACED_SOON_S - 1.0
+        script.cut(CloseCode.REPLACED)
+        assert len(script.connects) == 1
+    assert script.others == []
+    script.live()
+    script.cut(CloseCode.REPLACED)
+    assert [type(each) for each in script.others] == [Stop]
+
+
+def test_a_connection_that_stays_lets_the_device_be_taken_back_again(script: Script) -> None:
+    for age_s in [1.0] * REPLACED_SOON_MAX + [REPLACED_SOON_S] + [1.0] * REPLACED_SOON_MAX:
+        script.connects.clear()
+        script.live()
+        script.now += age_s
+        script.cut(CloseCode.REPLACED if age_s < REPLACED_SOON_S else None)
+        assert len(script.connects) == 1
 
 
 @pytest.mark.parametrize("code", [None, 1000, 1006, 4999, CloseCode.SLOW_CONSUMER, CloseCode.INTERNAL_ERROR])

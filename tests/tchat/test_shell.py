@@ -27,7 +27,6 @@ from tchat.actions import (
     ConnectionState,
     Notification,
     RefusedError,
-    ReplacedError,
     RequestLostError,
     Sent,
     SignInRequiredError,
@@ -252,15 +251,15 @@ async def test_receipts_and_typing_are_said() -> None:
 async def test_a_closed_connection_that_says_stop_ends_everything() -> None:
     async def part(line: Line) -> None:
         await line.accept()
-        await line.websocket.close(CloseCode.REPLACED, "")
+        await line.websocket.close(CloseCode.SIGNED_OUT, "")
 
     async with playing(part) as url, Client(url, token) as me:
-        with pytest.raises(ReplacedError):
+        with pytest.raises(SignInRequiredError):
             async for _ in me:
                 pass
-        with pytest.raises(ReplacedError):
+        with pytest.raises(SignInRequiredError):
             await me.send(DIALOG, b"hello")
-        with pytest.raises(ReplacedError):
+        with pytest.raises(SignInRequiredError):
             await me.wait_until(lambda: False)
 
 
