@@ -14,9 +14,10 @@ from uuid import UUID
 
 import msgspec
 
-Id = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+ID_BYTES = 16
+Id = Annotated[bytes, msgspec.Meta(min_length=ID_BYTES, max_length=ID_BYTES)]
 
-NIL: bytes = bytes(16)
+NIL: bytes = bytes(ID_BYTES)
 
 
 def new_id() -> bytes:
