@@ -46,3 +46,10 @@ N_MAX = 2**53 - 1
 RETENTION_DAYS_MAX = 3650
 TYPING_SHOWN_S = 10
 """For so long after a `typing_changed` a client shows that the member is writing."""
+DEVICES_PER_PERSON_MAX = 10
+"""A device log has at most so many devices at a time: a message in a sealed dialog costs one slice for each."""
+DEVICE_LOG_ENTRIES_MAX = 1000
+"""The last ones are for removals: a log that cannot grow must still be able to shrink the number of devices."""
+DEVICE_LOG_ENTRY_BYTES_MAX = 1024
+KEY_OBJECT_BYTES_MAX = 2048
+"""Of device keys, cross-signing keys and one-time keys, each as canonical JSON."""
