@@ -1,0 +1,187 @@
+"""What a client believes of a person's devices, and what it does when the server tells another story.
+
+A client **pins** the log that it has seen: generation, master key, length and head. Whatever the server gives later
+must go on from there. Who may get keys is decided by `devices_for`, from the pin alone:
+
+- A log that is shorter, forked or wrong is refused and shown. Nothing is sent to this person until the server gives a
+  log that goes on from the pin.
+- A new identity (another master key, under a higher generation) of somebody whom this person has verified is held:
+  nothing is sent until a person agrees, or verifies it. Of anybody else it is believed, and shown as a notice.
+- A device outside the log gets no key, and what it sends is not believed.
+
+- The own identity counts as verified from the start: another one in its place is held like a stranger's.
+
+First contact is trust on first use: until they verify each other, people believe what the server gave first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import msgspec
+
+from protocol.device_log import LogError, LogReason, LogState, extend, fold
+from protocol.public_keys import DevicePublic
+
+
+class LogVerdict(StrEnum):
+    """What an answer of the server is, compared with the pin."""
+
+    FIRST = "first"
+    SAME = "same"
+    GROWN = "grown"
+    CHANGED = "changed"
+    HELD = "held"
+    SHORTER = "shorter"
+    FORKED = "forked"
+    WRONG = "wrong"
+
+
+SHOWN = {
+    LogVerdict.CHANGED: "This person has a new identity, and may have lost their devices. Verify them if it matters.",
+    LogVerdict.HELD: "You had verified this person, and now they have another identity. It may be somebody else: ask"
+    " them in another way. Nothing is sent to them until you verify them again, or agree.",
+    LogVerdict.SHORTER: "The server hides devices of this person that it has shown before. Nothing is sent to them.",
+    LogVerdict.FORKED: "The server shows another list of this person's devices than before. Nothing is sent to them.",
+    LogVerdict.WRONG: "The server shows a list of this person's devices without the right signatures. Nothing is sent"
+    " to them.",
+}
+"""What a person is told; an answer that is not in here is as it should be."""
+
+
+class PinnedLog(msgspec.Struct, frozen=True):
+    """What is remembered of one person. Whoever keeps it keeps it as a whole."""
+
+    log: LogState
+    verified: bool = False
+    """Somebody has compared the master key of `log` outside the server."""
+    held: LogState | None = None
+    """The log of a new identity that waits for a person's word, while `verified`."""
+    refused: bool = False
+    """The last answer of the server was a lie, or damaged."""
+
+    @property
+    def newest(self) -> LogState:
+        """The log to ask the server to go on from."""
+        return self.held or self.log
+
+
+@dataclass(frozen=True, slots=True)
+class GivenLog:
+    """What the server says a log is: its head, and the entries that this client lacks.
+
+    `entries` go on from the newest log that the client has of this generation, or are all, for another generation.
+    """
+
+    generation: int
+    length: int
+    head: bytes
+    entries: Sequence[bytes] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What an answer is, what to remember of the person from now on (None: still nothing), and why it is wrong."""
+
+    verdict: LogVerdict
+    pin: PinnedLog | None
+    reason: LogReason | None = None
+
+
+class Hold(StrEnum):
+    """Why nobody may be given keys for this person."""
+
+    UNKNOWN = "unknown"
+    REFUSED = "refused"
+    IDENTITY_CHANGED = "identity_changed"
+
+
+class HeldError(Exception):
+    """No keys go to this person now; `hold` says what has to happen: ask the server again, or a person."""
+
+    def __init__(self, hold: Hold) -> None:
+        super().__init__(f"no keys for this person: {hold}")
+        self.hold = hold
+
+
+def judge(principal: bytes, pin: PinnedLog | None, given: GivenLog) -> Judgement:
+    """Compare what the server gives with what is pinned: answers in the order in which they were asked for."""
+    known = None if pin is None else pin.newest
+    if known is not None and (lie := _lie_about(known, given)) is not None:
+        return _refused(pin, lie)
+    try:
+        log = _read(principal, known, given)
+    except LogError as error:
+        forked = error.reason in {LogReason.WRONG_PREVIOUS, LogReason.WRONG_MASTER}
+        return _refused(pin, LogVerdict.FORKED if forked else LogVerdict.WRONG, error.reason)
+    if pin is None:
+        return Judgement(LogVerdict.FIRST, PinnedLog(log))
+    return _continued(pin, log) if log.generation == pin.newest.generation else _replaced(pin, log)
+
+
+def devices_for(pin: PinnedLog | None) -> Mapping[bytes, DevicePublic]:
+    """The devices that may be given keys, and that are believed; `HeldError` when nobody may be now."""
+    if pin is None:
+        raise HeldError(Hold.UNKNOWN)
+    if pin.refused:
+        raise HeldError(Hold.REFUSED)
+    if pin.held is not None:
+        raise HeldError(Hold.IDENTITY_CHANGED)
+    return pin.log.devices
+
+
+def verify(pin: PinnedLog, master: bytes) -> PinnedLog | None:
+    """What to remember once a person has compared this master key; None if it is not the one that the pin has."""
+    if master != pin.newest.master:
+        return None
+    return PinnedLog(pin.newest, verified=True, refused=pin.refused)
+
+
+def agree(pin: PinnedLog) -> PinnedLog:
+    """What to remember once a person takes a new identity without having compared it: it is not verified."""
+    assert pin.held is not None, "there is a new identity to agree to"
+    return PinnedLog(pin.held, refused=pin.refused)
+
+
+def _lie_about(known: LogState, given: GivenLog) -> LogVerdict | None:
+    """What the head alone gives away, before any entry is read."""
+    if given.generation < known.generation:
+        return LogVerdict.SHORTER
+    if given.generation > known.generation or given.length > known.length:
+        return None
+    if given.length < 1 or given.head != known.heads[given.length - 1]:
+        return LogVerdict.FORKED
+    return LogVerdict.SHORTER if given.length < known.length else None
+
+
+def _read(principal: bytes, known: LogState | None, given: GivenLog) -> LogState:
+    """The whole log that was given, verified; `LogError`, also when it is not the one that its head says."""
+    if known is not None and given.generation == known.generation:
+        log = extend(known, given.entries)
+    else:
+        log = fold(principal, given.entries)
+        if known is not None and log.master == known.master:
+            raise LogError(LogReason.REUSED_KEY)
+    if (log.generation, log.length, log.head) != (given.generation, given.length, given.head):
+        raise LogError(LogReason.WRONG_INDEX)
+    return log
+
+
+def _continued(pin: PinnedLog, log: LogState) -> Judgement:
+    if pin.held is not None:
+        return Judgement(LogVerdict.HELD, msgspec.structs.replace(pin, held=log, refused=False))
+    verdict = LogVerdict.GROWN if log.length > pin.log.length else LogVerdict.SAME
+    return Judgement(verdict, msgspec.structs.replace(pin, log=log, refused=False))
+
+
+def _replaced(pin: PinnedLog, log: LogState) -> Judgement:
+    if pin.verified:
+        return Judgement(LogVerdict.HELD, msgspec.structs.replace(pin, held=log, refused=False))
+    return Judgement(LogVerdict.CHANGED, PinnedLog(log))
+
+
+def _refused(pin: PinnedLog | None, verdict: LogVerdict, reason: LogReason | None = None) -> Judgement:
+    """The pin stays as it is, and nobody gets keys until the server gives what goes on from it."""
+    return Judgement(verdict, None if pin is None else msgspec.structs.replace(pin, refused=True), reason)
