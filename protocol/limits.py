@@ -6,6 +6,8 @@ Limits that an operator sets are in `config.toml`.
 from __future__ import annotations
 
 PAYLOAD_BYTES_MAX = 60_000
+SEALED_CONTENT_BYTES_MAX = 43_000
+"""What a sealed message contains: its base64, and what else is in the ciphertext, fit into a payload."""
 CONTENT_TYPE_CHARS_MAX = 128
 REF_CHARS_MAX = 128
 NAME_CHARS_MAX = 100

@@ -32,7 +32,7 @@ class Table(StrEnum):
     SLICES = "slices"
     """Share, number of the chunk (4 bytes): slices of a share that is not live yet."""
     INBOUND = "inbound"
-    """Id of a Megolm session (32 bytes): its keys, and whose it is."""
+    """Id of a Megolm session (32 bytes), device that handed it on: its keys."""
     OPENED = "opened"
     """Id of a Megolm session (32 bytes), index (4 bytes): the event that was sealed with it."""
     ACKED = "acked"

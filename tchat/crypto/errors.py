@@ -1,0 +1,101 @@
+"""Why what somebody else sealed is not opened: one catalogue, with a sentence for a person."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Stable reasons of `OpenError`."""
+
+    # form
+    TOO_LARGE = "too_large"
+    MALFORMED = "malformed"
+    NOT_CANONICAL = "not_canonical"
+    WRONG_FIELDS = "wrong_fields"
+    # keys
+    UNKNOWN_SESSION = "unknown_session"
+    BEFORE_KEYS = "before_keys"
+    WRONG_OWNER = "wrong_owner"
+    OTHER_SESSION = "other_session"
+    UNDECRYPTABLE = "undecryptable"
+    OVERUSED = "overused"
+    # what the ciphertext says, and what the server says
+    WRONG_DIALOG = "wrong_dialog"
+    WRONG_AUTHOR = "wrong_author"
+    WRONG_DEVICE = "wrong_device"
+    WRONG_N = "wrong_n"
+    WRONG_TAG = "wrong_tag"
+    WRONG_KIND = "wrong_kind"
+    WRONG_TARGET = "wrong_target"
+    WRONG_REPLY_TO = "wrong_reply_to"
+    WRONG_EXPIRY = "wrong_expiry"
+    WRONG_REF = "wrong_ref"
+    WRONG_KEYS_SEQ = "wrong_keys_seq"
+    WRONG_VIEW = "wrong_view"
+    BAD_COMMITMENT = "bad_commitment"
+    REPLAYED = "replayed"
+    # channels between devices
+    WRONG_SENDER = "wrong_sender"
+    WRONG_RECIPIENT = "wrong_recipient"
+    REPEATED = "repeated"
+
+    @property
+    def sentence(self) -> str:
+        """What happened and what to do, for people."""
+        return _SENTENCES[self]
+
+
+_SENTENCES = {
+    Reason.TOO_LARGE: "This is larger than anything that a client seals.",
+    Reason.MALFORMED: "This is not an encrypted message.",
+    Reason.NOT_CANONICAL: "This was sealed by a client that does not follow the rules.",
+    Reason.WRONG_FIELDS: "This was sealed by a client that does not follow the rules, or by a newer one: update.",
+    Reason.UNKNOWN_SESSION: "This device has no keys for this message. Another device of yours or your backup may.",
+    Reason.BEFORE_KEYS: "This message was written before this device was given the keys.",
+    Reason.WRONG_OWNER: "Only another device has given the keys of this message: the server or a member lies.",
+    Reason.OTHER_SESSION: "The keys differ from those that this device has under the same name: somebody lies.",
+    Reason.UNDECRYPTABLE: "This cannot be decrypted: it is damaged, or its sender has lost the keys.",
+    Reason.OVERUSED: "The sender uses its keys longer than allowed: its client must be updated.",
+    Reason.WRONG_DIALOG: "This message was written in another dialog: the server moved it.",
+    Reason.WRONG_AUTHOR: "This message was written by somebody else: the server changed its author.",
+    Reason.WRONG_DEVICE: "This message was written on another device: the server changed its device.",
+    Reason.WRONG_N: "This message has another number than its author gave it: the server changed it.",
+    Reason.WRONG_TAG: "This was written as something else: the server changed a message, an edit or a reaction.",
+    Reason.WRONG_KIND: "This message was written as another kind: the server changed it.",
+    Reason.WRONG_TARGET: "This was written about another message: the server moved it.",
+    Reason.WRONG_REPLY_TO: "This message answers another one: the server changed it.",
+    Reason.WRONG_EXPIRY: "This message was written to disappear at another time: the server changed it.",
+    Reason.WRONG_REF: "This message was written about another order or payment: the server changed it.",
+    Reason.WRONG_KEYS_SEQ: "This message was written at another state of the members: the server changed it.",
+    Reason.WRONG_VIEW: "Its author sees other members or devices than you do: do not write until you know why.",
+    Reason.BAD_COMMITMENT: "This message could not be reported: its sender or the server spoiled the proof.",
+    Reason.REPLAYED: "This message was shown before: the server repeats it.",
+    Reason.WRONG_SENDER: "These keys were sent by another device than the server says.",
+    Reason.WRONG_RECIPIENT: "These keys were made for another device.",
+    Reason.REPEATED: "These keys were received before.",
+}
+
+
+class OpenError(Exception):
+    """What another device sealed is not opened, and nothing of it is believed; `reason` says why."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(f"{reason}: {reason.sentence}")
+        self.reason = reason
+
+
+class NoChannelError(Exception):
+    """There is no Olm session with this device: claim a one-time key of it, then open a channel."""
+
+
+class NotSharedError(Exception):
+    """The session is used up, or not all who may read have it: share first."""
+
+
+class TooManySharesError(Exception):
+    """SHARES_IN_FLIGHT_MAX shares await the message that makes them live: wait for an ack."""
+
+
+class OtherDeviceError(Exception):
+    """The state has the keys of another device, or newer ones than the server knows: it is not used."""

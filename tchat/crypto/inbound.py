@@ -1,0 +1,91 @@
+"""The Megolm sessions that this device can read, each of one device in one dialog.
+
+Invariants:
+
+- A session is kept for the device in whose Olm channel it came, and for one dialog. A member can hand on somebody
+  else's session (Matrix' libraries take it for the member's): here it is kept beside the owner's, and opens nothing.
+- Of one session the earliest index is kept. Keys that differ under the same name are refused.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+import vodozemac
+
+from protocol.canonical import CanonicalError, dialog_of, from_base64
+from tchat.crypto.errors import OpenError, Reason
+from tchat.crypto.olm import ToDevice
+from tchat.crypto.state import Step, Table
+
+SESSION_ID_BYTES = 32
+INDEX_MAX = 1000
+"""A session is refused beyond this index: each is remembered, and clients rotate long before."""
+
+
+class Inbound(msgspec.Struct, array_like=True, frozen=True):
+    """A session: of whom, in which dialog, and from which index on this device can read it."""
+
+    principal: bytes
+    dialog: bytes
+    first_index: int
+    pickle: str
+
+
+class _RoomKey(msgspec.Struct, frozen=True):
+    algorithm: Literal["m.megolm.v1.aes-sha2"]
+    room_id: str
+    session_id: str
+    session_key: str
+
+
+def read_inbound(step: Step, session: bytes, device: bytes) -> Inbound | None:
+    """A session of a device; None if the device has not handed it to this one."""
+    data = step.read(Table.INBOUND, session + device)
+    return None if data is None else msgspec.msgpack.decode(data, type=Inbound)
+
+
+def receive_room_key(step: Step, message: ToDevice) -> bytes:
+    """Keep the session that a device has handed to this one; returns its id. Raises `OpenError`."""
+    try:
+        found = msgspec.convert(message.content, _RoomKey)
+        dialog = dialog_of(found.room_id)
+        session_id = from_base64(found.session_id, SESSION_ID_BYTES)
+        session = vodozemac.InboundGroupSession(vodozemac.SessionKey(found.session_key))
+    except (msgspec.ValidationError, CanonicalError) as error:
+        raise OpenError(Reason.WRONG_FIELDS) from error
+    except ValueError as error:  # of vodozemac
+        raise OpenError(Reason.MALFORMED) from error
+    if session.session_id != found.session_id:
+        raise OpenError(Reason.OTHER_SESSION)
+    _add(step, message.sender.principal, message.sender.device, dialog, session)
+    return session_id
+
+
+def add_own(step: Step, principal: bytes, device: bytes, dialog: bytes, key: vodozemac.SessionKey) -> None:
+    """Keep a session of this device itself, so that it can open what it sealed."""
+    _add(step, principal, device, dialog, vodozemac.InboundGroupSession(key))
+
+
+def _add(step: Step, principal: bytes, device: bytes, dialog: bytes, session: vodozemac.InboundGroupSession) -> None:
+    session_id = from_base64(session.session_id)
+    known = read_inbound(step, session_id, device)
+    if known is not None:
+        if (known.principal, known.dialog) != (principal, dialog):
+            raise OpenError(Reason.WRONG_DIALOG)
+        held = vodozemac.InboundGroupSession.from_pickle(known.pickle, step.state.pickle_key)
+        if not _is_same(held, session):
+            raise OpenError(Reason.OTHER_SESSION)
+        if known.first_index <= session.first_known_index:
+            return
+    pickle = session.pickle(step.state.pickle_key)
+    record = Inbound(principal, dialog, session.first_known_index, pickle)
+    step.write(Table.INBOUND, session_id + device, msgspec.msgpack.encode(record))
+
+
+def _is_same(one: vodozemac.InboundGroupSession, other: vodozemac.InboundGroupSession) -> bool:
+    """Whether both have the same keys from some index on."""
+    index = max(one.first_known_index, other.first_known_index)
+    ours, theirs = one.export_at(index), other.export_at(index)
+    return ours is not None and theirs is not None and ours.to_base64() == theirs.to_base64()
