@@ -87,7 +87,7 @@ class _Ed25519(msgspec.Struct, frozen=True):
     ed25519: str
 
 
-class _Plaintext(msgspec.Struct, frozen=True):
+class _OlmPlaintext(msgspec.Struct, frozen=True):
     type: str
     content: dict[str, object]
     sender: str
@@ -98,7 +98,7 @@ class _Plaintext(msgspec.Struct, frozen=True):
 
 
 _encrypted = msgspec.json.Decoder(_Encrypted)
-_plaintext = msgspec.json.Decoder(_Plaintext)
+_plaintext = msgspec.json.Decoder(_OlmPlaintext)
 
 
 def has_channel(step: Step, device: KnownDevice) -> bool:
@@ -220,7 +220,7 @@ def _new_session(
     raise OpenError(Reason.UNDECRYPTABLE)
 
 
-def _compare(own: OwnKeys, sender: KnownDevice, data: bytes) -> _Plaintext:
+def _compare(own: OwnKeys, sender: KnownDevice, data: bytes) -> _OlmPlaintext:
     """The plaintext, if it says that it is from this sender and for us."""
     try:
         found = _plaintext.decode(data)
