@@ -55,3 +55,5 @@ DEVICE_LOG_ENTRIES_MAX = 1000
 DEVICE_LOG_ENTRY_BYTES_MAX = 1024
 KEY_OBJECT_BYTES_MAX = 2048
 """Of device keys, cross-signing keys and one-time keys, each as canonical JSON."""
+BACKUP_VALUE_BYTES_MAX = 1024
+"""Of the private keys of an identity, or of the keys of one session, sealed under the recovery key."""
