@@ -13,7 +13,7 @@ Content: TypeAlias = dict[str, object]
 _Read = TypeVar("_Read", bound=msgspec.Struct)
 
 
-class Kind(StrEnum):
+class MessageType(StrEnum):
     """The messages of a verification (Matrix specification, "Key verification framework")."""
 
     REQUEST = "m.key.verification.request"

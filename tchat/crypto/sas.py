@@ -17,7 +17,15 @@ import msgspec
 import vodozemac
 
 from protocol.canonical import device_id_of, encode_canonical, to_base64, user_id_of
-from tchat.crypto.compared import CancelCode, Compared, Content, Kind, Party, VerificationCancelledError, read_content
+from tchat.crypto.compared import (
+    CancelCode,
+    Compared,
+    Content,
+    MessageType,
+    Party,
+    VerificationCancelledError,
+    read_content,
+)
 
 METHOD = "m.sas.v1"
 _KEY_AGREEMENT, _HASH, _MAC = "curve25519-hkdf-sha256", "sha256", "hkdf-hmac-sha256.v2"
@@ -70,9 +78,9 @@ class _Mac(msgspec.Struct):
 
 
 class _Awaited(Enum):
-    ACCEPT = Kind.ACCEPT
-    KEY = Kind.KEY
-    MAC = Kind.MAC
+    ACCEPT = MessageType.ACCEPT
+    KEY = MessageType.KEY
+    MAC = MessageType.MAC
     NOTHING = None
 
 
@@ -102,7 +110,7 @@ class SasExchange:
             return Compared(self._they.master, self._they.ed25519)
         return None
 
-    def accept(self) -> tuple[Kind, Content]:
+    def accept(self) -> tuple[MessageType, Content]:
         """The answer to the other device's start: commits to our key before theirs is known."""
         try:
             offered = msgspec.convert(self._start, _Start)
@@ -115,7 +123,7 @@ class SasExchange:
             or not set(_SHOWN_AS) & set(offered.short_authentication_string)
         ):
             raise VerificationCancelledError(CancelCode.UNKNOWN_METHOD)
-        return Kind.ACCEPT, {
+        return MessageType.ACCEPT, {
             "commitment": _commitment(self._own_key, self._start),
             "hash": _HASH,
             "key_agreement_protocol": _KEY_AGREEMENT,
@@ -123,33 +131,33 @@ class SasExchange:
             "short_authentication_string": [way for way in _SHOWN_AS if way in offered.short_authentication_string],
         }
 
-    def receive(self, kind: Kind, content: Content) -> list[tuple[Kind, Content]]:
+    def receive(self, kind: MessageType, content: Content) -> list[tuple[MessageType, Content]]:
         """Take the next message of the other device."""
         if kind is not self._awaited.value:
             raise VerificationCancelledError(CancelCode.UNEXPECTED_MESSAGE)
         match kind:
-            case Kind.ACCEPT:
+            case MessageType.ACCEPT:
                 return self._accepted(read_content(content, _Accept))
-            case Kind.KEY:
+            case MessageType.KEY:
                 return self._key_received(read_content(content, _Key).key)
             case _:
                 self._check_macs(read_content(content, _Mac))
                 self._awaited = _Awaited.NOTHING
                 return []
 
-    def confirm(self) -> list[tuple[Kind, Content]]:
+    def confirm(self) -> list[tuple[MessageType, Content]]:
         """A person says that both devices show the same."""
         assert self.shown is not None, "people compare what is shown"
         self._confirmed = True
         macs = {name: self._own_mac(key, name) for name, key in _keys_of(self._me)}
-        return [(Kind.MAC, {"keys": self._own_mac(",".join(sorted(macs)), _KEY_IDS), "mac": macs})]
+        return [(MessageType.MAC, {"keys": self._own_mac(",".join(sorted(macs)), _KEY_IDS), "mac": macs})]
 
-    def _accepted(self, accept: _Accept) -> list[tuple[Kind, Content]]:
+    def _accepted(self, accept: _Accept) -> list[tuple[MessageType, Content]]:
         self._commitment = accept.commitment
         self._awaited = _Awaited.KEY
-        return [(Kind.KEY, {"key": self._own_key})]
+        return [(MessageType.KEY, {"key": self._own_key})]
 
-    def _key_received(self, key: str) -> list[tuple[Kind, Content]]:
+    def _key_received(self, key: str) -> list[tuple[MessageType, Content]]:
         if self._starter and _commitment(key, self._start) != self._commitment:
             raise VerificationCancelledError(CancelCode.MISMATCHED_COMMITMENT)
         try:
@@ -164,7 +172,7 @@ class SasExchange:
         shown = self._established.bytes("|".join(("MATRIX_KEY_VERIFICATION_SAS", *parts, self._transaction)))
         self.shown = ShownSas(tuple(EMOJI[number] for number in shown.emoji_indices), shown.decimals)
         self._awaited = _Awaited.MAC
-        return [] if self._starter else [(Kind.KEY, {"key": self._own_key})]
+        return [] if self._starter else [(MessageType.KEY, {"key": self._own_key})]
 
     def _check_macs(self, proof: _Mac) -> None:
         """The other device has proven exactly the keys that we knew, and named no key twice."""

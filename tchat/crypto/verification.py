@@ -29,7 +29,7 @@ from tchat.crypto.compared import (
     CancelCode,
     Compared,
     Content,
-    Kind,
+    MessageType,
     Party,
     VerificationCancelledError,
     read_content,
@@ -43,7 +43,7 @@ _METHODS_MAX = 16
 _TRANSACTION_BYTES = 16
 
 
-class Stage(StrEnum):
+class Phase(StrEnum):
     """Where a verification stands; ASKED, READY, COMPARING and SCANNED wait for a person."""
 
     ASKED = "asked"
@@ -62,11 +62,11 @@ class VerificationMessage:
     """A message to one device of the other side; `content` is canonical JSON."""
 
     device: bytes
-    kind: Kind
+    kind: MessageType
     content: bytes
 
 
-class _Request(msgspec.Struct):
+class _Ask(msgspec.Struct):
     transaction_id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
     from_device: str
     methods: Annotated[list[str], msgspec.Meta(max_length=_METHODS_MAX)]
@@ -90,9 +90,9 @@ class _Cancel(msgspec.Struct):
 class Verification:
     """One verification; `they` are the devices that may take part: one, once a device has answered."""
 
-    def __init__(self, me: Party, they: Sequence[Party], transaction: str, stage: Stage, deadline_ms: int) -> None:
+    def __init__(self, me: Party, they: Sequence[Party], transaction: str, phase: Phase, deadline_ms: int) -> None:
         self.transaction = transaction
-        self.stage = stage
+        self.phase = phase
         self.cancelled: CancelCode | None = None
         self.code: qr.QrCode | None = None
         """What to show as a QR code, if the other device can scan one."""
@@ -105,20 +105,20 @@ class Verification:
     @classmethod
     def ask(cls, me: Party, they: Sequence[Party], now_ms: int) -> tuple[Verification, list[VerificationMessage]]:
         """Ask these devices of one person; the first that answers takes part."""
-        asked = cls(me, they, os.urandom(_TRANSACTION_BYTES).hex(), Stage.WAITING, now_ms + TIMEOUT_MS)
+        asked = cls(me, they, os.urandom(_TRANSACTION_BYTES).hex(), Phase.WAITING, now_ms + TIMEOUT_MS)
         content: Content = {"methods": list(_METHODS), "timestamp": now_ms}
-        return asked, asked._to_all(Kind.REQUEST, asked._from_me(content))
+        return asked, asked._to_all(MessageType.REQUEST, asked._from_me(content))
 
     @classmethod
     def asked(cls, me: Party, they: Party, content: bytes, now_ms: int) -> Verification:
         """The other side asks; `VerificationCancelledError` if the request is malformed, old or of the future."""
-        request = read_content(_decoded(content), _Request)
+        request = read_content(_decoded(content), _Ask)
         if request.from_device != device_id_of(they.device) or request.timestamp > now_ms + CLOCKS_DIFFER_MS:
             raise VerificationCancelledError(CancelCode.INVALID_MESSAGE)
         if request.timestamp + TIMEOUT_MS <= now_ms:
             raise VerificationCancelledError(CancelCode.TIMEOUT)
         deadline_ms = min(request.timestamp, now_ms) + TIMEOUT_MS
-        verification = cls(me, [they], request.transaction_id, Stage.ASKED, deadline_ms)
+        verification = cls(me, [they], request.transaction_id, Phase.ASKED, deadline_ms)
         verification._methods = frozenset(request.methods)
         return verification
 
@@ -130,47 +130,47 @@ class Verification:
     @property
     def compared(self) -> Compared | None:
         """The keys that are verified; None before DONE."""
-        return self._compared if self.stage is Stage.DONE else None
+        return self._compared if self.phase is Phase.DONE else None
 
     def accept(self, now_ms: int) -> list[VerificationMessage]:
         """The person wants to verify: ASKED becomes READY."""
-        return self._step(now_ms, {Stage.ASKED}, self._accept)
+        return self._step(now_ms, {Phase.ASKED}, self._accept)
 
     def start_sas(self, now_ms: int) -> list[VerificationMessage]:
         """The person chooses to compare symbols."""
-        return self._step(now_ms, {Stage.READY}, self._start_sas)
+        return self._step(now_ms, {Phase.READY}, self._start_sas)
 
     def scan(self, code: qr.QrCode, now_ms: int) -> list[VerificationMessage]:
         """The person has scanned the other device's code."""
-        return self._step(now_ms, {Stage.READY}, lambda: self._scan(code))
+        return self._step(now_ms, {Phase.READY}, lambda: self._scan(code))
 
     def confirm(self, now_ms: int) -> list[VerificationMessage]:
         """The person says that both show the same symbols, or that the other device has accepted our code."""
-        return self._step(now_ms, {Stage.COMPARING, Stage.SCANNED}, self._confirm)
+        return self._step(now_ms, {Phase.COMPARING, Phase.SCANNED}, self._confirm)
 
     def cancel(self) -> list[VerificationMessage]:
         """The person does not want to go on; while COMPARING: says that the symbols differ."""
-        if self.stage in _ENDED:
+        if self.phase in _ENDED:
             return []
-        return self._cancel(CancelCode.MISMATCHED_SAS if self.stage is Stage.COMPARING else CancelCode.USER)
+        return self._cancel(CancelCode.MISMATCHED_SAS if self.phase is Phase.COMPARING else CancelCode.USER)
 
     def tick(self, now_ms: int) -> list[VerificationMessage]:
         """Cancel if it took too long."""
-        late = self.stage not in _ENDED and now_ms >= self._deadline_ms
+        late = self.phase not in _ENDED and now_ms >= self._deadline_ms
         return self._cancel(CancelCode.TIMEOUT) if late else []
 
-    def receive(self, device: bytes, kind: Kind, content: bytes, now_ms: int) -> list[VerificationMessage]:
+    def receive(self, device: bytes, kind: MessageType, content: bytes, now_ms: int) -> list[VerificationMessage]:
         """Take a message of this transaction from a device of the other side; from any other device it is ignored."""
-        if self.stage in _ENDED or device not in self._they:
+        if self.phase in _ENDED or device not in self._they:
             return []
         return self.tick(now_ms) or self._guarded(lambda: self._received(device, kind, content))
 
     def _step(
-        self, now_ms: int, stages: set[Stage], step: Callable[[], list[VerificationMessage]]
+        self, now_ms: int, phases: set[Phase], step: Callable[[], list[VerificationMessage]]
     ) -> list[VerificationMessage]:
         """What a person does; nothing if the verification has gone on, or ended, before they did it."""
         late = self.tick(now_ms)
-        return late or (self._guarded(step) if self.stage in stages else [])
+        return late or (self._guarded(step) if self.phase in phases else [])
 
     def _guarded(self, step: Callable[[], list[VerificationMessage]]) -> list[VerificationMessage]:
         try:
@@ -179,7 +179,7 @@ class Verification:
             return self._cancel(error.code)
 
     def _accept(self) -> list[VerificationMessage]:
-        ready = self._to_all(Kind.READY, self._from_me({"methods": list(_METHODS)}))
+        ready = self._to_all(MessageType.READY, self._from_me({"methods": list(_METHODS)}))
         self._make_ready()
         return ready
 
@@ -188,35 +188,35 @@ class Verification:
             raise VerificationCancelledError(CancelCode.UNKNOWN_METHOD)
         start = self._from_me(sas.sas_start())
         self._exchange = sas.SasExchange(self._me, self._other, self.transaction, start, starter=True)
-        self.stage = Stage.EXCHANGING
-        return self._to_all(Kind.START, start)
+        self.phase = Phase.EXCHANGING
+        return self._to_all(MessageType.START, start)
 
     def _scan(self, code: qr.QrCode) -> list[VerificationMessage]:
         self._compared, start = qr.scan(self._me, self._other, self.transaction, code)
-        self.stage = Stage.CONFIRMED
-        return self._to_all(Kind.START, self._from_me(start))
+        self.phase = Phase.CONFIRMED
+        return self._to_all(MessageType.START, self._from_me(start))
 
     def _confirm(self) -> list[VerificationMessage]:
-        if self.stage is Stage.SCANNED:
+        if self.phase is Phase.SCANNED:
             return self._done()
         assert self._exchange is not None, "symbols are shown by an exchange"
-        self.stage = Stage.CONFIRMED
+        self.phase = Phase.CONFIRMED
         return self._all_to_all(self._exchange.confirm()) + self._done_if_compared()
 
-    def _received(self, device: bytes, kind: Kind, content: bytes) -> list[VerificationMessage]:
+    def _received(self, device: bytes, kind: MessageType, content: bytes) -> list[VerificationMessage]:
         value = _decoded(content)
         if value.get("transaction_id") != self.transaction:
             raise VerificationCancelledError(CancelCode.INVALID_MESSAGE)
         match kind:
-            case Kind.CANCEL:
+            case MessageType.CANCEL:
                 return self._cancelled_by(device, read_content(value, _Cancel))
-            case Kind.READY if self.stage is Stage.WAITING:
+            case MessageType.READY if self.phase is Phase.WAITING:
                 return self._readied_by(device, read_content(value, _Ready))
-            case Kind.START if self.stage in {Stage.READY, Stage.EXCHANGING}:
+            case MessageType.START if self.phase in {Phase.READY, Phase.EXCHANGING}:
                 return self._started(value, read_content(value, _MethodStart))
-            case Kind.ACCEPT | Kind.KEY | Kind.MAC if self._exchange is not None:
+            case MessageType.ACCEPT | MessageType.KEY | MessageType.MAC if self._exchange is not None:
                 return self._exchanged(self._exchange, kind, value)
-            case Kind.DONE if self.stage is Stage.CONFIRMED and self._compared is not None:
+            case MessageType.DONE if self.phase is Phase.CONFIRMED and self._compared is not None:
                 return self._done()
             case _:
                 raise VerificationCancelledError(CancelCode.UNEXPECTED_MESSAGE)
@@ -227,10 +227,12 @@ class Verification:
         self._methods = frozenset(ready.methods)
         self._they = {device: self._they[device]}
         self._make_ready()
-        return [self._message(party.device, Kind.CANCEL, _cancel_content(CancelCode.ACCEPTED)) for party in others]
+        return [
+            self._message(party.device, MessageType.CANCEL, _cancel_content(CancelCode.ACCEPTED)) for party in others
+        ]
 
     def _make_ready(self) -> None:
-        self.stage = Stage.READY
+        self.phase = Phase.READY
         if {qr.METHOD, qr.SCAN} <= self._methods:
             self.code = qr.code_to_show(self._me, self._other, self.transaction)
 
@@ -243,18 +245,18 @@ class Verification:
                 return []
         if start.method == qr.METHOD and self.code is not None and self._exchange is None:
             self._compared = qr.scanned(self._other, self.code, content)
-            self.stage = Stage.SCANNED
+            self.phase = Phase.SCANNED
             return []
         if start.method != sas.METHOD:
             raise VerificationCancelledError(CancelCode.UNKNOWN_METHOD)
         self._exchange = sas.SasExchange(self._me, self._other, self.transaction, content, starter=False)
-        self.stage = Stage.EXCHANGING
+        self.phase = Phase.EXCHANGING
         return self._all_to_all([self._exchange.accept()])
 
-    def _exchanged(self, exchange: sas.SasExchange, kind: Kind, content: Content) -> list[VerificationMessage]:
+    def _exchanged(self, exchange: sas.SasExchange, kind: MessageType, content: Content) -> list[VerificationMessage]:
         answers = self._all_to_all(exchange.receive(kind, content))
-        if self.stage is Stage.EXCHANGING and exchange.shown is not None:
-            self.stage = Stage.COMPARING
+        if self.phase is Phase.EXCHANGING and exchange.shown is not None:
+            self.phase = Phase.COMPARING
         return answers + self._done_if_compared()
 
     def _done_if_compared(self) -> list[VerificationMessage]:
@@ -264,19 +266,19 @@ class Verification:
         return self._done()
 
     def _done(self) -> list[VerificationMessage]:
-        self.stage = Stage.DONE
-        return self._to_all(Kind.DONE, {})
+        self.phase = Phase.DONE
+        return self._to_all(MessageType.DONE, {})
 
     def _cancel(self, code: CancelCode) -> list[VerificationMessage]:
-        self.stage, self.cancelled = Stage.CANCELLED, code
-        return self._to_all(Kind.CANCEL, _cancel_content(code))
+        self.phase, self.cancelled = Phase.CANCELLED, code
+        return self._to_all(MessageType.CANCEL, _cancel_content(code))
 
     def _cancelled_by(self, device: bytes, cancel: _Cancel) -> list[VerificationMessage]:
         """One device of the other side says no for all; a code that we do not know is a no, too."""
         known = cancel.code in set(CancelCode)
-        self.stage, self.cancelled = Stage.CANCELLED, CancelCode(cancel.code) if known else CancelCode.USER
+        self.phase, self.cancelled = Phase.CANCELLED, CancelCode(cancel.code) if known else CancelCode.USER
         del self._they[device]
-        return self._to_all(Kind.CANCEL, _cancel_content(self.cancelled))
+        return self._to_all(MessageType.CANCEL, _cancel_content(self.cancelled))
 
     @property
     def _other(self) -> Party:
@@ -287,17 +289,17 @@ class Verification:
     def _from_me(self, content: Content) -> Content:
         return {**content, "from_device": device_id_of(self._me.device), "transaction_id": self.transaction}
 
-    def _to_all(self, kind: Kind, content: Content) -> list[VerificationMessage]:
+    def _to_all(self, kind: MessageType, content: Content) -> list[VerificationMessage]:
         return [self._message(device, kind, content) for device in self._they]
 
-    def _all_to_all(self, messages: Sequence[tuple[Kind, Content]]) -> list[VerificationMessage]:
+    def _all_to_all(self, messages: Sequence[tuple[MessageType, Content]]) -> list[VerificationMessage]:
         return [sent for kind, content in messages for sent in self._to_all(kind, content)]
 
-    def _message(self, device: bytes, kind: Kind, content: Content) -> VerificationMessage:
+    def _message(self, device: bytes, kind: MessageType, content: Content) -> VerificationMessage:
         return VerificationMessage(device, kind, encode_canonical({**content, "transaction_id": self.transaction}))
 
 
-_ENDED = frozenset({Stage.DONE, Stage.CANCELLED})
+_ENDED = frozenset({Phase.DONE, Phase.CANCELLED})
 
 
 def _decoded(content: bytes) -> Content:
