@@ -23,7 +23,6 @@ import vodozemac
 from protocol.bodies import Ref
 from protocol.canonical import (
     CanonicalError,
-    decode_canonical,
     device_id_of,
     encode_canonical,
     frame,
@@ -41,6 +40,7 @@ from tchat.crypto.own_keys import OwnKeys
 from tchat.crypto.state import Step, Table
 
 PAD_BYTES = 256
+_json = msgspec.json.Decoder(dict[str, object])
 _OPENED_DOMAIN = b"tchat/opened/1"
 
 
@@ -225,12 +225,22 @@ def _decrypt(step: Step, inbound: Inbound, payload: bytes) -> tuple[bytes, int]:
 
 
 def _decode(data: bytes) -> _Plaintext:
+    """The plaintext, if it has the form in which our library or Matrix' writes it, so that all read it alike."""
     try:
-        return msgspec.convert(decode_canonical(data), _Plaintext)
-    except CanonicalError as error:
-        raise OpenError(Reason.NOT_CANONICAL) from error
+        value = _json.decode(data)
+        if data not in (encode_canonical(value), _as_matrix_writes(value)):
+            raise OpenError(Reason.NOT_CANONICAL)
+        return msgspec.convert(value, _Plaintext)
     except msgspec.ValidationError as error:
         raise OpenError(Reason.WRONG_FIELDS) from error
+    except (CanonicalError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise OpenError(Reason.NOT_CANONICAL) from error
+
+
+def _as_matrix_writes(value: dict[str, object]) -> bytes:
+    """Matrix' library does not sort the three fields around the content, which is canonical all the same."""
+    parts = (f'"{name}":'.encode() + encode_canonical(value.get(name)) for name in ("type", "content", "room_id"))
+    return b"{" + b",".join(parts) + b"}"
 
 
 def _compare(received: Received, plaintext: _Plaintext) -> None:

@@ -1,4 +1,4 @@
-"""Fixtures of Redis and Cassandra: one server per run, started only if a test asks, and more Redis for tests to break.
+"""Fixtures of Redis and Cassandra, one server per run, started only if a test asks; and of Matrix' OlmMachine.
 
 What a machine lacks is skipped, with a line at the end of the run that says how to get it; in CI it is a failure.
 """
@@ -18,6 +18,7 @@ from cassandra.policies import ConstantReconnectionPolicy, RoundRobinPolicy
 
 from tests.engines.cassandra_jars import fetch_jars
 from tests.engines.cassandra_server import START_TIMEOUT_S, CassandraServer
+from tests.engines.olm_machine import OlmMachine
 from tests.engines.redis_server import RedisServer
 from tests.engines.server_process import HOST, EngineError, EngineMissingError
 
@@ -138,6 +139,16 @@ def breakable_cassandra(cassandra: CassandraServer, cql_session: Session) -> Ite
     else:
         cassandra.start()
     await_answers(cql_session)
+
+
+@pytest.fixture
+def olm_machine() -> Iterator[OlmMachine]:
+    """A device that Matrix' own library runs."""
+    with contextlib.ExitStack() as stack:
+        try:
+            yield stack.enter_context(OlmMachine())
+        except EngineMissingError as error:
+            _missing(error)
 
 
 def await_answers(session: Session) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 import vodozemac
 from hypothesis import given, settings
@@ -239,9 +240,13 @@ def test_who_was_given_no_keys_reads_nothing_and_learns_why(alice: Phone, bob: P
         (lambda data: data.replace(b"tchat.event", b"tchat.other"), Reason.WRONG_FIELDS),
         (lambda data: data.replace(room_id_of(DIALOG).encode(), room_id_of(new_id()).encode()), Reason.WRONG_DIALOG),
         (lambda data: data + b" ", Reason.NOT_CANONICAL),
+        (lambda data: msgspec.json.encode(dict(reversed(decode_canonical(data).items()))), Reason.NOT_CANONICAL),
+        (lambda data: data.replace(b'{"author"', b'{"body":"","author"'), Reason.NOT_CANONICAL),
+        (lambda _: b"[]", Reason.WRONG_FIELDS),
         (lambda data: data.replace(b":", b": ", 1), Reason.NOT_CANONICAL),
         (lambda _: b"", Reason.NOT_CANONICAL),
-        (lambda _: b"[" * 10_000, Reason.NOT_CANONICAL),
+        (lambda _: b'{"a":' * 10_000, Reason.NOT_CANONICAL),
+        (lambda _: b"[" * 10_000, Reason.WRONG_FIELDS),
         (lambda _: b"\xff\xfe", Reason.NOT_CANONICAL),
     ],
 )
