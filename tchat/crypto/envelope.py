@@ -228,7 +228,7 @@ def _decode(data: bytes) -> _Plaintext:
     """The plaintext, if it has the form in which our library or Matrix' writes it, so that all read it alike."""
     try:
         value = _json.decode(data)
-        if data not in (encode_canonical(value), _as_matrix_writes(value)):
+        if data != encode_canonical(value) and data != _as_matrix_writes(value):
             raise OpenError(Reason.NOT_CANONICAL)
         return msgspec.convert(value, _Plaintext)
     except msgspec.ValidationError as error:

@@ -17,6 +17,7 @@ import vodozemac
 from protocol.canonical import CanonicalError, dialog_of, from_base64
 from tchat.crypto.errors import OpenError, Reason
 from tchat.crypto.olm import ToDevice
+from tchat.crypto.recovery import BackedUpSession
 from tchat.crypto.state import Step, Table
 
 SESSION_ID_BYTES = 32
@@ -66,6 +67,23 @@ def receive_room_key(step: Step, message: ToDevice) -> bytes:
 def add_own(step: Step, principal: bytes, device: bytes, dialog: bytes, key: vodozemac.SessionKey) -> None:
     """Keep a session of this device itself, so that it can open what it sealed."""
     _add(step, principal, device, dialog, vodozemac.InboundGroupSession(key))
+
+
+def back_up(step: Step, session: bytes, device: bytes) -> BackedUpSession | None:
+    """A session of a device, from the first message that this device can read; None if it has none."""
+    known = read_inbound(step, session, device)
+    if known is None:
+        return None
+    held = vodozemac.InboundGroupSession.from_pickle(known.pickle, step.state.pickle_key)
+    exported = held.export_at(known.first_index)
+    assert exported is not None, "it is the first index that the session has"
+    return BackedUpSession(session, known.dialog, known.principal, device, exported.to_base64())
+
+
+def restore(step: Step, found: BackedUpSession) -> None:
+    """Keep a session that this person's own backup holds; raises `OpenError` if it contradicts one that is here."""
+    session = vodozemac.InboundGroupSession.import_session(vodozemac.ExportedSessionKey(found.exported))
+    _add(step, found.principal, found.device, found.dialog, session)
 
 
 def _add(step: Step, principal: bytes, device: bytes, dialog: bytes, session: vodozemac.InboundGroupSession) -> None:

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from protocol.cross_signing import KeysRefusedError
-from tchat.crypto import envelope, megolm, olm
+from tchat.crypto import envelope, inbound, megolm, olm
 from tchat.crypto.envelope import Opened, Place, Received, Sealed
 from tchat.crypto.errors import OpenError, OtherDeviceError
-from tchat.crypto.inbound import receive_room_key
 from tchat.crypto.megolm import Chunk, Shared
 from tchat.crypto.olm import KnownDevice, ToDevice
 from tchat.crypto.own_keys import OwnKeys, Upload
+from tchat.crypto.recovery import BackedUpSession
 from tchat.crypto.state import CryptoState, OutboxRow, Step
 
 
@@ -165,6 +165,22 @@ class CryptoMachine:
         step.commit()
         return outcomes
 
+    def back_up(self, keys: KeysReceived) -> BackedUpSession | None:
+        """The session of which keys were received, for the backup."""
+        return inbound.back_up(Step(self._state), keys.session, keys.sender.device)
+
+    def restore(self, sessions: Sequence[BackedUpSession]) -> list[OpenError]:
+        """Keep the sessions of this person's own backup; which were refused, because they contradict those here."""
+        step = Step(self._state)
+        refused = []
+        for found in sessions:
+            try:
+                inbound.restore(step, found)
+            except OpenError as error:
+                refused.append(error)
+        step.commit()
+        return refused
+
     def forget_dialog(self, dialog: bytes) -> None:
         """This device writes nothing more in the dialog; what it received stays readable."""
         step = Step(self._state)
@@ -180,7 +196,7 @@ class CryptoMachine:
 def _take(step: Step, message: ToDevice) -> KeysReceived | ToDevice:
     """Do what the message asks of the machine itself."""
     if message.type == megolm.ROOM_KEY:
-        return KeysReceived(message.sender, receive_room_key(step, message))
+        return KeysReceived(message.sender, inbound.receive_room_key(step, message))
     if message.type == olm.DUMMY and message.opened:
         megolm.hand_again(step, message.sender.device)
     return message

@@ -89,7 +89,7 @@ def share(
     `recipients` are all devices that may read at this `keys_seq`; this device may be among them. Raises
     `TooManySharesError`.
     """
-    targets = {known.device: known for known in recipients if known.device != own.device}
+    targets = {_name(known): known for known in recipients if known.device != own.device}
     outbound = _read(step, dialog)
     handed = _handed(step, outbound)
     if outbound is None or outbound.is_spent(now_ms) or not handed <= targets.keys():
@@ -98,7 +98,7 @@ def share(
         return Shared(complete=True, share=outbound.share)
     if outbound.share is None or outbound.covers is not None or outbound.keys_seq != keys_seq:
         _begin_share(step, outbound, keys_seq, handed)
-    missing = [targets[device] for device in sorted(targets.keys() - handed)]
+    missing = [targets[name] for name in sorted(targets.keys() - handed)]
     reachable = [known for known in missing if has_channel(step, known)]
     made = reachable[:SLICES_PER_CHUNK_MAX]
     complete = len(made) == len(missing)
@@ -146,8 +146,10 @@ def hand_again(step: Step, device: bytes) -> None:
     """The device has lost what it was sent: give it the sessions of all dialogs anew, from the next message on."""
     for dialog in step.keys(Table.OUTBOUND):
         outbound = _read(step, dialog)
-        if outbound is not None and step.read(Table.HANDED, outbound.session + device) is not None:
-            step.write(Table.HANDED, outbound.session + device, None)
+        handed = [] if outbound is None else step.keys(Table.HANDED, outbound.session + device)
+        if outbound is not None and handed:
+            for key in handed:
+                step.write(Table.HANDED, key, None)
             outbound.keys_seq = 0
             _write(step, dialog, outbound)
 
@@ -191,8 +193,9 @@ def _begin_share(step: Step, outbound: _Outbound, keys_seq: int, handed: set[byt
         raise TooManySharesError
     outbound.share, outbound.keys_seq, outbound.chunks = new_id(), keys_seq, 0
     if before is not None:
+        still = {name[:ID_BYTES] for name in handed}
         for chunk in list(chunks_of(step, before)):
-            slices = [(device, body) for device, body in chunk.slices if device in handed]
+            slices = [(device, body) for device, body in chunk.slices if device in still]
             if slices:
                 _write_chunk(step, outbound, Chunk(outbound.share, chunk.dialog, chunk.session, keys_seq, slices))
         _drop_slices(step, before)
@@ -207,9 +210,10 @@ def _make_chunk(step: Step, own: OwnKeys, dialog: bytes, outbound: _Outbound, de
         "session_id": to_base64(outbound.session),
         "session_key": session.session_key.to_base64(),
     }
-    slices = [(known.device, encrypt(step, own, known, ROOM_KEY, room_key)) for known in devices]
-    for device, _ in slices:
-        step.write(Table.HANDED, outbound.session + device, b"")
+    slices = []
+    for known in devices:
+        slices.append((known.device, encrypt(step, own, known, ROOM_KEY, room_key)))
+        step.write(Table.HANDED, outbound.session + _name(known), b"")
     _write_chunk(step, outbound, Chunk(outbound.share, dialog, outbound.session, outbound.keys_seq, slices))
 
 
@@ -225,6 +229,11 @@ def _drop_slices(step: Step, share: bytes) -> None:
 
 def _shares(step: Step) -> set[bytes]:
     return {key[:ID_BYTES] for key in step.keys(Table.SLICES)}
+
+
+def _name(known: KnownDevice) -> bytes:
+    """A device with the keys that it has now: with others it is another device, which was handed nothing."""
+    return known.device + known.public.curve25519
 
 
 def _handed(step: Step, outbound: _Outbound | None) -> set[bytes]:

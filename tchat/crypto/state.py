@@ -28,7 +28,7 @@ class Table(StrEnum):
     OUTBOUND = "outbound"
     """Dialog: the Megolm session under which this device seals."""
     HANDED = "handed"
-    """Id of an outbound session (32 bytes), device: its slice was made."""
+    """Id of an outbound session (32 bytes), device, its Curve25519 key: its slice was made."""
     SLICES = "slices"
     """Share, number of the chunk (4 bytes): slices of a share that is not live yet."""
     INBOUND = "inbound"

@@ -22,7 +22,7 @@ from tchat.crypto.inbound import INDEX_MAX, read_inbound
 from tchat.crypto.megolm import encrypt_to_dialog
 from tchat.crypto.olm import decrypt
 from tchat.crypto.own_keys import OwnKeys
-from tchat.crypto.state import Step
+from tchat.crypto.state import MemoryState, Step
 from tests.tchat.crypto.devices import NOW_MS, VIEW, Phone, phone, slices
 
 DIALOG = new_id()
@@ -193,6 +193,20 @@ def hand_on(thief: Phone, victim: Phone, owner: Phone, data: bytes) -> None:
     room_key = decrypt(step, own, owner.known, data)
     thief.connect(victim)
     victim.take(thief, thief.machine.write_to(victim.known, room_key.type, room_key.content))
+
+
+def test_the_ratchet_steps_and_the_command_is_kept_at_once_or_not_at_all(alice: Phone, bob: Phone) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MemoryState, "commit", lambda *_: (_ for _ in ()).throw(OSError("no space left")))
+        with pytest.raises(OSError, match="no space"):
+            alice.post(DIALOG, b"never left")
+    assert isinstance(alice.state, MemoryState)
+    assert alice.state.outbox == {}
+    first, second = alice.post(DIALOG, b"first"), alice.post(DIALOG, b"second")
+    assert alice.state.outbox == {event.place.n: event.payload for event in (first, second)}
+    indices = [vodozemac.MegolmMessage.from_bytes(event.payload).message_index() for event in (first, second)]
+    assert indices == [0, 1]
+    assert (content_of(bob.open(first)), content_of(bob.open(second))) == (b"first", b"second")
 
 
 def test_a_member_who_hands_on_a_session_of_somebody_else_owns_none_of_its_words() -> None:

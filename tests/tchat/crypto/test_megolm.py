@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from protocol.ids import new_id
-from tchat.crypto.envelope import Opened
+from tchat.crypto.envelope import Opened, Received
 from tchat.crypto.errors import NotSharedError, TooManySharesError
+from tchat.crypto.machine import CryptoMachine, KeysReceived
 from tchat.crypto.megolm import (
     SESSION_MESSAGES_MAX,
     SESSION_MS_MAX,
@@ -14,6 +19,7 @@ from tchat.crypto.megolm import (
     SLICES_PER_CHUNK_MAX,
 )
 from tchat.crypto.olm import KnownDevice
+from tchat.crypto.state import MemoryState
 from tests.tchat.crypto.devices import NOW_MS, VIEW, Phone, damaged, phone, slices
 
 DIALOG = new_id()
@@ -93,6 +99,18 @@ def test_slices_of_a_share_that_was_refused_go_into_the_next_one(alice: Phone, b
     assert made.keys() == {bob.known.device, carol.known.device}
     assert share is not None
     assert {(chunk.share, chunk.keys_seq) for chunk in alice.machine.chunks_of(share)} == {(share, 2)}
+
+
+def test_a_device_with_new_keys_gets_a_new_session_and_its_old_keys_nothing(alice: Phone, bob: Phone) -> None:
+    alice.introduce(DIALOG, bob)
+    before = alice.seal(alice.place(DIALOG, 1), b"").session
+    renewed = CryptoMachine(MemoryState(), bob.known.principal, bob.known.device, 2)
+    again = Phone(renewed, MemoryState(), replace(bob.known, public=renewed.public))
+    again.upload()
+    alice.connect(again)
+    share = alice.share(DIALOG, again, keys_seq=2)
+    assert alice.seal(alice.place(DIALOG, 2, keys_seq=2), b"").session != before
+    assert isinstance(again.take(alice, *slices(alice, share)[bob.known.device])[0], KeysReceived)
 
 
 def test_a_change_that_gives_nobody_keys_needs_a_share_without_slices(alice: Phone, bob: Phone) -> None:
@@ -182,3 +200,46 @@ def test_a_device_whose_channel_broke_gets_the_session_again(alice: Phone, bob: 
     opened = bob.open(alice.write(alice.place(DIALOG, 1), b"readable"))
     assert isinstance(opened, Opened)
     assert opened.content == b"readable"
+
+
+Action = tuple[str, int]
+ACTIONS = st.tuples(st.sampled_from(["toggle", "post", "refused", "restart", "late"]), st.integers(0, 2))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(ACTIONS, min_size=4, max_size=25))
+def test_who_may_read_reads_and_nobody_else_with_everything_the_server_has(actions: list[Action]) -> None:
+    """Devices come and go between messages, some of which the server refuses; slices of these it keeps."""
+    writer, readers = phone(), [phone() for _ in range(3)]
+    writer.connect(*readers)
+    members, keys_seq, n = {0}, 1, 0
+    events: list[tuple[Received, set[int]]] = []
+    uploaded: dict[bytes, list[bytes]] = {}
+    pending: list[tuple[int, bytes | None]] = []
+    for action, number in actions:
+        if action == "toggle":
+            members ^= {number}
+            keys_seq += 1
+        elif action == "restart":
+            known = writer.known
+            writer.machine = CryptoMachine(writer.state, known.principal, known.device, 1)
+        elif action == "late":
+            while pending:
+                writer.machine.acked(DIALOG, *pending.pop(0))
+        else:
+            n += 1
+            share = writer.share(DIALOG, *(readers[member] for member in members), keys_seq=keys_seq)
+            for device, bodies in slices(writer, share).items() if share else ():
+                uploaded[device] = list(dict.fromkeys(uploaded.get(device, []) + bodies))
+            sealed = writer.seal(writer.place(DIALOG, n, keys_seq=keys_seq), b"text")
+            if action == "post":
+                place = writer.place(DIALOG, n, keys_seq=keys_seq)
+                event = Received(place, n, sealed.payload, sealed.session, sealed.commitment, VIEW)
+                events.append((event, set(members)))
+                pending.append((n, sealed.share))
+            else:
+                keys_seq += 1
+    for number, reader in enumerate(readers):
+        reader.take(writer, *uploaded.get(reader.known.device, ()))
+        for event, could_read in events:
+            assert isinstance(reader.open(event), Opened) == (number in could_read)
