@@ -103,6 +103,15 @@ class LogError(ValueError):
         self.reason = reason
 
 
+class ListedDevice(msgspec.Struct, frozen=True):
+    """A device with the keys that it had from one entry (`since`, its index) to another (`until`; None: to the end)."""
+
+    device: bytes
+    keys: DevicePublic
+    since: int
+    until: int | None = None
+
+
 class LogState(msgspec.Struct, frozen=True):
     """A log that was verified: what to pin of it, and the devices that it ends with."""
 
@@ -111,8 +120,8 @@ class LogState(msgspec.Struct, frozen=True):
     master: bytes
     heads: tuple[bytes, ...]
     """The hash of each entry: a head that somebody else saw is in here, or is of a fork."""
-    devices: dict[bytes, DevicePublic]
-    used_keys: frozenset[bytes]
+    listed: tuple[ListedDevice, ...]
+    """In the order in which their keys came into the log; a device with new keys is listed again."""
 
     @property
     def length(self) -> int:
@@ -123,6 +132,18 @@ class LogState(msgspec.Struct, frozen=True):
     def head(self) -> bytes:
         """The hash of the last entry: of everything in the log."""
         return self.heads[-1]
+
+    @property
+    def devices(self) -> dict[bytes, DevicePublic]:
+        """The devices that the log ends with."""
+        return {listed.device: listed.keys for listed in self.listed if listed.until is None}
+
+    def keys_at(self, device: bytes, length: int) -> DevicePublic | None:
+        """The keys of a device when the log had so many entries: what it wrote then is believed, removed or not."""
+        for listed in self.listed:
+            if listed.device == device and listed.since < length and (listed.until is None or listed.until >= length):
+                return listed.keys
+        return None
 
 
 class _LogEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -159,7 +180,7 @@ def fold(principal: bytes, entries: Sequence[bytes]) -> LogState:
     if _previous_of(entry) != b"" if entry.generation == 1 else len(_previous_of(entry)) != _HASH_BYTES:
         raise LogError(LogReason.WRONG_PREVIOUS)
     master = _key(read_ed25519, entry.master)
-    before = LogState(principal, entry.generation, master, (), {}, frozenset({master}))
+    before = LogState(principal, entry.generation, master, (), ())
     _check_chain(entry, before, 0)
     _check_signature(entry, signed, master)
     return extend(msgspec.structs.replace(before, heads=(hash_of_entry(entries[0]),)), entries[1:])
@@ -167,16 +188,16 @@ def fold(principal: bytes, entries: Sequence[bytes]) -> LogState:
 
 def extend(state: LogState, entries: Sequence[bytes]) -> LogState:
     """The state with these entries after it; `LogError` if they do not all follow, and then nothing is believed."""
-    heads, devices, used_keys = list(state.heads), dict(state.devices), set(state.used_keys)
+    heads, listed = list(state.heads), list(state.listed)
     for data in entries:
         entry, signed = _read(data)
         _check_chain(entry, state, len(heads))
         if _previous_of(entry) != heads[-1]:
             raise LogError(LogReason.WRONG_PREVIOUS)
         _check_signature(entry, signed, state.master)
-        _apply(entry, devices, used_keys)
+        _apply(entry, state.master, listed)
         heads.append(hash_of_entry(data))
-    return msgspec.structs.replace(state, heads=tuple(heads), devices=devices, used_keys=frozenset(used_keys))
+    return msgspec.structs.replace(state, heads=tuple(heads), listed=tuple(listed))
 
 
 def hash_of_entry(data: bytes) -> bytes:
@@ -266,7 +287,7 @@ def _check_signature(entry: _LogEntry, signed: bytes, master: bytes) -> None:
         raise LogError(LogReason.WRONG_SIGNATURE)
 
 
-def _apply(entry: _LogEntry, devices: dict[bytes, DevicePublic], used_keys: set[bytes]) -> None:
+def _apply(entry: _LogEntry, master: bytes, listed: list[ListedDevice]) -> None:
     """Do to the devices what the entry says, if it may."""
     if entry.action is LogAction.STARTED:
         raise LogError(LogReason.STARTED_TWICE)
@@ -274,17 +295,24 @@ def _apply(entry: _LogEntry, devices: dict[bytes, DevicePublic], used_keys: set[
         device = device_of(entry.device_id)
     except CanonicalError as error:
         raise LogError(LogReason.MALFORMED) from error
-    if (device in devices) != (entry.action is not LogAction.ADDED):
-        raise LogError(LogReason.KNOWN_DEVICE if device in devices else LogReason.UNKNOWN_DEVICE)
-    if entry.action is LogAction.REMOVED:
-        del devices[device]
-        return
+    live = {one.device: place for place, one in enumerate(listed) if one.until is None}
+    if (device in live) != (entry.action is not LogAction.ADDED):
+        raise LogError(LogReason.KNOWN_DEVICE if device in live else LogReason.UNKNOWN_DEVICE)
+    if entry.action is LogAction.ADDED and len(live) == DEVICES_PER_PERSON_MAX:
+        raise LogError(LogReason.TOO_MANY_DEVICES)
+    keys = None if entry.action is LogAction.REMOVED else _new_keys(entry, master, listed)
+    if device in live:
+        listed[live[device]] = msgspec.structs.replace(listed[live[device]], until=entry.index)
+    if keys is not None:
+        listed.append(ListedDevice(device, keys, entry.index))
+
+
+def _new_keys(entry: _LogEntry, master: bytes, listed: list[ListedDevice]) -> DevicePublic:
+    """The keys that the entry brings, which nobody has had before."""
     if entry.index >= DEVICE_LOG_ENTRIES_MAX - DEVICES_PER_PERSON_MAX:
         raise LogError(LogReason.TOO_MANY_ENTRIES)
-    if entry.action is LogAction.ADDED and len(devices) == DEVICES_PER_PERSON_MAX:
-        raise LogError(LogReason.TOO_MANY_DEVICES)
     keys = DevicePublic(_key(read_ed25519, entry.ed25519), _key(read_curve25519, entry.curve25519))
-    if keys.ed25519 == keys.curve25519 or used_keys & {keys.ed25519, keys.curve25519}:
+    used = {master, *(key for one in listed for key in (one.keys.ed25519, one.keys.curve25519))}
+    if keys.ed25519 == keys.curve25519 or used & {keys.ed25519, keys.curve25519}:
         raise LogError(LogReason.REUSED_KEY)
-    used_keys |= {keys.ed25519, keys.curve25519}
-    devices[device] = keys
+    return keys

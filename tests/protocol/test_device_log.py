@@ -95,6 +95,13 @@ def test_a_removed_device_returns_with_new_keys_only() -> None:
     assert refused.value.reason is LogReason.REUSED_KEY
 
 
+def test_a_device_is_believed_for_the_time_that_it_was_in_the_log() -> None:
+    state = grown(WITH_PHONE, (LogAction.KEYS_CHANGED, PHONE, LAPTOP_KEYS), (LogAction.REMOVED, PHONE, None))
+    assert [state.keys_at(PHONE, length) for length in range(5)] == [None, None, PHONE_KEYS, LAPTOP_KEYS, None]
+    assert WITH_PHONE.keys_at(PHONE, 1_000) == PHONE_KEYS
+    assert state.keys_at(LAPTOP, 3) is None
+
+
 def test_nothing_is_believed_of_entries_of_which_one_is_wrong() -> None:
     with pytest.raises(LogError):
         extend(EMPTY, [ADD_PHONE, changed(ADD_LAPTOP, STRANGER)])
