@@ -61,11 +61,20 @@ class PinnedLog(msgspec.Struct, frozen=True):
     """The log of a new identity that waits for a person's word, while `verified`."""
     refused: bool = False
     """The last answer of the server was a lie, or damaged."""
+    before: LogState | None = None
+    """The log of the identity before: what its devices wrote in their time is believed, they get no keys."""
 
     @property
     def newest(self) -> LogState:
         """The log to ask the server to go on from."""
         return self.held or self.log
+
+    def keys_at(self, device: bytes, generation: int, length: int) -> DevicePublic | None:
+        """The keys of a device as the log of this identity had it at this length; None for any other device."""
+        for log in (self.log, self.before):
+            if log is not None and log.generation == generation:
+                return log.keys_at(device, length)
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +145,14 @@ def verify(pin: PinnedLog, master: bytes) -> PinnedLog | None:
     """What to remember once a person has compared this master key; None if it is not the one that the pin has."""
     if master != pin.newest.master:
         return None
-    return PinnedLog(pin.newest, verified=True, refused=pin.refused)
+    before = pin.before if pin.held is None else pin.log
+    return PinnedLog(pin.newest, verified=True, refused=pin.refused, before=before)
 
 
 def agree(pin: PinnedLog) -> PinnedLog:
     """What to remember once a person takes a new identity without having compared it: it is not verified."""
     assert pin.held is not None, "there is a new identity to agree to"
-    return PinnedLog(pin.held, refused=pin.refused)
+    return PinnedLog(pin.held, refused=pin.refused, before=pin.log)
 
 
 def _lie_about(known: LogState, given: GivenLog) -> LogVerdict | None:
@@ -179,7 +189,7 @@ def _continued(pin: PinnedLog, log: LogState) -> Judgement:
 def _replaced(pin: PinnedLog, log: LogState) -> Judgement:
     if pin.verified:
         return Judgement(LogVerdict.HELD, msgspec.structs.replace(pin, held=log, refused=False))
-    return Judgement(LogVerdict.CHANGED, PinnedLog(log))
+    return Judgement(LogVerdict.CHANGED, PinnedLog(log, before=pin.log))
 
 
 def _refused(pin: PinnedLog | None, verdict: LogVerdict, reason: LogReason | None = None) -> Judgement:

@@ -37,6 +37,10 @@ class Table(StrEnum):
     """Id of a Megolm session (32 bytes), index (4 bytes): the event that was sealed with it."""
     ACKED = "acked"
     """Dialog: the last number of this device that the server acked."""
+    PINS = "pins"
+    """Principal: the device log that is believed."""
+    IDENTITY = "identity"
+    """One row, with an empty key: the private keys of the person, on a device that has them."""
 
 
 @dataclass(frozen=True, slots=True)

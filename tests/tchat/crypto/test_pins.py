@@ -240,6 +240,19 @@ def test_the_identity_before_is_a_rollback(bob: Bob, verified: bool) -> None:
     assert held(pin) is Hold.REFUSED
 
 
+def test_what_the_devices_of_an_identity_before_wrote_stays_believed(bob: Bob) -> None:
+    """They get no keys, but what they sent before may still be on its way."""
+    bob.add(LAPTOP)
+    anew = bob.anew()
+    for verified in (False, True):
+        _, pin = shown(pinned(bob, verified=verified), anew.given())
+        pin = agree(pin) if verified else pin
+        assert pin.keys_at(LAPTOP, 1, bob.log.length) == device_keys(2)
+        assert pin.keys_at(LAPTOP, 1, bob.log.length - 1) is None
+        assert pin.keys_at(LAPTOP, 2, anew.log.length) is None
+        assert devices_for(pin) == {}
+
+
 def test_a_new_identity_has_a_new_master(bob: Bob) -> None:
     same = Bob(OwnIdentity.from_secret(BOB, 2, bob.identity.secret), bob.log.head)
     judgement = judge(BOB, pinned(bob), same.given())
