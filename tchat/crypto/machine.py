@@ -198,5 +198,5 @@ def _take(step: Step, message: ToDevice) -> KeysReceived | ToDevice:
     if message.type == megolm.ROOM_KEY:
         return KeysReceived(message.sender, inbound.receive_room_key(step, message))
     if message.type == olm.DUMMY and message.opened:
-        megolm.hand_again(step, message.sender.device)
+        megolm.hand_again(step, message.sender)
     return message

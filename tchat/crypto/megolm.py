@@ -89,7 +89,7 @@ def share(
     `recipients` are all devices that may read at this `keys_seq`; this device may be among them. Raises
     `TooManySharesError`.
     """
-    targets = {_name(known): known for known in recipients if known.device != own.device}
+    targets = {known.row: known for known in recipients if known.device != own.device}
     outbound = _read(step, dialog)
     handed = _handed(step, outbound)
     if outbound is None or outbound.is_spent(now_ms) or not handed <= targets.keys():
@@ -98,7 +98,7 @@ def share(
         return Shared(complete=True, share=outbound.share)
     if outbound.share is None or outbound.covers is not None or outbound.keys_seq != keys_seq:
         _begin_share(step, outbound, keys_seq, handed)
-    missing = [targets[name] for name in sorted(targets.keys() - handed)]
+    missing = [targets[row] for row in sorted(targets.keys() - handed)]
     reachable = [known for known in missing if has_channel(step, known)]
     made = reachable[:SLICES_PER_CHUNK_MAX]
     complete = len(made) == len(missing)
@@ -142,11 +142,11 @@ def share_is_live(step: Step, dialog: bytes, share: bytes) -> None:
         _write(step, dialog, outbound)
 
 
-def hand_again(step: Step, device: bytes) -> None:
+def hand_again(step: Step, known: KnownDevice) -> None:
     """The device has lost what it was sent: give it the sessions of all dialogs anew, from the next message on."""
     for dialog in step.keys(Table.OUTBOUND):
         outbound = _read(step, dialog)
-        handed = [] if outbound is None else step.keys(Table.HANDED, outbound.session + device)
+        handed = [] if outbound is None else step.keys(Table.HANDED, outbound.session + known.row)
         if outbound is not None and handed:
             for key in handed:
                 step.write(Table.HANDED, key, None)
@@ -193,7 +193,7 @@ def _begin_share(step: Step, outbound: _Outbound, keys_seq: int, handed: set[byt
         raise TooManySharesError
     outbound.share, outbound.keys_seq, outbound.chunks = new_id(), keys_seq, 0
     if before is not None:
-        still = {name[:ID_BYTES] for name in handed}
+        still = {row[ID_BYTES : 2 * ID_BYTES] for row in handed}
         for chunk in list(chunks_of(step, before)):
             slices = [(device, body) for device, body in chunk.slices if device in still]
             if slices:
@@ -213,7 +213,7 @@ def _make_chunk(step: Step, own: OwnKeys, dialog: bytes, outbound: _Outbound, de
     slices = []
     for known in devices:
         slices.append((known.device, encrypt(step, own, known, ROOM_KEY, room_key)))
-        step.write(Table.HANDED, outbound.session + _name(known), b"")
+        step.write(Table.HANDED, outbound.session + known.row, b"")
     _write_chunk(step, outbound, Chunk(outbound.share, dialog, outbound.session, outbound.keys_seq, slices))
 
 
@@ -229,11 +229,6 @@ def _drop_slices(step: Step, share: bytes) -> None:
 
 def _shares(step: Step) -> set[bytes]:
     return {key[:ID_BYTES] for key in step.keys(Table.SLICES)}
-
-
-def _name(known: KnownDevice) -> bytes:
-    """A device with the keys that it has now: with others it is another device, which was handed nothing."""
-    return known.device + known.public.curve25519
 
 
 def _handed(step: Step, outbound: _Outbound | None) -> set[bytes]:

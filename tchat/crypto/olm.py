@@ -53,6 +53,11 @@ class KnownDevice:
     device: bytes
     public: DevicePublic
 
+    @property
+    def row(self) -> bytes:
+        """The key of what is kept of it: with other keys it is another device, and keys do not name their owner."""
+        return self.principal + self.device + self.public.curve25519
+
 
 @dataclass(frozen=True, slots=True)
 class ToDevice:
@@ -103,12 +108,12 @@ _plaintext = msgspec.json.Decoder(_OlmPlaintext)
 
 def has_channel(step: Step, device: KnownDevice) -> bool:
     """Whether something can be written to this device now."""
-    return bool(_read(step, device.public.curve25519).pickles)
+    return bool(_read(step, device).pickles)
 
 
 def is_broken(step: Step, device: KnownDevice, now_ms: int) -> bool:
     """Whether the channel should be replaced now: claim a one-time key, open it anew, and send a `DUMMY`."""
-    channel = _read(step, device.public.curve25519)
+    channel = _read(step, device)
     return channel.broken and now_ms - channel.replaced_ms >= REPLACED_MS_MIN
 
 
@@ -119,18 +124,18 @@ def open_channel(step: Step, own: OwnKeys, device: KnownDevice, one_time_key: by
     """
     claimed = read_one_time_key(one_time_key, device.principal, device.device, device.public.ed25519)
     session = own.account.create_outbound_session(_key(device.public.curve25519), _key(claimed.key))
-    channel = _read(step, device.public.curve25519)
+    channel = _read(step, device)
     replaces = channel.broken
     if replaces:
         channel.broken, channel.replaced_ms = False, now_ms
     _use_first(step, channel, session)
-    _write(step, device.public.curve25519, channel)
+    _write(step, device, channel)
     return encrypt(step, own, device, DUMMY, {}) if replaces else None
 
 
 def encrypt(step: Step, own: OwnKeys, device: KnownDevice, kind: str, content: dict[str, object]) -> bytes:
     """Matrix' `m.room.encrypted` content for one device; `NoChannelError` without a session."""
-    channel = _read(step, device.public.curve25519)
+    channel = _read(step, device)
     if not channel.pickles:
         raise NoChannelError
     session = vodozemac.Session.from_pickle(channel.pickles[0], step.state.pickle_key)
@@ -145,7 +150,7 @@ def encrypt(step: Step, own: OwnKeys, device: KnownDevice, kind: str, content: d
     }
     message_type, ciphertext = session.encrypt(encode_canonical(plaintext)).to_parts()
     channel.pickles[0] = session.pickle(step.state.pickle_key)
-    _write(step, device.public.curve25519, channel)
+    _write(step, device, channel)
     body = {"type": message_type, "body": to_base64(ciphertext)}
     return encode_canonical(
         {
@@ -159,7 +164,7 @@ def encrypt(step: Step, own: OwnKeys, device: KnownDevice, kind: str, content: d
 def decrypt(step: Step, own: OwnKeys, sender: KnownDevice, data: bytes) -> ToDevice:
     """What `sender` wrote to this device; `OpenError` if it is not from there, not for us, or cannot be opened."""
     message = _parse(own, sender, data)
-    channel = _read(step, sender.public.curve25519)
+    channel = _read(step, sender)
     digest = hashlib.sha256(data).digest()[:16]
     if digest in channel.recent:
         raise OpenError(Reason.REPEATED)
@@ -171,7 +176,7 @@ def decrypt(step: Step, own: OwnKeys, sender: KnownDevice, data: bytes) -> ToDev
     channel.recent = [*channel.recent[1 - REMEMBERED_MAX :], digest]
     channel.broken = False
     _use_first(step, channel, session)
-    _write(step, sender.public.curve25519, channel)
+    _write(step, sender, channel)
     if opened:
         own.save()
     return ToDevice(sender, found.type, found.content, opened)
@@ -216,7 +221,7 @@ def _new_session(
         with contextlib.suppress(ValueError):
             return own.account.create_inbound_session(_key(sender.public.curve25519), pre_key)
     channel.broken = True
-    _write(step, sender.public.curve25519, channel)
+    _write(step, sender, channel)
     raise OpenError(Reason.UNDECRYPTABLE)
 
 
@@ -243,13 +248,13 @@ def _use_first(step: Step, channel: _Channel, session: vodozemac.Session) -> Non
     channel.pickles = [session.pickle(step.state.pickle_key), *channel.pickles][:SESSIONS_MAX]
 
 
-def _read(step: Step, curve25519: bytes) -> _Channel:
-    data = step.read(Table.CHANNELS, curve25519)
+def _read(step: Step, device: KnownDevice) -> _Channel:
+    data = step.read(Table.CHANNELS, device.row)
     return _Channel() if data is None else msgspec.msgpack.decode(data, type=_Channel)
 
 
-def _write(step: Step, curve25519: bytes, channel: _Channel) -> None:
-    step.write(Table.CHANNELS, curve25519, msgspec.msgpack.encode(channel))
+def _write(step: Step, device: KnownDevice, channel: _Channel) -> None:
+    step.write(Table.CHANNELS, device.row, msgspec.msgpack.encode(channel))
 
 
 def _key(data: bytes) -> vodozemac.Curve25519PublicKey:

@@ -18,7 +18,7 @@ import vodozemac
 from protocol.canonical import device_id_of, encode_canonical, from_base64, user_id_of
 from protocol.cross_signing import ALGORITHMS
 from protocol.public_keys import DevicePublic
-from tchat.crypto.state import Step, Table
+from tchat.crypto.state import OF_A_GENERATION, Step, Table
 
 ONE_TIME_KEYS = 50
 """So many one-time keys a device keeps at the server."""
@@ -63,7 +63,10 @@ class OwnKeys:
 
     @classmethod
     def create(cls, step: Step, principal: bytes, device: bytes, generation: int) -> OwnKeys:
-        """Make new keys; those of before are lost."""
+        """Make new keys; those of before are lost, and with them all channels and sessions that were written with."""
+        for table in OF_A_GENERATION:
+            for key in step.keys(table):
+                step.write(table, key, None)
         account = vodozemac.Account()
         curve25519, ed25519 = account.curve25519_key.to_base64(), account.ed25519_key.to_base64()
         device_id = device_id_of(device)

@@ -24,11 +24,11 @@ class Table(StrEnum):
     ACCOUNT = "account"
     """One row, with an empty key: the keys of this device."""
     CHANNELS = "channels"
-    """Curve25519 key of a device: the Olm sessions with it."""
+    """Principal, device, its Curve25519 key: the Olm sessions with it."""
     OUTBOUND = "outbound"
     """Dialog: the Megolm session under which this device seals."""
     HANDED = "handed"
-    """Id of an outbound session (32 bytes), device, its Curve25519 key: its slice was made."""
+    """Id of an outbound session (32 bytes), principal, device, its Curve25519 key: its slice was made."""
     SLICES = "slices"
     """Share, number of the chunk (4 bytes): slices of a share that is not live yet."""
     INBOUND = "inbound"
@@ -41,6 +41,10 @@ class Table(StrEnum):
     """Principal: the device log that is believed."""
     IDENTITY = "identity"
     """One row, with an empty key: the private keys of the person, on a device that has them."""
+
+
+OF_A_GENERATION = (Table.CHANNELS, Table.OUTBOUND, Table.HANDED, Table.SLICES)
+"""What is written with. It goes with the keys of its generation: ratchets that are behind must not be used again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from tchat.crypto.errors import OpenError
 from tchat.crypto.machine import CryptoMachine, KeysReceived
 from tchat.crypto.olm import KnownDevice, ToDevice
 from tchat.crypto.own_keys import ONE_TIME_KEYS
-from tchat.crypto.state import CryptoState, MemoryState, OutboxRow
+from tchat.crypto.state import CryptoState, MemoryState, OutboxRow, Step, Table
 
 NOW_MS = 1_700_000_000_000
 VIEW = bytes(range(32))
@@ -107,6 +107,14 @@ def slices(sender: Phone, sealed_share: bytes | None) -> dict[bytes, list[bytes]
         for device, body in chunk.slices:
             found.setdefault(device, []).append(body)
     return found
+
+
+def copy_channel(sender: Phone, receiver: Phone, *claimed: KnownDevice) -> None:
+    """Let the sender write to devices that are no real ones in the channel that it has with the receiver."""
+    step = Step(sender.state)
+    for known in claimed:
+        step.write(Table.CHANNELS, known.row, step.read(Table.CHANNELS, receiver.known.row))
+    step.commit()
 
 
 def damaged(receiver: Phone, data: bytes) -> bytes:

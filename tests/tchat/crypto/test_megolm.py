@@ -20,7 +20,7 @@ from tchat.crypto.megolm import (
 )
 from tchat.crypto.olm import KnownDevice
 from tchat.crypto.state import MemoryState
-from tests.tchat.crypto.devices import NOW_MS, VIEW, Phone, damaged, phone, slices
+from tests.tchat.crypto.devices import NOW_MS, VIEW, Phone, copy_channel, damaged, phone, slices
 
 DIALOG = new_id()
 OTHER_VIEW = bytes(32)
@@ -113,6 +113,19 @@ def test_a_device_with_new_keys_gets_a_new_session_and_its_old_keys_nothing(alic
     assert isinstance(again.take(alice, *slices(alice, share)[bob.known.device])[0], KeysReceived)
 
 
+def test_a_new_generation_of_keys_uses_no_ratchet_of_the_one_before(alice: Phone, bob: Phone) -> None:
+    """A store that was copied is behind: what it would seal with has sealed already."""
+    alice.introduce(DIALOG, bob)
+    before = alice.seal(alice.place(DIALOG, 1), b"")
+    alice.machine = CryptoMachine(alice.state, alice.known.principal, alice.known.device, 2)
+    assert alice.machine.to_claim([bob.known], NOW_MS) == [bob.known]
+    with pytest.raises(NotSharedError):
+        alice.seal(alice.place(DIALOG, 2), b"")
+    alice.connect(bob)
+    alice.share(DIALOG, bob)
+    assert alice.seal(alice.place(DIALOG, 2), b"").session != before.session
+
+
 def test_a_change_that_gives_nobody_keys_needs_a_share_without_slices(alice: Phone, bob: Phone) -> None:
     alice.introduce(DIALOG, bob)
     share = alice.share(DIALOG, bob, keys_seq=2)
@@ -163,8 +176,8 @@ def test_nothing_is_sealed_while_somebody_lacks_the_session(alice: Phone, bob: P
 
 
 def test_a_large_share_is_made_in_chunks(alice: Phone, bob: Phone) -> None:
-    """Many devices that share one channel's keys: here only their number matters."""
     recipients = [KnownDevice(bob.known.principal, new_id(), bob.known.public) for _ in range(SLICES_PER_CHUNK_MAX + 1)]
+    copy_channel(alice, bob, *recipients)
     first = alice.machine.share(DIALOG, recipients, keys_seq=1, view=VIEW, now_ms=NOW_MS)
     second = alice.machine.share(DIALOG, recipients, keys_seq=1, view=VIEW, now_ms=NOW_MS)
     assert (first.complete, second.complete) == (False, True)

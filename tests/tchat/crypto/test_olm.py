@@ -22,7 +22,7 @@ from tchat.crypto.olm import (
 )
 from tchat.crypto.own_keys import OwnKeys
 from tchat.crypto.state import Step, Table
-from tests.tchat.crypto.devices import NOW_MS, Phone, damaged, phone
+from tests.tchat.crypto.devices import NOW_MS, Phone, copy_channel, damaged, phone
 
 
 @pytest.fixture
@@ -117,6 +117,14 @@ def test_the_fallback_key_before_the_last_still_opens_channels(alice: Phone, bob
         assert text_of(bob.take(sender, write(sender, bob, "hello"))[0]) == "hello"
 
 
+def test_who_calls_the_key_of_another_her_own_breaks_no_channel_of_theirs(alice: Phone, bob: Phone) -> None:
+    mallory = phone()
+    alice.connect(bob)
+    public = DevicePublic(mallory.known.public.ed25519, bob.known.public.curve25519)
+    alice.machine.open_channels([(replace(mallory.known, public=public), mallory.keys.pop())], NOW_MS)
+    say(alice, bob, "still ours")
+
+
 def test_a_key_that_its_device_has_not_signed_opens_no_channel(alice: Phone, bob: Phone) -> None:
     mallory = phone()
     (outcome,) = alice.machine.open_channels([(bob.known, mallory.keys.pop())], NOW_MS)
@@ -193,6 +201,7 @@ def test_a_message_for_somebody_else_is_refused(alice: Phone, bob: Phone) -> Non
         replace(bob.known, principal=carol.known.principal),
         replace(bob.known, public=DevicePublic(carol.known.public.ed25519, bob.known.public.curve25519)),
     ):
+        copy_channel(alice, bob, known)
         assert reason_of(bob.take(alice, lie(alice, known))[0]) == Reason.WRONG_RECIPIENT
 
 
@@ -233,6 +242,6 @@ def test_a_device_is_known_by_few_sessions(alice: Phone, bob: Phone) -> None:
     for number in range(SESSIONS_MAX + 2):
         alice.machine.open_channels([(bob.known, bob.keys.pop())], NOW_MS)
         say(alice, bob, str(number))
-    row = bob.state.read(Table.CHANNELS, alice.known.public.curve25519)
+    row = bob.state.read(Table.CHANNELS, alice.known.row)
     assert row is not None
     assert len(row) < 2000 * SESSIONS_MAX
