@@ -9,7 +9,28 @@ const sdk = require("@matrix-org/matrix-sdk-crypto-wasm");
 
 const untrusted = () => new sdk.DecryptionSettings(sdk.TrustRequirement.Untrusted);
 const user = (id) => new sdk.UserId(id);
+const methods = () => [
+    sdk.VerificationMethod.SasV1,
+    sdk.VerificationMethod.QrCodeShowV1,
+    sdk.VerificationMethod.QrCodeScanV1,
+    sdk.VerificationMethod.ReciprocateV1,
+];
 let machine;
+let signed = {}; // what the machine has signed and uploaded: {user: {key: object}}
+
+// What requests would send to devices, as [{type, content}]: these requests, and those that the machine has waiting.
+async function sent(requests) {
+    const messages = [];
+    for (const request of [...requests, ...(await machine.outgoingRequests())]) {
+        if (request?.type === sdk.RequestType.SignatureUpload) signed = { ...signed, ...JSON.parse(request.body) };
+        if (request?.type !== sdk.RequestType.ToDevice) continue;
+        await machine.markRequestAsSent(request.id, request.type, "{}");
+        for (const devices of Object.values(JSON.parse(request.body).messages)) {
+            for (const content of Object.values(devices)) messages.push({ type: request.event_type, content });
+        }
+    }
+    return messages;
+}
 
 const calls = {
     // Make a device; answers with what it uploads.
@@ -22,12 +43,17 @@ const calls = {
             return JSON.parse(request.body);
         }
     },
-    // Learn the devices of people: {user: {device: keys}}.
-    async know(devices) {
+    // Make an identity; answers with its three objects.
+    async bootstrap() {
+        const requests = await machine.bootstrapCrossSigning(true);
+        return JSON.parse(requests.uploadSigningKeysRequest.body);
+    },
+    // Learn the devices of people, {user: {device: keys}}, and their identities, {master_keys, self_signing_keys, ...}.
+    async know(devices, identities = {}) {
         const users = () => Object.keys(devices).map(user);
         await machine.updateTrackedUsers(users());
         const request = machine.queryKeysForUsers(users());
-        await machine.markRequestAsSent(request.id, request.type, JSON.stringify({ device_keys: devices, failures: {} }));
+        await machine.markRequestAsSent(request.id, request.type, JSON.stringify({ device_keys: devices, failures: {}, ...identities }));
     },
     // Open channels with one-time keys: {user: {device: {id: key}}}.
     async claimed(keys) {
@@ -56,6 +82,33 @@ const calls = {
         const changed = new sdk.DeviceLists([], []);
         const taken = await machine.receiveSyncChanges(JSON.stringify(events), changed, new Map(), new Set(), untrusted());
         return taken.map((event) => JSON.parse(event.rawEvent).type);
+    },
+    // Take the next step of a verification; answers with the messages to the other device.
+    async verification(userId, flow, step, code) {
+        const request = machine.getVerificationRequest(user(userId), flow);
+        const running = () => request.getVerification();
+        const steps = {
+            accept: async () => [request.acceptWithMethods(methods())],
+            start: async () => [(await request.startSas())[1]],
+            acceptSas: async () => [running().accept()],
+            confirm: async () => await running().confirm(),
+            scan: async () => [(await request.scanQrCode(sdk.QrCodeScan.fromBytes(new Uint8ClampedArray(code)))).reciprocate()],
+            confirmScanning: async () => [running().confirmScanning()],
+            answer: async () => [],
+        };
+        return await sent(await steps[step]());
+    },
+    // The bytes of the code that the machine shows.
+    async code(userId, flow) {
+        const shown = await machine.getVerificationRequest(user(userId), flow).generateQrCode();
+        return Array.from(shown.toBytes());
+    },
+    // What people compare, and what has come of it.
+    async compared(userId, flow) {
+        const request = machine.getVerificationRequest(user(userId), flow);
+        const running = request.getVerification();
+        const emoji = running?.emoji?.()?.map((one) => `${one.symbol} ${one.description}`);
+        return { emoji, numbers: Array.from(running?.decimals?.() ?? []), done: request.isDone(), signed: signed[userId] };
     },
     // Open an event of a room; answers with what was inside.
     async decrypt(room, event) {
