@@ -7,7 +7,7 @@ import { createInterface } from "node:readline";
 const require = createRequire(process.argv[2] + "/");
 const sdk = require("@matrix-org/matrix-sdk-crypto-wasm");
 
-const untrusted = () => new sdk.DecryptionSettings(sdk.TrustRequirement.Untrusted);
+const trusting = (whom) => new sdk.DecryptionSettings(sdk.TrustRequirement[whom]);
 const user = (id) => new sdk.UserId(id);
 const methods = () => [
     sdk.VerificationMethod.SasV1,
@@ -80,7 +80,7 @@ const calls = {
     // Take messages to this device: [{type, sender, content}]; answers with the types that they had inside.
     async receive(events) {
         const changed = new sdk.DeviceLists([], []);
-        const taken = await machine.receiveSyncChanges(JSON.stringify(events), changed, new Map(), new Set(), untrusted());
+        const taken = await machine.receiveSyncChanges(JSON.stringify(events), changed, new Map(), new Set(), trusting("Untrusted"));
         return taken.map((event) => JSON.parse(event.rawEvent).type);
     },
     // Take the next step of a verification; answers with the messages to the other device.
@@ -110,9 +110,9 @@ const calls = {
         const emoji = running?.emoji?.()?.map((one) => `${one.symbol} ${one.description}`);
         return { emoji, numbers: Array.from(running?.decimals?.() ?? []), done: request.isDone(), signed: signed[userId] };
     },
-    // Open an event of a room; answers with what was inside.
-    async decrypt(room, event) {
-        const opened = await machine.decryptRoomEvent(JSON.stringify(event), new sdk.RoomId(room), untrusted());
+    // Open an event of a room; answers with what was inside. `whom`: Untrusted, CrossSignedOrLegacy or CrossSigned.
+    async decrypt(room, event, whom) {
+        const opened = await machine.decryptRoomEvent(JSON.stringify(event), new sdk.RoomId(room), trusting(whom));
         return JSON.parse(opened.event);
     },
 };

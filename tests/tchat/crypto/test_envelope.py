@@ -9,11 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 import vodozemac
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from protocol.bodies import Edited, Reacted, Ref, tag_of
-from protocol.canonical import decode_canonical, encode_canonical, room_id_of, to_base64
+from protocol.canonical import CanonicalError, decode_canonical, encode_canonical, room_id_of, to_base64
 from protocol.ids import new_id
 from protocol.limits import PAYLOAD_BYTES_MAX, REACTION_BYTES_MAX, REF_CHARS_MAX, SEALED_CONTENT_BYTES_MAX
 from tchat.crypto.envelope import Opened, Place, Received
@@ -22,7 +22,7 @@ from tchat.crypto.inbound import INDEX_MAX, read_inbound
 from tchat.crypto.megolm import encrypt_to_dialog
 from tchat.crypto.olm import decrypt
 from tchat.crypto.own_keys import OwnKeys
-from tchat.crypto.state import MemoryState, Step
+from tchat.crypto.state import MemoryState, Step, Table
 from tests.tchat.crypto.devices import NOW_MS, VIEW, Phone, phone, slices
 
 DIALOG = new_id()
@@ -284,6 +284,39 @@ def test_a_payload_that_is_no_megolm_message_is_refused(
 ) -> None:
     event = alice.post(DIALOG, b"")
     assert reason_of(bob.open(replace(event, payload=payload))) == reason
+
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=60),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
+    max_leaves=6,
+)
+FIELDS = ["author", "device", "n", "tag", "kind", "target", "reply_to", "expires_at_ms", "ref", "keys_seq", "view"]
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=st.sampled_from([*FIELDS, "last_acked_n", "frank", "body", "pad"]), value=ANY_JSON)
+def test_whatever_a_client_seals_in_a_field_is_opened_or_refused(
+    alice: Phone, bob: Phone, name: str, value: object
+) -> None:
+    if alice.seqs % 40 == 0:
+        alice.machine.forget_dialog(DIALOG)
+        alice.introduce(DIALOG, bob)
+    event = alice.post(DIALOG, b"")
+    try:
+        plaintext = with_field(name, value)(plaintext_of(alice, event))
+    except CanonicalError:
+        return
+    assert isinstance(bob.open(encrypt(alice, event, plaintext)), Opened | OpenError)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(payload=st.binary(max_size=300).map(lambda data: b"\x03" + data), session=st.binary(min_size=32, max_size=32))
+def test_whatever_a_server_makes_up_is_refused(alice: Phone, bob: Phone, payload: bytes, session: bytes) -> None:
+    place = alice.place(DIALOG, 1)
+    known = bob.state.keys(Table.INBOUND, b"")[0][:32]
+    for name in (session, known):
+        assert isinstance(bob.open(Received(place, 1, payload, name, bytes(32), VIEW)), OpenError)
 
 
 def test_a_damaged_payload_is_refused(alice: Phone, bob: Phone) -> None:

@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from protocol.canonical import decode_canonical, encode_canonical, to_base64
 from protocol.cross_signing import KeysReason, KeysRefusedError
@@ -235,6 +237,17 @@ def test_a_ciphertext_that_is_none_is_refused(alice: Phone, bob: Phone, body: di
 def test_bytes_that_are_no_message_are_refused(alice: Phone, bob: Phone, data: bytes) -> None:
     assert reason_of(bob.take(alice, data)[0]) == Reason.MALFORMED
     assert reason_of(bob.take(alice, data.ljust(TO_DEVICE_BYTES_MAX + 1))[0]) == Reason.TOO_LARGE
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(kind=st.integers(-1, 2), body=st.binary(max_size=300), prefix=st.sampled_from([b"", b"\x03", b"\x03\x0a\x20"]))
+def test_whatever_a_server_makes_up_is_refused(alice: Phone, bob: Phone, kind: int, body: bytes, prefix: bytes) -> None:
+    value = {
+        "algorithm": "m.olm.v1.curve25519-aes-sha2",
+        "sender_key": to_base64(alice.known.public.curve25519),
+        "ciphertext": {to_base64(bob.known.public.curve25519): {"type": kind, "body": to_base64(prefix + body)}},
+    }
+    assert isinstance(bob.take(alice, encode_canonical(value))[0], OpenError)
 
 
 def test_a_device_is_known_by_few_sessions(alice: Phone, bob: Phone) -> None:

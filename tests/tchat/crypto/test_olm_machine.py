@@ -19,6 +19,7 @@ from protocol.ids import new_id
 from tchat.crypto.envelope import Opened, Place, Received
 from tchat.crypto.machine import KeysReceived
 from tchat.crypto.olm import KnownDevice
+from tchat.crypto.own_identity import OwnIdentity
 from tests.engines.olm_machine import OlmMachine
 from tests.tchat.crypto.devices import NOW_MS, POSTED, VIEW, phone, slices
 
@@ -48,7 +49,16 @@ def test_what_we_seal_matrix_opens(olm_machine: OlmMachine) -> None:
     uploaded = olm_machine.call("start", user_id_of(principal), device_id_of(device))
     bob = KnownDevice(principal, device, read_device_keys(encode_canonical(uploaded["device_keys"]), principal, device))
     author = user_id_of(alice.known.principal)
-    olm_machine.call("know", {author: {device_id_of(alice.known.device): json.loads(alice.machine.device_keys)}})
+    identity = OwnIdentity(alice.known.principal, 1)
+    objects, device_keys = identity.objects(), identity.sign_device(alice.machine.device_keys)
+    olm_machine.call(
+        "know",
+        {author: {device_id_of(alice.known.device): json.loads(device_keys)}},
+        {
+            "master_keys": {author: json.loads(objects.master)},
+            "self_signing_keys": {author: json.loads(objects.self_signing)},
+        },
+    )
     one_time_key = encode_canonical(next(iter(uploaded["one_time_keys"].values())))
     alice.machine.open_channels([(bob, one_time_key)], NOW_MS)
 
@@ -63,7 +73,7 @@ def test_what_we_seal_matrix_opens(olm_machine: OlmMachine) -> None:
         "ciphertext": to_base64(event.payload),
         "session_id": to_base64(event.session),
     }
-    opened = olm_machine.call("decrypt", room_id_of(DIALOG), matrix_event(author, sealed))
+    opened = olm_machine.call("decrypt", room_id_of(DIALOG), matrix_event(author, sealed), "CrossSigned")
     assert opened["type"] == "tchat.event"
     assert from_base64(opened["content"]["body"]) == CONTENT
 
