@@ -39,6 +39,8 @@ class Table(StrEnum):
     """Dialog: the last number of this device that the server acked."""
     PINS = "pins"
     """Principal: the device log that is believed."""
+    OWN_LOG = "own_log"
+    """Generation (8 bytes), index (4 bytes): an entry of the own person's log."""
     IDENTITY = "identity"
     """One row, with an empty key: the private keys of the person, on a device that has them."""
 
