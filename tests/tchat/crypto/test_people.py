@@ -181,7 +181,7 @@ def test_a_server_gets_back_the_entries_that_it_has_lost(state: MemoryState) -> 
 
 def test_a_refused_log_leaves_no_entries(state: MemoryState) -> None:
     people, _, log, entries = owning(state)
-    people.take_log(ALICE, GivenLog(1, 3, bytes(32), [entries[1]]))
+    people.take_log(ALICE, GivenLog(1, 3, bytes(32), [entries[0]]))
     assert people.lost_entries(0) == entries
     assert People(MemoryState(), ALICE).lost_entries(0) == []
     assert people.newest_of(ALICE) == (1, log.length)
