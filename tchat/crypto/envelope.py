@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
@@ -95,11 +95,12 @@ class Received:
 class Opened:
     """What a sealed event contained. `last_acked_n` is the number of its device's event before it in the dialog.
 
-    `franking_key` opens the commitment: keep it to report the message. `view` is what the author saw.
+    `franking_key` opens the commitment: keep it to report the message. `view` is what the author saw. What is secret is
+    not in the `repr`.
     """
 
-    content: bytes
-    franking_key: bytes
+    content: bytes = field(repr=False)
+    franking_key: bytes = field(repr=False)
     last_acked_n: int
     view: bytes
 

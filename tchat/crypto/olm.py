@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
@@ -65,7 +65,7 @@ class ToDevice:
 
     sender: KnownDevice
     type: str
-    content: dict[str, object]
+    content: dict[str, object] = field(repr=False)
     opened: bool
 
 

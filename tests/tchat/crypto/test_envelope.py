@@ -104,6 +104,13 @@ def test_whatever_is_sealed_opens_as_it_was(
     assert content_of(reader.open(event)) == content
 
 
+def test_a_log_that_shows_an_opened_message_keeps_its_secrets(alice: Phone, bob: Phone) -> None:
+    opened = bob.open(alice.post(DIALOG, b"a secret"))
+    assert isinstance(opened, Opened)
+    assert "secret" not in repr(opened)
+    assert repr(opened.franking_key) not in repr(opened)
+
+
 def test_the_author_opens_what_it_sealed(alice: Phone, bob: Phone) -> None:
     event = alice.post(DIALOG, b"mine")
     assert content_of(alice.open(event)) == content_of(bob.open(event)) == b"mine"

@@ -13,6 +13,7 @@ from protocol.canonical import decode_canonical, encode_canonical, to_base64
 from protocol.cross_signing import KeysReason, KeysRefusedError
 from protocol.public_keys import DevicePublic
 from tchat.crypto.errors import NoChannelError, OpenError, Reason
+from tchat.crypto.megolm import SHARES_IN_FLIGHT_MAX
 from tchat.crypto.olm import (
     DUMMY,
     REPLACED_MS_MIN,
@@ -88,6 +89,22 @@ def test_messages_that_arrive_late_are_opened(alice: Phone, bob: Phone) -> None:
     say(alice, bob, "first")
     data = [write(alice, bob, str(number)) for number in range(20)]
     assert [text_of(one) for one in bob.take(alice, *reversed(data))] == [str(n) for n in reversed(range(20))]
+
+
+def test_a_session_keeps_the_keys_of_more_messages_than_there_are_shares_in_flight(alice: Phone, bob: Phone) -> None:
+    """Slices of several shares may arrive in any order: the bound of shares fits what the library keeps."""
+    alice.connect(bob)
+    say(alice, bob, "first")
+    data = [write(alice, bob, str(number)) for number in range(2 * SHARES_IN_FLIGHT_MAX)]
+    assert [text_of(one) for one in bob.take(alice, data[-1], *data[:-1])][1:] == [str(n) for n in range(len(data) - 1)]
+
+
+def test_messages_that_are_never_delivered_do_not_break_a_channel(alice: Phone, bob: Phone) -> None:
+    alice.connect(bob)
+    for _ in range(200):
+        write(alice, bob, "refused, and never live")
+    say(alice, bob, "delivered")
+    say(bob, alice, "understood")
 
 
 def test_a_message_that_comes_again_changes_nothing(alice: Phone, bob: Phone) -> None:
