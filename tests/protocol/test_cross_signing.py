@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import pytest
 import vodozemac
+from hypothesis import given
+from hypothesis import strategies as st
 from nacl.signing import SigningKey
 
 from protocol.canonical import (
@@ -226,6 +228,15 @@ def test_keys_are_refused(what: str) -> None:
     with pytest.raises(KeysRefusedError) as refused:
         read()
     assert refused.value.reason is reason
+
+
+@given(st.sampled_from([MASTER_OBJECT, SELF_SIGNING_OBJECT, device_object(), one_time_key()]), st.data())
+def test_a_changed_byte_is_refused_and_never_worse(whole: bytes, data: st.DataObject) -> None:
+    place, flipped = data.draw(st.integers(0, len(whole) - 1)), data.draw(st.integers(1, 255))
+    changed = whole[:place] + bytes([whole[place] ^ flipped]) + whole[place + 1 :]
+    for read in (device, one_time, lambda it: identity(self_signing=it), lambda it: identity(user_signing=it)):
+        with pytest.raises(KeysRefusedError):
+            read(changed)
 
 
 def test_every_reason_has_a_sentence_and_a_test() -> None:

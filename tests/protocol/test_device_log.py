@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from nacl.signing import SigningKey
 
 from protocol.canonical import decode_canonical, encode_canonical, signed_part, to_base64, user_id_of
@@ -58,9 +60,13 @@ ADD_WITH_KEYS_OF_PHONE = entry(WITH_PHONE, LogAction.ADDED, LAPTOP, PHONE_KEYS)
 def changed(data: bytes, by: SigningKey = MASTER, /, **fields: object) -> bytes:
     """The entry with other fields, signed again, as its name for the master key says."""
     value = {**decode_canonical(data), **fields}
+    return encode_canonical(value) if "signatures" in fields else signed_again(value, by)
+
+
+def signed_again(value: dict[str, object], by: SigningKey = MASTER) -> bytes:
     signature = to_base64(by.sign(signed_part(value)).signature)
     whole = {str(value["user_id"]): {f"ed25519:{value['master']}": signature}}
-    return encode_canonical({**value, "signatures": fields.get("signatures", whole)})
+    return encode_canonical({**value, "signatures": whole})
 
 
 def without(data: bytes, field: str) -> bytes:
@@ -197,6 +203,31 @@ def test_an_entry_is_refused_that_is(what: str) -> None:
     with pytest.raises(LogError) as refused:
         extend(state, entries)
     assert refused.value.reason is reason
+
+
+@given(st.integers(0, len(ADD_PHONE) - 1), st.integers(1, 255))
+def test_a_changed_byte_anywhere_is_refused(place: int, flipped: int) -> None:
+    data = ADD_PHONE[:place] + bytes([ADD_PHONE[place] ^ flipped]) + ADD_PHONE[place + 1 :]
+    with pytest.raises(LogError):
+        extend(EMPTY, [data])
+
+
+FIELDS = st.sampled_from(sorted(decode_canonical(ADD_PHONE)))
+VALUES = st.one_of(
+    st.none(), st.booleans(), st.integers(-1, N_MAX), st.text(max_size=50), st.lists(st.none(), max_size=1), st.just({})
+)
+
+
+@given(st.dictionaries(FIELDS, VALUES, min_size=1, max_size=3))
+def test_other_fields_are_refused_and_never_worse(fields: dict[str, object]) -> None:
+    """Signed by the right key or not; a changed time is believed, since nobody else knows it."""
+    value = {**decode_canonical(ADD_PHONE), **fields}
+    data = encode_canonical(value) if "signatures" in fields else signed_again(value)
+    try:
+        extend(EMPTY, [data])
+    except LogError:
+        return
+    assert {key for key in fields if fields[key] != decode_canonical(ADD_PHONE)[key]} <= {"at_ms"}
 
 
 BAD_STARTS: dict[str, tuple[LogReason, Sequence[bytes]]] = {
