@@ -28,6 +28,9 @@ class _OwnRecord(msgspec.Struct, array_like=True):
     secret: bytes
     recovery_key: bytes
 
+    def __repr__(self) -> str:
+        return f"_OwnRecord({self.generation})"
+
 
 class People:
     """The pins of a device. Logs are given in the order in which they were asked for."""

@@ -142,11 +142,14 @@ def devices_for(pin: PinnedLog | None) -> Mapping[bytes, DevicePublic]:
 
 
 def verify(pin: PinnedLog, master: bytes) -> PinnedLog | None:
-    """What to remember once a person has compared this master key; None if it is not the one that the pin has."""
-    if master != pin.newest.master:
-        return None
-    before = pin.before if pin.held is None else pin.log
-    return PinnedLog(pin.newest, verified=True, refused=pin.refused, before=before)
+    """What to remember once a person has compared this master key; None if it is none of those that the pin knows.
+
+    It may be that of the identity before: then the newer one was somebody else's.
+    """
+    for log, before in ((pin.newest, pin.log if pin.held else pin.before), (pin.log, pin.before), (pin.before, None)):
+        if log is not None and log.master == master:
+            return PinnedLog(log, verified=True, refused=pin.refused, before=before)
+    return None
 
 
 def agree(pin: PinnedLog) -> PinnedLog:

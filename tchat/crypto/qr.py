@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hmac
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 import msgspec
@@ -53,7 +53,7 @@ class QrCode:
     first: bytes
     second: bytes
     transaction: str
-    secret: bytes
+    secret: bytes = field(repr=False)
 
     def encode(self) -> bytes:
         """The bytes of the code."""

@@ -223,11 +223,23 @@ def test_who_verifies_a_held_identity_sends_to_it(bob: Bob) -> None:
     anew = bob.anew()
     anew.add(LAPTOP)
     _, pin = shown(pinned(bob, verified=True), anew.given())
-    assert verify(pin, bob.log.master) is None
+    assert verify(pin, bytes(32)) is None
     verified = verify(pin, anew.log.master)
     assert verified is not None
     assert devices_for(verified) == anew.log.devices
     assert shown(verified, anew.anew().given())[0] is LogVerdict.HELD
+
+
+@pytest.mark.parametrize("verified", [False, True])
+def test_who_verifies_the_identity_of_before_is_rid_of_an_impostor(bob: Bob, verified: bool) -> None:
+    impostor = bob.anew()
+    impostor.add(GHOST)
+    _, pin = shown(pinned(bob, verified=verified), impostor.given())
+    again = verify(pin, bob.log.master)
+    assert again is not None
+    assert shown(again, bob.given(again.log)) == (LogVerdict.SAME, again)
+    assert devices_for(again) == bob.log.devices
+    assert shown(again, impostor.given())[0] is LogVerdict.HELD
 
 
 @pytest.mark.parametrize("verified", [False, True])
