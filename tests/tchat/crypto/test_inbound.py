@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 import vodozemac
 
-from protocol.canonical import room_id_of, to_base64
+from protocol.canonical import from_base64, room_id_of, to_base64
 from protocol.ids import new_id
 from tchat.crypto.envelope import Opened
 from tchat.crypto.errors import OpenError, Reason
@@ -98,6 +99,17 @@ def test_the_earliest_index_counts(alice: Phone, bob: Phone) -> None:
     assert isinstance(bob.open(early), Opened)
 
 
+def test_keys_that_differ_under_the_same_name_are_refused(alice: Phone, bob: Phone) -> None:
+    alice.introduce(DIALOG, bob)
+    event = alice.post(DIALOG, b"")
+    found = backed_up(bob, alice, event.session)
+    ratchet = bytearray(from_base64(found.exported))
+    ratchet[40] ^= 1
+    (refused,) = bob.machine.restore([msgspec.structs.replace(found, exported=to_base64(bytes(ratchet)))])
+    assert refused.reason == Reason.OTHER_SESSION
+    assert isinstance(bob.open(event), Opened)
+
+
 def test_a_fresh_device_reads_what_the_backup_holds(alice: Phone, bob: Phone) -> None:
     alice.introduce(DIALOG, bob)
     event = alice.post(DIALOG, b"kept")
@@ -112,7 +124,6 @@ def test_a_backup_that_contradicts_what_is_here_is_refused(alice: Phone, bob: Ph
     alice.introduce(DIALOG, bob)
     event = alice.post(DIALOG, b"")
     found = backed_up(bob, alice, event.session)
-    moved = BackedUpSession(found.session, new_id(), found.principal, found.device, found.exported)
-    (refused,) = bob.machine.restore([moved])
+    (refused,) = bob.machine.restore([msgspec.structs.replace(found, dialog=new_id())])
     assert refused.reason == Reason.WRONG_DIALOG
     assert isinstance(bob.open(event), Opened)
