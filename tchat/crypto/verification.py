@@ -91,6 +91,7 @@ class Verification:
     """One verification; `they` are the devices that may take part: one, once a device has answered."""
 
     def __init__(self, me: Party, they: Sequence[Party], transaction: str, phase: Phase, deadline_ms: int) -> None:
+        assert all(_can_compare(me, party) for party in they), "there is a master key to compare"
         self.transaction = transaction
         self.phase = phase
         self.cancelled: CancelCode | None = None
@@ -311,6 +312,12 @@ def _decoded(content: bytes) -> Content:
 
 def _cancel_content(code: CancelCode) -> Content:
     return {"code": str(code), "reason": SHOWN[code]}
+
+
+def _can_compare(one: Party, other: Party) -> bool:
+    """Two people compare both their master keys; two devices of one person, the one that at least one of them knows."""
+    known = (one.master is not None, other.master is not None)
+    return any(known) if one.principal == other.principal else all(known)
 
 
 def _id_of(party: Party) -> tuple[str, str]:

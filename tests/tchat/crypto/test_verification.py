@@ -235,6 +235,15 @@ def test_a_request_of_another_device_is_refused() -> None:
         Verification.asked(BOB, LAPTOP, request.content, NOW)
 
 
+@pytest.mark.parametrize(
+    ("me", "they"),
+    [(ALICE, replace(BOB, master=None)), (replace(ALICE, master=None), BOB), (NEW, replace(OLD, master=None))],
+)
+def test_without_a_master_key_there_is_nothing_to_compare(me: Party, they: Party) -> None:
+    with pytest.raises(AssertionError):
+        Verification.ask(me, [they], NOW)
+
+
 def test_the_first_device_that_answers_takes_part() -> None:
     alice, requests = Verification.ask(ALICE, [BOB, LAPTOP], NOW)
     assert {message.device for message in requests} == {BOB.device, LAPTOP.device}
