@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from protocol.codec import MSGPACK, ServerMessage
-from protocol.commands import Authenticate, Command, Sync
+from protocol.command_rules import Command
+from protocol.commands import Authenticate, Sync
 from protocol.events import CaughtUp
 from protocol.ids import NIL, new_id
 from protocol.replies import Authenticated, Failed, Reply

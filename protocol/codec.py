@@ -19,7 +19,8 @@ from typing import Any, Protocol, get_args, get_origin, get_type_hints
 import msgspec
 
 from protocol.bodies import AnyBody, Erased, TimelineEvent, TimelineEventRaw
-from protocol.commands import COMMANDS, AnyCommand, Command
+from protocol.command_rules import Command
+from protocol.commands import COMMANDS, AnyCommand
 from protocol.errors import ErrorCode
 from protocol.events import AnyEvent
 from protocol.ids import Id

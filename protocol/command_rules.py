@@ -1,15 +1,20 @@
-"""What holds for a command beside its fields: its rule, and the two common forms of one."""
+"""The base of every command; and what holds for one beside its fields: its rule, and the two common forms of one."""
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, ClassVar
+
+import msgspec
 
 from protocol import bodies as b
 from protocol.errors import ErrorCode
+from protocol.limits import N_MAX
 from protocol.states import SessionState
+
+RequestId = Annotated[int, msgspec.Meta(ge=0, le=N_MAX)]
 
 
 class Timeline(enum.Enum):
@@ -36,6 +41,14 @@ class CommandRule:
     pipelined: bool = False
     cost: Callable[[Any], int] = lambda _command: 1
     codes: frozenset[ErrorCode] = frozenset()
+
+
+class Command(msgspec.Struct, array_like=True, frozen=True, tag_field="tag", gc=False):
+    """The base of every command; `id` is its first field."""
+
+    rule: ClassVar[CommandRule]
+
+    id: RequestId
 
 
 FROM_THE_START = frozenset(SessionState)

@@ -33,6 +33,7 @@ from protocol.command_rules import (
     FROM_THE_START,
     READ_CODES,
     WHEN_LIVE,
+    Command,
     CommandRule,
     Timeline,
     change_rule,
@@ -41,6 +42,7 @@ from protocol.command_rules import (
 from protocol.dialog_types import DialogType, Mode
 from protocol.errors import ErrorCode
 from protocol.ids import NIL, Id
+from protocol.key_commands import AppendDeviceLog, ClaimKeys, PutIdentity, ReadDevices, UploadKeys
 from protocol.kinds import Kind
 from protocol.limits import (
     HISTORY_EVENTS_MAX,
@@ -54,7 +56,6 @@ from protocol.limits import (
 )
 from protocol.states import SessionState
 
-RequestId = Annotated[int, msgspec.Meta(ge=0, le=N_MAX)]
 Token = Annotated[str, msgspec.Meta(max_length=TOKEN_CHARS_MAX)]
 PositionText = Annotated[str, msgspec.Meta(max_length=POSITION_CHARS_MAX)]
 
@@ -69,14 +70,6 @@ class HighWaterMark(msgspec.Struct, array_like=True, frozen=True):
     dialog: Id
     delivered: Count = 0
     read: Count = 0
-
-
-class Command(msgspec.Struct, array_like=True, frozen=True, tag_field="tag", gc=False):
-    """The base of every command; `id` is its first field."""
-
-    rule: ClassVar[CommandRule]
-
-    id: RequestId
 
 
 class Authenticate(Command, tag=1, frozen=True):
@@ -119,7 +112,9 @@ class Sync(Command, tag=2, frozen=True):
     )
 
     position: PositionText = ""
-    receipts: Annotated[list[HighWaterMark], msgspec.Meta(max_length=RECEIPTS_PER_SYNC_MAX)] = []
+    receipts: Annotated[list[HighWaterMark], msgspec.Meta(max_length=RECEIPTS_PER_SYNC_MAX)] = msgspec.field(
+        default_factory=list
+    )
 
 
 class Heartbeat(Command, tag=3, frozen=True):
@@ -490,7 +485,12 @@ Numbered = (
 )
 """Commands with an `n`: each appends the body that its rule names."""
 
-Unnumbered = Authenticate | Sync | Heartbeat | SignOut | History | Roster | Receipt | Typing | PresenceSubscribe | Skip
+OfKeys = UploadKeys | ClaimKeys | ReadDevices | AppendDeviceLog | PutIdentity
+"""Commands about keys, devices and identities."""
+
+Unnumbered = (
+    Authenticate | Sync | Heartbeat | SignOut | History | Roster | Receipt | Typing | PresenceSubscribe | Skip | OfKeys
+)
 """Commands that append nothing."""
 
 AnyCommand = Unnumbered | Numbered

@@ -45,6 +45,12 @@ class ErrorCode(enum.StrEnum):
     NUMBER_PASSED = "number_passed"
     STALE = "stale"
     EARLIER_FIRST = "earlier_first"
+    # keys
+    KEYS_REFUSED = "keys_refused"
+    KEYS_PASSED = "keys_passed"
+    KEYS_BOUND = "keys_bound"
+    KEYS_MISSING = "keys_missing"
+    LOG_PASSED = "log_passed"
     # capacity
     RATE_LIMITED = "rate_limited"
     DAILY_LIMIT = "daily_limit"
@@ -105,6 +111,16 @@ _SENTENCES: dict[ErrorCode, str] = {
     ErrorCode.EARLIER_FIRST: (
         "An earlier number of this dialog was refused for now; send `awaited_n` again, or give it up with `skip`, "
         "then send this one again with the same `n`."
+    ),
+    ErrorCode.KEYS_REFUSED: "These keys, or this entry of the log, cannot be believed; correct what the message names.",
+    ErrorCode.KEYS_PASSED: (
+        "This device has other keys of this generation, or a higher generation: its store is a copy or was lost; make "
+        "new keys with a generation above `key_generation` of `synced`."
+    ),
+    ErrorCode.KEYS_BOUND: "The device has as many one-time keys here as it may; upload more when some are claimed.",
+    ErrorCode.KEYS_MISSING: "The device has no keys here; upload them first.",
+    ErrorCode.LOG_PASSED: (
+        "The device log is not the one that this goes on from; read it with `read_devices`, then make the entry anew."
     ),
     ErrorCode.RATE_LIMITED: "Too many requests; wait `retry_after_s`, then send again.",
     ErrorCode.DAILY_LIMIT: (

@@ -54,6 +54,17 @@ DEVICE_LOG_ENTRIES_MAX = 1000
 """The last ones are for removals: a log that cannot grow must still be able to shrink the number of devices."""
 DEVICE_LOG_ENTRY_BYTES_MAX = 1024
 KEY_OBJECT_BYTES_MAX = 2048
-"""Of device keys, cross-signing keys and one-time keys, each as canonical JSON."""
+"""Of device keys and cross-signing keys, each as canonical JSON."""
+KEY_ID_CHARS = 11
+ONE_TIME_KEY_BYTES_MAX = 512
+"""Of one-time keys and fallback keys, each as canonical JSON."""
+ONE_TIME_KEYS_PER_COMMAND_MAX = 50
+ONE_TIME_KEYS_MAX = 100
+"""The server keeps at most so many one-time keys of a device."""
+KEY_CLAIMS_PER_COMMAND_MAX = 100
+KEY_CLAIMS_KEPT = 256
+"""The same claim gets the same answer while its number is among the so many below the highest of its device."""
+PEOPLE_PER_COMMAND_MAX = 50
+DEVICE_LOG_ENTRIES_PER_COMMAND_MAX = 20
 BACKUP_VALUE_BYTES_MAX = 1024
 """Of the private keys of an identity, or of the keys of one session, sealed under the recovery key."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import msgspec
 
 from protocol.bodies import TimelineEvent
-from protocol.commands import RequestId
+from protocol.command_rules import RequestId
 from protocol.dialog_types import Role
 from protocol.ids import Id
+from protocol.key_commands import KeyId
 
 
 class Reply(msgspec.Struct, array_like=True, frozen=True, tag_field="tag"):
@@ -41,9 +42,17 @@ class Synced(Reply, tag=51, frozen=True):
     """Catch-up begins.
 
     `recovered` false: drop the state of all dialogs; a window of each follows.
+
+    The rest is what the server has of this device: the highest `n` in a dialog of its principal, the generation of its
+    keys, how many one-time keys are left, and whether its fallback key was given to somebody. Numbers that are above
+    the client's own say that its store is older than the device: it must not encrypt from it.
     """
 
     recovered: bool
+    n_max: int = 0
+    key_generation: int = 0
+    one_time_keys: int = 0
+    fallback_used: bool = False
 
 
 class Acked(Reply, tag=52, frozen=True):
@@ -103,4 +112,63 @@ class RosterPage(Reply, tag=56, frozen=True):
     more: bool = False
 
 
-AnyReply = Authenticated | Synced | Acked | Done | Failed | HistoryPage | RosterPage
+class KeysUploaded(Reply, tag=120, frozen=True):
+    """The keys are stored. `one_time_keys` are left of this device; `fallback_used`: upload a new fallback key."""
+
+    one_time_keys: int
+    fallback_used: bool
+
+
+class ClaimedKey(msgspec.Struct, array_like=True, frozen=True):
+    """A key of a device. `fallback`: others may have got the same."""
+
+    device: Id
+    id: KeyId
+    key: bytes
+    fallback: bool = False
+
+
+class ClaimedKeys(Reply, tag=121, frozen=True):
+    """The keys that were claimed. Of a device that is not listed there is none: it has no keys, or is no member's."""
+
+    keys: list[ClaimedKey]
+
+
+class DeviceKeys(msgspec.Struct, array_like=True, frozen=True):
+    """The keys of a device, as its client uploaded them. Believe them only if the device log has them, too."""
+
+    device: Id
+    generation: int
+    keys: bytes
+
+
+class PersonDevices(msgspec.Struct, array_like=True, frozen=True):
+    """What the server has of a person's identity and devices.
+
+    `generation`, `length` and `head` are those of their device log; 0, 0 and nothing if there is none. `entries` go on
+    after those that the asker has of this generation; or begin with the first. When there are fewer than up to
+    `length`, ask again for the rest.
+    """
+
+    principal: Id
+    generation: int = 0
+    length: int = 0
+    head: bytes = b""
+    entries: list[bytes] = []
+    master: bytes = b""
+    self_signing: bytes = b""
+    user_signing: bytes = b""
+    devices: list[DeviceKeys] = []
+
+
+class DevicesPage(Reply, tag=122, frozen=True):
+    """Of the people those who are members, in the order asked. `more`: ask again for those who are missing."""
+
+    dialog: Id
+    people: list[PersonDevices]
+    more: bool = False
+
+
+AnyReply = (
+    Authenticated | Synced | Acked | Done | Failed | HistoryPage | RosterPage | KeysUploaded | ClaimedKeys | DevicesPage
+)

@@ -173,14 +173,27 @@ class SnapshotPage(msgspec.Struct, frozen=True):
     window: int
 
 
+class KeysHeld(msgspec.Struct, frozen=True):
+    """What there is of a device with keys: its highest `n`, the generation of its keys, and how many are left."""
+
+    n_max: int = 0
+    generation: int = 0
+    one_time: int = 0
+    fallback_used: bool = False
+
+
 class Snapshot(msgspec.Struct, frozen=True):
-    """What a sync starts from: the new horizon, and the first page of the dialogs that it sends."""
+    """What a sync starts from: the new horizon, and the first page of the dialogs that it sends.
+
+    `keys` are those of the device of the sign-in; all 0 of one that has never uploaded any.
+    """
 
     sign_in: SignInState
     epoch: int
     horizon: int
     recovered: bool
     page: SnapshotPage
+    keys: KeysHeld = KeysHeld()
 
 
 class Later(msgspec.Struct, frozen=True):

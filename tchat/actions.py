@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from protocol.bodies import TimelineEvent
 from protocol.close_codes import Advice
-from protocol.commands import Command
+from protocol.command_rules import Command
 from protocol.errors import ErrorCode
 from protocol.events import DialogState, MissedChanges, PresenceChanged, ReceiptChanged, TypingChanged
 from protocol.replies import Acked, Failed, Reply

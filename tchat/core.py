@@ -22,16 +22,8 @@ import msgspec
 from protocol.bodies import Posted, TimelineEvent
 from protocol.close_codes import Advice, CloseCode, advice_for
 from protocol.codec import Codec, CodecError, ServerMessage
-from protocol.commands import (
-    Authenticate,
-    Command,
-    Heartbeat,
-    History,
-    Numbered,
-    PresenceSubscribe,
-    Sync,
-    Typing,
-)
+from protocol.command_rules import Command
+from protocol.commands import Authenticate, Heartbeat, History, Numbered, PresenceSubscribe, Sync, Typing
 from protocol.errors import ErrorCode
 from protocol.events import (
     CaughtUp,

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from protocol.commands import Authenticate, Command, History, SignOut
+from protocol.command_rules import Command
+from protocol.commands import Authenticate, History, SignOut
 from tchat.actions import TooManyRequestsError
 from tchat.ordering import Gap
 

@@ -22,7 +22,8 @@ import msgspec
 from protocol import ids
 from protocol.bodies import Header, TimelineEvent
 from protocol.codec import MSGPACK
-from protocol.commands import Command, Numbered, Skip
+from protocol.command_rules import Command
+from protocol.commands import Numbered, Skip
 from protocol.errors import ErrorCode
 from protocol.replies import Acked, Failed
 from protocol.timeline_of import timeline_of

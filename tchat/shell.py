@@ -31,7 +31,8 @@ from websockets.typing import Subprotocol
 
 from protocol.bodies import Header
 from protocol.codec import MSGPACK, Codec
-from protocol.commands import Command, Numbered, Send
+from protocol.command_rules import Command
+from protocol.commands import Numbered, Send
 from protocol.kinds import Kind
 from protocol.replies import Acked, Failed, Reply
 from tchat.actions import (

@@ -53,6 +53,15 @@ EXPECTED_BY: dict[ErrorCode | CloseCode, str] = {
     ErrorCode.EARLIER_FIRST: (
         "server/session/test_answers.py::test_a_refused_number_is_given_up_on_the_same_connection"
     ),
+    ErrorCode.KEYS_REFUSED: "server/session/commands/test_keys.py::test_what_no_client_could_believe_is_refused",
+    ErrorCode.KEYS_PASSED: "server/session/commands/test_keys.py::test_a_copied_store_and_too_many_keys_are_refused",
+    ErrorCode.KEYS_BOUND: "server/session/commands/test_keys.py::test_a_copied_store_and_too_many_keys_are_refused",
+    ErrorCode.KEYS_MISSING: (
+        "server/session/commands/test_keys.py::test_a_device_claims_a_key_that_another_has_uploaded"
+    ),
+    ErrorCode.LOG_PASSED: (
+        "server/session/commands/test_keys.py::test_an_entry_that_is_not_signed_or_comes_too_late_is_refused"
+    ),
     ErrorCode.RATE_LIMITED: "server/api/test_people.py::test_searches_are_limited",
     ErrorCode.UNAVAILABLE: (
         "server/session/test_session.py::test_a_read_without_a_database_is_unavailable_and_can_be_repeated"

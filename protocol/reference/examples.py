@@ -13,7 +13,9 @@ import msgspec
 from protocol import bodies as b
 from protocol import commands as c
 from protocol import events as e
+from protocol import key_commands as k
 from protocol import replies as r
+from protocol.command_rules import Command
 from protocol.dialog_types import DialogType, Mode, Role
 from protocol.ids import from_text
 from protocol.kinds import Kind
@@ -40,7 +42,10 @@ _BY_FIELD = {
 }
 """What a required field of this name holds in the example of a struct that has no example of its own."""
 
-_OWN_COMMANDS: tuple[c.Command, ...] = (
+NAMED_KEY = k.NamedKey("AAAAAAAAAAA", b'{"key":"..."}')
+"""Objects of keys are cut short in examples."""
+
+_OWN_COMMANDS: tuple[Command, ...] = (
     c.Authenticate(1, "eyJhbGciOiJFZERTQSJ9.e30.c2ln"),
     c.Sync(2, "1.4711.ab", [c.HighWaterMark(TEAM, 41, 40)]),
     c.Heartbeat(0),
@@ -52,6 +57,11 @@ _OWN_COMMANDS: tuple[c.Command, ...] = (
     c.Skip(12, TEAM, FIRST_N + 4),
     c.Create(13, FIRST_N + 13, DialogType.GROUP, [BOB, PHONE], "Team"),
     c.ChangeSettings(19, TEAM, FIRST_N + 19, "Team", "All of us", settings=SETTINGS),
+    k.UploadKeys(21, 1, b'{"algorithms":"..."}', [NAMED_KEY]),
+    k.ClaimKeys(22, 1, TEAM, [PHONE]),
+    k.ReadDevices(23, TEAM, [k.KnownLog(BOB, 1, 2)]),
+    k.AppendDeviceLog(24, [b'{"action":"..."}']),
+    k.PutIdentity(25, b'{"keys":"..."}', b'{"keys":"..."}', b'{"keys":"..."}'),
 )
 
 _OWN_BODIES: tuple[b.AnyBody, ...] = (
@@ -77,7 +87,7 @@ def _example_of(struct: type[msgspec.Struct], **values: object) -> Any:
     return struct(**{name: (_BY_FIELD | values)[name] for name in fields})
 
 
-def _commands() -> Iterator[c.Command]:
+def _commands() -> Iterator[Command]:
     own = {type(example): example for example in _OWN_COMMANDS}
     for number, command in enumerate(c.COMMANDS, 1):
         yield own.get(command) or _example_of(command, id=number, n=FIRST_N + number)
@@ -89,7 +99,7 @@ def _bodies() -> Iterator[b.AnyBody]:
         yield own.get(body) or _example_of(body)
 
 
-COMMANDS: tuple[c.Command, ...] = tuple(_commands())
+COMMANDS: tuple[Command, ...] = tuple(_commands())
 BODIES: tuple[b.AnyBody, ...] = tuple(_bodies())
 
 
@@ -108,6 +118,13 @@ REPLIES: tuple[r.Reply, ...] = (
     r.Failed(5, "stale", "The members changed since this was made; ...", None, 45),
     r.HistoryPage(8, TEAM, [timeline_event(BODIES[0])], [], True),
     r.RosterPage(9, TEAM, MEMBERS),
+    r.KeysUploaded(21, 50, False),
+    r.ClaimedKeys(22, [r.ClaimedKey(PHONE, NAMED_KEY.id, NAMED_KEY.key)]),
+    r.DevicesPage(
+        23,
+        TEAM,
+        [r.PersonDevices(BOB, 1, 3, bytes(32), [b'{"action":"..."}'], devices=[r.DeviceKeys(PHONE, 1, b"{}")])],
+    ),
 )
 
 EVENTS: tuple[msgspec.Struct, ...] = (

@@ -223,6 +223,38 @@ refusal is `daily_limit`. It is definite, so later commands of the same dialog g
 command may succeed.
 """
 
+KEYS = """\
+## Keys of devices
+
+Formats are Matrix'; ids in them are `@<principal>:tchat` and `<device>`, each id as 32 hexadecimal digits. Every object
+is canonical JSON (Matrix specification, appendix) without fields that are not named here, and the server checks what it
+can: form, owner, keys that are zero or of low order, signatures. What it refuses as `keys_refused` no client could
+believe. **Check all of it again**: the server's word makes nobody a device of anybody.
+
+**Uploading.** `upload_keys` shows the `device_keys` object, signed by the device itself, and hands in `signed_curve25519`
+objects: one-time keys, and a fallback key (`"fallback":true`). Ids grow: a key whose id is not above all before it is
+passed over, so after a lost answer upload the same again. Upload more when `one_time_keys` of `keys_uploaded` or of
+`synced` is low, and a new fallback key weekly and when `fallback_used` is true. A device whose store was lost makes new
+keys with a higher `generation`; one whose store is a copy learns it from `synced` (`n_max`, `key_generation`). After a
+restore of the server's database `synced` says 0 one-time keys: those from before are never given out again.
+
+**Claiming.** `claim_keys` gives one key of each device, of members of a dialog that the claimer is in, too. `claim` counts
+by one for each device and never falls: store it with its devices before sending. When no answer came, send the same
+again: it gives the same keys. The server knows a claim among the last `key_claims_kept` of its device; below, and with a
+number that was passed over, the refusal is `number_passed`: claim under a new one. Above a rate of the claimer or of the
+device, and when no one-time key is left, `fallback` is true: many may have got that key. No rate refuses a claim.
+
+**The device log** says which devices are a person's: entries signed by their master key, each naming the hash of the one
+before (`protocol/device_log.py` has the format). Its first entry starts an identity; the entries of the identity before
+are dropped then. `append_device_log` takes entries that follow; those that are there already are passed over. Of two
+devices that append at once one is refused with `log_passed`: read the log, make the entry anew. A device that is added
+has uploaded the same keys before. A device that is removed is signed out, and its keys go, like those of any device
+whose sign-in ends. `put_identity` shows the cross-signing keys of the identity whose log there is. `read_devices` tells
+head and length of the log, what follows on the entries that the client has, the identity, and the device keys. A log that
+is shorter than one seen before, or does not go on from it, is a lie or a restore: its owner's client, whose log is
+longer, appends what is missing, with the same bytes.
+"""
+
 RECEIPTS = """\
 ## Receipts, unread, typing, presence
 

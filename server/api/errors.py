@@ -32,6 +32,7 @@ _STATUS = {
     ErrorCode.MALFORMED: 400,
     ErrorCode.UNKNOWN_COMMAND: 404,
     ErrorCode.INVALID_ARGUMENT: 400,
+    ErrorCode.KEYS_REFUSED: 400,
     ErrorCode.TOO_LARGE: 413,
     ErrorCode.TOKEN_INVALID: 401,
     ErrorCode.TOKEN_EXPIRED: 401,

@@ -366,6 +366,12 @@ class RateSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Groups and channels that one person may create."""
     additions_per_person_per_day: Count = 200
     """People whom one person may add to dialogs, or invite; a larger list needs the whole of a day."""
+    key_claims_per_person_per_h: Count = 5_000
+    """Keys of others' devices that one person may claim; above it they get fallback keys, which others get, too."""
+    key_claims_per_device_per_h: Count = 200
+    """One-time keys of one device that others may claim; above it they get its fallback key."""
+    device_log_entries_per_person_per_day: Count = 100
+    """Entries that one person may append to their device log: devices added, changed and removed."""
     events_per_service_per_s: PerSecond = 500.0
     """Events appended by one service, on average; two seconds' worth may come at once."""
 

@@ -7,7 +7,7 @@ import importlib.metadata
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 from protocol.close_codes import CloseCode
 from protocol.codec import CODECS
@@ -28,13 +28,11 @@ from server.delivery.subscriber import Subscriber
 from server.gateway.acceptor import Acceptor
 from server.gateway.connection import Connection
 from server.gateway.connection_counts import ConnectionCounts
-from server.gateway.http_connection import ASGIApp
-from server.identity.claims import Claims
 from server.identity.rates import MemoryRateLimiter, SharedRateLimiter
-from server.identity.tokens import Tokens
 from server.node.admin import admin_app
 from server.node.connected import Here, find_connected
 from server.node.drain import close_at_once, drain
+from server.node.identity_port import Identity
 from server.node.metrics import METRICS
 from server.node.prometheus import Metrics, Parts
 from server.node.redis_start import RedisEngines
@@ -44,6 +42,7 @@ from server.session.catch_up import CatchUp
 from server.session.commands.changes import Changes
 from server.session.commands.content import Content
 from server.session.commands.dispatch import find_handlers
+from server.session.commands.keys import Keys
 from server.session.commands.lifecycle import Lifecycle
 from server.session.commands.reads import Reads
 from server.session.commands.signals import Signals
@@ -61,6 +60,7 @@ from server.writing.pipeline import Pipeline
 from server.writing.position import Positions
 from server.writing.put_back import PutBack
 from server.writing.trimmer import Trimmer
+from storage.device_keys import DeviceKeyStore
 from storage.nodes import Nodes
 from storage.postgres.incarnations import NodeLock
 from storage.postgres.work_locks import Job, Work, WorkLocks
@@ -75,27 +75,6 @@ _TICKS_TO_DROP_STALE = 60
 _RECEIPTS_INTERVAL_S = 1.0
 _HORIZON_INTERVAL_S = 1.0
 _CLOSE_TIMEOUT_S = 1.0
-
-
-class Identity(Protocol):
-    """Who people are: what the node needs of it."""
-
-    @property
-    def tokens(self) -> Tokens:
-        """Issues and verifies access tokens."""
-
-    @property
-    def app(self) -> ASGIApp:
-        """The HTTP API."""
-
-    async def sign_out(self, claims: Claims) -> None:
-        """End the sign-in of these claims."""
-
-    async def run(self) -> None:
-        """Do the periodic work of every node, until cancelled."""
-
-    async def purge(self) -> None:
-        """Erase what has reached its age, until cancelled: one node does it."""
 
 
 class Node:
@@ -113,6 +92,7 @@ class Node:
         timelines: Timelines,
         lock: NodeLock,
         *,
+        device_keys: DeviceKeyStore,
         work_locks: WorkLocks,
         incarnation: int,
         epoch: int,
@@ -138,8 +118,7 @@ class Node:
         self._counts = counts
         self._late_s = 0.0
         self._works = False
-        self._lock = lock
-        self._work_locks = work_locks
+        self._lock, self._work_locks = lock, work_locks
         self.journal = journal
         self.timelines = timelines
         self.registry = Registry()
@@ -194,6 +173,7 @@ class Node:
             self.registry.listener = self.hints.signalling.followed.note
             self.receipts.tell = self.hints.signalling.raise_receipt
             self.registry.on_detach = self._detached
+        self._keys = Keys(device_keys, self.limiter, config.limits, clock)
         self.wheel: TimingWheel[Session] = TimingWheel(clock.monotonic(), tick_s=_TICK_S)
         self._catch_up = CatchUp(self.timelines, page_events=config.sync.page_events)
         self._rates = SessionRates(config.sessions, shared=redis is not None)
@@ -424,6 +404,7 @@ class Node:
             registry=self.registry,
             acceptor=self.acceptor,
             rates=self._rates,
+            keys=self._keys,
             catch_up=self._catch_up,
             rooms=self.rooms,
             flush_turn=self._flush_turn,
@@ -473,6 +454,7 @@ class Node:
             Changes(self.pipeline, self.timelines, DailyCaps(self.config.limits, self.limiter)),
             Content(self.pipeline),
             Reads(self.timelines),
+            self._keys,
             Signals(
                 self.timelines,
                 self.rooms,

@@ -97,6 +97,13 @@ METRICS: Catalogue = (
                 read=lambda it: {"send": it.rates.sends.paced, "other": it.rates.commands.paced},
             ),
             LabelledCounter(
+                name="tchat_key_claims_total",
+                meaning="Devices of which a key was claimed, by what was given: `one_time`, `fallback`, or `none`.",
+                watch="`fallback` outgrows `one_time`: somebody claims without end, or devices upload no keys",
+                label="given",
+                read=lambda it: it.keys.claimed,
+            ),
+            LabelledCounter(
                 name="tchat_catch_ups_total",
                 meaning="Catch-ups begun: `resumed` from a position, `windowed` without one, `behind` when slow.",
                 watch="`windowed` rises against `resumed`: clients lose their positions",

@@ -18,7 +18,8 @@ from server.config.postgres_connections import OTHER_WRITERS
 from server.config.settings import Config
 from server.delivery.registry import Registry
 from server.gateway.connection_counts import ConnectionCounts
-from server.node.composition import Identity, Node
+from server.node.composition import Node
+from server.node.identity_port import Identity
 from server.node.redis_start import running_redis
 from server.startup_error import StartupError
 from server.writing.author_purge import AuthorPurge
@@ -32,6 +33,7 @@ from storage.nodes import Nodes
 from storage.postgres.archived_timelines import ArchivedTimelines
 from storage.postgres.backlog import PostgresBacklog
 from storage.postgres.deleted_dialogs import PostgresDeletedDialogs
+from storage.postgres.device_keys import PostgresDeviceKeys
 from storage.postgres.incarnations import NodeLock
 from storage.postgres.journal import PostgresJournal
 from storage.postgres.migrate import migrate
@@ -125,6 +127,7 @@ async def opened(
             journal,
             timelines,
             lock,
+            device_keys=PostgresDeviceKeys(pool),
             work_locks=WorkLocks(url, incarnation=incarnation),
             incarnation=incarnation,
             epoch=epoch,

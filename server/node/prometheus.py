@@ -24,6 +24,7 @@ from server.histogram import BOUNDS_S, Histogram
 from server.identity.rates import SharedRateLimiter
 from server.node.redis_start import RedisEngines
 from server.session.catch_up import CatchUp
+from server.session.commands.keys import Keys
 from server.session.rates import SessionRates
 from server.writing.author_purge import AuthorPurge
 from server.writing.dialog_purge import DialogPurge
@@ -45,6 +46,7 @@ class Parts:
     registry: Sized
     acceptor: Acceptor
     rates: SessionRates
+    keys: Keys
     catch_up: CatchUp
     rooms: Rooms
     flush_turn: FlushTurn

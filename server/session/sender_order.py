@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import cast
 
-from protocol.command_rules import Timeline
-from protocol.commands import Command, Numbered
+from protocol.command_rules import Command, Timeline
+from protocol.commands import Numbered
 from protocol.ids import NIL
 from protocol.timeline_of import timeline_of
 

@@ -25,7 +25,8 @@ import msgspec
 
 from protocol.close_codes import CloseCode
 from protocol.codec import JSON, MSGPACK, Codec, CodecError
-from protocol.commands import AnyCommand, Command, Numbered
+from protocol.command_rules import Command
+from protocol.commands import AnyCommand, Numbered
 from protocol.errors import ErrorCode
 from protocol.events import CaughtUp, Draining, HeartbeatReply
 from protocol.limits import EARLY_MESSAGES_MAX, SEND_UNIT_BYTES

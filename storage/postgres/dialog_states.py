@@ -90,11 +90,24 @@ WITH asker AS MATERIALIZED (
            pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next_xid,
            (SELECT epoch FROM deployment) AS epoch,
            (SELECT newest FROM trimming)::text::bigint AS newest_trimmed
+), own AS MATERIALIZED (
+    SELECT k.generation, coalesce(f.used, false) AS fallback_used,
+           (SELECT count(*) FROM one_time_keys o
+            WHERE o.device_id = k.device_id AND o.epoch = (SELECT epoch FROM now)) AS one_time,
+           (SELECT max((SELECT a.last_n FROM authors a
+                        WHERE a.dialog_id = m.dialog_id AND a.device_id = k.device_id))
+            FROM members m WHERE m.principal_id = k.principal_id) AS n_max
+    FROM sign_ins s JOIN device_keys k ON k.device_id = s.device_id
+    LEFT JOIN fallback_keys f ON f.device_id = k.device_id
+    WHERE s.sign_in_id = $5 AND s.principal_id = $1
 ), {_CHANGED}
 SELECT coalesce((SELECT state FROM asker), {SignInState.DELETED}) AS state,
-       now.epoch, now.horizon, now.next_xid, now.newest_trimmed, next.after, changed.*
-FROM now CROSS JOIN next LEFT JOIN changed ON (SELECT state FROM asker) = {SignInState.LIVE}
+       now.epoch, now.horizon, now.next_xid, now.newest_trimmed, next.after,
+       own.generation, own.fallback_used, own.one_time, own.n_max, changed.*
+FROM now CROSS JOIN next LEFT JOIN own ON true LEFT JOIN changed ON (SELECT state FROM asker) = {SignInState.LIVE}
 """
+"""With what there is of the device of the sign-in. Its highest `n` is looked up in each dialog of its principal: the
+hot rows of `authors` are in no other index than their key. It is not looked up for a device without keys."""
 
 SNAPSHOT_PAGE = f"WITH {_CHANGED} SELECT next.after, changed.* FROM next LEFT JOIN changed ON true"
 

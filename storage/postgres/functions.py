@@ -24,7 +24,14 @@ from protocol.bodies import AnyBody, Body, tag_of
 from protocol.dialog_types import DialogType, Mode, Role
 from protocol.ids import NIL
 from protocol.kinds import DAY_MS, KINDS, Kind
-from protocol.limits import INVITATIONS_BY_ONE_MAX, INVITATIONS_MAX, VISIBLE_INTERVALS_MAX
+from protocol.limits import (
+    INVITATIONS_BY_ONE_MAX,
+    INVITATIONS_MAX,
+    KEY_CLAIMS_KEPT,
+    ONE_TIME_KEYS_MAX,
+    VISIBLE_INTERVALS_MAX,
+)
+from storage.device_keys import KeysOutcome
 from storage.identity_rows import SIGN_IN_AUDIT_KEPT_MS, EndReason, Outcome, WhoMayAdd
 from storage.nodes import LARGE_ABOVE
 from storage.purged_authors import NUMBERS_TOGETHER
@@ -42,6 +49,7 @@ _ENUMS: dict[str, type[enum.IntEnum]] = {
         Outcome,
         EndReason,
         WhoMayAdd,
+        KeysOutcome,
         DialogType,
         Mode,
         Role,
@@ -81,6 +89,8 @@ _CONSTANTS: dict[str, int | str] = {
     "INVITATIONS_MAX": INVITATIONS_MAX,
     "INVITATIONS_BY_ONE_MAX": INVITATIONS_BY_ONE_MAX,
     "LARGE_ABOVE": LARGE_ABOVE,
+    "ONE_TIME_KEYS_MAX": ONE_TIME_KEYS_MAX,
+    "KEY_CLAIMS_KEPT": KEY_CLAIMS_KEPT,
 }
 _BODIES: dict[str, type[Body]] = {body.__name__: body for body in get_args(AnyBody)}
 _OF_BODIES: dict[str, Callable[[type[Body]], str]] = {

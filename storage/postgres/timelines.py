@@ -33,7 +33,7 @@ from storage.postgres.dialog_states import (
     tags_of,
 )
 from storage.postgres.pool import Pool, translate_errors
-from storage.rows import DialogRoster, DialogRow, Later, SignInState, Snapshot, SnapshotPage
+from storage.rows import DialogRoster, DialogRow, KeysHeld, Later, SignInState, Snapshot, SnapshotPage
 from storage.timelines import PAGE_BYTES_MAX, Timelines, cut_short
 from storage.unavailable import StorageTimeoutError
 
@@ -247,6 +247,9 @@ class PostgresTimelines(Timelines):
             horizon=first["horizon"],
             recovered=since is not None,
             page=page,
+            keys=KeysHeld(
+                first["n_max"] or 0, first["generation"] or 0, first["one_time"] or 0, bool(first["fallback_used"])
+            ),
         )
 
     async def read_snapshot_page(self, principal: bytes, page: SnapshotPage) -> SnapshotPage:

@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 from loadtest.measure_client import LeanClient, masked
 from protocol.codec import MSGPACK
+from protocol.command_rules import Command
 from protocol.commands import (
     Add,
     Authenticate,
-    Command,
     Create,
     Heartbeat,
     HighWaterMark,

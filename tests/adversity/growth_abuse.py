@@ -30,20 +30,8 @@ from websockets.typing import Subprotocol
 
 from protocol.bodies import Settings, TimelineEvent
 from protocol.codec import JSON, MSGPACK, Codec
-from protocol.commands import (
-    Add,
-    Authenticate,
-    Command,
-    Create,
-    Delete,
-    Edit,
-    History,
-    Leave,
-    React,
-    Roster,
-    Send,
-    Sync,
-)
+from protocol.command_rules import Command
+from protocol.commands import Add, Authenticate, Create, Delete, Edit, History, Leave, React, Roster, Send, Sync
 from protocol.dialog_types import DialogType
 from protocol.events import CaughtUp
 from protocol.ids import NIL, new_id

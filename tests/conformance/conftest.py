@@ -15,6 +15,7 @@ from storage.backlog import ArchiveBacklog
 from storage.bus import Bus, PresenceStore
 from storage.cql.archive import CqlArchive
 from storage.deleted_dialogs import DeletedDialogs
+from storage.device_keys import DeviceKeyStore
 from storage.local.archive import LocalArchive
 from storage.local.network import LocalBus, LocalPresence
 from storage.local.rates import LocalBuckets
@@ -22,6 +23,7 @@ from storage.nodes import Nodes
 from storage.postgres.archived_timelines import ArchivedTimelines
 from storage.postgres.backlog import PostgresBacklog
 from storage.postgres.deleted_dialogs import PostgresDeletedDialogs
+from storage.postgres.device_keys import PostgresDeviceKeys
 from storage.postgres.journal import PostgresJournal
 from storage.postgres.nodes import PostgresNodes
 from storage.postgres.pool import open_pool
@@ -50,6 +52,7 @@ ENGINES: dict[type[Any], type[Any]] = {
     PostgresNodes: Nodes,
     PostgresDeletedDialogs: DeletedDialogs,
     PostgresPurgedAuthors: PurgedAuthors,
+    PostgresDeviceKeys: DeviceKeyStore,
     LocalArchive: Archive,
     CqlArchive: Archive,
     PostgresBacklog: ArchiveBacklog,
@@ -76,6 +79,12 @@ async def world(database_url: str) -> AsyncIterator[World]:
     opened = await World.open(database_url)
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+def device_keys(world: World) -> DeviceKeyStore:
+    """The keys of the devices of `world`."""
+    return PostgresDeviceKeys(world.pool)
 
 
 @asynccontextmanager

@@ -14,7 +14,8 @@ from protocol import bodies as b
 from protocol import ids
 from protocol.bodies import AnyBody, TimelineEvent, TimelineEventRaw
 from protocol.codec import CODECS, JSON, MSGPACK, Codec, CodecError, HistoryPageRaw, ServerMessage
-from protocol.commands import AnyCommand, Command, Heartbeat, History, PresenceSubscribe, Receipt, Send
+from protocol.command_rules import Command
+from protocol.commands import AnyCommand, Heartbeat, History, PresenceSubscribe, Receipt, Send
 from protocol.errors import ErrorCode
 from protocol.events import CaughtUp, DialogState, HeartbeatReply
 from protocol.json_forms import tag_name

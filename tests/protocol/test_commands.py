@@ -4,12 +4,11 @@ import msgspec
 import pytest
 
 from protocol.bodies import AnyBody, Body
-from protocol.command_rules import EVERY_COMMAND, Timeline
+from protocol.command_rules import EVERY_COMMAND, Command, Timeline
 from protocol.commands import (
     COMMANDS,
     Accept,
     Authenticate,
-    Command,
     Create,
     Heartbeat,
     HighWaterMark,

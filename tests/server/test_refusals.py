@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from protocol.commands import Add, Block, ChangeSettings, Command, Create, Delete, Demote, Leave, Promote, Remove, Send
+from protocol.command_rules import Command
+from protocol.commands import Add, Block, ChangeSettings, Create, Delete, Demote, Leave, Promote, Remove, Send
 from protocol.dialog_types import DialogType
 from protocol.ids import new_id
 from protocol.kinds import Kind

@@ -17,12 +17,12 @@ import pytest
 from protocol import bodies
 from protocol.bodies import AnyBody, TimelineEvent
 from protocol.codec import JSON, MSGPACK, Codec, ServerMessage
+from protocol.command_rules import Command
 from protocol.commands import (
     Accept,
     Add,
     Block,
     ChangeSettings,
-    Command,
     Create,
     Decline,
     Delete,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from protocol.close_codes import CloseCode
 from server.clock import Clock
@@ -20,6 +20,7 @@ from server.identity.tokens import Tokens
 from server.node.composition import Node
 from server.session.session import Session, SessionContext
 from server.writing.mover import Mover
+from storage.device_keys import DeviceKeyStore
 from storage.postgres.incarnations import NodeLock
 from storage.postgres.work_locks import Job, Work, WorkLocks
 from storage.unavailable import IncarnationEndedError, StorageUnavailableError
@@ -224,6 +225,7 @@ class SimulatedNode:
                     journal,
                     MemoryTimelines(self._database, page_dialogs=2),
                     lock,
+                    device_keys=cast("DeviceKeyStore", None),  # nobody here has keys
                     work_locks=SimulatedWorkLocks(),
                     incarnation=incarnation,
                     epoch=epoch,

@@ -14,8 +14,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from protocol.codec import MSGPACK, Codec, ServerMessage
-from protocol.command_rules import EVERY_COMMAND
-from protocol.commands import Authenticate, Command, Sync
+from protocol.command_rules import EVERY_COMMAND, Command
+from protocol.commands import Authenticate, Sync
 from protocol.events import CaughtUp
 from protocol.replies import Failed, Reply
 from server.clock import Clock, SystemClock

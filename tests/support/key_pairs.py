@@ -1,4 +1,4 @@
-"""Keys that are the same in every run: a test names them by a number."""
+"""Keys that are the same in every run, which a test names by a number; and keys that nobody else has."""
 
 from __future__ import annotations
 
@@ -17,3 +17,8 @@ def device_keys(number: int) -> DevicePublic:
     """The public keys of device `number`."""
     agreement = PrivateKey(bytes([number, 0xCC]) * 16).public_key
     return DevicePublic(bytes(device_signing_key(number).verify_key), bytes(agreement))
+
+
+def fresh_keys() -> DevicePublic:
+    """Public keys of a device that no other test, and no other device of this one, has."""
+    return DevicePublic(bytes(SigningKey.generate().verify_key), bytes(PrivateKey.generate().public_key))

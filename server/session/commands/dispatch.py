@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from protocol.commands import COMMANDS, Command
+from protocol.command_rules import Command
+from protocol.commands import COMMANDS
 from protocol.json_forms import tag_name
 from server.session.commands.changes import Changes
 from server.session.session import Handler

@@ -105,7 +105,9 @@ class Lifecycle:
             self._taken_over(session)
         for high_water in command.receipts:
             self._receipts.note(claims.principal, high_water)
-        session.go_live(Synced(command.id, snapshot.recovered), Plan(snapshot))
+        keys = snapshot.keys
+        synced = Synced(command.id, snapshot.recovered, keys.n_max, keys.generation, keys.one_time, keys.fallback_used)
+        session.go_live(synced, Plan(snapshot))
 
     def heartbeat(self, session: Session, command: Heartbeat) -> None:
         """Answer a heartbeat with ours."""

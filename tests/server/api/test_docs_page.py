@@ -69,6 +69,10 @@ def test_every_code_has_a_status() -> None:
         "number_passed",
         "stale",
         "earlier_first",
+        "keys_passed",
+        "keys_bound",
+        "keys_missing",
+        "log_passed",
     }
     assert {code for code in ErrorCode if code not in _STATUS} == conflicts
     assert _OTHER_STATUS == 409

@@ -10,6 +10,7 @@ import pytest
 from protocol import commands as c
 from protocol.bodies import DialogCreated, Edited, Header, MemberRole, Ref, Settings, TimelineEvent
 from protocol.codec import JSON, MSGPACK
+from protocol.command_rules import Command
 from protocol.dialog_types import DialogType, Mode, Role
 from protocol.kinds import Kind
 from protocol.limits import (
@@ -70,7 +71,7 @@ def event(body: Any) -> TimelineEvent:
 
 
 @pytest.mark.parametrize("command", [SYNC, SEND], ids=["sync", "send"])
-def test_a_command_at_every_limit_has_the_computed_size(command: c.Command) -> None:
+def test_a_command_at_every_limit_has_the_computed_size(command: Command) -> None:
     assert len(escaped_json(command)) == largest_json(type(command))
     assert JSON.decode_command(escaped_json(command)) == command
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from protocol.commands import Command, Delete, HighWaterMark, React, Receipt, Send
+from protocol.command_rules import Command
+from protocol.commands import Delete, HighWaterMark, React, Receipt, Send
 from protocol.dialog_types import DialogType
 from protocol.errors import ErrorCode
 from protocol.events import ReceiptChanged

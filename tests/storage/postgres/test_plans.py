@@ -10,14 +10,17 @@ import msgspec
 import pytest
 
 from protocol import bodies
+from protocol.device_log import LogAction, extend, next_entry
 from protocol.dialog_types import DialogType
 from protocol.ids import NIL, new_id
 from protocol.kinds import Kind
+from storage.device_keys import KeyClaim, KeysOutcome, KeyUpload, StoredKey
 from storage.identity_rows import KeyGrants, Outcome, ProfileChange, WhoMayAdd
 from storage.local.archive import LocalArchive
 from storage.postgres.archived_rows import ROW_COLUMNS, make_row
 from storage.postgres.archived_timelines import ArchivedTimelines
 from storage.postgres.deleted_dialogs import PostgresDeletedDialogs
+from storage.postgres.device_keys import PostgresDeviceKeys
 from storage.postgres.journal import CHANGE_QUERIES, PostgresJournal
 from storage.postgres.nodes import PostgresNodes
 from storage.postgres.people import PeopleStore
@@ -27,6 +30,7 @@ from storage.postgres.service_accounts import ServiceAccountStore
 from storage.postgres.sign_ins import SignInStore
 from storage.postgres.timelines import PostgresTimelines
 from storage.rows import ChangeEntry, PrincipalStatus, ReceiptRow, VerdictCode
+from tchat.crypto.own_identity import OwnIdentity
 from tests.support.archiving import drop_rows
 from tests.support.identity_people import (
     DAY,
@@ -40,6 +44,7 @@ from tests.support.identity_people import (
     sign_in,
     sign_in_by_issuer,
 )
+from tests.support.key_pairs import fresh_keys
 from tests.support.world import Person, World, edit, message, reaction
 
 pytestmark = pytest.mark.anyio
@@ -89,6 +94,15 @@ INSERT INTO deleted_dialogs SELECT dialog, 9007199254740991 FROM filler;
 INSERT INTO archive_erasures SELECT dialog, 2 FROM filler;
 INSERT INTO purged_authors (principal_id, due_ms) SELECT person, 9007199254740991 FROM filler;
 INSERT INTO left_numbers SELECT device, 10000 FROM filler;
+INSERT INTO device_keys (device_id, principal_id, generation, ed25519, curve25519, keys)
+    SELECT device, person, 1, hash, hash, 'keys' FROM filler;
+INSERT INTO one_time_keys SELECT device, k, (SELECT epoch FROM deployment), 'key' FROM filler, generate_series(1, 2) k;
+INSERT INTO fallback_keys (device_id, key_no, key) SELECT device, 1, 'key' FROM filler;
+INSERT INTO key_claims SELECT device, 1, 0, '{{}}', '{{}}', '{{}}', '{{}}', '{{}}' FROM filler;
+INSERT INTO identities (principal_id, generation, length, head, master_key)
+    SELECT person, 1, 1, hash, hash FROM filler;
+INSERT INTO device_logs SELECT person, 0, hash, 'entry' FROM filler;
+INSERT INTO log_devices SELECT person, 0, NULL, device, hash, hash FROM filler;
 INSERT INTO members (dialog_id, principal_id, role, member, visible, from_seq, joined_at_ms)
     SELECT dialog, person, 1, true, '{{[1,)}}'::int8multirange, 1, 0 FROM filler
     UNION ALL SELECT dialog, device, 0, true, '{{[1,)}}'::int8multirange, 1, 0 FROM filler;
@@ -203,6 +217,42 @@ async def exercise_purged_authors(world: World) -> None:
     assert reads == 2
 
 
+async def exercise_keys(world: World) -> None:
+    """Upload, claim and read keys, and write a log, of devices that have them and of those that do not."""
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    store, me = PostgresDeviceKeys(world.pool), ann.principal
+    for each in (ann, bo):
+        keys = fresh_keys()
+        upload = KeyUpload(
+            sign_in=each.sign_in,
+            device=each.device,
+            principal=each.principal,
+            generation=1,
+            keys=b"keys",
+            public=keys,
+            one_time=[StoredKey(1, b"key")],
+            fallback=StoredKey(1, b"key"),
+        )
+        assert (await store.upload(upload)).held == 1
+        if each is ann:
+            identity, hers = OwnIdentity(me, 1), keys
+    for number in (1, 1, 2):
+        claimed = await store.claim(KeyClaim(bo.device, bo.principal, dialog, number, [ann.device, NIL]))
+        assert len(claimed.keys) == 1
+    state, first = identity.start(b"", 1)
+    assert await store.append_log(None, state, [first], NOW) is KeysOutcome.OK
+    for action, of in ((LogAction.ADDED, hers), (LogAction.REMOVED, None)):
+        before = await store.read_log(me)
+        assert before is not None
+        entry = next_entry(before, action, ann.device, of, at_ms=1, master=identity.master)
+        assert await store.append_log(before, extend(before, [entry]), [entry], NOW) is KeysOutcome.OK
+        await world.pool.fetch("SELECT * FROM key_devices($1)", [me, bo.principal])
+    await store.put_identity(me, state.master, b"", b"", b"")
+    assert await store.read_identities(bo.principal, dialog, [(me, 1, 1), (bo.principal, 0, 0)], entries_max=9)
+    await world.timelines.take_snapshot(bo.principal, bo.sign_in, None, window=9, events_max=99)
+
+
 async def exercise_nodes(world: World, dialog: bytes) -> None:
     """Call everything by which a node sees the others."""
     nodes, another = world.nodes, await world.journal.begin_incarnation("another")
@@ -311,6 +361,7 @@ async def test_no_table_is_scanned(database_url: str, analysed: bool, planned: s
             await exercise_timelines(world)
             await exercise_archived(world)
             await exercise_purged_authors(world)
+            await exercise_keys(world)
             await exercise_identity(stores, "+66800000001")
             await purge(stores, NOW + 1)
         await filler.execute(FILL)
@@ -319,6 +370,7 @@ async def test_no_table_is_scanned(database_url: str, analysed: bool, planned: s
         await exercise_timelines(world)
         await exercise_archived(world)
         await exercise_purged_authors(world)
+        await exercise_keys(world)
         await exercise_identity(stores, "+66800000002")
         between = await rows_scanned(pool)
         assert {name for name, rows in between.items() if rows > before[name]} <= SMALL

@@ -11,7 +11,8 @@ from typing import get_args
 
 import pytest
 
-from protocol.commands import COMMANDS, Command, Numbered
+from protocol.command_rules import Command
+from protocol.commands import COMMANDS, Numbered
 from protocol.json_forms import tag_name
 from server.session import commands
 from server.session.commands.changes import Changes

@@ -1,0 +1,30 @@
+"""What a node needs of identity."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from server.gateway.http_connection import ASGIApp
+from server.identity.claims import Claims
+from server.identity.tokens import Tokens
+
+
+class Identity(Protocol):
+    """Who people are: what the node needs of it."""
+
+    @property
+    def tokens(self) -> Tokens:
+        """Issues and verifies access tokens."""
+
+    @property
+    def app(self) -> ASGIApp:
+        """The HTTP API."""
+
+    async def sign_out(self, claims: Claims) -> None:
+        """End the sign-in of these claims."""
+
+    async def run(self) -> None:
+        """Do the periodic work of every node, until cancelled."""
+
+    async def purge(self) -> None:
+        """Erase what has reached its age, until cancelled: one node does it."""

@@ -1,0 +1,9 @@
+-- Delete what others could encrypt to a device with, all but the keys' own names: they are never used again.
+CREATE FUNCTION drop_keys(p_device uuid) RETURNS void
+LANGUAGE sql VOLATILE
+AS $$
+    UPDATE device_keys SET keys = NULL WHERE device_id = p_device;
+    DELETE FROM one_time_keys WHERE device_id = p_device;
+    DELETE FROM fallback_keys WHERE device_id = p_device;
+    DELETE FROM key_claims WHERE device_id = p_device;
+$$;
