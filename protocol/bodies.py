@@ -39,6 +39,7 @@ Description = Annotated[str, msgspec.Meta(max_length=DESCRIPTION_CHARS_MAX)]
 Url = Annotated[str, msgspec.Meta(max_length=URL_CHARS_MAX)]
 RefText = Annotated[str, msgspec.Meta(min_length=1, max_length=REF_CHARS_MAX)]
 Commitment = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+MegolmSession = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Ids = Annotated[list[Id], msgspec.Meta(min_length=1, max_length=MEMBERS_PER_COMMAND_MAX)]
 
 
@@ -55,6 +56,9 @@ class Header(msgspec.Struct, array_like=True, frozen=True):
     `keys_seq` is the `keys_seq` of the dialog when the envelope was made; `commitment` lets a receiver
     prove later what a sealed message contained; clients hide a posted message after `expires_at_ms`, and the
     server erases it.
+
+    `session` is the Megolm session of a sealed payload. `share` names the slices that bring its keys to the devices
+    that lack them; they were uploaded before (`upload_slices`).
     """
 
     content_type: ContentType = ""
@@ -63,6 +67,8 @@ class Header(msgspec.Struct, array_like=True, frozen=True):
     ref: Ref | None = None
     keys_seq: Count = 0
     commitment: Commitment | None = None
+    session: MegolmSession | None = None
+    share: Id | None = None
 
 
 class Settings(msgspec.Struct, array_like=True, frozen=True):
@@ -123,6 +129,7 @@ class Reacted(Body, tag=4, frozen=True):
 
     target: Seq
     payload: Reaction
+    header: Header = Header()
 
 
 class Erased(Body, tag=5, frozen=True):

@@ -42,7 +42,6 @@ from protocol.command_rules import (
 from protocol.dialog_types import DialogType, Mode
 from protocol.errors import ErrorCode
 from protocol.ids import NIL, Id
-from protocol.key_commands import AppendDeviceLog, ClaimKeys, PutIdentity, ReadDevices, UploadKeys
 from protocol.kinds import Kind
 from protocol.limits import (
     HISTORY_EVENTS_MAX,
@@ -54,6 +53,7 @@ from protocol.limits import (
     ROSTER_MEMBERS_MAX,
     TOKEN_CHARS_MAX,
 )
+from protocol.share_commands import OfKeys
 from protocol.states import SessionState
 
 Token = Annotated[str, msgspec.Meta(max_length=TOKEN_CHARS_MAX)]
@@ -168,12 +168,13 @@ class Delete(Command, tag=12, frozen=True):
 class React(Command, tag=13, frozen=True):
     """Set the author's reaction to a message; an empty payload withdraws it."""
 
-    rule: ClassVar = content_rule(b.Reacted)
+    rule: ClassVar = content_rule(b.Reacted, ErrorCode.STALE, ErrorCode.INVALID_ARGUMENT)
 
     dialog: Id
     n: N
     target: Seq
     payload: Reaction
+    header: Header = Header()
 
 
 class History(Command, tag=20, frozen=True):
@@ -484,9 +485,6 @@ Numbered = (
     | Decline
 )
 """Commands with an `n`: each appends the body that its rule names."""
-
-OfKeys = UploadKeys | ClaimKeys | ReadDevices | AppendDeviceLog | PutIdentity
-"""Commands about keys, devices and identities."""
 
 Unnumbered = (
     Authenticate | Sync | Heartbeat | SignOut | History | Roster | Receipt | Typing | PresenceSubscribe | Skip | OfKeys

@@ -51,6 +51,8 @@ class ErrorCode(enum.StrEnum):
     KEYS_BOUND = "keys_bound"
     KEYS_MISSING = "keys_missing"
     LOG_PASSED = "log_passed"
+    # shares
+    SHARES_BOUND = "shares_bound"
     # capacity
     RATE_LIMITED = "rate_limited"
     DAILY_LIMIT = "daily_limit"
@@ -121,6 +123,9 @@ _SENTENCES: dict[ErrorCode, str] = {
     ErrorCode.KEYS_MISSING: "The device has no keys here; upload them first.",
     ErrorCode.LOG_PASSED: (
         "The device log is not the one that this goes on from; read it with `read_devices`, then make the entry anew."
+    ),
+    ErrorCode.SHARES_BOUND: (
+        "The device has uploaded slices of as many shares as it may; send the messages that name them first."
     ),
     ErrorCode.RATE_LIMITED: "Too many requests; wait `retry_after_s`, then send again.",
     ErrorCode.DAILY_LIMIT: (

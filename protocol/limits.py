@@ -68,3 +68,12 @@ PEOPLE_PER_COMMAND_MAX = 50
 DEVICE_LOG_ENTRIES_PER_COMMAND_MAX = 20
 BACKUP_VALUE_BYTES_MAX = 1024
 """Of the private keys of an identity, or of the keys of one session, sealed under the recovery key."""
+SLICES_PER_COMMAND_MAX = 24
+SLICE_BYTES_MAX = 3072
+"""Of a slice: the keys of a session, encrypted to one device."""
+SHARES_IN_FLIGHT_MAX = 16
+"""A device may have uploaded slices of so many shares that no event has named yet."""
+SHARE_DEVICES_NAMED_MAX = 100
+"""`slices_uploaded` names at most so many devices in each of its lists."""
+SLICES_KEPT_DAYS = 60
+"""A slice that its device has not confirmed is kept for so many days."""

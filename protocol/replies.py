@@ -169,6 +169,28 @@ class DevicesPage(Reply, tag=122, frozen=True):
     more: bool = False
 
 
+class SlicesUploaded(Reply, tag=124, frozen=True):
+    """The slices are stored. With `complete` an event may name the share.
+
+    Else `missing` devices need a slice of this session. `extra` devices were handed the session, in this share or an
+    earlier one, and may not read any more: begin another session. Both lists end after `share_devices_named_max`.
+    """
+
+    complete: bool
+    missing: list[Id] = []
+    extra: list[Id] = []
+
+
 AnyReply = (
-    Authenticated | Synced | Acked | Done | Failed | HistoryPage | RosterPage | KeysUploaded | ClaimedKeys | DevicesPage
+    Authenticated
+    | Synced
+    | Acked
+    | Done
+    | Failed
+    | HistoryPage
+    | RosterPage
+    | KeysUploaded
+    | ClaimedKeys
+    | DevicesPage
+    | SlicesUploaded
 )

@@ -14,8 +14,9 @@ _POSTED, _EDITED, _REACTED = tag_of(Posted), tag_of(Edited), tag_of(Reacted)
 
 def make_entry(dialog: bytes, author: bytes, device: bytes, n: int, body: Posted | Edited | Reacted) -> Entry:
     """The entry of a body under the device's number `n`; what the flush judges by is taken from the body."""
+    header = body.header
     if isinstance(body, Posted):
-        header, rule = body.header, KINDS[body.kind]
+        rule = KINDS[body.kind]
         return Entry(
             dialog,
             author,
@@ -27,8 +28,19 @@ def make_entry(dialog: bytes, author: bytes, device: bytes, n: int, body: Posted
             target=header.reply_to,
             keys_seq=header.keys_seq if rule.by_members else None,  # a service has no keys that could be stale
             expires_at_ms=header.expires_at_ms,
+            session=header.session,
+            share=header.share,
         )
-    if isinstance(body, Edited):
-        keys_seq = body.header.keys_seq
-        return Entry(dialog, author, device, n, _EDITED, _encode(body), target=body.target, keys_seq=keys_seq)
-    return Entry(dialog, author, device, n, _REACTED, _encode(body), target=body.target)
+    judged = isinstance(body, Edited) or header.session is not None  # clients that do not seal send reactions without
+    return Entry(
+        dialog,
+        author,
+        device,
+        n,
+        _EDITED if isinstance(body, Edited) else _REACTED,
+        _encode(body),
+        target=body.target,
+        keys_seq=header.keys_seq if judged else None,
+        session=header.session,
+        share=header.share,
+    )

@@ -32,7 +32,8 @@ class Entry(msgspec.Struct, frozen=True):
     """A content event to append. `body` is the msgpack of a `protocol.bodies` struct.
 
     `tag` is the body's tag; `target` the seq it is about; `keys_seq` that of the dialog when the envelope was sealed
-    (None: not judged); `counts` whether it counts as a message.
+    (None: not judged); `counts` whether it counts as a message. `session`: the Megolm session of a sealed envelope,
+    which must have been shared with all who may read, or be so by `share`; None: it is not judged.
     """
 
     dialog: bytes
@@ -45,6 +46,8 @@ class Entry(msgspec.Struct, frozen=True):
     target: int | None = None
     keys_seq: int | None = None
     expires_at_ms: int | None = None
+    session: bytes | None = None
+    share: bytes | None = None
 
 
 class ChangeEntry(msgspec.Struct, frozen=True):

@@ -15,6 +15,7 @@ from protocol import commands as c
 from protocol import events as e
 from protocol import key_commands as k
 from protocol import replies as r
+from protocol import share_commands as s
 from protocol.command_rules import Command
 from protocol.dialog_types import DialogType, Mode, Role
 from protocol.ids import from_text
@@ -24,6 +25,7 @@ ANN = from_text("01936f5e-7d3a-7c11-8a44-0a1b2c3d4e5f")
 BOB = from_text("01936f5e-9b20-7f02-9d31-1a2b3c4d5e6f")
 PHONE = from_text("01936f60-0c11-7aa0-b1c2-2a3b4c5d6e7f")
 TEAM = from_text("5be1d0a2-44c3-8f6b-9a07-3c4d5e6f7a8b")
+SHARE = from_text("01936f61-1d22-7bb1-92d3-3b4c5d6e7f80")
 AT_MS = 1_767_225_600_000
 KEYS = b.Header(keys_seq=3)
 SETTINGS = b.Settings(message_retention_days=365)
@@ -62,6 +64,8 @@ _OWN_COMMANDS: tuple[Command, ...] = (
     k.ReadDevices(23, TEAM, [k.KnownLog(BOB, 1, 2)]),
     k.AppendDeviceLog(24, [b'{"action":"..."}']),
     k.PutIdentity(25, b'{"keys":"..."}', b'{"keys":"..."}', b'{"keys":"..."}'),
+    s.UploadSlices(26, SHARE, TEAM, bytes(32), 3, [s.Slice(PHONE, b'{"algorithm":"..."}')]),
+    s.ConfirmSlices(0, [4711]),
 )
 
 _OWN_BODIES: tuple[b.AnyBody, ...] = (
@@ -125,6 +129,7 @@ REPLIES: tuple[r.Reply, ...] = (
         TEAM,
         [r.PersonDevices(BOB, 1, 3, bytes(32), [b'{"action":"..."}'], devices=[r.DeviceKeys(PHONE, 1, b"{}")])],
     ),
+    r.SlicesUploaded(26, False, [PHONE]),
 )
 
 EVENTS: tuple[msgspec.Struct, ...] = (

@@ -185,6 +185,14 @@ answers may come late: wait for them, and do not repeat a command on the same co
 a later `member_removed` or `member_left` raises it to its own `seq`. Put it into the header of every message and edit: a
 sealed dialog refuses as `stale` what was encrypted before the last member left or was removed.
 
+**A message brings its keys.** A header with a `session` is accepted in a sealed dialog only if the server has seen that
+session shared with everybody who must have it, at the present `keys_seq`; else it is `stale`. Upload the slices first
+(`upload_slices`, as often as needed, until `complete`), then name the `share` in the header. The slices go out with the
+first accepted event that names it. Name it in every later event until one of them is acked. From then on events of the
+same `session` need no share until `keys_seq` changes. An addition then needs a share of the same session with one slice
+for each new device. Once somebody who was handed the session may not read any more (`extra`), it is of no use: begin
+another one. So `stale` with a `keys_seq` that the client knows already means: share again, then encrypt and send again.
+
 The `acked` of a command comes before or after its own `timeline_event`, and that of a `create` before or after the
 `dialog_state` of the new dialog.
 

@@ -46,6 +46,7 @@ from server.session.commands.keys import Keys
 from server.session.commands.lifecycle import Lifecycle
 from server.session.commands.reads import Reads
 from server.session.commands.signals import Signals
+from server.session.commands.slices import Slices
 from server.session.rates import SessionRates
 from server.session.session import Session, SessionContext
 from server.session.shared_rates import SharedRates
@@ -65,6 +66,7 @@ from storage.nodes import Nodes
 from storage.postgres.incarnations import NodeLock
 from storage.postgres.work_locks import Job, Work, WorkLocks
 from storage.rates import RateLimiter
+from storage.shares import Shares
 from storage.timelines import Journal, Timelines
 from storage.unavailable import StorageUnavailableError
 
@@ -93,6 +95,7 @@ class Node:
         lock: NodeLock,
         *,
         device_keys: DeviceKeyStore,
+        shares: Shares,
         work_locks: WorkLocks,
         incarnation: int,
         epoch: int,
@@ -120,7 +123,7 @@ class Node:
         self._works = False
         self._lock, self._work_locks = lock, work_locks
         self.journal = journal
-        self.timelines = timelines
+        self.timelines, self._shares = timelines, shares
         self.registry = Registry()
         self.rooms = Rooms(self.timelines, self.registry, self.spawn, rooms_max=config.rooms.rooms_max)
         self.presence = Presence(self.registry, clock)
@@ -455,6 +458,7 @@ class Node:
             Content(self.pipeline),
             Reads(self.timelines),
             self._keys,
+            Slices(self._shares, self.clock),
             Signals(
                 self.timelines,
                 self.rooms,

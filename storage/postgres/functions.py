@@ -29,6 +29,9 @@ from protocol.limits import (
     INVITATIONS_MAX,
     KEY_CLAIMS_KEPT,
     ONE_TIME_KEYS_MAX,
+    SHARE_DEVICES_NAMED_MAX,
+    SHARES_IN_FLIGHT_MAX,
+    SLICES_KEPT_DAYS,
     VISIBLE_INTERVALS_MAX,
 )
 from storage.device_keys import KeysOutcome
@@ -36,6 +39,7 @@ from storage.identity_rows import SIGN_IN_AUDIT_KEPT_MS, EndReason, Outcome, Who
 from storage.nodes import LARGE_ABOVE
 from storage.purged_authors import NUMBERS_TOGETHER
 from storage.rows import PrincipalStatus, PrincipalType, SignInState, VerdictCode
+from storage.shares import StagingOutcome
 
 FOLDER = Path(__file__).parent / "functions"
 _PLACE = re.compile(r"\$\{([^}]*)\}")
@@ -50,6 +54,7 @@ _ENUMS: dict[str, type[enum.IntEnum]] = {
         EndReason,
         WhoMayAdd,
         KeysOutcome,
+        StagingOutcome,
         DialogType,
         Mode,
         Role,
@@ -91,6 +96,9 @@ _CONSTANTS: dict[str, int | str] = {
     "LARGE_ABOVE": LARGE_ABOVE,
     "ONE_TIME_KEYS_MAX": ONE_TIME_KEYS_MAX,
     "KEY_CLAIMS_KEPT": KEY_CLAIMS_KEPT,
+    "SHARES_IN_FLIGHT_MAX": SHARES_IN_FLIGHT_MAX,
+    "SLICES_KEPT_DAYS": SLICES_KEPT_DAYS,
+    "SHARE_DEVICES_NAMED_MAX": SHARE_DEVICES_NAMED_MAX,
 }
 _BODIES: dict[str, type[Body]] = {body.__name__: body for body in get_args(AnyBody)}
 _OF_BODIES: dict[str, Callable[[type[Body]], str]] = {

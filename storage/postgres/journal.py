@@ -40,7 +40,7 @@ from storage.rows import (
 from storage.timelines import Journal
 from storage.unavailable import IncarnationEndedError, OtherHistoryError, StorageUnavailableError, WriteRefusedError
 
-_FLUSH = "SELECT * FROM flush($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+_FLUSH = "SELECT * FROM flush($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
 _STORED = """
 SELECT coalesce((SELECT j.body FROM journal j
                  WHERE j.dialog_id = c.dialog_id AND j.device_id = c.device_id AND j.n = c.n LIMIT 1), '')
@@ -209,6 +209,8 @@ class PostgresJournal(Journal):
             _column([e.expires_at_ms for e in entries], None),
             _column([e.counts for e in entries], True),
             [e.body for e in entries],
+            _column([e.session for e in entries], None),
+            _column([e.share for e in entries], None),
         )
         rows = await self._writes.fetch(_FLUSH, incarnation, flush_no, wait, *columns)
         return [

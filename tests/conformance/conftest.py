@@ -28,6 +28,7 @@ from storage.postgres.journal import PostgresJournal
 from storage.postgres.nodes import PostgresNodes
 from storage.postgres.pool import open_pool
 from storage.postgres.purged_authors import PostgresPurgedAuthors
+from storage.postgres.shares import PostgresShares
 from storage.postgres.timelines import PostgresTimelines
 from storage.postgres.trimming import PostgresTrimming
 from storage.purged_authors import PurgedAuthors
@@ -35,6 +36,7 @@ from storage.rates import BucketStore, RateLimiter
 from storage.redis.bus import RedisBus
 from storage.redis.presence import RedisPresence
 from storage.redis.rates import RedisBuckets, RedisRateLimiter
+from storage.shares import Shares
 from storage.timelines import Journal, Timelines
 from storage.trimming import Trimming
 from tests.engines.redis_server import RedisServer
@@ -53,6 +55,7 @@ ENGINES: dict[type[Any], type[Any]] = {
     PostgresDeletedDialogs: DeletedDialogs,
     PostgresPurgedAuthors: PurgedAuthors,
     PostgresDeviceKeys: DeviceKeyStore,
+    PostgresShares: Shares,
     LocalArchive: Archive,
     CqlArchive: Archive,
     PostgresBacklog: ArchiveBacklog,

@@ -23,6 +23,7 @@ from server.writing.mover import Mover
 from storage.device_keys import DeviceKeyStore
 from storage.postgres.incarnations import NodeLock
 from storage.postgres.work_locks import Job, Work, WorkLocks
+from storage.shares import Shares
 from storage.unavailable import IncarnationEndedError, StorageUnavailableError
 from tests.simulation.archive import MemoryBacklog, SimulatedArchive
 from tests.simulation.database import Database
@@ -226,6 +227,7 @@ class SimulatedNode:
                     MemoryTimelines(self._database, page_dialogs=2),
                     lock,
                     device_keys=cast("DeviceKeyStore", None),  # nobody here has keys
+                    shares=cast("Shares", None),  # nobody here has keys
                     work_locks=SimulatedWorkLocks(),
                     incarnation=incarnation,
                     epoch=epoch,

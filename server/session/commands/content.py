@@ -35,7 +35,7 @@ class Content:
 
     def react(self, session: Session, command: React) -> None:
         """Set or withdraw one's reaction."""
-        self._submit(session, command, Reacted(command.target, command.payload))
+        self._submit(session, command, Reacted(command.target, command.payload, command.header))
 
     def skip(self, session: Session, command: Skip) -> None:
         """Let later numbers pass a refused one."""

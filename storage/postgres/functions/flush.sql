@@ -4,18 +4,23 @@
 -- COMMITTED every statement of a VOLATILE function takes a new snapshot, so the verdicts see all that was committed by
 -- the holder of the lock before.
 --
--- `p_tag`, `p_target`, `p_keys_seq`, `p_expires_at_ms` and `p_counts` may be empty instead of as long as the batch:
--- then they are Posted, null, 0, null and true in every row, as in nearly all batches.
+-- `p_tag`, `p_target`, `p_keys_seq`, `p_expires_at_ms`, `p_counts`, `p_session` and `p_share` may be empty instead of as long
+-- as the batch: then they are Posted, null, 0, null, true, null and null in every row, as in nearly all batches.
 --
 -- A dialog that no author of its rows has ever been a member of is not locked, nor is any of its rows read: for a
 -- stranger a dialog that exists costs what one costs that does not, and a refusal writes nothing.
+--
+-- A sealed envelope (`p_session`) is accepted if that session is the one that its device last shared in the dialog, at its
+-- present `keys_seq`; or if `p_share` is a complete share of the session at that `keys_seq`, which becomes live with it. No
+-- flush waits for who uploads: a share that is locked is not complete.
 --
 -- The stamp of a row (`xid`) is never below that of the head: a flush that got its transaction id early, and waited for
 -- a head, appends after a transaction with a higher id. Within a dialog stamps rise, so what a position lacks is a suffix.
 CREATE FUNCTION flush(
     p_incarnation bigint, p_flush_no bigint, p_wait boolean,
     p_dialog uuid[], p_author uuid[], p_device uuid[], p_n bigint[], p_tag smallint[], p_target bigint[],
-    p_keys_seq bigint[], p_expires_at_ms bigint[], p_counts boolean[], p_body bytea[]
+    p_keys_seq bigint[], p_expires_at_ms bigint[], p_counts boolean[], p_body bytea[],
+    p_session bytea[], p_share uuid[]
 ) RETURNS TABLE (
     ord bigint, code smallint, seq bigint, at_ms bigint, messages bigint,
     member_count int, roster_seq bigint, keys_seq bigint, erased boolean
@@ -28,6 +33,7 @@ DECLARE
     v_unended boolean;
     v_locked uuid[];
     v_now_ms bigint;
+    v_shares uuid[];
 BEGIN
     -- The incarnation's lock is held since the declaration; whether it has ended is read after that, in the statement
     -- that locks heads. That is `hold_incarnation`, without the 20 us of a call and the 15 us of a statement.
@@ -50,15 +56,23 @@ BEGIN
         PERFORM hold_incarnation(p_incarnation);  -- which refuses
     END IF;
     v_now_ms := unix_ms();
+    IF cardinality(p_share) > 0 THEN
+        v_shares := ARRAY(
+            SELECT s.share_id FROM unnest(p_device, p_share) AS r(device_id, share_id)
+            JOIN shares s ON s.device_id = r.device_id AND s.share_id = r.share_id
+            WHERE s.covered IS NOT NULL AND NOT s.live FOR NO KEY UPDATE OF s SKIP LOCKED);
+    END IF;
 
     RETURN QUERY
     WITH r AS (
         SELECT u.ord, u.dialog_id, u.author_id, u.device_id, u.n, coalesce(u.tag, ${tag.Posted}::smallint) AS tag,
                u.target, CASE cardinality(p_keys_seq) WHEN 0 THEN 0 ELSE u.keys_seq END AS keys_seq, u.expires_at_ms,
-               coalesce(u.counts, true) AS counts, u.body
-        FROM unnest(p_dialog, p_author, p_device, p_n, p_tag, p_target, p_keys_seq, p_expires_at_ms, p_counts, p_body)
+               coalesce(u.counts, true) AS counts, u.body, u.session, u.share_id
+        FROM unnest(p_dialog, p_author, p_device, p_n, p_tag, p_target, p_keys_seq, p_expires_at_ms, p_counts, p_body,
+                    p_session, p_share)
             WITH ORDINALITY
-            AS u(dialog_id, author_id, device_id, n, tag, target, keys_seq, expires_at_ms, counts, body, ord)
+            AS u(dialog_id, author_id, device_id, n, tag, target, keys_seq, expires_at_ms, counts, body, session,
+                 share_id, ord)
     ), judged AS NOT MATERIALIZED (  -- its OFFSET keeps the verdict from being computed once for each use, for less
         SELECT r.ord, r.dialog_id, r.author_id, r.device_id, r.n, r.tag, r.target, r.expires_at_ms,
                r.counts, r.body,
@@ -87,6 +101,12 @@ BEGIN
                         WHERE b.blocked_id = r.author_id) THEN ${VerdictCode.BLOCKED}
                     WHEN h.mode = ${Mode.SEALED} AND r.keys_seq <> h.keys_seq THEN
                         CASE WHEN r.keys_seq < h.keys_seq THEN ${VerdictCode.STALE} ELSE ${VerdictCode.KEYS_AHEAD} END
+                    WHEN r.session IS NOT NULL AND h.mode = ${Mode.SEALED}
+                        AND (a.session = r.session AND a.shared_keys_seq = h.keys_seq) IS NOT TRUE
+                        AND (SELECT s.session = r.session AND s.dialog_id = r.dialog_id AND s.keys_seq = h.keys_seq
+                             FROM shares s WHERE s.device_id = r.device_id AND s.share_id = r.share_id
+                                             AND s.share_id = ANY (v_shares) AND s.covered IS NOT NULL) IS NOT TRUE
+                        THEN ${VerdictCode.STALE}
                     WHEN r.target <= h.seq AND t.seq IS NULL AND m.visible @> r.target THEN refuse_archived()
                     WHEN r.target IS NOT NULL AND (
                         t.seq IS NULL OR t.tag <> ${tag.Posted} OR m.visible @> t.seq IS NOT TRUE
@@ -145,4 +165,20 @@ BEGIN
            j.code = ${VerdictCode.DUPLICATE} AND j.d_tag = ${tag.Erased}
     FROM numbered j
     ORDER BY j.ord;
+
+    IF cardinality(v_shares) > 0 THEN
+        WITH named AS MATERIALIZED (
+            SELECT s.device_id, s.share_id, s.dialog_id, s.session, s.keys_seq, s.covered, j.n
+            FROM unnest(p_dialog, p_device, p_n, p_session, p_share) AS r(dialog_id, device_id, n, session, share_id)
+            JOIN shares s ON s.device_id = r.device_id AND s.share_id = r.share_id AND s.dialog_id = r.dialog_id
+                AND s.session = r.session AND s.share_id = ANY (v_shares) AND s.covered IS NOT NULL
+            JOIN journal j ON j.dialog_id = r.dialog_id AND j.device_id = r.device_id AND j.n = r.n
+                AND j.incarnation = p_incarnation AND j.flush_no = p_flush_no
+        ), made_live AS (
+            UPDATE shares s SET live = true FROM named x WHERE s.device_id = x.device_id AND s.share_id = x.share_id
+        )
+        UPDATE authors a SET session = x.session, shared_keys_seq = x.keys_seq, covered = x.covered
+        FROM (SELECT DISTINCT ON (y.dialog_id, y.device_id) y.* FROM named y ORDER BY y.dialog_id, y.device_id, y.n DESC) x
+        WHERE a.dialog_id = x.dialog_id AND a.device_id = x.device_id;
+    END IF;
 END $$;

@@ -58,4 +58,5 @@ BEGIN
         ORDER BY e.at_ms LIMIT p_limit));
     GET DIAGNOSTICS v_rows = ROW_COUNT;
     more := more OR v_rows >= p_limit;
+    more := sweep_shares(p_now_ms, p_limit) OR more;
 END $$;

@@ -11,7 +11,7 @@ import pytest
 
 from protocol import bodies
 from protocol.device_log import LogAction, extend, next_entry
-from protocol.dialog_types import DialogType
+from protocol.dialog_types import DialogType, Mode
 from protocol.ids import NIL, new_id
 from protocol.kinds import Kind
 from storage.device_keys import KeyClaim, KeysOutcome, KeyUpload, StoredKey
@@ -27,9 +27,11 @@ from storage.postgres.people import PeopleStore
 from storage.postgres.pool import open_pool
 from storage.postgres.purged_authors import PostgresPurgedAuthors
 from storage.postgres.service_accounts import ServiceAccountStore
+from storage.postgres.shares import PostgresShares
 from storage.postgres.sign_ins import SignInStore
 from storage.postgres.timelines import PostgresTimelines
 from storage.rows import ChangeEntry, PrincipalStatus, ReceiptRow, VerdictCode
+from storage.shares import StagedSlices, StagingOutcome
 from tchat.crypto.own_identity import OwnIdentity
 from tests.support.archiving import drop_rows
 from tests.support.identity_people import (
@@ -45,11 +47,20 @@ from tests.support.identity_people import (
     sign_in_by_issuer,
 )
 from tests.support.key_pairs import fresh_keys
+from tests.support.sealing import one_device_of
 from tests.support.world import Person, World, edit, message, reaction
 
 pytestmark = pytest.mark.anyio
 
-STORES = (PostgresJournal, PostgresTimelines, PostgresNodes, SignInStore, PeopleStore, ServiceAccountStore)
+STORES = (
+    PostgresJournal,
+    PostgresTimelines,
+    PostgresNodes,
+    PostgresShares,
+    SignInStore,
+    PeopleStore,
+    ServiceAccountStore,
+)
 
 SMALL = {
     "applied_functions",
@@ -107,6 +118,10 @@ INSERT INTO members (dialog_id, principal_id, role, member, visible, from_seq, j
     SELECT dialog, person, 1, true, '{{[1,)}}'::int8multirange, 1, 0 FROM filler
     UNION ALL SELECT dialog, device, 0, true, '{{[1,)}}'::int8multirange, 1, 0 FROM filler;
 INSERT INTO authors SELECT dialog, device, 3 FROM filler;
+INSERT INTO shares SELECT device, dialog, person, dialog, hash, 0, 1, false, 9007199254740991 FROM filler;
+INSERT INTO shares SELECT device, person, person, dialog, hash, 0, 1, true, 9007199254740991 FROM filler;
+INSERT INTO slices (to_device, device_id, share_id, body) SELECT device, device, dialog, 'body' FROM filler;
+INSERT INTO handed_sessions SELECT dialog, device, hash, ARRAY[person] FROM filler;
 INSERT INTO journal (dialog_id, seq, author_id, device_id, n, tag, target, at_ms, messages, incarnation, flush_no, body)
     SELECT dialog, s, person, device, s, s, s, 0, s, 1, 1, 'body' FROM filler, generate_series(1, 3) s;
 """
@@ -253,6 +268,32 @@ async def exercise_keys(world: World) -> None:
     await world.timelines.take_snapshot(bo.principal, bo.sign_in, None, window=9, events_max=99)
 
 
+async def exercise_shares(world: World) -> None:
+    """Share two sessions with a device, after a share that was overtaken; it has the last share of many."""
+    ann, bo = await one_device_of(world), await one_device_of(world)
+    dialog, store = await world.create(DialogType.DIRECT, ann, bo, mode=Mode.SEALED), vars(world)["shares"]
+    for keys_seq in (0, 1):
+        await world.pool.execute("UPDATE heads SET keys_seq = $2 WHERE dialog_id = $1", dialog, keys_seq)
+        for session in (bytes(32), bytes([1]) * 32):
+            share = new_id()
+            staged = StagedSlices(
+                principal=ann.principal,
+                device=ann.device,
+                share=share,
+                dialog=dialog,
+                session=session,
+                keys_seq=keys_seq,
+                slices=[(bo.device, b"keys")],
+            )
+            for _ in range(2):
+                assert (await store.stage(staged, 2**50)).outcome is StagingOutcome.OK
+    for named in (share, None):
+        entry = msgspec.structs.replace(message(dialog, ann, keys_seq=1), session=session, share=named)
+        assert (await world.flush(entry))[0].code is VerdictCode.OK
+    (row,) = await store.read(bo.device, after=0, limit=9)
+    await store.confirm(bo.device, [row.number])
+
+
 async def exercise_nodes(world: World, dialog: bytes) -> None:
     """Call everything by which a node sees the others."""
     nodes, another = world.nodes, await world.journal.begin_incarnation("another")
@@ -352,6 +393,7 @@ async def test_no_table_is_scanned(database_url: str, analysed: bool, planned: s
     try:
         called: set[str] = set()
         world, stores = World(pool), IdentityStores(pool)
+        vars(world)["shares"] = PostgresShares(pool)
         for holder in (world, stores):
             for name, store in vars(holder).items():
                 if type(store) in STORES:
@@ -362,6 +404,7 @@ async def test_no_table_is_scanned(database_url: str, analysed: bool, planned: s
             await exercise_archived(world)
             await exercise_purged_authors(world)
             await exercise_keys(world)
+            await exercise_shares(world)
             await exercise_identity(stores, "+66800000001")
             await purge(stores, NOW + 1)
         await filler.execute(FILL)
@@ -371,6 +414,7 @@ async def test_no_table_is_scanned(database_url: str, analysed: bool, planned: s
         await exercise_archived(world)
         await exercise_purged_authors(world)
         await exercise_keys(world)
+        await exercise_shares(world)
         await exercise_identity(stores, "+66800000002")
         between = await rows_scanned(pool)
         assert {name for name, rows in between.items() if rows > before[name]} <= SMALL

@@ -1,0 +1,75 @@
+"""Uploading and confirming slices over a socket."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from protocol.bodies import Header, TimelineEvent
+from protocol.codec import JSON, MSGPACK, Codec
+from protocol.commands import React, Send
+from protocol.dialog_types import DialogType, Mode
+from protocol.errors import ErrorCode
+from protocol.ids import new_id
+from protocol.limits import SHARES_IN_FLIGHT_MAX
+from protocol.replies import Acked, Done, SlicesUploaded
+from protocol.share_commands import ConfirmSlices, Slice, UploadSlices
+from storage.postgres.shares import PostgresShares
+from tests.support.harness import running
+from tests.support.sealing import one_device_of
+
+pytestmark = pytest.mark.anyio
+
+ONE, OTHER = b"1" * 32, b"2" * 32
+
+
+@pytest.mark.parametrize("codec", [MSGPACK, JSON], ids=["msgpack", "json"])
+async def test_a_message_brings_the_slices_that_were_uploaded_before(database_url: str, codec: Codec) -> None:
+    async with running(database_url) as node:
+        ann, bo, cy = [await one_device_of(node.world) for _ in range(3)]
+        dialog = await node.world.create(DialogType.GROUP, ann, bo, cy, mode=Mode.SEALED)
+        share, shares = new_id(), PostgresShares(node.world.pool)
+        sealed = Header(session=ONE, share=share)
+        async with node.live(ann, codec) as a, node.live(bo, codec) as b:
+            uploaded = await a.ask(UploadSlices(3, share, dialog, ONE, 0, [Slice(bo.device, b"for Bo")]))
+            assert uploaded == SlicesUploaded(3, False, [cy.device])
+            assert (await a.ask(Send(4, dialog, 5, b"sealed", sealed))).code == ErrorCode.STALE
+            uploaded = await a.ask(UploadSlices(5, share, dialog, ONE, 0, [Slice(cy.device, b"for Cy")]))
+            assert uploaded == SlicesUploaded(5, True)
+            said = await a.ask(Send(6, dialog, 5, b"sealed", sealed))
+            assert isinstance(said, Acked)
+            assert (await b.until(TimelineEvent)).body.header == sealed
+            assert isinstance(await a.ask(React(7, dialog, 6, said.seq, b"+", Header(session=ONE))), Acked)
+            assert (await b.until(TimelineEvent)).body.header == Header(session=ONE)
+            (row,) = await shares.read(bo.device, after=0, limit=9)
+            assert (row.share, row.session, row.body) == (share, ONE, b"for Bo")
+            assert isinstance(await b.ask(ConfirmSlices(3, [row.number])), Done)
+        assert await shares.read(bo.device, after=0, limit=9) == []
+
+
+async def test_a_refused_upload_says_why(database_url: str) -> None:
+    async with running(database_url) as node:
+        ann, bo, cy, di = [await one_device_of(node.world) for _ in range(4)]
+        dialog = await node.world.create(DialogType.GROUP, ann, bo, cy, mode=Mode.SEALED)
+        opened = await node.world.create(DialogType.GROUP, ann, bo, cy)
+        to_bo, to_di, share = Slice(bo.device, b"for Bo"), Slice(di.device, b"for Di"), new_id()
+        async with node.live(ann) as a:
+            for number, (upload, code) in enumerate(
+                [
+                    (UploadSlices(0, share, new_id(), ONE, 0, [to_bo]), ErrorCode.DIALOG_NOT_FOUND),
+                    (UploadSlices(0, share, opened, ONE, 0, [to_bo]), ErrorCode.INVALID_ARGUMENT),
+                    (UploadSlices(0, share, dialog, ONE, 1, [to_bo]), ErrorCode.INVALID_ARGUMENT),
+                    (UploadSlices(0, share, dialog, ONE, 0, [to_di]), ErrorCode.INVALID_ARGUMENT),
+                    (UploadSlices(0, share, dialog, ONE, 0, [to_bo, to_bo]), ErrorCode.INVALID_ARGUMENT),
+                    (UploadSlices(0, share, dialog, ONE, 0, [to_bo]), None),
+                    (UploadSlices(0, share, dialog, OTHER, 0, [to_bo]), ErrorCode.CONFLICT),
+                    *((UploadSlices(0, new_id(), dialog, ONE, 0, []), None) for _ in range(SHARES_IN_FLIGHT_MAX - 1)),
+                    (UploadSlices(0, new_id(), dialog, ONE, 0, []), ErrorCode.SHARES_BOUND),
+                ],
+                start=3,
+            ):
+                reply = await a.ask(replace(upload, id=number))
+                assert (None if isinstance(reply, SlicesUploaded) else reply.code) == code
+            await node.world.pool.execute("UPDATE heads SET keys_seq = 1 WHERE dialog_id = $1", dialog)
+            stale = await a.ask(UploadSlices(99, share, dialog, ONE, 0, [to_bo]))
+            assert (stale.code, stale.keys_seq) == (ErrorCode.STALE, 1)
