@@ -105,6 +105,7 @@ class Claimer:
         self._claims = 0
         self._unanswered: ClaimKeys | None = None
         self._upload: UploadKeys | None = None
+        self._answered: UploadKeys | None = None
         self._since_upload = _CLAIMS_PER_UPLOAD
 
     async def work(self, wire: Wire, over: Callable[[], bool]) -> None:
@@ -117,10 +118,12 @@ class Claimer:
 
     def lost_history(self) -> None:
         """The database was restored: keys that went there before are not offered again."""
-        self._own.account.mark_keys_as_published()
+        self._answered = None
         self._since_upload = _CLAIMS_PER_UPLOAD
 
     async def _upload_some(self, wire: Wire) -> None:
+        if self._answered is not None and self._rng.random() < _REPEATED:
+            await _ask(wire, self._answered)  # most of its keys are given out by now
         if self._upload is None:
             made = self._own.prepare_upload(0, 1_700_000_000_000, fallback_used=False)
             keys = [NamedKey(*each) for each in sorted(made.one_time_keys.items())]
@@ -132,7 +135,7 @@ class Claimer:
             self._ledger.note_uploaded(self._upload)
         elif answer is None:
             return
-        self._upload, self._since_upload = None, 0
+        self._answered, self._upload, self._since_upload = self._upload, None, 0
 
     async def _claim(self, wire: Wire) -> None:
         command = self._unanswered
