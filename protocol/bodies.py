@@ -40,6 +40,9 @@ Url = Annotated[str, msgspec.Meta(max_length=URL_CHARS_MAX)]
 RefText = Annotated[str, msgspec.Meta(min_length=1, max_length=REF_CHARS_MAX)]
 Commitment = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 MegolmSession = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+Signature = Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
+ViewHash = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+LogHash = Annotated[bytes, msgspec.Meta(max_length=32)]
 Ids = Annotated[list[Id], msgspec.Meta(min_length=1, max_length=MEMBERS_PER_COMMAND_MAX)]
 
 
@@ -90,6 +93,37 @@ class MemberRole(msgspec.Struct, array_like=True, frozen=True):
     role: Role
 
 
+class LogHead(msgspec.Struct, array_like=True, frozen=True):
+    """How far the device log of a person goes: `head` is the hash of its last entry. Generation 0: there is no log."""
+
+    generation: Count = 0
+    length: Count = 0
+    head: LogHash = b""
+
+
+LogHeads = Annotated[list[LogHead], msgspec.Meta(max_length=MEMBERS_PER_COMMAND_MAX + 1)]
+
+
+class Signed(msgspec.Struct, array_like=True, frozen=True):
+    """The signature of the author's device under a change of the members of a sealed dialog.
+
+    It covers the members that the author saw: `view` is their hash at `keys_seq`.
+    """
+
+    keys_seq: Count
+    view: ViewHash
+    signature: Signature
+
+
+class Invitation(msgspec.Struct, array_like=True, frozen=True):
+    """The event with which `by` invited somebody, and what their device signed: what lets them into a sealed dialog."""
+
+    by: Id
+    device: Id
+    n: N
+    signed: Signed
+
+
 class Body(msgspec.Struct, array_like=True, frozen=True, tag_field="tag"):
     """The base of every body in the union `AnyBody`."""
 
@@ -137,7 +171,10 @@ class Erased(Body, tag=5, frozen=True):
 
 
 class DialogCreated(Body, tag=10, frozen=True):
-    """The first event of every dialog."""
+    """The first event of every dialog. In sealed groups `signature` is that of the author's device.
+
+    `logs` are the device logs of `members`, in the same order; empty where nothing is sealed.
+    """
 
     type: DialogType
     mode: Mode
@@ -146,15 +183,21 @@ class DialogCreated(Body, tag=10, frozen=True):
     avatar_url: Url
     settings: Settings
     members: Annotated[list[MemberRole], msgspec.Meta(max_length=MEMBERS_PER_COMMAND_MAX + 1)]
+    signature: Signature | None = None
+    logs: LogHeads = []
 
 
 class MembersAdded(Body, tag=11, frozen=True):
     """These joined as plain members: added by an admin, or one who joined alone, a public dialog or by an invitation.
 
-    They have read up to here.
+    They have read up to here. In sealed dialogs the admin's device has signed it, or the `invitation` of who joined;
+    `logs` are the device logs of `members`, in the same order.
     """
 
     members: Ids
+    signed: Signed | None = None
+    invitation: Invitation | None = None
+    logs: LogHeads = []
 
 
 class MemberRemoved(Body, tag=12, frozen=True):
@@ -168,9 +211,13 @@ class MemberLeft(Body, tag=13, frozen=True):
 
 
 class Promoted(Body, tag=14, frozen=True):
-    """This member became an admin: promoted by an admin, or as the longest-standing one when the last admin left."""
+    """This member became an admin: promoted by an admin, or as the longest-standing one when the last admin left.
+
+    In sealed dialogs the device of the admin who promotes has signed it; who follows the last admin needs no signature.
+    """
 
     member: Id
+    signed: Signed | None = None
 
 
 class Demoted(Body, tag=15, frozen=True):
@@ -196,6 +243,16 @@ class Pinned(Body, tag=17, frozen=True):
 
 class DialogDeleted(Body, tag=18, frozen=True):
     """An admin deleted the dialog: nothing can be added any more, and its timeline is erased after a grace."""
+
+
+class DevicesChanged(Body, tag=19, frozen=True):
+    """In a sealed dialog: the device log of the member `principal` goes as far as `log` now.
+
+    The server writes it. Who seals reads the log, and hands keys to the devices that it has now.
+    """
+
+    principal: Id
+    log: LogHead
 
 
 class Muted(Body, tag=20, frozen=True):
@@ -225,12 +282,14 @@ class Invited(Body, tag=24, frozen=True):
     """In the `self` dialog: `by` invites its owner into `dialog`, which had this type and name.
 
     The invitation ends when the owner declines it or becomes a member, and holds only while `by` is an admin there.
+    Into a sealed dialog the device of `by` has signed it.
     """
 
     dialog: Id
     by: Id
     type: DialogType
     name: Name
+    signed: Signed | None = None
 
 
 class Declined(Body, tag=25, frozen=True):
@@ -254,6 +313,7 @@ AnyBody = (
     | SettingsChanged
     | Pinned
     | DialogDeleted
+    | DevicesChanged
     | Muted
     | Blocked
     | Unblocked

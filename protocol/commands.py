@@ -15,20 +15,7 @@ from typing import Annotated, ClassVar, get_args
 import msgspec
 
 from protocol import bodies as b
-from protocol.bodies import (
-    Count,
-    Description,
-    Header,
-    Ids,
-    Millis,
-    N,
-    Name,
-    Payload,
-    Reaction,
-    Seq,
-    Settings,
-    Url,
-)
+from protocol.bodies import Count, Description, Header, Ids, Millis, N, Name, Payload, Reaction, Seq, Settings, Url
 from protocol.command_rules import (
     FROM_THE_START,
     READ_CODES,
@@ -259,7 +246,7 @@ class Create(Command, tag=30, frozen=True):
     `members` are the other members: exactly one for a direct dialog. Types that are "named" (see the table of types)
     need a `name`. A direct dialog keeps its messages: `message_retention_days` is 0 there. Anybody may begin a direct
     dialog with anybody who has not blocked them; into other dialogs come only those who let the author add them:
-    `invite` the others.
+    `invite` the others. The creation of a sealed group is signed by the author's device.
     """
 
     rule: ClassVar = change_rule(
@@ -279,10 +266,11 @@ class Create(Command, tag=30, frozen=True):
     description: Description = ""
     avatar_url: Url = ""
     settings: Settings = Settings()
+    signature: b.Signature | None = None
 
 
 class Add(Command, tag=31, frozen=True):
-    """Add members as an admin, or join a public dialog by adding oneself."""
+    """Add members as an admin, or join a public dialog by adding oneself. In sealed dialogs it is signed."""
 
     rule: ClassVar = change_rule(
         b.MembersAdded,
@@ -297,6 +285,7 @@ class Add(Command, tag=31, frozen=True):
     dialog: Id
     n: N
     members: Ids
+    signed: b.Signed | None = None
 
 
 class Remove(Command, tag=32, frozen=True):
@@ -325,13 +314,14 @@ class Leave(Command, tag=33, frozen=True):
 
 
 class Promote(Command, tag=34, frozen=True):
-    """Make a member an admin."""
+    """Make a member an admin. In sealed dialogs it is signed."""
 
     rule: ClassVar = change_rule(b.Promoted, ErrorCode.FIXED_ROSTER, ErrorCode.ROLE_REQUIRED, ErrorCode.NOT_MEMBER)
 
     dialog: Id
     n: N
     member: Id
+    signed: b.Signed | None = None
 
 
 class Demote(Command, tag=35, frozen=True):
@@ -424,7 +414,7 @@ class Invite(Command, tag=45, frozen=True):
 
     The event is in the `self` dialog of `member`, so `acked` names that one, with 0 for `seq` and `messages`. While an
     invitation of the same person into the same dialog is open, or after it was declined, another one is acked and
-    changes nothing.
+    changes nothing. Into a sealed dialog it is signed.
     """
 
     rule: ClassVar = change_rule(
@@ -440,10 +430,14 @@ class Invite(Command, tag=45, frozen=True):
     dialog: Id
     n: N
     member: Id
+    signed: b.Signed | None = None
 
 
 class Accept(Command, tag=46, frozen=True):
-    """Join a dialog into which the author is invited. Without such an invitation it is `dialog_not_found`."""
+    """Join a dialog into which the author is invited. Without such an invitation it is `dialog_not_found`.
+
+    Into a sealed dialog it brings what the inviter signed, of the event `invited`: the other members check it.
+    """
 
     rule: ClassVar = change_rule(
         b.MembersAdded, ErrorCode.ALREADY_MEMBER, ErrorCode.MEMBERS_BOUND, ErrorCode.DIALOGS_BOUND
@@ -451,6 +445,7 @@ class Accept(Command, tag=46, frozen=True):
 
     dialog: Id
     n: N
+    invitation: b.Invitation | None = None
 
 
 class Decline(Command, tag=47, frozen=True):

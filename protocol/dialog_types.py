@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from protocol.limits import SEALED_MEMBERS_MAX
+
 
 class DialogType(enum.IntEnum):
     """What a dialog is; fixed at creation."""
@@ -43,6 +45,11 @@ class TypeRule:
     typing: bool
     full_history: bool
     default_mode: Mode
+
+    @property
+    def sealable(self) -> bool:
+        """Whether dialogs of this type may be sealed: who joins could not read what `full_history` shows them."""
+        return self.members_max <= SEALED_MEMBERS_MAX and not (self.full_history and not self.fixed_roster)
 
 
 DIALOG_TYPES: dict[DialogType, TypeRule] = {

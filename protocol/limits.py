@@ -77,3 +77,7 @@ SHARE_DEVICES_NAMED_MAX = 100
 """`slices_uploaded` names at most so many devices in each of its lists."""
 SLICES_KEPT_DAYS = 60
 """A slice that its device has not confirmed is kept for so many days."""
+SEALED_MEMBERS_MAX = 1000
+"""A sealed dialog has at most so many members: who writes hands keys to each of their devices."""
+ROSTER_VIEWS_MAX = 64
+"""A change of the members that its author signed before so many later ones is not believed: sign it again."""

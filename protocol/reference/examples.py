@@ -80,6 +80,7 @@ _OWN_BODIES: tuple[b.AnyBody, ...] = (
         b.Settings(),
         [b.MemberRole(ANN, Role.ADMIN), b.MemberRole(BOB, Role.MEMBER)],
     ),
+    b.DevicesChanged(BOB, b.LogHead(1, 3, b"\x5b" * 32)),
     b.SettingsChanged("Team", "All of us", "", SETTINGS),
     b.Invited(TEAM, BOB, DialogType.GROUP, "Team"),
 )

@@ -161,7 +161,7 @@ unanswered commands on disk: it stores a command *before* sending it, and remove
 | `acked` | durable, at `seq` | done; a retry gets the same answer |
 | `failed` `earlier_first` | an earlier number of this dialog, `awaited_n`, was refused for now | send that one again, or `skip` it, then this one with the same `n` |
 | `failed`, other temporary code | not accepted now | wait `retry_after_s`, then send the same `n` again, and after it the later commands of this dialog |
-| `failed` `stale` | members were removed since `header.keys_seq` | set `header.keys_seq` to `failed.keys_seq`, in later commands of this dialog, too (encrypt again), then send them in order, each with its `n` |
+| `failed` `stale` | members or their devices changed since `header.keys_seq` | set `header.keys_seq` to `failed.keys_seq`, in later commands of this dialog, too (encrypt again), then send them in order, each with its `n` |
 | `failed` `number_passed` | a higher `n` is stored; this one is not, and never will be | send again with a new `n` |
 | `failed`, any other code | refused for good | show it to the person; later commands go on |
 | none, the connection was lost | unknown | after the next `synced`, send everything unanswered again, in order of `n`, unchanged |
@@ -181,9 +181,9 @@ once; all devices of a principal together have a few times as much. A rate belon
 What is above it is not refused: it waits in the server, in order, and the server stops reading when too much waits. So
 answers may come late: wait for them, and do not repeat a command on the same connection.
 
-**`keys_seq`** of a dialog is the `seq` of the last removal or leaving of a member, 0 before: `dialog_state` carries it, and
-a later `member_removed` or `member_left` raises it to its own `seq`. Put it into the header of every message and edit: a
-sealed dialog refuses as `stale` what was encrypted before the last member left or was removed.
+**`keys_seq`** of a dialog is the `seq` of the last event that changed who must have keys, 0 before: `dialog_state` carries
+it, and a later `members_added`, `member_removed`, `member_left` or `devices_changed` raises it to its own `seq`. Put it
+into the header of every message and edit: a sealed dialog refuses as `stale` what was encrypted before that event.
 
 **A message brings its keys.** A header with a `session` is accepted in a sealed dialog only if the server has seen that
 session shared with everybody who must have it, at the present `keys_seq`; else it is `stale`. Upload the slices first

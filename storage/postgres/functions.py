@@ -2,8 +2,8 @@
 
 A file is a template. `${VerdictCode.STALE}` stands for the number of an enum's member, `${tag.Edited}` for the tag of
 a body, `${packed.Erased}` for the stored bytes of a body without fields, `${packed_with_id.Promoted}` for those of a
-body whose one field is an id, up to where its 16 bytes follow, `${SIGN_IN_AUDIT_KEPT_MS}` for a constant. An unknown
-name is an error.
+body whose one required field is an id, up to where its 16 bytes follow, `${SIGN_IN_AUDIT_KEPT_MS}` for a constant. An
+unknown name is an error.
 
 Invariants: a file creates the one function that it is named after; a function in the language `sql` calls none of ours
 that comes after it by name, because PostgreSQL looks its callees up when it is created. `change_NAME` takes the change
@@ -104,7 +104,7 @@ _BODIES: dict[str, type[Body]] = {body.__name__: body for body in get_args(AnyBo
 _OF_BODIES: dict[str, Callable[[type[Body]], str]] = {
     "tag": lambda body: str(tag_of(body)),
     "packed": lambda body: _literal(msgspec.msgpack.encode(body())),
-    "packed_with_id": lambda body: _literal(msgspec.msgpack.encode(body(NIL)).removesuffix(NIL)),
+    "packed_with_id": lambda body: _literal(msgspec.msgpack.encode((tag_of(body), NIL)).removesuffix(NIL)),
 }
 
 

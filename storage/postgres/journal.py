@@ -322,9 +322,11 @@ def _fields_text(entry: ChangeEntry) -> str:
 
 
 def fields_of(value: object) -> object:
-    """The fields of a struct by name, for JSON: ids as UUID text, enums as numbers, structs within alike."""
+    """The fields of a struct by name, for JSON: ids as UUID text, other bytes in hex, enums as numbers."""
     if isinstance(value, msgspec.Struct):
         return {name: fields_of(getattr(value, name)) for name in value.__struct_fields__}
     if isinstance(value, list):
         return [fields_of(each) for each in value]
-    return ids.to_text(value) if isinstance(value, bytes) else value
+    if isinstance(value, bytes):
+        return ids.to_text(value) if len(value) == ids.ID_BYTES else value.hex()
+    return value

@@ -1,7 +1,8 @@
-"""Why what somebody else sealed is not opened: one catalogue, with a sentence for a person."""
+"""Why what somebody else sealed or signed is not believed: one catalogue, with a sentence for a person."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 
@@ -99,3 +100,60 @@ class TooManySharesError(Exception):
 
 class OtherDeviceError(Exception):
     """The state has the keys of another device, or newer ones than the server knows: it is not used."""
+
+
+class RosterReason(StrEnum):
+    """Stable reasons why what the server says of the members of a sealed dialog is not believed."""
+
+    UNSIGNED = "unsigned"
+    WRONG_SIGNATURE = "wrong_signature"
+    UNKNOWN_DEVICE = "unknown_device"
+    NOT_ENTITLED = "not_entitled"
+    WRONG_DIALOG = "wrong_dialog"
+    FORKED_CREATION = "forked_creation"
+    NOT_SEALED = "not_sealed"
+    WRONG_MEMBERS = "wrong_members"
+    REPLAYED = "replayed"
+    WRONG_VIEW = "wrong_view"
+    WRONG_HEIR = "wrong_heir"
+    WRONG_LOG = "wrong_log"
+    STILL_REMOVED = "still_removed"
+
+    @property
+    def sentence(self) -> str:
+        """What happened and what to do, for people."""
+        return _ROSTER_SENTENCES[self]
+
+
+_ROSTER_SENTENCES = {
+    RosterReason.UNSIGNED: "Nobody has signed who is in this dialog: it is from before encryption, or the server lies."
+    " Remove who should not be there, or create another dialog.",
+    RosterReason.WRONG_SIGNATURE: "The server says that a member made this change, but their device did not sign it.",
+    RosterReason.UNKNOWN_DEVICE: "This change was signed by a device that its owner did not have then.",
+    RosterReason.NOT_ENTITLED: "Somebody who is no admin of this dialog made this change.",
+    RosterReason.WRONG_DIALOG: "This dialog has another id than its creation gives it: the server made it up.",
+    RosterReason.FORKED_CREATION: "The server shows another beginning of this dialog than before. Nothing is sent.",
+    RosterReason.NOT_SEALED: "This dialog cannot be encrypted: everybody may join it or read it from the start.",
+    RosterReason.WRONG_MEMBERS: "These are not members that such a change can bring.",
+    RosterReason.REPLAYED: "The server repeats an older change, perhaps to bring somebody back who was removed.",
+    RosterReason.WRONG_VIEW: "Who made this change saw other members or devices than you do. It must be made again.",
+    RosterReason.WRONG_HEIR: "The server chose another admin than the member who has been here longest.",
+    RosterReason.WRONG_LOG: "The server shows another list of this person's devices here than elsewhere.",
+    RosterReason.STILL_REMOVED: "This person was removed, and the server has lost that. Remove or add them again.",
+}
+
+
+class RosterRefusedError(Exception):
+    """Nothing may be sent in this dialog until what the server says of its members is believed; `reason` says why."""
+
+    def __init__(self, reason: RosterReason) -> None:
+        super().__init__(f"{reason}: {reason.sentence}")
+        self.reason = reason
+
+
+class LogsNeededError(Exception):
+    """The device logs of `principals` are not known as far as this event goes: read them, then apply it again."""
+
+    def __init__(self, principals: Sequence[bytes]) -> None:
+        super().__init__(f"{len(principals)} device logs must be read first")
+        self.principals = tuple(principals)

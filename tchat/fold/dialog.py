@@ -14,6 +14,7 @@ import msgspec
 from protocol.bodies import (
     Deleted,
     Demoted,
+    DevicesChanged,
     DialogCreated,
     DialogDeleted,
     Edited,
@@ -296,6 +297,7 @@ class DialogView:
                     self._seat(event.seq, principal, Role.MEMBER)
                     self._receipt_of(principal).raise_to(event.seq, event.seq)
                 self._member_deltas[event.seq] = len(added)
+                self.keys_seq = max(self.keys_seq, event.seq)
             case MemberRemoved(member=removed):
                 self._unseat(event.seq, removed)
             case MemberLeft():
@@ -304,6 +306,8 @@ class DialogView:
                 self._seat(event.seq, member, Role.ADMIN)
             case Demoted(member=member):
                 self._seat(event.seq, member, Role.MEMBER)
+            case DevicesChanged():
+                self.keys_seq = max(self.keys_seq, event.seq)
             case _:
                 pass
 

@@ -65,7 +65,7 @@ def test_a_body_is_made_of_the_fields_of_its_command(command: type[Command]) -> 
 def test_every_body_that_a_member_writes_has_its_command() -> None:
     written = {command.rule.appends for command in COMMANDS}
     by_the_server = {body for body in AnyBody.__args__ if body not in written}
-    assert {body.__name__ for body in by_the_server} == {"Erased", "ProfileChanged"}
+    assert {body.__name__ for body in by_the_server} == {"Erased", "DevicesChanged", "ProfileChanged"}
     assert all(issubclass(body, Body) for body in AnyBody.__args__)
 
 

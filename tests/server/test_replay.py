@@ -93,6 +93,7 @@ class Stage:
     group: bytes = b""
     direct: bytes = b""
     said: int = 0
+    added: int = 0
 
     async def prepare(self) -> None:
         """Everything that is there before."""
@@ -106,6 +107,13 @@ class Stage:
         """What the HTTP API appends when Bo changes his profile."""
         me = self.bo.person
         entry = ChangeEntry(self_dialog_id(me.principal), me.principal, me.device, 0, bodies.ProfileChanged())
+        assert (await self.server.node.pipeline.append(entry)).code is VerdictCode.OK
+
+    async def note_devices(self) -> None:
+        """What the server appends when the device log of Bo has grown."""
+        me = self.bo.person
+        body = bodies.DevicesChanged(me.principal, bodies.LogHead(1, 2, bytes(32)))
+        entry = ChangeEntry(self.direct, me.principal, me.device, 0, body)
         assert (await self.server.node.pipeline.append(entry)).code is VerdictCode.OK
 
 
@@ -221,6 +229,7 @@ SCENARIOS: dict[type[bodies.Body], Callable[[Stage], Awaitable[None]]] = {
     bodies.SettingsChanged: _change_settings,
     bodies.Pinned: _pin,
     bodies.DialogDeleted: _delete_dialog,
+    bodies.DevicesChanged: Stage.note_devices,
     bodies.Muted: _mute,
     bodies.Blocked: _block,
     bodies.Unblocked: _unblock,
@@ -341,8 +350,8 @@ async def assert_a_new_one_agrees(new: Watcher, live: View) -> None:
                 assert past.canonical() == dialog.canonical()
 
 
-async def _change_what_was_said(on: Stage) -> bodies.Header:
-    """What happens to messages that Cy saw, while Cy is away; the header of what is said next."""
+async def _change_what_was_said(on: Stage) -> None:
+    """What happens to messages that Cy saw, while Cy is away."""
     seen = [on.said, *[await on.ann.do(Send(0, on.group, 0, text)) for text in (b"one", b"two", b"three")]]
     await on.ann.do(Edit(0, on.group, 0, seen[3], b"three, corrected once"))
     removed = await on.ann.do(Remove(0, on.group, 0, on.cy.id))
@@ -354,11 +363,10 @@ async def _change_what_was_said(on: Stage) -> bodies.Header:
     await on.bo.do(React(0, on.group, 0, seen[2], b"+1"))
     await on.bo.do(React(0, on.group, 0, unseen, b"+1"))
     await on.ann.do(Edit(0, on.group, 0, unseen, b"not for Cy either", keys))
-    return keys
 
 
 async def _come_back(on: Stage) -> None:
-    await on.ann.do(Add(0, on.group, 0, [on.cy.id]))
+    on.added = await on.ann.do(Add(0, on.group, 0, [on.cy.id]))
 
 
 async def _away_and_back(on: Stage) -> None:
@@ -367,9 +375,9 @@ async def _away_and_back(on: Stage) -> None:
 
 
 async def _away_and_back_twice(on: Stage) -> None:
-    keys = await _change_what_was_said(on)
+    await _change_what_was_said(on)
     await _come_back(on)
-    again = await on.ann.do(Send(0, on.group, 0, b"again", keys))
+    again = await on.ann.do(Send(0, on.group, 0, b"again", bodies.Header(keys_seq=on.added)))
     removed = await on.ann.do(Remove(0, on.group, 0, on.cy.id))
     await on.ann.do(Edit(0, on.group, 0, again, b"again, corrected", bodies.Header(keys_seq=removed)))
     await on.ann.do(Delete(0, on.group, 0, on.said + 1))

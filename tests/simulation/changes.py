@@ -154,9 +154,7 @@ def _create(change: _Change, body: b.DialogCreated) -> ChangeResult:
         return _there_already(change, body) or change.result(code if code is not _OK else _NOT_FOUND)
     dialog = change.dialog = database.dialogs[entry.dialog] = Dialog(entry.dialog, body.type, body.mode, body)
     row = change.append(body)
-    dialog.members = {
-        each.principal: Membership(each.role, [(1, 0)], row.seq, change.now_ms, change.xid) for each in body.members
-    }
+    dialog.members = {each.principal: Membership(each.role, [(1, 0)], row.seq, change.xid) for each in body.members}
     return change.result(_OK)
 
 
@@ -192,7 +190,7 @@ def _add(change: _Change) -> VerdictCode:
     row = change.append(body)
     for who in body.members:
         _let_in(change, who, row.seq)
-    dialog.roster_seq = row.seq
+    dialog.roster_seq = dialog.keys_seq = row.seq
     if not before:
         _set_role(change, entry.author, Role.ADMIN)
         change.append(b.Promoted(entry.author), n=0)
@@ -208,7 +206,7 @@ def _let_in(change: _Change, who: bytes, seq: int) -> None:
         visible = [*dialog.members[who].visible, (seq, 0)][-VISIBLE_INTERVALS_MAX:]
     messages = dialog.messages
     dialog.members[who] = Membership(
-        Role.MEMBER, visible, seq, change.now_ms, change.xid, delivered=seq, read=seq, read_messages=messages
+        Role.MEMBER, visible, seq, change.xid, delivered=seq, read=seq, read_messages=messages
     )
 
 
@@ -230,7 +228,7 @@ def _leave(change: _Change) -> VerdictCode:
         return VerdictCode.FIXED_ROSTER
     heir = None
     if change.me.role is Role.ADMIN and dialog.admin_count == 1:
-        others = [(m.joined_at_ms, who) for who, m in dialog.members.items() if m.member and who != author]
+        others = [(m.from_seq, who) for who, m in dialog.members.items() if m.member and who != author]
         heir = min(others)[1] if others else None
     row = change.append(b.MemberLeft())
     _end_membership(change, author, row.seq)

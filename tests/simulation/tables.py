@@ -60,7 +60,6 @@ class Membership:
     role: Role
     visible: list[tuple[int, int]]
     from_seq: int
-    joined_at_ms: int
     xid: int
     member: bool = True
     delivered: int = 0

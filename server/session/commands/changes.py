@@ -62,12 +62,13 @@ class Changes:
             command.avatar_url,
             command.settings,
             [bodies.MemberRole(who, founder if who == me else Role.MEMBER) for who in members],
+            command.signature,
         )
         await self._append(session, command, body)
 
     async def add(self, session: Session, command: c.Add) -> None:
         """Add members, or oneself to a public dialog."""
-        await self._append(session, command, bodies.MembersAdded(list(dict.fromkeys(command.members))))
+        await self._append(session, command, bodies.MembersAdded(list(dict.fromkeys(command.members)), command.signed))
 
     async def invite(self, session: Session, command: c.Invite) -> None:
         """Invite a person; the numbers of the event are theirs, and not in the answer."""
@@ -76,12 +77,14 @@ class Changes:
         if not rows:
             raise RequestRefusedError(ErrorCode.DIALOG_NOT_FOUND)
         state = rows[0].state
-        verdict = await self._submit(session, command, bodies.Invited(command.dialog, me, state.type, state.name))
+        verdict = await self._submit(
+            session, command, bodies.Invited(command.dialog, me, state.type, state.name, command.signed)
+        )
         session.answer(command, _timeline(session, command), msgspec.structs.replace(verdict, seq=0, messages=0))
 
     async def accept(self, session: Session, command: c.Accept) -> None:
         """Join a dialog into which one is invited."""
-        await self._append(session, command, bodies.MembersAdded([session.principal]))
+        await self._append(session, command, bodies.MembersAdded([session.principal], invitation=command.invitation))
 
     async def remove(self, session: Session, command: c.Remove) -> None:
         """Remove a member."""

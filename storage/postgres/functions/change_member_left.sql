@@ -21,7 +21,7 @@ BEGIN
         IF o.role = ${Role.ADMIN} AND o.admin_count = 1 THEN
             SELECT m.principal_id INTO v_heir FROM members m
             WHERE m.dialog_id = p_dialog AND m.member AND m.principal_id <> p_author
-            ORDER BY m.joined_at_ms, m.principal_id LIMIT 1;
+            ORDER BY m.from_seq, m.principal_id LIMIT 1;
             -- `raise_receipts` locks in the order of keys: lock both rows in that order, too.
             PERFORM 1 FROM members m WHERE m.dialog_id = p_dialog AND m.principal_id = ANY (ARRAY[p_author, v_heir])
             ORDER BY m.principal_id FOR NO KEY UPDATE;

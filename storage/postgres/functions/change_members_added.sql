@@ -52,7 +52,8 @@ BEGIN
             from_seq = excluded.from_seq, joined_at_ms = excluded.joined_at_ms, read = excluded.read,
             delivered = excluded.delivered, read_messages = excluded.read_messages, large = excluded.large,
             xid = pg_current_xact_id();
-        UPDATE heads SET member_count = member_count + cardinality(v_members), roster_seq = o.first_seq
+        UPDATE heads SET member_count = member_count + cardinality(v_members), roster_seq = o.first_seq,
+            keys_seq = o.first_seq
         WHERE dialog_id = p_dialog;
         DELETE FROM invitations WHERE dialog_id = p_dialog AND principal_id = ANY (v_members);
         IF o.member_count = 0 THEN

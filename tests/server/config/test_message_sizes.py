@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from protocol import commands as c
-from protocol.bodies import DialogCreated, Edited, Header, MemberRole, Ref, Settings, TimelineEvent
+from protocol.bodies import DialogCreated, Edited, Header, LogHead, MemberRole, Ref, Settings, TimelineEvent
 from protocol.codec import JSON, MSGPACK
 from protocol.command_rules import Command
 from protocol.dialog_types import DialogType, Mode, Role
@@ -59,6 +59,8 @@ CREATED = DialogCreated(
     EMOJI * URL_CHARS_MAX,
     SETTINGS,
     [MemberRole(ID, LONGEST_ROLE)] * (MEMBERS_PER_COMMAND_MAX + 1),
+    bytes(64),
+    [LogHead(N_MAX, N_MAX, bytes(32))] * (MEMBERS_PER_COMMAND_MAX + 1),
 )
 EDITED = Edited(N_MAX, bytes(PAYLOAD_BYTES_MAX), HEADER)
 

@@ -7,7 +7,7 @@ import re
 import asyncpg
 import pytest
 
-from protocol.bodies import ProfileChanged
+from protocol.bodies import DevicesChanged, ProfileChanged
 from protocol.commands import COMMANDS
 from storage.identity_rows import SIGN_IN_AUDIT_KEPT_MS
 from storage.postgres import functions
@@ -41,7 +41,7 @@ def test_an_unknown_name_is_an_error(place: str) -> None:
 
 def test_every_change_of_a_command_and_of_the_server_has_its_function() -> None:
     appended = {command.rule.appends for command in COMMANDS if not command.rule.pipelined} - {None}
-    assert set(CHANGE_QUERIES) == appended | {ProfileChanged}
+    assert set(CHANGE_QUERIES) == appended | {DevicesChanged, ProfileChanged}
 
 
 @pytest.mark.parametrize("name", functions.list_names())

@@ -172,6 +172,8 @@ async def exercise_timelines(world: World) -> None:
     await change(home, ann, bodies.Muted(group, 1))
     await change(home, ann, bodies.Blocked(di.principal))
     await change(home, ann, bodies.Unblocked(di.principal))
+    sealed = await world.create(DialogType.GROUP, ann, bo, cy, mode=Mode.SEALED)
+    await change(sealed, ann, bodies.DevicesChanged(ann.principal, bodies.LogHead(1, 2, bytes(32))))
     await change(home, ann, bodies.ProfileChanged())
     home_of_cy = await world.create(DialogType.SELF, cy)
     await change(home_of_cy, ann, bodies.Invited(group, ann.principal, DialogType.GROUP, "name"))

@@ -313,6 +313,7 @@ DRAWN: dict[type[b.Body], st.SearchStrategy[AnyBody]] = {
     b.SettingsChanged: st.builds(settings_changed, st.sampled_from("ABC")),
     b.Pinned: st.builds(b.Pinned, st.none() | TARGETS),
     b.DialogDeleted: st.builds(b.DialogDeleted),
+    b.DevicesChanged: st.builds(b.DevicesChanged, PEOPLE, st.just(b.LogHead(1, 2, bytes(32)))),
 }
 BODIES = st.one_of(*DRAWN.values())
 OF_THE_SELF_DIALOG = {b.Muted, b.Blocked, b.Unblocked, b.ProfileChanged, b.Invited, b.Declined}
