@@ -177,6 +177,14 @@ class Renumbered:
 
 
 @dataclass(frozen=True, slots=True)
+class Withheld:
+    """A command, and what comes after it in its dialog, is not sealed until a person does what `reason` says."""
+
+    n: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
     """The reply to a request; None when it was lost with the connection."""
 
@@ -197,6 +205,7 @@ Notification = (
     | Sent
     | Refused
     | Renumbered
+    | Withheld
     | Answered
 )
 

@@ -5,7 +5,7 @@
 Every input may produce actions, which `take` returns in order. Invariants:
 
 - The app gets each event of a timeline once and in order (`tchat.ordering`).
-- A numbered command is kept until its answer is final (`tchat.sending`).
+- A numbered command is kept until its answer is final, and sealed when it leaves (`tchat.sending`, `tchat.sealing`).
 - A new position replaces the kept one only when no event before it is missing, so that a resume loses nothing.
 - Everything kept is bounded. The caller passes the time (seconds that only grow) and the random generator.
 """
@@ -37,7 +37,7 @@ from protocol.events import (
 )
 from protocol.ids import NIL
 from protocol.limits import HISTORY_EVENTS_MAX
-from protocol.replies import Acked, Authenticated, Failed, HistoryPage, Reply, Synced
+from protocol.replies import Authenticated, Failed, HistoryPage, Reply, Synced
 from tchat.actions import (
     STOPPED_BY,
     Action,
@@ -60,6 +60,7 @@ from tchat.actions import (
 from tchat.ordering import Gap, Ordering
 from tchat.receipts import OwnReceipts
 from tchat.requests import Requests
+from tchat.sealing import Sealer
 from tchat.sending import Sending
 from tchat.store import OutboxStore, WrongDeviceError
 
@@ -108,10 +109,10 @@ class CoreStatistics:
 class ClientCore:
     """One device's side of the protocol."""
 
-    def __init__(self, store: OutboxStore, codec: Codec, rng: random.Random) -> None:
+    def __init__(self, store: OutboxStore, codec: Codec, rng: random.Random, sealer: Sealer | None = None) -> None:
         self._codec = codec
         self._rng = rng
-        self._sending = Sending(store, rng)
+        self._sending = Sending(store, rng, sealer)
         self._ordering = Ordering()
         self._requests = Requests()
         self._receipts = OwnReceipts()
@@ -213,8 +214,13 @@ class ClientCore:
         return n
 
     def give_up(self, n: int) -> bool:
-        """Do not send a numbered command again; False if it is under way or answered."""
+        """Do not send a numbered command again; False if it is sealed, under way or answered."""
         return self._sending.give_up(n)
+
+    def seal_again(self, now: float) -> None:
+        """Ask the sealer again for what it withholds, since a person has done what it waited for."""
+        self._sending.seal_again()
+        self._flush(now)
 
     def request(self, command: Command, now: float) -> int:
         """Send a command without a number; the `Answered` notification carries the returned handle.
@@ -342,7 +348,7 @@ class ClientCore:
         self._change_state(ConnectionState.LIVE)
 
     def _answered(self, reply: Reply, now: float) -> None:
-        if isinstance(reply, (Acked, Failed)) and (outcome := self._sending.answered(reply, now)) is not None:
+        if (outcome := self._sending.answered(reply, now)) is not None:
             self._deliver(outcome)
             return
         if isinstance(reply, Failed) and self._phase in _SHAKING_HANDS:
@@ -389,6 +395,8 @@ class ClientCore:
             self._write(request, now)
         for command in self._sending.take_due(now, self._ids, self._in_flight_max):
             self._write(command, now)
+        for notice in self._sending.take_notices():
+            self._emit(notice)
         for receipt in self._receipts.take_due(now):
             self._write(receipt, now)
 
@@ -412,6 +420,8 @@ class ClientCore:
             self._receipts.raise_to(event.dialog, event.seq, event.seq)
 
     def _emit(self, event: Notification) -> None:
+        if isinstance(event, (TimelineEvent, DialogState, Reset)):
+            self._sending.heard(event)
         self._actions.append(Emit(event))
 
     def _change_state(self, state: ConnectionState) -> None:

@@ -59,6 +59,7 @@ from tchat.actions import (
 )
 from tchat.core import ClientCore, CoreStatistics
 from tchat.fold.view import View
+from tchat.sealing import Sealer
 from tchat.store import MemoryOutbox, OutboxStore
 
 EVENTS_BUFFERED_MAX = 1000
@@ -114,6 +115,7 @@ class Client:
         token_source: TokenSource,
         *,
         store: OutboxStore | None = None,
+        sealer: Sealer | None = None,
         codec: Codec = MSGPACK,
         on_event: Callable[[Notification], None] | None = None,
         rng: random.Random | None = None,
@@ -123,7 +125,7 @@ class Client:
         self._token_source = token_source
         self._codec = codec
         self._on_event = on_event
-        self._core = ClientCore(store or MemoryOutbox(), codec, rng or random.Random())  # noqa: S311 - jitter
+        self._core = ClientCore(store or MemoryOutbox(), codec, rng or random.Random(), sealer)  # noqa: S311 - jitter
         self._tasks: anyio.abc.TaskGroup | None = None
         self._running = CancelScope()
         self._connect: Connect | None = None
@@ -220,14 +222,19 @@ class Client:
     def give_up(self, n: int) -> bool:
         """Do not send a numbered command again; who waits for it gets `GivenUpError`.
 
-        False, and nothing changes, if it is under way or answered. After `unavailable` its fate may be unknown: then it
-        may still come as an event.
+        False, and nothing changes, if it is sealed, under way or answered. After `unavailable` its fate may be unknown:
+        then it may still come as an event.
         """
         if not self._core.give_up(n):
             return False
         if (outcome := self._sends.pop(n, None)) is not None:
             outcome.set(GivenUpError("the app gave the command up"))
         return True
+
+    def seal_again(self) -> None:
+        """Try again what is `Withheld`, after the person has done what it waits for."""
+        self._core.seal_again(time.monotonic())
+        self._perform()
 
     def make_header(self, dialog: bytes) -> Header:
         """A header with the newest known `keys_seq` of a dialog."""

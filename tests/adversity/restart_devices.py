@@ -14,6 +14,7 @@ from tchat.shell import Client
 from tchat.store import MemoryOutbox, OutboxStore, SqliteOutbox
 from tests.adversity.restart_server import SignIn
 from tests.adversity.restart_witness import Ledger, Received, Witness, WitnessedCodec
+from tests.support.sealers import PlainSealer
 
 
 class CrashingOutbox(SqliteOutbox):
@@ -129,6 +130,7 @@ class Device:
             self._url,
             self._token,
             store=store,
+            sealer=PlainSealer(store),
             codec=WitnessedCodec(self._codec, witness.heard),
             on_event=witness.noticed,
             rng=self._rng,

@@ -199,7 +199,7 @@ def _wrong_with(asked: msgspec.Struct, acked: object, row: Row | None, device: S
 
 
 def _says(asked: msgspec.Struct, body: bodies.AnyBody) -> bool:
-    """Whether a body is what a command asked for. The client may have renewed `keys_seq`."""
+    """Whether a body is what a command asked for. Its client sets the newest `keys_seq`."""
     if type(body) is not _BODY_OF[type(asked)]:
         return False
     for name in set(body.__struct_fields__) & set(asked.__struct_fields__):

@@ -22,6 +22,7 @@ from tests.adversity.restart_witness import Hole, Ledger, Received, Witness, Wit
 from tests.simulation.database import Database
 from tests.simulation.loop import Process, VirtualLoop
 from tests.simulation.network import Link
+from tests.support.sealers import PlainSealer
 
 _RECONNECT_S_MAX = 2.0
 """Longer back-offs only take time."""
@@ -265,7 +266,9 @@ class Device:
         if self._witnesses:
             self.witness.give_lost_to(witness)
         self._witnesses.append(witness)
-        self.core = ClientCore(self._store, WitnessedCodec(MSGPACK, witness.heard), self._dice)
+        self.core = ClientCore(
+            self._store, WitnessedCodec(MSGPACK, witness.heard), self._dice, PlainSealer(self._store)
+        )
         self.core.start()
         self._settle()
 

@@ -67,7 +67,7 @@ def draw_config(dice: random.Random) -> Config:
             missed_dialogs_max=dice.choice((2, 100)),
             lag_timeout_s=5.0,
             in_flight_sends_max=dice.choice((1, 4, 64)),
-            mailbox_max=dice.choice((2, 256)),
+            mailbox_max=dice.choice((8, 256)),  # a device with more dialogs held back than this is closed
             sends_per_s=100.0,
         ),
         pipeline=PipelineSettings(

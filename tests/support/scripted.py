@@ -15,6 +15,7 @@ from protocol.kinds import Kind
 from protocol.replies import Acked, Authenticated, Failed, Member, Synced
 from tchat.actions import Action, CloseConnection, Connect, Emit, Notification, SendBytes
 from tchat.core import ClientCore
+from tchat.sealing import Sealer
 from tchat.store import MemoryOutbox, OutboxStore
 
 ME = bytes([1]) * 16
@@ -94,10 +95,16 @@ def failed(
 class Script:
     """A client core, the time, and the server's side of its connection."""
 
-    def __init__(self, store: OutboxStore | None = None, codec: Codec = MSGPACK, now: float = 1000.0) -> None:
+    def __init__(
+        self,
+        store: OutboxStore | None = None,
+        codec: Codec = MSGPACK,
+        now: float = 1000.0,
+        sealer: Sealer | None = None,
+    ) -> None:
         self.now = now
         self.codec = codec
-        self.core = ClientCore(store or MemoryOutbox(first_n=1), codec, random.Random(7))
+        self.core = ClientCore(store or MemoryOutbox(first_n=1), codec, random.Random(7), sealer)
         self.written: list[AnyCommand] = []
         self.events: list[Notification] = []
         self.connects: list[Connect] = []

@@ -32,7 +32,9 @@ from protocol.dialog_types import DialogType
 from protocol.replies import HistoryPage
 from tchat.actions import ConnectionState, RefusedError
 from tchat.shell import Client
+from tchat.store import MemoryOutbox
 from tests.support.harness import Running, configured, running
+from tests.support.sealers import PlainSealer
 from tests.support.world import Person
 
 pytestmark = pytest.mark.anyio
@@ -60,8 +62,11 @@ async def online(server: Running, person: Person, codec: Codec = MSGPACK) -> Asy
     async def token(_fresh: bool) -> str:
         return server.token(person)
 
+    store = MemoryOutbox()
     with anyio.fail_after(30):
-        async with Client(server.url, token, codec=codec, on_event=lambda _event: None) as client:
+        async with Client(
+            server.url, token, store=store, sealer=PlainSealer(store), codec=codec, on_event=lambda _event: None
+        ) as client:
             await client.wait_until(lambda: client.state is ConnectionState.LIVE)
             yield client
 
@@ -138,7 +143,7 @@ async def test_every_kind_of_change_is_seen_live_as_a_fresh_read_sees_it(server:
                 await agree(server, person, client)
 
 
-async def test_a_stale_send_goes_through_under_the_new_keys(server: Running) -> None:
+async def test_a_send_that_is_stale_is_sealed_anew_and_goes_through_in_order(server: Running) -> None:
     ann, bob, cem = await people(server, 3)
     async with online(server, ann) as a, online(server, bob) as b:
         group = (await a.perform(Create(0, 0, DialogType.GROUP, [bob.principal, cem.principal], "Team"))).dialog

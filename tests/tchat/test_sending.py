@@ -213,31 +213,14 @@ def test_a_refusal_that_is_about_the_session_keeps_the_send_for_the_next_connect
     assert texts(script.heard()) == [b"a"]
 
 
-def test_stale_sends_go_again_under_the_same_numbers_and_the_new_keys(script: Script) -> None:
-    for text in (b"a", b"b"):
-        say(script, text, keys_seq=3)
-    a, b = script.heard()
-    script.say(failed(a, "stale", keys_seq=9), failed(b, "stale"))
-    if not (again := script.heard()):
-        deadline = script.core.deadline()
-        assert deadline is not None
-        script.pass_time(deadline - script.now)
-        again = script.heard()
-    assert numbers(again) == [1, 2]
-    assert [command.header.keys_seq for command in again if isinstance(command, Send)] == [9, 9]
-    assert [command.header.keys_seq for command in script.core.pending() if isinstance(command, Send)] == [9, 9]
-
-
-def test_the_new_keys_of_a_stale_send_are_in_the_store() -> None:
-    store = MemoryOutbox(first_n=1)
-    script = Script(store)
-    script.sync()
-    script.core.submit(Edit(0, DIALOG, 0, 1, b"a", Header(keys_seq=3)), script.now)
+def test_without_a_sealer_a_stale_send_is_refused_for_good(script: Script) -> None:
+    """Only the app could encrypt it for those who may read it now."""
+    say(script, b"a", keys_seq=3)
     script.say(failed(script.heard()[-1], "stale", keys_seq=9))
-    script.heard()
-    (kept,) = Script(store).core.pending()
-    assert isinstance(kept, Edit)
-    assert kept.header.keys_seq == 9
+    (refused,) = script.notified()
+    assert isinstance(refused, Refused)
+    assert refused.failed.keys_seq == 9
+    assert script.core.pending() == []
 
 
 def test_a_passed_number_continues_under_a_new_one_at_once(script: Script) -> None:
