@@ -337,9 +337,11 @@ class Demote(Command, tag=35, frozen=True):
 
 
 class ChangeSettings(Command, tag=36, frozen=True):
-    """Set name, description, avatar and settings: all of them at once."""
+    """Set name, description, avatar and settings: all of them at once. A sealed dialog cannot become public."""
 
-    rule: ClassVar = change_rule(b.SettingsChanged, ErrorCode.INVALID_ARGUMENT, ErrorCode.ROLE_REQUIRED)
+    rule: ClassVar = change_rule(
+        b.SettingsChanged, ErrorCode.INVALID_ARGUMENT, ErrorCode.ROLE_REQUIRED, ErrorCode.NOT_ALLOWED
+    )
 
     dialog: Id
     n: N

@@ -86,7 +86,10 @@ _SENTENCES: dict[ErrorCode, str] = {
     ErrorCode.SUSPENDED: "This account is suspended or deleted; contact the platform.",
     ErrorCode.WRONG_PERSON: "The token belongs to another person, device or sign-in; open a new connection for it.",
     ErrorCode.CODE_WRONG: "The code is wrong, expired, used, or tried too often; check it, or request a new one.",
-    ErrorCode.NOT_ALLOWED: "This account has no permission for this, or the message must be kept; do not retry.",
+    ErrorCode.NOT_ALLOWED: (
+        "This account has no permission for this, or the message must be kept, or a sealed dialog would become public; "
+        "do not retry."
+    ),
     ErrorCode.DIALOG_NOT_FOUND: "You are not a member of such a dialog, or it was deleted; check its id.",
     ErrorCode.PRINCIPAL_NOT_FOUND: "There is no such person, bot, business or service here; check the id or number.",
     ErrorCode.EVENT_NOT_FOUND: "There is no such message in this dialog that you may change; check its number.",

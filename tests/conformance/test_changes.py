@@ -162,6 +162,15 @@ async def test_who_must_have_keys_changes_with_members_and_devices(world: World)
     assert refused.verdict.code is VerdictCode.NOT_ALLOWED
 
 
+async def test_a_sealed_dialog_does_not_become_public(world: World) -> None:
+    ann, bo, cy = await world.people(3)
+    for mode, code in ((Mode.SEALED, VerdictCode.NOT_ALLOWED), (Mode.OPEN, OK)):
+        dialog = await world.create(DialogType.GROUP, ann, bo, cy, mode=mode)
+        body = bodies.SettingsChanged("name", "", "", bodies.Settings(is_public=True))
+        changed = await world.change(ChangeEntry(dialog, ann.principal, ann.device, ann.n(), body))
+        assert changed.verdict.code is code
+
+
 async def test_the_last_admin_cannot_be_demoted(world: World) -> None:
     ann, bo, cy = await world.people(3)
     dialog = await world.create(DialogType.GROUP, ann, bo, cy)

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from protocol.bodies import Settings
 from protocol.command_rules import Command
 from protocol.commands import Add, Block, ChangeSettings, Create, Delete, Demote, Leave, Promote, Remove, Send
-from protocol.dialog_types import DialogType
+from protocol.dialog_types import DialogType, Mode
 from protocol.ids import new_id
 from protocol.kinds import Kind
 from server.config.settings import SessionSettings
@@ -130,3 +131,14 @@ async def test_who_missed_more_than_can_be_remembered_is_closed_with_4001(node: 
             clock.advance(1.0)
             node.node.tick()
         assert await wire.close_code() == 4001
+
+
+async def test_what_anybody_may_join_or_read_from_the_start_is_not_sealed(node: Running) -> None:
+    ann, bo, cy = await node.world.people(3)
+    others, public = [bo.principal, cy.principal], Settings(is_public=True)
+    async with node.live(ann) as a:
+        sealed = Create(3, 1, DialogType.GROUP, others, "public", Mode.SEALED, settings=public)
+        assert await code(a, sealed) == "invalid_argument"
+        assert await code(a, Create(4, 2, DialogType.CHANNEL, others, "channel", Mode.SEALED)) == "invalid_argument"
+        opened = Create(5, 3, DialogType.GROUP, others, "open", Mode.OPEN, settings=public)
+        assert (await a.ask(opened)).dialog

@@ -173,7 +173,7 @@ async def _demote(on: Stage) -> None:
 
 
 async def _change_settings(on: Stage) -> None:
-    settings = bodies.Settings(is_public=True, message_retention_days=30)
+    settings = bodies.Settings(allow_media=False, message_retention_days=30)
     await on.ann.do(ChangeSettings(0, on.group, 0, "renamed", "about", "https://example.com/a.png", settings))
 
 

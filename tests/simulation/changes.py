@@ -12,7 +12,7 @@ import msgspec
 
 from protocol import bodies as b
 from protocol.bodies import TimelineEventRaw, tag_of
-from protocol.dialog_types import DialogType, Role
+from protocol.dialog_types import DialogType, Mode, Role
 from protocol.kinds import DAY_MS, KINDS
 from protocol.limits import VISIBLE_INTERVALS_MAX
 from storage.rows import ChangeEntry, ChangeResult, PrincipalType, Verdict, VerdictCode
@@ -267,6 +267,8 @@ def _change_settings(change: _Change) -> VerdictCode:
         raise NotSimulatedError("a retention")
     if change.me.role is not Role.ADMIN:
         return VerdictCode.ROLE_REQUIRED
+    if body.settings.is_public and change.head.mode is Mode.SEALED:
+        return VerdictCode.NOT_ALLOWED
     change.append(body)
     change.head.look = body
     return _OK

@@ -9,7 +9,7 @@ import msgspec
 
 from protocol import bodies
 from protocol import commands as c
-from protocol.dialog_types import DIALOG_TYPES, DialogType, Role
+from protocol.dialog_types import DIALOG_TYPES, DialogType, Mode, Role
 from protocol.errors import ErrorCode
 from protocol.timeline_of import timeline_of
 from server.refusals import RequestRefusedError
@@ -52,11 +52,14 @@ class Changes:
         if not rule.has_admins and command.settings.message_retention_days:
             # One of the two would decide it for both, and nobody could change it.
             raise RequestRefusedError(ErrorCode.INVALID_ARGUMENT, "`message_retention_days` is for dialogs with admins")
+        mode = command.mode or rule.default_mode
+        if mode is Mode.SEALED and (command.settings.is_public or not rule.sealable):
+            raise RequestRefusedError(ErrorCode.INVALID_ARGUMENT, "a public dialog, or a channel, has the `mode` open")
         _check_texts(command, named=rule.named)
         founder = Role.ADMIN if rule.has_admins else Role.MEMBER
         body = bodies.DialogCreated(
             command.type,
-            command.mode or rule.default_mode,
+            mode,
             command.name,
             command.description,
             command.avatar_url,

@@ -12,6 +12,10 @@ BEGIN
     IF o.code = ${VerdictCode.OK} THEN
         o.code := CASE
             WHEN o.role <> ${Role.ADMIN} THEN ${VerdictCode.ROLE_REQUIRED}
+            -- Whoever joins by themself is let in by nobody's signature.
+            WHEN (p_fields -> 'settings' ->> 'is_public')::boolean AND (
+                SELECT h.mode FROM heads h WHERE h.dialog_id = p_dialog) = ${Mode.SEALED}
+                THEN ${VerdictCode.NOT_ALLOWED}
             ELSE ${VerdictCode.OK} END;
     END IF;
     IF o.code = ${VerdictCode.OK} THEN
