@@ -64,7 +64,7 @@ SETTINGS = {
     "TCHAT__SESSIONS__COMMANDS_PER_S": "2000",
     "TCHAT__SESSIONS__COMMANDS_BURST": "2000",
     "TCHAT__SESSIONS__POSITION_INTERVAL_S": "0.5",
-    "TCHAT__SESSIONS__OUTBOX_BYTES_MAX": "200000",
+    "TCHAT__SESSIONS__OUTBOX_BYTES_MAX": "250000",
 }
 _PEOPLE: dict[str, tuple[tuple[Codec, bool], ...]] = {
     "ann": ((MSGPACK, True), (JSON, True)),
