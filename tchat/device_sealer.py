@@ -1,0 +1,219 @@
+"""The sealer that encrypts: it hands the keys of a dialog's session on first, then seals under them.
+
+Who may read is not decided here, but by a `ReaderSource`, from rosters and device logs.
+
+Invariants:
+
+- Nothing is sealed before the server has stored the slices of its share, and has said that they are for all who read.
+- What an answer does not confirm is uploaded again: the server passes over what it has.
+- When the server does not know a share of these members, a new session is begun, once for each: it has lost the share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import msgspec
+
+from protocol.bodies import Edited, Header, Posted, Reacted, TimelineEvent, tag_of
+from protocol.command_rules import Command
+from protocol.commands import Edit, Numbered, React, Send
+from protocol.errors import ErrorCode
+from protocol.events import DialogState
+from protocol.kinds import KINDS
+from protocol.limits import SEALED_CONTENT_BYTES_MAX, SLICES_PER_COMMAND_MAX
+from protocol.replies import Failed, Reply, SlicesUploaded
+from protocol.share_commands import Slice, UploadSlices
+from tchat.actions import Reset
+from tchat.crypto.envelope import Place, Sealed
+from tchat.crypto.errors import TooManySharesError
+from tchat.crypto.machine import CryptoMachine
+from tchat.crypto.megolm import Chunk
+from tchat.crypto.olm import KnownDevice
+from tchat.crypto.state import OutboxRow
+from tchat.sealing import Clear, First, NotYet, Outcome, Ready
+from tchat.store import Stored
+
+SEALED_REACTION_BYTES_MAX = 128
+"""A longer one would not fit the payload of a reaction once it is sealed."""
+_TAGS: dict[type[Numbered], int] = {Send: tag_of(Posted), Edit: tag_of(Edited), React: tag_of(Reacted)}
+
+
+@dataclass(frozen=True, slots=True)
+class Readers:
+    """The devices that may read what is sealed at this `keys_seq`, all of which this device can write to."""
+
+    keys_seq: int
+    view: bytes
+    devices: Sequence[KnownDevice]
+
+
+class ReaderSource(Protocol):
+    """Says who may read a dialog, from what its members have signed."""
+
+    def readers_of(self, dialog: bytes) -> Readers | Clear | First | NotYet | Failed:
+        """`Clear` for a dialog that is not sealed; never for one that is not known yet."""
+
+    def answered(self, command: Command, reply: Reply) -> None:
+        """The answer to what it asked for, or to an upload of slices, which may say that others read."""
+
+    def stale(self, dialog: bytes, failed: Failed) -> None:
+        """The server says that others read now."""
+
+    def heard(self, event: TimelineEvent | DialogState | Reset) -> None:
+        """An event of the server, in order."""
+
+
+@dataclass(slots=True)
+class _Upload:
+    """What the server has confirmed of the newest share of a dialog."""
+
+    share: bytes
+    stored: set[bytes] = field(default_factory=set)
+    complete: bool = False
+
+
+class DeviceSealer:
+    """A `Sealer`: seals messages, edits and reactions of one device. `now_ms` is the time since 1970."""
+
+    def __init__(self, machine: CryptoMachine, source: ReaderSource, now_ms: Callable[[], int]) -> None:
+        self._machine = machine
+        self._source = source
+        self._now_ms = now_ms
+        self._uploads: dict[bytes, _Upload] = {}
+        self._renewed: dict[bytes, bytes | None] = {}
+        """By dialog: the session of which the server did not know the share."""
+
+    def seal(self, intent: Numbered, row: Callable[[Numbered], Stored]) -> Outcome:
+        if not isinstance(intent, Send | Edit | React):
+            return Clear()
+        if isinstance(intent, Send) and not KINDS[intent.kind].by_members:
+            return Clear()
+        readers = self._source.readers_of(intent.dialog)
+        if not isinstance(readers, Readers):
+            return readers
+        if len(intent.payload) > _content_bytes_max(intent):
+            text = f"It is too long to be encrypted: at most {_content_bytes_max(intent)} bytes."
+            return Failed(0, ErrorCode.INVALID_ARGUMENT, text)
+        now_ms = self._now_ms()
+        before = self._share(intent.dialog, readers, now_ms)
+        return before or self._seal(intent, readers, now_ms, row)
+
+    def answered(self, command: Command, reply: Reply) -> None:
+        self._source.answered(command, reply)
+        if isinstance(command, UploadSlices) and isinstance(reply, SlicesUploaded):
+            upload = self._upload_of(command.dialog, command.share)
+            upload.stored.add(_key(command))
+            upload.complete = upload.complete or reply.complete
+
+    def stale(self, sealed: Numbered, failed: Failed) -> None:
+        assert isinstance(sealed, Send | Edit | React)
+        header, dialog = sealed.header, sealed.dialog
+        self._forget_upload(header.share, dialog)
+        if failed.keys_seq == header.keys_seq and self._renewed.get(dialog) != header.session:
+            self._renewed[dialog] = header.session
+            self._machine.forget_dialog(dialog)
+        self._source.stale(dialog, failed)
+
+    def acked(self, sealed: Numbered) -> None:
+        assert isinstance(sealed, Send | Edit | React)
+        self._machine.acked(sealed.dialog, sealed.n, sealed.header.share)
+        self._forget_upload(sealed.header.share, sealed.dialog)
+
+    def heard(self, event: TimelineEvent | DialogState | Reset) -> None:
+        self._source.heard(event)
+
+    def _share(self, dialog: bytes, readers: Readers, now_ms: int) -> First | NotYet | None:
+        """See that all readers have the session, or will have it with the next message: None then."""
+        keys_seq, view = readers.keys_seq, readers.view
+        try:
+            while not (
+                shared := self._machine.share(dialog, readers.devices, keys_seq=keys_seq, view=view, now_ms=now_ms)
+            ).complete:
+                if shared.unreachable:
+                    return NotYet()
+        except TooManySharesError:
+            return NotYet()
+        if shared.share is None:
+            return None
+        upload = self._upload_of(dialog, shared.share)
+        if upload.complete:
+            return None
+        commands = [one for one in _commands(self._machine.chunks_of(shared.share)) if _key(one) not in upload.stored]
+        if commands:
+            return First(commands)
+        upload.stored.clear()  # all is there, and it is not for all who read now: after the next event, ask again
+        return NotYet()
+
+    def _upload_of(self, dialog: bytes, share: bytes) -> _Upload:
+        upload = self._uploads.get(dialog)
+        if upload is None or upload.share != share:
+            upload = self._uploads[dialog] = _Upload(share)
+        return upload
+
+    def _forget_upload(self, share: bytes | None, dialog: bytes) -> None:
+        if dialog in self._uploads and self._uploads[dialog].share == share:
+            del self._uploads[dialog]
+
+    def _seal(
+        self, intent: Send | Edit | React, readers: Readers, now_ms: int, row: Callable[[Numbered], Stored]
+    ) -> Outcome:
+        made: list[Numbered] = []
+
+        def command(sealed: Sealed) -> OutboxRow:
+            made.append(_command_of(intent, sealed, readers.keys_seq))
+            return OutboxRow(intent.n, row(made[0]).data)
+
+        place = self._place_of(intent, readers.keys_seq)
+        self._machine.seal(place, intent.payload, view=readers.view, now_ms=now_ms, command=command)
+        return Ready(made[0])
+
+    def _place_of(self, intent: Send | Edit | React, keys_seq: int) -> Place:
+        header = intent.header
+        return Place(
+            intent.dialog,
+            self._machine.principal,
+            self._machine.device,
+            intent.n,
+            _TAGS[type(intent)],
+            int(intent.kind) if isinstance(intent, Send) else None,
+            keys_seq,
+            None if isinstance(intent, Send) else intent.target,
+            header.reply_to,
+            header.expires_at_ms,
+            header.ref,
+        )
+
+
+def _command_of(intent: Send | Edit | React, sealed: Sealed, keys_seq: int) -> Numbered:
+    said = intent.header
+    header = Header(
+        reply_to=said.reply_to,
+        expires_at_ms=said.expires_at_ms,
+        ref=said.ref,
+        keys_seq=keys_seq,
+        commitment=sealed.commitment,
+        session=sealed.session,
+        share=sealed.share,
+    )
+    return msgspec.structs.replace(intent, payload=sealed.payload, header=header)
+
+
+def _content_bytes_max(intent: Send | Edit | React) -> int:
+    return SEALED_REACTION_BYTES_MAX if isinstance(intent, React) else SEALED_CONTENT_BYTES_MAX
+
+
+def _commands(chunks: Sequence[Chunk]) -> Iterator[UploadSlices]:
+    """The uploads of a share, in the order in which its slices were made; one without slices if it has none."""
+    for chunk in chunks:
+        slices = [Slice(device, body) for device, body in chunk.slices]
+        for start in range(0, max(1, len(slices)), SLICES_PER_COMMAND_MAX):
+            part = slices[start : start + SLICES_PER_COMMAND_MAX]
+            yield UploadSlices(0, chunk.share, chunk.dialog, chunk.session, chunk.keys_seq, part)
+
+
+def _key(command: UploadSlices) -> bytes:
+    """What tells the uploads of one share apart: no two slices are the same bytes."""
+    return command.slices[0].body if command.slices else b""
