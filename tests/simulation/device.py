@@ -17,6 +17,7 @@ from tchat.actions import CloseConnection, Connect, ConnectionState, Emit, SendB
 from tchat.core import ClientCore
 from tchat.store import MemoryOutbox
 from tests.adversity.restart_server import SignIn
+from tests.adversity.restart_timeline import Row
 from tests.adversity.restart_verify import Violations
 from tests.adversity.restart_witness import Hole, Ledger, Received, Witness, WitnessedCodec
 from tests.simulation.database import Database
@@ -56,8 +57,8 @@ class StrictWitness(Witness):
         self._windowed = False
         self.old_epoch = 0
         """The epoch whose history is lost in part, until the device is told in a later one; 0: none."""
-        self._lost: Mapping[tuple[bytes, int], tuple[bytes, int]] = {}
-        """Device and number of the rows that are lost."""
+        self._lost: Mapping[tuple[bytes, int], Row] = {}
+        """By place the rows that are lost."""
         self._renewed = False
 
     @property
@@ -100,7 +101,7 @@ class StrictWitness(Witness):
             case _:
                 pass
 
-    def lose(self, lost: Mapping[tuple[bytes, int], tuple[bytes, int]], epoch: int) -> None:
+    def lose(self, lost: Mapping[tuple[bytes, int], Row], epoch: int) -> None:
         """A part of the history is lost: until a sync in a later epoch, what comes may be of it."""
         self._lost, self.old_epoch, self._renewed = lost, epoch, False
 
@@ -184,7 +185,8 @@ class StrictWitness(Witness):
     def _look_at_row(self, dialog: bytes, seq: int, device: bytes, n: int, what: str) -> None:
         found = self._database.dialogs.get(dialog)
         row = found.find(seq) if found is not None else None
-        if self._lost.get((dialog, seq)) == (device, n):
+        lost = self._lost.get((dialog, seq))
+        if lost is not None and (lost.device, lost.n) == (device, n):
             return
         if row is None or (row.device, row.n) != (device, n):
             self._violations.add("lost", f"{what} to {self._device.name} and not durable: {seq} of {dialog.hex()}")
@@ -224,7 +226,7 @@ class Device:
         self._note = note
         self._store = MemoryOutbox(first_n=1)
         self._witnesses: list[StrictWitness] = []
-        self._lost: dict[tuple[bytes, int], tuple[bytes, int]] = {}
+        self._lost: dict[tuple[bytes, int], Row] = {}
         self._ticks_at = 0.0
         self._life = 0
         self.core: ClientCore
@@ -289,17 +291,20 @@ class Device:
         """Resume from an older position than the newest next time, as from a backup of the device."""
         self.core._position = position
 
-    def lose(self, lost: Mapping[tuple[bytes, int], tuple[bytes, int]], epoch: int) -> None:
+    def lose(self, lost: Mapping[tuple[bytes, int], Row], epoch: int) -> None:
         """A part of the history is lost, with what was acked in it."""
         self.witness.lose(lost, epoch)
         self._lost.update(lost)
 
-    def forgive_lost(self, stored: Mapping[tuple[bytes, int], object]) -> None:
-        """Forget the acks of what is lost."""
-        ledger, device = self.ledger, self.signed_in.device
-        for n, acked in list(ledger.acked.items()):
-            if self._lost.get((acked.dialog, acked.seq)) == (device, n) and not stored.get((device, n)):
-                del ledger.acked[n]
+    def forget_lost(self) -> None:
+        """Forget the acks of what is lost. A call that a node repeats may store it again, and at another place."""
+        self.ledger.forget(self._is_lost)
+
+    def _is_lost(self, acked: Acked) -> bool:
+        row = self._lost.get((acked.dialog, acked.seq))
+        if row is None or row.device != self.signed_in.device:
+            return False
+        return (row.n, row.at_ms, row.messages) == (acked.n, acked.at_ms, acked.messages)
 
     def drop(self) -> None:
         """End the connection, and connect again as after any other end."""

@@ -1,8 +1,9 @@
 """What devices received and were told, held to the journal: in the end, and when a part of its history is lost.
 
-After a restore, or the promotion of a standby that was behind, what was acked in the lost part is gone. What a device
-received until then was true then. From then on it may believe nothing of it: the server must say `recovered: false`, in
-the new epoch, and what the device has after that is held to the journal of the new history.
+After a restore, or the promotion of a standby that was behind, what was acked in the lost part is gone, unless a call
+that a node repeats stores it again: once, with a place and an ack of its own. What a device received until then was
+true then. From then on it may believe nothing of it: the server must say `recovered: false`, in the new epoch, and what
+the device has after that is held to the journal of the new history.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def verify(stage: Stage, timeline: Timeline) -> None:
         if row.n and not timeline.may_see(row.author, row.dialog, row.seq):
             violations.add("leaked", f"{row} was written by somebody who is no member")
     for device in stage.devices:
-        device.forgive_lost(timeline.by_number)
+        device.forget_lost()
         check_sender(device, timeline, violations)
         for witness in device.witnesses:
             check_received(device.principal, witness.take_received(), timeline, violations)
@@ -103,7 +104,7 @@ def lose_history(stage: Stage, backup: Backup) -> None:
     after = read_timeline(stage)
     lost = {place: row for place, row in before.rows.items() if not _is_same(row, after.rows.get(place))}
     for device in stage.devices:
-        device.lose({place: (row.device, row.n) for place, row in lost.items()}, stage.database.epoch)
+        device.lose(lost, stage.database.epoch)
 
 
 def _is_same(row: Row, other: Row | None) -> bool:
