@@ -82,6 +82,7 @@ class SimulatedLock(NodeLock):
     def __init__(self, database: Database) -> None:
         self._database = database
         self._crashes = database.crashes
+        self._history = database.history
 
     @property
     def broken(self) -> bool:
@@ -91,16 +92,15 @@ class SimulatedLock(NodeLock):
     async def keep(self, incarnation: int, settled: Callable[[int], None]) -> None:
         """Its connection breaks with every crash; it matters when the database comes back with another history."""
         while True:
-            await self._database.wait_for_another_history()
-            epoch = None
-            while epoch is None:
-                await asyncio.sleep(_LOOK_EVERY_S)
-                try:
-                    epoch = await self._database.read("lock", lambda: self._go_on(incarnation))
-                except IncarnationEndedError:
-                    raise
-                except StorageUnavailableError:
-                    continue
+            if self._history == self._database.history:  # else it was lost in part while the node started
+                await self._database.wait_for_another_history()
+            await asyncio.sleep(_LOOK_EVERY_S)
+            try:
+                epoch = await self._database.read("lock", lambda: self._go_on(incarnation))
+            except IncarnationEndedError:
+                raise
+            except StorageUnavailableError:
+                continue
             settled(epoch)
 
     def doubt(self) -> None:
@@ -109,6 +109,7 @@ class SimulatedLock(NodeLock):
     def _go_on(self, incarnation: int) -> int:
         if self._database.is_ended(incarnation):
             raise IncarnationEndedError
+        self._history = self._database.history
         return self._database.settle_epoch()
 
 
