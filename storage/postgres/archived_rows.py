@@ -18,8 +18,8 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 import asyncpg
 import msgspec
 
-from protocol.bodies import Edited, Erased, Reacted, TimelineEventRaw, tag_of
-from storage.archive import ARCHIVE_ROWS_MAX, Archive
+from protocol.bodies import Erased, TimelineEventRaw, tag_of
+from storage.archive import ARCHIVE_ROWS_MAX, HANGING, Archive
 from storage.rows import TimelineRow
 from storage.timelines import PAGE_BYTES_MAX, cut_short
 from storage.unavailable import StorageUnavailableError
@@ -37,7 +37,6 @@ _TAGS_APART_MAX = 100
 _ERASED = tag_of(Erased)
 BLANK = msgspec.Raw(msgspec.msgpack.encode(Erased()))
 """The body of an erased row."""
-_HANGING = frozenset({tag_of(Edited), tag_of(Reacted)})
 
 ROW_COLUMNS = "dialog_id, seq, author_id, device_id, n, at_ms, messages, body, tag, target"
 
@@ -164,11 +163,9 @@ class ArchivedRows:
 
     async def _blank_hanging(self, rows: list[TimelineRow], *, by_journal: bool) -> list[TimelineRow]:
         """The rows of one store, blank where they are edits and reactions of erased messages."""
-        targets = ((row.event.dialog, row.target) for row in rows if row.tag in _HANGING and row.target is not None)
+        targets = ((row.event.dialog, row.target) for row in rows if row.tag in HANGING and row.target is not None)
         erased = await self.find_erased(targets, by_journal=by_journal)
-        return [
-            _blank(row) if row.tag in _HANGING and (row.event.dialog, row.target) in erased else row for row in rows
-        ]
+        return [_blank(row) if row.tag in HANGING and (row.event.dialog, row.target) in erased else row for row in rows]
 
 
 def _blank(row: TimelineRow) -> TimelineRow:
