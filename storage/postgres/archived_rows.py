@@ -20,7 +20,7 @@ import msgspec
 
 from protocol.bodies import Erased, TimelineEventRaw, tag_of
 from storage.archive import ARCHIVE_ROWS_MAX, HANGING, Archive
-from storage.rows import TimelineRow
+from storage.rows import TimelineRow, blank_row
 from storage.timelines import PAGE_BYTES_MAX, cut_short
 from storage.unavailable import StorageUnavailableError
 
@@ -35,8 +35,6 @@ _TAGS_APART_MAX = 100
 """Tags between two that are asked for, which are read, too, to ask once."""
 
 _ERASED = tag_of(Erased)
-BLANK = msgspec.Raw(msgspec.msgpack.encode(Erased()))
-"""The body of an erased row."""
 
 ROW_COLUMNS = "dialog_id, seq, author_id, device_id, n, at_ms, messages, body, tag, target"
 
@@ -155,7 +153,7 @@ class ArchivedRows:
                 size += sum(len(row.event.body) for row in page)
                 for row in page:
                     key = (dialog, row.event.seq)
-                    found[key] = _blank(row) if key in waiting else row
+                    found[key] = blank_row(row) if key in waiting else row
             if size >= PAGE_BYTES_MAX:
                 break
         rows = await self._blank_hanging(list(found.values()), by_journal=False)
@@ -165,11 +163,9 @@ class ArchivedRows:
         """The rows of one store, blank where they are edits and reactions of erased messages."""
         targets = ((row.event.dialog, row.target) for row in rows if row.tag in HANGING and row.target is not None)
         erased = await self.find_erased(targets, by_journal=by_journal)
-        return [_blank(row) if row.tag in HANGING and (row.event.dialog, row.target) in erased else row for row in rows]
-
-
-def _blank(row: TimelineRow) -> TimelineRow:
-    return TimelineRow(msgspec.structs.replace(row.event, body=BLANK), _ERASED, row.target)
+        return [
+            blank_row(row) if row.tag in HANGING and (row.event.dialog, row.target) in erased else row for row in rows
+        ]
 
 
 def _runs(keys: Sequence[Key], *, apart_max: int = 1) -> list[Run]:
