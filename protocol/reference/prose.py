@@ -171,8 +171,10 @@ device in it with `earlier_first` until the refused `n` is sent again. This keep
 under way in that dialog is answered, then start again at the refused one; or give it up with `skip`. The
 dialog of a command is here the one to which it appends (the [table](#commands) says it): for `mute`, `block`, `unblock`
 and `decline` the own `self` dialog, for `invite` that of the invited person. A hold ends with its connection. After
-`unavailable` the refused command may still turn out to be stored; after any other refusal it is not. An event of the
-own device with that `n` that arrives before the ack counts as the ack: if the server then awaits that `n`, `skip` it.
+`unavailable` the refused command may still turn out to be stored. After any other refusal it is not, unless an earlier
+connection sent it to another node of the server, where it still waits: if it is stored there, its event says so. An
+event of the own device with that `n` that arrives before the ack counts as the ack: if the server then awaits that `n`,
+`skip` it.
 The server works on at most `in_flight_max` pipelined commands of a connection at once; further ones wait, like those
 above a rate.
 

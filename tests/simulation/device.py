@@ -13,7 +13,7 @@ from protocol.commands import Heartbeat, Numbered
 from protocol.events import CaughtUp, DialogState, HeartbeatReply, MissedChanges, ReceiptChanged
 from protocol.replies import Acked, Authenticated, Synced
 from server.gateway.frames import CLOSE
-from tchat.actions import CloseConnection, Connect, ConnectionState, Emit, SendBytes, Stop
+from tchat.actions import CloseConnection, Connect, ConnectionState, Emit, Refused, SendBytes, Stop
 from tchat.core import ClientCore
 from tchat.store import MemoryOutbox
 from tests.adversity.restart_server import SignIn
@@ -227,6 +227,9 @@ class Device:
         self._store = MemoryOutbox(first_n=1)
         self._witnesses: list[StrictWitness] = []
         self._lost: dict[tuple[bytes, int], Row] = {}
+        self._refused: dict[int, tuple[str, int]] = {}
+        """By number which node refused it for good, and when the connection to that node began."""
+        self._linked_at_ms = 0
         self._ticks_at = 0.0
         self._life = 0
         self.core: ClientCore
@@ -300,6 +303,14 @@ class Device:
         """Forget the acks of what is lost. A call that a node repeats may store it again, and at another place."""
         self.ledger.forget(self._is_lost)
 
+    def forget_overtaken(self) -> None:
+        """Forget the refusals of what another node stored later: an earlier connection had sent it there, too."""
+        for dialog in self._database.dialogs.values() if self.shared else ():
+            for n, (node, since_ms) in self._refused.items():
+                row = dialog.by_number.get((self.signed_in.device, n))
+                if row is not None and row.at_ms >= since_ms and self._database.names[row.incarnation - 1] != node:
+                    self.ledger.refused.pop(n, None)
+
     def _is_lost(self, acked: Acked) -> bool:
         row = self._lost.get((acked.dialog, acked.seq))
         if row is None or row.device != self.signed_in.device:
@@ -349,6 +360,8 @@ class Device:
                     if self.link is not None:
                         self.link.send(data)
                 case Emit(event=event):
+                    if isinstance(event, Refused) and self.link is not None:
+                        self._refused[event.n] = (self.link.server.name, self._linked_at_ms)
                     self.witness.noticed(event)
                 case Connect(delay_s=delay_s):
                     self._later(min(delay_s, _RECONNECT_S_MAX), self._open)
@@ -376,6 +389,7 @@ class Device:
             return
         self.links += 1
         self.link = self._connect(self)
+        self._linked_at_ms = self._database.clock.wall_ms()
         if self.link is None:
             self.core.connect_failed()
         else:

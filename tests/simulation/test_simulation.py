@@ -25,6 +25,7 @@ FAILED = (
     54832,  # a call that a node repeats stores again what was acked in a lost history: the judge knew no second ack
     2385,  # who had refused numbers in too many dialogs was closed before the acks under way, and came back for ever
     6162,  # the lock of the simulation did not see a history that was lost while its node started
+    8871,  # a node refused for good what another one had got over an earlier connection, and stored when it could
     3880,  # a receipt was not delivered, because its room was closed as the least recently used one meanwhile
 )
 """Seeds beyond those that found a fault of the product, or of the simulation, and which."""

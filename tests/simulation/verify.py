@@ -37,6 +37,7 @@ def verify(stage: Stage, timeline: Timeline) -> None:
             violations.add("leaked", f"{row} was written by somebody who is no member")
     for device in stage.devices:
         device.forget_lost()
+        device.forget_overtaken()
         check_sender(device, timeline, violations)
         for witness in device.witnesses:
             check_received(device.principal, witness.take_received(), timeline, violations)
@@ -97,6 +98,7 @@ def lose_history(stage: Stage, backup: Backup) -> None:
     """Judge what devices have until now, then let the database go on from a backup."""
     before = read_timeline(stage)
     for device in stage.devices:
+        device.forget_overtaken()
         check_sender(device, before, stage.violations)
         for witness in device.witnesses:
             check_received(device.principal, witness.take_received(), before, stage.violations)
