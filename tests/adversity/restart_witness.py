@@ -67,7 +67,8 @@ class Ledger:
     asked: dict[int, msgspec.Struct] = field(default_factory=dict)
     acked: dict[int, Acked] = field(default_factory=dict)
     refused: dict[int, str] = field(default_factory=dict)
-    renumbered: set[int] = field(default_factory=set)
+    renumbered: dict[int, int] = field(default_factory=dict)
+    """By new number the one before."""
     acked_again: int = 0
     _replies: dict[int, list[Acked]] = field(default_factory=lambda: defaultdict(list))
     """By number its acks, each once: a right server gives one."""
@@ -92,7 +93,7 @@ class Ledger:
                 self.refused[n] = failed.code
             case Renumbered(old=old, n=n):
                 self.asked[n] = self.asked.pop(old)
-                self.renumbered.add(n)
+                self.renumbered[n] = old
 
     def replied(self, acked: Acked) -> None:
         """An ack as the server said it."""

@@ -149,6 +149,8 @@ class Database:
         self.archive_erasures: set[tuple[bytes, int]] = set()
         self.doubts: Counter[tuple[bytes, int]] = Counter()
         """By device and number how many calls with it had a fate that the caller does not know."""
+        self.refused: set[tuple[bytes, int]] = set()
+        """Device and number of what a node has refused for good."""
         self.locks: dict[bytes, deque[asyncio.Future[None]]] = {}
         self.next_xid = _FIRST_XID
         self.down = False

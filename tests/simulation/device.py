@@ -311,6 +311,14 @@ class Device:
                 if row is not None and row.at_ms >= since_ms and self._database.names[row.incarnation - 1] != node:
                     self.ledger.refused.pop(n, None)
 
+    def has_answer(self, n: int) -> bool:
+        """Whether a node was done with a number: later ones may pass it, and the sender may never learn why.
+
+        It was refused for good, and that answer was lost, or it was stored, and is lost with its part of the history.
+        """
+        number = (self.signed_in.device, n)
+        return number in self._database.refused or any((row.device, row.n) == number for row in self._lost.values())
+
     def _is_lost(self, acked: Acked) -> bool:
         row = self._lost.get((acked.dialog, acked.seq))
         if row is None or row.device != self.signed_in.device:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from protocol.close_codes import CloseCode
+from protocol.commands import Numbered
 from server.clock import Clock
 from server.config.settings import Config
 from server.gateway.connection import Connection
@@ -18,10 +19,12 @@ from server.identity.claims import Claims
 from server.identity.signing_keys import SigningKeys, new_pem
 from server.identity.tokens import Tokens
 from server.node.composition import Node
+from server.refusals import DURABLE, ERROR_OF
 from server.session.session import Session, SessionContext
 from server.writing.mover import Mover
 from storage.postgres.incarnations import NodeLock
 from storage.postgres.work_locks import Job, Work, WorkLocks
+from storage.rows import Verdict, VerdictCode
 from storage.unavailable import IncarnationEndedError, StorageUnavailableError
 from tests.simulation.archive import MemoryBacklog, SimulatedArchive
 from tests.simulation.database import Database
@@ -36,6 +39,8 @@ _KEYS = SigningKeys.from_pem(new_pem())
 _POSITION_KEY = bytes(32)
 _TRY_AGAIN_S = 0.2
 _LOOK_EVERY_S = 1.0
+_MAY_STILL_BE_STORED = DURABLE | {VerdictCode.STALE, VerdictCode.NUMBER_PASSED}
+"""Under this number, or under another one."""
 
 
 class SimulatedTokens(Tokens):
@@ -124,6 +129,19 @@ class SimulatedWorkLocks(WorkLocks):
         await jobs[Work.ERASER]()
 
 
+class NotingSession(Session):
+    """A session that notes what it refuses for good: the connection may be cut before its client learns of it."""
+
+    def __init__(self, connection: Connection, context: SessionContext, database: Database) -> None:
+        super().__init__(connection, context)
+        self._database = database
+
+    def answer(self, command: Numbered, dialog: bytes, verdict: Verdict) -> None:
+        super().answer(command, dialog, verdict)
+        if verdict.code not in _MAY_STILL_BE_STORED and not ERROR_OF[verdict.code].temporary:
+            self._database.refused.add((self.device, command.n))
+
+
 class SimulatedNode:
     """One process of the server; `node` is None until it serves."""
 
@@ -175,7 +193,7 @@ class SimulatedNode:
         return connection
 
     def _start_session(self, connection: Connection) -> Session:
-        session = Session(connection, self._context)
+        session = NotingSession(connection, self._context, self._database)
         session.start()
         return session
 
