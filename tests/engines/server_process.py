@@ -20,6 +20,12 @@ from typing import Self
 HOST = "127.0.0.1"
 _PORTS = (20_000, 30_000)  # below those of outgoing connections, on Linux (32768) and macOS (49152)
 _POLL_S = 0.01
+_WATCH = """read -r _ && exit
+kill -"$1" "$0"
+[ -z "$2" ] && exit
+for _ in 1 2 3 4 5 6 7 8 9 10; do kill -0 "$0" && sleep 0.2; done
+rm -rf "$2"
+"""
 
 
 class EngineError(Exception):
@@ -31,11 +37,14 @@ class EngineMissingError(Exception):
 
 
 class Watcher:
-    """A process that sends `how` to the process `pid` when this one ends without `dismiss`, even by a kill."""
+    """A process that sends `how` to the process `pid` when this one ends without `dismiss`, even by a kill.
 
-    def __init__(self, pid: int, how: int = signal.SIGKILL) -> None:
+    When that has ended, too, it removes `folder`.
+    """
+
+    def __init__(self, pid: int, how: int = signal.SIGKILL, folder: Path | None = None) -> None:
         self._process = subprocess.Popen(
-            ["/bin/sh", "-c", 'read -r _ || kill -"$1" "$0"', str(pid), str(int(how))],
+            ["/bin/sh", "-c", _WATCH, str(pid), str(int(how)), *([str(folder)] if folder else [])],
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
