@@ -290,15 +290,12 @@ async def test_racing_flushers_leave_no_hole_and_no_duplicate(world: World) -> N
 async def test_a_busy_head_is_skipped_and_can_be_waited_for(world: World) -> None:
     ann, bo, cy = await world.people(3)
     held, free = await world.create(DialogType.DIRECT, ann, bo), await world.create(DialogType.DIRECT, ann, cy)
-    async with world.pool.acquire() as other:
-        transaction = other.transaction()
-        await transaction.start()
-        await other.execute("SELECT 1 FROM heads WHERE dialog_id = $1 FOR NO KEY UPDATE", held)
+    async with world.held(held):
         verdicts = await world.flush(message(held, ann), message(free, ann))
         assert [v.code for v in verdicts] == [VerdictCode.BUSY, OK]
         waiting = asyncio.ensure_future(world.flush(message(held, ann), wait=True))
-        await transaction.rollback()
-        assert [v.code for v in await waiting] == [OK]
+        await world.until_a_flush_waits()
+    assert [v.code for v in await waiting] == [OK]
 
 
 async def test_receipts_only_grow_and_never_pass_the_head(world: World) -> None:

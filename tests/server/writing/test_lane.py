@@ -78,11 +78,10 @@ async def test_a_repetition_that_finds_its_dialog_busy_is_waited_for(world: Worl
     async with lanes(world, clock, lanes=1) as it:
         futures = await gathered(it, message(other, ann), message(dialog, ann), message(other, ann))
         it.journal.after = [None, LOST]
-        async with world.pool.acquire() as holder, holder.transaction():
-            await _until_calls(it, 2)  # the batch whose reply is lost
-            it.journal.gate = gate = asyncio.Event()  # holds back its repetition
-            await _until_stored(world, dialog, 2)
-            await holder.execute("SELECT 1 FROM heads WHERE dialog_id = $1 FOR NO KEY UPDATE", dialog)
+        await _until_calls(it, 2)  # the batch whose reply is lost
+        it.journal.gate = gate = asyncio.Event()  # holds back its repetition
+        await _until_stored(world, dialog, 2)
+        async with world.held(dialog):
             it.journal.gate = None
             gate.set()
             assert (await futures[2]).code is DUPLICATE

@@ -58,22 +58,17 @@ async def test_a_node_that_replaces_another_waits_for_its_statement_and_sees_wha
 ) -> None:
     ann, bo = await world.people(2)
     dialog = await world.create(DialogType.DIRECT, ann, bo)
-    async with taken(database_url) as lock, world.pool.acquire() as other:
-        holding = other.transaction()
-        await holding.start()
-        await other.execute("SELECT 1 FROM heads WHERE dialog_id = $1 FOR UPDATE", dialog)
-        late = asyncio.ensure_future(world.flush(message(dialog, ann), wait=True))
-        waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%flush%'"
-        while not await world.pool.fetchval(waits):
-            pass
-        replacing = asyncio.ensure_future(lock.replace())
-        while not await world.pool.fetchval("SELECT ended_at_ms FROM incarnations"):
-            pass
-        with pytest.raises(IncarnationEndedError):  # at once: it does not queue behind who waits
-            await world.say(dialog, bo)
-        assert not replacing.done()
-        assert await world.pool.fetchval("SELECT fenced_at_ms FROM incarnations") is None
-        await holding.rollback()
+    async with taken(database_url) as lock:
+        async with world.held(dialog):
+            late = asyncio.ensure_future(world.flush(message(dialog, ann), wait=True))
+            await world.until_a_flush_waits()
+            replacing = asyncio.ensure_future(lock.replace())
+            while not await world.pool.fetchval("SELECT ended_at_ms FROM incarnations"):
+                pass
+            with pytest.raises(IncarnationEndedError):  # at once: it does not queue behind who waits
+                await world.say(dialog, bo)
+            assert not replacing.done()
+            assert await world.pool.fetchval("SELECT fenced_at_ms FROM incarnations") is None
         await replacing
         assert await world.pool.fetchval("SELECT max(seq) FROM journal") == 2
         assert [verdict.code for verdict in await late] == [VerdictCode.OK]
