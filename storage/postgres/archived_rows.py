@@ -16,10 +16,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import asyncpg
-import msgspec
 
 from protocol.bodies import Erased, TimelineEventRaw, tag_of
 from storage.archive import ARCHIVE_ROWS_MAX, HANGING, Archive
+from storage.postgres.timeline_rows import ROW_COLUMNS, make_row
 from storage.rows import TimelineRow, blank_row
 from storage.timelines import PAGE_BYTES_MAX, cut_short
 from storage.unavailable import StorageUnavailableError
@@ -35,8 +35,6 @@ _TAGS_APART_MAX = 100
 """Tags between two that are asked for, which are read, too, to ask once."""
 
 _ERASED = tag_of(Erased)
-
-ROW_COLUMNS = "dialog_id, seq, author_id, device_id, n, at_ms, messages, body, tag, target"
 
 
 def _rows_in(order: str) -> str:
@@ -65,14 +63,6 @@ SELECT k.dialog_id, k.seq, j.tag,
 FROM unnest($1::uuid[], $2::bigint[]) AS k(dialog_id, seq)
 LEFT JOIN journal j ON j.dialog_id = k.dialog_id AND j.seq = k.seq
 """
-
-
-def make_row(record: asyncpg.Record) -> TimelineRow:
-    """The row of a record with `ROW_COLUMNS`."""
-    dialog, seq, author, device, n, at_ms, messages, body, tag, target = record
-    return TimelineRow(
-        TimelineEventRaw(dialog, seq, author, device, n, at_ms, messages, msgspec.Raw(body)), tag, target
-    )
 
 
 class ArchivedRows:

@@ -15,7 +15,6 @@ from protocol.ids import NIL, new_id
 from protocol.kinds import Kind
 from storage.identity_rows import KeyGrants, Outcome, ProfileChange, WhoMayAdd
 from storage.local.archive import LocalArchive
-from storage.postgres.archived_rows import ROW_COLUMNS, make_row
 from storage.postgres.archived_timelines import ArchivedTimelines
 from storage.postgres.deleted_dialogs import PostgresDeletedDialogs
 from storage.postgres.journal import CHANGE_QUERIES, PostgresJournal
@@ -25,6 +24,7 @@ from storage.postgres.pool import open_pool
 from storage.postgres.purged_authors import PostgresPurgedAuthors
 from storage.postgres.service_accounts import ServiceAccountStore
 from storage.postgres.sign_ins import SignInStore
+from storage.postgres.timeline_rows import ROW_COLUMNS, make_row
 from storage.postgres.timelines import PostgresTimelines
 from storage.rows import ChangeEntry, PrincipalStatus, ReceiptRow, VerdictCode
 from tests.support.archiving import drop_rows
