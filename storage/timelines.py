@@ -65,6 +65,12 @@ class Journal(Protocol):
     async def change(self, entry: ChangeEntry, *, incarnation: int, flush_no: int) -> ChangeResult:
         """Judge and apply one change; waits for the head's lock."""
 
+    async def overtake(self, flush_no: int, *, incarnation: int) -> None:
+        """Let no call of this incarnation up to this `flush_no` begin any more: such a call gets NothingWrittenError.
+
+        One that was given up may still be on its way, and would be judged after its repetition.
+        """
+
     async def raise_receipts(self, receipts: Sequence[ReceiptRow], *, incarnation: int) -> list[RaisedReceipt]:
         """Raise high-water marks, at most one of each `(dialog, principal)`; return those that grew or come `again`."""
 

@@ -52,6 +52,7 @@ FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]) WITH ORDINALITY AS c(dialog_id
 LEFT JOIN members m ON m.dialog_id = c.dialog_id AND m.principal_id = c.principal_id
 ORDER BY c.ord
 """
+_OVERTAKE = "UPDATE incarnations SET overtaken = $2 WHERE incarnation = $1 AND overtaken < $2"
 _RAISE_RECEIPTS = "SELECT * FROM raise_receipts($1, $2, $3, $4, $5, $6)"
 # Committing the message puts a transaction id past the horizon on disk. Without it PostgreSQL, after a crash, gives
 # ids out again that only aborted transactions had, and what is written under them would look older than the horizon.
@@ -262,6 +263,9 @@ class PostgresJournal(Journal):
             if row["body"] is not None
         )
         return ChangeResult(verdict, events)
+
+    async def overtake(self, flush_no: int, *, incarnation: int) -> None:
+        await self._writes.fetch(_OVERTAKE, incarnation, flush_no)
 
     async def raise_receipts(self, receipts: Sequence[ReceiptRow], *, incarnation: int) -> list[RaisedReceipt]:
         rows = await self._writes.fetch(

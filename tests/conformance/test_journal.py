@@ -11,8 +11,8 @@ import pytest
 from protocol import bodies
 from protocol.dialog_types import DialogType, Mode
 from protocol.ids import new_id, self_dialog_id
-from storage.rows import ReceiptRow, VerdictCode
-from storage.unavailable import IncarnationEndedError, StorageUnavailableError
+from storage.rows import ChangeEntry, ReceiptRow, VerdictCode
+from storage.unavailable import IncarnationEndedError, NothingWrittenError, StorageUnavailableError
 from tests.support.world import Person, World, edit, message, reaction
 
 pytestmark = pytest.mark.anyio
@@ -354,6 +354,21 @@ async def test_nothing_is_written_for_an_incarnation_that_has_ended(world: World
         with pytest.raises(IncarnationEndedError):
             await write()
     assert await world.pool.fetchval("SELECT count(*) FROM journal") == 1
+
+
+async def test_a_call_that_was_overtaken_writes_nothing_and_a_later_one_does(world: World) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    at = {"incarnation": world.incarnation, "flush_no": 1_000}
+    await world.journal.overtake(1_000, incarnation=world.incarnation)
+    await world.journal.overtake(999, incarnation=world.incarnation)
+    with pytest.raises(NothingWrittenError):
+        await world.journal.flush([message(dialog, ann)], wait=False, **at)
+    with pytest.raises(NothingWrittenError):
+        await world.journal.change(ChangeEntry(dialog, ann.principal, ann.device, ann.n(), bodies.Pinned(1)), **at)
+    at["flush_no"] += 1
+    (verdict,) = await world.journal.flush([message(dialog, ann)], wait=False, **at)
+    assert (verdict.code, verdict.seq) == (OK, 2)
 
 
 async def test_a_receipt_of_unknown_fate_is_returned_and_stamped_when_it_comes_again(world: World) -> None:

@@ -161,6 +161,8 @@ class Database:
         self.names: list[str] = []
         """Of the incarnations, from number 1 on."""
         self.leases: Counter[int] = Counter()
+        self.overtaken: Counter[int] = Counter()
+        """By incarnation the last call that was given up."""
         self.stamps = itertools.count(1)
         self.fenced_at: dict[int, int] = {}
         self.epoch = 1

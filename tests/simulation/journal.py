@@ -30,10 +30,10 @@ class MemoryJournal(Journal):
         self._database = database
 
     async def flush(self, entries: Sequence[Entry], *, incarnation: int, flush_no: int, wait: bool) -> list[Verdict]:
-        del flush_no
         database = self._database
 
         async def work(transaction: Transaction, fate: Fate) -> list[Verdict]:
+            self._refuse_overtaken(incarnation, flush_no)
             known = {entry.dialog for entry in entries if may_know(database, entry.dialog, entry.author)}
             locked = {dialog for dialog in sorted(known) if await transaction.lock(dialog, wait=wait)}
             await pause_before_commit(fate)
@@ -43,10 +43,10 @@ class MemoryJournal(Journal):
             return await database.write("flush", incarnation, work)
 
     async def change(self, entry: ChangeEntry, *, incarnation: int, flush_no: int) -> ChangeResult:
-        del flush_no
         database = self._database
 
         async def work(transaction: Transaction, fate: Fate) -> ChangeResult:
+            self._refuse_overtaken(incarnation, flush_no)
             if not may_change(database, entry):
                 return refuse_stranger(database)
             await transaction.lock(entry.dialog, wait=True)
@@ -55,6 +55,12 @@ class MemoryJournal(Journal):
 
         with self._noting_doubt([entry]):
             return await database.write("change", incarnation, work)
+
+    async def overtake(self, flush_no: int, *, incarnation: int) -> None:
+        def raise_it() -> None:
+            self._database.overtaken[incarnation] = max(flush_no, self._database.overtaken[incarnation])
+
+        await self._database.read("overtake", raise_it)
 
     async def raise_receipts(self, receipts: Sequence[ReceiptRow], *, incarnation: int) -> list[RaisedReceipt]:
         async def work(transaction: Transaction, fate: Fate) -> list[RaisedReceipt]:
@@ -77,6 +83,10 @@ class MemoryJournal(Journal):
 
     async def find_oldest_writer(self) -> str:
         return "a transaction in memory"
+
+    def _refuse_overtaken(self, incarnation: int, flush_no: int) -> None:
+        if flush_no <= self._database.overtaken[incarnation]:
+            raise NothingWrittenError("the call was overtaken")
 
     @contextmanager
     def _noting_doubt(self, entries: Sequence[Entry | ChangeEntry]) -> Iterator[None]:

@@ -26,6 +26,7 @@ FAILED = (
     2385,  # who had refused numbers in too many dialogs was closed before the acks under way, and came back for ever
     6162,  # the lock of the simulation did not see a history that was lost while its node started
     8871,  # a node refused for good what another one had got over an earlier connection, and stored when it could
+    19855,  # a call that was given up arrived after its repetition had been refused for good, and was stored
     3880,  # a receipt was not delivered, because its room was closed as the least recently used one meanwhile
     2277,  # the judge saw a number passed that was stored, and lost with its part of the history before its ack came
     12154,  # the judge saw a number passed that had been refused for good, which its sender never learned

@@ -73,6 +73,20 @@ async def test_what_the_lane_itself_repeats_is_delivered_once(world: World, cloc
         assert it.routed_seqs == [2, 3]
 
 
+async def test_a_call_that_arrives_after_its_repetition_was_refused_writes_nothing(
+    world: World, clock: ManualClock
+) -> None:
+    ann, bo, cy, di = await world.people(4)
+    dialog = await world.create(DialogType.GROUP, ann, bo, di)
+    sent = message(dialog, cy)
+    async with lanes(world, clock) as it:
+        it.journal.before = [LOST]
+        assert (await it.submit(sent)).code is VerdictCode.NOT_FOUND
+        await world.act(bodies.MembersAdded, dialog, ann, cy)
+        with pytest.raises(NothingWrittenError):
+            await world.journal.flush([sent], incarnation=world.incarnation, flush_no=1, wait=True)
+
+
 async def test_a_repetition_that_finds_its_dialog_busy_is_waited_for(world: World, clock: ManualClock) -> None:
     ann, (dialog, other) = await some_dialogs(world, 2)
     async with lanes(world, clock, lanes=1) as it:

@@ -152,6 +152,7 @@ async def exercise_timelines(world: World) -> None:
     await world.raise_receipts(ReceiptRow(direct, me, 2, 2), ReceiptRow(group, bo.principal, 2, 2))
     await world.read_horizon()
     await world.journal.find_oldest_writer()
+    await world.journal.overtake(0, incarnation=world.incarnation)
     for since in (None, 1):
         taken = await reads.take_snapshot(me, ann.sign_in, since, window=9, events_max=999)
         await reads.read_snapshot_page(me, msgspec.structs.replace(taken.page, after=NIL))
