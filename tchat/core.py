@@ -339,6 +339,7 @@ class ClientCore:
         self._offered = ""
         if not message.recovered:
             self._ordering.reset()
+            self._receipts.reset()
             self._position = ""
             self._emit(Reset())
         if self._presence is not None:

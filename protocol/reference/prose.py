@@ -107,7 +107,8 @@ next `sync`. Replace the kept position only when every event that came before th
 
 **Recovered.** `synced.recovered` true: the client's state stays valid, and everything that it lacks follows. False (too
 far behind, another epoch, a position that is too old or unknown): drop the state of *all* dialogs. A window of the
-newest events of each dialog follows; fetch older ones with `history`. While the server cannot read old events, a window
+newest events of each dialog follows; fetch older ones with `history`. Drop your own high-water marks, too: in another
+epoch their numbers may be those of other events. While the server cannot read old events, a window
 has what it can read, perhaps nothing (`first_seq` is one past `seq`), and `history` is `unavailable` for the rest. A
 second `dialog_state` of a dialog then replaces the first: only its `first_seq` is higher.
 

@@ -217,9 +217,8 @@ class Rooms:
             for subscriber in self._others(room, but):
                 subscriber.outbox.push_ephemeral(prepared)
 
-    async def deliver_receipt(self, dialog: bytes, principal: bytes, prepared: PreparedMessage) -> None:
-        """Push how far a member has received and read to the other members."""
-        room = await self.open(dialog)  # which may be closed again already, because too many are open
+    def deliver_receipt(self, room: Room, dialog: bytes, principal: bytes, prepared: PreparedMessage) -> None:
+        """Push how far a member has received and read to the others in a room, which may be closed again already."""
         for subscriber in self._others(room, principal):
             subscriber.outbox.push_state((dialog, principal), prepared)
 

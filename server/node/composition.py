@@ -308,13 +308,14 @@ class Node:
         self.admin.stop_accepting()
 
     def begin_epoch(self, epoch: int, keep: Subscriber | None = None) -> None:
-        """Begin an epoch: numbers may have been reissued, so no client's position, roster or session outlives it."""
+        """Begin an epoch: numbers may have been reissued, so no position, roster, receipt or session outlives it."""
         if epoch == self.horizon.epoch:
             return
         self.horizon.begin_epoch(epoch)
         if self.resequencer is not None:
             self.resequencer.forget_all()
         self.rooms.forget_rosters()
+        self.receipts.begin_epoch()
         for subscriber in self.registry:
             if subscriber is not keep:
                 subscriber.close(CloseCode.UNAVAILABLE)

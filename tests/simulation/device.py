@@ -45,6 +45,8 @@ class StrictWitness(Witness):
         super().__init__(device.principal, device.ledger, lambda _settled: None)
         self.read: dict[tuple[bytes, bytes], int] = {}
         """By dialog and member how far the member has read."""
+        self.said: dict[bytes, int] = {}
+        """By dialog how far this device has said that its person has read."""
         self.held: dict[str, dict[bytes, int]] = {}
         """By position how far each dialog had come when the position was given."""
         self._device = device
@@ -90,6 +92,7 @@ class StrictWitness(Witness):
                     self._on_the_wire.clear()
                     self._came.clear()
                     self.read.clear()
+                    self.said.clear()
             case MissedChanges(dialog=dialog, before_seq=before, complete=False):
                 holes = self.received.holes
                 holes[:] = [hole for hole in holes if (hole.dialog, hole.then, hole.where) != (dialog, before, "state")]
@@ -282,6 +285,7 @@ class Device:
 
     def say_receipt(self, dialog: bytes, seq: int) -> None:
         """Report everything up to a number as received and read."""
+        self.witness.said[dialog] = max(seq, self.witness.said.get(dialog, 0))
         self.core.send_receipt(dialog, seq, seq, self._loop.time())
         self._settle()
 

@@ -48,8 +48,10 @@ def verify(stage: Stage, timeline: Timeline) -> None:
             violations.add("lost", f"{device.name} was never told that a part of the history is lost")
         if device.stopped:
             violations.add("unsettled", f"{device.name} stopped: {device.stopped}")
-        elif stage.redis is None or not stage.redis.absent:  # without hints the next sync brings them
-            _check_receipts(stage, device)
+        else:
+            _check_said(stage, device)
+            if stage.redis is None or not stage.redis.absent:  # without hints the next sync brings them
+                _check_receipts(stage, device)
     check_whole(stage, timeline)
     _check_archive(stage)
     for fault in stage.loop.faults:
@@ -79,6 +81,15 @@ def _check_whole(stage: Stage, name: str, who: bytes, came: dict[bytes, int], ti
         if came.get(dialog, 0) < last and (dialog in came or timeline.is_member(dialog, who)):
             known = came.get(dialog)
             stage.violations.add("undelivered", f"{name} has {known} and not {last} of {dialog.hex()}")
+
+
+def _check_said(stage: Stage, device: Device) -> None:
+    """What a device has said of its person since it last read all anew is stored."""
+    for key, said in device.witness.said.items():
+        member = stage.database.dialogs[key].members[device.principal]
+        if member.member and member.read < said:
+            what = f"{device.name} has said that it has read {said} of {key!r}, and {member.read} is stored"
+            stage.violations.add("lost", what)
 
 
 def _check_receipts(stage: Stage, device: Device) -> None:

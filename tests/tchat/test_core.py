@@ -10,6 +10,7 @@ from protocol.codec import CODECS, Codec
 from protocol.commands import (
     Authenticate,
     Heartbeat,
+    HighWaterMark,
     History,
     PresenceSubscribe,
     Receipt,
@@ -425,6 +426,20 @@ def test_receipts_are_coalesced_and_repeated_at_sync(script: Script) -> None:
     ]
     script.cut()
     assert {receipt.dialog: receipt.read for receipt in script.live().receipts} == {DIALOG: 9, SECOND: 0}
+
+
+def test_receipts_of_what_must_be_read_anew_are_forgotten(script: Script) -> None:
+    script.live()
+    for read in (8, 9):
+        script.core.send_receipt(DIALOG, read, read, script.now)
+    script.cut()
+    assert script.live(recovered=False).receipts == [HighWaterMark(DIALOG, 9, 9)]
+    script.core.send_receipt(DIALOG, 4, 4, script.now)
+    script.pass_time(0.5)
+    sent = [command.high_water for command in script.heard() if isinstance(command, Receipt)]
+    assert sent == [HighWaterMark(DIALOG, 4, 4)]
+    script.cut()
+    assert script.live().receipts == [HighWaterMark(DIALOG, 4, 4)]
 
 
 def test_who_writes_has_read(script: Script) -> None:
