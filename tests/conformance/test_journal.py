@@ -362,8 +362,9 @@ async def test_a_call_that_was_overtaken_writes_nothing_and_a_later_one_does(wor
     at = {"incarnation": world.incarnation, "flush_no": 1_000}
     await world.journal.overtake(1_000, incarnation=world.incarnation)
     await world.journal.overtake(999, incarnation=world.incarnation)
-    with pytest.raises(NothingWrittenError):
-        await world.journal.flush([message(dialog, ann)], wait=False, **at)
+    for wait in (False, True):
+        with pytest.raises(NothingWrittenError):
+            await world.journal.flush([message(dialog, ann)], wait=wait, **at)
     with pytest.raises(NothingWrittenError):
         await world.journal.change(ChangeEntry(dialog, ann.principal, ann.device, ann.n(), bodies.Pinned(1)), **at)
     at["flush_no"] += 1
