@@ -19,16 +19,16 @@ from server.identity.claims import Claims
 from server.identity.signing_keys import SigningKeys, new_pem
 from server.identity.tokens import Tokens
 from server.node.composition import Node
-from server.refusals import DURABLE, ERROR_OF
 from server.session.session import Session, SessionContext
 from server.writing.mover import Mover
 from storage.postgres.incarnations import NodeLock
 from storage.postgres.work_locks import Job, Work, WorkLocks
-from storage.rows import Verdict, VerdictCode
+from storage.rows import Verdict
 from storage.unavailable import IncarnationEndedError, StorageUnavailableError
 from tests.simulation.archive import MemoryBacklog, SimulatedArchive
 from tests.simulation.database import Database
 from tests.simulation.journal import MemoryJournal
+from tests.simulation.judging import refuses_for_good
 from tests.simulation.loop import Process, VirtualLoop
 from tests.simulation.network import Link
 from tests.simulation.nodes import MemoryNodes
@@ -39,8 +39,6 @@ _KEYS = SigningKeys.from_pem(new_pem())
 _POSITION_KEY = bytes(32)
 _TRY_AGAIN_S = 0.2
 _LOOK_EVERY_S = 1.0
-_MAY_STILL_BE_STORED = DURABLE | {VerdictCode.STALE, VerdictCode.NUMBER_PASSED}
-"""Under this number, or under another one."""
 
 
 class SimulatedTokens(Tokens):
@@ -138,7 +136,7 @@ class NotingSession(Session):
 
     def answer(self, command: Numbered, dialog: bytes, verdict: Verdict) -> None:
         super().answer(command, dialog, verdict)
-        if verdict.code not in _MAY_STILL_BE_STORED and not ERROR_OF[verdict.code].temporary:
+        if refuses_for_good(verdict):
             self._database.refused.add((self.device, command.n))
 
 
