@@ -19,7 +19,7 @@ import asyncpg
 import msgspec
 
 from protocol import ids
-from protocol.bodies import AnyBody, Body, Posted, TimelineEventRaw, tag_of
+from protocol.bodies import AnyBody, Body, Posted, TimelineEventRaw, decode_body, tag_of
 from protocol.dialog_types import DIALOG_TYPES
 from protocol.json_forms import tag_name
 from storage.postgres import functions
@@ -89,8 +89,6 @@ _CODES = {int(code): code for code in VerdictCode}
 """What `VerdictCode(...)` does, in a tenth of the time."""
 
 _T = TypeVar("_T")
-
-_decode_body = msgspec.msgpack.Decoder(AnyBody).decode
 
 
 class Writes(Protocol):
@@ -310,7 +308,7 @@ def _column(values: list[_T], usual: _T) -> list[_T]:
 def _same_value(body: bytes, stored: bytes) -> bool:
     """Whether two bodies, perhaps of servers of different versions, mean the same."""
     try:
-        return bool(_decode_body(body) == _decode_body(stored))
+        return bool(decode_body(body) == decode_body(stored))
     except msgspec.MsgspecError:
         return False
 

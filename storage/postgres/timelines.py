@@ -9,7 +9,6 @@ import asyncpg
 import msgspec
 
 from protocol.bodies import (
-    AnyBody,
     Deleted,
     Edited,
     Erased,
@@ -17,6 +16,7 @@ from protocol.bodies import (
     MemberRemoved,
     Reacted,
     TimelineEventRaw,
+    decode_body,
     tag_of,
 )
 from protocol.dialog_types import DialogType, Role
@@ -43,7 +43,6 @@ LATER_ROWS_MAX = 500
 """Edits, deletions and reactions that are read at once for a page of messages."""
 
 _REACTED = tag_of(Reacted)
-_decode_body = msgspec.msgpack.Decoder(AnyBody).decode
 ARE_ABOUT_A_MESSAGE = tags_of(Edited, Deleted, Reacted)
 
 TIMELINE = f"""(
@@ -326,7 +325,7 @@ class PostgresTimelines(Timelines):
     async def find_removed(self, dialog: bytes, after: int, until: int) -> dict[bytes, int]:
         found = {}
         for seq, author, body in await self._fetch(_REMOVED, dialog, after, until):
-            match _decode_body(body):
+            match decode_body(body):
                 case MemberRemoved(member=who):
                     found[who] = seq
                 case MemberLeft():
