@@ -150,7 +150,9 @@ class Database:
         self.doubts: Counter[tuple[bytes, int]] = Counter()
         """By device and number how many calls with it had a fate that the caller does not know."""
         self.refused: set[tuple[bytes, int]] = set()
-        """Device and number of what a node has refused for good, or the database in a reply that was lost."""
+        """Device and number of what a node has refused for good, or the database in a reply that nobody hears."""
+        self.put_off: set[tuple[bytes, int]] = set()
+        """Those that a node said it cannot store now: if it set them aside, no client hears what becomes of them."""
         self.locks: dict[bytes, deque[asyncio.Future[None]]] = {}
         self.next_xid = _FIRST_XID
         self.down = False

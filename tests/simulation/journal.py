@@ -43,7 +43,7 @@ class MemoryJournal(Journal):
 
         with self._noting_doubt(entries):
             verdicts = await database.write("flush", incarnation, work)
-        database.refused -= noted
+        database.refused -= noted - database.put_off
         return verdicts
 
     async def change(self, entry: ChangeEntry, *, incarnation: int, flush_no: int) -> ChangeResult:
@@ -62,7 +62,7 @@ class MemoryJournal(Journal):
 
         with self._noting_doubt([entry]):
             result = await database.write("change", incarnation, work)
-        database.refused -= noted
+        database.refused -= noted - database.put_off
         return result
 
     async def overtake(self, flush_no: int, *, incarnation: int) -> None:

@@ -23,7 +23,7 @@ from server.session.session import Session, SessionContext
 from server.writing.mover import Mover
 from storage.postgres.incarnations import NodeLock
 from storage.postgres.work_locks import Job, Work, WorkLocks
-from storage.rows import Verdict
+from storage.rows import Verdict, VerdictCode
 from storage.unavailable import IncarnationEndedError, StorageUnavailableError
 from tests.simulation.archive import MemoryBacklog, SimulatedArchive
 from tests.simulation.database import Database
@@ -138,6 +138,8 @@ class NotingSession(Session):
         super().answer(command, dialog, verdict)
         if refuses_for_good(verdict):
             self._database.refused.add((self.device, command.n))
+        elif verdict.code is VerdictCode.UNAVAILABLE:
+            self._database.put_off.add((self.device, command.n))
 
 
 class SimulatedNode:
