@@ -27,8 +27,22 @@ pytest_plugins = ["tests.engines.fixtures"]
 
 _TEMPLATE = "migrated"
 _MEMORY = Path("/dev/shm")
-_ROOM_BYTES = 3 * 1024**3  # four times what it was seen to take
+_ROOM_BYTES = 3 * 1024**3  # several times what a run was seen to take
 _numbers = itertools.count(1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Have temporary files in memory, where there is room and no `--basetemp` is given.
+
+    A database is four hundred files, and a cluster a thousand: on a disk they take longer than what tests do with them.
+    """
+    room = min(shutil.disk_usage(_MEMORY).free, psutil.virtual_memory().available) if _MEMORY.is_dir() else 0
+    if config.option.basetemp is None and room >= _ROOM_BYTES:
+        folder = Path(tempfile.mkdtemp(prefix="tchat-test-", dir=_MEMORY))
+        config.option.basetemp = str(folder)
+        config.add_cleanup(Watcher.removing(folder).dismiss)
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 @pytest.fixture(scope="session")
@@ -56,17 +70,12 @@ def seeds_ahead(request: pytest.FixtureRequest) -> Iterator[SeedsAhead | None]:
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
-    """The run's own PostgreSQL, with the settings of the real one but for what it may take.
-
-    Its files are in memory where there is room: each test makes and drops a database, which is four hundred files.
-    """
-    room = min(shutil.disk_usage(_MEMORY).free, psutil.virtual_memory().available) if _MEMORY.is_dir() else 0
-    where = _MEMORY if room >= _ROOM_BYTES else tmp_path_factory.getbasetemp()
-    with tempfile.TemporaryDirectory(prefix="tchat-test-", dir=where) as folder:
-        with EmbeddedPostgres(Path(folder), {"max_connections": "200", "max_wal_size": "256MB"}) as running:
-            watcher = Watcher(running.pid, signal.SIGQUIT, Path(folder))
-            yield running
-        watcher.dismiss()
+    """The run's own PostgreSQL, with the settings of the real one but for what it may take."""
+    folder: Path = tmp_path_factory.mktemp("postgres")
+    with EmbeddedPostgres(folder, {"max_connections": "200", "max_wal_size": "256MB"}) as running:
+        watcher = Watcher.killing(running.pid, signal.SIGQUIT)
+        yield running
+    watcher.dismiss()
 
 
 @pytest.fixture(scope="session")

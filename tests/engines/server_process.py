@@ -20,12 +20,6 @@ from typing import Self
 HOST = "127.0.0.1"
 _PORTS = (20_000, 30_000)  # below those of outgoing connections, on Linux (32768) and macOS (49152)
 _POLL_S = 0.01
-_WATCH = """read -r _ && exit
-kill -"$1" "$0"
-[ -z "$2" ] && exit
-for _ in 1 2 3 4 5 6 7 8 9 10; do kill -0 "$0" && sleep 0.2; done
-rm -rf "$2"
-"""
 
 
 class EngineError(Exception):
@@ -37,20 +31,27 @@ class EngineMissingError(Exception):
 
 
 class Watcher:
-    """A process that sends `how` to the process `pid` when this one ends without `dismiss`, even by a kill.
+    """A shell that runs a command when this process ends without `dismiss`, even by a kill."""
 
-    When that has ended, too, it removes `folder`.
-    """
-
-    def __init__(self, pid: int, how: int = signal.SIGKILL, folder: Path | None = None) -> None:
+    def __init__(self, command: str, *arguments: str) -> None:
         self._process = subprocess.Popen(
-            ["/bin/sh", "-c", _WATCH, str(pid), str(int(how)), *([str(folder)] if folder else [])],
+            ["/bin/sh", "-c", f"read -r _ && exit; {command}", *arguments],
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
 
+    @classmethod
+    def killing(cls, pid: int, how: int = signal.SIGKILL) -> Self:
+        """Sends a signal to a process."""
+        return cls('kill -"$1" "$0"', str(pid), str(int(how)))
+
+    @classmethod
+    def removing(cls, folder: Path) -> Self:
+        """Removes a folder, when the servers that work in it have been killed."""
+        return cls('sleep 3; rm -rf "$0"', str(folder))
+
     def dismiss(self) -> None:
-        """End the watch: the watched process has ended, and its number may be another's."""
+        """End the watch: what it is about has ended, and the number of a process may be another's."""
         with contextlib.suppress(BrokenPipeError):
             self._process.communicate(b"ended\n")
 
@@ -70,7 +71,7 @@ class ServerProcess:
                 env=environment,
                 start_new_session=True,
             )
-        self._watcher = Watcher(self.pid)
+        self._watcher = Watcher.killing(self.pid)
 
     @property
     def pid(self) -> int:
