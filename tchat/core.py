@@ -348,6 +348,7 @@ class ClientCore:
     def _caught_up(self) -> None:
         self._phase = _Phase.LIVE
         self._attempts = 0
+        self._ordering.caught_up()
         self._change_state(ConnectionState.LIVE)
 
     def _answered(self, reply: Reply, now: float) -> None:

@@ -89,6 +89,7 @@ class StrictWitness(Witness):
             case Synced(recovered=recovered):
                 self._windowed = not recovered
                 if not recovered:
+                    self.held.clear()  # older positions are of what the client drops now
                     self._on_the_wire.clear()
                     self._came.clear()
                     self.read.clear()

@@ -29,6 +29,8 @@ FAILED = (
     2597,  # a receipt of a history that was lost waited for a roster, and was told to who came in the next epoch
     55302,  # a client kept the receipts of a lost history, and did not say what it read until the numbers were higher
     59218,  # a run took for settled what waited for a roster that was still hidden when all healed
+    51643,  # a cut in what is told late of a dialog that one has left: no sync names the rest, nor did the client ask
+    52553,  # a device of the simulation resumed from a position of what it had dropped
     3880,  # a receipt was not delivered, because its room was closed as the least recently used one meanwhile
     2277,  # the judge saw a number passed that was stored, and lost with its part of the history before its ack came
     512295,  # the judge saw a number passed that a call had refused for good whose reply was lost

@@ -94,6 +94,19 @@ def test_overlapping_catch_up_after_a_reconnect_is_dropped(script: Script) -> No
     assert script.seqs() == [1, 2, 3]
 
 
+def test_what_a_state_named_and_a_cut_left_out_is_fetched_after_the_next_catch_up(script: Script) -> None:
+    script.live(position="p1")
+    script.say(dialog_state(3), event_at(1))
+    script.cut()
+    script.live(position="p2")
+    (history,) = [command for command in script.heard() if isinstance(command, History)]
+    assert (history.dialog, history.from_seq, history.to_seq) == (DIALOG, 2, 3)
+    assert script.core.position == "p1"
+    script.say(HistoryPage(history.id, DIALOG, [event_at(2), event_at(3)]))
+    assert script.seqs() == [1, 2, 3]
+    assert script.core.position == "p2"
+
+
 def test_a_window_that_cut_events_is_taken_as_it_is(script: Script) -> None:
     script.live(dialog_state(2), event_at(1), event_at(2))
     script.cut()
