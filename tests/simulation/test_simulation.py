@@ -34,7 +34,7 @@ FAILED = (
     3880,  # a receipt was not delivered, because its room was closed as the least recently used one meanwhile
     2277,  # the judge saw a number passed that was stored, and lost with its part of the history before its ack came
     512295,  # the judge saw a number passed that a call had refused for good whose reply was lost
-    12154,  # the judge saw a number passed that had been refused for good, which its sender never learned
+    602517,  # the judge saw a number passed that had been refused for good, which its sender never learned
 )
 """Seeds beyond those that found a fault of the product, or of the simulation, and which."""
 
