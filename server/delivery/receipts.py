@@ -5,7 +5,7 @@ no harm: clients repeat their receipts at sync. What was raised by a call whose 
 that it is delivered; until then no position passes it (`wait_settled`): a resume would not bring it.
 
 When an epoch begins, what is gathered is forgotten: its numbers may be those of other events by now. What may be stored
-nevertheless is told as the store has it then.
+nevertheless is told as the store has it then; a call of the epoch before that arrives later stores nothing.
 
 One case is left. Other nodes hear of a receipt from this one, best effort, and do not wait for it. When it is lost on
 the way, or this node ends in between, a session there shows an older mark until the member's next receipt in that
@@ -53,16 +53,16 @@ class Receipts:
         rooms: Rooms,
         *,
         incarnation: int,
+        epoch: int,
         put_back: PutBack | None = None,
     ) -> None:
         self._journal = journal
         self._incarnation = incarnation
+        self._epoch = epoch
         self._put_back = put_back
         self._registry = registry
         self._rooms = rooms
         self._gathered: dict[tuple[bytes, bytes], ReceiptRow] = {}
-        self._epochs = 0
-        """How many have begun."""
         self._flushing = asyncio.Lock()
         self._fate_known = asyncio.Event()
         """Not set: what was gathered may be stored, and nobody was told."""
@@ -90,11 +90,11 @@ class Receipts:
         )
         return True
 
-    def begin_epoch(self) -> None:
+    def begin_epoch(self, epoch: int) -> None:
         """Raise nothing and tell nothing of the epoch before."""
         gathered, self._gathered = self._gathered, {}
-        self._epochs += 1
-        self._gather_again([row for row in gathered.values() if row.again], self._epochs - 1, unknown=True)
+        before, self._epoch = self._epoch, epoch
+        self._gather_again([row for row in gathered.values() if row.again], before, unknown=True)
 
     async def wait_settled(self) -> None:
         """Return once everything that is stored now has been delivered, whether or not an answer about it came."""
@@ -115,7 +115,7 @@ class Receipts:
 
     async def _flush(self) -> None:
         archived: list[RaisedReceipt] = []
-        epochs = self._epochs
+        epoch = self._epoch
         while self._gathered:
             keys = list(self._gathered)[:_BATCH_MAX]
             raised = await self._raise([self._gathered.pop(key) for key in keys])
@@ -127,7 +127,7 @@ class Receipts:
                 else:
                     self.raised += 1
                     await self._deliver(receipt)
-                    if epochs != self._epochs:  # who is here now has read the store since
+                    if epoch != self._epoch:  # who is here now has read the store since
                         return
         self._fate_known.set()
         for receipt in archived:  # raised by a later flush
@@ -137,29 +137,29 @@ class Receipts:
 
     async def _raise(self, rows: Sequence[ReceiptRow]) -> list[RaisedReceipt] | None:
         """Raise these; None when they wait for the next flush."""
-        epochs = self._epochs
+        epoch = self._epoch
         try:
-            raised = await self._journal.raise_receipts(rows, incarnation=self._incarnation)
+            raised = await self._journal.raise_receipts(rows, incarnation=self._incarnation, epoch=epoch)
         except IncarnationEndedError:
             raise
         except StorageUnavailableError as error:
             _log.warning("receipts wait: %s", error)
-            self._gather_again(rows, epochs, unknown=not isinstance(error, NothingWrittenError))
+            self._gather_again(rows, epoch, unknown=not isinstance(error, NothingWrittenError))
             return None
         except Exception:  # noqa: BLE001 - clients repeat their receipts; the node goes on
             _log.exception("%d receipts are lost", len(rows))
             return []
-        if epochs != self._epochs:
-            self._gather_again(rows, epochs, unknown=True)
+        if epoch != self._epoch:
+            self._gather_again(rows, epoch, unknown=True)
             return None
         return raised
 
-    def _gather_again(self, rows: Sequence[ReceiptRow], epochs: int, *, unknown: bool) -> None:
+    def _gather_again(self, rows: Sequence[ReceiptRow], epoch: int, *, unknown: bool) -> None:
         """Have the next flush raise these; `unknown`: the one before may have stored them.
 
         Of those of an earlier epoch it only tells what the store has, if that may be they.
         """
-        if epochs != self._epochs:
+        if epoch != self._epoch:
             rows = [ReceiptRow(row.dialog, row.principal, 0, 0) for row in rows if unknown]
         if unknown and rows:
             self._fate_known.clear()
@@ -168,7 +168,7 @@ class Receipts:
             self.note(row.principal, high_water, again=row.again or unknown)
 
     async def _deliver(self, receipt: RaisedReceipt) -> None:
-        dialog, principal, epochs = receipt.dialog, receipt.principal, self._epochs
+        dialog, principal, epoch = receipt.dialog, receipt.principal, self._epoch
         changed = ReceiptChanged(dialog, principal, receipt.delivered, receipt.read, receipt.read_messages or 0)
         prepared = PreparedMessage(changed)
         for subscriber in self._registry.subscribers_of(principal):
@@ -177,7 +177,7 @@ class Receipts:
         shared = receipt.shared and receipt.member_count <= STATE_MEMBERS_MAX
         if shared:
             room = await self._rooms.open(dialog)
-            if epochs != self._epochs:
+            if epoch != self._epoch:
                 return
             self._rooms.deliver_receipt(room, dialog, principal, prepared)
             told.update(room.members)

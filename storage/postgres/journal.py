@@ -53,7 +53,7 @@ LEFT JOIN members m ON m.dialog_id = c.dialog_id AND m.principal_id = c.principa
 ORDER BY c.ord
 """
 _OVERTAKE = "UPDATE incarnations SET overtaken = $2 WHERE incarnation = $1 AND overtaken < $2"
-_RAISE_RECEIPTS = "SELECT * FROM raise_receipts($1, $2, $3, $4, $5, $6)"
+_RAISE_RECEIPTS = "SELECT * FROM raise_receipts($1, $2, $3, $4, $5, $6, $7)"
 # Committing the message puts a transaction id past the horizon on disk. Without it PostgreSQL, after a crash, gives
 # ids out again that only aborted transactions had, and what is written under them would look older than the horizon.
 # In a snapshot in which the incarnation has not ended, no row of the node that replaces it is visible.
@@ -265,10 +265,13 @@ class PostgresJournal(Journal):
     async def overtake(self, flush_no: int, *, incarnation: int) -> None:
         await self._writes.fetch(_OVERTAKE, incarnation, flush_no)
 
-    async def raise_receipts(self, receipts: Sequence[ReceiptRow], *, incarnation: int) -> list[RaisedReceipt]:
+    async def raise_receipts(
+        self, receipts: Sequence[ReceiptRow], *, incarnation: int, epoch: int
+    ) -> list[RaisedReceipt]:
         rows = await self._writes.fetch(
             _RAISE_RECEIPTS,
             incarnation,
+            epoch,
             [receipt.dialog for receipt in receipts],
             [receipt.principal for receipt in receipts],
             [receipt.delivered for receipt in receipts],

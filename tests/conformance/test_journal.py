@@ -383,3 +383,15 @@ async def test_a_receipt_of_unknown_fate_is_returned_and_stamped_when_it_comes_a
     # Who resumes from between the two learns of it.
     missed = await world.timelines.take_snapshot(ann.principal, ann.sign_in, horizon, window=9, events_max=9)
     assert [row.state.dialog for row in missed.page.dialogs] == [dialog]
+
+
+async def test_receipts_of_another_epoch_are_not_raised(world: World) -> None:
+    """Such a call may be on its way when a standby that was behind takes over: its numbers may be others by then."""
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    epoch = await world.read_epoch()
+    receipt = ReceiptRow(dialog, bo.principal, 1, 1, again=True)
+    for other in (epoch - 1, epoch + 1):
+        assert await world.journal.raise_receipts([receipt], incarnation=world.incarnation, epoch=other) == []
+    (raised,) = await world.journal.raise_receipts([receipt], incarnation=world.incarnation, epoch=epoch)
+    assert raised.read == 1

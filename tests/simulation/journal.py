@@ -71,10 +71,14 @@ class MemoryJournal(Journal):
 
         await self._database.read("overtake", raise_it)
 
-    async def raise_receipts(self, receipts: Sequence[ReceiptRow], *, incarnation: int) -> list[RaisedReceipt]:
+    async def raise_receipts(
+        self, receipts: Sequence[ReceiptRow], *, incarnation: int, epoch: int
+    ) -> list[RaisedReceipt]:
         async def work(transaction: Transaction, fate: Fate) -> list[RaisedReceipt]:
             transaction.take_id()
             await pause_before_commit(fate)
+            if epoch != self._database.epoch:
+                return []
             raised = [self._raise(receipt, transaction.xid) for receipt in receipts]
             return [each for each in raised if each is not None]
 

@@ -184,7 +184,13 @@ class World:
 
     async def raise_receipts(self, *receipts: ReceiptRow) -> list[RaisedReceipt]:
         """Raise high-water marks."""
-        return await self.journal.raise_receipts(receipts, incarnation=self.incarnation)
+        epoch = await self.read_epoch()
+        return await self.journal.raise_receipts(receipts, incarnation=self.incarnation, epoch=epoch)
+
+    async def read_epoch(self) -> int:
+        """The epoch that the database is in."""
+        epoch: int = await self.pool.fetchval("SELECT epoch FROM deployment")
+        return epoch
 
     async def read_horizon(self) -> int:
         """The snapshot horizon."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import pytest
 
@@ -32,7 +32,7 @@ async def test_settled_means_that_what_is_stored_was_delivered(world: World) -> 
     timelines, registry = FaultyTimelines(world), Registry()
     timelines.gate = asyncio.Event()
     rooms = Rooms(timelines, registry, asyncio.ensure_future, rooms_max=9)
-    receipts = Receipts(world.journal, registry, rooms, incarnation=world.incarnation)
+    receipts = Receipts(world.journal, registry, rooms, incarnation=world.incarnation, epoch=await world.read_epoch())
     await receipts.wait_settled()
     receipts.note(ann.principal, HighWaterMark(dialog, 1, 1))
     flush = asyncio.ensure_future(receipts.flush())
@@ -50,7 +50,7 @@ async def test_a_receipt_that_cannot_be_stored_stops_no_other(world: World, capl
     dialog = await world.create(DialogType.DIRECT, ann, bo)
     registry = Registry()
     rooms = Rooms(world.timelines, registry, asyncio.ensure_future, rooms_max=9)
-    receipts = Receipts(world.journal, registry, rooms, incarnation=world.incarnation)
+    receipts = Receipts(world.journal, registry, rooms, incarnation=world.incarnation, epoch=await world.read_epoch())
     receipts.note(ann.principal, HighWaterMark(dialog, 2**70, 0))
     await receipts.flush()
     assert [record.levelname for record in caplog.records] == ["ERROR"]
@@ -63,7 +63,7 @@ async def test_receipts_that_wait_are_bounded(world: World, monkeypatch: pytest.
     monkeypatch.setattr(module, "_GATHERED_MAX", 2)
     registry = Registry()
     rooms = Rooms(world.timelines, registry, asyncio.ensure_future, rooms_max=9)
-    receipts = Receipts(world.journal, registry, rooms, incarnation=world.incarnation)
+    receipts = Receipts(world.journal, registry, rooms, incarnation=world.incarnation, epoch=await world.read_epoch())
     ann, dialogs = await world.person(), [new_id() for _ in range(3)]
     assert [receipts.note(ann.principal, HighWaterMark(dialog, 1, 1)) for dialog in dialogs] == [True, True, False]
     assert receipts.note(ann.principal, HighWaterMark(dialogs[0], 2, 2))
@@ -77,7 +77,7 @@ async def test_receipts_whose_reply_was_lost_are_delivered_by_the_repeat(world: 
     registry, raised = Registry(), []
     rooms = Rooms(world.timelines, registry, asyncio.ensure_future, rooms_max=9)
     lost = LostReply(world.pool, world.pool)
-    receipts = Receipts(lost, registry, rooms, incarnation=world.incarnation)
+    receipts = Receipts(lost, registry, rooms, incarnation=world.incarnation, epoch=await world.read_epoch())
 
     async def deliver(receipt: RaisedReceipt) -> None:
         raised.append((receipt.principal, receipt.read))
@@ -107,7 +107,7 @@ async def test_receipts_that_did_not_reach_the_store_hold_no_position(world: Wor
     rooms = Rooms(world.timelines, registry, asyncio.ensure_future, rooms_max=9)
     lost = LostReply(world.pool, world.pool)
     lost.error = NothingWrittenError("injected")
-    receipts = Receipts(lost, registry, rooms, incarnation=world.incarnation)
+    receipts = Receipts(lost, registry, rooms, incarnation=world.incarnation, epoch=await world.read_epoch())
     receipts.note(bo.principal, HighWaterMark(dialog, 1, 1))
     await receipts.flush()
     assert (lost.calls, len(receipts)) == (0, 1)
@@ -122,7 +122,7 @@ async def test_what_waits_for_a_roster_when_an_epoch_begins_is_told_to_nobody(wo
     timelines, registry, later = FaultyTimelines(world), Registry(), StandIn(bo.principal)
     timelines.gate = asyncio.Event()
     rooms = Rooms(timelines, registry, asyncio.ensure_future, rooms_max=9)
-    receipts = Receipts(world.journal, registry, rooms, incarnation=world.incarnation)
+    receipts = Receipts(world.journal, registry, rooms, incarnation=world.incarnation, epoch=await world.read_epoch())
     told: list[ReceiptChanged] = []
 
     def tell(principals: Iterable[bytes], receipt: ReceiptChanged, *, shared: bool) -> None:
@@ -134,7 +134,7 @@ async def test_what_waits_for_a_roster_when_an_epoch_begins_is_told_to_nobody(wo
     receipts.note(ann.principal, HighWaterMark(dialog, 1, 1))
     flush = asyncio.ensure_future(receipts.flush())
     await until(lambda: timelines.reads)
-    receipts.begin_epoch()
+    receipts.begin_epoch(await begin_epoch(world))
     registry.attach(later)
     receipts.note(bo.principal, HighWaterMark(dialog, 1, 1))
     timelines.gate.set()
@@ -149,9 +149,9 @@ async def test_what_is_gathered_when_an_epoch_begins_is_not_stored(world: World)
     dialog = await world.create(DialogType.DIRECT, ann, bo)
     registry = Registry()
     rooms = Rooms(world.timelines, registry, asyncio.ensure_future, rooms_max=9)
-    receipts = Receipts(world.journal, registry, rooms, incarnation=world.incarnation)
+    receipts = Receipts(world.journal, registry, rooms, incarnation=world.incarnation, epoch=await world.read_epoch())
     receipts.note(bo.principal, HighWaterMark(dialog, 1, 1))
-    receipts.begin_epoch()
+    receipts.begin_epoch(await begin_epoch(world))
     await receipts.flush()
     assert await world.pool.fetchval("SELECT read FROM members WHERE principal_id = $1", bo.principal) == 0
 
@@ -165,9 +165,13 @@ async def test_what_an_epoch_finds_on_its_way_to_the_store_is_told_as_it_is_stor
     registry, listener, journal = Registry(), StandIn(bo.principal), LostReply(world.pool, world.pool)
     registry.attach(listener)
     rooms = Rooms(world.timelines, registry, asyncio.ensure_future, rooms_max=9)
-    receipts = Receipts(journal, registry, rooms, incarnation=world.incarnation)
+    receipts = Receipts(journal, registry, rooms, incarnation=world.incarnation, epoch=await world.read_epoch())
     journal.calls = 1 if answered else 0
-    journal.stored = receipts.begin_epoch
+
+    async def begin() -> None:
+        receipts.begin_epoch(await begin_epoch(world))
+
+    journal.stored = begin
     receipts.note(bo.principal, HighWaterMark(dialog, 9, 9))  # of a history in which there was more
     await receipts.flush()
     settled = asyncio.ensure_future(receipts.wait_settled())
@@ -175,6 +179,12 @@ async def test_what_an_epoch_finds_on_its_way_to_the_store_is_told_as_it_is_stor
     await receipts.flush()
     await settled
     assert listener.states == [frame_of(ReceiptChanged(dialog, bo.principal, 1, 1))]
+
+
+async def begin_epoch(world: World) -> int:
+    """Begin an epoch in the database."""
+    epoch: int = await world.pool.fetchval("UPDATE deployment SET epoch = epoch + 1 RETURNING epoch")
+    return epoch
 
 
 class LostReply(PostgresJournal):
@@ -185,16 +195,18 @@ class LostReply(PostgresJournal):
 
     calls = 0
     error: Exception | None = None
-    stored: Callable[[], None] | None = None
+    stored: Callable[[], Awaitable[None]] | None = None
 
-    async def raise_receipts(self, receipts: Sequence[ReceiptRow], *, incarnation: int) -> list[RaisedReceipt]:
+    async def raise_receipts(
+        self, receipts: Sequence[ReceiptRow], *, incarnation: int, epoch: int
+    ) -> list[RaisedReceipt]:
         if self.error is not None:
             error, self.error = self.error, None
             raise error
-        raised = await super().raise_receipts(receipts, incarnation=incarnation)
+        raised = await super().raise_receipts(receipts, incarnation=incarnation, epoch=epoch)
         self.calls += 1
         if self.stored is not None:
-            self.stored()
+            await self.stored()
             self.stored = None
         if self.calls == 1:
             raise StorageUnavailableError("injected")
