@@ -262,7 +262,8 @@ class Device:
     def settled(self) -> bool:
         """Whether it is live, nothing is on its way, and every command has its answer."""
         quiet = self.link is not None and self.link.quiet and not self.link.is_cut
-        return self.live and quiet and not self.core.statistics().pending
+        waits = self.core.statistics().pending or self.core._receipts.next_write() is not None
+        return self.live and quiet and not waits
 
     # -- what the person does
 

@@ -80,15 +80,7 @@ def heal(stage: Stage) -> float:
     for device in stage.devices:
         if device.link is not None:
             device.link.resume()
-    began, loop = stage.loop.time(), stage.loop
-    while not is_settled(stage):
-        if loop.time() - began > HEAL_S:
-            stage.violations.add("unsettled", _describe_unsettled(stage))
-            break
-        if all(node.ended or not node.process.alive for node in stage.nodes):
-            stage.start_node()
-        loop.run_for(_LOOK_EVERY_S)
-    heal_s = loop.time() - began
+    heal_s, loop = _wait_settled(stage), stage.loop
     if stage.redis is None:
         loop.run_for(2.5)  # receipts wait, and a horizon behind the last write
     elif stage.redis.absent:
@@ -98,6 +90,19 @@ def heal(stage: Stage) -> float:
         check_whole(stage, read_timeline(stage))  # before a later number lets nodes see that one is missing
         _talk_once_more(stage)
     return heal_s
+
+
+def _wait_settled(stage: Stage) -> float:
+    """Wait until everything is settled; how long that took."""
+    began, loop = stage.loop.time(), stage.loop
+    while not is_settled(stage):
+        if loop.time() - began > HEAL_S:
+            stage.violations.add("unsettled", _describe_unsettled(stage))
+            break
+        if all(node.ended or not node.process.alive for node in stage.nodes):
+            stage.start_node()
+        loop.run_for(_LOOK_EVERY_S)
+    return loop.time() - began
 
 
 def _talk_once_more(stage: Stage) -> None:
@@ -113,6 +118,7 @@ def _talk_once_more(stage: Stage) -> None:
         for known, seq in device.witness.reached.items():
             device.say_receipt(known, seq)
     stage.loop.run_for(_ALL_TOLD_S)
+    _wait_settled(stage)  # a dialog may still be locked
 
 
 def is_settled(stage: Stage) -> bool:

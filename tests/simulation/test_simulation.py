@@ -32,6 +32,7 @@ FAILED = (
     51643,  # a cut in what is told late of a dialog that one has left: no sync names the rest, nor did the client ask
     52553,  # a device of the simulation resumed from a position of what it had dropped
     218347,  # a call about receipts of a lost history was late, and stored what its epoch had been told to forget
+    9771,  # a run ended while what a device had read was on its way to a dialog that was still locked
     3880,  # a receipt was not delivered, because its room was closed as the least recently used one meanwhile
     2277,  # the judge saw a number passed that was stored, and lost with its part of the history before its ack came
     512295,  # the judge saw a number passed that a call had refused for good whose reply was lost
