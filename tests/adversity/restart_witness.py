@@ -185,8 +185,10 @@ class Witness:
 
     def _begun(self, recovered: bool) -> None:
         self._resuming, self._named_anew = recovered, not recovered
-        if self._named_anew:
+        if self._named_anew:  # the client forgets all that it has, removals too
             self._on_the_wire = {}
+            self._gone_at.clear()
+            self._as_of.clear()
 
     def _state(self, state: DialogState) -> None:
         dialog = state.dialog

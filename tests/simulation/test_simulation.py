@@ -33,6 +33,8 @@ FAILED = (
     52553,  # a device of the simulation resumed from a position of what it had dropped
     218347,  # a call about receipts of a lost history was late, and stored what its epoch had been told to forget
     9771,  # a run ended while what a device had read was on its way to a dialog that was still locked
+    81945,  # the judge took a removal of before for one that a device which had dropped all still knew
+    92817,  # a call of the mover arrived in the next history, over a connection that had broken
     3880,  # a receipt was not delivered, because its room was closed as the least recently used one meanwhile
     2277,  # the judge saw a number passed that was stored, and lost with its part of the history before its ack came
     512295,  # the judge saw a number passed that a call had refused for good whose reply was lost
