@@ -8,6 +8,7 @@ into a measurement.
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import re
 import subprocess
@@ -73,6 +74,14 @@ class Usage(msgspec.Struct, frozen=True):
         return Usage(self.tchat_s - earlier.tchat_s, self.postgres_s - earlier.postgres_s)
 
 
+def used_s(process: psutil.Process) -> float:
+    """CPU seconds of a process, and of its children that have ended, until now; 0 when it has ended itself."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        times = process.cpu_times()
+        return float(times.user + times.system + times.children_user + times.children_system)
+    return 0.0
+
+
 class Server:
     """Runs within `with`; `port` is where it listens."""
 
@@ -101,11 +110,7 @@ class Server:
     def usage(self) -> Usage:
         """CPU time up to now. Ended processes of PostgreSQL count through their parent, which waited for them."""
         own = self._process.cpu_times()
-        postgres_s = 0.0
-        for child in self._process.children(recursive=True):
-            times = child.cpu_times()
-            postgres_s += times.user + times.system + times.children_user + times.children_system
-        return Usage(own.user + own.system, postgres_s)
+        return Usage(own.user + own.system, sum(map(used_s, self._process.children(recursive=True))))
 
     def resident_bytes(self) -> int:
         """Resident memory of the server's own process."""

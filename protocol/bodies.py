@@ -322,6 +322,9 @@ AnyBody = (
     | Declined
 )
 
+decode_body = msgspec.msgpack.Decoder(AnyBody).decode
+"""A body from the msgpack that is stored; raises msgspec.DecodeError."""
+
 
 class TimelineEvent(msgspec.Struct, array_like=True, frozen=True, tag_field="tag", tag=70):
     """One event of a timeline: who did what, when, as number `seq` of the dialog.

@@ -88,7 +88,8 @@ class Authenticate(Command, tag=1, frozen=True):
 class Sync(Command, tag=2, frozen=True):
     """Ask for everything that changed since `position` (empty: everything), then for events as they happen.
 
-    `receipts` repeats the client's own receipts, since those sent before a disconnect may be lost.
+    `receipts` repeats the client's own receipts, since those sent before a disconnect may be lost. They are not taken
+    when `position` is of another epoch.
     """
 
     rule: ClassVar = CommandRule(

@@ -29,7 +29,10 @@ from protocol.bodies import Deleted, Edited, Erased, Posted, Reacted, tag_of
 from protocol.limits import N_MAX
 from storage.rows import TimelineRow
 
-ABOUT_A_MESSAGE = frozenset({tag_of(Edited), tag_of(Deleted), tag_of(Reacted)})
+HANGING = (tag_of(Edited), tag_of(Reacted))
+"""Tags of the rows that are erased with the message that is their `target`."""
+
+ABOUT_A_MESSAGE = frozenset({*HANGING, tag_of(Deleted)})
 """Tags of the rows that `read_about` finds by the message that is their `target`."""
 
 LEAVE_THE_JOURNAL = frozenset({tag_of(Posted), tag_of(Edited), tag_of(Reacted), tag_of(Erased)})

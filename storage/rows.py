@@ -6,9 +6,13 @@ import enum
 
 import msgspec
 
-from protocol.bodies import Body, TimelineEventRaw
+from protocol.bodies import Body, Erased, TimelineEventRaw, tag_of
 from protocol.dialog_types import DialogType
 from protocol.events import DialogState
+
+BLANK = msgspec.Raw(msgspec.msgpack.encode(Erased()))
+"""The body of an erased row."""
+_ERASED = tag_of(Erased)
 
 
 class PrincipalType(enum.IntEnum):
@@ -216,6 +220,11 @@ class TimelineRow(msgspec.Struct, frozen=True):
     event: TimelineEventRaw
     tag: int
     target: int | None = None
+
+
+def blank_row(row: TimelineRow) -> TimelineRow:
+    """The row after its erasure: all but its body and tag stays."""
+    return TimelineRow(msgspec.structs.replace(row.event, body=BLANK), _ERASED, row.target)
 
 
 class HorizonReading(msgspec.Struct, frozen=True):

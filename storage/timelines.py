@@ -65,8 +65,19 @@ class Journal(Protocol):
     async def change(self, entry: ChangeEntry, *, incarnation: int, flush_no: int) -> ChangeResult:
         """Judge and apply one change; waits for the head's lock."""
 
-    async def raise_receipts(self, receipts: Sequence[ReceiptRow], *, incarnation: int) -> list[RaisedReceipt]:
-        """Raise high-water marks, at most one of each `(dialog, principal)`; return those that grew or come `again`."""
+    async def overtake(self, flush_no: int, *, incarnation: int) -> None:
+        """Let no call of this incarnation up to this `flush_no` begin any more: such a call gets NothingWrittenError.
+
+        One that was given up may still be on its way, and would be judged after its repetition.
+        """
+
+    async def raise_receipts(
+        self, receipts: Sequence[ReceiptRow], *, incarnation: int, epoch: int
+    ) -> list[RaisedReceipt]:
+        """Raise high-water marks, at most one of each `(dialog, principal)`; return those that grew or come `again`.
+
+        In another epoch than this one nothing is raised: the numbers may be those of events that are lost.
+        """
 
     async def erase_due(self, now_ms: int, *, limit: int) -> ErasureStep:
         """Erase some of what is due: about `limit` rows of each sort. While another call runs, it does nothing.

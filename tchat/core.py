@@ -337,6 +337,7 @@ class ClientCore:
         self._offered = ""
         if not message.recovered:
             self._ordering.reset()
+            self._receipts.reset()
             self._position = ""
             self._emit(Reset())
         if self._presence is not None:
@@ -345,6 +346,7 @@ class ClientCore:
     def _caught_up(self) -> None:
         self._phase = _Phase.LIVE
         self._attempts = 0
+        self._ordering.caught_up()
         self._change_state(ConnectionState.LIVE)
 
     def _answered(self, reply: Reply, now: float) -> None:

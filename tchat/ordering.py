@@ -29,10 +29,14 @@ class Gap:
 
 @dataclass(slots=True)
 class _Track:
-    """`have`: every event up to here was returned. `target`: the highest number that is known to exist."""
+    """`have`: every event up to here was returned. `target`: the highest number known to exist beyond a gap.
+
+    `stated`: what the newest state of the dialog named as its newest number.
+    """
 
     have: int
     target: int = 0
+    stated: int = 0
     held: dict[int, TimelineEvent] = field(default_factory=dict)
     fetching: bool = False
     retry_at: float = 0.0
@@ -67,10 +71,21 @@ class Ordering:
         """The state of a dialog: events before its `first_seq` do not come."""
         track = self._tracks.get(state.dialog)
         if track is None:
-            self._tracks[state.dialog] = _Track(state.first_seq - 1)
+            self._tracks[state.dialog] = _Track(state.first_seq - 1, stated=state.seq)
             return []
+        track.stated = max(track.stated, state.seq)
         track.have = max(track.have, state.first_seq - 1)
         return list(self._drain(state.dialog, track))
+
+    def caught_up(self) -> None:
+        """Catch-up has ended. What a state named and no connection brought is missing.
+
+        A dialog that one has left is not part of a sync. When the removal is told late, after a sync that did not name
+        the dialog, its state and its events come nevertheless, and a cut in between is noticed by nobody else.
+        """
+        for dialog, track in self._tracks.items():
+            if track.have < track.stated:
+                self._expect(dialog, track, track.stated)
 
     def accept_event(self, event: TimelineEvent) -> list[TimelineEvent]:
         """The event and those that waited for it; nothing if it is known or beyond a gap."""
@@ -128,12 +143,15 @@ class Ordering:
         return min((track.retry_at for track in waiting if not track.fetching), default=None)
 
     def _hold(self, track: _Track, event: TimelineEvent) -> None:
-        if event.dialog not in self._gapped:
-            self.gaps += 1
-            self._gapped.add(event.dialog)
-        track.target = max(track.target, event.seq)
+        self._expect(event.dialog, track, event.seq)
         if len(track.held) < HELD_EVENTS_MAX:
             track.held[event.seq] = event
+
+    def _expect(self, dialog: bytes, track: _Track, seq: int) -> None:
+        if dialog not in self._gapped:
+            self.gaps += 1
+            self._gapped.add(dialog)
+        track.target = max(track.target, seq)
 
     def _drain(self, dialog: bytes, track: _Track) -> Iterator[TimelineEvent]:
         """The kept events that are next now."""

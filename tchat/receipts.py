@@ -49,6 +49,11 @@ class OwnReceipts:
         """When there is something to send, in the caller's time."""
         return self._next_at if self._unsent else None
 
+    def reset(self) -> None:
+        """Forget all: the numbers may be those of other events from now on."""
+        self._newest.clear()
+        self._unsent.clear()
+
     def disconnected(self) -> None:
         """The next sync repeats everything."""
         self._unsent.clear()

@@ -2,11 +2,15 @@
 
 import asyncio
 import itertools
+import shutil
 import signal
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import cast
 
 import asyncpg
+import psutil
 import pytest
 
 from storage.cql.driver import CqlServer
@@ -15,13 +19,30 @@ from storage.embedded.cluster import EmbeddedPostgres
 from storage.postgres.migrate import migrate
 from tests.engines.cassandra_server import CassandraServer
 from tests.engines.server_process import HOST, Watcher
+from tests.simulation.ahead import SeedsAhead
 from tests.support.clock import ManualClock
 from tests.support.world import World
 
 pytest_plugins = ["tests.engines.fixtures"]
 
 _TEMPLATE = "migrated"
+_MEMORY = Path("/dev/shm")
+_ROOM_BYTES = 3 * 1024**3  # several times what a run was seen to take
 _numbers = itertools.count(1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Have temporary files in memory, where there is room and no `--basetemp` is given.
+
+    A database is four hundred files, and a cluster a thousand: on a disk they take longer than what tests do with them.
+    """
+    room = min(shutil.disk_usage(_MEMORY).free, psutil.virtual_memory().available) if _MEMORY.is_dir() else 0
+    if config.option.basetemp is None and room >= _ROOM_BYTES:
+        folder = Path(tempfile.mkdtemp(prefix="tchat-test-", dir=_MEMORY))
+        config.option.basetemp = str(folder)
+        config.add_cleanup(Watcher.removing(folder).dismiss)
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 @pytest.fixture(scope="session")
@@ -36,12 +57,23 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def seeds_ahead(request: pytest.FixtureRequest) -> Iterator[SeedsAhead | None]:
+    """The hundreds of seeds of the simulation that tests of this run ask for, if any: they run beside other tests."""
+    chosen = (item for item in request.session.items if isinstance(item, pytest.Function))
+    firsts = [cast("int", item.callspec.params["first"]) for item in chosen if "broken_seeds" in item.fixturenames]
+    running = SeedsAhead(firsts) if firsts else None
+    yield running
+    if running is not None:
+        running.end()
+
+
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
-    """The run's own PostgreSQL, as durable as the real one."""
+    """The run's own PostgreSQL, with the settings of the real one but for what it may take."""
     folder: Path = tmp_path_factory.mktemp("postgres")
-    with EmbeddedPostgres(folder, {"max_connections": "200"}) as running:
-        watcher = Watcher(running.pid, signal.SIGQUIT)
+    with EmbeddedPostgres(folder, {"max_connections": "200", "max_wal_size": "256MB"}) as running:
+        watcher = Watcher.killing(running.pid, signal.SIGQUIT)
         yield running
     watcher.dismiss()
 

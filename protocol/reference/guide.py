@@ -51,8 +51,8 @@ _AFTER_EACH_RECONNECT = """\
    refresh was lost, use the same refresh token again within a minute: the server then answers with the pair it made.
 2. `sync` with the newest kept position and *all* high-water marks of this device that may not have been stored, in
    `sync.receipts`.
-3. At `synced`: if `recovered` is false, drop the state of all dialogs (not the outbox). Then send every unanswered numbered
-   command again, in order of `n`, unchanged.
+3. At `synced`: if `recovered` is false, drop the state of all dialogs and the kept high-water marks (not the outbox).
+   Then send every unanswered numbered command again, in order of `n`, unchanged.
 4. Send `presence_subscribe` again: a connection begins with none.
 5. Ask unanswered `history` and `roster` requests again; `typing` is not repeated.
 

@@ -107,7 +107,8 @@ next `sync`. Replace the kept position only when every event that came before th
 
 **Recovered.** `synced.recovered` true: the client's state stays valid, and everything that it lacks follows. False (too
 far behind, another epoch, a position that is too old or unknown): drop the state of *all* dialogs. A window of the
-newest events of each dialog follows; fetch older ones with `history`. While the server cannot read old events, a window
+newest events of each dialog follows; fetch older ones with `history`. Drop your own high-water marks, too: in another
+epoch their numbers may be those of other events. While the server cannot read old events, a window
 has what it can read, perhaps nothing (`first_seq` is one past `seq`), and `history` is `unavailable` for the rest. A
 second `dialog_state` of a dialog then replaces the first: only its `first_seq` is higher.
 
@@ -171,8 +172,10 @@ device in it with `earlier_first` until the refused `n` is sent again. This keep
 under way in that dialog is answered, then start again at the refused one; or give it up with `skip`. The
 dialog of a command is here the one to which it appends (the [table](#commands) says it): for `mute`, `block`, `unblock`
 and `decline` the own `self` dialog, for `invite` that of the invited person. A hold ends with its connection. After
-`unavailable` the refused command may still turn out to be stored; after any other refusal it is not. An event of the
-own device with that `n` that arrives before the ack counts as the ack: if the server then awaits that `n`, `skip` it.
+`unavailable` the refused command may still turn out to be stored. After any other refusal it is not, unless an earlier
+connection sent it to another node of the server, where it still waits: if it is stored there, its event says so. An
+event of the own device with that `n` that arrives before the ack counts as the ack: if the server then awaits that `n`,
+`skip` it.
 The server works on at most `in_flight_max` pipelined commands of a connection at once; further ones wait, like those
 above a rate.
 

@@ -55,7 +55,8 @@ class Signalling:
         self._registry = registry
         self._get_epoch = get_epoch
         self._spawn = spawn
-        self._waiting: list[tuple[frozenset[bytes], Signal]] = []
+        self._waiting: list[tuple[int, frozenset[bytes], Signal]] = []
+        """What waits, with the epoch in which it was given and whom it concerns."""
         self._received = 0
 
     @property
@@ -95,21 +96,24 @@ class Signalling:
         if len(self._waiting) >= _WAITING_MAX:
             self._dropped += 1
             return
-        self._waiting.append((frozenset(principals), signal))
+        self._waiting.append((self._get_epoch(), frozenset(principals), signal))
         if len(self._waiting) == 1:
             self._spawn(self._send_waiting())
 
     async def _send_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []
-        asked = list({who for principals, _ in waiting for who in principals})
+        asked = list({who for _, principals, _ in waiting for who in principals})
         located = await self._store.locate(asked)
         nodes_of = dict(zip(asked, located.nodes, strict=True))
+        epoch = self._get_epoch()
         signals: dict[int, list[Signal]] = {}
-        for principals, signal in waiting:
+        for given_in, principals, signal in waiting:
+            if given_in != epoch:
+                continue
             for node in {node for who in principals for node in nodes_of[who]}:
                 signals.setdefault(node, []).append(signal)
         for node, each in signals.items():
-            self._links.signal(node, self._get_epoch(), each)
+            self._links.signal(node, epoch, each)
 
     def _tell_everybody(self, signals: Sequence[Signal]) -> None:
         for node in list(self._links):
@@ -118,6 +122,8 @@ class Signalling:
     async def _deliver_all(self, message: NodeSignals) -> None:
         try:
             for signal in message.signals:
+                if message.epoch != self._get_epoch():
+                    return
                 match signal:
                     case DeviceTaken():
                         self._give_device_up(message.source, signal)
@@ -128,7 +134,7 @@ class Signalling:
                     case PresenceNoted(principal):
                         self.followed.hear(principal)
                     case ReceiptRaised():
-                        await self._deliver_receipt(signal)
+                        await self._deliver_receipt(signal, message.epoch)
         finally:
             self._received -= 1
 
@@ -143,9 +149,11 @@ class Signalling:
                 mine = DeviceTaken(taken.principal, taken.device, stamp)
                 self._links.signal(source, self._get_epoch(), [mine])
 
-    async def _deliver_receipt(self, it: ReceiptRaised) -> None:
+    async def _deliver_receipt(self, it: ReceiptRaised, epoch: int) -> None:
         prepared = PreparedMessage(ReceiptChanged(it.dialog, it.principal, it.delivered, it.read, it.read_messages))
         for subscriber in self._registry.subscribers_of(it.principal):
             subscriber.outbox.push_state((it.dialog, it.principal), prepared)
         if it.shared:
-            await self._rooms.deliver_receipt(it.dialog, it.principal, prepared)
+            room = await self._rooms.open(it.dialog)
+            if epoch == self._get_epoch():
+                self._rooms.deliver_receipt(room, it.dialog, it.principal, prepared)

@@ -20,10 +20,8 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-import msgspec
-
 from protocol import bodies as b
-from protocol.bodies import AnyBody, TimelineEventRaw
+from protocol.bodies import TimelineEventRaw, decode_body
 from protocol.ids import to_text
 from server.clock import Sleep
 from server.delivery.prepared_message import PreparedMessage
@@ -36,8 +34,6 @@ _log = logging.getLogger(__name__)
 _ROSTERS_MAX = 16
 _EVENTS_MAX = 10_000
 _RETRY_S = 0.5
-
-_decode_body = msgspec.msgpack.Decoder(AnyBody).decode
 
 
 class _Note:
@@ -154,7 +150,7 @@ class Departures:
 
 
 def _removed_by(event: TimelineEventRaw) -> dict[bytes, int]:
-    match _decode_body(event.body):
+    match decode_body(event.body):
         case b.MemberRemoved(member=who):
             return {who: event.seq}
         case b.MemberLeft():

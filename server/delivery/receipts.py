@@ -4,6 +4,9 @@ High-water marks only grow, so what is gathered is one pair of numbers per membe
 no harm: clients repeat their receipts at sync. What was raised by a call whose reply was lost is raised `again`, so
 that it is delivered; until then no position passes it (`wait_settled`): a resume would not bring it.
 
+When an epoch begins, what is gathered is forgotten: its numbers may be those of other events by now. What may be stored
+nevertheless is told as the store has it then; a call of the epoch before that arrives later stores nothing.
+
 One case is left. Other nodes hear of a receipt from this one, best effort, and do not wait for it. When it is lost on
 the way, or this node ends in between, a session there shows an older mark until the member's next receipt in that
 dialog. A mark is never wrong, only late, and no event depends on it.
@@ -13,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from protocol.commands import HighWaterMark
@@ -50,10 +53,12 @@ class Receipts:
         rooms: Rooms,
         *,
         incarnation: int,
+        epoch: int,
         put_back: PutBack | None = None,
     ) -> None:
         self._journal = journal
         self._incarnation = incarnation
+        self._epoch = epoch
         self._put_back = put_back
         self._registry = registry
         self._rooms = rooms
@@ -85,6 +90,12 @@ class Receipts:
         )
         return True
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Raise nothing and tell nothing of the epoch before."""
+        gathered, self._gathered = self._gathered, {}
+        before, self._epoch = self._epoch, epoch
+        self._gather_again([row for row in gathered.values() if row.again], before, unknown=True)
+
     async def wait_settled(self) -> None:
         """Return once everything that is stored now has been delivered, whether or not an answer about it came."""
         async with self._flushing:
@@ -104,49 +115,71 @@ class Receipts:
 
     async def _flush(self) -> None:
         archived: list[RaisedReceipt] = []
+        epoch = self._epoch
         while self._gathered:
             keys = list(self._gathered)[:_BATCH_MAX]
-            gathered = [self._gathered.pop(key) for key in keys]
-            try:
-                raised = await self._journal.raise_receipts(gathered, incarnation=self._incarnation)
-            except IncarnationEndedError:
-                raise
-            except StorageUnavailableError as error:
-                _log.warning("receipts wait: %s", error)
-                self._gather_again(gathered, unknown=not isinstance(error, NothingWrittenError))
+            raised = await self._raise([self._gathered.pop(key) for key in keys])
+            if raised is None:
                 return
-            except Exception:  # noqa: BLE001 - clients repeat their receipts; the node goes on
-                _log.exception("%d receipts are lost", len(gathered))
-                continue
             for receipt in raised:
                 if receipt.read_messages is None:
                     archived.append(receipt)
                 else:
                     self.raised += 1
                     await self._deliver(receipt)
+                    if epoch != self._epoch:  # who is here now has read the store since
+                        return
         self._fate_known.set()
         for receipt in archived:  # raised by a later flush
             if self._put_back is not None:
                 self._put_back.want(receipt.dialog, receipt.read)
             self.note(receipt.principal, HighWaterMark(receipt.dialog, receipt.delivered, receipt.read))
 
-    def _gather_again(self, rows: Iterable[ReceiptRow], *, unknown: bool) -> None:
-        """Have the next flush raise these; `unknown`: the one before may have stored them."""
-        if unknown:
+    async def _raise(self, rows: Sequence[ReceiptRow]) -> list[RaisedReceipt] | None:
+        """Raise these; None when they wait for the next flush."""
+        epoch = self._epoch
+        try:
+            raised = await self._journal.raise_receipts(rows, incarnation=self._incarnation, epoch=epoch)
+        except IncarnationEndedError:
+            raise
+        except StorageUnavailableError as error:
+            _log.warning("receipts wait: %s", error)
+            self._gather_again(rows, epoch, unknown=not isinstance(error, NothingWrittenError))
+            return None
+        except Exception:  # noqa: BLE001 - clients repeat their receipts; the node goes on
+            _log.exception("%d receipts are lost", len(rows))
+            return []
+        if epoch != self._epoch:
+            self._gather_again(rows, epoch, unknown=True)
+            return None
+        return raised
+
+    def _gather_again(self, rows: Sequence[ReceiptRow], epoch: int, *, unknown: bool) -> None:
+        """Have the next flush raise these; `unknown`: the one before may have stored them.
+
+        Of those of an earlier epoch it only tells what the store has, if that may be they.
+        """
+        if epoch != self._epoch:
+            rows = [ReceiptRow(row.dialog, row.principal, 0, 0) for row in rows if unknown]
+        if unknown and rows:
             self._fate_known.clear()
         for row in rows:
             high_water = HighWaterMark(row.dialog, row.delivered, row.read)
             self.note(row.principal, high_water, again=row.again or unknown)
 
     async def _deliver(self, receipt: RaisedReceipt) -> None:
-        dialog, principal = receipt.dialog, receipt.principal
+        dialog, principal, epoch = receipt.dialog, receipt.principal, self._epoch
         changed = ReceiptChanged(dialog, principal, receipt.delivered, receipt.read, receipt.read_messages or 0)
         prepared = PreparedMessage(changed)
         for subscriber in self._registry.subscribers_of(principal):
             subscriber.outbox.push_state((dialog, principal), prepared)
+        told = {principal}
         shared = receipt.shared and receipt.member_count <= STATE_MEMBERS_MAX
         if shared:
-            await self._rooms.deliver_receipt(dialog, principal, prepared)
+            room = await self._rooms.open(dialog)
+            if epoch != self._epoch:
+                return
+            self._rooms.deliver_receipt(room, dialog, principal, prepared)
+            told.update(room.members)
         if self.tell is not None:
-            members = (await self._rooms.open(dialog)).members if shared else ()
-            self.tell([principal, *members], changed, shared=shared)
+            self.tell(told, changed, shared=shared)

@@ -25,10 +25,8 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
-import msgspec
-
 from protocol import bodies as b
-from protocol.bodies import AnyBody, TimelineEventRaw
+from protocol.bodies import TimelineEventRaw, decode_body
 from protocol.dialog_types import DialogType
 from protocol.ids import to_text
 from server.clock import Sleep
@@ -49,8 +47,6 @@ _RETRY_MAX_S = 5.0
 _FAULTS_MAX = 8
 _WAITING_MAX = 1000
 _WAITING_BYTES_MAX = 33_554_432
-
-_decode_body = msgspec.msgpack.Decoder(AnyBody).decode
 
 
 class Room:
@@ -106,7 +102,7 @@ class Room:
         """Apply an event that changes the roster; False if the room does not know the roster before it."""
         if self.loading or self.known_seq != event.seq - 1:
             return False
-        match _decode_body(event.body):
+        match decode_body(event.body):
             case b.DialogCreated(type=kind, members=members):
                 self.type = kind
                 self.members = {each.principal: event.seq for each in members}
@@ -217,9 +213,8 @@ class Rooms:
             for subscriber in self._others(room, but):
                 subscriber.outbox.push_ephemeral(prepared)
 
-    async def deliver_receipt(self, dialog: bytes, principal: bytes, prepared: PreparedMessage) -> None:
-        """Push how far a member has received and read to the other members."""
-        room = await self.open(dialog)  # which may be closed again already, because too many are open
+    def deliver_receipt(self, room: Room, dialog: bytes, principal: bytes, prepared: PreparedMessage) -> None:
+        """Push how far a member has received and read to the others in a room, which may be closed again already."""
         for subscriber in self._others(room, principal):
             subscriber.outbox.push_state((dialog, principal), prepared)
 

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-import msgspec
-
 from protocol import bodies as b
-from protocol.bodies import AnyBody, Body, TimelineEventRaw, tag_of
+from protocol.bodies import Body, TimelineEventRaw, decode_body, tag_of
 from server.delivery.presence import Presence
 from server.delivery.registry import Registry
 from server.delivery.rooms import Rooms
@@ -21,8 +19,6 @@ _MOVES_PEOPLE = frozenset(
     tag_of(body) for body in (b.DialogCreated, b.MembersAdded, b.MemberRemoved, b.MemberLeft, b.Blocked)
 )
 """Tags of what `_route_change` looks at. A body is an array that begins with its tag: its second byte."""
-
-_decode_body = msgspec.msgpack.Decoder(AnyBody).decode
 
 
 class Router:
@@ -48,7 +44,7 @@ class Router:
         if memoryview(event.body)[1] not in _MOVES_PEOPLE:
             self._rooms.deliver_event(event, roster_seq)
             return
-        change = _decode_body(event.body)
+        change = decode_body(event.body)
         self._route_change(change, event)
         self._rooms.deliver_event(event, roster_seq)
         match change:

@@ -138,7 +138,9 @@ class Node:
         self.eraser = Eraser(self.journal, config.eraser, clock, put_back=put_back)
         self.mover = mover
         self.trimmer, self.dialog_purge, self.author_purge = trimmer, dialog_purge, author_purge
-        self.receipts = Receipts(self.journal, self.registry, self.rooms, incarnation=incarnation, put_back=put_back)
+        self.receipts = Receipts(
+            self.journal, self.registry, self.rooms, incarnation=incarnation, epoch=epoch, put_back=put_back
+        )
         positions = Positions(position_key, clock, age_max_s=config.sync.position_age_max_days * DAY_MS / 1000)
         self.horizon = Horizon(
             self.journal,
@@ -291,13 +293,14 @@ class Node:
         self.admin.stop_accepting()
 
     def begin_epoch(self, epoch: int, keep: Subscriber | None = None) -> None:
-        """Begin an epoch: numbers may have been reissued, so no client's position, roster or session outlives it."""
+        """Begin an epoch: numbers may have been reissued, so no position, roster, receipt or session outlives it."""
         if epoch == self.horizon.epoch:
             return
         self.horizon.begin_epoch(epoch)
         if self.resequencer is not None:
             self.resequencer.forget_all()
         self.rooms.forget_rosters()
+        self.receipts.begin_epoch(epoch)
         for subscriber in self.registry:
             if subscriber is not keep:
                 subscriber.close(CloseCode.UNAVAILABLE)

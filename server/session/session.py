@@ -84,8 +84,8 @@ class Session:
         "_claims",
         "_closing",
         "_context",
-        "_draining",
         "_early_messages",
+        "_ends_with",
         "_heard_at",
         "_heartbeat_at",
         "_in_flight",
@@ -118,7 +118,7 @@ class Session:
         self._paced_until = 0.0
         self._heard_at = self._heartbeat_at = context.clock.monotonic()
         self._early_messages = 0
-        self._draining = False
+        self._ends_with: CloseCode | None = None  # no more commands are taken; it ends when all have their answers
         self._taking = False  # what a command submits may be answered while it is handled
         self._closing = False
 
@@ -201,9 +201,9 @@ class Session:
             self._context.wheel.schedule(self, self._next_tick(self._context.clock.monotonic()))
 
     def drained(self) -> None:
-        """Go on with the mailbox, which waits while too much is queued or while the rate is used up."""
-        if self._mailbox.commands:
-            self._take(self._context.clock.monotonic())
+        """Go on with the mailbox, which waits while too much is queued or while the rate is used up; or end."""
+        if self._mailbox.commands or self._ends_with is not None:
+            self._go_on()
 
     # -- answers
 
@@ -292,7 +292,7 @@ class Session:
 
     def drain(self, spread_s: float) -> None:
         """Take no more commands, finish what is under way, ask the client to reconnect elsewhere, and close."""
-        self._draining = True
+        self._ends_with = CloseCode.DRAINING
         self.push(Draining(spread_s))
         self._go_on()
 
@@ -341,7 +341,7 @@ class Session:
             and now >= self._paced_until
             and self._working is None
             and not self._closing
-            and not self._draining
+            and self._ends_with is None
             and self._in_flight < settings.in_flight_sends_max
             and self.outbox.size <= settings.outbox_bytes_max
         ):
@@ -395,16 +395,17 @@ class Session:
         awaited_n = None
         if self._claims is not None:
             awaited_n = self._order.hold_back(command, self._claims.principal)
-            if len(self._order) > self._context.settings.mailbox_max:
-                self.close(CloseCode.RATE_LIMITED)
+            if len(self._order) > self._context.settings.mailbox_max and self._ends_with is None:
+                self._ends_with = CloseCode.RATE_LIMITED
         if awaited_n is not None:  # an earlier number of the pipeline was refused before it
             self.fail(command.id, ErrorCode.EARLIER_FIRST, awaited_n=awaited_n)
         else:
             self.fail(command.id, code, retry_after_s=retry_after_s, keys_seq=keys_seq)
 
     def _go_on(self) -> None:
-        if self._draining and not self._in_flight and self._working is None:
-            self.close(CloseCode.DRAINING)
+        if self._ends_with is not None and not self._in_flight and self._working is None:
+            if self._ends_with is CloseCode.DRAINING or not self.outbox:  # a client without its acks sends all again
+                self.close(self._ends_with)
         elif self._mailbox.commands and not self._closing:
             self._take(self._context.clock.monotonic())
 

@@ -12,6 +12,7 @@ import logging
 
 from server.clock import Clock, Sleep
 from server.config.settings import EraserSettings
+from server.writing.steps import step_by_step
 from storage.archive import WRITTEN_MAX, Archive
 from storage.purged_authors import NUMBERS_TOGETHER, LeftNumbers, PurgedAuthors
 from storage.unavailable import StorageUnavailableError
@@ -44,16 +45,14 @@ class AuthorPurge:
 
     async def run(self) -> None:
         """Step by step while somebody is due, then every `INTERVAL_S`."""
-        while True:
-            try:
-                more = await self.erase_some()
-            except Exception as error:  # noqa: BLE001 - whatever it is, the node goes on
-                expected = isinstance(error, StorageUnavailableError)
-                _log.warning(
-                    "could not erase what a purged person wrote, will try again: %s", error, exc_info=not expected
-                )
-                more = False
-            await self._sleep(REST_S if more else INTERVAL_S)
+        await step_by_step(
+            self.erase_some,
+            _log,
+            "could not erase what a purged person wrote",
+            rest_s=REST_S,
+            interval_s=INTERVAL_S,
+            sleep=self._sleep,
+        )
 
     async def erase_some(self) -> bool:
         """One step; whether the next one is due at once. Raises StorageUnavailableError."""

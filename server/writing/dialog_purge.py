@@ -12,6 +12,7 @@ import logging
 from protocol.kinds import DAY_MS
 from server.clock import Clock, Sleep
 from server.config.settings import EraserSettings
+from server.writing.steps import step_by_step
 from storage.archive import Archive
 from storage.deleted_dialogs import DeletedDialogs
 from storage.unavailable import StorageUnavailableError
@@ -46,14 +47,14 @@ class DialogPurge:
 
     async def run(self) -> None:
         """Step by step while the grace of a dialog is over, then every `INTERVAL_S`."""
-        while True:
-            try:
-                more = await self.purge_some()
-            except Exception as error:  # noqa: BLE001 - whatever it is, the node goes on
-                expected = isinstance(error, StorageUnavailableError)
-                _log.warning("could not purge a deleted dialog, will try again: %s", error, exc_info=not expected)
-                more = False
-            await self._sleep(REST_S if more else INTERVAL_S)
+        await step_by_step(
+            self.purge_some,
+            _log,
+            "could not purge a deleted dialog",
+            rest_s=REST_S,
+            interval_s=INTERVAL_S,
+            sleep=self._sleep,
+        )
 
     async def purge_some(self) -> bool:
         """One step; whether the next one is due at once. Raises StorageUnavailableError."""

@@ -13,8 +13,8 @@ import logging
 from server.clock import Clock, Sleep
 from server.config.settings import EraserSettings
 from server.writing.put_back import PutBack
+from server.writing.steps import step_by_step
 from storage.timelines import Journal
-from storage.unavailable import StorageUnavailableError
 
 _log = logging.getLogger(__name__)
 
@@ -54,19 +54,20 @@ class Eraser:
     async def run(self) -> None:
         """Step by step while something is due, then every `interval_s`."""
         try:
-            while True:
-                await self._sleep(REST_S if await self._step() else self._settings.interval_s)
+            await step_by_step(
+                self._step,
+                _log,
+                "could not erase what is due",
+                rest_s=REST_S,
+                interval_s=self._settings.interval_s,
+                sleep=self._sleep,
+            )
         finally:
             self._oldest_due_ms = None  # another node knows from now on
 
     async def _step(self) -> bool:
         """One step; whether the next one is due at once."""
-        try:
-            step = await self._journal.erase_due(self._clock.wall_ms(), limit=self._settings.step_rows)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the node goes on
-            expected = isinstance(error, StorageUnavailableError)
-            _log.warning("could not erase what is due, will try again: %s", error, exc_info=not expected)
-            return False
+        step = await self._journal.erase_due(self._clock.wall_ms(), limit=self._settings.step_rows)
         self.rows += step.rows
         self._oldest_due_ms = step.oldest_due_ms
         if step.lacking is not None and self._put_back is not None:

@@ -2,7 +2,8 @@
 
 Invariants: a verdict is given, and durable events go to `route`, after the commit only, in the order of the numbers. A
 repetition is routed only when it is our own: when an earlier call with that entry, whose fate was unknown, may have
-stored it. A client that repeats an old number gets its ack, and nobody gets the event again.
+stored it. A client that repeats an old number gets its ack, and nobody gets the event again. Nothing is repeated before
+the store knows that the earlier call was given up: if that arrives after its repetition was refused, it writes nothing.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class Flusher:
         self._incarnation = incarnation
         self._put_back = put_back
         self._numbers = itertools.count(1)
+        self._given_up = self._overtaken = 0
+        """The last call whose fate is unknown; and up to which of them the store knows that they were given up."""
         self.flushes = 0
         """Calls that were answered."""
         self.failed = 0
@@ -59,13 +62,16 @@ class Flusher:
         batch when its fate is unknown.
         """
         began = self._clock.monotonic()
+        flush_no = next(self._numbers)
         try:
-            verdicts, durable = await self._call(batch, wait=wait)
+            await self._overtake(batch)
+            verdicts, durable = await self._call(batch, flush_no, wait=wait)
         except (NothingWrittenError, WriteRefusedError):
             self.failed += 1
             raise
         except Exception:
             self.failed += 1
+            self._given_up = max(self._given_up, flush_no)
             for submission in batch:
                 submission.unknown = True
             raise
@@ -87,14 +93,18 @@ class Flusher:
         self._deliver(durable)
         return verdicts
 
-    async def _call(self, batch: Sequence[Submission], *, wait: bool) -> _Answer:
+    async def _overtake(self, batch: Sequence[Submission]) -> None:
+        given_up = self._given_up
+        if given_up > self._overtaken and any(submission.unknown for submission in batch):
+            await self._journal.overtake(given_up, incarnation=self._incarnation)
+            self._overtaken = max(self._overtaken, given_up)
+
+    async def _call(self, batch: Sequence[Submission], flush_no: int, *, wait: bool) -> _Answer:
         first = batch[0]
         if isinstance(first.entry, ChangeEntry):
-            return await self._change(first, first.entry)
+            return await self._change(first, first.entry, flush_no)
         entries = [submission.entry for submission in batch if isinstance(submission.entry, Entry)]
-        verdicts = await self._journal.flush(
-            entries, incarnation=self._incarnation, flush_no=next(self._numbers), wait=wait
-        )
+        verdicts = await self._journal.flush(entries, incarnation=self._incarnation, flush_no=flush_no, wait=wait)
         events: dict[bytes, list[TimelineEventRaw]] = {}
         heads: dict[bytes, Verdict] = {}
         repeated = False
@@ -110,8 +120,8 @@ class Flusher:
             for head in (heads[dialog],)
         ]
 
-    async def _change(self, submission: Submission, entry: ChangeEntry) -> _Answer:
-        result = await self._journal.change(entry, incarnation=self._incarnation, flush_no=next(self._numbers))
+    async def _change(self, submission: Submission, entry: ChangeEntry, flush_no: int) -> _Answer:
+        result = await self._journal.change(entry, incarnation=self._incarnation, flush_no=flush_no)
         verdict = result.verdict
         if not result.events or not _is_new(submission, verdict):
             return [verdict], []

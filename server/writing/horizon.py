@@ -68,6 +68,10 @@ class Horizon:
         """The horizon in a client's position; None if it is none of this principal in this epoch, or too old."""
         return self._positions.read(text, epoch=self.epoch, principal=principal)
 
+    def is_of_another_epoch(self, text: str, principal: bytes) -> bool:
+        """Whether a client's position is one of this principal in another epoch."""
+        return self._positions.read_epoch(text, principal=principal) not in (None, self.epoch)
+
     def position_of(self, principal: bytes) -> str:
         """The position of a session that is live now; empty before the first horizon."""
         return self.position_at(self._horizon, principal) if self._horizon else ""

@@ -15,10 +15,10 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from protocol.bodies import Edited, Erased, Reacted, tag_of
+from protocol.bodies import Erased, tag_of
 from protocol.limits import N_MAX
 from server.clock import Clock, Sleep
-from storage.archive import ARCHIVE_ROWS_MAX, Archive
+from storage.archive import ARCHIVE_ROWS_MAX, HANGING, Archive
 from storage.backlog import ArchiveBacklog, ArchivingState, BacklogHorizon, BacklogPage, Cursor
 from storage.unavailable import StorageUnavailableError
 
@@ -31,7 +31,6 @@ _ERASURES_AT_ONCE = 100
 _ERASURES_A_ROUND = 2_000
 """Then rows have their turn: a retention may erase a million at once."""
 _LOOKS_AT_ONCE = 10
-_HANGING = (tag_of(Edited), tag_of(Reacted))
 
 
 class Mover:
@@ -153,7 +152,7 @@ class Mover:
         Those of the journal are noted when they are blanked. A number that the journal has not given out yet, or has
         for another row, is of a history that was lost: an erasure would hide the row that is moved there later.
         """
-        for tag in _HANGING:
+        for tag in HANGING:
             before = N_MAX
             while rows := await self._archive.read_newest_about(
                 dialog, seq, tag, limit=ARCHIVE_ROWS_MAX, before=before

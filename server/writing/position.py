@@ -36,18 +36,27 @@ class Positions:
 
     def read(self, text: str, *, epoch: int, principal: bytes) -> int | None:
         """The horizon, if the text is a position of this principal in this epoch and not too old."""
-        try:
-            raw = base64.b64decode(text.encode("ascii"), altchars=b"-_", validate=True)
-        except (binascii.Error, ValueError):
-            return None
-        fields, tag = raw[: _FIELDS.size], raw[_FIELDS.size :]
-        if not hmac.compare_digest(tag, self._tag(fields, principal)):
-            return None
-        of_epoch, horizon, issued_s = _FIELDS.unpack(fields)
+        of_epoch, horizon, issued_s = self._open(text, principal)
         age_s = self._now_s() - issued_s
         if of_epoch != epoch or not -_AHEAD_S_MAX <= age_s <= self._age_max_s:
             return None
-        return int(horizon)
+        return horizon
+
+    def read_epoch(self, text: str, *, principal: bytes) -> int | None:
+        """The epoch, if the text is a position of this principal, however old."""
+        return self._open(text, principal)[0]
+
+    def _open(self, text: str, principal: bytes) -> tuple[int | None, int, int]:
+        """The fields; no epoch if the text is no position of this principal."""
+        try:
+            raw = base64.b64decode(text.encode("ascii"), altchars=b"-_", validate=True)
+        except (binascii.Error, ValueError):
+            return None, 0, 0
+        fields, tag = raw[: _FIELDS.size], raw[_FIELDS.size :]
+        if not hmac.compare_digest(tag, self._tag(fields, principal)):
+            return None, 0, 0
+        epoch, horizon, issued_s = _FIELDS.unpack(fields)
+        return epoch, horizon, issued_s
 
     def _tag(self, fields: bytes, principal: bytes) -> bytes:
         return hashlib.blake2b(fields + principal, digest_size=_TAG_BYTES, key=self._key).digest()

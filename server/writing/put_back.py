@@ -18,10 +18,10 @@ import asyncio
 import logging
 from collections.abc import Awaitable
 
-from protocol.bodies import Edited, Erased, Reacted, tag_of
+from protocol.bodies import Erased, tag_of
 from protocol.ids import to_text
 from server.clock import Clock, Sleep
-from storage.archive import Archive
+from storage.archive import HANGING, Archive
 from storage.rows import TimelineRow
 from storage.trimming import Trimming
 from storage.unavailable import IncarnationEndedError, StorageUnavailableError
@@ -34,7 +34,6 @@ Number = tuple[bytes, bytes, int]
 _WANTED_MAX = 10_000
 _AT_ONCE = 100
 _HANGING_MAX = 1000
-_HANGING = (tag_of(Edited), tag_of(Reacted))
 _BELIEVED_S = 600.0
 PAUSE_S = 1.0
 """After a failure."""
@@ -120,7 +119,7 @@ class PutBack:
             _log.error("the archive lacks %d events", len(seqs), extra={"dialog": to_text(dialog)})
             return
         live = [row.event.seq for row in rows if row.tag != tag_of(Erased)]
-        hanging = [row for seq in live for tag in _HANGING for row in await self._read_about(dialog, seq, tag)]
+        hanging = [row for seq in live for tag in HANGING for row in await self._read_about(dialog, seq, tag)]
         now_ms = self._clock.wall_ms()
         await self._trimming.put_back([*rows, *hanging], now_ms, incarnation=self._incarnation)
         self.rows += len(rows)  # a page may end early; what it lacks is asked for again

@@ -10,8 +10,8 @@ import logging
 
 from protocol.kinds import DAY_MS
 from server.clock import Clock, Sleep
+from server.writing.steps import step_by_step
 from storage.trimming import Trimming
-from storage.unavailable import StorageUnavailableError
 
 _log = logging.getLogger(__name__)
 
@@ -32,16 +32,17 @@ class Trimmer:
 
     async def run(self) -> None:
         """Step by step through the journal, then again after a while."""
-        while True:
-            await self._sleep(SWEEP_INTERVAL_S if await self._step() else REST_S)
+        await step_by_step(
+            self._step,
+            _log,
+            "could not trim the journal",
+            rest_s=REST_S,
+            interval_s=SWEEP_INTERVAL_S,
+            sleep=self._sleep,
+        )
 
     async def _step(self) -> bool:
-        """One step; whether there is nothing more to do for now."""
-        try:
-            step = await self._trimming.trim(self._clock.wall_ms(), kept_ms=self._kept_ms)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the node goes on
-            expected = isinstance(error, StorageUnavailableError)
-            _log.warning("could not trim the journal, will try again: %s", error, exc_info=not expected)
-            return True
+        """One step; whether the next one is due at once."""
+        step = await self._trimming.trim(self._clock.wall_ms(), kept_ms=self._kept_ms)
         self.rows += step.rows
-        return step.done
+        return not step.done

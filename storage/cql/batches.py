@@ -11,16 +11,14 @@ from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
-import msgspec
 from cassandra.query import BatchStatement, BatchType, BoundStatement
 
 from protocol.bodies import Erased, tag_of
-from storage.rows import TimelineRow
+from storage.rows import BLANK, TimelineRow
 
 BUCKET = 10_000
 """Numbers of a dialog, or of a device, that are in one partition."""
 ERASED = tag_of(Erased)
-_BLANK = msgspec.msgpack.encode(Erased())
 
 _BATCH_ROWS = 30
 _BATCH_BYTES = 40_000
@@ -81,7 +79,7 @@ def written_values(row: TimelineRow, epoch: int) -> Values:
 
 def erasure_values(dialog: bytes, seq: int, epoch: int) -> Values:
     """The columns that an erasure replaces, and its timestamp."""
-    return [dialog, _int(seq // BUCKET), _bigint(seq), _smallint(ERASED), _BLANK, _timestamp(epoch, _ERASURE)]
+    return [dialog, _int(seq // BUCKET), _bigint(seq), _smallint(ERASED), bytes(BLANK), _timestamp(epoch, _ERASURE)]
 
 
 def erasure_timestamp(epoch: int) -> int:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-import msgspec
-
 from protocol.bodies import Erased, tag_of
 from protocol.limits import N_MAX
 from storage.archive import ABOUT_A_MESSAGE, ARCHIVE_ROWS_MAX, LEAVE_THE_JOURNAL, WRITTEN_MAX, Archive, WrittenPage
-from storage.rows import TimelineRow
+from storage.rows import TimelineRow, blank_row
 from storage.timelines import PAGE_BYTES_MAX
 
 _ERASED = tag_of(Erased)
-_BLANK = msgspec.Raw(msgspec.msgpack.encode(Erased()))
 
 
 class LocalArchive(Archive):
@@ -125,4 +122,4 @@ class LocalArchive(Archive):
         row = self._rows[dialog][seq]
         if self._erased.get((dialog, seq), -1) < self._epochs[dialog, seq]:
             return row
-        return TimelineRow(msgspec.structs.replace(row.event, body=_BLANK), _ERASED, row.target)
+        return blank_row(row)

@@ -16,11 +16,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import asyncpg
-import msgspec
 
-from protocol.bodies import Edited, Erased, Reacted, TimelineEventRaw, tag_of
-from storage.archive import ARCHIVE_ROWS_MAX, Archive
-from storage.rows import TimelineRow
+from protocol.bodies import Erased, TimelineEventRaw, tag_of
+from storage.archive import ARCHIVE_ROWS_MAX, HANGING, Archive
+from storage.postgres.timeline_rows import ROW_COLUMNS, make_row
+from storage.rows import TimelineRow, blank_row
 from storage.timelines import PAGE_BYTES_MAX, cut_short
 from storage.unavailable import StorageUnavailableError
 
@@ -35,11 +35,6 @@ _TAGS_APART_MAX = 100
 """Tags between two that are asked for, which are read, too, to ask once."""
 
 _ERASED = tag_of(Erased)
-BLANK = msgspec.Raw(msgspec.msgpack.encode(Erased()))
-"""The body of an erased row."""
-_HANGING = frozenset({tag_of(Edited), tag_of(Reacted)})
-
-ROW_COLUMNS = "dialog_id, seq, author_id, device_id, n, at_ms, messages, body, tag, target"
 
 
 def _rows_in(order: str) -> str:
@@ -68,14 +63,6 @@ SELECT k.dialog_id, k.seq, j.tag,
 FROM unnest($1::uuid[], $2::bigint[]) AS k(dialog_id, seq)
 LEFT JOIN journal j ON j.dialog_id = k.dialog_id AND j.seq = k.seq
 """
-
-
-def make_row(record: asyncpg.Record) -> TimelineRow:
-    """The row of a record with `ROW_COLUMNS`."""
-    dialog, seq, author, device, n, at_ms, messages, body, tag, target = record
-    return TimelineRow(
-        TimelineEventRaw(dialog, seq, author, device, n, at_ms, messages, msgspec.Raw(body)), tag, target
-    )
 
 
 class ArchivedRows:
@@ -156,7 +143,7 @@ class ArchivedRows:
                 size += sum(len(row.event.body) for row in page)
                 for row in page:
                     key = (dialog, row.event.seq)
-                    found[key] = _blank(row) if key in waiting else row
+                    found[key] = blank_row(row) if key in waiting else row
             if size >= PAGE_BYTES_MAX:
                 break
         rows = await self._blank_hanging(list(found.values()), by_journal=False)
@@ -164,15 +151,11 @@ class ArchivedRows:
 
     async def _blank_hanging(self, rows: list[TimelineRow], *, by_journal: bool) -> list[TimelineRow]:
         """The rows of one store, blank where they are edits and reactions of erased messages."""
-        targets = ((row.event.dialog, row.target) for row in rows if row.tag in _HANGING and row.target is not None)
+        targets = ((row.event.dialog, row.target) for row in rows if row.tag in HANGING and row.target is not None)
         erased = await self.find_erased(targets, by_journal=by_journal)
         return [
-            _blank(row) if row.tag in _HANGING and (row.event.dialog, row.target) in erased else row for row in rows
+            blank_row(row) if row.tag in HANGING and (row.event.dialog, row.target) in erased else row for row in rows
         ]
-
-
-def _blank(row: TimelineRow) -> TimelineRow:
-    return TimelineRow(msgspec.structs.replace(row.event, body=BLANK), _ERASED, row.target)
 
 
 def _runs(keys: Sequence[Key], *, apart_max: int = 1) -> list[Run]:

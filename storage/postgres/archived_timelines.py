@@ -16,8 +16,9 @@ import msgspec
 from protocol.bodies import Deleted, Edited, Reacted, TimelineEventRaw, tag_of
 from protocol.limits import N_MAX, REACTIONS_PER_MESSAGE_MAX
 from storage.archive import ABOUT_A_MESSAGE, ARCHIVE_ROWS_MAX, Archive
-from storage.postgres.archived_rows import BLANK, ROW_COLUMNS, ArchivedRows, Key, make_row
+from storage.postgres.archived_rows import ArchivedRows, Key
 from storage.postgres.pool import Pool
+from storage.postgres.timeline_rows import ROW_COLUMNS, make_row
 from storage.postgres.timelines import (
     ARE_ABOUT_A_MESSAGE,
     HELD_FROM,
@@ -25,7 +26,7 @@ from storage.postgres.timelines import (
     MISSED_LOOKED_AT_MAX,
     PostgresTimelines,
 )
-from storage.rows import Later, TimelineRow
+from storage.rows import BLANK, Later, TimelineRow
 from storage.timelines import PAGE_BYTES_MAX, cut_short
 from storage.unavailable import StorageTimeoutError, StorageUnavailableError
 

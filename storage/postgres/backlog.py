@@ -13,16 +13,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
-import msgspec
 
-from protocol.bodies import TimelineEventRaw
 from protocol.ids import NIL
 from storage.backlog import ArchiveBacklog, ArchivingState, BacklogHorizon, BacklogPage, Cursor
 from storage.postgres.epoch import IS_SETTLED
 from storage.postgres.functions import LOWEST_XID, WORK_LOCKS
 from storage.postgres.pool import CONNECT_TIMEOUT_S, SESSION_SETTINGS, prepare, translate_errors
+from storage.postgres.timeline_rows import ROW_COLUMNS, make_row
 from storage.postgres.work_locks import Work, lock_settings
-from storage.rows import TimelineRow
 from storage.unavailable import StorageUnavailableError
 
 PAGE_ROWS_MAX = 1000
@@ -51,7 +49,7 @@ SELECT pg_snapshot_xmin(s.snapshot)::text::bigint, pg_snapshot_xmax(s.snapshot):
 FROM pg_current_snapshot() AS s(snapshot), pg_logical_emit_message(true, 'tchat', 'mover')
 """
 _PAGE = f"""
-SELECT xid::text::bigint, dialog_id, seq, author_id, device_id, n, at_ms, messages, body, tag, target FROM (
+SELECT {ROW_COLUMNS}, xid::text::bigint FROM (
     SELECT y.*, coalesce(sum(octet_length(y.body)) OVER (
         ORDER BY y.xid, y.dialog_id, y.seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS before
     FROM (
@@ -65,7 +63,7 @@ ORDER BY x.xid, x.dialog_id, x.seq
 _HAS_LOWEST = f"SELECT EXISTS (SELECT FROM journal j WHERE j.xid = '{LOWEST_XID}')"
 # Looks at so many rows, of whichever stamp.
 _LOWEST_PAGE = f"""
-SELECT xid::text::bigint, dialog_id, seq, author_id, device_id, n, at_ms, messages, body, tag, target FROM (
+SELECT {ROW_COLUMNS}, xid::text::bigint FROM (
     SELECT y.*, coalesce(sum(octet_length(y.body)) OVER (
         ORDER BY y.dialog_id, y.seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS before
     FROM (
@@ -129,15 +127,15 @@ class PostgresBacklog(ArchiveBacklog):
     async def read_page(self, after: Cursor, horizon: int) -> BacklogPage:
         if after.xid <= LOWEST_XID and (after.dialog != NIL or (await self._fetch(_HAS_LOWEST))[0][0]):
             found = await self._fetch(_LOWEST_PAGE, after.dialog, after.seq, self._page_rows_max)
-            rows = [_make_row(record) for record in found if record["xid"] == LOWEST_XID]
+            rows = [make_row(record) for record in found if record["xid"] == LOWEST_XID]
             if self._is_full(found):
                 return BacklogPage(rows, Cursor(LOWEST_XID, found[-1]["dialog_id"], found[-1]["seq"]))
             return BacklogPage(rows, Cursor(LOWEST_XID + 1))
         found = await self._fetch(_PAGE, str(after.xid), after.dialog, after.seq, str(horizon), self._page_rows_max)
-        rows = [_make_row(record) for record in found]
+        rows = [make_row(record) for record in found]
         if self._is_full(found):
-            xid, dialog, seq, *_ = found[-1]
-            return BacklogPage(rows, Cursor(xid, dialog, seq))
+            last = found[-1]
+            return BacklogPage(rows, Cursor(last["xid"], last["dialog_id"], last["seq"]))
         return BacklogPage(rows, Cursor(horizon))
 
     def _is_full(self, found: list[asyncpg.Record]) -> bool:
@@ -177,10 +175,3 @@ class PostgresBacklog(ArchiveBacklog):
             )
             await prepare(self._connection)
         return self._connection
-
-
-def _make_row(record: asyncpg.Record) -> TimelineRow:
-    _, dialog, seq, author, device, n, at_ms, messages, body, tag, target = record
-    return TimelineRow(
-        TimelineEventRaw(dialog, seq, author, device, n, at_ms, messages, msgspec.Raw(body)), tag, target
-    )

@@ -65,6 +65,8 @@ INCARNATION_ENDED = "TC001"
 """The SQLSTATE of a write whose node has been replaced."""
 TARGET_ARCHIVED = "TC002"
 """The SQLSTATE of a flush of which a row is about an event that is in the archive only."""
+CALL_OVERTAKEN = "TC003"
+"""The SQLSTATE of a call that arrives after its node gave it up."""
 INCARNATION_LOCKS = 0x7463
 """First half of the advisory locks of incarnations; the second is the incarnation, or 0 for the node that serves."""
 WORK_LOCKS = 0x7464
@@ -90,6 +92,7 @@ _CONSTANTS: dict[str, int | str] = {
         if rule.kept_days_min
     ),
     "INCARNATION_ENDED": INCARNATION_ENDED,
+    "CALL_OVERTAKEN": CALL_OVERTAKEN,
     "INCARNATION_LOCKS": INCARNATION_LOCKS,
     "INVITATIONS_MAX": INVITATIONS_MAX,
     "INVITATIONS_BY_ONE_MAX": INVITATIONS_BY_ONE_MAX,

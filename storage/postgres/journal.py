@@ -19,7 +19,7 @@ import asyncpg
 import msgspec
 
 from protocol import ids
-from protocol.bodies import AnyBody, Body, Posted, TimelineEventRaw, tag_of
+from protocol.bodies import AnyBody, Body, Posted, TimelineEventRaw, decode_body, tag_of
 from protocol.dialog_types import DIALOG_TYPES
 from protocol.json_forms import tag_name
 from storage.postgres import functions
@@ -52,7 +52,8 @@ FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]) WITH ORDINALITY AS c(dialog_id
 LEFT JOIN members m ON m.dialog_id = c.dialog_id AND m.principal_id = c.principal_id
 ORDER BY c.ord
 """
-_RAISE_RECEIPTS = "SELECT * FROM raise_receipts($1, $2, $3, $4, $5, $6)"
+_OVERTAKE = "UPDATE incarnations SET overtaken = $2 WHERE incarnation = $1 AND overtaken < $2"
+_RAISE_RECEIPTS = "SELECT * FROM raise_receipts($1, $2, $3, $4, $5, $6, $7)"
 # Committing the message puts a transaction id past the horizon on disk. Without it PostgreSQL, after a crash, gives
 # ids out again that only aborted transactions had, and what is written under them would look older than the horizon.
 # In a snapshot in which the incarnation has not ended, no row of the node that replaces it is visible.
@@ -88,8 +89,6 @@ _CODES = {int(code): code for code in VerdictCode}
 """What `VerdictCode(...)` does, in a tenth of the time."""
 
 _T = TypeVar("_T")
-
-_decode_body = msgspec.msgpack.Decoder(AnyBody).decode
 
 
 class Writes(Protocol):
@@ -265,10 +264,16 @@ class PostgresJournal(Journal):
         )
         return ChangeResult(verdict, events)
 
-    async def raise_receipts(self, receipts: Sequence[ReceiptRow], *, incarnation: int) -> list[RaisedReceipt]:
+    async def overtake(self, flush_no: int, *, incarnation: int) -> None:
+        await self._writes.fetch(_OVERTAKE, incarnation, flush_no)
+
+    async def raise_receipts(
+        self, receipts: Sequence[ReceiptRow], *, incarnation: int, epoch: int
+    ) -> list[RaisedReceipt]:
         rows = await self._writes.fetch(
             _RAISE_RECEIPTS,
             incarnation,
+            epoch,
             [receipt.dialog for receipt in receipts],
             [receipt.principal for receipt in receipts],
             [receipt.delivered for receipt in receipts],
@@ -308,7 +313,7 @@ def _column(values: list[_T], usual: _T) -> list[_T]:
 def _same_value(body: bytes, stored: bytes) -> bool:
     """Whether two bodies, perhaps of servers of different versions, mean the same."""
     try:
-        return bool(_decode_body(body) == _decode_body(stored))
+        return bool(decode_body(body) == decode_body(stored))
     except msgspec.MsgspecError:
         return False
 

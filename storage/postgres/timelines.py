@@ -9,7 +9,6 @@ import asyncpg
 import msgspec
 
 from protocol.bodies import (
-    AnyBody,
     Deleted,
     Edited,
     Erased,
@@ -17,6 +16,7 @@ from protocol.bodies import (
     MemberRemoved,
     Reacted,
     TimelineEventRaw,
+    decode_body,
     tag_of,
 )
 from protocol.dialog_types import DialogType, Role
@@ -33,7 +33,7 @@ from storage.postgres.dialog_states import (
     tags_of,
 )
 from storage.postgres.pool import Pool, translate_errors
-from storage.rows import DialogRoster, DialogRow, KeysHeld, Later, SignInState, Snapshot, SnapshotPage
+from storage.rows import BLANK, DialogRoster, DialogRow, KeysHeld, Later, SignInState, Snapshot, SnapshotPage
 from storage.timelines import PAGE_BYTES_MAX, Timelines, cut_short
 from storage.unavailable import StorageTimeoutError
 
@@ -43,15 +43,12 @@ LATER_ROWS_MAX = 500
 """Edits, deletions and reactions that are read at once for a page of messages."""
 
 _REACTED = tag_of(Reacted)
-_decode_body = msgspec.msgpack.Decoder(AnyBody).decode
 ARE_ABOUT_A_MESSAGE = tags_of(Edited, Deleted, Reacted)
-
-_ERASED = msgspec.msgpack.encode(Erased()).hex()
 
 TIMELINE = f"""(
     SELECT j.dialog_id, j.seq, j.author_id, j.device_id, j.n, j.tag, j.target, j.at_ms, j.messages,
            j.incarnation, j.xid, t.seq IS NOT NULL AS hangs_on_erased,
-           CASE WHEN t.seq IS NULL THEN j.body ELSE '\\x{_ERASED}'::bytea END AS body
+           CASE WHEN t.seq IS NULL THEN j.body ELSE '\\x{bytes(BLANK).hex()}'::bytea END AS body
     FROM journal j LEFT JOIN journal t ON t.dialog_id = j.dialog_id AND t.tag = {tags_of(Erased)}
         AND t.seq = CASE WHEN j.tag IN ({tags_of(Edited, Reacted)}) THEN j.target END)"""
 """The rows of the journal as they are read: an edit or a reaction of an erased message counts as erased from the moment
@@ -331,7 +328,7 @@ class PostgresTimelines(Timelines):
     async def find_removed(self, dialog: bytes, after: int, until: int) -> dict[bytes, int]:
         found = {}
         for seq, author, body in await self._fetch(_REMOVED, dialog, after, until):
-            match _decode_body(body):
+            match decode_body(body):
                 case MemberRemoved(member=who):
                     found[who] = seq
                 case MemberLeft():

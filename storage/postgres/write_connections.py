@@ -17,7 +17,7 @@ from typing import Any
 
 import asyncpg
 
-from storage.postgres.functions import INCARNATION_ENDED, TARGET_ARCHIVED
+from storage.postgres.functions import CALL_OVERTAKEN, INCARNATION_ENDED, TARGET_ARCHIVED
 from storage.postgres.pool import CONNECT_TIMEOUT_S, SESSION_SETTINGS, TargetArchivedError, prepare
 from storage.unavailable import (
     IncarnationEndedError,
@@ -29,8 +29,9 @@ from storage.unavailable import (
 
 LOCK_TIMEOUT_S = 2.0
 
-_LATER = ("40001", "40P01", "53", "25006")
-"""Errors, or classes of them, that a later try may cure: serialization, deadlock, resources, a demoted primary."""
+_LATER = ("40001", "40P01", "53", "25006", CALL_OVERTAKEN)
+"""Errors, or classes of them, that a later try may cure: serialization, deadlock, resources, a demoted primary; and a
+call that was on its way while an earlier one was given up with it."""
 _NEVER = ("0A", "21", "22", "23", "2F", "42", "54", "P0")
 """Classes of errors that the same call meets again: what it asks cannot be."""
 

@@ -6,7 +6,7 @@ and behind the client, where it sees what an app would. It keeps what can only b
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -67,39 +67,51 @@ class Ledger:
     asked: dict[int, msgspec.Struct] = field(default_factory=dict)
     acked: dict[int, Acked] = field(default_factory=dict)
     refused: dict[int, str] = field(default_factory=dict)
-    renumbered: set[int] = field(default_factory=set)
+    renumbered: dict[int, int] = field(default_factory=dict)
+    """By new number the one before."""
     acked_again: int = 0
-    unequal_acks: list[tuple[Acked, Acked]] = field(default_factory=list)
-    _replies: dict[int, Acked] = field(default_factory=dict)
+    _replies: dict[int, list[Acked]] = field(default_factory=lambda: defaultdict(list))
+    """By number its acks, each once: a right server gives one."""
 
     @property
     def unsettled(self) -> int:
         """Commands without a definite answer."""
         return len(self.asked) - len(self.acked) - len(self.refused)
 
+    @property
+    def unequal_acks(self) -> list[tuple[Acked, Acked]]:
+        """The first ack of a number with each other one that it got."""
+        return [(replies[0], other) for replies in self._replies.values() for other in replies[1:]]
+
     def take(self, event: Sent | Refused | Renumbered) -> None:
         """What the client learned of a command."""
         match event:
             case Sent(n=n, acked=acked):
-                self._compare(acked)
+                self._note(acked)
                 self.acked[n] = acked
             case Refused(n=n, failed=failed):
                 self.refused[n] = failed.code
             case Renumbered(old=old, n=n):
                 self.asked[n] = self.asked.pop(old)
-                self.renumbered.add(n)
+                self.renumbered[n] = old
 
     def replied(self, acked: Acked) -> None:
         """An ack as the server said it."""
         self.acked_again += acked.n in self.acked
-        self._compare(acked)
+        self._note(acked)
 
-    def _compare(self, acked: Acked) -> None:
-        """Every ack of a number must be the same."""
+    def forget(self, is_lost: Callable[[Acked], bool]) -> None:
+        """Forget the acks whose rows are lost. A number that got another one is held to that."""
+        for n, replies in self._replies.items():
+            replies[:] = [acked for acked in replies if not is_lost(acked)]
+            if n in self.acked and is_lost(self.acked[n]):
+                del self.acked[n]
+                self.acked.update((n, acked) for acked in replies[:1])
+
+    def _note(self, acked: Acked) -> None:
         plain = msgspec.structs.replace(acked, id=0)
-        first = self._replies.setdefault(acked.n, plain)
-        if first != plain:
-            self.unequal_acks.append((first, plain))
+        if plain not in self._replies[acked.n]:
+            self._replies[acked.n].append(plain)
 
 
 @dataclass
@@ -173,8 +185,10 @@ class Witness:
 
     def _begun(self, recovered: bool) -> None:
         self._resuming, self._named_anew = recovered, not recovered
-        if self._named_anew:
+        if self._named_anew:  # the client forgets all that it has, removals too
             self._on_the_wire = {}
+            self._gone_at.clear()
+            self._as_of.clear()
 
     def _state(self, state: DialogState) -> None:
         dialog = state.dialog

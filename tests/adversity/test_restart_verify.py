@@ -113,6 +113,24 @@ def test_a_second_ack_that_differs_is_found() -> None:
     assert broken_by(sender, timeline()) == {"duplicated"}
 
 
+def test_what_is_stored_again_after_its_history_was_lost_is_held_to_its_second_ack() -> None:
+    sender = honest()
+    again = Acked(7, GROUP, 4, 3, 1003, 3)
+    sender.ledger.replied(again)
+    sender.ledger.forget(lambda acked: acked.seq == 4)
+    assert sender.ledger.acked[4].seq == 3
+    assert broken_by(sender, timeline(*ROWS[:2], row(3, posted(b"two"), n=4))) == set()
+    assert broken_by(sender, timeline()) == {"lost"}
+
+
+def test_a_number_whose_only_ack_is_of_a_lost_history_may_be_stored_anywhere_or_not_at_all() -> None:
+    sender = honest()
+    sender.ledger.forget(lambda acked: acked.seq == 4)
+    assert broken_by(sender, timeline(*ROWS[:3])) == set()
+    assert broken_by(sender, timeline(*ROWS[:2], row(3, posted(b"two"), n=4))) == set()
+    assert broken_by(sender, timeline(*ROWS[:3], row(4, posted(b"two")), row(5, posted(b"two"), n=4))) == {"duplicated"}
+
+
 def test_what_was_refused_and_is_stored_is_found() -> None:
     sender = honest()
     sender.ledger.refused[3] = "internal"

@@ -51,8 +51,7 @@ async def test_a_held_head_stops_its_own_dialog_alone(node: Running) -> None:
     ann, bo, cy = await node.world.people(3)
     held, free = [await node.world.create(DialogType.DIRECT, ann, other) for other in (bo, cy)]
     async with node.live(ann) as a, node.live(cy) as c:
-        async with node.world.pool.acquire() as holder, holder.transaction():
-            await holder.execute("SELECT 1 FROM heads WHERE dialog_id = $1 FOR UPDATE", held)
+        async with node.world.held(held):
             assert await send(a, held, 10) == "unavailable"
             assert [await send(c, free, n) for n in (20, 21, 22)] == [2, 3, 4]
             assert "set aside" in node.node.find_trouble()

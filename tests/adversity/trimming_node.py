@@ -23,7 +23,7 @@ class EagerTrimmer(trimmer.Trimmer):
     async def _step(self) -> bool:
         settled_ms = _read_settled_ms()
         if settled_ms is None:
-            return True
+            return False
         self._kept_ms = self._clock.wall_ms() - settled_ms
         return await super()._step()
 

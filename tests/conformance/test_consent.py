@@ -223,10 +223,8 @@ async def test_an_invitation_is_judged(world: World) -> None:
 async def test_who_cannot_invite_takes_no_lock(world: World) -> None:
     ann, bo, cy = await people(world, WhoMayAdd.NOBODY, WhoMayAdd.NOBODY)
     channel = await world.create(DialogType.CHANNEL, ann)
-    async with world.pool.acquire() as busy, busy.transaction():
-        await busy.execute("SELECT 1 FROM heads WHERE dialog_id = $1 FOR UPDATE", self_dialog_id(cy.principal))
-        async with asyncio.timeout(10):
-            assert (await invite(world, channel, bo, cy)).verdict.code is GONE
+    async with world.held(self_dialog_id(cy.principal)), asyncio.timeout(10):
+        assert (await invite(world, channel, bo, cy)).verdict.code is GONE
 
 
 async def test_one_inviter_has_a_bounded_number_of_invitations_of_a_person(world: World) -> None:

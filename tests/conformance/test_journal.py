@@ -11,8 +11,8 @@ import pytest
 from protocol import bodies
 from protocol.dialog_types import DialogType, Mode
 from protocol.ids import new_id, self_dialog_id
-from storage.rows import ReceiptRow, VerdictCode
-from storage.unavailable import IncarnationEndedError, StorageUnavailableError
+from storage.rows import ChangeEntry, ReceiptRow, VerdictCode
+from storage.unavailable import IncarnationEndedError, NothingWrittenError, StorageUnavailableError
 from tests.support.world import Person, World, edit, message, reaction
 
 pytestmark = pytest.mark.anyio
@@ -290,15 +290,12 @@ async def test_racing_flushers_leave_no_hole_and_no_duplicate(world: World) -> N
 async def test_a_busy_head_is_skipped_and_can_be_waited_for(world: World) -> None:
     ann, bo, cy = await world.people(3)
     held, free = await world.create(DialogType.DIRECT, ann, bo), await world.create(DialogType.DIRECT, ann, cy)
-    async with world.pool.acquire() as other:
-        transaction = other.transaction()
-        await transaction.start()
-        await other.execute("SELECT 1 FROM heads WHERE dialog_id = $1 FOR NO KEY UPDATE", held)
+    async with world.held(held):
         verdicts = await world.flush(message(held, ann), message(free, ann))
         assert [v.code for v in verdicts] == [VerdictCode.BUSY, OK]
         waiting = asyncio.ensure_future(world.flush(message(held, ann), wait=True))
-        await transaction.rollback()
-        assert [v.code for v in await waiting] == [OK]
+        await world.until_a_flush_waits()
+    assert [v.code for v in await waiting] == [OK]
 
 
 async def test_receipts_only_grow_and_never_pass_the_head(world: World) -> None:
@@ -359,6 +356,22 @@ async def test_nothing_is_written_for_an_incarnation_that_has_ended(world: World
     assert await world.pool.fetchval("SELECT count(*) FROM journal") == 1
 
 
+async def test_a_call_that_was_overtaken_writes_nothing_and_a_later_one_does(world: World) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    at = {"incarnation": world.incarnation, "flush_no": 1_000}
+    await world.journal.overtake(1_000, incarnation=world.incarnation)
+    await world.journal.overtake(999, incarnation=world.incarnation)
+    for wait in (False, True):
+        with pytest.raises(NothingWrittenError):
+            await world.journal.flush([message(dialog, ann)], wait=wait, **at)
+    with pytest.raises(NothingWrittenError):
+        await world.journal.change(ChangeEntry(dialog, ann.principal, ann.device, ann.n(), bodies.Pinned(1)), **at)
+    at["flush_no"] += 1
+    (verdict,) = await world.journal.flush([message(dialog, ann)], wait=False, **at)
+    assert (verdict.code, verdict.seq) == (OK, 2)
+
+
 async def test_a_receipt_of_unknown_fate_is_returned_and_stamped_when_it_comes_again(world: World) -> None:
     ann, bo = await world.people(2)
     dialog = await world.create(DialogType.DIRECT, ann, bo)
@@ -370,3 +383,15 @@ async def test_a_receipt_of_unknown_fate_is_returned_and_stamped_when_it_comes_a
     # Who resumes from between the two learns of it.
     missed = await world.timelines.take_snapshot(ann.principal, ann.sign_in, horizon, window=9, events_max=9)
     assert [row.state.dialog for row in missed.page.dialogs] == [dialog]
+
+
+async def test_receipts_of_another_epoch_are_not_raised(world: World) -> None:
+    """Such a call may be on its way when a standby that was behind takes over: its numbers may be others by then."""
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    epoch = await world.read_epoch()
+    receipt = ReceiptRow(dialog, bo.principal, 1, 1, again=True)
+    for other in (epoch - 1, epoch + 1):
+        assert await world.journal.raise_receipts([receipt], incarnation=world.incarnation, epoch=other) == []
+    (raised,) = await world.journal.raise_receipts([receipt], incarnation=world.incarnation, epoch=epoch)
+    assert raised.read == 1

@@ -145,19 +145,13 @@ async def test_what_has_ended_writes_nothing_and_is_fenced_when_nothing_of_it_ru
     ann, bo = await world.people(2)
     dialog = await world.create(DialogType.DIRECT, ann, bo)
     watcher = await world.journal.begin_incarnation("watcher")
-    async with world.pool.acquire() as other:
-        holding = other.transaction()
-        await holding.start()
-        await other.execute("SELECT 1 FROM heads WHERE dialog_id = $1 FOR UPDATE", dialog)
+    async with world.held(dialog):
         late = asyncio.ensure_future(world.flush(message(dialog, ann), wait=True))
-        waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%flush%'"
-        while not await world.pool.fetchval(waits):
-            pass
+        await world.until_a_flush_waits()
         assert await world.nodes.end(world.incarnation, lease=None)
         with pytest.raises(IncarnationEndedError):
             await world.say(dialog, bo)
         assert not await world.nodes.fence(world.incarnation)
-        await holding.rollback()
     assert [verdict.code for verdict in await late] == [VerdictCode.OK]
     assert await world.nodes.fence(world.incarnation)
     seen = await world.nodes.read_cluster(incarnation=watcher, since=0)

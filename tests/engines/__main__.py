@@ -58,7 +58,7 @@ def start(services: Sequence[str], data: Path, running: contextlib.ExitStack) ->
     if "postgres" in services:
         postgres = EmbeddedPostgres(data / "postgres")
         postgres.start()
-        watcher = Watcher(postgres.pid, signal.SIGQUIT)
+        watcher = Watcher.killing(postgres.pid, signal.SIGQUIT)
         running.callback(watcher.dismiss)
         running.callback(postgres.stop)
         sections["storage"].append(f'postgres_url = "{postgres.url}"')

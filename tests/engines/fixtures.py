@@ -59,6 +59,19 @@ def start_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[
         yield start
 
 
+@pytest.fixture
+def own_redis(start_redis: Callable[[], RedisServer]) -> RedisServer:
+    """A Redis of this test alone, which it may break."""
+    return start_redis()
+
+
+@pytest.fixture
+def redis_operator(own_redis: RedisServer) -> Iterator[redis.Redis]:
+    """A plain client of `own_redis`, with which a test breaks it."""
+    with redis.Redis(port=own_redis.port) as connection:
+        yield connection
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Register the mark of tests that use Cassandra: `-m "not cassandra"` leaves them out."""
     config.addinivalue_line("markers", "cassandra: uses Cassandra; set by hand only where a fixture asks for it late")

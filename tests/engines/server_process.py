@@ -31,17 +31,27 @@ class EngineMissingError(Exception):
 
 
 class Watcher:
-    """A process that sends `how` to the process `pid` when this one ends without `dismiss`, even by a kill."""
+    """A shell that runs a command when this process ends without `dismiss`, even by a kill."""
 
-    def __init__(self, pid: int, how: int = signal.SIGKILL) -> None:
+    def __init__(self, command: str, *arguments: str) -> None:
         self._process = subprocess.Popen(
-            ["/bin/sh", "-c", 'read -r _ || kill -"$1" "$0"', str(pid), str(int(how))],
+            ["/bin/sh", "-c", f"read -r _ && exit; {command}", *arguments],
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
 
+    @classmethod
+    def killing(cls, pid: int, how: int = signal.SIGKILL) -> Self:
+        """Sends a signal to a process."""
+        return cls('kill -"$1" "$0"', str(pid), str(int(how)))
+
+    @classmethod
+    def removing(cls, folder: Path) -> Self:
+        """Removes a folder, when the servers that work in it have been killed."""
+        return cls('sleep 3; rm -rf "$0"', str(folder))
+
     def dismiss(self) -> None:
-        """End the watch: the watched process has ended, and its number may be another's."""
+        """End the watch: what it is about has ended, and the number of a process may be another's."""
         with contextlib.suppress(BrokenPipeError):
             self._process.communicate(b"ended\n")
 
@@ -61,7 +71,7 @@ class ServerProcess:
                 env=environment,
                 start_new_session=True,
             )
-        self._watcher = Watcher(self.pid)
+        self._watcher = Watcher.killing(self.pid)
 
     @property
     def pid(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -14,11 +15,14 @@ from protocol.commands import Add, Block, ChangeSettings, Create, Delete, Demote
 from protocol.dialog_types import DialogType, Mode
 from protocol.ids import new_id
 from protocol.kinds import Kind
+from protocol.replies import Acked, Failed
 from server.config.settings import SessionSettings
-from server.writing.submission import UNAVAILABLE
+from server.writing.submission import UNAVAILABLE, OnVerdict
+from storage.rows import Entry
 from storage.unavailable import WriteRefusedError
 from tests.support.clock import ManualClock
 from tests.support.harness import Running, Wire, configured, running
+from tests.support.turns import until
 from tests.support.world import message
 
 pytestmark = pytest.mark.anyio
@@ -119,6 +123,40 @@ async def test_who_has_refused_numbers_in_too_many_dialogs_is_closed_with_4004(
         async with node.live(ann) as wire:
             for n in range(10, 20):
                 await wire.send(Send(n, new_id(), n, b"x"))
+            assert await wire.close_code() == 4004
+
+
+async def test_who_is_closed_for_refusals_first_gets_the_acks_under_way(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a client that sends all of it again on each connection would never be rid of any of it."""
+    async with running(database_url, configured(sessions=SessionSettings(mailbox_max=2))) as node:
+        ann, bo = await node.world.people(2)
+        dialog = await node.world.create(DialogType.DIRECT, ann, bo)
+        gate, flush, submit = asyncio.Event(), node.node.journal.flush, node.node.pipeline.submit
+
+        async def held(*args: Any, **more: Any) -> Any:
+            await gate.wait()
+            return await flush(*args, **more)
+
+        def refuse_others(entry: Entry, done: OnVerdict) -> None:
+            if entry.dialog == dialog:
+                submit(entry, done)
+            else:
+                done(UNAVAILABLE)
+
+        monkeypatch.setattr(node.node.journal, "flush", held)
+        monkeypatch.setattr(node.node.pipeline, "submit", refuse_others)
+        async with node.live(ann) as wire:
+            for n in range(2, 8):
+                await wire.send(Send(n, dialog if n < 5 else new_id(), n, b"x"))
+            assert [(await wire.until(Failed)).code for _ in range(3)] == ["unavailable"] * 3
+            session = node.session_of(ann)
+            session.connection.pause_writing()  # the socket is full
+            gate.set()
+            await until(lambda: not session._in_flight)
+            session.connection.resume_writing()
+            assert [(await wire.until(Acked)).seq for _ in range(3)] == [2, 3, 4]
             assert await wire.close_code() == 4004
 
 

@@ -101,9 +101,17 @@ class MemoryBacklog(ArchiveBacklog):
 
     async def _ask(self, look: Callable[[], _T]) -> _T:
         """A call on the connection that has the lock: it breaks with a crash."""
+
+        def look_once() -> _T:
+            self._check_connection()  # what is on its way when it breaks does not arrive
+            return look()
+
+        self._check_connection()
+        return await self._database.read("backlog", look_once)
+
+    def _check_connection(self) -> None:
         if self._crashes != self._database.crashes:
             raise StorageUnavailableError("the connection that holds the backlog has broken")
-        return await self._database.read("backlog", look)
 
 
 class SimulatedArchive(LocalArchive):

@@ -149,6 +149,10 @@ class Database:
         self.archive_erasures: set[tuple[bytes, int]] = set()
         self.doubts: Counter[tuple[bytes, int]] = Counter()
         """By device and number how many calls with it had a fate that the caller does not know."""
+        self.refused: set[tuple[bytes, int]] = set()
+        """Device and number of what a node has refused for good, or the database in a reply that nobody hears."""
+        self.put_off: set[tuple[bytes, int]] = set()
+        """Those that a node said it cannot store now: if it set them aside, no client hears what becomes of them."""
         self.locks: dict[bytes, deque[asyncio.Future[None]]] = {}
         self.next_xid = _FIRST_XID
         self.down = False
@@ -159,6 +163,8 @@ class Database:
         self.names: list[str] = []
         """Of the incarnations, from number 1 on."""
         self.leases: Counter[int] = Counter()
+        self.overtaken: Counter[int] = Counter()
+        """By incarnation the last call that was given up."""
         self.stamps = itertools.count(1)
         self.fenced_at: dict[int, int] = {}
         self.epoch = 1

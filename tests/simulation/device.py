@@ -13,10 +13,11 @@ from protocol.commands import Heartbeat, Numbered
 from protocol.events import CaughtUp, DialogState, HeartbeatReply, MissedChanges, ReceiptChanged
 from protocol.replies import Acked, Authenticated, Synced
 from server.gateway.frames import CLOSE
-from tchat.actions import CloseConnection, Connect, ConnectionState, Emit, SendBytes, Stop
+from tchat.actions import CloseConnection, Connect, ConnectionState, Emit, Refused, SendBytes, Stop
 from tchat.core import ClientCore
 from tchat.store import MemoryOutbox
 from tests.adversity.restart_server import SignIn
+from tests.adversity.restart_timeline import Row
 from tests.adversity.restart_verify import Violations
 from tests.adversity.restart_witness import Hole, Ledger, Received, Witness, WitnessedCodec
 from tests.simulation.database import Database
@@ -45,6 +46,8 @@ class StrictWitness(Witness):
         super().__init__(device.principal, device.ledger, lambda _settled: None)
         self.read: dict[tuple[bytes, bytes], int] = {}
         """By dialog and member how far the member has read."""
+        self.said: dict[bytes, int] = {}
+        """By dialog how far this device has said that its person has read."""
         self.held: dict[str, dict[bytes, int]] = {}
         """By position how far each dialog had come when the position was given."""
         self._device = device
@@ -57,8 +60,8 @@ class StrictWitness(Witness):
         self._windowed = False
         self.old_epoch = 0
         """The epoch whose history is lost in part, until the device is told in a later one; 0: none."""
-        self._lost: Mapping[tuple[bytes, int], tuple[bytes, int]] = {}
-        """Device and number of the rows that are lost."""
+        self._lost: Mapping[tuple[bytes, int], Row] = {}
+        """By place the rows that are lost."""
         self._renewed = False
 
     @property
@@ -87,9 +90,11 @@ class StrictWitness(Witness):
             case Synced(recovered=recovered):
                 self._windowed = not recovered
                 if not recovered:
+                    self.held.clear()  # older positions are of what the client drops now
                     self._on_the_wire.clear()
                     self._came.clear()
                     self.read.clear()
+                    self.said.clear()
             case MissedChanges(dialog=dialog, before_seq=before, complete=False):
                 holes = self.received.holes
                 holes[:] = [hole for hole in holes if (hole.dialog, hole.then, hole.where) != (dialog, before, "state")]
@@ -101,7 +106,7 @@ class StrictWitness(Witness):
             case _:
                 pass
 
-    def lose(self, lost: Mapping[tuple[bytes, int], tuple[bytes, int]], epoch: int) -> None:
+    def lose(self, lost: Mapping[tuple[bytes, int], Row], epoch: int) -> None:
         """A part of the history is lost: until a sync in a later epoch, what comes may be of it."""
         self._lost, self.old_epoch, self._renewed = lost, epoch, False
 
@@ -185,7 +190,8 @@ class StrictWitness(Witness):
     def _look_at_row(self, dialog: bytes, seq: int, device: bytes, n: int, what: str) -> None:
         found = self._database.dialogs.get(dialog)
         row = found.find(seq) if found is not None else None
-        if self._lost.get((dialog, seq)) == (device, n):
+        lost = self._lost.get((dialog, seq))
+        if lost is not None and (lost.device, lost.n) == (device, n):
             return
         if row is None or (row.device, row.n) != (device, n):
             self._violations.add("lost", f"{what} to {self._device.name} and not durable: {seq} of {dialog.hex()}")
@@ -225,7 +231,10 @@ class Device:
         self._note = note
         self._store = MemoryOutbox(first_n=1)
         self._witnesses: list[StrictWitness] = []
-        self._lost: dict[tuple[bytes, int], tuple[bytes, int]] = {}
+        self._lost: dict[tuple[bytes, int], Row] = {}
+        self._refused: dict[int, tuple[str, int]] = {}
+        """By number which node refused it for good, and when the connection to that node began."""
+        self._linked_at_ms = 0
         self._ticks_at = 0.0
         self._life = 0
         self.core: ClientCore
@@ -254,7 +263,8 @@ class Device:
     def settled(self) -> bool:
         """Whether it is live, nothing is on its way, and every command has its answer."""
         quiet = self.link is not None and self.link.quiet and not self.link.is_cut
-        return self.live and quiet and not self.core.statistics().pending
+        waits = self.core.statistics().pending or self.core._receipts.next_write() is not None
+        return self.live and quiet and not waits
 
     # -- what the person does
 
@@ -280,6 +290,7 @@ class Device:
 
     def say_receipt(self, dialog: bytes, seq: int) -> None:
         """Report everything up to a number as received and read."""
+        self.witness.said[dialog] = max(seq, self.witness.said.get(dialog, 0))
         self.core.send_receipt(dialog, seq, seq, self._loop.time())
         self._settle()
 
@@ -292,17 +303,36 @@ class Device:
         """Resume from an older position than the newest next time, as from a backup of the device."""
         self.core._position = position
 
-    def lose(self, lost: Mapping[tuple[bytes, int], tuple[bytes, int]], epoch: int) -> None:
+    def lose(self, lost: Mapping[tuple[bytes, int], Row], epoch: int) -> None:
         """A part of the history is lost, with what was acked in it."""
         self.witness.lose(lost, epoch)
         self._lost.update(lost)
 
-    def forgive_lost(self, stored: Mapping[tuple[bytes, int], object]) -> None:
-        """Forget the acks of what is lost."""
-        ledger, device = self.ledger, self.signed_in.device
-        for n, acked in list(ledger.acked.items()):
-            if self._lost.get((acked.dialog, acked.seq)) == (device, n) and not stored.get((device, n)):
-                del ledger.acked[n]
+    def forget_lost(self) -> None:
+        """Forget the acks of what is lost. A call that a node repeats may store it again, and at another place."""
+        self.ledger.forget(self._is_lost)
+
+    def forget_overtaken(self) -> None:
+        """Forget the refusals of what another node stored later: an earlier connection had sent it there, too."""
+        for dialog in self._database.dialogs.values() if self.shared else ():
+            for n, (node, since_ms) in self._refused.items():
+                row = dialog.by_number.get((self.signed_in.device, n))
+                if row is not None and row.at_ms >= since_ms and self._database.names[row.incarnation - 1] != node:
+                    self.ledger.refused.pop(n, None)
+
+    def has_answer(self, n: int) -> bool:
+        """Whether a node was done with a number: later ones may pass it, and the sender may never learn why.
+
+        It was refused for good, and that answer was lost, or it was stored, and is lost with its part of the history.
+        """
+        number = (self.signed_in.device, n)
+        return number in self._database.refused or any((row.device, row.n) == number for row in self._lost.values())
+
+    def _is_lost(self, acked: Acked) -> bool:
+        row = self._lost.get((acked.dialog, acked.seq))
+        if row is None or row.device != self.signed_in.device:
+            return False
+        return (row.n, row.at_ms, row.messages) == (acked.n, acked.at_ms, acked.messages)
 
     def drop(self) -> None:
         """End the connection, and connect again as after any other end."""
@@ -347,6 +377,8 @@ class Device:
                     if self.link is not None:
                         self.link.send(data)
                 case Emit(event=event):
+                    if isinstance(event, Refused) and self.link is not None:
+                        self._refused[event.n] = (self.link.server.name, self._linked_at_ms)
                     self.witness.noticed(event)
                 case Connect(delay_s=delay_s):
                     self._later(min(delay_s, _RECONNECT_S_MAX), self._open)
@@ -374,6 +406,7 @@ class Device:
             return
         self.links += 1
         self.link = self._connect(self)
+        self._linked_at_ms = self._database.clock.wall_ms()
         if self.link is None:
             self.core.connect_failed()
         else:

@@ -19,7 +19,7 @@ from storage.timelines import Journal
 from storage.unavailable import IncarnationEndedError, NothingWrittenError, StorageUnavailableError
 from tests.simulation.changes import judge_change, may_change, refuse_stranger
 from tests.simulation.database import Database, Fate, Transaction, pause_before_commit
-from tests.simulation.judging import judge_content, may_know
+from tests.simulation.judging import judge_content, may_know, refuses_for_good
 from tests.simulation.tables import HANGS_ON_A_MESSAGE
 
 
@@ -30,36 +30,55 @@ class MemoryJournal(Journal):
         self._database = database
 
     async def flush(self, entries: Sequence[Entry], *, incarnation: int, flush_no: int, wait: bool) -> list[Verdict]:
-        del flush_no
-        database = self._database
+        database, noted = self._database, set[tuple[bytes, int]]()
 
         async def work(transaction: Transaction, fate: Fate) -> list[Verdict]:
+            self._refuse_overtaken(incarnation, flush_no)
             known = {entry.dialog for entry in entries if may_know(database, entry.dialog, entry.author)}
             locked = {dialog for dialog in sorted(known) if await transaction.lock(dialog, wait=wait)}
             await pause_before_commit(fate)
-            return judge_content(database, entries, locked, transaction)
+            verdicts = judge_content(database, entries, locked, transaction)
+            noted.update(self._note_refused(entries, verdicts))
+            return verdicts
 
         with self._noting_doubt(entries):
-            return await database.write("flush", incarnation, work)
+            verdicts = await database.write("flush", incarnation, work)
+        database.refused -= noted - database.put_off
+        return verdicts
 
     async def change(self, entry: ChangeEntry, *, incarnation: int, flush_no: int) -> ChangeResult:
-        del flush_no
-        database = self._database
+        database, noted = self._database, set[tuple[bytes, int]]()
 
         async def work(transaction: Transaction, fate: Fate) -> ChangeResult:
-            if not may_change(database, entry):
-                return refuse_stranger(database)
-            await transaction.lock(entry.dialog, wait=True)
-            await pause_before_commit(fate)
-            return judge_change(database, entry, transaction)
+            self._refuse_overtaken(incarnation, flush_no)
+            if may_change(database, entry):
+                await transaction.lock(entry.dialog, wait=True)
+                await pause_before_commit(fate)
+                result = judge_change(database, entry, transaction)
+            else:
+                result = refuse_stranger(database)
+            noted.update(self._note_refused([entry], [result.verdict]))
+            return result
 
         with self._noting_doubt([entry]):
-            return await database.write("change", incarnation, work)
+            result = await database.write("change", incarnation, work)
+        database.refused -= noted - database.put_off
+        return result
 
-    async def raise_receipts(self, receipts: Sequence[ReceiptRow], *, incarnation: int) -> list[RaisedReceipt]:
+    async def overtake(self, flush_no: int, *, incarnation: int) -> None:
+        def raise_it() -> None:
+            self._database.overtaken[incarnation] = max(flush_no, self._database.overtaken[incarnation])
+
+        await self._database.read("overtake", raise_it)
+
+    async def raise_receipts(
+        self, receipts: Sequence[ReceiptRow], *, incarnation: int, epoch: int
+    ) -> list[RaisedReceipt]:
         async def work(transaction: Transaction, fate: Fate) -> list[RaisedReceipt]:
             transaction.take_id()
             await pause_before_commit(fate)
+            if epoch != self._database.epoch:
+                return []
             raised = [self._raise(receipt, transaction.xid) for receipt in receipts]
             return [each for each in raised if each is not None]
 
@@ -77,6 +96,20 @@ class MemoryJournal(Journal):
 
     async def find_oldest_writer(self) -> str:
         return "a transaction in memory"
+
+    def _refuse_overtaken(self, incarnation: int, flush_no: int) -> None:
+        if flush_no <= self._database.overtaken[incarnation]:
+            raise NothingWrittenError("the call was overtaken")
+
+    def _note_refused(
+        self, entries: Sequence[Entry | ChangeEntry], verdicts: Sequence[Verdict]
+    ) -> set[tuple[bytes, int]]:
+        """Note what is refused for good; return what was not noted before, to be forgotten when the reply arrives."""
+        pairs = zip(entries, verdicts, strict=True)
+        refused = {(entry.device, entry.n) for entry, verdict in pairs if refuses_for_good(verdict)}
+        new = refused - self._database.refused
+        self._database.refused |= new
+        return new
 
     @contextmanager
     def _noting_doubt(self, entries: Sequence[Entry | ChangeEntry]) -> Iterator[None]:

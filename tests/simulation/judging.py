@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from protocol.dialog_types import Mode, Role
+from server.refusals import DURABLE, ERROR_OF
 from storage.rows import Entry, PrincipalType, Verdict, VerdictCode
 from tests.simulation.database import Database, Transaction
 from tests.simulation.tables import EDITED, ERASED, POSTED, Dialog, NotSimulatedError, Row, decode_body
 
 _OK, _DUPLICATE, _NOT_FOUND = VerdictCode.OK, VerdictCode.DUPLICATE, VerdictCode.NOT_FOUND
+_MAY_STILL_BE_STORED = DURABLE | {VerdictCode.STALE, VerdictCode.NUMBER_PASSED}
 
 
 def judge_content(database: Database, entries: Sequence[Entry], locked: set[bytes], by: Transaction) -> list[Verdict]:
@@ -21,6 +23,12 @@ def judge_content(database: Database, entries: Sequence[Entry], locked: set[byte
     now_ms = database.clock.wall_ms()
     codes = [_judge_entry(database, entry, locked) for entry in entries]
     return [_answer(database, entry, code, by, now_ms) for entry, code in zip(entries, codes, strict=True)]
+
+
+def refuses_for_good(verdict: Verdict) -> bool:
+    """Whether nobody will send what was judged again, under this number or another one."""
+    code = verdict.code
+    return code not in _MAY_STILL_BE_STORED and not ERROR_OF[code].temporary
 
 
 def may_know(database: Database, dialog: bytes, author: bytes) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from protocol.close_codes import CloseCode
+from protocol.commands import Numbered
 from server.clock import Clock
 from server.config.settings import Config
 from server.gateway.connection import Connection
@@ -23,11 +24,13 @@ from server.writing.mover import Mover
 from storage.device_keys import DeviceKeyStore
 from storage.postgres.incarnations import NodeLock
 from storage.postgres.work_locks import Job, Work, WorkLocks
+from storage.rows import Verdict, VerdictCode
 from storage.shares import Shares
 from storage.unavailable import IncarnationEndedError, StorageUnavailableError
 from tests.simulation.archive import MemoryBacklog, SimulatedArchive
 from tests.simulation.database import Database
 from tests.simulation.journal import MemoryJournal
+from tests.simulation.judging import refuses_for_good
 from tests.simulation.loop import Process, VirtualLoop
 from tests.simulation.network import Link
 from tests.simulation.nodes import MemoryNodes
@@ -84,6 +87,7 @@ class SimulatedLock(NodeLock):
     def __init__(self, database: Database) -> None:
         self._database = database
         self._crashes = database.crashes
+        self._history = database.history
 
     @property
     def broken(self) -> bool:
@@ -93,16 +97,15 @@ class SimulatedLock(NodeLock):
     async def keep(self, incarnation: int, settled: Callable[[int], None]) -> None:
         """Its connection breaks with every crash; it matters when the database comes back with another history."""
         while True:
-            await self._database.wait_for_another_history()
-            epoch = None
-            while epoch is None:
-                await asyncio.sleep(_LOOK_EVERY_S)
-                try:
-                    epoch = await self._database.read("lock", lambda: self._go_on(incarnation))
-                except IncarnationEndedError:
-                    raise
-                except StorageUnavailableError:
-                    continue
+            if self._history == self._database.history:  # else it was lost in part while the node started
+                await self._database.wait_for_another_history()
+            await asyncio.sleep(_LOOK_EVERY_S)
+            try:
+                epoch = await self._database.read("lock", lambda: self._go_on(incarnation))
+            except IncarnationEndedError:
+                raise
+            except StorageUnavailableError:
+                continue
             settled(epoch)
 
     def doubt(self) -> None:
@@ -111,6 +114,7 @@ class SimulatedLock(NodeLock):
     def _go_on(self, incarnation: int) -> int:
         if self._database.is_ended(incarnation):
             raise IncarnationEndedError
+        self._history = self._database.history
         return self._database.settle_epoch()
 
 
@@ -123,6 +127,21 @@ class SimulatedWorkLocks(WorkLocks):
     async def run(self, jobs: Mapping[Work, Job]) -> None:
         """Until cancelled."""
         await jobs[Work.ERASER]()
+
+
+class NotingSession(Session):
+    """A session that notes what it refuses for good: the connection may be cut before its client learns of it."""
+
+    def __init__(self, connection: Connection, context: SessionContext, database: Database) -> None:
+        super().__init__(connection, context)
+        self._database = database
+
+    def answer(self, command: Numbered, dialog: bytes, verdict: Verdict) -> None:
+        super().answer(command, dialog, verdict)
+        if refuses_for_good(verdict):
+            self._database.refused.add((self.device, command.n))
+        elif verdict.code is VerdictCode.UNAVAILABLE:
+            self._database.put_off.add((self.device, command.n))
 
 
 class SimulatedNode:
@@ -176,7 +195,7 @@ class SimulatedNode:
         return connection
 
     def _start_session(self, connection: Connection) -> Session:
-        session = Session(connection, self._context)
+        session = NotingSession(connection, self._context, self._database)
         session.start()
         return session
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from protocol import commands as c
 from protocol.bodies import Header
 from protocol.dialog_types import Role
+from tests.simulation.node import SimulatedNode
 from tests.simulation.script import Script
 from tests.simulation.stage import Stage
 from tests.simulation.verify import check_whole, read_timeline, verify
@@ -32,7 +33,7 @@ _READ_FROM_OTHERS_S = 8.0
 _ALL_TOLD_S = 2.5
 """Until what is said has reached all, and what was read of it, too."""
 _HORIZON_AGE_S_MAX = 3.5
-"""What waits for a roster, or is set aside, holds the horizon longer."""
+"""What is held back anywhere holds the horizon longer."""
 
 
 @dataclass(frozen=True)
@@ -79,15 +80,7 @@ def heal(stage: Stage) -> float:
     for device in stage.devices:
         if device.link is not None:
             device.link.resume()
-    began, loop = stage.loop.time(), stage.loop
-    while not is_settled(stage):
-        if loop.time() - began > HEAL_S:
-            stage.violations.add("unsettled", _describe_unsettled(stage))
-            break
-        if all(node.ended or not node.process.alive for node in stage.nodes):
-            stage.start_node()
-        loop.run_for(_LOOK_EVERY_S)
-    heal_s = loop.time() - began
+    heal_s, loop = _wait_settled(stage), stage.loop
     if stage.redis is None:
         loop.run_for(2.5)  # receipts wait, and a horizon behind the last write
     elif stage.redis.absent:
@@ -97,6 +90,19 @@ def heal(stage: Stage) -> float:
         check_whole(stage, read_timeline(stage))  # before a later number lets nodes see that one is missing
         _talk_once_more(stage)
     return heal_s
+
+
+def _wait_settled(stage: Stage) -> float:
+    """Wait until everything is settled; how long that took."""
+    began, loop = stage.loop.time(), stage.loop
+    while not is_settled(stage):
+        if loop.time() - began > HEAL_S:
+            stage.violations.add("unsettled", _describe_unsettled(stage))
+            break
+        if all(node.ended or not node.process.alive for node in stage.nodes):
+            stage.start_node()
+        loop.run_for(_LOOK_EVERY_S)
+    return loop.time() - began
 
 
 def _talk_once_more(stage: Stage) -> None:
@@ -112,6 +118,7 @@ def _talk_once_more(stage: Stage) -> None:
         for known, seq in device.witness.reached.items():
             device.say_receipt(known, seq)
     stage.loop.run_for(_ALL_TOLD_S)
+    _wait_settled(stage)  # a dialog may still be locked
 
 
 def is_settled(stage: Stage) -> bool:
@@ -129,17 +136,24 @@ def _describe_unsettled(stage: Stage) -> str:
     newest = max(dialog.xid for dialog in database.dialogs.values())
     if stage.archive is not None and (database.moved <= newest or database.archive_erasures or database.erasures):
         return f"moved up to {database.moved} of {newest}, {len(database.archive_erasures)} erasures wait"
-    for made in stage.nodes:
-        node = made.node
-        if node is None or not made.process.alive:
-            continue
-        queued, set_aside = node.pipeline.backlog.rows, node.pipeline.set_aside
-        if queued or set_aside:
-            return f"{made.process} has {queued} entries that wait, and {set_aside} dialogs set aside"
-        if node.horizon.age_s > _HORIZON_AGE_S_MAX:
-            return f"the horizon of {made.process} is {node.horizon.age_s:.0f} s old"
-        if stage.redis is not None and not stage.redis.absent and node.peers is not None and node.peers.in_doubt:
-            return f"{made.process} does not hear {node.peers.in_doubt} other nodes"
+    unsettled = [_describe_unsettled_node(stage, made) for made in stage.nodes if made.serves]
+    return next(filter(None, unsettled), "")
+
+
+def _describe_unsettled_node(stage: Stage, made: SimulatedNode) -> str:
+    node = made.node
+    assert node is not None
+    queued, set_aside = node.pipeline.backlog.rows, node.pipeline.set_aside
+    if queued or set_aside:
+        return f"{made.process} has {queued} entries that wait, and {set_aside} dialogs set aside"
+    if node.rooms.loading:
+        return f"{made.process} reads {node.rooms.loading} rosters"
+    if len(node.receipts) or node.receipts._flushing.locked():
+        return f"{made.process} stores receipts"
+    if node.horizon.age_s > _HORIZON_AGE_S_MAX:
+        return f"the horizon of {made.process} is {node.horizon.age_s:.0f} s old"
+    if stage.redis is not None and not stage.redis.absent and node.peers is not None and node.peers.in_doubt:
+        return f"{made.process} does not hear {node.peers.in_doubt} other nodes"
     return ""
 
 

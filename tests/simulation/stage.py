@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+from msgspec.structs import replace
+
 from protocol import bodies
 from protocol.bodies import TimelineEvent
 from protocol.codec import ServerMessage
@@ -54,8 +56,8 @@ class VirtualClock(Clock):
 
 
 def draw_config(dice: random.Random) -> Config:
-    """Small bounds, so that a short run meets them."""
-    return Config(
+    """Small bounds, so that a short run meets them; as in `server/config/rules.py`, the queue fits one session."""
+    drawn = Config(
         gateway=GatewaySettings(write_high_water_bytes=dice.choice((200, 1_000, 65_536))),
         sessions=SessionSettings(
             auth_timeout_s=5.0,
@@ -67,7 +69,7 @@ def draw_config(dice: random.Random) -> Config:
             missed_dialogs_max=dice.choice((2, 100)),
             lag_timeout_s=5.0,
             in_flight_sends_max=dice.choice((1, 4, 64)),
-            mailbox_max=dice.choice((8, 256)),  # a device with more dialogs held back than this is closed
+            mailbox_max=dice.choice((2, 256)),
             sends_per_s=100.0,
         ),
         pipeline=PipelineSettings(
@@ -84,6 +86,8 @@ def draw_config(dice: random.Random) -> Config:
         rooms=RoomSettings(rooms_max=dice.choice((1, 2, 100))),
         cluster=ClusterSettings(lease_s=3.0),
     )
+    sends_max = min(drawn.sessions.in_flight_sends_max, drawn.pipeline.queue_rows_max)
+    return replace(drawn, sessions=replace(drawn.sessions, in_flight_sends_max=sends_max))
 
 
 class Stage:

@@ -1,8 +1,9 @@
 """What devices received and were told, held to the journal: in the end, and when a part of its history is lost.
 
-After a restore, or the promotion of a standby that was behind, what was acked in the lost part is gone. What a device
-received until then was true then. From then on it may believe nothing of it: the server must say `recovered: false`, in
-the new epoch, and what the device has after that is held to the journal of the new history.
+After a restore, or the promotion of a standby that was behind, what was acked in the lost part is gone, unless a call
+that a node repeats stores it again: once, with a place and an ack of its own. What a device received until then was
+true then. From then on it may believe nothing of it: the server must say `recovered: false`, in the new epoch, and what
+the device has after that is held to the journal of the new history.
 """
 
 from __future__ import annotations
@@ -35,19 +36,22 @@ def verify(stage: Stage, timeline: Timeline) -> None:
         if row.n and not timeline.may_see(row.author, row.dialog, row.seq):
             violations.add("leaked", f"{row} was written by somebody who is no member")
     for device in stage.devices:
-        device.forgive_lost(timeline.by_number)
+        device.forget_lost()
+        device.forget_overtaken()
         check_sender(device, timeline, violations)
         for witness in device.witnesses:
             check_received(device.principal, witness.take_received(), timeline, violations)
-        passed = device.ledger.renumbered & set(device.ledger.acked)  # a refusal that was lost may be passed
+        passed = [old for old in device.ledger.renumbered.values() if not device.has_answer(old)]
         if passed:
             violations.add("misordered", f"numbers of {device.name} were passed by later ones: {passed}")
         if device.witness.old_epoch:
             violations.add("lost", f"{device.name} was never told that a part of the history is lost")
         if device.stopped:
             violations.add("unsettled", f"{device.name} stopped: {device.stopped}")
-        elif stage.redis is None or not stage.redis.absent:  # without hints the next sync brings them
-            _check_receipts(stage, device)
+        else:
+            _check_said(stage, device)
+            if stage.redis is None or not stage.redis.absent:  # without hints the next sync brings them
+                _check_receipts(stage, device)
     check_whole(stage, timeline)
     _check_archive(stage)
     for fault in stage.loop.faults:
@@ -79,6 +83,15 @@ def _check_whole(stage: Stage, name: str, who: bytes, came: dict[bytes, int], ti
             stage.violations.add("undelivered", f"{name} has {known} and not {last} of {dialog.hex()}")
 
 
+def _check_said(stage: Stage, device: Device) -> None:
+    """What a device has said of its person since it last read all anew is stored."""
+    for key, said in device.witness.said.items():
+        member = stage.database.dialogs[key].members[device.principal]
+        if member.member and member.read < said:
+            what = f"{device.name} has said that it has read {said} of {key!r}, and {member.read} is stored"
+            stage.violations.add("lost", what)
+
+
 def _check_receipts(stage: Stage, device: Device) -> None:
     """A member knows how far they have read, and where the type of dialog shows it how far all members have."""
     for key, dialog in stage.database.dialogs.items():
@@ -96,6 +109,7 @@ def lose_history(stage: Stage, backup: Backup) -> None:
     """Judge what devices have until now, then let the database go on from a backup."""
     before = read_timeline(stage)
     for device in stage.devices:
+        device.forget_overtaken()
         check_sender(device, before, stage.violations)
         for witness in device.witnesses:
             check_received(device.principal, witness.take_received(), before, stage.violations)
@@ -103,7 +117,7 @@ def lose_history(stage: Stage, backup: Backup) -> None:
     after = read_timeline(stage)
     lost = {place: row for place, row in before.rows.items() if not _is_same(row, after.rows.get(place))}
     for device in stage.devices:
-        device.lose({place: (row.device, row.n) for place, row in lost.items()}, stage.database.epoch)
+        device.lose(lost, stage.database.epoch)
 
 
 def _is_same(row: Row, other: Row | None) -> bool:

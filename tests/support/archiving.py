@@ -13,16 +13,14 @@ from server.writing.mover import Mover
 from storage.archive import Archive
 from storage.backlog import ArchiveBacklog, Cursor
 from storage.local.archive import LocalArchive
-from storage.postgres.archived_rows import make_row
 from storage.postgres.archived_timelines import ArchivedTimelines
 from storage.postgres.backlog import PostgresBacklog
+from storage.postgres.timeline_rows import ROW_COLUMNS, make_row
 from storage.rows import Later, TimelineRow
 from storage.unavailable import StorageUnavailableError
 from tests.support.world import World
 
-_ROWS = """
-SELECT dialog_id, seq, author_id, device_id, n, at_ms, messages, body, tag, target FROM journal ORDER BY dialog_id, seq
-"""
+_ROWS = f"SELECT {ROW_COLUMNS} FROM journal ORDER BY dialog_id, seq"
 
 _DROP = """
 WITH gone AS (DELETE FROM journal WHERE dialog_id = $1 AND seq BETWEEN $2 AND $3 RETURNING xid)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +24,7 @@ from storage.postgres.write_connections import WriteConnections
 from storage.rows import ChangeEntry, ChangeResult, Entry, RaisedReceipt, ReceiptRow, Verdict, VerdictCode
 
 encode = msgspec.msgpack.Encoder().encode
+_WAITING_FLUSHES = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%flush%'"
 
 
 @dataclass
@@ -182,11 +184,29 @@ class World:
 
     async def raise_receipts(self, *receipts: ReceiptRow) -> list[RaisedReceipt]:
         """Raise high-water marks."""
-        return await self.journal.raise_receipts(receipts, incarnation=self.incarnation)
+        epoch = await self.read_epoch()
+        return await self.journal.raise_receipts(receipts, incarnation=self.incarnation, epoch=epoch)
+
+    async def read_epoch(self) -> int:
+        """The epoch that the database is in."""
+        epoch: int = await self.pool.fetchval("SELECT epoch FROM deployment")
+        return epoch
 
     async def read_horizon(self) -> int:
         """The snapshot horizon."""
         return (await self.journal.read_horizon(incarnation=self.incarnation)).horizon
+
+    @contextlib.asynccontextmanager
+    async def held(self, dialog: bytes) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy[asyncpg.Record]]:
+        """While this is open, the transaction of the connection that it gives holds the head of a dialog."""
+        async with self.pool.acquire() as holder, holder.transaction():
+            await holder.execute("SELECT 1 FROM heads WHERE dialog_id = $1 FOR UPDATE", dialog)
+            yield holder
+
+    async def until_a_flush_waits(self) -> None:
+        """Return once a flush waits for a lock."""
+        while not await self.pool.fetchval(_WAITING_FLUSHES):
+            pass
 
     async def say(self, dialog: bytes, author: Person, text: str = "hello") -> Verdict:
         """Flush one message."""

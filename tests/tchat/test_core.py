@@ -10,6 +10,7 @@ from protocol.codec import CODECS, Codec
 from protocol.commands import (
     Authenticate,
     Heartbeat,
+    HighWaterMark,
     History,
     PresenceSubscribe,
     Receipt,
@@ -91,6 +92,19 @@ def test_overlapping_catch_up_after_a_reconnect_is_dropped(script: Script) -> No
     script.cut()
     script.live(dialog_state(3), event_at(1), event_at(2), event_at(3))
     assert script.seqs() == [1, 2, 3]
+
+
+def test_what_a_state_named_and_a_cut_left_out_is_fetched_after_the_next_catch_up(script: Script) -> None:
+    script.live(position="p1")
+    script.say(dialog_state(3), event_at(1))
+    script.cut()
+    script.live(position="p2")
+    (history,) = [command for command in script.heard() if isinstance(command, History)]
+    assert (history.dialog, history.from_seq, history.to_seq) == (DIALOG, 2, 3)
+    assert script.core.position == "p1"
+    script.say(HistoryPage(history.id, DIALOG, [event_at(2), event_at(3)]))
+    assert script.seqs() == [1, 2, 3]
+    assert script.core.position == "p2"
 
 
 def test_a_window_that_cut_events_is_taken_as_it_is(script: Script) -> None:
@@ -425,6 +439,20 @@ def test_receipts_are_coalesced_and_repeated_at_sync(script: Script) -> None:
     ]
     script.cut()
     assert {receipt.dialog: receipt.read for receipt in script.live().receipts} == {DIALOG: 9, SECOND: 0}
+
+
+def test_receipts_of_what_must_be_read_anew_are_forgotten(script: Script) -> None:
+    script.live()
+    for read in (8, 9):
+        script.core.send_receipt(DIALOG, read, read, script.now)
+    script.cut()
+    assert script.live(recovered=False).receipts == [HighWaterMark(DIALOG, 9, 9)]
+    script.core.send_receipt(DIALOG, 4, 4, script.now)
+    script.pass_time(0.5)
+    sent = [command.high_water for command in script.heard() if isinstance(command, Receipt)]
+    assert sent == [HighWaterMark(DIALOG, 4, 4)]
+    script.cut()
+    assert script.live().receipts == [HighWaterMark(DIALOG, 4, 4)]
 
 
 def test_who_writes_has_read(script: Script) -> None:

@@ -103,8 +103,9 @@ class Lifecycle:
             return
         if self._taken_over is not None:
             self._taken_over(session)
-        for high_water in command.receipts:
-            self._receipts.note(claims.principal, high_water)
+        if not self._horizon.is_of_another_epoch(command.position, claims.principal):  # its numbers: other events
+            for high_water in command.receipts:
+                self._receipts.note(claims.principal, high_water)
         keys = snapshot.keys
         synced = Synced(command.id, snapshot.recovered, keys.n_max, keys.generation, keys.one_time, keys.fallback_used)
         session.go_live(synced, Plan(snapshot))

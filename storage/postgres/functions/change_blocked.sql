@@ -9,7 +9,7 @@ DECLARE
     o record;
     v_principal uuid := p_fields ->> 'principal';
 BEGIN
-    SELECT * INTO o FROM open_change(p_incarnation, p_dialog, p_author, p_device, p_n, p_body);
+    SELECT * INTO o FROM open_change(p_incarnation, p_flush_no, p_dialog, p_author, p_device, p_n, p_body);
     IF o.code = ${VerdictCode.OK} THEN
         o.code := judge_other(o.tenant_id, p_author, v_principal);
     END IF;

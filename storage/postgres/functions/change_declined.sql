@@ -9,7 +9,7 @@ AS $$
 DECLARE
     o record;
 BEGIN
-    SELECT * INTO o FROM open_change(p_incarnation, p_dialog, p_author, p_device, p_n, p_body);
+    SELECT * INTO o FROM open_change(p_incarnation, p_flush_no, p_dialog, p_author, p_device, p_n, p_body);
     IF o.code = ${VerdictCode.OK} THEN
         UPDATE invitations SET declined = true
         WHERE principal_id = p_author AND dialog_id = (p_fields ->> 'dialog')::uuid AND NOT declined;

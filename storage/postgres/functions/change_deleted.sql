@@ -11,7 +11,7 @@ DECLARE
     v_written_by uuid;
     v_archived boolean;
 BEGIN
-    SELECT * INTO o FROM open_change(p_incarnation, p_dialog, p_author, p_device, p_n, p_body);
+    SELECT * INTO o FROM open_change(p_incarnation, p_flush_no, p_dialog, p_author, p_device, p_n, p_body);
     IF o.code = ${VerdictCode.OK} THEN
         -- In one snapshot: somebody may put the message back at this moment.
         SELECT author_of_message(p_dialog, v_target, o.visible), is_archived(p_dialog, v_target, o.visible)

@@ -15,7 +15,7 @@ DECLARE
     v_now_ms bigint;
     v_seq bigint;
 BEGIN
-    PERFORM hold_incarnation(p_incarnation);
+    PERFORM hold_incarnation(p_incarnation, p_flush_no);
     SELECT * INTO v_author FROM principals p WHERE p.principal_id = p_author;
     SELECT * INTO v_rule FROM dialog_types t WHERE t.type = (p_fields ->> 'type')::smallint;
     SELECT array_agg(m.principal), array_agg(m.role) INTO v_members, v_roles

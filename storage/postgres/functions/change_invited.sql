@@ -27,7 +27,8 @@ BEGIN
         RETURN;
     END IF;
 
-    SELECT * INTO o FROM open_change(p_incarnation, p_dialog, p_author, p_device, p_n, coalesce(v_body, p_body), true);
+    SELECT * INTO o
+    FROM open_change(p_incarnation, p_flush_no, p_dialog, p_author, p_device, p_n, coalesce(v_body, p_body), true);
     IF o.code = ${VerdictCode.OK} THEN
         o.code := judge_invitation(v_into, p_author, v_invited);
     END IF;

@@ -15,7 +15,7 @@ DECLARE
     v_joins boolean := v_members = ARRAY[p_author];
     v_large boolean;
 BEGIN
-    SELECT * INTO o FROM open_change(p_incarnation, p_dialog, p_author, p_device, p_n, p_body,
+    SELECT * INTO o FROM open_change(p_incarnation, p_flush_no, p_dialog, p_author, p_device, p_n, p_body,
                                      v_joins AND may_join(p_dialog, p_author));
     IF o.code = ${VerdictCode.OK} THEN
         o.code := CASE

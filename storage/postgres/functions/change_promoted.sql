@@ -10,7 +10,7 @@ DECLARE
     v_member uuid := p_fields ->> 'member';
     v_role smallint;
 BEGIN
-    SELECT * INTO o FROM open_change(p_incarnation, p_dialog, p_author, p_device, p_n, p_body);
+    SELECT * INTO o FROM open_change(p_incarnation, p_flush_no, p_dialog, p_author, p_device, p_n, p_body);
     IF o.code = ${VerdictCode.OK} THEN
         v_role := role_of_member(p_dialog, v_member);
         o.code := judge_over_member(o.fixed_roster, o.role, v_role);

@@ -30,30 +30,33 @@ AS $$
 #variable_conflict use_column
 DECLARE
     v_lives boolean := pg_try_advisory_xact_lock_shared(${INCARNATION_LOCKS}, p_incarnation::int);
-    v_unended boolean;
+    v_may_write boolean;
     v_locked uuid[];
     v_now_ms bigint;
     v_shares uuid[];
 BEGIN
-    -- The incarnation's lock is held since the declaration; whether it has ended is read after that, in the statement
-    -- that locks heads. That is `hold_incarnation`, without the 20 us of a call and the 15 us of a statement.
+    -- The incarnation's lock is held since the declaration; whether it has ended, or this call was overtaken, is read
+    -- after that, in the statement that locks heads. That is `hold_incarnation`, without the 20 us of a call and the
+    -- 15 us of a statement.
     IF p_wait THEN
-        SELECT (SELECT i.ended_at_ms IS NULL FROM incarnations i WHERE i.incarnation = p_incarnation),
+        SELECT (SELECT i.ended_at_ms IS NULL AND p_flush_no > i.overtaken
+                FROM incarnations i WHERE i.incarnation = p_incarnation),
                array_agg(x.dialog_id)
-        INTO v_unended, v_locked FROM (
+        INTO v_may_write, v_locked FROM (
             SELECT h.dialog_id FROM heads h
             WHERE h.dialog_id = ANY (ARRAY(SELECT k FROM known_dialogs(p_dialog, p_author) k))
             ORDER BY h.dialog_id FOR NO KEY UPDATE) x;
     ELSE
-        SELECT (SELECT i.ended_at_ms IS NULL FROM incarnations i WHERE i.incarnation = p_incarnation),
+        SELECT (SELECT i.ended_at_ms IS NULL AND p_flush_no > i.overtaken
+                FROM incarnations i WHERE i.incarnation = p_incarnation),
                array_agg(x.dialog_id)
-        INTO v_unended, v_locked FROM (
+        INTO v_may_write, v_locked FROM (
             SELECT h.dialog_id FROM heads h
             WHERE h.dialog_id = ANY (ARRAY(SELECT k FROM known_dialogs(p_dialog, p_author) k))
             ORDER BY h.dialog_id FOR NO KEY UPDATE SKIP LOCKED) x;
     END IF;
-    IF (v_lives AND v_unended) IS NOT TRUE THEN
-        PERFORM hold_incarnation(p_incarnation);  -- which refuses
+    IF (v_lives AND v_may_write) IS NOT TRUE THEN
+        PERFORM hold_incarnation(p_incarnation, p_flush_no);  -- which refuses
     END IF;
     v_now_ms := unix_ms();
     IF cardinality(p_share) > 0 THEN

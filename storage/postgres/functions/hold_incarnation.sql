@@ -4,12 +4,21 @@
 -- anyway and calls this for the refusal. Who ends an incarnation marks it, commits, then takes the
 -- same lock exclusively: so either we see the mark here, in a snapshot taken after the lock, or they wait for our commit.
 -- Somebody who holds the lock exclusively, or waits for it, has marked the incarnation before.
-CREATE FUNCTION hold_incarnation(p_incarnation bigint) RETURNS void
+--
+-- With a `p_flush_no` also refuse a call that the node gave up and has overtaken (`Journal.overtake`): it may arrive when
+-- its repetition has been refused for good.
+CREATE FUNCTION hold_incarnation(p_incarnation bigint, p_flush_no bigint DEFAULT NULL) RETURNS void
 LANGUAGE plpgsql VOLATILE
 AS $$
+DECLARE
+    v_overtaken bigint;
 BEGIN
     IF pg_try_advisory_xact_lock_shared(${INCARNATION_LOCKS}, p_incarnation::int) THEN
-        IF EXISTS (SELECT FROM incarnations i WHERE i.incarnation = p_incarnation AND i.ended_at_ms IS NULL) THEN
+        SELECT i.overtaken INTO v_overtaken
+        FROM incarnations i WHERE i.incarnation = p_incarnation AND i.ended_at_ms IS NULL;
+        IF p_flush_no <= v_overtaken THEN
+            RAISE EXCEPTION 'call % was overtaken', p_flush_no USING ERRCODE = '${CALL_OVERTAKEN}';
+        ELSIF FOUND THEN
             RETURN;
         END IF;
     END IF;

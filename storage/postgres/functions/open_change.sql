@@ -5,7 +5,7 @@
 -- `p_admitted` the author need not be a member: the caller has judged without the lock that they may make this change
 -- nevertheless, and judges it again. Any other stranger is refused before the lock: see `flush`.
 CREATE FUNCTION open_change(
-    p_incarnation bigint, p_dialog uuid, p_author uuid, p_device uuid, p_n bigint, p_body bytea,
+    p_incarnation bigint, p_flush_no bigint, p_dialog uuid, p_author uuid, p_device uuid, p_n bigint, p_body bytea,
     p_admitted boolean DEFAULT false,
     OUT code smallint, OUT first_seq bigint, OUT last_seq bigint, OUT repeats boolean, OUT now_ms bigint,
     OUT tenant_id smallint, OUT role smallint, OUT visible int8multirange,
@@ -20,7 +20,7 @@ DECLARE
     v_is_member boolean;
     v_deleted boolean;
 BEGIN
-    PERFORM hold_incarnation(p_incarnation);
+    PERFORM hold_incarnation(p_incarnation, p_flush_no);
     IF NOT EXISTS (SELECT 1 FROM members m WHERE m.dialog_id = p_dialog AND m.principal_id = p_author)
        AND NOT p_admitted THEN
         code := ${VerdictCode.NOT_FOUND};

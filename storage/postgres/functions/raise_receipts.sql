@@ -1,9 +1,10 @@
 -- Raise high-water marks; returns the receipts that grew, as they are now. They never pass the dialog's head. Those with
 -- `p_again` count as grown: an earlier call of unknown fate may have raised them, so they are stamped and returned anew.
 -- One whose `read` is an event that is in the archive only is not raised, and is returned without `read_messages`.
+-- In another epoch than `p_epoch` nothing is raised, and nothing returned.
 -- Rows of `members`, and of `receipt_heads`, are locked in the order of their keys everywhere: no two calls deadlock.
 CREATE FUNCTION raise_receipts(
-    p_incarnation bigint, p_dialog uuid[], p_principal uuid[], p_delivered bigint[], p_read bigint[], p_again boolean[]
+    p_incarnation bigint, p_epoch bigint, p_dialog uuid[], p_principal uuid[], p_delivered bigint[], p_read bigint[], p_again boolean[]
 ) RETURNS TABLE (
     dialog_id uuid, principal_id uuid, delivered bigint, read bigint, read_messages bigint,
     shared boolean, member_count int
@@ -13,6 +14,9 @@ AS $$
 #variable_conflict use_column
 BEGIN
     PERFORM hold_incarnation(p_incarnation);
+    IF p_epoch <> (SELECT d.epoch FROM deployment d) THEN
+        RETURN;
+    END IF;
     PERFORM 1 FROM members m
     JOIN unnest(p_dialog, p_principal) AS r(dialog_id, principal_id)
         ON m.dialog_id = r.dialog_id AND m.principal_id = r.principal_id

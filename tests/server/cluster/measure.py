@@ -245,7 +245,7 @@ async def measure_ages(town: Town, size: Size) -> bool:
         until, ages = time.perf_counter() + seconds, list[float]()
         while time.perf_counter() < until:
             for node in survivors:
-                ages.append((await asyncio.to_thread(node.metrics))["tchat_position_age_seconds"])
+                ages.append((await asyncio.to_thread(node.read_metrics))["tchat_position_age_seconds"])
             await asyncio.sleep(_SAMPLE_S)
         show("ages", name, p50_s=statistics.median(ages), max_s=max(ages))
 

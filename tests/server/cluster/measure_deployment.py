@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import signal
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
@@ -14,38 +12,25 @@ import asyncpg
 import psutil
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from loadtest.measure_server import CONFIG, Server, Usage
+from loadtest.measure_server import Usage, used_s
 from server.identity.signing_keys import new_pem
 from server.identity.vault import new_key
 from storage.embedded.cluster import EmbeddedPostgres
 from tests.engines.redis_server import RedisServer
-from tests.engines.server_process import HOST, free_port
-
-_SAMPLE = re.compile(r"^(tchat_\w+)(?:\{.*\})? ([-+.\w]+)$", re.MULTILINE)
+from tests.support.measured_server import MeasuredServer
 
 
-class MeasuredNode(Server):
+class MeasuredNode(MeasuredServer):
     """A `tchat serve` of a deployment."""
 
     def __init__(self, folder: Path, deployment: Deployment, key: Ed25519PrivateKey) -> None:
         folder.mkdir()
-        self._admin_port = free_port()
-        config = CONFIG.replace("admin_port = 0", f"admin_port = {self._admin_port}")
         environment = {
             **deployment.shared,
             "TCHAT__STORAGE__POSTGRES_URL": deployment.database.url,
             "TCHAT__CLUSTER__REDIS_URLS": f'["{deployment.redis.url}"]',
         }
-        super().__init__(folder, config, environment, key)
-
-    def metrics(self) -> dict[str, float]:
-        """Its metrics now, those with labels summed."""
-        with urllib.request.urlopen(f"http://{HOST}:{self._admin_port}/metrics", timeout=5) as answer:
-            text = answer.read().decode()
-        values: dict[str, float] = {}
-        for name, value in _SAMPLE.findall(text):
-            values[name] = values.get(name, 0.0) + float(value)
-        return values
+        super().__init__(folder, environment, key)
 
     def pause(self) -> None:
         """Stop it without closing anything."""
@@ -89,11 +74,11 @@ class Deployment:
         """CPU time of all nodes, and of PostgreSQL."""
         postmaster = psutil.Process(self.database.pid)
         processes = [postmaster, *postmaster.children(recursive=True)]
-        return Usage(sum(node.usage().tchat_s for node in self.nodes), sum(_used_s(each) for each in processes))
+        return Usage(sum(node.usage().tchat_s for node in self.nodes), sum(used_s(each) for each in processes))
 
     def count(self, metric: str) -> float:
         """The sum of a metric over all nodes."""
-        return sum(node.metrics().get(metric, 0.0) for node in self.nodes)
+        return sum(node.read_metrics().get(metric, 0.0) for node in self.nodes)
 
     async def next_transaction(self) -> int:
         """The id of the next transaction of PostgreSQL."""
@@ -107,10 +92,3 @@ class Deployment:
     def complaints(self) -> Iterator[str]:
         """The ends of the nodes' logs."""
         return (node.complaints() for node in self.nodes)
-
-
-def _used_s(process: psutil.Process) -> float:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        times = process.cpu_times()
-        return float(times.user + times.system + times.children_user + times.children_system)
-    return 0.0

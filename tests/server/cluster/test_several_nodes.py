@@ -202,16 +202,16 @@ async def test_a_stuck_write_of_a_node_holds_up_nothing_of_the_others(database_u
         ann, bo = await one.world.people(2)
         dialog = await one.world.create(DialogType.DIRECT, ann, bo)
         stuck = await one.world.create(DialogType.SELF, bo)
-        async with one.live(ann) as a, two.live(bo) as b, one.world.pool.acquire() as other, other.transaction():
+        async with one.live(ann) as a, two.live(bo) as b:
             await passed(two)
-            await other.execute("SELECT 1 FROM heads WHERE dialog_id = $1 FOR UPDATE", stuck)
-            await b.send(Send(3, stuck, 50, b"hello"))
-            await until(lambda: two.node.pipeline.oldest_flush_s > 0)
-            holder = await other.fetchval("SELECT pg_current_xact_id()::text::bigint")
-            for n in (50, 51, 52):
-                assert isinstance(await a.ask(Send(n, dialog, n, b"hello")), Acked)
-                assert await seqs_to(b, n - 48, dialog) == [n - 48]
-            assert two.node.horizon.reached <= holder
+            async with one.world.held(stuck) as other:
+                await b.send(Send(3, stuck, 50, b"hello"))
+                await until(lambda: two.node.pipeline.oldest_flush_s > 0)
+                holder = await other.fetchval("SELECT pg_current_xact_id()::text::bigint")
+                for n in (50, 51, 52):
+                    assert isinstance(await a.ask(Send(n, dialog, n, b"hello")), Acked)
+                    assert await seqs_to(b, n - 48, dialog) == [n - 48]
+                assert two.node.horizon.reached <= holder
 
 
 async def test_a_node_that_stood_still_for_longer_than_its_lease_stops_when_it_wakes(

@@ -390,16 +390,14 @@ async def test_a_receipt_is_delivered_though_its_room_is_closed_meanwhile(databa
     dialog, other = await world.create(DialogType.DIRECT, ann, bo), await world.create(DialogType.DIRECT, ann, cy)
     listeners = [hall.listen(person) for person in (ann, bo)]
     hall.timelines.gate = asyncio.Event()
-    delivering = asyncio.ensure_future(
-        hall.rooms.deliver_receipt(dialog, bo.principal, PreparedMessage(HeartbeatReply()))
-    )
+    opening = asyncio.ensure_future(hall.rooms.open(dialog))
     await until(lambda: hall.timelines.reads)
     room = hall.rooms._rooms[dialog]
     hall.timelines.gate.set()
     await until(lambda: not room.loading)
     hall.deliver_as_of(other, 1, 1)
     assert dialog not in hall.rooms._rooms
-    await delivering
+    hall.rooms.deliver_receipt(await opening, dialog, bo.principal, PreparedMessage(HeartbeatReply()))
     assert [listener.receipts for listener in listeners] == [[(dialog, bo.principal)], []]
     await hall.rooms.wait_settled()
     await world.close()

@@ -124,8 +124,12 @@ async def test_no_log_of_sessions_has_content_or_tokens(
         async def fault(*_: Any, **__: Any) -> Any:
             raise StorageUnavailableError(f"gone\nDETAIL:  {SECRET}")
 
-        async def bug(*_: Any, **__: Any) -> Any:
-            raise ZeroDivisionError
+        read_members = server.node.timelines.read_members
+
+        async def bug(who: bytes, *rest: Any, **options: Any) -> Any:
+            if who == bo.principal:  # the other may still be catching up with the new dialog
+                raise ZeroDivisionError
+            return await read_members(who, *rest, **options)
 
         monkeypatch.setattr(server.node.timelines, "read_members", bug)
         await b.send(Roster(7, dialog))

@@ -26,7 +26,6 @@ from tests.support.world import World
 
 pytestmark = pytest.mark.anyio
 
-_WAITS = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%flush%'"
 _ENDED = "SELECT ended_at_ms FROM incarnations WHERE incarnation = $1"
 
 
@@ -93,19 +92,14 @@ async def test_a_node_takes_the_place_of_another_after_its_last_statement(
         ann, bo = await one.world.people(2)
         dialog = await one.world.create(DialogType.DIRECT, ann, bo)
         a = await stack.enter_async_context(one.live(ann))
-        async with world.pool.acquire() as blocker:
-            holding = blocker.transaction()
-            await holding.start()
-            await blocker.execute("SELECT 1 FROM heads FOR UPDATE")
+        async with world.held(dialog):
             await a.send(Send(3, dialog, 10, b"late"))
-            while not await world.pool.fetchval(_WAITS):
-                pass
+            await world.until_a_flush_waits()
             await one.node._lock.release()  # as if it had been killed: its statement runs on
             opening = asyncio.ensure_future(stack.enter_async_context(running(database_url, configured())))
             while not await world.pool.fetchval(_ENDED, one.node.incarnation):
                 pass
             assert not opening.done()
-            await holding.rollback()
         two = await opening
         async with two.live(bo) as b:
             assert [event.seq for event in b.caught_up if isinstance(event, TimelineEvent)] == [1, 2]

@@ -19,6 +19,7 @@ from protocol.commands import (
     Authenticate,
     Block,
     Heartbeat,
+    HighWaterMark,
     History,
     PresenceSubscribe,
     Roster,
@@ -305,6 +306,19 @@ async def test_a_new_epoch_closes_sessions_and_forgets_rosters(node: Running) ->
             await node.node.horizon.advance()
             await wire.send(Heartbeat(0))
             assert (await wire.until(HeartbeatReply)).position != position
+
+
+async def test_receipts_of_another_epoch_are_not_taken(node: Running) -> None:
+    ann, bo = await node.world.people(2)
+    dialog = await node.world.create(DialogType.DIRECT, ann, bo)
+    old, own = [node.node.horizon._positions.issue(epoch, 1, bo.principal) for epoch in (99, node.node.horizon.epoch)]
+    for position, taken in ((old, 0), (own, 1), ("", 1)):
+        async with node.connected() as wire:
+            await wire.ask(Authenticate(1, node.token(bo)))
+            await wire.send(Sync(2, position, [HighWaterMark(dialog, 1, 1)]))
+            await wire.until(CaughtUp)
+        assert len(node.node.receipts) == taken
+        node.node.receipts._gathered.clear()
 
 
 async def test_a_stranger_opens_no_room_by_typing(node: Running) -> None:

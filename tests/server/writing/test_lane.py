@@ -73,16 +73,29 @@ async def test_what_the_lane_itself_repeats_is_delivered_once(world: World, cloc
         assert it.routed_seqs == [2, 3]
 
 
+async def test_a_call_that_arrives_after_its_repetition_was_refused_writes_nothing(
+    world: World, clock: ManualClock
+) -> None:
+    ann, bo, cy, di = await world.people(4)
+    dialog = await world.create(DialogType.GROUP, ann, bo, di)
+    sent = message(dialog, cy)
+    async with lanes(world, clock) as it:
+        it.journal.before = [LOST]
+        assert (await it.submit(sent)).code is VerdictCode.NOT_FOUND
+        await world.act(bodies.MembersAdded, dialog, ann, cy)
+        with pytest.raises(NothingWrittenError):
+            await world.journal.flush([sent], incarnation=world.incarnation, flush_no=1, wait=True)
+
+
 async def test_a_repetition_that_finds_its_dialog_busy_is_waited_for(world: World, clock: ManualClock) -> None:
     ann, (dialog, other) = await some_dialogs(world, 2)
     async with lanes(world, clock, lanes=1) as it:
         futures = await gathered(it, message(other, ann), message(dialog, ann), message(other, ann))
         it.journal.after = [None, LOST]
-        async with world.pool.acquire() as holder, holder.transaction():
-            await _until_calls(it, 2)  # the batch whose reply is lost
-            it.journal.gate = gate = asyncio.Event()  # holds back its repetition
-            await _until_stored(world, dialog, 2)
-            await holder.execute("SELECT 1 FROM heads WHERE dialog_id = $1 FOR NO KEY UPDATE", dialog)
+        await _until_calls(it, 2)  # the batch whose reply is lost
+        it.journal.gate = gate = asyncio.Event()  # holds back its repetition
+        await _until_stored(world, dialog, 2)
+        async with world.held(dialog):
             it.journal.gate = None
             gate.set()
             assert (await futures[2]).code is DUPLICATE

@@ -189,15 +189,12 @@ async def test_a_full_lane_refuses_at_once(world: World, clock: ManualClock) -> 
 async def test_a_head_that_stays_busy_is_waited_for(world: World, clock: ManualClock) -> None:
     ann, bo = await world.people(2)
     dialog = await world.create(DialogType.DIRECT, ann, bo)
-    async with lanes(world, clock) as it, world.pool.acquire() as other:
-        transaction = other.transaction()
-        await transaction.start()
-        await other.execute("SELECT 1 FROM heads WHERE dialog_id = $1 FOR NO KEY UPDATE", dialog)
-        future = it.submit(message(dialog, ann))
-        while len(it.journal.calls) < 4:
-            it.journal.entered.clear()
-            await it.journal.entered.wait()
-        await transaction.rollback()
+    async with lanes(world, clock) as it:
+        async with world.held(dialog):
+            future = it.submit(message(dialog, ann))
+            while len(it.journal.calls) < 4:
+                it.journal.entered.clear()
+                await it.journal.entered.wait()
         assert (await future).code is OK
 
 

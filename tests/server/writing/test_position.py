@@ -26,6 +26,15 @@ def test_a_position_says_its_horizon_to_its_owner_in_its_epoch() -> None:
     assert positions().read(text, epoch=7, principal=BO) is None
 
 
+def test_a_position_says_its_epoch_however_old_it_is() -> None:
+    clock = ManualClock()
+    text = positions(clock).issue(7, 12345, ANN)
+    clock.advance(101)
+    assert positions(clock).read_epoch(text, principal=ANN) == 7
+    assert positions(clock).read_epoch(text, principal=BO) is None
+    assert positions(clock).read_epoch("", principal=ANN) is None
+
+
 def test_the_largest_position_fits_its_field() -> None:
     assert len(positions().issue(2**63 - 1, 2**63 - 1, ANN)) <= POSITION_CHARS_MAX
 

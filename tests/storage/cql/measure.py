@@ -21,11 +21,9 @@ import itertools
 import json
 import os
 import random
-import re
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +32,7 @@ from typing import Any
 import psutil
 import uvloop
 
-from loadtest.measure_server import CONFIG, Server
+from loadtest.measure_server import used_s
 from protocol.bodies import TimelineEventRaw
 from protocol.dialog_types import DialogType
 from server.clock import SystemClock
@@ -49,14 +47,14 @@ from storage.postgres.archived_timelines import ArchivedTimelines
 from storage.postgres.backlog import PostgresBacklog
 from storage.postgres.migrate import migrate
 from tests.engines.cassandra_server import CassandraServer
-from tests.engines.server_process import HOST, free_port
+from tests.engines.server_process import HOST
 from tests.support.archiving import drop_rows
+from tests.support.measured_server import MeasuredServer
 from tests.support.world import Person, World, message
 
 TEXT = "x" * 370
 LANES = 4
 TICK_S = 0.02
-_METRIC = re.compile(r"^tchat_archive_(lag_seconds|rows_total) ([-+.\w]+)$", re.MULTILINE)
 _FILL = """
 INSERT INTO journal (dialog_id, seq, author_id, device_id, n, tag, at_ms, messages, incarnation, flush_no, body)
 SELECT d, s, d, d, s, 1, 0, s, 1, 1, convert_to(repeat('x', 400), 'UTF8')
@@ -79,11 +77,10 @@ class Sizes:
 QUICK = Sizes(rounds=1, rows=400, rate=500, seconds=3.0, dialog_rows=2_000, reads=5)
 
 
-class ArchivingNode(Server):
+class ArchivingNode(MeasuredServer):
     """A `tchat serve` that archives."""
 
     def __init__(self, folder: Path, database_url: str, server: CqlServer) -> None:
-        self._admin_port = free_port()
         environment = {
             "TCHAT__IDENTITY__SIGNING_KEY": new_pem(),
             "TCHAT__IDENTITY__PHONE_KEY": new_key(),
@@ -92,20 +89,12 @@ class ArchivingNode(Server):
             "TCHAT__STORAGE__CQL_PORT": str(server.port),
             "TCHAT__STORAGE__CQL_KEYSPACE": server.keyspace,
         }
-        config = CONFIG.replace("admin_port = 0", f"admin_port = {self._admin_port}")
-        super().__init__(folder, config, environment)
+        super().__init__(folder, environment)
 
     def look(self) -> tuple[float, float]:
         """The lag in seconds, and the rows that were moved."""
-        with urllib.request.urlopen(f"http://{HOST}:{self._admin_port}/metrics", timeout=5) as answer:
-            found = dict(_METRIC.findall(answer.read().decode()))
-        return float(found["lag_seconds"]), float(found["rows_total"])
-
-    @property
-    def pid(self) -> int:
-        """Its process."""
-        pid: int = self._process.pid
-        return pid
+        metrics = self.read_metrics()
+        return metrics["tchat_archive_lag_seconds"], metrics["tchat_archive_rows_total"]
 
 
 async def measure(
@@ -240,12 +229,7 @@ def _say(what: str) -> None:
 def _used_s(pid: int) -> float:
     """CPU seconds of a process until now, and of its children, those that have ended included."""
     process = psutil.Process(pid)
-    used = 0.0
-    for each in (process, *(process.children() if pid != os.getpid() else ())):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            times = each.cpu_times()
-            used += times.user + times.system + times.children_user + times.children_system
-    return used
+    return sum(map(used_s, (process, *(process.children() if pid != os.getpid() else ()))))
 
 
 def main() -> None:

@@ -137,6 +137,18 @@ async def test_what_hangs_on_an_erased_message_of_the_archive_counts_as_erased_i
     assert (await reads.read_later(bo.principal, dialog, 1, 4, newest_first=True)).events.keys() == {2, 3}
 
 
+async def test_what_hangs_on_a_message_that_is_known_as_erased_in_the_archive_alone_counts_as_erased(
+    world: World, mover: Mover, reads: ArchivedTimelines, archive: ArchiveThatMayBeAway
+) -> None:
+    ann, bo, dialog = await pair(world)
+    await world.flush(message(dialog, ann))
+    await world.flush(edit(dialog, ann, 2, "secret"))
+    await leave_the_journal(world, mover, dialog, 3)
+    await archive.erase([(dialog, 2)], epoch=await world.pool.fetchval("SELECT epoch FROM deployment"))
+    page = await reads.read_events(bo.principal, [(dialog, 1, 99)], limit=99)
+    assert [event.seq for event in page if bytes(event.body) == ERASED] == [2, 3]
+
+
 async def test_a_change_that_is_erased_while_it_is_read_is_not_among_what_was_missed(
     world: World, mover: Mover, reads: ArchivedTimelines, monkeypatch: pytest.MonkeyPatch
 ) -> None:

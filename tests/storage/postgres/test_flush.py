@@ -70,10 +70,8 @@ async def test_a_stranger_waits_for_no_lock_reads_no_row_and_writes_nothing(worl
     ann, bo, eve = await world.people(3)
     dialog = await world.create(DialogType.DIRECT, ann, bo)
     await world.say(dialog, ann)
-    async with world.pool.acquire() as other, other.transaction():
-        await other.execute("SELECT 1 FROM heads WHERE dialog_id = $1 FOR UPDATE", dialog)
-        async with asyncio.timeout(20):
-            there = await refusals_of(world, eve, dialog)
+    async with world.held(dialog), asyncio.timeout(20):
+        there = await refusals_of(world, eve, dialog)
     assert there == await refusals_of(world, eve, new_id()) == ([Verdict(NOT_FOUND)] * 8, 0)
 
 
@@ -89,8 +87,7 @@ async def test_stamps_rise_within_a_dialog_whichever_transaction_began_first(wor
     ann, bo, cy = await world.people(3)
     first, second = await world.create(DialogType.DIRECT, ann, bo), await world.create(DialogType.DIRECT, ann, cy)
     for late in (message(second, ann), bodies.Deleted):
-        async with world.pool.acquire() as other, other.transaction():
-            await other.execute("SELECT 1 FROM heads WHERE dialog_id = $1 FOR NO KEY UPDATE", first)  # the lower id
+        async with world.held(first) as other:  # the lower id
             said = await world.say(second, cy)
             with writing_by(world, other):
                 if isinstance(late, type):

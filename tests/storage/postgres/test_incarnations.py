@@ -58,22 +58,17 @@ async def test_a_node_that_replaces_another_waits_for_its_statement_and_sees_wha
 ) -> None:
     ann, bo = await world.people(2)
     dialog = await world.create(DialogType.DIRECT, ann, bo)
-    async with taken(database_url) as lock, world.pool.acquire() as other:
-        holding = other.transaction()
-        await holding.start()
-        await other.execute("SELECT 1 FROM heads WHERE dialog_id = $1 FOR UPDATE", dialog)
-        late = asyncio.ensure_future(world.flush(message(dialog, ann), wait=True))
-        waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%flush%'"
-        while not await world.pool.fetchval(waits):
-            pass
-        replacing = asyncio.ensure_future(lock.replace())
-        while not await world.pool.fetchval("SELECT ended_at_ms FROM incarnations"):
-            pass
-        with pytest.raises(IncarnationEndedError):  # at once: it does not queue behind who waits
-            await world.say(dialog, bo)
-        assert not replacing.done()
-        assert await world.pool.fetchval("SELECT fenced_at_ms FROM incarnations") is None
-        await holding.rollback()
+    async with taken(database_url) as lock:
+        async with world.held(dialog):
+            late = asyncio.ensure_future(world.flush(message(dialog, ann), wait=True))
+            await world.until_a_flush_waits()
+            replacing = asyncio.ensure_future(lock.replace())
+            while not await world.pool.fetchval("SELECT ended_at_ms FROM incarnations"):
+                pass
+            with pytest.raises(IncarnationEndedError):  # at once: it does not queue behind who waits
+                await world.say(dialog, bo)
+            assert not replacing.done()
+            assert await world.pool.fetchval("SELECT fenced_at_ms FROM incarnations") is None
         await replacing
         assert await world.pool.fetchval("SELECT max(seq) FROM journal") == 2
         assert [verdict.code for verdict in await late] == [VerdictCode.OK]
@@ -198,6 +193,6 @@ async def test_a_node_that_was_replaced_while_its_connection_was_broken_learns_i
 def test_every_call_that_writes_timelines_holds_its_incarnation() -> None:
     texts = {path.stem: path.read_text(encoding="utf-8") for path in functions.FOLDER.glob("*.sql")}
     calls = [name for name in texts if name.startswith("change_") or name in ("flush", "raise_receipts")]
-    holding = ("PERFORM hold_incarnation(p_incarnation)", "open_change(p_incarnation, ")
+    holding = ("PERFORM hold_incarnation(p_incarnation", "open_change(p_incarnation, p_flush_no, ")
     assert [name for name in calls if not any(held in texts[name] for held in holding)] == []
-    assert "BEGIN\n    PERFORM hold_incarnation(p_incarnation)" in texts["open_change"]
+    assert "BEGIN\n    PERFORM hold_incarnation(p_incarnation, p_flush_no)" in texts["open_change"]

@@ -17,7 +17,6 @@ from protocol.kinds import Kind
 from storage.device_keys import KeyClaim, KeysOutcome, KeyUpload, StoredKey
 from storage.identity_rows import KeyGrants, Outcome, ProfileChange, WhoMayAdd
 from storage.local.archive import LocalArchive
-from storage.postgres.archived_rows import ROW_COLUMNS, make_row
 from storage.postgres.archived_timelines import ArchivedTimelines
 from storage.postgres.deleted_dialogs import PostgresDeletedDialogs
 from storage.postgres.device_keys import PostgresDeviceKeys
@@ -29,6 +28,7 @@ from storage.postgres.purged_authors import PostgresPurgedAuthors
 from storage.postgres.service_accounts import ServiceAccountStore
 from storage.postgres.shares import PostgresShares
 from storage.postgres.sign_ins import SignInStore
+from storage.postgres.timeline_rows import ROW_COLUMNS, make_row
 from storage.postgres.timelines import PostgresTimelines
 from storage.rows import ChangeEntry, PrincipalStatus, ReceiptRow, VerdictCode
 from storage.shares import StagedSlices, StagingOutcome
@@ -183,6 +183,7 @@ async def exercise_timelines(world: World) -> None:
     await world.raise_receipts(ReceiptRow(direct, me, 2, 2), ReceiptRow(group, bo.principal, 2, 2))
     await world.read_horizon()
     await world.journal.find_oldest_writer()
+    await world.journal.overtake(0, incarnation=world.incarnation)
     for since in (None, 1):
         taken = await reads.take_snapshot(me, ann.sign_in, since, window=9, events_max=999)
         await reads.read_snapshot_page(me, msgspec.structs.replace(taken.page, after=NIL))
