@@ -7,16 +7,18 @@ is used twice, even if the store is lost: a new store starts at the microseconds
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 OUTBOX_COMMANDS_MAX = 10_000
 _REMOVALS_HELD_MAX = 64
-_SCHEMA_VERSION = 1
+OUTBOX_VERSION = 1
 
 
 class OutboxFullError(Exception):
@@ -118,10 +120,14 @@ class SqliteOutbox:
     def __init__(self, path: Path | str, first_n: int | None = None) -> None:
         _make_private(path)
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
         self._removed: list[int] = []
-        self._create(first_number() if first_n is None else first_n)
+        try:
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            self._create(first_number() if first_n is None else first_n)
+        except BaseException:
+            self._db.close()
+            raise
 
     def bind(self, device: bytes) -> None:
         (held,) = self._db.execute("SELECT device FROM self").fetchone()
@@ -139,7 +145,7 @@ class SqliteOutbox:
         self._write(entry)
 
     def replace(self, entry: Stored) -> None:
-        self._db.execute("UPDATE pending SET data = ? WHERE n = ?", (entry.data, entry.n))
+        self._db.execute("UPDATE pending SET data = ? WHERE n = ?", (self._to_disk(entry), entry.n))
 
     def renumber(self, old: int, entry: Stored) -> None:
         self._removed.append(old)
@@ -154,31 +160,52 @@ class SqliteOutbox:
     def pending(self) -> list[Stored]:
         self._write(None)
         rows = self._db.execute("SELECT n, data FROM pending ORDER BY n")
-        return [Stored(n, data) for n, data in rows]
+        return [self._from_disk(n, data) for n, data in rows]
 
     def close(self) -> None:
         self._write(None)
         self._db.close()
 
+    def _to_disk(self, entry: Stored) -> bytes:
+        """The bytes of a command as the file has them."""
+        return entry.data
+
+    def _from_disk(self, n: int, data: bytes) -> Stored:
+        return Stored(n, data)
+
     def _create(self, first_n: int) -> None:
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if version == _SCHEMA_VERSION:
+        """Make the tables of a new file; refuse one of another version."""
+        version = self._version()
+        if version == OUTBOX_VERSION:
             return
         if version != 0:
-            self._db.close()
             raise sqlite3.DatabaseError(f"the outbox file has another version ({version})")
         with self._transaction():
-            self._db.execute("CREATE TABLE self (one INTEGER PRIMARY KEY CHECK (one = 1), device BLOB, next_n INTEGER)")
-            self._db.execute("CREATE TABLE pending (n INTEGER PRIMARY KEY, data BLOB NOT NULL)")
-            self._db.execute("INSERT INTO self VALUES (1, NULL, ?)", (first_n,))
-            self._db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+            self._create_outbox(first_n)
+
+    def _version(self) -> int:
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        assert isinstance(version, int)
+        return version
+
+    def _create_outbox(self, first_n: int) -> None:
+        self._db.execute("CREATE TABLE self (one INTEGER PRIMARY KEY CHECK (one = 1), device BLOB, next_n INTEGER)")
+        self._db.execute("CREATE TABLE pending (n INTEGER PRIMARY KEY, data BLOB NOT NULL)")
+        self._db.execute("INSERT INTO self VALUES (1, NULL, ?)", (first_n,))
+        self._db.execute(f"PRAGMA user_version = {OUTBOX_VERSION}")
 
     def _write(self, entry: Stored | None) -> None:
         """Write the waiting removals and perhaps one new command in one transaction."""
-        with self._transaction():
-            self._db.executemany("DELETE FROM pending WHERE n = ?", [(n,) for n in self._removed])
+        with self._removing():
             if entry is not None:
                 self._insert(entry)
+
+    @contextlib.contextmanager
+    def _removing(self) -> Iterator[None]:
+        """A transaction that begins with the removals that wait for one."""
+        with self._transaction():
+            self._db.executemany("DELETE FROM pending WHERE n = ?", [(n,) for n in self._removed])
+            yield
         self._removed.clear()
 
     def _insert(self, entry: Stored) -> None:
@@ -186,27 +213,23 @@ class SqliteOutbox:
         (count,) = self._db.execute("SELECT count(*) FROM pending").fetchone()
         if count >= OUTBOX_COMMANDS_MAX:
             raise OutboxFullError
-        self._db.execute("INSERT INTO pending (n, data) VALUES (?, ?)", (entry.n, entry.data))
+        self._db.execute("INSERT INTO pending (n, data) VALUES (?, ?)", (entry.n, self._to_disk(entry)))
         self._db.execute("UPDATE self SET next_n = ?", (entry.n + 1,))
 
-    def _transaction(self) -> _Transaction:
-        return _Transaction(self._db)
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All of it is on disk at the end, or, after any error, nothing."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
 
 
 def _make_private(path: Path | str) -> None:
     """Let only its owner read the file, from its first byte on; SQLite gives its other files the same mode."""
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     Path(path).chmod(0o600)
-
-
-class _Transaction:
-    """BEGIN IMMEDIATE to COMMIT, or ROLLBACK."""
-
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
-
-    def __enter__(self) -> None:
-        self._db.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._db.execute("COMMIT" if kind is None else "ROLLBACK")
