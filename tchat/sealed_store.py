@@ -181,7 +181,7 @@ class SealedStore(SqliteOutbox):
     def _seal(self, table: str, key: bytes, value: bytes) -> bytes:
         return _seal(self._value_key, self._id, table, key, value)
 
-    def _open(self, table: str, key: bytes, sealed: bytes) -> bytes:
+    def _open(self, table: str, key: bytes, sealed: object) -> bytes:
         try:
             return _open(self._value_key, self._id, table, key, sealed)
         except CryptoError as error:
@@ -243,7 +243,7 @@ def _seal(secret: bytes, store: bytes, table: str, key: bytes, value: bytes) -> 
     return nonce + seal_value(value, _place(store, table, key), nonce, secret)
 
 
-def _open(secret: bytes, store: bytes, table: str, key: bytes, sealed: bytes) -> bytes:
+def _open(secret: bytes, store: bytes, table: str, key: bytes, sealed: object) -> bytes:
     """Raises `CryptoError` unless this was sealed for this place under this secret."""
     if not isinstance(sealed, bytes) or len(sealed) <= NONCE_BYTES:
         raise CryptoError
