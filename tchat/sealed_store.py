@@ -231,7 +231,7 @@ class SealedStore(SqliteOutbox):
 
     def _sweep(self) -> None:
         """Leave nothing in unused pages of the file: what is replaced or removed from now on is overwritten there."""
-        self._db.execute("PRAGMA secure_delete = FAST")
+        self._db.execute("PRAGMA secure_delete = ON")
         if self._version() == _UNSWEPT_VERSION:
             self._db.execute("VACUUM")
             self._db.execute(f"PRAGMA user_version = {_SEALED_VERSION}")
