@@ -8,7 +8,7 @@ AS $$
 DECLARE
     o record;
 BEGIN
-    SELECT * INTO o FROM open_change(p_incarnation, p_dialog, p_author, p_device, p_n, p_body);
+    SELECT * INTO o FROM open_change(p_incarnation, p_flush_no, p_dialog, p_author, p_device, p_n, p_body);
     IF o.code = ${VerdictCode.OK} AND NOT EXISTS (
         SELECT 1 FROM heads h WHERE h.dialog_id = p_dialog AND h.mode = ${Mode.SEALED}) THEN
         o.code := ${VerdictCode.NOT_ALLOWED};
