@@ -5,7 +5,7 @@
 Every input may produce actions, which `take` returns in order. Invariants:
 
 - The app gets each event of a timeline once and in order (`tchat.ordering`).
-- A numbered command is kept until its answer is final, and sealed when it leaves (`tchat.sending`, `tchat.sealing`).
+- A numbered command is kept until its answer is final, and sealed when it leaves (`tchat.sending`).
 - A new position replaces the kept one only when no event before it is missing, so that a resume loses nothing.
 - Everything kept is bounded. The caller passes the time (seconds that only grow) and the random generator.
 """
@@ -57,10 +57,10 @@ from tchat.actions import (
     StoppedError,
     is_temporary,
 )
+from tchat.encryption.sealing import Sealer
 from tchat.ordering import Gap, Ordering
 from tchat.receipts import OwnReceipts
 from tchat.requests import Requests
-from tchat.sealing import Sealer
 from tchat.sending import Sending
 from tchat.store import OutboxStore, WrongDeviceError
 
@@ -422,8 +422,10 @@ class ClientCore:
             self._receipts.raise_to(event.dialog, event.seq, event.seq)
 
     def _emit(self, event: Notification) -> None:
-        if isinstance(event, (TimelineEvent, DialogState, Reset)):
+        if isinstance(event, (TimelineEvent, DialogState)):
             self._sending.heard(event)
+        elif isinstance(event, Reset):
+            self._sending.reset()
         self._actions.append(Emit(event))
 
     def _change_state(self, state: ConnectionState) -> None:

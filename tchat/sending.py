@@ -33,8 +33,8 @@ from protocol.errors import ErrorCode
 from protocol.events import DialogState
 from protocol.replies import Acked, Failed, Reply
 from protocol.timeline_of import timeline_of
-from tchat.actions import Notification, Refused, Renumbered, Reset, Sent, Withheld, is_temporary
-from tchat.sealing import Clear, First, NotYet, Ready, Sealer
+from tchat.actions import Notification, Refused, Renumbered, Sent, Withheld, is_temporary
+from tchat.encryption.sealing import Clear, First, NotYet, Ready, Sealer
 from tchat.store import OutboxStore, Stored
 
 RETRY_S_MAX = 30.0
@@ -63,9 +63,9 @@ class _Entry:
         command, sealed = parts
         return cls(stored.n, _decode(command), _decode(sealed))
 
-    def row(self, sealed: Numbered) -> Stored:
+    def row(self, sealed: Numbered) -> bytes:
         """How the store keeps the command once it is sealed."""
-        return Stored(self.n, msgspec.msgpack.encode((MSGPACK.encode(self.command), MSGPACK.encode(sealed))))
+        return msgspec.msgpack.encode((MSGPACK.encode(self.command), MSGPACK.encode(sealed)))
 
 
 @dataclass(slots=True)
@@ -216,12 +216,17 @@ class Sending:
             return []
         return self._done(entry, Acked(0, event.dialog, event.n, event.seq, event.at_ms, event.messages))
 
-    def heard(self, event: TimelineEvent | DialogState | Reset) -> None:
+    def heard(self, event: TimelineEvent | DialogState) -> None:
         """An event of the server, before the app gets it: what waits for it may be sealed now."""
         if self._sealer is not None:
             self._sealer.heard(event)
-            if not isinstance(event, Reset) and (queue := self._queues.get(event.dialog)) is not None:
+            if (queue := self._queues.get(event.dialog)) is not None:
                 self._seal_again(event.dialog, queue)
+
+    def reset(self) -> None:
+        """All that is known of dialogs comes again."""
+        if self._sealer is not None:
+            self._sealer.reset()
 
     def seal_again(self) -> None:
         """Ask the sealer again for everything that it withholds: what it waited for may have happened."""

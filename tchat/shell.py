@@ -58,8 +58,8 @@ from tchat.actions import (
     TokenUnavailableError,
 )
 from tchat.core import ClientCore, CoreStatistics
+from tchat.encryption.sealing import Sealer
 from tchat.fold.view import View
-from tchat.sealing import Sealer
 from tchat.store import MemoryOutbox, OutboxStore
 
 EVENTS_BUFFERED_MAX = 1000

@@ -15,7 +15,7 @@ from protocol.kinds import Kind
 from protocol.replies import Acked, Authenticated, Failed, Member, Synced
 from tchat.actions import Action, CloseConnection, Connect, Emit, Notification, SendBytes
 from tchat.core import ClientCore
-from tchat.sealing import Sealer
+from tchat.encryption.sealing import Sealer
 from tchat.store import MemoryOutbox, OutboxStore
 
 ME = bytes([1]) * 16

@@ -12,8 +12,7 @@ from protocol.command_rules import Command
 from protocol.commands import Numbered, Send
 from protocol.events import DialogState
 from protocol.replies import Failed, Reply
-from tchat.actions import Reset
-from tchat.sealing import Clear, Outcome, Ready
+from tchat.encryption.sealing import Clear, Outcome, Ready
 from tchat.store import OutboxStore, Stored
 
 
@@ -24,13 +23,13 @@ class PlainSealer:
         self._store = store
         self._newest: defaultdict[bytes, int] = defaultdict(int)
 
-    def seal(self, intent: Numbered, row: Callable[[Numbered], Stored]) -> Outcome:
+    def seal(self, intent: Numbered, row: Callable[[Numbered], bytes]) -> Outcome:
         header: Header | None = getattr(intent, "header", None)
         if header is None:
             return Clear()
         newest = max(header.keys_seq, self._newest[_dialog_of(intent)])
         command = msgspec.structs.replace(intent, header=msgspec.structs.replace(header, keys_seq=newest))
-        self._store.replace(row(command))
+        self._store.replace(Stored(command.n, row(command)))
         return Ready(command)
 
     def answered(self, command: Command, reply: Reply) -> None:
@@ -43,9 +42,11 @@ class PlainSealer:
     def acked(self, sealed: Numbered) -> None:
         pass
 
-    def heard(self, event: TimelineEvent | DialogState | Reset) -> None:
-        if isinstance(event, Reset):
-            self._newest.clear()
+    def heard(self, event: TimelineEvent | DialogState) -> None:
+        pass
+
+    def reset(self) -> None:
+        self._newest.clear()
 
 
 class ScriptedSealer(PlainSealer):
@@ -61,7 +62,7 @@ class ScriptedSealer(PlainSealer):
         self.refused: list[tuple[int, int | None]] = []
         self.settled: list[int] = []
 
-    def seal(self, intent: Numbered, row: Callable[[Numbered], Stored]) -> Outcome:
+    def seal(self, intent: Numbered, row: Callable[[Numbered], bytes]) -> Outcome:
         self.asked.append(intent.n)
         if self.before:
             return self.before.pop(0)

@@ -11,7 +11,7 @@ from protocol.codec import MSGPACK
 from protocol.commands import Add, AnyCommand, Edit, Roster, Send
 from protocol.replies import Done, Failed
 from tchat.actions import Refused, Renumbered, Withheld
-from tchat.sealing import Clear, First, NotYet
+from tchat.encryption.sealing import Clear, First, NotYet
 from tchat.sending import ROUNDS_MAX
 from tchat.store import MemoryOutbox, OutboxStore, SqliteOutbox, Stored
 from tests.support.scripted import (

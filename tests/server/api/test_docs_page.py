@@ -73,6 +73,7 @@ def test_every_code_has_a_status() -> None:
         "keys_bound",
         "keys_missing",
         "log_passed",
+        "shares_bound",
     }
     assert {code for code in ErrorCode if code not in _STATUS} == conflicts
     assert _OTHER_STATUS == 409

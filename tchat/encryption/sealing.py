@@ -21,8 +21,6 @@ from protocol.command_rules import Command
 from protocol.commands import Numbered
 from protocol.events import DialogState
 from protocol.replies import Failed, Reply
-from tchat.actions import Reset
-from tchat.store import Stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +55,11 @@ Outcome = Clear | Ready | First | NotYet | Failed
 class Sealer(Protocol):
     """Seals the commands of one device. All calls are short and block until what they change is durable."""
 
-    def seal(self, intent: Numbered, row: Callable[[Numbered], Stored]) -> Outcome:
+    def seal(self, intent: Numbered, row: Callable[[Numbered], bytes]) -> Outcome:
         """Decide how a command leaves that has not left yet, or that was refused as `stale`.
 
-        Before it returns `Ready`, the row that `row` makes of the command is in the outbox, in one commit with the
-        step of the ratchet.
+        Before it returns `Ready`, what `row` makes of the command is in the outbox under its number, in one commit
+        with the step of the ratchet.
         """
 
     def answered(self, command: Command, reply: Reply) -> None:
@@ -73,5 +71,8 @@ class Sealer(Protocol):
     def acked(self, sealed: Numbered) -> None:
         """What was sealed is durable at the server. May be called again for the same command after a crash."""
 
-    def heard(self, event: TimelineEvent | DialogState | Reset) -> None:
-        """An event of the server, in order; after `Reset` all that is known of dialogs comes again."""
+    def heard(self, event: TimelineEvent | DialogState) -> None:
+        """An event of the server, in order."""
+
+    def reset(self) -> None:
+        """All that is known of dialogs comes again."""

@@ -26,15 +26,13 @@ from protocol.kinds import KINDS
 from protocol.limits import SEALED_CONTENT_BYTES_MAX, SLICES_PER_COMMAND_MAX
 from protocol.replies import Failed, Reply, SlicesUploaded
 from protocol.share_commands import Slice, UploadSlices
-from tchat.actions import Reset
 from tchat.crypto.envelope import Place, Sealed
 from tchat.crypto.errors import TooManySharesError
 from tchat.crypto.machine import CryptoMachine
 from tchat.crypto.megolm import Chunk
 from tchat.crypto.olm import KnownDevice
 from tchat.crypto.state import OutboxRow
-from tchat.sealing import Clear, First, NotYet, Outcome, Ready
-from tchat.store import Stored
+from tchat.encryption.sealing import Clear, First, NotYet, Outcome, Ready
 
 SEALED_REACTION_BYTES_MAX = 128
 """A longer one would not fit the payload of a reaction once it is sealed."""
@@ -62,8 +60,11 @@ class ReaderSource(Protocol):
     def stale(self, dialog: bytes, failed: Failed) -> None:
         """The server says that others read now."""
 
-    def heard(self, event: TimelineEvent | DialogState | Reset) -> None:
+    def heard(self, event: TimelineEvent | DialogState) -> None:
         """An event of the server, in order."""
+
+    def reset(self) -> None:
+        """All that is known of dialogs comes again."""
 
 
 @dataclass(slots=True)
@@ -86,7 +87,7 @@ class DeviceSealer:
         self._renewed: dict[bytes, bytes | None] = {}
         """By dialog: the session of which the server did not know the share."""
 
-    def seal(self, intent: Numbered, row: Callable[[Numbered], Stored]) -> Outcome:
+    def seal(self, intent: Numbered, row: Callable[[Numbered], bytes]) -> Outcome:
         if not isinstance(intent, Send | Edit | React):
             return Clear()
         if isinstance(intent, Send) and not KINDS[intent.kind].by_members:
@@ -122,8 +123,11 @@ class DeviceSealer:
         self._machine.acked(sealed.dialog, sealed.n, sealed.header.share)
         self._forget_upload(sealed.header.share, sealed.dialog)
 
-    def heard(self, event: TimelineEvent | DialogState | Reset) -> None:
+    def heard(self, event: TimelineEvent | DialogState) -> None:
         self._source.heard(event)
+
+    def reset(self) -> None:
+        self._source.reset()
 
     def _share(self, dialog: bytes, readers: Readers, now_ms: int) -> First | NotYet | None:
         """See that all readers have the session, or will have it with the next message: None then."""
@@ -158,13 +162,13 @@ class DeviceSealer:
             del self._uploads[dialog]
 
     def _seal(
-        self, intent: Send | Edit | React, readers: Readers, now_ms: int, row: Callable[[Numbered], Stored]
+        self, intent: Send | Edit | React, readers: Readers, now_ms: int, row: Callable[[Numbered], bytes]
     ) -> Outcome:
         made: list[Numbered] = []
 
         def command(sealed: Sealed) -> OutboxRow:
             made.append(_command_of(intent, sealed, readers.keys_seq))
-            return OutboxRow(intent.n, row(made[0]).data)
+            return OutboxRow(intent.n, row(made[0]))
 
         place = self._place_of(intent, readers.keys_seq)
         self._machine.seal(place, intent.payload, view=readers.view, now_ms=now_ms, command=command)

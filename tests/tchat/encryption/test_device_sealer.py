@@ -17,12 +17,12 @@ from protocol.kinds import Kind
 from protocol.limits import REACTION_BYTES_MAX, SEALED_CONTENT_BYTES_MAX, SLICES_PER_COMMAND_MAX
 from protocol.replies import Failed, Reply, SlicesUploaded
 from protocol.share_commands import UploadSlices
-from tchat.actions import Refused, Reset
+from tchat.actions import Refused
 from tchat.crypto.envelope import Opened, Place, Received
 from tchat.crypto.errors import OpenError
 from tchat.crypto.megolm import SHARES_IN_FLIGHT_MAX
-from tchat.device_sealer import SEALED_REACTION_BYTES_MAX, DeviceSealer, Readers
-from tchat.sealing import Clear, First, NotYet
+from tchat.encryption.device_sealer import SEALED_REACTION_BYTES_MAX, DeviceSealer, Readers
+from tchat.encryption.sealing import Clear, First, NotYet
 from tchat.store import MemoryOutbox
 from tests.support.scripted import BOB, DIALOG, ME, SECOND, Script, dialog_state, event_at, failed
 from tests.tchat.crypto.devices import NOW_MS, Phone, phone
@@ -50,7 +50,10 @@ class KnownReaders:
     def stale(self, dialog: bytes, failed: Failed) -> None:  # noqa: ARG002
         self.stales.append(failed.keys_seq)
 
-    def heard(self, event: TimelineEvent | DialogState | Reset) -> None:
+    def heard(self, event: TimelineEvent | DialogState) -> None:
+        pass
+
+    def reset(self) -> None:
         pass
 
 
