@@ -30,6 +30,13 @@ class OtherHistoryError(StorageUnavailableError):
         super().__init__("PostgreSQL was restored or promoted: whether an epoch begins is settled first")
 
 
+class NoArchiveError(StorageUnavailableError):
+    """There are rows in an archive that this node has no settings of; another node may do it."""
+
+    def __init__(self) -> None:
+        super().__init__("this node knows no archive, and others do")
+
+
 class StorageTimeoutError(StorageUnavailableError):
     """The store took too long: the same work, asked for again, may take as long."""
 

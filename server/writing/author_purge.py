@@ -12,16 +12,12 @@ import logging
 
 from server.clock import Clock, Sleep
 from server.config.settings import EraserSettings
-from server.writing.steps import step_by_step
+from server.writing.steps import PURGE_INTERVAL_S, step_by_step
 from storage.archive import WRITTEN_MAX, Archive
 from storage.purged_authors import NUMBERS_TOGETHER, LeftNumbers, PurgedAuthors
-from storage.unavailable import StorageUnavailableError
+from storage.unavailable import NoArchiveError
 
 _log = logging.getLogger(__name__)
-
-REST_S = 0.05
-"""Pause between two steps: about as long as a step, so that it takes half of one connection."""
-INTERVAL_S = 600.0
 
 
 class AuthorPurge:
@@ -44,13 +40,12 @@ class AuthorPurge:
         self._sleep = sleep
 
     async def run(self) -> None:
-        """Step by step while somebody is due, then every `INTERVAL_S`."""
+        """Step by step while somebody is due, then every `PURGE_INTERVAL_S`."""
         await step_by_step(
             self.erase_some,
             _log,
             "could not erase what a purged person wrote",
-            rest_s=REST_S,
-            interval_s=INTERVAL_S,
+            interval_s=PURGE_INTERVAL_S,
             sleep=self._sleep,
         )
 
@@ -65,7 +60,7 @@ class AuthorPurge:
 
     async def _erase_left(self, left: LeftNumbers, now_ms: int) -> None:
         if self._archive is None:
-            raise StorageUnavailableError("this node knows no archive, and others do")
+            raise NoArchiveError
         last = left.first + NUMBERS_TOGETHER - 1
         page = await self._archive.list_written(left.device, left.first, last, after=left.after, limit=WRITTEN_MAX)
         await self._authors.erase_left(left, now_ms, keys=page.keys, reached=page.reached)

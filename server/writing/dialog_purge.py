@@ -12,16 +12,12 @@ import logging
 from protocol.kinds import DAY_MS
 from server.clock import Clock, Sleep
 from server.config.settings import EraserSettings
-from server.writing.steps import step_by_step
+from server.writing.steps import PURGE_INTERVAL_S, step_by_step
 from storage.archive import Archive
 from storage.deleted_dialogs import DeletedDialogs
-from storage.unavailable import StorageUnavailableError
+from storage.unavailable import NoArchiveError
 
 _log = logging.getLogger(__name__)
-
-REST_S = 0.05
-"""Pause between two steps: about as long as a step, so that it takes half of one connection."""
-INTERVAL_S = 600.0
 
 
 class DialogPurge:
@@ -46,13 +42,12 @@ class DialogPurge:
         self._sleep = sleep
 
     async def run(self) -> None:
-        """Step by step while the grace of a dialog is over, then every `INTERVAL_S`."""
+        """Step by step while the grace of a dialog is over, then every `PURGE_INTERVAL_S`."""
         await step_by_step(
             self.purge_some,
             _log,
             "could not purge a deleted dialog",
-            rest_s=REST_S,
-            interval_s=INTERVAL_S,
+            interval_s=PURGE_INTERVAL_S,
             sleep=self._sleep,
         )
 
@@ -65,7 +60,7 @@ class DialogPurge:
             if self._archive is not None:
                 await self._archive.delete_dialog(look.dialog, look.last_seq, epoch=look.epoch)
             elif look.archived:
-                raise StorageUnavailableError("this node knows no archive, and others do")
+                raise NoArchiveError
             await self._deleted.finish(look, now_ms, grace_ms=self._grace_ms)
             self.looks += 1
         return step.more

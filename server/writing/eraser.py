@@ -20,8 +20,6 @@ _log = logging.getLogger(__name__)
 
 _PUT_BACK_AT_ONCE = 1000
 """Events of a dialog that have left the journal, and whose retention has begun since."""
-REST_S = 0.05
-"""Pause between two steps while more is due: about as long as a step, so that it takes half of one connection."""
 
 
 class Eraser:
@@ -58,7 +56,6 @@ class Eraser:
                 self._step,
                 _log,
                 "could not erase what is due",
-                rest_s=REST_S,
                 interval_s=self._settings.interval_s,
                 sleep=self._sleep,
             )

@@ -11,15 +11,20 @@ from collections.abc import Awaitable, Callable
 from server.clock import Sleep
 from storage.unavailable import StorageUnavailableError
 
+REST_S = 0.05
+"""Pause between two steps: about as long as a step, so that it takes half of one connection."""
+PURGE_INTERVAL_S = 600.0
+"""Pause of a purge that has nothing due."""
+
 
 async def step_by_step(
     step: Callable[[], Awaitable[bool]],
     log: logging.Logger,
     could_not: str,
     *,
-    rest_s: float,
     interval_s: float,
     sleep: Sleep,
+    rest_s: float = REST_S,
 ) -> None:
     """Repeat `step` until cancelled: after `rest_s` while it answers that more is due, else after `interval_s`.
 

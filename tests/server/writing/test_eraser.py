@@ -11,7 +11,8 @@ import pytest
 from protocol.bodies import Erased
 from protocol.dialog_types import DialogType
 from server.config.settings import EraserSettings
-from server.writing.eraser import REST_S, Eraser
+from server.writing.eraser import Eraser
+from server.writing.steps import REST_S
 from storage.rows import ErasureStep
 from storage.unavailable import StorageUnavailableError
 from tests.support.clock import ManualClock
