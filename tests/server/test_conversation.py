@@ -28,7 +28,7 @@ from protocol.commands import (
     Sync,
     Typing,
 )
-from protocol.dialog_types import DialogType
+from protocol.dialog_types import DialogType, Mode
 from protocol.errors import ErrorCode
 from protocol.events import DialogState, HeartbeatReply, PresenceChanged, ReceiptChanged, TypingChanged
 from protocol.ids import self_dialog_id
@@ -171,7 +171,7 @@ async def test_a_removed_member_sees_the_removal_and_nothing_after(server: Runni
 async def test_an_added_member_starts_at_the_adding(server: Running) -> None:
     ann, bo, cy, di = await server.world.people(4)
     async with server.live(ann) as a, server.live(di) as d:
-        dialog = (await a.ask(Create(3, 1, DialogType.GROUP, [bo.principal, cy.principal], "g"))).dialog
+        dialog = (await a.ask(Create(3, 1, DialogType.GROUP, [bo.principal, cy.principal], "g", mode=Mode.OPEN))).dialog
         await a.ask(Send(4, dialog, 2, b"before"))
         await a.ask(Add(5, dialog, 3, [di.principal]))
         await a.ask(Send(6, dialog, 4, b"after"))

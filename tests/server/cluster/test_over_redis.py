@@ -13,7 +13,7 @@ import redis
 from protocol.bodies import TimelineEvent, TimelineEventRaw
 from protocol.close_codes import CloseCode
 from protocol.commands import Add, Create, HighWaterMark, PresenceSubscribe, Receipt, Send, Typing
-from protocol.dialog_types import DialogType
+from protocol.dialog_types import DialogType, Mode
 from protocol.errors import ErrorCode
 from protocol.events import DialogState, PresenceChanged, ReceiptChanged, TypingChanged
 from protocol.replies import Acked, Failed
@@ -150,7 +150,7 @@ async def test_a_dialog_that_becomes_large_is_heard_without_the_journal(
     ann, bo, cy, di, *others = await pair.one.world.people(LARGE_ABOVE + 1)
     members = [each.principal for each in (bo, di, *others)]
     async with pair.one.live(ann) as a, pair.two.live(bo) as b, pair.two.live(cy) as c:
-        dialog = (await a.ask(Create(3, 1, DialogType.GROUP, members, "g"))).dialog
+        dialog = (await a.ask(Create(3, 1, DialogType.GROUP, members, "g", mode=Mode.OPEN))).dialog
         assert (await b.until(DialogState)).dialog == dialog
         await a.ask(Add(4, dialog, 2, [cy.principal]))
         assert (await c.until(DialogState)).dialog == dialog

@@ -8,7 +8,7 @@ import pytest
 
 from protocol.bodies import MemberRemoved, TimelineEvent
 from protocol.commands import Add, Create, Remove, Send
-from protocol.dialog_types import DialogType
+from protocol.dialog_types import DialogType, Mode
 from protocol.events import DialogState
 from storage.rows import DialogRoster
 from tests.support.harness import Running
@@ -27,7 +27,7 @@ async def test_who_is_removed_misses_nothing_that_waited_for_a_roster(
         return await read(dialog)
 
     async with server.live(ann) as a, server.live(bo) as b:
-        dialog = (await a.ask(Create(3, 1, DialogType.GROUP, [bo.principal, cy.principal], "g"))).dialog
+        dialog = (await a.ask(Create(3, 1, DialogType.GROUP, [bo.principal, cy.principal], "g", mode=Mode.OPEN))).dialog
         await b.until(DialogState)
         await a.ask(Send(4, dialog, 2, b"one"))
         while (await b.until(TimelineEvent)).seq < 2:
