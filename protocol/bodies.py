@@ -60,8 +60,8 @@ class Header(msgspec.Struct, array_like=True, frozen=True):
     prove later what a sealed message contained; clients hide a posted message after `expires_at_ms`, and the
     server erases it.
 
-    `session` is the Megolm session of a sealed payload. `share` names the slices that bring its keys to the devices
-    that lack them; they were uploaded before (`upload_slices`).
+    `session` is the Megolm session of a sealed payload, which needs a `commitment`. `share` names the slices that bring
+    its keys to the devices that lack them; they were uploaded before (`upload_slices`).
     """
 
     content_type: ContentType = ""

@@ -43,6 +43,11 @@ class Content:
         session.done(command.id)
 
     def _submit(self, session: Session, command: Send | Edit | React, body: Posted | Edited | Reacted) -> None:
+        header = command.header
+        if header.session is not None and header.commitment is None:
+            text = "a sealed message has a `header.commitment`: without it nobody could report it"
+            session.fail(command.id, ErrorCode.INVALID_ARGUMENT, text)
+            return
         claims = session.claims
         entry = make_entry(command.dialog, claims.principal, claims.device, command.n, body)
         session.start_send()

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from protocol.bodies import Header, TimelineEvent
 from protocol.codec import JSON, MSGPACK, Codec
-from protocol.commands import React, Send
+from protocol.commands import Edit, React, Send
 from protocol.dialog_types import DialogType, Mode
 from protocol.errors import ErrorCode
 from protocol.ids import new_id
@@ -29,7 +29,7 @@ async def test_a_message_brings_the_slices_that_were_uploaded_before(database_ur
         ann, bo, cy = [await one_device_of(node.world) for _ in range(3)]
         dialog = await node.world.create(DialogType.GROUP, ann, bo, cy, mode=Mode.SEALED)
         share, shares = new_id(), PostgresShares(node.world.pool)
-        sealed = Header(session=ONE, share=share)
+        sealed = Header(commitment=bytes(32), session=ONE, share=share)
         async with node.live(ann, codec) as a, node.live(bo, codec) as b:
             uploaded = await a.ask(UploadSlices(3, share, dialog, ONE, 0, [Slice(bo.device, b"for Bo")]))
             assert uploaded == SlicesUploaded(3, False, [cy.device])
@@ -39,12 +39,31 @@ async def test_a_message_brings_the_slices_that_were_uploaded_before(database_ur
             said = await a.ask(Send(6, dialog, 5, b"sealed", sealed))
             assert isinstance(said, Acked)
             assert (await b.until(TimelineEvent)).body.header == sealed
-            assert isinstance(await a.ask(React(7, dialog, 6, said.seq, b"+", Header(session=ONE))), Acked)
-            assert (await b.until(TimelineEvent)).body.header == Header(session=ONE)
+            again = replace(sealed, share=None)
+            assert isinstance(await a.ask(React(7, dialog, 6, said.seq, b"+", again)), Acked)
+            assert (await b.until(TimelineEvent)).body.header == again
             (row,) = await shares.read(bo.device, after=0, limit=9)
             assert (row.share, row.session, row.body) == (share, ONE, b"for Bo")
             assert isinstance(await b.ask(ConfirmSlices(3, [row.number])), Done)
         assert await shares.read(bo.device, after=0, limit=9) == []
+
+
+async def test_a_sealed_message_without_a_commitment_is_refused(database_url: str) -> None:
+    async with running(database_url) as node:
+        ann, bo = [await one_device_of(node.world) for _ in range(2)]
+        dialog = await node.world.create(DialogType.DIRECT, ann, bo, mode=Mode.SEALED)
+        share, header = new_id(), Header(commitment=bytes(32), session=ONE)
+        async with node.live(ann) as a:
+            assert (await a.ask(UploadSlices(3, share, dialog, ONE, 0, [Slice(bo.device, b"for Bo")]))).complete
+            said = await a.ask(Send(4, dialog, ann.n(), b"sealed", replace(header, share=share)))
+            bare = replace(header, commitment=None)
+            for command in (
+                Send(5, dialog, 99, b"sealed", bare),
+                Edit(5, dialog, 99, said.seq, b"sealed", bare),
+                React(5, dialog, 99, said.seq, b"sealed", bare),
+            ):
+                assert (await a.ask(command)).code == ErrorCode.INVALID_ARGUMENT
+                assert isinstance(await a.ask(replace(command, n=ann.n(), header=header)), Acked)
 
 
 async def test_a_refused_upload_says_why(database_url: str) -> None:
