@@ -173,7 +173,8 @@ class Erased(Body, tag=5, frozen=True):
 class DialogCreated(Body, tag=10, frozen=True):
     """The first event of every dialog. In sealed groups `signature` is that of the author's device.
 
-    `logs` are the device logs of `members`, in the same order; empty where nothing is sealed.
+    `logs` are the device logs of `members`, in the same order; empty where nothing is sealed, or nobody has one. The
+    server fills them in.
     """
 
     type: DialogType
@@ -191,7 +192,7 @@ class MembersAdded(Body, tag=11, frozen=True):
     """These joined as plain members: added by an admin, or one who joined alone, a public dialog or by an invitation.
 
     They have read up to here. In sealed dialogs the admin's device has signed it, or the `invitation` of who joined;
-    `logs` are the device logs of `members`, in the same order.
+    `logs` are the device logs of `members`, in the same order; empty if nobody has one. The server fills them in.
     """
 
     members: Ids

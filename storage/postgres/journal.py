@@ -3,6 +3,7 @@
 SQL compares a repeated number's body by its bytes. A server of another version may have encoded the same body in other
 bytes (a field that was appended with its default): on CONFLICT the stored body is read and compared by value, and if it
 is equal the call is made again with the stored bytes, so that all that is answered is judged under the head's lock.
+The device logs that the store fills into a body (`fill_logs.sql`) are no part of what is compared.
 
 Content goes through `flush`, a batch a call. A change goes through the function of its body: `change_promoted` for
 `Promoted`. A body is changed into JSON by the names of its fields, so a new change needs its SQL file and nothing here.
@@ -19,7 +20,7 @@ import asyncpg
 import msgspec
 
 from protocol import ids
-from protocol.bodies import AnyBody, Body, Posted, TimelineEventRaw, decode_body, tag_of
+from protocol.bodies import AnyBody, Body, DialogCreated, MembersAdded, Posted, TimelineEventRaw, decode_body, tag_of
 from protocol.dialog_types import DIALOG_TYPES
 from protocol.json_forms import tag_name
 from storage.postgres import functions
@@ -313,9 +314,14 @@ def _column(values: list[_T], usual: _T) -> list[_T]:
 def _same_value(body: bytes, stored: bytes) -> bool:
     """Whether two bodies, perhaps of servers of different versions, mean the same."""
     try:
-        return bool(decode_body(body) == decode_body(stored))
+        return bool(_given(decode_body(body)) == _given(decode_body(stored)))
     except msgspec.MsgspecError:
         return False
+
+
+def _given(body: AnyBody) -> AnyBody:
+    """The body as its author gave it: without the device logs, which the store fills in."""
+    return msgspec.structs.replace(body, logs=[]) if isinstance(body, (DialogCreated, MembersAdded)) else body
 
 
 def _fields_text(entry: ChangeEntry) -> str:

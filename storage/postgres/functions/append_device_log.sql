@@ -13,6 +13,7 @@ DECLARE
     v_gone uuid[];
     v_head bytea := p_hashes[cardinality(p_hashes)];
 BEGIN
+    PERFORM FROM principals p WHERE p.principal_id = p_principal FOR NO KEY UPDATE;  -- see `fill_logs`
     INSERT INTO identities (principal_id, generation, length, head, master_key)
     VALUES (p_principal, 0, 0, '', '') ON CONFLICT DO NOTHING;
     SELECT * INTO v FROM identities i WHERE i.principal_id = p_principal FOR NO KEY UPDATE;

@@ -53,7 +53,8 @@ BEGIN
 
     v_now_ms := unix_ms();
     v_seq := append_row(p_incarnation, p_flush_no, p_dialog, p_author, p_device, p_n,
-                        ${tag.DialogCreated}, NULL, p_body, v_now_ms);
+                        ${tag.DialogCreated}, NULL,
+                        fill_logs((p_fields ->> 'mode')::smallint, v_members, p_body, p_fields), v_now_ms);
     INSERT INTO dialogs (dialog_id, name, description, avatar_url, is_public, allow_media, message_retention_days,
                          moderation_enabled, created_by, created_at_ms)
     SELECT p_dialog, p_fields ->> 'name', p_fields ->> 'description', p_fields ->> 'avatar_url',

@@ -32,7 +32,10 @@ BEGIN
     END IF;
     IF o.code = ${VerdictCode.OK} THEN
         o.first_seq := append_row(p_incarnation, p_flush_no, p_dialog, p_author, p_device, p_n,
-                                  ${tag.MembersAdded}, NULL, p_body, o.now_ms);
+                                  ${tag.MembersAdded}, NULL,
+                                  fill_logs((SELECT h.mode FROM heads h WHERE h.dialog_id = p_dialog), v_members,
+                                            p_body, p_fields),
+                                  o.now_ms);
         v_large := o.member_count + cardinality(v_members) > ${LARGE_ABOVE};
         IF v_large AND o.member_count <= ${LARGE_ABOVE} THEN
             UPDATE members SET large = true WHERE dialog_id = p_dialog AND member AND NOT large;

@@ -1,0 +1,63 @@
+"""People whose device logs are in a store: begun, grown and begun anew, as their devices would do it."""
+
+from __future__ import annotations
+
+from protocol.bodies import LogHead
+from protocol.device_log import LogState
+from protocol.public_keys import DevicePublic
+from storage.device_keys import DeviceKeyStore, KeysOutcome, KeyUpload
+from tchat.crypto.own_identity import OwnIdentity, new_identity
+from tests.support.key_pairs import fresh_keys
+from tests.support.world import Person
+
+
+class LoggedPerson:
+    """A person, their identity and their log as it is in the store."""
+
+    def __init__(self, store: DeviceKeyStore, person: Person) -> None:
+        self.person = person
+        self.entries: dict[int, list[bytes]] = {}
+        """By generation."""
+        self._store = store
+        self._identity: OwnIdentity
+        self._log: LogState | None = None
+
+    @property
+    def log(self) -> LogState:
+        """The log that was begun."""
+        assert self._log is not None
+        return self._log
+
+    @property
+    def head(self) -> LogHead:
+        """How far the log goes."""
+        return LogHead(self.log.generation, self.log.length, self.log.head)
+
+    async def start(self) -> LogHead:
+        """Begin the log of a new identity."""
+        self._identity, log, entry = new_identity(self.person.principal, self._log, 1)
+        return await self._append(log, entry)
+
+    async def add(self, device: Person, public: DevicePublic | None = None) -> LogHead:
+        """Add a device, which uploads keys first."""
+        public = public or fresh_keys()
+        upload = KeyUpload(
+            sign_in=device.sign_in,
+            device=device.device,
+            principal=device.principal,
+            generation=1,
+            keys=b"keys",
+            public=public,
+        )
+        assert (await self._store.upload(upload)).outcome is KeysOutcome.OK
+        return await self._append(*self._identity.add_device(self.log, device.device, public, 1))
+
+    async def remove(self, device: Person) -> LogHead:
+        """Remove a device."""
+        return await self._append(*self._identity.remove_device(self.log, device.device, 1))
+
+    async def _append(self, log: LogState, entry: bytes) -> LogHead:
+        assert await self._store.append_log(self._log, log, [entry], 1) is KeysOutcome.OK
+        self._log = log
+        self.entries.setdefault(log.generation, []).append(entry)
+        return self.head
