@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 from protocol.bodies import Invited, Settings, TimelineEvent
 from protocol.dialog_types import DialogType, Mode, Role
 from protocol.ids import Id
+from protocol.limits import SLICES_PER_COMMAND_MAX
 from protocol.replies import Member
 
 
@@ -114,6 +117,29 @@ class MissedChanges(Event, tag=78, frozen=True):
     complete: bool = True
 
 
+class KeySlice(msgspec.Struct, array_like=True, frozen=True):
+    """The keys of a session for this device, as `author` uploaded them from `device` (see `upload_slices`).
+
+    `number` is what `confirm_slices` names. The share was made at the `keys_seq` of `dialog`.
+    """
+
+    number: int
+    dialog: Id
+    author: Id
+    device: Id
+    keys_seq: int
+    body: bytes
+
+
+class KeySlices(Event, tag=130, frozen=True):
+    """Keys for this device: they come before the event whose header names their share.
+
+    What is not confirmed (`confirm_slices`) comes again with the next sync, before everything else.
+    """
+
+    slices: Annotated[list[KeySlice], msgspec.Meta(max_length=SLICES_PER_COMMAND_MAX)]
+
+
 AnyEvent = (
     TimelineEvent
     | DialogState
@@ -124,4 +150,5 @@ AnyEvent = (
     | PresenceChanged
     | Draining
     | MissedChanges
+    | KeySlices
 )

@@ -31,7 +31,8 @@ class UploadSlices(Command, tag=105, frozen=True):
     `share` is an id that the client makes. It stands for one `dialog`, `session` and `keys_seq`, which is that of the
     dialog at present. Each member's device that has keys needs the session, the author's other devices, too; those that
     got it in an earlier share, which an event has named, need no slice. Slices that are stored already are passed over,
-    so a command is repeated without harm. A share that no event can name any more is dropped when the device uploads
+    so a command is repeated without harm. `more`: other slices of the share follow, so what it lacks is not looked up,
+    and `complete` is false. A share that no event can name any more is dropped when the device uploads
     another one in the dialog, any other after a day.
     """
 
@@ -55,6 +56,7 @@ class UploadSlices(Command, tag=105, frozen=True):
     session: MegolmSession
     keys_seq: Count
     slices: Annotated[list[Slice], msgspec.Meta(max_length=SLICES_PER_COMMAND_MAX)]
+    more: bool = False
 
 
 class ConfirmSlices(Command, tag=106, frozen=True):

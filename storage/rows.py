@@ -181,12 +181,16 @@ class SnapshotPage(msgspec.Struct, frozen=True):
 
 
 class KeysHeld(msgspec.Struct, frozen=True):
-    """What there is of a device with keys: its highest `n`, the generation of its keys, and how many are left."""
+    """What there is of a device with keys: its highest `n`, the generation of its keys, and how many are left.
+
+    `slices`: some may wait for it.
+    """
 
     n_max: int = 0
     generation: int = 0
     one_time: int = 0
     fallback_used: bool = False
+    slices: bool = False
 
 
 class Snapshot(msgspec.Struct, frozen=True):

@@ -33,8 +33,9 @@ class StagingOutcome(enum.IntEnum):
     OPEN = 3
     """The dialog is not sealed."""
     STALE = 4
-    AHEAD = 5
-    """`keys_seq` is above that of the dialog."""
+    """`keys_seq` is not that of the dialog."""
+    LEFT = 5
+    """The device has left the session for another one, and goes back to it."""
     CONFLICT = 6
     """The share stands for something else, or has another slice for one of the devices."""
     STRANGER = 7
@@ -43,7 +44,7 @@ class StagingOutcome(enum.IntEnum):
 
 
 class StagedSlices(msgspec.Struct, frozen=True, kw_only=True):
-    """Slices of a share that a device uploads: `(device, body)`, each device once."""
+    """Slices of a share that a device uploads: `(device, body)`, each device once. `more`: others follow."""
 
     principal: bytes
     device: bytes
@@ -52,34 +53,35 @@ class StagedSlices(msgspec.Struct, frozen=True, kw_only=True):
     session: bytes
     keys_seq: int
     slices: Sequence[tuple[bytes, bytes]]
+    more: bool = False
 
 
 class Staged(msgspec.Struct, frozen=True):
     """The answer to an upload. With OK, `missing` and `extra` devices keep the share from being complete.
 
-    Both lists have at most SHARE_DEVICES_NAMED_MAX. `keys_seq` is that of the dialog.
+    While more slices follow, neither is looked for. Both lists have at most SHARE_DEVICES_NAMED_MAX. `keys_seq` is that
+    of the dialog.
     """
 
     outcome: StagingOutcome
     keys_seq: int = 0
+    complete: bool = False
+    """Whether an event may name the share."""
     missing: tuple[bytes, ...] = ()
     extra: tuple[bytes, ...] = ()
 
-    @property
-    def complete(self) -> bool:
-        """Whether an event may name the share."""
-        return self.outcome is StagingOutcome.OK and not self.missing and not self.extra
-
 
 class SliceRow(msgspec.Struct, frozen=True):
-    """A slice for a device, and where its keys come from. `number` grows in the order of uploads."""
+    """A slice for the device `to_device`, and where its keys come from. `number` grows in the order of uploads."""
 
+    to_device: bytes
     number: int
     author: bytes
     device: bytes
     dialog: bytes
     share: bytes
     session: bytes
+    keys_seq: int
     body: bytes
 
 
@@ -91,6 +93,9 @@ class Shares(Protocol):
 
     async def read(self, device: bytes, *, after: int, limit: int) -> list[SliceRow]:
         """The live slices for a device that it has not confirmed, with numbers above `after`, the lowest first."""
+
+    async def read_shared(self, shares: Sequence[tuple[bytes, bytes]], to: Sequence[bytes]) -> list[SliceRow]:
+        """The slices of live shares `(device, share)` that these devices have not confirmed, the lowest first."""
 
     async def confirm(self, device: bytes, numbers: Sequence[int]) -> None:
         """The device has these slices; others' numbers, and those of shares that are not live, change nothing."""

@@ -164,4 +164,5 @@ EVENTS: tuple[msgspec.Struct, ...] = (
     e.PresenceChanged(BOB, False, AT_MS),
     e.Draining(10.0),
     e.MissedChanges(TEAM, 42, [timeline_event(BODIES[2])]),
+    e.KeySlices([e.KeySlice(4711, TEAM, ANN, PHONE, 3, b'{"algorithm":"..."}')]),
 )

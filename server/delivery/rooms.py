@@ -6,39 +6,48 @@ Otherwise, when the room is older, the roster is read again first, and the dialo
 every member gets them in order. A member gets only events with `seq >= from_seq` of their membership: a roster may be
 newer than the event.
 
-Nothing that waits is dropped: a roster that cannot be read is read again. While the store is unavailable this has no
-end, and holds the positions of the node (`wait_settled`). After `_FAULTS_MAX` other errors, or rosters that are older
-than the event, every session here reads the dialog from the timeline instead.
+An event that names a share waits, like those after it, until the slices of the share for the devices here have been
+read; each of these gets its slice before the event. Who is not live, or came meanwhile, reads both from the store.
+
+Nothing that waits is dropped: what cannot be read is read again. While the store is unavailable this has no end, and
+holds the positions of the node (`wait_settled`). After `_FAULTS_MAX` other errors, or rosters that are older than the
+event, every session here reads the dialog from the timeline instead.
 
 Who is removed gets all before their removal: see `departures.py` for what was delivered under a roster without them.
 
 Bounds: `rooms_max` rosters are kept, the least recently used is dropped. At most `_WAITING_MAX` events of a room and
-`_WAITING_BYTES_MAX` of all wait for a roster; beyond that only the first number is remembered, and the members catch
+`_WAITING_BYTES_MAX` of all wait; beyond that only the first number is remembered, and the members catch
 up.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from typing import Any
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from typing import Any, TypeVar
 
 from protocol import bodies as b
 from protocol.bodies import TimelineEventRaw, decode_body
 from protocol.dialog_types import DialogType
+from protocol.events import KeySlice, KeySlices
 from protocol.ids import to_text
 from server.clock import Sleep
 from server.delivery.departures import Departures
 from server.delivery.prepared_message import PreparedMessage
 from server.delivery.registry import Registry
+from server.delivery.shared_keys import find_share, read_keys
 from server.delivery.subscriber import Subscriber
 from storage.rows import DialogRoster
+from storage.shares import Shares
 from storage.timelines import Timelines
 from storage.unavailable import StorageUnavailableError
 
 _log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
 
@@ -56,6 +65,7 @@ class Room:
         "_from_max",
         "_subscribers",
         "_version",
+        "busy",
         "known_seq",
         "loading",
         "members",
@@ -75,8 +85,11 @@ class Room:
         self.needed_seq = 0
         self.type = DialogType.SELF
         self.members: dict[bytes, int] = {}
+        self.busy = False
+        """Something is read, for which what comes waits."""
         self.loading = False
-        self.waiting: list[TimelineEventRaw] = []
+        """That is the roster."""
+        self.waiting: deque[TimelineEventRaw] = deque()
         self.waiting_bytes = 0
         self.missed = 0
         self.told: dict[bytes, int] = {}
@@ -87,7 +100,7 @@ class Room:
 
     @property
     def waiting_from(self) -> int | None:
-        """The first event that waits for a roster."""
+        """The first event that waits."""
         return self.waiting[0].seq if self.waiting else self.missed or None
 
     def take_roster(self, roster: DialogRoster) -> None:
@@ -100,7 +113,7 @@ class Room:
 
     def try_change(self, event: TimelineEventRaw) -> bool:
         """Apply an event that changes the roster; False if the room does not know the roster before it."""
-        if self.loading or self.known_seq != event.seq - 1:
+        if self.busy or self.known_seq != event.seq - 1:
             return False
         match decode_body(event.body):
             case b.DialogCreated(type=kind, members=members):
@@ -134,17 +147,39 @@ class Room:
         if self._version != registry.version:
             self._subscribers = []
 
-    def deliver(self, registry: Registry, event: TimelineEventRaw) -> None:
-        """Append to the outboxes of the members that are here."""
+    def deliver(
+        self, registry: Registry, event: TimelineEventRaw, keys: Mapping[bytes, list[KeySlice]] | None = None
+    ) -> None:
+        """Append to the outboxes of the members that are here; `keys` are those that the event brings, by device."""
         dialog, seq, prepared = event.dialog, event.seq, PreparedMessage(event)
         self.known_seq = max(self.known_seq, seq)
-        if seq >= self._from_max:
+        if keys is not None:
+            self._deliver_with_keys(registry, event, prepared, keys)
+        elif seq >= self._from_max:
             for _, subscriber in self.find_subscribers(registry):
                 subscriber.outbox.push_event(dialog, seq, prepared)
         else:
             for from_seq, subscriber in self.find_subscribers(registry):
                 if seq >= from_seq:
                     subscriber.outbox.push_event(dialog, seq, prepared)
+
+    def _deliver_with_keys(
+        self,
+        registry: Registry,
+        event: TimelineEventRaw,
+        prepared: PreparedMessage,
+        keys: Mapping[bytes, list[KeySlice]],
+    ) -> None:
+        for from_seq, subscriber in self.find_subscribers(registry):
+            slices, outbox = keys.get(subscriber.device), subscriber.outbox
+            if event.seq < from_seq:
+                continue
+            if slices is None or (slices and not outbox.live):
+                outbox.read_from(event.dialog, event.seq)
+                continue
+            if slices:
+                outbox.push(KeySlices(slices))
+            outbox.push_event(event.dialog, event.seq, prepared)
 
 
 class Rooms:
@@ -153,6 +188,7 @@ class Rooms:
     def __init__(
         self,
         timelines: Timelines,
+        shares: Shares,
         registry: Registry,
         spawn: Spawn,
         *,
@@ -160,6 +196,7 @@ class Rooms:
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._timelines = timelines
+        self._shares = shares
         self._registry = registry
         self._spawn = spawn
         self._rooms_max = rooms_max
@@ -178,19 +215,19 @@ class Rooms:
 
     @property
     def loading(self) -> int:
-        """Rosters that are being read."""
+        """Rooms whose events wait for something that is being read."""
         return len(self._loads)
 
     @property
     def waiting_bytes(self) -> int:
-        """Bytes of the events that wait for rosters."""
+        """Bytes of the events that wait."""
         return self._waiting_bytes
 
     def deliver_event(self, event: TimelineEventRaw, roster_seq: int) -> None:
         """Push a durable event to the members that are here; `roster_seq` is that of its dialog after its flush."""
         room = self._room(event.dialog)
-        known = not room.loading and room.roster_seq >= roster_seq
-        if known or (event.seq == roster_seq and room.try_change(event)):
+        known = not room.busy and room.roster_seq >= roster_seq
+        if (known and find_share(event) is None) or (event.seq == roster_seq and room.try_change(event)):
             room.deliver(self._registry, event)
             if event.seq < room.roster_seq or self._departures.notes:
                 self._departures.delivered(event, room.roster_seq, room.told)
@@ -203,8 +240,7 @@ class Rooms:
             room.waiting_bytes += size
             self._waiting_bytes += size
         room.needed_seq = max(room.needed_seq, roster_seq)
-        if not room.loading:
-            self._load(event.dialog, room)
+        self._start(event.dialog, room)
 
     def deliver_ephemeral(self, dialog: bytes, prepared: PreparedMessage, *, but: bytes) -> None:
         """Push an ephemeral event to the members except the principal `but`, if the room is open."""
@@ -239,14 +275,13 @@ class Rooms:
         room = self._room(dialog)
         if room.roster_seq < roster_seq:
             room.needed_seq = max(room.needed_seq, roster_seq)
-            if not room.loading:
-                self._load(dialog, room)
-        while room.loading:
+            self._start(dialog, room)
+        while room.loading or (room.busy and room.roster_seq < roster_seq):
             await self.wait_settled()
         return room
 
     async def wait_settled(self) -> None:
-        """Return once everything that waits for a roster now has been delivered."""
+        """Return once everything that waits now has been delivered."""
         if self._loads:
             await asyncio.wait(set(self._loads))
         if self._departures.settling:
@@ -257,7 +292,7 @@ class Rooms:
         for subscriber in self._registry:
             subscriber.outbox.read_from(dialog, first)
         room = self._rooms.get(dialog)
-        if room is not None and not room.loading:
+        if room is not None and not room.busy:
             del self._rooms[dialog]
 
     def knows_member(self, dialog: bytes, principal: bytes) -> bool:
@@ -266,15 +301,15 @@ class Rooms:
         return room is not None and principal in room.members
 
     def forget_rosters(self) -> None:
-        """Forget every roster, and what waits for one: in the new epoch it may never have happened.
+        """Forget every roster, and what waits: in the new epoch it may never have happened.
 
         Rosters that are being read now are of the new epoch.
         """
         self._departures.forget_all()
         for dialog, room in list(self._rooms.items()):
-            if room.loading:
+            if room.busy:
                 self._forget_waiting(room)
-                room.needed_seq = 0
+                room.needed_seq, room.roster_seq = 0, -1
             else:
                 del self._rooms[dialog]
 
@@ -300,34 +335,66 @@ class Rooms:
 
     def _close_one(self, *, but: bytes) -> None:
         for dialog, room in self._rooms.items():
-            if not room.loading and dialog != but:
+            if not room.busy and dialog != but:
                 del self._rooms[dialog]
                 return
 
-    def _load(self, dialog: bytes, room: Room) -> None:
-        room.loading = True
-        loaded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._loads.add(loaded)
-        self._spawn(self._load_and_deliver(dialog, room, loaded))
+    def _start(self, dialog: bytes, room: Room) -> None:
+        """Read what a room lacks, and deliver what waits for it."""
+        if room.busy:
+            return
+        room.busy = True
+        room.loading = room.roster_seq < room.needed_seq or room.roster_seq < 0
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._loads.add(done)
+        self._spawn(self._read_and_deliver(dialog, room, done))
 
-    async def _load_and_deliver(self, dialog: bytes, room: Room, loaded: asyncio.Future[None]) -> None:
+    async def _read_and_deliver(self, dialog: bytes, room: Room, done: asyncio.Future[None]) -> None:
         try:
-            if await self._concerns_nobody(dialog, room):
-                self._forget(dialog, room)
-                return
-            roster = await self._read(dialog, room)
-            if roster is None:
+            if not await self._deliver_waiting(dialog, room):
                 self._leave_to_sessions(dialog, room)
-            else:
-                room.take_roster(roster)
-                self._deliver_waiting(dialog, room)
         except Exception:  # noqa: BLE001 - nothing may wait for this room without end
-            _log.exception("what waited for a roster could not be delivered", extra={"dialog": to_text(dialog)})
+            _log.exception("what waited for a read could not be delivered", extra={"dialog": to_text(dialog)})
             self._leave_to_sessions(dialog, room)
         finally:
-            room.loading = False
-            self._loads.discard(loaded)
-            loaded.set_result(None)
+            room.busy = room.loading = False
+            self._loads.discard(done)
+            done.set_result(None)
+
+    async def _deliver_waiting(self, dialog: bytes, room: Room) -> bool:
+        """Deliver what waits, in order, each event under a roster as new as what came meanwhile; False after errors."""
+        keys: tuple[TimelineEventRaw, dict[bytes, list[KeySlice]]] | None = None
+        while True:
+            room.loading = room.roster_seq < room.needed_seq or room.roster_seq < 0
+            if room.loading:
+                if await self._concerns_nobody(dialog, room):
+                    self._forget(dialog, room)
+                    return True
+                roster = await self._try(dialog, functools.partial(self._read_roster, dialog, room))
+                if roster is None:
+                    return False
+                room.take_roster(roster)
+                continue
+            if not room.waiting:
+                break
+            event = room.waiting[0]
+            share = find_share(event)
+            if share is not None and (keys is None or keys[0] is not event):
+                found = await self._try(dialog, functools.partial(self._read_keys, room, event, share))
+                if found is None:
+                    return False
+                keys = event, found
+                continue
+            room.deliver(self._registry, event, None if keys is None or share is None else keys[1])
+            self._departures.delivered(event, room.roster_seq, room.told)
+            room.waiting.popleft()
+            room.waiting_bytes -= len(event.body)
+            self._waiting_bytes -= len(event.body)
+        if room.missed:
+            for from_seq, subscriber in room.find_subscribers(self._registry):
+                subscriber.outbox.read_from(dialog, max(room.missed, from_seq))
+        self._forget_waiting(room)
+        return True
 
     async def _concerns_nobody(self, dialog: bytes, room: Room) -> bool:
         """Whether what waits is for nobody here: then a roster of many thousands is not read."""
@@ -335,37 +402,42 @@ class Rooms:
             return False
         return await self.is_nobody_here(dialog, room.waiting[0].seq)
 
-    async def _read(self, dialog: bytes, room: Room) -> DialogRoster | None:
-        """A roster as new as the newest event that waits for it; None if there is none, or it cannot be read."""
-        backoff_s, faults, ids = _RETRY_FIRST_S, 0, {"dialog": to_text(dialog)}
+    async def _read_roster(self, dialog: bytes, room: Room) -> DialogRoster:
+        """A roster as new as the newest event that waits for it."""
         while True:
             needed_seq = room.needed_seq
+            roster = await self._timelines.read_roster(dialog)
+            if roster.roster_seq >= room.needed_seq:
+                return roster
+            if roster.roster_seq < needed_seq:  # a replica that lags, or it belongs to a history that was lost
+                raise LookupError(f"the roster of {roster.roster_seq} is older than event {needed_seq}")
+
+    async def _read_keys(
+        self, room: Room, event: TimelineEventRaw, share: tuple[bytes, bytes]
+    ) -> dict[bytes, list[KeySlice]]:
+        """What the event's share has for the devices that are here and get the event."""
+        here = room.find_subscribers(self._registry)
+        devices = [subscriber.device for from_seq, subscriber in here if event.seq >= from_seq]
+        return await read_keys(self._shares, share, devices)
+
+    async def _try(self, dialog: bytes, read: Callable[[], Awaitable[_T]]) -> _T | None:
+        """What a read returns, as often as the store is away; None after `_FAULTS_MAX` other errors."""
+        backoff_s, faults, ids = _RETRY_FIRST_S, 0, {"dialog": to_text(dialog)}
+        while True:
             try:
-                roster = await self._timelines.read_roster(dialog)
-                if roster.roster_seq >= room.needed_seq:
-                    return roster
-                if roster.roster_seq >= needed_seq:
-                    continue  # an event came meanwhile that needs a newer one
-                faults += 1  # a replica that lags, or the roster that is awaited belongs to a history that was lost
-                _log.warning("a roster is older than an event (%d of %d)", faults, _FAULTS_MAX, extra=ids)
+                return await read()
             except StorageUnavailableError as error:
-                _log.warning("a roster cannot be read, trying again: %s", error, extra=ids)
+                _log.warning("what a room lacks cannot be read, trying again: %s", error, extra=ids)
             except Exception:  # noqa: BLE001 - whatever it is, what waits must not be lost
                 faults += 1
-                _log.error("a roster cannot be read (%d of %d)", faults, _FAULTS_MAX, exc_info=faults == 1, extra=ids)
+                first = faults == 1
+                _log.error(
+                    "what a room lacks cannot be read (%d of %d)", faults, _FAULTS_MAX, exc_info=first, extra=ids
+                )
             if faults >= _FAULTS_MAX:
                 return None
             await self._sleep(backoff_s)
             backoff_s = min(backoff_s * 2, _RETRY_MAX_S)
-
-    def _deliver_waiting(self, dialog: bytes, room: Room) -> None:
-        for event in room.waiting:
-            room.deliver(self._registry, event)
-            self._departures.delivered(event, room.roster_seq, room.told)
-        if room.missed:
-            for from_seq, subscriber in room.find_subscribers(self._registry):
-                subscriber.outbox.read_from(dialog, max(room.missed, from_seq))
-        self._forget_waiting(room)
 
     def _leave_to_sessions(self, dialog: bytes, room: Room) -> None:
         """Have every session read the dialog from the timeline, which knows who may, and forget the room."""
@@ -383,4 +455,5 @@ class Rooms:
 
     def _forget_waiting(self, room: Room) -> None:
         self._waiting_bytes -= room.waiting_bytes
-        room.waiting, room.waiting_bytes, room.missed, room.told = [], 0, 0, {}
+        room.waiting.clear()
+        room.waiting_bytes, room.missed, room.told = 0, 0, {}

@@ -125,7 +125,7 @@ class Node:
         self.journal = journal
         self.timelines, self._shares = timelines, shares
         self.registry = Registry()
-        self.rooms = Rooms(self.timelines, self.registry, self.spawn, rooms_max=config.rooms.rooms_max)
+        self.rooms = Rooms(self.timelines, shares, self.registry, self.spawn, rooms_max=config.rooms.rooms_max)
         self.presence = Presence(self.registry, clock)
         self.registry.listener = self.presence.announce
         self.router = Router(self.registry, self.rooms, self.presence)
@@ -180,7 +180,7 @@ class Node:
             self.registry.on_detach = self._detached
         self._keys = Keys(device_keys, self.limiter, config.limits, clock)
         self.wheel: TimingWheel[Session] = TimingWheel(clock.monotonic(), tick_s=_TICK_S)
-        self._catch_up = CatchUp(self.timelines, page_events=config.sync.page_events)
+        self._catch_up = CatchUp(self.timelines, shares, page_events=config.sync.page_events)
         self._rates = SessionRates(config.sessions, shared=redis is not None)
         self._shared_rates = None if redis is None else SharedRates(redis.buckets, self._rates, clock)
         self._flush_turn = FlushTurn(asyncio.get_running_loop().call_soon)

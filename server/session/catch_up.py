@@ -4,6 +4,9 @@ The same for the first sync and for a session that fell behind. Each round sends
 state and then its events up to the head. Events that arrive during a round are held by the outbox, or noted as missed
 and due in the next round. The switch to live is synchronous: no other task runs in between.
 
+A sync sends all slices that the device has not confirmed first, in pages. After that, and when a session fell behind,
+each page of events is preceded by the slices of the shares that its events name.
+
 A window may reach what is only in the archive. Where that cannot be read now, the window begins later, with what the
 journal has: nobody waits for the archive to be live. What a position lacks is never cut.
 """
@@ -16,19 +19,24 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from protocol.bodies import TimelineEventRaw
 from protocol.codec import JSON, MissedChangesRaw
-from protocol.dialog_types import DIALOG_TYPES
-from protocol.events import DialogState
+from protocol.dialog_types import DIALOG_TYPES, Mode
+from protocol.events import DialogState, KeySlices
 from protocol.ids import NIL
-from protocol.limits import MISSED_CHANGES_MAX, REPLY_BYTES_MAX, STATE_MEMBERS_MAX
+from protocol.limits import MISSED_CHANGES_MAX, REPLY_BYTES_MAX, SLICES_PER_COMMAND_MAX, STATE_MEMBERS_MAX
 from server.delivery.outbox import Outbox
+from server.delivery.shared_keys import find_share, slice_of
 from storage.rows import DialogRow, Snapshot
+from storage.shares import Shares, SliceRow
 from storage.timelines import Timelines, cut_short
 from storage.unavailable import StorageUnavailableError
 
 _DIALOGS_PER_ROUND = 50
 _MEMBERS_PER_ROUND = 1000
 """Members listed in the states of one round: building and encoding them holds up everybody else for milliseconds."""
+_SHARES_REMEMBERED = 10_000
+"""Of what one catch-up has sent: above this a slice may be sent twice."""
 
 
 class Plan:
@@ -37,41 +45,50 @@ class Plan:
     def __init__(self, snapshot: Snapshot | None = None) -> None:
         self.page = snapshot.page if snapshot else None
         self.horizon = snapshot.horizon if snapshot else None
+        self.slices = snapshot is not None and snapshot.keys.slices
         self.why = ("resumed" if snapshot.recovered else "windowed") if snapshot else "behind"
 
 
 @dataclass(slots=True)
 class _Run:
-    """One catch-up. `sent_to`: the last number sent, by dialog. `journal_only`: windows do without the archive."""
+    """One catch-up. `sent_to`: the last number sent, by dialog. `journal_only`: windows do without the archive.
+
+    `keyed`: the shares `(device, share)` of which the device was sent its slice.
+    """
 
     outbox: Outbox
     principal: bytes
+    device: bytes
     windowed: bool
     sent_to: dict[bytes, int] = field(default_factory=dict)
+    keyed: set[tuple[bytes, bytes]] = field(default_factory=set)
     journal_only: bool = False
 
 
 class CatchUp:
     """Reads for the sessions of one node; `page_events` is the most of one page."""
 
-    def __init__(self, timelines: Timelines, *, page_events: int) -> None:
+    def __init__(self, timelines: Timelines, shares: Shares, *, page_events: int) -> None:
         self._timelines = timelines
+        self._shares = shares
         self._page_events = page_events
         self.running = 0
         """Sessions that catch up now."""
         self.begun = Counter({"resumed": 0, "windowed": 0, "behind": 0})
         """Since the start, by why: after a sync with or without all since the client's position, or fallen behind."""
 
-    async def run(self, outbox: Outbox, principal: bytes, plan: Plan) -> bool:
+    async def run(self, outbox: Outbox, principal: bytes, device: bytes, plan: Plan) -> bool:
         """Catch up until live; False when more was missed than can be remembered."""
         self.begun[plan.why] += 1
         self.running += 1
         try:
-            return await self._run(_Run(outbox, principal, plan.why == "windowed"), plan)
+            return await self._run(_Run(outbox, principal, device, plan.why == "windowed"), plan)
         finally:
             self.running -= 1
 
     async def _run(self, run: _Run, plan: Plan) -> bool:
+        if plan.slices:
+            await self._send_slices(run)
         page = plan.page
         while page is not None:
             due = {row.state.dialog: row.unseen_from for row in page.dialogs}
@@ -84,6 +101,33 @@ class CatchUp:
             if run.outbox.try_live(run.sent_to):
                 return True
             await self._send_all(run, run.outbox.take_missed(), {})
+
+    async def _send_slices(self, run: _Run) -> None:
+        """All that the device has not confirmed."""
+        after, more = 0, True
+        while more:
+            await run.outbox.wait_drained()
+            rows = await self._shares.read(run.device, after=after, limit=SLICES_PER_COMMAND_MAX)
+            self._push_slices(run, rows)
+            more = len(rows) == SLICES_PER_COMMAND_MAX
+            after = rows[-1].number if rows else 0
+
+    async def _send_keys(self, run: _Run, events: list[TimelineEventRaw], sealed: set[bytes]) -> None:
+        """What these events bring for the device, as far as it was not sent: call it before they are."""
+        named = {share: None for event in events if event.dialog in sealed and (share := find_share(event)) is not None}
+        lacked = [share for share in named if share not in run.keyed]
+        if lacked:
+            rows = await self._shares.read_shared(lacked, [run.device])
+            for start in range(0, len(rows), SLICES_PER_COMMAND_MAX):
+                self._push_slices(run, rows[start : start + SLICES_PER_COMMAND_MAX])
+
+    @staticmethod
+    def _push_slices(run: _Run, rows: list[SliceRow]) -> None:
+        if rows:
+            run.outbox.push(KeySlices([slice_of(row) for row in rows]))
+        for row in rows:
+            if len(run.keyed) < _SHARES_REMEMBERED:
+                run.keyed.add((row.device, row.share))
 
     async def _send_all(self, run: _Run, due: dict[bytes, int], rows: dict[bytes, DialogRow]) -> None:
         for chunk in _rounds(due, rows):
@@ -138,6 +182,7 @@ class CatchUp:
         """The events of several dialogs from `first_seq` on, each in order, a page at a time."""
         outbox, limit = run.outbox, self._page_events
         ranges = {state.dialog: (state.first_seq, state.seq) for state in states}
+        sealed = {state.dialog for state in states if state.mode is Mode.SEALED}
         while ranges := {dialog: (first, last) for dialog, (first, last) in ranges.items() if first <= last}:
             await outbox.wait_drained()
             page = _fitting(ranges, limit)
@@ -149,6 +194,7 @@ class CatchUp:
                     raise
                 ranges |= later
                 continue
+            await self._send_keys(run, events, sealed)
             reached = {event.dialog: event.seq for event in events}
             sent: dict[bytes, int] = {}
             for event in events:

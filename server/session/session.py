@@ -445,7 +445,7 @@ class Session:
     async def _catch_up(self, plan: Plan) -> None:
         principal = self.principal
         try:
-            live = await self._context.catch_up.run(self.outbox, principal, plan)
+            live = await self._context.catch_up.run(self.outbox, principal, self.device, plan)
         except StorageUnavailableError as error:
             ids = log_ids(self.connection.address, self._claims)
             _log.warning("a session cannot be caught up and is closed: %s", error, extra=ids)

@@ -94,6 +94,7 @@ WITH asker AS MATERIALIZED (
     SELECT k.generation, coalesce(f.used, false) AS fallback_used,
            (SELECT count(*) FROM one_time_keys o
             WHERE o.device_id = k.device_id AND o.epoch = (SELECT epoch FROM now)) AS one_time,
+           EXISTS (SELECT FROM slices c WHERE c.to_device = k.device_id) AS slices,
            (SELECT max((SELECT a.last_n FROM authors a
                         WHERE a.dialog_id = m.dialog_id AND a.device_id = k.device_id))
             FROM members m WHERE m.principal_id = k.principal_id) AS n_max
@@ -103,7 +104,7 @@ WITH asker AS MATERIALIZED (
 ), {_CHANGED}
 SELECT coalesce((SELECT state FROM asker), {SignInState.DELETED}) AS state,
        now.epoch, now.horizon, now.next_xid, now.newest_trimmed, next.after,
-       own.generation, own.fallback_used, own.one_time, own.n_max, changed.*
+       own.generation, own.fallback_used, own.one_time, own.n_max, own.slices, changed.*
 FROM now CROSS JOIN next LEFT JOIN own ON true LEFT JOIN changed ON (SELECT state FROM asker) = {SignInState.LIVE}
 """
 """With what there is of the device of the sign-in. Its highest `n` is looked up in each dialog of its principal: the

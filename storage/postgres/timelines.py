@@ -245,7 +245,11 @@ class PostgresTimelines(Timelines):
             recovered=since is not None,
             page=page,
             keys=KeysHeld(
-                first["n_max"] or 0, first["generation"] or 0, first["one_time"] or 0, bool(first["fallback_used"])
+                first["n_max"] or 0,
+                first["generation"] or 0,
+                first["one_time"] or 0,
+                bool(first["fallback_used"]),
+                bool(first["slices"]),
             ),
         )
 

@@ -33,7 +33,13 @@ class Group:
         self.keys_seq = 0
 
     async def stage(
-        self, *to: Person, share: bytes, by: Person | None = None, session: bytes = ONE, body: bytes = b"keys"
+        self,
+        *to: Person,
+        share: bytes,
+        by: Person | None = None,
+        session: bytes = ONE,
+        body: bytes = b"keys",
+        more: bool = False,
     ) -> Staged:
         """Ann uploads slices for these devices, at the present `keys_seq`."""
         by = by or self.ann
@@ -45,6 +51,7 @@ class Group:
             session=session,
             keys_seq=self.keys_seq,
             slices=[(each.device, body + each.device) for each in to],
+            more=more,
         )
         return await self.shares.stage(staged, NOW)
 
@@ -120,6 +127,16 @@ async def test_a_share_that_lacks_a_device_is_not_enough_until_it_has_its_slice(
     assert (await group.say(share)).code is VerdictCode.OK
 
 
+async def test_a_share_is_complete_with_its_last_slices_only(group: Group) -> None:
+    share = new_id()
+    staged = await group.stage(group.bo, group.cy, share=share, more=True)
+    assert (staged.complete, staged.missing) == (False, ())
+    assert (await group.say(share)).code is VerdictCode.STALE
+    assert (await group.stage(share=share)).complete
+    assert not (await group.stage(group.bo, share=share, more=True)).complete  # a repetition takes nothing back
+    assert (await group.say(share)).code is VerdictCode.OK
+
+
 async def test_the_authors_other_device_needs_a_slice_and_the_writing_one_none(group: Group) -> None:
     tablet = await another_device_of(group.world, group.ann)
     share = new_id()
@@ -169,13 +186,24 @@ async def test_a_slice_that_did_not_go_out_covers_nobody(group: Group) -> None:
     assert [row.share for row in await group.read(group.bo)] == [second]
 
 
+async def test_who_goes_back_to_a_session_that_they_left_has_to_begin_another(group: Group) -> None:
+    """What its slices were is not remembered: Cy may have one."""
+    for session in (ONE, OTHER, b"3" * 32):
+        share = new_id()
+        assert (await group.stage(group.bo, group.cy, share=share, session=session)).complete
+        await group.say(share, session=session)
+    await group.change(bodies.MemberRemoved, group.cy)
+    assert (await group.stage(group.bo, share=new_id(), session=ONE)).outcome is StagingOutcome.LEFT
+    assert (await group.stage(group.bo, share=new_id(), session=b"4" * 32)).complete
+
+
 async def test_a_share_is_for_one_dialog_session_and_keys_seq(group: Group) -> None:
     share = new_id()
     await group.stage(group.bo, share=share)
     assert (await group.stage(group.bo, share=share, session=OTHER)).outcome is StagingOutcome.CONFLICT
     assert (await group.stage(group.bo, share=share, body=b"other")).outcome is StagingOutcome.CONFLICT
     group.keys_seq += 1
-    assert (await group.stage(group.bo, share=new_id())).outcome is StagingOutcome.AHEAD
+    assert (await group.stage(group.bo, share=new_id())).outcome is StagingOutcome.STALE
     group.keys_seq -= 1
     await group.change(bodies.MemberRemoved, group.cy)
     now, group.keys_seq = group.keys_seq, 0
@@ -211,6 +239,32 @@ async def test_repeating_changes_nothing(group: Group) -> None:
     assert (first.code, second.code) == (VerdictCode.OK, VerdictCode.DUPLICATE)
     assert (await group.stage(group.bo, group.cy, share=share)).complete
     assert len(await group.read(group.bo)) == 1
+
+
+async def test_a_repetition_after_all_was_confirmed_is_not_in_flight(group: Group) -> None:
+    share = new_id()
+    await group.stage(group.bo, group.cy, share=share)
+    await group.say(share)
+    for person in (group.bo, group.cy):
+        await group.shares.confirm(person.device, [row.number for row in await group.read(person)])
+    assert (await group.stage(group.bo, group.cy, share=share)).complete
+    assert await group.world.pool.fetchval("SELECT (SELECT count(*) FROM shares) + (SELECT count(*) FROM slices)") == 0
+
+
+async def test_slices_of_live_shares_are_read_for_several_devices_at_once(group: Group) -> None:
+    first, second, staged = new_id(), new_id(), new_id()
+    for share, session in ((first, ONE), (second, OTHER), (staged, b"3" * 32)):
+        assert (await group.stage(group.bo, group.cy, share=share, session=session)).complete
+    for share, session in ((first, ONE), (second, OTHER)):
+        await group.say(share, session=session)
+    device, everybody = group.ann.device, [person.device for person in (group.ann, group.bo, group.cy)]
+    rows = await group.shares.read_shared([(device, first), (device, staged), (group.bo.device, second)], everybody)
+    assert [(row.to_device, row.share, row.keys_seq) for row in rows] == [
+        (group.bo.device, first, 0),
+        (group.cy.device, first, 0),
+    ]
+    rows = await group.shares.read_shared([(device, first), (device, second)], [group.cy.device])
+    assert rows == await group.read(group.cy)
 
 
 async def test_of_a_batch_the_last_share_of_a_device_counts(group: Group) -> None:

@@ -25,7 +25,6 @@ from storage.device_keys import DeviceKeyStore
 from storage.postgres.incarnations import NodeLock
 from storage.postgres.work_locks import Job, Work, WorkLocks
 from storage.rows import Verdict, VerdictCode
-from storage.shares import Shares
 from storage.unavailable import IncarnationEndedError, StorageUnavailableError
 from tests.simulation.archive import MemoryBacklog, SimulatedArchive
 from tests.simulation.database import Database
@@ -36,6 +35,7 @@ from tests.simulation.network import Link
 from tests.simulation.nodes import MemoryNodes
 from tests.simulation.reading import MemoryTimelines
 from tests.simulation.redis import SimulatedRedis
+from tests.support.no_shares import NO_SHARES
 
 _KEYS = SigningKeys.from_pem(new_pem())
 _POSITION_KEY = bytes(32)
@@ -246,7 +246,7 @@ class SimulatedNode:
                     MemoryTimelines(self._database, page_dialogs=2),
                     lock,
                     device_keys=cast("DeviceKeyStore", None),  # nobody here has keys
-                    shares=cast("Shares", None),  # nobody here has keys
+                    shares=NO_SHARES,
                     work_locks=SimulatedWorkLocks(),
                     incarnation=incarnation,
                     epoch=epoch,

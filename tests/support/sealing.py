@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from protocol.bodies import Header
 from protocol.ids import new_id
+from protocol.replies import SlicesUploaded
+from protocol.share_commands import Slice, UploadSlices
+from tests.support.harness import Wire
 from tests.support.world import Person, World
 
 _KEYS = """
@@ -37,3 +41,19 @@ async def keys_end(world: World, person: Person) -> None:
 
 async def _give_keys(world: World, person: Person) -> None:
     await world.pool.execute(_KEYS, person.principal, person.device, new_id(), new_id())
+
+
+def sealed(session: bytes, share: bytes | None = None, keys_seq: int = 0, *, reply_to: int | None = None) -> Header:
+    """The header of what is sealed under a session; nothing is encrypted."""
+    return Header(reply_to=reply_to, keys_seq=keys_seq, commitment=bytes(32), session=session, share=share)
+
+
+async def upload(
+    wire: Wire, dialog: bytes, session: bytes, *to: Person, keys_seq: int = 0, body: bytes = b"keys"
+) -> bytes:
+    """Upload a share with a slice for each of these devices, all that read the dialog; its id."""
+    share = new_id()
+    slices = [Slice(person.device, body + person.device) for person in to]
+    uploaded = await wire.ask(UploadSlices(98, share, dialog, session, keys_seq, slices))
+    assert uploaded == SlicesUploaded(98, complete=True), uploaded
+    return share

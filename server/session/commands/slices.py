@@ -13,7 +13,7 @@ from storage.shares import Shares, StagedSlices, StagingOutcome
 _REFUSED: dict[StagingOutcome, tuple[ErrorCode, str]] = {
     StagingOutcome.NOT_FOUND: (ErrorCode.DIALOG_NOT_FOUND, ""),
     StagingOutcome.OPEN: (ErrorCode.INVALID_ARGUMENT, "the dialog is not sealed"),
-    StagingOutcome.AHEAD: (ErrorCode.INVALID_ARGUMENT, "`keys_seq` is above that of the dialog"),
+    StagingOutcome.LEFT: (ErrorCode.CONFLICT, "this device has left the session: begin another one"),
     StagingOutcome.STRANGER: (ErrorCode.INVALID_ARGUMENT, "a slice is for a device that may not read, or has no keys"),
     StagingOutcome.CONFLICT: (ErrorCode.CONFLICT, "this share was used for something else"),
     StagingOutcome.BOUND: (ErrorCode.SHARES_BOUND, ""),
@@ -39,6 +39,7 @@ class Slices:
             session=command.session,
             keys_seq=command.keys_seq,
             slices=[(each.device, each.body) for each in command.slices],
+            more=command.more,
         )
         answer = await self._shares.stage(staged, self._clock.wall_ms())
         if answer.outcome is StagingOutcome.STALE:

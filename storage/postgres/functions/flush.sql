@@ -180,7 +180,8 @@ BEGIN
         ), made_live AS (
             UPDATE shares s SET live = true FROM named x WHERE s.device_id = x.device_id AND s.share_id = x.share_id
         )
-        UPDATE authors a SET session = x.session, shared_keys_seq = x.keys_seq, covered = x.covered
+        UPDATE authors a
+        SET session = x.session, shared_keys_seq = x.keys_seq, covered = x.covered, share = x.share_id
         FROM (SELECT DISTINCT ON (y.dialog_id, y.device_id) y.* FROM named y ORDER BY y.dialog_id, y.device_id, y.n DESC) x
         WHERE a.dialog_id = x.dialog_id AND a.device_id = x.device_id;
     END IF;

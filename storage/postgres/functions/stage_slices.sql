@@ -1,19 +1,20 @@
--- Store slices of a share, and say what it lacks to be complete. The row of the device is locked, so its uploads go one
--- after the other; no head is. What the dialog is like is read in one statement, so `covered` holds for this `keys_seq`,
--- which a flush compares.
+-- Store slices of a share, and say what it lacks to be complete, unless `p_more` follow. The row of the device is locked,
+-- so its uploads go one after the other; no head is. What the dialog is like is read in one statement, so `covered` holds
+-- for this `keys_seq`, which a flush compares.
 --
 -- A device in `handed_sessions.devices` may have the keys. It has them surely, or will, if it is among the first
 -- `authors.covered` of the session that was last shared, or has a slice of this share.
 CREATE FUNCTION stage_slices(
     p_now_ms bigint, p_principal uuid, p_device uuid, p_share uuid, p_dialog uuid, p_session bytea, p_keys_seq bigint,
-    p_to uuid[], p_bodies bytea[],
-    OUT outcome smallint, OUT keys_seq bigint, OUT missing uuid[], OUT extra uuid[]
+    p_to uuid[], p_bodies bytea[], p_more boolean,
+    OUT outcome smallint, OUT keys_seq bigint, OUT complete boolean, OUT missing uuid[], OUT extra uuid[]
 )
 LANGUAGE plpgsql VOLATILE
 AS $$
 #variable_conflict use_column
 DECLARE
     v_share shares%ROWTYPE;
+    v_author authors%ROWTYPE;
     v_mode smallint;
     v_readers uuid[];
     v_handed uuid[];
@@ -22,28 +23,36 @@ BEGIN
     PERFORM FROM devices d WHERE d.device_id = p_device AND d.principal_id = p_principal FOR NO KEY UPDATE;
     SELECT h.mode, h.keys_seq,
            CASE WHEN h.mode = ${Mode.SEALED} AND h.keys_seq = p_keys_seq THEN ARRAY(
-               SELECT k.device_id FROM key_devices(ARRAY(
-                   SELECT o.principal_id FROM members o WHERE o.dialog_id = p_dialog AND o.member)) k
+               SELECT k.device_id FROM key_devices(CASE WHEN p_more THEN ARRAY(
+                   SELECT o.principal_id FROM device_keys d
+                   JOIN members o ON o.dialog_id = p_dialog AND o.principal_id = d.principal_id AND o.member
+                   WHERE d.device_id = ANY (p_to))
+               ELSE ARRAY(
+                   SELECT o.principal_id FROM members o WHERE o.dialog_id = p_dialog AND o.member) END) k
                WHERE k.device_id <> p_device) END
     INTO v_mode, keys_seq, v_readers
     FROM members m JOIN heads h ON h.dialog_id = m.dialog_id
     WHERE m.dialog_id = p_dialog AND m.principal_id = p_principal AND m.member AND NOT h.deleted;
     SELECT * INTO v_share FROM shares s WHERE s.device_id = p_device AND s.share_id = p_share;
+    SELECT * INTO v_author FROM authors a WHERE a.dialog_id = p_dialog AND a.device_id = p_device;
     outcome := CASE
         WHEN v_mode IS NULL THEN ${StagingOutcome.NOT_FOUND}
         WHEN v_mode <> ${Mode.SEALED} THEN ${StagingOutcome.OPEN}
         WHEN (v_share.dialog_id, v_share.session, v_share.keys_seq) <> (p_dialog, p_session, p_keys_seq)
             THEN ${StagingOutcome.CONFLICT}
-        WHEN v_share.live THEN ${StagingOutcome.OK}
-        WHEN p_keys_seq < keys_seq THEN ${StagingOutcome.STALE}
-        WHEN p_keys_seq > keys_seq THEN ${StagingOutcome.AHEAD}
+        WHEN v_share.live OR v_author.share = p_share THEN ${StagingOutcome.OK}
+        WHEN p_keys_seq <> keys_seq THEN ${StagingOutcome.STALE}
+        WHEN (SELECT true FROM handed_sessions x WHERE x.dialog_id = p_dialog AND x.device_id = p_device
+                                                   AND x.session = p_session AND x.left_at_ms IS NOT NULL)
+            THEN ${StagingOutcome.LEFT}
         WHEN NOT p_to <@ v_readers THEN ${StagingOutcome.STRANGER}
         WHEN EXISTS (
             SELECT FROM unnest(p_to, p_bodies) AS x(to_device, body)
             JOIN slices s ON s.device_id = p_device AND s.share_id = p_share AND s.to_device = x.to_device
             WHERE s.body <> x.body) THEN ${StagingOutcome.CONFLICT}
         ELSE ${StagingOutcome.OK} END;
-    IF outcome <> ${StagingOutcome.OK} OR v_share.live THEN
+    complete := outcome = ${StagingOutcome.OK} AND (v_share.live OR v_author.share = p_share) IS TRUE;
+    IF outcome <> ${StagingOutcome.OK} OR complete THEN
         RETURN;
     END IF;
 
@@ -55,8 +64,8 @@ BEGIN
             outcome := ${StagingOutcome.BOUND};
             RETURN;
         END IF;
-        DELETE FROM handed_sessions x
-        WHERE x.dialog_id = p_dialog AND x.device_id = p_device AND x.session <> p_session
+        UPDATE handed_sessions x SET devices = '{}', left_at_ms = p_now_ms
+        WHERE x.dialog_id = p_dialog AND x.device_id = p_device AND x.session <> p_session AND x.left_at_ms IS NULL
           AND x.session IS DISTINCT FROM (
               SELECT a.session FROM authors a WHERE a.dialog_id = p_dialog AND a.device_id = p_device)
           AND NOT EXISTS (
@@ -68,16 +77,20 @@ BEGIN
     INSERT INTO slices (to_device, device_id, share_id, body)
     SELECT x.to_device, p_device, p_share, x.body FROM unnest(p_to, p_bodies) AS x(to_device, body)
     ON CONFLICT (device_id, share_id, to_device) DO NOTHING;
-    INSERT INTO handed_sessions AS x VALUES (p_dialog, p_device, p_session, p_to)
+    INSERT INTO handed_sessions AS x (dialog_id, device_id, session, devices)
+    VALUES (p_dialog, p_device, p_session, p_to)
     ON CONFLICT (dialog_id, device_id, session) DO UPDATE
     SET devices = x.devices || ARRAY(SELECT t FROM unnest(p_to) t WHERE t <> ALL (x.devices))
     RETURNING x.devices INTO v_handed;
+    IF p_more THEN
+        RETURN;
+    END IF;
 
     v_has := ARRAY(SELECT s.to_device FROM slices s WHERE s.device_id = p_device AND s.share_id = p_share)
-        || coalesce(v_handed[:(SELECT a.covered FROM authors a
-                               WHERE a.dialog_id = p_dialog AND a.device_id = p_device AND a.session = p_session)], '{}');
+        || CASE WHEN v_author.session = p_session THEN v_handed[:v_author.covered] ELSE '{}' END;
     missing := ARRAY(SELECT unnest(v_readers) EXCEPT SELECT unnest(v_has) LIMIT ${SHARE_DEVICES_NAMED_MAX});
     extra := ARRAY(SELECT unnest(v_handed) EXCEPT SELECT unnest(v_readers) LIMIT ${SHARE_DEVICES_NAMED_MAX});
-    UPDATE shares s SET covered = CASE WHEN missing = '{}' AND extra = '{}' THEN cardinality(v_handed) END
+    complete := missing = '{}' AND extra = '{}';
+    UPDATE shares s SET covered = CASE WHEN complete THEN cardinality(v_handed) END
     WHERE s.device_id = p_device AND s.share_id = p_share;
 END $$;

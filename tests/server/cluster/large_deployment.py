@@ -36,6 +36,7 @@ from storage.bus import ConnectionKey, Located
 from storage.local.network import LocalBus, LocalPresence
 from storage.rows import ChangeEntry, ClusterReading, DialogRoster, IncarnationRow, WrittenRow
 from tests.support.clock import ManualClock
+from tests.support.no_shares import NO_SHARES
 from tests.support.stamps import drawing
 
 READER, WRITERS, EPOCH = 2, (1, 3), 1
@@ -137,7 +138,7 @@ class Writer:
         self.incarnation = incarnation
         self.links = Links(deployment.bus, incarnation=incarnation)
         self.links.keep([READER])
-        rooms = Rooms(cast("Any", deployment), Registry(), asyncio.ensure_future, rooms_max=9)
+        rooms = Rooms(cast("Any", deployment), NO_SHARES, Registry(), asyncio.ensure_future, rooms_max=9)
         self.publisher = Publisher(deployment.store, self.links, rooms, get_epoch=lambda: EPOCH)
         self.unpublished: set[int] = set()
 
@@ -162,7 +163,9 @@ class LargeDeployment:
         self.writers = [Writer(incarnation, self) for incarnation in WRITERS]
         itself = cast("Any", self)
         self.registry = Registry()
-        self.rooms = Rooms(itself, self.registry, asyncio.ensure_future, rooms_max=2, sleep=lambda _s: pause(rng, 8))
+        self.rooms = Rooms(
+            itself, NO_SHARES, self.registry, asyncio.ensure_future, rooms_max=2, sleep=lambda _s: pause(rng, 8)
+        )
         router = Router(self.registry, self.rooms, Presence(self.registry, clock))
         self.resequencer = Resequencer(
             itself,

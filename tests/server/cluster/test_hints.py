@@ -29,6 +29,7 @@ from storage.bus import ConnectionKey, Located
 from storage.local.network import LocalBus, LocalPresence
 from storage.rows import ClusterReading, DialogRoster, IncarnationRow, WrittenRow
 from tests.support.clock import ManualClock
+from tests.support.no_shares import NO_SHARES
 from tests.support.stamps import drawing
 
 pytestmark = pytest.mark.anyio
@@ -79,7 +80,7 @@ class Deployment:
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
         self.store, self.bus = SlowPresence(self.rng), LocalBus()
-        rooms = Rooms(cast("Any", Rosters()), Registry(), asyncio.ensure_future, rooms_max=100)
+        rooms = Rooms(cast("Any", Rosters()), NO_SHARES, Registry(), asyncio.ensure_future, rooms_max=100)
         self.writer = Links(self.bus, incarnation=WRITER)
         self.writer.keep([READER])
         self.publisher = Publisher(self.store, self.writer, rooms, get_epoch=lambda: EPOCH)

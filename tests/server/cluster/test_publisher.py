@@ -24,6 +24,7 @@ from storage.bus import ConnectionKey, Located
 from storage.local.network import LocalBus, LocalPresence
 from storage.nodes import LARGE_ABOVE
 from storage.rows import ChangeEntry, DialogRoster
+from tests.support.no_shares import NO_SHARES
 from tests.support.receiver import Received
 
 pytestmark = pytest.mark.anyio
@@ -61,7 +62,7 @@ class Office:
         self.store, self.bus, self.rosters = CountingPresence(), LocalBus(), Rosters()
         self.links = Links(self.bus, incarnation=1)
         self.links.keep([2, 3])
-        rooms = Rooms(cast("Any", self.rosters), Registry(), asyncio.ensure_future, rooms_max=100)
+        rooms = Rooms(cast("Any", self.rosters), NO_SHARES, Registry(), asyncio.ensure_future, rooms_max=100)
         self.epoch = 9
         self.publisher = Publisher(self.store, self.links, rooms, get_epoch=lambda: self.epoch)
 

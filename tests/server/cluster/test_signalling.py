@@ -22,6 +22,7 @@ from storage.local.network import LocalBus, LocalPresence
 from storage.rows import DialogRoster
 from tests.server.delivery.stand_in import StandIn, frame_of
 from tests.support.clock import ManualClock
+from tests.support.no_shares import NO_SHARES
 from tests.support.turns import until
 
 pytestmark = pytest.mark.anyio
@@ -65,7 +66,7 @@ class Node:
         links.keep([THERE])
         self.signalling = Signalling(
             self.store, links, cast("Any", None), registry=self.registry, get_epoch=lambda: self.epoch,
-            rooms=Rooms(cast("Any", self.store), self.registry, asyncio.ensure_future, rooms_max=9),
+            rooms=Rooms(cast("Any", self.store), NO_SHARES, self.registry, asyncio.ensure_future, rooms_max=9),
             presence=Presence(self.registry, ManualClock()), spawn=asyncio.ensure_future,
         )  # fmt: skip
 

@@ -20,6 +20,7 @@ from storage.rows import RaisedReceipt, ReceiptRow
 from storage.unavailable import NothingWrittenError, StorageUnavailableError
 from tests.server.delivery.stand_in import StandIn, frame_of
 from tests.support.faulty import FaultyTimelines
+from tests.support.no_shares import NO_SHARES
 from tests.support.turns import until
 from tests.support.world import World
 
@@ -31,7 +32,7 @@ async def test_settled_means_that_what_is_stored_was_delivered(world: World) -> 
     dialog = await world.create(DialogType.DIRECT, ann, bo)
     timelines, registry = FaultyTimelines(world), Registry()
     timelines.gate = asyncio.Event()
-    rooms = Rooms(timelines, registry, asyncio.ensure_future, rooms_max=9)
+    rooms = Rooms(timelines, NO_SHARES, registry, asyncio.ensure_future, rooms_max=9)
     receipts = Receipts(world.journal, registry, rooms, incarnation=world.incarnation, epoch=await world.read_epoch())
     await receipts.wait_settled()
     receipts.note(ann.principal, HighWaterMark(dialog, 1, 1))
@@ -49,7 +50,7 @@ async def test_a_receipt_that_cannot_be_stored_stops_no_other(world: World, capl
     ann, bo = await world.people(2)
     dialog = await world.create(DialogType.DIRECT, ann, bo)
     registry = Registry()
-    rooms = Rooms(world.timelines, registry, asyncio.ensure_future, rooms_max=9)
+    rooms = Rooms(world.timelines, NO_SHARES, registry, asyncio.ensure_future, rooms_max=9)
     receipts = Receipts(world.journal, registry, rooms, incarnation=world.incarnation, epoch=await world.read_epoch())
     receipts.note(ann.principal, HighWaterMark(dialog, 2**70, 0))
     await receipts.flush()
@@ -62,7 +63,7 @@ async def test_a_receipt_that_cannot_be_stored_stops_no_other(world: World, capl
 async def test_receipts_that_wait_are_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_GATHERED_MAX", 2)
     registry = Registry()
-    rooms = Rooms(world.timelines, registry, asyncio.ensure_future, rooms_max=9)
+    rooms = Rooms(world.timelines, NO_SHARES, registry, asyncio.ensure_future, rooms_max=9)
     receipts = Receipts(world.journal, registry, rooms, incarnation=world.incarnation, epoch=await world.read_epoch())
     ann, dialogs = await world.person(), [new_id() for _ in range(3)]
     assert [receipts.note(ann.principal, HighWaterMark(dialog, 1, 1)) for dialog in dialogs] == [True, True, False]
@@ -75,7 +76,7 @@ async def test_receipts_whose_reply_was_lost_are_delivered_by_the_repeat(world: 
     ann, bo = await world.people(2)
     dialog = await world.create(DialogType.DIRECT, ann, bo)
     registry, raised = Registry(), []
-    rooms = Rooms(world.timelines, registry, asyncio.ensure_future, rooms_max=9)
+    rooms = Rooms(world.timelines, NO_SHARES, registry, asyncio.ensure_future, rooms_max=9)
     lost = LostReply(world.pool, world.pool)
     receipts = Receipts(lost, registry, rooms, incarnation=world.incarnation, epoch=await world.read_epoch())
 
@@ -104,7 +105,7 @@ async def test_receipts_that_did_not_reach_the_store_hold_no_position(world: Wor
     ann, bo = await world.people(2)
     dialog = await world.create(DialogType.DIRECT, ann, bo)
     registry = Registry()
-    rooms = Rooms(world.timelines, registry, asyncio.ensure_future, rooms_max=9)
+    rooms = Rooms(world.timelines, NO_SHARES, registry, asyncio.ensure_future, rooms_max=9)
     lost = LostReply(world.pool, world.pool)
     lost.error = NothingWrittenError("injected")
     receipts = Receipts(lost, registry, rooms, incarnation=world.incarnation, epoch=await world.read_epoch())
@@ -121,7 +122,7 @@ async def test_what_waits_for_a_roster_when_an_epoch_begins_is_told_to_nobody(wo
     dialog = await world.create(DialogType.DIRECT, ann, bo)
     timelines, registry, later = FaultyTimelines(world), Registry(), StandIn(bo.principal)
     timelines.gate = asyncio.Event()
-    rooms = Rooms(timelines, registry, asyncio.ensure_future, rooms_max=9)
+    rooms = Rooms(timelines, NO_SHARES, registry, asyncio.ensure_future, rooms_max=9)
     receipts = Receipts(world.journal, registry, rooms, incarnation=world.incarnation, epoch=await world.read_epoch())
     told: list[ReceiptChanged] = []
 
@@ -148,7 +149,7 @@ async def test_what_is_gathered_when_an_epoch_begins_is_not_stored(world: World)
     ann, bo = await world.people(2)
     dialog = await world.create(DialogType.DIRECT, ann, bo)
     registry = Registry()
-    rooms = Rooms(world.timelines, registry, asyncio.ensure_future, rooms_max=9)
+    rooms = Rooms(world.timelines, NO_SHARES, registry, asyncio.ensure_future, rooms_max=9)
     receipts = Receipts(world.journal, registry, rooms, incarnation=world.incarnation, epoch=await world.read_epoch())
     receipts.note(bo.principal, HighWaterMark(dialog, 1, 1))
     receipts.begin_epoch(await begin_epoch(world))
@@ -164,7 +165,7 @@ async def test_what_an_epoch_finds_on_its_way_to_the_store_is_told_as_it_is_stor
     dialog = await world.create(DialogType.DIRECT, ann, bo)
     registry, listener, journal = Registry(), StandIn(bo.principal), LostReply(world.pool, world.pool)
     registry.attach(listener)
-    rooms = Rooms(world.timelines, registry, asyncio.ensure_future, rooms_max=9)
+    rooms = Rooms(world.timelines, NO_SHARES, registry, asyncio.ensure_future, rooms_max=9)
     receipts = Receipts(journal, registry, rooms, incarnation=world.incarnation, epoch=await world.read_epoch())
     journal.calls = 1 if answered else 0
 

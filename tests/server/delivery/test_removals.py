@@ -22,6 +22,7 @@ from server.delivery.rooms import Rooms
 from server.delivery.routing import Router
 from storage.rows import DialogRoster
 from tests.support.clock import ManualClock
+from tests.support.no_shares import NO_SHARES
 
 pytestmark = pytest.mark.anyio
 
@@ -97,7 +98,7 @@ class Reader:
 
 def delivery_to(timeline: Timeline, rooms_max: int) -> tuple[Rooms, Router, list[Reader]]:
     registry = Registry()
-    rooms = Rooms(cast("Any", timeline), registry, asyncio.ensure_future, rooms_max=rooms_max)
+    rooms = Rooms(cast("Any", timeline), NO_SHARES, registry, asyncio.ensure_future, rooms_max=rooms_max)
     router = Router(registry, rooms, Presence(registry, ManualClock()))
     readers = [Reader(who, timeline) for who in timeline.visible]
     for reader in readers:

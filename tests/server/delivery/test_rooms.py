@@ -21,6 +21,7 @@ from server.delivery import rooms as rooms_module
 from server.delivery.prepared_message import PreparedMessage
 from server.delivery.registry import Registry
 from server.delivery.rooms import Rooms
+from storage.postgres.shares import PostgresShares
 from storage.rows import ChangeResult
 from tests.support.faulty import FaultyTimelines
 from tests.support.turns import until
@@ -64,7 +65,12 @@ class Hall:
         self.timelines = FaultyTimelines(world)
         self.registry = Registry()
         self.rooms = Rooms(
-            self.timelines, self.registry, asyncio.ensure_future, rooms_max=rooms_max, sleep=lambda _s: asyncio.sleep(0)
+            self.timelines,
+            PostgresShares(world.pool),
+            self.registry,
+            asyncio.ensure_future,
+            rooms_max=rooms_max,
+            sleep=lambda _s: asyncio.sleep(0),
         )
 
     def listen(self, person: Person) -> Listener:

@@ -22,6 +22,7 @@ from storage.postgres.dialog_states import PAGE_DIALOGS
 from storage.unavailable import StorageUnavailableError
 from tests.support.archiving import ArchiveThatMayBeAway, drop_rows, moving
 from tests.support.filling import add_dialogs, add_members, add_messages
+from tests.support.no_shares import NO_SHARES
 from tests.support.turns import until
 from tests.support.world import Person, World, message, reaction
 
@@ -72,8 +73,8 @@ async def pushed_between_drains(
     snapshot = await world.timelines.take_snapshot(who.principal, who.sign_in, since, window=window, events_max=9)
     assert snapshot.recovered is (since is not None)
     outbox = SlowOutbox()
-    catch_up = CatchUp(world.timelines, page_events=PAGE_EVENTS)
-    running = asyncio.ensure_future(catch_up.run(outbox, who.principal, Plan(snapshot)))
+    catch_up = CatchUp(world.timelines, NO_SHARES, page_events=PAGE_EVENTS)
+    running = asyncio.ensure_future(catch_up.run(outbox, who.principal, who.device, Plan(snapshot)))
     parts = []
     while not running.done():
         await until(lambda: running.done() or (outbox._drained is not None and not outbox._drained.done()))

@@ -277,7 +277,7 @@ async def exercise_shares(world: World) -> None:
     dialog, store = await world.create(DialogType.DIRECT, ann, bo, mode=Mode.SEALED), vars(world)["shares"]
     for keys_seq in (0, 1):
         await world.pool.execute("UPDATE heads SET keys_seq = $2 WHERE dialog_id = $1", dialog, keys_seq)
-        for session in (bytes(32), bytes([1]) * 32):
+        for session in (bytes([keys_seq]) * 32, bytes([keys_seq + 2]) * 32):
             share = new_id()
             staged = StagedSlices(
                 principal=ann.principal,
@@ -288,12 +288,14 @@ async def exercise_shares(world: World) -> None:
                 keys_seq=keys_seq,
                 slices=[(bo.device, b"keys")],
             )
-            for _ in range(2):
-                assert (await store.stage(staged, 2**50)).outcome is StagingOutcome.OK
+            for more in (True, False):
+                uploaded = msgspec.structs.replace(staged, more=more)
+                assert (await store.stage(uploaded, 2**50)).outcome is StagingOutcome.OK
     for named in (share, None):
         entry = msgspec.structs.replace(message(dialog, ann, keys_seq=1), session=session, share=named)
         assert (await world.flush(entry))[0].code is VerdictCode.OK
     (row,) = await store.read(bo.device, after=0, limit=9)
+    assert await store.read_shared([(ann.device, share)], [bo.device]) == [row]
     await store.confirm(bo.device, [row.number])
 
 

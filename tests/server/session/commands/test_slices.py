@@ -77,7 +77,7 @@ async def test_a_refused_upload_says_why(database_url: str) -> None:
                 [
                     (UploadSlices(0, share, new_id(), ONE, 0, [to_bo]), ErrorCode.DIALOG_NOT_FOUND),
                     (UploadSlices(0, share, opened, ONE, 0, [to_bo]), ErrorCode.INVALID_ARGUMENT),
-                    (UploadSlices(0, share, dialog, ONE, 1, [to_bo]), ErrorCode.INVALID_ARGUMENT),
+                    (UploadSlices(0, share, dialog, ONE, 1, [to_bo]), ErrorCode.STALE),
                     (UploadSlices(0, share, dialog, ONE, 0, [to_di]), ErrorCode.INVALID_ARGUMENT),
                     (UploadSlices(0, share, dialog, ONE, 0, [to_bo, to_bo]), ErrorCode.INVALID_ARGUMENT),
                     (UploadSlices(0, share, dialog, ONE, 0, [to_bo]), None),
