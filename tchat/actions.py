@@ -9,7 +9,8 @@ ClientError
 └── StoppedError            the client stopped and does not reconnect
     ├── SignInRequiredError     only a new sign-in helps
     ├── ReplacedError           another connection of this device took over
-    └── ClientFaultError        client and server do not agree about the protocol
+    ├── ClientFaultError        client and server do not agree about the protocol
+    └── StoreIsBehindError      the store is an older copy, and has commands that may have been sent
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from protocol.command_rules import Command
 from protocol.errors import ErrorCode
 from protocol.events import DialogState, MissedChanges, PresenceChanged, ReceiptChanged, TypingChanged
 from protocol.replies import Acked, Failed, Reply
+from tchat.encryption.notices import Notice
 
 
 class ClientError(Exception):
@@ -76,6 +78,18 @@ class ReplacedError(StoppedError):
 
 class ClientFaultError(StoppedError):
     """A fault that a retry repeats."""
+
+
+class StoreIsBehindError(StoppedError):
+    """The store is an older copy of this device's.
+
+    `retire(n_max, generation)` of the store begins new keys; show the person the commands that it returns. Then connect
+    again, and confirm the device on another one.
+    """
+
+    def __init__(self, reason: str, n_max: int, generation: int) -> None:
+        super().__init__(reason)
+        self.n_max, self.generation = n_max, generation
 
 
 STOPPED_BY: dict[Advice, type[StoppedError]] = {
@@ -207,6 +221,7 @@ Notification = (
     | Renumbered
     | Withheld
     | Answered
+    | Notice
 )
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import enum
 import itertools
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import msgspec
@@ -55,24 +56,19 @@ from tchat.actions import (
     StateChanged,
     Stop,
     StoppedError,
+    StoreIsBehindError,
     is_temporary,
 )
-from tchat.encryption.sealing import Sealer
+from tchat.encryption.end_to_end import EndToEnd, Unencrypted
 from tchat.ordering import Gap, Ordering
 from tchat.receipts import OwnReceipts
+from tchat.reconnecting import Reconnecting
 from tchat.requests import Requests
 from tchat.sending import Sending
 from tchat.store import OutboxStore, WrongDeviceError
+from tchat.store_errors import StoreBehindError
 
-BACKOFF_S_MAX = 30.0
 HANDSHAKE_S_MAX = 15.0
-TOKEN_REFUSALS_MAX = 4
-"""After this many refused tokens in a row the client asks for a new sign-in."""
-REPLACED_SOON_S = 30.0
-"""A connection that is replaced before this age may have lost its device to an older one of this client, whose
-`authenticate` and `sync` were still on the way when it was cut. A server ends a handshake long before."""
-REPLACED_SOON_MAX = 3
-"""So many times in a row the client takes its device back; then another client has it."""
 _HEARTBEAT_S = 20.0
 """Used until `authenticated` brings the interval of the server."""
 _TOKEN_CODES = frozenset({ErrorCode.TOKEN_EXPIRED, ErrorCode.TOKEN_INVALID})
@@ -109,10 +105,15 @@ class CoreStatistics:
 class ClientCore:
     """One device's side of the protocol."""
 
-    def __init__(self, store: OutboxStore, codec: Codec, rng: random.Random, sealer: Sealer | None = None) -> None:
+    def __init__(
+        self, store: OutboxStore, codec: Codec, rng: random.Random, encryption: EndToEnd | None = None
+    ) -> None:
         self._codec = codec
         self._rng = rng
-        self._sending = Sending(store, rng, sealer)
+        self._encryption = encryption or Unencrypted()
+        self._reconnecting = Reconnecting(rng)
+        self._sending = Sending(store, rng, self._encryption)
+        self._asked: dict[int, Command] = {}
         self._ordering = Ordering()
         self._requests = Requests()
         self._receipts = OwnReceipts()
@@ -121,15 +122,14 @@ class ClientCore:
         self._state = ConnectionState.WAITING
         self._ids = itertools.count(1)
         self._presence: PresenceSubscribe | None = None
-        self._device = NIL
+        self._me = self._device = NIL
         self._position = self._offered = ""
         self._heartbeat_s = _HEARTBEAT_S
         self._in_flight_max = 0
         self._last_sent = self._last_heard = 0.0
-        self._connected_at = self._handshake_until = 0.0
+        self._handshake_until = 0.0
         self._drain_at: float | None = None
         self._paused = False
-        self._attempts = self._token_refusals = self._replaced_soon = 0
         self._advice: Advice | None = None
         self._retry_after_s = 0.0
         self._statistics = CoreStatistics()
@@ -144,14 +144,15 @@ class ClientCore:
         """A websocket is open; authenticate with this access token."""
         assert self._phase is _Phase.DISCONNECTED
         self._statistics.connects += 1
-        self._connected_at = self._last_heard = now
+        self._reconnecting.connected(now)
+        self._last_heard = now
         self._handshake_until = now + HANDSHAKE_S_MAX
         self._phase = _Phase.AUTHENTICATING
         self._write(Authenticate(next(self._ids), token), now)
 
     def connect_failed(self) -> None:
         """The websocket could not be opened; try again after a back-off."""
-        self._connect_after(self._backoff_s())
+        self._connect_after(self._reconnecting.backoff_s())
 
     def received(self, data: bytes, now: float) -> None:
         """One websocket message."""
@@ -177,10 +178,12 @@ class ClientCore:
         self._sending.disconnected()
         self._ordering.disconnected()
         self._receipts.disconnected()
+        self._asked.clear()
+        self._encryption.disconnected()
         for lost in self._requests.disconnected():
             self._emit(Answered(lost, None))
         advice = self._advice or advice_for(code)
-        if self._is_replaced_soon(advice, now):
+        if self._reconnecting.takes_back(advice, now):
             advice = Advice.RECONNECT
         delay_s, self._advice, self._retry_after_s = self._retry_after_s, None, 0.0
         if advice in STOPPED_BY:
@@ -190,7 +193,7 @@ class ClientCore:
         elif self._drain_at is not None:
             self._connect_after(max(0.0, self._drain_at - now))
         else:
-            self._connect_after(max(delay_s, self._backoff_s()))
+            self._connect_after(max(delay_s, self._reconnecting.backoff_s()))
         self._drain_at = None
 
     def tick(self, now: float) -> None:
@@ -270,6 +273,7 @@ class ClientCore:
             times.append(self._handshake_until)
         else:
             times += [self._sending.next_resume(), self._ordering.next_retry(), self._receipts.next_write()]
+            times.append(self._encryption.next_due())
         return min(at for at in times if at is not None)
 
     def pending(self) -> list[Numbered]:
@@ -300,9 +304,12 @@ class ClientCore:
             case TimelineEvent():
                 self._deliver(self._ordering.accept_event(message))
             case DialogState():
+                self._sending.heard(message)
                 self._emit(message)
                 self._deliver(self._ordering.accept_state(message))
-            case ReceiptChanged() | TypingChanged() | PresenceChanged() | MissedChanges():
+            case MissedChanges():
+                self._emit_changes(message)
+            case ReceiptChanged() | TypingChanged() | PresenceChanged():
                 self._emit(message)
             case HeartbeatReply(position=position) | CaughtUp(position=position):
                 self._offered = position or self._offered
@@ -310,12 +317,16 @@ class ClientCore:
                     self._caught_up()
             case Draining(spread_s=spread_s):
                 self._drain_at = now + self._rng.uniform(0.0, max(0.0, spread_s))
-            case Authenticated() if self._phase is _Phase.AUTHENTICATING:
-                self._authenticated(message, now)
-            case Synced():
-                self._synced(message, now)
             case Reply():
-                self._answered(message, now)
+                self._replied(message, now)
+
+    def _replied(self, reply: Reply, now: float) -> None:
+        if isinstance(reply, Authenticated) and self._phase is _Phase.AUTHENTICATING:
+            self._authenticated(reply, now)
+        elif isinstance(reply, Synced):
+            self._synced(reply, now)
+        else:
+            self._answered(reply, now)
 
     def _authenticated(self, message: Authenticated, now: float) -> None:
         try:
@@ -323,8 +334,8 @@ class ClientCore:
         except WrongDeviceError:
             self._stop(ClientFaultError("the outbox belongs to another device"))
             return
-        self._device = message.device
-        self._token_refusals = 0
+        self._me, self._device = message.principal, message.device
+        self._reconnecting.accepted()
         self._heartbeat_s = message.heartbeat_s
         self._in_flight_max = message.in_flight_max
         self._phase = _Phase.SYNCING
@@ -332,6 +343,11 @@ class ClientCore:
         self._write(Sync(next(self._ids), self._position, self._receipts.take_all()), now)
 
     def _synced(self, message: Synced, now: float) -> None:
+        try:
+            self._encryption.signed_in(self._me, self._device, message)
+        except StoreBehindError as error:
+            self._stop(StoreIsBehindError(str(error), message.n_max, message.key_generation))
+            return
         self._phase = _Phase.CATCHING_UP
         self._change_state(ConnectionState.CATCHING_UP)
         self._offered = ""
@@ -339,28 +355,36 @@ class ClientCore:
             self._ordering.reset()
             self._receipts.reset()
             self._position = ""
+            self._sending.reset()
             self._emit(Reset())
         if self._presence is not None:
             self._write(msgspec.structs.replace(self._presence, id=0), now)
 
     def _caught_up(self) -> None:
         self._phase = _Phase.LIVE
-        self._attempts = 0
+        self._reconnecting.live()
         self._ordering.caught_up()
+        self._encryption.caught_up()
         self._change_state(ConnectionState.LIVE)
 
     def _answered(self, reply: Reply, now: float) -> None:
         if (outcome := self._sending.answered(reply, now)) is not None:
-            self._deliver(outcome)
+            self._tell(outcome)
             return
         if isinstance(reply, Failed) and self._phase in _SHAKING_HANDS:
             self._handshake_failed(reply)
+            return
+        if (asked := self._asked.pop(reply.id, None)) is not None:
+            self._encryption.replied(asked, reply, now)
+            self._sending.seal_again()
             return
         match self._requests.answered(reply.id):
             case None:
                 self._statistics.refused_unnumbered += isinstance(reply, Failed)
             case Gap() as gap:
                 self._gap_answered(gap, reply, now)
+            case int(handle) if isinstance(reply, HistoryPage):
+                self._emit_page(handle, reply)
             case int(handle):
                 self._emit(Answered(handle, reply))
 
@@ -395,10 +419,14 @@ class ClientCore:
             self._requests.read(history, gap)
         for request in self._requests.take_due(self._ids):
             self._write(request, now)
+        for command in self._encryption.due(now):
+            key = next(self._ids)
+            self._asked[key] = command
+            self._write(msgspec.structs.replace(command, id=key), now)
         for command in self._sending.take_due(now, self._ids, self._in_flight_max):
             self._write(command, now)
-        for notice in self._sending.take_notices():
-            self._emit(notice)
+        self._tell(self._sending.take_notices())
+        self._tell(self._encryption.take_notices())
         for receipt in self._receipts.take_due(now):
             self._write(receipt, now)
 
@@ -407,26 +435,35 @@ class ClientCore:
         self._statistics.messages_sent += 1
         self._actions.append(SendBytes(self._codec.encode(command)))
 
-    def _deliver(self, events: list[TimelineEvent] | list[Notification]) -> None:
-        """Pass these to the app, in order."""
+    def _deliver(self, events: list[TimelineEvent]) -> None:
+        """Pass these to the app, in order, as encryption opens them."""
         for event in events:
-            self._emit(event)
-            if isinstance(event, TimelineEvent) and event.device == self._device:
+            self._sending.heard(event)
+            self._emit(self._encryption.open(event))
+            if event.device == self._device:
                 self._handle_own(event)
+        self._tell(self._encryption.take_notices())
 
     def _handle_own(self, event: TimelineEvent) -> None:
         """Handle an event of this device: its command is durable even without the ack, and its author has read it."""
-        for settled in self._sending.seen(event):
-            self._emit(settled)
+        self._tell(self._sending.seen(event))
         if isinstance(event.body, Posted):
             self._receipts.raise_to(event.dialog, event.seq, event.seq)
 
     def _emit(self, event: Notification) -> None:
-        if isinstance(event, (TimelineEvent, DialogState)):
-            self._sending.heard(event)
-        elif isinstance(event, Reset):
-            self._sending.reset()
         self._actions.append(Emit(event))
+
+    def _tell(self, notices: Iterable[Notification]) -> None:
+        self._actions.extend(Emit(notice) for notice in notices)
+
+    def _emit_page(self, handle: int, page: HistoryPage) -> None:
+        events, later = (self._encryption.open_all(events) for events in (page.events, page.later))
+        self._emit(Answered(handle, msgspec.structs.replace(page, events=events, later=later)))
+        self._tell(self._encryption.take_notices())
+
+    def _emit_changes(self, missed: MissedChanges) -> None:
+        self._emit(msgspec.structs.replace(missed, events=self._encryption.open_all(missed.events)))
+        self._tell(self._encryption.take_notices())
 
     def _change_state(self, state: ConnectionState) -> None:
         if state is not self._state:
@@ -439,30 +476,16 @@ class ClientCore:
         self._phase = _Phase.CLOSING
         self._actions.append(CloseConnection(code, reason))
 
-    def _is_replaced_soon(self, advice: Advice, now: float) -> bool:
-        """Whether to take the device back from what may be an older connection of this client."""
-        if now - self._connected_at >= REPLACED_SOON_S:
-            self._replaced_soon = 0
-            return False
-        self._replaced_soon += advice is Advice.STOP
-        return advice is Advice.STOP and self._replaced_soon <= REPLACED_SOON_MAX
-
     def _refresh(self) -> None:
-        self._token_refusals += 1
-        if self._token_refusals > TOKEN_REFUSALS_MAX:
+        delay_s = self._reconnecting.token_refused_s()
+        if delay_s is None:
             self._stop(SignInRequiredError("the server refused too many access tokens in a row"))
         else:
-            self._connect_after(self._backoff_s() if self._token_refusals > 1 else 0.0, fresh_token=True)
+            self._connect_after(delay_s, fresh_token=True)
 
     def _connect_after(self, delay_s: float, *, fresh_token: bool = False) -> None:
         self._change_state(ConnectionState.WAITING if delay_s else ConnectionState.CONNECTING)
         self._actions.append(Connect(delay_s, fresh_token))
-
-    def _backoff_s(self) -> float:
-        """Full jitter: a random delay up to a bound that doubles."""
-        bound = min(BACKOFF_S_MAX, 0.5 * 2.0 ** min(self._attempts, 10))
-        self._attempts += 1
-        return self._rng.uniform(0.0, bound)
 
     def _stop(self, error: StoppedError) -> None:
         self._phase = _Phase.STOPPED

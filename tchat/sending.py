@@ -98,7 +98,7 @@ class _Queue:
 class Sending:
     """The outbox of a device over one connection after another."""
 
-    def __init__(self, store: OutboxStore, rng: random.Random, sealer: Sealer | None) -> None:
+    def __init__(self, store: OutboxStore, rng: random.Random, sealer: Sealer) -> None:
         self._store = store
         self._rng = rng
         self._sealer = sealer
@@ -218,15 +218,13 @@ class Sending:
 
     def heard(self, event: TimelineEvent | DialogState) -> None:
         """An event of the server, before the app gets it: what waits for it may be sealed now."""
-        if self._sealer is not None:
-            self._sealer.heard(event)
-            if (queue := self._queues.get(event.dialog)) is not None:
-                self._seal_again(event.dialog, queue)
+        self._sealer.heard(event)
+        if (queue := self._queues.get(event.dialog)) is not None:
+            self._seal_again(event.dialog, queue)
 
     def reset(self) -> None:
         """All that is known of dialogs comes again."""
-        if self._sealer is not None:
-            self._sealer.reset()
+        self._sealer.reset()
 
     def seal_again(self) -> None:
         """Ask the sealer again for everything that it withholds: what it waited for may have happened."""
@@ -251,7 +249,7 @@ class Sending:
         heapq.heappush(self._ready, entry.n)
 
     def _done(self, entry: _Entry, acked: Acked) -> list[Notification]:
-        if self._sealer is not None and entry.sealed is not None:
+        if entry.sealed is not None:
             self._sealer.acked(entry.sealed)
             self.seal_again()
         del self._entries[entry.n]
@@ -265,7 +263,7 @@ class Sending:
             if failed.awaited_n is not None and failed.awaited_n not in self._entries:
                 self._skips.append(Skip(0, dialog, failed.awaited_n))
             self._again(entry, queue, now)
-        elif failed.code == ErrorCode.STALE and self._sealer is not None and entry.sealed is not None:
+        elif failed.code == ErrorCode.STALE and entry.sealed is not None:
             self._sealer.stale(entry.sealed, failed)
             newer = (failed.keys_seq or 0) > _keys_seq(entry.sealed)
             entry.sealed = None
@@ -308,8 +306,8 @@ class Sending:
 
     def _sealed(self, entry: _Entry, queue: _Queue, dialog: bytes, now: float) -> Numbered | None:
         """What leaves for a command; None if nothing does now."""
-        if entry.sealed is not None or self._sealer is None:
-            return entry.sealed or entry.command
+        if entry.sealed is not None:
+            return entry.sealed
         outcome = NotYet() if queue.preparing else self._sealer.seal(entry.command, entry.row)
         match outcome:
             case Clear() | Ready():
@@ -339,7 +337,6 @@ class Sending:
 
     def _prepared(self, dialog: bytes, command: Command, reply: Reply, now: float) -> None:
         """The answer to something that the sealer needed first; with the last one, it is asked again."""
-        assert self._sealer is not None
         self._sealer.answered(command, reply)
         queue = self._queues[dialog]
         if isinstance(reply, Failed) and reply.code != ErrorCode.STALE:

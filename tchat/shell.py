@@ -12,11 +12,10 @@ iterate, or pass `on_event` (called at once, must not block) and never iterate. 
 
 from __future__ import annotations
 
-import contextlib
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -24,10 +23,6 @@ from typing import Self
 import anyio
 import anyio.abc
 import anyio.lowlevel
-from anyio import CancelScope
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
-from websockets.typing import Subprotocol
 
 from protocol.bodies import Header
 from protocol.codec import MSGPACK, Codec
@@ -38,7 +33,6 @@ from protocol.replies import Acked, Failed, Reply
 from tchat.actions import (
     Action,
     Answered,
-    ClientFaultError,
     CloseConnection,
     Connect,
     ConnectionState,
@@ -55,27 +49,18 @@ from tchat.actions import (
     Sent,
     Stop,
     StoppedError,
-    TokenUnavailableError,
 )
+from tchat.connections import ConnectionOwner, Connections, TokenSource
 from tchat.core import ClientCore, CoreStatistics
-from tchat.encryption.sealing import Sealer
+from tchat.encryption.contents import blanked
+from tchat.encryption.end_to_end import EndToEnd
+from tchat.encryption.notices import NowReadable, Unreadable
 from tchat.fold.view import View
 from tchat.store import MemoryOutbox, OutboxStore
 
 EVENTS_BUFFERED_MAX = 1000
 OUTGOING_MAX = 1000
 """With more unwritten messages than this, typing is not reported."""
-MESSAGE_BYTES_MAX = 32 * 1024 * 1024
-CONNECT_S_MAX = 10.0
-CLOSE_S_MAX = 2.0
-_FAULTS = frozenset({400, 426})
-"""HTTP statuses of a handshake that no retry cures; any other may come from a proxy and pass."""
-
-TokenSource = Callable[[bool], Awaitable[str]]
-"""Returns an access token, a new one if the argument is True.
-
-Raise `StoppedError` to end the client, `TokenUnavailableError` to be asked again later.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,36 +100,33 @@ class Client:
         token_source: TokenSource,
         *,
         store: OutboxStore | None = None,
-        sealer: Sealer | None = None,
+        encryption: EndToEnd | None = None,
         codec: Codec = MSGPACK,
         on_event: Callable[[Notification], None] | None = None,
         rng: random.Random | None = None,
     ) -> None:
         self.view = View()
-        self._url = url
-        self._token_source = token_source
-        self._codec = codec
+        store = store or MemoryOutbox()
         self._on_event = on_event
-        self._core = ClientCore(store or MemoryOutbox(), codec, rng or random.Random(), sealer)  # noqa: S311 - jitter
+        self._core = ClientCore(store, codec, rng or random.Random(), encryption)  # noqa: S311 - jitter
+        self._connections = Connections(
+            url,
+            token_source,
+            codec,
+            self._core,
+            ConnectionOwner(self._perform, self._stop, self._is_full, self._wait_for_room),
+        )
         self._tasks: anyio.abc.TaskGroup | None = None
-        self._running = CancelScope()
-        self._connect: Connect | None = None
-        self._closing = CloseConnection(1000, "")
         self._to_do: deque[Action] = deque()
         self._performing = False
-        self._outgoing: deque[bytes] = deque()
         self._events: deque[Notification] = deque()
         self._stopped: StoppedError | None = None
         self._closed = False
         self._sends: dict[int, _Outcome] = {}
         self._requests: dict[int, _Outcome] = {}
-        self._to_write = anyio.Event()
-        self._to_close = anyio.Event()
         self._arrived = anyio.Event()
         self._room = anyio.Event()
         self._changed = anyio.Event()
-        self._sooner = anyio.Event()
-        self._planned = 0.0
 
     async def __aenter__(self) -> Self:
         """Start connecting in the background."""
@@ -152,7 +134,7 @@ class Client:
         await self._tasks.__aenter__()
         self._core.start()
         self._perform()
-        self._tasks.start_soon(self._run)
+        self._tasks.start_soon(self._connections.run)
         return self
 
     async def __aexit__(
@@ -168,7 +150,7 @@ class Client:
     async def aclose(self) -> None:
         """Disconnect and end the iteration; waiting calls raise."""
         self._closed = True
-        self._running.cancel()
+        self._connections.end()
         self._give_up(StoppedError("the client was closed"))
         await anyio.lowlevel.checkpoint()
 
@@ -267,7 +249,7 @@ class Client:
 
     def send_typing(self, dialog: bytes, *, active: bool = True) -> None:
         """Report that the person is writing, if there is a connection."""
-        if len(self._outgoing) < OUTGOING_MAX:
+        if self._connections.outgoing < OUTGOING_MAX:
             self._core.send_typing(dialog, active, time.monotonic())
             self._perform()
 
@@ -283,7 +265,9 @@ class Client:
 
     def statistics(self) -> ClientStatistics:
         """The state of the client and its counters."""
-        return ClientStatistics(self._core.state, self._core.statistics(), len(self._events), len(self._outgoing))
+        return ClientStatistics(
+            self._core.state, self._core.statistics(), len(self._events), self._connections.outgoing
+        )
 
     def __aiter__(self) -> Self:
         """Iterate over all events."""
@@ -303,6 +287,13 @@ class Client:
             self._room.set()
         return event
 
+    def _is_full(self) -> bool:
+        return len(self._events) >= EVENTS_BUFFERED_MAX
+
+    async def _wait_for_room(self) -> None:
+        self._room = anyio.Event()
+        await self._room.wait()
+
     # actions of the core
 
     def _perform(self) -> None:
@@ -320,20 +311,16 @@ class Client:
                 self._to_do.extend(self._core.take())
         finally:
             self._performing = False
-        deadline = self._core.deadline()
-        if deadline is not None and deadline < self._planned:
-            self._sooner.set()
+        self._connections.keep_deadline()
 
     def _carry_out(self, action: Action) -> None:
         match action:
             case SendBytes(data=data):
-                self._outgoing.append(data)
-                self._to_write.set()
+                self._connections.write(data)
             case Connect():
-                self._connect = action
+                self._connections.plan(action)
             case CloseConnection():
-                self._closing = action
-                self._to_close.set()
+                self._connections.close(action)
             case Stop(error=error):
                 self._stop(error)
             case Emit(event=event):
@@ -357,6 +344,11 @@ class Client:
                 self.view.clear()
             case IdentityKnown(principal=principal):
                 self.view.me = principal
+            case Unreadable(event=sealed, reason=reason):
+                self.view.apply(blanked(sealed))
+                self.view.mark_unreadable(sealed, reason)
+            case NowReadable(event=opened):
+                self.view.apply(opened)
             case _:
                 self.view.apply(event)
 
@@ -379,8 +371,7 @@ class Client:
 
     def _stop(self, error: StoppedError) -> None:
         self._stopped = error
-        self._closing = CloseConnection(1000, "")
-        self._to_close.set()
+        self._connections.close(CloseConnection(1000, ""))
         self._give_up(error)
 
     def _give_up(self, error: StoppedError) -> None:
@@ -396,105 +387,3 @@ class Client:
             raise self._stopped
         if self._closed:
             raise StoppedError("the client was closed")
-
-    # connections
-
-    async def _run(self) -> None:
-        with self._running:
-            while self._stopped is None and (planned := self._connect) is not None:
-                self._connect = None
-                await anyio.sleep(planned.delay_s)
-                opened = await self._open(fresh_token=planned.fresh_token)
-                if opened is not None:
-                    await self._serve(*opened)
-                self._perform()
-
-    async def _open(self, *, fresh_token: bool) -> tuple[ClientConnection, str] | None:
-        """A websocket and the token for it; None if there is none this time."""
-        try:
-            token = await self._token_source(fresh_token)
-            websocket = await connect(
-                self._url,
-                subprotocols=[Subprotocol(self._codec.subprotocol)],
-                max_size=MESSAGE_BYTES_MAX,
-                open_timeout=CONNECT_S_MAX,
-                close_timeout=CLOSE_S_MAX,
-                ping_interval=None,
-                compression=None,
-            )
-        except StoppedError as error:
-            self._stop(error)
-            return None
-        except InvalidStatus as error:
-            if error.response.status_code in _FAULTS:
-                self._stop(ClientFaultError(f"the server refused the handshake: {error}"))
-            else:
-                self._core.connect_failed()
-            return None
-        except (TokenUnavailableError, OSError, TimeoutError, WebSocketException):
-            self._core.connect_failed()
-            return None
-        if websocket.subprotocol != self._codec.subprotocol:
-            await websocket.close()
-            self._stop(ClientFaultError(f"the server does not speak {self._codec.subprotocol}"))
-            return None
-        return websocket, token
-
-    async def _serve(self, websocket: ClientConnection, token: str) -> None:
-        """One connection, from its first message to its end."""
-        self._outgoing.clear()
-        self._closing = CloseConnection(1000, "")
-        self._to_close = anyio.Event()
-        self._core.connected(token, time.monotonic())
-        self._perform()
-        try:
-            async with anyio.create_task_group() as tasks:
-                for part in (self._read, self._write, self._keep_time, self._wait_to_close):
-                    tasks.start_soon(self._until_over, part, websocket, tasks.cancel_scope)
-        finally:
-            await self._close(websocket)
-        self._core.disconnected(websocket.close_code, time.monotonic())
-
-    async def _until_over(
-        self, part: Callable[[ClientConnection], Awaitable[None]], websocket: ClientConnection, all_parts: CancelScope
-    ) -> None:
-        """Run one part of a connection; the first one that ends cancels the others."""
-        with contextlib.suppress(ConnectionClosed):
-            await part(websocket)
-        all_parts.cancel()
-
-    async def _wait_to_close(self, _websocket: ClientConnection) -> None:
-        await self._to_close.wait()
-
-    async def _close(self, websocket: ClientConnection) -> None:
-        """Close with a handshake, or without one if the server does not answer."""
-        with anyio.move_on_after(CLOSE_S_MAX, shield=True):
-            await websocket.close(self._closing.code, self._closing.reason)
-        websocket.transport.abort()
-
-    async def _read(self, websocket: ClientConnection) -> None:
-        while True:
-            data = await websocket.recv(decode=False)
-            self._core.received(data, time.monotonic())
-            self._perform()
-            if len(self._events) >= EVENTS_BUFFERED_MAX:
-                self._core.pause_reading()
-                self._room = anyio.Event()
-                await self._room.wait()
-                self._core.resume_reading(time.monotonic())
-
-    async def _write(self, websocket: ClientConnection) -> None:
-        while True:
-            while self._outgoing:
-                await websocket.send(self._outgoing.popleft(), text=self._codec.text)
-            self._to_write = anyio.Event()
-            await self._to_write.wait()
-
-    async def _keep_time(self, _websocket: ClientConnection) -> None:
-        while (deadline := self._core.deadline()) is not None:
-            self._planned = deadline
-            self._sooner = anyio.Event()
-            with anyio.move_on_after(max(0.0, deadline - time.monotonic())):
-                await self._sooner.wait()
-            self._core.tick(time.monotonic())
-            self._perform()

@@ -21,7 +21,11 @@ class Reason(StrEnum):
     OTHER_SESSION = "other_session"
     UNDECRYPTABLE = "undecryptable"
     OVERUSED = "overused"
+    UNKNOWN_DEVICE = "unknown_device"
+    UNKNOWN_MEMBERS = "unknown_members"
+    NO_KEYS_KEPT = "no_keys_kept"
     # what the ciphertext says, and what the server says
+    UNSEALED = "unsealed"
     WRONG_DIALOG = "wrong_dialog"
     WRONG_AUTHOR = "wrong_author"
     WRONG_DEVICE = "wrong_device"
@@ -46,6 +50,11 @@ class Reason(StrEnum):
         """What happened and what to do, for people."""
         return _SENTENCES[self]
 
+    @property
+    def may_pass(self) -> bool:
+        """Whether the same event may be opened later, with keys or device lists that are not here yet."""
+        return self in _MAY_PASS
+
 
 _SENTENCES = {
     Reason.TOO_LARGE: "This is larger than anything that a client seals.",
@@ -58,6 +67,10 @@ _SENTENCES = {
     Reason.OTHER_SESSION: "The keys differ from those that this device has under the same name: somebody lies.",
     Reason.UNDECRYPTABLE: "This cannot be decrypted: it is damaged, or its sender has lost the keys.",
     Reason.OVERUSED: "The sender uses its keys longer than allowed: its client must be updated.",
+    Reason.UNKNOWN_DEVICE: "This was not written by a device that its author had then.",
+    Reason.UNKNOWN_MEMBERS: "This device does not know yet who was in the dialog then.",
+    Reason.NO_KEYS_KEPT: "This is encrypted, and this client keeps no keys.",
+    Reason.UNSEALED: "This is not encrypted, in a dialog that is: its author did not write it like that.",
     Reason.WRONG_DIALOG: "This message was written in another dialog: the server moved it.",
     Reason.WRONG_AUTHOR: "This message was written by somebody else: the server changed its author.",
     Reason.WRONG_DEVICE: "This message was written on another device: the server changed its device.",
@@ -76,6 +89,16 @@ _SENTENCES = {
     Reason.WRONG_RECIPIENT: "These keys were made for another device.",
     Reason.REPEATED: "These keys were received before.",
 }
+
+_MAY_PASS = frozenset(
+    {
+        Reason.UNKNOWN_SESSION,
+        Reason.BEFORE_KEYS,
+        Reason.WRONG_OWNER,
+        Reason.UNKNOWN_DEVICE,
+        Reason.UNKNOWN_MEMBERS,
+    }
+)
 
 
 class OpenError(Exception):

@@ -231,6 +231,13 @@ class DialogView:
             record.expire()
         return bool(due)
 
+    def mark_unreadable(self, seq: int, body: Posted | Edited, reason: str) -> None:
+        """Why event `seq`, a message or an edit, is not shown."""
+        if isinstance(body, Posted):
+            self._record(seq).unreadable = reason
+        else:
+            self._record(body.target).unreadable_edit = (seq, reason)
+
     def mute(self, seq: int, until_ms: int) -> None:
         """Apply a mute, which is event `seq` of the `self` dialog."""
         if seq > self._muted_seq:

@@ -27,6 +27,10 @@ class Message:
     edit_seq: int = 0
     deleted: bool = False
     erased: bool = False
+    unreadable: str | None = None
+    """Why the message is sealed and not opened, or not believed; its payload is empty then."""
+    unreadable_edit: tuple[int, str] | None = None
+    """An edit that is not shown: its `seq`, and why."""
     _reactions: dict[bytes, tuple[int, bytes]] = field(default_factory=dict)
 
     @property
@@ -55,12 +59,14 @@ class Message:
         """Take the message itself."""
         self._set_origin(event)
         if not (self.deleted or self.erased):
-            self.posted = body
+            self.posted, self.unreadable = body, None
 
     def replace(self, seq: int, body: Edited) -> None:
         """Apply an edit; the highest `seq` wins."""
         if not (self.deleted or self.erased) and seq > self.edit_seq:
             self.edit, self.edit_seq = body, seq
+            if self.unreadable_edit is not None and self.unreadable_edit[0] <= seq:
+                self.unreadable_edit = None
 
     def react(self, seq: int, who: bytes, payload: bytes) -> None:
         """Apply a reaction; the newest of each person wins."""
@@ -105,6 +111,6 @@ class Message:
         self.at_ms, self.messages = event.at_ms, event.messages
 
     def _blank(self) -> None:
-        self.posted = self.edit = None
+        self.posted = self.edit = self.unreadable = self.unreadable_edit = None
         self.edit_seq = 0
         self._reactions.clear()

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from protocol.bodies import Blocked, Declined, Invited, Muted, TimelineEvent, Unblocked
+from protocol.bodies import Blocked, Declined, Edited, Invited, Muted, Posted, TimelineEvent, Unblocked
 from protocol.dialog_types import DialogType
 from protocol.events import DialogState, MissedChanges, ReceiptChanged
 from protocol.ids import NIL
@@ -71,6 +71,12 @@ class View:
                     dialog.apply(message)
             case _:
                 pass
+
+    def mark_unreadable(self, event: TimelineEvent, reason: str) -> None:
+        """Say of a message, or of its edit, why it is not shown; `apply` has had the event without its payload."""
+        dialog = self.dialogs.get(event.dialog)
+        if dialog is not None and isinstance(event.body, Posted | Edited):
+            dialog.mark_unreadable(event.seq, event.body, reason)
 
     def canonical(self) -> dict[str, Any]:
         """Comparable plain data of everything durable.

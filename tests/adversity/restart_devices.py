@@ -130,7 +130,7 @@ class Device:
             self._url,
             self._token,
             store=store,
-            sealer=PlainSealer(store),
+            encryption=PlainSealer(store),
             codec=WitnessedCodec(self._codec, witness.heard),
             on_event=witness.noticed,
             rng=self._rng,

@@ -15,7 +15,7 @@ from protocol.kinds import Kind
 from protocol.replies import Acked, Authenticated, Failed, Member, Synced
 from tchat.actions import Action, CloseConnection, Connect, Emit, Notification, SendBytes
 from tchat.core import ClientCore
-from tchat.encryption.sealing import Sealer
+from tchat.encryption.end_to_end import EndToEnd
 from tchat.store import MemoryOutbox, OutboxStore
 
 ME = bytes([1]) * 16
@@ -100,11 +100,11 @@ class Script:
         store: OutboxStore | None = None,
         codec: Codec = MSGPACK,
         now: float = 1000.0,
-        sealer: Sealer | None = None,
+        encryption: EndToEnd | None = None,
     ) -> None:
         self.now = now
         self.codec = codec
-        self.core = ClientCore(store or MemoryOutbox(first_n=1), codec, random.Random(7), sealer)
+        self.core = ClientCore(store or MemoryOutbox(first_n=1), codec, random.Random(7), encryption)
         self.written: list[AnyCommand] = []
         self.events: list[Notification] = []
         self.connects: list[Connect] = []

@@ -12,14 +12,45 @@ from protocol.command_rules import Command
 from protocol.commands import Numbered, Send
 from protocol.events import DialogState
 from protocol.replies import Failed, Reply
-from tchat.encryption.sealing import Clear, Outcome, Ready
+from tchat.encryption.end_to_end import Unencrypted
+from tchat.encryption.sealing import Clear, Outcome, Ready, Sealer
 from tchat.store import OutboxStore, Stored
 
 
-class PlainSealer:
+class Behind(Unencrypted):
+    """Nothing of encryption but a sealer, which decides what leaves; what arrives is shown as it is."""
+
+    def __init__(self, sealer: Sealer) -> None:
+        super().__init__()
+        self._sealer = sealer
+
+    def seal(self, intent: Numbered, row: Callable[[Numbered], bytes]) -> Outcome:
+        return self._sealer.seal(intent, row)
+
+    def answered(self, command: Command, reply: Reply) -> None:
+        self._sealer.answered(command, reply)
+
+    def stale(self, sealed: Numbered, failed: Failed) -> None:
+        self._sealer.stale(sealed, failed)
+
+    def acked(self, sealed: Numbered) -> None:
+        self._sealer.acked(sealed)
+
+    def heard(self, event: TimelineEvent | DialogState) -> None:
+        self._sealer.heard(event)
+
+    def reset(self) -> None:
+        self._sealer.reset()
+
+    def open(self, event: TimelineEvent) -> TimelineEvent:
+        return event
+
+
+class PlainSealer(Unencrypted):
     """Seals nothing, and says under the newest `keys_seq` that a refusal named that it did."""
 
     def __init__(self, store: OutboxStore) -> None:
+        super().__init__()
         self._store = store
         self._newest: defaultdict[bytes, int] = defaultdict(int)
 

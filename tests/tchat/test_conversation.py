@@ -65,7 +65,7 @@ async def online(server: Running, person: Person, codec: Codec = MSGPACK) -> Asy
     store = MemoryOutbox()
     with anyio.fail_after(30):
         async with Client(
-            server.url, token, store=store, sealer=PlainSealer(store), codec=codec, on_event=lambda _event: None
+            server.url, token, store=store, encryption=PlainSealer(store), codec=codec, on_event=lambda _event: None
         ) as client:
             await client.wait_until(lambda: client.state is ConnectionState.LIVE)
             yield client

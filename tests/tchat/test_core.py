@@ -33,7 +33,8 @@ from tchat.actions import (
     Stop,
     TooManyRequestsError,
 )
-from tchat.core import HANDSHAKE_S_MAX, REPLACED_SOON_MAX, REPLACED_SOON_S, TOKEN_REFUSALS_MAX
+from tchat.core import HANDSHAKE_S_MAX
+from tchat.reconnecting import REPLACED_SOON_MAX, REPLACED_SOON_S, TOKEN_REFUSALS_MAX
 from tchat.requests import REQUESTS_MAX
 from tchat.store import MemoryOutbox
 from tests.support.scripted import (

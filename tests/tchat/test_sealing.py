@@ -38,7 +38,7 @@ class Sealing(Script):
     def __init__(self, store: OutboxStore | None = None) -> None:
         self.store = store or MemoryOutbox(first_n=1)
         self.sealer = ScriptedSealer(self.store)
-        super().__init__(self.store, sealer=self.sealer)
+        super().__init__(self.store, encryption=self.sealer)
 
     def say_text(self, text: bytes, dialog: bytes = DIALOG) -> int:
         return self.core.submit(Send(0, dialog, 0, text), self.now)
@@ -388,7 +388,7 @@ def test_what_the_sealer_refuses_is_reported_and_does_not_stop_the_rest(script: 
 
 def test_plain_bytes_go_again_under_the_newest_keys() -> None:
     store = MemoryOutbox(first_n=1)
-    script = Script(store, sealer=PlainSealer(store))
+    script = Script(store, encryption=PlainSealer(store))
     script.live(dialog_state())
     script.core.submit(Send(0, DIALOG, 0, b"a", Header(keys_seq=3)), script.now)
     script.core.submit(Edit(0, DIALOG, 0, 1, b"b"), script.now)

@@ -33,7 +33,8 @@ from tchat.actions import (
     StoppedError,
     TokenUnavailableError,
 )
-from tchat.shell import Client, TokenSource
+from tchat.connections import TokenSource
+from tchat.shell import Client
 from tchat.store import OutboxStore, SqliteOutbox
 from tests.support.scripted import DEVICE, DIALOG, HEARTBEAT_S, IN_FLIGHT_MAX, ME, dialog_state, event_at, posted
 

@@ -25,6 +25,7 @@ from tchat.encryption.device_sealer import SEALED_REACTION_BYTES_MAX, DeviceSeal
 from tchat.encryption.sealing import Clear, First, NotYet
 from tchat.store import MemoryOutbox
 from tests.support.scripted import BOB, DIALOG, ME, SECOND, Script, dialog_state, event_at, failed
+from tests.support.sealers import Behind
 from tests.tchat.crypto.devices import NOW_MS, Phone, phone
 
 VIEWS = {1: bytes(32), 2: bytes([2]) * 32}
@@ -64,7 +65,7 @@ class Encrypting(Script):
         self.phone, self.source, self.store = phone(ME), KnownReaders(), MemoryOutbox(first_n=1)
         self.phone.connect(*others)
         self.source.are(*others)
-        super().__init__(self.store, sealer=DeviceSealer(self.phone.machine, self.source, lambda: NOW_MS))
+        super().__init__(self.store, encryption=Behind(DeviceSealer(self.phone.machine, self.source, lambda: NOW_MS)))
         self.slices: defaultdict[bytes, list[bytes]] = defaultdict(list)
         self.live(dialog_state(), dialog_state(dialog=SECOND))
         self.heard()

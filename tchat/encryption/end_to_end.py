@@ -1,0 +1,113 @@
+"""The port by which the client's core has everything of encryption done, and what stands there without encryption.
+
+The core passes on what it hears, in order, and shows the app what comes back. Commands that encryption itself wants
+answered (`due`) have no number, and are asked again after a cut until they are answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from protocol.bodies import TimelineEvent
+from protocol.command_rules import Command
+from protocol.commands import Numbered
+from protocol.events import DialogState, Event
+from protocol.replies import Failed, Reply, Synced
+from tchat.crypto.errors import Reason
+from tchat.encryption.contents import content_of, shown
+from tchat.encryption.notices import Notice, Unreadable
+from tchat.encryption.sealing import Clear, Outcome, Sealer
+
+
+class EndToEnd(Sealer, Protocol):
+    """One device's part in sealed conversations. All calls are short and block until what they change is durable."""
+
+    def signed_in(self, principal: bytes, device: bytes, synced: Synced) -> None:
+        """Catch-up begins; what the store refuses is raised (`tchat/store_errors.py`)."""
+
+    def caught_up(self) -> None:
+        """Everything that waited at the server has been heard."""
+
+    def disconnected(self) -> None:
+        """What was asked is asked again."""
+
+    def received(self, message: Event) -> None:
+        """What other devices hand to this one."""
+
+    def open(self, event: TimelineEvent) -> TimelineEvent | Unreadable:
+        """What the app gets of an event, after `heard`: the payload that was written."""
+
+    def open_all(self, events: Sequence[TimelineEvent]) -> list[TimelineEvent]:
+        """What the app gets of events that it reads again; what is not readable is blank, and a notice names it."""
+
+    def due(self, now: float) -> Sequence[Command]:
+        """What to ask the server now; `now` only grows, in seconds."""
+
+    def next_due(self) -> float | None:
+        """When there is more to ask though nothing happens; None: never."""
+
+    def replied(self, command: Command, reply: Reply, now: float) -> None:
+        """The answer to a command of `due`."""
+
+    def take_notices(self) -> Sequence[Notice]:
+        """What the app is to be told since the last call, in order."""
+
+
+class Unencrypted:
+    """The part of a device without keys: what it sends is not sealed, and what is sealed it cannot show."""
+
+    def __init__(self) -> None:
+        self._notices: list[Notice] = []
+
+    def seal(self, intent: Numbered, row: Callable[[Numbered], bytes]) -> Outcome:  # noqa: ARG002
+        return Clear()
+
+    def answered(self, command: Command, reply: Reply) -> None:
+        pass
+
+    def stale(self, sealed: Numbered, failed: Failed) -> None:
+        pass
+
+    def acked(self, sealed: Numbered) -> None:
+        pass
+
+    def heard(self, event: TimelineEvent | DialogState) -> None:
+        pass
+
+    def reset(self) -> None:
+        pass
+
+    def signed_in(self, principal: bytes, device: bytes, synced: Synced) -> None:
+        pass
+
+    def caught_up(self) -> None:
+        pass
+
+    def disconnected(self) -> None:
+        pass
+
+    def received(self, message: Event) -> None:
+        pass
+
+    def open(self, event: TimelineEvent) -> TimelineEvent | Unreadable:
+        body = content_of(event)
+        return event if body is None or body.header.session is None else Unreadable(event, Reason.NO_KEYS_KEPT)
+
+    def open_all(self, events: Sequence[TimelineEvent]) -> list[TimelineEvent]:
+        outcomes = [self.open(event) for event in events]
+        self._notices += (outcome for outcome in outcomes if isinstance(outcome, Unreadable))
+        return shown(outcomes)
+
+    def due(self, now: float) -> Sequence[Command]:  # noqa: ARG002
+        return ()
+
+    def next_due(self) -> float | None:
+        return None
+
+    def replied(self, command: Command, reply: Reply, now: float) -> None:
+        pass
+
+    def take_notices(self) -> Sequence[Notice]:
+        taken, self._notices = self._notices, []
+        return taken

@@ -1,0 +1,159 @@
+"""What a person is shown of what the encryption finds out, beside the events; each has a sentence for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from protocol.bodies import TimelineEvent
+from tchat.crypto.errors import Reason, RosterReason
+from tchat.crypto.pins import SHOWN, LogVerdict
+
+VIEWS_DIFFER = (
+    "A member of this dialog sees other members or devices than you do: the server may show different ones to each of"
+    " you. Nothing is sent. Compare who is in the dialog with them, in another way, then say that you agree."
+)
+
+
+class Standing(StrEnum):
+    """What this device is to others."""
+
+    UNKNOWN = "unknown"
+    UNVERIFIED = "unverified"
+    LISTED = "listed"
+
+    @property
+    def sentence(self) -> str:
+        """What it means and what to do, for people."""
+        return _STANDINGS[self]
+
+
+_STANDINGS = {
+    Standing.UNKNOWN: "The server has not said yet which devices you have.",
+    Standing.UNVERIFIED: "This device is new: confirm it on another device of yours, or enter the recovery key. If you"
+    " have neither, start a new identity; your contacts will see that.",
+    Standing.LISTED: "This device is one of yours.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """In place of an event: it is sealed and was not opened, or is not sealed and ought to be; nothing is believed.
+
+    `event` is as the server gave it. After a reason that `may_pass` a `NowReadable` may follow.
+    """
+
+    event: TimelineEvent
+    reason: Reason
+
+    @property
+    def sentence(self) -> str:
+        """What happened and what to do, for people."""
+        return self.reason.sentence
+
+
+@dataclass(frozen=True, slots=True)
+class NowReadable:
+    """An event that was `Unreadable`, opened with keys that came later; its payload is what was written."""
+
+    event: TimelineEvent
+
+
+@dataclass(frozen=True, slots=True)
+class MessagesMissing:
+    """Before event `seq` of a dialog, the server leaves out something that the same device has sent there."""
+
+    dialog: bytes
+    author: bytes
+    device: bytes
+    seq: int
+
+    @property
+    def sentence(self) -> str:
+        """What happened, for people."""
+        return "The server does not show a message that was sent before this one."
+
+
+@dataclass(frozen=True, slots=True)
+class StandingChanged:
+    """What this device is to others; `Standing.UNVERIFIED` waits for its person."""
+
+    standing: Standing
+
+    @property
+    def sentence(self) -> str:
+        """What it means and what to do, for people."""
+        return self.standing.sentence
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityStarted:
+    """This device has started the identity of its person, and made the recovery key."""
+
+    recovery_key: str = field(repr=False)
+
+    @property
+    def sentence(self) -> str:
+        """What to do, for people."""
+        return "Write the recovery key down: when all your devices are lost, only it brings your identity back."
+
+
+@dataclass(frozen=True, slots=True)
+class KeysNotTaken:
+    """The server does not take what this device shows of its keys; `message` says why. Nobody can write to it."""
+
+    message: str
+
+    @property
+    def sentence(self) -> str:
+        """What happened, for people."""
+        return f"The server does not take the keys of this device: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeNotBelieved:
+    """The server says that event `seq` changed who is in a dialog, and it is not believed.
+
+    `about` is the person whom it was about; None: the dialog itself.
+    """
+
+    dialog: bytes
+    seq: int
+    reason: RosterReason
+    about: bytes | None
+
+    @property
+    def sentence(self) -> str:
+        """What happened and what to do, for people."""
+        return self.reason.sentence
+
+
+@dataclass(frozen=True, slots=True)
+class DevicesDoubted:
+    """The list of a person's devices is another one than before, or a lie; `verdict` says which."""
+
+    principal: bytes
+    verdict: LogVerdict
+
+    @property
+    def sentence(self) -> str:
+        """What happened and what to do, for people."""
+        return SHOWN[self.verdict]
+
+
+@dataclass(frozen=True, slots=True)
+class ViewsDiffer:
+    """In a message of `author` it says that they see other members or devices: nothing is sent in this dialog."""
+
+    dialog: bytes
+    author: bytes
+
+    @property
+    def sentence(self) -> str:
+        """What happened and what to do, for people."""
+        return VIEWS_DIFFER
+
+
+ReaderNotice = ChangeNotBelieved | DevicesDoubted | ViewsDiffer
+"""What `Readers` finds out."""
+Notice = Unreadable | NowReadable | MessagesMissing | StandingChanged | IdentityStarted | KeysNotTaken | ReaderNotice
