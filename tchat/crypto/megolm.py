@@ -33,6 +33,8 @@ SESSION_MESSAGES_MAX = 100
 SESSION_MS_MAX = 7 * 86_400_000
 SLICES_PER_CHUNK_MAX = 100
 SHARES_IN_FLIGHT_MAX = 16
+_NONE = -1
+"""No `keys_seq` of a dialog: the next share is another one."""
 
 
 class Chunk(msgspec.Struct, array_like=True, frozen=True):
@@ -65,7 +67,7 @@ class _Outbound(msgspec.Struct, array_like=True):
     share: bytes | None = None
     """Names the share that is not known to be live."""
     chunks: int = 0
-    keys_seq: int = 0
+    keys_seq: int = _NONE
     covers: bytes | None = None
     """The view of which every device has the session; None while some lack it."""
 
@@ -150,7 +152,7 @@ def hand_again(step: Step, known: KnownDevice) -> None:
         if outbound is not None and handed:
             for key in handed:
                 step.write(Table.HANDED, key, None)
-            outbound.keys_seq = 0
+            outbound.keys_seq = _NONE
             _write(step, dialog, outbound)
 
 

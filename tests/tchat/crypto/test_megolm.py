@@ -18,7 +18,7 @@ from tchat.crypto.megolm import (
     SHARES_IN_FLIGHT_MAX,
     SLICES_PER_CHUNK_MAX,
 )
-from tchat.crypto.olm import KnownDevice
+from tchat.crypto.olm import DUMMY, KnownDevice
 from tchat.crypto.state import MemoryState
 from tests.tchat.crypto.devices import NOW_MS, VIEW, Phone, copy_channel, damaged, phone, slices
 
@@ -213,6 +213,17 @@ def test_a_device_whose_channel_broke_gets_the_session_again(alice: Phone, bob: 
     opened = bob.open(alice.write(alice.place(DIALOG, 1), b"readable"))
     assert isinstance(opened, Opened)
     assert opened.content == b"readable"
+
+
+def test_a_share_that_is_half_made_has_one_slice_for_a_device_whose_channel_broke(alice: Phone, bob: Phone) -> None:
+    carol = phone()
+    recipients = [bob.known, carol.known]
+    assert not alice.machine.share(DIALOG, recipients, keys_seq=0, view=VIEW, now_ms=NOW_MS).complete
+    bob.connect(alice)
+    alice.take(bob, bob.machine.write_to(alice.known, DUMMY, {}))
+    alice.connect(carol)
+    made = slices(alice, alice.share(DIALOG, bob, carol, keys_seq=0))
+    assert {device: len(bodies) for device, bodies in made.items()} == {bob.known.device: 1, carol.known.device: 1}
 
 
 Action = tuple[str, int]
