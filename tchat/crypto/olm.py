@@ -4,6 +4,8 @@ Invariants:
 
 - A message is believed only if sender, recipient and the keys of both, as its plaintext names them, are those of the
   devices that it stands between, the sender's as the device log has them.
+- A session that a device opens is taken once: a fallback key would open it again, and its messages with it, for whoever
+  repeats them.
 - Of several sessions with a device, the one that was made or that a message came by last is written with. So two
   devices that open channels to each other at once come to write in one they both have.
 - What cannot be opened changes nothing but one note: the channel is broken. A broken channel is replaced, at most once
@@ -41,7 +43,7 @@ TO_DEVICE_BYTES_MAX = 4096
 SESSIONS_MAX = 5
 """Olm sessions with one device; the one that was used least lately is forgotten."""
 REMEMBERED_MAX = 64
-"""So many messages of a channel are recognised when they come again."""
+"""So many messages of a channel, and sessions that were opened in it, are recognised when they come again."""
 REPLACED_MS_MIN = 3_600_000
 
 
@@ -75,6 +77,8 @@ class _Channel(msgspec.Struct, array_like=True):
     recent: list[bytes] = []
     broken: bool = False
     replaced_ms: int = 0
+    opened: list[str] = []
+    """Ids of the sessions that the other device has opened."""
 
 
 class _Body(msgspec.Struct, frozen=True):
@@ -174,6 +178,8 @@ def decrypt(step: Step, own: OwnKeys, sender: KnownDevice, data: bytes) -> ToDev
         session, plaintext = _new_session(step, own, sender, channel, message)
     found = _compare(own, sender, plaintext)
     channel.recent = [*channel.recent[1 - REMEMBERED_MAX :], digest]
+    if opened:
+        channel.opened = [*channel.opened[1 - REMEMBERED_MAX :], session.session_id]
     channel.broken = False
     _use_first(step, channel, session)
     _write(step, sender, channel)
@@ -217,7 +223,7 @@ def _new_session(
 ) -> tuple[vodozemac.Session, bytes]:
     """A session that the sender opened with a key of ours; without one the channel is noted as broken."""
     pre_key = message.to_pre_key()
-    if pre_key is not None:
+    if pre_key is not None and pre_key.session_id() not in channel.opened:
         with contextlib.suppress(ValueError):
             return own.account.create_inbound_session(_key(sender.public.curve25519), pre_key)
     channel.broken = True
@@ -229,6 +235,7 @@ def _compare(own: OwnKeys, sender: KnownDevice, data: bytes) -> _OlmPlaintext:
     """The plaintext, if it says that it is from this sender and for us."""
     try:
         found = _plaintext.decode(data)
+        encode_canonical(found.content)
         public = read_device_keys(encode_canonical(found.sender_device_keys), sender.principal, sender.device)
     except KeysRefusedError as error:
         raise OpenError(Reason.WRONG_SENDER) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -23,7 +24,7 @@ from tchat.crypto.olm import (
     ToDevice,
     encrypt,
 )
-from tchat.crypto.own_keys import OwnKeys
+from tchat.crypto.own_keys import FALLBACK_MS_MAX, ONE_TIME_KEYS, OwnKeys
 from tchat.crypto.state import Step, Table
 from tests.tchat.crypto.devices import NOW_MS, Phone, copy_channel, damaged, phone
 
@@ -114,6 +115,29 @@ def test_a_message_that_comes_again_changes_nothing(alice: Phone, bob: Phone) ->
     assert (text_of(first), reason_of(again)) == ("once", Reason.REPEATED)
     assert reason_of(bob.take(alice, data)[0]) == Reason.REPEATED
     assert bob.machine.to_claim([alice.known], NOW_MS) == []
+
+
+def test_a_message_by_a_fallback_key_that_comes_again_in_other_bytes_changes_nothing(alice: Phone, bob: Phone) -> None:
+    later_ms = NOW_MS + FALLBACK_MS_MAX
+    (fallback,) = bob.machine.prepare_upload(ONE_TIME_KEYS, later_ms, fallback_used=True).fallback_keys.values()
+    alice.machine.open_channels([(bob.known, fallback)], NOW_MS)
+    first = write(alice, bob, "once")
+    (outcome,) = bob.take(alice, first)
+    assert text_of(outcome) == "once"
+    spaced = first.replace(b"{", b"{ ", 1)
+    assert [reason_of(one) for one in bob.take(alice, spaced)] == [Reason.UNDECRYPTABLE]
+    say(alice, bob, "twice")
+
+
+@pytest.mark.parametrize("value", [1.5, 2**53])
+def test_a_message_that_has_no_canonical_form_is_refused(
+    alice: Phone, bob: Phone, value: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice.connect(bob)
+    monkeypatch.setattr("tchat.crypto.olm.encode_canonical", msgspec.json.encode)
+    data = alice.machine.write_to(bob.known, "test.note", {"value": value})
+    monkeypatch.undo()
+    assert reason_of(bob.take(alice, data)[0]) is Reason.WRONG_FIELDS
 
 
 def test_a_one_time_key_opens_one_channel(alice: Phone, bob: Phone) -> None:
