@@ -122,6 +122,8 @@ def _created(roster: SealedRoster, event: TimelineEvent, body: DialogCreated, pi
         return _refused_dialog(roster, RosterRefusal(event.seq, RosterReason.FORKED_CREATION))
     if event.seq <= roster.seq:
         return RosterChange(roster)
+    if roster.type is not None:
+        return _refused_dialog(roster, RosterRefusal(event.seq, RosterReason.REPLAYED))
     members = [member.principal for member in body.members]
     heads = _heads_of(members, body.logs)
     begun = msgspec.structs.replace(

@@ -289,6 +289,14 @@ def test_another_creation_of_the_same_dialog_is_a_fork(team: Team) -> None:
     assert team.is_held_for(RosterReason.FORKED_CREATION)
 
 
+def test_a_creation_that_comes_again_makes_nobody_an_admin_again(team: Team) -> None:
+    team.takes(ANN, 11, team.promotes(ANN, 11, BOB))
+    team.takes(BOB, 5, b.Demoted(ANN))
+    assert team.takes(ANN, 10, created(ANN, BOB, CEM)) == [RosterReason.REPLAYED]
+    assert team.is_held_for(RosterReason.REPLAYED)
+    assert team.roster.admins() == [BOB]
+
+
 def test_a_direct_dialog_has_the_members_of_its_id() -> None:
     members = [b.MemberRole(ANN, Role.MEMBER), b.MemberRole(BOB, Role.MEMBER)]
     body = b.DialogCreated(DialogType.DIRECT, Mode.SEALED, "", "", "", b.Settings(), members)
