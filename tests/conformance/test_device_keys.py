@@ -32,6 +32,10 @@ from tests.support.world import Person, World
 pytestmark = pytest.mark.anyio
 
 FALLBACK = StoredKey(0, b"fallback")
+_WAITING_REMOVALS = """
+SELECT count(*) FROM pg_stat_activity
+WHERE wait_event_type = 'Lock' AND datname = current_database() AND query LIKE '%append_device_log%'
+"""
 
 
 class Keyed:
@@ -350,6 +354,32 @@ async def test_a_device_that_is_removed_has_no_keys_and_no_sign_in(group: Group,
     assert (await group.bo.claim(group.dialog, group.ann)).keys == ()
     assert (await group.ann.upload()).outcome is KeysOutcome.SIGNED_OUT
     assert await log.store.read_log(group.ann.person.principal) == extend(with_ann, [removed])
+
+
+async def test_a_log_that_names_the_device_of_somebody_else_takes_nothing_from_it(group: Group, log: Log) -> None:
+    theirs = group.bo.person.device
+    add = next_entry(log.state, LogAction.ADDED, theirs, fresh_keys(), at_ms=1, master=log.identity.master)
+    added = extend(log.state, [add])
+    remove = next_entry(added, LogAction.REMOVED, theirs, at_ms=1, master=log.identity.master)
+    await group.bo.upload(1)
+    assert await log.append(None, log.first, add, remove) is KeysOutcome.OK
+    assert one(await group.cy.claim(group.dialog, group.bo)).key == StoredKey(1, b"key 1")
+    assert (await group.bo.upload()).outcome is KeysOutcome.OK
+
+
+async def test_a_removal_waits_for_an_upload_of_the_device_and_the_upload_not_for_it(group: Group, log: Log) -> None:
+    added = log.entry(log.state, LogAction.ADDED, group.ann.public)
+    await log.append(None, log.first, added)
+    with_ann = extend(log.state, [added])
+    ann, pool = group.ann.person, group.world.pool
+    async with pool.acquire() as upload, asyncio.TaskGroup() as tasks:
+        async with upload.transaction():
+            await upload.execute("SELECT FROM sign_ins WHERE sign_in_id = $1 FOR SHARE", ann.sign_in)
+            removal = tasks.create_task(log.append(with_ann, log.entry(with_ann, LogAction.REMOVED)))
+            while not await pool.fetchval(_WAITING_REMOVALS):
+                pass
+            await upload.execute("SELECT FROM device_keys WHERE device_id = $1 FOR UPDATE NOWAIT", ann.device)
+        assert await removal is KeysOutcome.OK
 
 
 async def test_keys_that_change_are_those_of_the_newest_entry(group: Group, log: Log) -> None:

@@ -46,10 +46,11 @@ BEGIN
         WHERE u.until IS NOT NULL AND (
             SELECT true FROM log_devices l
             WHERE l.principal_id = p_principal AND l.device_id = u.device_id AND l.until IS NULL) IS NOT TRUE);
-    PERFORM drop_keys(u.device_id) FROM unnest(v_gone) AS u(device_id);
+    -- Sign-ins before keys, as whoever uploads locks them. A log can name any device: others' keys stay.
     PERFORM end_sign_ins(p_now_ms, p_principal, ARRAY(
         SELECT s.sign_in_id FROM sign_ins s WHERE s.principal_id = p_principal AND s.device_id = ANY (v_gone)
     ), NULL, ${EndReason.SIGNED_OUT}::smallint, 'sign_in.ended') WHERE v_gone <> '{}';
+    PERFORM drop_keys(d.device_id) FROM device_keys d WHERE d.device_id = ANY (v_gone) AND d.principal_id = p_principal;
     UPDATE identities i SET generation = p_generation, length = p_from + cardinality(p_hashes), head = v_head,
         master_key = p_master_key
     WHERE i.principal_id = p_principal;
