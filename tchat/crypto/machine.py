@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from protocol.cross_signing import KeysRefusedError
-from tchat.crypto import envelope, inbound, megolm, olm
+from tchat.crypto import envelope, inbound, key_claims, megolm, olm
 from tchat.crypto.envelope import Opened, Place, Received, Sealed
 from tchat.crypto.errors import OpenError, OtherDeviceError
+from tchat.crypto.key_claims import NumberedClaim
 from tchat.crypto.megolm import Chunk, Shared
 from tchat.crypto.olm import KnownDevice, ToDevice
 from tchat.crypto.own_keys import OwnKeys, Upload
@@ -76,12 +77,24 @@ class CryptoMachine:
         others = (known for known in devices if known.device != self.device)
         return [known for known in others if not olm.has_channel(step, known) or olm.is_broken(step, known, now_ms)]
 
+    def claim(self, dialog: bytes, devices: Sequence[KnownDevice], at_least: int = 1) -> NumberedClaim:
+        """Number a claim of one-time keys, `at_least` that number; the same as before while it is not ended."""
+        step = Step(self._state)
+        claim = key_claims.begin(step, dialog, devices, at_least)
+        step.commit()
+        return claim
+
+    def claim_under_way(self) -> NumberedClaim | None:
+        """The claim whose answer did not come, or was not kept: it is sent again as it is."""
+        return key_claims.under_way(Step(self._state))
+
     def open_channels(
         self, claimed: Sequence[tuple[KnownDevice, bytes]], now_ms: int
     ) -> list[bytes | KeysRefusedError | None]:
         """Open a channel with each key that was claimed; in order, a message to send to the device, or why it failed.
 
-        Only a device whose channel was broken is sent a message: it brings the new session.
+        Only a device whose channel was broken is sent a message: it brings the new session. The claim ends with it: a
+        key opens one channel only.
         """
         step = Step(self._state)
         own = self._own(step)
@@ -91,6 +104,7 @@ class CryptoMachine:
                 outcomes.append(olm.open_channel(step, own, known, one_time_key, now_ms))
             except KeysRefusedError as error:
                 outcomes.append(error)
+        key_claims.end(step)
         step.commit()
         return outcomes
 

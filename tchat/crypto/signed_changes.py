@@ -14,7 +14,8 @@ Invariants:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import msgspec
 
@@ -66,9 +67,51 @@ class RosterChange(msgspec.Struct, frozen=True):
     refusals: tuple[RosterRefusal, ...] = ()
 
 
-def fold_roster(roster: SealedRoster, event: TimelineEvent, pins: Pins) -> RosterChange:
-    """Apply an event of the dialog, in order. `LogsNeededError`: read these device logs, then apply it again."""
+@dataclass(frozen=True, slots=True)
+class _Pins:
+    """What is believed of people's devices, and of whom the server gives no more."""
+
+    pin_of: Pins
+    unknown: Collection[bytes]
+
+    def __call__(self, principal: bytes) -> PinnedLog | None:
+        return self.pin_of(principal)
+
+
+def fold_roster(
+    roster: SealedRoster, event: TimelineEvent, pins: Pins, *, unknown: Collection[bytes] = ()
+) -> RosterChange:
+    """Apply an event of the dialog, in order. `LogsNeededError`: read these device logs, then apply it again.
+
+    `unknown` are people of whom the server gives no more of the log: how far it goes is the server's word then. Give
+    them no keys while their log is shorter here than in the roster.
+    """
     assert event.dialog == roster.dialog, "a roster is of one dialog"
+    return _folded(roster, event, _Pins(pins, unknown))
+
+
+def join_roster(snapshot: SealedRoster, me: bytes, events: Sequence[TimelineEvent], pins: Pins) -> RosterChange:
+    """The roster of who joins and sees nothing older: what the server says was before, if it is what an admin signed.
+
+    `snapshot` (`snapshot_of`) is as of the `keys_seq` that was signed; `events` are those of the roster since then, up
+    to the one that brings `me`, whose signer is an admin in the snapshot. The signature covers the snapshot's `view`.
+    """
+    change = RosterChange(snapshot)
+    refusals: list[RosterRefusal] = []
+    for event in events:
+        change = fold_roster(change.roster, event, pins)
+        refusals += change.refusals
+    body = events[-1].body if events else None
+    signed = _signed_of(body) if isinstance(body, MembersAdded) and me in body.members else None
+    seq = events[-1].seq if events else snapshot.seq
+    if signed is None or signed.keys_seq != snapshot.keys_seq or me not in change.roster.members:
+        reason = next((each.reason for each in refusals if each.about == me), RosterReason.WRONG_VIEW)
+        refusal = RosterRefusal(seq, reason, me)
+        return RosterChange(msgspec.structs.replace(change.roster, refusal=refusal), (*refusals, refusal))
+    return RosterChange(change.roster, tuple(refusals))
+
+
+def _folded(roster: SealedRoster, event: TimelineEvent, pins: _Pins) -> RosterChange:
     if event.seq <= roster.seq and not isinstance(event.body, DialogCreated):
         return RosterChange(roster)
     match event.body:
@@ -93,28 +136,7 @@ def fold_roster(roster: SealedRoster, event: TimelineEvent, pins: Pins) -> Roste
     return RosterChange(msgspec.structs.replace(changed.roster, seq=event.seq), changed.refusals)
 
 
-def join_roster(snapshot: SealedRoster, me: bytes, events: Sequence[TimelineEvent], pins: Pins) -> RosterChange:
-    """The roster of who joins and sees nothing older: what the server says was before, if it is what an admin signed.
-
-    `snapshot` (`snapshot_of`) is as of the `keys_seq` that was signed; `events` are those of the roster since then, up
-    to the one that brings `me`, whose signer is an admin in the snapshot. The signature covers the snapshot's `view`.
-    """
-    change = RosterChange(snapshot)
-    refusals: list[RosterRefusal] = []
-    for event in events:
-        change = fold_roster(change.roster, event, pins)
-        refusals += change.refusals
-    body = events[-1].body if events else None
-    signed = _signed_of(body) if isinstance(body, MembersAdded) and me in body.members else None
-    seq = events[-1].seq if events else snapshot.seq
-    if signed is None or signed.keys_seq != snapshot.keys_seq or me not in change.roster.members:
-        reason = next((each.reason for each in refusals if each.about == me), RosterReason.WRONG_VIEW)
-        refusal = RosterRefusal(seq, reason, me)
-        return RosterChange(msgspec.structs.replace(change.roster, refusal=refusal), (*refusals, refusal))
-    return RosterChange(change.roster, tuple(refusals))
-
-
-def _created(roster: SealedRoster, event: TimelineEvent, body: DialogCreated, pins: Pins) -> RosterChange:
+def _created(roster: SealedRoster, event: TimelineEvent, body: DialogCreated, pins: _Pins) -> RosterChange:
     at = ChangePlace(event.dialog, event.author, event.device, event.n)
     message = creation_input(at, body.type, body.mode, body.members)
     creation = hashlib.sha256(message).digest()
@@ -172,7 +194,7 @@ def _why_not_created(event: TimelineEvent, body: DialogCreated) -> RosterReason 
     return None
 
 
-def _added(roster: SealedRoster, event: TimelineEvent, body: MembersAdded, pins: Pins) -> RosterChange:
+def _added(roster: SealedRoster, event: TimelineEvent, body: MembersAdded, pins: _Pins) -> RosterChange:
     reason = _why_not_added(roster, event, body, pins)
     heads = _heads_of(body.members, body.logs)
     strangers = [who for who in body.members if who not in roster.members]
@@ -194,7 +216,7 @@ def _added(roster: SealedRoster, event: TimelineEvent, body: MembersAdded, pins:
     return RosterChange(keys_moved(joined, event.seq), refusals_again)
 
 
-def _why_not_added(roster: SealedRoster, event: TimelineEvent, body: MembersAdded, pins: Pins) -> RosterReason | None:
+def _why_not_added(roster: SealedRoster, event: TimelineEvent, body: MembersAdded, pins: _Pins) -> RosterReason | None:
     """Whether somebody entitled has signed this addition, here and for these members."""
     signed = _signed_of(body)
     if signed is None:
@@ -217,7 +239,7 @@ def _why_not_added(roster: SealedRoster, event: TimelineEvent, body: MembersAdde
     return reason or _why_not_logs(body.logs, _heads_of(body.members, body.logs), pins)
 
 
-def _promoted(roster: SealedRoster, event: TimelineEvent, body: Promoted, pins: Pins) -> RosterChange:
+def _promoted(roster: SealedRoster, event: TimelineEvent, body: Promoted, pins: _Pins) -> RosterChange:
     reason: RosterReason | None = RosterReason.UNSIGNED
     if event.n == 0:
         # Done already, when the last admin left.
@@ -236,11 +258,12 @@ def _promoted(roster: SealedRoster, event: TimelineEvent, body: Promoted, pins: 
     return RosterChange(msgspec.structs.replace(promoted, numbers=numbers))
 
 
-def _devices_changed(roster: SealedRoster, event: TimelineEvent, body: DevicesChanged, pins: Pins) -> RosterChange:
+def _devices_changed(roster: SealedRoster, event: TimelineEvent, body: DevicesChanged, pins: _Pins) -> RosterChange:
     found = roster.members.get(body.principal)
     if found is None:
         return RosterChange(keys_moved(roster, event.seq))
-    goes_on = (body.log.generation, body.log.length) > (found.log.generation, found.log.length)
+    before, log = found.log, body.log
+    goes_on = log == before or (log.generation, log.length) > (before.generation, before.length)
     reason = _why_not_logs([body.log], {body.principal: body.log}, pins) if goes_on else RosterReason.WRONG_LOG
     if reason is not None:
         return RosterChange(keys_moved(roster, event.seq), (RosterRefusal(event.seq, reason, body.principal),))
@@ -250,7 +273,7 @@ def _devices_changed(roster: SealedRoster, event: TimelineEvent, body: DevicesCh
 
 
 def _why_not_by_admin(
-    roster: SealedRoster, by: ChangePlace, message: bytes, signed: Signed, pins: Pins
+    roster: SealedRoster, by: ChangePlace, message: bytes, signed: Signed, pins: _Pins
 ) -> RosterReason | None:
     author = roster.members.get(by.author)
     if author is None or author.role is not Role.ADMIN:
@@ -267,7 +290,7 @@ def _is_forgotten(roster: SealedRoster, signed: Signed, event: TimelineEvent) ->
 
 
 def _why_not_signed(
-    roster: SealedRoster, at: ChangePlace, message: bytes, signature: bytes | None, pins: Pins
+    roster: SealedRoster, at: ChangePlace, message: bytes, signature: bytes | None, pins: _Pins
 ) -> RosterReason | None:
     """Whether a device has signed that is in the author's log, as far as the log goes at this place of the dialog."""
     log, pin = roster.members[at.author].log, pins(at.author)
@@ -279,7 +302,7 @@ def _why_not_signed(
     return None
 
 
-def _why_not_logs(given: Sequence[LogHead], heads: Mapping[bytes, LogHead], pins: Pins) -> RosterReason | None:
+def _why_not_logs(given: Sequence[LogHead], heads: Mapping[bytes, LogHead], pins: _Pins) -> RosterReason | None:
     """Whether these are the logs that this device has pinned; raises `LogsNeededError` for those it cannot compare."""
     if len(given) not in (0, len(heads)):
         return RosterReason.WRONG_LOG
@@ -290,10 +313,8 @@ def _why_not_logs(given: Sequence[LogHead], heads: Mapping[bytes, LogHead], pins
         pin = pins(principal)
         logs = () if pin is None else [log for log in (pin.log, pin.before) if log is not None]
         found = next((log for log in logs if log.generation == head.generation), None)
-        if pin is not None and found is None and head.generation < pin.newest.generation:
-            return RosterReason.WRONG_LOG
         if found is None or found.length < head.length:
-            needed.append(principal)
+            needed += [] if principal in pins.unknown else [principal]
         elif head.length < 1 or found.heads[head.length - 1] != head.head:
             return RosterReason.WRONG_LOG
     if needed:

@@ -1,0 +1,174 @@
+"""Which device logs this device still has to read, and what the answers make of its pins.
+
+Invariants:
+
+- One question is under way at a time: answers are judged in the order in which they were asked for, and an old one
+  after a new one would look like a log that was made shorter.
+- A log that comes in pages is judged when it is whole.
+- What is refused for now is asked for again, after a pause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+import msgspec
+
+from protocol.cross_signing import KeysRefusedError, read_device_keys
+from protocol.errors import ErrorCode
+from protocol.key_commands import KnownLog, ReadDevices
+from protocol.limits import DEVICE_LOG_ENTRIES_MAX, PEOPLE_PER_COMMAND_MAX
+from protocol.public_keys import DevicePublic
+from protocol.replies import DeviceKeys, DevicesPage, Failed, PersonDevices, Reply
+from tchat.crypto.people import People
+from tchat.crypto.pins import SHOWN, GivenLog
+from tchat.crypto.state import CryptoState, Step, Table
+from tchat.encryption.notices import DevicesDoubted
+
+AGAIN_MS = 5_000
+"""After a refusal that may pass, the server is asked again so much later."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What has come of a log that is not whole yet: its entries after those of the pin `base`."""
+
+    base: tuple[int, int]
+    generation: int = 0
+    entries: tuple[bytes, ...] = ()
+
+
+class DeviceLogs:
+    """The device logs that are needed, by the dialog in which the server gives them."""
+
+    def __init__(self, state: CryptoState, people: People, now_ms: Callable[[], int]) -> None:
+        self._state = state
+        self._people = people
+        self._now_ms = now_ms
+        self._needed: dict[bytes, dict[bytes, None]] = {}
+        self._asked: ReadDevices | None = None
+        self._again_ms = 0
+        self._parts: dict[bytes, _Part] = {}
+        self._answered: set[tuple[bytes, bytes]] = set()
+        self._notices: list[DevicesDoubted] = []
+        self.changes = 0
+        """Grows whenever somebody's log, or which of their devices have keys, is another one."""
+
+    def need(self, dialog: bytes, principal: bytes) -> None:
+        """Read what the log of a member of this dialog has beyond what is pinned."""
+        self._needed.setdefault(dialog, {})[principal] = None
+
+    def awaits(self, dialog: bytes) -> bool:
+        """Whether logs are still to be read for this dialog."""
+        return dialog in self._needed
+
+    def was_answered(self, dialog: bytes, principal: bytes) -> bool:
+        """Whether the server has said on this connection what it has of this log."""
+        return (dialog, principal) in self._answered
+
+    def keyless(self, principal: bytes) -> frozenset[bytes]:
+        """Devices that are in the log, and of which the server has no keys: they are signed out, or not ready."""
+        data = self._state.read(Table.KEYLESS, principal)
+        return frozenset() if data is None else msgspec.msgpack.decode(data, type=frozenset[bytes])
+
+    def has_no_key(self, principal: bytes, device: bytes) -> None:
+        """The server gives no key of this device that could be used."""
+        self._keep_keyless(principal, self.keyless(principal) | {device})
+
+    def due(self) -> ReadDevices | None:
+        """The next question, once."""
+        if self._asked is not None or not self._needed or self._now_ms() < self._again_ms:
+            return None
+        dialog, people = next(iter(self._needed.items()))
+        self._asked = ReadDevices(0, dialog, [self._known(each) for each in list(people)[:PEOPLE_PER_COMMAND_MAX]])
+        return self._asked
+
+    def answered(self, command: ReadDevices, reply: Reply) -> None:
+        """The answer to a question: `take_notices` has what a person should see of it."""
+        self._asked = None
+        if isinstance(reply, DevicesPage):
+            self._page(command, reply)
+        elif isinstance(reply, Failed) and reply.code == ErrorCode.DIALOG_NOT_FOUND:
+            self._needed.pop(command.dialog, None)
+        else:
+            self._again_ms = self._now_ms() + AGAIN_MS
+
+    def disconnected(self) -> None:
+        """What was asked is asked again."""
+        self._asked, self._again_ms = None, 0
+        self._parts.clear()
+        self._answered.clear()
+
+    def take_notices(self) -> list[DevicesDoubted]:
+        """What a person is to be shown, since the last call."""
+        taken, self._notices = self._notices, []
+        return taken
+
+    def _known(self, principal: bytes) -> KnownLog:
+        base = self._people.newest_of(principal)
+        part = self._parts.get(principal)
+        if part is None or part.base != base:
+            self._parts[principal] = part = _Part(base)
+        if not part.entries:
+            return KnownLog(principal, *base)
+        length = len(part.entries) + (base[1] if part.generation == base[0] else 0)
+        return KnownLog(principal, part.generation, length)
+
+    def _page(self, command: ReadDevices, page: DevicesPage) -> None:
+        needed = self._needed.get(command.dialog, {})
+        given = {person.principal: person for person in page.people}
+        for known in command.people:
+            person = given.get(known.principal)
+            if person is None and page.more and given:
+                continue  # asked again
+            if person is None or person.generation == 0 or self._take(known, person):
+                self._parts.pop(known.principal, None)
+                self._answered.add((command.dialog, known.principal))
+                needed.pop(known.principal, None)
+        if not needed:
+            self._needed.pop(command.dialog, None)
+
+    def _take(self, known: KnownLog, person: PersonDevices) -> bool:
+        """Judge a log; False if it is asked for again: pages of it are missing, or the pin is another one by now."""
+        base = self._people.newest_of(person.principal)
+        part = self._parts[person.principal]
+        if part.base != base:
+            return False
+        goes_on = known.generation == person.generation
+        entries = (*(part.entries if goes_on else ()), *person.entries)
+        length = len(entries) + (base[1] if person.generation == base[0] else 0)
+        if person.entries and length < min(person.length, DEVICE_LOG_ENTRIES_MAX):
+            self._parts[person.principal] = _Part(base, person.generation, entries)
+            return False
+        self._judge(person, GivenLog(person.generation, person.length, person.head, entries))
+        return True
+
+    def _judge(self, person: PersonDevices, given: GivenLog) -> None:
+        principal = person.principal
+        before = self._people.pin_of(principal)
+        judgement = self._people.take_log(principal, given)
+        pin = self._people.pin_of(principal)
+        if pin != before:
+            self.changes += 1
+        if judgement.verdict in SHOWN and (pin is None or pin != before):
+            self._notices.append(DevicesDoubted(principal, judgement.verdict))
+        if pin is not None and not pin.refused:
+            keys = {each.device: _public(principal, each) for each in person.devices}
+            listed = pin.newest.devices
+            self._keep_keyless(principal, {device for device, public in listed.items() if keys.get(device) != public})
+
+    def _keep_keyless(self, principal: bytes, devices: AbstractSet[bytes]) -> None:
+        if devices != self.keyless(principal):
+            step = Step(self._state)
+            step.write(Table.KEYLESS, principal, msgspec.msgpack.encode(sorted(devices)) if devices else None)
+            step.commit()
+            self.changes += 1
+
+
+def _public(principal: bytes, given: DeviceKeys) -> DevicePublic | None:
+    try:
+        return read_device_keys(given.keys, principal, given.device)
+    except KeysRefusedError:
+        return None

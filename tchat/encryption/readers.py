@@ -1,0 +1,232 @@
+"""Who may read a sealed dialog: the devices that its members have now, by their logs, and to which keys can be sent.
+
+Invariants:
+
+- Only members of a roster that is believed as a whole have devices here, and only devices in a log that is pinned.
+- What the server says (it has no keys of a device, nobody is there) can only make the list shorter.
+- What is missing is asked for in the background: until the answer, nothing is sealed.
+- When the server contradicts itself TRIES_MAX times, a person is told, and it is asked again after the next event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from protocol.bodies import LogHead, TimelineEvent
+from protocol.command_rules import Command
+from protocol.errors import ErrorCode
+from protocol.events import DialogState
+from protocol.key_commands import ClaimKeys, ReadDevices
+from protocol.replies import Failed, Reply, SlicesUploaded
+from protocol.roster import RosterMember
+from protocol.share_commands import UploadSlices
+from tchat.crypto.errors import RosterRefusedError
+from tchat.crypto.machine import CryptoMachine
+from tchat.crypto.olm import KnownDevice
+from tchat.crypto.people import People
+from tchat.crypto.pins import HeldError, Hold
+from tchat.crypto.sealed_roster import SealedRoster
+from tchat.crypto.state import CryptoState
+from tchat.encryption.channels import Channels
+from tchat.encryption.device_logs import DeviceLogs
+from tchat.encryption.device_sealer import Readers
+from tchat.encryption.notices import VIEWS_DIFFER, ReaderNotice, Standing
+from tchat.encryption.rosters import Rosters, Track
+from tchat.encryption.sealing import Clear, NotYet
+
+TRIES_MAX = 3
+KEPT_MS = 600_000
+"""Channels are looked at again after so long: one may have broken."""
+_SAID_SEALED = "The server says that this dialog is not encrypted any more. Nothing is sent: it was encrypted before."
+_KEPT_BACK = "The server keeps back the newest devices of a member of this dialog. Nothing is sent until it shows them."
+_CONTRADICTS = "The server refuses what you write: it says that others read here than it shows. Nothing is sent."
+_NO_MEMBER = "You are no member of this dialog any more."
+_HELD = {
+    Hold.REFUSED: "The server shows a wrong list of the devices of a member. Nothing is sent until it is right again.",
+    Hold.IDENTITY_CHANGED: "A member whom you verified has another identity now. It may be somebody else: verify them"
+    " again, or agree to the new identity. Nothing is sent until then.",
+}
+
+
+@dataclass(slots=True)
+class _Found:
+    """Readers that were found, and of what: of this roster, and as of this change of the logs."""
+
+    readers: Readers
+    roster: SealedRoster
+    changes: int
+    at_ms: int
+
+
+class ReaderEngine:
+    """A `ReaderSource` of one device. `due` has the commands of the background; `now_ms` is the time since 1970."""
+
+    def __init__(self, state: CryptoState, machine: CryptoMachine, people: People, now_ms: Callable[[], int]) -> None:
+        self._machine = machine
+        self._people = people
+        self._now_ms = now_ms
+        self.logs = DeviceLogs(state, people, now_ms)
+        self.rosters = Rosters(state, people, self.logs)
+        self._channels = Channels(machine, self.logs, now_ms)
+        self._found: dict[bytes, _Found] = {}
+        self._tries: dict[bytes, tuple[int, int]] = {}
+        """By dialog: a `keys_seq`, and how often the server has refused what was made for it."""
+        self._gone: set[bytes] = set()
+
+    def readers_of(self, dialog: bytes) -> Readers | Clear | NotYet | Failed:
+        """The devices that may read, once something can be written to each of them."""
+        track = self.rosters.track(dialog)
+        if dialog in self._gone:
+            return Failed(0, ErrorCode.DIALOG_NOT_FOUND, _NO_MEMBER)
+        if track.kept is None:
+            return Clear() if track.open else NotYet()
+        self.rosters.want(dialog)
+        if not track.stated or self.rosters.is_behind(dialog) or self.logs.awaits(dialog):
+            return NotYet()
+        reason = self._why_withheld(dialog, track)
+        return NotYet(reason) if reason else self._believed_readers(dialog, track.kept.roster)
+
+    def due(self) -> list[Command]:
+        """The commands to send now, each once; `answered` gets their answers."""
+        found = (self.logs.due(), self._channels.due())
+        return [command for command in found if command is not None]
+
+    def answered(self, command: Command, reply: Reply) -> None:
+        """The answer to a command of `due`, or to an upload of slices."""
+        match command:
+            case ReadDevices():
+                self.logs.answered(command, reply)
+                self.rosters.logs_changed()
+            case ClaimKeys():
+                self._channels.answered(reply)
+                self._found.clear()
+            case UploadSlices():
+                self._uploaded(command, reply)
+            case _:
+                pass
+
+    def stale(self, dialog: bytes, failed: Failed) -> None:
+        """The server says that others read now: it has to show them, or is not believed."""
+        if not self.rosters.is_ahead(dialog, failed.keys_seq or 0):
+            self._refused(dialog)
+
+    def heard(self, event: TimelineEvent | DialogState) -> None:
+        """An event of the server, in order."""
+        self.rosters.heard(event)
+        if isinstance(event, DialogState) or event.device == self._machine.device:
+            self._tries.pop(event.dialog, None)
+            self._gone.discard(event.dialog)
+
+    def reset(self) -> None:
+        """All that is known of dialogs comes again."""
+        self.rosters.reset()
+        self._gone.clear()
+
+    def disconnected(self) -> None:
+        """What was asked is asked again on the next connection."""
+        self.logs.disconnected()
+        self.rosters.disconnected()
+        self._channels.disconnected()
+        self._tries.clear()
+
+    def take_notices(self) -> list[ReaderNotice]:
+        """What a person is to be shown, since the last call."""
+        return [*self.logs.take_notices(), *self.rosters.take_notices()]
+
+    def _why_withheld(self, dialog: bytes, track: Track) -> str:
+        """What a person has to know before anything is sent; empty if nothing."""
+        assert track.kept is not None, "only what is sealed is withheld"
+        if track.open:
+            return _SAID_SEALED
+        if track.kept.disputed is not None:
+            return VIEWS_DIFFER
+        return _CONTRADICTS if self._tries.get(dialog) == (track.kept.roster.keys_seq, TRIES_MAX) else ""
+
+    def _believed_readers(self, dialog: bytes, roster: SealedRoster) -> Readers | NotYet | Failed:
+        found, now_ms = self._found.get(dialog), self._now_ms()
+        if (
+            found is not None
+            and found.roster is roster
+            and (found.changes == self.logs.changes and found.at_ms <= now_ms < found.at_ms + KEPT_MS)
+        ):
+            return found.readers
+        try:
+            members, view = roster.readers, roster.view
+        except RosterRefusedError as error:
+            return NotYet(error.reason.sentence)
+        if self._machine.principal not in members:
+            return Failed(0, ErrorCode.DIALOG_NOT_FOUND, _NO_MEMBER)
+        devices = self._devices_of(dialog, members)
+        if isinstance(devices, NotYet):
+            return devices
+        if self._channels.want(dialog, devices):
+            return NotYet()
+        readers = Readers(roster.keys_seq, view, devices)
+        self._found[dialog] = _Found(readers, roster, self.logs.changes, now_ms)
+        return readers
+
+    def _devices_of(self, dialog: bytes, members: Mapping[bytes, RosterMember]) -> list[KnownDevice] | NotYet:
+        """The devices of these members that may get keys; the logs that it takes to know them are asked for."""
+        devices: list[KnownDevice] = []
+        waits: NotYet | None = None
+        for principal, member in members.items():
+            found = self._devices_at(dialog, principal, member.log)
+            if isinstance(found, NotYet):
+                waits = waits or found
+            else:
+                keyless = self.logs.keyless(principal)
+                devices += [known for known in found if known.device not in keyless]
+        return NotYet() if self.logs.awaits(dialog) else waits or devices
+
+    def _devices_at(self, dialog: bytes, principal: bytes, head: LogHead) -> list[KnownDevice] | NotYet:
+        """The devices of a member whose log is the one that the roster names: all members are to see the same."""
+        try:
+            found = self._people.devices_of(principal)
+        except HeldError as error:
+            nobody = error.hold is Hold.UNKNOWN and head == LogHead()
+            reason = "" if nobody else _HELD.get(error.hold, _KEPT_BACK)
+        else:
+            pinned = self._pinned_head(principal)
+            if head == pinned:
+                return found if self._lists_this_device(principal, found) else NotYet(Standing.UNVERIFIED.sentence)
+            if (head.generation, head.length) < (pinned.generation, pinned.length):
+                return NotYet()  # that the log has grown is still to be said in the dialog
+            reason = _KEPT_BACK
+        if not self.logs.was_answered(dialog, principal):
+            self.logs.need(dialog, principal)
+            return NotYet()
+        return NotYet(reason) if reason else []
+
+    def _pinned_head(self, principal: bytes) -> LogHead:
+        pin = self._people.pin_of(principal)
+        return LogHead() if pin is None else LogHead(pin.log.generation, pin.log.length, pin.log.head)
+
+    def _lists_this_device(self, principal: bytes, found: Iterable[KnownDevice]) -> bool:
+        """Whether others will believe this device; it says nothing about logs of others."""
+        me = self._machine
+        return principal != me.principal or any(known.device == me.device for known in found)
+
+    def _uploaded(self, command: UploadSlices, reply: Reply) -> None:
+        if isinstance(reply, SlicesUploaded) and (reply.missing or reply.extra):
+            self._refused(command.dialog)
+            self._read_all_logs(command.dialog)
+        elif isinstance(reply, Failed) and reply.code == ErrorCode.STALE:
+            self.stale(command.dialog, reply)
+        elif isinstance(reply, Failed) and reply.code == ErrorCode.INVALID_ARGUMENT:
+            self._refused(command.dialog)
+            self._read_all_logs(command.dialog)
+        elif isinstance(reply, Failed) and reply.code == ErrorCode.DIALOG_NOT_FOUND:
+            self._gone.add(command.dialog)
+
+    def _refused(self, dialog: bytes) -> None:
+        kept = self.rosters.track(dialog).kept
+        keys_seq = 0 if kept is None else kept.roster.keys_seq
+        before, tries = self._tries.get(dialog, (keys_seq, 0))
+        self._tries[dialog] = (keys_seq, min(tries + 1, TRIES_MAX) if before == keys_seq else 1)
+
+    def _read_all_logs(self, dialog: bytes) -> None:
+        """Others read than this device knows: somebody's log, or who of them has keys, is another one."""
+        kept = self.rosters.track(dialog).kept
+        for principal in () if kept is None else kept.roster.members:
+            self.logs.need(dialog, principal)
