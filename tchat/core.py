@@ -210,9 +210,12 @@ class ClientCore:
                 self._write(Heartbeat(0), now)
             self._flush(now)
 
-    def submit(self, command: Numbered, now: float) -> int:
-        """Send a numbered command exactly once; returns its number. `OutboxFullError` if too many wait."""
-        n = self._sending.submit(command)
+    def submit(self, command: Numbered, now: float, key: bytes = b"") -> int:
+        """Send a numbered command exactly once; returns its number. `OutboxFullError` if too many wait.
+
+        With a `key` the command is made once, also across crashes: the first one of that key counts.
+        """
+        n = self._sending.submit(command, key)
         self._flush(now)
         return n
 

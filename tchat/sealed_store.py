@@ -8,7 +8,7 @@ Invariants:
 - What `commit` returned from survives SIGKILL and a loss of power (WAL, synchronous FULL), all of it or nothing.
 - Every value is sealed (XChaCha20-Poly1305) together with the store, table and key that it is of: a value that was
   moved to another row or file is refused. Readable in the file are the keys of rows (ids and public keys), the numbers
-  of commands and the sizes of values.
+  of commands and of handled events, and the sizes of values.
 - Values are sealed under a secret of the store, which is in the file sealed under the key of the `KeySource`.
 - One process at a time has the store open: an OS lock on a file beside it, which ends with the process.
 - Nothing that steps a ratchet is written before the server has said how far this device is, or to a store that is
@@ -116,7 +116,7 @@ class SealedStore(SqliteOutbox):
             for (table, key), value in changes.items()
             if value is not None
         ]
-        with self._removing():
+        with self._committing():
             self._db.executemany("DELETE FROM state WHERE name = ? AND key = ?", removed)
             self._db.executemany("REPLACE INTO state VALUES (?, ?, ?)", written)
             for row in outbox:
@@ -150,6 +150,7 @@ class SealedStore(SqliteOutbox):
         given_up = self.pending()
         with self._transaction():
             self._db.execute("DELETE FROM pending")
+            self._once.forget()  # what a bot has handled is behind, too: it begins with what comes from now on
             self._db.execute("UPDATE self SET next_n = ?", (max(self.next_n(), n_max + 1, first_number()),))
             self._db.execute("UPDATE store SET generation = ?", (max(self.generation, generation) + 1,))
         self._is_current, self._is_behind = True, False

@@ -119,11 +119,16 @@ class Sending:
         self._store.bind(device)
         self._me, self._device = principal, device
 
-    def submit(self, command: Numbered) -> int:
-        """Store a command and queue it; returns its number. `OutboxFullError` if there is no room."""
+    def submit(self, command: Numbered, key: bytes = b"") -> int:
+        """Store a command and queue it; returns its number. `OutboxFullError` if there is no room.
+
+        With a `key`: of that the command is made once, so if there is one of it, this is its number.
+        """
+        if key and (made := self._store.find_made(key)) is not None:
+            return made.n
         n = self._store.next_n()
         numbered = msgspec.structs.replace(command, id=0, n=n)
-        self._store.append(Stored(n, MSGPACK.encode(numbered)))
+        self._store.append(Stored(n, MSGPACK.encode(numbered)), key)
         self._keep(_Entry(n, numbered))
         return n
 
@@ -253,7 +258,7 @@ class Sending:
             self._sealer.acked(entry.sealed)
             self.seal_again()
         del self._entries[entry.n]
-        self._store.remove(entry.n, durable=False)
+        self._store.remove(entry.n, durable=False, seq=acked.seq)
         return [Sent(entry.n, acked)]
 
     def _failed(self, entry: _Entry, failed: Failed, queue: _Queue, dialog: bytes, now: float) -> list[Notification]:

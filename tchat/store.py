@@ -3,6 +3,9 @@
 An `OutboxStore` belongs to one device. A command survives the end of the process once `append` returned. A command
 that was removed after an ack may come back; it is then sent again with its old number, and gets its old ack. No number
 is used twice, even if the store is lost: a new store starts at the microseconds of the clock.
+
+A command may have a key of the app (`once.py`): then it is made once, whatever crashes, since the key and the command
+are one commit, and so are its answer and its removal.
 """
 
 from __future__ import annotations
@@ -16,8 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from tchat.once import Made, OnceInMemory, OnceTables
+
 OUTBOX_COMMANDS_MAX = 10_000
-_REMOVALS_HELD_MAX = 64
+_HELD_MAX = 64
 OUTBOX_VERSION = 1
 
 
@@ -46,8 +51,11 @@ class OutboxStore(Protocol):
     def next_n(self) -> int:
         """The number that the next `append` must carry."""
 
-    def append(self, entry: Stored) -> None:
-        """Store a command under `next_n`; durable on return. `OutboxFullError` beyond OUTBOX_COMMANDS_MAX."""
+    def append(self, entry: Stored, key: bytes = b"") -> None:
+        """Store a command under `next_n`; durable on return. `OutboxFullError` beyond OUTBOX_COMMANDS_MAX.
+
+        With a `key`, which no command may have yet, `find_made` finds it from now on.
+        """
 
     def replace(self, entry: Stored) -> None:
         """Replace the command of a number; durable on return."""
@@ -55,14 +63,26 @@ class OutboxStore(Protocol):
     def renumber(self, old: int, entry: Stored) -> None:
         """Move a command from its number to `next_n`, in one step; durable on return."""
 
-    def remove(self, n: int, *, durable: bool) -> None:
-        """Remove an answered command; unless `durable`, a crash may undo that.
+    def remove(self, n: int, *, durable: bool, seq: int = 0) -> None:
+        """Remove a command that became event `seq`, or was refused (0); unless `durable`, a crash may undo that.
 
         That is fine after an ack, since a retry gets the same one; not after a refusal, since a retry may be accepted.
         """
 
     def pending(self) -> list[Stored]:
         """The commands that await an answer, in order of number."""
+
+    def find_made(self, key: bytes) -> Made | None:
+        """The command of a key, on its way or stored by the server; None if there is none, or it was refused."""
+
+    def handled(self) -> dict[bytes, int]:
+        """By dialog: up to where its events are handled."""
+
+    def mark_handled(self, dialog: bytes, seq: int, *, durable: bool) -> None:
+        """Note that the events of a dialog up to `seq` are handled, and forget the keys that are of them.
+
+        Unless `durable`, a crash may undo that.
+        """
 
     def close(self) -> None:
         """Release the resources; no other call may follow."""
@@ -80,6 +100,7 @@ class MemoryOutbox:
         self._next_n = first_number() if first_n is None else first_n
         self._device: bytes | None = None
         self._entries: dict[int, Stored] = {}
+        self._once = OnceInMemory()
 
     def bind(self, device: bytes) -> None:
         if self._device not in (None, device):
@@ -89,12 +110,14 @@ class MemoryOutbox:
     def next_n(self) -> int:
         return self._next_n
 
-    def append(self, entry: Stored) -> None:
+    def append(self, entry: Stored, key: bytes = b"") -> None:
         assert entry.n == self._next_n, "numbers are given out in order"
         if len(self._entries) >= OUTBOX_COMMANDS_MAX:
             raise OutboxFullError
         self._entries[entry.n] = entry
         self._next_n += 1
+        if key:
+            self._once.make(key, entry.n)
 
     def replace(self, entry: Stored) -> None:
         if entry.n in self._entries:
@@ -103,12 +126,23 @@ class MemoryOutbox:
     def renumber(self, old: int, entry: Stored) -> None:
         self._entries.pop(old, None)
         self.append(entry)
+        self._once.renumber(old, entry.n)
 
-    def remove(self, n: int, *, durable: bool) -> None:  # noqa: ARG002 - nothing here outlives the process
+    def remove(self, n: int, *, durable: bool, seq: int = 0) -> None:  # noqa: ARG002 - nothing here outlives the process
         self._entries.pop(n, None)
+        self._once.answer(n, seq)
 
     def pending(self) -> list[Stored]:
         return [self._entries[n] for n in sorted(self._entries)]
+
+    def find_made(self, key: bytes) -> Made | None:
+        return self._once.find(key)
+
+    def handled(self) -> dict[bytes, int]:
+        return dict(self._once.handled)
+
+    def mark_handled(self, dialog: bytes, seq: int, *, durable: bool) -> None:  # noqa: ARG002 - as above
+        self._once.mark(dialog, seq)
 
     def close(self) -> None:
         pass
@@ -120,11 +154,14 @@ class SqliteOutbox:
     def __init__(self, path: Path | str, first_n: int | None = None) -> None:
         _make_private(path)
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self._removed: list[int] = []
+        self._once = OnceTables(self._db)
+        self._removed: dict[int, int] = {}
+        self._marked: dict[bytes, int] = {}
         try:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             self._create(first_number() if first_n is None else first_n)
+            self._once.create()
         except BaseException:
             self._db.close()
             raise
@@ -141,29 +178,43 @@ class SqliteOutbox:
         assert isinstance(next_n, int)
         return next_n
 
-    def append(self, entry: Stored) -> None:
-        self._write(entry)
+    def append(self, entry: Stored, key: bytes = b"") -> None:
+        with self._committing():
+            self._insert(entry)
+            if key:
+                self._once.make(key, entry.n)
 
     def replace(self, entry: Stored) -> None:
         self._db.execute("UPDATE pending SET data = ? WHERE n = ?", (self._to_disk(entry), entry.n))
 
     def renumber(self, old: int, entry: Stored) -> None:
-        self._removed.append(old)
-        self._write(entry)
+        with self._committing():
+            self._db.execute("DELETE FROM pending WHERE n = ?", (old,))
+            self._insert(entry)
+            self._once.renumber(old, entry.n)
 
-    def remove(self, n: int, *, durable: bool) -> None:
-        self._removed.append(n)
-        # others wait for the next write, or until there are many: each write costs a sync to disk
-        if durable or len(self._removed) >= _REMOVALS_HELD_MAX:
-            self._write(None)
+    def remove(self, n: int, *, durable: bool, seq: int = 0) -> None:
+        self._removed[n] = seq
+        self._write_held(now=durable)
 
     def pending(self) -> list[Stored]:
-        self._write(None)
+        self._write_held(now=True)
         rows = self._db.execute("SELECT n, data FROM pending ORDER BY n")
         return [self._from_disk(n, data) for n, data in rows]
 
+    def find_made(self, key: bytes) -> Made | None:
+        self._write_held(now=True)
+        return self._once.find(key)
+
+    def handled(self) -> dict[bytes, int]:
+        return self._once.handled()
+
+    def mark_handled(self, dialog: bytes, seq: int, *, durable: bool) -> None:
+        self._marked[dialog] = seq
+        self._write_held(now=durable)
+
     def close(self) -> None:
-        self._write(None)
+        self._write_held(now=True)
         self._db.close()
 
     def _to_disk(self, entry: Stored) -> bytes:
@@ -194,19 +245,23 @@ class SqliteOutbox:
         self._db.execute("INSERT INTO self VALUES (1, NULL, ?)", (first_n,))
         self._db.execute(f"PRAGMA user_version = {OUTBOX_VERSION}")
 
-    def _write(self, entry: Stored | None) -> None:
-        """Write the waiting removals and perhaps one new command in one transaction."""
-        with self._removing():
-            if entry is not None:
-                self._insert(entry)
+    def _write_held(self, *, now: bool) -> None:
+        """Write what waits for the next write, now or if it is much: each write costs a sync to disk."""
+        held = len(self._removed) + len(self._marked)
+        if held >= _HELD_MAX or (now and held):
+            with self._committing():
+                pass
 
     @contextlib.contextmanager
-    def _removing(self) -> Iterator[None]:
-        """A transaction that begins with the removals that wait for one."""
+    def _committing(self) -> Iterator[None]:
+        """A transaction that begins with what waits for one."""
         with self._transaction():
             self._db.executemany("DELETE FROM pending WHERE n = ?", [(n,) for n in self._removed])
+            self._once.answer(self._removed)
+            self._once.mark(self._marked)
             yield
         self._removed.clear()
+        self._marked.clear()
 
     def _insert(self, entry: Stored) -> None:
         assert entry.n == self.next_n(), "numbers are given out in order"
