@@ -6,6 +6,7 @@ events into what a person sees, `terminal` is `tchat chat`. Commands, replies an
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
 from tchat.actions import (
@@ -22,14 +23,19 @@ from tchat.actions import (
 from tchat.store import MemoryOutbox, OutboxFullError, SqliteOutbox
 
 if TYPE_CHECKING:
+    from tchat.bot import Bot
+    from tchat.bot_handlers import Context, MessageContext
     from tchat.shell import Client
 
 __all__ = [
+    "Bot",
     "Client",
     "ClientError",
     "ConnectionState",
+    "Context",
     "GivenUpError",
     "MemoryOutbox",
+    "MessageContext",
     "OutboxFullError",
     "RefusedError",
     "RequestLostError",
@@ -41,10 +47,16 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    """Import `Client` on first use: its libraries would double the time that `tchat chat --help` takes."""
-    if name == "Client":
-        from tchat.shell import Client
+_IMPORTED_ON_FIRST_USE = {
+    "Bot": "tchat.bot",
+    "Client": "tchat.shell",
+    "Context": "tchat.bot_handlers",
+    "MessageContext": "tchat.bot_handlers",
+}
 
-        return Client
+
+def __getattr__(name: str) -> object:
+    """Import `Client` and `Bot` on first use: their libraries would double the time that `tchat chat --help` takes."""
+    if name in _IMPORTED_ON_FIRST_USE:
+        return getattr(importlib.import_module(_IMPORTED_ON_FIRST_USE[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

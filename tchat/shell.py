@@ -106,9 +106,9 @@ class Client:
         rng: random.Random | None = None,
     ) -> None:
         self.view = View()
-        store = store or MemoryOutbox()
+        self._store = store or MemoryOutbox()
         self._on_event = on_event
-        self._core = ClientCore(store, codec, rng or random.Random(), encryption)  # noqa: S311 - jitter
+        self._core = ClientCore(self._store, codec, rng or random.Random(), encryption)  # noqa: S311 - jitter
         self._connections = Connections(
             url,
             token_source,
@@ -142,17 +142,20 @@ class Client:
     ) -> bool | None:
         """Disconnect; commands that are not acked stay in the store."""
         assert self._tasks is not None
-        await self.aclose()
+        self._end()  # not `aclose`: in a scope that was cancelled it would not get further
         if error is not None and not isinstance(error, anyio.get_cancelled_exc_class()):
             kind = error = trace = None  # raise the error of the body itself, not a group
         return await self._tasks.__aexit__(kind, error, trace)
 
     async def aclose(self) -> None:
         """Disconnect and end the iteration; waiting calls raise."""
+        self._end()
+        await anyio.lowlevel.checkpoint()
+
+    def _end(self) -> None:
         self._closed = True
         self._connections.end()
         self._give_up(StoppedError("the client was closed"))
-        await anyio.lowlevel.checkpoint()
 
     # calls of the app
 
@@ -183,9 +186,21 @@ class Client:
         Cancelling the wait does not withdraw the command.
         """
         self._still_running()
-        outcome = _Outcome()
-        n = self._core.submit(command, time.monotonic())
-        self._sends[n] = outcome
+        return await self._wait_sent(self._core.submit(command, time.monotonic()))
+
+    async def perform_once(self, key: bytes, command: Numbered) -> int:
+        """Perform the command of a key, once, also across crashes; returns the number of its event.
+
+        If the key has a command already, that one counts, and this one is not made. Errors as in `perform`; a key whose
+        command was refused has none.
+        """
+        self._still_running()
+        if (made := self._store.find_made(key)) is not None and made.seq:
+            return made.seq
+        return (await self._wait_sent(self._core.submit(command, time.monotonic(), key))).seq
+
+    async def _wait_sent(self, n: int) -> Acked:
+        outcome = self._sends[n] = _Outcome()
         self._perform()
         try:
             acked = await outcome.wait()
@@ -218,10 +233,10 @@ class Client:
         self._core.seal_again(time.monotonic())
         self._perform()
 
-    def make_header(self, dialog: bytes) -> Header:
+    def make_header(self, dialog: bytes, reply_to: int | None = None) -> Header:
         """A header with the newest known `keys_seq` of a dialog."""
         known = self.view.dialogs.get(dialog)
-        return Header(keys_seq=known.keys_seq if known else 0)
+        return Header(reply_to=reply_to, keys_seq=known.keys_seq if known else 0)
 
     async def request(self, command: Command) -> Reply:
         """Send a command without a number (`history`, `roster`, ...) and wait for its reply; `view` takes pages over.
