@@ -211,10 +211,7 @@ class ClientCore:
             self._flush(now)
 
     def submit(self, command: Numbered, now: float, key: bytes = b"") -> int:
-        """Send a numbered command exactly once; returns its number. `OutboxFullError` if too many wait.
-
-        With a `key` the command is made once, also across crashes: the first one of that key counts.
-        """
+        """Send a numbered command exactly once, of a `key` the first only; its number. Raises `OutboxFullError`."""
         n = self._sending.submit(command, key)
         self._flush(now)
         return n

@@ -12,6 +12,7 @@ import pytest
 from protocol.bodies import Posted, Reacted
 from protocol.commands import Create, React, Send
 from protocol.dialog_types import DialogType, Mode
+from server.config.settings import SyncSettings
 from tchat import Bot, Client, Context, MessageContext
 from tchat import bot as bot_module
 from tchat.actions import ConnectionState, SignInRequiredError
@@ -80,7 +81,7 @@ class Site:
 @pytest.fixture
 async def site(database_url: str, tmp_path: Path) -> AsyncIterator[Site]:
     """A node, a person and the account of a bot."""
-    async with running(database_url, configured()) as server:
+    async with running(database_url, configured(sync=SyncSettings(window_events=5))) as server:
         ann, botty = await server.world.people(2)
         for person in (ann, botty):
             await server.world.create(DialogType.SELF, person)
@@ -104,16 +105,19 @@ async def test_an_echo_bot_answers_in_order(site: Site) -> None:
         assert await site.until_said(ann, 20) == [str(number) for number in range(20)]
 
 
-async def test_what_came_while_a_bot_was_away_is_answered_once_it_is_back(site: Site) -> None:
+async def test_what_came_while_a_bot_was_away_is_answered_once_it_is_back(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bot_module, "_PAGE_EVENTS", 4)
     async with site.talking() as ann:
         async with site.serving(echo(site)):
             await ann.send(site.dialog, b"here")
             await site.until_said(ann, 1)
-        for number in range(250):  # more than the window of a sync
+        for number in range(20):  # more than the window of a sync
             ann.submit(Send(0, site.dialog, 0, b"%d" % number))
         await ann.wait_until(lambda: not ann.pending())
         async with site.serving(echo(site)):
-            assert await site.until_said(ann, 251) == ["here", *(str(number) for number in range(250))]
+            assert await site.until_said(ann, 21) == ["here", *(str(number) for number in range(20))]
 
 
 async def test_what_is_older_than_the_state_of_a_bot_is_not_answered(site: Site) -> None:
