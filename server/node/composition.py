@@ -56,6 +56,7 @@ from server.writing.dialog_purge import DialogPurge
 from server.writing.durable import DurableEvents
 from server.writing.eraser import Eraser
 from server.writing.horizon import Horizon
+from server.writing.log_announcer import LogAnnouncer
 from server.writing.mover import Mover
 from server.writing.pipeline import Pipeline
 from server.writing.position import Positions
@@ -66,6 +67,7 @@ from storage.nodes import Nodes
 from storage.postgres.incarnations import NodeLock
 from storage.postgres.work_locks import Job, Work, WorkLocks
 from storage.rates import RateLimiter
+from storage.sealed_rosters import SealedRosters
 from storage.shares import Shares
 from storage.timelines import Journal, Timelines
 from storage.unavailable import StorageUnavailableError
@@ -96,6 +98,7 @@ class Node:
         *,
         device_keys: DeviceKeyStore,
         shares: Shares,
+        rosters: SealedRosters,
         work_locks: WorkLocks,
         incarnation: int,
         epoch: int,
@@ -135,6 +138,7 @@ class Node:
         self.pipeline = Pipeline(
             self.journal, route, config.pipeline, clock, incarnation=incarnation, put_back=put_back
         )
+        self._announcer = LogAnnouncer(rosters, self.pipeline)
         self.eraser = Eraser(self.journal, config.eraser, clock, put_back=put_back)
         self.mover = mover
         self.trimmer, self.dialog_purge, self.author_purge = trimmer, dialog_purge, author_purge
@@ -250,7 +254,11 @@ class Node:
 
     def _list_jobs(self, identity: Identity) -> dict[Work, Job]:
         """What one node does for all, beside the mover, which takes its lock by itself."""
-        jobs: dict[Work, Job] = {Work.ERASER: self.eraser.run, Work.PURGE: identity.purge}
+        jobs: dict[Work, Job] = {
+            Work.ERASER: self.eraser.run,
+            Work.PURGE: identity.purge,
+            Work.LOG_ANNOUNCER: self._announcer.run,
+        }
         if self.dialog_purge is not None:
             jobs[Work.DIALOG_PURGE] = self.dialog_purge.run
         if self.author_purge is not None:

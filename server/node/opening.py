@@ -40,6 +40,7 @@ from storage.postgres.migrate import migrate
 from storage.postgres.nodes import PostgresNodes
 from storage.postgres.pool import Pool, open_pool
 from storage.postgres.purged_authors import PostgresPurgedAuthors
+from storage.postgres.sealed_rosters import PostgresSealedRosters
 from storage.postgres.shares import PostgresShares
 from storage.postgres.timelines import PostgresTimelines
 from storage.postgres.trimming import PostgresTrimming
@@ -130,6 +131,7 @@ async def opened(
             lock,
             device_keys=PostgresDeviceKeys(pool),
             shares=PostgresShares(pool),
+            rosters=PostgresSealedRosters(pool),
             work_locks=WorkLocks(url, incarnation=incarnation),
             incarnation=incarnation,
             epoch=epoch,

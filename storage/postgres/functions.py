@@ -73,6 +73,8 @@ WORK_LOCKS = 0x7464
 """First half of the advisory locks of work that one node does for all (`work_locks.py`)."""
 LOWEST_XID = 3
 """The lowest stamp that a row can have."""
+STILL = 2**63 - 1
+"""Where an interval of `roster_intervals` ends that has not ended."""
 _CONSTANTS: dict[str, int | str] = {
     "SIGN_IN_AUDIT_KEPT_MS": SIGN_IN_AUDIT_KEPT_MS,
     "DAY_MS": DAY_MS,
@@ -83,6 +85,7 @@ _CONSTANTS: dict[str, int | str] = {
     "NUMBERS_TOGETHER": NUMBERS_TOGETHER,
     "TRIMMER_LOCK_KEY": 0x7463686177,
     "LOWEST_XID": LOWEST_XID,
+    "STILL": STILL,
     "TARGET_ARCHIVED": TARGET_ARCHIVED,
     "ERASE_HANGING_AFTER_MS": 60_000,  # longer than a flush may take that was under way
     "VISIBLE_INTERVALS_MAX": VISIBLE_INTERVALS_MAX,

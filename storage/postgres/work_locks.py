@@ -56,6 +56,7 @@ class Work(enum.IntEnum):
     PURGE = 4
     DIALOG_PURGE = 5
     AUTHOR_PURGE = 6
+    LOG_ANNOUNCER = 7
 
 
 def lock_settings(incarnation: int, *, silent_s: float) -> dict[str, str]:

@@ -28,6 +28,7 @@ from storage.postgres.journal import PostgresJournal
 from storage.postgres.nodes import PostgresNodes
 from storage.postgres.pool import open_pool
 from storage.postgres.purged_authors import PostgresPurgedAuthors
+from storage.postgres.sealed_rosters import PostgresSealedRosters
 from storage.postgres.shares import PostgresShares
 from storage.postgres.timelines import PostgresTimelines
 from storage.postgres.trimming import PostgresTrimming
@@ -36,6 +37,7 @@ from storage.rates import BucketStore, RateLimiter
 from storage.redis.bus import RedisBus
 from storage.redis.presence import RedisPresence
 from storage.redis.rates import RedisBuckets, RedisRateLimiter
+from storage.sealed_rosters import SealedRosters
 from storage.shares import Shares
 from storage.timelines import Journal, Timelines
 from storage.trimming import Trimming
@@ -56,6 +58,7 @@ ENGINES: dict[type[Any], type[Any]] = {
     PostgresPurgedAuthors: PurgedAuthors,
     PostgresDeviceKeys: DeviceKeyStore,
     PostgresShares: Shares,
+    PostgresSealedRosters: SealedRosters,
     LocalArchive: Archive,
     CqlArchive: Archive,
     PostgresBacklog: ArchiveBacklog,
@@ -88,6 +91,12 @@ async def world(database_url: str) -> AsyncIterator[World]:
 def device_keys(world: World) -> DeviceKeyStore:
     """The keys of the devices of `world`."""
     return PostgresDeviceKeys(world.pool)
+
+
+@pytest.fixture
+def rosters(world: World) -> SealedRosters:
+    """The rosters of the sealed dialogs of `world`."""
+    return PostgresSealedRosters(world.pool)
 
 
 @asynccontextmanager

@@ -25,6 +25,7 @@ from storage.device_keys import DeviceKeyStore
 from storage.postgres.incarnations import NodeLock
 from storage.postgres.work_locks import Job, Work, WorkLocks
 from storage.rows import Verdict, VerdictCode
+from storage.sealed_rosters import SealedRosters
 from storage.unavailable import IncarnationEndedError, StorageUnavailableError
 from tests.simulation.archive import MemoryBacklog, SimulatedArchive
 from tests.simulation.database import Database
@@ -247,6 +248,7 @@ class SimulatedNode:
                     lock,
                     device_keys=cast("DeviceKeyStore", None),  # nobody here has keys
                     shares=NO_SHARES,
+                    rosters=cast("SealedRosters", None),  # nobody here has keys
                     work_locks=SimulatedWorkLocks(),
                     incarnation=incarnation,
                     epoch=epoch,

@@ -54,5 +54,7 @@ BEGIN
     UPDATE identities i SET generation = p_generation, length = p_from + cardinality(p_hashes), head = v_head,
         master_key = p_master_key
     WHERE i.principal_id = p_principal;
+    INSERT INTO log_announcements (principal_id) VALUES (p_principal)
+    ON CONFLICT (principal_id) DO UPDATE SET after = DEFAULT, turn = DEFAULT;
     RETURN ${KeysOutcome.OK};
 END $$;

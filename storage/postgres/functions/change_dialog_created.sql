@@ -65,6 +65,7 @@ BEGIN
     INSERT INTO members (dialog_id, principal_id, role, member, visible, from_seq, joined_at_ms, large)
     SELECT p_dialog, m.principal, m.role, true, '{[1,)}', v_seq, v_now_ms, cardinality(v_members) > ${LARGE_ABOVE}
     FROM unnest(v_members, v_roles) AS m(principal, role);
+    PERFORM note_roster(p_dialog, v_members, v_seq);
     IF v_rule.type = ${DialogType.DIRECT} THEN
         INSERT INTO contacts (principal_id, other_id)
         SELECT p_author, m.principal FROM unnest(v_members) AS m(principal) WHERE m.principal <> p_author;

@@ -32,6 +32,8 @@ BEGIN
             o.last_seq := append_row(p_incarnation, p_flush_no, p_dialog, p_author, p_device, 0, ${tag.Promoted}, NULL,
                                      ${packed_with_id.Promoted} || uuid_send(v_heir), o.now_ms);
         END IF;
+        -- Who follows is an admin from here on: clients compute it from this event.
+        PERFORM note_roster(p_dialog, ARRAY[p_author, v_heir], o.first_seq);
     END IF;
     RETURN QUERY SELECT * FROM answer_change(p_dialog, p_n, o.code, o.first_seq, o.last_seq, o.repeats, o.now_ms);
 END $$;

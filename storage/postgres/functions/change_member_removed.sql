@@ -22,6 +22,7 @@ BEGIN
         o.first_seq := append_row(p_incarnation, p_flush_no, p_dialog, p_author, p_device, p_n,
                                   ${tag.MemberRemoved}, NULL, p_body, o.now_ms);
         PERFORM end_membership(p_dialog, v_member, v_role, o.first_seq);
+        PERFORM note_roster(p_dialog, ARRAY[v_member], o.first_seq);
     END IF;
     RETURN QUERY SELECT * FROM answer_change(p_dialog, p_n, o.code, o.first_seq, o.last_seq, o.repeats, o.now_ms);
 END $$;

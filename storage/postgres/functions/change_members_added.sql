@@ -59,10 +59,12 @@ BEGIN
             keys_seq = o.first_seq
         WHERE dialog_id = p_dialog;
         DELETE FROM invitations WHERE dialog_id = p_dialog AND principal_id = ANY (v_members);
+        PERFORM note_roster(p_dialog, v_members, o.first_seq);
         IF o.member_count = 0 THEN
             PERFORM set_role(p_dialog, p_author, ${Role.MEMBER}, ${Role.ADMIN});
             o.last_seq := append_row(p_incarnation, p_flush_no, p_dialog, p_author, p_device, 0, ${tag.Promoted}, NULL,
                                      ${packed_with_id.Promoted} || uuid_send(p_author), o.now_ms);
+            PERFORM note_roster(p_dialog, v_members, o.last_seq);
         END IF;
     END IF;
     RETURN QUERY SELECT * FROM answer_change(p_dialog, p_n, o.code, o.first_seq, o.last_seq, o.repeats, o.now_ms);

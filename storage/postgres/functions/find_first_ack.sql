@@ -15,9 +15,7 @@ BEGIN
         RETURN;
     END IF;
     code := CASE
-        WHEN v_first.tag = ${tag.Erased} OR (v_first.author_id = p_author AND (
-                v_first.body = p_body
-                OR v_first.tag IN (${tag.DialogCreated}, ${tag.MembersAdded}) AND is_body_before_logs(v_first.body, p_body)))
+        WHEN v_first.tag = ${tag.Erased} OR (v_first.body = p_body AND v_first.author_id = p_author)
             THEN ${VerdictCode.DUPLICATE}
         ELSE ${VerdictCode.CONFLICT} END;
     repeats := code = ${VerdictCode.DUPLICATE};

@@ -26,8 +26,8 @@ BEGIN
     IF dialog IS NULL THEN
         RETURN;
     END IF;
-    FOREACH v_table IN ARRAY ARRAY['dialogs', 'retention', 'members', 'receipt_heads', 'invitations', 'authors',
-                                   'erasures', 'archive_erasures', 'put_back']
+    FOREACH v_table IN ARRAY ARRAY['dialogs', 'retention', 'members', 'roster_intervals', 'receipt_heads',
+                                   'invitations', 'authors', 'erasures', 'archive_erasures', 'put_back']
     LOOP
         EXECUTE format(
             'DELETE FROM %1$I WHERE ctid = ANY (ARRAY(SELECT ctid FROM %1$I WHERE dialog_id = $1 LIMIT $2))', v_table)

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from protocol.bodies import DevicesChanged, LogHead, TimelineEvent
 from protocol.canonical import decode_canonical, encode_canonical
 from protocol.codec import CODECS, Codec
 from protocol.cross_signing import read_device_keys
 from protocol.device_log import LogAction, extend, fold, next_entry
-from protocol.dialog_types import DialogType
+from protocol.dialog_types import DialogType, Mode
 from protocol.errors import ErrorCode
 from protocol.key_commands import (
     AppendDeviceLog,
@@ -280,6 +281,21 @@ async def test_a_device_that_its_person_removes_is_signed_out(
         log.state = extend(log.state, [added])
         assert await code(a, log.entry(LogAction.REMOVED)) == ""
         assert (await a.ask(ann.command())).code == "signed_out"
+
+
+async def test_a_device_that_signs_in_is_announced_to_those_who_encrypt_for_it(
+    server: Running, pair: tuple[Keyed, Keyed, bytes]
+) -> None:
+    ann, bo, _ = pair
+    dialog = await server.world.create(DialogType.GROUP, ann.person, bo.person, await server.world.person(), mode=Mode.SEALED)
+    log = Logged(ann)
+    async with server.live(ann.person) as a, server.live(bo.person) as b:
+        await a.ask(ann.command())
+        added = log.added()
+        await code(a, log.first, added)
+        event = await b.until(TimelineEvent)
+        head = extend(log.state, [added]).head
+        assert (event.dialog, event.body) == (dialog, DevicesChanged(ann.person.principal, LogHead(1, 2, head)))
 
 
 async def test_a_page_of_devices_is_no_larger_than_a_reply(server: Running) -> None:

@@ -1,0 +1,47 @@
+"""The contract of the rosters of sealed dialogs: whose device log is to be announced where, and what a roster was.
+
+Guarantees of every engine:
+
+* A log that grows is announced in every sealed dialog of its person that does not know so much of it, whoever becomes a
+  member at that moment: either the event that brings them has the log as it is now, or an announcement follows.
+* Announcements take turns by person. Of a log that grows while it is announced the newest length is announced, from the
+  first dialog on. Everything may be repeated, also by two callers at once.
+* The work of a call is bounded by its arguments, or by the limits of the protocol.
+* Every method raises `StorageUnavailableError` when it cannot answer now.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from protocol.bodies import LogHead
+
+
+class Announcement(msgspec.Struct, frozen=True):
+    """Some dialogs in which the log of `principal` is to be announced; `last`: there are no others after them.
+
+    They are in the order of their ids, as are those that were looked at: from `after` on, up to `reached`.
+    """
+
+    principal: bytes
+    log: LogHead
+    dialogs: tuple[bytes, ...]
+    after: bytes
+    reached: bytes
+    last: bool
+    turn: int
+
+
+class SealedRosters(Protocol):
+    """The rosters of sealed dialogs."""
+
+    async def next_announcement(self, *, limit: int) -> Announcement | None:
+        """What is to be announced next, of at most `limit` dialogs of one person; None: nothing."""
+
+    async def note_announced(self, announcement: Announcement, reached: bytes | None) -> None:
+        """Go on after the dialog `reached` at the person's next turn; None: this was all.
+
+        Nothing happens if their log has grown meanwhile.
+        """
