@@ -44,6 +44,7 @@ SAME_MEANING = {
     "errors": "What a client is refused with: the catalogue in `protocol`, its form over HTTP in the API.",
     "migrate": "Bringing a schema to this version by numbered files: of PostgreSQL, of a CQL server.",
     "nodes": "The nodes of a deployment, as one sees the others: the contract and its engine.",
+    "sealed_rosters": "The rosters of sealed dialogs: the contract and its engine.",
     "shares": "The keys of sessions that devices hand to each other: the contract and its engine.",
     "people": "Profiles and finding people: the HTTP resource and the engine of its store.",
     "presence": "Who is connected: pushed to followers on a node, kept for all nodes in Redis.",

@@ -138,9 +138,8 @@ class Node:
         self.pipeline = Pipeline(
             self.journal, route, config.pipeline, clock, incarnation=incarnation, put_back=put_back
         )
-        self._announcer = LogAnnouncer(rosters, self.pipeline)
         self.eraser = Eraser(self.journal, config.eraser, clock, put_back=put_back)
-        self.mover = mover
+        self.mover, self._announcer = mover, LogAnnouncer(rosters, self.pipeline)
         self.trimmer, self.dialog_purge, self.author_purge = trimmer, dialog_purge, author_purge
         self.receipts = Receipts(
             self.journal, self.registry, self.rooms, incarnation=incarnation, epoch=epoch, put_back=put_back

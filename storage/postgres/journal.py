@@ -2,8 +2,8 @@
 
 SQL compares a repeated number's body by its bytes. A server of another version may have encoded the same body in other
 bytes (a field that was appended with its default), and the store fills device logs into bodies (`fill_logs.sql`), which
-are no part of what is compared: on CONFLICT the stored body is read and compared by value, and if it is equal the call is
-made again with the stored bytes, so that all that is answered is judged under the head's lock.
+are no part of what is compared: on CONFLICT the stored body is read and compared by value, and if it is equal the call
+is made again with the stored bytes, so that all that is answered is judged under the head's lock.
 
 Content goes through `flush`, a batch a call. A change goes through the function of its body: `change_promoted` for
 `Promoted`. A body is changed into JSON by the names of its fields, so a new change needs its SQL file and nothing here.

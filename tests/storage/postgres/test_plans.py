@@ -25,8 +25,8 @@ from storage.postgres.nodes import PostgresNodes
 from storage.postgres.people import PeopleStore
 from storage.postgres.pool import open_pool
 from storage.postgres.purged_authors import PostgresPurgedAuthors
-from storage.postgres.service_accounts import ServiceAccountStore
 from storage.postgres.sealed_rosters import PostgresSealedRosters
+from storage.postgres.service_accounts import ServiceAccountStore
 from storage.postgres.shares import PostgresShares
 from storage.postgres.sign_ins import SignInStore
 from storage.postgres.timeline_rows import ROW_COLUMNS, make_row

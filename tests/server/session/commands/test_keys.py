@@ -287,7 +287,9 @@ async def test_a_device_that_signs_in_is_announced_to_those_who_encrypt_for_it(
     server: Running, pair: tuple[Keyed, Keyed, bytes]
 ) -> None:
     ann, bo, _ = pair
-    dialog = await server.world.create(DialogType.GROUP, ann.person, bo.person, await server.world.person(), mode=Mode.SEALED)
+    dialog = await server.world.create(
+        DialogType.GROUP, ann.person, bo.person, await server.world.person(), mode=Mode.SEALED
+    )
     log = Logged(ann)
     async with server.live(ann.person) as a, server.live(bo.person) as b:
         await a.ask(ann.command())
