@@ -26,6 +26,7 @@ from protocol.command_rules import (
     change_rule,
     content_rule,
 )
+from protocol.device_commands import OfKeys
 from protocol.dialog_types import DialogType, Mode
 from protocol.errors import ErrorCode
 from protocol.ids import NIL, Id
@@ -40,7 +41,6 @@ from protocol.limits import (
     ROSTER_MEMBERS_MAX,
     TOKEN_CHARS_MAX,
 )
-from protocol.share_commands import OfKeys
 from protocol.states import SessionState
 
 Token = Annotated[str, msgspec.Meta(max_length=TOKEN_CHARS_MAX)]

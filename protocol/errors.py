@@ -53,6 +53,8 @@ class ErrorCode(enum.StrEnum):
     LOG_PASSED = "log_passed"
     # shares
     SHARES_BOUND = "shares_bound"
+    # messages to devices
+    MESSAGES_BOUND = "messages_bound"
     # capacity
     RATE_LIMITED = "rate_limited"
     DAILY_LIMIT = "daily_limit"
@@ -129,6 +131,9 @@ _SENTENCES: dict[ErrorCode, str] = {
     ),
     ErrorCode.SHARES_BOUND: (
         "The device has uploaded slices of as many shares as it may; send the messages that name them first."
+    ),
+    ErrorCode.MESSAGES_BOUND: (
+        "As many messages wait for one of these devices as may, in all or from you; wait until it was connected."
     ),
     ErrorCode.RATE_LIMITED: "Too many requests; wait `retry_after_s`, then send again.",
     ErrorCode.DAILY_LIMIT: (

@@ -140,6 +140,19 @@ class KeySlices(Event, tag=130, frozen=True):
     slices: Annotated[list[KeySlice], msgspec.Meta(max_length=SLICES_PER_COMMAND_MAX)]
 
 
+class FromDevice(Event, tag=131, frozen=True):
+    """A message of another device to this one; `dialog` is one that both their people are in.
+
+    It comes again after a reconnect until it is confirmed, with its `number` and all before it.
+    """
+
+    number: int
+    dialog: Id
+    author: Id
+    device: Id
+    body: bytes
+
+
 AnyEvent = (
     TimelineEvent
     | DialogState
@@ -151,4 +164,5 @@ AnyEvent = (
     | Draining
     | MissedChanges
     | KeySlices
+    | FromDevice
 )

@@ -71,6 +71,15 @@ BACKUP_VALUE_BYTES_MAX = 1024
 SLICES_PER_COMMAND_MAX = 24
 SLICE_BYTES_MAX = 3072
 """Of a slice: the keys of a session, encrypted to one device."""
+DEVICE_MESSAGES_PER_COMMAND_MAX = 20
+DEVICE_MESSAGES_BY_ONE_MAX = 50
+"""So many messages of one person may wait for a device."""
+DEVICE_MESSAGES_WAITING_MAX = 500
+"""So many messages may wait for a device, those of its own person not counted."""
+DEVICE_MESSAGES_KEPT_DAYS = 30
+"""A message to a device that it has not confirmed is kept for so many days."""
+DEVICE_MESSAGES_REMEMBERED = 64
+"""The same `message` of a device is stored once while it is among the last so many."""
 SHARES_IN_FLIGHT_MAX = 16
 """A device may have uploaded slices of so many shares that no event has named yet."""
 SHARE_DEVICES_NAMED_MAX = 100

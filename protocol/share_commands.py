@@ -71,5 +71,5 @@ class ConfirmSlices(Command, tag=106, frozen=True):
     numbers: Annotated[list[Seq], msgspec.Meta(min_length=1, max_length=SLICES_PER_COMMAND_MAX)]
 
 
-OfKeys = UploadKeys | ClaimKeys | ReadDevices | AppendDeviceLog | PutIdentity | UploadSlices | ConfirmSlices
+OfShares = UploadKeys | ClaimKeys | ReadDevices | AppendDeviceLog | PutIdentity | UploadSlices | ConfirmSlices
 """Commands about keys, devices, identities and shares."""

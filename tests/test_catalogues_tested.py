@@ -63,6 +63,7 @@ EXPECTED_BY: dict[ErrorCode | CloseCode, str] = {
         "server/session/commands/test_keys.py::test_an_entry_that_is_not_signed_or_comes_too_late_is_refused"
     ),
     ErrorCode.SHARES_BOUND: "server/session/commands/test_slices.py::test_a_refused_upload_says_why",
+    ErrorCode.MESSAGES_BOUND: "server/session/commands/test_to_devices.py::test_a_refused_message_says_why",
     ErrorCode.RATE_LIMITED: "server/api/test_people.py::test_searches_are_limited",
     ErrorCode.UNAVAILABLE: (
         "server/session/test_session.py::test_a_read_without_a_database_is_unavailable_and_can_be_repeated"

@@ -12,6 +12,7 @@ import msgspec
 
 from protocol import bodies as b
 from protocol import commands as c
+from protocol import device_commands as d
 from protocol import events as e
 from protocol import key_commands as k
 from protocol import replies as r
@@ -66,6 +67,8 @@ _OWN_COMMANDS: tuple[Command, ...] = (
     k.PutIdentity(25, b'{"keys":"..."}', b'{"keys":"..."}', b'{"keys":"..."}'),
     s.UploadSlices(26, SHARE, TEAM, bytes(32), 3, [s.Slice(PHONE, b'{"algorithm":"..."}')]),
     s.ConfirmSlices(0, [4711]),
+    d.SendToDevice(28, SHARE, TEAM, [d.DeviceMessage(PHONE, b'{"type":"..."}')]),
+    d.ConfirmToDevice(0, 12),
 )
 
 _OWN_BODIES: tuple[b.AnyBody, ...] = (
@@ -165,4 +168,5 @@ EVENTS: tuple[msgspec.Struct, ...] = (
     e.Draining(10.0),
     e.MissedChanges(TEAM, 42, [timeline_event(BODIES[2])]),
     e.KeySlices([e.KeySlice(4711, TEAM, ANN, PHONE, 3, b'{"algorithm":"..."}')]),
+    e.FromDevice(12, TEAM, BOB, PHONE, b'{"type":"..."}'),
 )

@@ -198,6 +198,10 @@ same `session` need no share until `keys_seq` changes. An addition then needs a 
 for each new device. Once somebody who was handed the session may not read any more (`extra`), it is of no use: begin
 another one. So `stale` with a `keys_seq` that the client knows already means: share again, then encrypt and send again.
 
+**Messages from device to device** are outside of dialogs and timelines: devices verify each other with them, and hand
+keys on. `send_to_device` stores them; each comes as `from_device`, at once or after the next sync, until it is confirmed.
+`body` is canonical JSON, `{"content":...,"type":...}`, as Matrix has to-device messages.
+
 The `acked` of a command comes before or after its own `timeline_event`, and that of a `create` before or after the
 `dialog_state` of the new dialog.
 

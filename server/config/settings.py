@@ -372,6 +372,8 @@ class RateSettings(msgspec.Struct, frozen=True, kw_only=True):
     """One-time keys of one device that others may claim; above it they get its fallback key."""
     device_log_entries_per_person_per_day: Count = 100
     """Entries that one person may append to their device log: devices added, changed and removed."""
+    device_messages_per_person_per_h: Count = 2_000
+    """Messages that one person may send to devices outside of dialogs: to verify them, and to hand keys on."""
     events_per_service_per_s: PerSecond = 500.0
     """Events appended by one service, on average; two seconds' worth may come at once."""
 

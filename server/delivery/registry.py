@@ -96,6 +96,10 @@ class Registry:
         """The subscribers of a principal; not to be changed."""
         return self._by_principal.get(principal, [])
 
+    def find_device(self, device: bytes) -> Subscriber | None:
+        """The one connection of a device; None if it is not here."""
+        return self._by_device.get(device)
+
     def is_online(self, principal: bytes) -> bool:
         """Whether any subscriber of the principal is here."""
         return principal in self._by_principal

@@ -18,6 +18,7 @@ from server.cluster.leases import Leases
 from server.cluster.peers import Peers
 from server.config.settings import Config, GatewaySettings
 from server.delivery.flush_turn import FlushTurn
+from server.delivery.mailboxes import Mailboxes
 from server.delivery.presence import Presence
 from server.delivery.receipts import Receipts
 from server.delivery.registry import Registry
@@ -47,6 +48,7 @@ from server.session.commands.lifecycle import Lifecycle
 from server.session.commands.reads import Reads
 from server.session.commands.signals import Signals
 from server.session.commands.slices import Slices
+from server.session.commands.to_devices import ToDevices
 from server.session.rates import SessionRates
 from server.session.session import Session, SessionContext
 from server.session.shared_rates import SharedRates
@@ -63,6 +65,7 @@ from server.writing.position import Positions
 from server.writing.put_back import PutBack
 from server.writing.trimmer import Trimmer
 from storage.device_keys import DeviceKeyStore
+from storage.device_messages import DeviceMessageStore
 from storage.nodes import Nodes
 from storage.postgres.incarnations import NodeLock
 from storage.postgres.work_locks import Job, Work, WorkLocks
@@ -99,6 +102,7 @@ class Node:
         device_keys: DeviceKeyStore,
         shares: Shares,
         rosters: SealedRosters,
+        device_messages: DeviceMessageStore,
         work_locks: WorkLocks,
         incarnation: int,
         epoch: int,
@@ -120,14 +124,14 @@ class Node:
         self.port = self.admin_port = 0
         self.ready = False
         self.incarnation = incarnation
-        self._connections = connections
-        self._counts = counts
+        self._connections, self._counts = connections, counts
         self._late_s = 0.0
         self._works = False
         self._lock, self._work_locks = lock, work_locks
         self.journal = journal
         self.timelines, self._shares = timelines, shares
         self.registry = Registry()
+        self.mailboxes = Mailboxes(device_messages, self.registry, self.spawn)
         self.rooms = Rooms(self.timelines, shares, self.registry, self.spawn, rooms_max=config.rooms.rooms_max)
         self.presence = Presence(self.registry, clock)
         self.registry.listener = self.presence.announce
@@ -241,6 +245,8 @@ class Node:
             group.create_task(self.receipts.run(_RECEIPTS_INTERVAL_S))
             group.create_task((self.peers or self.horizon).run(_HORIZON_INTERVAL_S))
             group.create_task(self._work_locks.run(self._list_jobs(identity)))
+            if self.peers is not None:
+                group.create_task(self.mailboxes.run())
             if self.hints is not None:
                 group.create_task(self.hints.run())
             if self._shared_rates is not None:
@@ -271,6 +277,7 @@ class Node:
         if self.peers is None:
             await self.horizon.advance()
         else:
+            await self.mailboxes.begin()
             await self.peers.look()
             await self.peers.wait_handed_out()
 
@@ -458,6 +465,7 @@ class Node:
             registry=self.registry,
             receipts=self.receipts,
             horizon=self.horizon,
+            mailboxes=self.mailboxes,
             sign_out=identity.sign_out,
             begin_epoch=self._epoch_seen,
             arrive=None if self.hints is None else self._arrive,
@@ -469,6 +477,7 @@ class Node:
             Reads(self.timelines),
             self._keys,
             Slices(self._shares, self.clock),
+            ToDevices(self.mailboxes, self.limiter, self.config.limits, self.clock),
             Signals(
                 self.timelines,
                 self.rooms,

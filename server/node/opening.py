@@ -34,6 +34,7 @@ from storage.postgres.archived_timelines import ArchivedTimelines
 from storage.postgres.backlog import PostgresBacklog
 from storage.postgres.deleted_dialogs import PostgresDeletedDialogs
 from storage.postgres.device_keys import PostgresDeviceKeys
+from storage.postgres.device_messages import PostgresDeviceMessages
 from storage.postgres.incarnations import NodeLock
 from storage.postgres.journal import PostgresJournal
 from storage.postgres.migrate import migrate
@@ -132,6 +133,7 @@ async def opened(
             device_keys=PostgresDeviceKeys(pool),
             shares=PostgresShares(pool),
             rosters=PostgresSealedRosters(pool),
+            device_messages=PostgresDeviceMessages(pool),
             work_locks=WorkLocks(url, incarnation=incarnation),
             incarnation=incarnation,
             epoch=epoch,

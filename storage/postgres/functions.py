@@ -25,6 +25,10 @@ from protocol.dialog_types import DialogType, Mode, Role
 from protocol.ids import NIL
 from protocol.kinds import DAY_MS, KINDS, Kind
 from protocol.limits import (
+    DEVICE_MESSAGES_BY_ONE_MAX,
+    DEVICE_MESSAGES_KEPT_DAYS,
+    DEVICE_MESSAGES_REMEMBERED,
+    DEVICE_MESSAGES_WAITING_MAX,
     INVITATIONS_BY_ONE_MAX,
     INVITATIONS_MAX,
     KEY_CLAIMS_KEPT,
@@ -35,6 +39,7 @@ from protocol.limits import (
     VISIBLE_INTERVALS_MAX,
 )
 from storage.device_keys import KeysOutcome
+from storage.device_messages import PostingOutcome
 from storage.identity_rows import SIGN_IN_AUDIT_KEPT_MS, EndReason, Outcome, WhoMayAdd
 from storage.nodes import LARGE_ABOVE
 from storage.purged_authors import NUMBERS_TOGETHER
@@ -55,6 +60,7 @@ _ENUMS: dict[str, type[enum.IntEnum]] = {
         WhoMayAdd,
         KeysOutcome,
         StagingOutcome,
+        PostingOutcome,
         DialogType,
         Mode,
         Role,
@@ -102,6 +108,10 @@ _CONSTANTS: dict[str, int | str] = {
     "LARGE_ABOVE": LARGE_ABOVE,
     "ONE_TIME_KEYS_MAX": ONE_TIME_KEYS_MAX,
     "KEY_CLAIMS_KEPT": KEY_CLAIMS_KEPT,
+    "DEVICE_MESSAGES_BY_ONE_MAX": DEVICE_MESSAGES_BY_ONE_MAX,
+    "DEVICE_MESSAGES_WAITING_MAX": DEVICE_MESSAGES_WAITING_MAX,
+    "DEVICE_MESSAGES_REMEMBERED": DEVICE_MESSAGES_REMEMBERED,
+    "DEVICE_MESSAGES_KEPT_DAYS": DEVICE_MESSAGES_KEPT_DAYS,
     "SHARES_IN_FLIGHT_MAX": SHARES_IN_FLIGHT_MAX,
     "SLICES_KEPT_DAYS": SLICES_KEPT_DAYS,
     "SHARE_DEVICES_NAMED_MAX": SHARE_DEVICES_NAMED_MAX,

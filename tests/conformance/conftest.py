@@ -16,6 +16,7 @@ from storage.bus import Bus, PresenceStore
 from storage.cql.archive import CqlArchive
 from storage.deleted_dialogs import DeletedDialogs
 from storage.device_keys import DeviceKeyStore
+from storage.device_messages import DeviceMessageStore
 from storage.local.archive import LocalArchive
 from storage.local.network import LocalBus, LocalPresence
 from storage.local.rates import LocalBuckets
@@ -24,6 +25,7 @@ from storage.postgres.archived_timelines import ArchivedTimelines
 from storage.postgres.backlog import PostgresBacklog
 from storage.postgres.deleted_dialogs import PostgresDeletedDialogs
 from storage.postgres.device_keys import PostgresDeviceKeys
+from storage.postgres.device_messages import PostgresDeviceMessages
 from storage.postgres.journal import PostgresJournal
 from storage.postgres.nodes import PostgresNodes
 from storage.postgres.pool import open_pool
@@ -59,6 +61,7 @@ ENGINES: dict[type[Any], type[Any]] = {
     PostgresDeviceKeys: DeviceKeyStore,
     PostgresShares: Shares,
     PostgresSealedRosters: SealedRosters,
+    PostgresDeviceMessages: DeviceMessageStore,
     LocalArchive: Archive,
     CqlArchive: Archive,
     PostgresBacklog: ArchiveBacklog,

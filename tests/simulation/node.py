@@ -22,6 +22,7 @@ from server.node.composition import Node
 from server.session.session import Session, SessionContext
 from server.writing.mover import Mover
 from storage.device_keys import DeviceKeyStore
+from storage.device_messages import DeviceMessageStore, NewMessages
 from storage.postgres.incarnations import NodeLock
 from storage.postgres.work_locks import Job, Work, WorkLocks
 from storage.rows import Verdict, VerdictCode
@@ -42,6 +43,15 @@ _KEYS = SigningKeys.from_pem(new_pem())
 _POSITION_KEY = bytes(32)
 _TRY_AGAIN_S = 0.2
 _LOOK_EVERY_S = 1.0
+
+
+class NoMessages:
+    """Messages to devices where nobody has keys: there never are any."""
+
+    async def read_new(self, since: int | None) -> NewMessages:
+        if since is not None:
+            await asyncio.Event().wait()
+        return NewMessages(0, [])
 
 
 class SimulatedTokens(Tokens):
@@ -249,6 +259,7 @@ class SimulatedNode:
                     device_keys=cast("DeviceKeyStore", None),  # nobody here has keys
                     shares=NO_SHARES,
                     rosters=cast("SealedRosters", None),  # nobody here has keys
+                    device_messages=cast("DeviceMessageStore", NoMessages()),  # nobody here has keys
                     work_locks=SimulatedWorkLocks(),
                     incarnation=incarnation,
                     epoch=epoch,

@@ -1,4 +1,5 @@
--- Delete what others could encrypt to a device with, all but the keys' own names: they are never used again.
+-- Delete what others could encrypt to a device with, all but the keys' own names: they are never used again; and what
+-- they wrote to it.
 CREATE FUNCTION drop_keys(p_device uuid) RETURNS void
 LANGUAGE sql VOLATILE
 AS $$
@@ -6,4 +7,5 @@ AS $$
     DELETE FROM one_time_keys WHERE device_id = p_device;
     DELETE FROM fallback_keys WHERE device_id = p_device;
     DELETE FROM key_claims WHERE device_id = p_device;
+    DELETE FROM device_messages WHERE to_device = p_device;
 $$;

@@ -58,5 +58,10 @@ BEGIN
         ORDER BY e.at_ms LIMIT p_limit));
     GET DIAGNOSTICS v_rows = ROW_COUNT;
     more := more OR v_rows >= p_limit;
+    DELETE FROM device_messages WHERE ctid = ANY (ARRAY(
+        SELECT w.ctid FROM device_messages w WHERE w.at_ms <= p_now_ms - ${DEVICE_MESSAGES_KEPT_DAYS} * ${DAY_MS}::bigint
+        ORDER BY w.at_ms LIMIT p_limit FOR UPDATE SKIP LOCKED));
+    GET DIAGNOSTICS v_rows = ROW_COUNT;
+    more := more OR v_rows >= p_limit;
     more := sweep_shares(p_now_ms, p_limit) OR more;
 END $$;

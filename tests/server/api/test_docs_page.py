@@ -74,6 +74,7 @@ def test_every_code_has_a_status() -> None:
         "keys_missing",
         "log_passed",
         "shares_bound",
+        "messages_bound",
     }
     assert {code for code in ErrorCode if code not in _STATUS} == conflicts
     assert _OTHER_STATUS == 409

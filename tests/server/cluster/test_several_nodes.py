@@ -11,17 +11,20 @@ import pytest
 from protocol.bodies import TimelineEvent
 from protocol.close_codes import CloseCode
 from protocol.commands import Add, Create, Edit, Heartbeat, Remove, Send
+from protocol.device_commands import DeviceMessage, SendToDevice
 from protocol.dialog_types import DialogType
-from protocol.events import DialogState, HeartbeatReply
+from protocol.events import DialogState, FromDevice, HeartbeatReply
+from protocol.ids import new_id
 from protocol.replies import Acked, Synced
 from server.config.settings import ClusterSettings
-from server.delivery import resequencer
+from server.delivery import mailboxes, resequencer
 from server.node import composition
 from server.node.drain import close_at_once
 from server.node.opening import cancel_and_wait
 from storage.postgres.incarnations import DatabaseInUseError, NodeLock
 from storage.unavailable import IncarnationEndedError
 from tests.support.harness import Running, Wire, configured, running
+from tests.support.sealing import one_device_of
 from tests.support.turns import until
 
 pytestmark = pytest.mark.anyio
@@ -33,6 +36,7 @@ MESSAGES = 30
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nodes read the cluster fifty times a second, not once."""
     monkeypatch.setattr(composition, "_HORIZON_INTERVAL_S", 0.02)
+    monkeypatch.setattr(mailboxes, "INTERVAL_S", 0.02)
 
 
 @contextlib.asynccontextmanager
@@ -91,6 +95,16 @@ async def test_what_one_node_writes_reaches_a_session_of_another(database_url: s
             assert (await seqs_to(b, 3, dialog))[-2:] == [2, 3]
             assert isinstance(await b.ask(Send(9, dialog, 1, b"hello")), Acked)
             assert (await seqs_to(a, 4, dialog))[-1] == 4
+
+
+async def test_a_message_to_a_device_reaches_its_connection_at_another_node(database_url: str) -> None:
+    async with nodes(database_url, 2) as (one, two):
+        ann, bo = await one_device_of(one.world), await one_device_of(one.world)
+        dialog = await one.world.create(DialogType.DIRECT, ann, bo)
+        async with one.live(ann) as a, two.live(bo) as b:
+            for number in (1, 2):
+                await a.ask(SendToDevice(3, new_id(), dialog, [DeviceMessage(bo.device, b"hello")]))
+                assert (await b.until(FromDevice)).number == number
 
 
 async def test_a_dialog_that_several_nodes_write_is_in_one_order_for_all_and_nothing_comes_twice(

@@ -15,11 +15,13 @@ from protocol.dialog_types import DialogType, Mode
 from protocol.ids import NIL, new_id
 from protocol.kinds import Kind
 from storage.device_keys import KeyClaim, KeysOutcome, KeyUpload, StoredKey
+from storage.device_messages import DevicePost, PostingOutcome
 from storage.identity_rows import KeyGrants, Outcome, ProfileChange, WhoMayAdd
 from storage.local.archive import LocalArchive
 from storage.postgres.archived_timelines import ArchivedTimelines
 from storage.postgres.deleted_dialogs import PostgresDeletedDialogs
 from storage.postgres.device_keys import PostgresDeviceKeys
+from storage.postgres.device_messages import PostgresDeviceMessages
 from storage.postgres.journal import CHANGE_QUERIES, PostgresJournal
 from storage.postgres.nodes import PostgresNodes
 from storage.postgres.people import PeopleStore
@@ -59,6 +61,7 @@ STORES = (
     PostgresNodes,
     PostgresShares,
     PostgresSealedRosters,
+    PostgresDeviceMessages,
     SignInStore,
     PeopleStore,
     ServiceAccountStore,
@@ -126,6 +129,9 @@ INSERT INTO authors SELECT dialog, device, 3 FROM filler;
 INSERT INTO shares SELECT device, dialog, person, dialog, hash, 0, 1, false, 9007199254740991 FROM filler;
 INSERT INTO shares SELECT device, person, person, dialog, hash, 0, 1, true, 9007199254740991 FROM filler;
 INSERT INTO slices (to_device, device_id, share_id, body) SELECT device, device, dialog, 'body' FROM filler;
+INSERT INTO mailboxes SELECT device, 1 FROM filler;
+INSERT INTO device_messages (to_device, number, dialog_id, author_id, device_id, own, at_ms, body)
+    SELECT device, 1, dialog, person, device, false, 9007199254740991, 'body' FROM filler;
 INSERT INTO handed_sessions SELECT dialog, device, hash, ARRAY[person] FROM filler;
 INSERT INTO journal (dialog_id, seq, author_id, device_id, n, tag, target, at_ms, messages, incarnation, flush_no, body)
     SELECT dialog, s, person, device, s, s, s, 0, s, 1, 1, 'body' FROM filler, generate_series(1, 3) s;
@@ -312,6 +318,24 @@ async def exercise_rosters(world: World) -> None:
         await rosters.note_announced(step, None if step.last else step.reached)
 
 
+async def exercise_device_messages(world: World) -> None:
+    """Post, read and confirm messages to a device."""
+    ann, bo = await one_device_of(world), await one_device_of(world)
+    dialog, store = await world.create(DialogType.DIRECT, ann, bo), vars(world)["device_messages"]
+    for _ in range(2):
+        post = DevicePost(
+            principal=ann.principal,
+            device=ann.device,
+            message=new_id(),
+            dialog=dialog,
+            messages=[(bo.device, b"hello")],
+        )
+        assert await store.post(post, 2**50) is PostingOutcome.OK
+    await store.read_new(2**62)
+    assert [row.number for row in await store.read(bo.device, limit=9)] == [1, 2]
+    await store.confirm(bo.device, 1)
+
+
 async def exercise_nodes(world: World, dialog: bytes) -> None:
     """Call everything by which a node sees the others."""
     nodes, another = world.nodes, await world.journal.begin_incarnation("another")
@@ -412,6 +436,7 @@ async def test_no_table_is_scanned(database_url: str, analysed: bool, planned: s
         called: set[str] = set()
         world, stores = World(pool), IdentityStores(pool)
         vars(world)["shares"], vars(world)["rosters"] = PostgresShares(pool), PostgresSealedRosters(pool)
+        vars(world)["device_messages"] = PostgresDeviceMessages(pool)
         for holder in (world, stores):
             for name, store in vars(holder).items():
                 if type(store) in STORES:
@@ -424,6 +449,7 @@ async def test_no_table_is_scanned(database_url: str, analysed: bool, planned: s
             await exercise_keys(world)
             await exercise_shares(world)
             await exercise_rosters(world)
+            await exercise_device_messages(world)
             await exercise_identity(stores, "+66800000001")
             await purge(stores, NOW + 1)
         await filler.execute(FILL)
@@ -435,6 +461,7 @@ async def test_no_table_is_scanned(database_url: str, analysed: bool, planned: s
         await exercise_keys(world)
         await exercise_shares(world)
         await exercise_rosters(world)
+        await exercise_device_messages(world)
         await exercise_identity(stores, "+66800000002")
         between = await rows_scanned(pool)
         assert {name for name, rows in between.items() if rows > before[name]} <= SMALL
