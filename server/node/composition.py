@@ -34,6 +34,7 @@ from server.node.admin import admin_app
 from server.node.connected import Here, find_connected
 from server.node.drain import close_at_once, drain
 from server.node.identity_port import Identity
+from server.node.key_stores import KeyStores
 from server.node.metrics import METRICS
 from server.node.prometheus import Metrics, Parts
 from server.node.redis_start import RedisEngines
@@ -64,14 +65,10 @@ from server.writing.pipeline import Pipeline
 from server.writing.position import Positions
 from server.writing.put_back import PutBack
 from server.writing.trimmer import Trimmer
-from storage.device_keys import DeviceKeyStore
-from storage.device_messages import DeviceMessageStore
 from storage.nodes import Nodes
 from storage.postgres.incarnations import NodeLock
 from storage.postgres.work_locks import Job, Work, WorkLocks
 from storage.rates import RateLimiter
-from storage.sealed_rosters import SealedRosters
-from storage.shares import Shares
 from storage.timelines import Journal, Timelines
 from storage.unavailable import StorageUnavailableError
 
@@ -99,10 +96,7 @@ class Node:
         timelines: Timelines,
         lock: NodeLock,
         *,
-        device_keys: DeviceKeyStore,
-        shares: Shares,
-        rosters: SealedRosters,
-        device_messages: DeviceMessageStore,
+        stores: KeyStores,
         work_locks: WorkLocks,
         incarnation: int,
         epoch: int,
@@ -129,10 +123,10 @@ class Node:
         self._works = False
         self._lock, self._work_locks = lock, work_locks
         self.journal = journal
-        self.timelines, self._shares = timelines, shares
+        self.timelines, self._stores = timelines, stores
         self.registry = Registry()
-        self.mailboxes = Mailboxes(device_messages, self.registry, self.spawn)
-        self.rooms = Rooms(self.timelines, shares, self.registry, self.spawn, rooms_max=config.rooms.rooms_max)
+        self.mailboxes = Mailboxes(stores.device_messages, self.registry, self.spawn)
+        self.rooms = Rooms(self.timelines, stores.shares, self.registry, self.spawn, rooms_max=config.rooms.rooms_max)
         self.presence = Presence(self.registry, clock)
         self.registry.listener = self.presence.announce
         self.router = Router(self.registry, self.rooms, self.presence)
@@ -143,7 +137,7 @@ class Node:
             self.journal, route, config.pipeline, clock, incarnation=incarnation, put_back=put_back
         )
         self.eraser = Eraser(self.journal, config.eraser, clock, put_back=put_back)
-        self.mover, self._announcer = mover, LogAnnouncer(rosters, self.pipeline)
+        self.mover, self._announcer = mover, LogAnnouncer(stores.rosters, self.pipeline)
         self.trimmer, self.dialog_purge, self.author_purge = trimmer, dialog_purge, author_purge
         self.receipts = Receipts(
             self.journal, self.registry, self.rooms, incarnation=incarnation, epoch=epoch, put_back=put_back
@@ -185,9 +179,9 @@ class Node:
             self.registry.listener = self.hints.signalling.followed.note
             self.receipts.tell = self.hints.signalling.raise_receipt
             self.registry.on_detach = self._detached
-        self._keys = Keys(device_keys, self.limiter, config.limits, clock)
+        self._keys = Keys(stores.device_keys, self.limiter, config.limits, clock)
         self.wheel: TimingWheel[Session] = TimingWheel(clock.monotonic(), tick_s=_TICK_S)
-        self._catch_up = CatchUp(self.timelines, shares, page_events=config.sync.page_events)
+        self._catch_up = CatchUp(self.timelines, stores.shares, page_events=config.sync.page_events)
         self._rates = SessionRates(config.sessions, shared=redis is not None)
         self._shared_rates = None if redis is None else SharedRates(redis.buckets, self._rates, clock)
         self._flush_turn = FlushTurn(asyncio.get_running_loop().call_soon)
@@ -476,7 +470,7 @@ class Node:
             Content(self.pipeline),
             Reads(self.timelines),
             self._keys,
-            Slices(self._shares, self.clock),
+            Slices(self._stores.shares, self.clock),
             ToDevices(self.mailboxes, self.limiter, self.config.limits, self.clock),
             Signals(
                 self.timelines,

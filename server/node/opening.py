@@ -20,6 +20,7 @@ from server.delivery.registry import Registry
 from server.gateway.connection_counts import ConnectionCounts
 from server.node.composition import Node
 from server.node.identity_port import Identity
+from server.node.key_stores import KeyStores
 from server.node.redis_start import running_redis
 from server.startup_error import StartupError
 from server.writing.author_purge import AuthorPurge
@@ -130,10 +131,12 @@ async def opened(
             journal,
             timelines,
             lock,
-            device_keys=PostgresDeviceKeys(pool),
-            shares=PostgresShares(pool),
-            rosters=PostgresSealedRosters(pool),
-            device_messages=PostgresDeviceMessages(pool),
+            stores=KeyStores(
+                device_keys=PostgresDeviceKeys(pool),
+                shares=PostgresShares(pool),
+                rosters=PostgresSealedRosters(pool),
+                device_messages=PostgresDeviceMessages(pool),
+            ),
             work_locks=WorkLocks(url, incarnation=incarnation),
             incarnation=incarnation,
             epoch=epoch,

@@ -19,6 +19,7 @@ from server.identity.claims import Claims
 from server.identity.signing_keys import SigningKeys, new_pem
 from server.identity.tokens import Tokens
 from server.node.composition import Node
+from server.node.key_stores import KeyStores
 from server.session.session import Session, SessionContext
 from server.writing.mover import Mover
 from storage.device_keys import DeviceKeyStore
@@ -45,13 +46,22 @@ _TRY_AGAIN_S = 0.2
 _LOOK_EVERY_S = 1.0
 
 
-class NoMessages:
+class _NoMessages:
     """Messages to devices where nobody has keys: there never are any."""
 
     async def read_new(self, since: int | None) -> NewMessages:
         if since is not None:
             await asyncio.Event().wait()
         return NewMessages(0, [])
+
+
+_NO_KEYS = KeyStores(
+    device_keys=cast("DeviceKeyStore", None),
+    shares=NO_SHARES,
+    rosters=cast("SealedRosters", None),
+    device_messages=cast("DeviceMessageStore", _NoMessages()),
+)
+"""Nobody here has keys."""
 
 
 class SimulatedTokens(Tokens):
@@ -256,10 +266,7 @@ class SimulatedNode:
                     journal,
                     MemoryTimelines(self._database, page_dialogs=2),
                     lock,
-                    device_keys=cast("DeviceKeyStore", None),  # nobody here has keys
-                    shares=NO_SHARES,
-                    rosters=cast("SealedRosters", None),  # nobody here has keys
-                    device_messages=cast("DeviceMessageStore", NoMessages()),  # nobody here has keys
+                    stores=_NO_KEYS,
                     work_locks=SimulatedWorkLocks(),
                     incarnation=incarnation,
                     epoch=epoch,
