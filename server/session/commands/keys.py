@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from protocol import key_commands as k
 from protocol.canonical import CanonicalError, decode_canonical, from_base64, to_base64
@@ -83,11 +83,19 @@ class Keys:
         session.push(KeysUploaded(command.id, uploaded.held, uploaded.fallback_used))
 
     async def claim_keys(self, session: Session, command: k.ClaimKeys) -> None:
-        """Give out a key of each device; above a rate the fallback key, never a refusal."""
-        limited = await self._find_limited(session.principal, command.devices)
-        claimed = await self._store.claim(
-            KeyClaim(session.device, session.principal, command.dialog, command.claim, command.devices, limited)
-        )
+        """Give out a key of each device; above a rate the fallback key, never a refusal.
+
+        Only what a device has given counts for its rate: nobody uses up the rate of a device whose keys they cannot get.
+        """
+        limited = await self._find_limited(session.principal, set(command.devices))
+        unused = {(self._of_device, device) for device in command.devices if device not in limited}
+        try:
+            claimed = await self._store.claim(
+                KeyClaim(session.device, session.principal, command.dialog, command.claim, command.devices, limited)
+            )
+            unused -= {(self._of_device, given.device) for given in claimed.keys if not given.fallback}
+        finally:
+            await self._limiter.give_back(list(unused))
         if claimed.outcome is KeysOutcome.PASSED:
             raise RequestRefusedError(ErrorCode.NUMBER_PASSED)
         _check(claimed.outcome)
@@ -144,7 +152,7 @@ class Keys:
             raise RequestRefusedError(ErrorCode.KEYS_REFUSED, "the master key is not that of the device log")
         session.done(command.id)
 
-    async def _find_limited(self, principal: bytes, devices: Sequence[bytes]) -> list[bytes]:
+    async def _find_limited(self, principal: bytes, devices: Collection[bytes]) -> list[bytes]:
         """The devices of which too many keys were claimed lately: all of them, if this person claimed too many."""
         if await self._limiter.take([(self._by_person, principal)], cost=len(devices)):
             return list(devices)

@@ -187,6 +187,18 @@ async def test_past_a_rate_the_fallback_key_is_given_and_nothing_is_refused(node
     assert node.node._keys.claimed == {"one_time": 4, "fallback": 3, "none": 4}
 
 
+async def test_nobody_uses_up_the_rate_of_a_device_whose_keys_they_do_not_get(node: Running) -> None:
+    ann, bo, dialog = await make_pair(node)
+    eve, fay, elsewhere = await make_pair(node)
+    async with node.live(ann.person) as a, node.live(bo.person) as b, node.live(eve.person) as e:
+        for wire, keyed in ((a, ann), (b, bo), (e, eve)):
+            await wire.ask(keyed.command())
+        for number, place in ((1, elsewhere), (2, dialog)):
+            await e.ask(ClaimKeys(4, number, place, [ann.person.device, ann.person.device, fay.person.device]))
+        of_ann = [await b.ask(ClaimKeys(4, number, dialog, [ann.person.device])) for number in (1, 2)]
+        assert [each.keys[0].fallback for each in of_ann] == [False, False]
+
+
 class Logged:
     """The identity of a person, and their log as far as it is appended."""
 
