@@ -53,6 +53,9 @@ DEVICES_PER_PERSON_MAX = 10
 DEVICE_LOG_ENTRIES_MAX = 1000
 """The last ones are for removals: a log that cannot grow must still be able to shrink the number of devices."""
 DEVICE_LOG_ENTRY_BYTES_MAX = 1024
+IDENTITIES_AHEAD_MAX = 100
+"""A new identity has a `generation` at most so much above the last that the server has, which a restore may have lost
+some after: nobody who is signed in for a moment leaves a person without generations."""
 KEY_OBJECT_BYTES_MAX = 2048
 """Of device keys and cross-signing keys, each as canonical JSON."""
 KEY_ID_CHARS = 11

@@ -15,7 +15,7 @@ from protocol.canonical import CanonicalError, decode_canonical, from_base64, to
 from protocol.cross_signing import KeysRefusedError, read_cross_signing, read_device_keys, read_one_time_key
 from protocol.device_log import LogError, LogReason, LogState, extend, fold, hash_of_entry
 from protocol.errors import ErrorCode
-from protocol.limits import REPLY_BYTES_MAX
+from protocol.limits import IDENTITIES_AHEAD_MAX, REPLY_BYTES_MAX
 from protocol.replies import ClaimedKey, ClaimedKeys, DeviceKeys, DevicesPage, KeysUploaded, PersonDevices
 from server.clock import Clock
 from server.config.settings import RateSettings
@@ -85,7 +85,7 @@ class Keys:
     async def claim_keys(self, session: Session, command: k.ClaimKeys) -> None:
         """Give out a key of each device; above a rate the fallback key, never a refusal.
 
-        Only what a device has given counts for its rate: nobody uses up the rate of a device whose keys they cannot get.
+        Only what a device gives counts for its rate: nobody uses up that of a device whose keys they cannot get.
         """
         limited = await self._find_limited(session.principal, set(command.devices))
         unused = {(self._of_device, device) for device in command.devices if device not in limited}
@@ -196,6 +196,8 @@ def _follow(before: LogState | None, principal: bytes, entries: Sequence[bytes])
         raise RequestRefusedError(code, str(error)) from error
     generation, head = (0, b"") if before is None else (before.generation, before.head)
     follows = decode_canonical(entries[0])["previous"] == to_base64(head)
+    if after.generation > generation + IDENTITIES_AHEAD_MAX:
+        raise RequestRefusedError(ErrorCode.KEYS_REFUSED, "the generation of the identity is too high")
     # A log of which a restore has lost an identity goes on with the one after it.
     if after.generation <= generation or (after.generation == generation + 1 and not follows):
         raise RequestRefusedError(ErrorCode.LOG_PASSED, "another identity is newer")

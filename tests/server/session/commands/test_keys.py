@@ -24,7 +24,7 @@ from protocol.key_commands import (
     ReadDevices,
     UploadKeys,
 )
-from protocol.limits import ONE_TIME_KEYS_MAX, ONE_TIME_KEYS_PER_COMMAND_MAX, REPLY_BYTES_MAX
+from protocol.limits import IDENTITIES_AHEAD_MAX, ONE_TIME_KEYS_MAX, ONE_TIME_KEYS_PER_COMMAND_MAX, REPLY_BYTES_MAX
 from protocol.public_keys import DevicePublic
 from protocol.replies import ClaimedKeys, DevicesPage, Done, KeysUploaded, Synced
 from server.config.settings import RateSettings
@@ -266,6 +266,17 @@ async def test_an_entry_that_is_not_signed_or_comes_too_late_is_refused(
         unlinked = OwnIdentity(ann.person.principal, 2).start(bytes(32), 1)[1]
         assert await code(a, unlinked) == "log_passed"
         assert await code(a, OwnIdentity(ann.person.principal, 2).start(after.head, 1)[1]) == ""
+
+
+async def test_no_identity_takes_the_generations_of_those_after_it(
+    server: Running, pair: tuple[Keyed, Keyed, bytes]
+) -> None:
+    me = pair[0].person
+    async with server.live(me) as a:
+        assert (
+            await code(a, OwnIdentity(me.principal, IDENTITIES_AHEAD_MAX + 1).start(bytes(32), 1)[1]) == "keys_refused"
+        )
+        assert await code(a, OwnIdentity(me.principal, IDENTITIES_AHEAD_MAX).start(bytes(32), 1)[1]) == ""
 
 
 async def test_entries_of_a_day_are_bounded(node: Running) -> None:
