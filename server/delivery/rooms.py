@@ -58,6 +58,10 @@ _WAITING_MAX = 1000
 _WAITING_BYTES_MAX = 33_554_432
 
 
+class _OldRosterError(Exception):
+    """A roster was read that is older than an event, which needs it."""
+
+
 class Room:
     """One dialog's roster and its local subscribers."""
 
@@ -102,6 +106,11 @@ class Room:
     def waiting_from(self) -> int | None:
         """The first event that waits."""
         return self.waiting[0].seq if self.waiting else self.missed or None
+
+    @property
+    def is_old(self) -> bool:
+        """Whether something waits for a newer roster than this."""
+        return self.roster_seq < max(self.needed_seq, 0)
 
     def take_roster(self, roster: DialogRoster) -> None:
         """Take a roster that was read."""
@@ -343,16 +352,14 @@ class Rooms:
         """Read what a room lacks, and deliver what waits for it."""
         if room.busy:
             return
-        room.busy = True
-        room.loading = room.roster_seq < room.needed_seq or room.roster_seq < 0
+        room.busy, room.loading = True, room.is_old
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._loads.add(done)
         self._spawn(self._read_and_deliver(dialog, room, done))
 
     async def _read_and_deliver(self, dialog: bytes, room: Room, done: asyncio.Future[None]) -> None:
         try:
-            if not await self._deliver_waiting(dialog, room):
-                self._leave_to_sessions(dialog, room)
+            await self._deliver_waiting(dialog, room)
         except Exception:  # noqa: BLE001 - nothing may wait for this room without end
             _log.exception("what waited for a read could not be delivered", extra={"dialog": to_text(dialog)})
             self._leave_to_sessions(dialog, room)
@@ -361,31 +368,23 @@ class Rooms:
             self._loads.discard(done)
             done.set_result(None)
 
-    async def _deliver_waiting(self, dialog: bytes, room: Room) -> bool:
-        """Deliver what waits, in order, each event under a roster as new as what came meanwhile; False after errors."""
-        keys: tuple[TimelineEventRaw, dict[bytes, list[KeySlice]]] | None = None
-        while True:
-            room.loading = room.roster_seq < room.needed_seq or room.roster_seq < 0
-            if room.loading:
-                if await self._concerns_nobody(dialog, room):
-                    self._forget(dialog, room)
-                    return True
-                roster = await self._try(dialog, functools.partial(self._read_roster, dialog, room))
-                if roster is None:
-                    return False
-                room.take_roster(roster)
-                continue
-            if not room.waiting:
-                break
+    async def _deliver_waiting(self, dialog: bytes, room: Room) -> None:
+        """Deliver what waits, in order, each event under a roster as new as what came meanwhile."""
+        keys: dict[bytes, list[KeySlice]] = {}
+        keys_of: tuple[bytes, bytes] | None = None
+        while await self._renew_roster(dialog, room) and room.waiting:
             event = room.waiting[0]
             share = find_share(event)
-            if share is not None and (keys is None or keys[0] is not event):
+            if share is not None and share != keys_of:
                 found = await self._try(dialog, functools.partial(self._read_keys, room, event, share))
                 if found is None:
-                    return False
-                keys = event, found
-                continue
-            room.deliver(self._registry, event, None if keys is None or share is None else keys[1])
+                    self._leave_to_sessions(dialog, room)
+                    return
+                keys_of, keys = share, found
+                continue  # the roster may be too old meanwhile
+            room.deliver(self._registry, event, None if share is None else keys)
+            if share is not None:
+                keys = {device: [] for device in keys}  # the next event may name it again
             self._departures.delivered(event, room.roster_seq, room.told)
             room.waiting.popleft()
             room.waiting_bytes -= len(event.body)
@@ -394,6 +393,21 @@ class Rooms:
             for from_seq, subscriber in room.find_subscribers(self._registry):
                 subscriber.outbox.read_from(dialog, max(room.missed, from_seq))
         self._forget_waiting(room)
+
+    async def _renew_roster(self, dialog: bytes, room: Room) -> bool:
+        """See that the roster is as new as all that waits; False when nothing is to be delivered here any more."""
+        while room.is_old:
+            room.loading = True
+            roster = None
+            if not await self._concerns_nobody(dialog, room):
+                roster = await self._try(dialog, functools.partial(self._read_roster, dialog, room))
+                if roster is None:
+                    self._leave_to_sessions(dialog, room)
+            if roster is None:
+                self._forget(dialog, room)
+                return False
+            room.take_roster(roster)
+        room.loading = False
         return True
 
     async def _concerns_nobody(self, dialog: bytes, room: Room) -> bool:
@@ -410,7 +424,7 @@ class Rooms:
             if roster.roster_seq >= room.needed_seq:
                 return roster
             if roster.roster_seq < needed_seq:  # a replica that lags, or it belongs to a history that was lost
-                raise LookupError(f"the roster of {roster.roster_seq} is older than event {needed_seq}")
+                raise _OldRosterError(f"a roster is older than an event: {roster.roster_seq} than {needed_seq}")
 
     async def _read_keys(
         self, room: Room, event: TimelineEventRaw, share: tuple[bytes, bytes]
@@ -428,6 +442,9 @@ class Rooms:
                 return await read()
             except StorageUnavailableError as error:
                 _log.warning("what a room lacks cannot be read, trying again: %s", error, extra=ids)
+            except _OldRosterError as error:
+                faults += 1
+                _log.warning("%s (%d of %d)", error, faults, _FAULTS_MAX, extra=ids)
             except Exception:  # noqa: BLE001 - whatever it is, what waits must not be lost
                 faults += 1
                 first = faults == 1

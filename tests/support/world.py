@@ -223,9 +223,13 @@ def message(
     reply_to: int | None = None,
     kind: Kind = Kind.MESSAGE,
     expires_at_ms: int | None = None,
+    session: bytes | None = None,
+    share: bytes | None = None,
 ) -> Entry:
     """A message on its way."""
-    header = bodies.Header(keys_seq=keys_seq, reply_to=reply_to, expires_at_ms=expires_at_ms)
+    header = bodies.Header(
+        keys_seq=keys_seq, reply_to=reply_to, expires_at_ms=expires_at_ms, session=session, share=share
+    )
     return Entry(
         dialog=dialog,
         author=author.principal,
@@ -237,6 +241,8 @@ def message(
         keys_seq=keys_seq,
         target=reply_to,
         expires_at_ms=expires_at_ms,
+        session=session,
+        share=share,
     )
 
 
