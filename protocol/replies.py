@@ -7,6 +7,7 @@ import msgspec
 from protocol.bodies import TimelineEvent
 from protocol.command_rules import RequestId
 from protocol.dialog_types import Role
+from protocol.errors import ErrorCode
 from protocol.ids import Id
 from protocol.key_commands import KeyId
 
@@ -80,6 +81,14 @@ class Failed(Reply, tag=54, frozen=True):
     retry_after_s: float | None = None
     keys_seq: int | None = None
     awaited_n: int | None = None
+
+    @property
+    def temporary(self) -> bool:
+        """Whether the same command may succeed later. Unknown codes of a newer server count as permanent."""
+        try:
+            return ErrorCode(self.code).temporary
+        except ValueError:
+            return False
 
 
 class HistoryPage(Reply, tag=55, frozen=True):

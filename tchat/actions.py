@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from protocol.bodies import TimelineEvent
 from protocol.close_codes import Advice
 from protocol.command_rules import Command
-from protocol.errors import ErrorCode
 from protocol.events import DialogState, MissedChanges, PresenceChanged, ReceiptChanged, TypingChanged
 from protocol.replies import Acked, Failed, Reply
 from tchat.encryption.notices import Notice
@@ -41,7 +40,7 @@ class RefusedError(ClientError):
     @property
     def temporary(self) -> bool:
         """Whether a retry may succeed. Only requests fail like that: the client repeats numbered commands itself."""
-        return is_temporary(self.failed)
+        return self.failed.temporary
 
 
 class GivenUpError(ClientError):
@@ -233,11 +232,3 @@ class Emit:
 
 
 Action = SendBytes | Connect | CloseConnection | Stop | Emit
-
-
-def is_temporary(failed: Failed) -> bool:
-    """Whether the same command may succeed later. Unknown codes of a newer server count as permanent."""
-    try:
-        return ErrorCode(failed.code).temporary
-    except ValueError:
-        return False

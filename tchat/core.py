@@ -31,6 +31,7 @@ from protocol.events import (
     DialogState,
     Draining,
     HeartbeatReply,
+    KeySlices,
     MissedChanges,
     PresenceChanged,
     ReceiptChanged,
@@ -57,8 +58,8 @@ from tchat.actions import (
     Stop,
     StoppedError,
     StoreIsBehindError,
-    is_temporary,
 )
+from tchat.crypto.store_errors import StoreBehindError
 from tchat.encryption.end_to_end import EndToEnd, Unencrypted
 from tchat.ordering import Gap, Ordering
 from tchat.receipts import OwnReceipts
@@ -66,7 +67,6 @@ from tchat.reconnecting import Reconnecting
 from tchat.requests import Requests
 from tchat.sending import Sending
 from tchat.store import OutboxStore, WrongDeviceError
-from tchat.store_errors import StoreBehindError
 
 HANDSHAKE_S_MAX = 15.0
 _HEARTBEAT_S = 20.0
@@ -309,6 +309,8 @@ class ClientCore:
                 self._deliver(self._ordering.accept_state(message))
             case MissedChanges():
                 self._emit_changes(message)
+            case KeySlices():
+                self._encryption.received(message)
             case ReceiptChanged() | TypingChanged() | PresenceChanged():
                 self._emit(message)
             case HeartbeatReply(position=position) | CaughtUp(position=position):
@@ -394,7 +396,7 @@ class ClientCore:
             self._advice = Advice.REFRESH
         elif failed.code in (ErrorCode.SIGNED_OUT, ErrorCode.SUSPENDED):
             self._advice = Advice.SIGN_IN
-        elif self._phase is _Phase.SYNCING and not is_temporary(failed):
+        elif self._phase is _Phase.SYNCING and not failed.temporary:
             self._position = ""
         self._retry_after_s = failed.retry_after_s or 0.0
         self._close(CloseCode.GOING_AWAY, failed.code)
@@ -403,7 +405,7 @@ class ClientCore:
         if isinstance(reply, HistoryPage):
             self._deliver(self._ordering.accept_page(gap, reply))
         elif isinstance(reply, Failed):
-            retry_at = now + (reply.retry_after_s or 1.0) if is_temporary(reply) else None
+            retry_at = now + (reply.retry_after_s or 1.0) if reply.temporary else None
             self._deliver(self._ordering.accept_failure(gap, retry_at))
 
     # writing
@@ -419,12 +421,12 @@ class ClientCore:
             self._requests.read(history, gap)
         for request in self._requests.take_due(self._ids):
             self._write(request, now)
+        for command in self._sending.take_due(now, self._ids, self._in_flight_max):
+            self._write(command, now)
         for command in self._encryption.due(now):
             key = next(self._ids)
             self._asked[key] = command
             self._write(msgspec.structs.replace(command, id=key), now)
-        for command in self._sending.take_due(now, self._ids, self._in_flight_max):
-            self._write(command, now)
         self._tell(self._sending.take_notices())
         self._tell(self._encryption.take_notices())
         for receipt in self._receipts.take_due(now):
@@ -442,7 +444,6 @@ class ClientCore:
             self._emit(self._encryption.open(event))
             if event.device == self._device:
                 self._handle_own(event)
-        self._tell(self._encryption.take_notices())
 
     def _handle_own(self, event: TimelineEvent) -> None:
         """Handle an event of this device: its command is durable even without the ack, and its author has read it."""
@@ -459,11 +460,9 @@ class ClientCore:
     def _emit_page(self, handle: int, page: HistoryPage) -> None:
         events, later = (self._encryption.open_all(events) for events in (page.events, page.later))
         self._emit(Answered(handle, msgspec.structs.replace(page, events=events, later=later)))
-        self._tell(self._encryption.take_notices())
 
     def _emit_changes(self, missed: MissedChanges) -> None:
         self._emit(msgspec.structs.replace(missed, events=self._encryption.open_all(missed.events)))
-        self._tell(self._encryption.take_notices())
 
     def _change_state(self, state: ConnectionState) -> None:
         if state is not self._state:

@@ -37,8 +37,7 @@ from nacl.exceptions import CryptoError
 
 from protocol.canonical import frame
 from tchat.crypto.state import OF_A_GENERATION, PICKLE_KEY_BYTES, OutboxRow, Table
-from tchat.store import OUTBOX_VERSION, SqliteOutbox, Stored, first_number
-from tchat.store_errors import (
+from tchat.crypto.store_errors import (
     DamagedStoreError,
     NewerStoreError,
     NotSignedInError,
@@ -46,6 +45,7 @@ from tchat.store_errors import (
     StoreInUseError,
     WrongKeyError,
 )
+from tchat.store import OUTBOX_VERSION, SqliteOutbox, Stored, first_number
 from tchat.store_key import STORE_KEY_BYTES, KeySource
 
 _UNSWEPT_VERSION = 2

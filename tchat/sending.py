@@ -33,7 +33,7 @@ from protocol.errors import ErrorCode
 from protocol.events import DialogState
 from protocol.replies import Acked, Failed, Reply
 from protocol.timeline_of import timeline_of
-from tchat.actions import Notification, Refused, Renumbered, Sent, Withheld, is_temporary
+from tchat.actions import Notification, Refused, Renumbered, Sent, Withheld
 from tchat.encryption.sealing import Clear, First, NotYet, Ready, Sealer
 from tchat.store import OutboxStore, Stored
 
@@ -275,7 +275,7 @@ class Sending:
             self._again(entry, queue, now if newer else now + self._wait_s(failed, queue))
         elif failed.code in _OF_THE_SESSION:
             self._again(entry, queue, float("inf"))
-        elif is_temporary(failed):
+        elif failed.temporary:
             self._again(entry, queue, now + self._wait_s(failed, queue))
         else:
             return [self._refused(entry, failed)]

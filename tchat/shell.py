@@ -53,6 +53,7 @@ from tchat.actions import (
 from tchat.connections import ConnectionOwner, Connections, TokenSource
 from tchat.core import ClientCore, CoreStatistics
 from tchat.encryption.contents import blanked
+from tchat.encryption.encrypting import Encryption, KeyStore
 from tchat.encryption.end_to_end import EndToEnd
 from tchat.encryption.notices import NowReadable, Unreadable
 from tchat.fold.view import View
@@ -107,6 +108,10 @@ class Client:
     ) -> None:
         self.view = View()
         self._store = store or MemoryOutbox()
+        self._own_encryption: Encryption | None = None
+        if encryption is None and isinstance(self._store, KeyStore):
+            encryption = self._own_encryption = Encryption(self._store)
+            encryption.wake = self.seal_again
         self._on_event = on_event
         self._core = ClientCore(self._store, codec, rng or random.Random(), encryption)  # noqa: S311 - jitter
         self._connections = Connections(
@@ -168,6 +173,12 @@ class Client:
     def me(self) -> bytes:
         """The client's own principal; NIL until the first sign-in."""
         return self.view.me
+
+    @property
+    def encryption(self) -> Encryption:
+        """What this device does in sealed dialogs, and what its person decides there; only with a store for keys."""
+        assert self._own_encryption is not None, "the store keeps no keys"
+        return self._own_encryption
 
     def submit(self, command: Numbered) -> int:
         """Send a numbered command exactly once, now or when there is a connection; returns its number.

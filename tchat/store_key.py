@@ -19,7 +19,7 @@ import msgspec
 from nacl.pwhash import argon2id
 
 from protocol.canonical import from_base64, to_base64
-from tchat.store_errors import NoKeyError, NoKeyringError, WrongKeyError
+from tchat.crypto.store_errors import NoKeyError, NoKeyringError, WrongKeyError
 
 STORE_KEY_BYTES = 32
 ARGON2_OPERATIONS = argon2id.OPSLIMIT_MODERATE

@@ -28,6 +28,8 @@ class KeysReceived:
 
     sender: KnownDevice
     session: bytes
+    opened: bool = False
+    """Whether they came by a channel that was new here: a one-time key of this device was used."""
 
 
 class CryptoMachine:
@@ -69,6 +71,12 @@ class CryptoMachine:
         """The server has these keys."""
         step = Step(self._state)
         self._own(step).uploaded(upload)
+        step.commit()
+
+    def forget_offered(self) -> None:
+        """Offer no key again that the server may have given out before it lost that."""
+        step = Step(self._state)
+        self._own(step).forget_offered()
         step.commit()
 
     def to_claim(self, devices: Iterable[KnownDevice], now_ms: int) -> list[KnownDevice]:
@@ -210,7 +218,7 @@ class CryptoMachine:
 def _take(step: Step, message: ToDevice) -> KeysReceived | ToDevice:
     """Do what the message asks of the machine itself."""
     if message.type == megolm.ROOM_KEY:
-        return KeysReceived(message.sender, inbound.receive_room_key(step, message))
+        return KeysReceived(message.sender, inbound.receive_room_key(step, message), message.opened)
     if message.type == olm.DUMMY and message.opened:
         megolm.hand_again(step, message.sender)
     return message

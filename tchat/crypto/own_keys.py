@@ -129,6 +129,14 @@ class OwnKeys:
             account.mark_keys_as_published()
             self.save()
 
+    def forget_offered(self) -> None:
+        """The keys that were made and not confirmed are not offered again; what was written with them still opens."""
+        account = self.account
+        if account.one_time_keys or _fallback_keys(account):
+            account.mark_keys_as_published()
+            self._record.fallback_made_ms = 0
+            self.save()
+
     def _sign_keys(
         self, keys: Iterable[tuple[str, vodozemac.Curve25519PublicKey]], more: dict[str, object]
     ) -> dict[str, bytes]:

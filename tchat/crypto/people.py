@@ -91,7 +91,7 @@ class People:
     @property
     def identity(self) -> OwnIdentity | None:
         """The private keys of the own person; None on a device that has none, or has those of another identity."""
-        pin, identity = self.pin_of(self.principal), self._kept_identity()
+        pin, identity = self.pin_of(self.principal), self.kept_identity
         return identity if pin is not None and identity is not None and identity.owns(pin.log) else None
 
     @property
@@ -153,12 +153,14 @@ class People:
             step.write(Table.OWN_LOG, _row_of(log, index), entry)
 
     def _verified_if_ours(self, pin: PinnedLog) -> PinnedLog:
-        identity = self._kept_identity()
+        identity = self.kept_identity
         if identity is None or not identity.owns(pin.newest):
             return pin
         return verify(pin, identity.public.master) or pin
 
-    def _kept_identity(self) -> OwnIdentity | None:
+    @property
+    def kept_identity(self) -> OwnIdentity | None:
+        """The private keys that are here, also when the server has another log, or none yet."""
         record = self._own_record()
         return None if record is None else OwnIdentity.from_secret(self.principal, record.generation, record.secret)
 

@@ -37,6 +37,8 @@ class Table(StrEnum):
     """Id of a Megolm session (32 bytes), index (4 bytes): the event that was sealed with it."""
     ACKED = "acked"
     """Dialog: the last number of this device that the server acked."""
+    HISTORY = "history"
+    """One row, with an empty key: how often the server has lost events."""
     PINS = "pins"
     """Principal: the device log that is believed."""
     OWN_LOG = "own_log"

@@ -2,7 +2,7 @@
 
 Invariants:
 
-- One claim is under way at a time; its number and its devices are durable before it leaves (`tchat/crypto/key_claims.py`).
+- One claim is under way at a time; its number and its devices are durable before it leaves (`key_claims.py`).
 - A device of which no usable key comes counts as one without keys: it holds nobody else back.
 """
 

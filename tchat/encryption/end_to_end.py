@@ -24,7 +24,7 @@ class EndToEnd(Sealer, Protocol):
     """One device's part in sealed conversations. All calls are short and block until what they change is durable."""
 
     def signed_in(self, principal: bytes, device: bytes, synced: Synced) -> None:
-        """Catch-up begins; what the store refuses is raised (`tchat/store_errors.py`)."""
+        """Catch-up begins; what the store refuses is raised (`tchat/crypto/store_errors.py`)."""
 
     def caught_up(self) -> None:
         """Everything that waited at the server has been heard."""

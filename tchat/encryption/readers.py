@@ -82,7 +82,12 @@ class ReaderEngine:
         if track.kept is None:
             return Clear() if track.open else NotYet()
         self.rosters.want(dialog)
-        if not track.stated or self.rosters.is_behind(dialog) or self.logs.awaits(dialog):
+        if (
+            track.kept.roster.type is None
+            or not track.stated
+            or self.rosters.is_behind(dialog)
+            or self.logs.awaits(dialog)
+        ):
             return NotYet()
         reason = self._why_withheld(dialog, track)
         return NotYet(reason) if reason else self._believed_readers(dialog, track.kept.roster)

@@ -20,9 +20,9 @@ from protocol.bodies import Posted, tag_of
 from tchat.crypto.envelope import Place, Sealed
 from tchat.crypto.machine import CryptoMachine
 from tchat.crypto.state import OutboxRow
+from tchat.crypto.store_errors import StoreBehindError
 from tchat.sealed_store import SealedStore
 from tchat.store import Stored
-from tchat.store_errors import StoreBehindError
 from tchat.store_key import FileKey
 
 PRINCIPAL, DEVICE = bytes([1]) * 16, bytes([2]) * 16

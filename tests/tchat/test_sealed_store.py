@@ -15,9 +15,7 @@ import pytest
 
 from protocol.ids import new_id
 from tchat.crypto.state import OutboxRow, Table
-from tchat.sealed_store import SealedStore
-from tchat.store import SqliteOutbox, Stored
-from tchat.store_errors import (
+from tchat.crypto.store_errors import (
     DamagedStoreError,
     NewerStoreError,
     NotSignedInError,
@@ -25,6 +23,8 @@ from tchat.store_errors import (
     StoreInUseError,
     WrongKeyError,
 )
+from tchat.sealed_store import SealedStore
+from tchat.store import SqliteOutbox, Stored
 from tchat.store_key import FileKey
 
 MARK = b"what nobody else may read"

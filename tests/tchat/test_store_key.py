@@ -14,9 +14,9 @@ import pytest
 from nacl.pwhash import argon2id
 
 from tchat import store_key
+from tchat.crypto.store_errors import NoKeyError, NoKeyringError, SealedStoreError, WrongKeyError
 from tchat.sealed_store import SealedStore
 from tchat.store import Stored
-from tchat.store_errors import NoKeyError, NoKeyringError, SealedStoreError, WrongKeyError
 from tchat.store_key import FileKey, KeyringKey, KeySource, PassphraseKey
 
 

@@ -1,0 +1,223 @@
+"""One device's part in sealed conversations, put together: the one object that the client's core has for it.
+
+What a person does goes through the methods below `seal`: each takes effect at once, and calls `wake`.
+
+Invariants:
+
+- A store that is an older copy gets new keys at once if no command waits in it; else its person decides what is lost.
+- Nothing is sealed, opened or asked before the server has said at a sign-in how far this device is.
+- What the app gets of a dialog that was sealed once was opened here, or is named as unreadable.
+- After a temporary refusal nothing is asked in the background for a while, which grows with each in a row.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from protocol.bodies import TimelineEvent
+from protocol.command_rules import Command
+from protocol.commands import Numbered
+from protocol.events import DialogState, Event, KeySlices
+from protocol.key_commands import ReadDevices
+from protocol.replies import Failed, Reply, Synced
+from tchat.crypto.machine import CryptoMachine
+from tchat.crypto.people import People
+from tchat.crypto.state import CryptoState
+from tchat.crypto.store_errors import StoreBehindError
+from tchat.encryption.device_sealer import DeviceSealer
+from tchat.encryption.key_inbox import KeyInbox
+from tchat.encryption.key_uploads import KeyUploads
+from tchat.encryption.notices import Notice, Standing, Unreadable
+from tchat.encryption.own_devices import OwnDevices
+from tchat.encryption.readers import ReaderEngine
+from tchat.encryption.sealing import Outcome
+from tchat.encryption.unsealing import Unsealing
+
+PAUSE_S_MAX = 60.0
+
+
+@runtime_checkable
+class KeyStore(CryptoState, Protocol):
+    """What keeps the keys of a device, in one commit with its outbox."""
+
+    def signed_in(self, n_max: int, generation: int) -> int:
+        """The generation of this device's keys, after a sign-in; `StoreBehindError` if this is an older copy."""
+
+    def retire(self, n_max: int, generation: int) -> Sequence[object]:
+        """Begin new keys; the commands that are given up, since the newer store may have sent them."""
+
+    def pending(self) -> Sequence[object]:
+        """The commands that await an answer."""
+
+
+@dataclass(slots=True)
+class _Parts:
+    """What a device has once the server has said how far it is."""
+
+    machine: CryptoMachine
+    people: People
+    readers: ReaderEngine
+    sealer: DeviceSealer
+    uploads: KeyUploads
+    own: OwnDevices
+    inbox: KeyInbox
+    opening: Unsealing
+
+
+class Encryption:
+    """An `EndToEnd` of a device that keeps its keys in a store. `now_ms` is the time since 1970."""
+
+    def __init__(self, store: KeyStore, now_ms: Callable[[], int] | None = None) -> None:
+        self._store = store
+        self._now_ms = now_ms or (lambda: time.time_ns() // 1_000_000)
+        self._made: _Parts | None = None
+        self._pause_s, self._resume_at = 0.0, 0.0
+        self.wake: Callable[[], None] = lambda: None
+        """Called when a person has done something here: what waited may leave, and there may be more to ask."""
+
+    # what a person does and sees
+
+    @property
+    def standing(self) -> Standing:
+        """What this device is to others."""
+        return Standing.UNKNOWN if self._made is None else self._made.own.standing
+
+    @property
+    def people(self) -> People:
+        """What this device believes of people's devices."""
+        return self._parts.people
+
+    def start_new_identity(self) -> None:
+        """Begin anew as this person, when no other device and no recovery key is left; contacts see it."""
+        self._parts.own.start_new_identity()
+        self.wake()
+
+    def remove_device(self, device: bytes) -> bool:
+        """Take a device of this person out of their log; False here without the private keys of the identity."""
+        removed = self._parts.own.remove(device)
+        self.wake()
+        return removed
+
+    def agree_to_members(self, dialog: bytes) -> None:
+        """The person has compared who is in this dialog with the others, and goes on."""
+        self._parts.readers.rosters.agree(dialog)
+        self.wake()
+
+    def agree_to_identity(self, principal: bytes) -> None:
+        """The person takes the new identity of somebody whom they had verified, without verifying it."""
+        self._parts.people.agreed(principal)
+        self._parts.readers.logs.changes += 1
+        self.wake()
+
+    # sealing
+
+    def seal(self, intent: Numbered, row: Callable[[Numbered], bytes]) -> Outcome:
+        return self._parts.sealer.seal(intent, row)
+
+    def answered(self, command: Command, reply: Reply) -> None:
+        self._parts.sealer.answered(command, reply)
+
+    def stale(self, sealed: Numbered, failed: Failed) -> None:
+        self._parts.sealer.stale(sealed, failed)
+
+    def acked(self, sealed: Numbered) -> None:
+        self._parts.sealer.acked(sealed)
+
+    # connections
+
+    def signed_in(self, principal: bytes, device: bytes, synced: Synced) -> None:
+        try:
+            generation = self._store.signed_in(synced.n_max, synced.key_generation)
+        except StoreBehindError:
+            if self._store.pending():
+                raise
+            self._store.retire(synced.n_max, synced.key_generation)
+            generation = self._store.signed_in(synced.n_max, synced.key_generation)
+        if self._made is None or self._made.machine.generation != generation:
+            self._made = self._make(principal, device, generation)
+        self._made.uploads.synced(synced)
+        self._made.own.synced()
+
+    def caught_up(self) -> None:
+        self._parts.uploads.caught_up()
+
+    def disconnected(self) -> None:
+        self._pause_s, self._resume_at = 0.0, 0.0
+        if self._made is not None:
+            for part in (self._made.readers, self._made.uploads, self._made.own, self._made.inbox):
+                part.disconnected()
+
+    def reset(self) -> None:
+        self._parts.sealer.reset()
+        self._parts.opening.reset()
+
+    # what arrives
+
+    def heard(self, event: TimelineEvent | DialogState) -> None:
+        parts = self._parts
+        parts.sealer.heard(event)
+        parts.own.heard(event)
+        if isinstance(event, DialogState):
+            parts.opening.heard(event)
+
+    def received(self, message: Event) -> None:
+        if isinstance(message, KeySlices):
+            keys = self._parts.inbox.received(message.slices)
+            self._parts.opening.try_again([one.session for one in keys])
+
+    def open(self, event: TimelineEvent) -> TimelineEvent | Unreadable:
+        return self._parts.opening.open(event)
+
+    def open_all(self, events: Sequence[TimelineEvent]) -> list[TimelineEvent]:
+        return self._parts.opening.open_all(events)
+
+    # questions in the background
+
+    def due(self, now: float) -> Sequence[Command]:
+        if self._made is None or now < self._resume_at:
+            return ()
+        parts = self._made
+        return [*parts.uploads.due(), *parts.own.due(), *parts.readers.due(), *parts.inbox.due()]
+
+    def next_due(self) -> float | None:
+        return self._resume_at or None
+
+    def replied(self, command: Command, reply: Reply, now: float) -> None:
+        parts = self._parts
+        if isinstance(reply, Failed) and reply.temporary:
+            self._pause_s = min(PAUSE_S_MAX, 2 * self._pause_s or 0.5)
+            self._resume_at = now + max(self._pause_s, reply.retry_after_s or 0.0)
+        else:
+            self._pause_s, self._resume_at = 0.0, 0.0
+        parts.readers.answered(command, reply)
+        for part in (parts.uploads, parts.own, parts.inbox):
+            part.answered(command, reply)
+        if isinstance(command, ReadDevices):
+            keys = parts.inbox.logs_were_read()
+            parts.opening.try_again([one.session for one in keys])
+        parts.opening.try_again()
+
+    def take_notices(self) -> Sequence[Notice]:
+        if self._made is None:
+            return ()
+        parts = (self._made.own, self._made.uploads, self._made.readers, self._made.opening)
+        return [notice for part in parts for notice in part.take_notices()]
+
+    @property
+    def _parts(self) -> _Parts:
+        assert self._made is not None, "nothing happens before the first sign-in"
+        return self._made
+
+    def _make(self, principal: bytes, device: bytes, generation: int) -> _Parts:
+        machine = CryptoMachine(self._store, principal, device, generation)
+        people = People(self._store, principal)
+        readers = ReaderEngine(self._store, machine, people, self._now_ms)
+        uploads = KeyUploads(machine, people, self._now_ms)
+        own = OwnDevices(machine, people, readers.logs, uploads, self._now_ms)
+        inbox = KeyInbox(machine, people, readers.logs, uploads.key_was_used)
+        opening = Unsealing(self._store, machine, readers.rosters)
+        sealer = DeviceSealer(machine, readers, self._now_ms)
+        return _Parts(machine, people, readers, sealer, uploads, own, inbox, opening)

@@ -1,0 +1,94 @@
+"""Keys that other devices hand to this one: believed of devices in a log, kept, then confirmed to the server.
+
+Invariants:
+
+- What a device wrote is opened after its person's log has named it. What is of a device that no log names is not
+  confirmed: the server keeps it, and gives it again at the next connection.
+- What is confirmed is stored, or can never be opened. Slices of one device are opened in the order in which they came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from protocol.command_rules import Command
+from protocol.events import KeySlice
+from protocol.limits import SLICES_PER_COMMAND_MAX
+from protocol.replies import Failed, Reply
+from protocol.share_commands import ConfirmSlices
+from tchat.crypto.errors import OpenError
+from tchat.crypto.machine import CryptoMachine, KeysReceived
+from tchat.crypto.olm import KnownDevice
+from tchat.crypto.people import People
+from tchat.encryption.device_logs import DeviceLogs
+
+WAITING_MAX = 1000
+"""Slices that wait for a device log; others come again with the next connection."""
+
+
+class KeyInbox:
+    """The slices for this device."""
+
+    def __init__(
+        self, machine: CryptoMachine, people: People, logs: DeviceLogs, key_was_used: Callable[[], None]
+    ) -> None:
+        self._machine = machine
+        self._people = people
+        self._logs = logs
+        self._key_was_used = key_was_used
+        self._waiting: list[KeySlice] = []
+        self._to_confirm: list[int] = []
+        self._confirming = False
+
+    def received(self, slices: Sequence[KeySlice]) -> list[KeysReceived]:
+        """Keep these keys; the sessions that can be read now."""
+        known: list[tuple[KeySlice, KnownDevice]] = []
+        for one in slices:
+            device = self._device_of(one)
+            if device is not None:
+                known.append((one, device))
+            elif len(self._waiting) < WAITING_MAX:
+                self._waiting.append(one)
+                self._logs.need(one.dialog, one.author)
+        outcomes = self._machine.receive([(device, one.body) for one, device in known])
+        self._to_confirm += (one.number for one, _ in known)
+        for outcome in outcomes:
+            if not isinstance(outcome, OpenError) and outcome.opened:
+                self._key_was_used()
+        return [outcome for outcome in outcomes if isinstance(outcome, KeysReceived)]
+
+    def logs_were_read(self) -> list[KeysReceived]:
+        """Look again at what waited for a log; the sessions that can be read now."""
+        waiting, self._waiting = self._waiting, []
+        known = [one for one in waiting if self._device_of(one) is not None]
+        self._waiting = [one for one in waiting if self._device_of(one) is None and self._logs.awaits(one.dialog)]
+        return self.received(known) if known else []
+
+    def due(self) -> list[Command]:
+        """The confirmation to send now, once."""
+        if self._confirming or not self._to_confirm:
+            return []
+        self._confirming = True
+        return [ConfirmSlices(0, self._to_confirm[:SLICES_PER_COMMAND_MAX])]
+
+    def answered(self, command: Command, reply: Reply) -> None:
+        """The answer to a confirmation."""
+        if isinstance(command, ConfirmSlices):
+            self._confirming = False
+            if not isinstance(reply, Failed):
+                self._to_confirm = [number for number in self._to_confirm if number not in command.numbers]
+
+    def disconnected(self) -> None:
+        """What is not confirmed comes again."""
+        self._waiting.clear()
+        self._to_confirm.clear()
+        self._confirming = False
+
+    def _device_of(self, one: KeySlice) -> KnownDevice | None:
+        """The device as its person's log has it, or had it before it was removed."""
+        pin = self._people.pin_of(one.author)
+        for log in () if pin is None else (pin.log, pin.before):
+            for listed in reversed(() if log is None else log.listed):
+                if listed.device == one.device:
+                    return KnownDevice(one.author, one.device, listed.keys)
+        return None
