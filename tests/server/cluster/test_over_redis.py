@@ -15,7 +15,7 @@ from protocol.close_codes import CloseCode
 from protocol.commands import Add, Create, HighWaterMark, PresenceSubscribe, Receipt, Send, Typing
 from protocol.dialog_types import DialogType, Mode
 from protocol.errors import ErrorCode
-from protocol.events import DialogState, PresenceChanged, ReceiptChanged, TypingChanged
+from protocol.events import DialogState, KeySlices, PresenceChanged, ReceiptChanged, TypingChanged
 from protocol.replies import Acked, Failed
 from server.cluster import hints as hints_module
 from server.cluster import whereabouts as whereabouts_module
@@ -30,6 +30,7 @@ from storage.nodes import LARGE_ABOVE
 from storage.postgres.nodes import PostgresNodes
 from tests.engines.redis_server import RedisServer
 from tests.support.harness import Running, Wire, configured, running
+from tests.support.sealing import one_device_of, sealed, upload
 from tests.support.turns import until
 from tests.support.world import Person
 
@@ -141,6 +142,19 @@ async def test_what_is_said_crosses_without_the_journal(pair: Pair) -> None:
         await say(b, dialog, 1)
         while await seq_of_next(a) != 5:
             pass
+        assert pair.rows_read == 0
+
+
+async def test_keys_come_before_what_is_told_over_redis(pair: Pair) -> None:
+    ann, bo = [await one_device_of(pair.one.world) for _ in range(2)]
+    async with pair.one.live(ann) as a, pair.two.live(bo) as b:
+        dialog = (await a.ask(Create(3, 1, DialogType.DIRECT, [bo.principal]))).dialog
+        assert await seq_of_next(b) == 1
+        share = await upload(a, dialog, bytes(32), bo)
+        assert isinstance(await a.ask(Send(4, dialog, 2, b"sealed", sealed(bytes(32), share))), Acked)
+        (keys,) = (await b.until(KeySlices)).slices
+        assert (keys.dialog, keys.body) == (dialog, b"keys" + bo.device)
+        assert await seq_of_next(b) == 2
         assert pair.rows_read == 0
 
 

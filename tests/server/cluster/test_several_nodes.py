@@ -13,7 +13,7 @@ from protocol.close_codes import CloseCode
 from protocol.commands import Add, Create, Edit, Heartbeat, Remove, Send
 from protocol.device_commands import DeviceMessage, SendToDevice
 from protocol.dialog_types import DialogType
-from protocol.events import DialogState, FromDevice, HeartbeatReply
+from protocol.events import DialogState, FromDevice, HeartbeatReply, KeySlices
 from protocol.ids import new_id
 from protocol.replies import Acked, Synced
 from server.config.settings import ClusterSettings
@@ -24,12 +24,13 @@ from server.node.opening import cancel_and_wait
 from storage.postgres.incarnations import DatabaseInUseError, NodeLock
 from storage.unavailable import IncarnationEndedError
 from tests.support.harness import Running, Wire, configured, running
-from tests.support.sealing import one_device_of
+from tests.support.sealing import one_device_of, sealed, upload
 from tests.support.turns import until
 
 pytestmark = pytest.mark.anyio
 
 MESSAGES = 30
+SESSION = b"1" * 32
 
 
 @pytest.fixture(autouse=True)
@@ -105,6 +106,18 @@ async def test_a_message_to_a_device_reaches_its_connection_at_another_node(data
             for number in (1, 2):
                 await a.ask(SendToDevice(3, new_id(), dialog, [DeviceMessage(bo.device, b"hello")]))
                 assert (await b.until(FromDevice)).number == number
+
+
+async def test_what_one_node_writes_brings_its_keys_to_a_session_of_another(database_url: str) -> None:
+    async with nodes(database_url, 2) as (one, two):
+        ann, bo = await one_device_of(one.world), await one_device_of(one.world)
+        async with one.live(ann) as a, two.live(bo) as b:
+            dialog = (await a.ask(Create(3, 1, DialogType.DIRECT, [bo.principal]))).dialog
+            share = await upload(a, dialog, SESSION, bo)
+            assert isinstance(await a.ask(Send(4, dialog, 2, b"sealed", sealed(SESSION, share))), Acked)
+            (keys,) = (await b.until(KeySlices)).slices
+            assert (keys.dialog, keys.device, keys.body) == (dialog, ann.device, b"keys" + bo.device)
+            assert (await b.until(TimelineEvent)).seq == 2
 
 
 async def test_a_dialog_that_several_nodes_write_is_in_one_order_for_all_and_nothing_comes_twice(
