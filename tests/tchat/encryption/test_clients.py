@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import anyio
 import pytest
 
-from protocol.commands import Create
+from protocol.bodies import Posted
+from protocol.commands import Create, Edit, History, React, Send
 from protocol.dialog_types import DialogType
+from protocol.replies import HistoryPage
 from tchat.actions import ConnectionState
+from tchat.crypto.errors import Reason
 from tchat.encryption.notices import Standing
 from tchat.memory_store import MemoryStore
+from tchat.sealed_store import SealedStore
 from tchat.shell import Client
 from tchat.store import OutboxStore
+from tchat.store_key import FileKey
 from tests.support.harness import Running, configured, running
 from tests.support.world import Person
 
@@ -37,8 +43,10 @@ async def people(server: Running, count: int) -> list[Person]:
 
 
 @contextlib.asynccontextmanager
-async def online(server: Running, person: Person, store: OutboxStore | None = None) -> AsyncIterator[Client]:
-    """A client of a person that keeps keys, live, and listed as one of their devices."""
+async def online(
+    server: Running, person: Person, store: OutboxStore | None = None, standing: Standing = Standing.LISTED
+) -> AsyncIterator[Client]:
+    """A client of a person that keeps keys, once it is this to others."""
 
     async def token(_fresh: bool) -> str:
         return server.token(person)
@@ -46,8 +54,25 @@ async def online(server: Running, person: Person, store: OutboxStore | None = No
     with anyio.fail_after(20):
         async with Client(server.url, token, store=store or MemoryStore(), on_event=lambda _event: None) as client:
             await client.wait_until(lambda: client.state is ConnectionState.LIVE)
-            await client.wait_until(lambda: client.encryption.standing is Standing.LISTED)
+            await client.wait_until(lambda: client.encryption.standing is standing)
             yield client
+
+
+@contextlib.asynccontextmanager
+async def disk(server: Running, person: Person, folder: Path) -> AsyncIterator[Client]:
+    """One life of a client whose store is on disk."""
+    store = SealedStore(folder / "store", FileKey(folder / "key"))
+    try:
+        async with online(server, person, store) as client:
+            yield client
+    finally:
+        store.close()
+
+
+def reactions(client: Client, dialog: bytes, seq: int) -> dict[bytes, bytes]:
+    message = client.view.dialogs[dialog].message(seq)
+    assert message is not None
+    return message.reactions
 
 
 def said(client: Client, dialog: bytes) -> list[bytes]:
@@ -55,10 +80,23 @@ def said(client: Client, dialog: bytes) -> list[bytes]:
     return [] if view is None else [one.payload for one in view.timeline() if hasattr(one, "payload")]
 
 
+async def another_device(server: Running, person: Person) -> Person:
+    """The same person on a device that is new."""
+    other = Person(person.principal)
+    await server.world.pool.execute("INSERT INTO devices VALUES ($1, $2, 0)", other.device, other.principal)
+    await server.world.another_sign_in(other)
+    return other
+
+
+async def direct(a: Client, b: Person) -> bytes:
+    """The direct dialog of a client with somebody."""
+    return (await a.perform(Create(0, 0, DialogType.DIRECT, [b.principal]))).dialog
+
+
 async def test_two_fresh_devices_talk_and_the_server_has_nothing_to_read(server: Running) -> None:
     ann, bob = await people(server, 2)
     async with online(server, ann) as a, online(server, bob) as b:
-        dialog = (await a.perform(Create(0, 0, DialogType.DIRECT, [bob.principal]))).dialog
+        dialog = await direct(a, bob)
         await a.send(dialog, b"hello Bob")
         await b.wait_until(lambda: said(b, dialog) == [b"hello Bob"])
         await b.send(dialog, b"hello Ann")
@@ -66,3 +104,50 @@ async def test_two_fresh_devices_talk_and_the_server_has_nothing_to_read(server:
     rows = await server.world.pool.fetch("SELECT body FROM journal WHERE dialog_id = $1", dialog)
     assert len(rows) == 3
     assert not any(b"hello" in row["body"] for row in rows)
+
+
+async def test_who_was_away_reads_everything_and_so_does_the_next_process(server: Running, tmp_path: Path) -> None:
+    ann, bob = await people(server, 2)
+    async with online(server, ann) as a:
+        async with disk(server, bob, tmp_path):
+            dialog = await direct(a, bob)
+        for number in range(3):
+            await a.send(dialog, b"%d" % number)
+        for _ in range(2):
+            async with disk(server, bob, tmp_path) as b:
+                await b.wait_until(lambda: said(b, dialog) == [b"0", b"1", b"2"])
+                page = await b.request(History(0, dialog))
+                assert isinstance(page, HistoryPage)
+                assert [one.body.payload for one in page.events if isinstance(one.body, Posted)] == [b"0", b"1", b"2"]
+
+
+async def test_edits_and_reactions_are_sealed_and_opened(server: Running) -> None:
+    ann, bob = await people(server, 2)
+    async with online(server, ann) as a, online(server, bob) as b:
+        dialog = await direct(a, bob)
+        first = await a.send(dialog, b"one")
+        await a.perform(Edit(0, dialog, 0, first.seq, b"two"))
+        await b.wait_until(lambda: said(b, dialog) == [b"two"])
+        await b.perform(React(0, dialog, 0, first.seq, b"+"))
+        await a.wait_until(lambda: reactions(a, dialog, first.seq) == {bob.principal: b"+"})
+        await b.perform(React(0, dialog, 0, first.seq, b""))
+        await a.wait_until(lambda: reactions(a, dialog, first.seq) == {})
+
+
+async def test_a_second_device_waits_for_its_person_and_begins_anew_when_they_say_so(server: Running) -> None:
+    ann, bob = await people(server, 2)
+    phone = await another_device(server, ann)
+    async with online(server, bob) as b, online(server, ann) as a:
+        dialog = await direct(a, bob)
+        await a.send(dialog, b"old")
+        async with online(server, phone, standing=Standing.UNVERIFIED) as p:
+            p.submit(Send(0, dialog, 0, b"new"))
+            p.encryption.start_new_identity()
+            await p.wait_until(lambda: p.encryption.standing is Standing.LISTED)
+            await b.wait_until(lambda: said(b, dialog) == [b"old", b"new"])
+            await b.send(dialog, b"to the phone")
+            await p.wait_until(lambda: said(p, dialog)[1:] == [b"new", b"to the phone"])
+            message = p.view.dialogs[dialog].message(2)
+            assert message is not None
+            assert (message.payload, message.unreadable) == (b"", Reason.UNKNOWN_SESSION)
+        await a.wait_until(lambda: a.encryption.standing is Standing.UNVERIFIED)
