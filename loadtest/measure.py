@@ -20,7 +20,7 @@ import uvloop
 
 from loadtest.measure_client import LoadError
 from loadtest.measure_crowd import Crowd
-from loadtest.measure_report import Report, as_text
+from loadtest.measure_report import Measurement, as_text
 from loadtest.measure_server import Server
 from loadtest.measure_talk import Traffic
 
@@ -67,11 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-async def measure(server: Server, size: Size) -> Report:
+async def measure(server: Server, size: Size) -> Measurement:
     """Run all loads in turn."""
     crowd = Crowd(server)
     talkers = crowd.create_clients(size.talkers)
-    report = Report(rounds=size.rounds, seconds=size.seconds)
+    report = Measurement(rounds=size.rounds, seconds=size.seconds)
 
     print_progress(f"{size.talkers} people connect for the first time")
     await crowd.connect(talkers)

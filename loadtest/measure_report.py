@@ -14,7 +14,7 @@ from loadtest.measure_stage import Latency, Stage
 _HEAD = ("", "per s", "per CPU-s", "tchat", "PostgreSQL", "p50 ms", "p99 ms", "p99.9 ms", "load")
 
 
-class Report(msgspec.Struct):
+class Measurement(msgspec.Struct):
     """Every round of every load. It counts connects, acked sends (direct), deliveries (rooms)."""
 
     rounds: int
@@ -29,7 +29,7 @@ class Report(msgspec.Struct):
         self.stages.setdefault(load, []).append(stage)
 
 
-def as_text(report: Report) -> str:
+def as_text(report: Measurement) -> str:
     """The medians as a table, with a note on how to read it."""
     rows = [_HEAD, *(_row(load, stages) for load, stages in report.stages.items())]
     widths = [max(len(row[i]) for row in rows) for i in range(len(_HEAD))]

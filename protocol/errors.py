@@ -55,6 +55,9 @@ class ErrorCode(enum.StrEnum):
     SHARES_BOUND = "shares_bound"
     # messages to devices
     MESSAGES_BOUND = "messages_bound"
+    # reports
+    REPORT_REFUSED = "report_refused"
+    REPORTS_OFF = "reports_off"
     # capacity
     RATE_LIMITED = "rate_limited"
     DAILY_LIMIT = "daily_limit"
@@ -134,6 +137,13 @@ _SENTENCES: dict[ErrorCode, str] = {
     ),
     ErrorCode.MESSAGES_BOUND: (
         "As many messages wait for one of these devices as may, in all or from you; wait until it was connected."
+    ),
+    ErrorCode.REPORT_REFUSED: (
+        "This is not what the author of the message committed to, or it was erased too long ago: nothing is proved."
+    ),
+    ErrorCode.REPORTS_OFF: (
+        "This server takes no reports; its operator makes a key with `tchat reports key` and sets "
+        "`reports.moderators_key`."
     ),
     ErrorCode.RATE_LIMITED: "Too many requests; wait `retry_after_s`, then send again.",
     ErrorCode.DAILY_LIMIT: (

@@ -91,5 +91,8 @@ SLICES_KEPT_DAYS = 60
 """A slice that its device has not confirmed is kept for so many days."""
 SEALED_MEMBERS_MAX = 1000
 """A sealed dialog has at most so many members: who writes hands keys to each of their devices."""
+REPORT_REASON_CHARS_MAX = 1000
+COMMITMENT_KEPT_DAYS = 30
+"""A sealed message can be reported for so many days after it was erased, by those who had read it."""
 ROSTER_VIEWS_MAX = 64
 """A change of the members that its author signed before so many later ones is not believed: sign it again."""

@@ -84,6 +84,12 @@ class ArchiveBacklog(Protocol):
     async def list_left(self, dialog: bytes, seqs: Sequence[int]) -> list[int]:
         """Those of these numbers whose rows have left the journal; those that no row has had yet are not among them."""
 
+    async def list_sealed_left(self, keys: Sequence[tuple[bytes, int]]) -> list[tuple[bytes, int]]:
+        """Those of these `(dialog, seq)` that are of sealed dialogs, and whose rows have left the journal."""
+
+    async def keep_commitments(self, rows: Sequence[TimelineRow]) -> None:
+        """Keep what these rows committed to: they are about to be erased in the archive, the only one that has them."""
+
     async def forget_erasures(self, keys: Sequence[tuple[bytes, int]]) -> None:
         """Note that the archive has erased these."""
 

@@ -46,6 +46,7 @@ SAME_MEANING = {
     "migrate": "Bringing a schema to this version by numbered files: of PostgreSQL, of a CQL server.",
     "nodes": "The nodes of a deployment, as one sees the others: the contract and its engine.",
     "sealed_rosters": "The rosters of sealed dialogs: the contract and its engine.",
+    "reports": "What members show moderators, with its proof: the contract and its engine.",
     "shares": "The keys of sessions that devices hand to each other: the contract and its engine.",
     "people": "Profiles and finding people: the HTTP resource and the engine of its store.",
     "presence": "Who is connected: pushed to followers on a node, kept for all nodes in Redis.",

@@ -21,6 +21,7 @@ from protocol.command_rules import Command
 from protocol.dialog_types import DialogType, Mode, Role
 from protocol.ids import from_text
 from protocol.kinds import Kind
+from protocol.report_commands import Report
 
 ANN = from_text("01936f5e-7d3a-7c11-8a44-0a1b2c3d4e5f")
 BOB = from_text("01936f5e-9b20-7f02-9d31-1a2b3c4d5e6f")
@@ -69,6 +70,7 @@ _OWN_COMMANDS: tuple[Command, ...] = (
     s.ConfirmSlices(0, [4711]),
     d.SendToDevice(28, SHARE, TEAM, [d.DeviceMessage(PHONE, b'{"type":"..."}')]),
     d.ConfirmToDevice(0, 12),
+    Report(27, TEAM, 42, bytes(32), b"hello", "It threatens me."),
 )
 
 _OWN_BODIES: tuple[b.AnyBody, ...] = (

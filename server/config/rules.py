@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from protocol.limits import TOKEN_CHARS_MAX
+from protocol.public_keys import BadKeyError, read_curve25519
 from server.config.message_sizes import largest_command, largest_event, largest_service_event
 from server.config.postgres_connections import EMBEDDED_MAX, count_connections
 from server.config.settings import Config, name_variable
@@ -61,6 +62,16 @@ def postgres_url_has_no_password(config: Config) -> str | None:
         "storage.postgres_url: the password must not be in the URL: "
         f"set {name_variable('storage', 'postgres_password')}, or storage.postgres_password_file."
     )
+
+
+def moderators_key_is_a_public_key(config: Config) -> str | None:
+    """Reports that nobody can open would be lost."""
+    try:
+        if config.reports.moderators_key:
+            read_curve25519(config.reports.moderators_key)
+    except BadKeyError as error:
+        return f"reports.moderators_key: {error}: set the public key that `tchat reports key` prints."
+    return None
 
 
 def cql_hosts_have_no_port(config: Config) -> str | None:
@@ -297,6 +308,7 @@ RULES = (
     postgres_url_has_no_password,
     cql_hosts_have_no_port,
     cql_user_has_a_password,
+    moderators_key_is_a_public_key,
     workers_have_redis,
     embedded_postgres_fits_the_workers,
     a_shared_database_is_configured,

@@ -374,8 +374,22 @@ class RateSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Entries that one person may append to their device log: devices added, changed and removed."""
     device_messages_per_person_per_h: Count = 2_000
     """Messages that one person may send to devices outside of dialogs: to verify them, and to hand keys on."""
+    reports_per_person_per_day: Count = 50
+    """Sealed messages that one person may report, those that are refused included."""
+    reports_about_person_per_day: Count = 200
+    """Reports of what one person wrote that are taken."""
     events_per_service_per_s: PerSecond = 500.0
     """Events appended by one service, on average; two seconds' worth may come at once."""
+
+
+class ReportSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What members report to the moderators of the platform: sealed messages, with the proof that they were sent."""
+
+    moderators_key: str = ""
+    """Public key, in base64, to which reports are encrypted. `tchat reports key` makes it, and the private key that
+    opens them. Empty: reports are refused."""
+    kept_days: Count = 90
+    """A report is deleted after so many days."""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -392,3 +406,4 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     cluster: ClusterSettings = ClusterSettings()
     identity: IdentitySettings = IdentitySettings()
     limits: RateSettings = RateSettings()
+    reports: ReportSettings = ReportSettings()

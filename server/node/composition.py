@@ -47,6 +47,7 @@ from server.session.commands.dispatch import find_handlers
 from server.session.commands.keys import Keys
 from server.session.commands.lifecycle import Lifecycle
 from server.session.commands.reads import Reads
+from server.session.commands.reporting import Reporting
 from server.session.commands.signals import Signals
 from server.session.commands.slices import Slices
 from server.session.commands.to_devices import ToDevices
@@ -65,6 +66,7 @@ from server.writing.pipeline import Pipeline
 from server.writing.position import Positions
 from server.writing.put_back import PutBack
 from server.writing.trimmer import Trimmer
+from storage.archive import Archive
 from storage.nodes import Nodes
 from storage.postgres.incarnations import NodeLock
 from storage.postgres.work_locks import Job, Work, WorkLocks
@@ -102,6 +104,7 @@ class Node:
         epoch: int,
         position_key: bytes,
         connections: Mapping[str, Callable[[], int]] = MappingProxyType({}),
+        archive: Archive | None = None,
         mover: Mover | None = None,
         nodes: Nodes | None = None,
         put_back: PutBack | None = None,
@@ -123,7 +126,7 @@ class Node:
         self._works = False
         self._lock, self._work_locks = lock, work_locks
         self.journal = journal
-        self.timelines, self._stores = timelines, stores
+        self.timelines, self._stores, self._archive = timelines, stores, archive
         self.registry = Registry()
         self.mailboxes = Mailboxes(stores.device_messages, self.registry, self.spawn)
         self.rooms = Rooms(self.timelines, stores.shares, self.registry, self.spawn, rooms_max=config.rooms.rooms_max)
@@ -472,6 +475,7 @@ class Node:
             self._keys,
             Slices(self._stores.shares, self.clock),
             ToDevices(self.mailboxes, self.limiter, self.config.limits, self.clock),
+            Reporting(self._stores.reports, self._archive, self.limiter, self.config, self.clock),
             Signals(
                 self.timelines,
                 self.rooms,

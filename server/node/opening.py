@@ -42,6 +42,7 @@ from storage.postgres.migrate import migrate
 from storage.postgres.nodes import PostgresNodes
 from storage.postgres.pool import Pool, open_pool
 from storage.postgres.purged_authors import PostgresPurgedAuthors
+from storage.postgres.reports import PostgresReports
 from storage.postgres.sealed_rosters import PostgresSealedRosters
 from storage.postgres.shares import PostgresShares
 from storage.postgres.timelines import PostgresTimelines
@@ -136,6 +137,7 @@ async def opened(
                 shares=PostgresShares(pool),
                 rosters=PostgresSealedRosters(pool),
                 device_messages=PostgresDeviceMessages(pool),
+                reports=PostgresReports(pool),
             ),
             work_locks=WorkLocks(url, incarnation=incarnation),
             incarnation=incarnation,
@@ -146,6 +148,7 @@ async def opened(
                 "reads": lambda: read_pool.get_size() - read_pool.get_idle_size(),
                 "writes": lambda: writes.in_use,
             },
+            archive=archive,
             mover=mover,
             nodes=nodes,
             put_back=put_back,

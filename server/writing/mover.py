@@ -6,14 +6,17 @@ holds two. `moved` is advanced after the archive has the rows; after any failure
 harmless. So is another mover: a row is only ever written as the journal has it, and an erasure wins in the archive.
 
 An erasure blanks a row and keeps its stamp, so it is sent by itself, from a list; what hangs on the row in the archive,
-and may have left the journal, is erased with it. With the archive away, rows wait in the journal and erasures in their
-list.
+and may have left the journal, is erased with it. What rows committed to that only the archive has, is kept in the
+database first. With the archive away, rows wait in the journal and erasures in their list.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
+from collections.abc import Sequence
+from operator import itemgetter
 
 from protocol.bodies import Erased, tag_of
 from protocol.limits import N_MAX
@@ -139,12 +142,22 @@ class Mover:
     async def _erase_some(self, epoch: int) -> int:
         keys = await self._backlog.list_erasures(_ERASURES_AT_ONCE)
         if keys:
+            await self._keep_commitments(keys)
             await self._archive.erase(keys, epoch=epoch)
             for at in range(0, len(keys), _LOOKS_AT_ONCE):
                 await asyncio.gather(*(self._erase_hanging(*key, epoch) for key in keys[at : at + _LOOKS_AT_ONCE]))
             await self._backlog.forget_erasures(keys)
             self.erased += len(keys)
         return len(keys)
+
+    async def _keep_commitments(self, keys: Sequence[tuple[bytes, int]]) -> None:
+        """Keep what rows committed to that only the archive has; of others it was kept when they were blanked."""
+        left = await self._backlog.list_sealed_left(keys)
+        for dialog, group in itertools.groupby(left, key=itemgetter(0)):
+            seqs = [seq for _, seq in group]
+            while seqs and (rows := await self._archive.read_rows(dialog, seqs)):
+                await self._backlog.keep_commitments(rows)
+                seqs = [seq for seq in seqs if seq > rows[-1].event.seq]  # a page may end early
 
     async def _erase_hanging(self, dialog: bytes, seq: int, epoch: int) -> None:
         """Erase the edits of a row and the reactions to it, of those that are only in the archive, page by page.
@@ -161,4 +174,6 @@ class Mover:
                 live = [row.event.seq for row in rows if row.tag != tag_of(Erased)]
                 if live:
                     left = await self._backlog.list_left(dialog, live)
+                    if left:
+                        await self._backlog.keep_commitments([row for row in rows if row.event.seq in left])
                     await self._archive.erase([(dialog, each) for each in left], epoch=epoch)

@@ -14,6 +14,7 @@ from typing import Any
 
 import asyncpg
 
+from protocol.dialog_types import Mode
 from protocol.ids import NIL
 from storage.backlog import ArchiveBacklog, ArchivingState, BacklogHorizon, BacklogPage, Cursor
 from storage.postgres.epoch import IS_SETTLED
@@ -21,6 +22,8 @@ from storage.postgres.functions import LOWEST_XID, WORK_LOCKS
 from storage.postgres.pool import CONNECT_TIMEOUT_S, SESSION_SETTINGS, prepare, translate_errors
 from storage.postgres.timeline_rows import ROW_COLUMNS, make_row
 from storage.postgres.work_locks import Work, lock_settings
+from storage.reports import COMMITMENT_KEPT_MS, find_committed
+from storage.rows import TimelineRow
 from storage.unavailable import StorageUnavailableError
 
 PAGE_ROWS_MAX = 1000
@@ -79,6 +82,19 @@ _ERASURES = "SELECT dialog_id, seq FROM archive_erasures ORDER BY dialog_id, seq
 _LEFT = """
 SELECT k.seq FROM unnest($2::bigint[]) AS k(seq) JOIN heads h ON h.dialog_id = $1 AND k.seq <= h.seq
 WHERE NOT EXISTS (SELECT FROM journal j WHERE j.dialog_id = $1 AND j.seq = k.seq)
+"""
+_SEALED_LEFT = f"""
+SELECT k.dialog_id, k.seq FROM unnest($1::uuid[], $2::bigint[]) AS k(dialog_id, seq)
+JOIN heads h ON h.dialog_id = k.dialog_id AND h.mode = {Mode.SEALED} AND k.seq <= h.seq
+WHERE NOT EXISTS (SELECT FROM journal j WHERE j.dialog_id = k.dialog_id AND j.seq = k.seq)
+ORDER BY k.dialog_id, k.seq
+"""
+_KEEP_COMMITMENTS = f"""
+INSERT INTO erased_commitments
+SELECT r.*, unix_ms() + {COMMITMENT_KEPT_MS}
+FROM unnest(
+    $1::uuid[], $2::bigint[], $3::uuid[], $4::uuid[], $5::bigint[], $6::smallint[], $7::bigint[], $8::bytea[]) AS r
+ON CONFLICT DO NOTHING
 """
 _FORGET = """
 DELETE FROM archive_erasures e USING unnest($1::uuid[], $2::bigint[]) AS k(dialog_id, seq)
@@ -149,6 +165,19 @@ class PostgresBacklog(ArchiveBacklog):
 
     async def list_left(self, dialog: bytes, seqs: Sequence[int]) -> list[int]:
         return [seq for (seq,) in await self._fetch(_LEFT, dialog, seqs)]
+
+    async def list_sealed_left(self, keys: Sequence[tuple[bytes, int]]) -> list[tuple[bytes, int]]:
+        rows = await self._fetch(_SEALED_LEFT, [dialog for dialog, _ in keys], [seq for _, seq in keys])
+        return [(dialog, seq) for dialog, seq in rows]
+
+    async def keep_commitments(self, rows: Sequence[TimelineRow]) -> None:
+        kept = [(row.event, committed) for row in rows if (committed := find_committed(row)) is not None]
+        if kept:
+            columns = [
+                (event.dialog, event.seq, of.author, of.device, of.n, of.tag, of.target, of.commitment)
+                for event, of in kept
+            ]
+            await self._fetch(_KEEP_COMMITMENTS, *zip(*columns, strict=True))
 
     async def forget_erasures(self, keys: Sequence[tuple[bytes, int]]) -> None:
         await self._fetch(_FORGET, [dialog for dialog, _ in keys], [seq for _, seq in keys])

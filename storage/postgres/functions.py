@@ -43,6 +43,7 @@ from storage.device_messages import PostingOutcome
 from storage.identity_rows import SIGN_IN_AUDIT_KEPT_MS, EndReason, Outcome, WhoMayAdd
 from storage.nodes import LARGE_ABOVE
 from storage.purged_authors import NUMBERS_TOGETHER
+from storage.reports import COMMITMENT_KEPT_MS
 from storage.rows import PrincipalStatus, PrincipalType, SignInState, VerdictCode
 from storage.shares import StagingOutcome
 
@@ -115,6 +116,7 @@ _CONSTANTS: dict[str, int | str] = {
     "SHARES_IN_FLIGHT_MAX": SHARES_IN_FLIGHT_MAX,
     "SLICES_KEPT_DAYS": SLICES_KEPT_DAYS,
     "SHARE_DEVICES_NAMED_MAX": SHARE_DEVICES_NAMED_MAX,
+    "COMMITMENT_KEPT_MS": COMMITMENT_KEPT_MS,
 }
 _BODIES: dict[str, type[Body]] = {body.__name__: body for body in get_args(AnyBody)}
 _OF_BODIES: dict[str, Callable[[type[Body]], str]] = {

@@ -30,6 +30,7 @@ from storage.postgres.journal import PostgresJournal
 from storage.postgres.nodes import PostgresNodes
 from storage.postgres.pool import open_pool
 from storage.postgres.purged_authors import PostgresPurgedAuthors
+from storage.postgres.reports import PostgresReports
 from storage.postgres.sealed_rosters import PostgresSealedRosters
 from storage.postgres.shares import PostgresShares
 from storage.postgres.timelines import PostgresTimelines
@@ -39,6 +40,7 @@ from storage.rates import BucketStore, RateLimiter
 from storage.redis.bus import RedisBus
 from storage.redis.presence import RedisPresence
 from storage.redis.rates import RedisBuckets, RedisRateLimiter
+from storage.reports import Reports
 from storage.sealed_rosters import SealedRosters
 from storage.shares import Shares
 from storage.timelines import Journal, Timelines
@@ -62,6 +64,7 @@ ENGINES: dict[type[Any], type[Any]] = {
     PostgresShares: Shares,
     PostgresSealedRosters: SealedRosters,
     PostgresDeviceMessages: DeviceMessageStore,
+    PostgresReports: Reports,
     LocalArchive: Archive,
     CqlArchive: Archive,
     PostgresBacklog: ArchiveBacklog,

@@ -1,6 +1,6 @@
 """Percentiles and medians, and what a table makes of them."""
 
-from loadtest.measure_report import Report, as_text
+from loadtest.measure_report import Measurement, as_text
 from loadtest.measure_server import Usage
 from loadtest.measure_stage import Latency, Stage, percentiles
 
@@ -29,7 +29,7 @@ def test_usage_since_an_earlier_one_is_the_difference() -> None:
 
 
 def test_every_column_is_the_median_of_its_own_rounds() -> None:
-    report = Report(rounds=3, seconds=2.0)
+    report = Measurement(rounds=3, seconds=2.0)
     for each in [stage(100, Latency(1, 30, 5)), stage(400, Latency(2, 10, 9)), stage(200, Latency(3, 20, 7))]:
         report.add("direct", each)
     row = as_text(report).splitlines()[1].split()
@@ -37,7 +37,7 @@ def test_every_column_is_the_median_of_its_own_rounds() -> None:
 
 
 def test_the_table_divides_by_cpu_seconds_together_and_of_each_alone() -> None:
-    report = Report(rounds=1, seconds=2.0)
+    report = Measurement(rounds=1, seconds=2.0)
     report.add("direct", stage(1200, Latency(1.25, 2.0, 3.0)))
     report.add("reconnects", stage(80))
     lines = [line.split() for line in as_text(report).splitlines()]

@@ -91,6 +91,13 @@ class MemoryBacklog(ArchiveBacklog):
         del dialog, seqs
         return await self._ask(list)  # nothing leaves the journal here
 
+    async def list_sealed_left(self, keys: Sequence[tuple[bytes, int]]) -> list[tuple[bytes, int]]:
+        del keys
+        return []  # a call of its own would change the runs of all seeds
+
+    async def keep_commitments(self, rows: Sequence[TimelineRow]) -> None:
+        raise NotImplementedError("nothing is in the archive alone")
+
     async def forget_erasures(self, keys: Sequence[tuple[bytes, int]]) -> None:
         await self._ask(lambda: self._database.archive_erasures.difference_update(keys))
 

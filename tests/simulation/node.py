@@ -26,6 +26,7 @@ from storage.device_keys import DeviceKeyStore
 from storage.device_messages import DeviceMessageStore, NewMessages
 from storage.postgres.incarnations import NodeLock
 from storage.postgres.work_locks import Job, Work, WorkLocks
+from storage.reports import Reports
 from storage.rows import Verdict, VerdictCode
 from storage.sealed_rosters import SealedRosters
 from storage.unavailable import IncarnationEndedError, StorageUnavailableError
@@ -60,6 +61,7 @@ _NO_KEYS = KeyStores(
     shares=NO_SHARES,
     rosters=cast("SealedRosters", None),
     device_messages=cast("DeviceMessageStore", _NoMessages()),
+    reports=cast("Reports", None),
 )
 """Nobody here has keys."""
 

@@ -11,6 +11,7 @@ DECLARE
     v_expired int;
     v_retained int;
     v_hanging int;
+    v_forgotten int;
 BEGIN
     rows := 0;
     more := false;
@@ -21,8 +22,9 @@ BEGIN
     SELECT e.rows, e.lacks_dialog, e.lacks_first, e.lacks_last INTO v_retained, lacks_dialog, lacks_first, lacks_last
     FROM erase_retained(p_now_ms, p_limit) e;
     v_hanging := erase_hanging(p_now_ms, p_limit);
-    rows := v_expired + v_retained + v_hanging;
-    more := greatest(v_expired, v_retained, v_hanging) >= p_limit OR lacks_dialog IS NOT NULL;
+    v_forgotten := forget_reports(p_now_ms, p_limit);
+    rows := v_expired + v_retained + v_hanging + v_forgotten;
+    more := greatest(v_expired, v_retained, v_hanging, v_forgotten) >= p_limit OR lacks_dialog IS NOT NULL;
     SELECT min(x.due_ms) INTO oldest_due_ms FROM (
         (SELECT j.expires_at_ms AS due_ms FROM journal j
          WHERE j.tag = ${tag.Posted} AND j.expires_at_ms <= p_now_ms ORDER BY j.expires_at_ms LIMIT 1)

@@ -16,6 +16,10 @@ BEGIN
             WHERE j.dialog_id = e.dialog_id AND j.target = e.target AND j.seq > e.done_seq
               AND j.tag IN (${tag.Edited}, ${tag.Reacted})
             ORDER BY j.seq LIMIT v_left) h;
+        PERFORM copy_commitment(j.dialog_id, j.seq, p_now_ms) FROM journal j
+        WHERE j.dialog_id = e.dialog_id AND j.target = e.target AND j.seq > e.done_seq AND j.seq <= v_last
+          AND j.tag IN (${tag.Edited}, ${tag.Reacted})
+          AND EXISTS (SELECT FROM heads h WHERE h.dialog_id = e.dialog_id AND h.mode = ${Mode.SEALED});
         WITH blanked AS (
             UPDATE journal j SET body = ${packed.Erased}, tag = ${tag.Erased}
             WHERE j.dialog_id = e.dialog_id AND j.target = e.target AND j.seq > e.done_seq AND j.seq <= v_last
@@ -24,6 +28,7 @@ BEGIN
         INSERT INTO archive_erasures SELECT e.dialog_id, b.seq FROM blanked b, archiving ON CONFLICT DO NOTHING;
         IF v_blanked < v_left THEN
             -- It was being put back from the archive at the moment of its erasure.
+            PERFORM copy_commitment(e.dialog_id, e.target, p_now_ms);
             UPDATE journal j SET body = ${packed.Erased}, tag = ${tag.Erased}
             WHERE j.dialog_id = e.dialog_id AND j.seq = e.target
               AND j.tag IN (${tag.Posted}, ${tag.Edited}, ${tag.Reacted});

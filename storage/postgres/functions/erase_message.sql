@@ -7,6 +7,7 @@ CREATE FUNCTION erase_message(p_dialog uuid, p_seq bigint, p_due_ms bigint) RETU
 LANGUAGE sql VOLATILE
 AS $$
     LOCK TABLE archive_erasures IN ROW EXCLUSIVE MODE;
+    SELECT copy_commitment(p_dialog, p_seq, p_due_ms);
     UPDATE journal SET body = ${packed.Erased}, tag = ${tag.Erased} WHERE dialog_id = p_dialog AND seq = p_seq;
     INSERT INTO erasures (dialog_id, target, due_ms) VALUES (p_dialog, p_seq, p_due_ms) ON CONFLICT DO NOTHING;
     INSERT INTO archive_erasures SELECT p_dialog, p_seq FROM archiving ON CONFLICT DO NOTHING;

@@ -27,7 +27,8 @@ BEGIN
         RETURN;
     END IF;
     FOREACH v_table IN ARRAY ARRAY['dialogs', 'retention', 'members', 'roster_intervals', 'receipt_heads',
-                                   'invitations', 'authors', 'erasures', 'archive_erasures', 'put_back']
+                                   'invitations', 'authors', 'erasures', 'archive_erasures', 'put_back',
+                                   'erased_commitments']
     LOOP
         EXECUTE format(
             'DELETE FROM %1$I WHERE ctid = ANY (ARRAY(SELECT ctid FROM %1$I WHERE dialog_id = $1 LIMIT $2))', v_table)

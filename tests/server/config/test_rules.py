@@ -40,6 +40,11 @@ def config(**changes: Any) -> Config:
 
 CASES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (
+        {"reports__moderators_key": "CQ" + 40 * "A" + "A"},  # the base point
+        {"reports__moderators_key": 43 * "A"},
+        ("reports.moderators_key: a Curve25519 key of low order: set the public key that `tchat reports key` prints."),
+    ),
+    (
         {"gateway__message_bytes_max": COMMAND},
         {"gateway__message_bytes_max": COMMAND - 1},
         (

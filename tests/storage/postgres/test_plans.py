@@ -27,12 +27,14 @@ from storage.postgres.nodes import PostgresNodes
 from storage.postgres.people import PeopleStore
 from storage.postgres.pool import open_pool
 from storage.postgres.purged_authors import PostgresPurgedAuthors
+from storage.postgres.reports import PostgresReports
 from storage.postgres.sealed_rosters import PostgresSealedRosters
 from storage.postgres.service_accounts import ServiceAccountStore
 from storage.postgres.shares import PostgresShares
 from storage.postgres.sign_ins import SignInStore
 from storage.postgres.timeline_rows import ROW_COLUMNS, make_row
 from storage.postgres.timelines import PostgresTimelines
+from storage.reports import SealedReport
 from storage.rows import ChangeEntry, PrincipalStatus, ReceiptRow, VerdictCode
 from storage.shares import StagedSlices, StagingOutcome
 from tchat.crypto.own_identity import OwnIdentity
@@ -50,6 +52,7 @@ from tests.support.identity_people import (
     sign_in_by_issuer,
 )
 from tests.support.key_pairs import fresh_keys
+from tests.support.sealed_group import SealedGroup
 from tests.support.sealing import one_device_of
 from tests.support.world import Person, World, edit, message, reaction
 
@@ -62,6 +65,7 @@ STORES = (
     PostgresShares,
     PostgresSealedRosters,
     PostgresDeviceMessages,
+    PostgresReports,
     SignInStore,
     PeopleStore,
     ServiceAccountStore,
@@ -132,6 +136,9 @@ INSERT INTO slices (to_device, device_id, share_id, body) SELECT device, device,
 INSERT INTO mailboxes SELECT device, 1 FROM filler;
 INSERT INTO device_messages (to_device, number, dialog_id, author_id, device_id, own, at_ms, body)
     SELECT device, 1, dialog, person, device, false, 9007199254740991, 'body' FROM filler;
+INSERT INTO erased_commitments SELECT dialog, 2, person, device, 2, 1, NULL, hash, 9007199254740991 FROM filler;
+INSERT INTO reports (at_ms, until_ms, reporter_id, author_id, dialog_id, seq, sealed)
+    SELECT 0, 9007199254740991, person, device, dialog, 2, 'sealed' FROM filler;
 INSERT INTO handed_sessions SELECT dialog, device, hash, ARRAY[person] FROM filler;
 INSERT INTO journal (dialog_id, seq, author_id, device_id, n, tag, target, at_ms, messages, incarnation, flush_no, body)
     SELECT dialog, s, person, device, s, s, s, 0, s, 1, 1, 'body' FROM filler, generate_series(1, 3) s;
@@ -336,6 +343,21 @@ async def exercise_device_messages(world: World) -> None:
     await store.confirm(bo.device, 1)
 
 
+async def exercise_reports(world: World) -> None:
+    """Report a sealed message, erase it with what hangs on it, and forget what it committed to."""
+    group, store = await SealedGroup.of_three(world), vars(world)["reports"]
+    ann, bo, _ = group.members
+    said = await group.post(ann, b"said")
+    await group.edit(ann, said, b"edited")
+    assert (await store.find(bo.principal, group.dialog, said.seq, 0)).committed is not None
+    report = SealedReport(0, bo.principal, ann.principal, group.dialog, said.seq, b"sealed")
+    await store.keep(report, until_ms=1)
+    await store.list(after=2**60, limit=9)
+    await world.act(bodies.Deleted, group.dialog, ann, target=said.seq)
+    while (await world.journal.erase_due(NOW, limit=10)).more:
+        pass
+
+
 async def exercise_nodes(world: World, dialog: bytes) -> None:
     """Call everything by which a node sees the others."""
     nodes, another = world.nodes, await world.journal.begin_incarnation("another")
@@ -437,6 +459,7 @@ async def test_no_table_is_scanned(database_url: str, analysed: bool, planned: s
         world, stores = World(pool), IdentityStores(pool)
         vars(world)["shares"], vars(world)["rosters"] = PostgresShares(pool), PostgresSealedRosters(pool)
         vars(world)["device_messages"] = PostgresDeviceMessages(pool)
+        vars(world)["reports"] = PostgresReports(pool)
         for holder in (world, stores):
             for name, store in vars(holder).items():
                 if type(store) in STORES:
@@ -450,6 +473,7 @@ async def test_no_table_is_scanned(database_url: str, analysed: bool, planned: s
             await exercise_shares(world)
             await exercise_rosters(world)
             await exercise_device_messages(world)
+            await exercise_reports(world)
             await exercise_identity(stores, "+66800000001")
             await purge(stores, NOW + 1)
         await filler.execute(FILL)
@@ -462,6 +486,7 @@ async def test_no_table_is_scanned(database_url: str, analysed: bool, planned: s
         await exercise_shares(world)
         await exercise_rosters(world)
         await exercise_device_messages(world)
+        await exercise_reports(world)
         await exercise_identity(stores, "+66800000002")
         between = await rows_scanned(pool)
         assert {name for name, rows in between.items() if rows > before[name]} <= SMALL
