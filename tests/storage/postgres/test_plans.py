@@ -254,8 +254,17 @@ async def exercise_purged_authors(world: World) -> None:
 
 
 async def exercise_keys(world: World) -> None:
-    """Upload, claim and read keys, and write a log, of devices that have them and of those that do not."""
+    """Upload, claim and read keys, and write a log, of devices that have them and of those that do not.
+
+    Ann had many devices.
+    """
     ann, bo = await world.people(2)
+    await world.pool.execute(
+        "INSERT INTO device_keys (device_id, principal_id, generation, ed25519, curve25519)"
+        " SELECT uuidv7(), $1, 1, uuid_send(uuidv7()), uuid_send(uuidv7()) FROM generate_series(1, $2)",
+        ann.principal,
+        FILLED,
+    )
     dialog = await world.create(DialogType.DIRECT, ann, bo)
     store, me = PostgresDeviceKeys(world.pool), ann.principal
     for each in (ann, bo):
