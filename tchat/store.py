@@ -15,7 +15,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -39,7 +39,7 @@ class Stored:
     """A command that awaits a final answer."""
 
     n: int
-    data: bytes
+    data: bytes = field(repr=False)
 
 
 class OutboxStore(Protocol):

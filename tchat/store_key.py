@@ -90,6 +90,8 @@ class PassphraseKey:
     passphrase: str = field(repr=False)
 
     def make(self) -> tuple[bytes, bytes]:
+        if not self.passphrase:
+            raise WrongKeyError("an empty passphrase protects nothing")
         cost = _Argon2(os.urandom(argon2id.SALTBYTES), ARGON2_OPERATIONS, ARGON2_MEMORY_BYTES)
         return self._derive(cost), msgspec.msgpack.encode(cost)
 
@@ -106,7 +108,8 @@ class PassphraseKey:
             and argon2id.MEMLIMIT_MIN <= cost.memory_bytes <= _MEMORY_BYTES_MAX
         ):
             raise WrongKeyError("what the store says of its passphrase is out of bounds")
-        typed = unicodedata.normalize("NFKC", self.passphrase).encode()  # the same however a keyboard writes it
+        # The same however a keyboard writes it. What a terminal could not decode is taken: an error would show it.
+        typed = unicodedata.normalize("NFKC", self.passphrase).encode(errors="surrogatepass")
         return argon2id.kdf(STORE_KEY_BYTES, typed, cost.salt, cost.operations, cost.memory_bytes)
 
 

@@ -21,6 +21,7 @@ import vodozemac
 from protocol.canonical import from_base64, room_id_of, to_base64
 from protocol.cross_signing import ALGORITHMS
 from protocol.ids import ID_BYTES, new_id
+from protocol.limits import SHARES_IN_FLIGHT_MAX
 from tchat.crypto.errors import NotSharedError, TooManySharesError
 from tchat.crypto.inbound import add_own
 from tchat.crypto.olm import KnownDevice, encrypt, has_channel
@@ -32,7 +33,6 @@ ROOM_KEY = "m.room_key"
 SESSION_MESSAGES_MAX = 100
 SESSION_MS_MAX = 7 * 86_400_000
 SLICES_PER_CHUNK_MAX = 100
-SHARES_IN_FLIGHT_MAX = 16
 _NONE = -1
 """No `keys_seq` of a dialog: the next share is another one."""
 

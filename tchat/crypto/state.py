@@ -64,7 +64,7 @@ class OutboxRow:
     """The bytes of a command under its number, as they will leave."""
 
     n: int
-    data: bytes
+    data: bytes = field(repr=False)
 
 
 class CryptoState(Protocol):
@@ -119,7 +119,7 @@ class Step:
     """Changes that will be committed together. Reads see them; the state does not, until `commit`."""
 
     state: CryptoState
-    _changes: dict[tuple[Table, bytes], bytes | None] = field(default_factory=dict)
+    _changes: dict[tuple[Table, bytes], bytes | None] = field(default_factory=dict, repr=False)
 
     def read(self, table: Table, key: bytes = b"") -> bytes | None:
         if (table, key) in self._changes:

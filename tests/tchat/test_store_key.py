@@ -101,6 +101,16 @@ def test_a_passphrase_is_the_same_however_a_keyboard_writes_it() -> None:
     assert PassphraseKey("cafe\u0301").read(note) == key
 
 
+def test_a_passphrase_that_a_terminal_could_not_decode_is_taken_and_not_shown_in_an_error() -> None:
+    key, note = PassphraseKey("horse\udcff").make()
+    assert PassphraseKey("horse\udcff").read(note) == key
+
+
+def test_an_empty_passphrase_makes_no_store(tmp_path: Path) -> None:
+    with pytest.raises(WrongKeyError, match="empty"):
+        SealedStore(tmp_path / "store", PassphraseKey(""))
+
+
 def test_two_stores_under_one_passphrase_have_two_keys() -> None:
     assert PassphraseKey("same").make()[0] != PassphraseKey("same").make()[0]
 

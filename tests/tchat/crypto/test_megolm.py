@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol.ids import new_id
+from protocol.limits import SHARES_IN_FLIGHT_MAX
 from tchat.crypto.envelope import Opened, Received
 from tchat.crypto.errors import NotSharedError, TooManySharesError
 from tchat.crypto.machine import CryptoMachine, KeysReceived
 from tchat.crypto.megolm import (
     SESSION_MESSAGES_MAX,
     SESSION_MS_MAX,
-    SHARES_IN_FLIGHT_MAX,
     SLICES_PER_CHUNK_MAX,
 )
 from tchat.crypto.olm import DUMMY, KnownDevice

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from protocol.canonical import decode_canonical, encode_canonical, to_base64
 from protocol.cross_signing import KeysReason, KeysRefusedError
+from protocol.limits import SHARES_IN_FLIGHT_MAX
 from protocol.public_keys import DevicePublic
 from tchat.crypto.errors import NoChannelError, OpenError, Reason
-from tchat.crypto.megolm import SHARES_IN_FLIGHT_MAX
 from tchat.crypto.olm import (
     DUMMY,
     REPLACED_MS_MIN,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tchat.crypto.state import MemoryState, OutboxRow, Step, Table
+from tchat.store import Stored
 
 
 def test_a_step_reads_what_it_wrote_and_the_state_does_not_before_the_commit() -> None:
@@ -35,3 +36,10 @@ def test_the_keys_of_a_table_are_those_of_the_state_and_of_the_step() -> None:
     assert step.keys(Table.HANDED, b"a") == [b"a0", b"a2"]
     step.commit()
     assert state.keys(Table.HANDED, b"a") == [b"a0", b"a2"]
+
+
+def test_what_a_step_and_an_outbox_hold_is_not_shown() -> None:
+    step = Step(MemoryState())
+    step.write(Table.IDENTITY, b"", b"secret")
+    for holder in (step, OutboxRow(7, b"secret"), Stored(7, b"secret")):
+        assert "secret" not in repr(holder)

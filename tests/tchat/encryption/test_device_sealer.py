@@ -14,13 +14,17 @@ from protocol.commands import Add, AnyCommand, Edit, Numbered, React, Send
 from protocol.events import DialogState
 from protocol.ids import new_id
 from protocol.kinds import Kind
-from protocol.limits import REACTION_BYTES_MAX, SEALED_CONTENT_BYTES_MAX, SLICES_PER_COMMAND_MAX
+from protocol.limits import (
+    REACTION_BYTES_MAX,
+    SEALED_CONTENT_BYTES_MAX,
+    SHARES_IN_FLIGHT_MAX,
+    SLICES_PER_COMMAND_MAX,
+)
 from protocol.replies import Failed, Reply, SlicesUploaded
 from protocol.share_commands import UploadSlices
 from tchat.actions import Refused
 from tchat.crypto.envelope import Opened, Place, Received
 from tchat.crypto.errors import OpenError
-from tchat.crypto.megolm import SHARES_IN_FLIGHT_MAX
 from tchat.encryption.device_sealer import SEALED_REACTION_BYTES_MAX, DeviceSealer, Readers
 from tchat.encryption.sealing import Clear, First, NotYet
 from tchat.store import MemoryOutbox
