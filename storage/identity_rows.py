@@ -1,6 +1,7 @@
 """What goes into and comes out of the stores of identity, in plain structs.
 
-The stores are `SignInStore`, `PeopleStore` and `ServiceAccountStore` in `storage/postgres`. All three guarantee:
+The stores are `SignInStore`, `PeopleStore`, `ServiceAccountStore` and `AccountStore` in `storage/postgres`. All of them
+guarantee:
 
 * Each method is one transaction; a change and its line in the audit trail are written together.
 * Secrets come in as hashes; phone numbers come in encrypted, with a keyed hash to find them by.
@@ -17,7 +18,7 @@ import enum
 import msgspec
 
 from protocol.kinds import DAY_MS
-from storage.rows import PrincipalStatus
+from storage.rows import PrincipalStatus, PrincipalType
 
 SIGN_IN_AUDIT_KEPT_MS = 365 * DAY_MS
 """How long the audit trail keeps a line about signing in. No other line ever goes."""
@@ -135,7 +136,7 @@ class OpenedSignIn(msgspec.Struct, frozen=True):
 
 
 class ExternalSignIn(msgspec.Struct, frozen=True):
-    """The result of a sign-in by an external issuer's token; `opened` says that the sign-in is new."""
+    """The result of a sign-in by an external issuer's token or an API key; `opened` says that the sign-in is new."""
 
     outcome: Outcome
     principal: bytes
@@ -224,11 +225,25 @@ class KeyGrants(msgspec.Struct, frozen=True):
     all_dialogs: bool = False
 
 
+class AccountRow(msgspec.Struct, frozen=True):
+    """A bot or a business, as its owner sees it."""
+
+    principal: bytes
+    type: PrincipalType
+    name: str
+    status: PrincipalStatus
+    created_at_ms: int
+
+
 class ServiceKeyRow(msgspec.Struct, frozen=True):
-    """The service of an API key, and what the key may do. `device` is the id of the key."""
+    """The service, bot or business of an API key, and what the key may do. `device` is the id of the key.
+
+    Grants are for services: a bot and a business write as members do.
+    """
 
     service: bytes
     device: bytes
     tenant: int
     status: PrincipalStatus
     grants: KeyGrants
+    type: PrincipalType = PrincipalType.SERVICE

@@ -53,6 +53,7 @@ SAME_MEANING = {
     "rates": "How often and how fast: of the HTTP API and of sign-in, of devices and principals on a websocket.",
     "receipts": "How far a member has received and read: the client's own, and what the server delivers.",
     "reference": "The generator of a reference page: of the protocol, of the configuration.",
+    "accounts": "Bots and businesses: the rules of their keys and owners, and the engine of their store.",
     "service_accounts": "Services and their keys: the HTTP resource, its rules, and the engine of their store.",
     "session": "The actor of one connection, and the room that is named after it.",
     "sign_in": "Signing in with a code: the HTTP resource and its rules.",

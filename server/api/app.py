@@ -10,8 +10,8 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
-from server.api import people, service_accounts, sign_in
-from server.api.auth import provide_admin, provide_caller, provide_service_account
+from server.api import bots, people, service_accounts, sign_in
+from server.api.auth import provide_account, provide_admin, provide_caller, provide_owner, provide_service_account
 from server.api.docs_page import DocsPage
 from server.api.errors import answer_failure
 from server.api.parts import ApiParts, Parts
@@ -48,7 +48,12 @@ def _v1() -> Router:
     )
     for_admins = Router(
         path="/",
-        route_handlers=[service_accounts.suspend, service_accounts.reinstate, service_accounts.create_service],
+        route_handlers=[
+            service_accounts.suspend,
+            service_accounts.reinstate,
+            service_accounts.create_service,
+            bots.create_business,
+        ],
         dependencies={"caller": Provide(provide_caller), "admin": Provide(provide_admin)},
         security=[{"access_token": []}],
     )
@@ -58,7 +63,23 @@ def _v1() -> Router:
         dependencies={"service_account": Provide(provide_service_account)},
         security=[{"api_key": []}],
     )
-    return Router(path="/v1", route_handlers=[*for_everybody, for_people, for_admins, for_service_accounts])
+    for_owners = Router(
+        path="/",
+        route_handlers=[bots.create_bot, bots.list_bots, bots.renew_key, bots.delete_bot],
+        dependencies={"owner": Provide(provide_owner)},
+        security=[{"access_token": []}, {"api_key": []}],
+    )
+    for_accounts = Router(
+        path="/",
+        route_handlers=[bots.sign_in_by_key],
+        dependencies={
+            "service_account": Provide(provide_service_account),
+            "account": Provide(provide_account),
+        },
+        security=[{"api_key": []}],
+    )
+    with_keys = [for_service_accounts, for_owners, for_accounts]
+    return Router(path="/v1", route_handlers=[*for_everybody, for_people, for_admins, *with_keys])
 
 
 def _keys_at(path: str) -> Any:
@@ -76,7 +97,7 @@ def _openapi() -> OpenAPIConfig:
         title="tchat",
         version="1",
         description=(
-            "Sign-in, profiles, people, and the events of services. A refusal is "
+            "Sign-in, profiles, people, bots and businesses, and the events of services. A refusal is "
             '{"code", "message", "retry_after_s"}; the codes are those of the protocol. Conversations go through '
             "the websocket."
         ),

@@ -14,12 +14,15 @@ import msgspec
 from litestar import Request
 from litestar.di import NamedDependency
 
+from protocol import ids
 from protocol.errors import ErrorCode
 from server.api.parts import Parts
+from server.identity.accounts import AccountOwner
 from server.identity.claims import Claims
 from server.identity.vault import is_api_key
 from server.refusals import RequestRefusedError
 from storage.identity_rows import ServiceKeyRow
+from storage.rows import PrincipalType
 
 DEVICE_HEADER = "tchat-device"
 _SCHEME = "bearer "
@@ -35,7 +38,20 @@ class Caller(msgspec.Struct, frozen=True):
 AsCaller = NamedDependency[Caller]
 """A handler's parameter: the signed-in person who asks; when it is named `admin`, they must be an admin."""
 AsServiceAccount = NamedDependency[ServiceKeyRow]
-"""A handler's parameter: the service account that asks."""
+"""A handler's parameter: the service, bot or business that asks, by its API key."""
+AsOwner = NamedDependency[AccountOwner]
+"""A handler's parameter: who manages bots, an admin or a business."""
+
+
+class Account(msgspec.Struct, frozen=True):
+    """A bot or business, and the API key with which it asks."""
+
+    row: ServiceKeyRow
+    key: str
+
+
+AsAccount = NamedDependency[Account]
+"""A handler's parameter: the bot or business that asks, by its API key."""
 
 
 def address_of(request: Request[Any, Any, Any]) -> str:
@@ -74,6 +90,24 @@ async def provide_service_account(request: Request[Any, Any, Any], parts: Parts)
             ErrorCode.NOT_ALLOWED, "this is for service accounts; people send through a websocket"
         )
     return await parts.service_accounts.authenticate(token)
+
+
+async def provide_account(request: Request[Any, Any, Any], service_account: AsServiceAccount) -> Account:
+    """The bot or business that asks; raises RequestRefusedError."""
+    if service_account.type is PrincipalType.SERVICE:
+        raise RequestRefusedError(ErrorCode.NOT_ALLOWED, "this is for bots and businesses; a service has no devices")
+    return Account(service_account, _bearer(request))
+
+
+async def provide_owner(request: Request[Any, Any, Any], parts: Parts) -> AccountOwner:
+    """The admin or business that asks; raises RequestRefusedError."""
+    if not is_api_key(_bearer(request)):
+        admin = await provide_admin(await provide_caller(request, parts))
+        return AccountOwner(admin.claims.tenant, admin.claims.principal, ids.NIL)
+    business = await provide_service_account(request, parts)
+    if business.type is not PrincipalType.BUSINESS:
+        raise RequestRefusedError(ErrorCode.NOT_ALLOWED, "bots are made by admins and businesses")
+    return AccountOwner(business.tenant, business.service, business.service)
 
 
 def _bearer(request: Request[Any, Any, Any]) -> str:

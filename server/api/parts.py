@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from litestar.di import NamedDependency
 
 from server.config.settings import IdentitySettings
+from server.identity.accounts import Accounts
 from server.identity.profiles import Profiles
 from server.identity.service_accounts import ServiceAccounts
 from server.identity.sign_in import SignInFlow
@@ -21,6 +22,7 @@ class ApiParts:
     sign_in_flow: SignInFlow
     profiles: Profiles
     service_accounts: ServiceAccounts
+    accounts: Accounts
     settings: IdentitySettings
 
 

@@ -19,7 +19,7 @@ from server.api.errors import REFUSALS
 from server.api.parts import Parts
 from server.refusals import RequestRefusedError
 
-_KINDS = {kind.name.lower(): kind for kind, rule in KINDS.items() if not rule.by_members}
+_KINDS = {kind.name.lower(): kind for kind, rule in KINDS.items() if not rule.by_members or kind is Kind.MESSAGE}
 _KIND_NAMES = ", ".join(_KINDS)
 
 _BUSINESSES_MAX = 1000
@@ -54,7 +54,10 @@ class RefRequest(f.Request):
 
 
 class EventRequest(f.Request):
-    """An event of a service. `acting_for` names the business that the service acts for, a member of the dialog."""
+    """An event of a service, or a message of a bot or a business, which must be a member of the dialog.
+
+    `acting_for` names the business that a service acts for, a member of the dialog.
+    """
 
     n: f.N
     kind: KindName
@@ -102,7 +105,10 @@ async def create_service(data: JSONBody[ServiceRequest], admin: AsCaller, parts:
 async def append_event(
     dialog: FromPath[UUID], data: JSONBody[EventRequest], service_account: AsServiceAccount, parts: Parts
 ) -> AppendedReply:
-    """Append an event to a dialog in which the key may write. Retry it unchanged until you get an answer."""
+    """Append an event to a dialog in which the key may write. Retry it unchanged until you get an answer.
+
+    Bots and businesses write messages (`kind` "message") in open dialogs; in sealed ones only a client can.
+    """
     ref = None if data.ref is None else Ref(data.ref.type, data.ref.id)
     body = Posted(
         _kind(data.kind),
@@ -117,5 +123,5 @@ async def append_event(
 def _kind(name: str) -> Kind:
     kind = _KINDS.get(name)
     if kind is None:
-        raise RequestRefusedError(ErrorCode.INVALID_ARGUMENT, f"kind: services post {_KIND_NAMES}")
+        raise RequestRefusedError(ErrorCode.INVALID_ARGUMENT, f"kind: one of {_KIND_NAMES}")
     return kind

@@ -303,6 +303,11 @@ class IdentitySettings(msgspec.Struct, frozen=True, kw_only=True):
     """How long a refresh token is valid; each use returns a new one."""
     sign_ins_max: Count = 5
     """Active sign-ins of one person; one more ends the oldest."""
+    key_sign_ins_max: Count = 100
+    """Active sign-ins of one bot or business with its API key, such as the agents of a business; one more ends the
+    oldest."""
+    bots_max: Count = 1_000
+    """Bots of one business; and bots and businesses of the platform itself."""
     who_may_add: Literal["everybody", "known", "nobody"] = "known"
     """Who may add people to groups and channels, unless their profile says it. "known": those to whom they have written
     directly; others can invite them."""

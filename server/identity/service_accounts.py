@@ -1,5 +1,7 @@
 """Service accounts: principals with an API key, which append typed events to dialogs.
 
+Bots and businesses have keys, too (`accounts.py`): with theirs they post messages as the members that they are.
+
 A key is granted kinds of events, and businesses that it may act for. It writes in the dialogs in which the business
 that it acts for (or any of its businesses) is a member, or in all dialogs of its tenant if that was granted. This is
 checked before the event is submitted: an event that races with the removal of the business may still be appended.
@@ -25,7 +27,7 @@ from server.refusals import RequestRefusedError, check_durable
 from storage.identity_rows import KeyGrants, ServiceKeyRow
 from storage.postgres.service_accounts import ServiceAccountStore
 from storage.rates import Rate, RateLimiter
-from storage.rows import PrincipalStatus, Verdict
+from storage.rows import PrincipalStatus, PrincipalType, Verdict
 
 
 class NewService(msgspec.Struct, frozen=True):
@@ -104,6 +106,12 @@ class ServiceAccounts:
 
     async def _check_grants(self, service: ServiceKeyRow, dialog: bytes, n: int, body: Posted) -> None:
         grants, business = service.grants, body.acting_for
+        if service.type is not PrincipalType.SERVICE:
+            if body.kind is not Kind.MESSAGE or business is not None:
+                raise RequestRefusedError(ErrorCode.NOT_ALLOWED, "a bot or business posts messages, as itself")
+            return  # whether it is a member is judged by the flush, as for any member
+        if KINDS[body.kind].by_members:
+            raise RequestRefusedError(ErrorCode.INVALID_ARGUMENT, "kind: only members post that")
         if body.kind not in grants.kinds:
             raise RequestRefusedError(ErrorCode.NOT_ALLOWED, f"kind: this key may not post {body.kind.name.lower()}")
         if business is not None and grants.businesses is not None and business not in grants.businesses:

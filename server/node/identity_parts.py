@@ -11,6 +11,7 @@ from server.api.parts import ApiParts
 from server.clock import Clock
 from server.config.settings import Config
 from server.gateway.http_connection import ASGIApp
+from server.identity.accounts import Accounts
 from server.identity.claims import Claims
 from server.identity.code_sender import CodeSender, make_sender
 from server.identity.codes import OneTimeCodes
@@ -29,6 +30,7 @@ from server.identity.signing_keys import SigningKeys
 from server.identity.tokens import Tokens
 from server.identity.vault import Vault
 from storage.identity_rows import WhoMayAdd
+from storage.postgres.accounts import AccountStore
 from storage.postgres.people import PeopleStore
 from storage.postgres.pool import Pool
 from storage.postgres.service_accounts import ServiceAccountStore
@@ -100,6 +102,7 @@ class NodeIdentity:
                 service_accounts=ServiceAccounts(
                     ServiceAccountStore(pool), clock, rates=rates, limiter=limiter, appender=appender
                 ),
+                accounts=Accounts(AccountStore(pool), self.tokens, context),
                 settings=settings,
             ),
             body_bytes_max=config.gateway.http_body_bytes_max,

@@ -24,7 +24,7 @@ INSERT INTO audit (at_ms, tenant_id, action, actor_id, subject_id) VALUES ($1, $
 """
 
 _BY_KEY = """
-SELECT k.principal_id, k.api_key_id, p.tenant_id, p.status, k.kinds, k.businesses, k.all_dialogs
+SELECT k.principal_id, k.api_key_id, p.tenant_id, p.status, p.type, k.kinds, k.businesses, k.all_dialogs
 FROM api_keys k JOIN principals p ON p.principal_id = k.principal_id
 WHERE k.key_hash = $1
 """
@@ -76,14 +76,14 @@ class ServiceAccountStore:
             )
 
     async def find_by_key(self, key_hash: bytes) -> ServiceKeyRow | None:
-        """The service of an API key; None when there is no such key."""
+        """The service, bot or business of an API key; None when there is no such key."""
         async with translate_errors():
             row = await self._pool.fetchrow(_BY_KEY, key_hash)
         if row is None:
             return None
-        service, device, tenant, status, kinds, businesses, all_dialogs = row
+        service, device, tenant, status, kind, kinds, businesses, all_dialogs = row
         grants = KeyGrants(frozenset(kinds), None if businesses is None else frozenset(businesses), all_dialogs)
-        return ServiceKeyRow(service, device, tenant, PrincipalStatus(status), grants)
+        return ServiceKeyRow(service, device, tenant, PrincipalStatus(status), grants, PrincipalType(kind))
 
     async def are_businesses(self, tenant: int, principals: Collection[bytes]) -> bool:
         """Whether these, all different, are active businesses of the tenant, for which a service may act."""

@@ -253,5 +253,5 @@ async def pool(database_url: str) -> AsyncIterator[asyncpg.Pool[Any]]:
 
 @pytest.fixture
 def stores(pool: asyncpg.Pool[Any]) -> IdentityStores:
-    """The three stores of identity."""
+    """The stores of identity."""
     return IdentityStores(pool)

@@ -18,6 +18,7 @@ from storage.identity_rows import (
     RefreshedSignIn,
     SignInTerms,
 )
+from storage.postgres.accounts import AccountStore
 from storage.postgres.people import PeopleStore
 from storage.postgres.service_accounts import ServiceAccountStore
 from storage.postgres.sign_ins import SignInStore
@@ -29,12 +30,13 @@ TENANT = 1
 
 
 class IdentityStores:
-    """All three over one pool."""
+    """All of them over one pool."""
 
     def __init__(self, pool: asyncpg.Pool[Any]) -> None:
         self.sign_ins = SignInStore(pool)
         self.people = PeopleStore(pool)
         self.service_accounts = ServiceAccountStore(pool)
+        self.accounts = AccountStore(pool)
 
 
 def phone(number: str, tenant_salt: bytes = b"") -> PhoneRow:

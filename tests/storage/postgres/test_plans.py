@@ -18,6 +18,7 @@ from storage.device_keys import KeyClaim, KeysOutcome, KeyUpload, StoredKey
 from storage.device_messages import DevicePost, PostingOutcome
 from storage.identity_rows import KeyGrants, Outcome, ProfileChange, WhoMayAdd
 from storage.local.archive import LocalArchive
+from storage.postgres.accounts import AccountStore
 from storage.postgres.archived_timelines import ArchivedTimelines
 from storage.postgres.deleted_dialogs import PostgresDeletedDialogs
 from storage.postgres.device_keys import PostgresDeviceKeys
@@ -38,6 +39,7 @@ from storage.reports import SealedReport
 from storage.rows import ChangeEntry, PrincipalStatus, ReceiptRow, VerdictCode
 from storage.shares import StagedSlices, StagingOutcome
 from tchat.crypto.own_identity import OwnIdentity
+from tests.support.accounts import exercise_accounts
 from tests.support.archiving import drop_rows
 from tests.support.identity_people import (
     DAY,
@@ -69,6 +71,7 @@ STORES = (
     SignInStore,
     PeopleStore,
     ServiceAccountStore,
+    AccountStore,
 )
 
 SMALL = {
@@ -100,6 +103,7 @@ INSERT INTO sign_ins (sign_in_id, principal_id, device_id, tenant_id, created_at
 INSERT INTO refresh_tokens SELECT hash, sign_in, 0 FROM filler;
 INSERT INTO codes SELECT 1, hash, 'network', dialog, hash, 3, 9007199254740991 FROM filler;
 INSERT INTO services SELECT person, 'service' FROM filler;
+INSERT INTO accounts SELECT person, 1, device, 2, 0 FROM filler;
 INSERT INTO api_keys SELECT device, person, hash, '{{}}', 0, '{{}}' FROM filler;
 INSERT INTO audit (at_ms, tenant_id, action, actor_id, subject_id)
     SELECT 9007199254740991, 1, 'sign_in.opened', person, person FROM filler;
@@ -440,6 +444,7 @@ async def exercise_identity(stores: IdentityStores, number: str) -> None:
     await services.find_by_key(key)
     await services.are_businesses(TENANT, [me, new_id()])
     await services.may_write(new_id(), [me, new_id()], new_id(), 1)
+    await exercise_accounts(stores.accounts)
     await people.add_tenants([TENANT])
     await people.set_consent(WhoMayAdd.KNOWN, 10_000)
     assert await people.delete(NOW, me)
