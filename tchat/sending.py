@@ -386,5 +386,5 @@ def _decode(data: bytes) -> Numbered:
 
 
 def _keys_seq(sealed: Numbered) -> int:
-    header = getattr(sealed, "header", None)
-    return 0 if header is None else header.keys_seq
+    made_at = getattr(sealed, "header", None) or getattr(sealed, "signed", None)
+    return 0 if made_at is None else made_at.keys_seq

@@ -57,6 +57,10 @@ class CryptoMachine:
         """The Ed25519 signature of this device, 64 bytes."""
         return self._own(Step(self._state)).sign(message)
 
+    def put_out(self, row: OutboxRow) -> None:
+        """Replace a command of the outbox, by one that is signed; durable on return."""
+        self._state.commit({}, [row])
+
     def prepare_upload(self, held: int, now_ms: int, *, fallback_used: bool) -> Upload:
         """The keys to upload when the server has `held` one-time keys; the same again until `uploaded` is called.
 

@@ -19,7 +19,7 @@ import msgspec
 
 from protocol.bodies import Edited, Header, Posted, Reacted, TimelineEvent, tag_of
 from protocol.command_rules import Command
-from protocol.commands import Edit, Numbered, React, Send
+from protocol.commands import Accept, Add, Edit, Invite, Numbered, Promote, React, Send
 from protocol.errors import ErrorCode
 from protocol.events import DialogState
 from protocol.kinds import KINDS
@@ -49,10 +49,13 @@ class Readers:
 
 
 class ReaderSource(Protocol):
-    """Says who may read a dialog, from what its members have signed."""
+    """Says who may read a dialog, from what its members have signed, and signs changes of that."""
 
     def readers_of(self, dialog: bytes) -> Readers | Clear | First | NotYet | Failed:
         """`Clear` for a dialog that is not sealed; never for one that is not known yet."""
+
+    def sign(self, intent: Numbered, row: Callable[[Numbered], bytes]) -> Outcome:
+        """Sign a command that changes who reads (see `Sealer.seal`); `Clear` for any other one."""
 
     def answered(self, command: Command, reply: Reply) -> None:
         """The answer to what it asked for, or to an upload of slices, which may say that others read."""
@@ -89,7 +92,7 @@ class DeviceSealer:
 
     def seal(self, intent: Numbered, row: Callable[[Numbered], bytes]) -> Outcome:
         if not isinstance(intent, Send | Edit | React):
-            return Clear()
+            return self._source.sign(intent, row)
         if isinstance(intent, Send) and not KINDS[intent.kind].by_members:
             return Clear()
         readers = self._source.readers_of(intent.dialog)
@@ -110,18 +113,19 @@ class DeviceSealer:
             upload.complete = upload.complete or reply.complete
 
     def stale(self, sealed: Numbered, failed: Failed) -> None:
-        assert isinstance(sealed, Send | Edit | React)
-        header, dialog = sealed.header, sealed.dialog
-        self._forget_upload(header.share, dialog)
-        if failed.keys_seq == header.keys_seq and self._renewed.get(dialog) != header.session:
-            self._renewed[dialog] = header.session
-            self._machine.forget_dialog(dialog)
-        self._source.stale(dialog, failed)
+        if isinstance(sealed, Send | Edit | React):
+            header, dialog = sealed.header, sealed.dialog
+            self._forget_upload(header.share, dialog)
+            if failed.keys_seq == header.keys_seq and self._renewed.get(dialog) != header.session:
+                self._renewed[dialog] = header.session
+                self._machine.forget_dialog(dialog)
+        if isinstance(sealed, Send | Edit | React | Add | Promote | Invite | Accept):
+            self._source.stale(sealed.dialog, failed)
 
     def acked(self, sealed: Numbered) -> None:
-        assert isinstance(sealed, Send | Edit | React)
-        self._machine.acked(sealed.dialog, sealed.n, sealed.header.share)
-        self._forget_upload(sealed.header.share, sealed.dialog)
+        if isinstance(sealed, Send | Edit | React):
+            self._machine.acked(sealed.dialog, sealed.n, sealed.header.share)
+            self._forget_upload(sealed.header.share, sealed.dialog)
 
     def heard(self, event: TimelineEvent | DialogState) -> None:
         self._source.heard(event)

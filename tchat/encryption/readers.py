@@ -15,13 +15,15 @@ from dataclasses import dataclass
 
 from protocol.bodies import LogHead, TimelineEvent
 from protocol.command_rules import Command
+from protocol.commands import Accept, Add, Create, Invite, Numbered, Promote
 from protocol.errors import ErrorCode
 from protocol.events import DialogState
+from protocol.ids import created_dialog_id, self_dialog_id
 from protocol.key_commands import ClaimKeys, ReadDevices
 from protocol.replies import Failed, Reply, SlicesUploaded
 from protocol.roster import RosterMember
 from protocol.share_commands import UploadSlices
-from tchat.crypto.errors import RosterRefusedError
+from tchat.crypto.errors import RosterReason, RosterRefusedError
 from tchat.crypto.machine import CryptoMachine
 from tchat.crypto.olm import KnownDevice
 from tchat.crypto.people import People
@@ -33,7 +35,8 @@ from tchat.encryption.device_logs import DeviceLogs
 from tchat.encryption.device_sealer import Readers
 from tchat.encryption.notices import VIEWS_DIFFER, ReaderNotice, Standing
 from tchat.encryption.rosters import Rosters, Track
-from tchat.encryption.sealing import Clear, NotYet
+from tchat.encryption.sealing import Clear, NotYet, Outcome, Ready
+from tchat.encryption.signing import Invitations, Signing, is_sealed_group
 
 TRIES_MAX = 3
 KEPT_MS = 600_000
@@ -58,6 +61,11 @@ class _Found:
     changes: int
     at_ms: int
 
+    def holds(self, roster: SealedRoster, changes: int, now_ms: int) -> bool:
+        """Whether nothing can have changed since."""
+        same = self.roster is roster and self.changes == changes
+        return same and self.at_ms <= now_ms < self.at_ms + KEPT_MS
+
 
 class ReaderEngine:
     """A `ReaderSource` of one device. `due` has the commands of the background; `now_ms` is the time since 1970."""
@@ -69,6 +77,8 @@ class ReaderEngine:
         self.logs = DeviceLogs(state, people, now_ms)
         self.rosters = Rosters(state, people, self.logs)
         self._channels = Channels(machine, self.logs, now_ms)
+        self._signing = Signing(machine)
+        self._invitations = Invitations(state, machine.principal)
         self._found: dict[bytes, _Found] = {}
         self._tries: dict[bytes, tuple[int, int]] = {}
         """By dialog: a `keys_seq`, and how often the server has refused what was made for it."""
@@ -76,8 +86,59 @@ class ReaderEngine:
 
     def readers_of(self, dialog: bytes) -> Readers | Clear | NotYet | Failed:
         """The devices that may read, once something can be written to each of them."""
+        roster = self._roster_of(dialog)
+        if not isinstance(roster, SealedRoster):
+            return roster
+        found, now_ms = self._found.get(dialog), self._now_ms()
+        if found is not None and found.holds(roster, self.logs.changes, now_ms):
+            return found.readers
+        try:
+            members, view = roster.readers, roster.view
+        except RosterRefusedError as error:
+            return NotYet(error.reason.sentence)
+        devices = self._devices_of(dialog, members)
+        if isinstance(devices, NotYet):
+            return devices
+        if self._channels.want(dialog, devices):
+            return NotYet()
+        readers = Readers(roster.keys_seq, view, devices)
+        self._found[dialog] = _Found(readers, roster, self.logs.changes, now_ms)
+        return readers
+
+    def sign(self, intent: Numbered, row: Callable[[Numbered], bytes]) -> Outcome:
+        """Sign a creation, an addition, a promotion or an invitation; bring the invitation with which one joins."""
+        match intent:
+            case Create() if is_sealed_group(intent):
+                me = self._machine.principal
+                found = self._devices_at(self_dialog_id(me), me, self._pinned_head(me))
+                if isinstance(found, NotYet):
+                    return found
+                signed = self._signing.creation(intent, row)
+                self.rosters.seal_from_the_start(created_dialog_id(self._machine.device, intent.n))
+                return Ready(signed)
+            case Add(members=[member]) if member == self._machine.principal:
+                return Clear()  # what anybody may join is not sealed
+            case Add() | Promote() | Invite():
+                return self._sign_change(intent, row)
+            case Accept(dialog=dialog) if (invitation := self._invitations.to(dialog)) is not None:
+                return Ready(self._signing.joining(intent, invitation, row))
+            case _:
+                return Clear()
+
+    def _sign_change(self, intent: Add | Promote | Invite, row: Callable[[Numbered], bytes]) -> Outcome:
+        roster = self._roster_of(intent.dialog)
+        if not isinstance(roster, SealedRoster):
+            return roster
+        me = roster.members.get(self._machine.principal)
+        if roster.refusal is not None or me is None:
+            return NotYet((roster.refusal.reason if roster.refusal else RosterReason.UNSIGNED).sentence)
+        found = self._devices_at(intent.dialog, self._machine.principal, me.log)
+        return found if isinstance(found, NotYet) else Ready(self._signing.change(intent, roster, row))
+
+    def _roster_of(self, dialog: bytes) -> SealedRoster | Clear | NotYet | Failed:
+        """The roster as of now, if this device may go by it."""
         track = self.rosters.track(dialog)
-        if dialog in self._gone:
+        if dialog in self._gone or (track.kept is not None and not track.member):
             return Failed(0, ErrorCode.DIALOG_NOT_FOUND, _NO_MEMBER)
         if track.kept is None:
             return Clear() if track.open else NotYet()
@@ -90,7 +151,7 @@ class ReaderEngine:
         ):
             return NotYet()
         reason = self._why_withheld(dialog, track)
-        return NotYet(reason) if reason else self._believed_readers(dialog, track.kept.roster)
+        return NotYet(reason) if reason else track.kept.roster
 
     def due(self) -> list[Command]:
         """The commands to send now, each once; `answered` gets their answers."""
@@ -119,6 +180,8 @@ class ReaderEngine:
     def heard(self, event: TimelineEvent | DialogState) -> None:
         """An event of the server, in order."""
         self.rosters.heard(event)
+        if isinstance(event, TimelineEvent):
+            self._invitations.heard(event)
         if isinstance(event, DialogState) or event.device == self._machine.device:
             self._tries.pop(event.dialog, None)
             self._gone.discard(event.dialog)
@@ -147,29 +210,6 @@ class ReaderEngine:
         if track.kept.disputed is not None:
             return VIEWS_DIFFER
         return _CONTRADICTS if self._tries.get(dialog) == (track.kept.roster.keys_seq, TRIES_MAX) else ""
-
-    def _believed_readers(self, dialog: bytes, roster: SealedRoster) -> Readers | NotYet | Failed:
-        found, now_ms = self._found.get(dialog), self._now_ms()
-        if (
-            found is not None
-            and found.roster is roster
-            and (found.changes == self.logs.changes and found.at_ms <= now_ms < found.at_ms + KEPT_MS)
-        ):
-            return found.readers
-        try:
-            members, view = roster.readers, roster.view
-        except RosterRefusedError as error:
-            return NotYet(error.reason.sentence)
-        if self._machine.principal not in members:
-            return Failed(0, ErrorCode.DIALOG_NOT_FOUND, _NO_MEMBER)
-        devices = self._devices_of(dialog, members)
-        if isinstance(devices, NotYet):
-            return devices
-        if self._channels.want(dialog, devices):
-            return NotYet()
-        readers = Readers(roster.keys_seq, view, devices)
-        self._found[dialog] = _Found(readers, roster, self.logs.changes, now_ms)
-        return readers
 
     def _devices_of(self, dialog: bytes, members: Mapping[bytes, RosterMember]) -> list[KnownDevice] | NotYet:
         """The devices of these members that may get keys; the logs that it takes to know them are asked for."""

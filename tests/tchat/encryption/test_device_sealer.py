@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
+from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -26,7 +27,7 @@ from tchat.actions import Refused
 from tchat.crypto.envelope import Opened, Place, Received
 from tchat.crypto.errors import OpenError
 from tchat.encryption.device_sealer import SEALED_REACTION_BYTES_MAX, DeviceSealer, Readers
-from tchat.encryption.sealing import Clear, First, NotYet
+from tchat.encryption.sealing import Clear, First, NotYet, Outcome
 from tchat.store import MemoryOutbox
 from tests.support.scripted import BOB, DIALOG, ME, SECOND, Script, dialog_state, event_at, failed
 from tests.support.sealers import Behind
@@ -48,6 +49,9 @@ class KnownReaders:
 
     def readers_of(self, dialog: bytes) -> Readers | Clear | First | NotYet | Failed:  # noqa: ARG002
         return self.readers
+
+    def sign(self, intent: Numbered, row: Callable[[Numbered], bytes]) -> Outcome:  # noqa: ARG002
+        return Clear()
 
     def answered(self, command: Command, reply: Reply) -> None:  # noqa: ARG002
         self.answers.append(reply)
