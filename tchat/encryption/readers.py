@@ -23,7 +23,7 @@ from protocol.key_commands import ClaimKeys, ReadDevices
 from protocol.replies import Failed, Reply, SlicesUploaded
 from protocol.roster import RosterMember
 from protocol.share_commands import UploadSlices
-from tchat.crypto.errors import RosterReason, RosterRefusedError
+from tchat.crypto.errors import RosterRefusedError
 from tchat.crypto.machine import CryptoMachine
 from tchat.crypto.olm import KnownDevice
 from tchat.crypto.people import People
@@ -34,7 +34,7 @@ from tchat.encryption.channels import Channels
 from tchat.encryption.device_logs import DeviceLogs
 from tchat.encryption.device_sealer import Readers
 from tchat.encryption.notices import VIEWS_DIFFER, ReaderNotice, Standing
-from tchat.encryption.rosters import Rosters, Track
+from tchat.encryption.rosters import KeptRoster, Rosters, Track
 from tchat.encryption.sealing import Clear, NotYet, Outcome, Ready
 from tchat.encryption.signing import Invitations, Signing, is_sealed_group
 
@@ -129,29 +129,37 @@ class ReaderEngine:
         roster = self._roster_of(intent.dialog)
         if not isinstance(roster, SealedRoster):
             return roster
-        me = roster.members.get(self._machine.principal)
-        if roster.refusal is not None or me is None:
-            return NotYet((roster.refusal.reason if roster.refusal else RosterReason.UNSIGNED).sentence)
-        found = self._devices_at(intent.dialog, self._machine.principal, me.log)
+        if roster.refusal is not None:
+            return NotYet(roster.refusal.reason.sentence)
+        me = self._machine.principal
+        found = self._devices_at(intent.dialog, me, roster.members[me].log)
         return found if isinstance(found, NotYet) else Ready(self._signing.change(intent, roster, row))
 
     def _roster_of(self, dialog: bytes) -> SealedRoster | Clear | NotYet | Failed:
         """The roster as of now, if this device may go by it."""
         track = self.rosters.track(dialog)
-        if dialog in self._gone or (track.kept is not None and not track.member):
+        kept = track.kept
+        if dialog in self._gone or (kept is not None and self._is_left(kept.roster, track)):
             return Failed(0, ErrorCode.DIALOG_NOT_FOUND, _NO_MEMBER)
-        if track.kept is None:
+        if kept is None:
             return Clear() if track.open else NotYet()
         self.rosters.want(dialog)
-        if (
-            track.kept.roster.type is None
-            or not track.stated
-            or self.rosters.is_behind(dialog)
-            or self.logs.awaits(dialog)
-        ):
-            return NotYet()
-        reason = self._why_withheld(dialog, track)
-        return NotYet(reason) if reason else track.kept.roster
+        reason = self._why_withheld(dialog, kept, track)
+        behind = self.rosters.is_behind(dialog) or self.logs.awaits(dialog) or track.ahead > kept.roster.keys_seq
+        return NotYet(reason) if reason or behind or kept.roster.type is None or not track.stated else kept.roster
+
+    def _is_left(self, roster: SealedRoster, track: Track) -> bool:
+        """Whether this person is no member any more."""
+        believed = roster.type is not None and roster.refusal is None
+        return not track.member or (believed and self._machine.principal not in roster.members)
+
+    def _why_withheld(self, dialog: bytes, kept: KeptRoster, track: Track) -> str:
+        """What a person has to know before anything is sent; empty if nothing."""
+        if track.open:
+            return _SAID_SEALED
+        if kept.disputed is not None:
+            return VIEWS_DIFFER
+        return _CONTRADICTS if self._tries.get(dialog) == (kept.roster.keys_seq, TRIES_MAX) else ""
 
     def due(self) -> list[Command]:
         """The commands to send now, each once; `answered` gets their answers."""
@@ -201,15 +209,6 @@ class ReaderEngine:
     def take_notices(self) -> list[ReaderNotice]:
         """What a person is to be shown, since the last call."""
         return [*self.logs.take_notices(), *self.rosters.take_notices()]
-
-    def _why_withheld(self, dialog: bytes, track: Track) -> str:
-        """What a person has to know before anything is sent; empty if nothing."""
-        assert track.kept is not None, "only what is sealed is withheld"
-        if track.open:
-            return _SAID_SEALED
-        if track.kept.disputed is not None:
-            return VIEWS_DIFFER
-        return _CONTRADICTS if self._tries.get(dialog) == (track.kept.roster.keys_seq, TRIES_MAX) else ""
 
     def _devices_of(self, dialog: bytes, members: Mapping[bytes, RosterMember]) -> list[KnownDevice] | NotYet:
         """The devices of these members that may get keys; the logs that it takes to know them are asked for."""

@@ -240,6 +240,7 @@ def test_a_claim_that_is_refused_is_made_again_later(ann: Ann, told: Told, bob: 
 def test_stale_waits_for_the_events_that_the_server_names(ann: Ann, told: Told, bob: Somebody) -> None:
     ann.readers(told)
     ann.engine.stale(told.dialog, refused("stale", 2))
+    assert ann.found(told) == NotYet()
     bob.adds()
     ann.hears(grown(told, bob))
     assert ann.readers(told) == devices(ann.person, bob)
@@ -266,6 +267,15 @@ def test_nothing_is_sent_into_a_dialog_that_is_not_there_any_more(ann: Ann, told
     found = ann.found(told)
     assert isinstance(found, Failed)
     assert found.code == "dialog_not_found"
+
+
+def test_who_was_removed_sends_nothing(ann: Ann, bob: Somebody) -> None:
+    cem = Somebody()
+    ann = Ann(bob, cem, person=ann.person)
+    told = group(bob, ann.person, cem)
+    told.next(bob, b.MemberRemoved(ann.person.principal), 2)
+    ann.hears(state(told), *told.events)
+    assert isinstance(ann.found(told), Failed)
 
 
 def test_a_member_who_sees_other_members_stops_the_dialog(ann: Ann, told: Told, bob: Somebody) -> None:
