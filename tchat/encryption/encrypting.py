@@ -24,6 +24,7 @@ from protocol.events import DialogState, Event, KeySlices
 from protocol.key_commands import ReadDevices
 from protocol.replies import Failed, Reply, Synced
 from tchat.crypto.machine import CryptoMachine
+from tchat.crypto.own_identity import OwnIdentity
 from tchat.crypto.people import People
 from tchat.crypto.state import CryptoState
 from tchat.crypto.store_errors import StoreBehindError
@@ -89,6 +90,13 @@ class Encryption:
     def people(self) -> People:
         """What this device believes of people's devices."""
         return self._parts.people
+
+    def keep_identity(self, identity: OwnIdentity, recovery_key: bytes) -> bool:
+        """Private keys that were recovered; False, and nothing is signed, if the server shows another identity."""
+        ours = self._parts.people.keep_identity(identity, recovery_key)
+        self._parts.own.look_again()
+        self.wake()
+        return ours
 
     def start_new_identity(self) -> None:
         """Begin anew as this person, when no other device and no recovery key is left; contacts see it."""
@@ -179,6 +187,7 @@ class Encryption:
     def due(self, now: float) -> Sequence[Command]:
         if self._made is None or now < self._resume_at:
             return ()
+        self._resume_at = 0.0
         parts = self._made
         return [*parts.uploads.due(), *parts.own.due(), *parts.readers.due(), *parts.inbox.due()]
 

@@ -62,6 +62,10 @@ class OwnDevices:
         if self._dialog is None and isinstance(event, DialogState) and event.member:
             self._dialog = event.dialog
 
+    def look_again(self) -> None:
+        """The private keys of the identity have come: this device signs itself in with them."""
+        self._judge()
+
     def start_new_identity(self) -> None:
         """Give up the identity of before, with all of its devices; contacts see that this is another one."""
         self._start_identity(None if (pin := self._people.pin_of(self._people.principal)) is None else pin.newest)
@@ -118,7 +122,7 @@ class OwnDevices:
             return
         if isinstance(reply, DevicesPage):
             given = next((person for person in reply.people if person.principal == me), None)
-            if not self._logs.awaits(command.dialog):
+            if self._logs.was_answered(command.dialog, me):
                 self._given = given or PersonDevices(me)
                 self._judge()
         elif isinstance(reply, Failed):

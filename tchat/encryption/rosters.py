@@ -125,6 +125,10 @@ class Rosters:
             if track.waiting and not track.behind:
                 self._advance(dialog, track)
 
+    def is_sealed(self, dialog: bytes) -> bool:
+        """Whether this dialog is sealed, or was once."""
+        return self.track(dialog).kept is not None
+
     def view_at(self, dialog: bytes, keys_seq: int) -> bytes | None:
         """The hash of who could read at this `keys_seq`; None if it is not known, or not yet (`is_behind`)."""
         track = self.track(dialog)

@@ -12,28 +12,51 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 from protocol.bodies import MembersAdded, Posted, TimelineEvent
 from protocol.events import DialogState
 from tchat.crypto.envelope import Opened, Received
 from tchat.crypto.errors import OpenError, Reason
 from tchat.crypto.machine import CryptoMachine
+from tchat.crypto.olm import KnownDevice
 from tchat.crypto.state import CryptoState, Step, Table
 from tchat.encryption.contents import Content, content_of, place_of, shown, with_payload
 from tchat.encryption.notices import MessagesMissing, NowReadable, Unreadable
-from tchat.encryption.rosters import Rosters
 
 WAITING_MAX = 1000
 """Events that wait for keys, device logs or members; the oldest give way."""
 
 
+class Members(Protocol):
+    """Who was in a dialog, as this device believes it: `Rosters`."""
+
+    def is_sealed(self, dialog: bytes) -> bool:
+        """Whether this dialog is sealed, or was once."""
+
+    def is_behind(self, dialog: bytes) -> bool:
+        """Whether what is not known of this dialog may be known later."""
+
+    def want(self, dialog: bytes) -> None:
+        """What is missing of this dialog is needed now."""
+
+    def view_at(self, dialog: bytes, keys_seq: int) -> bytes | None:
+        """The hash of who could read at this `keys_seq`; None if it is not known."""
+
+    def writer(self, event: TimelineEvent) -> KnownDevice | None:
+        """The device that wrote an event, if its author had it then."""
+
+    def dispute(self, event: TimelineEvent) -> None:
+        """The author of this event sees other members or devices."""
+
+
 class Unsealing:
     """The events of all dialogs, as they come and as they are read again."""
 
-    def __init__(self, state: CryptoState, machine: CryptoMachine, rosters: Rosters) -> None:
+    def __init__(self, state: CryptoState, machine: CryptoMachine, members: Members) -> None:
         self._state = state
         self._machine = machine
-        self._rosters = rosters
+        self._members = members
         self._waiting: dict[tuple[bytes, int], tuple[TimelineEvent, Reason]] = {}
         self._newest: dict[bytes, int] = {}
         """By dialog: the last event that was heard."""
@@ -100,7 +123,7 @@ class Unsealing:
     def _open(self, event: TimelineEvent) -> Opened | OpenError | None:
         """None for what nobody seals: changes, what services post, and all in open dialogs."""
         body = content_of(event)
-        if body is None or not self._rosters.track(event.dialog).kept is not None:
+        if body is None or not self._members.is_sealed(event.dialog):
             return None
         try:
             return self._open_sealed(event, body)
@@ -113,12 +136,13 @@ class Unsealing:
             raise OpenError(Reason.UNSEALED)
         if isinstance(body, Posted) and body.acting_for is not None:
             raise OpenError(Reason.UNSEALED)
-        behind = self._rosters.is_behind(event.dialog)
-        view = self._rosters.view_at(event.dialog, header.keys_seq)
-        if self._rosters.writer(event) is None:
-            raise OpenError(Reason.UNKNOWN_MEMBERS if behind else Reason.UNKNOWN_DEVICE)
-        if view is None and behind:
+        view = self._members.view_at(event.dialog, header.keys_seq)
+        known = self._members.writer(event) is not None
+        if not (known and view) and self._members.is_behind(event.dialog):
+            self._members.want(event.dialog)
             raise OpenError(Reason.UNKNOWN_MEMBERS)
+        if not known:
+            raise OpenError(Reason.UNKNOWN_DEVICE)
         place = place_of(event, body)
         (outcome,) = self._machine.open(
             [Received(place, event.seq, body.payload, header.session, header.commitment, view, self._history)]
@@ -132,7 +156,7 @@ class Unsealing:
             return event
         if isinstance(outcome, OpenError):
             if outcome.reason is Reason.WRONG_VIEW:
-                self._rosters.dispute(event)
+                self._members.dispute(event)
             if outcome.reason.may_pass:
                 self._wait(event, outcome.reason)
             return Unreadable(event, outcome.reason)

@@ -1,0 +1,123 @@
+"""Keys that other devices hand to this one: believed when a log names the device, confirmed when they are stored."""
+
+from __future__ import annotations
+
+import pytest
+
+from protocol.events import KeySlice
+from protocol.key_commands import ReadDevices
+from protocol.limits import SLICES_PER_COMMAND_MAX
+from protocol.replies import DevicesPage, Done, PersonDevices
+from protocol.share_commands import ConfirmSlices
+from tchat.crypto.own_identity import new_identity
+from tchat.crypto.people import People
+from tchat.encryption.device_logs import DeviceLogs
+from tchat.encryption.key_inbox import KeyInbox
+from tests.support.scripted import DIALOG
+from tests.tchat.crypto.devices import NOW_MS, Phone, phone, slices
+
+
+class Inbox:
+    """A device that takes the keys of Ann's."""
+
+    def __init__(self) -> None:
+        self.ann, self.me = phone(), phone()
+        self.ann.connect(self.me)
+        self.people = People(self.me.state, self.me.known.principal)
+        self.logs = DeviceLogs(self.me.state, self.people, lambda: NOW_MS)
+        self.used = 0
+        self.inbox = KeyInbox(self.me.machine, self.people, self.logs, self.count)
+
+    def count(self) -> None:
+        self.used += 1
+
+    def slices(self, number: int = 1) -> list[KeySlice]:
+        """Ann's session for this device, as the server gives it."""
+        share = self.ann.share(DIALOG, self.me)
+        known = self.ann.known
+        bodies = slices(self.ann, share)[self.me.known.device]
+        return [KeySlice(number, DIALOG, known.principal, known.device, 1, body) for body in bodies]
+
+    def read_logs(self, *listed: Phone) -> None:
+        """The server answers what is asked of Ann's log, which names these devices."""
+        question = self.logs.due()
+        assert isinstance(question, ReadDevices)
+        principal = self.ann.known.principal
+        identity, log, started = new_identity(principal, None, NOW_MS)
+        entries = [started]
+        for each in listed:
+            log, entry = identity.add_device(log, each.known.device, each.known.public, NOW_MS)
+            entries.append(entry)
+        person = PersonDevices(principal, log.generation, log.length, log.head, entries)
+        self.logs.answered(question, DevicesPage(0, DIALOG, [person]))
+
+    def know(self) -> None:
+        """Ann's log is known."""
+        self.logs.need(DIALOG, self.ann.known.principal)
+        self.read_logs(self.ann)
+
+    def confirms(self) -> list[int]:
+        """What is confirmed now, which the server takes."""
+        numbers: list[int] = []
+        for command in self.inbox.due():
+            assert isinstance(command, ConfirmSlices)
+            numbers += command.numbers
+            self.inbox.answered(command, Done(0))
+        return numbers
+
+
+@pytest.fixture
+def inbox() -> Inbox:
+    return Inbox()
+
+
+def test_keys_of_a_known_device_are_stored_and_confirmed(inbox: Inbox) -> None:
+    inbox.know()
+    (keys,) = inbox.inbox.received(inbox.slices(7))
+    assert keys.sender == inbox.ann.known
+    assert (inbox.confirms(), inbox.confirms(), inbox.used) == ([7], [], 1)
+
+
+def test_keys_of_an_unknown_device_wait_until_its_log_was_read(inbox: Inbox) -> None:
+    assert inbox.inbox.received(inbox.slices(7)) == []
+    assert inbox.confirms() == []
+    inbox.read_logs(inbox.ann)
+    assert len(inbox.inbox.logs_were_read()) == 1
+    assert inbox.confirms() == [7]
+
+
+def test_keys_of_a_device_that_no_log_names_are_neither_believed_nor_confirmed(inbox: Inbox) -> None:
+    inbox.inbox.received(inbox.slices(7))
+    inbox.read_logs(phone(inbox.ann.known.principal))
+    assert inbox.inbox.logs_were_read() == []
+    assert inbox.confirms() == []
+
+
+def test_keys_that_cannot_be_opened_are_confirmed_all_the_same(inbox: Inbox) -> None:
+    inbox.know()
+    (made,) = inbox.slices(7)
+    spoilt = KeySlice(8, made.dialog, made.author, made.device, 1, b"spoilt")
+    assert inbox.inbox.received([spoilt]) == []
+    assert inbox.confirms() == [8]
+
+
+def test_a_confirmation_without_an_answer_is_not_needed_again(inbox: Inbox) -> None:
+    """The server gives what is not confirmed again, and then it is confirmed again."""
+    inbox.know()
+    given = inbox.slices(7)
+    inbox.inbox.received(given)
+    assert len(inbox.inbox.due()) == 1
+    inbox.inbox.disconnected()
+    assert inbox.inbox.due() == []
+    assert inbox.inbox.received(given) == []
+    assert inbox.confirms() == [7]
+
+
+def test_many_are_confirmed_in_several_commands(inbox: Inbox) -> None:
+    inbox.know()
+    (made,) = inbox.slices()
+    count = SLICES_PER_COMMAND_MAX + 1
+    inbox.inbox.received(
+        [KeySlice(n, made.dialog, made.author, made.device, 1, b"%d" % n) for n in range(1, count + 1)]
+    )
+    assert [len(inbox.confirms()), len(inbox.confirms()), len(inbox.confirms())] == [SLICES_PER_COMMAND_MAX, 1, 0]

@@ -1,0 +1,196 @@
+"""How a device becomes one of its person's: the first, another one, one that gets the private keys."""
+
+from __future__ import annotations
+
+import pytest
+
+from protocol.cross_signing import read_cross_signing, read_device_keys
+from protocol.errors import ErrorCode
+from protocol.ids import new_id
+from protocol.key_commands import AppendDeviceLog, PutIdentity, ReadDevices, UploadKeys
+from protocol.replies import Failed
+from tchat.encryption.encrypting import Encryption
+from tchat.encryption.notices import DevicesDoubted, IdentityStarted, KeysNotTaken, Standing, StandingChanged
+from tchat.memory_store import MemoryStore
+from tests.support.scripted import DEVICE, ME
+from tests.tchat.crypto.devices import NOW_MS
+from tests.tchat.encryption.key_server import KeyServer
+
+
+class Device:
+    """A device of one person, and the server of keys."""
+
+    def __init__(self, server: KeyServer, device: bytes = DEVICE) -> None:
+        self.server, self.device, self.store = server, device, MemoryStore()
+        self.start()
+
+    def start(self) -> None:
+        """A new process on the same store."""
+        self.encryption = Encryption(self.store, lambda: NOW_MS)
+
+    def connect(self) -> list[type]:
+        """A connection; the kinds of what was asked."""
+        self.encryption.signed_in(ME, self.device, self.server.synced(self.device))
+        self.encryption.caught_up()
+        return self.serve()
+
+    def serve(self) -> list[type]:
+        return [type(command) for command in self.server.serve(self.encryption, self.device)]
+
+    def notices(self) -> list[type]:
+        return [type(notice) for notice in self.encryption.take_notices()]
+
+
+@pytest.fixture
+def server() -> KeyServer:
+    return KeyServer(ME)
+
+
+def test_the_first_device_of_a_person_starts_their_identity(server: KeyServer) -> None:
+    phone = Device(server)
+    asked = phone.connect()
+    assert asked[:3] == [UploadKeys, ReadDevices, AppendDeviceLog]
+    assert asked.count(PutIdentity) == 1
+    log = server.log
+    assert log is not None
+    assert list(log.devices) == [DEVICE]
+    assert phone.notices() == [IdentityStarted, StandingChanged]
+    assert phone.encryption.standing is Standing.LISTED
+    assert phone.connect() == [ReadDevices]
+
+
+def test_its_keys_are_signed_by_the_identity_that_others_read(server: KeyServer) -> None:
+    Device(server).connect()
+    put = server.identity
+    assert put is not None
+    identity = read_cross_signing(ME, put.master, put.self_signing, put.user_signing)
+    read_device_keys(server.uploads[DEVICE][-1].device_keys, ME, DEVICE, identity)
+
+
+def test_nothing_is_appended_before_the_server_has_the_keys(server: KeyServer) -> None:
+    server.refusals = [Failed(0, ErrorCode.KEYS_REFUSED, "reused")]
+    phone = Device(server)
+    assert phone.connect() == [UploadKeys]
+    assert phone.notices() == [KeysNotTaken]
+
+
+def test_the_identity_is_kept_before_the_server_hears_of_it(server: KeyServer) -> None:
+    """A crash between the two must not leave a log whose keys nobody has."""
+    phone = Device(server)
+    phone.encryption.signed_in(ME, DEVICE, server.synced(DEVICE))
+    asked: list[object] = []
+    while not any(isinstance(command, AppendDeviceLog) for command in asked):
+        for command in phone.encryption.due(0.0):
+            asked.append(command)
+            reply = server.answer(DEVICE, command)
+            if not isinstance(command, AppendDeviceLog):
+                phone.encryption.replied(command, reply, 0.0)
+    first = server.log
+    phone.start()
+    assert AppendDeviceLog not in phone.connect()
+    assert server.log == first
+    assert phone.encryption.standing is Standing.LISTED
+    assert phone.encryption.people.identity is not None
+
+
+def test_another_device_waits_for_its_person(server: KeyServer) -> None:
+    Device(server).connect()
+    tablet = Device(server, new_id())
+    assert tablet.connect() == [UploadKeys, ReadDevices]
+    assert tablet.notices() == [StandingChanged]
+    assert tablet.encryption.standing is Standing.UNVERIFIED
+    assert tablet.connect() == [ReadDevices]
+
+
+def test_it_signs_itself_in_once_it_has_the_private_keys(server: KeyServer) -> None:
+    phone, tablet = Device(server), Device(server, new_id())
+    phone.connect()
+    tablet.connect()
+    identity, key = phone.encryption.people.identity, phone.encryption.people.recovery_key
+    assert identity is not None
+    assert key is not None
+    tablet.encryption.keep_identity(identity, key)
+    assert AppendDeviceLog in tablet.serve()
+    assert tablet.encryption.standing is Standing.LISTED
+    log = server.log
+    assert log is not None
+    assert list(log.devices) == [DEVICE, tablet.device]
+
+
+def test_a_person_who_has_lost_everything_begins_anew(server: KeyServer) -> None:
+    phone, tablet = Device(server), Device(server, new_id())
+    phone.connect()
+    tablet.connect()
+    tablet.encryption.start_new_identity()
+    tablet.serve()
+    assert tablet.encryption.standing is Standing.LISTED
+    log = server.log
+    assert log is not None
+    assert (log.generation, list(log.devices)) == (2, [tablet.device])
+    phone.notices()
+    phone.connect()
+    assert phone.notices() == [StandingChanged, DevicesDoubted]
+    assert phone.encryption.standing is Standing.UNVERIFIED
+
+
+def test_a_device_with_the_private_keys_removes_another(server: KeyServer) -> None:
+    phone, tablet = Device(server), Device(server, new_id())
+    phone.connect()
+    tablet.connect()
+    identity, key = phone.encryption.people.identity, phone.encryption.people.recovery_key
+    assert identity is not None
+    assert key is not None
+    tablet.encryption.keep_identity(identity, key)
+    tablet.serve()
+    phone.connect()
+    assert phone.encryption.remove_device(tablet.device)
+    phone.serve()
+    log = server.log
+    assert log is not None
+    assert list(log.devices) == [DEVICE]
+    assert AppendDeviceLog not in tablet.connect(), "who was removed does not put themselves back"
+    assert tablet.encryption.standing is Standing.UNVERIFIED
+
+
+def test_a_device_without_the_private_keys_removes_none(server: KeyServer) -> None:
+    Device(server).connect()
+    tablet = Device(server, new_id())
+    tablet.connect()
+    assert not tablet.encryption.remove_device(DEVICE)
+
+
+def test_what_a_restore_has_lost_of_the_log_is_given_back(server: KeyServer) -> None:
+    phone = Device(server)
+    phone.connect()
+    entries = list(server.entries)
+    del server.entries[1:]
+    phone.connect()
+    assert server.entries == entries
+    server.entries.clear()
+    phone.connect()
+    assert server.entries == entries
+
+
+def test_a_temporary_refusal_is_asked_again_after_a_while(server: KeyServer) -> None:
+    server.refusals = [Failed(0, ErrorCode.UNAVAILABLE, "", 3.0)]
+    phone = Device(server)
+    assert phone.connect() == [UploadKeys]
+    assert phone.encryption.next_due() == 3.0
+    assert phone.encryption.due(2.9) == ()
+    server.serve(phone.encryption, DEVICE, 3.0)
+    assert phone.encryption.standing is Standing.LISTED
+    assert phone.encryption.next_due() is None
+
+
+def test_what_the_server_refuses_for_good_is_said_and_not_tried_again(server: KeyServer) -> None:
+    phone = Device(server)
+    phone.encryption.signed_in(ME, DEVICE, server.synced(DEVICE))
+    asked: list[type] = []
+    for _ in range(6):
+        for command in phone.encryption.due(0.0):
+            asked.append(type(command))
+            refused = isinstance(command, AppendDeviceLog)
+            reply = Failed(0, ErrorCode.KEYS_REFUSED, "no") if refused else server.answer(DEVICE, command)
+            phone.encryption.replied(command, reply, 0.0)
+    assert asked.count(AppendDeviceLog) == 1
+    assert phone.notices() == [IdentityStarted, KeysNotTaken]
