@@ -39,7 +39,8 @@ class UploadSlices(Command, tag=105, frozen=True):
 
     rule: ClassVar = CommandRule(
         states=WHEN_LIVE,
-        cost=lambda command: 1 + len(command.slices) // 10,
+        # What the whole share lacks is looked up with the last one: in a dialog of a thousand members 20 ms.
+        cost=lambda command: (1 if command.more else 5) + len(command.slices) // 10,
         codes=frozenset(
             {
                 ErrorCode.DIALOG_NOT_FOUND,

@@ -24,6 +24,7 @@ from protocol.ids import NIL, created_dialog_id, direct_dialog_id, self_dialog_i
 from protocol.json_forms import tag_name
 from protocol.limits import RECEIPTS_PER_SYNC_MAX
 from protocol.reference import examples
+from protocol.share_commands import UploadSlices
 from protocol.states import SessionState
 from protocol.timeline_of import timeline_of
 
@@ -97,3 +98,10 @@ def test_a_command_appends_to_the_dialog_it_names_creates_or_to_ones_self_dialog
 def test_a_sync_costs_more_with_many_receipts() -> None:
     marks = [HighWaterMark(NIL)] * RECEIPTS_PER_SYNC_MAX
     assert (Sync.rule.cost(Sync(1)), Sync.rule.cost(Sync(1, "", marks))) == (10, 60)
+
+
+def test_the_last_slices_of_a_share_cost_more_for_what_the_share_lacks_is_looked_up() -> None:
+    costs = [
+        UploadSlices.rule.cost(UploadSlices(1, NIL, DIALOG, bytes(32), 1, [], more=more)) for more in (True, False)
+    ]
+    assert costs == [1, 5]
