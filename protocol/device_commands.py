@@ -13,9 +13,16 @@ from protocol.bodies import N
 from protocol.command_rules import WHEN_LIVE, Command, CommandRule
 from protocol.errors import ErrorCode
 from protocol.ids import Id
-from protocol.limits import DEVICE_MESSAGES_PER_COMMAND_MAX, SLICE_BYTES_MAX
+from protocol.limits import (
+    BACKUP_KEY_BYTES,
+    BACKUP_VALUE_BYTES_MAX,
+    BACKUP_VALUES_PER_COMMAND_MAX,
+    DEVICE_MESSAGES_PER_COMMAND_MAX,
+    SLICE_BYTES_MAX,
+)
 from protocol.share_commands import OfShares
 
+BackupKey = Annotated[bytes, msgspec.Meta(min_length=BACKUP_KEY_BYTES, max_length=BACKUP_KEY_BYTES)]
 MessageBody = Annotated[bytes, msgspec.Meta(min_length=1, max_length=SLICE_BYTES_MAX)]
 
 
@@ -61,5 +68,48 @@ class ConfirmToDevice(Command, tag=111, frozen=True):
     number: N
 
 
-OfKeys = OfShares | SendToDevice | ConfirmToDevice
+class BackupValue(msgspec.Struct, array_like=True, frozen=True):
+    """Something sealed under the recovery key: the identity, or the keys of a session.
+
+    `key` is the id of the session, or zeros for the identity. The `version` of a session's keys is higher the earlier
+    they begin, `N_MAX` less the index of the first message that they open; that of the identity is 1.
+    """
+
+    key: BackupKey
+    version: N
+    value: Annotated[bytes, msgspec.Meta(min_length=1, max_length=BACKUP_VALUE_BYTES_MAX)]
+
+
+class PutBackup(Command, tag=108, frozen=True):
+    """Add to the backup of the author's identity, which is that of this `generation` of their device log.
+
+    Only a device in the log may. A value replaces one of a lower version; it is passed over if one of its own version
+    or a higher one is there, so a command is repeated without harm.
+    """
+
+    rule: ClassVar = CommandRule(
+        states=WHEN_LIVE,
+        cost=lambda command: 1 + len(command.values) // 10,
+        codes=frozenset(
+            {ErrorCode.INVALID_ARGUMENT, ErrorCode.LOG_PASSED, ErrorCode.BACKUP_BOUND, ErrorCode.UNAVAILABLE}
+        ),
+    )
+
+    generation: N
+    values: Annotated[list[BackupValue], msgspec.Meta(min_length=1, max_length=BACKUP_VALUES_PER_COMMAND_MAX)]
+
+
+class ReadBackup(Command, tag=109, frozen=True):
+    """A page of the own backup, in the order of keys, after `after`; without it from the identity on.
+
+    Any own device may read it: nothing in it opens without the recovery key.
+    """
+
+    rule: ClassVar = CommandRule(states=WHEN_LIVE, cost=lambda _command: 4, codes=frozenset({ErrorCode.UNAVAILABLE}))
+
+    generation: N
+    after: BackupKey | None = None
+
+
+OfKeys = OfShares | PutBackup | ReadBackup | SendToDevice | ConfirmToDevice
 """Commands about keys, and about what the server keeps for devices."""

@@ -58,6 +58,7 @@ class ErrorCode(enum.StrEnum):
     # reports
     REPORT_REFUSED = "report_refused"
     REPORTS_OFF = "reports_off"
+    BACKUP_BOUND = "backup_bound"
     # capacity
     RATE_LIMITED = "rate_limited"
     DAILY_LIMIT = "daily_limit"
@@ -145,6 +146,7 @@ _SENTENCES: dict[ErrorCode, str] = {
         "This server takes no reports; its operator makes a key with `tchat reports key` and sets "
         "`reports.moderators_key`."
     ),
+    ErrorCode.BACKUP_BOUND: "The backup has as many values as one person may keep here; nothing is added to it.",
     ErrorCode.RATE_LIMITED: "Too many requests; wait `retry_after_s`, then send again.",
     ErrorCode.DAILY_LIMIT: (
         "You have begun as many dialogs, or added and invited as many people, as one person may in a day; "

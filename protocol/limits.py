@@ -71,6 +71,11 @@ PEOPLE_PER_COMMAND_MAX = 50
 DEVICE_LOG_ENTRIES_PER_COMMAND_MAX = 20
 BACKUP_VALUE_BYTES_MAX = 1024
 """Of the private keys of an identity, or of the keys of one session, sealed under the recovery key."""
+BACKUP_KEY_BYTES = 32
+BACKUP_VALUES_PER_COMMAND_MAX = 40
+BACKUP_VALUES_PER_PAGE_MAX = 100
+BACKUP_KEPT_DAYS = 60
+"""The backup of an identity that another one has followed is kept for so many days after it was last added to."""
 SLICES_PER_COMMAND_MAX = 24
 SLICE_BYTES_MAX = 3072
 """Of a slice: the keys of a session, encrypted to one device."""

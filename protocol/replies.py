@@ -6,6 +6,7 @@ import msgspec
 
 from protocol.bodies import TimelineEvent
 from protocol.command_rules import RequestId
+from protocol.device_commands import BackupValue
 from protocol.dialog_types import Role
 from protocol.errors import ErrorCode
 from protocol.ids import Id
@@ -190,6 +191,13 @@ class SlicesUploaded(Reply, tag=124, frozen=True):
     extra: list[Id] = []
 
 
+class BackupPage(Reply, tag=123, frozen=True):
+    """Values of the backup, in the order of their keys. `more`: ask again with `after` set to the last one."""
+
+    values: list[BackupValue]
+    more: bool = False
+
+
 AnyReply = (
     Authenticated
     | Synced
@@ -202,4 +210,5 @@ AnyReply = (
     | ClaimedKeys
     | DevicesPage
     | SlicesUploaded
+    | BackupPage
 )

@@ -68,6 +68,7 @@ EXPECTED_BY: dict[ErrorCode | CloseCode, str] = {
         "server/session/commands/test_reporting.py::test_what_the_author_did_not_commit_to_is_refused"
     ),
     ErrorCode.REPORTS_OFF: "server/session/commands/test_reporting.py::test_without_a_moderators_key_reports_are_off",
+    ErrorCode.BACKUP_BOUND: "server/session/commands/test_backups.py::test_a_refused_value_says_why",
     ErrorCode.RATE_LIMITED: "server/api/test_people.py::test_searches_are_limited",
     ErrorCode.UNAVAILABLE: (
         "server/session/test_session.py::test_a_read_without_a_database_is_unavailable_and_can_be_repeated"

@@ -49,6 +49,8 @@ _BY_FIELD = {
 NAMED_KEY = k.NamedKey("AAAAAAAAAAA", b'{"key":"..."}')
 """Objects of keys are cut short in examples."""
 
+BACKUP_VALUE = d.BackupValue(b"\x5b" * 32, 9_007_199_254_740_991, b"...")
+
 _OWN_COMMANDS: tuple[Command, ...] = (
     c.Authenticate(1, "eyJhbGciOiJFZERTQSJ9.e30.c2ln"),
     c.Sync(2, "1.4711.ab", [c.HighWaterMark(TEAM, 41, 40)]),
@@ -71,6 +73,8 @@ _OWN_COMMANDS: tuple[Command, ...] = (
     d.SendToDevice(28, SHARE, TEAM, [d.DeviceMessage(PHONE, b'{"type":"..."}')]),
     d.ConfirmToDevice(0, 12),
     Report(27, TEAM, 42, bytes(32), b"hello", "It threatens me."),
+    d.PutBackup(29, 1, [BACKUP_VALUE]),
+    d.ReadBackup(30, 1),
 )
 
 _OWN_BODIES: tuple[b.AnyBody, ...] = (
@@ -136,6 +140,7 @@ REPLIES: tuple[r.Reply, ...] = (
         [r.PersonDevices(BOB, 1, 3, bytes(32), [b'{"action":"..."}'], devices=[r.DeviceKeys(PHONE, 1, b"{}")])],
     ),
     r.SlicesUploaded(26, False, [PHONE]),
+    r.BackupPage(30, [BACKUP_VALUE]),
 )
 
 EVENTS: tuple[msgspec.Struct, ...] = (

@@ -202,6 +202,9 @@ another one. So `stale` with a `keys_seq` that the client knows already means: s
 keys on. `send_to_device` stores them; each comes as `from_device`, at once or after the next sync, until it is confirmed.
 `body` is canonical JSON, `{"content":...,"type":...}`, as Matrix has to-device messages.
 
+**The backup** is what a person's devices add with `put_backup`, each value sealed under the recovery key, and what a
+fresh device reads with `read_backup` when its person has entered that key: the identity first, then sessions.
+
 The `acked` of a command comes before or after its own `timeline_event`, and that of a `create` before or after the
 `dialog_state` of the new dialog.
 

@@ -383,6 +383,8 @@ class RateSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Sealed messages that one person may report, those that are refused included."""
     reports_about_person_per_day: Count = 200
     """Reports of what one person wrote that are taken."""
+    backup_values_per_person: Count = 50_000
+    """Sessions in the backup of one person, each 400 bytes here; above it nothing is added."""
     events_per_service_per_s: PerSecond = 500.0
     """Events appended by one service, on average; two seconds' worth may come at once."""
 

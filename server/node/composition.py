@@ -47,10 +47,7 @@ from server.session.commands.dispatch import find_handlers
 from server.session.commands.keys import Keys
 from server.session.commands.lifecycle import Lifecycle
 from server.session.commands.reads import Reads
-from server.session.commands.reporting import Reporting
 from server.session.commands.signals import Signals
-from server.session.commands.slices import Slices
-from server.session.commands.to_devices import ToDevices
 from server.session.rates import SessionRates
 from server.session.session import Session, SessionContext
 from server.session.shared_rates import SharedRates
@@ -473,9 +470,7 @@ class Node:
             Content(self.pipeline),
             Reads(self.timelines),
             self._keys,
-            Slices(self._stores.shares, self.clock),
-            ToDevices(self.mailboxes, self.limiter, self.config.limits, self.clock),
-            Reporting(self._stores.reports, self._archive, self.limiter, self.config, self.clock),
+            *self._stores.make_handlers(self.mailboxes, self._archive, self.limiter, self.config, self.clock),
             Signals(
                 self.timelines,
                 self.rooms,

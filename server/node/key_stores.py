@@ -1,11 +1,21 @@
-"""The stores of what devices encrypt with, which a node hands to its parts together."""
+"""The stores of what devices encrypt with, which a node hands to its parts together, and the handlers over them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from server.clock import Clock
+from server.config.settings import Config
+from server.delivery.mailboxes import Mailboxes
+from server.session.commands.backups import BackupHandlers
+from server.session.commands.reporting import Reporting
+from server.session.commands.slices import Slices
+from server.session.commands.to_devices import ToDevices
+from storage.archive import Archive
+from storage.backups import Backups
 from storage.device_keys import DeviceKeyStore
 from storage.device_messages import DeviceMessageStore
+from storage.rates import RateLimiter
 from storage.reports import Reports
 from storage.sealed_rosters import SealedRosters
 from storage.shares import Shares
@@ -13,10 +23,22 @@ from storage.shares import Shares
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyStores:
-    """Keys of devices, shares of sessions, rosters of sealed dialogs, messages from device to device; and reports."""
+    """Keys of devices, shares of sessions, rosters of sealed dialogs, messages to devices, reports, backups."""
 
     device_keys: DeviceKeyStore
     shares: Shares
     rosters: SealedRosters
     device_messages: DeviceMessageStore
     reports: Reports
+    backups: Backups
+
+    def make_handlers(
+        self, mailboxes: Mailboxes, archive: Archive | None, limiter: RateLimiter, config: Config, clock: Clock
+    ) -> list[object]:
+        """The handlers of commands about shares, messages to devices, reports and the backup."""
+        return [
+            Slices(self.shares, clock),
+            ToDevices(mailboxes, limiter, config.limits, clock),
+            Reporting(self.reports, archive, limiter, config, clock),
+            BackupHandlers(self.backups, config.limits, clock),
+        ]

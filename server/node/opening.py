@@ -33,6 +33,7 @@ from storage.archive import Archive
 from storage.nodes import Nodes
 from storage.postgres.archived_timelines import ArchivedTimelines
 from storage.postgres.backlog import PostgresBacklog
+from storage.postgres.backups import PostgresBackups
 from storage.postgres.deleted_dialogs import PostgresDeletedDialogs
 from storage.postgres.device_keys import PostgresDeviceKeys
 from storage.postgres.device_messages import PostgresDeviceMessages
@@ -138,6 +139,7 @@ async def opened(
                 rosters=PostgresSealedRosters(pool),
                 device_messages=PostgresDeviceMessages(pool),
                 reports=PostgresReports(pool),
+                backups=PostgresBackups(pool),
             ),
             work_locks=WorkLocks(url, incarnation=incarnation),
             incarnation=incarnation,

@@ -25,6 +25,7 @@ from protocol.dialog_types import DialogType, Mode, Role
 from protocol.ids import NIL
 from protocol.kinds import DAY_MS, KINDS, Kind
 from protocol.limits import (
+    BACKUP_KEPT_DAYS,
     DEVICE_MESSAGES_BY_ONE_MAX,
     DEVICE_MESSAGES_KEPT_DAYS,
     DEVICE_MESSAGES_REMEMBERED,
@@ -38,6 +39,7 @@ from protocol.limits import (
     SLICES_KEPT_DAYS,
     VISIBLE_INTERVALS_MAX,
 )
+from storage.backups import BackupOutcome
 from storage.device_keys import KeysOutcome
 from storage.device_messages import PostingOutcome
 from storage.identity_rows import SIGN_IN_AUDIT_KEPT_MS, EndReason, Outcome, WhoMayAdd
@@ -62,6 +64,7 @@ _ENUMS: dict[str, type[enum.IntEnum]] = {
         KeysOutcome,
         StagingOutcome,
         PostingOutcome,
+        BackupOutcome,
         DialogType,
         Mode,
         Role,
@@ -109,6 +112,7 @@ _CONSTANTS: dict[str, int | str] = {
     "LARGE_ABOVE": LARGE_ABOVE,
     "ONE_TIME_KEYS_MAX": ONE_TIME_KEYS_MAX,
     "KEY_CLAIMS_KEPT": KEY_CLAIMS_KEPT,
+    "BACKUP_KEPT_DAYS": BACKUP_KEPT_DAYS,
     "DEVICE_MESSAGES_BY_ONE_MAX": DEVICE_MESSAGES_BY_ONE_MAX,
     "DEVICE_MESSAGES_WAITING_MAX": DEVICE_MESSAGES_WAITING_MAX,
     "DEVICE_MESSAGES_REMEMBERED": DEVICE_MESSAGES_REMEMBERED,

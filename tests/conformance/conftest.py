@@ -12,6 +12,7 @@ import pytest
 from server.identity.rates import MemoryRateLimiter
 from storage.archive import Archive
 from storage.backlog import ArchiveBacklog
+from storage.backups import Backups
 from storage.bus import Bus, PresenceStore
 from storage.cql.archive import CqlArchive
 from storage.deleted_dialogs import DeletedDialogs
@@ -23,6 +24,7 @@ from storage.local.rates import LocalBuckets
 from storage.nodes import Nodes
 from storage.postgres.archived_timelines import ArchivedTimelines
 from storage.postgres.backlog import PostgresBacklog
+from storage.postgres.backups import PostgresBackups
 from storage.postgres.deleted_dialogs import PostgresDeletedDialogs
 from storage.postgres.device_keys import PostgresDeviceKeys
 from storage.postgres.device_messages import PostgresDeviceMessages
@@ -63,6 +65,7 @@ ENGINES: dict[type[Any], type[Any]] = {
     PostgresDeviceKeys: DeviceKeyStore,
     PostgresShares: Shares,
     PostgresSealedRosters: SealedRosters,
+    PostgresBackups: Backups,
     PostgresDeviceMessages: DeviceMessageStore,
     PostgresReports: Reports,
     LocalArchive: Archive,

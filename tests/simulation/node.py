@@ -22,6 +22,7 @@ from server.node.composition import Node
 from server.node.key_stores import KeyStores
 from server.session.session import Session, SessionContext
 from server.writing.mover import Mover
+from storage.backups import Backups
 from storage.device_keys import DeviceKeyStore
 from storage.device_messages import DeviceMessageStore, NewMessages
 from storage.postgres.incarnations import NodeLock
@@ -60,6 +61,7 @@ _NO_KEYS = KeyStores(
     device_keys=cast("DeviceKeyStore", None),
     shares=NO_SHARES,
     rosters=cast("SealedRosters", None),
+    backups=cast("Backups", None),
     device_messages=cast("DeviceMessageStore", _NoMessages()),
     reports=cast("Reports", None),
 )

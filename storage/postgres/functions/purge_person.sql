@@ -1,5 +1,5 @@
 -- Erase what identifies a deleted person: at once their profile, number and external id; of their sign-ins, blocks,
--- contacts and invitations at most `p_limit` rows. Returns how many rows that were; below `p_limit`, nothing is left.
+-- contacts, invitations and backup at most `p_limit` rows. Returns how many rows that were; below `p_limit`, nothing is left.
 -- Their `self` dialog is deleted, and purged without another grace. What they wrote to others is erased in the background
 -- (`erase_authored.sql`), a while later: no flush of theirs is under way then. Their opaque id stays.
 CREATE FUNCTION purge_person(p_now_ms bigint, p_principal uuid, p_limit int) RETURNS int
@@ -35,7 +35,9 @@ BEGIN
         ('sign_ins', 'principal_id'),
         ('blocks', 'blocker_id'),
         ('contacts', 'principal_id'),
-        ('invitations', 'principal_id')
+        ('invitations', 'principal_id'),
+        ('backups', 'principal_id'),
+        ('backup_counts', 'principal_id')
     LOOP
         EXECUTE format(
             'DELETE FROM %1$I WHERE ctid = ANY (ARRAY(SELECT ctid FROM %1$I WHERE %2$I = $1 LIMIT $2))',

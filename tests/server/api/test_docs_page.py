@@ -75,6 +75,9 @@ def test_every_code_has_a_status() -> None:
         "log_passed",
         "shares_bound",
         "messages_bound",
+        "backup_bound",
+        "report_refused",
+        "reports_off",
     }
     assert {code for code in ErrorCode if code not in _STATUS} == conflicts
     assert _OTHER_STATUS == 409

@@ -10,18 +10,15 @@ import msgspec
 import pytest
 
 from protocol import bodies
-from protocol.device_log import LogAction, extend, next_entry
 from protocol.dialog_types import DialogType, Mode
 from protocol.ids import NIL, new_id
 from protocol.kinds import Kind
-from storage.device_keys import KeyClaim, KeysOutcome, KeyUpload, StoredKey
-from storage.device_messages import DevicePost, PostingOutcome
 from storage.identity_rows import KeyGrants, Outcome, ProfileChange, WhoMayAdd
 from storage.local.archive import LocalArchive
 from storage.postgres.accounts import AccountStore
 from storage.postgres.archived_timelines import ArchivedTimelines
+from storage.postgres.backups import PostgresBackups
 from storage.postgres.deleted_dialogs import PostgresDeletedDialogs
-from storage.postgres.device_keys import PostgresDeviceKeys
 from storage.postgres.device_messages import PostgresDeviceMessages
 from storage.postgres.journal import CHANGE_QUERIES, PostgresJournal
 from storage.postgres.nodes import PostgresNodes
@@ -35,10 +32,8 @@ from storage.postgres.shares import PostgresShares
 from storage.postgres.sign_ins import SignInStore
 from storage.postgres.timeline_rows import ROW_COLUMNS, make_row
 from storage.postgres.timelines import PostgresTimelines
-from storage.reports import SealedReport
 from storage.rows import ChangeEntry, PrincipalStatus, ReceiptRow, VerdictCode
-from storage.shares import StagedSlices, StagingOutcome
-from tchat.crypto.own_identity import OwnIdentity
+from tests.storage.postgres.exercise_keys import exercise_encryption
 from tests.storage.postgres.filled_tables import FILL, FILLED
 from tests.support.accounts import exercise_accounts
 from tests.support.archiving import drop_rows
@@ -54,9 +49,6 @@ from tests.support.identity_people import (
     sign_in,
     sign_in_by_issuer,
 )
-from tests.support.key_pairs import fresh_keys
-from tests.support.sealed_group import SealedGroup
-from tests.support.sealing import one_device_of
 from tests.support.world import Person, World, edit, message, reaction
 
 pytestmark = pytest.mark.anyio
@@ -69,6 +61,7 @@ STORES = (
     PostgresSealedRosters,
     PostgresDeviceMessages,
     PostgresReports,
+    PostgresBackups,
     SignInStore,
     PeopleStore,
     ServiceAccountStore,
@@ -197,120 +190,6 @@ async def exercise_purged_authors(world: World) -> None:
     assert reads == 2
 
 
-async def exercise_keys(world: World) -> None:
-    """Upload, claim and read keys, and write a log, of devices that have them and of those that do not.
-
-    Ann had many devices.
-    """
-    ann, bo = await world.people(2)
-    await world.pool.execute(
-        "INSERT INTO device_keys (device_id, principal_id, generation, ed25519, curve25519)"
-        " SELECT uuidv7(), $1, 1, uuid_send(uuidv7()), uuid_send(uuidv7()) FROM generate_series(1, $2)",
-        ann.principal,
-        FILLED,
-    )
-    dialog = await world.create(DialogType.DIRECT, ann, bo)
-    store, me = PostgresDeviceKeys(world.pool), ann.principal
-    for each in (ann, bo):
-        keys = fresh_keys()
-        upload = KeyUpload(
-            sign_in=each.sign_in,
-            device=each.device,
-            principal=each.principal,
-            generation=1,
-            keys=b"keys",
-            public=keys,
-            one_time=[StoredKey(1, b"key")],
-            fallback=StoredKey(1, b"key"),
-        )
-        assert (await store.upload(upload)).held == 1
-        if each is ann:
-            identity, hers = OwnIdentity(me, 1), keys
-    for number in (1, 1, 2):
-        claimed = await store.claim(KeyClaim(bo.device, bo.principal, dialog, number, [ann.device, NIL]))
-        assert len(claimed.keys) == 1
-    state, first = identity.start(b"", 1)
-    assert await store.append_log(None, state, [first], NOW) is KeysOutcome.OK
-    for action, of in ((LogAction.ADDED, hers), (LogAction.REMOVED, None)):
-        before = await store.read_log(me)
-        assert before is not None
-        entry = next_entry(before, action, ann.device, of, at_ms=1, master=identity.master)
-        assert await store.append_log(before, extend(before, [entry]), [entry], NOW) is KeysOutcome.OK
-        await world.pool.fetch("SELECT * FROM key_devices($1)", [me, bo.principal])
-    await store.put_identity(me, state.master, b"", b"", b"")
-    assert await store.read_identities(bo.principal, dialog, [(me, 1, 1), (bo.principal, 0, 0)], entries_max=9)
-    await world.timelines.take_snapshot(bo.principal, bo.sign_in, None, window=9, events_max=99)
-
-
-async def exercise_shares(world: World) -> None:
-    """Share two sessions with a device, after a share that was overtaken; it has the last share of many."""
-    ann, bo = await one_device_of(world), await one_device_of(world)
-    dialog, store = await world.create(DialogType.DIRECT, ann, bo, mode=Mode.SEALED), vars(world)["shares"]
-    for keys_seq in (0, 1):
-        await world.pool.execute("UPDATE heads SET keys_seq = $2 WHERE dialog_id = $1", dialog, keys_seq)
-        for session in (bytes([keys_seq]) * 32, bytes([keys_seq + 2]) * 32):
-            share = new_id()
-            staged = StagedSlices(
-                principal=ann.principal,
-                device=ann.device,
-                share=share,
-                dialog=dialog,
-                session=session,
-                keys_seq=keys_seq,
-                slices=[(bo.device, b"keys")],
-            )
-            for more in (True, False):
-                uploaded = msgspec.structs.replace(staged, more=more)
-                assert (await store.stage(uploaded, 2**50)).outcome is StagingOutcome.OK
-    for named in (share, None):
-        entry = msgspec.structs.replace(message(dialog, ann, keys_seq=1), session=session, share=named)
-        assert (await world.flush(entry))[0].code is VerdictCode.OK
-    (row,) = await store.read(bo.device, after=0, limit=9)
-    assert await store.read_shared([(ann.device, share)], [bo.device]) == [row]
-    await store.confirm(bo.device, [row.number])
-
-
-async def exercise_rosters(world: World) -> None:
-    """Announce logs, also one that is announced in no dialog any more."""
-    rosters = vars(world)["rosters"]
-    for limit in (1, 9):
-        step = await rosters.next_announcement(limit=limit)
-        await rosters.note_announced(step, None if step.last else step.reached)
-
-
-async def exercise_device_messages(world: World) -> None:
-    """Post, read and confirm messages to a device."""
-    ann, bo = await one_device_of(world), await one_device_of(world)
-    dialog, store = await world.create(DialogType.DIRECT, ann, bo), vars(world)["device_messages"]
-    for _ in range(2):
-        post = DevicePost(
-            principal=ann.principal,
-            device=ann.device,
-            message=new_id(),
-            dialog=dialog,
-            messages=[(bo.device, b"hello")],
-        )
-        assert await store.post(post, 2**50) is PostingOutcome.OK
-    await store.read_new(2**62)
-    assert [row.number for row in await store.read(bo.device, limit=9)] == [1, 2]
-    await store.confirm(bo.device, 1)
-
-
-async def exercise_reports(world: World) -> None:
-    """Report a sealed message, erase it with what hangs on it, and forget what it committed to."""
-    group, store = await SealedGroup.of_three(world), vars(world)["reports"]
-    ann, bo, _ = group.members
-    said = await group.post(ann, b"said")
-    await group.edit(ann, said, b"edited")
-    assert (await store.find(bo.principal, group.dialog, said.seq, 0)).committed is not None
-    report = SealedReport(0, bo.principal, ann.principal, group.dialog, said.seq, b"sealed")
-    await store.keep(report, until_ms=1)
-    await store.list(after=2**60, limit=9)
-    await world.act(bodies.Deleted, group.dialog, ann, target=said.seq)
-    while (await world.journal.erase_due(NOW, limit=10)).more:
-        pass
-
-
 async def exercise_nodes(world: World, dialog: bytes) -> None:
     """Call everything by which a node sees the others."""
     nodes, another = world.nodes, await world.journal.begin_incarnation("another")
@@ -414,6 +293,7 @@ async def test_no_table_is_scanned(database_url: str, analysed: bool, planned: s
         vars(world)["shares"], vars(world)["rosters"] = PostgresShares(pool), PostgresSealedRosters(pool)
         vars(world)["device_messages"] = PostgresDeviceMessages(pool)
         vars(world)["reports"] = PostgresReports(pool)
+        vars(world)["backups"] = PostgresBackups(pool)
         for holder in (world, stores):
             for name, store in vars(holder).items():
                 if type(store) in STORES:
@@ -423,11 +303,7 @@ async def test_no_table_is_scanned(database_url: str, analysed: bool, planned: s
             await exercise_timelines(world)
             await exercise_archived(world)
             await exercise_purged_authors(world)
-            await exercise_keys(world)
-            await exercise_shares(world)
-            await exercise_rosters(world)
-            await exercise_device_messages(world)
-            await exercise_reports(world)
+            await exercise_encryption(world, FILLED)
             await exercise_identity(stores, "+66800000001")
             await purge(stores, NOW + 1)
         await filler.execute(FILL)
@@ -436,11 +312,7 @@ async def test_no_table_is_scanned(database_url: str, analysed: bool, planned: s
         await exercise_timelines(world)
         await exercise_archived(world)
         await exercise_purged_authors(world)
-        await exercise_keys(world)
-        await exercise_shares(world)
-        await exercise_rosters(world)
-        await exercise_device_messages(world)
-        await exercise_reports(world)
+        await exercise_encryption(world, FILLED)
         await exercise_identity(stores, "+66800000002")
         between = await rows_scanned(pool)
         assert {name for name, rows in between.items() if rows > before[name]} <= SMALL
