@@ -1,7 +1,8 @@
 """Public keys that may be believed: of the right length, in their one form, and neither zero nor of low order.
 
 A key of low order makes every agreement, or every signature, come out the same whoever made it. Keys that pass here are
-compared as bytes: two different byte strings are two different keys.
+compared as bytes, since none has two encodings. A Curve25519 key plus a point of low order is another key that agrees
+to the same secrets: who calls one of another person's her own gains nothing, because messages name both devices.
 """
 
 from __future__ import annotations

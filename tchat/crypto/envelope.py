@@ -40,6 +40,7 @@ from tchat.crypto.own_keys import OwnKeys
 from tchat.crypto.state import Step, Table
 
 PAD_BYTES = 256
+_VIEW_BYTES = 32
 _json = msgspec.json.Decoder(dict[str, object])
 _OPENED_DOMAIN = b"tchat/opened/1"
 
@@ -269,7 +270,7 @@ def _compare(received: Received, plaintext: _Plaintext) -> None:
 def _read_bytes(content: _Content) -> tuple[bytes, bytes, bytes]:
     """Content, franking key and view."""
     try:
-        return from_base64(content.body), from_base64(content.frank), from_base64(content.view)
+        return from_base64(content.body), from_base64(content.frank), from_base64(content.view, _VIEW_BYTES)
     except CanonicalError as error:
         raise OpenError(Reason.WRONG_FIELDS) from error
 

@@ -255,6 +255,7 @@ def test_who_was_given_no_keys_reads_nothing_and_learns_why(alice: Phone, bob: P
         (with_field("n", "7"), Reason.WRONG_FIELDS),
         (with_field("body", "a b"), Reason.WRONG_FIELDS),
         (with_field("view", None), Reason.WRONG_FIELDS),
+        (with_field("view", to_base64(bytes(31))), Reason.WRONG_FIELDS),
         (with_field("more", 1), Reason.WRONG_FIELDS),
         (with_field("device", "00"), Reason.WRONG_DEVICE),
         (lambda _: encode_canonical({"type": "tchat.event"}), Reason.WRONG_FIELDS),
