@@ -271,7 +271,10 @@ class Create(Command, tag=30, frozen=True):
 
 
 class Add(Command, tag=31, frozen=True):
-    """Add members as an admin, or join a public dialog by adding oneself. In sealed dialogs it is signed."""
+    """Add members as an admin, or join a public dialog by adding oneself.
+
+    In sealed dialogs it is signed, at the present `keys_seq` of the dialog: else it is `stale`; sign again.
+    """
 
     rule: ClassVar = change_rule(
         b.MembersAdded,
@@ -279,6 +282,7 @@ class Add(Command, tag=31, frozen=True):
         ErrorCode.ROLE_REQUIRED,
         ErrorCode.ALREADY_MEMBER,
         ErrorCode.MEMBERS_BOUND,
+        ErrorCode.STALE,
         *_BRINGS_IN,
         cost=lambda command: 1 + len(command.members) // 10,
     )
@@ -439,7 +443,8 @@ class Invite(Command, tag=45, frozen=True):
 class Accept(Command, tag=46, frozen=True):
     """Join a dialog into which the author is invited. Without such an invitation it is `dialog_not_found`.
 
-    Into a sealed dialog it brings what the inviter signed, of the event `invited`: the other members check it.
+    Into a sealed dialog it brings what the inviter signed, of the event `invited`: the other members check it. Such an
+    invitation ends when `roster_events_max` changes of members and their devices have come since.
     """
 
     rule: ClassVar = change_rule(

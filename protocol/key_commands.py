@@ -120,6 +120,22 @@ class ReadDevices(Command, tag=102, frozen=True):
     people: Annotated[list[KnownLog], msgspec.Meta(min_length=1, max_length=PEOPLE_PER_COMMAND_MAX)]
 
 
+class ReadRosterAt(Command, tag=112, frozen=True):
+    """Who was in a sealed dialog when somebody signed what brought the author, and what changed up to their joining.
+
+    The answer is a page: ask again with `after`, the number of its last event, or its `keys_seq` if it has none.
+    """
+
+    rule: ClassVar = CommandRule(
+        states=WHEN_LIVE,
+        cost=lambda _: 5,
+        codes=frozenset({ErrorCode.DIALOG_NOT_FOUND, ErrorCode.UNAVAILABLE}),
+    )
+
+    dialog: Id
+    after: Count | None = None
+
+
 class AppendDeviceLog(Command, tag=103, frozen=True):
     """Append entries to the author's own device log, or start the log of a new identity.
 

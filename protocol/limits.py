@@ -101,3 +101,5 @@ COMMITMENT_KEPT_DAYS = 30
 """A sealed message can be reported for so many days after it was erased, by those who had read it."""
 ROSTER_VIEWS_MAX = 64
 """A change of the members that its author signed before so many later ones is not believed: sign it again."""
+ROSTER_EVENTS_MAX = 100
+"""An invitation into a sealed dialog ends when so many changes of its members and their devices have come since."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from protocol.bodies import TimelineEvent
+from protocol.bodies import LogHead, TimelineEvent
 from protocol.command_rules import RequestId
 from protocol.device_commands import BackupValue
 from protocol.dialog_types import Role
@@ -179,6 +179,29 @@ class DevicesPage(Reply, tag=122, frozen=True):
     more: bool = False
 
 
+class MemberThen(msgspec.Struct, array_like=True, frozen=True):
+    """A member as they were at some event: they joined with event `joined`; `log` as the events up to there say."""
+
+    principal: Id
+    role: Role
+    joined: int
+    log: LogHead = LogHead()
+
+
+class RosterSnapshot(Reply, tag=125, frozen=True):
+    """The members at the `keys_seq` that is signed in the event that brought the asker, and the changes up to there.
+
+    No members: the asker was there from the beginning, nothing was signed, or too much has changed since. With `after`
+    there are the events after that number only.
+    """
+
+    dialog: Id
+    keys_seq: int = 0
+    members: list[MemberThen] = []
+    events: list[TimelineEvent] = []
+    more: bool = False
+
+
 class SlicesUploaded(Reply, tag=124, frozen=True):
     """The slices are stored. With `complete` an event may name the share.
 
@@ -209,6 +232,7 @@ AnyReply = (
     | KeysUploaded
     | ClaimedKeys
     | DevicesPage
+    | RosterSnapshot
     | SlicesUploaded
     | BackupPage
 )

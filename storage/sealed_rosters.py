@@ -12,11 +12,13 @@ Guarantees of every engine:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import msgspec
 
-from protocol.bodies import LogHead
+from protocol.bodies import LogHead, TimelineEvent
+from protocol.roster import RosterMember
 
 
 class Announcement(msgspec.Struct, frozen=True):
@@ -34,6 +36,14 @@ class Announcement(msgspec.Struct, frozen=True):
     turn: int
 
 
+class RosterThen(msgspec.Struct, frozen=True):
+    """The members after the event `keys_seq`, or after the first one, and the events that changed them since."""
+
+    keys_seq: int = 0
+    members: Mapping[bytes, RosterMember] = {}
+    events: tuple[TimelineEvent, ...] = ()
+
+
 class SealedRosters(Protocol):
     """The rosters of sealed dialogs."""
 
@@ -44,4 +54,11 @@ class SealedRosters(Protocol):
         """Go on after the dialog `reached` at the person's next turn; None: this was all.
 
         Nothing happens if their log has grown meanwhile.
+        """
+
+    async def read_for_newcomer(self, principal: bytes, dialog: bytes) -> RosterThen | None:
+        """The roster that somebody has signed to bring this member, and its events up to the one that did.
+
+        Nothing in it: they were there from the beginning, nothing is signed, or more than ROSTER_EVENTS_MAX events came
+        in between, or very many since. None: they are no member.
         """

@@ -139,6 +139,7 @@ REPLIES: tuple[r.Reply, ...] = (
         TEAM,
         [r.PersonDevices(BOB, 1, 3, bytes(32), [b'{"action":"..."}'], devices=[r.DeviceKeys(PHONE, 1, b"{}")])],
     ),
+    r.RosterSnapshot(27, TEAM, 3, [r.MemberThen(ANN, Role.ADMIN, 1, b.LogHead(1, 3, b"\x5b" * 32))]),
     r.SlicesUploaded(26, False, [PHONE]),
     r.BackupPage(30, [BACKUP_VALUE]),
 )

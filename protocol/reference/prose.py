@@ -273,6 +273,13 @@ whose sign-in ends. `put_identity` shows the cross-signing keys of the identity 
 head and length of the log, what follows on the entries that the client has, the identity, and the device keys. A log that
 is shorter than one seen before, or does not go on from it, is a lie or a restore: its owner's client, whose log is
 longer, appends what is missing, with the same bytes.
+
+**Rosters.** In sealed dialogs creation, additions, invitations and promotions are signed (`protocol/roster.py` has the
+formats), and every client folds the members from the events by itself. `logs` of `dialog_created` and `members_added`, and
+`devices_changed`, say how far the device logs of members go at that place; the server writes `devices_changed` a moment
+after a log has grown. `keys_seq` of a dialog is the number of the last event that changed who must have keys.
+A newcomer, who sees nothing older, asks `read_roster_at`: the members at the `keys_seq` that is signed in the event that
+brought them, which hash to the signed `view`, and the changes from there to that event.
 """
 
 RECEIPTS = """\

@@ -253,11 +253,8 @@ class Node:
 
     def _list_jobs(self, identity: Identity) -> dict[Work, Job]:
         """What one node does for all, beside the mover, which takes its lock by itself."""
-        jobs: dict[Work, Job] = {
-            Work.ERASER: self.eraser.run,
-            Work.PURGE: identity.purge,
-            Work.LOG_ANNOUNCER: self._announcer.run,
-        }
+        jobs: dict[Work, Job] = {Work.ERASER: self.eraser.run, Work.PURGE: identity.purge}
+        jobs[Work.LOG_ANNOUNCER] = self._announcer.run
         if self.dialog_purge is not None:
             jobs[Work.DIALOG_PURGE] = self.dialog_purge.run
         if self.author_purge is not None:

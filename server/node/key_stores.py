@@ -8,6 +8,7 @@ from server.clock import Clock
 from server.config.settings import Config
 from server.delivery.mailboxes import Mailboxes
 from server.session.commands.backups import BackupHandlers
+from server.session.commands.newcomers import Newcomers
 from server.session.commands.reporting import Reporting
 from server.session.commands.slices import Slices
 from server.session.commands.to_devices import ToDevices
@@ -35,9 +36,10 @@ class KeyStores:
     def make_handlers(
         self, mailboxes: Mailboxes, archive: Archive | None, limiter: RateLimiter, config: Config, clock: Clock
     ) -> list[object]:
-        """The handlers of commands about shares, messages to devices, reports and the backup."""
+        """The handlers of commands about shares, rosters, messages to devices, reports and the backup."""
         return [
             Slices(self.shares, clock),
+            Newcomers(self.rosters),
             ToDevices(mailboxes, limiter, config.limits, clock),
             Reporting(self.reports, archive, limiter, config, clock),
             BackupHandlers(self.backups, config.limits, clock),

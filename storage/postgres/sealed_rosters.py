@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from protocol.bodies import LogHead
-from protocol.dialog_types import Mode
+from collections.abc import Sequence
+
+import asyncpg
+
+from protocol.bodies import LogHead, MembersAdded, TimelineEvent, decode_body
+from protocol.dialog_types import Mode, Role
+from protocol.limits import ROSTER_EVENTS_MAX
+from protocol.roster import RosterMember
 from storage.postgres.functions import STILL
 from storage.postgres.pool import Pool, translate_errors
-from storage.sealed_rosters import Announcement, SealedRosters
+from storage.sealed_rosters import Announcement, RosterThen, SealedRosters
+
+_INTERVALS_READ_MAX = 20_000
+"""What has changed in a dialog since somebody joined; a read of so many takes about 20 ms."""
 
 _TURN = """
 SELECT a.principal_id, a.after, a.turn, i.generation, i.length, i.head
@@ -24,6 +33,24 @@ ORDER BY m.dialog_id LIMIT $5
 """
 _GO_ON = "UPDATE log_announcements SET after = $3, turn = DEFAULT WHERE principal_id = $1 AND turn = $2"
 _END = "DELETE FROM log_announcements WHERE principal_id = $1 AND turn = $2"
+
+_BROUGHT = """
+SELECT m.from_seq, j.body
+FROM members m JOIN heads h USING (dialog_id)
+LEFT JOIN journal j ON j.dialog_id = m.dialog_id AND j.seq = m.from_seq
+WHERE m.dialog_id = $1 AND m.principal_id = $2 AND m.member AND NOT h.deleted
+"""
+_INTERVALS = f"""
+SELECT r.scanned, r.from_seq, r.until_seq, r.principal_id, r.role, r.joined_seq, r.generation, r.length, r.head
+FROM (SELECT i.*, count(*) OVER () AS scanned
+      FROM (SELECT * FROM roster_intervals x WHERE x.dialog_id = $1 AND x.until_seq > $2
+            ORDER BY x.until_seq LIMIT {_INTERVALS_READ_MAX}) i) r
+WHERE r.from_seq <= $3
+"""
+_EVENTS = """
+SELECT j.dialog_id, j.seq, j.author_id, j.device_id, j.n, j.at_ms, j.messages, j.body
+FROM journal j WHERE j.dialog_id = $1 AND j.seq = ANY ($2) ORDER BY j.seq
+"""
 
 
 class PostgresSealedRosters(SealedRosters):
@@ -56,3 +83,44 @@ class PostgresSealedRosters(SealedRosters):
                 await self._pool.execute(_END, *which)
             else:
                 await self._pool.execute(_GO_ON, *which, reached)
+
+    async def read_for_newcomer(self, principal: bytes, dialog: bytes) -> RosterThen | None:
+        async with translate_errors():
+            found = await self._pool.fetchrow(_BROUGHT, dialog, principal)
+            if found is None:
+                return None
+            joined, body = found
+            keys_seq = None if body is None else _signed_keys_seq(body)
+            if keys_seq is None:
+                return RosterThen()
+            first = max(keys_seq, 1)  # `keys_seq` is 0 after the creation, too
+            rows = await self._pool.fetch(_INTERVALS, dialog, first, joined)
+            changes = {seq for row in rows for seq in (row["from_seq"], row["until_seq"]) if first < seq <= joined}
+            if len(changes) > ROSTER_EVENTS_MAX or any(row["scanned"] >= _INTERVALS_READ_MAX for row in rows[:1]):
+                return RosterThen()
+            events = await self._pool.fetch(_EVENTS, dialog, sorted(changes))
+        return RosterThen(keys_seq, _members(rows, first), tuple(_event(row) for row in events))
+
+
+def _signed_keys_seq(body: bytes) -> int | None:
+    """What is signed in the event that brought somebody; None: nothing is."""
+    added = decode_body(body)
+    if not isinstance(added, MembersAdded):
+        return None
+    signed = added.signed if added.invitation is None else added.invitation.signed
+    return None if signed is None else signed.keys_seq
+
+
+def _members(rows: Sequence[asyncpg.Record], seq: int) -> dict[bytes, RosterMember]:
+    then = (row for row in rows if row["from_seq"] <= seq)
+    return {
+        row["principal_id"]: RosterMember(
+            Role(row["role"]), row["joined_seq"], LogHead(row["generation"], row["length"], row["head"])
+        )
+        for row in then
+    }
+
+
+def _event(row: asyncpg.Record) -> TimelineEvent:
+    dialog, seq, author, device, n, at_ms, messages, body = row
+    return TimelineEvent(dialog, seq, author, device, n, at_ms, messages, decode_body(body))

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+
+from nacl.signing import SigningKey
+
 from protocol.bodies import LogHead
 from protocol.device_log import LogState
 from protocol.public_keys import DevicePublic
 from storage.device_keys import DeviceKeyStore, KeysOutcome, KeyUpload
 from tchat.crypto.own_identity import OwnIdentity, new_identity
+from tchat.crypto.pins import PinnedLog
 from tests.support.key_pairs import fresh_keys
 from tests.support.world import Person
 
@@ -18,7 +23,11 @@ class LoggedPerson:
         self.person = person
         self.entries: dict[int, list[bytes]] = {}
         """By generation."""
+        self.signing = SigningKey.generate()
+        """The Ed25519 key of the device that was added last."""
         self._store = store
+        self._generations = itertools.count(1)
+        self._before: LogState | None = None
         self._identity: OwnIdentity
         self._log: LogState | None = None
 
@@ -35,17 +44,24 @@ class LoggedPerson:
 
     async def start(self) -> LogHead:
         """Begin the log of a new identity."""
+        self._before = self._log
         self._identity, log, entry = new_identity(self.person.principal, self._log, 1)
         return await self._append(log, entry)
 
-    async def add(self, device: Person, public: DevicePublic | None = None) -> LogHead:
+    @property
+    def pin(self) -> PinnedLog:
+        """What a client believes of this person."""
+        return PinnedLog(self.log, before=self._before)
+
+    async def add(self, device: Person) -> LogHead:
         """Add a device, which uploads keys first."""
-        public = public or fresh_keys()
+        self.signing = SigningKey.generate()
+        public = DevicePublic(bytes(self.signing.verify_key), fresh_keys().curve25519)
         upload = KeyUpload(
             sign_in=device.sign_in,
             device=device.device,
             principal=device.principal,
-            generation=1,
+            generation=next(self._generations),
             keys=b"keys",
             public=public,
         )

@@ -14,10 +14,13 @@ DECLARE
     v_members uuid[] := ARRAY(SELECT x::uuid FROM jsonb_array_elements_text(p_fields -> 'members') x);
     v_joins boolean := v_members = ARRAY[p_author];
     v_large boolean;
+    v_mode smallint;
+    v_keys_seq bigint;
 BEGIN
     SELECT * INTO o FROM open_change(p_incarnation, p_flush_no, p_dialog, p_author, p_device, p_n, p_body,
                                      v_joins AND may_join(p_dialog, p_author));
     IF o.code = ${VerdictCode.OK} THEN
+        SELECT h.mode, h.keys_seq INTO v_mode, v_keys_seq FROM heads h WHERE h.dialog_id = p_dialog;
         o.code := CASE
             WHEN o.fixed_roster THEN ${VerdictCode.FIXED_ROSTER}
             WHEN v_joins AND role_of_member(p_dialog, p_author) IS NULL AND NOT may_join(p_dialog, p_author)
@@ -28,14 +31,17 @@ BEGIN
                 WHERE m.dialog_id = p_dialog AND m.principal_id = ANY (v_members) AND m.member)
                 THEN ${VerdictCode.ALREADY_MEMBER}
             WHEN o.member_count + cardinality(v_members) > o.members_max THEN ${VerdictCode.MEMBERS_BOUND}
+            -- The author signs who is there now, so nobody is added to what the author has not seen.
+            WHEN v_mode = ${Mode.SEALED} AND (p_fields -> 'signed' -> 'keys_seq')::bigint <> v_keys_seq
+                THEN ${VerdictCode.STALE}
+            WHEN v_mode = ${Mode.SEALED} AND NOT is_roster_near(
+                p_dialog, (p_fields -> 'invitation' -> 'signed' -> 'keys_seq')::bigint) THEN ${VerdictCode.NOT_FOUND}
             ELSE judge_additions(o.tenant_id, p_author, v_members, true, p_fields ? 'over_daily_limit') END;
     END IF;
     IF o.code = ${VerdictCode.OK} THEN
         o.first_seq := append_row(p_incarnation, p_flush_no, p_dialog, p_author, p_device, p_n,
                                   ${tag.MembersAdded}, NULL,
-                                  fill_logs((SELECT h.mode FROM heads h WHERE h.dialog_id = p_dialog), v_members,
-                                            p_body, p_fields),
-                                  o.now_ms);
+                                  fill_logs(v_mode, v_members, p_body, p_fields), o.now_ms);
         v_large := o.member_count + cardinality(v_members) > ${LARGE_ABOVE};
         IF v_large AND o.member_count <= ${LARGE_ABOVE} THEN
             UPDATE members SET large = true WHERE dialog_id = p_dialog AND member AND NOT large;

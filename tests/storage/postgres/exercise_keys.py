@@ -20,6 +20,7 @@ from tests.support.identity_people import NOW
 from tests.support.key_pairs import fresh_keys
 from tests.support.sealed_group import SealedGroup
 from tests.support.sealing import one_device_of
+from tests.support.signing_team import SigningTeam
 from tests.support.world import World, message
 
 
@@ -102,6 +103,14 @@ async def exercise_rosters(world: World) -> None:
     for limit in (1, 9):
         step = await rosters.next_announcement(limit=limit)
         await rosters.note_announced(step, None if step.last else step.reached)
+    team = await SigningTeam.found(world, PostgresDeviceKeys(world.pool), 4)
+    ann, bo, cy, di = team.people
+    invitation = await team.invite(ann, di)
+    await team.change(ann.person, bodies.MemberRemoved(bo.person.principal))
+    await team.add(ann, bo)
+    await team.accept(di, invitation)
+    await team.promote(ann, cy)
+    assert (await rosters.read_for_newcomer(di.person.principal, team.dialog)).members
 
 
 async def exercise_device_messages(world: World) -> None:
