@@ -1,6 +1,6 @@
-"""A bot: handlers for what others write, which run whatever crashes.
+"""A bot: handlers for what others write, which run whatever crashes, in dialogs that are end-to-end encrypted, too.
 
-    bot = Bot("https://chat.example.org", Path("echo.key"), state=Path("echo.db"))
+    bot = Bot("https://chat.example.org", Path("echo.key"), folder="echo")
 
     @bot.on_message
     async def echo(message: MessageContext) -> None:
@@ -14,6 +14,7 @@ Invariants:
   after the first start of a state; what it does through its context happens once (`bot_handlers.py`).
 - The events of a dialog are handled in order, one after the other. A slow handler holds back its own dialog only.
 - A handler that fails is shown in the log and run again, a few times; then its event counts as handled.
+- What cannot be opened is handled when its keys have come, if they come in this life of the bot.
 - At most `HANDLERS_AT_ONCE_MAX` handlers run, and of each dialog a bounded number of events waits in memory.
 """
 
@@ -40,13 +41,27 @@ from tchat.actions import (
     RefusedError,
     StateChanged,
     StoppedError,
+    Withheld,
 )
 from tchat.bot_handlers import Handler, Handlers, MessageHandler, as_payload, named_key
 from tchat.bot_inbox import DialogInbox, Unread
 from tchat.connections import TokenSource
+from tchat.encryption.notices import (
+    ChangeNotBelieved,
+    DevicesDoubted,
+    IdentityStarted,
+    KeysNotTaken,
+    NowReadable,
+    Standing,
+    StandingChanged,
+    Unreadable,
+    ViewsDiffer,
+)
 from tchat.key_sign_in import KeySignIn
+from tchat.private_file import write_private
+from tchat.sealed_store import SealedStore
 from tchat.shell import Client
-from tchat.store import SqliteOutbox
+from tchat.store_key import FileKey
 
 HANDLERS_AT_ONCE_MAX = 100
 RETRY_AFTER_S = (1.0, 5.0, 30.0)
@@ -64,22 +79,22 @@ Background: TypeAlias = "Callable[[Bot], Awaitable[None]]"
 class Bot:
     """One device of a bot. `key` is its API key, a file that has it, or what gives access tokens.
 
-    `state` is the file of what it has handled and what it has still to send. One process at a time uses it, and a copy
-    of it must not be put back: what was sent since would be sent again.
+    `folder` has its state: the keys of its device, what it has handled, what it has still to send, and the recovery key
+    if it has started the bot's identity. Only its owner may read it, and one process at a time uses it. A bot whose
+    folder is an older copy notices that; it begins anew, and handles what comes from then on.
     """
 
-    def __init__(self, server: str, key: str | Path | TokenSource, *, state: Path | str) -> None:
+    def __init__(self, server: str, key: str | Path | TokenSource, *, folder: Path | str) -> None:
         self.failures = 0
         """How many times a handler has failed."""
         self._server = server.rstrip("/")
         self._key = key
-        self._state = state
+        self._folder = Path(folder)
         self._handlers = Handlers()
         self._background: list[Background] = []
         self._inboxes: dict[bytes, DialogInbox] = {}
-        self._is_new = True
         self._client: Client | None = None
-        self._store: SqliteOutbox
+        self._store: SealedStore
         self._workers: anyio.abc.TaskGroup
         self._limiter: anyio.CapacityLimiter
         self._live = anyio.Event()
@@ -163,9 +178,9 @@ class Bot:
 
     async def serve(self) -> None:
         """Run until `stop`, or cancelled; raises `StoppedError` when only a person can help."""
-        self._store = SqliteOutbox(self._state)
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._store = SealedStore(self._folder / "store", FileKey(self._folder / "store.key"))
         self._inboxes = {dialog: DialogInbox(seq, read_to=seq) for dialog, seq in self._store.handled().items()}
-        self._is_new = not self._inboxes
         self._limiter = anyio.CapacityLimiter(HANDLERS_AT_ONCE_MAX)
         try:
             await self._serve()
@@ -178,7 +193,7 @@ class Bot:
     async def _serve(self) -> None:
         token = self._key
         if isinstance(token, str | Path):
-            token = KeySignIn(self._server, token, Path(self._state))
+            token = KeySignIn(self._server, token, self._folder / "device")
         url = f"{self._server.replace('http', 'ws', 1)}/v1/ws"
         async with (
             Client(url, token, store=self._store, on_event=self._heard) as self._client,
@@ -226,20 +241,39 @@ class Bot:
                 self._wake(event.dialog, inbox)
             case StateChanged(state=ConnectionState.LIVE):
                 self._caught_up()
+            case NowReadable():
+                self._workers.start_soon(self._handle_late, event.event)
+            case IdentityStarted():
+                write_private(self._folder / "recovery_key", event.recovery_key.encode())
+                _log.warning("this device has started the identity of the bot: keep %s/recovery_key", self._folder)
+            case StandingChanged(standing=Standing.LISTED):
+                pass
+            case (
+                Unreadable()
+                | StandingChanged()
+                | KeysNotTaken()
+                | ChangeNotBelieved()
+                | DevicesDoubted()
+                | ViewsDiffer()
+            ):
+                _log.warning("%s (%s)", event.sentence, type(event).__name__)
+            case Withheld():
+                _log.warning("a message is not sent: %s", event.reason)
             case _:
                 pass
 
     def _caught_up(self) -> None:
-        """A new state begins here: what is older is not handled."""
-        if self._is_new:
-            self._is_new = False
+        """Begin with what was missed; where nothing was handled before, with what comes from now on."""
+        if not self._store.handled():
             for dialog, inbox in self._inboxes.items():
                 inbox.pass_over(0)
                 self._store.mark_handled(dialog, inbox.handled, durable=False)
         self._live.set()
+        for dialog, inbox in self._inboxes.items():
+            self._wake(dialog, inbox)
 
     def _wake(self, dialog: bytes, inbox: DialogInbox) -> None:
-        if not (inbox.working or self._is_new or self._stop.is_set()) and inbox.next() is not None:
+        if self._live.is_set() and not (inbox.working or self._stop.is_set()) and inbox.next() is not None:
             inbox.working = True
             self._workers.start_soon(self._work, dialog, inbox)
 
@@ -280,6 +314,12 @@ class Bot:
         if handler is not None:
             await self._run_handler(handler, event)
         self._note_handled(event.dialog, inbox, event.seq, durable=handler is not None)
+
+    async def _handle_late(self, event: TimelineEvent) -> None:
+        """Handle an event whose keys have come after it, beside those that follow it."""
+        async with self._limiter:
+            if (handler := self._handlers.find(self.client, event)) is not None:
+                await self._run_handler(handler, event)
 
     def _note_handled(self, dialog: bytes, inbox: DialogInbox, seq: int, *, durable: bool) -> None:
         inbox.handled = seq

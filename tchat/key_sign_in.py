@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -11,6 +10,7 @@ import httpx
 import msgspec
 
 from tchat.actions import SignInRequiredError, TokenUnavailableError
+from tchat.private_file import write_private
 
 _TIMEOUT_S = 10.0
 _RENEW_BEFORE_S = 60.0
@@ -27,13 +27,12 @@ class _Refusal(msgspec.Struct):
 
 
 class KeySignIn:
-    """Signs a device in with a key, or with the key in a file. The id of the device is in a file beside `state`."""
+    """Signs a device in with a key, or with the key in a file; `device_file` has the id of the device."""
 
-    def __init__(self, server: str, key: str | Path, state: Path, name: str = "") -> None:
+    def __init__(self, server: str, key: str | Path, device_file: Path) -> None:
         self._server = server
         self._key = key
-        self._device_file = state.with_name(f"{state.name}.device")
-        self._name = name
+        self._device_file = device_file
         self._token = ""
         self._until = 0.0
 
@@ -45,7 +44,7 @@ class KeySignIn:
 
     async def _sign_in(self) -> None:
         key = self._key if isinstance(self._key, str) else self._read(self._key)
-        asked = {"platform": "bot", "app_version": "1", "device_id": self._own_device(), "name": self._name}
+        asked = {"platform": "bot", "app_version": "1", "device_id": self._own_device()}
         try:
             async with httpx.AsyncClient(timeout=_TIMEOUT_S) as http:
                 answer = await http.post(
@@ -78,10 +77,5 @@ class KeySignIn:
     def _own_device(self) -> str:
         """The id of this device, made before its first sign-in: an answer that is lost makes no second device."""
         if not self._device_file.exists():
-            draft = self._device_file.with_name(f"{self._device_file.name}.new")
-            with draft.open("w") as file:
-                file.write(str(uuid4()))
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(self._device_file)
+            write_private(self._device_file, str(uuid4()).encode())
         return self._device_file.read_text().strip()

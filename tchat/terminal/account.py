@@ -5,7 +5,6 @@ Invariant: a refresh token is on disk before the access token that came with it 
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import httpx
 import msgspec
 
 from tchat.actions import SignInRequiredError, TokenUnavailableError
+from tchat.private_file import write_private
 
 _VERSION = "0.1"
 _RENEW_BEFORE_S = 60.0
@@ -155,16 +155,6 @@ class LocalAccount:
             signed_in.refresh_token,
         )
         write_private(self._path, msgspec.json.encode(self._saved))
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Replace a file in one step, readable by its owner only; it is on disk on return."""
-    new = path.with_suffix(".new")
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
 
 
 def _check(answer: httpx.Response) -> None:

@@ -16,7 +16,9 @@ from server.config.settings import SyncSettings
 from tchat import Bot, Client, Context, MessageContext
 from tchat import bot as bot_module
 from tchat.actions import ConnectionState, SignInRequiredError
+from tchat.encryption.notices import Standing
 from tchat.fold.message import Message
+from tchat.memory_store import MemoryStore
 from tests.support.harness import Running, configured, running
 from tests.support.world import Person
 
@@ -28,7 +30,7 @@ class Site:
 
     def __init__(self, server: Running, ann: Person, botty: Person, folder: Path) -> None:
         self.server, self.ann, self.botty = server, ann, botty
-        self.state = folder / "bot.db"
+        self.folder = folder / "bot"
         self.url = server.url.removesuffix("/v1/ws").replace("ws", "http", 1)
         self.dialog = b""
 
@@ -38,7 +40,7 @@ class Site:
         async def token(_fresh: bool) -> str:
             return self.server.token(person or self.botty)
 
-        return Bot(self.url, token, state=self.state)
+        return Bot(self.url, token, folder=self.folder)
 
     @contextlib.asynccontextmanager
     async def serving(self, bot: Bot, *, gently: bool = True) -> AsyncIterator[Bot]:
@@ -53,16 +55,16 @@ class Site:
                 tasks.cancel_scope.cancel()
 
     @contextlib.asynccontextmanager
-    async def talking(self) -> AsyncIterator[Client]:
-        """The person's client."""
+    async def talking(self, mode: Mode = Mode.SEALED) -> AsyncIterator[Client]:
+        """The person's client, and a direct dialog with the bot."""
 
         async def token(_fresh: bool) -> str:
             return self.server.token(self.ann)
 
         with anyio.fail_after(30):
-            async with Client(self.server.url, token, on_event=lambda _event: None) as client:
+            async with Client(self.server.url, token, store=MemoryStore(), on_event=lambda _event: None) as client:
                 await client.wait_until(lambda: client.state is ConnectionState.LIVE)
-                create = Create(0, 0, DialogType.DIRECT, [self.botty.principal], mode=Mode.OPEN)
+                create = Create(0, 0, DialogType.DIRECT, [self.botty.principal], mode=mode)
                 self.dialog = (await client.perform(create)).dialog
                 await client.wait_until(lambda: self.dialog in client.view.dialogs)
                 yield client
@@ -85,7 +87,10 @@ async def site(database_url: str, tmp_path: Path) -> AsyncIterator[Site]:
         ann, botty = await server.world.people(2)
         for person in (ann, botty):
             await server.world.create(DialogType.SELF, person)
-        yield Site(server, ann, botty, tmp_path)
+        site = Site(server, ann, botty, tmp_path)
+        async with site.serving(site.bot()) as bot:  # its first life: now others can write to its device
+            await bot.client.wait_until(lambda: bot.client.encryption.standing is Standing.LISTED)
+        yield site
 
 
 def echo(site: Site) -> Bot:
@@ -109,7 +114,7 @@ async def test_what_came_while_a_bot_was_away_is_answered_once_it_is_back(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bot_module, "_PAGE_EVENTS", 4)
-    async with site.talking() as ann:
+    async with site.talking(Mode.OPEN) as ann:
         async with site.serving(echo(site)):
             await ann.send(site.dialog, b"here")
             await site.until_said(ann, 1)
@@ -121,7 +126,8 @@ async def test_what_came_while_a_bot_was_away_is_answered_once_it_is_back(
 
 
 async def test_what_is_older_than_the_state_of_a_bot_is_not_answered(site: Site) -> None:
-    async with site.talking() as ann:
+    site.folder = site.folder / "another"
+    async with site.talking(Mode.OPEN) as ann:
         await ann.send(site.dialog, b"before")
         async with site.serving(echo(site)):
             await ann.send(site.dialog, b"after")
@@ -129,8 +135,6 @@ async def test_what_is_older_than_the_state_of_a_bot_is_not_answered(site: Site)
 
 
 async def test_a_dialog_that_began_while_the_bot_was_away_is_answered(site: Site) -> None:
-    async with site.serving(echo(site)):
-        pass
     async with site.talking() as ann:
         await ann.send(site.dialog, b"hello")
         async with site.serving(echo(site)):
