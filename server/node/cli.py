@@ -40,6 +40,12 @@ whether it is connected and why the message was delivered there or not. Shows no
 """
 
 
+_REPORTS_KEY = """\
+Write a new private key to FILE, and print what the configuration of the server needs. Moderators keep the file, away
+from the server: who has it reads what was reported. A report is encrypted to the key of its time: keep old files, too.
+"""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 fine, 1 problems found, 2 could not start."""
     parser = _parser()
@@ -101,12 +107,29 @@ def _parser() -> argparse.ArgumentParser:
     trace.add_argument("--json", action="store_true", help="for a program")
     trace.add_argument("--config", type=Path, metavar="FILE", help="default: config.toml here, if there is one")
     trace.set_defaults(run=_trace)
+    _add_reports(commands.add_parser("reports", help="for moderators: what members have reported"))
     config = commands.add_parser("config", help="print every key with its default, unit and meaning")
     config.add_argument("--format", choices=("text", "toml", "markdown"), default="text", help="default: text")
     config.set_defaults(run=_config)
     chat = commands.add_parser("chat", help="the terminal client: talk to somebody", add_help=False)
     chat.set_defaults(run=_chat, takes_rest=True)
     return parser
+
+
+def _add_reports(parser: argparse.ArgumentParser) -> None:
+    parsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    key = parsers.add_parser("key", help="make the key to which reports are encrypted", description=_REPORTS_KEY)
+    key.add_argument("file", type=Path, metavar="FILE", help="where the private key goes")
+    key.set_defaults(run=_reports_key)
+    listing = parsers.add_parser("list", help="the reports that there are, without what they say")
+    listing.add_argument("--after", type=int, default=0, metavar="N", help="with numbers above this one")
+    listing.set_defaults(run=_reports_list)
+    opening = parsers.add_parser("open", help="what a report says, and its proof")
+    opening.add_argument("number", type=int, metavar="N", help="see `tchat reports list`")
+    opening.add_argument("--key", type=Path, metavar="FILE", help="default: TCHAT_MODERATORS_PRIVATE_KEY")
+    opening.set_defaults(run=_reports_open)
+    for each in (listing, opening):
+        each.add_argument("--config", type=Path, metavar="FILE", help="default: config.toml here, if there is one")
 
 
 def _serve(chosen: argparse.Namespace, _rest: list[str]) -> int:
@@ -191,6 +214,38 @@ def _trace(chosen: argparse.Namespace, _rest: list[str]) -> int:
     def run(config: Config) -> None:
         found = trace(config, chosen.dialog, chosen.seq, chosen.member, chosen.ask)
         print(msgspec.json.encode(found).decode() if chosen.json else as_text(found))
+
+    return _started(chosen.config, run)
+
+
+def _reports_key(chosen: argparse.Namespace, _rest: list[str]) -> int:
+    from server.node.moderators import make_key
+    from server.startup_error import StartupError
+
+    try:
+        public = make_key(chosen.file)
+    except StartupError as error:
+        print(f"tchat: {error}", file=sys.stderr)
+        return EXIT_CANNOT_START
+    print(f'[reports]\nmoderators_key = "{public}"')
+    return 0
+
+
+def _reports_list(chosen: argparse.Namespace, _rest: list[str]) -> int:
+    from server.node.moderators import as_lines, list_reports
+
+    def run(config: Config) -> None:
+        for line in as_lines(list_reports(config, chosen.after)):
+            print(line)
+
+    return _started(chosen.config, run)
+
+
+def _reports_open(chosen: argparse.Namespace, _rest: list[str]) -> int:
+    from server.node.moderators import as_text, open_report, read_key
+
+    def run(config: Config) -> None:
+        print(as_text(open_report(config, chosen.number, read_key(chosen.key, os.environ))))
 
     return _started(chosen.config, run)
 

@@ -6,9 +6,9 @@ What is sealed is not encrypted here: the server does not know the difference.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from msgspec.structs import replace
+import msgspec
 
 from protocol.bodies import Edited, Header, Posted, Reacted, tag_of
 from protocol.dialog_types import DialogType, Mode
@@ -71,23 +71,34 @@ class SealedGroup:
         """A reaction."""
         return await self._write(author, content, Reacted(message.seq, content[::-1]), message.seq)
 
+    async def forge(
+        self, author: Person, of: Written, body: Posted | Edited | Reacted, *, n: int | None = None
+    ) -> Written:
+        """An event with the commitment of another one: its report says what that one contained, and is false."""
+        seq = await self._append(author, author.n() if n is None else n, body, commit(of.key, of.franked))
+        return Written(seq, replace(of.franked, dialog=self.dialog), of.key)
+
     async def _write(
         self, author: Person, content: bytes, body: Posted | Edited | Reacted, target: int | None
     ) -> Written:
-        share = None if author.device in self._sessions else await self._share(author)
-        franked = Franked(self.dialog, author.principal, author.device, author.n(), tag_of(type(body)), target, content)
+        tag = tag_of(type(body))
+        franked = Franked(self.dialog, author.principal, author.device, author.n(), tag, target, content)
         key = os.urandom(FRANKING_KEY_BYTES)
-        header = replace(
+        return Written(await self._append(author, franked.n, body, commit(key, franked)), franked, key)
+
+    async def _append(self, author: Person, n: int, body: Posted | Edited | Reacted, commitment: bytes) -> int:
+        share = None if author.device in self._sessions else await self._share(author)
+        header = msgspec.structs.replace(
             body.header,
             keys_seq=await self._read_keys_seq(),
-            commitment=commit(key, franked),
+            commitment=commitment,
             session=self._sessions[author.device],
             share=share,
         )
-        entry = make_entry(self.dialog, author.principal, author.device, franked.n, replace(body, header=header))
-        (verdict,) = await self.world.flush(entry)
+        sealed = msgspec.structs.replace(body, header=header)
+        (verdict,) = await self.world.flush(make_entry(self.dialog, author.principal, author.device, n, sealed))
         assert verdict.code is VerdictCode.OK, verdict
-        return Written(verdict.seq, franked, key)
+        return verdict.seq
 
     async def _share(self, author: Person) -> bytes:
         """Share a new session of a device with the others; the share that the first event names."""

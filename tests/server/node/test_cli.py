@@ -46,6 +46,7 @@ def test_help_says_what_to_do_next(capsys: pytest.CaptureFixture[str]) -> None:
         "restore",
         "nodes",
         "trace",
+        "reports",
         "config",
         "chat",
         "make serve",

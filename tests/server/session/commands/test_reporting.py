@@ -128,13 +128,13 @@ async def test_a_person_reports_and_is_reported_a_bounded_number_of_times_a_day(
         group = await SealedGroup.of_three(node.world)
         ann, bo, cy = group.members
         of_ann = [await group.post(ann, TEXT) for _ in range(3)]
-        of_bo = await group.post(bo, TEXT)
+        of_bo, of_cy = await group.post(bo, TEXT), await group.post(cy, TEXT)
         async with node.live(bo) as b, node.live(cy) as c:
             wrong = replace(of_ann[0].report(5), content=b"")
             assert (await b.ask(wrong)).code == ErrorCode.REPORT_REFUSED
             for said in of_ann[:2]:
                 assert isinstance(await b.ask(said.report(5)), Done)
-            refused = await b.ask(of_ann[2].report(5))
+            refused = await b.ask(of_cy.report(5))
             assert (refused.code, refused.retry_after_s > 3600) == (ErrorCode.RATE_LIMITED, True)
             assert (await c.ask(of_ann[2].report(5))).code == ErrorCode.RATE_LIMITED
             assert isinstance(await c.ask(of_bo.report(5)), Done)
