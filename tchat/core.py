@@ -30,6 +30,7 @@ from protocol.events import (
     CaughtUp,
     DialogState,
     Draining,
+    FromDevice,
     HeartbeatReply,
     KeySlices,
     MissedChanges,
@@ -309,7 +310,7 @@ class ClientCore:
                 self._deliver(self._ordering.accept_state(message))
             case MissedChanges():
                 self._emit_changes(message)
-            case KeySlices():
+            case KeySlices() | FromDevice():
                 self._encryption.received(message)
             case ReceiptChanged() | TypingChanged() | PresenceChanged():
                 self._emit(message)

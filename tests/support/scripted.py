@@ -60,7 +60,7 @@ def dialog_state(seq: int = 0, first_seq: int = 1, *, dialog: bytes = DIALOG, **
     state = DialogState(
         dialog=dialog,
         type=DialogType.GROUP,
-        mode=Mode.SEALED,
+        mode=Mode.OPEN,
         name="Team",
         description="",
         avatar_url="",
