@@ -45,7 +45,10 @@ NamedKeys = Annotated[list[NamedKey], msgspec.Meta(max_length=ONE_TIME_KEYS_PER_
 
 
 class KnownLog(msgspec.Struct, array_like=True, frozen=True):
-    """How much of a person's device log the asker has: of which identity, and how many entries. 0: nothing."""
+    """How much of a person's device log the asker has: of which identity, and how many entries. 0: nothing.
+
+    Of an identity before the newest the rest is given, as far as the server has it, and the newest if there is no rest.
+    """
 
     principal: Id
     generation: Count = 0
@@ -108,7 +111,7 @@ class ClaimKeys(Command, tag=101, frozen=True):
 
 
 class ReadDevices(Command, tag=102, frozen=True):
-    """The device logs, identities and device keys of members of a dialog, the author included."""
+    """The device logs, identities and device keys of people who are or were in a dialog, the author included."""
 
     rule: ClassVar = CommandRule(
         states=WHEN_LIVE,

@@ -53,6 +53,8 @@ DEVICES_PER_PERSON_MAX = 10
 DEVICE_LOG_ENTRIES_MAX = 1000
 """The last ones are for removals: a log that cannot grow must still be able to shrink the number of devices."""
 DEVICE_LOG_ENTRY_BYTES_MAX = 1024
+FORMER_IDENTITIES_MAX = 10
+"""The device logs of so many identities that a person had before can be read: clients check what these have signed."""
 IDENTITIES_AHEAD_MAX = 100
 """A new identity has a `generation` at most so much above the last that the server has, which a restore may have lost
 some after: nobody who is signed in for a moment leaves a person without generations."""

@@ -172,7 +172,7 @@ class PersonDevices(msgspec.Struct, array_like=True, frozen=True):
 
 
 class DevicesPage(Reply, tag=122, frozen=True):
-    """Of the people those who are members, in the order asked. `more`: ask again for those who are missing."""
+    """Of the people those who are or were members, in the order asked. `more`: ask again for those who are missing."""
 
     dialog: Id
     people: list[PersonDevices]

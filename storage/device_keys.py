@@ -9,7 +9,8 @@ Guarantees of every engine:
   were given out after its backup. Fallback keys, which may go out often, stay.
 * The keys of a device go with its sign-in, and when the device log removes it. Its generation never falls.
 * A log only grows, or gives way to that of a new identity; of two that append at once, one does.
-* Nobody gets keys or logs but of members of a dialog that they are a member of.
+* Nobody gets logs but of people who are or were in a dialog that they are a member of, and claims keys of members only.
+* The logs of the last `FORMER_IDENTITIES_MAX` identities before the newest can be read.
 * The work of a call is bounded by its arguments.
 * Every method raises `StorageUnavailableError` when it cannot answer now; an upload, a claim or an addition may have
   happened then.
@@ -133,10 +134,10 @@ class DeviceKeyStore(Protocol):
     async def read_identities(
         self, asker: bytes, dialog: bytes, known: Sequence[tuple[bytes, int, int]], *, entries_max: int
     ) -> list[IdentityRow] | None:
-        """Of these people those who are members, in order; None: the asker is no member.
+        """Of these people those who are or were members, in order; None: the asker is no member.
 
         Each is given with the generation and number of entries that the asker has. At most `entries_max` of the
-        entries that follow are read for each.
+        entries that follow are read for each: the rest of a former identity first.
         """
 
     async def read_log(self, principal: bytes) -> LogState | None:

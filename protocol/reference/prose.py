@@ -266,7 +266,8 @@ device, and when no one-time key is left, `fallback` is true: many may have got 
 
 **The device log** says which devices are a person's: entries signed by their master key, each naming the hash of the one
 before (`protocol/device_log.py` has the format). Its first entry starts an identity; the entries of the identity before
-are dropped then. `append_device_log` takes entries that follow; those that are there already are passed over. Of two
+can still be read then: `read_devices` gives the rest of an older `generation` that it is asked for, and the newest when
+there is no rest. `append_device_log` takes entries that follow; those that are there already are passed over. Of two
 devices that append at once one is refused with `log_passed`: read the log, make the entry anew. A device that is added
 has uploaded the same keys before. A device that is removed is signed out, and its keys go, like those of any device
 whose sign-in ends. `put_identity` shows the cross-signing keys of the identity whose log there is. `read_devices` tells

@@ -33,17 +33,27 @@ _UPLOAD = "SELECT * FROM upload_keys($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $1
 _CLAIM = f"SELECT {IS_SETTLED} AS settled, c.* FROM claim_keys($1, $2, $3, $4, $5, $6) c"
 
 _IDENTITIES = """
-SELECT r.principal_id, i.generation, i.length, i.head, i.master, i.self_signing, i.user_signing,
-       ARRAY(SELECT l.entry FROM device_logs l
-             WHERE l.principal_id = r.principal_id
-               AND l.index >= CASE WHEN i.generation = r.generation THEN r.length ELSE 0 END
-             ORDER BY l.index LIMIT $6) AS entries,
+SELECT r.principal_id, CASE WHEN f.length IS NULL THEN i.generation ELSE r.generation END AS generation,
+       coalesce(f.length, i.length) AS length, coalesce(f.head, i.head) AS head,
+       i.master, i.self_signing, i.user_signing,
+       CASE WHEN f.length IS NULL
+            THEN ARRAY(SELECT l.entry FROM device_logs l
+                       WHERE l.principal_id = r.principal_id
+                         AND l.index >= CASE WHEN i.generation = r.generation THEN r.length ELSE 0 END
+                       ORDER BY l.index LIMIT $6)
+            ELSE ARRAY(SELECT l.entry FROM former_logs l
+                       WHERE l.principal_id = r.principal_id AND l.generation = r.generation AND l.index >= r.length
+                       ORDER BY l.index LIMIT $6) END AS entries,
        d.devices, d.generations, d.keys
 FROM members me
 JOIN unnest($3::uuid[], $4::bigint[], $5::bigint[]) WITH ORDINALITY AS r(principal_id, generation, length, nth)
     ON me.dialog_id = $2 AND me.principal_id = $1 AND me.member
-JOIN members m ON m.dialog_id = $2 AND m.principal_id = r.principal_id AND m.member
+JOIN members m ON m.dialog_id = $2 AND m.principal_id = r.principal_id
 LEFT JOIN identities i ON i.principal_id = r.principal_id
+LEFT JOIN LATERAL (  -- of an identity before, what the asker does not have
+    SELECT l.index + 1 AS length, l.hash AS head FROM former_logs l
+    WHERE l.principal_id = r.principal_id AND l.generation = r.generation AND l.index >= r.length
+    ORDER BY l.index DESC LIMIT 1) f ON r.generation < i.generation
 CROSS JOIN LATERAL (
     SELECT array_agg(k.device_id ORDER BY k.device_id) AS devices,
            array_agg(k.generation ORDER BY k.device_id) AS generations, array_agg(k.keys ORDER BY k.device_id) AS keys

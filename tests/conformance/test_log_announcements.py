@@ -6,7 +6,16 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from protocol.bodies import DevicesChanged, LogHead, MemberLeft, MemberRemoved, MembersAdded, decode_body, tag_of
+from protocol.bodies import (
+    DevicesChanged,
+    LogHead,
+    MemberLeft,
+    MemberRemoved,
+    MembersAdded,
+    Promoted,
+    decode_body,
+    tag_of,
+)
 from protocol.dialog_types import DialogType, Mode
 from protocol.ids import NIL
 from server.writing import log_announcer
@@ -115,6 +124,14 @@ async def test_a_log_that_grows_while_it_is_announced_is_announced_from_the_firs
     await home.rosters.note_announced(step, None)
     await home.announce()
     assert [await home.said(dialog) for dialog in dialogs] == [[second]] * 3
+
+
+async def test_a_change_of_role_meanwhile_changes_nothing_of_it(home: Home) -> None:
+    dialog = await home.sealed()
+    log = await home.ann.add(home.ann.person)
+    await home.world.act(Promoted, dialog, home.ann.person, home.ann.person)
+    await home.announce()
+    assert await home.said(dialog) == [log]
 
 
 async def test_people_take_turns(home: Home, device_keys: DeviceKeyStore, monkeypatch: pytest.MonkeyPatch) -> None:

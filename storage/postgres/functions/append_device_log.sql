@@ -27,6 +27,12 @@ BEGIN
         RETURN ${KeysOutcome.MISSING};
     END IF;
     IF p_from = 0 THEN
+        INSERT INTO former_logs (principal_id, generation, index, hash, entry)
+        SELECT l.principal_id, v.generation, l.index, l.hash, l.entry FROM device_logs l
+        WHERE l.principal_id = p_principal;
+        DELETE FROM former_logs l WHERE l.principal_id = p_principal AND l.generation <= (
+            SELECT f.generation FROM former_logs f WHERE f.principal_id = p_principal AND f.index = 0
+            ORDER BY f.generation DESC OFFSET ${FORMER_IDENTITIES_MAX} LIMIT 1);
         DELETE FROM device_logs l WHERE l.principal_id = p_principal;
         DELETE FROM log_devices l WHERE l.principal_id = p_principal;
         UPDATE identities i SET master = '', self_signing = '', user_signing = '' WHERE i.principal_id = p_principal;

@@ -15,7 +15,7 @@ from storage.postgres.device_keys import PostgresDeviceKeys
 from storage.reports import SealedReport
 from storage.rows import VerdictCode
 from storage.shares import StagedSlices, StagingOutcome
-from tchat.crypto.own_identity import OwnIdentity
+from tchat.crypto.own_identity import OwnIdentity, new_identity
 from tests.support.identity_people import NOW
 from tests.support.key_pairs import fresh_keys
 from tests.support.sealed_group import SealedGroup
@@ -65,7 +65,10 @@ async def exercise_keys(world: World, filled: int) -> None:
         assert await store.append_log(before, extend(before, [entry]), [entry], NOW) is KeysOutcome.OK
         await world.pool.fetch("SELECT * FROM key_devices($1)", [me, bo.principal])
     await store.put_identity(me, state.master, b"", b"", b"")
-    assert await store.read_identities(bo.principal, dialog, [(me, 1, 1), (bo.principal, 0, 0)], entries_max=9)
+    another, newest, entry = new_identity(me, await store.read_log(me), NOW)
+    assert await store.append_log(await store.read_log(me), newest, [entry], NOW) is KeysOutcome.OK
+    for generation in (1, another.generation):
+        assert await store.read_identities(bo.principal, dialog, [(me, generation, 0)], entries_max=9)
     await world.timelines.take_snapshot(bo.principal, bo.sign_in, None, window=9, events_max=99)
 
 

@@ -39,6 +39,7 @@ INSERT INTO key_claims SELECT device, 1, 0, '{{}}', '{{}}', '{{}}', '{{}}', '{{}
 INSERT INTO identities (principal_id, generation, length, head, master_key)
     SELECT person, 1, 1, hash, hash FROM filler;
 INSERT INTO device_logs SELECT person, 0, hash, 'entry' FROM filler;
+INSERT INTO former_logs SELECT person, g, 0, hash, 'entry' FROM filler;
 INSERT INTO log_devices SELECT person, 0, NULL, device, hash, hash FROM filler;
 INSERT INTO log_announcements (principal_id) SELECT person FROM filler;
 INSERT INTO roster_intervals (dialog_id, principal_id, from_seq, role, joined_seq, generation, length, head)
