@@ -266,6 +266,13 @@ class Client:
         assert isinstance(reply, Reply)
         return reply
 
+    async def report(self, dialog: bytes, seq: int, content: bytes, reason: str = "") -> None:
+        """Report a sealed message, edit or reaction to the moderators: `content` is the payload that it had here.
+
+        It may have been erased meanwhile. `LookupError` if this device has not opened it; other errors as in `request`.
+        """
+        await self.request(self.encryption.report_of(dialog, seq, content, reason))
+
     def send_receipt(self, dialog: bytes, *, delivered: int = 0, read: int = 0) -> None:
         """Report how far the person has received and read, now or when there is a connection."""
         if (known := self.view.dialogs.get(dialog)) is not None:

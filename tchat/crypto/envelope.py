@@ -167,7 +167,19 @@ def open_sealed(step: Step, received: Received) -> Opened:
     if not is_committed(received.commitment, key, _franked(received.place, content)):
         raise OpenError(Reason.BAD_COMMITMENT)
     _remember(step, received, index)
+    place = _franking_place(received.place.dialog, received.seq)
+    if step.read(Table.FRANKED, place) != key:
+        step.write(Table.FRANKED, place, key)
     return Opened(content, key, plaintext.content.last_acked_n, view)
+
+
+def franking_key(step: Step, dialog: bytes, seq: int) -> bytes | None:
+    """The key of the commitment of an event that was opened here; None if none was."""
+    return step.read(Table.FRANKED, _franking_place(dialog, seq))
+
+
+def _franking_place(dialog: bytes, seq: int) -> bytes:
+    return dialog + seq.to_bytes(8, "big")
 
 
 def _encode(place: Place, content: bytes, view: bytes, key: bytes, last_acked_n: int) -> bytes:

@@ -191,6 +191,10 @@ class CryptoMachine:
         step.commit()
         return outcomes
 
+    def franking_key(self, dialog: bytes, seq: int) -> bytes | None:
+        """What proves the content of an event that this device has opened, also after it was erased."""
+        return envelope.franking_key(Step(self._state), dialog, seq)
+
     def back_up(self, keys: KeysReceived) -> BackedUpSession | None:
         """The session of which keys were received, for the backup."""
         return inbound.back_up(Step(self._state), keys.session, keys.sender.device)

@@ -35,6 +35,8 @@ class Table(StrEnum):
     """Id of a Megolm session (32 bytes), device that handed it on: its keys."""
     OPENED = "opened"
     """Id of a Megolm session (32 bytes), index (4 bytes): the event that was sealed with it."""
+    FRANKED = "franked"
+    """Dialog, number of an event that was opened (8 bytes): the key of its commitment, to report it."""
     ACKED = "acked"
     """Dialog: the last number of this device that the server acked."""
     HISTORY = "history"

@@ -23,6 +23,7 @@ from protocol.commands import Numbered
 from protocol.events import DialogState, Event, KeySlices
 from protocol.key_commands import ReadDevices
 from protocol.replies import Failed, Reply, Synced
+from protocol.report_commands import Report
 from tchat.crypto.machine import CryptoMachine
 from tchat.crypto.own_identity import OwnIdentity
 from tchat.crypto.people import People
@@ -181,6 +182,13 @@ class Encryption:
 
     def open_all(self, events: Sequence[TimelineEvent]) -> list[TimelineEvent]:
         return self._parts.opening.open_all(events)
+
+    def report_of(self, dialog: bytes, seq: int, content: bytes, reason: str) -> Report:
+        """The command that shows moderators what an event contained; `LookupError` if it was not opened here."""
+        key = self._parts.machine.franking_key(dialog, seq)
+        if key is None:
+            raise LookupError("this device has not opened such a message")
+        return Report(0, dialog, seq, key, content, reason)
 
     # questions in the background
 

@@ -7,13 +7,20 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
+import msgspec
 import pytest
+from nacl.public import PrivateKey, SealedBox
 
 from protocol.bodies import Posted
-from protocol.commands import Create, Edit, History, React, Send
+from protocol.canonical import to_base64
+from protocol.commands import Create, Delete, Edit, History, React, Send
 from protocol.dialog_types import DialogType
+from protocol.errors import ErrorCode
 from protocol.replies import HistoryPage
-from tchat.actions import ConnectionState
+from server.config.settings import ReportSettings
+from storage.postgres.reports import PostgresReports
+from storage.reports import Evidence
+from tchat.actions import ConnectionState, RefusedError
 from tchat.crypto.errors import Reason
 from tchat.encryption.notices import Standing
 from tchat.memory_store import MemoryStore
@@ -132,6 +139,28 @@ async def test_edits_and_reactions_are_sealed_and_opened(server: Running) -> Non
         await a.wait_until(lambda: reactions(a, dialog, first.seq) == {bob.principal: b"+"})
         await b.perform(React(0, dialog, 0, first.seq, b""))
         await a.wait_until(lambda: reactions(a, dialog, first.seq) == {})
+
+
+async def test_what_was_opened_is_reported_also_when_its_author_has_deleted_it(database_url: str) -> None:
+    moderators = PrivateKey.generate()
+    settings = ReportSettings(moderators_key=to_base64(bytes(moderators.public_key)))
+    async with running(database_url, configured(reports=settings)) as server:
+        ann, bob = await people(server, 2)
+        async with online(server, ann) as a, online(server, bob) as b:
+            dialog = await direct(a, bob)
+            sent = await a.send(dialog, b"a threat")
+            edited = await a.perform(Edit(0, dialog, 0, sent.seq, b"another"))
+            await b.wait_until(lambda: said(b, dialog) == [b"another"])
+            await a.perform(Delete(0, dialog, 0, sent.seq))
+            for seq, content in ((sent.seq, b"a threat"), (edited.seq, b"another")):
+                with pytest.raises(RefusedError, match=ErrorCode.REPORT_REFUSED.sentence):
+                    await b.report(dialog, seq, b"something else")
+                await b.report(dialog, seq, content, "help")
+            with pytest.raises(LookupError):
+                await b.report(dialog, 999, b"")
+        reports = await PostgresReports(server.world.pool).list(after=0, limit=9)
+        opened = [msgspec.json.decode(SealedBox(moderators).decrypt(each.sealed), type=Evidence) for each in reports]
+        assert [(each.content, each.reason) for each in opened] == [(b"a threat", "help"), (b"another", "help")]
 
 
 async def test_a_second_device_waits_for_its_person_and_begins_anew_when_they_say_so(server: Running) -> None:
