@@ -8,6 +8,7 @@ signs an addition vouches for those who were there.
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,8 @@ from protocol.public_keys import is_signature
 
 _DOMAIN = b"tchat/roster/1"
 _VIEW_DOMAIN = b"tchat/view/1"
+_pack_member = struct.Struct(">I16sIBIQIQIQI").pack
+"""What `frame` makes of a member's principal, role, `joined`, generation and length, and of the length of the head."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +72,13 @@ def is_signed(signature: bytes, message: bytes, key: bytes) -> bool:
 
 def view_of(dialog: bytes, keys_seq: int, members: Mapping[bytes, RosterMember]) -> bytes:
     """The hash of who may read at `keys_seq`, with which devices, and who decides: equal for all who see the same."""
-    parts = []
-    for principal, member in sorted(members.items()):
+    framed = [frame(_VIEW_DOMAIN, dialog, _number(keys_seq))]
+    for principal in sorted(members):
+        member = members[principal]
         log = member.log
-        numbers = (_number(member.joined), _number(log.generation), _number(log.length))
-        parts += [principal, _byte(member.role), *numbers, log.head]
-    return hashlib.sha256(frame(_VIEW_DOMAIN, dialog, _number(keys_seq), *parts)).digest()
+        numbers = (8, member.joined, 8, log.generation, 8, log.length)
+        framed += (_pack_member(16, principal, 1, member.role, *numbers, len(log.head)), log.head)
+    return hashlib.sha256(b"".join(framed)).digest()
 
 
 def heir_of(members: Mapping[bytes, RosterMember]) -> bytes | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 
 import msgspec
 import pytest
 
 from protocol.bodies import LogHead, MemberRole
+from protocol.canonical import frame
 from protocol.dialog_types import DialogType, Mode, Role
 from protocol.roster import (
     ChangePlace,
@@ -99,3 +101,14 @@ def test_the_heir_has_been_there_longest() -> None:
     members = {ANN: RosterMember(Role.MEMBER, 4), CEM: RosterMember(Role.MEMBER, 2), BOB: RosterMember(Role.MEMBER, 2)}
     assert heir_of(members) == BOB
     assert heir_of({}) is None
+
+
+def test_a_view_is_the_hash_of_the_frame_of_all_its_parts() -> None:
+    """However it is computed: every client must come to the same."""
+    parts: list[bytes] = []
+    for principal, member in sorted(MEMBERS.items()):
+        numbers = (member.joined, member.log.generation, member.log.length)
+        parts += [principal, bytes([member.role]), *(number.to_bytes(8, "big") for number in numbers), member.log.head]
+    whole = frame(b"tchat/view/1", TEAM, (3).to_bytes(8, "big"), *parts)
+    assert view_of(TEAM, 3, MEMBERS) == hashlib.sha256(whole).digest()
+    assert {member.log for member in MEMBERS.values()} != {LogHead()}
