@@ -31,10 +31,11 @@ class UploadSlices(Command, tag=105, frozen=True):
 
     `share` is an id that the client makes. It stands for one `dialog`, `session` and `keys_seq`, which is that of the
     dialog at present. Each member's device that has keys needs the session, the author's other devices, too; those that
-    got it in an earlier share, which an event has named, need no slice. Slices that are stored already are passed over,
-    so a command is repeated without harm. `more`: other slices of the share follow, so what it lacks is not looked up,
-    and `complete` is false. A share that no event can name any more is dropped when the device uploads
-    another one in the dialog, any other after a day.
+    got it in an earlier share, which an event has named, need no slice. The author's device has keys and is in their
+    device log: nobody would believe another one. Slices that are stored already are passed over, so a command is
+    repeated without harm. `more`: other slices of the share follow, so what it lacks is not looked up, and `complete`
+    is false. A share that no event can name any more is dropped when the device uploads another one in the dialog, any
+    other after a day.
     """
 
     rule: ClassVar = CommandRule(
@@ -46,6 +47,7 @@ class UploadSlices(Command, tag=105, frozen=True):
                 ErrorCode.DIALOG_NOT_FOUND,
                 ErrorCode.INVALID_ARGUMENT,
                 ErrorCode.CONFLICT,
+                ErrorCode.KEYS_MISSING,
                 ErrorCode.STALE,
                 ErrorCode.SHARES_BOUND,
                 ErrorCode.UNAVAILABLE,

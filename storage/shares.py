@@ -41,6 +41,8 @@ class StagingOutcome(enum.IntEnum):
     STRANGER = 7
     """One of the devices may not read, or has no keys."""
     BOUND = 8
+    UNLISTED = 9
+    """The device itself has no keys, or is not in its person's log: nobody would believe what it hands on."""
 
 
 class StagedSlices(msgspec.Struct, frozen=True, kw_only=True):

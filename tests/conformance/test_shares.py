@@ -222,6 +222,16 @@ async def test_slices_are_for_those_who_may_read_only(group: Group) -> None:
     assert (await group.stage(group.bo, share=share)).complete
 
 
+async def test_a_device_that_nobody_would_believe_hands_nothing_on(group: Group) -> None:
+    listed = "UPDATE log_devices SET until = $2 WHERE device_id = $1"
+    await group.world.pool.execute(listed, group.ann.device, 1)
+    assert (await group.stage(group.bo, group.cy, share=new_id())).outcome is StagingOutcome.UNLISTED
+    await group.world.pool.execute(listed, group.ann.device, None)
+    assert (await group.stage(group.bo, group.cy, share=new_id())).complete
+    await keys_end(group.world, group.ann)
+    assert (await group.stage(group.bo, group.cy, share=new_id())).outcome is StagingOutcome.UNLISTED
+
+
 async def test_an_open_dialog_has_no_shares_and_its_messages_are_not_judged(group: Group) -> None:
     people = (group.ann, group.bo, group.cy)
     group.dialog = await group.world.create(DialogType.GROUP, *people)

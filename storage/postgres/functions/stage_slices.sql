@@ -42,6 +42,8 @@ BEGIN
             THEN ${StagingOutcome.CONFLICT}
         WHEN v_share.live OR v_author.share = p_share THEN ${StagingOutcome.OK}
         WHEN p_keys_seq <> keys_seq THEN ${StagingOutcome.STALE}
+        WHEN NOT EXISTS (SELECT FROM key_devices(ARRAY[p_principal]) k WHERE k.device_id = p_device)
+            THEN ${StagingOutcome.UNLISTED}
         WHEN (SELECT true FROM handed_sessions x WHERE x.dialog_id = p_dialog AND x.device_id = p_device
                                                    AND x.session = p_session AND x.left_at_ms IS NOT NULL)
             THEN ${StagingOutcome.LEFT}
