@@ -362,7 +362,7 @@ class Client:
     def _deliver(self, event: Notification) -> None:
         self._settle(event)
         if not isinstance(event, Answered):
-            self._fold(event)
+            fold_into(self.view, event)
             if self._on_event is not None:
                 self._on_event(event)
             else:
@@ -370,20 +370,6 @@ class Client:
                 self._arrived.set()
         changed, self._changed = self._changed, anyio.Event()
         changed.set()
-
-    def _fold(self, event: Notification) -> None:
-        match event:
-            case Reset():
-                self.view.clear()
-            case IdentityKnown(principal=principal):
-                self.view.me = principal
-            case Unreadable(event=sealed, reason=reason):
-                self.view.apply(blanked(sealed))
-                self.view.mark_unreadable(sealed, reason)
-            case NowReadable(event=opened):
-                self.view.apply(opened)
-            case _:
-                self.view.apply(event)
 
     def _settle(self, event: Notification) -> None:
         """Wake the caller that waits for this."""
@@ -420,3 +406,19 @@ class Client:
             raise self._stopped
         if self._closed:
             raise StoppedError("the client was closed")
+
+
+def fold_into(view: View, event: Notification) -> None:
+    """What an event changes of what a person sees."""
+    match event:
+        case Reset():
+            view.clear()
+        case IdentityKnown(principal=principal):
+            view.me = principal
+        case Unreadable(event=sealed, reason=reason):
+            view.apply(blanked(sealed))
+            view.mark_unreadable(sealed, reason)
+        case NowReadable(event=opened):
+            view.apply(opened)
+        case _:
+            view.apply(event)

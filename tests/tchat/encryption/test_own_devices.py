@@ -93,6 +93,19 @@ def test_the_identity_is_kept_before_the_server_hears_of_it(server: KeyServer) -
     assert phone.encryption.people.identity is not None
 
 
+def test_an_identity_that_the_server_has_not_heard_of_is_not_made_twice(server: KeyServer) -> None:
+    phone = Device(server)
+    phone.encryption.signed_in(ME, DEVICE, server.synced(DEVICE))
+    while (kept := phone.encryption.people.kept_identity) is None:
+        for command in phone.encryption.due(0.0):
+            phone.encryption.replied(command, server.answer(DEVICE, command), 0.0)
+    phone.start()
+    phone.connect()
+    log = server.log
+    assert log is not None
+    assert kept.owns(log)
+
+
 def test_another_device_waits_for_its_person(server: KeyServer) -> None:
     Device(server).connect()
     tablet = Device(server, new_id())
@@ -149,6 +162,7 @@ def test_a_device_with_the_private_keys_removes_another(server: KeyServer) -> No
     assert log is not None
     assert list(log.devices) == [DEVICE]
     assert AppendDeviceLog not in tablet.connect(), "who was removed does not put themselves back"
+    assert KeysNotTaken not in tablet.notices()
     assert tablet.encryption.standing is Standing.UNVERIFIED
 
 
