@@ -126,7 +126,9 @@ class ReadDevices(Command, tag=102, frozen=True):
 class ReadRosterAt(Command, tag=112, frozen=True):
     """Who was in a sealed dialog when somebody signed what brought the author, and what changed up to their joining.
 
-    The answer is a page: ask again with `after`, the number of its last event, or its `keys_seq` if it has none.
+    With `since` instead: the events of the roster from that number on that the author may see, for who has heard only a
+    window of the dialog. Either answer is a page: ask again with `after`, the number of its last event, or its
+    `keys_seq` if it has none; or with a higher `since`.
     """
 
     rule: ClassVar = CommandRule(
@@ -137,6 +139,7 @@ class ReadRosterAt(Command, tag=112, frozen=True):
 
     dialog: Id
     after: Count | None = None
+    since: Count | None = None
 
 
 class AppendDeviceLog(Command, tag=103, frozen=True):

@@ -192,7 +192,7 @@ class RosterSnapshot(Reply, tag=125, frozen=True):
     """The members at the `keys_seq` that is signed in the event that brought the asker, and the changes up to there.
 
     No members: the asker was there from the beginning, nothing was signed, or too much has changed since. With `after`
-    there are the events after that number only.
+    or `since` there are events only.
     """
 
     dialog: Id

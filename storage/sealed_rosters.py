@@ -56,6 +56,12 @@ class SealedRosters(Protocol):
         Nothing happens if their log has grown meanwhile.
         """
 
+    async def read_since(self, principal: bytes, dialog: bytes, since: int) -> tuple[list[TimelineEvent], bool] | None:
+        """The events of the roster from this number on that a member may see, ROSTER_EVENTS_MAX at most, in order.
+
+        And whether there are more. None: they are no member.
+        """
+
     async def read_for_newcomer(self, principal: bytes, dialog: bytes) -> RosterThen | None:
         """The roster that somebody has signed to bring this member, and its events up to the one that did.
 

@@ -8,7 +8,7 @@ import asyncpg
 
 from protocol.bodies import LogHead, MembersAdded, TimelineEvent, decode_body
 from protocol.dialog_types import Mode, Role
-from protocol.limits import ROSTER_EVENTS_MAX
+from protocol.limits import ROSTER_EVENTS_MAX, SEALED_MEMBERS_MAX
 from protocol.roster import RosterMember
 from storage.postgres.functions import STILL
 from storage.postgres.pool import Pool, translate_errors
@@ -47,6 +47,26 @@ FROM (SELECT i.*, count(*) OVER () AS scanned
             ORDER BY x.until_seq LIMIT {_INTERVALS_READ_MAX}) i) r
 WHERE r.from_seq <= $3
 """
+_EDGES_READ_MAX = SEALED_MEMBERS_MAX + 2 * ROSTER_EVENTS_MAX
+"""One event begins the intervals of so many members: a page reaches further than one event."""
+_IS_MEMBER = "m.dialog_id = $1 AND m.principal_id = $2 AND m.member AND NOT h.deleted"
+_SINCE = f"""
+SELECT e.seq, e.nth
+FROM members m JOIN heads h USING (dialog_id)
+CROSS JOIN unnest(m.visible * int8multirange(int8range(greatest($3, 1), {STILL}))) AS p(part)
+CROSS JOIN LATERAL (
+    SELECT lower(p.part) AS seq, 0 AS nth WHERE lower(p.part) = 1
+    UNION ALL
+    (SELECT r.from_seq, row_number() OVER (ORDER BY r.from_seq) FROM roster_intervals r
+     WHERE r.dialog_id = $1 AND r.from_seq >= lower(p.part) AND r.from_seq < coalesce(upper(p.part), {STILL})
+     ORDER BY r.from_seq LIMIT {_EDGES_READ_MAX})
+    UNION ALL
+    (SELECT r.until_seq, row_number() OVER (ORDER BY r.until_seq) FROM roster_intervals r
+     WHERE r.dialog_id = $1 AND r.until_seq >= lower(p.part) AND r.until_seq < coalesce(upper(p.part), {STILL})
+     ORDER BY r.until_seq LIMIT {_EDGES_READ_MAX})) e
+WHERE {_IS_MEMBER}
+"""
+_EXISTS = f"SELECT true FROM members m JOIN heads h USING (dialog_id) WHERE {_IS_MEMBER}"
 _EVENTS = """
 SELECT j.dialog_id, j.seq, j.author_id, j.device_id, j.n, j.at_ms, j.messages, j.body
 FROM journal j WHERE j.dialog_id = $1 AND j.seq = ANY ($2) ORDER BY j.seq
@@ -83,6 +103,18 @@ class PostgresSealedRosters(SealedRosters):
                 await self._pool.execute(_END, *which)
             else:
                 await self._pool.execute(_GO_ON, *which, reached)
+
+    async def read_since(self, principal: bytes, dialog: bytes, since: int) -> tuple[list[TimelineEvent], bool] | None:
+        async with translate_errors():
+            edges = await self._pool.fetch(_SINCE, dialog, principal, since)
+            if not edges and not await self._pool.fetchval(_EXISTS, dialog, principal):
+                return None
+            # Where one of the reads has ended early, what comes after it may be missing.
+            whole = min((seq for seq, nth in edges if nth == _EDGES_READ_MAX), default=STILL)
+            changes = sorted({seq for seq, _ in edges if seq <= whole})
+            page = changes[:ROSTER_EVENTS_MAX]
+            rows = await self._pool.fetch(_EVENTS, dialog, page)
+        return [_event(row) for row in rows], whole < STILL or len(page) < len(changes)
 
     async def read_for_newcomer(self, principal: bytes, dialog: bytes) -> RosterThen | None:
         async with translate_errors():

@@ -90,23 +90,28 @@ def fold_roster(
     return _folded(roster, event, _Pins(pins, unknown))
 
 
-def join_roster(snapshot: SealedRoster, me: bytes, events: Sequence[TimelineEvent], pins: Pins) -> RosterChange:
+def join_roster(
+    snapshot: SealedRoster, me: bytes, events: Sequence[TimelineEvent], pins: Pins, *, unknown: Collection[bytes] = ()
+) -> RosterChange:
     """The roster of who joins and sees nothing older: what the server says was before, if it is what an admin signed.
 
     `snapshot` (`snapshot_of`) is as of the `keys_seq` that was signed; `events` are those of the roster since then, up
     to the one that brings `me`, whose signer is an admin in the snapshot. The signature covers the snapshot's `view`.
+    `LogsNeededError` and `unknown` as in `fold_roster`.
     """
+    logs = {who: member.log for who, member in snapshot.members.items()}
+    reason = _why_not_logs(list(logs.values()), logs, _Pins(pins, unknown))
     change = RosterChange(snapshot)
     refusals: list[RosterRefusal] = []
     for event in events:
-        change = fold_roster(change.roster, event, pins)
+        change = fold_roster(change.roster, event, pins, unknown=unknown)
         refusals += change.refusals
     body = events[-1].body if events else None
     signed = _signed_of(body) if isinstance(body, MembersAdded) and me in body.members else None
     seq = events[-1].seq if events else snapshot.seq
-    if signed is None or signed.keys_seq != snapshot.keys_seq or me not in change.roster.members:
-        reason = next((each.reason for each in refusals if each.about == me), RosterReason.WRONG_VIEW)
-        refusal = RosterRefusal(seq, reason, me)
+    if reason or signed is None or signed.keys_seq != snapshot.keys_seq or me not in change.roster.members:
+        why = (each.reason for each in refusals if each.about == me)
+        refusal = RosterRefusal(seq, reason or next(why, RosterReason.WRONG_VIEW), me)
         return RosterChange(msgspec.structs.replace(change.roster, refusal=refusal), (*refusals, refusal))
     return RosterChange(change.roster, tuple(refusals))
 

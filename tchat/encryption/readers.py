@@ -19,7 +19,7 @@ from protocol.commands import Accept, Add, Create, Invite, Numbered, Promote
 from protocol.errors import ErrorCode
 from protocol.events import DialogState
 from protocol.ids import created_dialog_id, self_dialog_id
-from protocol.key_commands import ClaimKeys, ReadDevices
+from protocol.key_commands import ClaimKeys, ReadDevices, ReadRosterAt
 from protocol.replies import Failed, Reply, SlicesUploaded
 from protocol.roster import RosterMember
 from protocol.share_commands import UploadSlices
@@ -34,9 +34,10 @@ from tchat.encryption.channels import Channels
 from tchat.encryption.device_logs import DeviceLogs
 from tchat.encryption.device_sealer import Readers
 from tchat.encryption.notices import VIEWS_DIFFER, ReaderNotice, Standing
-from tchat.encryption.rosters import KeptRoster, Rosters, Track
+from tchat.encryption.rosters import Rosters
 from tchat.encryption.sealing import Clear, NotYet, Outcome, Ready
 from tchat.encryption.signing import Invitations, Signing, is_sealed_group
+from tchat.encryption.tracks import KeptRoster, Track
 
 TRIES_MAX = 3
 KEPT_MS = 600_000
@@ -44,6 +45,7 @@ KEPT_MS = 600_000
 _SAID_SEALED = "The server says that this dialog is not encrypted any more. Nothing is sent: it was encrypted before."
 _KEPT_BACK = "The server keeps back the newest devices of a member of this dialog. Nothing is sent until it shows them."
 _CONTRADICTS = "The server refuses what you write: it says that others read here than it shows. Nothing is sent."
+_NOT_SHOWN = "The server does not show who is in this dialog. Nothing is sent."
 _NO_MEMBER = "You are no member of this dialog any more."
 _HELD = {
     Hold.REFUSED: "The server shows a wrong list of the devices of a member. Nothing is sent until it is right again.",
@@ -75,7 +77,7 @@ class ReaderEngine:
         self._people = people
         self._now_ms = now_ms
         self.logs = DeviceLogs(state, people, now_ms)
-        self.rosters = Rosters(state, people, self.logs)
+        self.rosters = Rosters(state, people, self.logs, now_ms)
         self._channels = Channels(machine, self.logs, now_ms)
         self._signing = Signing(machine)
         self._invitations = Invitations(state, machine.principal)
@@ -145,12 +147,12 @@ class ReaderEngine:
             return Clear() if track.open else NotYet()
         self.rosters.want(dialog)
         reason = self._why_withheld(dialog, kept, track)
-        behind = self.rosters.is_behind(dialog) or self.logs.awaits(dialog) or track.ahead > kept.roster.keys_seq
+        behind = self.rosters.is_behind(dialog) or self.logs.awaits(dialog)
         return NotYet(reason) if reason or behind or kept.roster.type is None or not track.stated else kept.roster
 
     def _is_left(self, roster: SealedRoster, track: Track) -> bool:
         """Whether this person is no member any more."""
-        believed = roster.type is not None and roster.refusal is None
+        believed = roster.type is not None and roster.refusal is None and not track.behind
         return not track.member or (believed and self._machine.principal not in roster.members)
 
     def _why_withheld(self, dialog: bytes, kept: KeptRoster, track: Track) -> str:
@@ -159,11 +161,15 @@ class ReaderEngine:
             return _SAID_SEALED
         if kept.disputed is not None:
             return VIEWS_DIFFER
-        return _CONTRADICTS if self._tries.get(dialog) == (kept.roster.keys_seq, TRIES_MAX) else ""
+        if track.refused:
+            return _NOT_SHOWN
+        keys_seq = kept.roster.keys_seq
+        kept_back = track.ahead > keys_seq and not self.rosters.is_behind(dialog)
+        return _CONTRADICTS if kept_back or self._tries.get(dialog) == (keys_seq, TRIES_MAX) else ""
 
     def due(self) -> list[Command]:
         """The commands to send now, each once; `answered` gets their answers."""
-        found = (self.logs.due(), self._channels.due())
+        found = (self.logs.due(), self._channels.due(), *self.rosters.due())
         return [command for command in found if command is not None]
 
     def answered(self, command: Command, reply: Reply) -> None:
@@ -175,6 +181,9 @@ class ReaderEngine:
             case ClaimKeys():
                 self._channels.answered(reply)
                 self._found.clear()
+            case ReadRosterAt():
+                self.rosters.answered(command, reply)
+                self._not_found(command.dialog, reply)
             case UploadSlices():
                 self._uploaded(command, reply)
             case _:
@@ -260,8 +269,11 @@ class ReaderEngine:
         elif isinstance(reply, Failed) and reply.code == ErrorCode.INVALID_ARGUMENT:
             self._refused(command.dialog)
             self._read_all_logs(command.dialog)
-        elif isinstance(reply, Failed) and reply.code == ErrorCode.DIALOG_NOT_FOUND:
-            self._gone.add(command.dialog)
+        self._not_found(command.dialog, reply)
+
+    def _not_found(self, dialog: bytes, reply: Reply) -> None:
+        if isinstance(reply, Failed) and reply.code == ErrorCode.DIALOG_NOT_FOUND:
+            self._gone.add(dialog)
 
     def _refused(self, dialog: bytes) -> None:
         kept = self.rosters.track(dialog).kept

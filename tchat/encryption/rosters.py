@@ -5,31 +5,35 @@ Invariants:
 - A dialog that was sealed once is sealed for good, whatever the server says later.
 - An event changes a roster after all events of the roster before it. One that needs device logs waits for them, and
   what comes after it in its dialog waits, too.
-- When the server has lost events (it was restored), the dialog is folded anew: who was removed stays removed.
+- Events that this device has not heard are read, when somebody needs the dialog. The first that is read is the last one
+  that was folded: if it is another one, the server has lost events (it was restored), and the dialog is folded anew;
+  who was removed stays removed.
+- Who joins, and sees nothing older, believes what an admin has signed; who comes back, only an admin who was there.
 - What waits is bounded; what does not fit is read from the server again.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from protocol import bodies as b
 from protocol.bodies import TimelineEvent
-from protocol.codec import MSGPACK
 from protocol.dialog_types import Mode
 from protocol.events import DialogState
-from tchat.crypto.errors import LogsNeededError
+from protocol.key_commands import ReadRosterAt
+from protocol.replies import Failed, Reply, RosterSnapshot
+from protocol.roster import RosterMember
+from tchat.crypto.errors import LogsNeededError, RosterReason
 from tchat.crypto.olm import KnownDevice
 from tchat.crypto.people import People
-from tchat.crypto.sealed_roster import SealedRoster
-from tchat.crypto.signed_changes import RosterChange, fold_roster
+from tchat.crypto.sealed_roster import RosterRefusal, SealedRoster, snapshot_of
+from tchat.crypto.signed_changes import RosterChange, fold_roster, join_roster
 from tchat.crypto.state import CryptoState, Step, Table
-from tchat.encryption.device_logs import DeviceLogs
+from tchat.encryption.device_logs import AGAIN_MS, DeviceLogs
 from tchat.encryption.notices import ChangeNotBelieved, ReaderNotice, ViewsDiffer
+from tchat.encryption.tracks import Joining, KeptRoster, Track
 
 WAITING_MAX = 200
 """Events of one dialog that wait for device logs, or for events before them."""
@@ -44,43 +48,16 @@ _OF_ROSTERS = (
 )
 
 
-class KeptRoster(msgspec.Struct, frozen=True):
-    """What the state keeps of a sealed dialog."""
-
-    roster: SealedRoster
-    last: bytes = b""
-    """The hash of the last event that was folded: the server is asked for it again, to notice that it lost events."""
-    disputed: bytes | None = None
-    """A member who sees other members or devices, until a person agrees: nothing is sent."""
-
-
-@dataclass(slots=True)
-class Track:
-    """What is known of a dialog in this process. `kept` is None while it is not known to be sealed.
-
-    `stated`: its state was heard. `have`: its events up to here were heard. `behind`: events of the roster are missing.
-    `ahead`: the server has named this `keys_seq`.
-    """
-
-    kept: KeptRoster | None
-    stated: bool = False
-    open: bool = False
-    member: bool = True
-    have: int = 0
-    behind: bool = False
-    ahead: int = 0
-    waiting: list[TimelineEvent] = field(default_factory=list)
-    asked_logs: tuple[int, int] | None = None
-    """For which event, and as of which change of the logs, device logs were asked for."""
-
-
 class Rosters:
     """The rosters of a device. `heard` gets each event of the server in order, before the app."""
 
-    def __init__(self, state: CryptoState, people: People, logs: DeviceLogs) -> None:
+    def __init__(self, state: CryptoState, people: People, logs: DeviceLogs, now_ms: Callable[[], int]) -> None:
         self._state = state
         self._people = people
+        self._me = people.principal
         self._logs = logs
+        self._now_ms = now_ms
+        self._again_ms = 0
         self._tracks: dict[bytes, Track] = {}
         self._notices: list[ReaderNotice] = []
 
@@ -107,22 +84,54 @@ class Rosters:
 
     def disconnected(self) -> None:
         """What was asked is asked again."""
+        self._again_ms = 0
         for track in self._tracks.values():
-            track.asked_logs = None
+            track.disconnected()
 
     def want(self, dialog: bytes) -> None:
         """What is missing of this dialog is needed now."""
+        track = self.track(dialog)
+        track.wanted = track.wanted or track.behind
 
     def is_ahead(self, dialog: bytes, keys_seq: int) -> bool:
         """The server names this `keys_seq`: whether events up to there have to come first."""
         track = self.track(dialog)
         track.ahead = max(track.ahead, keys_seq)
-        return track.kept is not None and keys_seq > track.kept.roster.keys_seq
+        ahead = track.kept is not None and keys_seq > track.roster.keys_seq
+        if ahead and not track.behind:
+            track.fall_behind(track.have + 1)
+        return ahead
+
+    def due(self) -> list[ReadRosterAt]:
+        """The questions to ask now, each once."""
+        if self._now_ms() < self._again_ms:
+            return []
+        asking = [(dialog, track) for dialog, track in self._tracks.items() if track.may_ask()]
+        for _, track in asking:
+            track.asked = True
+        return [self._question(dialog, track) for dialog, track in asking]
+
+    def answered(self, command: ReadRosterAt, reply: Reply) -> None:
+        """The answer to a question."""
+        track = self.track(command.dialog)
+        if not track.asked or track.kept is None:
+            return  # all of the dialog has come again meanwhile
+        track.asked = False
+        if isinstance(reply, RosterSnapshot) and command.since is None:
+            self._told_newcomer(command, reply, track)
+        elif isinstance(reply, RosterSnapshot):
+            self._told_since(command.dialog, reply, track)
+        elif isinstance(reply, Failed) and reply.temporary:
+            self._again_ms = self._now_ms() + AGAIN_MS
+        else:
+            track.refused = True
 
     def logs_changed(self) -> None:
-        """DeviceLogs were read: fold what waited for them."""
+        """Logs were read: fold what waited for them."""
         for dialog, track in self._tracks.items():
-            if track.waiting and not track.behind:
+            if track.joining is not None and track.joining.whole:
+                self._join(dialog, track, track.joining)
+            if track.waiting:
                 self._advance(dialog, track)
 
     def is_sealed(self, dialog: bytes) -> bool:
@@ -132,7 +141,10 @@ class Rosters:
     def view_at(self, dialog: bytes, keys_seq: int) -> bytes | None:
         """The hash of who could read at this `keys_seq`; None if it is not known, or not yet (`is_behind`)."""
         track = self.track(dialog)
-        return None if track.kept is None else track.kept.roster.views.get(keys_seq)
+        view = None if track.kept is None else track.kept.roster.views.get(keys_seq)
+        if view is None:
+            self.want(dialog)
+        return view
 
     def is_behind(self, dialog: bytes) -> bool:
         """Whether something of this dialog still has to be read: what is not known now may be known later."""
@@ -182,26 +194,34 @@ class Rosters:
         self._has_mode(track, state.dialog, state.mode)
         if track.kept is None:
             return
-        if state.seq < track.kept.roster.seq:
+        if state.seq < track.roster.seq:
             self._start_again(state.dialog, track)
-        if state.first_seq > track.have + 1:
-            track.behind = True
-            track.have = state.first_seq - 1
+        if state.first_seq > max(track.have, track.roster.seq) + 1:
+            track.fall_behind(state.first_seq)
+        track.have = max(track.have, state.first_seq - 1)
 
     def _happened(self, track: Track, event: TimelineEvent) -> None:
         if isinstance(event.body, b.DialogCreated):
             track.stated = True
             self._has_mode(track, event.dialog, event.body.mode)
-        if event.seq > track.have + 1 and not track.stated:
-            track.behind = True
+        if not track.stated and event.seq > track.have + 1:
+            track.fall_behind(event.seq)
         track.have = max(track.have, event.seq)
         if track.kept is None or not isinstance(event.body, _OF_ROSTERS):
             return
-        if event.seq == track.kept.roster.seq and _hash_of(event) != track.kept.last:
+        if event.seq == track.roster.seq and not track.kept.ends_with(event):
             self._start_again(event.dialog, track)
-        self._wait(track, [event])
+            track.fall_behind(event.seq)
         if not track.behind:
+            track.waiting.append(event)
             self._advance(event.dialog, track)
+            if len(track.waiting) > WAITING_MAX:
+                track.waiting = []
+                track.fall_behind(event.seq + 1)
+        elif len(track.later) < WAITING_MAX:
+            track.later.append(event)
+        else:
+            track.later, track.later_lost = [], True
 
     def _has_mode(self, track: Track, dialog: bytes, mode: Mode) -> None:
         track.open = mode is Mode.OPEN
@@ -211,48 +231,146 @@ class Rosters:
     def _start_again(self, dialog: bytes, track: Track) -> None:
         """The server has lost events that were folded."""
         assert track.kept is not None, "only what is sealed is folded"
-        roster = track.kept.roster.after_restore()
-        self._keep(dialog, track, msgspec.structs.replace(track.kept, roster=roster, last=b""))
-        track.waiting.clear()
-        track.behind = track.have > 1
+        self._keep(dialog, track, track.kept.started_again())
+        track.forget()
 
-    def _wait(self, track: Track, events: Iterable[TimelineEvent]) -> None:
-        by_seq = {event.seq: event for event in (*track.waiting, *events)}
-        if len(by_seq) > WAITING_MAX:
-            by_seq, track.behind = {}, True
-        track.waiting = [by_seq[seq] for seq in sorted(by_seq)]
+    def _question(self, dialog: bytes, track: Track) -> ReadRosterAt:
+        roster = track.roster
+        if self._is_newcomer(roster) and not track.founder:
+            joining = track.joining
+            after = None if joining is None else max(joining.snapshot.seq, *(event.seq for event in joining.events), 0)
+            return ReadRosterAt(0, dialog, after)
+        last = max(roster.seq, track.read_to)
+        return ReadRosterAt(0, dialog, since=last + 1 if track.checked else last)
+
+    def _is_newcomer(self, roster: SealedRoster) -> bool:
+        """Whether this person sees nothing of what made them a member."""
+        return roster.type is None or (roster.refusal is None and self._me not in roster.members)
+
+    def _told_since(self, dialog: bytes, reply: RosterSnapshot, track: Track) -> None:
+        """Events of the roster; the first one is the last that was folded."""
+        assert track.kept is not None, "only what is sealed is asked for"
+        events = reply.events
+        if not track.checked and track.roster.seq and not track.kept.ends_with(events[0] if events else None):
+            self._start_again(dialog, track)
+            return
+        track.checked = True
+        track.waiting = events
+        if events and reply.more:
+            track.read_to = events[-1].seq
+        else:
+            track.catch_up()
+        self._advance(dialog, track)
+
+    def _told_newcomer(self, command: ReadRosterAt, reply: RosterSnapshot, track: Track) -> None:
+        joining = track.joining
+        if command.after is None:
+            if not reply.members:
+                track.founder = track.roster.type is None
+                track.refused = not track.founder
+                return
+            members = {each.principal: RosterMember(each.role, each.joined, each.log) for each in reply.members}
+            joining = Joining(snapshot_of(command.dialog, reply.keys_seq, members), (), whole=False)
+        if joining is not None:
+            whole = not (reply.more and reply.events)
+            track.joining = joining = Joining(joining.snapshot, (*joining.events, *reply.events), whole)
+            if whole:
+                self._join(command.dialog, track, joining)
+
+    def _join(self, dialog: bytes, track: Track, joining: Joining) -> None:
+        """Believe what an admin has signed of the members before this person; see `join_roster`."""
+        assert track.kept is not None, "only what is sealed is joined"
+        change = self._joined(dialog, track, joining)
+        if change is None:
+            return
+        track.joining, track.checked = None, True
+        before = track.kept
+        roster = msgspec.structs.replace(change.roster, ended=before.roster.ended, creation=before.roster.creation)
+        kept = msgspec.structs.replace(before, roster=roster)
+        self._keep(dialog, track, kept.followed_by(roster, joining.events[-1]) if joining.events else kept)
+        self._show(dialog, change)
+        track.behind = roster.seq + 1 < track.heard_from
+        if not track.behind:
+            track.catch_up()
+            self._advance(dialog, track)
+
+    def _joined(self, dialog: bytes, track: Track, joining: Joining) -> RosterChange | None:
+        """None while device logs are missing, which are asked for."""
+        seq = joining.events[-1].seq if joining.events else joining.snapshot.seq
+        if not self._is_brought_by_known(track, joining):
+            refusal = RosterRefusal(seq, RosterReason.NOT_ENTITLED, self._me)
+            return RosterChange(msgspec.structs.replace(joining.snapshot, seq=seq, refusal=refusal), (refusal,))
+        return self._with_logs(
+            dialog,
+            track,
+            seq,
+            lambda unknown: join_roster(
+                joining.snapshot, self._me, joining.events, self._people.pin_of, unknown=unknown
+            ),
+        )
+
+    def _is_brought_by_known(self, track: Track, joining: Joining) -> bool:
+        """Whether who brings this person back was there before: else the server could swap all others."""
+        assert track.kept is not None, "only what is sealed is joined"
+        known = list(track.roster.members) or track.kept.known
+        body = joining.events[-1].body if joining.events else None
+        if not known or not isinstance(body, b.MembersAdded):
+            return True
+        return (joining.events[-1].author if body.invitation is None else body.invitation.by) in known
 
     def _advance(self, dialog: bytes, track: Track) -> None:
         """Fold what waits, in order, as far as the logs are known."""
-        assert track.kept is not None, "only what is sealed is folded"
-        roster, last = track.kept.roster, track.kept.last
+        kept = track.kept
+        assert kept is not None, "only what is sealed is folded"
         while track.waiting:
             event = track.waiting[0]
-            change = self._fold(dialog, track, roster, event)
+            if self._brings_back(kept.roster, event):
+                track.later, track.waiting = [*track.waiting, *track.later], []
+                track.fall_behind(event.seq)
+                track.refused = track.founder
+                break
+            change = self._fold(dialog, track, kept.roster, event)
             if change is None:
                 break
             del track.waiting[0]
-            if change.roster.seq == event.seq:
-                last = _hash_of(event)
-            roster = change.roster
-            self._notices += [
-                ChangeNotBelieved(dialog, refusal.seq, refusal.reason, refusal.about) for refusal in change.refusals
-            ]
-        self._keep(dialog, track, msgspec.structs.replace(track.kept, roster=roster, last=last))
+            kept = kept.followed_by(change.roster, event)
+            self._show(dialog, change)
+        self._keep(dialog, track, kept)
+
+    def _brings_back(self, roster: SealedRoster, event: TimelineEvent) -> bool:
+        """Whether an event makes a member of this person, who could not see what happened before."""
+        added = isinstance(event.body, b.MembersAdded) and self._me in event.body.members
+        return added and event.seq > roster.seq and self._is_newcomer(roster)
 
     def _fold(self, dialog: bytes, track: Track, roster: SealedRoster, event: TimelineEvent) -> RosterChange | None:
         """The roster after an event; None if it waits for logs, which are asked for."""
+        return self._with_logs(
+            dialog, track, event.seq, lambda unknown: fold_roster(roster, event, self._people.pin_of, unknown=unknown)
+        )
+
+    def _with_logs(
+        self, dialog: bytes, track: Track, seq: int, fold: Callable[[Sequence[bytes]], RosterChange]
+    ) -> RosterChange | None:
+        """What becomes of a roster; None while device logs are missing, which are asked for.
+
+        What the server does not give when it is asked is missing for good.
+        """
         try:
-            return fold_roster(roster, event, self._people.pin_of)
+            return fold(())
         except LogsNeededError as error:
             if self._logs.awaits(dialog):
                 return None
-            if track.asked_logs != (asked := (event.seq, self._logs.changes)):
+            if track.asked_logs != (asked := (seq, self._logs.changes)):
                 track.asked_logs = asked
                 for principal in error.principals:
                     self._logs.need(dialog, principal)
                 return None
-            return fold_roster(roster, event, self._people.pin_of, unknown=error.principals)
+            return fold(error.principals)
+
+    def _show(self, dialog: bytes, change: RosterChange) -> None:
+        self._notices += [
+            ChangeNotBelieved(dialog, refusal.seq, refusal.reason, refusal.about) for refusal in change.refusals
+        ]
 
     def _keep(self, dialog: bytes, track: Track, kept: KeptRoster) -> None:
         if kept != track.kept:
@@ -260,7 +378,3 @@ class Rosters:
             step = Step(self._state)
             step.write(Table.ROSTERS, dialog, msgspec.msgpack.encode(kept))
             step.commit()
-
-
-def _hash_of(event: TimelineEvent) -> bytes:
-    return hashlib.sha256(MSGPACK.encode(event)).digest()

@@ -144,6 +144,44 @@ async def test_what_has_changed_since_is_read_up_to_a_bound(
     assert await rosters.read_for_newcomer(di.person.principal, team.dialog) == RosterThen()
 
 
+async def changes_since(rosters: SealedRosters, team: SigningTeam, who: LoggedPerson, since: int) -> list[int]:
+    """The events of the roster that somebody reads, page by page."""
+    found: list[int] = []
+    while True:
+        page = await rosters.read_since(who.person.principal, team.dialog, since)
+        assert page is not None
+        events, more = page
+        found += [event.seq for event in events]
+        if not more:
+            return found
+        since = found[-1] + 1
+
+
+@pytest.mark.parametrize("edges", [1_200, 8])
+async def test_who_missed_a_part_reads_what_changed_in_it(
+    team: SigningTeam, rosters: SealedRosters, monkeypatch: pytest.MonkeyPatch, edges: int
+) -> None:
+    monkeypatch.setattr(sealed_rosters, "_SINCE", sealed_rosters._SINCE.replace("1200", str(edges)))
+    monkeypatch.setattr(sealed_rosters, "_EDGES_READ_MAX", edges)
+    monkeypatch.setattr(sealed_rosters, "ROSTER_EVENTS_MAX", 3 if edges == 8 else ROSTER_EVENTS_MAX)
+    bo, cy, di, em = team.people[1:5]
+    await team.promote(team.ann, bo)
+    await team.add(team.ann, di, em)
+    await team.change(team.ann.person, b.SettingsChanged("name", "", "", b.Settings()))
+    await team.change(bo.person, b.Demoted(team.ann.person.principal))
+    await team.change(cy.person, b.MemberLeft())
+    await team.change(bo.person, b.MemberRemoved(di.person.principal))
+    await team.add(bo, di)
+    await bo.start()
+    await bo.add(bo.person)
+    await team.announce(bo)
+    assert await changes_since(rosters, team, bo, 0) == [1, 2, 3, 5, 6, 7, 8, 9]
+    assert await changes_since(rosters, team, bo, 6) == [6, 7, 8, 9]
+    assert await changes_since(rosters, team, di, 0) == [3, 5, 6, 7, 8, 9]
+    assert await changes_since(rosters, team, bo, 10) == []
+    assert await rosters.read_since(cy.person.principal, team.dialog, 0) is None
+
+
 async def test_a_dialog_that_is_deleted_leaves_no_roster(team: SigningTeam, rosters: SealedRosters) -> None:
     di = team.people[3]
     await team.add(team.ann, di)

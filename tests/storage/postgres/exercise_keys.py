@@ -114,6 +114,8 @@ async def exercise_rosters(world: World) -> None:
     await team.accept(di, invitation)
     await team.promote(ann, cy)
     assert (await rosters.read_for_newcomer(di.person.principal, team.dialog)).members
+    assert await rosters.read_since(di.person.principal, team.dialog, 1)
+    assert await rosters.read_since(bytes(16), team.dialog, 1) is None
 
 
 async def exercise_device_messages(world: World) -> None:

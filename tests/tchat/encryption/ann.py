@@ -5,13 +5,14 @@ from __future__ import annotations
 from protocol import bodies as b
 from protocol.bodies import TimelineEvent
 from protocol.codec import MSGPACK
-from protocol.commands import Numbered
+from protocol.commands import Add, Numbered
+from protocol.dialog_types import Mode
 from protocol.events import DialogState
 from protocol.replies import Failed
 from tchat.crypto.people import People
 from tchat.encryption.device_sealer import Readers
 from tchat.encryption.readers import ReaderEngine
-from tchat.encryption.sealing import Clear, NotYet, Outcome
+from tchat.encryption.sealing import Clear, NotYet, Outcome, Ready
 from tests.support.scripted import dialog_state
 from tests.tchat.crypto.devices import NOW_MS
 from tests.tchat.encryption.people_site import Site, Somebody, Told
@@ -51,9 +52,9 @@ class Ann:
 
     def found(self, told: Told) -> Readers | Clear | NotYet | Failed:
         """What the sealer gets when everything that it takes is answered."""
+        self.site.dialogs[told.dialog] = told
         while isinstance(found := self.engine.readers_of(told.dialog), NotYet) and self.answer_once():
             pass
-        assert not isinstance(found, tuple)
         return found
 
     def readers(self, told: Told) -> set[bytes]:
@@ -82,9 +83,26 @@ def devices(*people: Somebody) -> set[bytes]:
 
 def state(told: Told, first_seq: int = 1) -> DialogState:
     """The state of a dialog, of which the events from `first_seq` on follow."""
-    return dialog_state(len(told.events), first_seq, dialog=told.dialog)
+    return dialog_state(len(told.events), first_seq, dialog=told.dialog, mode=Mode.SEALED)
 
 
 def grown(told: Told, whose: Somebody) -> TimelineEvent:
     """The event with which the server says that somebody's log has grown."""
     return told.next(whose, b.DevicesChanged(whose.principal, whose.head))
+
+
+def left(device: Ann, intent: Numbered) -> Numbered:
+    """What leaves, which is in the outbox, too."""
+    found = device.signs(intent)
+    assert isinstance(found, Ready), found
+    outbox = device.person.phone.state.outbox  # type: ignore[attr-defined]
+    assert outbox[intent.n] == MSGPACK.encode(found.command)
+    return found.command
+
+
+def added(told: Told, by: Ann, n: int, *members: Somebody) -> TimelineEvent:
+    """The event of an addition that a device signs, which has heard the dialog up to there."""
+    signed = left(by, Add(0, told.dialog, n, [each.principal for each in members]))
+    assert isinstance(signed, Add)
+    body = b.MembersAdded(signed.members, signed.signed, logs=[each.head for each in members])
+    return told.next(by.person, body, n)

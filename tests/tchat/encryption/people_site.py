@@ -10,13 +10,26 @@ from protocol.command_rules import Command
 from protocol.device_log import LogState
 from protocol.dialog_types import DialogType, Mode, Role
 from protocol.ids import created_dialog_id, direct_dialog_id, new_id
-from protocol.key_commands import ClaimKeys, KnownLog, ReadDevices
-from protocol.replies import ClaimedKey, ClaimedKeys, DeviceKeys, DevicesPage, PersonDevices, Reply
+from protocol.key_commands import ClaimKeys, KnownLog, ReadDevices, ReadRosterAt
+from protocol.replies import (
+    ClaimedKey,
+    ClaimedKeys,
+    DeviceKeys,
+    DevicesPage,
+    MemberThen,
+    PersonDevices,
+    Reply,
+    RosterSnapshot,
+)
 from protocol.roster import ChangePlace, creation_input
 from tchat.crypto.own_identity import OwnIdentity, new_identity
+from tchat.crypto.pins import PinnedLog
+from tchat.crypto.sealed_roster import SealedRoster
+from tchat.crypto.signed_changes import fold_roster
 from tests.tchat.crypto.devices import Phone, phone
 
 ENTRIES_PER_PAGE = 3
+EVENTS_PER_PAGE = 2
 
 
 @dataclass
@@ -72,6 +85,12 @@ class Site:
         self.asked: list[Command] = []
         self.hidden: set[bytes] = set()
         """People whose logs are not given."""
+        self.swapped: dict[bytes, Somebody] = {}
+        """Other identities that are given for people."""
+        self.unnamed: set[bytes] = set()
+        """Members who are left out of what a newcomer is told."""
+        self.dialogs: dict[bytes, Told] = {}
+        """What is told to who reads a roster."""
 
     def answer(self, command: Command) -> Reply:
         """What a truthful server says."""
@@ -79,13 +98,38 @@ class Site:
         if isinstance(command, ReadDevices):
             known = [each for each in command.people if each.principal not in self.hidden]
             return DevicesPage(0, command.dialog, [self._person(each) for each in known])
+        if isinstance(command, ReadRosterAt):
+            return self._roster(command, self.dialogs[command.dialog])
         assert isinstance(command, ClaimKeys), command
         by_device = {one.known.device: one for person in self.people.values() for one in person.phones}
         phones = [by_device[device] for device in command.devices if device not in self.keyless]
         return ClaimedKeys(0, [ClaimedKey(one.known.device, "A" * 11, one.keys.pop()) for one in phones])
 
+    def _roster(self, command: ReadRosterAt, told: Told) -> RosterSnapshot:
+        if command.since is not None:
+            events = [event for event in told.events if event.seq >= max(command.since, told.seen_from)]
+            changes = [event for event in events if not isinstance(event.body, b.Deleted)]
+            page = changes[:EVENTS_PER_PAGE]
+            return RosterSnapshot(0, told.dialog, events=page, more=len(page) < len(changes))
+        brought = next(event for event in told.events if event.seq == told.seen_from)
+        if not isinstance(brought.body, b.MembersAdded):
+            return RosterSnapshot(0, told.dialog)
+        signed = brought.body.signed or (brought.body.invitation and brought.body.invitation.signed)
+        assert signed, "somebody has signed it"
+        then = SealedRoster(told.dialog)
+        pins = {person.principal: PinnedLog(person.log) for person in self.people.values()}
+        for event in told.events[: max(signed.keys_seq, 1)]:
+            then = fold_roster(then, event, pins.get).roster
+        shown = {who: each for who, each in then.members.items() if who not in self.unnamed}
+        members = [MemberThen(who, each.role, each.joined, each.log) for who, each in shown.items()]
+        first = max(signed.keys_seq, 1) if command.after is None else command.after
+        left = [event for event in told.events[: brought.seq] if event.seq > first]
+        page = left[:EVENTS_PER_PAGE]
+        listed = members if command.after is None else []
+        return RosterSnapshot(0, told.dialog, signed.keys_seq, listed, page, len(page) < len(left))
+
     def _person(self, known: KnownLog) -> PersonDevices:
-        person = self.people[known.principal]
+        person = self.swapped.get(known.principal) or self.people[known.principal]
         entries = person.entries[known.length if known.generation == person.log.generation else 0 :]
         keys = [
             DeviceKeys(one.known.device, 1, one.machine.device_keys)
@@ -100,10 +144,11 @@ class Site:
 
 @dataclass
 class Told:
-    """The events of a dialog as a server numbers them."""
+    """The events of a dialog as a server numbers them; who asks sees them from `seen_from` on."""
 
     dialog: bytes
     events: list[TimelineEvent] = field(default_factory=list)
+    seen_from: int = 1
 
     def next(self, author: Somebody, body: b.AnyBody, n: int = 0) -> TimelineEvent:
         event = TimelineEvent(

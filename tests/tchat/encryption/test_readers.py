@@ -240,7 +240,7 @@ def test_a_claim_that_is_refused_is_made_again_later(ann: Ann, told: Told, bob: 
 def test_stale_waits_for_the_events_that_the_server_names(ann: Ann, told: Told, bob: Somebody) -> None:
     ann.readers(told)
     ann.engine.stale(told.dialog, refused("stale", 2))
-    assert ann.found(told) == NotYet()
+    assert ann.engine.readers_of(told.dialog) == NotYet()
     bob.adds()
     ann.hears(grown(told, bob))
     assert ann.readers(told) == devices(ann.person, bob)

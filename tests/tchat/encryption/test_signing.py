@@ -6,7 +6,6 @@ import msgspec
 import pytest
 
 from protocol import bodies as b
-from protocol.codec import MSGPACK
 from protocol.commands import Accept, Add, Create, Invite, Mute, Numbered, Promote
 from protocol.dialog_types import DialogType, Mode, Role
 from protocol.errors import ErrorCode
@@ -14,7 +13,7 @@ from protocol.ids import created_dialog_id, new_id, self_dialog_id
 from protocol.replies import Failed
 from tchat.crypto.errors import RosterReason
 from tchat.encryption.sealing import Clear, NotYet, Ready
-from tests.tchat.encryption.ann import Ann, devices, grown, state
+from tests.tchat.encryption.ann import Ann, devices, grown, left, state
 from tests.tchat.encryption.people_site import Somebody, Told, group
 
 
@@ -38,15 +37,6 @@ class Team:
         assert isinstance(signed, Add)
         logs = [each.head for each in (self.di,) if each.principal in signed.members]
         return b.MembersAdded(signed.members, signed.signed, logs=logs)
-
-
-def left(device: Ann, intent: Numbered) -> Numbered:
-    """What leaves, which is in the outbox, too."""
-    found = device.signs(intent)
-    assert isinstance(found, Ready), found
-    outbox = device.person.phone.state.outbox  # type: ignore[attr-defined]
-    assert outbox[intent.n] == MSGPACK.encode(found.command)
-    return found.command
 
 
 @pytest.fixture

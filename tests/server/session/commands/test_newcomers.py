@@ -11,8 +11,8 @@ from protocol.replies import RosterSnapshot
 from protocol.roster import RosterMember
 from server.session.commands import newcomers
 from storage.postgres.device_keys import PostgresDeviceKeys
-from tchat.crypto.sealed_roster import snapshot_of
-from tchat.crypto.signed_changes import join_roster
+from tchat.crypto.sealed_roster import SealedRoster, snapshot_of
+from tchat.crypto.signed_changes import fold_roster, join_roster
 from tests.support.harness import Running
 from tests.support.signing_team import SigningTeam
 
@@ -47,7 +47,28 @@ async def test_a_newcomer_reads_the_roster_page_by_page(
     assert (pages > 1) is (page_bytes < REPLY_BYTES_MAX)
 
 
+@pytest.mark.parametrize("page_bytes", [REPLY_BYTES_MAX, 10])
+async def test_who_heard_a_window_reads_what_changed_before(
+    server: Running, page_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    team = await SigningTeam.found(server.world, PostgresDeviceKeys(server.world.pool), 4)
+    bo = team.people[1]
+    for _ in range(3):
+        await team.promote(team.ann, bo)
+    monkeypatch.setattr(newcomers, "REPLY_BYTES_MAX", page_bytes)
+    roster, pages = SealedRoster(team.dialog), 0
+    async with server.live(bo.person) as wire:
+        more = True
+        while more:
+            page = await wire.ask(ReadRosterAt(1, team.dialog, since=roster.seq + 1))
+            for event in page.events:
+                roster = fold_roster(roster, event, team.pin).roster
+            more, pages = page.more, pages + 1
+    assert (roster.view, pages > 1) == (team.roster.view, page_bytes < REPLY_BYTES_MAX)
+
+
 async def test_who_is_no_member_reads_no_roster(server: Running) -> None:
     team = await SigningTeam.found(server.world, PostgresDeviceKeys(server.world.pool), 4)
     async with server.live(team.people[3].person) as wire:
-        assert (await wire.ask(ReadRosterAt(1, team.dialog))).code == "dialog_not_found"
+        for question in (ReadRosterAt(1, team.dialog), ReadRosterAt(1, team.dialog, since=0)):
+            assert (await wire.ask(question)).code == "dialog_not_found"

@@ -1,0 +1,217 @@
+"""What this device has not heard of a roster is read, checked like what it hears, and never believed for less."""
+
+from __future__ import annotations
+
+import pytest
+
+from protocol import bodies as b
+from protocol.key_commands import ReadRosterAt
+from protocol.replies import Failed
+from tchat.crypto.errors import RosterReason
+from tchat.encryption.device_logs import AGAIN_MS
+from tchat.encryption.notices import ChangeNotBelieved
+from tchat.encryption.rosters import WAITING_MAX
+from tchat.encryption.sealing import NotYet
+from tests.tchat.encryption.ann import Ann, added, devices, grown, state
+from tests.tchat.encryption.people_site import Somebody, group
+
+
+class Team:
+    """A group of Ann, Bob and Cem, without Di. `ann` is the device that hears, or does not hear, what happens."""
+
+    def __init__(self) -> None:
+        self.bob, self.cem, self.di = Somebody(), Somebody(), Somebody()
+        self.ann = Ann(self.bob, self.cem, self.di)
+        self.told = group(self.ann.person, self.bob, self.cem)
+        self.ann.site.dialogs[self.told.dialog] = self.told
+
+    def window(self, first_seq: int) -> None:
+        """A process begins, and hears the newest events only."""
+        self.ann.start()
+        self.ann.hears(state(self.told, first_seq), *self.told.events[first_seq - 1 :])
+
+    def talk(self, count: int) -> None:
+        """So many events that change nobody's rights."""
+        for _ in range(count):
+            self.told.next(self.bob, b.Deleted(1), 1)
+
+    def questions(self) -> list[tuple[int | None, int | None]]:
+        asked, self.ann.site.asked = self.ann.site.asked, []
+        return [(each.after, each.since) for each in asked if isinstance(each, ReadRosterAt)]
+
+
+@pytest.fixture
+def team() -> Team:
+    return Team()
+
+
+def test_who_hears_a_window_reads_what_was_before_when_it_is_needed(team: Team) -> None:
+    team.talk(3)
+    team.window(4)
+    assert team.questions() == []
+    assert team.ann.engine.rosters.is_behind(team.told.dialog)
+    assert team.ann.readers(team.told) == devices(team.ann.person, team.bob, team.cem)
+    assert team.questions() == [(None, None), (None, 0)]
+
+
+def test_the_rest_is_read_after_what_is_known(team: Team) -> None:
+    team.window(1)
+    team.ann.readers(team.told)
+    for n in range(2, 7):
+        team.told.next(team.ann.person, b.Promoted(team.bob.principal) if n == 5 else b.Demoted(team.cem.principal), n)
+    team.told.next(team.ann.person, b.MemberRemoved(team.cem.principal), 7)
+    team.talk(1)
+    team.questions()
+    team.window(8)
+    assert team.ann.readers(team.told) == devices(team.ann.person, team.bob)
+    assert team.questions() == [(None, 1), (None, 3), (None, 5), (None, 7)]
+    (notice,) = team.ann.engine.take_notices()
+    assert isinstance(notice, ChangeNotBelieved)
+    assert (notice.seq, notice.reason) == (5, RosterReason.UNSIGNED)
+
+
+def test_nothing_is_read_where_nothing_is_missing(team: Team) -> None:
+    team.talk(2)
+    team.window(1)
+    team.ann.readers(team.told)
+    team.told.next(team.ann.person, b.MemberRemoved(team.cem.principal), 7)
+    team.talk(2)
+    team.window(1)
+    assert team.ann.readers(team.told) == devices(team.ann.person, team.bob)
+    team.window(5)
+    assert team.ann.readers(team.told) == devices(team.ann.person, team.bob)
+    assert team.questions() == []
+
+
+def test_what_is_heard_meanwhile_comes_after_what_is_read(team: Team) -> None:
+    team.talk(1)
+    team.window(2)
+    engine = team.ann.engine
+    engine.readers_of(team.told.dialog)
+    for _ in range(2):
+        (question,) = engine.due()
+        engine.answered(question, team.ann.site.answer(question))
+    team.ann.hears(team.told.next(team.ann.person, b.MemberRemoved(team.cem.principal), 7))
+    assert team.ann.readers(team.told) == devices(team.ann.person, team.bob)
+    assert team.ann.engine.rosters.track(team.told.dialog).roster.keys_seq == 3
+
+
+def test_what_does_not_fit_is_read_again(team: Team) -> None:
+    team.talk(1)
+    team.window(2)
+    for n in range(WAITING_MAX + 1):
+        team.ann.engine.heard(team.told.next(team.ann.person, b.Demoted(team.cem.principal), n + 2))
+    team.ann.hears(team.told.next(team.ann.person, b.MemberRemoved(team.cem.principal), n + 3))
+    assert team.ann.readers(team.told) == devices(team.ann.person, team.bob)
+
+
+@pytest.mark.parametrize("grown_again", [False, True])
+def test_a_server_that_lost_events_is_noticed_and_who_was_removed_stays_removed(team: Team, grown_again: bool) -> None:
+    gone = team.told.next(team.ann.person, b.MemberRemoved(team.cem.principal), 2)
+    team.window(1)
+    assert team.ann.readers(team.told) == devices(team.ann.person, team.bob)
+    team.told.events.remove(gone)
+    team.talk(5 if grown_again else 0)
+    team.window(len(team.told.events))
+    assert team.ann.reason(team.told) == RosterReason.STILL_REMOVED.sentence
+
+
+def test_a_refusal_that_may_pass_is_asked_again_later(team: Team) -> None:
+    team.talk(1)
+    team.window(2)
+    engine = team.ann.engine
+    engine.readers_of(team.told.dialog)
+    (question,) = engine.due()
+    engine.answered(question, Failed(0, "unavailable", ""))
+    assert engine.due() == []
+    team.ann.now_ms += AGAIN_MS
+    assert engine.due() == [question]
+    engine.answered(question, Failed(0, "dialog_not_found", ""))
+    assert isinstance(team.ann.found(team.told), Failed)
+
+
+def test_events_that_the_server_names_and_keeps_back_hold_the_dialog(team: Team) -> None:
+    team.window(1)
+    team.ann.readers(team.told)
+    team.ann.engine.stale(team.told.dialog, Failed(0, "stale", "", keys_seq=9))
+    assert "than it shows" in team.ann.reason(team.told)
+
+
+def joined(team: Team, *changes: b.AnyBody) -> Ann:
+    """The device of Di, who was added, after these changes."""
+    team.window(1)
+    for n, body in enumerate(changes, 2):
+        team.ann.hears(team.told.next(team.ann.person, body, n))
+    team.told.seen_from = added(team.told, team.ann, 20, team.di).seq
+    team.ann.hears(team.told.events[-1])
+    return hearing(team)
+
+
+def hearing(team: Team, di: Ann | None = None) -> Ann:
+    """The device of Di, which hears what Di may see."""
+    di = di or Ann(team.ann.person, team.bob, team.cem, person=team.di)
+    di.site.dialogs[team.told.dialog] = team.told
+    di.hears(state(team.told, team.told.seen_from), *team.told.events[team.told.seen_from - 1 :])
+    return di
+
+
+def test_who_joins_believes_what_the_admin_signed(team: Team) -> None:
+    di = joined(team, b.Demoted(team.bob.principal), b.MemberRemoved(team.cem.principal), b.Demoted(team.bob.principal))
+    assert di.readers(team.told) == devices(team.ann.person, team.bob, team.di)
+    keys_seq = team.told.events[-1].seq
+    views = [each.engine.rosters.view_at(team.told.dialog, keys_seq) for each in (team.ann, di)]
+    assert views[0] == views[1] is not None
+    di.start()
+    di.hears(state(team.told, team.told.seen_from), *team.told.events[team.told.seen_from - 1 :])
+    assert di.readers(team.told) == devices(team.ann.person, team.bob, team.di)
+
+
+def test_what_changed_since_the_signature_is_read_with_it(team: Team) -> None:
+    """An invitation waits; what happens meanwhile is visible to nobody who comes later, but for the roster."""
+    team.window(1)
+    team.bob.adds()
+    di = joined(team)
+    di.hears(grown(team.told, team.bob))
+    assert di.readers(team.told) == devices(team.ann.person, team.bob, team.cem, team.di)
+
+
+def test_who_joins_is_shown_nobody_less_and_nobody_else(team: Team) -> None:
+    di = joined(team)
+    di.site.unnamed.add(team.cem.principal)
+    assert di.reason(team.told) in {RosterReason.WRONG_VIEW.sentence, RosterReason.NOT_ENTITLED.sentence}
+
+
+def test_who_joins_is_not_given_another_identity_of_a_member(team: Team) -> None:
+    di = joined(team)
+    di.site.swapped[team.bob.principal] = Somebody(team.bob.principal)
+    assert di.reason(team.told) == RosterReason.WRONG_LOG.sentence
+
+
+def test_who_comes_back_is_brought_by_somebody_who_was_there(team: Team) -> None:
+    di = joined(team)
+    assert di.readers(team.told) >= devices(team.di)
+    gone = team.told.next(team.ann.person, b.MemberRemoved(team.di.principal), 30)
+    for each in (team.ann, di):
+        each.hears(gone)
+    assert isinstance(di.found(team.told), Failed)
+    team.ann.hears(team.told.next(team.ann.person, b.MemberRemoved(team.cem.principal), 31))
+    team.told.seen_from = added(team.told, team.ann, 32, team.di).seq
+    hearing(team, di)
+    assert di.readers(team.told) == devices(team.ann.person, team.bob, team.di)
+
+
+def test_who_comes_back_is_not_brought_among_strangers(team: Team) -> None:
+    """Else the server could remove somebody by its word, and add them to people of its own under the same name."""
+    di = joined(team)
+    di.readers(team.told)
+    gone = team.told.next(team.ann.person, b.MemberRemoved(team.di.principal), 30)
+    di.hears(gone)
+    strangers = Team()
+    strangers.told.dialog = team.told.dialog
+    stranger = strangers.ann
+    message = stranger.person.phone.machine.sign(b"")
+    body = b.MembersAdded([team.di.principal], b.Signed(0, bytes(32), message), logs=[team.di.head])
+    team.told.seen_from = team.told.next(stranger.person, body, 1).seq
+    hearing(team, di)
+    assert di.reason(team.told) == RosterReason.NOT_ENTITLED.sentence
+    assert di.found(team.told) != NotYet()
