@@ -117,10 +117,11 @@ class Rosters:
         if not track.asked or track.kept is None:
             return  # all of the dialog has come again meanwhile
         track.asked = False
-        if isinstance(reply, RosterSnapshot) and command.since is None:
-            self._told_newcomer(command, reply, track)
-        elif isinstance(reply, RosterSnapshot):
-            self._told_since(command.dialog, reply, track)
+        if isinstance(reply, RosterSnapshot) and all(event.dialog == command.dialog for event in reply.events):
+            if command.since is None:
+                self._told_newcomer(command, reply, track)
+            else:
+                self._told_since(command.dialog, reply, track)
         elif isinstance(reply, Failed) and reply.temporary:
             self._again_ms = self._now_ms() + AGAIN_MS
         else:

@@ -6,7 +6,7 @@ import pytest
 
 from protocol import bodies as b
 from protocol.key_commands import ReadRosterAt
-from protocol.replies import Failed
+from protocol.replies import Failed, RosterSnapshot
 from tchat.crypto.errors import RosterReason
 from tchat.encryption.device_logs import AGAIN_MS
 from tchat.encryption.notices import ChangeNotBelieved
@@ -135,6 +135,17 @@ def test_events_that_the_server_names_and_keeps_back_hold_the_dialog(team: Team)
     team.ann.readers(team.told)
     team.ann.engine.stale(team.told.dialog, Failed(0, "stale", "", keys_seq=9))
     assert "than it shows" in team.ann.reason(team.told)
+
+
+def test_events_of_another_dialog_are_no_answer(team: Team) -> None:
+    team.talk(1)
+    team.window(2)
+    engine = team.ann.engine
+    engine.readers_of(team.told.dialog)
+    (question,) = engine.due()
+    elsewhere = group(team.bob, team.cem, team.di).events
+    engine.answered(question, RosterSnapshot(0, team.told.dialog, events=elsewhere))
+    assert "does not show who" in team.ann.reason(team.told)
 
 
 def joined(team: Team, *changes: b.AnyBody) -> Ann:
