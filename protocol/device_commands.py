@@ -71,8 +71,8 @@ class ConfirmToDevice(Command, tag=111, frozen=True):
 class BackupValue(msgspec.Struct, array_like=True, frozen=True):
     """Something sealed under the recovery key: the identity, or the keys of a session.
 
-    `key` is the id of the session, or zeros for the identity. The `version` of a session's keys is higher the earlier
-    they begin, `N_MAX` less the index of the first message that they open; that of the identity is 1.
+    `key` is a hash of the session and its device, or zeros for the identity. The `version` of a session's keys is
+    higher the earlier they begin, `N_MAX` less the index of the first message that they open; of the identity it is 1.
     """
 
     key: BackupKey

@@ -69,15 +69,16 @@ def add_own(step: Step, principal: bytes, device: bytes, dialog: bytes, key: vod
     _add(step, principal, device, dialog, vodozemac.InboundGroupSession(key))
 
 
-def back_up(step: Step, session: bytes, device: bytes) -> BackedUpSession | None:
-    """A session of a device, from the first message that this device can read; None if it has none."""
+def back_up(step: Step, session: bytes, device: bytes, *, before: int | None = None) -> BackedUpSession | None:
+    """A session of a device, from the first message that this device can read; None if that is not before `before`."""
     known = read_inbound(step, session, device)
-    if known is None:
+    if known is None or (before is not None and known.first_index >= before):
         return None
     held = vodozemac.InboundGroupSession.from_pickle(known.pickle, step.state.pickle_key)
     exported = held.export_at(known.first_index)
     assert exported is not None, "it is the first index that the session has"
-    return BackedUpSession(session, known.dialog, known.principal, device, exported.to_base64())
+    keys = exported.to_base64()
+    return BackedUpSession(session, known.dialog, known.principal, device, keys, known.first_index)
 
 
 def restore(step: Step, found: BackedUpSession) -> None:

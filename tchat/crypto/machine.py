@@ -195,9 +195,9 @@ class CryptoMachine:
         """What proves the content of an event that this device has opened, also after it was erased."""
         return envelope.franking_key(Step(self._state), dialog, seq)
 
-    def back_up(self, keys: KeysReceived) -> BackedUpSession | None:
-        """The session of which keys were received, for the backup."""
-        return inbound.back_up(Step(self._state), keys.session, keys.sender.device)
+    def back_up(self, session: bytes, device: bytes, *, before: int | None = None) -> BackedUpSession | None:
+        """A session of a device, for the backup; None if its keys do not begin before the index `before`."""
+        return inbound.back_up(Step(self._state), session, device, before=before)
 
     def restore(self, sessions: Sequence[BackedUpSession]) -> list[OpenError]:
         """Keep the sessions of this person's own backup; which were refused, because they contradict those here."""

@@ -72,6 +72,7 @@ class BackedUpSession(msgspec.Struct, frozen=True):
     device: bytes
     exported: str
     """vodozemac's form of the keys: a secret, which `repr` does not show."""
+    first_index: int = 0
 
     def __repr__(self) -> str:
         return f"BackedUpSession({to_base64(self.session)})"
@@ -127,19 +128,24 @@ def open_identity(key: bytes, principal: bytes, generation: int, sealed: bytes) 
 
 def seal_session(key: bytes, identity: OwnIdentity, session: BackedUpSession) -> bytes:
     """The keys of a session, for the backup."""
-    bound = _bound_to(identity.principal, identity.generation, session.session)
+    bound = _bound_to(identity.principal, identity.generation, place_of(session))
     return _seal(key, _SESSION, bound, msgspec.msgpack.encode(session))
 
 
-def open_session(key: bytes, identity: OwnIdentity, session: bytes, sealed: bytes) -> BackedUpSession:
-    """The keys of the session that the server names so; `RecoveryError` if this person did not seal it as that."""
-    value = _open(key, _SESSION, _bound_to(identity.principal, identity.generation, session), sealed)
+def place_of(session: BackedUpSession) -> bytes:
+    """Where a session is in the backup: each device's has a place of its own, and names nothing to the server."""
+    return hashlib.sha256(frame(b"tchat/backup/1", session.session, session.device)).digest()
+
+
+def open_session(key: bytes, identity: OwnIdentity, place: bytes, sealed: bytes) -> BackedUpSession:
+    """The keys of the session that is at this place; `RecoveryError` if this person did not seal it there."""
+    value = _open(key, _SESSION, _bound_to(identity.principal, identity.generation, place), sealed)
     try:
         found = msgspec.msgpack.decode(value, type=BackedUpSession)
         imported = vodozemac.InboundGroupSession.import_session(vodozemac.ExportedSessionKey(found.exported))
     except ValueError as error:
         raise RecoveryError(RecoveryReason.NOT_OURS) from error
-    if found.session != session or imported.session_id != to_base64(session):
+    if place_of(found) != place or imported.session_id != to_base64(found.session):
         raise RecoveryError(RecoveryReason.WRONG_SESSION)
     return found
 
@@ -165,8 +171,8 @@ def _key_for(key: bytes, domain: bytes) -> bytes:
     return hmac.digest(key, domain, hashlib.sha256)
 
 
-def _bound_to(principal: bytes, generation: int, session: bytes = b"") -> bytes:
-    return frame(b"tchat/recovery/1", principal, generation.to_bytes(8, "big"), session)
+def _bound_to(principal: bytes, generation: int, place: bytes = b"") -> bytes:
+    return frame(b"tchat/recovery/1", principal, generation.to_bytes(8, "big"), place)
 
 
 def _parity(code: bytes) -> int:

@@ -53,6 +53,9 @@ class Table(StrEnum):
     """One row, with an empty key: the last claim of one-time keys, and whether it is answered."""
     INVITATIONS = "invitations"
     """Dialog: what an admin has signed to let this person join."""
+    BACKED_UP = "backed_up"
+    """Generation of the identity (8 bytes), key in `INBOUND`: the first index from which its backup has the session.
+    Without a key of `INBOUND`: the backup was read."""
     IDENTITY = "identity"
     """One row, with an empty key: the private keys of the person, on a device that has them."""
 

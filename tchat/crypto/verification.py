@@ -91,7 +91,7 @@ class Verification:
     """One verification; `they` are the devices that may take part: one, once a device has answered."""
 
     def __init__(self, me: Party, they: Sequence[Party], transaction: str, phase: Phase, deadline_ms: int) -> None:
-        assert all(_can_compare(me, party) for party in they), "there is a master key to compare"
+        assert all(can_compare(me, party) for party in they), "there is a master key to compare"
         self.transaction = transaction
         self.phase = phase
         self.cancelled: CancelCode | None = None
@@ -127,6 +127,11 @@ class Verification:
     def shown(self) -> sas.ShownSas | None:
         """What people compare, while COMPARING."""
         return None if self._exchange is None else self._exchange.shown
+
+    @property
+    def devices(self) -> frozenset[bytes]:
+        """The devices of the other side: one, once a device has answered."""
+        return frozenset(self._they)
 
     @property
     def compared(self) -> Compared | None:
@@ -314,8 +319,8 @@ def _cancel_content(code: CancelCode) -> Content:
     return {"code": str(code), "reason": SHOWN[code]}
 
 
-def _can_compare(one: Party, other: Party) -> bool:
-    """Two people compare both their master keys; two devices of one person, the one that at least one of them knows."""
+def can_compare(one: Party, other: Party) -> bool:
+    """Whether both sides can be compared: of two people both master keys are known, of one person's devices one is."""
     known = (one.master is not None, other.master is not None)
     return any(known) if one.principal == other.principal else all(known)
 

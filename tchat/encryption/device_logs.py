@@ -53,6 +53,8 @@ class DeviceLogs:
         self._parts: dict[bytes, _Part] = {}
         self._answered: set[tuple[bytes, bytes]] = set()
         self._notices: list[DevicesDoubted] = []
+        self.own_keys: dict[bytes, DevicePublic] = {}
+        """Of the own person's devices that have keys here, as the server says: a new one is in no log yet."""
         self.changes = 0
         """Grows whenever somebody's log, or which of their devices have keys, is another one."""
 
@@ -158,6 +160,8 @@ class DeviceLogs:
             keys = {each.device: _public(principal, each) for each in person.devices}
             listed = pin.newest.devices
             self._keep_keyless(principal, {device for device, public in listed.items() if keys.get(device) != public})
+            if principal == self._people.principal:
+                self.own_keys = {device: public for device, public in keys.items() if public is not None}
 
     def _keep_keyless(self, principal: bytes, devices: AbstractSet[bytes]) -> None:
         if devices != self.keyless(principal):

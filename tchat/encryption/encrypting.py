@@ -13,22 +13,25 @@ Invariants:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from protocol.bodies import TimelineEvent
 from protocol.command_rules import Command
 from protocol.commands import Numbered
-from protocol.events import DialogState, Event, KeySlices
+from protocol.events import DialogState, Event, FromDevice, KeySlices
 from protocol.key_commands import ReadDevices
 from protocol.replies import Failed, Reply, Synced
 from protocol.report_commands import Report
-from tchat.crypto.machine import CryptoMachine
+from tchat.crypto.machine import CryptoMachine, KeysReceived
 from tchat.crypto.own_identity import OwnIdentity
 from tchat.crypto.people import People
 from tchat.crypto.state import CryptoState
 from tchat.crypto.store_errors import StoreBehindError
+from tchat.encryption.backing_up import BackingUp
+from tchat.encryption.contents import is_content
+from tchat.encryption.device_mail import DeviceMail
 from tchat.encryption.device_sealer import DeviceSealer
 from tchat.encryption.key_inbox import KeyInbox
 from tchat.encryption.key_uploads import KeyUploads
@@ -37,6 +40,7 @@ from tchat.encryption.own_devices import OwnDevices
 from tchat.encryption.readers import ReaderEngine
 from tchat.encryption.sealing import Outcome
 from tchat.encryption.unsealing import Unsealing
+from tchat.encryption.verifying import Verifying
 
 PAUSE_S_MAX = 60.0
 
@@ -66,7 +70,10 @@ class _Parts:
     uploads: KeyUploads
     own: OwnDevices
     inbox: KeyInbox
+    mail: DeviceMail
     opening: Unsealing
+    verifying: Verifying
+    backup: BackingUp
 
 
 class Encryption:
@@ -98,6 +105,16 @@ class Encryption:
         self._parts.own.look_again()
         self.wake()
         return ours
+
+    @property
+    def verifying(self) -> Verifying:
+        """The verifications of this device with others."""
+        return self._parts.verifying
+
+    def recover(self, recovery_key: str) -> None:
+        """Bring the identity and older messages back; `RecoveryError` if this cannot be a recovery key."""
+        self._parts.backup.recover(recovery_key)
+        self.wake()
 
     def start_new_identity(self) -> None:
         """Begin anew as this person, when no other device and no recovery key is left; contacts see it."""
@@ -134,6 +151,8 @@ class Encryption:
 
     def acked(self, sealed: Numbered) -> None:
         self._parts.sealer.acked(sealed)
+        if is_content(sealed) and sealed.header.session is not None:
+            self._parts.backup.keys_came([sealed.header.session])
 
     # connections
 
@@ -156,7 +175,8 @@ class Encryption:
     def disconnected(self) -> None:
         self._pause_s, self._resume_at = 0.0, 0.0
         if self._made is not None:
-            for part in (self._made.readers, self._made.uploads, self._made.own, self._made.inbox):
+            made = self._made
+            for part in (made.readers, made.uploads, made.own, made.inbox, made.verifying, made.backup):
                 part.disconnected()
 
     def reset(self) -> None:
@@ -173,9 +193,12 @@ class Encryption:
             parts.opening.heard(event)
 
     def received(self, message: Event) -> None:
+        parts = self._parts
         if isinstance(message, KeySlices):
-            keys = self._parts.inbox.received(message.slices)
-            self._parts.opening.try_again([one.session for one in keys])
+            self._keys_came(parts.inbox.received(message.slices))
+        elif isinstance(message, FromDevice):
+            parts.mail.received(message)
+            parts.verifying.take()
 
     def open(self, event: TimelineEvent) -> TimelineEvent | Unreadable:
         return self._parts.opening.open(event)
@@ -197,7 +220,8 @@ class Encryption:
             return ()
         self._resume_at = 0.0
         parts = self._made
-        return [*parts.uploads.due(), *parts.own.due(), *parts.readers.due(), *parts.inbox.due()]
+        asking = (parts.uploads, parts.own, parts.readers, parts.inbox, parts.verifying, parts.backup)
+        return [command for part in asking for command in part.due()]
 
     def next_due(self) -> float | None:
         return self._resume_at or None
@@ -210,18 +234,27 @@ class Encryption:
         else:
             self._pause_s, self._resume_at = 0.0, 0.0
         parts.readers.answered(command, reply)
-        for part in (parts.uploads, parts.own, parts.inbox):
+        for part in (parts.uploads, parts.own, parts.inbox, parts.verifying, parts.backup):
             part.answered(command, reply)
         if isinstance(command, ReadDevices):
-            keys = parts.inbox.logs_were_read()
-            parts.opening.try_again([one.session for one in keys])
+            self._keys_came(parts.inbox.logs_were_read())
+        parts.verifying.take()
         parts.opening.try_again()
 
     def take_notices(self) -> Sequence[Notice]:
         if self._made is None:
             return ()
-        parts = (self._made.own, self._made.uploads, self._made.readers, self._made.opening)
+        made = self._made
+        parts = (made.own, made.uploads, made.readers, made.verifying, made.backup, made.opening)
         return [notice for part in parts for notice in part.take_notices()]
+
+    def _keys_came(self, keys: Iterable[KeysReceived]) -> None:
+        sessions = [one.session for one in keys]
+        self._parts.opening.try_again(sessions)
+        self._parts.backup.keys_came(sessions)
+
+    def _wake(self) -> None:
+        self.wake()
 
     @property
     def _parts(self) -> _Parts:
@@ -237,4 +270,7 @@ class Encryption:
         inbox = KeyInbox(machine, people, readers.logs, uploads.key_was_used)
         opening = Unsealing(self._store, machine, readers.rosters)
         sealer = DeviceSealer(machine, readers, self._now_ms)
-        return _Parts(machine, people, readers, sealer, uploads, own, inbox, opening)
+        mail = DeviceMail(machine, people, readers.logs, uploads.key_was_used)
+        verifying = Verifying(machine, people, readers, mail, self._now_ms, handed=own.look_again, wake=self._wake)
+        backup = BackingUp(self._store, machine, people, recovered=self.keep_identity, restored=opening.try_again)
+        return _Parts(machine, people, readers, sealer, uploads, own, inbox, mail, opening, verifying, backup)

@@ -6,8 +6,15 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from protocol.bodies import TimelineEvent
+from tchat.crypto.compared import SHOWN as CANCELLED
+from tchat.crypto.compared import CancelCode
 from tchat.crypto.errors import Reason, RosterReason
 from tchat.crypto.pins import SHOWN, LogVerdict
+from tchat.crypto.qr import QrCode
+from tchat.crypto.recovery import SENTENCES as RECOVERY_SENTENCES
+from tchat.crypto.recovery import RecoveryReason
+from tchat.crypto.sas import ShownSas
+from tchat.crypto.verification import Phase
 
 VIEWS_DIFFER = (
     "A member of this dialog sees other members or devices than you do: the server may show different ones to each of"
@@ -154,6 +161,92 @@ class ViewsDiffer:
         return VIEWS_DIFFER
 
 
+@dataclass(frozen=True, slots=True)
+class VerificationStep:
+    """Where a verification with a device of `principal` stands: `transaction` names it in what is done next.
+
+    `symbols` are to be compared while COMPARING; `code` can be shown for the other device to scan, from READY on.
+    """
+
+    transaction: str
+    principal: bytes
+    phase: Phase
+    symbols: ShownSas | None = None
+    code: QrCode | None = None
+    cancelled: CancelCode | None = None
+
+    @property
+    def sentence(self) -> str:
+        """What to do, or how it ended, for people."""
+        if self.phase is Phase.CANCELLED:
+            return _IDENTITY_MOVED if self.cancelled is None else CANCELLED[self.cancelled]
+        return _PHASES[self.phase]
+
+
+_IDENTITY_MOVED = "What was compared is not what the server shows now. Nothing is verified: try again."
+_PHASES = {
+    Phase.ASKED: "Somebody wants to compare keys with you: accept it if you are in touch with them now.",
+    Phase.WAITING: "The other device was asked.",
+    Phase.READY: "Both devices are ready: compare symbols, or scan the code of one with the other.",
+    Phase.EXCHANGING: "The devices agree on symbols.",
+    Phase.COMPARING: "Do both devices show the same symbols? Confirm it only if all of them are the same.",
+    Phase.SCANNED: "Confirm it when the other device says that the code was right.",
+    Phase.CONFIRMED: "The other side is to confirm it, too.",
+    Phase.DONE: "It is verified.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class BackupRefused:
+    """The server adds nothing more to the backup; `message` says why. What is in it stays."""
+
+    message: str
+
+    @property
+    def sentence(self) -> str:
+        """What happened, for people."""
+        return f"Newer messages are not in your backup: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class NotRecovered:
+    """The identity was not opened with the recovery key that was entered."""
+
+    reason: RecoveryReason
+
+    @property
+    def sentence(self) -> str:
+        """What happened, for people."""
+        return RECOVERY_SENTENCES[self.reason]
+
+
+@dataclass(frozen=True, slots=True)
+class BackupRestored:
+    """The whole backup was read: so many sessions are kept, so many were not what this person sealed."""
+
+    sessions: int
+    refused: int
+
+    @property
+    def sentence(self) -> str:
+        """What happened, for people."""
+        if self.refused:
+            return f"The backup was read, but {self.refused} parts of it were changed: what they open stays closed."
+        return "The backup was read: older messages can be opened now."
+
+
 ReaderNotice = ChangeNotBelieved | DevicesDoubted | ViewsDiffer
 """What `Readers` finds out."""
-Notice = Unreadable | NowReadable | MessagesMissing | StandingChanged | IdentityStarted | KeysNotTaken | ReaderNotice
+BackupNotice = BackupRefused | BackupRestored | NotRecovered
+"""What becomes of the backup."""
+Notice = (
+    Unreadable
+    | NowReadable
+    | MessagesMissing
+    | StandingChanged
+    | IdentityStarted
+    | KeysNotTaken
+    | ReaderNotice
+    | VerificationStep
+    | BackupNotice
+)

@@ -167,6 +167,10 @@ class ReaderEngine:
         kept_back = track.ahead > keys_seq and not self.rosters.is_behind(dialog)
         return _CONTRADICTS if kept_back or self._tries.get(dialog) == (keys_seq, TRIES_MAX) else ""
 
+    def has_channel(self, dialog: bytes, known: KnownDevice) -> bool:
+        """Whether something can be written to this device; if not, a key of it is claimed in this dialog."""
+        return not self._channels.want(dialog, [known])
+
     def due(self) -> list[Command]:
         """The commands to send now, each once; `answered` gets their answers."""
         found = (self.logs.due(), self._channels.due(), *self.rosters.due())

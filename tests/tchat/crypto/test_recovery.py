@@ -21,6 +21,7 @@ from tchat.crypto.recovery import (
     new_recovery_key,
     open_identity,
     open_session,
+    place_of,
     read_recovery_key,
     seal_identity,
     seal_session,
@@ -93,7 +94,7 @@ def test_an_identity_comes_back() -> None:
 
 
 def test_a_session_comes_back() -> None:
-    assert open_session(KEY, IDENTITY, SESSION.session, SEALED_SESSION) == SESSION
+    assert open_session(KEY, IDENTITY, place_of(SESSION), SEALED_SESSION) == SESSION
 
 
 def test_sealed_values_fit_and_show_nothing() -> None:
@@ -117,14 +118,14 @@ NOT_RECOVERED: dict[str, tuple[RecoveryReason, Callable[[], object]]] = {
     "nothing": (RecoveryReason.NOT_OURS, lambda: open_identity(KEY, BOB, 2, b"")),
     "too much": (RecoveryReason.NOT_OURS, lambda: open_identity(KEY, BOB, 2, bytes(BACKUP_VALUE_BYTES_MAX + 1))),
     "a session as an identity": (RecoveryReason.NOT_OURS, lambda: open_identity(KEY, BOB, 2, SEALED_SESSION)),
-    "an injected session": (RecoveryReason.NOT_OURS, lambda: open_session(KEY, IDENTITY, OTHER.session, INJECTED)),
+    "an injected session": (RecoveryReason.NOT_OURS, lambda: open_session(KEY, IDENTITY, place_of(OTHER), INJECTED)),
     "a session under another's name": (
         RecoveryReason.NOT_OURS,
-        lambda: open_session(KEY, IDENTITY, OTHER.session, SEALED_SESSION),
+        lambda: open_session(KEY, IDENTITY, place_of(OTHER), SEALED_SESSION),
     ),
     "a session of an identity of before": (
         RecoveryReason.NOT_OURS,
-        lambda: open_session(KEY, OwnIdentity(BOB, 1), SESSION.session, SEALED_SESSION),
+        lambda: open_session(KEY, OwnIdentity(BOB, 1), place_of(SESSION), SEALED_SESSION),
     ),
     "keys that are none": (
         RecoveryReason.NOT_OURS,
@@ -138,7 +139,7 @@ NOT_RECOVERED: dict[str, tuple[RecoveryReason, Callable[[], object]]] = {
 
 
 def reopened(session: BackedUpSession) -> BackedUpSession:
-    return open_session(KEY, IDENTITY, session.session, seal_session(KEY, IDENTITY, session))
+    return open_session(KEY, IDENTITY, place_of(session), seal_session(KEY, IDENTITY, session))
 
 
 @pytest.mark.parametrize("what", NOT_RECOVERED)
@@ -153,7 +154,7 @@ def test_nothing_else_is_recovered(what: str) -> None:
 def test_a_changed_backup_is_refused(place: int) -> None:
     changed = SEALED_SESSION[:place] + bytes([SEALED_SESSION[place] ^ 1]) + SEALED_SESSION[place + 1 :]
     with pytest.raises(RecoveryError):
-        open_session(KEY, IDENTITY, SESSION.session, changed)
+        open_session(KEY, IDENTITY, place_of(SESSION), changed)
 
 
 def test_recovery_keys_are_random() -> None:

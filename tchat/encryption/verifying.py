@@ -1,0 +1,250 @@
+"""Verifications of this device with others, over messages from device to device; and handing the identity on.
+
+Invariants:
+
+- What is compared are the keys that were known when a verification began: those of the pinned logs; of an own device
+  that no log lists yet, those that the server has.
+- The private keys of the identity go to an own device only when its person has compared that device's key, in a channel
+  to exactly that key.
+- At most RUNNING_MAX verifications run; requests beyond are passed over. One that has ended is forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from protocol.canonical import encode_canonical
+from protocol.command_rules import Command
+from protocol.ids import self_dialog_id
+from protocol.key_commands import ClaimKeys
+from protocol.replies import Failed, Reply
+from tchat.crypto.compared import MessageType, Party, VerificationCancelledError
+from tchat.crypto.machine import CryptoMachine
+from tchat.crypto.olm import KnownDevice
+from tchat.crypto.people import HANDED, People
+from tchat.crypto.qr import QrCode
+from tchat.crypto.verification import Phase, Verification, VerificationMessage, can_compare
+from tchat.encryption.device_mail import ENCRYPTED, DeviceMail, Mail
+from tchat.encryption.notices import VerificationStep
+from tchat.encryption.readers import ReaderEngine
+
+RUNNING_MAX = 10
+CLAIMS_MAX = 3
+"""So often a key of an own device is claimed to hand the identity to it."""
+_KINDS = frozenset(MessageType)
+
+
+@dataclass(slots=True)
+class _Running:
+    """A verification: with whom, where messages of it go, and the phase that its person knows."""
+
+    verification: Verification
+    principal: bytes
+    dialog: bytes
+    shown: Phase | None = None
+
+
+@dataclass(slots=True)
+class _Handing:
+    """An own device that gets the identity."""
+
+    known: KnownDevice
+    claims: int = 0
+
+
+class Verifying:
+    """The verifications of a device. `handed` is called when it has got the identity; `wake` when its person acts."""
+
+    def __init__(
+        self,
+        machine: CryptoMachine,
+        people: People,
+        readers: ReaderEngine,
+        mail: DeviceMail,
+        now_ms: Callable[[], int],
+        *,
+        handed: Callable[[], None],
+        wake: Callable[[], None],
+    ) -> None:
+        self._machine = machine
+        self._people = people
+        self._readers = readers
+        self._mail = mail
+        self._now_ms = now_ms
+        self._handed = handed
+        self._wake = wake
+        self._running: dict[str, _Running] = {}
+        self._handing: dict[bytes, _Handing] = {}
+        self._notices: list[VerificationStep] = []
+
+    # what a person does
+
+    def ask(self, principal: bytes, dialog: bytes | None = None) -> str | None:
+        """Ask the devices of a person, by a dialog with them; own devices need none. None: there is nothing to compare.
+
+        The answer names the verification in the notices that follow.
+        """
+        me, pin = self._party_of_this_device(), self._people.pin_of(principal)
+        found = () if pin is None or pin.refused else pin.newest.devices
+        they = [party for device in found if (party := self._party(principal, device)) and can_compare(me, party)]
+        they = [party for party in they if party.device != me.device]
+        if not they or len(self._running) >= RUNNING_MAX:
+            return None
+        verification, messages = Verification.ask(me, they, self._now_ms())
+        running = _Running(verification, principal, dialog or self_dialog_id(self._people.principal))
+        self._running[verification.transaction] = running
+        self._go_on(running, messages)
+        self._wake()
+        return verification.transaction
+
+    def accept(self, transaction: str) -> None:
+        """The person goes into a verification that was asked for."""
+        self._does(transaction, lambda verification: verification.accept(self._now_ms()))
+
+    def compare_symbols(self, transaction: str) -> None:
+        """Show the symbols on both sides."""
+        self._does(transaction, lambda verification: verification.start_sas(self._now_ms()))
+
+    def scan(self, transaction: str, code: QrCode) -> None:
+        """The person has scanned the code that the other device shows."""
+        self._does(transaction, lambda verification: verification.scan(code, self._now_ms()))
+
+    def confirm(self, transaction: str) -> None:
+        """Both sides show the same; or the other device has taken the code of this one."""
+        self._does(transaction, lambda verification: verification.confirm(self._now_ms()))
+
+    def cancel(self, transaction: str) -> None:
+        """End it; while symbols are compared it says that they differ."""
+        self._does(transaction, lambda verification: verification.cancel())
+
+    # what the server brings
+
+    def take(self) -> None:
+        """Go on with what other devices wrote."""
+        for mail in self._mail.take():
+            if mail.type in _KINDS:
+                self._received(mail, MessageType(mail.type))
+            elif mail.type == HANDED and mail.message is not None and self._people.take_identity(mail.message):
+                self._readers.logs.changes += 1
+                self._handed()
+
+    def due(self) -> list[Command]:
+        """The commands to send now, each once."""
+        for running in list(self._running.values()):
+            self._go_on(running, running.verification.tick(self._now_ms()))
+        for handing in list(self._handing.values()):
+            self._hand(handing)
+        return self._mail.due()
+
+    def answered(self, command: Command, reply: Reply) -> None:
+        """The answer to a command of this device."""
+        self._mail.answered(command, reply)
+        undelivered, self._mail.undelivered = self._mail.undelivered, []
+        for device in undelivered:
+            for running in list(self._running.values()):
+                if device in running.verification.devices:
+                    self._go_on(running, running.verification.cancel())
+        if isinstance(command, ClaimKeys) and not (isinstance(reply, Failed) and reply.temporary):
+            for handing in self._handing.values():
+                handing.claims += handing.known.device in command.devices
+
+    def disconnected(self) -> None:
+        """What is not confirmed comes again."""
+        self._mail.disconnected()
+
+    def take_notices(self) -> list[VerificationStep]:
+        """What the person is to be shown, since the last call."""
+        taken, self._notices = self._notices, []
+        return taken
+
+    def _does(self, transaction: str, step: Callable[[Verification], list[VerificationMessage]]) -> None:
+        running = self._running.get(transaction)
+        if running is not None:
+            self._go_on(running, step(running.verification))
+            self._wake()
+
+    def _received(self, mail: Mail, kind: MessageType) -> None:
+        transaction = mail.content.get("transaction_id")
+        running = self._running.get(transaction) if isinstance(transaction, str) else None
+        content, device = encode_canonical(mail.content), mail.sender.device
+        if running is not None and running.principal == mail.sender.principal:
+            self._go_on(running, running.verification.receive(device, kind, content, self._now_ms()))
+        elif running is None and kind is MessageType.REQUEST:
+            self._asked(mail, content)
+
+    def _asked(self, mail: Mail, content: bytes) -> None:
+        me, they = self._party_of_this_device(), self._party(mail.sender.principal, mail.sender.device)
+        if they is None or not can_compare(me, they) or len(self._running) >= RUNNING_MAX:
+            return
+        try:
+            verification = Verification.asked(me, they, content, self._now_ms())
+        except VerificationCancelledError:
+            return  # it is old, or no request
+        running = _Running(verification, they.principal, mail.dialog)
+        self._running[verification.transaction] = running
+        self._go_on(running, [])
+
+    def _go_on(self, running: _Running, messages: list[VerificationMessage]) -> None:
+        """Send what a step has made, and do what follows from its result."""
+        verification = running.verification
+        for message in messages:
+            self._mail.send(running.dialog, message.device, message.kind, message.content)
+        if verification.phase is running.shown:
+            return
+        running.shown = verification.phase
+        believed = verification.phase is not Phase.DONE or self._believe(running)
+        self._notices.append(
+            VerificationStep(
+                verification.transaction,
+                running.principal,
+                verification.phase if believed else Phase.CANCELLED,
+                verification.shown,
+                verification.code,
+                verification.cancelled,
+            )
+        )
+        if verification.phase in (Phase.DONE, Phase.CANCELLED):
+            del self._running[verification.transaction]
+
+    def _believe(self, running: _Running) -> bool:
+        """Remember what was compared; False if the server shows another identity of this person by now."""
+        compared = running.verification.compared
+        assert compared is not None, "it is done"
+        if compared.master is not None and not self._people.verified(running.principal, compared.master):
+            return False
+        self._readers.logs.changes += 1
+        if running.principal == self._people.principal and self._people.identity is not None:
+            for device in running.verification.devices:
+                known = self._mail.find_device(running.principal, device)
+                if known is not None and known.public.ed25519 == compared.device and not self._is_listed(device):
+                    self._handing[device] = _Handing(known)
+        return True
+
+    def _hand(self, handing: _Handing) -> None:
+        """Give an own device the identity, once there is a channel to it."""
+        known, dialog = handing.known, self_dialog_id(self._people.principal)
+        if handing.claims >= CLAIMS_MAX or self._people.identity is None:
+            del self._handing[known.device]
+        elif self._readers.has_channel(dialog, known):
+            body = self._machine.write_to(known, HANDED, self._people.identity_to_hand())
+            self._mail.send(dialog, known.device, ENCRYPTED, body)
+            del self._handing[known.device]
+
+    def _is_listed(self, device: bytes) -> bool:
+        pin = self._people.pin_of(self._people.principal)
+        return pin is not None and device in pin.log.devices
+
+    def _party_of_this_device(self) -> Party:
+        """This device; it stands for the identity only if its person has verified that, or it has its keys."""
+        machine, pin = self._machine, self._people.pin_of(self._people.principal)
+        master = pin.log.master if pin is not None and pin.verified and pin.held is None else None
+        return Party(machine.principal, machine.device, machine.public.ed25519, master)
+
+    def _party(self, principal: bytes, device: bytes) -> Party | None:
+        """Another device, and the identity that its person's log says; of a device outside of the log, none."""
+        known, pin = self._mail.find_device(principal, device), self._people.pin_of(principal)
+        if known is None:
+            return None
+        listed = pin is not None and device in pin.newest.devices
+        return Party(principal, device, known.public.ed25519, pin.newest.master if pin and listed else None)
