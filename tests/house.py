@@ -58,6 +58,7 @@ SAME_MEANING = {
     "service_accounts": "Services and their keys: the HTTP resource, its rules, and the engine of their store.",
     "session": "The actor of one connection, and the room that is named after it.",
     "sign_in": "Signing in with a code: the HTTP resource and its rules.",
+    "webhooks": "Where events of bots are posted: the HTTP resource, the room that posts, the engine of their store.",
     "timelines": "Reading timelines: the contract and its engine.",
     "trimming": "What leaves the journal because the archive has it: the contract and its engine.",
 }

@@ -10,7 +10,7 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
-from server.api import bots, people, service_accounts, sign_in
+from server.api import bots, people, service_accounts, sign_in, webhooks
 from server.api.auth import provide_account, provide_admin, provide_caller, provide_owner, provide_service_account
 from server.api.docs_page import DocsPage
 from server.api.errors import answer_failure
@@ -71,7 +71,13 @@ def _v1() -> Router:
     )
     for_accounts = Router(
         path="/",
-        route_handlers=[bots.sign_in_by_key],
+        route_handlers=[
+            bots.sign_in_by_key,
+            webhooks.set_webhook,
+            webhooks.read_webhook,
+            webhooks.resume_webhook,
+            webhooks.remove_webhook,
+        ],
         dependencies={
             "service_account": Provide(provide_service_account),
             "account": Provide(provide_account),

@@ -12,6 +12,7 @@ from server.identity.profiles import Profiles
 from server.identity.service_accounts import ServiceAccounts
 from server.identity.sign_in import SignInFlow
 from server.identity.tokens import Tokens
+from server.webhooks.endpoints import Webhooks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +24,7 @@ class ApiParts:
     profiles: Profiles
     service_accounts: ServiceAccounts
     accounts: Accounts
+    webhooks: Webhooks
     settings: IdentitySettings
 
 

@@ -399,6 +399,14 @@ class ReportSettings(msgspec.Struct, frozen=True, kw_only=True):
     """A report is deleted after so many days."""
 
 
+class WebhookSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Webhooks: the events of bots, posted to addresses that the owners of their keys choose."""
+
+    private_addresses: bool = False
+    """Whether webhooks may go to addresses that are not public, and over http. Then whoever has the key of a bot can
+    have this server send requests to whatever it reaches."""
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that an operator can set."""
 
@@ -414,3 +422,4 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     identity: IdentitySettings = IdentitySettings()
     limits: RateSettings = RateSettings()
     reports: ReportSettings = ReportSettings()
+    webhooks: WebhookSettings = WebhookSettings()

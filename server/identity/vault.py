@@ -43,6 +43,7 @@ class Vault:
         self._phone_hash_key = _subkey(keys[-1], b"phone hash")
         self._code_hash_key = _subkey(keys[-1], b"code hash")
         self._refresh_key = _subkey(keys[-1], b"refresh")
+        self._webhook_key = _subkey(keys[-1], b"webhook")
 
     @classmethod
     def from_text(cls, text: str) -> Vault:
@@ -82,6 +83,12 @@ class Vault:
         """The refresh token that replaces this one: always the same, and unpredictable without the key."""
         mac = _mac(self._refresh_key, refresh_token.encode("utf-8", "surrogatepass"))
         return _refresh_token(sign_in_of(refresh_token) or NIL, mac)
+
+    # -- webhooks
+
+    def derive_webhook_secret(self, principal: bytes, secret_no: int) -> bytes:
+        """The secret number `secret_no` that signs what is posted for a bot: always the same."""
+        return _mac(self._webhook_key, principal, secret_no.to_bytes(8, "big"))
 
 
 def is_guessable(key: bytes) -> bool:

@@ -254,6 +254,7 @@ class Node:
     def _list_jobs(self, identity: Identity) -> dict[Work, Job]:
         """What one node does for all, beside the mover, which takes its lock by itself."""
         jobs: dict[Work, Job] = {Work.ERASER: self.eraser.run, Work.PURGE: identity.purge}
+        jobs[Work.WEBHOOKS] = identity.post_events
         jobs[Work.LOG_ANNOUNCER] = self._announcer.run
         if self.dialog_purge is not None:
             jobs[Work.DIALOG_PURGE] = self.dialog_purge.run

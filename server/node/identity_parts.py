@@ -29,12 +29,17 @@ from server.identity.sign_in import SignInFlow
 from server.identity.signing_keys import SigningKeys
 from server.identity.tokens import Tokens
 from server.identity.vault import Vault
+from server.webhooks.attempts import WebhookDelivery
+from server.webhooks.endpoints import Webhooks
+from server.webhooks.posting import Poster
 from storage.identity_rows import WhoMayAdd
 from storage.postgres.accounts import AccountStore
 from storage.postgres.people import PeopleStore
 from storage.postgres.pool import Pool
 from storage.postgres.service_accounts import ServiceAccountStore
 from storage.postgres.sign_ins import SignInStore
+from storage.postgres.timelines import PostgresTimelines
+from storage.postgres.webhooks import WebhookStore
 from storage.rates import RateLimiter
 
 
@@ -84,6 +89,9 @@ class NodeIdentity:
         self._purge = Purge(self.people, clock, settings)
         self._ended_access = EndedAccess(sign_ins, sessions) if config.cluster.redis_urls else None
         self._fetch = DocumentFetcher()
+        webhooks = WebhookStore(pool)
+        self._poster = Poster(private=config.webhooks.private_addresses)
+        self.webhooks = WebhookDelivery(webhooks, PostgresTimelines(pool), secrets.vault, self._poster, clock)
         self.tokens = Tokens(
             secrets.signing_keys,
             clock,
@@ -103,6 +111,7 @@ class NodeIdentity:
                     ServiceAccountStore(pool), clock, rates=rates, limiter=limiter, appender=appender
                 ),
                 accounts=Accounts(AccountStore(pool), self.tokens, context),
+                webhooks=Webhooks(webhooks, secrets.vault, clock, private=config.webhooks.private_addresses),
                 settings=settings,
             ),
             body_bytes_max=config.gateway.http_body_bytes_max,
@@ -129,10 +138,15 @@ class NodeIdentity:
                 await self._ended_access.run()
         finally:
             await self._fetch.aclose()
+            await self._poster.aclose()
 
     async def purge(self) -> None:
         """Erase what has reached its age, until cancelled: one node does it."""
         await self._purge.run()
+
+    async def post_events(self) -> None:
+        """Post the events of bots to their webhooks, until cancelled: one node does it."""
+        await self.webhooks.run()
 
 
 async def make_identity(

@@ -26,5 +26,8 @@ class Identity(Protocol):
     async def run(self) -> None:
         """Do the periodic work of every node, until cancelled."""
 
+    async def post_events(self) -> None:
+        """Post the events of bots to their webhooks, until cancelled: one node does it."""
+
     async def purge(self) -> None:
         """Erase what has reached its age, until cancelled: one node does it."""

@@ -57,6 +57,7 @@ class Work(enum.IntEnum):
     DIALOG_PURGE = 5
     AUTHOR_PURGE = 6
     LOG_ANNOUNCER = 7
+    WEBHOOKS = 8
 
 
 def lock_settings(incarnation: int, *, silent_s: float) -> dict[str, str]:

@@ -102,6 +102,9 @@ class SimulatedIdentity:
     async def run(self) -> None:
         """Nothing is done by the clock."""
 
+    async def post_events(self) -> None:
+        """Nothing is posted here."""
+
     async def purge(self) -> None:
         """Nothing is purged here."""
 

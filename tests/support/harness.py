@@ -56,6 +56,9 @@ class TestIdentity:
     async def run(self) -> None:
         """Nothing is done by the clock."""
 
+    async def post_events(self) -> None:
+        """Nothing is posted here."""
+
     async def purge(self) -> None:
         """Nothing is purged here."""
 

@@ -22,6 +22,7 @@ from storage.postgres.accounts import AccountStore
 from storage.postgres.people import PeopleStore
 from storage.postgres.service_accounts import ServiceAccountStore
 from storage.postgres.sign_ins import SignInStore
+from storage.postgres.webhooks import WebhookStore
 
 NOW = 1_800_000_000_000
 DAY = DAY_MS
@@ -37,6 +38,7 @@ class IdentityStores:
         self.people = PeopleStore(pool)
         self.service_accounts = ServiceAccountStore(pool)
         self.accounts = AccountStore(pool)
+        self.webhooks = WebhookStore(pool)
 
 
 def phone(number: str, tenant_salt: bytes = b"") -> PhoneRow:

@@ -11,6 +11,7 @@ BEGIN
     END IF;
     DELETE FROM accounts WHERE principal_id = p_principal;
     DELETE FROM api_keys WHERE principal_id = p_principal;
+    DELETE FROM webhooks WHERE principal_id = p_principal;
     UPDATE principals SET status = ${PrincipalStatus.ACTIVE} WHERE principal_id = p_principal;
     PERFORM delete_person(p_now_ms, p_principal);
     PERFORM note_audit(p_now_ms, p_tenant, 'account.deleted', p_actor, p_principal, NULL);

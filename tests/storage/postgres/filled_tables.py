@@ -17,6 +17,8 @@ INSERT INTO refresh_tokens SELECT hash, sign_in, 0 FROM filler;
 INSERT INTO codes SELECT 1, hash, 'network', dialog, hash, 3, 9007199254740991 FROM filler;
 INSERT INTO services SELECT person, 'service' FROM filler;
 INSERT INTO accounts SELECT person, 1, device, 2, 0 FROM filler;
+INSERT INTO webhooks (principal_id, url, secret_no) SELECT person, 'https://bots.example', 1 FROM filler;
+INSERT INTO webhook_positions (principal_id, dialog_id, seq) SELECT person, dialog, 1 FROM filler;
 INSERT INTO api_keys SELECT device, person, hash, '{{}}', 0, '{{}}' FROM filler;
 INSERT INTO audit (at_ms, tenant_id, action, actor_id, subject_id)
     SELECT 9007199254740991, 1, 'sign_in.opened', person, person FROM filler;

@@ -32,6 +32,7 @@ from storage.postgres.shares import PostgresShares
 from storage.postgres.sign_ins import SignInStore
 from storage.postgres.timeline_rows import ROW_COLUMNS, make_row
 from storage.postgres.timelines import PostgresTimelines
+from storage.postgres.webhooks import WebhookStore
 from storage.rows import ChangeEntry, PrincipalStatus, ReceiptRow, VerdictCode
 from tests.storage.postgres.exercise_keys import exercise_encryption
 from tests.storage.postgres.filled_tables import FILL, FILLED
@@ -66,6 +67,7 @@ STORES = (
     PeopleStore,
     ServiceAccountStore,
     AccountStore,
+    WebhookStore,
 )
 
 SMALL = {
@@ -263,7 +265,7 @@ async def exercise_identity(stores: IdentityStores, number: str) -> None:
     await services.find_by_key(key)
     await services.are_businesses(TENANT, [me, new_id()])
     await services.may_write(new_id(), [me, new_id()], new_id(), 1)
-    await exercise_accounts(stores.accounts)
+    await exercise_accounts(stores.accounts, stores.webhooks)
     await people.add_tenants([TENANT])
     await people.set_consent(WhoMayAdd.KNOWN, 10_000)
     assert await people.delete(NOW, me)
