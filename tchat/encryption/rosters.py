@@ -147,18 +147,26 @@ class Rosters:
             self.want(dialog)
         return view
 
+    def keys_seq_at(self, event: TimelineEvent) -> int | None:
+        """What a sealed event at this place names, as far as the roster is known; None if that is not as far back."""
+        kept = self.track(event.dialog).kept
+        views = {} if kept is None else kept.roster.views
+        return max((keys_seq for keys_seq in views if keys_seq < event.seq), default=None)
+
     def is_behind(self, dialog: bytes) -> bool:
         """Whether something of this dialog still has to be read: what is not known now may be known later."""
         track = self.track(dialog)
         return track.behind or bool(track.waiting)
 
     def writer(self, event: TimelineEvent) -> KnownDevice | None:
-        """The device that wrote an event, if it was in its person's log then; None if it was not, or not yet."""
+        """The device that wrote an event, if its person was a member with it then; None if not, or not yet."""
         kept, pin = self.track(event.dialog).kept, self._people.pin_of(event.author)
         if kept is None or pin is None:
             return None
         member = kept.roster.members.get(event.author)
-        if member is not None and event.seq > kept.roster.seq:
+        if event.seq > kept.roster.seq:
+            if member is None:
+                return None
             return self._people.writer_at(event.author, event.device, member.log.generation, member.log.length)
         for log in (pin.log, pin.before):
             for listed in () if log is None else log.listed:

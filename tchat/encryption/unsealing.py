@@ -43,8 +43,11 @@ class Members(Protocol):
     def view_at(self, dialog: bytes, keys_seq: int) -> bytes | None:
         """The hash of who could read at this `keys_seq`; None if it is not known."""
 
+    def keys_seq_at(self, event: TimelineEvent) -> int | None:
+        """What a sealed event at this place names, as far as the members are known; None if it is too old."""
+
     def writer(self, event: TimelineEvent) -> KnownDevice | None:
-        """The device that wrote an event, if its author had it then."""
+        """The device that wrote an event, if its author was a member with it then."""
 
     def dispute(self, event: TimelineEvent) -> None:
         """The author of this event sees other members or devices."""
@@ -143,6 +146,8 @@ class Unsealing:
             raise OpenError(Reason.UNKNOWN_MEMBERS)
         if not known:
             raise OpenError(Reason.UNKNOWN_DEVICE)
+        if self._members.keys_seq_at(event) not in (None, header.keys_seq):
+            raise OpenError(Reason.WRONG_KEYS_SEQ)
         place = place_of(event, body)
         (outcome,) = self._machine.open(
             [Received(place, event.seq, body.payload, header.session, header.commitment, view, self._history)]

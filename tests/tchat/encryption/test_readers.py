@@ -313,6 +313,19 @@ def test_the_device_that_wrote_is_one_of_the_log_at_that_time(ann: Ann, told: To
     assert writer(msgspec.structs.replace(late, device=new_id())) is None
 
 
+def test_who_was_removed_or_came_by_the_servers_word_has_written_nothing(ann: Ann, bob: Somebody) -> None:
+    cem, eve = Somebody(), Somebody()
+    ann = Ann(bob, cem, eve, person=ann.person)
+    told = group(ann.person, bob, cem)
+    ann.hears(state(told), *told.events)
+    writer = ann.engine.rosters.writer
+    assert writer(told.next(cem, b.Deleted(1), 1)) == cem.phone.known
+    ann.hears(told.next(ann.person, b.MemberRemoved(cem.principal), 2))
+    ann.hears(told.next(ann.person, b.MembersAdded([eve.principal], logs=[eve.head]), 3))
+    for author in (cem, eve):
+        assert writer(told.next(author, b.Deleted(1), 4)) is None
+
+
 def test_a_claim_without_any_key_is_not_made_again_at_once(ann: Ann, bob: Somebody) -> None:
     told = direct_dialog(ann.person, bob)
     ann.hears(state(told), *told.events)

@@ -40,6 +40,9 @@ class KnownMembers:
     def view_at(self, dialog: bytes, keys_seq: int) -> bytes | None:  # noqa: ARG002
         return self.views.get(keys_seq)
 
+    def keys_seq_at(self, event: TimelineEvent) -> int | None:
+        return max((keys_seq for keys_seq in self.views if keys_seq < event.seq), default=None)
+
     def writer(self, event: TimelineEvent) -> KnownDevice | None:
         return self.devices.get(event.device)
 
@@ -104,6 +107,15 @@ def test_what_is_not_sealed_is_refused_where_all_is(reading: Reading) -> None:
     bodies: tuple[Content, ...] = (posted(b"hi"), Edited(1, b"hi"), Reacted(1, b""))
     outcomes = [reading.open(event_at(seq, body)) for seq, body in enumerate(bodies, 1)]
     assert outcomes == [Reason.UNSEALED] * 3
+
+
+@pytest.mark.parametrize("keys_seq", [4, 6])
+def test_a_message_names_the_members_of_its_place_and_no_others(reading: Reading, keys_seq: int) -> None:
+    """Else the server could show what somebody wrote who had been removed."""
+    reading.keys()
+    event = reading.said(b"late", 5)
+    reading.members.views = {1: VIEW, keys_seq: VIEW}
+    assert reading.open(event) == (Reason.WRONG_KEYS_SEQ if keys_seq < 5 else b"late")
 
 
 def test_what_services_post_and_all_that_is_in_open_dialogs_is_shown_as_it_is(reading: Reading) -> None:
