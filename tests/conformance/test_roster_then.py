@@ -157,13 +157,13 @@ async def changes_since(rosters: SealedRosters, team: SigningTeam, who: LoggedPe
         since = found[-1] + 1
 
 
-@pytest.mark.parametrize("edges", [1_200, 8])
+@pytest.mark.parametrize("edges", [1_200, 4])
 async def test_who_missed_a_part_reads_what_changed_in_it(
     team: SigningTeam, rosters: SealedRosters, monkeypatch: pytest.MonkeyPatch, edges: int
 ) -> None:
     monkeypatch.setattr(sealed_rosters, "_SINCE", sealed_rosters._SINCE.replace("1200", str(edges)))
     monkeypatch.setattr(sealed_rosters, "_EDGES_READ_MAX", edges)
-    monkeypatch.setattr(sealed_rosters, "ROSTER_EVENTS_MAX", 3 if edges == 8 else ROSTER_EVENTS_MAX)
+    monkeypatch.setattr(sealed_rosters, "ROSTER_EVENTS_MAX", 3 if edges == 4 else ROSTER_EVENTS_MAX)
     bo, cy, di, em = team.people[1:5]
     await team.promote(team.ann, bo)
     await team.add(team.ann, di, em)
