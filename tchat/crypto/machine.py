@@ -225,8 +225,8 @@ class CryptoMachine:
 
 def _take(step: Step, message: ToDevice) -> KeysReceived | ToDevice:
     """Do what the message asks of the machine itself."""
+    if message.replaces:
+        megolm.hand_again(step, message.sender)
     if message.type == megolm.ROOM_KEY:
         return KeysReceived(message.sender, inbound.receive_room_key(step, message), message.opened)
-    if message.type == olm.DUMMY and message.opened:
-        megolm.hand_again(step, message.sender)
     return message

@@ -63,12 +63,16 @@ class KnownDevice:
 
 @dataclass(frozen=True, slots=True)
 class ToDevice:
-    """What a device wrote to this one; `opened` if it came by a session that was new here."""
+    """What a device wrote to this one.
+
+    `opened`: it came by a session that was new here. `replaces`: there was one before, which the device may have lost.
+    """
 
     sender: KnownDevice
     type: str
     content: dict[str, object] = field(repr=False)
     opened: bool
+    replaces: bool = False
 
 
 class _Channel(msgspec.Struct, array_like=True):
@@ -172,6 +176,7 @@ def decrypt(step: Step, own: OwnKeys, sender: KnownDevice, data: bytes) -> ToDev
     digest = hashlib.sha256(data).digest()[:16]
     if digest in channel.recent:
         raise OpenError(Reason.REPEATED)
+    had_one = bool(channel.pickles)
     session, plaintext = _try_sessions(step, channel, message)
     opened = session is None
     if session is None:
@@ -185,7 +190,7 @@ def decrypt(step: Step, own: OwnKeys, sender: KnownDevice, data: bytes) -> ToDev
     _write(step, sender, channel)
     if opened:
         own.save()
-    return ToDevice(sender, found.type, found.content, opened)
+    return ToDevice(sender, found.type, found.content, opened, opened and had_one)
 
 
 def _parse(own: OwnKeys, sender: KnownDevice, data: bytes) -> vodozemac.AnyOlmMessage:

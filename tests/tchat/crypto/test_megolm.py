@@ -215,6 +215,19 @@ def test_a_device_whose_channel_broke_gets_the_session_again(alice: Phone, bob: 
     assert opened.content == b"readable"
 
 
+def test_a_device_that_lost_its_channel_gets_the_session_again_when_it_hands_on_its_own(
+    alice: Phone, bob: Phone
+) -> None:
+    share = alice.share(DIALOG, bob)
+    bob.take(alice, *(damaged(bob, one) for one in slices(alice, share)[bob.known.device]))
+    alice.machine.acked(DIALOG, 0, share)
+    bob.connect(alice)
+    alice.take(bob, *slices(bob, bob.share(DIALOG, alice))[alice.known.device])
+    bob.take(alice, *slices(alice, alice.share(DIALOG, bob))[bob.known.device])
+    opened = bob.open(alice.write(alice.place(DIALOG, 1), b"readable"))
+    assert isinstance(opened, Opened)
+
+
 def test_a_share_that_is_half_made_has_one_slice_for_a_device_whose_channel_broke(alice: Phone, bob: Phone) -> None:
     carol = phone()
     recipients = [bob.known, carol.known]
