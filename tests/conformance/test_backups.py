@@ -19,6 +19,7 @@ pytestmark = pytest.mark.anyio
 
 ONE, TWO = bytes([1]) * 32, bytes([2]) * 32
 OK, PASSED, BOUND = BackupOutcome
+_WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%put_backup%'"
 
 
 class Owner:
@@ -110,10 +111,18 @@ async def test_a_person_has_a_bounded_number_of_values(owner: Owner) -> None:
 
 
 async def test_two_devices_that_add_at_once_do_not_pass_the_bound(owner: Owner) -> None:
-    rows = [BackupRow(bytes([number]) * 32, 1, b"value") for number in range(8)]
-    outcomes = await asyncio.gather(*(owner.put(row, values_max=5) for row in rows))
-    assert sorted(outcomes) == [OK] * 5 + [BOUND] * 3
-    assert len(await owner.read()) == 5
+    await owner.put(BackupRow(bytes(32), 1, b"identity"))
+    async with owner.world.pool.acquire() as connection:
+        first = connection.transaction()
+        await first.start()
+        one = Owner(owner.world.over(connection), owner.phone)
+        assert await one.put(BackupRow(ONE, 1, b"one"), values_max=2) is OK
+        second = asyncio.ensure_future(owner.put(BackupRow(TWO, 1, b"two"), values_max=2))
+        while not await owner.world.pool.fetchval(_WAITING):
+            pass
+        await first.commit()
+    assert await second is BOUND
+    assert len(await owner.read()) == 2
 
 
 async def test_a_backup_goes_with_its_person(owner: Owner) -> None:

@@ -1,0 +1,54 @@
+"""A server of keys that also carries messages from device to device, and keeps a backup."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from protocol.command_rules import Command
+from protocol.device_commands import BackupValue, ConfirmToDevice, PutBackup, ReadBackup, SendToDevice
+from protocol.events import FromDevice
+from protocol.key_commands import ClaimKeys
+from protocol.replies import BackupPage, ClaimedKey, ClaimedKeys, Done, Reply
+from tests.tchat.encryption.key_server import KeyServer
+
+PAGE = 2
+
+
+@dataclass
+class PostServer(KeyServer):
+    """`mail` is what waits for each device; `sent` all that was ever sent; pages of the backup are short."""
+
+    mail: defaultdict[bytes, list[FromDevice]] = field(default_factory=lambda: defaultdict(list))
+    sent: list[SendToDevice] = field(default_factory=list)
+    backup: dict[bytes, BackupValue] = field(default_factory=dict)
+    claimed: int = 0
+
+    def answer(self, device: bytes, command: Command) -> Reply:
+        if self.refusals:
+            return self.refusals.pop(0)
+        match command:
+            case SendToDevice(dialog=dialog, messages=messages):
+                if all(command.message != before.message for before in self.sent):
+                    self.sent.append(command)
+                    for each in messages:
+                        number = sum(each.device in [to.device for to in one.messages] for one in self.sent)
+                        mail = FromDevice(number, dialog, self.principal, device, each.body)
+                        self.mail[each.device].append(mail)
+                return Done(0)
+            case ConfirmToDevice(number=number):
+                self.mail[device] = [one for one in self.mail[device] if one.number > number]
+                return Done(0)
+            case ClaimKeys(devices=devices):
+                self.claimed += 1
+                uploads = [(each, upload) for each in devices for upload in self.uploads[each]]
+                keys = [ClaimedKey(each, one.id, one.key) for each, up in uploads for one in up.one_time_keys[:1]]
+                return ClaimedKeys(0, keys)
+            case PutBackup(values=values):
+                self.backup |= {value.key: value for value in values}
+                return Done(0)
+            case ReadBackup(after=after):
+                left = [self.backup[key] for key in sorted(self.backup) if after is None or key > after]
+                return BackupPage(0, left[:PAGE], len(left) > PAGE)
+            case _:
+                return super().answer(device, command)
