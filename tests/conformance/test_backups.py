@@ -112,16 +112,12 @@ async def test_a_person_has_a_bounded_number_of_values(owner: Owner) -> None:
 
 async def test_two_devices_that_add_at_once_do_not_pass_the_bound(owner: Owner) -> None:
     await owner.put(BackupRow(bytes(32), 1, b"identity"))
-    async with owner.world.pool.acquire() as connection:
-        first = connection.transaction()
-        await first.start()
-        one = Owner(owner.world.over(connection), owner.phone)
-        assert await one.put(BackupRow(ONE, 1, b"one"), values_max=2) is OK
-        second = asyncio.ensure_future(owner.put(BackupRow(TWO, 1, b"two"), values_max=2))
-        while not await owner.world.pool.fetchval(_WAITING):
+    async with owner.world.pool.acquire() as holder, holder.transaction():
+        await holder.execute("SELECT FROM backup_counts FOR NO KEY UPDATE")
+        puts = [asyncio.ensure_future(owner.put(BackupRow(key, 1, b"value"), values_max=2)) for key in (ONE, TWO)]
+        while await owner.world.pool.fetchval(_WAITING) < 2:
             pass
-        await first.commit()
-    assert await second is BOUND
+    assert sorted(await asyncio.gather(*puts)) == [OK, BOUND]
     assert len(await owner.read()) == 2
 
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from protocol.command_rules import Command
 from protocol.device_commands import BackupValue, ConfirmToDevice, PutBackup, ReadBackup, SendToDevice
+from protocol.errors import ErrorCode
 from protocol.events import FromDevice
-from protocol.key_commands import ClaimKeys
-from protocol.replies import BackupPage, ClaimedKey, ClaimedKeys, Done, Reply
+from protocol.key_commands import AppendDeviceLog, ClaimKeys
+from protocol.replies import BackupPage, ClaimedKey, ClaimedKeys, Done, Failed, Reply
 from tests.tchat.encryption.key_server import KeyServer
 
 PAGE = 2
@@ -17,12 +18,16 @@ PAGE = 2
 
 @dataclass
 class PostServer(KeyServer):
-    """`mail` is what waits for each device; `sent` all that was ever sent; pages of the backup are short."""
+    """`mail` is what waits for each device; `sent` all that was ever sent; pages of the backup are short.
+
+    With `log_is_full` nothing is added to the log today.
+    """
 
     mail: defaultdict[bytes, list[FromDevice]] = field(default_factory=lambda: defaultdict(list))
     sent: list[SendToDevice] = field(default_factory=list)
     backup: dict[bytes, BackupValue] = field(default_factory=dict)
     claimed: int = 0
+    log_is_full: bool = False
 
     def answer(self, device: bytes, command: Command) -> Reply:
         if self.refusals:
@@ -44,6 +49,10 @@ class PostServer(KeyServer):
                 uploads = [(each, upload) for each in devices for upload in self.uploads[each]]
                 keys = [ClaimedKey(each, one.id, one.key) for each, up in uploads for one in up.one_time_keys[:1]]
                 return ClaimedKeys(0, keys)
+            case AppendDeviceLog() if self.log_is_full:
+                return Failed(0, ErrorCode.DAILY_LIMIT, "the log has grown enough today")
+            case PutBackup() if self.log is None or device not in self.log.devices:
+                return Failed(0, ErrorCode.LOG_PASSED, "the device is not in the log")
             case PutBackup(values=values):
                 self.backup |= {value.key: value for value in values}
                 return Done(0)

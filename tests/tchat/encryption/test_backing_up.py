@@ -194,8 +194,14 @@ def test_a_full_backup_is_told_once_and_tried_again_at_the_next_connection(serve
     assert len(server.backup) == 3
 
 
-def test_a_device_outside_of_the_log_adds_nothing(server: PostServer, phone: Device) -> None:
+def test_a_device_adds_nothing_before_it_is_in_the_log(server: PostServer, phone: Device) -> None:
     laptop = Device(server, LAPTOP)
     laptop.writes()
     assert laptop.serve() == []
-    assert (len(server.backup), phone.encryption.standing) == (1, Standing.LISTED)
+    server.log_is_full = True
+    laptop.recovers(phone.newest(IdentityStarted).recovery_key)
+    assert (laptop.encryption.standing, len(server.backup)) == (Standing.UNVERIFIED, 1)
+    assert not any(isinstance(one, BackupRefused) for one in laptop.notices)
+    server.log_is_full = False
+    laptop.start()
+    assert (laptop.encryption.standing, len(server.backup)) == (Standing.LISTED, 2)
