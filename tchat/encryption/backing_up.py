@@ -57,8 +57,9 @@ class BackingUp:
         self._people = people
         self._recovered = recovered
         self._restored = restored
-        self._pending: dict[bytes, None] | None = None
-        """Keys in `Table.INBOUND` that may not be in the backup; None: not looked through yet."""
+        self._pending: dict[bytes, None] = {}
+        """Keys in `Table.INBOUND` that may not be in the backup of the generation that was looked through."""
+        self._looked_through = 0
         self._adding: dict[bytes, int] = {}
         """By key in `Table.INBOUND`: the first index with which it is being added."""
         self._under_way: Command | None = None
@@ -75,9 +76,8 @@ class BackingUp:
 
     def keys_came(self, sessions: Iterable[bytes]) -> None:
         """These sessions, or keys of them from earlier on, are here now."""
-        if self._pending is not None:
-            for session in sessions:
-                self._pending.update(dict.fromkeys(self._state.keys(Table.INBOUND, session)))
+        for session in sessions:
+            self._pending.update(dict.fromkeys(self._state.keys(Table.INBOUND, session)))
 
     def due(self) -> list[Command]:
         """The command to send now, once."""
@@ -131,7 +131,8 @@ class BackingUp:
         return None if self._refused else self._addition(identity, key)
 
     def _addition(self, identity: OwnIdentity, recovery_key: bytes) -> PutBackup | None:
-        if self._pending is None:
+        if self._looked_through != identity.generation:
+            self._looked_through = identity.generation
             self._pending = dict.fromkeys([IDENTITY_KEY, *self._state.keys(Table.INBOUND, b"")])
         values: list[BackupValue] = []
         while self._pending and len(values) < BACKUP_VALUES_PER_COMMAND_MAX:
@@ -153,8 +154,7 @@ class BackingUp:
 
     def _give_back(self) -> None:
         """What was being added is to be added again."""
-        if self._pending is not None:
-            self._pending.update(dict.fromkeys(self._adding))
+        self._pending.update(dict.fromkeys(self._adding))
         self._adding = {}
 
     def _note(self, generation: int, rows: Mapping[bytes, int]) -> None:

@@ -33,27 +33,18 @@ class PostServer(KeyServer):
         if self.refusals:
             return self.refusals.pop(0)
         match command:
-            case SendToDevice(dialog=dialog, messages=messages):
-                if all(command.message != before.message for before in self.sent):
-                    self.sent.append(command)
-                    for each in messages:
-                        number = sum(each.device in [to.device for to in one.messages] for one in self.sent)
-                        mail = FromDevice(number, dialog, self.principal, device, each.body)
-                        self.mail[each.device].append(mail)
-                return Done(0)
+            case AppendDeviceLog() if self.log_is_full:
+                return Failed(0, ErrorCode.DAILY_LIMIT, "the log has grown enough today")
+            case SendToDevice():
+                return self._send(device, command)
             case ConfirmToDevice(number=number):
                 self.mail[device] = [one for one in self.mail[device] if one.number > number]
                 return Done(0)
             case ClaimKeys(devices=devices):
-                self.claimed += 1
-                uploads = [(each, upload) for each in devices for upload in self.uploads[each]]
-                keys = [ClaimedKey(each, one.id, one.key) for each, up in uploads for one in up.one_time_keys[:1]]
-                return ClaimedKeys(0, keys)
-            case AppendDeviceLog() if self.log_is_full:
-                return Failed(0, ErrorCode.DAILY_LIMIT, "the log has grown enough today")
-            case PutBackup() if self.log is None or device not in self.log.devices:
-                return Failed(0, ErrorCode.LOG_PASSED, "the device is not in the log")
+                return self._claim(devices)
             case PutBackup(values=values):
+                if self.log is None or device not in self.log.devices:
+                    return Failed(0, ErrorCode.LOG_PASSED, "the device is not in the log")
                 self.backup |= {value.key: value for value in values}
                 return Done(0)
             case ReadBackup(after=after):
@@ -61,3 +52,18 @@ class PostServer(KeyServer):
                 return BackupPage(0, left[:PAGE], len(left) > PAGE)
             case _:
                 return super().answer(device, command)
+
+    def _send(self, device: bytes, command: SendToDevice) -> Reply:
+        if all(command.message != before.message for before in self.sent):
+            self.sent.append(command)
+            for each in command.messages:
+                number = sum(each.device in [to.device for to in one.messages] for one in self.sent)
+                self.mail[each.device].append(FromDevice(number, command.dialog, self.principal, device, each.body))
+        return Done(0)
+
+    def _claim(self, devices: list[bytes]) -> Reply:
+        self.claimed += 1
+        uploads = [(each, upload) for each in devices for upload in self.uploads[each]]
+        return ClaimedKeys(
+            0, [ClaimedKey(each, one.id, one.key) for each, upload in uploads for one in upload.one_time_keys[:1]]
+        )

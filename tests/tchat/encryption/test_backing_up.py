@@ -182,6 +182,15 @@ def test_another_key_opens_nothing_and_what_is_no_key_is_not_tried(server: PostS
     assert laptop.serve() == []
 
 
+def test_a_new_identity_has_a_backup_of_all_that_this_device_can_read(phone: Device) -> None:
+    phone.writes(3)
+    phone.serve()
+    phone.encryption.start_new_identity()
+    puts = [one for one in phone.serve() if isinstance(one, PutBackup)]
+    assert {one.generation for one in puts} == {2}
+    assert sum(len(one.values) for one in puts) == 4
+
+
 def test_a_full_backup_is_told_once_and_tried_again_at_the_next_connection(server: PostServer, phone: Device) -> None:
     server.refusals = [Failed(0, ErrorCode.BACKUP_BOUND, "full")]
     phone.writes()
