@@ -13,7 +13,7 @@ from loadtest.measure_server import Server
 from loadtest.measure_stage import Meter, Stage
 from loadtest.measure_talk import Place
 from protocol.commands import Create
-from protocol.dialog_types import DialogType
+from protocol.dialog_types import DialogType, Mode
 from protocol.ids import created_dialog_id, direct_dialog_id
 
 _AT_ONCE = 32
@@ -76,7 +76,7 @@ class Crowd:
 
         async def create(pair: tuple[LeanClient, LeanClient]) -> None:
             one, other = pair
-            await one.ask(Create(1, one.next_n(), DialogType.DIRECT, [other.principal]))
+            await one.ask(Create(1, one.next_n(), DialogType.DIRECT, [other.principal], mode=Mode.OPEN))
             dialog = direct_dialog_id(one.principal, other.principal)
             places.extend([(one, dialog), (other, dialog)])
 
@@ -89,7 +89,9 @@ class Crowd:
         for at in range(0, len(clients), size):
             first, *others = members = clients[at : at + size]
             n = first.next_n()
-            await first.ask(Create(1, n, DialogType.GROUP, [client.principal for client in others], "a room"))
+            await first.ask(
+                Create(1, n, DialogType.GROUP, [client.principal for client in others], "a room", mode=Mode.OPEN)
+            )
             rooms.append([(client, created_dialog_id(first.device, n)) for client in members])
         return rooms
 

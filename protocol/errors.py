@@ -116,8 +116,8 @@ _SENTENCES: dict[ErrorCode, str] = {
         "A higher `n` of this device is stored already; this one is not and never will be: send again with a new `n`."
     ),
     ErrorCode.STALE: (
-        "The members changed after this was made; set the new `keys_seq` of the dialog and send again "
-        "with the same `n`, before anything later."
+        "Who may read has changed since, or lacks the keys; share them at the new `keys_seq` of the dialog, then send "
+        "again with the same `n`, before anything later."
     ),
     ErrorCode.EARLIER_FIRST: (
         "An earlier number of this dialog was refused for now; send `awaited_n` again, or give it up with `skip`, "

@@ -13,8 +13,13 @@ _POSTED, _EDITED, _REACTED = tag_of(Posted), tag_of(Edited), tag_of(Reacted)
 
 
 def make_entry(dialog: bytes, author: bytes, device: bytes, n: int, body: Posted | Edited | Reacted) -> Entry:
-    """The entry of a body under the device's number `n`; what the flush judges by is taken from the body."""
+    """The entry of a body under the device's number `n`; what the flush judges by is taken from the body.
+
+    Services write in the clear, and a reaction that is withdrawn has nothing to seal. A `content_type` would tell what
+    is sealed: an envelope that has one is none.
+    """
     header = body.header
+    session = None if header.content_type else header.session
     if isinstance(body, Posted):
         rule = KINDS[body.kind]
         return Entry(
@@ -26,12 +31,12 @@ def make_entry(dialog: bytes, author: bytes, device: bytes, n: int, body: Posted
             _encode(body),
             counts=rule.counts_unread,
             target=header.reply_to,
-            keys_seq=header.keys_seq if rule.by_members else None,  # a service has no keys that could be stale
+            keys_seq=header.keys_seq if rule.by_members else None,
             expires_at_ms=header.expires_at_ms,
-            session=header.session,
+            session=session,
             share=header.share,
         )
-    judged = isinstance(body, Edited) or header.session is not None  # clients that do not seal send reactions without
+    withdrawn = isinstance(body, Reacted) and not body.payload
     return Entry(
         dialog,
         author,
@@ -40,7 +45,7 @@ def make_entry(dialog: bytes, author: bytes, device: bytes, n: int, body: Posted
         _EDITED if isinstance(body, Edited) else _REACTED,
         _encode(body),
         target=body.target,
-        keys_seq=header.keys_seq if judged else None,
-        session=header.session,
+        keys_seq=None if withdrawn else header.keys_seq,
+        session=session,
         share=header.share,
     )

@@ -25,7 +25,7 @@ ERROR_OF: dict[VerdictCode, ErrorCode] = {
     VerdictCode.CONFLICT: ErrorCode.CONFLICT,
     VerdictCode.NUMBER_PASSED: ErrorCode.NUMBER_PASSED,
     VerdictCode.STALE: ErrorCode.STALE,
-    VerdictCode.KEYS_AHEAD: ErrorCode.INVALID_ARGUMENT,
+    VerdictCode.NOT_SEALED: ErrorCode.INVALID_ARGUMENT,
     VerdictCode.NOT_FOUND: ErrorCode.DIALOG_NOT_FOUND,
     VerdictCode.ROLE_REQUIRED: ErrorCode.ROLE_REQUIRED,
     VerdictCode.BLOCKED: ErrorCode.BLOCKED,
@@ -50,7 +50,9 @@ ERROR_OF: dict[VerdictCode, ErrorCode] = {
 """The error code of every verdict that is not DURABLE."""
 
 
-DETAIL_OF = {VerdictCode.KEYS_AHEAD: "`header.keys_seq` is above that of the dialog"}
+DETAIL_OF = {
+    VerdictCode.NOT_SEALED: "the dialog is sealed: encrypt, and set `session` and `commitment` alone in the header"
+}
 """What the sentence of the error code leaves open."""
 
 

@@ -35,9 +35,9 @@ class PrincipalStatus(enum.IntEnum):
 class Entry(msgspec.Struct, frozen=True):
     """A content event to append. `body` is the msgpack of a `protocol.bodies` struct.
 
-    `tag` is the body's tag; `target` the seq it is about; `keys_seq` that of the dialog when the envelope was sealed
-    (None: not judged); `counts` whether it counts as a message. `session`: the Megolm session of a sealed envelope,
-    which must have been shared with all who may read, or be so by `share`; None: it is not judged.
+    `tag` is the body's tag; `target` the seq it is about; `counts` whether it counts as a message. In a sealed dialog
+    `keys_seq` must be that of the dialog, and `session` one that has been shared with all who may read, or is so by
+    `share`. `keys_seq` None: the entry may be in the clear there.
     """
 
     dialog: bytes
@@ -100,7 +100,8 @@ class VerdictCode(enum.IntEnum):
     CONSENT_REQUIRED = 20
     DIALOGS_BOUND = 21
     INVITATIONS_BOUND = 22
-    KEYS_AHEAD = 23
+    NOT_SEALED = 23
+    """In a sealed dialog, without the marks of an envelope."""
     DAILY_LIMIT = 24
     TARGET_ARCHIVED = 25
 

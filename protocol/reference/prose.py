@@ -186,10 +186,13 @@ answers may come late: wait for them, and do not repeat a command on the same co
 
 **`keys_seq`** of a dialog is the `seq` of the last event that changed who must have keys, 0 before: `dialog_state` carries
 it, and a later `members_added`, `member_removed`, `member_left` or `devices_changed` raises it to its own `seq`. Put it
-into the header of every message and edit: a sealed dialog refuses as `stale` what was encrypted before that event.
+into the header of every message, edit and reaction: a sealed dialog refuses as `stale` what was encrypted at another one.
 
-**A message brings its keys.** A header with a `session` is accepted in a sealed dialog only if the server has seen that
-session shared with everybody who must have it, at the present `keys_seq`; else it is `stale`. Upload the slices first
+**In the clear** a sealed dialog takes from members only a reaction that withdraws. Everything else has a `session` and a
+`commitment` in its header, and no `content_type`; else it is `invalid_argument`.
+
+**A message brings its keys.** A `session` is accepted only if the server has seen it shared with everybody who must have
+it, at the present `keys_seq`; else it is `stale`. Upload the slices first
 (`upload_slices`, with `more` in all but the last one, until `complete`), then name the `share` in the header. The slices
 go out with the first accepted event that names it: a device gets its own as `key_slices` before that event. It answers
 with `confirm_slices` once it has stored the keys; until then they come again with each sync, before all else, whatever

@@ -17,7 +17,7 @@ from loadtest.measure_stage import percentiles
 from protocol.bodies import Posted, TimelineEvent
 from protocol.codec import MSGPACK
 from protocol.commands import Create, Heartbeat, Send
-from protocol.dialog_types import DialogType
+from protocol.dialog_types import DialogType, Mode
 from protocol.ids import direct_dialog_id
 
 _ADDRESS, _NEWCOMER = "127.0.0.2", "127.0.0.3"
@@ -50,7 +50,7 @@ class Honest:
             await person.connect(self._server.port, _ADDRESS)
             person.receiver = self._received
         for one, other in self._pairs():
-            await one.ask(Create(1, one.next_n(), DialogType.DIRECT, [other.principal]))
+            await one.ask(Create(1, one.next_n(), DialogType.DIRECT, [other.principal], mode=Mode.OPEN))
         for newcomer in self._newcomers:
             await self._connect_once(newcomer)
 

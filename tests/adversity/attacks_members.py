@@ -24,7 +24,7 @@ from protocol.commands import (
     Sync,
     Typing,
 )
-from protocol.dialog_types import DialogType
+from protocol.dialog_types import DialogType, Mode
 from protocol.ids import created_dialog_id, direct_dialog_id, new_id
 from protocol.replies import Acked
 from server.config.settings import RateSettings, SessionSettings
@@ -62,7 +62,9 @@ async def _outpace(attacker: Attacker, devices: int) -> None:
         await client.connect(attacker.target.port, attacker.address())
         try:
             dialog = direct_dialog_id(client.principal, attacker.target.strangers[0])
-            await client.ask(Create(1, client.next_n(), DialogType.DIRECT, [attacker.target.strangers[0]]))
+            await client.ask(
+                Create(1, client.next_n(), DialogType.DIRECT, [attacker.target.strangers[0]], mode=Mode.OPEN)
+            )
             client.receiver = count
             for _ in range(150):
                 client.send(Send(1, dialog, client.next_n(), bytes(100)))
@@ -142,7 +144,7 @@ async def _flood(attacker: Attacker, make: MakeCommand, *, devices: int = 4, rea
     async def act() -> None:
         async with attacker.signed_in() as client:
             peer = attacker.target.strangers[0]
-            await client.ask(Create(1, client.next_n(), DialogType.DIRECT, [peer]))
+            await client.ask(Create(1, client.next_n(), DialogType.DIRECT, [peer], mode=Mode.OPEN))
             if not read:
                 client.transport.pause_reading()
             for number in range(10**9):

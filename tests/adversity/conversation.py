@@ -242,10 +242,10 @@ class Conversation:
         ann, bo, cy, di, eve = self._cast.people
         public = Settings(is_public=True)
         plans = [
-            (0, Create(0, 0, DialogType.DIRECT, [bo])),
-            (4, Create(0, 0, DialogType.DIRECT, [di])),
-            (5, Create(0, 0, DialogType.DIRECT, [eve])),
-            (0, Create(0, 0, DialogType.GROUP, [bo, cy], "sealed group")),
+            (0, Create(0, 0, DialogType.DIRECT, [bo], mode=Mode.OPEN)),
+            (4, Create(0, 0, DialogType.DIRECT, [di], mode=Mode.OPEN)),
+            (5, Create(0, 0, DialogType.DIRECT, [eve], mode=Mode.OPEN)),
+            (0, Create(0, 0, DialogType.GROUP, [bo, cy], "closed group", mode=Mode.OPEN)),
             (2, Create(0, 0, DialogType.GROUP, [ann, cy, di, eve], "open group", Mode.OPEN, settings=public)),
             (0, Create(0, 0, DialogType.CHANNEL, [bo, cy, eve], "channel", settings=public)),
         ]

@@ -32,7 +32,7 @@ from protocol.bodies import Settings, TimelineEvent
 from protocol.codec import JSON, MSGPACK, Codec
 from protocol.command_rules import Command
 from protocol.commands import Add, Authenticate, Create, Delete, Edit, History, Leave, React, Roster, Send, Sync
-from protocol.dialog_types import DialogType
+from protocol.dialog_types import DialogType, Mode
 from protocol.events import CaughtUp
 from protocol.ids import NIL, new_id
 from tests.adversity.growth_stage import CAPS, TARGET
@@ -299,7 +299,7 @@ async def compare_strangers(folder: Path, size: int, seconds: float) -> dict[str
                 ann, bo = await accounts.sign_in(f"a{number}"), await accounts.sign_in(f"b{number}")
                 writer = await stack.enter_async_context(place.live(ann))
                 reader = await stack.enter_async_context(place.live(bo))
-                created = await writer.ask(Create(3, 1, DialogType.DIRECT, [bo.principal]))
+                created = await writer.ask(Create(3, 1, DialogType.DIRECT, [bo.principal], mode=Mode.OPEN))
                 pairs.append(Pair(writer, reader, created.dialog))
             misuser = await stack.enter_async_context(Process.started(Assignment(server.port, devices, dialog)))
             did: dict[str, int] = {}

@@ -295,6 +295,5 @@ class Talker:
         others = [who for who in self._cast.people if who != self._me]
         kind = self._rng.choice((DialogType.GROUP, DialogType.GROUP, DialogType.CHANNEL, DialogType.DIRECT))
         members = self._rng.sample(others, 1 if kind is DialogType.DIRECT else 3)
-        mode = self._rng.choice((Mode.OPEN, Mode.SEALED))
         name = "" if kind is DialogType.DIRECT else "made on the way"
-        return Create(0, 0, kind, members, name, mode, settings=Settings())
+        return Create(0, 0, kind, members, name, Mode.OPEN, settings=Settings())

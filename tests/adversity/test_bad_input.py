@@ -37,7 +37,7 @@ from protocol.commands import (
     SignOut,
     Sync,
 )
-from protocol.dialog_types import DialogType
+from protocol.dialog_types import DialogType, Mode
 from protocol.events import DialogState, HeartbeatReply
 from protocol.limits import N_MAX
 from protocol.replies import Acked, Done, Failed, HistoryPage, RosterPage, Synced
@@ -153,10 +153,12 @@ async def test_extremes_that_the_types_allow_are_dealt_with(unhurried: Running) 
         assert (await wire.ask(Add(6, dialog, 10, nobody))).code == "members_bound"
         assert (await wire.ask(Add(7, dialog, 11, nobody[:900]))).code == "principal_not_found"
         assert (await wire.ask(Create(8, 12, DialogType.CHANNEL, nobody, "c"))).code == "principal_not_found"
-        assert (await wire.ask(Create(9, 13, DialogType.GROUP, [bo.principal] * 5, "g"))).code == "members_bound"
-        assert (await wire.ask(Create(10, 14, DialogType.GROUP, [bo.principal, cy.principal], "a\0"))).code == (
-            "invalid_argument"
-        )
+        assert (
+            await wire.ask(Create(9, 13, DialogType.GROUP, [bo.principal] * 5, "g", mode=Mode.OPEN))
+        ).code == "members_bound"
+        assert (
+            await wire.ask(Create(10, 14, DialogType.GROUP, [bo.principal, cy.principal], "a\0", mode=Mode.OPEN))
+        ).code == ("invalid_argument")
         assert isinstance(await wire.ask(Mute(11, dialog, 15, N_MAX)), Acked)
         assert isinstance(await wire.ask(Send(12, dialog, N_MAX, b"the last number there is")), Acked)
         assert (await wire.ask(Send(13, dialog, N_MAX - 1, b"too late"))).code == "number_passed"
@@ -182,7 +184,7 @@ async def test_every_command_may_come_twice(server: Running) -> None:
     ann, bo, cy, di = await server.world.people(4)
     await server.world.create(DialogType.SELF, ann)
     async with server.live(ann) as wire:
-        create = Create(1, 1, DialogType.GROUP, [bo.principal, cy.principal], "g")
+        create = Create(1, 1, DialogType.GROUP, [bo.principal, cy.principal], "g", mode=Mode.OPEN)
         dialog = (await wire.ask(create)).dialog
         commands = [
             create,

@@ -38,6 +38,8 @@ OF_A_DIALOG = (
     "erasures",
     "archive_erasures",
     "put_back",
+    "handed_sessions",
+    "shares",
     "journal",
 )
 """The tables that hold something of a dialog, beside its head."""

@@ -13,6 +13,7 @@ from protocol.dialog_types import DialogType, Mode
 from protocol.ids import new_id, self_dialog_id
 from storage.rows import ChangeEntry, ReceiptRow, VerdictCode
 from storage.unavailable import IncarnationEndedError, NothingWrittenError, StorageUnavailableError
+from tests.support.sealing import ALONE, share_alone
 from tests.support.world import Person, World, edit, message, reaction
 
 pytestmark = pytest.mark.anyio
@@ -185,20 +186,30 @@ async def test_a_sealed_envelope_of_an_older_roster_is_stale(world: World) -> No
     ann, bo, cy = await world.people(3)
     dialog = await world.create(DialogType.GROUP, ann, bo, cy, mode=Mode.SEALED)
     removal = (await world.act(bodies.MemberRemoved, dialog, ann, bo)).verdict
-    late = message(dialog, cy)
+    late = message(dialog, cy, session=ALONE)
     verdict = (await world.flush(late))[0]
     assert (verdict.code, verdict.keys_seq) == (VerdictCode.STALE, removal.seq)
-    renewed = message(dialog, cy, n=late.n, keys_seq=verdict.keys_seq)
+    share = await share_alone(world, dialog, cy, removal.seq)
+    renewed = message(dialog, cy, n=late.n, keys_seq=verdict.keys_seq, session=ALONE, share=share)
     assert (await world.flush(renewed))[0].code is OK
 
 
-async def test_a_sealed_envelope_of_a_roster_that_is_yet_to_come_is_refused_for_good(world: World) -> None:
+async def test_what_is_not_sealed_is_refused_for_good_in_a_sealed_dialog(world: World) -> None:
+    ann, bo, cy = await world.people(3)
+    dialog = await world.create(DialogType.GROUP, ann, bo, cy, mode=Mode.SEALED)
+    assert (await world.say(dialog, cy)).code is VerdictCode.NOT_SEALED
+
+
+async def test_a_sealed_envelope_of_a_roster_that_is_yet_to_come_is_stale(world: World) -> None:
     ann, bo, cy = await world.people(3)
     dialog = await world.create(DialogType.GROUP, ann, bo, cy, mode=Mode.SEALED)
     removal = (await world.act(bodies.MemberRemoved, dialog, ann, bo)).verdict
-    ahead, fits = message(dialog, cy, keys_seq=removal.seq + 1), message(dialog, cy, keys_seq=removal.seq)
+    share = await share_alone(world, dialog, cy, removal.seq)
+    ahead, fits = [
+        message(dialog, cy, keys_seq=seq, session=ALONE, share=share) for seq in (removal.seq + 1, removal.seq)
+    ]
     codes = [(await world.flush(each))[0].code for each in (ahead, fits)]
-    assert codes == [VerdictCode.KEYS_AHEAD, OK]
+    assert codes == [VerdictCode.STALE, OK]
 
 
 async def test_what_a_service_writes_has_no_keys_that_could_be_stale(world: World) -> None:
@@ -209,7 +220,7 @@ async def test_what_a_service_writes_has_no_keys_that_could_be_stale(world: Worl
     notice = msgspec.structs.replace(message(dialog, service), keys_seq=None)
     again = msgspec.structs.replace(message(dialog, service), keys_seq=None)
     (alone,) = await world.flush(notice)
-    beside, late = await world.flush(again, message(dialog, cy))
+    beside, late = await world.flush(again, message(dialog, cy, session=ALONE))
     assert [alone.code, beside.code, late.code] == [OK, OK, VerdictCode.STALE]
 
 

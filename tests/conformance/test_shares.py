@@ -12,9 +12,13 @@ from protocol.dialog_types import DialogType, Mode
 from protocol.ids import new_id
 from protocol.kinds import DAY_MS
 from protocol.limits import SHARE_DEVICES_NAMED_MAX, SHARES_IN_FLIGHT_MAX, SLICES_KEPT_DAYS
+from server.config.settings import EraserSettings
+from server.writing.dialog_purge import DialogPurge
+from storage.postgres.deleted_dialogs import PostgresDeletedDialogs
 from storage.postgres.shares import PostgresShares
 from storage.rows import Verdict, VerdictCode
 from storage.shares import Shares, SliceRow, Staged, StagedSlices, StagingOutcome
+from tests.support.clock import ManualClock
 from tests.support.identity_people import NOW, IdentityStores, purge
 from tests.support.sealing import another_device_of, keys_end, one_device_of
 from tests.support.world import Person, World, edit, message, reaction
@@ -363,6 +367,42 @@ async def test_what_has_reached_its_age_goes_and_can_be_named_no_more(
     await purge(stores, NOW + days * DAY_MS)
     assert await group.world.pool.fetchval(counted) == 0
     assert (await group.say(share)).code is (VerdictCode.OK if live else VerdictCode.STALE)
+
+
+async def test_slices_for_a_device_go_with_its_keys(group: Group) -> None:
+    share = new_id()
+    await group.stage(group.bo, group.cy, share=share)
+    await group.say(share)
+    await keys_end(group.world, group.bo)
+    assert await group.read(group.bo) == []
+    assert len(await group.read(group.cy)) == 1
+
+
+async def test_of_a_deleted_dialog_no_share_is_left(group: Group) -> None:
+    live, staged = new_id(), new_id()
+    for share, session in ((live, ONE), (staged, OTHER)):
+        await group.stage(group.bo, group.cy, share=share, session=session)
+    await group.say(live)
+    deleted = await group.world.act(bodies.DialogDeleted, group.dialog, group.ann)
+    clock = ManualClock(deleted.verdict.at_ms + DAY_MS)
+    settings = EraserSettings(step_rows=3, dialog_deletion_grace_days=0)
+    dialogs = DialogPurge(PostgresDeletedDialogs(group.world.pool), None, settings, clock)
+    while await dialogs.purge_some():
+        pass
+    for table in ("slices", "shares", "handed_sessions"):
+        assert await group.world.pool.fetchval(f"SELECT count(*) FROM {table}") == 0, table
+
+
+async def test_sessions_that_were_left_long_ago_are_forgotten(group: Group, stores: IdentityStores) -> None:
+    for session in (ONE, OTHER, b"3" * 32):
+        share = new_id()
+        await group.stage(group.bo, group.cy, share=share, session=session)
+        await group.say(share, session=session)
+    counted = "SELECT count(*) FROM handed_sessions"
+    await purge(stores, NOW + SLICES_KEPT_DAYS * DAY_MS - 1)
+    assert await group.world.pool.fetchval(counted) == 3
+    await purge(stores, NOW + SLICES_KEPT_DAYS * DAY_MS)
+    assert await group.world.pool.fetchval(counted) == 2
 
 
 async def test_a_share_that_is_half_swept_is_not_complete(group: Group) -> None:

@@ -10,7 +10,7 @@ from protocol import bodies
 from protocol.bodies import Settings, TimelineEvent
 from protocol.codec import CODECS, Codec
 from protocol.commands import Accept, Add, Create, Decline, Invite, Send
-from protocol.dialog_types import DialogType
+from protocol.dialog_types import DialogType, Mode
 from protocol.events import DialogState
 from protocol.ids import created_dialog_id, direct_dialog_id, new_id, self_dialog_id
 from protocol.limits import INVITATIONS_BY_ONE_MAX
@@ -84,7 +84,7 @@ async def test_a_declined_invitation_cannot_be_accepted(server: Running) -> None
 async def test_an_answer_in_a_direct_dialog_is_consent(server: Running) -> None:
     ann, bo = await strangers(server, 2)
     async with server.live(ann) as a, server.live(bo) as b:
-        direct = (await a.ask(Create(10, 10, DialogType.DIRECT, [bo.principal]))).dialog
+        direct = (await a.ask(Create(10, 10, DialogType.DIRECT, [bo.principal], mode=Mode.OPEN))).dialog
         assert code(await begin(a, 11, bo)) == "consent_required"
         await b.ask(Send(10, direct, 10, b"hello"))
         assert code(await begin(a, 12, bo)) == ""
@@ -195,7 +195,9 @@ async def test_a_list_larger_than_a_day_needs_a_whole_one(capped: Running) -> No
 async def test_who_begins_a_direct_dialog_does_not_have_the_words_of_the_other_erased(server: Running) -> None:
     ann, bo = await server.world.people(2)
     async with server.live(ann) as a:
-        begin_erasing = Create(1, 1, DialogType.DIRECT, [bo.principal], settings=Settings(message_retention_days=1))
+        begin_erasing = Create(
+            1, 1, DialogType.DIRECT, [bo.principal], settings=Settings(message_retention_days=1), mode=Mode.OPEN
+        )
         assert code(await a.ask(begin_erasing)) == "invalid_argument"
         in_a_channel = Create(2, 2, DialogType.CHANNEL, [], "news", settings=Settings(message_retention_days=1))
         assert code(await a.ask(in_a_channel)) == ""

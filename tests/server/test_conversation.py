@@ -45,7 +45,7 @@ pytestmark = pytest.mark.anyio
 async def test_a_message_reaches_the_other_and_is_acked(server: Running, codec: Codec) -> None:
     ann, bo = await server.world.people(2)
     async with server.live(ann, codec) as a, server.live(bo) as b:
-        created = await a.ask(Create(3, 1, DialogType.DIRECT, [bo.principal]))
+        created = await a.ask(Create(3, 1, DialogType.DIRECT, [bo.principal], mode=Mode.OPEN))
         assert isinstance(created, Acked)
         assert (await b.until(DialogState)).dialog == created.dialog
         acked = await a.ask(Send(4, created.dialog, 2, b"hello"))
@@ -60,16 +60,20 @@ async def test_a_message_reaches_the_other_and_is_acked(server: Running, codec: 
 async def test_a_pair_has_one_direct_dialog_even_if_one_is_named_twice(server: Running) -> None:
     ann, bo = await server.world.people(2)
     async with server.live(ann) as a:
-        dialog = (await a.ask(Create(3, 1, DialogType.DIRECT, [bo.principal]))).dialog
-        assert (await a.ask(Create(4, 2, DialogType.DIRECT, [bo.principal, bo.principal]))).dialog == dialog
-        assert (await a.ask(Create(5, 3, DialogType.DIRECT, [ann.principal, bo.principal]))).dialog == dialog
+        dialog = (await a.ask(Create(3, 1, DialogType.DIRECT, [bo.principal], mode=Mode.OPEN))).dialog
+        assert (
+            await a.ask(Create(4, 2, DialogType.DIRECT, [bo.principal, bo.principal], mode=Mode.OPEN))
+        ).dialog == dialog
+        assert (
+            await a.ask(Create(5, 3, DialogType.DIRECT, [ann.principal, bo.principal], mode=Mode.OPEN))
+        ).dialog == dialog
 
 
 async def test_resume_brings_exactly_what_was_missed(server: Running) -> None:
     ann, bo = await server.world.people(2)
     async with server.live(ann) as a:
         async with server.live(bo) as b:
-            dialog = (await a.ask(Create(3, 1, DialogType.DIRECT, [bo.principal]))).dialog
+            dialog = (await a.ask(Create(3, 1, DialogType.DIRECT, [bo.principal], mode=Mode.OPEN))).dialog
             await a.ask(Send(4, dialog, 2, b"one"))
             await b.until(DialogState)
         await server.node.horizon.advance()
@@ -103,7 +107,7 @@ async def test_a_first_sync_is_a_window(server: Running) -> None:
 async def test_history_brings_what_came_later(server: Running) -> None:
     ann, bo = await server.world.people(2)
     async with server.live(ann) as a:
-        dialog = (await a.ask(Create(3, 1, DialogType.DIRECT, [bo.principal]))).dialog
+        dialog = (await a.ask(Create(3, 1, DialogType.DIRECT, [bo.principal], mode=Mode.OPEN))).dialog
         await a.ask(Send(4, dialog, 2, b"one"))
         await a.ask(Send(5, dialog, 3, b"two"))
         await a.ask(Edit(6, dialog, 4, 2, b"ONE"))
@@ -156,7 +160,7 @@ async def test_catching_up_goes_on_where_a_full_page_ended(server: Running) -> N
 async def test_a_removed_member_sees_the_removal_and_nothing_after(server: Running) -> None:
     ann, bo, cy = await server.world.people(3)
     async with server.live(ann) as a, server.live(bo) as b:
-        dialog = (await a.ask(Create(3, 1, DialogType.GROUP, [bo.principal, cy.principal], "g"))).dialog
+        dialog = (await a.ask(Create(3, 1, DialogType.GROUP, [bo.principal, cy.principal], "g", mode=Mode.OPEN))).dialog
         await a.ask(Remove(4, dialog, 2, bo.principal))
         await a.ask(Send(5, dialog, 3, b"secret"))
         seen = await b.until(TimelineEvent)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 import pytest
 
@@ -23,10 +25,19 @@ def test_an_envelope_gives_what_its_header_and_kind_say_and_keys_for_members_onl
     assert msgspec.msgpack.decode(entry.body, type=Posted) == Posted(kind, HEADER, b"x")
 
 
-def test_an_edit_has_a_target_and_keys_and_a_reaction_a_target_only() -> None:
+def test_edits_and_reactions_have_a_target_and_keys_and_one_that_is_withdrawn_a_target_only() -> None:
     edit = make_entry(*IDS, 3, Edited(4, b"y", HEADER))
     assert (edit.tag, edit.target, edit.keys_seq) == (tag_of(Edited), 4, 7)
-    reaction = make_entry(*IDS, 3, Reacted(4, b"+"))
-    assert (reaction.tag, reaction.target, reaction.keys_seq) == (tag_of(Reacted), 4, None)
-    for entry in (edit, reaction):
+    reaction = make_entry(*IDS, 3, Reacted(4, b"+", HEADER))
+    assert (reaction.tag, reaction.target, reaction.keys_seq) == (tag_of(Reacted), 4, 7)
+    withdrawn = make_entry(*IDS, 3, Reacted(4, b"", HEADER))
+    assert (withdrawn.target, withdrawn.keys_seq) == (4, None)
+    for entry in (edit, reaction, withdrawn):
         assert (entry.counts, entry.expires_at_ms) == (False, None)
+
+
+@pytest.mark.parametrize("make", [lambda h: Posted(Kind.MESSAGE, h, b"x"), lambda h: Edited(4, b"x", h)])
+def test_what_names_a_content_type_counts_as_not_sealed(make: Callable[[Header], Posted | Edited]) -> None:
+    for content_type, session in (("", b"s" * 32), ("text/plain", None)):
+        header = Header(content_type, session=b"s" * 32, commitment=bytes(32))
+        assert make_entry(*IDS, 3, make(header)).session == session

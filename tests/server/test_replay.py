@@ -41,7 +41,7 @@ from protocol.commands import (
     Unblock,
     Unpin,
 )
-from protocol.dialog_types import DialogType
+from protocol.dialog_types import DialogType, Mode
 from protocol.events import DialogState
 from protocol.ids import self_dialog_id
 from protocol.kinds import DAY_MS
@@ -98,9 +98,13 @@ class Stage:
     async def prepare(self) -> None:
         """Everything that is there before."""
         members = [self.bo.id, self.cy.id]
-        created = await self.ann.wire.ask(Create(1, self.ann.person.n(), DialogType.GROUP, members, "group"))
+        created = await self.ann.wire.ask(
+            Create(1, self.ann.person.n(), DialogType.GROUP, members, "group", mode=Mode.OPEN)
+        )
         self.group = created.dialog
-        self.direct = (await self.ann.wire.ask(Create(2, self.ann.person.n(), DialogType.DIRECT, [self.bo.id]))).dialog
+        self.direct = (
+            await self.ann.wire.ask(Create(2, self.ann.person.n(), DialogType.DIRECT, [self.bo.id], mode=Mode.OPEN))
+        ).dialog
         self.said = await self.ann.do(Send(0, self.group, 0, b"hello"))
 
     async def note_profile(self) -> None:
@@ -112,8 +116,9 @@ class Stage:
     async def note_devices(self) -> None:
         """What the server appends when the device log of Bo has grown."""
         me = self.bo.person
+        sealed = (await self.bo.wire.ask(Create(3, me.n(), DialogType.DIRECT, [self.cy.id]))).dialog
         body = bodies.DevicesChanged(me.principal, bodies.LogHead(1, 2, bytes(32)))
-        entry = ChangeEntry(self.direct, me.principal, me.device, 0, body)
+        entry = ChangeEntry(sealed, me.principal, me.device, 0, body)
         assert (await self.server.node.pipeline.append(entry)).code is VerdictCode.OK
 
 
@@ -142,7 +147,7 @@ async def _react(on: Stage) -> None:
 
 
 async def _create(on: Stage) -> None:
-    await on.cy.do(Create(0, 0, DialogType.GROUP, [on.ann.id, on.bo.id], "another"))
+    await on.cy.do(Create(0, 0, DialogType.GROUP, [on.ann.id, on.bo.id], "another", mode=Mode.OPEN))
     await on.cy.do(Create(0, 0, DialogType.CHANNEL, [on.bo.id], "news"))
 
 
@@ -207,7 +212,7 @@ async def _invite(on: Stage) -> None:
     """One is left open, one is declined, one is accepted."""
     groups = {}
     for name in ("open", "declined", "accepted"):
-        create = Create(9, on.cy.person.n(), DialogType.GROUP, [on.ann.id, on.di.principal], name)
+        create = Create(9, on.cy.person.n(), DialogType.GROUP, [on.ann.id, on.di.principal], name, mode=Mode.OPEN)
         groups[name] = (await on.cy.wire.ask(create)).dialog
         await on.cy.do(Invite(0, groups[name], 0, on.bo.id))
     await on.bo.do(Decline(0, groups["declined"], 0))

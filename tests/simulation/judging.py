@@ -60,7 +60,7 @@ def _judge_entry(database: Database, entry: Entry, locked: set[bytes]) -> Verdic
     if dialog.rule.admins_only_write and not service and role is not Role.ADMIN:
         return VerdictCode.ROLE_REQUIRED
     if dialog.mode is Mode.SEALED and entry.keys_seq is not None and entry.keys_seq != dialog.keys_seq:
-        return VerdictCode.STALE if entry.keys_seq < dialog.keys_seq else VerdictCode.KEYS_AHEAD
+        return VerdictCode.STALE
     return _judge_target(dialog, entry)
 
 

@@ -6,6 +6,8 @@ from protocol.bodies import Header
 from protocol.ids import new_id
 from protocol.replies import SlicesUploaded
 from protocol.share_commands import Slice, UploadSlices
+from storage.postgres.shares import PostgresShares
+from storage.shares import StagedSlices
 from tests.support.harness import Wire
 from tests.support.world import Person, World
 
@@ -56,4 +58,24 @@ async def upload(
     slices = [Slice(person.device, body + person.device) for person in to]
     uploaded = await wire.ask(UploadSlices(98, share, dialog, session, keys_seq, slices))
     assert uploaded == SlicesUploaded(98, complete=True), uploaded
+    return share
+
+
+ALONE = b"a" * 32
+"""The session of `share_alone`."""
+
+
+async def share_alone(world: World, dialog: bytes, person: Person, keys_seq: int = 0) -> bytes:
+    """A share without slices, in a dialog where nobody else has keys: what lets a device write there."""
+    share = new_id()
+    staged = StagedSlices(
+        principal=person.principal,
+        device=person.device,
+        share=share,
+        dialog=dialog,
+        session=ALONE,
+        keys_seq=keys_seq,
+        slices=[],
+    )
+    assert (await PostgresShares(world.pool).stage(staged, 1)).complete
     return share

@@ -28,9 +28,11 @@ from protocol.commands import (
     Remove,
     Send,
 )
-from protocol.dialog_types import DialogType
+from protocol.dialog_types import DialogType, Mode
 from protocol.replies import HistoryPage
 from tchat.actions import ConnectionState, RefusedError
+from tchat.encryption.notices import Standing
+from tchat.memory_store import MemoryStore
 from tchat.shell import Client
 from tchat.store import MemoryOutbox
 from tests.support.harness import Running, configured, running
@@ -56,18 +58,22 @@ async def people(server: Running, count: int) -> list[Person]:
 
 
 @contextlib.asynccontextmanager
-async def online(server: Running, person: Person, codec: Codec = MSGPACK) -> AsyncIterator[Client]:
-    """A client of a person, live."""
+async def online(
+    server: Running, person: Person, codec: Codec = MSGPACK, *, store: MemoryStore | None = None
+) -> AsyncIterator[Client]:
+    """A client of a person, live; it encrypts if it gets a store that keeps keys."""
 
     async def token(_fresh: bool) -> str:
         return server.token(person)
 
-    store = MemoryOutbox()
+    kept = store or MemoryOutbox()
+    encryption = None if store else PlainSealer(kept)
     with anyio.fail_after(30):
         async with Client(
-            server.url, token, store=store, encryption=PlainSealer(store), codec=codec, on_event=lambda _event: None
+            server.url, token, store=kept, encryption=encryption, codec=codec, on_event=lambda _event: None
         ) as client:
             await client.wait_until(lambda: client.state is ConnectionState.LIVE)
+            await client.wait_until(lambda: store is None or client.encryption.standing is Standing.LISTED)
             yield client
 
 
@@ -96,7 +102,7 @@ async def agree(server: Running, person: Person, client: Client) -> None:
 async def test_two_people_talk_and_both_views_are_what_a_fresh_read_gives(server: Running, codec: Codec) -> None:
     ann, bob = await people(server, 2)
     async with online(server, ann, codec) as a, online(server, bob) as b:
-        dialog = (await a.perform(Create(0, 0, DialogType.DIRECT, [bob.principal]))).dialog
+        dialog = (await a.perform(Create(0, 0, DialogType.DIRECT, [bob.principal], mode=Mode.OPEN))).dialog
         await known(dialog, a, b)
         for number in range(30):
             a.submit(Send(0, dialog, 0, b"a%d" % number))
@@ -116,7 +122,7 @@ async def test_every_kind_of_change_is_seen_live_as_a_fresh_read_sees_it(server:
     ann, bob, cem, dan = await people(server, 4)
     async with online(server, ann) as a, online(server, bob, JSON) as b, online(server, cem) as c:
         members = [bob.principal, cem.principal]
-        group = (await a.perform(Create(0, 0, DialogType.GROUP, members, "Team"))).dialog
+        group = (await a.perform(Create(0, 0, DialogType.GROUP, members, "Team", Mode.OPEN))).dialog
         await known(group, a, b, c)
         first = await b.send(group, b"one")
         second = await c.send(group, b"two", header=Header(reply_to=first.seq))
@@ -145,7 +151,7 @@ async def test_every_kind_of_change_is_seen_live_as_a_fresh_read_sees_it(server:
 
 async def test_a_send_that_is_stale_is_sealed_anew_and_goes_through_in_order(server: Running) -> None:
     ann, bob, cem = await people(server, 3)
-    async with online(server, ann) as a, online(server, bob) as b:
+    async with online(server, ann, store=MemoryStore()) as a, online(server, bob, store=MemoryStore()) as b:
         group = (await a.perform(Create(0, 0, DialogType.GROUP, [bob.principal, cem.principal], "Team"))).dialog
         await known(group, a, b)
         await a.perform(Remove(0, group, 0, cem.principal))
@@ -159,7 +165,7 @@ async def test_a_send_that_is_stale_is_sealed_anew_and_goes_through_in_order(ser
 async def test_a_client_that_was_away_catches_up_from_its_position(server: Running) -> None:
     ann, bob = await people(server, 2)
     async with online(server, ann) as a, online(server, bob) as b:
-        dialog = (await a.perform(Create(0, 0, DialogType.DIRECT, [bob.principal]))).dialog
+        dialog = (await a.perform(Create(0, 0, DialogType.DIRECT, [bob.principal], mode=Mode.OPEN))).dialog
         await known(dialog, a, b)
         server.session_of(bob).connection.abort()
         for number in range(50):

@@ -10,9 +10,9 @@
 -- A dialog that no author of its rows has ever been a member of is not locked, nor is any of its rows read: for a
 -- stranger a dialog that exists costs what one costs that does not, and a refusal writes nothing.
 --
--- A sealed envelope (`p_session`) is accepted if that session is the one that its device last shared in the dialog, at its
--- present `keys_seq`; or if `p_share` is a complete share of the session at that `keys_seq`, which becomes live with it. No
--- flush waits for who uploads: a share that is locked is not complete.
+-- In a sealed dialog what has a `p_keys_seq` is accepted if its `p_session` is the one that its device last shared there,
+-- at the present `keys_seq`; or if `p_share` is a complete share of the session at that `keys_seq`, which becomes live with
+-- it. No flush waits for who uploads: a share that is locked is not complete.
 --
 -- The stamp of a row (`xid`) is never below that of the head: a flush that got its transaction id early, and waited for
 -- a head, appends after a transaction with a higher id. Within a dialog stamps rise, so what a position lacks is a suffix.
@@ -102,9 +102,10 @@ BEGIN
                         SELECT 1 FROM blocks b JOIN members o
                             ON o.dialog_id = r.dialog_id AND o.principal_id = b.blocker_id
                         WHERE b.blocked_id = r.author_id) THEN ${VerdictCode.BLOCKED}
-                    WHEN h.mode = ${Mode.SEALED} AND r.keys_seq <> h.keys_seq THEN
-                        CASE WHEN r.keys_seq < h.keys_seq THEN ${VerdictCode.STALE} ELSE ${VerdictCode.KEYS_AHEAD} END
-                    WHEN r.session IS NOT NULL AND h.mode = ${Mode.SEALED}
+                    WHEN h.mode = ${Mode.SEALED} AND r.keys_seq IS NOT NULL AND r.session IS NULL
+                        THEN ${VerdictCode.NOT_SEALED}
+                    WHEN h.mode = ${Mode.SEALED} AND r.keys_seq <> h.keys_seq THEN ${VerdictCode.STALE}
+                    WHEN h.mode = ${Mode.SEALED} AND r.keys_seq IS NOT NULL
                         AND (a.session = r.session AND a.shared_keys_seq = h.keys_seq) IS NOT TRUE
                         AND (SELECT s.session = r.session AND s.dialog_id = r.dialog_id AND s.keys_seq = h.keys_seq
                              FROM shares s WHERE s.device_id = r.device_id AND s.share_id = r.share_id

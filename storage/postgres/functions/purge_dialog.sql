@@ -26,9 +26,14 @@ BEGIN
     IF dialog IS NULL THEN
         RETURN;
     END IF;
+    DELETE FROM slices WHERE ctid = ANY (ARRAY(
+        SELECT s.ctid FROM shares h JOIN slices s ON s.device_id = h.device_id AND s.share_id = h.share_id
+        WHERE h.dialog_id = t.dialog_id LIMIT v_left));
+    GET DIAGNOSTICS v_rows = ROW_COUNT;
+    v_left := v_left - v_rows;
     FOREACH v_table IN ARRAY ARRAY['dialogs', 'retention', 'members', 'roster_intervals', 'receipt_heads',
                                    'invitations', 'authors', 'erasures', 'archive_erasures', 'put_back',
-                                   'erased_commitments']
+                                   'erased_commitments', 'handed_sessions', 'shares']
     LOOP
         EXECUTE format(
             'DELETE FROM %1$I WHERE ctid = ANY (ARRAY(SELECT ctid FROM %1$I WHERE dialog_id = $1 LIMIT $2))', v_table)

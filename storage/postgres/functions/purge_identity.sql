@@ -64,4 +64,9 @@ BEGIN
     GET DIAGNOSTICS v_rows = ROW_COUNT;
     more := more OR v_rows >= p_limit;
     more := sweep_shares(p_now_ms, p_limit) OR more;
+    DELETE FROM handed_sessions WHERE ctid = ANY (ARRAY(
+        SELECT x.ctid FROM handed_sessions x
+        WHERE x.left_at_ms <= p_now_ms - ${SLICES_KEPT_DAYS} * ${DAY_MS}::bigint ORDER BY x.left_at_ms LIMIT p_limit));
+    GET DIAGNOSTICS v_rows = ROW_COUNT;
+    more := more OR v_rows >= p_limit;
 END $$;

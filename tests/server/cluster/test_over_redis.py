@@ -119,7 +119,7 @@ async def talk(pair: Pair) -> AsyncIterator[tuple[Wire, Wire, bytes]]:
     """Two people at two nodes, and their direct dialog."""
     ann, bo = await pair.one.world.people(2)
     async with pair.one.live(ann) as a, pair.two.live(bo) as b:
-        dialog = (await a.ask(Create(3, 1, DialogType.DIRECT, [bo.principal]))).dialog
+        dialog = (await a.ask(Create(3, 1, DialogType.DIRECT, [bo.principal], mode=Mode.OPEN))).dialog
         assert (await b.until(DialogState)).dialog == dialog
         yield a, b, dialog
 
@@ -233,7 +233,7 @@ async def test_who_syncs_while_redis_is_away_misses_nothing(pair: Pair) -> None:
         async with pair.two.live(cy) as c:
             assert not hints_of(pair.two).whereabouts.token
             pair.server.resume()
-            group = (await a.ask(Create(4, 5, DialogType.DIRECT, [cy.principal]))).dialog
+            group = (await a.ask(Create(4, 5, DialogType.DIRECT, [cy.principal], mode=Mode.OPEN))).dialog
             await pair.look()
             assert (await c.until(DialogState)).dialog == group != dialog
 
@@ -334,7 +334,7 @@ async def follow(pair: Pair) -> AsyncIterator[tuple[Wire, Person]]:
     """Somebody at the first node who follows somebody else."""
     ann, bo = await pair.one.world.people(2)
     async with pair.one.live(ann) as a:
-        await a.ask(Create(3, 1, DialogType.DIRECT, [bo.principal]))
+        await a.ask(Create(3, 1, DialogType.DIRECT, [bo.principal], mode=Mode.OPEN))
         await a.ask(PresenceSubscribe(4, [bo.principal]))
         assert not (await a.until(PresenceChanged)).online
         yield a, bo
@@ -353,7 +353,7 @@ async def test_who_follows_is_shown_who_is_at_another_node_already(pair: Pair) -
     async with follow(pair) as (a, bo), pair.two.live(bo):
         assert (await a.until(PresenceChanged)).online
         async with pair.one.live(await pair.one.world.person()) as c:
-            await c.ask(Create(3, 1, DialogType.DIRECT, [bo.principal]))
+            await c.ask(Create(3, 1, DialogType.DIRECT, [bo.principal], mode=Mode.OPEN))
             await c.ask(PresenceSubscribe(4, [bo.principal]))
             assert (await c.until(PresenceChanged)).online
 
@@ -385,7 +385,7 @@ async def test_who_left_while_redis_was_away_is_shown_as_offline_once_it_is_back
 async def test_a_device_that_goes_to_another_node_goes_on_with_its_bucket(pair: Pair) -> None:
     ann, bo = await pair.one.world.people(2)
     async with pair.one.live(ann) as a:
-        dialog = (await a.ask(Create(3, 1, DialogType.DIRECT, [bo.principal]))).dialog
+        dialog = (await a.ask(Create(3, 1, DialogType.DIRECT, [bo.principal], mode=Mode.OPEN))).dialog
         for n in range(2, BURST + 1):
             await say(a, dialog, n)
     with redis.Redis(port=pair.server.port) as operator:

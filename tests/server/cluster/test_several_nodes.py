@@ -12,7 +12,7 @@ from protocol.bodies import TimelineEvent
 from protocol.close_codes import CloseCode
 from protocol.commands import Add, Create, Edit, Heartbeat, Remove, Send
 from protocol.device_commands import DeviceMessage, SendToDevice
-from protocol.dialog_types import DialogType
+from protocol.dialog_types import DialogType, Mode
 from protocol.events import DialogState, FromDevice, HeartbeatReply, KeySlices
 from protocol.ids import new_id
 from protocol.replies import Acked, Synced
@@ -89,7 +89,7 @@ async def test_what_one_node_writes_reaches_a_session_of_another(database_url: s
     async with nodes(database_url, 2) as (one, two):
         ann, bo = await one.world.people(2)
         async with one.live(ann) as a, two.live(bo) as b:
-            dialog = (await a.ask(Create(3, 1, DialogType.DIRECT, [bo.principal]))).dialog
+            dialog = (await a.ask(Create(3, 1, DialogType.DIRECT, [bo.principal], mode=Mode.OPEN))).dialog
             assert (await b.until(DialogState)).dialog == dialog
             for n in (2, 3):
                 assert isinstance(await a.ask(Send(n + 2, dialog, n, b"hello")), Acked)

@@ -12,7 +12,7 @@ import pytest
 
 from protocol.bodies import TimelineEvent
 from protocol.commands import Create, Send
-from protocol.dialog_types import DialogType
+from protocol.dialog_types import DialogType, Mode
 from protocol.replies import Synced
 from server.config.settings import Config, IdentitySettings, Secret, ServerSettings, StorageSettings
 from server.identity.key_files import load_signing_keys, load_vault
@@ -54,7 +54,7 @@ async def test_all_that_was_acked_before_is_there_and_later_positions_are_none(t
         async with running(postgres.url) as node:
             ann, bo = await node.world.people(2)
             async with node.live(ann) as wire:
-                dialog = (await wire.ask(Create(3, 1, DialogType.DIRECT, [bo.principal]))).dialog
+                dialog = (await wire.ask(Create(3, 1, DialogType.DIRECT, [bo.principal], mode=Mode.OPEN))).dialog
                 acked = (await wire.ask(Send(4, dialog, 2, b"before the backup"))).seq
                 writing = asyncio.ensure_future(asyncio.to_thread(backup, before, file, quiet))
                 n = 2

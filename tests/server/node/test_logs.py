@@ -13,7 +13,7 @@ import pytest
 
 from protocol.codec import JSON, MSGPACK, Codec
 from protocol.commands import Authenticate, Create, Edit, Roster, Send
-from protocol.dialog_types import DialogType
+from protocol.dialog_types import DialogType, Mode
 from protocol.ids import to_text
 from server.node import logs
 from server.node.logs import RECORDS, JsonFormatter, TextFormatter
@@ -112,7 +112,7 @@ async def test_no_log_of_sessions_has_content_or_tokens(
     async with server.live(ann, codec) as a, server.live(bo, codec) as b, server.connected(codec) as stranger:
         await stranger.send(Authenticate(1, SECRET))
         await stranger.close_code()
-        dialog = (await a.ask(Create(3, 1, DialogType.DIRECT, [bo.principal]))).dialog
+        dialog = (await a.ask(Create(3, 1, DialogType.DIRECT, [bo.principal], mode=Mode.OPEN))).dialog
         await a.ask(Send(4, dialog, 2, payload))
         await a.ask(Edit(5, dialog, 3, 2, payload))
         await a.send(b'{"t":"' + payload + b'"')

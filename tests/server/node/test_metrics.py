@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from websockets.exceptions import ConnectionClosed
 
 from protocol.commands import Create, HighWaterMark, Receipt, Send, SignOut
-from protocol.dialog_types import DialogType
+from protocol.dialog_types import DialogType, Mode
 from server.config.settings import ClusterSettings
 from server.node.metrics import METRICS
 from server.node.metrics_reference import OF_THE_PROCESS
@@ -94,7 +94,7 @@ async def test_the_page_says_of_the_process_what_its_metrics_say(server: Running
 async def test_what_a_conversation_does_is_counted(server: Running) -> None:
     ann, bo = await server.world.people(2)
     async with server.live(ann) as a, server.live(bo) as b:
-        dialog = (await a.ask(Create(3, 1, DialogType.DIRECT, [bo.principal]))).dialog
+        dialog = (await a.ask(Create(3, 1, DialogType.DIRECT, [bo.principal], mode=Mode.OPEN))).dialog
         await a.ask(Send(4, dialog, 2, b"hello"))
         await a.ask(Send(5, dialog, 2, b"hello"))
         await b.ask(Receipt(6, HighWaterMark(dialog, 2, 2)))

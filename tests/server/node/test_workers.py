@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from protocol.bodies import TimelineEvent
 from protocol.close_codes import CloseCode
 from protocol.commands import Create, Send
-from protocol.dialog_types import DialogType
+from protocol.dialog_types import DialogType, Mode
 from protocol.ids import to_text
 from protocol.replies import Acked, Synced
 from server.clock import SystemClock
@@ -155,7 +155,7 @@ async def two(server: WorkersServer) -> AsyncIterator[list[Person]]:
 
 
 async def begin_dialog(wire: Wire, other: Person) -> bytes:
-    created = await wire.ask(Create(3, 1, DialogType.DIRECT, [other.principal]))
+    created = await wire.ask(Create(3, 1, DialogType.DIRECT, [other.principal], mode=Mode.OPEN))
     dialog: bytes = created.dialog
     return dialog
 

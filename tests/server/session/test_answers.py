@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 
-from protocol.bodies import Header
 from protocol.commands import (
     Create,
+    Edit,
     Heartbeat,
     HighWaterMark,
+    React,
     Receipt,
     Remove,
     Send,
@@ -21,10 +23,15 @@ from protocol.commands import (
 from protocol.dialog_types import DialogType, Mode
 from protocol.events import HeartbeatReply
 from protocol.ids import new_id
+from protocol.kinds import Kind
 from protocol.replies import Acked, Done, Failed
 from tests.support.harness import Running, configured, running
+from tests.support.sealing import sealed, upload
 
 pytestmark = pytest.mark.anyio
+
+KEYS = b"1" * 32
+"""The session of what these people seal; they have no devices with keys, so a share of it has no slices."""
 
 
 @pytest.fixture
@@ -36,13 +43,14 @@ async def node(database_url: str) -> AsyncIterator[Running]:
 async def test_a_stale_refusal_names_the_keys_seq_to_send_with(node: Running) -> None:
     ann, bo, cy = await node.world.people(3)
     async with node.live(ann) as wire:
-        created = await wire.ask(Create(3, 1, DialogType.GROUP, [bo.principal, cy.principal], "g", Mode.SEALED))
-        removal = await wire.ask(Remove(4, created.dialog, 2, bo.principal))
-        refused = await wire.ask(Send(5, created.dialog, 3, b"x"))
+        dialog = (await wire.ask(Create(3, 1, DialogType.GROUP, [bo.principal, cy.principal], "g", Mode.SEALED))).dialog
+        removal = await wire.ask(Remove(4, dialog, 2, bo.principal))
+        refused = await wire.ask(Send(5, dialog, 3, b"x", sealed(KEYS)))
         assert (refused.code, refused.keys_seq) == ("stale", removal.seq)
-        later = await wire.ask(Send(6, created.dialog, 4, b"y", Header(keys_seq=removal.seq)))
+        newest = sealed(KEYS, await upload(wire, dialog, KEYS, keys_seq=removal.seq), removal.seq)
+        later = await wire.ask(Send(6, dialog, 4, b"y", newest))
         assert (later.code, later.awaited_n) == ("earlier_first", 3)
-        assert (await wire.ask(Send(5, created.dialog, 3, b"x", Header(keys_seq=removal.seq)))).seq == 3
+        assert (await wire.ask(Send(5, dialog, 3, b"x", newest))).seq == 3
 
 
 async def test_a_refused_number_is_given_up_on_the_same_connection(node: Running) -> None:
@@ -50,8 +58,8 @@ async def test_a_refused_number_is_given_up_on_the_same_connection(node: Running
     async with node.live(ann) as wire:
         dialog = (await wire.ask(Create(3, 1, DialogType.GROUP, [bo.principal, cy.principal], "g", Mode.SEALED))).dialog
         removal = await wire.ask(Remove(4, dialog, 2, bo.principal))
-        newest = Header(keys_seq=removal.seq)
-        assert (await wire.ask(Send(5, dialog, 3, b"old keys"))).code == "stale"
+        newest = sealed(KEYS, await upload(wire, dialog, KEYS, keys_seq=removal.seq), removal.seq)
+        assert (await wire.ask(Send(5, dialog, 3, b"old keys", sealed(KEYS)))).code == "stale"
         assert (await wire.ask(Send(6, dialog, 4, b"x", newest))).code == "earlier_first"
         assert await wire.ask(Skip(7, dialog, 4)) == Done(7)  # not the one that is awaited
         assert (await wire.ask(Send(8, dialog, 4, b"x", newest))).code == "earlier_first"
@@ -66,19 +74,44 @@ async def test_what_stands_behind_a_stale_number_in_the_pipeline_awaits_it(node:
         dialog = (await wire.ask(Create(3, 1, DialogType.GROUP, [bo.principal, cy.principal], "g", Mode.SEALED))).dialog
         await wire.ask(Remove(4, dialog, 2, bo.principal))
         for n in range(3, 8):
-            await wire.send(Send(n + 10, dialog, n, b"x"))
+            await wire.send(Send(n + 10, dialog, n, b"x", sealed(KEYS)))
         refused = [await wire.until(Failed) for _ in range(5)]
         assert [(each.code, each.awaited_n) for each in refused if each.code != "stale"] == [("earlier_first", 3)] * 4
 
 
-async def test_a_future_keys_seq_does_not_disarm_stale(node: Running) -> None:
+async def test_a_future_keys_seq_is_stale(node: Running) -> None:
+    """After a restore of the database that is what a client has: the server names the one that there is."""
     ann, bo, cy = await node.world.people(3)
     async with node.live(ann) as wire:
         dialog = (await wire.ask(Create(3, 1, DialogType.GROUP, [bo.principal, cy.principal], "g", Mode.SEALED))).dialog
-        refused = await wire.ask(Send(4, dialog, 2, b"x", Header(keys_seq=1_000)))
-        assert refused.code == "invalid_argument"
-        assert "header.keys_seq" in refused.message
-        assert isinstance(await wire.ask(Send(5, dialog, 3, b"x")), Acked)
+        share = await upload(wire, dialog, KEYS)
+        refused = await wire.ask(Send(4, dialog, 2, b"x", sealed(KEYS, share, 1_000)))
+        assert (refused.code, refused.keys_seq) == ("stale", 0)
+        assert isinstance(await wire.ask(Send(5, dialog, 2, b"x", sealed(KEYS, share))), Acked)
+
+
+async def test_a_sealed_dialog_takes_nothing_in_the_clear_but_a_reaction_that_is_withdrawn(node: Running) -> None:
+    ann, bo = await node.world.people(2)
+    async with node.live(ann) as wire:
+        dialog = (await wire.ask(Create(3, 1, DialogType.DIRECT, [bo.principal]))).dialog
+        envelope = sealed(KEYS, await upload(wire, dialog, KEYS))
+        said = await wire.ask(Send(4, dialog, 2, b"sealed", envelope))
+        typed = msgspec.structs.replace(envelope, content_type="text/plain")
+        for number, refused in enumerate(
+            (
+                Send(0, dialog, 3, b"x"),
+                Send(0, dialog, 3, b"x", typed),
+                Send(0, dialog, 3, b"x", kind=Kind.SIGNAL),
+                Edit(0, dialog, 3, said.seq, b"x"),
+                Edit(0, dialog, 3, said.seq, b"x", typed),
+                React(0, dialog, 3, said.seq, b"+"),
+            ),
+            5,
+        ):
+            reply = await wire.ask(msgspec.structs.replace(refused, id=number))
+            assert reply.code == "invalid_argument", refused
+            assert "sealed" in reply.message
+        assert isinstance(await wire.ask(React(20, dialog, 3, said.seq, b"")), Acked)
 
 
 async def test_without_an_id_nothing_is_done_or_failed(node: Running) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,8 @@ from storage.rows import ChangeEntry, Entry, VerdictCode
 from storage.unavailable import NothingWrittenError, StorageUnavailableError
 from tests.support.clock import ManualClock
 from tests.support.lanes import lanes
-from tests.support.world import World, message, reaction
+from tests.support.sealing import ALONE, share_alone
+from tests.support.world import Person, World, message, reaction
 
 pytestmark = pytest.mark.anyio
 
@@ -221,15 +223,20 @@ async def test_nothing_overtakes_a_stale_number_of_its_device(world: World, cloc
     ann, bo, cy = await world.people(3)
     dialog = await world.create(DialogType.GROUP, ann, bo, cy, mode=Mode.SEALED)
     removal = (await world.act(bodies.MemberRemoved, dialog, ann, bo)).verdict
+    shares = {each.device: await share_alone(world, dialog, each, removal.seq) for each in (ann, cy)}
+
+    def sealed(by: Person, **fields: Any) -> Entry:
+        return message(dialog, by, **({"keys_seq": removal.seq} | fields), session=ALONE, share=shares[by.device])
+
     async with lanes(world, clock) as it:
         it.journal.gate = asyncio.Event()
-        first = it.submit(message(dialog, ann, keys_seq=removal.seq))
+        first = it.submit(sealed(ann))
         await it.journal.entered.wait()
-        late, renewed = message(dialog, cy), message(dialog, cy, keys_seq=removal.seq)
+        late, renewed = sealed(cy, keys_seq=0), sealed(cy)
         futures = [it.submit(entry) for entry in (late, renewed, reaction(dialog, cy, removal.seq + 1))]
-        other = it.submit(message(dialog, ann, keys_seq=removal.seq))
+        other = it.submit(sealed(ann))
         it.journal.gate.set()
         codes = [(await future).code for future in (first, *futures, other)]
         assert codes == [OK, VerdictCode.STALE, VerdictCode.UNAVAILABLE, VerdictCode.UNAVAILABLE, OK]
-        again = message(dialog, cy, n=late.n, keys_seq=removal.seq)
+        again = sealed(cy, n=late.n)
         assert [(await it.submit(entry)).code for entry in (again, renewed)] == [OK, OK]

@@ -17,6 +17,8 @@ from protocol.close_codes import CloseCode
 from protocol.commands import Create, Invite, Send
 from protocol.dialog_types import DialogType
 from tchat.actions import ConnectionState, Notification, RefusedError, SignInRequiredError, StoppedError
+from tchat.encryption.notices import Standing
+from tchat.memory_store import MemoryStore
 from tchat.shell import Client
 from tchat.terminal.account import ApiError, PersonAnswer, Refusal
 from tchat.terminal.screen import WARNING, ChatApp
@@ -100,9 +102,10 @@ async def client_of(server: Running, somebody: Somebody, take: Callable[[Notific
     async def token(_fresh: bool) -> str:
         return server.token(somebody)
 
-    async with Client(server.url, token, on_event=take) as client:
+    async with Client(server.url, token, store=MemoryStore(), on_event=take) as client:
         with anyio.fail_after(20):
             await client.wait_until(lambda: client.state is ConnectionState.LIVE)
+            await client.wait_until(lambda: client.encryption.standing is Standing.LISTED)
         yield client
 
 
