@@ -13,7 +13,7 @@ from protocol.dialog_types import DialogType, Mode
 from protocol.ids import new_id, self_dialog_id
 from storage.rows import ChangeEntry, ReceiptRow, VerdictCode
 from storage.unavailable import IncarnationEndedError, NothingWrittenError, StorageUnavailableError
-from tests.support.sealing import ALONE, share_alone
+from tests.support.sealing import SHARED, one_device_of, share_with_all
 from tests.support.world import Person, World, edit, message, reaction
 
 pytestmark = pytest.mark.anyio
@@ -183,14 +183,14 @@ async def test_a_removed_member_adds_nothing_and_still_learns_of_an_old_ack(worl
 
 
 async def test_a_sealed_envelope_of_an_older_roster_is_stale(world: World) -> None:
-    ann, bo, cy = await world.people(3)
+    ann, bo, cy = [*await world.people(2), await one_device_of(world)]
     dialog = await world.create(DialogType.GROUP, ann, bo, cy, mode=Mode.SEALED)
     removal = (await world.act(bodies.MemberRemoved, dialog, ann, bo)).verdict
-    late = message(dialog, cy, session=ALONE)
+    late = message(dialog, cy, session=SHARED)
     verdict = (await world.flush(late))[0]
     assert (verdict.code, verdict.keys_seq) == (VerdictCode.STALE, removal.seq)
-    share = await share_alone(world, dialog, cy, removal.seq)
-    renewed = message(dialog, cy, n=late.n, keys_seq=verdict.keys_seq, session=ALONE, share=share)
+    share = await share_with_all(world, dialog, cy, removal.seq)
+    renewed = message(dialog, cy, n=late.n, keys_seq=verdict.keys_seq, session=SHARED, share=share)
     assert (await world.flush(renewed))[0].code is OK
 
 
@@ -201,12 +201,12 @@ async def test_what_is_not_sealed_is_refused_for_good_in_a_sealed_dialog(world: 
 
 
 async def test_a_sealed_envelope_of_a_roster_that_is_yet_to_come_is_stale(world: World) -> None:
-    ann, bo, cy = await world.people(3)
+    ann, bo, cy = [*await world.people(2), await one_device_of(world)]
     dialog = await world.create(DialogType.GROUP, ann, bo, cy, mode=Mode.SEALED)
     removal = (await world.act(bodies.MemberRemoved, dialog, ann, bo)).verdict
-    share = await share_alone(world, dialog, cy, removal.seq)
+    share = await share_with_all(world, dialog, cy, removal.seq)
     ahead, fits = [
-        message(dialog, cy, keys_seq=seq, session=ALONE, share=share) for seq in (removal.seq + 1, removal.seq)
+        message(dialog, cy, keys_seq=seq, session=SHARED, share=share) for seq in (removal.seq + 1, removal.seq)
     ]
     codes = [(await world.flush(each))[0].code for each in (ahead, fits)]
     assert codes == [VerdictCode.STALE, OK]
@@ -220,7 +220,7 @@ async def test_what_a_service_writes_has_no_keys_that_could_be_stale(world: Worl
     notice = msgspec.structs.replace(message(dialog, service), keys_seq=None)
     again = msgspec.structs.replace(message(dialog, service), keys_seq=None)
     (alone,) = await world.flush(notice)
-    beside, late = await world.flush(again, message(dialog, cy, session=ALONE))
+    beside, late = await world.flush(again, message(dialog, cy, session=SHARED))
     assert [alone.code, beside.code, late.code] == [OK, OK, VerdictCode.STALE]
 
 

@@ -61,21 +61,27 @@ async def upload(
     return share
 
 
-ALONE = b"a" * 32
-"""The session of `share_alone`."""
+SHARED = b"a" * 32
+"""The session of `share_with_all`."""
+
+_READERS = """
+SELECT k.device_id FROM key_devices(ARRAY(SELECT principal_id FROM members WHERE dialog_id = $1 AND member)) k
+WHERE k.device_id <> $2
+"""
 
 
-async def share_alone(world: World, dialog: bytes, person: Person, keys_seq: int = 0) -> bytes:
-    """A share without slices, in a dialog where nobody else has keys: what lets a device write there."""
-    share = new_id()
+async def share_with_all(world: World, dialog: bytes, person: Person, keys_seq: int = 0) -> bytes:
+    """Stage a share of a device that has keys, with a slice for each that reads the dialog; its id."""
+    readers = await world.pool.fetch(_READERS, dialog, person.device)
     staged = StagedSlices(
         principal=person.principal,
         device=person.device,
-        share=share,
+        share=new_id(),
         dialog=dialog,
-        session=ALONE,
+        session=SHARED,
         keys_seq=keys_seq,
-        slices=[],
+        slices=[(row["device_id"], b"keys") for row in readers],
     )
-    assert (await PostgresShares(world.pool).stage(staged, 1)).complete
-    return share
+    answer = await PostgresShares(world.pool).stage(staged, 1)
+    assert answer.complete, answer
+    return staged.share

@@ -26,12 +26,12 @@ from protocol.ids import new_id
 from protocol.kinds import Kind
 from protocol.replies import Acked, Done, Failed
 from tests.support.harness import Running, configured, running
-from tests.support.sealing import sealed, upload
+from tests.support.sealing import one_device_of, sealed, upload
 
 pytestmark = pytest.mark.anyio
 
 KEYS = b"1" * 32
-"""The session of what these people seal; they have no devices with keys, so a share of it has no slices."""
+"""The session of what these people seal; only the writer's device has keys, so a share of it has no slices."""
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ async def node(database_url: str) -> AsyncIterator[Running]:
 
 
 async def test_a_stale_refusal_names_the_keys_seq_to_send_with(node: Running) -> None:
-    ann, bo, cy = await node.world.people(3)
+    ann, bo, cy = [await one_device_of(node.world), *await node.world.people(2)]
     async with node.live(ann) as wire:
         dialog = (await wire.ask(Create(3, 1, DialogType.GROUP, [bo.principal, cy.principal], "g", Mode.SEALED))).dialog
         removal = await wire.ask(Remove(4, dialog, 2, bo.principal))
@@ -54,7 +54,7 @@ async def test_a_stale_refusal_names_the_keys_seq_to_send_with(node: Running) ->
 
 
 async def test_a_refused_number_is_given_up_on_the_same_connection(node: Running) -> None:
-    ann, bo, cy = await node.world.people(3)
+    ann, bo, cy = [await one_device_of(node.world), *await node.world.people(2)]
     async with node.live(ann) as wire:
         dialog = (await wire.ask(Create(3, 1, DialogType.GROUP, [bo.principal, cy.principal], "g", Mode.SEALED))).dialog
         removal = await wire.ask(Remove(4, dialog, 2, bo.principal))
@@ -81,7 +81,7 @@ async def test_what_stands_behind_a_stale_number_in_the_pipeline_awaits_it(node:
 
 async def test_a_future_keys_seq_is_stale(node: Running) -> None:
     """After a restore of the database that is what a client has: the server names the one that there is."""
-    ann, bo, cy = await node.world.people(3)
+    ann, bo, cy = [await one_device_of(node.world), *await node.world.people(2)]
     async with node.live(ann) as wire:
         dialog = (await wire.ask(Create(3, 1, DialogType.GROUP, [bo.principal, cy.principal], "g", Mode.SEALED))).dialog
         share = await upload(wire, dialog, KEYS)
@@ -91,7 +91,7 @@ async def test_a_future_keys_seq_is_stale(node: Running) -> None:
 
 
 async def test_a_sealed_dialog_takes_nothing_in_the_clear_but_a_reaction_that_is_withdrawn(node: Running) -> None:
-    ann, bo = await node.world.people(2)
+    ann, bo = [await one_device_of(node.world), *await node.world.people(1)]
     async with node.live(ann) as wire:
         dialog = (await wire.ask(Create(3, 1, DialogType.DIRECT, [bo.principal]))).dialog
         envelope = sealed(KEYS, await upload(wire, dialog, KEYS))

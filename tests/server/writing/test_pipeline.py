@@ -13,7 +13,7 @@ from storage.rows import ChangeEntry, Entry, VerdictCode
 from storage.unavailable import NothingWrittenError, StorageUnavailableError
 from tests.support.clock import ManualClock
 from tests.support.lanes import lanes
-from tests.support.sealing import ALONE, share_alone
+from tests.support.sealing import SHARED, one_device_of, share_with_all
 from tests.support.world import Person, World, message, reaction
 
 pytestmark = pytest.mark.anyio
@@ -220,13 +220,13 @@ async def test_settled_and_drained_mean_answered_and_routed(world: World, clock:
 
 
 async def test_nothing_overtakes_a_stale_number_of_its_device(world: World, clock: ManualClock) -> None:
-    ann, bo, cy = await world.people(3)
+    ann, bo, cy = [await one_device_of(world) for _ in range(3)]
     dialog = await world.create(DialogType.GROUP, ann, bo, cy, mode=Mode.SEALED)
     removal = (await world.act(bodies.MemberRemoved, dialog, ann, bo)).verdict
-    shares = {each.device: await share_alone(world, dialog, each, removal.seq) for each in (ann, cy)}
+    shares = {each.device: await share_with_all(world, dialog, each, removal.seq) for each in (ann, cy)}
 
     def sealed(by: Person, **fields: Any) -> Entry:
-        return message(dialog, by, **({"keys_seq": removal.seq} | fields), session=ALONE, share=shares[by.device])
+        return message(dialog, by, **({"keys_seq": removal.seq} | fields), session=SHARED, share=shares[by.device])
 
     async with lanes(world, clock) as it:
         it.journal.gate = asyncio.Event()
