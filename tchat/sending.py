@@ -72,7 +72,8 @@ class _Entry:
 class _Queue:
     """The commands of one timeline. `resume_at` is set while it pauses after a refusal.
 
-    `preparing`: the sealer waits for answers; `rounds` counts how often in a row. `withheld`: it has said `NotYet`.
+    `preparing`: the sealer waits for answers; `rounds` counts how often in a row. `withheld`: it has said `NotYet`,
+    of a command that names the dialog `about`: an invitation is in another timeline.
     """
 
     in_flight: int = 0
@@ -82,6 +83,7 @@ class _Queue:
     preparing: bool = False
     rounds: int = 0
     withheld: NotYet | None = None
+    about: bytes = ids.NIL
     waiting: list[int] = field(default_factory=list)
 
     def closed_for(self, entry: _Entry) -> bool:
@@ -224,8 +226,9 @@ class Sending:
     def heard(self, event: TimelineEvent | DialogState) -> None:
         """An event of the server, before the app gets it: what waits for it may be sealed now."""
         self._sealer.heard(event)
-        if (queue := self._queues.get(event.dialog)) is not None:
-            self._seal_again(event.dialog, queue)
+        for dialog, queue in list(self._queues.items()):
+            if event.dialog in (dialog, queue.about):
+                self._seal_again(dialog, queue)
 
     def reset(self) -> None:
         """All that is known of dialogs comes again."""
@@ -328,7 +331,7 @@ class Sending:
             case NotYet() if not queue.preparing:
                 if outcome.reason and outcome != queue.withheld:
                     self._notices.append(Withheld(entry.n, outcome.reason))
-                queue.withheld = outcome
+                queue.withheld, queue.about = outcome, getattr(entry.command, "dialog", dialog)
         queue.waiting.append(entry.n)
         return None
 

@@ -27,6 +27,7 @@ from protocol.report_commands import Report
 from tchat.crypto.machine import CryptoMachine, KeysReceived
 from tchat.crypto.own_identity import OwnIdentity
 from tchat.crypto.people import People
+from tchat.crypto.recovery import write_recovery_key
 from tchat.crypto.state import CryptoState
 from tchat.crypto.store_errors import StoreBehindError
 from tchat.encryption.backing_up import BackingUp
@@ -98,6 +99,12 @@ class Encryption:
     def people(self) -> People:
         """What this device believes of people's devices."""
         return self._parts.people
+
+    @property
+    def recovery_key(self) -> str | None:
+        """What the person writes down; None on a device without the private keys of the identity."""
+        key = self._parts.people.recovery_key
+        return None if key is None else write_recovery_key(key)
 
     def keep_identity(self, identity: OwnIdentity, recovery_key: bytes) -> bool:
         """Private keys that were recovered; False, and nothing is signed, if the server shows another identity."""

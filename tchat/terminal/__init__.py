@@ -14,7 +14,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run the terminal client with these arguments; the exit code."""
     parser = argparse.ArgumentParser(
         prog="tchat chat",
-        description="Talk to somebody. Messages are not end-to-end encrypted yet: the server can read them.",
+        description="Talk to somebody. Direct dialogs and groups are end-to-end encrypted; channels are not.",
         epilog="A development server writes sign-in codes to its log. In the chat, /help lists the commands.",
     )
     add_arguments(parser)
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--server", default=DEFAULT_SERVER, metavar="URL", help=f"default: {DEFAULT_SERVER}")
     parser.add_argument("--phone", required=True, metavar="NUMBER", help="yours, as +6591234567")
     parser.add_argument("--name", default="", help="how others see you; needed the first time")
-    parser.add_argument("--state", type=Path, metavar="FOLDER", help="for tokens and unsent messages")
+    parser.add_argument("--state", type=Path, metavar="FOLDER", help="for tokens, keys and unsent messages")
 
 
 def run(chosen: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ from protocol.bodies import (
     Blocked,
     Declined,
     Demoted,
+    DevicesChanged,
     DialogCreated,
     Invited,
     MemberLeft,
@@ -28,6 +29,7 @@ from protocol.bodies import (
 from protocol.commands import Delete, Edit, Numbered, React, Send
 from protocol.dialog_types import DIALOG_TYPES, DialogType, Mode
 from protocol.json_forms import tag_name
+from tchat.crypto.errors import Reason
 from tchat.fold.view import DialogView, Message
 
 _PINNED_CHARS_MAX = 40
@@ -75,7 +77,7 @@ def about(dialog: DialogView) -> str:
     parts = [
         dialog.type.name.lower(),
         f"{dialog.member_count} member{'' if dialog.member_count == 1 else 's'}",
-        "sealed (not encrypted yet)" if dialog.mode is Mode.SEALED else "open",
+        "encrypted" if dialog.mode is Mode.SEALED else "not encrypted",
     ]
     pinned = dialog.message(dialog.pinned) if dialog.pinned is not None else None
     if pinned is not None and not pinned.deleted:
@@ -127,9 +129,14 @@ def message_line(dialog: DialogView, message: Message, viewer: Viewer) -> Line:
         return line
     if message.header.reply_to is not None:
         line.append((f"↩ {message.header.reply_to} ", "dim"))
-    line.append((text_of(message.payload), ""))
+    if message.unreadable is not None:
+        line.append((Reason(message.unreadable).sentence, "dim italic"))
+    else:
+        line.append((text_of(message.payload), ""))
     if message.edit is not None:
         line.append((" (edited)", "dim"))
+    if message.unreadable_edit is not None:
+        line.append((f" (edited; {Reason(message.unreadable_edit[1]).sentence})", "dim italic"))
     if reactions := message.reactions:
         line.append(("  " + " ".join(_reactions(reactions.values())), "yellow"))
     if message.author == viewer.me:
@@ -178,6 +185,8 @@ def _own_change(body: AnyBody, who: str, viewer: Viewer) -> str:
             said = f"{who} changed the profile"
         case Invited(type=type_, name=name):
             said = f"{who} invites you into the {type_.name.lower()} {clean_line(name)} (/accept, /decline)"
+        case DevicesChanged(principal=principal):
+            said = f"the devices of {viewer.name_of(principal)} changed"
         case Declined():
             said = f"{who} declined an invitation"
         case _:

@@ -16,7 +16,8 @@ from textual.message import Message
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from tchat.actions import ClientError, ConnectionState, Notification, RefusedError, StoppedError
+from tchat.actions import ClientError, ConnectionState, Notification, Refused, RefusedError, StoppedError
+from tchat.encryption.notices import Standing
 from tchat.shell import Client
 from tchat.store import OutboxFullError
 from tchat.terminal.account import ApiError
@@ -24,7 +25,6 @@ from tchat.terminal.lines import Line, about, clean, dialog_line, title, transcr
 from tchat.terminal.slash import SlashError, parse
 from tchat.terminal.talk import Directory, Talk
 
-WARNING = "NOT ENCRYPTED: the server can read these messages. It has no end-to-end encryption yet."
 _REDRAW_EVERY_S = 0.1
 _EXPIRE_EVERY_S = 5.0
 _SHOWN_AT_FIRST = 100
@@ -63,7 +63,7 @@ class ChatApp(App[StoppedError | None]):
     ENABLE_COMMAND_PALETTE = False
     TITLE = "tchat"
     CSS = """
-    #warning { background: $warning; color: $text; padding: 0 1; height: 1; }
+    #warning { background: $warning; color: $text; padding: 0 1; height: auto; display: none; }
     #dialogs { width: 28; border: none; }
     #title { height: 1; padding: 0 1; text-style: bold; background: $panel; }
     #scroll { padding: 0 1; }
@@ -91,7 +91,7 @@ class ChatApp(App[StoppedError | None]):
 
     def compose(self) -> ComposeResult:
         """The parts of the screen."""
-        yield Static(WARNING, id="warning")
+        yield Static(id="warning")
         with Horizontal():
             yield OptionList(id="dialogs")
             with Vertical():
@@ -111,8 +111,12 @@ class ChatApp(App[StoppedError | None]):
     def take(self, event: Notification) -> None:
         """Take an event of the client. It runs inside the client's call, so drawing waits for the next tick."""
         self._dirty = True
-        if (refusal := self.talk.take(event)) is not None:
-            self.notify(refusal, title="Refused", severity="error", markup=False)
+        if (sentence := self.talk.take(event)) is None:
+            return
+        if isinstance(event, Refused):
+            self.notify(sentence, title="Refused", severity="error", markup=False)
+        else:
+            self.notify(sentence, title="Encryption", severity="warning", timeout=30, markup=False)
 
     # inputs of the person
 
@@ -265,6 +269,10 @@ class ChatApp(App[StoppedError | None]):
             pieces.append((f"  {waiting} not sent yet", "yellow"))
         if self.talk.current and (writers := self.talk.writers_in(self.talk.current)):
             pieces.append((f"  {', '.join(writers)} writing…", "green"))
+        standing = self._client.encryption.standing
+        warning = self.query_one("#warning", Static)
+        warning.display = standing is Standing.UNVERIFIED
+        warning.update(standing.sentence)
         if pieces != self._stated:
             self._stated = pieces
             self.query_one("#state", Static).update(_content([pieces]))

@@ -197,6 +197,8 @@ _COMMANDS = (
         "mark this dialog as muted; 0 ends it",
         lambda typed, at: Mute(0, at.key, 0, _until_ms(int(typed.text), at.now_ms)),
     ),
+    _Declared("/recovery-key", "show the key that brings your identity back when all your devices are lost"),
+    _Declared("/new-identity", "begin anew when no other device of yours and no recovery key is left; others see it"),
     _Declared("/help", "show this"),
     _Declared("/quit", "leave the chat"),
 )

@@ -15,8 +15,10 @@ from urllib.parse import urlsplit
 import httpx
 
 from tchat.actions import Notification, SignInRequiredError, StoppedError, TokenUnavailableError
+from tchat.crypto.store_errors import NoKeyringError, SealedStoreError
+from tchat.sealed_store import SealedStore
 from tchat.shell import Client
-from tchat.store import SqliteOutbox
+from tchat.store_key import FileKey, KeyringKey
 from tchat.terminal.account import ApiError, LocalAccount
 from tchat.terminal.lines import clean
 from tchat.terminal.screen import ChatApp
@@ -53,7 +55,7 @@ async def _run(server: str, folder: Path, account: LocalAccount, title: str) -> 
     if not sys.stdout.isatty():
         raise CannotStartError("this needs a terminal to draw on")
     assert account.saved is not None
-    store = SqliteOutbox(folder / f"outbox-{account.saved.device}.sqlite")
+    store = _open_store(folder, str(account.saved.device))
     app: ChatApp | None = None
 
     def take(event: Notification) -> None:
@@ -70,6 +72,18 @@ async def _run(server: str, folder: Path, account: LocalAccount, title: str) -> 
     if isinstance(error, StoppedError):
         raise CannotStartError(f"the chat ended: {error}")
     return 0
+
+
+def _open_store(folder: Path, device: str) -> SealedStore:
+    """The store of the device, under a key of the system's keyring; without a keyring, of a file beside it."""
+    path, key_file = folder / f"outbox-{device}.sqlite", folder / f"key-{device}"
+    try:
+        if not key_file.exists():
+            with contextlib.suppress(NoKeyringError):
+                return SealedStore(path, KeyringKey(f"tchat {device}"))
+        return SealedStore(path, FileKey(key_file))
+    except SealedStoreError as error:
+        raise CannotStartError(str(error)) from error
 
 
 async def _signed_in(account: LocalAccount, phone_number: str, name: str) -> None:

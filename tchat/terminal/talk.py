@@ -11,7 +11,16 @@ from protocol.commands import Accept, Create, History, Numbered, Send
 from protocol.dialog_types import DIALOG_TYPES, DialogType
 from protocol.events import DialogState, TypingChanged
 from protocol.limits import HISTORY_EVENTS_MAX, PAYLOAD_BYTES_MAX, TYPING_SHOWN_S
-from tchat.actions import ConnectionState, Notification, Refused, StateChanged
+from tchat.actions import ConnectionState, Notification, Refused, StateChanged, Withheld
+from tchat.encryption.notices import (
+    ChangeNotBelieved,
+    DevicesDoubted,
+    IdentityStarted,
+    KeysNotTaken,
+    MessagesMissing,
+    Unreadable,
+    ViewsDiffer,
+)
 from tchat.fold.view import DialogView
 from tchat.shell import Client
 from tchat.terminal.account import ApiError, PersonAnswer
@@ -97,13 +106,13 @@ class Talk:
     # events of the client
 
     def take(self, event: Notification) -> str | None:
-        """Take an event of the client and send receipts for it; returns the sentence of a refusal."""
+        """Take an event of the client and send receipts for it; returns a sentence that the person should see."""
         match event:
             case TypingChanged(dialog=dialog, principal=who, active=active):
                 self._typing.pop((dialog, who), None)
                 if active:
                     self._typing[dialog, who] = time.monotonic() + TYPING_SHOWN_S
-            case TimelineEvent(dialog=dialog, author=who):
+            case TimelineEvent(dialog=dialog, author=who) | Unreadable(event=TimelineEvent(dialog=dialog, author=who)):
                 self._typing.pop((dialog, who), None)
                 self._received(dialog)
             case DialogState(dialog=dialog):
@@ -111,11 +120,25 @@ class Talk:
                 self._open_first()
             case StateChanged():
                 self._open_first()
-            case Refused(failed=failed):
-                return clean_line(failed.message)
             case _:
                 pass
-        return None
+        return self._sentence_of(event)
+
+    def _sentence_of(self, event: Notification) -> str | None:
+        """What of an event the person should read, beside what the transcript shows."""
+        match event:
+            case Refused(failed=failed):
+                return clean_line(failed.message)
+            case Withheld(reason=reason):
+                return reason
+            case IdentityStarted(recovery_key=key):
+                return f"{event.sentence} It is: {key}"
+            case DevicesDoubted(principal=who):
+                return f"{self.name_of(who)}: {event.sentence}"
+            case KeysNotTaken() | MessagesMissing() | ChangeNotBelieved() | ViewsDiffer():
+                return clean_line(event.sentence)
+            case _:
+                return None
 
     def confirm_read(self) -> None:
         """Send the receipt that all of the open dialog was read."""
@@ -154,8 +177,16 @@ class Talk:
 
         Raises SlashError, ApiError, ClientError.
         """
-        if typed.name == "help":
-            return help_text()
+        match typed.name:
+            case "help":
+                return help_text()
+            case "recovery-key":
+                return (
+                    self.client.encryption.recovery_key or "This device has no recovery key: another one of yours has."
+                )
+            case "new-identity":
+                self.client.encryption.start_new_identity()
+                return None
         command = command_of(typed, self._situation(await self._find(typed.phones)))
         if command is not None:
             acked = await self.client.perform(command)

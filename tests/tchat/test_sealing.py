@@ -8,7 +8,7 @@ import pytest
 
 from protocol.bodies import Header
 from protocol.codec import MSGPACK
-from protocol.commands import Add, AnyCommand, Edit, Roster, Send
+from protocol.commands import Add, AnyCommand, Edit, Invite, Roster, Send
 from protocol.replies import Done, Failed
 from tchat.actions import Refused, Renumbered, Withheld
 from tchat.encryption.sealing import Clear, First, NotYet
@@ -303,6 +303,17 @@ def test_after_a_refusal_of_what_it_needs_the_sealer_is_asked_later(script: Seal
     assert script.texts() == []
     assert script.wait_over() == pytest.approx(2.0)
     assert script.texts() == [(1, b"0:a")]
+
+
+def test_an_invitation_waits_for_events_of_the_dialog_into_which_it_invites() -> None:
+    """It is in the timeline of the invited: no event of that one comes here."""
+    script = Sealing()
+    script.live(dialog_state())
+    script.sealer.before = [NotYet()]
+    script.core.submit(Invite(0, DIALOG, 0, BOB), script.now)
+    assert script.heard() == []
+    script.say(event_at(1))
+    assert [type(command) for command in script.heard()] == [Invite]
 
 
 def test_a_sealer_that_always_needs_more_pauses(script: Sealing) -> None:

@@ -14,6 +14,7 @@ from protocol.dialog_types import DialogType, Mode, Role
 from protocol.events import ReceiptChanged
 from protocol.kinds import Kind
 from protocol.replies import Member
+from tchat.crypto.errors import Reason
 from tchat.fold.view import DialogView, View
 from tchat.terminal.lines import (
     Line,
@@ -195,8 +196,18 @@ def test_a_change_of_a_message_that_waits_is_shown_too(command: Edit | Delete | 
     assert f"{said}  not sent yet" in plain(line)
 
 
-def test_sealed_is_not_taken_for_encrypted() -> None:
-    assert about(folded()) == "group, 3 members, sealed (not encrypted yet)"
+def test_a_dialog_says_whether_it_is_encrypted() -> None:
+    assert about(folded(mode=Mode.SEALED)) == "group, 3 members, encrypted"
+    assert about(folded(mode=Mode.OPEN)) == "group, 3 members, not encrypted"
+
+
+def test_what_was_not_opened_says_why_and_shows_nothing_else() -> None:
+    dialog = folded(event_at(1, posted(b"")), event_at(2, posted(b"hello")))
+    dialog.mark_unreadable(1, posted(b"sealed"), Reason.UNKNOWN_SESSION)
+    dialog.mark_unreadable(3, b.Edited(2, b"sealed"), Reason.WRONG_N)
+    first, second = (plain(line) for line in transcript(dialog, [], VIEWER, 10))
+    assert Reason.UNKNOWN_SESSION.sentence in first
+    assert "hello (edited; " + Reason.WRONG_N.sentence in second
 
 
 def test_a_pinned_message_is_shown_until_it_is_deleted() -> None:

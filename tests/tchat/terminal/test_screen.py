@@ -21,7 +21,7 @@ from tchat.encryption.notices import Standing
 from tchat.memory_store import MemoryStore
 from tchat.shell import Client
 from tchat.terminal.account import ApiError, PersonAnswer, Refusal
-from tchat.terminal.screen import WARNING, ChatApp
+from tchat.terminal.screen import ChatApp
 from tests.support.harness import Running, configured, running
 from tests.support.world import Person as Somebody
 
@@ -131,9 +131,10 @@ async def stage(server: Running) -> AsyncIterator[Stage]:
             yield Stage(app, pilot, bob, server, book)
 
 
-async def test_it_says_that_nothing_is_encrypted(stage: Stage) -> None:
-    assert str(stage.app.query_one("#warning", Static).content) == WARNING
-    assert "NOT ENCRYPTED" in WARNING
+async def test_a_device_that_waits_for_its_person_says_so(stage: Stage) -> None:
+    await stage.until(lambda: not stage.app.query_one("#warning").display)
+    await stage.type("/new-identity")
+    await stage.until(lambda: "Write the recovery key down" in stage.notices)
 
 
 async def test_an_invitation_is_shown_and_accepted(stage: Stage) -> None:

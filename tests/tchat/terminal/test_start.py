@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import keyring.errors
 import pytest
 
 from tchat import terminal as chat
@@ -48,10 +49,26 @@ def test_a_second_chat_of_the_same_person_is_kept_out(tmp_path: Path, capsys: py
         assert "is running already" in said(capsys, "--phone", "+65 9123-4567", "--state", str(tmp_path))
 
 
-def test_help_says_that_nothing_is_encrypted(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_says_what_is_encrypted(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         chat.main(["--help"])
-    assert "not end-to-end encrypted" in capsys.readouterr().out
+    assert "groups are end-to-end encrypted; channels are not" in " ".join(capsys.readouterr().out.split())
+
+
+def test_keys_are_kept_in_the_keyring_or_else_in_a_file_of_the_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keyring.get_password", no_keyring)
+    for _ in range(2):
+        start._open_store(tmp_path, "1").close()
+    assert stat.S_IMODE((tmp_path / "key-1").stat().st_mode) == 0o600
+    (tmp_path / "key-1").write_bytes(bytes(32))
+    with pytest.raises(CannotStartError, match="key"):
+        start._open_store(tmp_path, "1")
+
+
+def no_keyring(_service: str, _name: str) -> str:
+    raise keyring.errors.NoKeyringError
 
 
 def test_state_is_kept_apart_by_server_and_person_and_from_others(tmp_path: Path) -> None:
