@@ -33,6 +33,7 @@ import anyio.lowlevel
 from protocol.bodies import Body, TimelineEvent
 from protocol.commands import History, Numbered, Send
 from protocol.events import DialogState
+from protocol.ids import to_text
 from protocol.replies import HistoryPage
 from tchat.actions import (
     ClientError,
@@ -152,7 +153,9 @@ class Bot:
     # its life
 
     def run(self) -> None:
-        """Run until SIGINT or SIGTERM; raises `StoppedError` when only a person can help."""
+        """Run until SIGINT or SIGTERM, as a program that logs to stderr; raises `StoppedError` as `serve` does."""
+        logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+        _log.setLevel(logging.INFO)
         anyio.run(self._run_until_signal)
 
     async def _run_until_signal(self) -> None:
@@ -247,7 +250,7 @@ class Bot:
                 write_private(self._folder / "recovery_key", event.recovery_key.encode())
                 _log.warning("this device has started the identity of the bot: keep %s/recovery_key", self._folder)
             case StandingChanged(standing=Standing.LISTED):
-                pass
+                _log.info("%s", event.sentence)
             case (
                 Unreadable()
                 | StandingChanged()
@@ -268,6 +271,7 @@ class Bot:
             for dialog, inbox in self._inboxes.items():
                 inbox.pass_over(0)
                 self._store.mark_handled(dialog, inbox.handled, durable=False)
+        _log.info("live, as %s", to_text(self.client.me))
         self._live.set()
         for dialog, inbox in self._inboxes.items():
             self._wake(dialog, inbox)
