@@ -214,14 +214,16 @@ async def test_two_nodes_at_once_post_the_same_events_under_the_same_ids(site: S
 
 async def test_a_slow_receiver_delays_no_other(site: Site) -> None:
     await site.dialog()
-    other_bot = await site.world.person(2)
+    later = await site.world.person(2)
+    await site.webhooks.set(later.principal, f"http://127.0.0.1:{site.receiver.port}/")
+    await site.world.create(DialogType.DIRECT, await site.world.person(), later)
     async with receiving() as slow:
         slow.silent = True
-        await site.webhooks.set(other_bot.principal, f"http://127.0.0.1:{slow.port}/")
-        await site.world.create(DialogType.DIRECT, await site.world.person(), other_bot)
+        await site.webhooks.set(site.bot.principal, f"http://127.0.0.1:{slow.port}/")
         running = asyncio.ensure_future(site.delivery.run())
         await slow.arrived.wait()
         await site.receiver.arrived.wait()
+        assert site.delivery.failed == 0, "the slow one is not answered yet"
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running
