@@ -160,7 +160,7 @@ class Unsealing:
         if outcome is None:
             return event
         if isinstance(outcome, OpenError):
-            if outcome.reason is Reason.WRONG_VIEW:
+            if outcome.reason in (Reason.WRONG_VIEW, Reason.WRONG_KEYS_SEQ):
                 self._members.dispute(event)
             if outcome.reason.may_pass:
                 self._wait(event, outcome.reason)

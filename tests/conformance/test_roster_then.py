@@ -84,6 +84,13 @@ async def test_a_newcomer_believes_it_whatever_happened_before(
     assert brought > 5
 
 
+async def test_who_follows_the_last_admin_brings_somebody(team: SigningTeam, rosters: SealedRosters) -> None:
+    di = team.people[3]
+    await team.change(team.ann.person, b.MemberLeft())
+    assert (await team.add(team.admins[0], di)).verdict.code is OK
+    assert await is_believed_by(team, rosters, di)
+
+
 async def test_a_device_that_is_new_later_learns_the_same(team: SigningTeam, rosters: SealedRosters) -> None:
     di, em = team.people[3:5]
     await team.add(team.ann, di)

@@ -116,6 +116,7 @@ def test_a_message_names_the_members_of_its_place_and_no_others(reading: Reading
     event = reading.said(b"late", 5)
     reading.members.views = {1: VIEW, keys_seq: VIEW}
     assert reading.open(event) == (Reason.WRONG_KEYS_SEQ if keys_seq < 5 else b"late")
+    assert reading.members.disputed == ([5] if keys_seq < 5 else [])
 
 
 def test_what_services_post_and_all_that_is_in_open_dialogs_is_shown_as_it_is(reading: Reading) -> None:
