@@ -12,12 +12,16 @@ from typing import Protocol
 from protocol.bodies import TimelineEvent
 from protocol.command_rules import Command
 from protocol.commands import Numbered
+from protocol.dialog_types import Mode
+from protocol.errors import ErrorCode
 from protocol.events import DialogState, Event
 from protocol.replies import Failed, Reply, Synced
 from tchat.crypto.errors import Reason
-from tchat.encryption.contents import content_of, shown
+from tchat.encryption.contents import content_of, is_content, shown
 from tchat.encryption.notices import Notice, Unreadable
 from tchat.encryption.sealing import Clear, Outcome, Sealer
+
+_NO_KEYS = "This dialog is encrypted, and the store of this client keeps no keys: open another one (`SealedStore`)."
 
 
 class EndToEnd(Sealer, Protocol):
@@ -55,12 +59,15 @@ class EndToEnd(Sealer, Protocol):
 
 
 class Unencrypted:
-    """The part of a device without keys: what it sends is not sealed, and what is sealed it cannot show."""
+    """The part of a device without keys: it uses open dialogs, and sends and shows nothing in sealed ones."""
 
     def __init__(self) -> None:
+        self._sealed: set[bytes] = set()
         self._notices: list[Notice] = []
 
     def seal(self, intent: Numbered, row: Callable[[Numbered], bytes]) -> Outcome:  # noqa: ARG002
+        if is_content(intent) and intent.dialog in self._sealed:
+            return Failed(0, ErrorCode.NOT_ALLOWED, _NO_KEYS)
         return Clear()
 
     def answered(self, command: Command, reply: Reply) -> None:
@@ -73,7 +80,8 @@ class Unencrypted:
         pass
 
     def heard(self, event: TimelineEvent | DialogState) -> None:
-        pass
+        if isinstance(event, DialogState) and event.mode is Mode.SEALED:
+            self._sealed.add(event.dialog)
 
     def reset(self) -> None:
         pass
@@ -91,8 +99,9 @@ class Unencrypted:
         pass
 
     def open(self, event: TimelineEvent) -> TimelineEvent | Unreadable:
-        body = content_of(event)
-        return event if body is None or body.header.session is None else Unreadable(event, Reason.NO_KEYS_KEPT)
+        if event.dialog in self._sealed and content_of(event) is not None:
+            return Unreadable(event, Reason.NO_KEYS_KEPT)
+        return event
 
     def open_all(self, events: Sequence[TimelineEvent]) -> list[TimelineEvent]:
         outcomes = [self.open(event) for event in events]

@@ -12,11 +12,13 @@ from protocol.replies import HistoryPage
 from tchat.actions import ConnectionState, RefusedError
 from tchat.fold.view import DialogView
 from tchat.shell import Client
+from tchat.store import MemoryOutbox
 from tests.adversity.restart_devices import Device
 from tests.adversity.restart_server import SignIn
 from tests.adversity.restart_timeline import Timeline
 from tests.adversity.restart_verify import Violations, check_received
 from tests.adversity.restart_witness import Ledger, Witness, WitnessedCodec
+from tests.support.sealers import PlainSealer
 
 _TRIES = 20
 
@@ -58,7 +60,9 @@ async def check_views(
     async def token(_fresh: bool) -> str:
         return auditor.token
 
-    async with Client(url, token, codec=WitnessedCodec(codec, witness.heard), on_event=witness.noticed) as fresh:
+    heard = WitnessedCodec(codec, witness.heard)
+    plain = PlainSealer(MemoryOutbox())
+    async with Client(url, token, encryption=plain, codec=heard, on_event=witness.noticed) as fresh:
         await fresh.wait_until(lambda: fresh.state is ConnectionState.LIVE)
         try:
             for dialog in list(fresh.view.dialogs):

@@ -9,14 +9,14 @@ from protocol.dialog_types import Mode
 from protocol.events import CaughtUp
 from protocol.key_commands import UploadKeys
 from protocol.replies import HistoryPage, KeysUploaded, Synced
-from tchat.actions import Answered, ConnectionState, Stop, StoreIsBehindError
+from tchat.actions import Answered, ConnectionState, Refused, Stop, StoreIsBehindError
 from tchat.crypto.errors import Reason
 from tchat.crypto.store_errors import StoreBehindError
 from tchat.encryption.encrypting import Encryption
 from tchat.encryption.notices import Unreadable
 from tchat.memory_store import MemoryStore
 from tchat.store import Stored
-from tests.support.scripted import DIALOG, Script, dialog_state, event_at
+from tests.support.scripted import DIALOG, SECOND, Script, dialog_state, event_at
 from tests.tchat.crypto.devices import NOW_MS
 
 
@@ -130,3 +130,17 @@ def test_an_older_copy_with_commands_stops_and_says_what_to_do() -> None:
     assert isinstance(stop.error, StoreIsBehindError)
     assert (stop.error.n_max, stop.error.generation) == (70, 3)
     assert script.core.state is ConnectionState.STOPPED
+
+
+def test_a_client_without_keys_sends_nothing_into_a_sealed_dialog_and_shows_nothing_of_it() -> None:
+    script = Script()
+    script.live(dialog_state(mode=Mode.SEALED), dialog_state(dialog=SECOND, mode=Mode.OPEN))
+    script.notified()
+    script.core.submit(Send(0, DIALOG, 0, b"secret"), script.now)
+    script.core.submit(Send(0, SECOND, 0, b"hello"), script.now)
+    assert [command.payload for command in script.heard() if isinstance(command, Send)] == [b"hello"]
+    refused, *_ = script.notified()
+    assert isinstance(refused, Refused)
+    assert "`SealedStore`" in refused.failed.message
+    script.say(event_at(1))
+    assert script.notified() == [Unreadable(event_at(1), Reason.NO_KEYS_KEPT)]
