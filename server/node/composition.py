@@ -208,7 +208,7 @@ class Node:
             subprotocols=list(CODECS),
             counts=self._counts,
         )
-        self.metrics = Metrics(METRICS, self._parts())
+        self.metrics = Metrics(METRICS, self._parts(identity))
         self.admin = Acceptor(
             GatewaySettings(),
             None,  # no websockets
@@ -408,7 +408,7 @@ class Node:
         self.hints.large_rooms.leave(subscriber)
         self._shared_rates.leave(subscriber.device, subscriber.principal)
 
-    def _parts(self) -> Parts:
+    def _parts(self, identity: Identity) -> Parts:
         return Parts(
             version=importlib.metadata.version("tchat"),
             name=self.name,
@@ -431,6 +431,7 @@ class Node:
             trimmer=self.trimmer,
             dialog_purge=self.dialog_purge,
             author_purge=self.author_purge,
+            webhooks=identity.count_webhooks,
             hints=self.hints,
             redis=self._redis,
             shared_limiter=self._shared_limiter,

@@ -144,6 +144,10 @@ class NodeIdentity:
         """Erase what has reached its age, until cancelled: one node does it."""
         await self._purge.run()
 
+    def count_webhooks(self) -> dict[str, int]:
+        """Requests to webhooks by what became of them, and how many were paused, since this node's start."""
+        return {"sent": self.webhooks.sent, "failed": self.webhooks.failed, "paused": self.webhooks.paused}
+
     async def post_events(self) -> None:
         """Post the events of bots to their webhooks, until cancelled: one node does it."""
         await self.webhooks.run()

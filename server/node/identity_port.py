@@ -26,6 +26,9 @@ class Identity(Protocol):
     async def run(self) -> None:
         """Do the periodic work of every node, until cancelled."""
 
+    def count_webhooks(self) -> dict[str, int]:
+        """Requests to webhooks by what became of them, and how many were paused, since this node's start."""
+
     async def post_events(self) -> None:
         """Post the events of bots to their webhooks, until cancelled: one node does it."""
 

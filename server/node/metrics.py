@@ -257,6 +257,13 @@ METRICS: Catalogue = (
                 meaning="Rows of purged people that this node has looked at, to erase what they wrote.",
                 read=lambda it: it.author_purge.rows if it.author_purge else None,
             ),
+            LabelledCounter(
+                name="tchat_webhook_requests_total",
+                meaning="Events posted to webhooks: `sent` and `failed`; and webhooks that were `paused`.",
+                watch="`paused` rises: a bot gets nothing until it resumes its webhook; the log says which",
+                label="outcome",
+                read=lambda it: it.webhooks(),
+            ),
         ),
     ),
     (

@@ -61,6 +61,7 @@ class Parts:
     trimmer: Trimmer | None
     dialog_purge: DialogPurge | None
     author_purge: AuthorPurge | None
+    webhooks: Callable[[], dict[str, int]]
     hints: Hints | None
     redis: RedisEngines | None
     shared_limiter: SharedRateLimiter | None

@@ -56,6 +56,10 @@ class TestIdentity:
     async def run(self) -> None:
         """Nothing is done by the clock."""
 
+    def count_webhooks(self) -> dict[str, int]:
+        """Nothing is posted here."""
+        return {"sent": 0}
+
     async def post_events(self) -> None:
         """Nothing is posted here."""
 

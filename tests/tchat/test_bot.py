@@ -114,7 +114,7 @@ async def test_what_came_while_a_bot_was_away_is_answered_once_it_is_back(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bot_module, "_PAGE_EVENTS", 4)
-    async with site.talking(Mode.OPEN) as ann:
+    async with site.talking() as ann:
         async with site.serving(echo(site)):
             await ann.send(site.dialog, b"here")
             await site.until_said(ann, 1)
@@ -198,13 +198,9 @@ async def test_a_slow_handler_holds_back_its_own_dialog_only(site: Site) -> None
         await message.send(message.text)
 
     async with site.talking() as ann, site.serving(bot):
-        create = Create(0, 0, DialogType.GROUP, [site.botty.principal], mode=Mode.OPEN, name="b")
         await site.server.world.pool.execute("UPDATE deployment SET who_may_add = 1")
-        other_person = await site.server.world.person()
-        create = Create(
-            0, 0, DialogType.GROUP, [site.botty.principal, other_person.principal], mode=Mode.OPEN, name="b"
-        )
-        group = (await ann.perform(create)).dialog
+        members = [site.botty.principal, (await site.server.world.person()).principal]
+        group = (await ann.perform(Create(0, 0, DialogType.GROUP, members, mode=Mode.OPEN, name="two"))).dialog
         await ann.send(site.dialog, b"slow")
         await ann.send(site.dialog, b"after it")
         await ann.send(group, b"quick")
