@@ -25,7 +25,11 @@ from tchat.store import MemoryOutbox, OutboxFullError, SqliteOutbox
 if TYPE_CHECKING:
     from tchat.bot import Bot
     from tchat.bot_handlers import Context, MessageContext
+    from tchat.encryption.notices import NowReadable, Unreadable
+    from tchat.memory_store import MemoryStore
+    from tchat.sealed_store import SealedStore
     from tchat.shell import Client
+    from tchat.store_key import FileKey, KeyringKey, PassphraseKey
 
 __all__ = [
     "Bot",
@@ -33,17 +37,24 @@ __all__ = [
     "ClientError",
     "ConnectionState",
     "Context",
+    "FileKey",
     "GivenUpError",
+    "KeyringKey",
     "MemoryOutbox",
+    "MemoryStore",
     "MessageContext",
+    "NowReadable",
     "OutboxFullError",
+    "PassphraseKey",
     "RefusedError",
     "RequestLostError",
+    "SealedStore",
     "SignInRequiredError",
     "SqliteOutbox",
     "StoppedError",
     "TokenUnavailableError",
     "TooManyRequestsError",
+    "Unreadable",
 ]
 
 
@@ -51,12 +62,19 @@ _IMPORTED_ON_FIRST_USE = {
     "Bot": "tchat.bot",
     "Client": "tchat.shell",
     "Context": "tchat.bot_handlers",
+    "FileKey": "tchat.store_key",
+    "KeyringKey": "tchat.store_key",
+    "MemoryStore": "tchat.memory_store",
     "MessageContext": "tchat.bot_handlers",
+    "NowReadable": "tchat.encryption.notices",
+    "PassphraseKey": "tchat.store_key",
+    "SealedStore": "tchat.sealed_store",
+    "Unreadable": "tchat.encryption.notices",
 }
 
 
 def __getattr__(name: str) -> object:
-    """Import `Client` and `Bot` on first use: their libraries would double the time that `tchat chat --help` takes."""
+    """Import these on first use: their libraries would double the time that `tchat chat --help` takes."""
     if name in _IMPORTED_ON_FIRST_USE:
         return getattr(importlib.import_module(_IMPORTED_ON_FIRST_USE[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
