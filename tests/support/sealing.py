@@ -23,7 +23,7 @@ VALUES ($2, $1, 1, $3, $4, 'keys')
 async def one_device_of(world: World) -> Person:
     """A person with one device that has keys."""
     person = await world.person()
-    await _give_keys(world, person)
+    await give_keys(world, person)
     return person
 
 
@@ -32,7 +32,7 @@ async def another_device_of(world: World, person: Person) -> Person:
     other = Person(person.principal)
     await world.pool.execute("INSERT INTO devices VALUES ($1, $2, 0)", other.device, other.principal)
     await world.another_sign_in(other)
-    await _give_keys(world, other)
+    await give_keys(world, other)
     return other
 
 
@@ -41,7 +41,8 @@ async def keys_end(world: World, person: Person) -> None:
     await world.pool.execute("UPDATE sign_ins SET revoked_at_ms = 1 WHERE sign_in_id = $1", person.sign_in)
 
 
-async def _give_keys(world: World, person: Person) -> None:
+async def give_keys(world: World, person: Person) -> None:
+    """List a device in the log of its person, with keys that nobody has."""
     await world.pool.execute(_KEYS, person.principal, person.device, new_id(), new_id())
 
 
