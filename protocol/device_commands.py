@@ -17,6 +17,7 @@ from protocol.limits import (
     BACKUP_KEY_BYTES,
     BACKUP_VALUE_BYTES_MAX,
     BACKUP_VALUES_PER_COMMAND_MAX,
+    BACKUP_VALUES_PER_PAGE_MAX,
     DEVICE_MESSAGES_PER_COMMAND_MAX,
     SLICE_BYTES_MAX,
 )
@@ -102,13 +103,17 @@ class PutBackup(Command, tag=108, frozen=True):
 class ReadBackup(Command, tag=109, frozen=True):
     """A page of the own backup, in the order of keys, after `after`; without it from the identity on.
 
-    Any own device may read it: nothing in it opens without the recovery key.
+    With `limit` 1, and `after` one below its key, it is one value. Any own device may read it: nothing in it opens
+    without the recovery key.
     """
 
-    rule: ClassVar = CommandRule(states=WHEN_LIVE, cost=lambda _command: 4, codes=frozenset({ErrorCode.UNAVAILABLE}))
+    rule: ClassVar = CommandRule(
+        states=WHEN_LIVE, cost=lambda command: 1 + command.limit // 25, codes=frozenset({ErrorCode.UNAVAILABLE})
+    )
 
     generation: N
     after: BackupKey | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=BACKUP_VALUES_PER_PAGE_MAX)] = BACKUP_VALUES_PER_PAGE_MAX
 
 
 OfKeys = OfShares | PutBackup | ReadBackup | SendToDevice | ConfirmToDevice

@@ -128,13 +128,13 @@ def open_identity(key: bytes, principal: bytes, generation: int, sealed: bytes) 
 
 def seal_session(key: bytes, identity: OwnIdentity, session: BackedUpSession) -> bytes:
     """The keys of a session, for the backup."""
-    bound = _bound_to(identity.principal, identity.generation, place_of(session))
+    bound = _bound_to(identity.principal, identity.generation, place_of(session.session, session.device))
     return _seal(key, _SESSION, bound, msgspec.msgpack.encode(session))
 
 
-def place_of(session: BackedUpSession) -> bytes:
-    """Where a session is in the backup: each device's has a place of its own, and names nothing to the server."""
-    return hashlib.sha256(frame(b"tchat/backup/1", session.session, session.device)).digest()
+def place_of(session: bytes, device: bytes) -> bytes:
+    """Where a session of a device is in the backup; it names nothing to the server."""
+    return hashlib.sha256(frame(b"tchat/backup/1", session, device)).digest()
 
 
 def open_session(key: bytes, identity: OwnIdentity, place: bytes, sealed: bytes) -> BackedUpSession:
@@ -145,7 +145,7 @@ def open_session(key: bytes, identity: OwnIdentity, place: bytes, sealed: bytes)
         imported = vodozemac.InboundGroupSession.import_session(vodozemac.ExportedSessionKey(found.exported))
     except ValueError as error:
         raise RecoveryError(RecoveryReason.NOT_OURS) from error
-    if place_of(found) != place or imported.session_id != to_base64(found.session):
+    if place_of(found.session, found.device) != place or imported.session_id != to_base64(found.session):
         raise RecoveryError(RecoveryReason.WRONG_SESSION)
     return found
 

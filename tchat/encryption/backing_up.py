@@ -35,6 +35,8 @@ from tchat.crypto.recovery import (
 from tchat.crypto.state import CryptoState, Step, Table
 from tchat.encryption.notices import BackupNotice, BackupRefused, BackupRestored, NotRecovered
 
+WANTED_MAX = 1000
+"""Sessions that are looked for one by one on a connection."""
 IDENTITY_KEY = bytes(BACKUP_KEY_BYTES)
 """Where the identity is, before all sessions."""
 _IDENTITY_VERSION = 1
@@ -67,12 +69,19 @@ class BackingUp:
         self._recovery_key: bytes | None = None
         """What the person has entered, until the identity is opened with it."""
         self._after: bytes | None = None
+        self._wanted: dict[bytes, bool] = {}
+        """Places of sessions that open something here; True: it was asked for on this connection."""
         self._counts = (0, 0)
         self._notices: list[BackupNotice] = []
 
     def recover(self, recovery_key: str) -> None:
         """Bring the identity and the sessions back; `RecoveryError` if it cannot be a recovery key."""
         self._recovery_key = read_recovery_key(recovery_key)
+
+    def want(self, session: bytes, device: bytes) -> None:
+        """Look for a session of a device, once on a connection: another own device may have added it meanwhile."""
+        if len(self._wanted) < WANTED_MAX:
+            self._wanted.setdefault(place_of(session, device), False)
 
     def keys_came(self, sessions: Iterable[bytes]) -> None:
         """These sessions, or keys of them from earlier on, are here now."""
@@ -92,6 +101,8 @@ class BackingUp:
             return
         self._under_way = None
         match command, reply:
+            case ReadBackup(limit=1), BackupPage():
+                self._restore(reply, command.generation)
             case ReadBackup(), BackupPage():
                 self._read(reply, command.generation)
             case PutBackup(), Failed():
@@ -108,6 +119,7 @@ class BackingUp:
     def disconnected(self) -> None:
         """What was not answered is sent again."""
         self._under_way, self._refused = None, False
+        self._wanted.clear()
         self._give_back()
 
     def take_notices(self) -> list[BackupNotice]:
@@ -117,18 +129,25 @@ class BackingUp:
 
     def _next(self) -> Command | None:
         pin = self._people.pin_of(self._people.principal)
-        if pin is None:
-            return None
-        if self._recovery_key is not None:
+        if pin is not None and self._recovery_key is not None:
             return ReadBackup(0, pin.newest.generation)
         identity, key = self._people.identity, self._people.recovery_key
-        if identity is None or key is None:
+        if pin is None or identity is None or key is None:
             return None
         if pin.log.devices.get(self._machine.device) != self._machine.public:
             return None  # what is written from then on is for this device, too
         if self._state.read(Table.BACKED_UP, _mark(identity.generation)) is None:
             return ReadBackup(0, identity.generation, self._after)
-        return None if self._refused else self._addition(identity, key)
+        return self._question(identity) or (None if self._refused else self._addition(identity, key))
+
+    def _question(self, identity: OwnIdentity) -> ReadBackup | None:
+        """About one session that is wanted."""
+        place = next((place for place, asked in self._wanted.items() if not asked), None)
+        if place is None:
+            return None
+        self._wanted[place] = True
+        below = int.from_bytes(place, "big") - 1
+        return ReadBackup(0, identity.generation, below.to_bytes(BACKUP_KEY_BYTES, "big"), limit=1)
 
     def _addition(self, identity: OwnIdentity, recovery_key: bytes) -> PutBackup | None:
         if self._looked_through != identity.generation:
@@ -148,7 +167,9 @@ class BackingUp:
             session = self._machine.back_up(row[:SESSION_ID_BYTES], row[SESSION_ID_BYTES:], before=before)
             if session is not None:
                 sealed = seal_session(recovery_key, identity, session)
-                values.append(BackupValue(place_of(session), N_MAX - session.first_index, sealed))
+                values.append(
+                    BackupValue(place_of(session.session, session.device), N_MAX - session.first_index, sealed)
+                )
                 self._adding[row] = session.first_index
         return PutBackup(0, identity.generation, values) if values else None
 
@@ -169,9 +190,22 @@ class BackingUp:
             self._open_identity(page, self._recovery_key, generation)
             self._recovery_key = None
             return
+        sessions, refused = self._restore(page, generation)
+        self._counts = self._counts[0] + sessions, self._counts[1] + refused
+        if page.more and page.values:
+            self._after = page.values[-1].key
+            return
+        self._note(generation, {b"": 0})
+        self._wanted.clear()
+        if self._counts != (0, 0):
+            self._notices.append(BackupRestored(*self._counts))
+        self._after, self._counts = None, (0, 0)
+
+    def _restore(self, page: BackupPage, generation: int) -> tuple[int, int]:
+        """Keep the sessions of a page; how many that were, and how many were refused."""
         identity, key = self._people.identity, self._people.recovery_key
         if identity is None or key is None or identity.generation != generation:
-            return
+            return 0, 0
         sessions: list[BackedUpSession] = []
         refused = 0
         for value in page.values:
@@ -183,14 +217,7 @@ class BackingUp:
         refused += len(self._machine.restore(sessions))
         self._note(generation, {one.session + one.device: one.first_index for one in sessions})
         self._restored([one.session for one in sessions])
-        self._counts = self._counts[0] + len(sessions), self._counts[1] + refused
-        if page.more and page.values:
-            self._after = page.values[-1].key
-            return
-        self._note(generation, {b"": 0})
-        if self._counts != (0, 0):
-            self._notices.append(BackupRestored(*self._counts))
-        self._after, self._counts = None, (0, 0)
+        return len(sessions), refused
 
     def _open_identity(self, page: BackupPage, recovery_key: bytes, generation: int) -> None:
         sealed = next((value.value for value in page.values if value.key == IDENTITY_KEY), b"")

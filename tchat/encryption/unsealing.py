@@ -11,7 +11,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from protocol.bodies import MembersAdded, Posted, TimelineEvent
@@ -60,6 +60,8 @@ class Unsealing:
         self._state = state
         self._machine = machine
         self._members = members
+        self.lacking: Callable[[bytes, bytes], None] = lambda _session, _device: None
+        """Called with a session that opens an event and is not here, or not from early enough on, and its device."""
         self._waiting: dict[tuple[bytes, int], tuple[TimelineEvent, Reason]] = {}
         self._newest: dict[bytes, int] = {}
         """By dialog: the last event that was heard."""
@@ -171,6 +173,9 @@ class Unsealing:
 
     def _wait(self, event: TimelineEvent, reason: Reason) -> None:
         self._waiting[event.dialog, event.seq] = event, reason
+        body = content_of(event)
+        if reason in (Reason.UNKNOWN_SESSION, Reason.BEFORE_KEYS) and body is not None and body.header.session:
+            self.lacking(body.header.session, event.device)
         if len(self._waiting) > WAITING_MAX:
             del self._waiting[next(iter(self._waiting))]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from protocol.device_commands import BackupValue, PutBackup, ReadBackup
 from protocol.errors import ErrorCode
-from protocol.limits import BACKUP_VALUES_PER_PAGE_MAX
 from protocol.replies import BackupPage
 from server.clock import Clock
 from server.config.settings import RateSettings
@@ -41,9 +40,8 @@ class BackupHandlers:
 
     async def read_backup(self, session: Session, command: ReadBackup) -> None:
         """A page of values."""
-        limit = BACKUP_VALUES_PER_PAGE_MAX
         rows = await self._backups.read(
-            session.principal, command.generation, after=command.after or b"", limit=limit + 1
+            session.principal, command.generation, after=command.after or b"", limit=command.limit + 1
         )
-        values = [BackupValue(row.key, row.version, row.value) for row in rows[:limit]]
-        session.push(BackupPage(command.id, values, len(rows) > limit))
+        values = [BackupValue(row.key, row.version, row.value) for row in rows[: command.limit]]
+        session.push(BackupPage(command.id, values, len(rows) > command.limit))

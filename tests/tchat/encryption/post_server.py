@@ -47,9 +47,9 @@ class PostServer(KeyServer):
                     return Failed(0, ErrorCode.LOG_PASSED, "the device is not in the log")
                 self.backup |= {value.key: value for value in values}
                 return Done(0)
-            case ReadBackup(after=after):
+            case ReadBackup(after=after, limit=limit):
                 left = [self.backup[key] for key in sorted(self.backup) if after is None or key > after]
-                return BackupPage(0, left[:PAGE], len(left) > PAGE)
+                return BackupPage(0, left[: min(limit, PAGE)], len(left) > PAGE)
             case _:
                 return super().answer(device, command)
 

@@ -18,6 +18,7 @@ from protocol.limits import BACKUP_VALUES_PER_COMMAND_MAX, N_MAX
 from protocol.replies import Done, Failed
 from tchat.crypto.inbound import add_own
 from tchat.crypto.machine import CryptoMachine
+from tchat.crypto.people import People
 from tchat.crypto.recovery import (
     BackedUpSession,
     RecoveryError,
@@ -26,7 +27,7 @@ from tchat.crypto.recovery import (
     write_recovery_key,
 )
 from tchat.crypto.state import Step, Table
-from tchat.encryption.backing_up import IDENTITY_KEY
+from tchat.encryption.backing_up import IDENTITY_KEY, BackingUp
 from tchat.encryption.encrypting import Encryption
 from tchat.encryption.notices import BackupRefused, BackupRestored, IdentityStarted, Notice, NotRecovered, Standing
 from tchat.memory_store import MemoryStore
@@ -180,6 +181,25 @@ def test_another_key_opens_nothing_and_what_is_no_key_is_not_tried(server: PostS
     with pytest.raises(RecoveryError):
         laptop.encryption.recover("EsTc")
     assert laptop.serve() == []
+
+
+def test_a_session_that_is_missing_is_looked_for_once_on_a_connection(server: PostServer, phone: Device) -> None:
+    """Another own device adds it after this one has read the backup."""
+    laptop = Device(server, LAPTOP)
+    laptop.recovers(phone.newest(IdentityStarted).recovery_key)
+    (row,) = phone.writes()
+    machine, people = CryptoMachine(laptop.store, ME, LAPTOP, 1), People(laptop.store, ME)
+    opened: list[bytes] = []
+    backup = BackingUp(laptop.store, machine, people, recovered=lambda _own, _key: True, restored=opened.extend)
+    for asked, found in ((1, []), (0, []), (1, [row[:32]])):
+        backup.want(row[:32], row[32:])
+        questions = [one for one in backup.due() if isinstance(one, ReadBackup)]
+        for one in questions:
+            backup.answered(one, server.answer(LAPTOP, one))
+        assert (len(questions), opened) == (asked, found)
+        phone.serve()
+        if not asked:
+            backup.disconnected()
 
 
 def test_a_new_identity_has_a_backup_of_all_that_this_device_can_read(phone: Device) -> None:

@@ -247,3 +247,16 @@ def test_what_is_not_visible_here_is_not_missing(reading: Reading) -> None:
     reading.unsealing.reset()
     back = event_at(2, MembersAdded([reading.me.known.principal]))
     assert missing(reading, first, back, third) == []
+
+
+def test_what_opens_an_event_is_named_when_it_is_not_here() -> None:
+    reading = Reading()
+    lacking: list[tuple[bytes, bytes]] = []
+    reading.unsealing.lacking = lambda session, device: lacking.append((session, device))
+    event = reading.said(b"hello", 2)
+    assert reading.open(event) is Reason.UNKNOWN_SESSION
+    assert isinstance(event.body, Posted)
+    assert lacking == [(event.body.header.session, event.device)]
+    reading.keys()
+    assert reading.open(event) == b"hello"
+    assert len(lacking) == 1

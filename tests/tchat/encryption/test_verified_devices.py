@@ -9,9 +9,18 @@ from typing import TypeVar
 import anyio
 import pytest
 
+from protocol.commands import History
 from tchat.actions import ConnectionState, Notification
+from tchat.crypto.state import Table
 from tchat.crypto.verification import Phase
-from tchat.encryption.notices import BackupRestored, IdentityStarted, NotRecovered, Standing, VerificationStep
+from tchat.encryption.notices import (
+    BackupRestored,
+    IdentityStarted,
+    NotRecovered,
+    NowReadable,
+    Standing,
+    VerificationStep,
+)
 from tchat.memory_store import MemoryStore
 from tchat.shell import Client
 from tests.support.harness import Running, configured, running
@@ -40,7 +49,8 @@ class Device:
         async def token(_fresh: bool) -> str:
             return server.token(person)
 
-        self.client = Client(server.url, token, store=MemoryStore(), on_event=self.notices.append)
+        self.store = MemoryStore()
+        self.client = Client(server.url, token, store=self.store, on_event=self.notices.append)
 
     async def until(self, standing: Standing) -> None:
         await self.client.wait_until(lambda: self.client.state is ConnectionState.LIVE)
@@ -130,6 +140,11 @@ async def test_the_recovery_key_alone_brings_the_identity_and_older_messages_bac
             restored = new.shown(BackupRestored)
             assert restored is not None
             assert restored.refused == 0
+            for session in new.store.keys(Table.INBOUND, b""):  # as if this device had never got them
+                new.store.commit({(Table.INBOUND, session): None}, [])
+            new.notices.clear()
+            await new.client.request(History(0, dialog))
+            await new.client.wait_until(lambda: new.shown(NowReadable) is not None)
 
 
 async def test_a_wrong_recovery_key_brings_nothing_back(server: Running) -> None:
