@@ -64,7 +64,7 @@ class KeySignIn:
             refusal = msgspec.json.decode(answer.content, type=_Refusal)
         except msgspec.MsgspecError:
             refusal = _Refusal()
-        if answer.status_code in (400, 401, 403, 404, 409):
+        if answer.status_code in (400, 401, 403):
             return SignInRequiredError(f"the server refused the key: {refusal.message}")
         return TokenUnavailableError(refusal.message)
 

@@ -26,6 +26,7 @@ class WebhookReceiver:
     requests: list[Request] = field(default_factory=list)
     answer: Callable[[Request], int] = lambda _request: 204
     headers: list[tuple[str, str]] = field(default_factory=list)
+    answer_body: str = ""
     silent: bool = False
     """It answers nothing."""
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
@@ -43,7 +44,9 @@ class WebhookReceiver:
             await reader.read()
         else:
             more = "".join(f"{name}: {value}\r\n" for name, value in self.headers)
-            writer.write(f"HTTP/1.1 {self.answer(request)} -\r\ncontent-length: 0\r\n{more}\r\n".encode())
+            body_back = self.answer_body.encode()
+            length = f"content-length: {len(body_back)}\r\n"
+            writer.write(f"HTTP/1.1 {self.answer(request)} -\r\n{length}{more}\r\n".encode() + body_back)
         writer.close()
         with contextlib.suppress(OSError):
             await writer.wait_closed()
