@@ -44,6 +44,7 @@ from server.node.opening import cancel_and_wait
 from server.node.trace import as_text, trace
 from tchat.actions import RefusedError
 from tchat.crypto import inbound, recovery
+from tchat.crypto.errors import NoChannelError
 from tchat.crypto.machine import CryptoMachine
 from tchat.crypto.own_keys import OwnKeys
 from tchat.crypto.people import People
@@ -221,7 +222,10 @@ class Run:
         people = People(author.store, author.signed_in.principal)
         (known,) = people.devices_of(to.signed_in.principal)
         content: dict[str, object] = {"body": self.marks.make().decode()}
-        body = author.machine.write_to(known, "m.dummy", content)
+        try:
+            body = author.machine.write_to(known, "m.dummy", content)
+        except NoChannelError:  # nothing was sealed
+            return
         await author.client.request(SendToDevice(0, new_id(), dialog, [DeviceMessage(known.device, body)]))
 
     async def _back_up(self, phone: Phone) -> None:
