@@ -1,0 +1,282 @@
+"""Sealed conversations of people who come and go: `python -m tests.adversity.sealed --seed N`.
+
+People with several devices each talk in groups and with each other over a real node. Members and devices are added and
+removed, processes end wherever they are and begin again from their stores on disk, and devices are away for a while.
+
+Prints one JSON line. `deliveries`: events that a device could read that may. `waited_for_logs`: of these, how many were
+readable only after a device log or a roster had been read. To be 0: `undecrypted_at_receipt` (the keys were not there
+when the event came), `undecrypted_ever`, `read_by_others` and `read_after_removal` (a device opened what it may not
+read, with all keys and events that the database has), `indices_reused` (two events are sealed with one key),
+`false_alarms` (a device said that members see different members). It exits with 1 unless they are.
+"""
+# ruff: noqa: T201 - a command prints
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import random
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from protocol.commands import Add, Create, Promote, Remove, Send
+from protocol.dialog_types import DialogType
+from server.config.settings import RateSettings, SessionSettings
+from storage.embedded.cluster import EmbeddedPostgres
+from storage.postgres.migrate import migrate
+from tests.adversity.sealed_devices import SealedDevice
+from tests.adversity.sealed_verdict import (
+    count_opened,
+    count_reused,
+    count_seen,
+    open_with_database,
+    read_devices,
+    read_sealed,
+)
+from tests.support.harness import Running, configured, running
+from tests.support.world import Person
+
+MANY = 10**9
+DEVICES_MAX = 5
+ZERO = (
+    "undecrypted_at_receipt",
+    "undecrypted_ever",
+    "read_by_others",
+    "read_after_removal",
+    "indices_reused",
+    "false_alarms",
+)
+
+
+class Group:
+    """A dialog: its founder, and the people in it."""
+
+    def __init__(self, dialog: bytes, founder: bytes, members: set[bytes]) -> None:
+        self.dialog = dialog
+        self.founder = founder
+        self.members = members
+
+
+class Conversations:
+    """A run. Changes of members and devices are made one after the other, while others write."""
+
+    def __init__(self, node: Running, folder: Path, rng: random.Random) -> None:
+        self.node = node
+        self.folder = folder
+        self.rng = rng
+        self.devices: dict[bytes, SealedDevice] = {}
+        self.groups: list[Group] = []
+        self.counts: Counter[str] = Counter()
+
+    def of(self, principal: bytes) -> list[SealedDevice]:
+        """The devices of a person that were not removed."""
+        return [one for one in self.devices.values() if one.person.principal == principal and not one.ended]
+
+    def online(self, *principals: bytes) -> list[SealedDevice]:
+        """Devices that have a process, of these people or of all."""
+        found = [one for one in self.devices.values() if one.client is not None and not one.ended]
+        return [one for one in found if not principals or one.person.principal in principals]
+
+    async def begin(self, people: int) -> None:
+        """Everybody has a device, and is in one of two groups or in both; everybody knows somebody."""
+        persons = await self.node.world.people(people)
+        for person in persons:
+            await self.node.world.create(DialogType.SELF, person)
+            device = self._device(person)
+            await device.start()
+            assert await device.is_listed()
+        everybody = [person.principal for person in persons]
+        for founder in everybody[:2]:
+            others = self.rng.sample([one for one in everybody if one != founder], k=max(2, people // 2))
+            dialog = await self.of(founder)[0].performs(Create(0, 0, DialogType.GROUP, others, "group"))
+            assert dialog is not None
+            self.groups.append(Group(dialog, founder, {founder, *others}))
+        for one, other in itertools.pairwise(everybody):
+            dialog = await self.of(one)[0].performs(Create(0, 0, DialogType.DIRECT, [other]))
+            assert dialog is not None
+            self.groups.append(Group(dialog, b"", {one, other}))
+
+    async def step(self) -> None:
+        """Something happens."""
+        deeds = [self.write] * 12 + [self.end_process, self.go_away, self.come_back, self.come_back]
+        deeds += [self.add_member, self.remove_member, self.add_device, self.remove_device, self.promote]
+        await self.rng.choice(deeds)()
+
+    async def write(self) -> None:
+        """Somebody writes, and does not wait for the answer."""
+        group = self.rng.choice(self.groups)
+        if writers := self.online(*group.members):
+            client = self.rng.choice(writers).client
+            assert client is not None
+            client.submit(Send(0, group.dialog, 0, b"%d" % self.counts["written"]))
+            self.counts["written"] += 1
+            await asyncio.sleep(0)
+
+    async def end_process(self) -> None:
+        """A process ends, and another one goes on from its store."""
+        if online := self.online():
+            device = self.rng.choice(online)
+            await device.stop()
+            await device.start()
+            self.counts["processes"] += 1
+
+    async def go_away(self) -> None:
+        """A device is away; some stay."""
+        if len(online := self.online()) > len(self.devices) // 2:
+            await self.rng.choice(online).stop()
+            self.counts["away"] += 1
+
+    async def come_back(self) -> None:
+        """A device that was away begins a process."""
+        away = [one for one in self.devices.values() if one.client is None and not one.ended]
+        if away:
+            await self.rng.choice(away).start()
+
+    async def add_member(self) -> None:
+        """The founder of a group adds somebody."""
+        group = self.rng.choice([one for one in self.groups if one.founder])
+        outside = [one for one in {each.person.principal for each in self.devices.values()} if one not in group.members]
+        admins = self.online(group.founder)
+        if outside and admins:
+            who = self.rng.choice(sorted(outside))
+            if await self.rng.choice(admins).performs(Add(0, group.dialog, 0, [who])):
+                group.members.add(who)
+                self.counts["added"] += 1
+
+    async def remove_member(self) -> None:
+        """The founder of a group removes somebody."""
+        group = self.rng.choice([one for one in self.groups if one.founder])
+        others, admins = sorted(group.members - {group.founder}), self.online(group.founder)
+        if len(others) > 1 and admins:
+            who = self.rng.choice(others)
+            if await self.rng.choice(admins).performs(Remove(0, group.dialog, 0, who)):
+                group.members.remove(who)
+                self.counts["removed"] += 1
+
+    async def promote(self) -> None:
+        """The founder of a group makes somebody an admin."""
+        group = self.rng.choice([one for one in self.groups if one.founder])
+        if admins := self.online(group.founder):
+            who = self.rng.choice(sorted(group.members - {group.founder}))
+            await self.rng.choice(admins).performs(Promote(0, group.dialog, 0, who))
+
+    async def add_device(self) -> None:
+        """A person signs in on another device, which gets the identity from one of theirs."""
+        listed = [one for one in self.online() if one.speaks]
+        if not listed:
+            return
+        first = self.rng.choice(listed)
+        if len(self.of(first.person.principal)) >= DEVICES_MAX or first.client is None:
+            return
+        other = Person(first.person.principal)
+        await self.node.world.pool.execute("INSERT INTO devices VALUES ($1, $2, 0)", other.device, other.principal)
+        await self.node.world.another_sign_in(other)
+        people = first.client.encryption.people
+        identity, recovery_key = people.identity, people.recovery_key
+        assert identity is not None
+        assert recovery_key is not None
+        device = self._device(other)
+        client = await device.start()
+        await device.until(lambda started: started.encryption.standing.value != "unknown")
+        client.encryption.keep_identity(identity, recovery_key)
+        if await device.is_listed():
+            self.counts["devices_added"] += 1
+
+    async def remove_device(self) -> None:
+        """A person removes one of their devices by another one."""
+        several = [one for one in self.online() if one.speaks and len(self.of(one.person.principal)) > 1]
+        if not several:
+            return
+        by = self.rng.choice(several)
+        gone = self.rng.choice([one for one in self.of(by.person.principal) if one is not by])
+        assert by.client is not None
+        if by.client.encryption.remove_device(gone.person.device):
+            gone.ended = True
+            await gone.stop()
+            self.counts["devices_removed"] += 1
+
+    async def settle(self) -> None:
+        """All devices are there, and everything that was written has arrived."""
+        for device in self.devices.values():
+            if device.client is None and not device.ended:
+                await device.start()
+        for device in self.online():
+            assert await device.until(lambda client: not client.pending()), device.client and device.client.pending()
+        sealed = await read_sealed(self.node.world.pool)
+        for device in self.online():
+            mine = {one.where for one in sealed if device.person.device in one.readers}
+            await device.until(
+                lambda _client, seen=device.seen, mine=mine: all(  # type: ignore[misc]
+                    where in seen and seen[where].last is None for where in mine
+                )
+            )
+
+    async def judge(self) -> None:
+        """Compare what was seen with what the database says, and try the whole database with what each device has."""
+        pool = self.node.world.pool
+        sealed, known = await read_sealed(pool), await read_devices(pool)
+        seen = {one.person.device: one.seen for one in self.devices.values()}
+        ended = {one.person.device for one in self.devices.values() if one.ended}
+        self.counts += count_seen(sealed, seen, ended)
+        self.counts["false_alarms"] += sum(one.disputes for one in self.devices.values())
+        self.counts["indices_reused"] = count_reused(sealed)
+        for device in self.devices.values():
+            await device.stop()
+            store = device.open_store()
+            try:
+                store.signed_in(0, store.generation)
+                opened = await open_with_database(pool, device.machine(store), sealed, known)
+            finally:
+                store.close()
+            opened |= {where for where, one in device.seen.items() if one.last is None}
+            self.counts += count_opened(sealed, device.person.principal, device.person.device, opened)
+
+    def _device(self, person: Person) -> SealedDevice:
+        device = SealedDevice(self.node, person, self.folder / f"device-{len(self.devices)}")
+        self.devices[person.device] = device
+        return device
+
+
+async def talk(url: str, folder: Path, *, people: int, steps: int, seed: int) -> dict[str, Any]:
+    """A run; what came of it."""
+    config = configured(
+        sessions=SessionSettings(commands_per_s=MANY, commands_burst=MANY, sends_per_s=MANY, sends_burst=MANY),
+        limits=RateSettings(device_log_entries_per_person_per_day=MANY, key_claims_per_device_per_h=MANY),
+    )
+    async with running(url, config) as node:
+        run = Conversations(node, folder, random.Random(seed))
+        try:
+            await run.begin(people)
+            for _ in range(steps):
+                await run.step()
+            await run.settle()
+            await run.judge()
+        finally:
+            for device in run.devices.values():
+                await device.stop()
+    return {"seed": seed, "devices": len(run.devices)} | dict.fromkeys(ZERO, 0) | dict(sorted(run.counts.items()))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="tests.adversity.sealed", description=__doc__)
+    parser.add_argument("--people", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=600, help="how many things happen")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="tchat-sealed-") as folder:
+        (postgres_folder := Path(folder) / "postgres").mkdir()
+        (devices := Path(folder) / "devices").mkdir()
+        with EmbeddedPostgres(postgres_folder) as postgres:
+            asyncio.run(migrate(postgres.url))
+            said = asyncio.run(talk(postgres.url, devices, people=chosen.people, steps=chosen.steps, seed=chosen.seed))
+    print(json.dumps(said))
+    return 1 if any(said[name] for name in ZERO) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

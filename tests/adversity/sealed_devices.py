@@ -1,0 +1,133 @@
+"""A device of somebody in a run of sealed conversations: its process comes and goes, its store stays on disk."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from protocol.bodies import TimelineEvent
+from protocol.commands import Numbered
+from tchat.actions import ClientError, Notification
+from tchat.crypto.errors import Reason
+from tchat.crypto.machine import CryptoMachine
+from tchat.encryption.contents import content_of
+from tchat.encryption.notices import NowReadable, Standing, Unreadable, ViewsDiffer
+from tchat.sealed_store import SealedStore
+from tchat.shell import Client
+from tchat.store_key import FileKey
+from tests.support.harness import Running
+from tests.support.world import Person
+
+ANSWER_S_MAX = 20.0
+OF_LOGS = frozenset({Reason.UNKNOWN_DEVICE, Reason.UNKNOWN_MEMBERS})
+"""Not keys are missing, but device logs or rosters, which the device asks for."""
+
+Where = tuple[bytes, int]
+"""An event: its dialog and number."""
+
+
+@dataclass
+class Seen:
+    """What a device made of an event with content, when it got it and in the end."""
+
+    first: Reason | None
+    last: Reason | None
+
+
+@dataclass
+class SealedDevice:
+    """`seen` is of all its processes together."""
+
+    node: Running
+    person: Person
+    folder: Path
+    seen: dict[Where, Seen] = field(default_factory=dict)
+    disputes: int = 0
+    ended: bool = False
+    """It was removed from its person's log."""
+    client: Client | None = None
+    _process: asyncio.Task[None] | None = None
+
+    def open_store(self) -> SealedStore:
+        """Its store, as a process opens it."""
+        return SealedStore(self.folder / "store", FileKey(self.folder / "key"))
+
+    async def start(self) -> Client:
+        """Begin a process."""
+        self.folder.mkdir(exist_ok=True)
+
+        runs: asyncio.Future[Client] = asyncio.get_running_loop().create_future()
+        self._process = asyncio.create_task(self._run(runs))
+        self.client = await runs
+        return self.client
+
+    async def stop(self) -> None:
+        """End the process, wherever it is in what it does."""
+        process, self.client, self._process = self._process, None, None
+        if process is not None:
+            process.cancel()
+            await asyncio.wait([process])
+
+    async def _run(self, runs: asyncio.Future[Client]) -> None:
+        async def token(_fresh: bool) -> str:
+            return self.node.token(self.person)
+
+        store = self.open_store()
+        try:
+            async with Client(self.node.url, token, store=store, on_event=self._take) as client:
+                runs.set_result(client)
+                await asyncio.Event().wait()
+        finally:
+            store.close()
+
+    async def until(self, condition: Callable[[Client], bool]) -> bool:
+        """Whether this comes true of a running process, within ANSWER_S_MAX."""
+        client = self.client
+        if client is None:
+            return False
+        with contextlib.suppress(ClientError, TimeoutError):
+            async with asyncio.timeout(ANSWER_S_MAX):
+                await client.wait_until(lambda: condition(client))
+                return True
+        return False
+
+    @property
+    def speaks(self) -> bool:
+        """Whether its process has heard from the server, and is one of its person's devices."""
+        return self.client is not None and self.client.encryption.standing is Standing.LISTED
+
+    async def is_listed(self) -> bool:
+        """Whether this device is one of its person's to all others, soon."""
+        return await self.until(lambda client: client.encryption.standing is Standing.LISTED)
+
+    async def performs(self, command: Numbered) -> bytes | None:
+        """The dialog, once the command is durable; None if it is refused, or waits for too long."""
+        if self.client is None:
+            return None
+        with contextlib.suppress(ClientError, TimeoutError):
+            async with asyncio.timeout(ANSWER_S_MAX):
+                return (await self.client.perform(command)).dialog
+        return None
+
+    def machine(self, store: SealedStore) -> CryptoMachine:
+        """What can open messages with the keys in its store, when no process has it."""
+        return CryptoMachine(store, self.person.principal, self.person.device, store.generation)
+
+    def _take(self, event: Notification) -> None:
+        match event:
+            case TimelineEvent():
+                self._note(event, None)
+            case Unreadable(event=unread, reason=reason):
+                self._note(unread, reason)
+            case NowReadable(event=read):
+                self._note(read, None)
+            case ViewsDiffer():
+                self.disputes += 1
+
+    def _note(self, event: TimelineEvent, reason: Reason | None) -> None:
+        if content_of(event) is not None:
+            seen = self.seen.setdefault((event.dialog, event.seq), Seen(reason, reason))
+            seen.last = None if seen.last is None else reason
