@@ -19,7 +19,7 @@ import msgspec
 
 from protocol.bodies import Edited, Header, Posted, Reacted, TimelineEvent, tag_of
 from protocol.command_rules import Command
-from protocol.commands import Accept, Add, Edit, Invite, Numbered, Promote, React, Send
+from protocol.commands import Add, Edit, Invite, Numbered, Promote, React, Send
 from protocol.errors import ErrorCode
 from protocol.events import DialogState
 from protocol.kinds import KINDS
@@ -60,8 +60,8 @@ class ReaderSource(Protocol):
     def answered(self, command: Command, reply: Reply) -> None:
         """The answer to what it asked for, or to an upload of slices, which may say that others read."""
 
-    def stale(self, dialog: bytes, failed: Failed) -> None:
-        """The server says that others read now."""
+    def stale(self, dialog: bytes, made_at: int, failed: Failed) -> None:
+        """The server says that others read now than at this `keys_seq`, at which something was made."""
 
     def heard(self, event: TimelineEvent | DialogState) -> None:
         """An event of the server, in order."""
@@ -119,8 +119,9 @@ class DeviceSealer:
             if failed.keys_seq == header.keys_seq and self._renewed.get(dialog) != header.session:
                 self._renewed[dialog] = header.session
                 self._machine.forget_dialog(dialog)
-        if isinstance(sealed, Send | Edit | React | Add | Promote | Invite | Accept):
-            self._source.stale(sealed.dialog, failed)
+            self._source.stale(dialog, header.keys_seq, failed)
+        elif isinstance(sealed, Add | Promote | Invite) and sealed.signed is not None:
+            self._source.stale(sealed.dialog, sealed.signed.keys_seq, failed)
 
     def acked(self, sealed: Numbered) -> None:
         if isinstance(sealed, Send | Edit | React):
@@ -151,7 +152,8 @@ class DeviceSealer:
             return None
         commands = [one for one in _commands(self._machine.chunks_of(shared.share)) if _key(one) not in upload.stored]
         if commands:
-            return First(commands)
+            # What the share lacks is known with the last one: what is said before would count as a contradiction.
+            return First([*(msgspec.structs.replace(one, more=True) for one in commands[:-1]), commands[-1]])
         upload.stored.clear()  # all is there, and it is not for all who read now: after the next event, ask again
         return NotYet()
 

@@ -193,9 +193,9 @@ class ReaderEngine:
             case _:
                 pass
 
-    def stale(self, dialog: bytes, failed: Failed) -> None:
+    def stale(self, dialog: bytes, made_at: int, failed: Failed) -> None:
         """The server says that others read now: it has to show them, or is not believed."""
-        if not self.rosters.is_ahead(dialog, failed.keys_seq or 0):
+        if not self.rosters.is_ahead(dialog, failed.keys_seq or 0) and made_at == failed.keys_seq:
             self._refused(dialog)
 
     def heard(self, event: TimelineEvent | DialogState) -> None:
@@ -265,11 +265,13 @@ class ReaderEngine:
         return principal != me.principal or any(known.device == me.device for known in found)
 
     def _uploaded(self, command: UploadSlices, reply: Reply) -> None:
-        if isinstance(reply, SlicesUploaded) and (reply.missing or reply.extra):
+        if isinstance(reply, SlicesUploaded) and reply.complete:
+            self._tries.pop(command.dialog, None)
+        elif isinstance(reply, SlicesUploaded) and not command.more:
             self._refused(command.dialog)
             self._read_all_logs(command.dialog)
         elif isinstance(reply, Failed) and reply.code == ErrorCode.STALE:
-            self.stale(command.dialog, reply)
+            self.stale(command.dialog, command.keys_seq, reply)
         elif isinstance(reply, Failed) and reply.code == ErrorCode.INVALID_ARGUMENT:
             self._refused(command.dialog)
             self._read_all_logs(command.dialog)

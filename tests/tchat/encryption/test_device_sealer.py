@@ -56,7 +56,7 @@ class KnownReaders:
     def answered(self, command: Command, reply: Reply) -> None:  # noqa: ARG002
         self.answers.append(reply)
 
-    def stale(self, dialog: bytes, failed: Failed) -> None:  # noqa: ARG002
+    def stale(self, dialog: bytes, made_at: int, failed: Failed) -> None:  # noqa: ARG002
         self.stales.append(failed.keys_seq)
 
     def heard(self, event: TimelineEvent | DialogState) -> None:
@@ -166,6 +166,7 @@ def test_only_uploads_without_an_answer_are_repeated_after_a_cut() -> None:
     client = Encrypting(*others)
     client.say_text(b"a")
     first, second = client.uploads()
+    assert (first.more, second.more) == (True, False)
     client.say(SlicesUploaded(first.id, False))
     client.cut()
     client.sync()

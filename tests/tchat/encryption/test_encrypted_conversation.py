@@ -49,7 +49,7 @@ class AllDevices:
         if isinstance(reply, Failed):
             self._keys_seq = reply.keys_seq or self._keys_seq
 
-    def stale(self, dialog: bytes, failed: Failed) -> None:  # noqa: ARG002
+    def stale(self, dialog: bytes, made_at: int, failed: Failed) -> None:  # noqa: ARG002
         self._keys_seq = failed.keys_seq or self._keys_seq
 
     def heard(self, event: TimelineEvent | DialogState) -> None:

@@ -239,17 +239,26 @@ def test_a_claim_that_is_refused_is_made_again_later(ann: Ann, told: Told, bob: 
 
 def test_stale_waits_for_the_events_that_the_server_names(ann: Ann, told: Told, bob: Somebody) -> None:
     ann.readers(told)
-    ann.engine.stale(told.dialog, refused("stale", 2))
+    ann.engine.stale(told.dialog, 0, refused("stale", 2))
     assert ann.engine.readers_of(told.dialog) == NotYet()
     bob.adds()
     ann.hears(grown(told, bob))
     assert ann.readers(told) == devices(ann.person, bob)
 
 
+def test_what_was_made_before_a_change_is_refused_without_a_doubt(ann: Ann, told: Told, bob: Somebody) -> None:
+    bob.adds()
+    ann.hears(grown(told, bob))
+    for _ in range(TRIES_MAX):
+        ann.engine.stale(told.dialog, 0, refused("stale", 2))
+        ann.engine.answered(upload(told), refused("stale", 2))
+    assert ann.readers(told) == devices(ann.person, bob)
+
+
 def test_a_server_that_refuses_for_ever_is_shown(ann: Ann, told: Told, bob: Somebody) -> None:
     for _ in range(TRIES_MAX):
         ann.readers(told)
-        ann.engine.stale(told.dialog, refused("stale", 0))
+        ann.engine.stale(told.dialog, 0, refused("stale", 0))
     assert "refuses what you write" in ann.reason(told)
     bob.adds()
     ann.hears(grown(told, bob))

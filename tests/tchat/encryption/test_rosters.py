@@ -135,7 +135,7 @@ def test_a_refusal_that_may_pass_is_asked_again_later(team: Team) -> None:
 def test_events_that_the_server_names_and_keeps_back_hold_the_dialog(team: Team) -> None:
     team.window(1)
     team.ann.readers(team.told)
-    team.ann.engine.stale(team.told.dialog, Failed(0, "stale", "", keys_seq=9))
+    team.ann.engine.stale(team.told.dialog, 0, Failed(0, "stale", "", keys_seq=9))
     assert "than it shows" in team.ann.reason(team.told)
 
 

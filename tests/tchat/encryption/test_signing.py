@@ -101,7 +101,7 @@ def test_an_addition_that_was_overtaken_is_signed_anew(team: Team) -> None:
     add = Add(0, team.told.dialog, 2, [team.di.principal])
     first = left(team.ann, add)
     team.hear(team.told.next(team.ann.person, b.MemberRemoved(team.cem.principal), 1))
-    team.ann.engine.stale(team.told.dialog, Failed(0, ErrorCode.STALE, "", keys_seq=2))
+    team.ann.engine.stale(team.told.dialog, 0, Failed(0, ErrorCode.STALE, "", keys_seq=2))
     again = left(team.ann, add)
     assert isinstance(first, Add)
     assert isinstance(again, Add)
