@@ -12,23 +12,30 @@ from protocol.dialog_types import DIALOG_TYPES, DialogType
 from protocol.events import DialogState, TypingChanged
 from protocol.limits import HISTORY_EVENTS_MAX, PAYLOAD_BYTES_MAX, TYPING_SHOWN_S
 from tchat.actions import ConnectionState, Notification, Refused, StateChanged, Withheld
+from tchat.crypto.recovery import RecoveryError
 from tchat.encryption.notices import (
+    BackupRestored,
     ChangeNotBelieved,
     DevicesDoubted,
     IdentityStarted,
     KeysNotTaken,
     MessagesMissing,
+    NotRecovered,
     Unreadable,
+    VerificationStep,
     ViewsDiffer,
 )
 from tchat.fold.view import DialogView
 from tchat.shell import Client
 from tchat.terminal.account import ApiError, PersonAnswer
+from tchat.terminal.comparing import Comparing
 from tchat.terminal.lines import Viewer, clean_line, title
 from tchat.terminal.slash import Situation, Slash, SlashError, command_of, done_text, help_text, text_header
 
 _TYPING_EVERY_S = TYPING_SHOWN_S / 2
 _NAMES_PER_LOOK_UP = 20
+_TOLD = (KeysNotTaken, MessagesMissing, ChangeNotBelieved, ViewsDiffer, NotRecovered, BackupRestored)
+_OF_ENCRYPTION = frozenset({"verify", "same", "differ", "recover", "recovery-key", "new-identity"})
 
 
 class Directory(Protocol):
@@ -53,6 +60,7 @@ class Talk:
         self._nameless: set[bytes] = set()
         self._typing: dict[tuple[bytes, bytes], float] = {}
         self._typed_at = 0.0
+        self._comparing = Comparing()
 
     # for the screen
 
@@ -126,19 +134,23 @@ class Talk:
 
     def _sentence_of(self, event: Notification) -> str | None:
         """What of an event the person should read, beside what the transcript shows."""
+        said: str | None = None
         match event:
             case Refused(failed=failed):
-                return clean_line(failed.message)
+                said = failed.message
             case Withheld(reason=reason):
-                return reason
+                said = reason
             case IdentityStarted(recovery_key=key):
-                return f"{event.sentence} It is: {key}"
+                said = f"{event.sentence} It is: {key}"
+            case VerificationStep(principal=who):
+                said = self._comparing.take(event, self.name_of(who), self.client.encryption.verifying)
             case DevicesDoubted(principal=who):
-                return f"{self.name_of(who)}: {event.sentence}"
-            case KeysNotTaken() | MessagesMissing() | ChangeNotBelieved() | ViewsDiffer():
-                return clean_line(event.sentence)
+                said = f"{self.name_of(who)}: {event.sentence}"
+            case _ if isinstance(event, _TOLD):
+                said = event.sentence
             case _:
-                return None
+                pass
+        return None if said is None else clean_line(said)
 
     def confirm_read(self) -> None:
         """Send the receipt that all of the open dialog was read."""
@@ -177,22 +189,38 @@ class Talk:
 
         Raises SlashError, ApiError, ClientError.
         """
-        match typed.name:
-            case "help":
-                return help_text()
-            case "recovery-key":
-                return (
-                    self.client.encryption.recovery_key or "This device has no recovery key: another one of yours has."
-                )
-            case "new-identity":
-                self.client.encryption.start_new_identity()
-                return None
+        if typed.name == "help":
+            return help_text()
+        if typed.name in _OF_ENCRYPTION:
+            return self._encrypt(typed)
         command = command_of(typed, self._situation(await self._find(typed.phones)))
         if command is not None:
             acked = await self.client.perform(command)
             if isinstance(command, Create | Accept):
                 self.current = acked.dialog
         return done_text(typed)
+
+    def _encrypt(self, typed: Slash) -> str | None:
+        """What a person does about keys."""
+        encryption = self.client.encryption
+        match typed.name:
+            case "verify":
+                at = self._situation([])
+                own = at.open_dialog is None or at.open_dialog.type is DialogType.SELF
+                who, dialog = (self.client.me, None) if own else (at.other, at.key)
+                return self._comparing.verify(who, dialog, encryption.verifying)
+            case "same" | "differ":
+                self._comparing.answer(encryption.verifying, same=typed.name == "same")
+            case "recover":
+                try:
+                    encryption.recover(typed.text)
+                except RecoveryError as error:
+                    raise SlashError(str(error)) from error
+            case "new-identity":
+                encryption.start_new_identity()
+            case _:
+                return encryption.recovery_key or "Another device of yours has it."
+        return None
 
     async def _find(self, phones: Iterable[str]) -> list[bytes]:
         found = []

@@ -17,7 +17,8 @@ from protocol.close_codes import CloseCode
 from protocol.commands import Create, Invite, Send
 from protocol.dialog_types import DialogType
 from tchat.actions import ConnectionState, Notification, RefusedError, SignInRequiredError, StoppedError
-from tchat.encryption.notices import Standing
+from tchat.crypto.verification import Phase
+from tchat.encryption.notices import Standing, VerificationStep
 from tchat.memory_store import MemoryStore
 from tchat.shell import Client
 from tchat.terminal.account import ApiError, PersonAnswer, Refusal
@@ -65,6 +66,8 @@ class Stage:
     bob: Client
     server: Running
     people: dict[str, tuple[Somebody, str]]
+    bob_told: list[Callable[[Notification], None]]
+    """What else hears what Bob's client is told."""
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Let time pass until it holds."""
@@ -117,6 +120,11 @@ async def stage(server: Running) -> AsyncIterator[Stage]:
         await server.world.create(DialogType.SELF, somebody)
     book = {phone: (people[phone], name) for phone, name in ((ANN, "Ann"), (BOB, "Bob"), (CEM, "Cem"))}
     app: ChatApp | None = None
+    told: list[Callable[[Notification], None]] = []
+
+    def tell(event: Notification) -> None:
+        for hear in told:
+            hear(event)
 
     def take(event: Notification) -> None:
         if app is not None:
@@ -124,17 +132,43 @@ async def stage(server: Running) -> AsyncIterator[Stage]:
 
     async with (
         client_of(server, people[ANN], take) as ann,
-        client_of(server, people[BOB], lambda _event: None) as bob,
+        client_of(server, people[BOB], tell) as bob,
     ):
         app = ChatApp(ann, Book(book), "Ann")
         async with app.run_test(size=(100, 30), notifications=True) as pilot:
-            yield Stage(app, pilot, bob, server, book)
+            yield Stage(app, pilot, bob, server, book, told)
 
 
 async def test_a_device_that_waits_for_its_person_says_so(stage: Stage) -> None:
     await stage.until(lambda: not stage.app.query_one("#warning").display)
     await stage.type("/new-identity")
     await stage.until(lambda: "Write the recovery key down" in stage.notices)
+
+
+async def test_two_people_compare_keys(stage: Stage) -> None:
+    steps: list[VerificationStep] = []
+    stage.bob_told.append(lambda event: steps.append(event) if isinstance(event, VerificationStep) else None)
+    verifying = stage.bob.encryption.verifying
+    await stage.type(f"/new {BOB}")
+    await stage.shows("created this dialog")
+    await stage.type("hello")
+    await stage.shows("hello  ✓")
+    await stage.type("/same")
+    await stage.until(lambda: "nothing is compared now" in stage.notices)
+    await stage.type("/verify")
+    await stage.until(lambda: bool(steps) and steps[-1].phase is Phase.ASKED)
+    verifying.accept(steps[-1].transaction)
+    await stage.until(lambda: "Type /same or /differ" in stage.notices and steps[-1].symbols is not None)
+    assert steps[-1].symbols is not None
+    assert all(emoji in stage.notices for emoji in steps[-1].symbols.emoji)
+    verifying.confirm(steps[-1].transaction)
+    await stage.type("/same")
+    await stage.until(lambda: "It is verified" in stage.notices)
+
+
+async def test_a_wrong_recovery_key_is_said(stage: Stage) -> None:
+    await stage.type("/recover abc")
+    await stage.until(lambda: "not a whole recovery key" in stage.notices)
 
 
 async def test_an_invitation_is_shown_and_accepted(stage: Stage) -> None:
