@@ -194,12 +194,6 @@ async def test_a_sealed_envelope_of_an_older_roster_is_stale(world: World) -> No
     assert (await world.flush(renewed))[0].code is OK
 
 
-async def test_what_is_not_sealed_is_refused_for_good_in_a_sealed_dialog(world: World) -> None:
-    ann, bo, cy = await world.people(3)
-    dialog = await world.create(DialogType.GROUP, ann, bo, cy, mode=Mode.SEALED)
-    assert (await world.say(dialog, cy)).code is VerdictCode.NOT_SEALED
-
-
 async def test_a_sealed_envelope_of_a_roster_that_is_yet_to_come_is_stale(world: World) -> None:
     ann, bo, cy = [*await world.people(2), await one_device_of(world)]
     dialog = await world.create(DialogType.GROUP, ann, bo, cy, mode=Mode.SEALED)

@@ -111,6 +111,10 @@ async def test_what_was_not_shared_is_stale(group: Group) -> None:
     assert (await group.say(session=OTHER)).code is VerdictCode.STALE
 
 
+async def test_what_is_not_sealed_is_refused_for_good(group: Group) -> None:
+    assert (await group.world.say(group.dialog, group.ann)).code is VerdictCode.NOT_SEALED
+
+
 async def test_edits_and_reactions_are_judged_alike(group: Group) -> None:
     share = new_id()
     await group.stage(group.bo, group.cy, share=share)
