@@ -221,12 +221,14 @@ async def test_a_slow_receiver_delays_no_other(site: Site) -> None:
         slow.silent = True
         await site.webhooks.set(site.bot.principal, f"http://127.0.0.1:{slow.port}/")
         running = asyncio.ensure_future(site.delivery.run())
-        await slow.arrived.wait()
-        await site.receiver.arrived.wait()
-        assert site.delivery.failed == 0, "the slow one is not answered yet"
-        running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
+        try:
+            await slow.arrived.wait()
+            await site.receiver.arrived.wait()
+            assert site.delivery.failed == 0, "the slow one is not answered yet"
+        finally:
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
 
 
 async def test_who_has_left_a_dialog_gets_nothing_more_of_it(site: Site) -> None:
