@@ -6,7 +6,10 @@ Invariants:
   that no log lists yet, those that the server has.
 - The private keys of the identity go to an own device only when its person has compared that device's key, in a channel
   to exactly that key.
-- At most RUNNING_MAX verifications run; requests beyond are passed over. One that has ended is forgotten.
+- At most RUNNING_MAX verifications that this person asked for or accepted run, so strangers block none of these. One
+  that has ended is forgotten.
+- One request of each other person, and of each own device, waits for this person: a newer one takes its place. Own
+  devices and other people have room for REQUESTS_MAX each; requests beyond are passed over.
 """
 
 from __future__ import annotations
@@ -30,6 +33,8 @@ from tchat.encryption.notices import VerificationStep
 from tchat.encryption.readers import ReaderEngine
 
 RUNNING_MAX = 10
+REQUESTS_MAX = 100
+"""So many requests wait for this person at most, of other people; and as many of own devices."""
 CLAIMS_MAX = 3
 """So often a key of an own device is claimed to hand the identity to it."""
 _KINDS = frozenset(MessageType)
@@ -89,7 +94,7 @@ class Verifying:
         found = () if pin is None or pin.refused else pin.newest.devices
         they = [party for device in found if (party := self._party(principal, device)) and can_compare(me, party)]
         they = [party for party in they if party.device != me.device]
-        if not they or len(self._running) >= RUNNING_MAX:
+        if not they or len(self._running) - len(self._requests()) >= RUNNING_MAX:
             return None
         verification, messages = Verification.ask(me, they, self._now_ms())
         running = _Running(verification, principal, dialog or self_dialog_id(self._people.principal))
@@ -175,15 +180,30 @@ class Verifying:
 
     def _asked(self, mail: Mail, content: bytes) -> None:
         me, they = self._party_of_this_device(), self._party(mail.sender.principal, mail.sender.device)
-        if they is None or not can_compare(me, they) or len(self._running) >= RUNNING_MAX:
+        if they is None or not can_compare(me, they):
+            return
+        own = they.principal == me.principal
+        rivals = [one for one in self._requests() if (one.principal == me.principal) == own]
+        if own:
+            earlier = [one for one in rivals if they.device in one.verification.devices]
+        else:
+            earlier = [one for one in rivals if one.principal == they.principal]
+        if len(rivals) - len(earlier) >= REQUESTS_MAX:
             return
         try:
             verification = Verification.asked(me, they, content, self._now_ms())
         except VerificationCancelledError:
             return  # it is old, or no request
+        for one in earlier:
+            one.verification.cancel()
+            self._go_on(one, [])
         running = _Running(verification, they.principal, mail.dialog)
         self._running[verification.transaction] = running
         self._go_on(running, [])
+
+    def _requests(self) -> list[_Running]:
+        """What waits for this person to accept it."""
+        return [one for one in self._running.values() if one.verification.phase is Phase.ASKED]
 
     def _go_on(self, running: _Running, messages: list[VerificationMessage]) -> None:
         """Send what a step has made, and do what follows from its result."""

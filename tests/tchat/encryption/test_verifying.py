@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from protocol.canonical import encode_canonical
+from protocol.canonical import device_id_of, encode_canonical
 from protocol.device_commands import ConfirmToDevice, SendToDevice
 from protocol.errors import ErrorCode
 from protocol.events import FromDevice
-from protocol.ids import new_id, self_dialog_id
+from protocol.ids import direct_dialog_id, new_id, self_dialog_id
 from protocol.replies import Failed
 from tchat.crypto.people import HANDED
+from tchat.crypto.pins import GivenLog
 from tchat.crypto.verification import TIMEOUT_MS, Phase
 from tchat.encryption.encrypting import Encryption
 from tchat.encryption.notices import Standing, VerificationStep
-from tchat.encryption.verifying import CLAIMS_MAX, RUNNING_MAX
+from tchat.encryption.verifying import CLAIMS_MAX, REQUESTS_MAX, RUNNING_MAX
 from tchat.memory_store import MemoryStore
 from tests.support.scripted import ME
 from tests.tchat.crypto.devices import NOW_MS
+from tests.tchat.encryption.people_site import Somebody
 from tests.tchat.encryption.post_server import PostServer
 
 PHONE, LAPTOP = bytes([1]) * 16, bytes([2]) * 16
@@ -225,19 +227,63 @@ def test_what_a_device_writes_that_nobody_knows_is_confirmed_after_a_look_at_the
     assert asked[-1] == ConfirmToDevice(0, 7)
 
 
+def asks(pair: Pair, who: Somebody) -> str:
+    """Somebody whose log the phone knows asks it; the name of the verification."""
+    head, people = who.head, pair.phone.encryption.people
+    if people.pin_of(who.principal) is None:
+        people.take_log(who.principal, GivenLog(head.generation, head.length, head.head, who.entries))
+    transaction = new_id().hex()
+    content = {
+        "transaction_id": transaction,
+        "from_device": device_id_of(who.phone.known.device),
+        "methods": ["m.sas.v1"],
+        "timestamp": NOW_MS,
+    }
+    body = encode_canonical({"type": "m.key.verification.request", "content": content})
+    dialog = direct_dialog_id(ME, who.principal)
+    pair.phone.hears(FromDevice(99, dialog, who.principal, who.phone.known.device, body))
+    return transaction
+
+
+def waiting(pair: Pair) -> set[str]:
+    """The requests that wait for the person with the phone."""
+    last = {step.transaction: step.phase for step in pair.phone.steps}
+    return {transaction for transaction, phase in last.items() if phase is Phase.ASKED}
+
+
+def test_requests_of_strangers_keep_nobody_from_comparing(pair: Pair) -> None:
+    for _ in range(RUNNING_MAX):
+        asks(pair, Somebody())
+    bob = Somebody()
+    assert asks(pair, bob) in waiting(pair)
+    transaction = pair.laptop.encryption.verifying.ask(ME)
+    pair.laptop.serve()
+    pair.phone.hears()
+    assert transaction in waiting(pair)
+    assert pair.phone.encryption.verifying.ask(bob.principal, direct_dialog_id(ME, bob.principal)) is not None
+
+
+def test_many_requests_of_one_person_wait_as_one(pair: Pair) -> None:
+    eve, bob = Somebody(), Somebody()
+    of_bob = asks(pair, bob)
+    of_eve = [asks(pair, eve) for _ in range(RUNNING_MAX)]
+    assert waiting(pair) == {of_bob, of_eve[-1]}
+
+
 def test_requests_beyond_the_bound_are_passed_over(pair: Pair) -> None:
-    transactions = []
-    for _ in range(RUNNING_MAX + 1):
-        transactions.append(pair.laptop.encryption.verifying.ask(ME))
-        pair.laptop.serve()
+    taken = {asks(pair, Somebody()) for _ in range(REQUESTS_MAX)}
+    asks(pair, Somebody())
+    assert waiting(pair) == taken
+    transaction = pair.laptop.encryption.verifying.ask(ME)
+    pair.laptop.serve()
+    pair.phone.hears()
+    assert waiting(pair) == {*taken, transaction}
+
+
+def test_what_runs_is_bounded(pair: Pair) -> None:
+    transactions = [pair.laptop.encryption.verifying.ask(ME) for _ in range(RUNNING_MAX + 1)]
     assert None not in transactions[:RUNNING_MAX]
     assert transactions[RUNNING_MAX] is None
-    one_more = Device(pair.server, bytes([3]) * 16)
-    assert one_more.encryption.verifying.ask(ME) is not None
-    one_more.serve()
-    pair.settle()
-    asked = {step.transaction for step in pair.phone.steps if step.phase is Phase.ASKED}
-    assert asked == set(transactions[:RUNNING_MAX])
 
 
 @pytest.mark.parametrize("who", ["phone", "laptop"])
