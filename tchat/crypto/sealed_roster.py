@@ -127,7 +127,7 @@ def hold_removed(
 ) -> tuple[SealedRoster, tuple[RosterRefusal, ...]]:
     """Hold the dialog for those who are back by a change that had ended: they stay in `view`, which others compute."""
     grants = {who: roster.grants[who] for who in members}
-    back = [who for who, grant in grants.items() if grant.n <= roster.ended.get(who, {}).get(grant.device, 0)]
+    back = [who for who, grant in grants.items() if _has_ended(roster, who, grant)]
     refusals = {who: RosterRefusal(seq, RosterReason.STILL_REMOVED, who) for who in back}
     return msgspec.structs.replace(roster, intruders=roster.intruders | refusals), tuple(refusals.values())
 
@@ -137,6 +137,15 @@ def keys_moved(roster: SealedRoster, keys_seq: int) -> SealedRoster:
     views = roster.views | {keys_seq: view_of(roster.dialog, keys_seq, roster.members)}
     newest = dict(sorted(views.items())[-ROSTER_VIEWS_MAX:])
     return msgspec.structs.replace(roster, keys_seq=keys_seq, views=newest)
+
+
+def _has_ended(roster: SealedRoster, member: bytes, grant: Grant) -> bool:
+    """Whether somebody went who had come with this change, or a later one of its device.
+
+    A server creates one's own dialog under the number 0: that no change has ended is not the same as the number 0.
+    """
+    last = roster.ended.get(member, {}).get(grant.device)
+    return last is not None and grant.n <= last
 
 
 def _ended(roster: SealedRoster, member: bytes) -> dict[bytes, int]:

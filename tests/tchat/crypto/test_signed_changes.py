@@ -11,7 +11,7 @@ import pytest
 from protocol import bodies as b
 from protocol.device_log import LogState
 from protocol.dialog_types import DialogType, Mode, Role
-from protocol.ids import created_dialog_id, direct_dialog_id
+from protocol.ids import created_dialog_id, direct_dialog_id, self_dialog_id
 from protocol.limits import ROSTER_VIEWS_MAX
 from protocol.roster import ChangePlace, addition_input, creation_input, invitation_input, promotion_input
 from tchat.crypto.errors import LogsNeededError, RosterReason, RosterRefusedError
@@ -307,6 +307,16 @@ def test_a_direct_dialog_has_the_members_of_its_id() -> None:
     swapped = msgspec.structs.replace(body, members=[members[0], b.MemberRole(EVE, Role.MEMBER)])
     change = fold_roster(SealedRoster(dialog), msgspec.structs.replace(event, body=swapped), PINS.get)
     assert [refusal.reason for refusal in change.refusals] == [RosterReason.WRONG_DIALOG]
+
+
+def test_ones_own_dialog_is_believed_though_the_server_creates_it_under_no_number() -> None:
+    body = b.DialogCreated(
+        DialogType.SELF, Mode.SEALED, "", "", "", b.Settings(), [b.MemberRole(ANN, Role.MEMBER)], logs=[HEADS[ANN]]
+    )
+    dialog = self_dialog_id(ANN)
+    event = b.TimelineEvent(dialog, 1, ANN, device_of(ANN), 0, 0, 0, body)
+    change = fold_roster(SealedRoster(dialog), event, PINS.get)
+    assert (set(change.roster.readers), change.refusals) == ({ANN}, ())
 
 
 def test_nothing_is_believed_before_the_logs_are_read(team: Team) -> None:

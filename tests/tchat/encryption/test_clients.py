@@ -14,8 +14,9 @@ from nacl.public import PrivateKey, SealedBox
 from protocol.bodies import Posted
 from protocol.canonical import to_base64
 from protocol.commands import Create, Delete, Edit, History, React, Send
-from protocol.dialog_types import DialogType
+from protocol.dialog_types import DialogType, Mode
 from protocol.errors import ErrorCode
+from protocol.ids import self_dialog_id
 from protocol.replies import HistoryPage
 from server.config.settings import ReportSettings
 from storage.postgres.reports import PostgresReports
@@ -42,10 +43,10 @@ async def server(database_url: str) -> AsyncIterator[Running]:
 
 
 async def people(server: Running, count: int) -> list[Person]:
-    """People with a `self` dialog each."""
+    """People with a `self` dialog each, as the server creates it: sealed, and under no number of a device."""
     made = await server.world.people(count)
     for person in made:
-        await server.world.create(DialogType.SELF, person)
+        await server.world.try_create(DialogType.SELF, person, mode=Mode.SEALED, n=0)
     return made
 
 
@@ -98,6 +99,13 @@ async def another_device(server: Running, person: Person) -> Person:
 async def direct(a: Client, b: Person) -> bytes:
     """The direct dialog of a client with somebody."""
     return (await a.perform(Create(0, 0, DialogType.DIRECT, [b.principal]))).dialog
+
+
+async def test_a_fresh_device_writes_notes_to_itself(server: Running) -> None:
+    (ann,) = await people(server, 1)
+    async with online(server, ann) as a:
+        await a.send(self_dialog_id(ann.principal), b"buy milk")
+        await a.wait_until(lambda: said(a, self_dialog_id(ann.principal)) == [b"buy milk"])
 
 
 async def test_two_fresh_devices_talk_and_the_server_has_nothing_to_read(server: Running) -> None:
