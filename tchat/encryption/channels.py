@@ -4,6 +4,8 @@ Invariants:
 
 - One claim is under way at a time; its number and its devices are durable before it leaves (`key_claims.py`).
 - A device of which no usable key comes counts as one without keys: it holds nobody else back.
+- Who writes by a channel that was replaced here is told of the new one, and hands its sessions again. When that does
+  not arrive, the next slice brings the new channel.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from protocol.errors import ErrorCode
 from protocol.key_commands import ClaimKeys
 from protocol.limits import KEY_CLAIMS_PER_COMMAND_MAX
 from protocol.replies import ClaimedKeys, Failed, Reply
+from tchat.crypto.key_claims import NumberedClaim
 from tchat.crypto.machine import CryptoMachine
 from tchat.crypto.olm import KnownDevice
 from tchat.encryption.device_logs import AGAIN_MS, DeviceLogs
@@ -31,6 +34,8 @@ class Channels:
         self._asked = False
         self._again_ms = 0
         self._at_least = 1
+        self.tell: Callable[[bytes, bytes, bytes], None] = lambda _dialog, _device, _body: None
+        """Sends a device, in a dialog, what it learns the new channel by."""
 
     def want(self, dialog: bytes, devices: Iterable[KnownDevice]) -> bool:
         """Have channels opened to those of these devices that have none, or a broken one; whether there are any."""
@@ -59,7 +64,7 @@ class Channels:
         claim = self._machine.claim_under_way()
         assert claim is not None, "a claim is under way until it is answered"
         if isinstance(reply, ClaimedKeys):
-            self._open(claim.devices, reply)
+            self._open(claim, reply)
         elif isinstance(reply, Failed) and reply.code in (ErrorCode.NUMBER_PASSED, ErrorCode.CONFLICT):
             # The store is younger than the device: numbers go on above all that it can have used.
             self._at_least = self._now_ms()
@@ -76,17 +81,17 @@ class Channels:
         """The claim under way is sent again, with the same number."""
         self._asked, self._again_ms = False, 0
 
-    def _open(self, devices: Iterable[KnownDevice], claimed: ClaimedKeys) -> None:
+    def _open(self, claim: NumberedClaim, claimed: ClaimedKeys) -> None:
         keys = {each.device: each.key for each in claimed.keys}
-        with_keys = [(known, keys[known.device]) for known in devices if known.device in keys]
-        # What replaces a broken channel is not sent alone: the next slice brings the new session.
+        with_keys = [(known, keys[known.device]) for known in claim.devices if known.device in keys]
         outcomes = self._machine.open_channels(with_keys, self._now_ms())
-        opened = {
-            known.row
-            for (known, _), outcome in zip(with_keys, outcomes, strict=True)
-            if not isinstance(outcome, KeysRefusedError)
-        }
-        for known in devices:
+        opened = set()
+        for (known, _), outcome in zip(with_keys, outcomes, strict=True):
+            if not isinstance(outcome, KeysRefusedError):
+                opened.add(known.row)
+            if isinstance(outcome, bytes):
+                self.tell(claim.dialog, known.device, outcome)
+        for known in claim.devices:
             if known.row not in opened:
                 self._logs.has_no_key(known.principal, known.device)
 

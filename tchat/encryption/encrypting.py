@@ -280,5 +280,6 @@ class Encryption:
         mail = DeviceMail(machine, people, readers.logs, uploads.key_was_used)
         verifying = Verifying(machine, people, readers, mail, self._now_ms, handed=own.look_again, wake=self._wake)
         backup = BackingUp(self._store, machine, people, recovered=self.keep_identity, restored=opening.try_again)
+        readers.channels.tell, inbox.broken = mail.tell, readers.channels.want
         opening.lacking = backup.want
         return _Parts(machine, people, readers, sealer, uploads, own, inbox, mail, opening, verifying, backup)

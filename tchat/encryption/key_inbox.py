@@ -4,7 +4,8 @@ Invariants:
 
 - What a device wrote is opened after its person's log has named it. What is of a device that no log names is not
   confirmed: the server keeps it, and gives it again at the next connection.
-- What is confirmed is stored, or can never be opened. Slices of one device are opened in the order in which they came.
+- What is confirmed is stored, or can never be opened: then a broken channel is replaced, so that keys are handed again.
+- Slices of one device are opened in the order in which they came.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ class KeyInbox:
         self._waiting: list[KeySlice] = []
         self._to_confirm: list[int] = []
         self._confirming = False
+        self.broken: Callable[[bytes, Sequence[KnownDevice]], object] = lambda _dialog, _devices: None
+        """Replaces the channels to these devices, by keys that are claimed in a dialog."""
 
     def received(self, slices: Sequence[KeySlice]) -> list[KeysReceived]:
         """Keep these keys; the sessions that can be read now."""
@@ -52,8 +55,10 @@ class KeyInbox:
                 self._logs.need(one.dialog, one.author)
         outcomes = self._machine.receive([(device, one.body) for one, device in known])
         self._to_confirm += (one.number for one, _ in known)
-        for outcome in outcomes:
-            if not isinstance(outcome, OpenError) and outcome.opened:
+        for (one, device), outcome in zip(known, outcomes, strict=True):
+            if isinstance(outcome, OpenError):
+                self.broken(one.dialog, [device])
+            elif outcome.opened:
                 self._key_was_used()
         return [outcome for outcome in outcomes if isinstance(outcome, KeysReceived)]
 

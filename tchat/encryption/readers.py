@@ -78,7 +78,7 @@ class ReaderEngine:
         self._now_ms = now_ms
         self.logs = DeviceLogs(state, people, now_ms)
         self.rosters = Rosters(state, people, self.logs, now_ms)
-        self._channels = Channels(machine, self.logs, now_ms)
+        self.channels = Channels(machine, self.logs, now_ms)
         self._signing = Signing(machine)
         self._invitations = Invitations(state, machine.principal)
         self._found: dict[bytes, _Found] = {}
@@ -101,7 +101,7 @@ class ReaderEngine:
         devices = self._devices_of(dialog, members)
         if isinstance(devices, NotYet):
             return devices
-        if self._channels.want(dialog, devices):
+        if self.channels.want(dialog, devices):
             return NotYet()
         readers = Readers(roster.keys_seq, view, devices)
         self._found[dialog] = _Found(readers, roster, self.logs.changes, now_ms)
@@ -169,11 +169,11 @@ class ReaderEngine:
 
     def has_channel(self, dialog: bytes, known: KnownDevice) -> bool:
         """Whether something can be written to this device; if not, a key of it is claimed in this dialog."""
-        return not self._channels.want(dialog, [known])
+        return not self.channels.want(dialog, [known])
 
     def due(self) -> list[Command]:
         """The commands to send now, each once; `answered` gets their answers."""
-        found = (self.logs.due(), self._channels.due(), *self.rosters.due())
+        found = (self.logs.due(), self.channels.due(), *self.rosters.due())
         return [command for command in found if command is not None]
 
     def answered(self, command: Command, reply: Reply) -> None:
@@ -183,7 +183,7 @@ class ReaderEngine:
                 self.logs.answered(command, reply)
                 self.rosters.logs_changed()
             case ClaimKeys():
-                self._channels.answered(reply)
+                self.channels.answered(reply)
                 self._found.clear()
             case ReadRosterAt():
                 self.rosters.answered(command, reply)
@@ -216,7 +216,7 @@ class ReaderEngine:
         """What was asked is asked again on the next connection."""
         self.logs.disconnected()
         self.rosters.disconnected()
-        self._channels.disconnected()
+        self.channels.disconnected()
         self._tries.clear()
 
     def take_notices(self) -> list[ReaderNotice]:

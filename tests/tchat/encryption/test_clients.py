@@ -23,6 +23,7 @@ from storage.postgres.reports import PostgresReports
 from storage.reports import Evidence
 from tchat.actions import ConnectionState, RefusedError
 from tchat.crypto.errors import Reason
+from tchat.crypto.state import Table
 from tchat.encryption.notices import Standing
 from tchat.memory_store import MemoryStore
 from tchat.sealed_store import SealedStore
@@ -101,6 +102,11 @@ async def direct(a: Client, b: Person) -> bytes:
     return (await a.perform(Create(0, 0, DialogType.DIRECT, [b.principal]))).dialog
 
 
+def lose(store: MemoryStore, *tables: Table) -> None:
+    """What a device kept in these tables is gone."""
+    store.commit(dict.fromkeys((table, row) for table in tables for row in store.keys(table, b"")), [])
+
+
 async def test_a_fresh_device_writes_notes_to_itself(server: Running) -> None:
     (ann,) = await people(server, 1)
     async with online(server, ann) as a:
@@ -134,6 +140,21 @@ async def test_who_was_away_reads_everything_and_so_does_the_next_process(server
                 page = await b.request(History(0, dialog))
                 assert isinstance(page, HistoryPage)
                 assert [one.body.payload for one in page.events if isinstance(one.body, Posted)] == [b"0", b"1", b"2"]
+
+
+async def test_who_lost_a_channel_gets_the_keys_again_with_the_next_message(server: Running) -> None:
+    ann, bob = await people(server, 2)
+    a_store, b_store = MemoryStore(), MemoryStore()
+    async with online(server, ann, a_store) as a, online(server, bob, b_store) as b:
+        dialog = await direct(a, bob)
+        await a.send(dialog, b"first")
+        await b.wait_until(lambda: said(b, dialog) == [b"first"])
+        lose(b_store, Table.CHANNELS)
+        lose(a_store, Table.OUTBOUND, Table.HANDED)
+        await a.send(dialog, b"lost")
+        await a.wait_until(lambda: not a_store.keys(Table.HANDED, b""))
+        await a.send(dialog, b"again")
+        await b.wait_until(lambda: said(b, dialog) == [b"first", b"", b"again"])
 
 
 async def test_edits_and_reactions_are_sealed_and_opened(server: Running) -> None:
