@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import itertools
 import json
 import random
@@ -24,12 +25,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from protocol.commands import Add, Create, Promote, Remove, Send
+from protocol.commands import Add, Create, Edit, Promote, React, Remove, Send
 from protocol.dialog_types import DialogType
 from server.config.settings import RateSettings, SessionSettings
 from storage.embedded.cluster import EmbeddedPostgres
 from storage.postgres.migrate import migrate
-from tests.adversity.sealed_devices import SealedDevice
+from tests.adversity.sealed_devices import ProcessDiedError, SealedDevice
 from tests.adversity.sealed_verdict import (
     count_opened,
     count_reused,
@@ -108,22 +109,44 @@ class Conversations:
         await self.rng.choice(deeds)()
 
     async def write(self) -> None:
-        """Somebody writes, and does not wait for the answer."""
+        """Somebody writes, edits or reacts, and does not wait for the answer."""
         group = self.rng.choice(self.groups)
         if writers := self.online(*group.members):
-            client = self.rng.choice(writers).client
-            assert client is not None
-            client.submit(Send(0, group.dialog, 0, b"%d" % self.counts["written"]))
+            writer = self.rng.choice(writers)
+            command = self._content(writer, group.dialog)
+            assert writer.client is not None
+            with contextlib.suppress(ProcessDiedError):
+                writer.client.submit(command)
             self.counts["written"] += 1
             await asyncio.sleep(0)
 
+    def _content(self, writer: SealedDevice, dialog: bytes) -> Send | Edit | React:
+        """A message, or a change of one that the writer knows."""
+        text = b"%d" % self.counts["written"]
+        known = [seq for where, seq in writer.posted if where == dialog]
+        own = [
+            seq
+            for (where, seq), author in writer.posted.items()
+            if (where, author) == (dialog, writer.person.principal)
+        ]
+        match self.rng.randrange(6):
+            case 0 if own:
+                return Edit(0, dialog, 0, self.rng.choice(own), text)
+            case 1 if known:
+                return React(0, dialog, 0, self.rng.choice(known), text)
+            case _:
+                return Send(0, dialog, 0, text)
+
     async def end_process(self) -> None:
-        """A process ends, and another one goes on from its store."""
+        """A process ends while it waits, or at a commit of its store, and another one goes on from the store."""
         if online := self.online():
             device = self.rng.choice(online)
-            await device.stop()
-            await device.start()
             self.counts["processes"] += 1
+            if self.rng.random() < 0.5:
+                device.die_soon(self.rng.randrange(12))
+            else:
+                await device.stop()
+                await device.start()
 
     async def go_away(self) -> None:
         """A device is away; some stay."""
@@ -203,6 +226,7 @@ class Conversations:
     async def settle(self) -> None:
         """All devices are there, and everything that was written has arrived."""
         for device in self.devices.values():
+            device.live_on()
             if device.client is None and not device.ended:
                 await device.start()
         for device in self.online():
