@@ -1,13 +1,16 @@
 """Sealed conversations of people who come and go: `python -m tests.adversity.sealed --seed N`.
 
-People with several devices each talk in groups and with each other over a real node. Members and devices are added and
-removed, processes end wherever they are and begin again from their stores on disk, and devices are away for a while.
+People with several devices each talk in groups and with each other over a real node: they write, edit and react.
+Members and devices are added and removed, processes end at any commit of their stores on disk and begin again from
+them, devices are away for a while, and the server is killed. Two of the devices are Matrix' OlmMachine, in Node: they
+read, which counts like that of all others.
 
 Prints one JSON line. `deliveries`: events that a device could read that may. `waited_for_logs`: of these, how many were
 readable only after a device log or a roster had been read. To be 0: `undecrypted_at_receipt` (the keys were not there
 when the event came), `undecrypted_ever`, `read_by_others` and `read_after_removal` (a device opened what it may not
 read, with all keys and events that the database has), `indices_reused` (two events are sealed with one key),
 `false_alarms` (a device said that members see different members). It exits with 1 unless they are.
+With `--break COUNT` clients have a fault that this count must notice.
 """
 # ruff: noqa: T201 - a command prints
 
@@ -22,16 +25,21 @@ import random
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from protocol.commands import Add, Create, Edit, Promote, React, Remove, Send
 from protocol.dialog_types import DialogType
-from server.config.settings import RateSettings, SessionSettings
+from server.clock import SystemClock
 from storage.embedded.cluster import EmbeddedPostgres
 from storage.postgres.migrate import migrate
-from tests.adversity.sealed_devices import ProcessDiedError, SealedDevice
+from tests.adversity.sealed_breaks import BREAKS, break_server, broken
+from tests.adversity.sealed_devices import ProcessDiedError, SealedDevice, Where
+from tests.adversity.sealed_matrix import MatrixDevice
+from tests.adversity.sealed_node import MortalNode, serving
 from tests.adversity.sealed_verdict import (
+    Sealed,
     count_opened,
     count_reused,
     count_seen,
@@ -39,10 +47,10 @@ from tests.adversity.sealed_verdict import (
     read_devices,
     read_sealed,
 )
-from tests.support.harness import Running, configured, running
+from tests.engines.olm_machine import OlmMachine
 from tests.support.world import Person
 
-MANY = 10**9
+MATRIX_DEVICES = 2
 DEVICES_MAX = 5
 ZERO = (
     "undecrypted_at_receipt",
@@ -66,11 +74,13 @@ class Group:
 class Conversations:
     """A run. Changes of members and devices are made one after the other, while others write."""
 
-    def __init__(self, node: Running, folder: Path, rng: random.Random) -> None:
+    def __init__(self, node: MortalNode, folder: Path, rng: random.Random, fault: str) -> None:
         self.node = node
+        self.fault = fault
         self.folder = folder
         self.rng = rng
         self.devices: dict[bytes, SealedDevice] = {}
+        self.matrix: list[MatrixDevice] = []
         self.groups: list[Group] = []
         self.counts: Counter[str] = Counter()
 
@@ -78,13 +88,18 @@ class Conversations:
         """The devices of a person that were not removed."""
         return [one for one in self.devices.values() if one.person.principal == principal and not one.ended]
 
+    @property
+    def everyone(self) -> list[SealedDevice | MatrixDevice]:
+        """All devices there ever were."""
+        return [*self.devices.values(), *self.matrix]
+
     def online(self, *principals: bytes) -> list[SealedDevice]:
         """Devices that have a process, of these people or of all."""
         found = [one for one in self.devices.values() if one.client is not None and not one.ended]
         return [one for one in found if not principals or one.person.principal in principals]
 
-    async def begin(self, people: int) -> None:
-        """Everybody has a device, and is in one of two groups or in both; everybody knows somebody."""
+    async def begin(self, people: int, machines: Sequence[OlmMachine]) -> None:
+        """Everybody has a device, the first ones an OlmMachine, too; everybody is in a group or in two."""
         persons = await self.node.world.people(people)
         for person in persons:
             await self.node.world.create(DialogType.SELF, person)
@@ -92,6 +107,8 @@ class Conversations:
             await device.start()
             assert await device.is_listed()
         everybody = [person.principal for person in persons]
+        for machine, principal in zip(machines, everybody, strict=False):
+            await self._add_matrix_device(machine, self.of(principal)[0])
         for founder in everybody[:2]:
             others = self.rng.sample([one for one in everybody if one != founder], k=max(2, people // 2))
             dialog = await self.of(founder)[0].performs(Create(0, 0, DialogType.GROUP, others, "group"))
@@ -106,6 +123,7 @@ class Conversations:
         """Something happens."""
         deeds = [self.write] * 12 + [self.end_process, self.go_away, self.come_back, self.come_back]
         deeds += [self.add_member, self.remove_member, self.add_device, self.remove_device, self.promote]
+        deeds += [self.kill_node]
         await self.rng.choice(deeds)()
 
     async def write(self) -> None:
@@ -147,6 +165,12 @@ class Conversations:
             else:
                 await device.stop()
                 await device.start()
+
+    async def kill_node(self) -> None:
+        """The server is killed, and another process goes on from its database."""
+        await self.node.kill()
+        await self.node.start()
+        self.counts["node_kills"] += 1
 
     async def go_away(self) -> None:
         """A device is away; some stay."""
@@ -196,9 +220,7 @@ class Conversations:
         first = self.rng.choice(listed)
         if len(self.of(first.person.principal)) >= DEVICES_MAX or first.client is None:
             return
-        other = Person(first.person.principal)
-        await self.node.world.pool.execute("INSERT INTO devices VALUES ($1, $2, 0)", other.device, other.principal)
-        await self.node.world.another_sign_in(other)
+        other = await self._sign_in(first.person.principal)
         people = first.client.encryption.people
         identity, recovery_key = people.identity, people.recovery_key
         assert identity is not None
@@ -212,25 +234,30 @@ class Conversations:
 
     async def remove_device(self) -> None:
         """A person removes one of their devices by another one."""
-        several = [one for one in self.online() if one.speaks and len(self.of(one.person.principal)) > 1]
-        if not several:
+        listed = [one for one in self.online() if one.speaks]
+        if not listed:
             return
-        by = self.rng.choice(several)
-        gone = self.rng.choice([one for one in self.of(by.person.principal) if one is not by])
-        assert by.client is not None
+        by = self.rng.choice(listed)
+        mine = [one for one in self.everyone if one.person.principal == by.person.principal]
+        others = [one for one in mine if one is not by and not one.ended]
+        if not others or by.client is None:
+            return
+        gone = self.rng.choice(others)
         if by.client.encryption.remove_device(gone.person.device):
             gone.ended = True
             await gone.stop()
             self.counts["devices_removed"] += 1
 
     async def settle(self) -> None:
-        """All devices are there, and everything that was written has arrived."""
+        """The server is killed once more; then all devices are there, and everything that was written has arrived."""
+        await self.kill_node()
         for device in self.devices.values():
             device.live_on()
             if device.client is None and not device.ended:
                 await device.start()
         for device in self.online():
-            assert await device.until(lambda client: not client.pending()), device.client and device.client.pending()
+            written = await device.until(lambda client: not client.pending())
+            assert written or self.fault, device.client and device.client.pending()
         sealed = await read_sealed(self.node.world.pool)
         for device in self.online():
             mine = {one.where for one in sealed if device.person.device in one.readers}
@@ -239,13 +266,16 @@ class Conversations:
                     where in seen and seen[where].last is None for where in mine
                 )
             )
+        for reader in self.matrix:
+            if not reader.ended:
+                await reader.read_all(group.dialog for group in self.groups)
 
     async def judge(self) -> None:
         """Compare what was seen with what the database says, and try the whole database with what each device has."""
         pool = self.node.world.pool
         sealed, known = await read_sealed(pool), await read_devices(pool)
-        seen = {one.person.device: one.seen for one in self.devices.values()}
-        ended = {one.person.device for one in self.devices.values() if one.ended}
+        seen = {one.person.device: one.seen for one in self.everyone}
+        ended = {one.person.device for one in self.everyone if one.ended}
         self.counts += count_seen(sealed, seen, ended)
         self.counts["false_alarms"] += sum(one.disputes for one in self.devices.values())
         self.counts["indices_reused"] = count_reused(sealed)
@@ -257,8 +287,31 @@ class Conversations:
                 opened = await open_with_database(pool, device.machine(store), sealed, known)
             finally:
                 store.close()
-            opened |= {where for where, one in device.seen.items() if one.last is None}
-            self.counts += count_opened(sealed, device.person.principal, device.person.device, opened)
+            self._count_opened(sealed, device, opened)
+        for reader in self.matrix:
+            self._count_opened(sealed, reader, await reader.open_with_database(pool, sealed, known))
+            self.counts["read_by_matrix"] += sum(one.last is None for one in reader.seen.values())
+
+    def _count_opened(self, sealed: list[Sealed], device: SealedDevice | MatrixDevice, opened: set[Where]) -> None:
+        opened |= {where for where, one in device.seen.items() if one.last is None}
+        self.counts += count_opened(sealed, device.person.principal, device.person.device, opened)
+
+    async def _add_matrix_device(self, machine: OlmMachine, by: SealedDevice) -> None:
+        assert by.client is not None
+        people = by.client.encryption.people
+        identity, pin = people.identity, people.pin_of(by.person.principal)
+        assert identity is not None
+        assert pin is not None
+        reader = MatrixDevice(self.node, await self._sign_in(by.person.principal), machine)
+        await reader.start(identity, pin.log, SystemClock().wall_ms())
+        self.matrix.append(reader)
+
+    async def _sign_in(self, principal: bytes) -> Person:
+        """One more device of a person."""
+        other = Person(principal)
+        await self.node.world.pool.execute("INSERT INTO devices VALUES ($1, $2, 0)", other.device, other.principal)
+        await self.node.world.another_sign_in(other)
+        return other
 
     def _device(self, person: Person) -> SealedDevice:
         device = SealedDevice(self.node, person, self.folder / f"device-{len(self.devices)}")
@@ -266,24 +319,28 @@ class Conversations:
         return device
 
 
-async def talk(url: str, folder: Path, *, people: int, steps: int, seed: int) -> dict[str, Any]:
-    """A run; what came of it."""
-    config = configured(
-        sessions=SessionSettings(commands_per_s=MANY, commands_burst=MANY, sends_per_s=MANY, sends_burst=MANY),
-        limits=RateSettings(device_log_entries_per_person_per_day=MANY, key_claims_per_device_per_h=MANY),
-    )
-    async with running(url, config) as node:
-        run = Conversations(node, folder, random.Random(seed))
+async def talk(
+    url: str, folder: Path, machines: Sequence[OlmMachine] = (), *, people: int, steps: int, seed: int, fault: str = ""
+) -> dict[str, Any]:
+    """A run; what came of it. `fault`: the count that is to notice one."""
+    async with serving(url, folder) as node, contextlib.AsyncExitStack() as stack:
+        stack.enter_context(broken(fault))
+        await break_server(node.world.pool, fault)
+        run = Conversations(node, folder, random.Random(seed), fault)
         try:
-            await run.begin(people)
+            await run.begin(people, machines)
             for _ in range(steps):
                 await run.step()
             await run.settle()
             await run.judge()
         finally:
-            for device in run.devices.values():
+            for device in run.everyone:
                 await device.stop()
-    return {"seed": seed, "devices": len(run.devices)} | dict.fromkeys(ZERO, 0) | dict(sorted(run.counts.items()))
+    return (
+        {"seed": seed, "devices": len(run.devices) + len(run.matrix)}
+        | dict.fromkeys(ZERO, 0)
+        | dict(sorted(run.counts.items()))
+    )
 
 
 def main() -> int:
@@ -291,13 +348,16 @@ def main() -> int:
     parser.add_argument("--people", type=int, default=8)
     parser.add_argument("--steps", type=int, default=600, help="how many things happen")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument("--break", dest="fault", choices=BREAKS, default="", help="a fault that this count must notice")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="tchat-sealed-") as folder:
         (postgres_folder := Path(folder) / "postgres").mkdir()
         (devices := Path(folder) / "devices").mkdir()
-        with EmbeddedPostgres(postgres_folder) as postgres:
+        with EmbeddedPostgres(postgres_folder) as postgres, contextlib.ExitStack() as stack:
+            machines = [stack.enter_context(OlmMachine()) for _ in range(MATRIX_DEVICES)]
             asyncio.run(migrate(postgres.url))
-            said = asyncio.run(talk(postgres.url, devices, people=chosen.people, steps=chosen.steps, seed=chosen.seed))
+            wanted = {"people": chosen.people, "steps": chosen.steps, "seed": chosen.seed, "fault": chosen.fault}
+            said = asyncio.run(talk(postgres.url, devices, machines, **wanted))
     print(json.dumps(said))
     return 1 if any(said[name] for name in ZERO) else 0
 

@@ -19,7 +19,7 @@ from tchat.encryption.notices import NowReadable, Standing, Unreadable, ViewsDif
 from tchat.sealed_store import SealedStore
 from tchat.shell import Client
 from tchat.store_key import FileKey
-from tests.support.harness import Running
+from tests.adversity.sealed_node import MortalNode
 from tests.support.world import Person
 
 ANSWER_S_MAX = 20.0
@@ -71,7 +71,7 @@ class MortalStore(SealedStore):
 class SealedDevice:
     """`seen` is of all its processes together, `posted` who wrote the messages that it has had."""
 
-    node: Running
+    node: MortalNode
     person: Person
     folder: Path
     seen: dict[Where, Seen] = field(default_factory=dict)
