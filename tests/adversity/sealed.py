@@ -51,6 +51,8 @@ from tests.engines.olm_machine import OlmMachine
 from tests.support.world import Person
 
 MATRIX_DEVICES = 2
+NODE_KILLS = 0.02
+"""In so many of the steps the server is killed, and at the end of them."""
 DEVICES_MAX = 5
 ZERO = (
     "undecrypted_at_receipt",
@@ -123,8 +125,8 @@ class Conversations:
         """Something happens."""
         deeds = [self.write] * 12 + [self.end_process, self.go_away, self.come_back, self.come_back]
         deeds += [self.add_member, self.remove_member, self.add_device, self.remove_device, self.promote]
-        deeds += [self.kill_node]
-        await self.rng.choice(deeds)()
+        deed = self.kill_node if self.rng.random() < NODE_KILLS else self.rng.choice(deeds)
+        await deed()
 
     async def write(self) -> None:
         """Somebody writes, edits or reacts, and does not wait for the answer."""
@@ -250,7 +252,8 @@ class Conversations:
 
     async def settle(self) -> None:
         """The server is killed once more; then all devices are there, and everything that was written has arrived."""
-        await self.kill_node()
+        if not self.fault:
+            await self.kill_node()
         for device in self.devices.values():
             device.live_on()
             if device.client is None and not device.ended:
