@@ -268,7 +268,7 @@ class Run:
     def _search_memory(self, search: Search, quick: bool) -> None:
         seen: set[tuple[str, str, str]] = set()
         mine = psutil.Process()
-        servers = [each for each in mine.children(recursive=True) if "server.node" in " ".join(each.cmdline())]
+        servers = [each for each in mine.children(recursive=True) if "server.node" in _command_of(each)]
         for server in servers:
             for process in (server, *server.children(recursive=True)):
                 search.through_memory(f"memory of server process {process.pid}", process.pid, seen)
@@ -326,6 +326,14 @@ async def look_for_plaintext(messages: int, seed: int, folder: Path, *, quick: b
         "found": len(search.found),
         "where": sorted(set(search.found))[:20],
     }
+
+
+def _command_of(process: psutil.Process) -> str:
+    """The command line; none of a process that has ended, which may be another test's."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def main() -> int:
