@@ -47,6 +47,7 @@ from tchat.actions import (
 from tchat.bot_handlers import Handler, Handlers, MessageHandler, as_payload, named_key
 from tchat.bot_inbox import DialogInbox, Unread
 from tchat.connections import TokenSource
+from tchat.crypto.store_errors import SealedStoreError
 from tchat.encryption.notices import (
     ChangeNotBelieved,
     DevicesDoubted,
@@ -153,16 +154,23 @@ class Bot:
     # its life
 
     def run(self) -> None:
-        """Run until SIGINT or SIGTERM, as a program that logs to stderr; raises `StoppedError` as `serve` does."""
+        """Run until SIGINT or SIGTERM, as a program that logs to stderr; exits with 1 when only a person can help."""
         logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
         _log.setLevel(logging.INFO)
         anyio.run(self._run_until_signal)
 
     async def _run_until_signal(self) -> None:
+        ended_by: Exception | None = None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._await_signal)
-            await self.serve()
+            try:
+                await self.serve()
+            except (StoppedError, SealedStoreError) as error:
+                ended_by = error
             tasks.cancel_scope.cancel()
+        if ended_by is not None:
+            _log.error("the bot ends: %s", ended_by)
+            raise SystemExit(1)
 
     async def _await_signal(self) -> None:
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
@@ -244,6 +252,8 @@ class Bot:
                 self._wake(event.dialog, inbox)
             case StateChanged(state=ConnectionState.LIVE):
                 self._caught_up()
+            case StateChanged(state=ConnectionState.WAITING) if not self._stop.is_set():
+                _log.warning("no connection to %s: it is tried again", self._server)
             case NowReadable():
                 self._workers.start_soon(self._handle_late, event.event)
             case IdentityStarted():

@@ -65,7 +65,9 @@ class KeySignIn:
         except msgspec.MsgspecError:
             refusal = _Refusal()
         if answer.status_code in (400, 401, 403):
-            return SignInRequiredError(f"the server refused the key: {refusal.message}")
+            return SignInRequiredError(
+                f"the server refused the key: is it the newest one of this bot? {refusal.message}"
+            )
         return TokenUnavailableError(refusal.message)
 
     def _read(self, path: Path) -> str:

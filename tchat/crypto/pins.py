@@ -49,6 +49,17 @@ SHOWN = {
     " to them.",
 }
 """What a person is told; an answer that is not in here is as it should be."""
+SHOWN_OWN = {
+    LogVerdict.CHANGED: "You have a new identity, which another device signed in as you has started.",
+    LogVerdict.HELD: "Another device signed in as you has started a new identity, and this device is not part of it."
+    " If that was you, confirm this device on that one, or enter the new recovery key. If not, sign the others out and"
+    " start a new identity.",
+    LogVerdict.SHORTER: "The server hides devices of yours that it has shown before. Nothing is sent.",
+    LogVerdict.FORKED: "The server shows another list of your devices than before. Nothing is sent. If it was restored"
+    " from a backup, start a new identity.",
+    LogVerdict.WRONG: "The server shows a list of your devices without the right signatures. Nothing is sent.",
+}
+"""The same of the own person's devices."""
 
 
 class PinnedLog(msgspec.Struct, frozen=True):

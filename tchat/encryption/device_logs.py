@@ -154,8 +154,10 @@ class DeviceLogs:
         pin = self._people.pin_of(principal)
         if pin != before:
             self.changes += 1
-        if judgement.verdict in SHOWN and (pin is None or pin != before):
-            self._notices.append(DevicesDoubted(principal, judgement.verdict))
+        own = principal == self._people.principal
+        ours = own and pin is not None and pin.held is None and not pin.refused and self._people.identity is not None
+        if judgement.verdict in SHOWN and (pin is None or pin != before) and not ours:
+            self._notices.append(DevicesDoubted(principal, judgement.verdict, own))
         if pin is not None and not pin.refused:
             keys = {each.device: _public(principal, each) for each in person.devices}
             listed = pin.newest.devices

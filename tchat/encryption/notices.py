@@ -9,7 +9,7 @@ from protocol.bodies import TimelineEvent
 from tchat.crypto.compared import SHOWN as CANCELLED
 from tchat.crypto.compared import CancelCode
 from tchat.crypto.errors import Reason, RosterReason
-from tchat.crypto.pins import SHOWN, LogVerdict
+from tchat.crypto.pins import SHOWN, SHOWN_OWN, LogVerdict
 from tchat.crypto.qr import QrCode
 from tchat.crypto.recovery import SENTENCES as RECOVERY_SENTENCES
 from tchat.crypto.recovery import RecoveryReason
@@ -141,11 +141,13 @@ class DevicesDoubted:
 
     principal: bytes
     verdict: LogVerdict
+    own: bool = False
+    """It is the list of this person's own devices."""
 
     @property
     def sentence(self) -> str:
         """What happened and what to do, for people."""
-        return SHOWN[self.verdict]
+        return SHOWN_OWN[self.verdict] if self.own else SHOWN[self.verdict]
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,7 @@ class OwnDevices:
             return []
         if entries:
             self._asked = AppendDeviceLog(0, entries[:DEVICE_LOG_ENTRIES_PER_COMMAND_MAX])
-        elif (identity := self._people.identity) is not None:
+        elif self.standing is Standing.LISTED and (identity := self._people.identity) is not None:
             objects = identity.objects()
             if self._given.master != objects.master:
                 self._asked = PutIdentity(0, objects.master, objects.self_signing, objects.user_signing)

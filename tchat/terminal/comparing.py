@@ -9,18 +9,27 @@ from tchat.terminal.slash import SlashError
 
 _SAID = frozenset({Phase.ASKED, Phase.COMPARING, Phase.DONE, Phase.CANCELLED})
 """What a person reads; the other steps follow by themselves."""
+_ENDED = frozenset({Phase.DONE, Phase.CANCELLED})
 
 
 class Comparing:
-    """The newest verification of this device, and what its person types about it."""
+    """The verification that the person has gone into, the newest request of another device, and what is typed."""
 
     def __init__(self) -> None:
-        self._step: VerificationStep | None = None
         self._asked: str | None = None
+        self._current: str | None = None
+        self._step: VerificationStep | None = None
+        """The last one of the current verification."""
+        self._request: str | None = None
 
     def take(self, step: VerificationStep, name: str, verifying: Verifying) -> str | None:
         """A step of a verification with `name`; what the person reads."""
-        self._step = step
+        if step.transaction == self._current:
+            self._step = step
+        elif step.phase is Phase.ASKED:
+            self._request = step.transaction
+        elif step.transaction == self._request:
+            self._request = None
         if step.phase is Phase.READY and step.transaction == self._asked:
             verifying.compare_symbols(step.transaction)
         if step.phase not in _SAID:
@@ -33,17 +42,27 @@ class Comparing:
 
     def verify(self, principal: bytes, dialog: bytes | None, verifying: Verifying) -> str | None:
         """Accept what was asked, or ask the devices of a person; `dialog` is one with them, None for one's own."""
-        if self._step is not None and self._step.phase is Phase.ASKED:
-            verifying.accept(self._step.transaction)
+        if self._request is not None:
+            self._current, self._step, self._request = self._request, None, None
+            verifying.accept(self._current)
             return None
-        self._asked = verifying.ask(principal, dialog)
+        self._asked = self._current = verifying.ask(principal, dialog)
+        self._step = None
+        if self._asked is None and dialog is None:
+            raise SlashError("you have no other device to compare with: /recover KEY, or /new-identity without a key")
         if self._asked is None:
-            raise SlashError("there is no other device to compare with")
-        return "Their devices were asked: go on there."
+            raise SlashError("they have no device that can compare keys")
+        return f"{'Your other' if dialog is None else 'Their'} devices were asked: go on there with /verify."
 
     def answer(self, verifying: Verifying, *, same: bool) -> None:
         """The person says whether both sides show the same; raises SlashError when nothing is compared."""
         step = self._step
-        if step is None or (same and step.phase is not Phase.COMPARING):
+        if same:
+            if step is None or step.phase is not Phase.COMPARING:
+                raise SlashError("nothing is compared now: /verify begins")
+            verifying.confirm(step.transaction)
+            return
+        running = self._current if step is None or step.phase not in _ENDED else None
+        if (ended := running or self._request) is None:
             raise SlashError("nothing is compared now: /verify begins")
-        (verifying.confirm if same else verifying.cancel)(step.transaction)
+        verifying.cancel(ended)

@@ -272,7 +272,7 @@ class ChatApp(App[StoppedError | None]):
         standing = self._client.encryption.standing
         warning = self.query_one("#warning", Static)
         warning.display = standing is Standing.UNVERIFIED
-        warning.update(standing.sentence)
+        warning.update(f"{standing.sentence} (/verify, /recover KEY, /new-identity)")
         if pieces != self._stated:
             self._stated = pieces
             self.query_one("#state", Static).update(_content([pieces]))

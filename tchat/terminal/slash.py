@@ -197,12 +197,15 @@ _COMMANDS = (
         "mark this dialog as muted; 0 ends it",
         lambda typed, at: Mute(0, at.key, 0, _until_ms(int(typed.text), at.now_ms)),
     ),
-    _Declared("/verify", "compare keys with the other person, or, in the notes to yourself, with your other device"),
+    _Declared("/verify", "compare keys with the other person; on a new device, or in Notes to self, with your own"),
     _Declared("/same", "both devices show the same symbols"),
     _Declared("/differ", "they do not, or you do not want to compare"),
     _Declared("/recover KEY", "enter the recovery key on a new device: your identity and older messages come back"),
     _Declared("/recovery-key", "show the key that brings your identity back when all your devices are lost"),
-    _Declared("/new-identity", "begin anew when no other device of yours and no recovery key is left; others see it"),
+    _Declared("/agree", "send here again though a notice says not to: ask who it is about in another way first"),
+    _Declared(
+        "/new-identity [yes]", "begin anew when no other device of yours and no recovery key is left; others see it"
+    ),
     _Declared("/help", "show this"),
     _Declared("/quit", "leave the chat"),
 )

@@ -8,19 +8,20 @@ import fcntl
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 
-from tchat.actions import Notification, SignInRequiredError, StoppedError, TokenUnavailableError
-from tchat.crypto.store_errors import NoKeyringError, SealedStoreError
+from protocol.commands import Numbered, Send
+from tchat.actions import Notification, SignInRequiredError, StoppedError, StoreIsBehindError, TokenUnavailableError
+from tchat.crypto.store_errors import NoKeyError, NoKeyringError, SealedStoreError
 from tchat.sealed_store import SealedStore
 from tchat.shell import Client
 from tchat.store_key import FileKey, KeyringKey
 from tchat.terminal.account import ApiError, LocalAccount
-from tchat.terminal.lines import clean
+from tchat.terminal.lines import clean, text_of
 from tchat.terminal.screen import ChatApp
 
 _WRONG_CODES_MAX = 3
@@ -67,6 +68,10 @@ async def _run(server: str, folder: Path, account: LocalAccount, title: str) -> 
         async with Client(url, account.token, store=store, on_event=take) as client:
             app = ChatApp(client, account, title)
             error = await app.run_async()
+            waiting = client.pending()
+        if isinstance(error, StoreIsBehindError):
+            store.retire(error.n_max, error.generation)
+            raise CannotStartError(_given_up(waiting))
     finally:
         store.close()
     if isinstance(error, StoppedError):
@@ -74,16 +79,32 @@ async def _run(server: str, folder: Path, account: LocalAccount, title: str) -> 
     return 0
 
 
+def _given_up(waiting: Iterable[Numbered]) -> str:
+    """What a person is told whose store was an older copy; these commands it had not sent."""
+    texts = "".join(f"\n  {text_of(each.payload)}" for each in waiting if isinstance(each, Send))
+    return (
+        "the store of this device was an older copy, so it has new keys now. What waited in it was given up, since it"
+        f" may have been sent before: look for it, and type it again if it is not there.{texts}\n"
+        "Start the chat again, and confirm this device, if it asks for that."
+    )
+
+
 def _open_store(folder: Path, device: str) -> SealedStore:
     """The store of the device, under a key of the system's keyring; without a keyring, of a file beside it."""
     path, key_file = folder / f"outbox-{device}.sqlite", folder / f"key-{device}"
     try:
+        no_keyring = None
         if not key_file.exists():
-            with contextlib.suppress(NoKeyringError):
+            try:
                 return SealedStore(path, KeyringKey(f"tchat {device}"))
+            except NoKeyringError as error:
+                no_keyring = error
         return SealedStore(path, FileKey(key_file))
+    except NoKeyError as error:
+        where = f"no file {key_file}" if no_keyring is None else f"neither in a keyring that opens nor in {key_file}"
+        raise CannotStartError(f"{error.sentence} ({where}; the store is {path})") from error
     except SealedStoreError as error:
-        raise CannotStartError(str(error)) from error
+        raise CannotStartError(f"{error} The store is {path}.") from error
 
 
 async def _signed_in(account: LocalAccount, phone_number: str, name: str) -> None:

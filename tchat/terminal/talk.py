@@ -14,6 +14,7 @@ from protocol.limits import HISTORY_EVENTS_MAX, PAYLOAD_BYTES_MAX, TYPING_SHOWN_
 from tchat.actions import ConnectionState, Notification, Refused, StateChanged, Withheld
 from tchat.crypto.recovery import RecoveryError
 from tchat.encryption.notices import (
+    BackupRefused,
     BackupRestored,
     ChangeNotBelieved,
     DevicesDoubted,
@@ -21,6 +22,7 @@ from tchat.encryption.notices import (
     KeysNotTaken,
     MessagesMissing,
     NotRecovered,
+    Standing,
     Unreadable,
     VerificationStep,
     ViewsDiffer,
@@ -34,8 +36,8 @@ from tchat.terminal.slash import Situation, Slash, SlashError, command_of, done_
 
 _TYPING_EVERY_S = TYPING_SHOWN_S / 2
 _NAMES_PER_LOOK_UP = 20
-_TOLD = (KeysNotTaken, MessagesMissing, ChangeNotBelieved, ViewsDiffer, NotRecovered, BackupRestored)
-_OF_ENCRYPTION = frozenset({"verify", "same", "differ", "recover", "recovery-key", "new-identity"})
+_TOLD = (KeysNotTaken, MessagesMissing, ChangeNotBelieved, ViewsDiffer, NotRecovered, BackupRestored, BackupRefused)
+_OF_ENCRYPTION = frozenset({"verify", "same", "differ", "recover", "recovery-key", "agree", "new-identity"})
 
 
 class Directory(Protocol):
@@ -143,9 +145,10 @@ class Talk:
             case IdentityStarted(recovery_key=key):
                 said = f"{event.sentence} It is: {key}"
             case VerificationStep(principal=who):
-                said = self._comparing.take(event, self.name_of(who), self.client.encryption.verifying)
+                name = "Another device of yours" if who == self.client.me else self.name_of(who)
+                said = self._comparing.take(event, name, self.client.encryption.verifying)
             case DevicesDoubted(principal=who):
-                said = f"{self.name_of(who)}: {event.sentence}"
+                said = event.sentence if event.own else f"{self.name_of(who)}: {event.sentence}"
             case _ if isinstance(event, _TOLD):
                 said = event.sentence
             case _:
@@ -203,10 +206,13 @@ class Talk:
     def _encrypt(self, typed: Slash) -> str | None:
         """What a person does about keys."""
         encryption = self.client.encryption
+        if encryption.standing is Standing.UNKNOWN:
+            raise SlashError("the server has not said yet which devices you have: try again when this is live")
         match typed.name:
             case "verify":
                 at = self._situation([])
                 own = at.open_dialog is None or at.open_dialog.type is DialogType.SELF
+                own = own or encryption.standing is Standing.UNVERIFIED
                 who, dialog = (self.client.me, None) if own else (at.other, at.key)
                 return self._comparing.verify(who, dialog, encryption.verifying)
             case "same" | "differ":
@@ -216,10 +222,24 @@ class Talk:
                     encryption.recover(typed.text)
                 except RecoveryError as error:
                     raise SlashError(str(error)) from error
+            case "agree":
+                here = self._situation([]).dialog
+                encryption.agree_to_members(here.dialog)
+                for each in here.members or ():
+                    encryption.agree_to_identity(each)
+                return "You agree to who is here now: what waited is sent, if nothing else is wrong."
             case "new-identity":
+                if encryption.standing is Standing.LISTED and typed.text != "yes":
+                    raise SlashError(
+                        "this device is one of yours and needs none; /new-identity yes begins anew all the same:"
+                        " your other devices are yours no more, and others see it"
+                    )
                 encryption.start_new_identity()
             case _:
-                return encryption.recovery_key or "Another device of yours has it."
+                return (
+                    encryption.recovery_key
+                    or "This device does not have it; your other devices do, once you confirm this one."
+                )
         return None
 
     async def _find(self, phones: Iterable[str]) -> list[bytes]:

@@ -306,6 +306,12 @@ async def test_a_bot_whose_sign_in_has_ended_says_so(site: Site) -> None:
         await echo(site).serve()
 
 
+def test_a_program_that_cannot_begin_says_why_in_a_sentence(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        Bot("http://127.0.0.1:1", tmp_path / "lost.key", folder=tmp_path / "bot").run()
+    assert "the bot ends: the key cannot be read" in caplog.text
+
+
 async def test_posts_are_given_to_the_handler_of_bodies_only_if_no_other_takes_them(site: Site) -> None:
     bot = site.bot()
 

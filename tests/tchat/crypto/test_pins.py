@@ -12,6 +12,7 @@ from protocol.device_log import LogReason, LogState
 from tchat.crypto.own_identity import OwnIdentity
 from tchat.crypto.pins import (
     SHOWN,
+    SHOWN_OWN,
     GivenLog,
     HeldError,
     Hold,
@@ -286,4 +287,4 @@ def test_a_pin_is_kept_as_bytes(bob: Bob) -> None:
 
 def test_every_judgement_that_stops_or_changes_something_is_shown() -> None:
     quiet = {LogVerdict.FIRST, LogVerdict.SAME, LogVerdict.GROWN}
-    assert set(SHOWN) == set(LogVerdict) - quiet
+    assert set(SHOWN) == set(SHOWN_OWN) == set(LogVerdict) - quiet

@@ -13,6 +13,7 @@ from textual.events import Key
 from textual.pilot import Pilot
 from textual.widgets import OptionList, Static
 
+from protocol.bodies import ProfileChanged, TimelineEvent
 from protocol.close_codes import CloseCode
 from protocol.commands import Create, Invite, Send
 from protocol.dialog_types import DialogType
@@ -23,6 +24,8 @@ from tchat.memory_store import MemoryStore
 from tchat.shell import Client
 from tchat.terminal.account import ApiError, PersonAnswer, Refusal
 from tchat.terminal.screen import ChatApp
+from tchat.terminal.slash import parse
+from tchat.terminal.talk import Talk
 from tests.support.harness import Running, configured, running
 from tests.support.world import Person as Somebody
 
@@ -101,14 +104,16 @@ class Stage:
 
 
 @contextlib.asynccontextmanager
-async def client_of(server: Running, somebody: Somebody, take: Callable[[Notification], None]) -> AsyncIterator[Client]:
+async def client_of(
+    server: Running, somebody: Somebody, take: Callable[[Notification], None], standing: Standing = Standing.LISTED
+) -> AsyncIterator[Client]:
     async def token(_fresh: bool) -> str:
         return server.token(somebody)
 
     async with Client(server.url, token, store=MemoryStore(), on_event=take) as client:
         with anyio.fail_after(20):
             await client.wait_until(lambda: client.state is ConnectionState.LIVE)
-            await client.wait_until(lambda: client.encryption.standing is Standing.LISTED)
+            await client.wait_until(lambda: client.encryption.standing is standing)
         yield client
 
 
@@ -142,6 +147,9 @@ async def stage(server: Running) -> AsyncIterator[Stage]:
 async def test_a_device_that_waits_for_its_person_says_so(stage: Stage) -> None:
     await stage.until(lambda: not stage.app.query_one("#warning").display)
     await stage.type("/new-identity")
+    await stage.until(lambda: "/new-identity yes begins anew" in stage.notices)
+    assert "Write the recovery key down" not in stage.notices
+    await stage.type("/new-identity yes")
     await stage.until(lambda: "Write the recovery key down" in stage.notices)
 
 
@@ -164,6 +172,37 @@ async def test_two_people_compare_keys(stage: Stage) -> None:
     verifying.confirm(steps[-1].transaction)
     await stage.type("/same")
     await stage.until(lambda: "It is verified" in stage.notices)
+
+
+async def test_a_new_device_compares_keys_with_those_of_its_person_wherever_that_is_typed(stage: Stage) -> None:
+    await stage.type(f"/new {BOB}")
+    await stage.shows("created this dialog")
+    ann = stage.people[ANN][0]
+    other = Somebody(ann.principal)
+    await stage.server.world.pool.execute("INSERT INTO devices VALUES ($1, $2, 0)", other.device, other.principal)
+    await stage.server.world.another_sign_in(other)
+    async with client_of(stage.server, other, lambda _event: None, Standing.UNVERIFIED) as client:
+        talk = Talk(client, Book(stage.people), "Ann")
+        talk.current = stage.app.talk.current
+        await stage.until(lambda: talk.open_dialog is not None)
+        assert "Your other devices were asked" in (await talk.do(parse("/verify")) or "")
+        await stage.until(lambda: "Another device of yours wants to compare keys" in stage.notices)
+
+
+async def test_who_agrees_goes_on(stage: Stage) -> None:
+    await stage.type("/agree")
+    await stage.until(lambda: "open a dialog first" in stage.notices)
+    await stage.type(f"/new {BOB}")
+    await stage.shows("created this dialog")
+    stage.app.talk.client.encryption._parts.readers.rosters.dispute(
+        TimelineEvent(
+            stage.app.talk.current or b"", 2, stage.people[BOB][0].principal, bytes(16), 0, 0, 0, ProfileChanged()
+        )
+    )
+    await stage.type("hello")
+    await stage.until(lambda: "sees other members or devices" in stage.notices)
+    await stage.type("/agree")
+    await stage.shows("hello  ✓")
 
 
 async def test_a_wrong_recovery_key_is_said(stage: Stage) -> None:

@@ -11,6 +11,7 @@ import httpx
 import keyring.errors
 import pytest
 
+from protocol.commands import Leave, Send
 from tchat import terminal as chat
 from tchat.terminal import start
 from tchat.terminal.account import LocalAccount
@@ -62,9 +63,19 @@ def test_keys_are_kept_in_the_keyring_or_else_in_a_file_of_the_owner(
     for _ in range(2):
         start._open_store(tmp_path, "1").close()
     assert stat.S_IMODE((tmp_path / "key-1").stat().st_mode) == 0o600
+    (tmp_path / "key-1").rename(tmp_path / "kept")
+    with pytest.raises(CannotStartError, match="neither in a keyring that opens nor in"):
+        start._open_store(tmp_path, "1")
     (tmp_path / "key-1").write_bytes(bytes(32))
     with pytest.raises(CannotStartError, match="key"):
         start._open_store(tmp_path, "1")
+
+
+def test_what_an_older_copy_of_a_store_had_not_sent_is_shown() -> None:
+    told = start._given_up([Send(0, bytes(16), 7, b"hello \x1b[2J"), Leave(0, bytes(16), 8)])
+    assert "may have been sent before" in told
+    assert told.count("\n  ") == 1
+    assert "\x1b" not in told
 
 
 def no_keyring(_service: str, _name: str) -> str:

@@ -1,0 +1,77 @@
+"""What a person types about verifications, when several are under way."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import pytest
+
+from tchat.crypto.verification import Phase
+from tchat.encryption.notices import VerificationStep
+from tchat.encryption.verifying import Verifying
+from tchat.terminal.comparing import Comparing
+from tchat.terminal.slash import SlashError
+from tests.support.scripted import ANN, BOB, DIALOG
+
+
+class Recorded:
+    """Keeps what the person did; asks under the name "ours", if there is a device to ask."""
+
+    def __init__(self, *, others: bool = True) -> None:
+        self.others = others
+        self.did: list[str] = []
+
+    def ask(self, _principal: bytes, _dialog: bytes | None) -> str | None:
+        return "ours" if self.others else None
+
+    def accept(self, transaction: str) -> None:
+        self.did.append(f"accept {transaction}")
+
+    def compare_symbols(self, transaction: str) -> None:
+        self.did.append(f"compare {transaction}")
+
+    def confirm(self, transaction: str) -> None:
+        self.did.append(f"confirm {transaction}")
+
+    def cancel(self, transaction: str) -> None:
+        self.did.append(f"cancel {transaction}")
+
+
+class Person:
+    """Somebody who compares keys with Bob."""
+
+    def __init__(self, *, others: bool = True) -> None:
+        self.recorded = Recorded(others=others)
+        self.verifying = cast("Verifying", self.recorded)
+        self.comparing = Comparing()
+
+    def sees(self, transaction: str, phase: Phase, who: bytes = BOB) -> str | None:
+        return self.comparing.take(VerificationStep(transaction, who, phase), "Somebody", self.verifying)
+
+
+def test_a_request_of_somebody_else_does_not_disturb_what_is_compared() -> None:
+    ann = Person()
+    ann.comparing.verify(BOB, DIALOG, ann.verifying)
+    ann.sees("ours", Phase.READY)
+    ann.sees("ours", Phase.COMPARING)
+    ann.sees("theirs", Phase.ASKED, ANN)
+    ann.comparing.answer(ann.verifying, same=True)
+    ann.sees("ours", Phase.DONE)
+    ann.comparing.verify(BOB, DIALOG, ann.verifying)
+    assert ann.recorded.did == ["compare ours", "confirm ours", "accept theirs"]
+
+
+def test_what_was_not_gone_into_is_declined_too() -> None:
+    ann = Person()
+    ann.sees("theirs", Phase.ASKED)
+    ann.comparing.answer(ann.verifying, same=False)
+    assert ann.recorded.did == ["cancel theirs"]
+    ann.sees("theirs", Phase.CANCELLED)
+    with pytest.raises(SlashError, match="nothing is compared now"):
+        ann.comparing.answer(ann.verifying, same=False)
+
+
+def test_who_has_no_other_device_is_told_what_else_there_is() -> None:
+    ann = Person(others=False)
+    with pytest.raises(SlashError, match="/recover KEY"):
+        ann.comparing.verify(BOB, None, ann.verifying)
