@@ -122,6 +122,8 @@ class LogState(msgspec.Struct, frozen=True):
     """The hash of each entry: a head that somebody else saw is in here, or is of a fork."""
     listed: tuple[ListedDevice, ...]
     """In the order in which their keys came into the log; a device with new keys is listed again."""
+    previous: bytes = b""
+    """The head of the log of the identity before; b"" for none, or where it is not known."""
 
     @property
     def length(self) -> int:
@@ -180,7 +182,7 @@ def fold(principal: bytes, entries: Sequence[bytes]) -> LogState:
     if _previous_of(entry) != b"" if entry.generation == 1 else len(_previous_of(entry)) != _HASH_BYTES:
         raise LogError(LogReason.WRONG_PREVIOUS)
     master = _key(read_ed25519, entry.master)
-    before = LogState(principal, entry.generation, master, (), ())
+    before = LogState(principal, entry.generation, master, (), (), _previous_of(entry))
     _check_chain(entry, before, 0)
     _check_signature(entry, signed, master)
     return extend(msgspec.structs.replace(before, heads=(hash_of_entry(entries[0]),)), entries[1:])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from enum import StrEnum
 
 
@@ -175,8 +175,11 @@ class RosterRefusedError(Exception):
 
 
 class LogsNeededError(Exception):
-    """The device logs of `principals` are not known as far as this event goes: read them, then apply it again."""
+    """The device logs of people are not known as far as this event goes: read them, then apply it again.
 
-    def __init__(self, principals: Sequence[bytes]) -> None:
-        super().__init__(f"{len(principals)} device logs must be read first")
-        self.principals = tuple(principals)
+    `generations`: of each, the identity whose log it is, which may be one before the newest.
+    """
+
+    def __init__(self, generations: Mapping[bytes, int]) -> None:
+        super().__init__(f"{len(generations)} device logs must be read first")
+        self.generations = generations

@@ -9,10 +9,13 @@ Each call that changes something is one commit. The own person is one of the peo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from protocol.canonical import CanonicalError, from_base64, to_base64
-from protocol.device_log import LogState
+from protocol.device_log import LogError, LogState, fold
+from protocol.limits import FORMER_IDENTITIES_MAX
 from tchat.crypto.olm import KnownDevice, ToDevice
 from tchat.crypto.own_identity import SECRET_BYTES, OwnIdentity
 from tchat.crypto.pins import GivenLog, Judgement, PinnedLog, agree, devices_for, judge, verify
@@ -61,6 +64,24 @@ class People:
                 self._keep_entries(step, pin.log, given)
             self._keep(step, pin)
         return judgement
+
+    def take_former(self, principal: bytes, entries: Sequence[bytes]) -> bool:
+        """Believe the whole log of the identity before the oldest one that is known, which the latter has signed.
+
+        False, and nothing is changed, if it is another one, or damaged.
+        """
+        pin = self.pin_of(principal)
+        if pin is None or len(pin.former) >= FORMER_IDENTITIES_MAX:
+            return False
+        try:
+            log = fold(principal, entries)
+        except LogError:
+            return False
+        oldest = pin.logs[-1]
+        if log.head != oldest.previous or log.generation >= oldest.generation:
+            return False
+        self._keep(Step(self._state), msgspec.structs.replace(pin, former=(*pin.former, log)))
+        return True
 
     def devices_of(self, principal: bytes) -> list[KnownDevice]:
         """The devices that may be given keys; `HeldError` when nobody may be now."""

@@ -74,6 +74,8 @@ class PinnedLog(msgspec.Struct, frozen=True):
     """The last answer of the server was a lie, or damaged."""
     before: LogState | None = None
     """The log of the identity before: what its devices wrote in their time is believed, they get no keys."""
+    former: tuple[LogState, ...] = ()
+    """Logs before these, from the newest on, which were read later: the log after each has signed its head."""
 
     @property
     def newest(self) -> LogState:
@@ -82,10 +84,15 @@ class PinnedLog(msgspec.Struct, frozen=True):
 
     def keys_at(self, device: bytes, generation: int, length: int) -> DevicePublic | None:
         """The keys of a device as the log of this identity had it at this length; None for any other device."""
-        for log in (self.log, self.before):
-            if log is not None and log.generation == generation:
+        for log in self.logs:
+            if log.generation == generation:
                 return log.keys_at(device, length)
         return None
+
+    @property
+    def logs(self) -> tuple[LogState, ...]:
+        """All logs that are believed of their time, from the newest on."""
+        return (self.log, *(() if self.before is None else (self.before,)), *self.former)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +166,8 @@ def verify(pin: PinnedLog, master: bytes) -> PinnedLog | None:
     """
     for log, before in ((pin.newest, pin.log if pin.held else pin.before), (pin.log, pin.before), (pin.before, None)):
         if log is not None and log.master == master:
-            return PinnedLog(log, verified=True, refused=pin.refused, before=before)
+            former = () if log is pin.held else pin.former
+            return PinnedLog(log, verified=True, refused=pin.refused, before=before, former=former)
     return None
 
 

@@ -311,15 +311,14 @@ def _why_not_logs(given: Sequence[LogHead], heads: Mapping[bytes, LogHead], pins
     """Whether these are the logs that this device has pinned; raises `LogsNeededError` for those it cannot compare."""
     if len(given) not in (0, len(heads)):
         return RosterReason.WRONG_LOG
-    needed = []
+    needed: dict[bytes, int] = {}
     for principal, head in heads.items():
         if head.generation == 0:
             continue
         pin = pins(principal)
-        logs = () if pin is None else [log for log in (pin.log, pin.before) if log is not None]
-        found = next((log for log in logs if log.generation == head.generation), None)
+        found = next((log for log in pin.logs if log.generation == head.generation), None) if pin else None
         if found is None or found.length < head.length:
-            needed += [] if principal in pins.unknown else [principal]
+            needed |= {} if principal in pins.unknown else {principal: head.generation}
         elif head.length < 1 or found.heads[head.length - 1] != head.head:
             return RosterReason.WRONG_LOG
     if needed:

@@ -6,20 +6,22 @@ Invariants:
   after a new one would look like a log that was made shorter.
 - A log that comes in pages is judged when it is whole.
 - What is refused for now is asked for again, after a pause.
+- The log of an identity before the newest is asked for when a roster names it, one before the other: each is believed
+  because the one after it has signed its head.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
 from protocol.cross_signing import KeysRefusedError, read_device_keys
 from protocol.errors import ErrorCode
 from protocol.key_commands import KnownLog, ReadDevices
-from protocol.limits import DEVICE_LOG_ENTRIES_MAX, PEOPLE_PER_COMMAND_MAX
+from protocol.limits import DEVICE_LOG_ENTRIES_MAX, FORMER_IDENTITIES_MAX, PEOPLE_PER_COMMAND_MAX
 from protocol.public_keys import DevicePublic
 from protocol.replies import DeviceKeys, DevicesPage, Failed, PersonDevices, Reply
 from tchat.crypto.people import People
@@ -40,6 +42,15 @@ class _Part:
     entries: tuple[bytes, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Former:
+    """The log of an identity before those that are known, as far as it has come; none before `until` is needed."""
+
+    generation: int
+    until: int
+    entries: tuple[bytes, ...] = ()
+
+
 class DeviceLogs:
     """The device logs that are needed, by the dialog in which the server gives them."""
 
@@ -51,6 +62,7 @@ class DeviceLogs:
         self._asked: ReadDevices | None = None
         self._again_ms = 0
         self._parts: dict[bytes, _Part] = {}
+        self._former: dict[bytes, _Former] = {}
         self._answered: set[tuple[bytes, bytes]] = set()
         self._notices: list[DevicesDoubted] = []
         self.own_keys: dict[bytes, DevicePublic] = {}
@@ -58,9 +70,17 @@ class DeviceLogs:
         self.changes = 0
         """Grows whenever somebody's log, or which of their devices have keys, is another one."""
 
-    def need(self, dialog: bytes, principal: bytes) -> None:
-        """Read what the log of a member of this dialog has beyond what is pinned."""
+    def need(self, dialog: bytes, principal: bytes, generation: int = 0) -> None:
+        """Read what the log of a member of this dialog has beyond what is pinned.
+
+        With the `generation` of an identity before all that are known: the log before these instead.
+        """
         self._needed.setdefault(dialog, {})[principal] = None
+        pin = self._people.pin_of(principal)
+        oldest = 0 if pin is None else pin.logs[-1].generation
+        if 0 < generation < oldest:
+            until = max(generation, oldest - FORMER_IDENTITIES_MAX)
+            self._former.setdefault(principal, _Former(oldest - 1, until))
 
     def awaits(self, dialog: bytes) -> bool:
         """Whether logs are still to be read for this dialog."""
@@ -101,6 +121,7 @@ class DeviceLogs:
         """What was asked is asked again."""
         self._asked, self._again_ms = None, 0
         self._parts.clear()
+        self._former.clear()
         self._answered.clear()
 
     def take_notices(self) -> list[DevicesDoubted]:
@@ -109,6 +130,8 @@ class DeviceLogs:
         return taken
 
     def _known(self, principal: bytes) -> KnownLog:
+        if (former := self._former.get(principal)) is not None:
+            return KnownLog(principal, former.generation, len(former.entries))
         base = self._people.newest_of(principal)
         part = self._parts.get(principal)
         if part is None or part.base != base:
@@ -125,12 +148,33 @@ class DeviceLogs:
             person = given.get(known.principal)
             if person is None and page.more and given:
                 continue  # asked again
+            if known.principal in self._former:
+                if self._take_former(known, person):
+                    needed.pop(known.principal, None)
+                continue
             if person is None or person.generation == 0 or self._take(known, person):
                 self._parts.pop(known.principal, None)
                 self._answered.add((command.dialog, known.principal))
                 needed.pop(known.principal, None)
         if not needed:
             self._needed.pop(command.dialog, None)
+
+    def _take_former(self, known: KnownLog, person: PersonDevices | None) -> bool:
+        """Keep what came of a log before; False if it is asked for again: pages are missing, or it is an older one."""
+        former = self._former[known.principal]
+        if (known.generation, known.length) != (former.generation, len(former.entries)):
+            return False  # it was needed after the question
+        if person is not None and person.generation == former.generation:
+            entries = (*former.entries, *person.entries)
+            if person.entries and len(entries) < min(person.length, DEVICE_LOG_ENTRIES_MAX):
+                self._former[known.principal] = replace(former, entries=entries)
+                return False
+            self.changes += self._people.take_former(known.principal, entries)
+        elif person is not None and former.generation > former.until:
+            self._former[known.principal] = _Former(former.generation - 1, former.until)
+            return False
+        del self._former[known.principal]
+        return True
 
     def _take(self, known: KnownLog, person: PersonDevices) -> bool:
         """Judge a log; False if it is asked for again: pages of it are missing, or the pin is another one by now."""

@@ -168,8 +168,8 @@ class Rosters:
             if member is None:
                 return None
             return self._people.writer_at(event.author, event.device, member.log.generation, member.log.length)
-        for log in (pin.log, pin.before):
-            for listed in () if log is None else log.listed:
+        for log in pin.logs:
+            for listed in log.listed:
                 if listed.device == event.device:
                     return KnownDevice(event.author, event.device, listed.keys)
         return None
@@ -371,10 +371,10 @@ class Rosters:
                 return None
             if track.asked_logs != (asked := (seq, self._logs.changes)):
                 track.asked_logs = asked
-                for principal in error.principals:
-                    self._logs.need(dialog, principal)
+                for principal, generation in error.generations.items():
+                    self._logs.need(dialog, principal, generation)
                 return None
-            return fold(error.principals)
+            return fold(list(error.generations))
 
     def _show(self, dialog: bytes, change: RosterChange) -> None:
         self._notices += [

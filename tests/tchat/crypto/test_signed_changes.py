@@ -324,7 +324,7 @@ def test_nothing_is_believed_before_the_logs_are_read(team: Team) -> None:
     without = {who: pin for who, pin in PINS.items() if who not in {DI, EVE}}
     with pytest.raises(LogsNeededError) as needed:
         fold_roster(team.roster, event, without.get)
-    assert needed.value.principals == (DI, EVE)
+    assert needed.value.generations == {DI: 1, EVE: 1}
     assert not fold_roster(team.roster, event, PINS.get).refusals
 
 

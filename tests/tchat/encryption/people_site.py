@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from protocol import bodies as b
 from protocol.bodies import TimelineEvent
 from protocol.command_rules import Command
-from protocol.device_log import LogState
+from protocol.device_log import LogState, hash_of_entry
 from protocol.dialog_types import DialogType, Mode, Role
 from protocol.ids import created_dialog_id, direct_dialog_id, new_id
 from protocol.key_commands import ClaimKeys, KnownLog, ReadDevices, ReadRosterAt
@@ -41,12 +41,16 @@ class Somebody:
     identity: OwnIdentity = field(init=False)
     log: LogState = field(init=False)
     entries: list[bytes] = field(init=False)
+    former: dict[int, list[bytes]] = field(default_factory=dict)
+    """The logs of identities before, by generation."""
 
     def __post_init__(self) -> None:
         self.start_over(None)
 
     def start_over(self, before: LogState | None) -> None:
         """Begin an identity, with the devices that there are."""
+        if before is not None:
+            self.former[before.generation] = self.entries
         self.identity, self.log, first = new_identity(self.principal, before, 0)
         self.entries = [first]
         phones, self.phones = self.phones, []
@@ -130,6 +134,10 @@ class Site:
 
     def _person(self, known: KnownLog) -> PersonDevices:
         person = self.swapped.get(known.principal) or self.people[known.principal]
+        former = person.former.get(known.generation, [])
+        if known.length < len(former):
+            page = former[known.length :][:ENTRIES_PER_PAGE]
+            return PersonDevices(known.principal, known.generation, len(former), hash_of_entry(former[-1]), page)
         entries = person.entries[known.length if known.generation == person.log.generation else 0 :]
         keys = [
             DeviceKeys(one.known.device, 1, one.machine.device_keys)

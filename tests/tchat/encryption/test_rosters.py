@@ -228,3 +228,45 @@ def test_who_comes_back_is_not_brought_among_strangers(team: Team) -> None:
     hearing(team, di)
     assert di.reason(team.told) == RosterReason.NOT_ENTITLED.sentence
     assert di.found(team.told) != NotYet()
+
+
+@pytest.mark.parametrize("identities", [2, 3])
+def test_who_comes_later_believes_what_an_identity_before_has_signed(team: Team, identities: int) -> None:
+    """A fresh device learns the newest identity first, and then those before it, page by page."""
+    bob = team.bob
+    for _ in range(3):
+        bob.adds()
+    told = group(bob, team.ann.person, team.cem)
+    for _ in range(identities - 1):
+        bob.start_over(bob.log)
+    grown(told, bob)
+    team.ann.hears(state(told), *told.events)
+    assert team.ann.readers(told) == devices(bob, team.ann.person, team.cem)
+    pin = team.ann.people.pin_of(bob.principal)
+    assert pin is not None
+    assert [log.generation for log in pin.logs] == list(range(identities, 0, -1))
+
+
+def test_a_log_before_that_the_newest_identity_has_not_signed_is_not_believed(team: Team) -> None:
+    """The server makes a log up, whose device founds a group in the name of Bob."""
+    bob = team.bob
+    false = Somebody(bob.principal)
+    told = group(false, team.ann.person, team.cem)
+    bob.start_over(bob.log)
+    bob.former[1] = false.entries
+    grown(told, bob)
+    team.ann.hears(state(told), *told.events)
+    assert team.ann.reason(told) == RosterReason.UNKNOWN_DEVICE.sentence
+
+
+def test_a_log_before_that_the_server_has_lost_holds_up_only_what_its_devices_signed(team: Team) -> None:
+    bob = team.bob
+    told = group(bob, team.ann.person, team.cem)
+    bob.start_over(bob.log)
+    bob.former.clear()
+    grown(told, bob)
+    grown(team.told, bob)
+    team.ann.hears(state(told), *told.events)
+    assert team.ann.reason(told) == RosterReason.UNKNOWN_DEVICE.sentence
+    team.window(1)
+    assert team.ann.readers(team.told) == devices(team.ann.person, bob, team.cem)
