@@ -35,7 +35,7 @@ def test_anything_else_is_not(other: Franked) -> None:
     assert not is_committed(commit(KEY, FRANKED), KEY, other)
 
 
-@pytest.mark.parametrize("key", [KEY[:-1], KEY + b"\0", b"", os.urandom(32)])
+@pytest.mark.parametrize("key", [KEY[:-1], KEY + b"\0", b"", os.urandom(32)], ids=["short", "long", "empty", "another"])
 def test_another_key_proves_nothing(key: bytes) -> None:
     assert not is_committed(commit(KEY, FRANKED), key, FRANKED)
 

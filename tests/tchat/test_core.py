@@ -57,7 +57,7 @@ def script() -> Script:
     return Script()
 
 
-@pytest.mark.parametrize("codec", CODECS.values(), ids=str)
+@pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS.keys())
 def test_a_client_authenticates_then_syncs_then_is_live(codec: Codec) -> None:
     script = Script(codec=codec)
     script.core.start()

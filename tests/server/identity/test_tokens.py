@@ -262,7 +262,11 @@ def ec_pem() -> str:
     )
 
 
-@pytest.mark.parametrize("text", ["", "no key", new_pem()[:60], ec_pem(), new_pem() + ec_pem()])
+@pytest.mark.parametrize(
+    "text",
+    ["", "no key", new_pem()[:60], ec_pem(), new_pem() + ec_pem()],
+    ids=["empty", "no key", "cut", "of another kind", "two"],
+)
 def test_keys_of_another_form_are_refused_without_showing_them(text: str) -> None:
     with pytest.raises(SigningKeyError) as refused:
         SigningKeys.from_pem(text)

@@ -55,7 +55,9 @@ def test_hashes_are_keyed_and_apart_by_tenant_number_and_use() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "  \n", "short", base64.b64encode(b"x" * 31).decode(), OLD + "\nnot base64", "ключ"]
+    "text",
+    ["", "  \n", "short", base64.b64encode(b"x" * 31).decode(), OLD + "\nnot base64", "ключ"],
+    ids=["empty", "blank", "text", "short", "second line", "not ASCII"],
 )
 def test_keys_of_another_form_are_refused_without_showing_them(text: str) -> None:
     with pytest.raises(VaultError) as refused:
