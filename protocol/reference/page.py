@@ -48,6 +48,7 @@ def _page() -> Iterator[str]:
     yield from _derived_ids()
     yield reference_prose.CONSENT
     yield reference_prose.KEYS
+    yield reference_prose.SEALED
     yield reference_prose.RECEIPTS
     yield from _close_codes()
     yield from guide.as_markdown()

@@ -189,15 +189,16 @@ it, and a later `members_added`, `member_removed`, `member_left` or `devices_cha
 into the header of every message, edit and reaction: a sealed dialog refuses as `stale` what was encrypted at another one.
 
 **In the clear** a sealed dialog takes from members only a reaction that withdraws. Everything else has a `session` and a
-`commitment` in its header, and no `content_type`; else it is `invalid_argument`.
+`commitment` in its header, and no `content_type`; else it is `invalid_argument`. What was encrypted names its `n` and
+`keys_seq`: after `number_passed` and `stale` encrypt it again.
 
 **A message brings its keys.** A `session` is accepted only if the server has seen it shared with everybody who must have
 it, at the present `keys_seq`; else it is `stale`. Upload the slices first
 (`upload_slices`, with `more` in all but the last one, until `complete`), then name the `share` in the header. The slices
 go out with the first accepted event that names it: a device gets its own as `key_slices` before that event. It answers
 with `confirm_slices` once it has stored the keys; until then they come again with each sync, before all else, whatever
-`position` says. A slice that came before is the same bytes under the same `number`. Name it in every later event until one of them is acked. From then on events of the
-same `session` need no share until `keys_seq` changes. An addition then needs a share of the same session with one slice
+`position` says. A slice that came before is the same bytes under the same `number`. Name the share in every later event
+of the session until one of them is acked. From then on events of the same `session` need no share until `keys_seq` changes. An addition then needs a share of the same session with one slice
 for each new device. Once somebody who was handed the session may not read any more (`extra`), it is of no use: begin
 another one. So `stale` with a `keys_seq` that the client knows already means: share again, then encrypt and send again.
 
@@ -284,6 +285,54 @@ formats), and every client folds the members from the events by itself. `logs` o
 after a log has grown. `keys_seq` of a dialog is the number of the last event that changed who must have keys.
 A newcomer, who sees nothing older, asks `read_roster_at`: the members at the `keys_seq` that is signed in the event that
 brought them, which hash to the signed `view`, and the changes from there to that event.
+"""
+
+SEALED = """\
+## What is sealed
+
+`frame(...)` is each part after its length (4 bytes, big endian). Numbers in it have 8 bytes, big endian; roles, types and
+modes one; texts in quotation marks are ASCII; ids, keys and hashes are their bytes. In canonical JSON base64 is without
+padding.
+
+**A message, edit or reaction.** `payload` is a Megolm message, its bytes and not their base64, and `header.session` the
+session's id, decoded. The plaintext is canonical JSON, `{"content":{...},"room_id":"!<dialog>:tchat","type":"tchat.event"}`
+(the three outer fields may be in the order of Matrix' libraries, too: type, content, room_id). Its content has exactly these
+fields:
+
+| field | value |
+|---|---|
+| `author`, `device`, `n` | whose it is: `@<principal>:tchat`, `<device>`, and the number of the command |
+| `tag`, `kind` | the tag of the [body](#bodies): 1, 2 or 4; the number of the [kind](#kinds), null but for `posted` |
+| `target`, `reply_to`, `expires_at_ms`, `ref` | as in the command and its header; null where there is none |
+| `keys_seq`, `view` | that of the header; the hash of the members at it, in base64 (`view_of` in `protocol/roster.py`) |
+| `last_acked_n` | the highest `n` of this device in this dialog that the server had acked then, 0 if none |
+| `body` | what was written, in base64: text, or of a reaction the symbol |
+| `frank` | 32 random bytes in base64, others each time |
+| `pad` | as many `-` as make the length of the plaintext a multiple of 256 |
+
+A reader compares each with what the server says, and shows nothing that differs. It opens each index of a session for one
+event only, and believes a session only from the device whose channel brought it. A device begins another session after 100
+messages or a week.
+
+**The commitment** in the header is HMAC-SHA256 under `frank` of `frame("tchat/frank/1", dialog, author, device, n, tag,
+target, body)`, with 0 for no target. A reader checks it before it shows anything. `report` brings `frank` as `key` and the
+body as `content`.
+
+**A slice** is Matrix' `m.room.encrypted` content of `m.olm.v1.curve25519-aes-sha2` (`algorithm`, `sender_key`, `ciphertext`)
+in canonical JSON. Its plaintext has `sender_device_keys`, too; it is an `m.room_key` with `algorithm` `m.megolm.v1.aes-sha2`,
+`room_id`, `session_id` and `session_key`. Sender, recipient and the keys of both are those of the device logs.
+
+**From device to device** go Matrix' `m.key.verification.*` with `transaction_id`, in the clear, and `m.room.encrypted` with
+content like that of a slice. In it a device hands the identity to a new one that its person has compared: type
+`tchat.identity`, with `secret` (the seeds of master, self-signing and user-signing key, 32 bytes each) and `recovery_key`.
+
+**A value of the backup** is a nonce of 24 bytes and XChaCha20-Poly1305 under HMAC-SHA256(recovery key, purpose), with
+`frame("tchat/recovery/1", principal, generation, key)` as associated data.
+
+| value | purpose | `key` | `version` | content |
+|---|---|---|---|---|
+| identity | `tchat/recovery/identity/1` | 32 zero bytes; empty in the associated data | 1 | the three seeds |
+| session | `tchat/recovery/session/1` | SHA-256 of `frame("tchat/backup/1", session, device)` | 2^53 - 1 less `first_index` | msgpack map: `session`, `dialog`, `principal`, `device`, `exported` (Matrix' exported session, base64), `first_index` |
 """
 
 RECEIPTS = """\

@@ -26,7 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--server", default=DEFAULT_SERVER, metavar="URL", help=f"default: {DEFAULT_SERVER}")
     parser.add_argument("--phone", required=True, metavar="NUMBER", help="yours, as +6591234567")
     parser.add_argument("--name", default="", help="how others see you; needed the first time")
-    parser.add_argument("--state", type=Path, metavar="FOLDER", help="for tokens, keys and unsent messages")
+    parser.add_argument(
+        "--state", type=Path, metavar="FOLDER", help="for tokens, keys and unsent messages; each device has one"
+    )
 
 
 def run(chosen: argparse.Namespace) -> int:

@@ -1,8 +1,8 @@
 """The commands that begin with a slash, each declared once: how it is typed, what it means, what it sends.
 
 To add one, add an entry to `_COMMANDS`. Its usage is also its grammar: SEQ is the number of a message, +NUMBER a
-telephone number (followed by ... if there may be more), any other word stands for text, in brackets if it may be left
-out, and MINUTES for a number.
+telephone number or the id of a bot (followed by ... if there may be more), any other word stands for text, in brackets
+if it may be left out, and MINUTES for a number.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ from tchat.fold.view import DialogView
 _CONTENT_TYPE = "text/plain"
 _MUTE_MINUTES_MAX = 10**6
 _NO_TEXT = frozenset({"SEQ", "+NUMBER", "..."})
-_PHONE = re.compile(r"\+\d{6,15}$")
+_PHONE = re.compile(r"\+\d{6,15}$|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 _ALSO = (
-    "SEQ is the number to the left of a message; NUMBER a telephone number; what is in brackets may be left out.",
+    "SEQ is the number to the left of a message; +NUMBER a telephone number, or the id of a bot.",
+    "What is in brackets may be left out.",
     "Ctrl+N and Ctrl+P change the dialog, PageUp and PageDown scroll.",
     "Ctrl+Q quits. Ticks: ✓ stored, ✓✓ received, ✓✓ read.",
 )

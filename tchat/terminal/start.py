@@ -164,5 +164,7 @@ def _locked(folder: Path) -> Iterator[Path]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise CannotStartError("a chat for this number is running already") from None
+            raise CannotStartError(
+                "a chat for this number is running already; a second device of yours has a --state folder of its own"
+            ) from None
         yield folder

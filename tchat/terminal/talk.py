@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from typing import Protocol
+from uuid import UUID
 
 from protocol.bodies import TimelineEvent
 from protocol.commands import Accept, Create, History, Numbered, Send
@@ -245,6 +246,9 @@ class Talk:
     async def _find(self, phones: Iterable[str]) -> list[bytes]:
         found = []
         for phone in phones:
+            if not phone.startswith("+"):  # a bot has no number
+                found.append(UUID(phone).bytes)
+                continue
             person = await self._people.find(phone)
             self._names[person.principal.bytes] = clean_line(person.display_name)
             found.append(person.principal.bytes)

@@ -189,6 +189,13 @@ async def test_a_new_device_compares_keys_with_those_of_its_person_wherever_that
         await stage.until(lambda: "Another device of yours wants to compare keys" in stage.notices)
 
 
+async def test_a_bot_is_written_to_by_its_id(stage: Stage) -> None:
+    await stage.type(f"/new {UUID(bytes=stage.people[BOB][0].principal)}")
+    await stage.shows("created this dialog")
+    await stage.type("hello")
+    await stage.shows("hello  ✓")
+
+
 async def test_who_agrees_goes_on(stage: Stage) -> None:
     await stage.type("/agree")
     await stage.until(lambda: "open a dialog first" in stage.notices)

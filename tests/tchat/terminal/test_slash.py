@@ -30,6 +30,7 @@ from tests.support.scripted import ANN, BOB, DIALOG, ME, SECOND, dialog_state, e
             "/group The whole team +6591234567 +6598765432",
             Slash("group", 0, ("+6591234567", "+6598765432"), "The whole team"),
         ),
+        ("/new 019a2024-c154-7531-b5ac-e7237405c95a", Slash("new", phones=("019a2024-c154-7531-b5ac-e7237405c95a",))),
         ("/add +6591234567 +6598765432", Slash("add", phones=("+6591234567", "+6598765432"))),
         ("/remove +6591234567", Slash("remove", phones=("+6591234567",))),
         ("/leave", Slash("leave")),
