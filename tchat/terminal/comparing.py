@@ -13,38 +13,42 @@ _ENDED = frozenset({Phase.DONE, Phase.CANCELLED})
 
 
 class Comparing:
-    """The verification that the person has gone into, the newest request of another device, and what is typed."""
+    """The verification that the person has gone into, the newest request of each other person, and what is typed."""
 
     def __init__(self) -> None:
         self._asked: str | None = None
         self._current: str | None = None
         self._step: VerificationStep | None = None
         """The last one of the current verification."""
-        self._request: str | None = None
+        self._requests: dict[bytes, str] = {}
 
     def take(self, step: VerificationStep, name: str, verifying: Verifying) -> str | None:
         """A step of a verification with `name`; what the person reads."""
         if step.transaction == self._current:
             self._step = step
         elif step.phase is Phase.ASKED:
-            self._request = step.transaction
-        elif step.transaction == self._request:
-            self._request = None
+            self._requests.pop(step.principal, None)
+            self._requests[step.principal] = step.transaction
+        elif step.transaction == self._requests.get(step.principal):
+            del self._requests[step.principal]
         if step.phase is Phase.READY and step.transaction == self._asked:
             verifying.compare_symbols(step.transaction)
         if step.phase not in _SAID:
             return None
         if step.phase is Phase.ASKED:
-            return f"{name} wants to compare keys with you. /verify if you are in touch with them now, else /differ."
+            return (
+                f"{name} wants to compare keys with you. If you are in touch with them now: /verify in your dialog with"
+                " them, or in Notes to self with your own device. Else /differ."
+            )
         if step.symbols is not None and step.phase is Phase.COMPARING:
             return f"{name} sees the same? {'  '.join(step.symbols.emoji)}  Type /same or /differ."
         return f"{name}: {step.sentence}"
 
     def verify(self, principal: bytes, dialog: bytes | None, verifying: Verifying) -> str | None:
-        """Accept what was asked, or ask the devices of a person; `dialog` is one with them, None for one's own."""
-        if self._request is not None:
-            self._current, self._step, self._request = self._request, None, None
-            verifying.accept(self._current)
+        """Accept what this person asked, or ask their devices; `dialog` is one with them, None for one's own."""
+        if (asked := self._requests.pop(principal, None)) is not None:
+            self._current, self._step = asked, None
+            verifying.accept(asked)
             return None
         self._asked = self._current = verifying.ask(principal, dialog)
         self._step = None
@@ -63,6 +67,6 @@ class Comparing:
             verifying.confirm(step.transaction)
             return
         running = self._current if step is None or step.phase not in _ENDED else None
-        if (ended := running or self._request) is None:
+        if (ended := running or next(reversed(self._requests.values()), None)) is None:
             raise SlashError("nothing is compared now: /verify begins")
         verifying.cancel(ended)

@@ -57,8 +57,18 @@ def test_a_request_of_somebody_else_does_not_disturb_what_is_compared() -> None:
     ann.sees("theirs", Phase.ASKED, ANN)
     ann.comparing.answer(ann.verifying, same=True)
     ann.sees("ours", Phase.DONE)
-    ann.comparing.verify(BOB, DIALOG, ann.verifying)
+    ann.comparing.verify(ANN, DIALOG, ann.verifying)
     assert ann.recorded.did == ["compare ours", "confirm ours", "accept theirs"]
+
+
+def test_who_is_asked_is_the_other_person_whoever_else_has_asked() -> None:
+    ann = Person()
+    ann.sees("bobs", Phase.ASKED, BOB)
+    ann.sees("theirs", Phase.ASKED, ANN)
+    ann.comparing.verify(BOB, DIALOG, ann.verifying)
+    assert ann.recorded.did == ["accept bobs"]
+    assert "were asked" in (ann.comparing.verify(BOB, DIALOG, ann.verifying) or "")
+    assert ann.recorded.did == ["accept bobs"]
 
 
 def test_what_was_not_gone_into_is_declined_too() -> None:
