@@ -161,7 +161,8 @@ def test_what_was_changed_moved_or_slipped_in_is_refused_and_the_rest_kept(serve
     sessions = phone.writes(4)
     phone.serve()
     changed, moved, other, *_ = [value for key, value in server.backup.items() if key != IDENTITY_KEY]
-    server.backup[changed.key] = msgspec.structs.replace(changed, value=changed.value[:-1] + b"x")
+    flipped = changed.value[:-1] + bytes([changed.value[-1] ^ 1])
+    server.backup[changed.key] = msgspec.structs.replace(changed, value=flipped)
     server.backup[moved.key] = msgspec.structs.replace(other, key=moved.key)
     injected = BackupValue(bytes([9]) * 32, 1, other.value)
     server.backup[injected.key] = injected
