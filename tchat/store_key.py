@@ -19,7 +19,7 @@ import msgspec
 from nacl.pwhash import argon2id
 
 from protocol.canonical import from_base64, to_base64
-from tchat.crypto.store_errors import NoKeyError, NoKeyringError, WrongKeyError
+from tchat.crypto.store_errors import ExposedKeyError, NoKeyError, NoKeyringError, WrongKeyError
 
 STORE_KEY_BYTES = 32
 ARGON2_OPERATIONS = argon2id.OPSLIMIT_MODERATE
@@ -128,7 +128,7 @@ class FileKey:
         try:
             with self.path.open("rb") as file:
                 if os.fstat(file.fileno()).st_mode & 0o077:
-                    raise WrongKeyError(f"others may read {self.path}: let only its owner (chmod 600)")
+                    raise ExposedKeyError(str(self.path))
                 return _checked(file.read(STORE_KEY_BYTES + 1))
         except FileNotFoundError as error:
             raise NoKeyError(f"there is no {self.path}") from error

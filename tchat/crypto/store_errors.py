@@ -39,6 +39,13 @@ class WrongKeyError(SealedStoreError):
     sentence = "This is not the key or passphrase of this store: try again with the right one."
 
 
+class ExposedKeyError(SealedStoreError):
+    """Others than its owner may read the file of the key."""
+
+    code = "exposed_key"
+    sentence = "Others may read the file of this store's key: let only its owner (chmod 600)."
+
+
 class DamagedStoreError(SealedStoreError):
     """A value is not what this store wrote at this place, or the file is no store."""
 

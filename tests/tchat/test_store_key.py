@@ -14,7 +14,7 @@ import pytest
 from nacl.pwhash import argon2id
 
 from tchat import store_key
-from tchat.crypto.store_errors import NoKeyError, NoKeyringError, SealedStoreError, WrongKeyError
+from tchat.crypto.store_errors import ExposedKeyError, NoKeyError, NoKeyringError, SealedStoreError, WrongKeyError
 from tchat.sealed_store import SealedStore
 from tchat.store import Stored
 from tchat.store_key import FileKey, KeyringKey, KeySource, PassphraseKey
@@ -177,13 +177,13 @@ def test_a_key_file_is_its_owners_alone(tmp_path: Path) -> None:
     assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
     assert os.listdir(tmp_path) == ["key"]  # noqa: PTH208 - hidden files, too
     (tmp_path / "key").chmod(0o640)
-    with pytest.raises(WrongKeyError, match="chmod 600"):
+    with pytest.raises(ExposedKeyError, match="chmod 600"):
         source.read(b"")
 
 
 def test_every_error_has_a_code_and_a_sentence_that_says_what_to_do() -> None:
     kinds = SealedStoreError.__subclasses__()
-    assert len({kind.code for kind in kinds}) == len(kinds) == 8
+    assert len({kind.code for kind in kinds}) == len(kinds) == 9
     for kind in kinds:
         assert ": " in kind.sentence
         assert str(kind("detail")).endswith("(detail)")
