@@ -7,7 +7,7 @@ Time is given in milliseconds since 1970.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from protocol.cross_signing import KeysRefusedError
@@ -15,7 +15,7 @@ from tchat.crypto import envelope, inbound, key_claims, megolm, olm
 from tchat.crypto.envelope import Opened, Place, Received, Sealed
 from tchat.crypto.errors import OpenError, OtherDeviceError
 from tchat.crypto.key_claims import NumberedClaim
-from tchat.crypto.megolm import Chunk, Shared
+from tchat.crypto.megolm import Chunk, Removals, Shared
 from tchat.crypto.olm import KnownDevice, ToDevice
 from tchat.crypto.own_keys import OwnKeys, Upload
 from tchat.crypto.recovery import BackedUpSession
@@ -142,15 +142,25 @@ class CryptoMachine:
         return outcomes
 
     def share(
-        self, dialog: bytes, recipients: Sequence[KnownDevice], *, keys_seq: int, view: bytes, now_ms: int
+        self,
+        dialog: bytes,
+        recipients: Sequence[KnownDevice],
+        *,
+        keys_seq: int,
+        view: bytes,
+        now_ms: int,
+        removals: Mapping[bytes, Removals] | None = None,
     ) -> Shared:
         """Hand the dialog's session to devices that lack it, up to a hundred in one call; see `Shared`.
 
-        `recipients` are all devices that may read at this `keys_seq`. Raises `TooManySharesError`.
+        `recipients` are all devices that may read at this `keys_seq`, `removals` those of the logs of their people.
+        Raises `TooManySharesError`.
         """
         step = Step(self._state)
         own = self._own(step)
-        shared = megolm.share(step, own, dialog, recipients, keys_seq=keys_seq, view=view, now_ms=now_ms)
+        shared = megolm.share(
+            step, own, dialog, recipients, keys_seq=keys_seq, view=view, now_ms=now_ms, removals=removals or {}
+        )
         step.commit()
         return shared
 

@@ -4,6 +4,8 @@ Invariants:
 
 - Who got a slice, or may have got one, has the session. When one of them may not read any more, or after
   SESSION_MESSAGES_MAX messages or SESSION_MS_MAX, a new session begins.
+- The devices of a person hand sessions to each other (backup). So a new one also begins when a reader has lost a device
+  that got no slice: `removals`.
 - Nothing is sealed unless a share for this `keys_seq` and `view` has a slice for each device that may read.
 - A share stays, with its slices, until a message that names it was acked. One that the server refused is not live; its
   slices then go into the next share as they are, so that no device needs a second one.
@@ -12,7 +14,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -35,6 +37,10 @@ SESSION_MS_MAX = 7 * 86_400_000
 SLICES_PER_CHUNK_MAX = 100
 _NONE = -1
 """No `keys_seq` of a dialog: the next share is another one."""
+
+
+Removals = tuple[int, int]
+"""Of a person: which identity their device log is of, and how many devices it has lost."""
 
 
 class Chunk(msgspec.Struct, array_like=True, frozen=True):
@@ -70,10 +76,16 @@ class _Outbound(msgspec.Struct, array_like=True):
     keys_seq: int = _NONE
     covers: bytes | None = None
     """The view of which every device has the session; None while some lack it."""
+    removals: dict[bytes, Removals] = {}
+    """By person, as of when they could read last."""
 
     def is_spent(self, now_ms: int) -> bool:
         """Whether the next message needs a new session."""
         return self.sealed >= SESSION_MESSAGES_MAX or now_ms - self.started_ms >= SESSION_MS_MAX
+
+    def is_in_other_hands(self, removals: Mapping[bytes, Removals]) -> bool:
+        """Whether somebody who had the session has lost a device since, which may have it from their other devices."""
+        return any(self.removals.get(person, now) != now for person, now in removals.items())
 
 
 def share(
@@ -85,17 +97,24 @@ def share(
     keys_seq: int,
     view: bytes,
     now_ms: int,
+    removals: Mapping[bytes, Removals],
 ) -> Shared:
     """Make slices for devices that lack the dialog's session, at most SLICES_PER_CHUNK_MAX in one call.
 
-    `recipients` are all devices that may read at this `keys_seq`; this device may be among them. Raises
-    `TooManySharesError`.
+    `recipients` are all devices that may read at this `keys_seq`; this device may be among them. `removals` are those
+    of their people. Raises `TooManySharesError`.
     """
     targets = {known.row: known for known in recipients if known.device != own.device}
     outbound = _read(step, dialog)
     handed = _handed(step, outbound)
-    if outbound is None or outbound.is_spent(now_ms) or not handed <= targets.keys():
+    if (
+        outbound is None
+        or outbound.is_spent(now_ms)
+        or outbound.is_in_other_hands(removals)
+        or not handed <= targets.keys()
+    ):
         outbound, handed = _begin_session(step, own, dialog, outbound, now_ms), set()
+    outbound.removals |= removals
     if (outbound.keys_seq, outbound.covers) == (keys_seq, view) and handed == targets.keys():
         return Shared(complete=True, share=outbound.share)
     if outbound.share is None or outbound.covers is not None or outbound.keys_seq != keys_seq:

@@ -11,7 +11,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -29,7 +29,7 @@ from protocol.share_commands import Slice, UploadSlices
 from tchat.crypto.envelope import Place, Sealed
 from tchat.crypto.errors import TooManySharesError
 from tchat.crypto.machine import CryptoMachine
-from tchat.crypto.megolm import Chunk
+from tchat.crypto.megolm import Chunk, Removals
 from tchat.crypto.olm import KnownDevice
 from tchat.crypto.state import OutboxRow
 from tchat.encryption.sealing import Clear, First, NotYet, Outcome, Ready
@@ -46,6 +46,8 @@ class Readers:
     keys_seq: int
     view: bytes
     devices: Sequence[KnownDevice]
+    removals: Mapping[bytes, Removals] = field(default_factory=dict)
+    """Of each reader: the identity of the device log, and how many devices it has lost."""
 
 
 class ReaderSource(Protocol):
@@ -136,10 +138,16 @@ class DeviceSealer:
 
     def _share(self, dialog: bytes, readers: Readers, now_ms: int) -> First | NotYet | None:
         """See that all readers have the session, or will have it with the next message: None then."""
-        keys_seq, view = readers.keys_seq, readers.view
         try:
             while not (
-                shared := self._machine.share(dialog, readers.devices, keys_seq=keys_seq, view=view, now_ms=now_ms)
+                shared := self._machine.share(
+                    dialog,
+                    readers.devices,
+                    keys_seq=readers.keys_seq,
+                    view=readers.view,
+                    now_ms=now_ms,
+                    removals=readers.removals,
+                )
             ).complete:
                 if shared.unreachable:
                     return NotYet()

@@ -25,6 +25,7 @@ from protocol.roster import RosterMember
 from protocol.share_commands import UploadSlices
 from tchat.crypto.errors import RosterRefusedError
 from tchat.crypto.machine import CryptoMachine
+from tchat.crypto.megolm import Removals
 from tchat.crypto.olm import KnownDevice
 from tchat.crypto.people import People
 from tchat.crypto.pins import HeldError, Hold
@@ -103,7 +104,7 @@ class ReaderEngine:
             return devices
         if self.channels.want(dialog, devices):
             return NotYet()
-        readers = Readers(roster.keys_seq, view, devices)
+        readers = Readers(roster.keys_seq, view, devices, {person: self._removals_of(person) for person in members})
         self._found[dialog] = _Found(readers, roster, self.logs.changes, now_ms)
         return readers
 
@@ -222,6 +223,10 @@ class ReaderEngine:
     def take_notices(self) -> list[ReaderNotice]:
         """What a person is to be shown, since the last call."""
         return [*self.logs.take_notices(), *self.rosters.take_notices()]
+
+    def _removals_of(self, person: bytes) -> Removals:
+        pin = self._people.pin_of(person)
+        return (0, 0) if pin is None else (pin.log.generation, sum(one.until is not None for one in pin.log.listed))
 
     def _devices_of(self, dialog: bytes, members: Mapping[bytes, RosterMember]) -> list[KnownDevice] | NotYet:
         """The devices of these members that may get keys; the logs that it takes to know them are asked for."""

@@ -70,6 +70,21 @@ def test_an_added_device_costs_one_slice_of_the_same_session(alice: Phone, bob: 
     assert (sealed.session, sealed.share) == (before, share)
 
 
+def test_a_session_ends_when_a_reader_loses_a_device_that_got_no_slice_of_it(alice: Phone, bob: Phone) -> None:
+    def session(removals: dict[bytes, tuple[int, int]]) -> bytes:
+        shared = alice.machine.share(DIALOG, [bob.known], keys_seq=1, view=VIEW, now_ms=NOW_MS, removals=removals)
+        assert shared.complete
+        return alice.seal(alice.place(DIALOG, 1), b"").session
+
+    alice.connect(bob)
+    first = session({bob.known.principal: (1, 0)})
+    assert session({bob.known.principal: (1, 0)}) == first
+    assert session({bob.known.principal: (1, 0), new_id(): (1, 3)}) == first, "who comes never had it"
+    second = session({bob.known.principal: (1, 1)})
+    assert second != first
+    assert session({bob.known.principal: (2, 1)}) not in (first, second)
+
+
 def test_who_is_removed_gets_nothing_of_the_session_that_follows(alice: Phone, bob: Phone, carol: Phone) -> None:
     alice.introduce(DIALOG, bob, carol)
     before = alice.seal(alice.place(DIALOG, 1), b"").session

@@ -15,6 +15,7 @@ from protocol.share_commands import UploadSlices
 from tchat.crypto.errors import RosterReason
 from tchat.crypto.pins import LogVerdict
 from tchat.encryption.device_logs import AGAIN_MS
+from tchat.encryption.device_sealer import Readers
 from tchat.encryption.notices import VIEWS_DIFFER, ChangeNotBelieved, DevicesDoubted, Standing, ViewsDiffer
 from tchat.encryption.readers import TRIES_MAX
 from tchat.encryption.sealing import Clear, NotYet
@@ -97,6 +98,9 @@ def test_a_removed_device_reads_no_more(ann: Ann, bob: Somebody) -> None:
     bob.removes(laptop)
     ann.hears(grown(told, bob))
     assert ann.readers(told) == devices(ann.person, bob)
+    found = ann.found(told)
+    assert isinstance(found, Readers)
+    assert found.removals == {ann.person.principal: (1, 0), bob.principal: (1, 1)}, "sessions of before end"
 
 
 def test_no_keys_go_to_a_log_that_the_dialog_does_not_name(ann: Ann, told: Told, bob: Somebody) -> None:
