@@ -6,7 +6,7 @@ from typing import Annotated
 
 import msgspec
 
-from protocol.bodies import Invited, Settings, TimelineEvent
+from protocol.bodies import Count, Invited, Settings, TimelineEvent
 from protocol.dialog_types import DialogType, Mode, Role
 from protocol.ids import Id
 from protocol.limits import SLICES_PER_COMMAND_MAX
@@ -25,8 +25,9 @@ class DialogState(Event, tag=71, frozen=True):
     numbers. `visible` lists the intervals of `seq` that the member may read; the last one is `[from, 0]`, without
     an end, while they are a member. `members` is empty in large dialogs: use `roster`.
     `pinned` is the number of the pinned message, which may be outside the window, invisible or deleted.
-    `invitations` are those that the member has not answered; only the `self` dialog has any. `deleted`: an admin has
-    deleted the dialog, and it can only be read.
+    `invitations` are those that the member has not answered; only the `self` dialog has any. `invited_by` has of each
+    the device that invited, and its number: with these it may be an `Invitation`. `deleted`: an admin has deleted the
+    dialog, and it can only be read.
     """
 
     dialog: Id
@@ -52,6 +53,7 @@ class DialogState(Event, tag=71, frozen=True):
     pinned: int | None = None
     invitations: list[Invited] = []
     deleted: bool = False
+    invited_by: list[tuple[Id, Count]] = []
 
 
 class CaughtUp(Event, tag=72, frozen=True):

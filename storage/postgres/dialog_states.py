@@ -8,12 +8,15 @@ import msgspec
 from protocol.bodies import Body, DialogCreated, Invited, Settings, SettingsChanged, tag_of
 from protocol.dialog_types import DialogType, Mode, Role
 from protocol.events import DialogState
+from protocol.ids import ID_BYTES
 from storage.rows import DialogRow, PrincipalStatus, SignInState, SnapshotPage
 
 PAGE_DIALOGS = 200
 """Memberships that one page of a snapshot looks at."""
 
 _decode_invited = msgspec.msgpack.Decoder(Invited).decode
+_INVITED_AT = ID_BYTES + 8
+"""Bytes before the body of an invitation, in `invited`."""
 _decode_known = msgspec.msgpack.Decoder(DialogCreated | SettingsChanged).decode
 
 
@@ -27,7 +30,7 @@ _NAME_A_DIALOG = tags_of(DialogCreated, SettingsChanged)
 _EXTRAS = tuple(
     field.name
     for field in msgspec.structs.fields(DialogState)
-    if not field.required and field.name not in ("members", "invitations", "deleted")
+    if not field.required and field.name not in ("members", "invitations", "invited_by", "deleted")
 )
 """Other fields of a state with a default are columns of `dialogs` of the same name; former members see the default."""
 
@@ -45,12 +48,14 @@ _DIALOG_COLUMNS = f"""
         ORDER BY j.seq DESC LIMIT 1)
     END AS known,
     CASE WHEN h.type = {DialogType.SELF} THEN ARRAY(
-        SELECT j.body FROM invitations i JOIN journal j ON j.dialog_id = h.dialog_id AND j.seq = i.seq
+        SELECT uuid_send(j.device_id) || int8send(j.n) || j.body
+        FROM invitations i JOIN journal j ON j.dialog_id = h.dialog_id AND j.seq = i.seq
             AND j.tag = {tags_of(Invited)}
         WHERE i.principal_id = m.principal_id AND NOT i.declined ORDER BY i.seq)
     END AS invited
 """
-"""Former members see the dialog as it was when they left; `known` is the last body that named it until then."""
+"""Former members see the dialog as it was when they left; `known` is the last body that named it until then. `invited`
+has the bodies of open invitations, each after the device that wrote it and its number."""
 
 _CHANGED = f"""
 page AS MATERIALIZED (
@@ -170,7 +175,8 @@ def make_dialog_row(row: asyncpg.Record) -> DialogRow:
         read_messages=row["read_messages"],
         muted_until_ms=row["muted_until_ms"],
         deleted=member and row["deleted"],
-        invitations=[_decode_invited(body) for body in row["invited"] or ()],
+        invitations=[_decode_invited(each[_INVITED_AT:]) for each in row["invited"] or ()],
+        invited_by=[(each[:ID_BYTES], int.from_bytes(each[ID_BYTES:_INVITED_AT])) for each in row["invited"] or ()],
         **({name: row[name] for name in _EXTRAS} if member else {}),
     )
     return DialogRow(state, row["seq"], row["unseen_from"], row["from_seq"])

@@ -202,7 +202,9 @@ class ReaderEngine:
     def heard(self, event: TimelineEvent | DialogState) -> None:
         """An event of the server, in order."""
         self.rosters.heard(event)
-        if isinstance(event, TimelineEvent):
+        if isinstance(event, DialogState):
+            self._invitations.stated(event)
+        else:
             self._invitations.heard(event)
         if isinstance(event, DialogState) or event.device == self._machine.device:
             self._tries.pop(event.dialog, None)

@@ -16,6 +16,7 @@ import msgspec
 from protocol import bodies as b
 from protocol.commands import Accept, Add, Create, Invite, Numbered, Promote
 from protocol.dialog_types import DIALOG_TYPES, DialogType, Mode, Role
+from protocol.events import DialogState
 from protocol.ids import created_dialog_id
 from protocol.limits import INVITATIONS_MAX
 from protocol.roster import ChangePlace, addition_input, creation_input, invitation_input, promotion_input
@@ -85,6 +86,12 @@ class Invitations:
         data = self._state.read(Table.INVITATIONS, dialog)
         return None if data is None else msgspec.msgpack.decode(data, type=b.Invitation)
 
+    def stated(self, state: DialogState) -> None:
+        """The state of a dialog: that of the own one has the invitations that this device did not hear."""
+        for invited, (device, n) in zip(state.invitations, state.invited_by, strict=False):
+            if invited.signed is not None:
+                self._keep(invited.dialog, b.Invitation(invited.by, device, n, invited.signed))
+
     def heard(self, event: b.TimelineEvent) -> None:
         """An event of the server, in order; most are about something else."""
         match event.body:
@@ -98,6 +105,8 @@ class Invitations:
                 pass
 
     def _keep(self, dialog: bytes, invitation: b.Invitation) -> None:
+        if self.to(dialog) == invitation:
+            return
         before = self._state.keys(Table.INVITATIONS, b"")
         step = Step(self._state)
         for forgotten in before if len(before) >= 2 * INVITATIONS_MAX else ():

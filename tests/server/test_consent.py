@@ -67,7 +67,8 @@ async def test_a_stranger_is_invited_instead_of_added_and_accepts(server: Runnin
         assert happened.body == bodies.Invited(channel, ann.principal, DialogType.CHANNEL, "news")
         async with server.live(bo, codec) as later:
             states = {state.dialog: state for state in later.caught_up if isinstance(state, DialogState)}
-            assert states[self_dialog_id(bo.principal)].invitations == [happened.body]
+            own = states[self_dialog_id(bo.principal)]
+            assert (own.invitations, own.invited_by) == ([happened.body], [(ann.device, 13)])
             assert isinstance(await later.ask(Accept(20, channel, 20)), Acked)
             assert (await later.until(DialogState)).dialog == channel
 

@@ -7,12 +7,16 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from protocol.commands import Add, Create, Promote, Remove
+from protocol.commands import Accept, Add, Create, Invite, Promote, Remove
 from protocol.dialog_types import DialogType
+from protocol.ids import self_dialog_id
+from server.config.settings import SyncSettings
+from tchat.crypto.state import Table
+from tchat.memory_store import MemoryStore
 from tchat.shell import Client
 from tests.support.harness import Running, configured, running
 from tests.support.world import Person
-from tests.tchat.encryption.test_clients import online, people, said
+from tests.tchat.encryption.test_clients import lose, online, people, said
 
 pytestmark = pytest.mark.anyio
 
@@ -62,3 +66,20 @@ async def test_a_promoted_member_adds_somebody_who_reads_and_writes(server: Runn
         await d.send(team, b"hello all")
         for client in (a, b, c):
             await client.wait_until(functools.partial(has_read, client, team, [b"before", b"hello Di", b"hello all"]))
+
+
+async def test_who_did_not_hear_the_invitation_joins_with_it(database_url: str) -> None:
+    async with running(database_url, configured(sync=SyncSettings(window_events=1))) as server:
+        ann, bob, cem, di = await people(server, 4)
+        store = MemoryStore()
+        async with online(server, ann) as a:
+            team = await group(a, bob, cem)
+            async with online(server, di, store) as d:
+                await a.perform(Invite(0, team, 0, di.principal))
+                await d.wait_until(lambda: team in d.view.invitations)
+                await d.send(self_dialog_id(di.principal), b"the only event that a fresh device hears")
+            lose(store, Table.INVITATIONS)
+            async with online(server, di, store) as d:
+                await d.perform(Accept(0, team, 0))
+                await a.send(team, b"hello Di")
+                await d.wait_until(lambda: said(d, team) == [b"hello Di"])

@@ -13,6 +13,7 @@ from protocol.ids import created_dialog_id, new_id, self_dialog_id
 from protocol.replies import Failed
 from tchat.crypto.errors import RosterReason
 from tchat.encryption.sealing import Clear, NotYet, Ready
+from tests.support.scripted import dialog_state
 from tests.tchat.encryption.ann import Ann, devices, grown, left, state
 from tests.tchat.encryption.people_site import Somebody, Told, group
 
@@ -140,6 +141,16 @@ def test_who_is_invited_brings_what_the_inviter_signed(team: Team) -> None:
     assert team.bob.readers(team.told) == devices(team.ann.person, team.bob.person, team.cem, team.di)
     di.hears(joined)
     assert di.signs(Accept(0, team.told.dialog, 2)) == Clear()
+
+
+def test_a_device_that_has_not_heard_the_invitation_brings_it_from_the_state_of_its_own_dialog(team: Team) -> None:
+    di, own = Ann(person=team.di), self_dialog_id(team.di.principal)
+    signed, device = b.Signed(0, bytes(32), bytes(64)), team.ann.person.phone.known.device
+    invited = b.Invited(team.told.dialog, team.ann.person.principal, DialogType.GROUP, "", signed)
+    di.hears(dialog_state(9, 9, dialog=own, invitations=[invited], invited_by=[(device, 2)]))
+    accepted = left(di, Accept(0, team.told.dialog, 1))
+    assert isinstance(accepted, Accept)
+    assert accepted.invitation == b.Invitation(team.ann.person.principal, device, 2, signed)
 
 
 def test_an_invitation_that_was_declined_is_forgotten(team: Team) -> None:
