@@ -10,26 +10,37 @@ import random
 from collections.abc import Awaitable, Callable, Iterable
 
 import msgspec
+import vodozemac
 from nacl.signing import SigningKey
 
 from protocol import bodies as b
 from protocol.bodies import TimelineEvent
+from protocol.canonical import from_base64
 from protocol.codec import ServerMessage
 from protocol.commands import Add, Create, Remove
+from protocol.device_commands import BackupValue
 from protocol.device_log import LogAction, LogState, hash_of_entry, next_entry
 from protocol.dialog_types import DialogType
 from protocol.events import KeySlices
 from protocol.ids import NIL
 from protocol.key_commands import NamedKey, UploadKeys
 from protocol.public_keys import DevicePublic
-from protocol.replies import DevicesPage, PersonDevices
+from protocol.replies import BackupPage, DevicesPage, PersonDevices
 from storage.postgres.device_keys import PostgresDeviceKeys
 from storage.rows import ChangeEntry
-from tchat.crypto.own_identity import OwnIdentity, new_identity
+from tchat.crypto.own_identity import new_identity
 from tchat.crypto.own_keys import OwnKeys
-from tchat.crypto.recovery import BackedUpSession, RecoveryError, new_recovery_key, open_session, seal_session
-from tchat.crypto.state import MemoryState, Step
-from tchat.encryption.notices import ChangeNotBelieved, DevicesDoubted, MessagesMissing, Unreadable, ViewsDiffer
+from tchat.crypto.recovery import BackedUpSession, new_recovery_key, place_of, seal_session
+from tchat.crypto.state import MemoryState, Step, Table
+from tchat.encryption.backing_up import IDENTITY_KEY
+from tchat.encryption.notices import (
+    BackupRestored,
+    ChangeNotBelieved,
+    DevicesDoubted,
+    MessagesMissing,
+    Unreadable,
+    ViewsDiffer,
+)
 from tests.adversity.lying_stage import Player, Stage, events_changed, neutral
 from tests.support.key_pairs import fresh_keys
 from tests.support.world import Person
@@ -200,16 +211,30 @@ async def reshared_session(stage: Stage, _rnd: random.Random) -> object:
     return shown
 
 
-async def injected_backup(stage: Stage, rnd: random.Random) -> object:
-    """A session that the server, or another person, has written into the backup; or moved within it."""
-    identity, key = OwnIdentity(stage.ann.id, 1), new_recovery_key()
-    session = BackedUpSession(stage.group, stage.bo.id, stage.bo.person.device, rnd.randbytes(32), "key")
-    forged = seal_session(new_recovery_key(), identity, session)
-    try:
-        open_session(key, identity, session.session, forged)
-    except RecoveryError as error:
-        return error
-    raise AssertionError("a session that somebody else has sealed is taken")
+async def injected_backup(stage: Stage, _rnd: random.Random) -> object:
+    """To a fresh device of Ann: a session of Mallory, as if it were Bo's, and one of her own in another place."""
+    ann = stage.ann.client.encryption
+    identity, recovery_key = ann.people.identity, ann.recovery_key
+    assert identity is not None
+    assert recovery_key is not None
+    mallorys = _session_as_of(stage.bo, stage.group)
+    sealed = seal_session(new_recovery_key(), identity, mallorys)
+
+    def inject(message: ServerMessage) -> Iterable[ServerMessage]:
+        if not isinstance(message, BackupPage) or message.values[-1].key == IDENTITY_KEY:
+            return (message,)
+        *first, last = message.values
+        moved = msgspec.structs.replace(last, key=place_of(mallorys.session, stage.ann.person.device))
+        injected = BackupValue(place_of(mallorys.session, mallorys.device), 1, sealed)
+        return (msgspec.structs.replace(message, values=[*first, moved, injected]),)
+
+    await stage.is_backed_up(stage.ann, 4)  # the identity, and the sessions of three
+    async with stage.another_device(stage.ann) as tablet:
+        tablet.proxy.told = inject
+        tablet.client.encryption.recover(recovery_key)
+        shown = await tablet.hears(BackupRestored, lambda restored: restored.refused)
+        stage.taken += sum(key.startswith(mallorys.session) for key in tablet.store.keys(Table.INBOUND, b""))
+        return shown
 
 
 LIES: dict[str, Lie] = {
@@ -273,6 +298,15 @@ async def _add_tablet(stage: Stage) -> bytes:
         await player.hears(TimelineEvent, lambda event: _has_length(event, grown.length, stage.group))
     await stage.bo.knows(stage.bo, grown.length)
     return tablet.device
+
+
+def _session_as_of(player: Player, dialog: bytes) -> BackedUpSession:
+    """A session that somebody else has made, said to be this player's."""
+    made = vodozemac.GroupSession()
+    exported = vodozemac.InboundGroupSession(made.session_key).export_at(0)
+    assert exported is not None
+    session = from_base64(made.session_id)
+    return BackedUpSession(session, dialog, player.id, player.person.device, exported.to_base64())
 
 
 def _has_length(event: TimelineEvent, length: int, dialog: bytes) -> bool:

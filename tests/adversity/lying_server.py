@@ -3,8 +3,9 @@
 Real clients talk in a sealed group on a real node. In each round the node, its database or what stands before a client
 tells one lie (`lies.py`); one round, `honest`, is without a lie. Prints one JSON line for each: `detected_by` is the
 notice that a client showed, `shown_as` its reason, `leaked` counts keys that honest clients made for devices that must
-not have them, and messages that left after the lie was noticed where nothing must leave. `false_alarms` counts what
-clients found wrong in the honest round. It exits with 1 unless every lie is detected, and the rest is 0.
+not have them, false sessions that they took, and messages that left after the lie was noticed where nothing must
+leave. `false_alarms` counts what clients found wrong in the honest round. It exits with 1 unless every lie is detected,
+and the rest is 0.
 
 What no client can notice has its line in docs/security.md.
 """
@@ -27,10 +28,16 @@ from protocol.commands import Add, Create, Edit, Remove
 from protocol.dialog_types import DialogType
 from storage.embedded.cluster import EmbeddedPostgres
 from storage.postgres.migrate import migrate
-from tchat.encryption.notices import MessagesMissing, ViewsDiffer
+from tchat.encryption.notices import BackupRestored, MessagesMissing, ViewsDiffer
 from tests.adversity.lies import HOLDS, LIES
 from tests.adversity.lying_stage import Stage, playing
 from tests.support.harness import Running, configured, running
+
+_ONE_REASON: dict[type, str] = {
+    ViewsDiffer: "views_differ",
+    MessagesMissing: "messages_missing",
+    BackupRestored: "refused",
+}
 
 
 async def tell(server: Running, name: str, seed: int) -> dict[str, Any]:
@@ -50,7 +57,7 @@ async def tell(server: Running, name: str, seed: int) -> dict[str, Any]:
 def _shown_as(shown: object) -> str:
     """The stable reason of a notice; of a sort that has one reason only, its name."""
     reason = getattr(shown, "reason", None) or getattr(shown, "verdict", None)
-    return str(reason) if reason else {ViewsDiffer: "views_differ", MessagesMissing: "messages_missing"}[type(shown)]
+    return str(reason) if reason else _ONE_REASON[type(shown)]
 
 
 async def tell_nothing(server: Running, seed: int) -> dict[str, Any]:

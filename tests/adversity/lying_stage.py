@@ -38,6 +38,7 @@ _NOTICED_S_MAX = 15.0
 _LOOK_S = 0.01
 _QUIET_S = 0.3
 """For so long nothing must leave of what is held: clients on this machine answer within a few milliseconds."""
+_BACKED_UP = "SELECT count(*) FROM backups WHERE principal_id = $1"
 ALARMS = (Unreadable, DevicesDoubted, ChangeNotBelieved, ViewsDiffer, MessagesMissing, KeysNotTaken)
 """What a client says when something is not as it should be."""
 
@@ -49,6 +50,7 @@ class Player:
     person: Person
     client: Client
     proxy: LyingProxy
+    store: MemoryStore
     heard: list[object]
 
     @property
@@ -96,6 +98,14 @@ class Player:
         async with asyncio.timeout(_NOTICED_S_MAX):
             return (await self.client.send(dialog, text)).seq
 
+    async def stands(self, standing: Standing) -> None:
+        """Return once this client is live, and its device this to others."""
+        client = self.client
+        async with asyncio.timeout(_NOTICED_S_MAX):
+            await client.wait_until(
+                lambda: client.state is ConnectionState.LIVE and client.encryption.standing is standing
+            )
+
     async def is_held(self, dialog: bytes) -> bool:
         """Whether nothing leaves of what this person says there."""
         n = self.client.submit(Send(0, dialog, 0, b"held"))
@@ -122,6 +132,8 @@ class Stage:
     group: bytes = b""
     strangers: set[bytes] = field(default_factory=set)
     """Devices that must get no keys, from now on."""
+    taken: int = 0
+    """Sessions that honest clients keep though others than their owners have made them."""
     _counted: dict[int, int] = field(default_factory=dict)
 
     @property
@@ -144,10 +156,26 @@ class Stage:
         self.strangers.update(devices)
         self._counted = {id(each): len(each.proxy.commands) for each in self.players}
 
+    async def is_backed_up(self, player: Player, values: int) -> None:
+        """Return once so much of a player is in the backup."""
+        async with asyncio.timeout(_NOTICED_S_MAX):
+            while await self.server.world.pool.fetchval(_BACKED_UP, player.id) < values:  # noqa: ASYNC110 - the database does not say when
+                await asyncio.sleep(_LOOK_S)
+
+    @contextlib.asynccontextmanager
+    async def another_device(self, player: Player) -> AsyncIterator[Player]:
+        """A fresh device of a player, which no other one has confirmed."""
+        device = Person(player.id)
+        await self.server.world.pool.execute("INSERT INTO devices VALUES ($1, $2, 0)", device.device, device.principal)
+        await self.server.world.another_sign_in(device)
+        async with _player(self.server, device) as fresh:
+            await fresh.stands(Standing.UNVERIFIED)
+            yield fresh
+
     @property
     def leaked(self) -> int:
-        """Slices that honest clients made for forbidden devices since."""
-        return sum(
+        """Slices that honest clients made for forbidden devices since, and false sessions that they keep."""
+        return self.taken + sum(
             each.device in self.strangers
             for player in (self.ann, self.bo, self.cy)
             for command in player.proxy.commands[self._counted.get(id(player), 0) :]
@@ -164,9 +192,8 @@ async def playing(server: Running) -> AsyncIterator[Stage]:
         for person in await server.world.people(4):
             await server.world.create(DialogType.SELF, person)
             players.append(await stack.enter_async_context(_player(server, person)))
-        async with asyncio.timeout(_NOTICED_S_MAX):
-            for player in players:
-                await player.client.wait_until(lambda each=player: _is_ready(each))  # type: ignore[misc]
+        for player in players:
+            await player.stands(Standing.LISTED)
         ann, bo, cy, eve = players
         yield Stage(server, ann, bo, cy, eve)
 
@@ -174,20 +201,16 @@ async def playing(server: Running) -> AsyncIterator[Stage]:
 @contextlib.asynccontextmanager
 async def _player(server: Running, person: Person) -> AsyncIterator[Player]:
     heard: list[object] = []
+    store = MemoryStore()
 
     async def token(_fresh: bool) -> str:
         return server.token(person)
 
     async with (
         LyingProxy(server.node.port).listening() as proxy,
-        Client(proxy.url, token, store=MemoryStore(), on_event=heard.append) as client,
+        Client(proxy.url, token, store=store, on_event=heard.append) as client,
     ):
-        yield Player(person, client, proxy, heard)
-
-
-def _is_ready(player: Player) -> bool:
-    client = player.client
-    return client.state is ConnectionState.LIVE and client.encryption.standing is Standing.LISTED
+        yield Player(person, client, proxy, store, heard)
 
 
 def events_changed(

@@ -10,13 +10,14 @@ from tests.adversity.lying_server import is_held, run
 
 pytestmark = pytest.mark.anyio
 
-NAMES = ["ghost_member", "swapped_identity", "split_view", "reshared_session", "honest"]
+NAMES = ["ghost_member", "swapped_identity", "split_view", "reshared_session", "injected_backup", "honest"]
 
 
 async def test_lies_are_noticed_and_the_truth_raises_no_alarm(database_url: str) -> None:
     found = await run(database_url, NAMES, seed=7)
     assert [each["lie"] for each in found if is_held(each)] == NAMES
-    assert [each["shown_as"] for each in found[:-1]] == ["unsigned", "held", "views_differ", "wrong_owner"]
+    shown = [each["shown_as"] for each in found[:-1]]
+    assert shown == ["unsigned", "held", "views_differ", "wrong_owner", "refused"]
 
 
 @pytest.mark.parametrize(
