@@ -7,7 +7,7 @@ Time is given in milliseconds since 1970.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from protocol.cross_signing import KeysRefusedError
@@ -163,6 +163,10 @@ class CryptoMachine:
         )
         step.commit()
         return shared
+
+    def was_handed(self, session: bytes, devices: Collection[bytes]) -> bool:
+        """Whether one of these devices has, or may have, got a slice of this session of this device."""
+        return megolm.was_handed(Step(self._state), session, devices)
 
     def chunks_of(self, share: bytes) -> list[Chunk]:
         """What must be uploaded before a message that names this share; none once it is live."""

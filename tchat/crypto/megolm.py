@@ -14,7 +14,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -181,6 +181,12 @@ def forget_dialog(step: Step, dialog: bytes) -> None:
     if outbound is not None:
         _drop_session(step, outbound)
         step.write(Table.OUTBOUND, dialog, None)
+
+
+def was_handed(step: Step, session: bytes, devices: Collection[bytes]) -> bool:
+    """Whether a slice of this session was made for one of these devices."""
+    start = len(session) + ID_BYTES
+    return bool(devices) and any(key[start : start + ID_BYTES] in devices for key in step.keys(Table.HANDED, session))
 
 
 def chunks_of(state: CryptoState | Step, share: bytes) -> Iterator[Chunk]:

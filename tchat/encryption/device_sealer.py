@@ -6,7 +6,8 @@ Invariants:
 
 - Nothing is sealed before the server has stored the slices of its share, and has said that they are for all who read.
 - What an answer does not confirm is uploaded again: the server passes over what it has.
-- When the server does not know a share of these members, a new session is begun, once for each: it has lost the share.
+- When the server does not know a share of these members, or to whom it went before, it has lost that (it was restored):
+  a new session is begun, once for each.
 """
 
 from __future__ import annotations
@@ -113,14 +114,15 @@ class DeviceSealer:
             upload = self._upload_of(command.dialog, command.share)
             upload.stored.add(_key(command))
             upload.complete = upload.complete or reply.complete
+            if not command.more and self._machine.was_handed(command.session, reply.missing):
+                self._renew(command.dialog, command.session)
 
     def stale(self, sealed: Numbered, failed: Failed) -> None:
         if isinstance(sealed, Send | Edit | React):
             header, dialog = sealed.header, sealed.dialog
             self._forget_upload(header.share, dialog)
-            if failed.keys_seq == header.keys_seq and self._renewed.get(dialog) != header.session:
-                self._renewed[dialog] = header.session
-                self._machine.forget_dialog(dialog)
+            if failed.keys_seq == header.keys_seq:
+                self._renew(dialog, header.session)
             self._source.stale(dialog, header.keys_seq, failed)
         elif isinstance(sealed, Add | Promote | Invite) and sealed.signed is not None:
             self._source.stale(sealed.dialog, sealed.signed.keys_seq, failed)
@@ -164,6 +166,12 @@ class DeviceSealer:
             return First([*(msgspec.structs.replace(one, more=True) for one in commands[:-1]), commands[-1]])
         upload.stored.clear()  # all is there, and it is not for all who read now: after the next event, ask again
         return NotYet()
+
+    def _renew(self, dialog: bytes, session: bytes | None) -> None:
+        """The server does not know who has this session: begin another one, once."""
+        if self._renewed.get(dialog) != session:
+            self._renewed[dialog] = session
+            self._machine.forget_dialog(dialog)
 
     def _upload_of(self, dialog: bytes, share: bytes) -> _Upload:
         upload = self._uploads.get(dialog)

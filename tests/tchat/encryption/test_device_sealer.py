@@ -259,6 +259,22 @@ def test_when_the_server_has_lost_a_share_a_new_session_is_begun_once() -> None:
     assert [text_of(client.read_by(bob, one)) for one in (again, last)] == [b"b", b"c"]
 
 
+def test_when_the_server_has_lost_to_whom_a_session_went_a_new_one_is_begun() -> None:
+    bob, carol = phone(BOB), phone()
+    client = Encrypting(bob)
+    client.phone.connect(carol)
+    client.say_text(b"a")
+    (first,) = client.left()
+    client.ack(first)
+    client.source.are(bob, carol, keys_seq=2)
+    client.say_text(b"b")
+    (upload,) = client.uploads()
+    client.say(SlicesUploaded(upload.id, False, missing=[bob.known.device]))
+    (message,) = client.left()
+    assert message.header.session != first.header.session
+    assert [text_of(client.read_by(one, message)) for one in (bob, carol)] == [b"b", b"b"]
+
+
 def test_a_dialog_waits_while_too_many_shares_are_under_way_elsewhere() -> None:
     bob = phone(BOB)
     client = Encrypting(bob)
