@@ -368,6 +368,7 @@ class ClientCore:
         self._reconnecting.live()
         self._ordering.caught_up()
         self._encryption.caught_up()
+        self._sending.seal_again()
         self._change_state(ConnectionState.LIVE)
 
     def _answered(self, reply: Reply, now: float) -> None:

@@ -178,6 +178,8 @@ class Encryption:
 
     def caught_up(self) -> None:
         self._parts.uploads.caught_up()
+        self._parts.readers.caught_up()
+        self._parts.opening.try_again()
 
     def disconnected(self) -> None:
         self._pause_s, self._resume_at = 0.0, 0.0

@@ -141,6 +141,7 @@ class ReaderEngine:
     def _roster_of(self, dialog: bytes) -> SealedRoster | Clear | NotYet | Failed:
         """The roster as of now, if this device may go by it."""
         track = self.rosters.track(dialog)
+        self.rosters.ask_if_member(dialog)
         kept = track.kept
         if dialog in self._gone or (kept is not None and self._is_left(kept.roster, track)):
             return Failed(0, ErrorCode.DIALOG_NOT_FOUND, _NO_MEMBER)
@@ -209,6 +210,10 @@ class ReaderEngine:
         if isinstance(event, DialogState) or event.device == self._machine.device:
             self._tries.pop(event.dialog, None)
             self._gone.discard(event.dialog)
+
+    def caught_up(self) -> None:
+        """The server has told the state of all dialogs of this person."""
+        self.rosters.caught_up()
 
     def reset(self) -> None:
         """All that is known of dialogs comes again."""

@@ -9,6 +9,8 @@ Invariants:
   that was folded: if it is another one, the server has lost events (it was restored), and the dialog is folded anew;
   who was removed stays removed.
 - Who joins, and sees nothing older, believes what an admin has signed; who comes back, only an admin who was there.
+- After a catch-up, a dialog of which the server has said nothing is one that this person may have left: when somebody
+  needs it, the server is asked.
 - What waits is bounded; what does not fit is read from the server again.
 """
 
@@ -58,6 +60,7 @@ class Rosters:
         self._logs = logs
         self._now_ms = now_ms
         self._again_ms = 0
+        self._told_all = False
         self._tracks: dict[bytes, Track] = {}
         self._notices: list[ReaderNotice] = []
 
@@ -81,6 +84,11 @@ class Rosters:
     def reset(self) -> None:
         """All that is known of dialogs comes again."""
         self._tracks.clear()
+        self._told_all = False
+
+    def caught_up(self) -> None:
+        """The server has told the state of all dialogs of this person."""
+        self._told_all = True
 
     def disconnected(self) -> None:
         """What was asked is asked again."""
@@ -92,6 +100,14 @@ class Rosters:
         """What is missing of this dialog is needed now."""
         track = self.track(dialog)
         track.wanted = track.wanted or track.behind
+
+    def ask_if_member(self, dialog: bytes) -> None:
+        """Somebody needs a dialog of which no state came: they may be none of its members any more."""
+        track = self.track(dialog)
+        created_here = track.kept is not None and track.roster.type is None
+        if self._told_all and not (track.stated or track.doubted or created_here):
+            track.doubted = track.wanted = True
+            track.fall_behind(track.have + 1)
 
     def is_ahead(self, dialog: bytes, keys_seq: int) -> bool:
         """The server names this `keys_seq`: whether events up to there have to come first."""
@@ -114,10 +130,12 @@ class Rosters:
     def answered(self, command: ReadRosterAt, reply: Reply) -> None:
         """The answer to a question."""
         track = self.track(command.dialog)
-        if not track.asked or track.kept is None:
+        if not track.asked:
             return  # all of the dialog has come again meanwhile
         track.asked = False
-        if isinstance(reply, RosterSnapshot) and all(event.dialog == command.dialog for event in reply.events):
+        if track.kept is None and not (isinstance(reply, Failed) and reply.temporary):
+            track.behind = track.wanted = False  # if this person is a member, its state is on its way
+        elif isinstance(reply, RosterSnapshot) and all(event.dialog == command.dialog for event in reply.events):
             if command.since is None:
                 self._told_newcomer(command, reply, track)
             else:
@@ -140,7 +158,7 @@ class Rosters:
         return self.track(dialog).kept is not None
 
     def view_at(self, dialog: bytes, keys_seq: int) -> bytes | None:
-        """The hash of who could read at this `keys_seq`; None if it is not known, or not yet (`is_behind`)."""
+        """The hash of who could read at this `keys_seq`; None if it is not known, or not yet (`awaits`)."""
         track = self.track(dialog)
         view = None if track.kept is None else track.kept.roster.views.get(keys_seq)
         if view is None:
@@ -149,14 +167,20 @@ class Rosters:
 
     def keys_seq_at(self, event: TimelineEvent) -> int | None:
         """What a sealed event at this place names, as far as the roster is known; None if that is not as far back."""
-        kept = self.track(event.dialog).kept
-        views = {} if kept is None else kept.roster.views
+        track = self.track(event.dialog)
+        views = {} if track.kept is None or track.has_to_hear(event) else track.roster.views
         return max((keys_seq for keys_seq in views if keys_seq < event.seq), default=None)
 
     def is_behind(self, dialog: bytes) -> bool:
-        """Whether something of this dialog still has to be read: what is not known now may be known later."""
+        """Whether something of this dialog still has to be read."""
         track = self.track(dialog)
         return track.behind or bool(track.waiting)
+
+    def awaits(self, event: TimelineEvent) -> bool:
+        """Whether what is not known of the members at this event may be known later."""
+        track = self.track(event.dialog)
+        comes = track.stated or not self._told_all
+        return self.is_behind(event.dialog) or (comes and track.has_to_hear(event))
 
     def writer(self, event: TimelineEvent) -> KnownDevice | None:
         """The device that wrote an event, if its person was a member with it then; None if not, or not yet."""
@@ -244,6 +268,8 @@ class Rosters:
         track.forget()
 
     def _question(self, dialog: bytes, track: Track) -> ReadRosterAt:
+        if track.kept is None:
+            return ReadRosterAt(0, dialog, since=0)
         roster = track.roster
         if self._is_newcomer(roster) and not track.founder:
             joining = track.joining
@@ -263,7 +289,7 @@ class Rosters:
         if not track.checked and track.roster.seq and not track.kept.ends_with(events[0] if events else None):
             self._start_again(dialog, track)
             return
-        track.checked = True
+        track.checked = track.stated = True
         track.waiting = events
         if events and reply.more:
             track.read_to = events[-1].seq

@@ -76,6 +76,8 @@ class Track:
     """Somebody needs what is missing."""
     asked: bool = False
     """The server was asked for it."""
+    doubted: bool = False
+    """The server was asked whether this person is in the dialog."""
     founder: bool = False
     """The server has nothing to say to a newcomer: this person was there from the beginning."""
     refused: bool = False
@@ -95,7 +97,11 @@ class Track:
         """Whether what is missing is to be asked for now."""
         waits = bool(self.waiting) or (self.joining is not None and self.joining.whole)
         asks = self.behind and self.wanted and not self.refused
-        return asks and not self.asked and not waits and self.kept is not None
+        return asks and not self.asked and not waits
+
+    def has_to_hear(self, event: TimelineEvent) -> bool:
+        """Whether this event was read before those that come before it were heard."""
+        return event.seq > max(self.have, 0 if self.kept is None else self.kept.roster.seq)
 
     def fall_behind(self, heard_from: int) -> None:
         """Events before this one are missing."""
@@ -118,7 +124,7 @@ class Track:
     def disconnected(self) -> None:
         """What was asked is asked again."""
         self.asked_logs, self.asked, self.joining = None, False, None
-        self.founder = self.refused = False
+        self.founder = self.refused = self.doubted = False
 
 
 def hash_of(event: TimelineEvent) -> bytes:

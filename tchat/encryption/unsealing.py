@@ -34,8 +34,8 @@ class Members(Protocol):
     def is_sealed(self, dialog: bytes) -> bool:
         """Whether this dialog is sealed, or was once."""
 
-    def is_behind(self, dialog: bytes) -> bool:
-        """Whether what is not known of this dialog may be known later."""
+    def awaits(self, event: TimelineEvent) -> bool:
+        """Whether what is not known of the members at this event may be known later."""
 
     def want(self, dialog: bytes) -> None:
         """What is missing of this dialog is needed now."""
@@ -143,7 +143,7 @@ class Unsealing:
             raise OpenError(Reason.UNSEALED)
         view = self._members.view_at(event.dialog, header.keys_seq)
         known = self._members.writer(event) is not None
-        if not (known and view) and self._members.is_behind(event.dialog):
+        if not (known and view) and self._members.awaits(event):
             self._members.want(event.dialog)
             raise OpenError(Reason.UNKNOWN_MEMBERS)
         if not known:
@@ -169,6 +169,7 @@ class Unsealing:
             return Unreadable(event, outcome.reason)
         body = content_of(event)
         assert body is not None, "only content is opened"
+        self._waiting.pop((event.dialog, event.seq), None)
         return with_payload(event, body, outcome.content)
 
     def _wait(self, event: TimelineEvent, reason: Reason) -> None:

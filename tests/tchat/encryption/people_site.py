@@ -9,6 +9,7 @@ from protocol.bodies import TimelineEvent
 from protocol.command_rules import Command
 from protocol.device_log import LogState, hash_of_entry
 from protocol.dialog_types import DialogType, Mode, Role
+from protocol.errors import ErrorCode
 from protocol.ids import created_dialog_id, direct_dialog_id, new_id
 from protocol.key_commands import ClaimKeys, KnownLog, ReadDevices, ReadRosterAt
 from protocol.replies import (
@@ -16,6 +17,7 @@ from protocol.replies import (
     ClaimedKeys,
     DeviceKeys,
     DevicesPage,
+    Failed,
     MemberThen,
     PersonDevices,
     Reply,
@@ -95,6 +97,8 @@ class Site:
         """Members who are left out of what a newcomer is told."""
         self.dialogs: dict[bytes, Told] = {}
         """What is told to who reads a roster."""
+        self.left: set[bytes] = set()
+        """Dialogs of which who asks is no member."""
 
     def answer(self, command: Command) -> Reply:
         """What a truthful server says."""
@@ -102,6 +106,8 @@ class Site:
         if isinstance(command, ReadDevices):
             known = [each for each in command.people if each.principal not in self.hidden]
             return DevicesPage(0, command.dialog, [self._person(each) for each in known])
+        if isinstance(command, ReadRosterAt) and command.dialog in self.left:
+            return Failed(0, ErrorCode.DIALOG_NOT_FOUND, "no")
         if isinstance(command, ReadRosterAt):
             return self._roster(command, self.dialogs[command.dialog])
         assert isinstance(command, ClaimKeys), command

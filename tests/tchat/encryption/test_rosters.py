@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from protocol import bodies as b
+from protocol.errors import ErrorCode
 from protocol.key_commands import ReadRosterAt
 from protocol.replies import Failed, RosterSnapshot
 from tchat.crypto.errors import RosterReason
@@ -137,6 +138,53 @@ def test_events_that_the_server_names_and_keeps_back_hold_the_dialog(team: Team)
     team.ann.readers(team.told)
     team.ann.engine.stale(team.told.dialog, 0, Failed(0, "stale", "", keys_seq=9))
     assert "than it shows" in team.ann.reason(team.told)
+
+
+def test_a_dialog_that_a_catch_up_does_not_name_was_left(team: Team) -> None:
+    """Else what waited for this device to be online waits for ever, when others have removed its person meanwhile."""
+    team.window(1)
+    team.ann.start()
+    assert team.ann.found(team.told) == NotYet()
+    assert team.questions() == [], "its state may still come"
+    team.ann.engine.caught_up()
+    team.ann.site.left.add(team.told.dialog)
+    found = team.ann.found(team.told)
+    assert isinstance(found, Failed)
+    assert found.code == ErrorCode.DIALOG_NOT_FOUND
+
+
+def test_a_dialog_that_is_not_known_at_all_is_one_of_others(team: Team) -> None:
+    team.ann.engine.caught_up()
+    assert team.ann.found(team.told) == NotYet(), "its state is on its way"
+    assert team.questions() == [(None, 0)]
+    team.ann.hears(state(team.told), *team.told.events)
+    assert team.ann.readers(team.told) == devices(team.ann.person, team.bob, team.cem)
+    team.ann.start()
+    other = group(team.bob, team.cem)
+    team.ann.engine.caught_up()
+    team.ann.site.left.add(other.dialog)
+    assert isinstance(team.ann.found(other), Failed)
+
+
+def test_the_state_of_a_dialog_may_be_told_by_an_answer_alone(team: Team) -> None:
+    team.window(1)
+    team.ann.start()
+    team.ann.engine.caught_up()
+    assert team.ann.readers(team.told) == devices(team.ann.person, team.bob, team.cem)
+
+
+def test_what_was_done_to_a_message_while_its_reader_was_away_is_no_other_view(team: Team) -> None:
+    """The server tells it before the rest: of the members at that time nothing is known here."""
+    team.window(1)
+    team.ann.hears(team.told.next(team.bob, b.MemberRemoved(team.ann.person.principal), 2))
+    team.told.next(team.bob, b.MemberRemoved(team.cem.principal), 3)
+    edited = team.told.next(team.bob, b.Edited(1, b"sealed"), 4)
+    rosters = team.ann.engine.rosters
+    team.ann.engine.heard(state(team.told, 1))
+    assert rosters.keys_seq_at(edited) is None
+    assert rosters.awaits(edited)
+    team.ann.engine.heard(edited)
+    assert not rosters.awaits(edited)
 
 
 def test_events_of_another_dialog_are_no_answer(team: Team) -> None:

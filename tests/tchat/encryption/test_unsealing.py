@@ -31,7 +31,7 @@ class KnownMembers:
     def is_sealed(self, dialog: bytes) -> bool:
         return dialog == DIALOG
 
-    def is_behind(self, dialog: bytes) -> bool:  # noqa: ARG002
+    def awaits(self, event: TimelineEvent) -> bool:  # noqa: ARG002
         return self.behind
 
     def want(self, dialog: bytes) -> None:
