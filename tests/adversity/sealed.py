@@ -34,6 +34,7 @@ from protocol.dialog_types import DialogType
 from server.clock import SystemClock
 from storage.embedded.cluster import EmbeddedPostgres
 from storage.postgres.migrate import migrate
+from tchat.actions import ConnectionState
 from tests.adversity.sealed_breaks import BREAKS, break_server, broken
 from tests.adversity.sealed_devices import ProcessDiedError, SealedDevice, Where
 from tests.adversity.sealed_matrix import MatrixDevice
@@ -264,11 +265,10 @@ class Conversations:
         sealed = await read_sealed(self.node.world.pool)
         for device in self.online():
             mine = {one.where for one in sealed if device.person.device in one.readers}
-            await device.until(
-                lambda _client, seen=device.seen, mine=mine: all(  # type: ignore[misc]
-                    where in seen and seen[where].last is None for where in mine
-                )
-            )
+            await device.until(lambda client: client.state is ConnectionState.LIVE)
+            for dialog in {dialog for dialog, _ in mine - device.seen.keys()}:
+                await device.read_again(dialog)
+            await device.until(lambda _client, device=device, mine=mine: device.has_read(mine))  # type: ignore[misc]
         for reader in self.matrix:
             if not reader.ended:
                 await reader.read_all(group.dialog for group in self.groups)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from protocol.bodies import Posted, TimelineEvent
-from protocol.commands import Numbered
+from protocol.commands import History, Numbered
+from protocol.limits import HISTORY_EVENTS_MAX
+from protocol.replies import HistoryPage
 from tchat.actions import ClientError, Notification
 from tchat.crypto.errors import Reason
 from tchat.crypto.machine import CryptoMachine
@@ -169,6 +171,25 @@ class SealedDevice:
             return None
         acked = await self._outlive(self.client.perform(command))
         return None if acked is None else acked.dialog
+
+    def has_read(self, events: Collection[Where]) -> bool:
+        """Whether all of these were readable here."""
+        return all(where in self.seen and self.seen[where].last is None for where in events)
+
+    async def read_again(self, dialog: bytes) -> None:
+        """Read what the server shows of a dialog from its beginning, as an app does of one that its person has left."""
+        page, seq = HistoryPage(0, dialog, [], more=True), 1
+        while page.more and self.client is not None:
+            asked = History(0, dialog, seq, limit=HISTORY_EVENTS_MAX, newest_first=False)
+            answer = await self._outlive(self.client.request(asked))
+            if not isinstance(answer, HistoryPage):
+                break
+            page = answer
+            for event in page.events:
+                body = content_of(event)
+                if body is not None and body.payload:
+                    self._note(event, None)
+                seq = event.seq + 1
 
     def machine(self, store: SealedStore) -> CryptoMachine:
         """What can open messages with the keys in its store, when no process has it."""
