@@ -127,8 +127,7 @@ class ClientCore:
         self._position = self._offered = ""
         self._heartbeat_s = _HEARTBEAT_S
         self._in_flight_max = 0
-        self._last_sent = self._last_heard = 0.0
-        self._handshake_until = 0.0
+        self._last_sent = self._last_heard = self._handshake_until = 0.0
         self._drain_at: float | None = None
         self._paused = False
         self._advice: Advice | None = None
