@@ -7,7 +7,6 @@ import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import cast
 
 import asyncpg
 import psutil
@@ -19,7 +18,6 @@ from storage.embedded.cluster import EmbeddedPostgres
 from storage.postgres.migrate import migrate
 from tests.engines.cassandra_server import CassandraServer
 from tests.engines.server_process import HOST, Watcher
-from tests.simulation.ahead import SeedsAhead
 from tests.support.clock import ManualClock
 from tests.support.world import World
 
@@ -55,17 +53,6 @@ def anyio_backend() -> str:
 def clock() -> ManualClock:
     """A clock that the test moves."""
     return ManualClock()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def seeds_ahead(request: pytest.FixtureRequest) -> Iterator[SeedsAhead | None]:
-    """The hundreds of seeds of the simulation that tests of this run ask for, if any: they run beside other tests."""
-    chosen = (item for item in request.session.items if isinstance(item, pytest.Function))
-    firsts = [cast("int", item.callspec.params["first"]) for item in chosen if "broken_seeds" in item.fixturenames]
-    running = SeedsAhead(firsts) if firsts else None
-    yield running
-    if running is not None:
-        running.end()
 
 
 @pytest.fixture(scope="session")

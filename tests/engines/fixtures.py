@@ -83,6 +83,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and "cassandra" in item.fixturenames:
             item.add_marker("cassandra")
+        if item.get_closest_marker("cassandra") is not None:
+            item.add_marker(pytest.mark.xdist_group("cassandra"))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -99,7 +101,7 @@ def cassandra_ahead(
     """The run's own Cassandra; if tests use it, it starts while others run."""
     server = CassandraServer(tmp_path_factory.mktemp("cassandra"))
     try:
-        if _uses_cassandra(request.session):
+        if _uses_cassandra(request.session) and "PYTEST_XDIST_WORKER" not in os.environ:
             with contextlib.suppress(EngineMissingError):
                 server.launch()
         yield server
