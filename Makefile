@@ -17,8 +17,8 @@ serve: install ## start a server on this machine; ARGS="--config my.toml" passes
 services: install ## start PostgreSQL, Redis and Cassandra for development, and say how to use them; Ctrl-C ends them
 	@$(BIN)/python -m tests.engines $(ARGS)
 
-test: lint ## format, lint, types, and all tests; ARGS="-k name" passes arguments on
-	$(BIN)/python -m pytest $(ARGS)
+test: lint ## format, lint, types, and all tests, one process for each core; ARGS="-k name" passes arguments on
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup $(ARGS)
 
 lint: install
 	$(BIN)/ruff format --check

@@ -1,10 +1,11 @@
 """Apache Cassandra's jars and the Java that runs them: found on this machine, fetched once by Maven.
 
-Invariant: a folder of the cache is complete, because it is filled under another name first. Several runs may fetch at
-once; the first one's folder stays.
+Invariant: a folder of the cache is complete, because it is filled under another name first. Of several processes that
+want it, one fetches and the others wait.
 """
 
 import contextlib
+import fcntl
 import os
 import re
 import shutil
@@ -56,6 +57,17 @@ def fetch_jars() -> Path:
     if maven is None:
         raise EngineMissingError(f"There is no Maven to fetch Cassandra with: {_HOW}.")
     folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the end of the process gives it back, too
+        if not folder.exists():
+            _fetch(maven, folder)
+    finally:
+        os.close(lock)
+    return folder
+
+
+def _fetch(maven: str, folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent) as fresh:
         (Path(fresh) / "pom.xml").write_text(_POM)
         command = [maven, "--batch-mode", "--quiet", "--strict-checksums", "dependency:copy-dependencies"]
@@ -63,9 +75,7 @@ def fetch_jars() -> Path:
         done = _run(command, Path(fresh))
         if done.returncode != 0:
             raise EngineMissingError(f"Maven could not fetch Cassandra: {(done.stdout or done.stderr).strip()[-1000:]}")
-        with contextlib.suppress(OSError):  # another run was first
-            (Path(fresh) / "jars").rename(folder)
-    return folder
+        (Path(fresh) / "jars").rename(folder)
 
 
 def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:

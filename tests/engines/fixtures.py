@@ -79,7 +79,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that use Cassandra through a fixture."""
+    """Mark the tests that use Cassandra through a fixture: they run in one process, which starts it."""
     for item in items:
         if isinstance(item, pytest.Function) and "cassandra" in item.fixturenames:
             item.add_marker("cassandra")
@@ -89,36 +89,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Fetch Cassandra before the first test, whose time is limited, if it is not in the cache."""
-    if _uses_cassandra(session):
+    if any(item.get_closest_marker("cassandra") for item in session.items):
         with contextlib.suppress(EngineMissingError):
             fetch_jars()
 
 
-@pytest.fixture(scope="session", autouse=True)
-def cassandra_ahead(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[CassandraServer]:
-    """The run's own Cassandra; if tests use it, it starts while others run."""
-    server = CassandraServer(tmp_path_factory.mktemp("cassandra"))
-    try:
-        if _uses_cassandra(request.session) and "PYTEST_XDIST_WORKER" not in os.environ:
-            with contextlib.suppress(EngineMissingError):
-                server.launch()
-        yield server
-    finally:
-        server.kill()
-
-
 @pytest.fixture(scope="session")
-def cassandra(cassandra_ahead: CassandraServer) -> CassandraServer:
+def cassandra(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CassandraServer]:
     """The run's own Cassandra, ready."""
-    try:
-        if not cassandra_ahead.runs:
-            cassandra_ahead.launch()
-    except EngineMissingError as error:
-        _missing(error)
-    cassandra_ahead.await_ready()
-    return cassandra_ahead
+    with contextlib.ExitStack() as stack:
+        try:
+            yield stack.enter_context(CassandraServer(tmp_path_factory.mktemp("cassandra")))
+        except EngineMissingError as error:
+            _missing(error)
 
 
 @pytest.fixture(scope="session")
@@ -175,10 +158,6 @@ def await_answers(session: Session) -> None:
             return
         time.sleep(0.05)
     raise EngineError("The driver did not connect again to Cassandra.")
-
-
-def _uses_cassandra(session: pytest.Session) -> bool:
-    return any(item.get_closest_marker("cassandra") for item in session.items)
 
 
 def _missing(error: EngineMissingError) -> NoReturn:
