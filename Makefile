@@ -2,6 +2,10 @@
 
 BIN := .venv/bin
 
+# Compiled modules are kept, apart from the sources: else each process of the tests compiles all of them.
+export PYTHONDONTWRITEBYTECODE :=
+export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
+
 .DEFAULT_GOAL := help
 .PHONY: help serve services test lint install docs lock autobahn measure clean
 

@@ -4,6 +4,7 @@ Whether its test catches it is tried by `python -m tests.canaries`, in minutes.
 """
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,13 @@ import pytest
 from tests.canaries.breakage import ROOT, Breakage, as_markdown, load_all
 
 CATALOGUE = [pytest.param(each, id=each.breaks) for part in load_all().values() for each in part]
+
+
+@functools.cache
+def functions_of(module: str) -> frozenset[str]:
+    """The names of all functions and methods of a file."""
+    nodes = ast.walk(ast.parse((ROOT / module).read_text(encoding="utf-8")))
+    return frozenset(node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
 
 
 @pytest.mark.parametrize("breakage", CATALOGUE)
@@ -28,9 +36,7 @@ def test_a_canary_breaks_one_line_that_is_there(breakage: Breakage, tmp_path: Pa
 @pytest.mark.parametrize("breakage", CATALOGUE)
 def test_the_test_that_a_canary_names_exists(breakage: Breakage) -> None:
     module, *names = breakage.caught_by.split("[")[0].split("::")
-    tree = ast.parse((ROOT / module).read_text(encoding="utf-8"))
-    defined = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
-    assert names[-1] in defined
+    assert names[-1] in functions_of(module)
 
 
 def test_a_canary_whose_line_has_changed_is_an_error(tmp_path: Path) -> None:

@@ -48,8 +48,13 @@ def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+# In one process, so that each file is parsed once.
+pytestmark = pytest.mark.xdist_group("tidy")
+
+
+@pytest.fixture(scope="module")
+def parsed() -> dict[Path, ast.Module]:
+    return {path: ast.parse(path.read_text(encoding="utf-8"), str(path)) for path in PYTHON}
 
 
 def imported_packages(tree: ast.AST) -> set[str]:
@@ -57,14 +62,14 @@ def imported_packages(tree: ast.AST) -> set[str]:
     return {found.name.split(".")[0] for found in imports_of(tree)}
 
 
-def test_the_entry_point_imports_other_packages_only_when_it_needs_them() -> None:
+def test_the_entry_point_imports_other_packages_only_when_it_needs_them(parsed: dict[Path, ast.Module]) -> None:
     at_the_top = ast.Module(
-        [node for node in parsed(ROOT / ENTRY_POINT).body if isinstance(node, ast.Import | ast.ImportFrom)], []
+        [node for node in parsed[ROOT / ENTRY_POINT].body if isinstance(node, ast.Import | ast.ImportFrom)], []
     )
     assert imported_packages(at_the_top).isdisjoint(PACKAGES)
 
 
-def test_what_is_imported_is_a_declared_dependency() -> None:
+def test_what_is_imported_is_a_declared_dependency(parsed: dict[Path, ast.Module]) -> None:
     """Found through another package's dependencies, a module may be gone with that package's next version."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = {re.split(r"[\[<>=]", line)[0] for line in project["dependencies"]}
@@ -79,19 +84,19 @@ def test_what_is_imported_is_a_declared_dependency() -> None:
         f"{name_of(path)}: {module}"
         for path in PYTHON
         if path.relative_to(ROOT).parts[0] in PACKAGES
-        for module in imported_packages(parsed(path))
+        for module in imported_packages(parsed[path])
         if module not in known and distributions.get(module, module) not in declared
     }
     assert missing == set()
 
 
-def test_no_test_sleeps() -> None:
+def test_no_test_sleeps(parsed: dict[Path, ast.Module]) -> None:
     """A test awaits what it waits for, or moves its clock; yielding to the loop, `sleep(0)`, is no sleep."""
     found = [
         f"{name_of(path)}:{node.lineno}"
         for path in PYTHON
         if path.relative_to(ROOT).parts[0] == "tests" and path.stem.startswith(("test_", "conftest"))
-        for node in ast.walk(parsed(path))
+        for node in ast.walk(parsed[path])
         if isinstance(node, ast.Call)
         and ast.unparse(node.func) in {"time.sleep", "asyncio.sleep", "anyio.sleep", "sleep"}
         and ast.unparse(node.args[0]) != "0"
@@ -99,17 +104,17 @@ def test_no_test_sleeps() -> None:
     assert found == []
 
 
-def test_every_module_says_what_it_is() -> None:
-    assert [name_of(path) for path in PYTHON if not ast.get_docstring(parsed(path))] == []
+def test_every_module_says_what_it_is(parsed: dict[Path, ast.Module]) -> None:
+    assert [name_of(path) for path in PYTHON if not ast.get_docstring(parsed[path])] == []
 
 
-def test_no_docstring_only_says_see() -> None:
+def test_no_docstring_only_says_see(parsed: dict[Path, ast.Module]) -> None:
     """A method that fills a Protocol needs no docstring; one that names the Protocol says nothing more."""
     found = [
         f"{name_of(path)}:{node.lineno}: {node.name}"
         for path in PYTHON
         if path.relative_to(ROOT).parts[0] in PACKAGES
-        for node in ast.walk(parsed(path))
+        for node in ast.walk(parsed[path])
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
         and re.fullmatch(r"See `[^`]+`\.?", ast.get_docstring(node) or "")
     ]

@@ -113,6 +113,7 @@ async def test_what_one_node_writes_brings_its_keys_to_a_session_of_another(data
         ann, bo = await one_device_of(one.world), await one_device_of(one.world)
         async with one.live(ann) as a, two.live(bo) as b:
             dialog = (await a.ask(Create(3, 1, DialogType.DIRECT, [bo.principal]))).dialog
+            assert (await b.until(TimelineEvent)).seq == 1
             share = await upload(a, dialog, SESSION, bo)
             assert isinstance(await a.ask(Send(4, dialog, 2, b"sealed", sealed(SESSION, share))), Acked)
             (keys,) = (await b.until(KeySlices)).slices
