@@ -91,11 +91,6 @@ def device_id_of(device: bytes) -> str:
     return device.hex()
 
 
-def principal_of(user_id: object) -> bytes:
-    """The principal of a Matrix user id; `CanonicalError` if it is not one of ours."""
-    return _id_in(user_id, "@", f":{_SERVER_NAME}")
-
-
 def dialog_of(room_id: object) -> bytes:
     """The dialog of a Matrix room id; `CanonicalError` if it is not one of ours."""
     return _id_in(room_id, "!", f":{_SERVER_NAME}")

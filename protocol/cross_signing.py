@@ -124,13 +124,8 @@ def read_master(principal: bytes, data: bytes) -> bytes:
     return _cross_signing_key(principal, _read(data, _CrossSigningObject)[0], "master")
 
 
-def read_device_keys(
-    data: bytes, principal: bytes, device: bytes, identity: CrossSigningKeys | None = None
-) -> DevicePublic:
-    """The keys of a device, signed by itself, and by `identity`'s self-signing key if that is given.
-
-    Raises `KeysRefusedError`.
-    """
+def read_device_keys(data: bytes, principal: bytes, device: bytes) -> DevicePublic:
+    """The keys of a device, signed by itself; `KeysRefusedError` for any other. Whose it is, the device log says."""
     keys, signed = _read(data, _DeviceKeysObject)
     user_id, device_id = user_id_of(principal), device_id_of(device)
     if (keys.user_id, keys.device_id) != (user_id, device_id):
@@ -146,11 +141,7 @@ def read_device_keys(
     except BadKeyError as error:
         raise KeysRefusedError(KeysReason.BAD_KEY) from error
     _check_signed(keys, signed, user_id, device_id, public.ed25519)
-    roles = [public.ed25519, public.curve25519]
-    if identity is not None:
-        _check_signed(keys, signed, user_id, to_base64(identity.self_signing), identity.self_signing)
-        roles += [identity.master, identity.self_signing, identity.user_signing]
-    _check_one_role_each(roles)
+    _check_one_role_each([public.ed25519, public.curve25519])
     return public
 
 
@@ -163,14 +154,6 @@ def read_one_time_key(data: bytes, principal: bytes, device: bytes, ed25519: byt
         raise KeysRefusedError(KeysReason.BAD_KEY) from error
     _check_signed(found, signed, user_id_of(principal), device_id_of(device), ed25519)
     return OneTimeKey(key, found.fallback)
-
-
-def is_signed_for(master: bytes, of: bytes, by: bytes, user_signing: bytes) -> bool:
-    """Whether the master object of the person `of` bears the signature of `by`'s user-signing key."""
-    found, signed = _read(master, _CrossSigningObject)
-    _cross_signing_key(of, found, "master")
-    signature = found.signatures.get(user_id_of(by), {}).get(f"ed25519:{to_base64(user_signing)}")
-    return is_signature(signature, signed, user_signing)
 
 
 def add_signature(data: bytes, principal: bytes, key: SigningKey) -> bytes:

@@ -70,10 +70,11 @@ class ConfirmToDevice(Command, tag=111, frozen=True):
 
 
 class BackupValue(msgspec.Struct, array_like=True, frozen=True):
-    """Something sealed under the recovery key: the identity, or the keys of a session.
+    """Something sealed under the recovery key: the identity, the keys of a session, or whom its person has verified.
 
-    `key` is a hash of the session and its device, or zeros for the identity. The `version` of a session's keys is
-    higher the earlier they begin, `N_MAX` less the index of the first message that they open; of the identity it is 1.
+    `key` is a hash of the session and its device, zeros for the identity, or above all of these for a person. The
+    `version` of a session's keys is higher the earlier they begin, `N_MAX` less the index of the first message that
+    they open; of the identity it is 1; of a person it is when that was said, in milliseconds since 1970.
     """
 
     key: BackupKey

@@ -1,8 +1,9 @@
 """A person's own identity: three private keys, and what they sign.
 
-The master key signs the device log, which says whose devices are believed, and the two other keys; the self-signing
-key signs devices in Matrix' format, the user-signing key the people whom this person has verified. Whoever has these
-keys is this person to everybody else: they are on the person's devices, and sealed under the recovery key.
+The master key signs the device log, which says whose devices are believed, and the two other keys. The self-signing
+key signs devices in Matrix' format. The user-signing key signs nothing: Matrix' libraries take no identity without it.
+Whom this person has verified, their devices tell each other through the backup (`trust.py`). Whoever has these keys is
+this person to everybody else: they are on the person's devices, and sealed under the recovery key.
 
 Every entry that is made here is appended to the log in memory first, so this never makes an entry that others refuse.
 """
@@ -96,10 +97,6 @@ class OwnIdentity:
     def sign_device(self, device_keys: bytes) -> bytes:
         """Matrix' `device_keys` object with the signature of the self-signing key."""
         return add_signature(device_keys, self.principal, self.self_signing)
-
-    def sign_person(self, master: bytes) -> bytes:
-        """The master object of somebody who was verified, with the signature of the user-signing key."""
-        return add_signature(master, self.principal, self.user_signing)
 
     def _append(
         self, log: LogState, action: LogAction, device: bytes, keys: DevicePublic | None, at_ms: int

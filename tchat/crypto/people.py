@@ -1,6 +1,9 @@
 """What this device believes of people, kept in its state: their pinned logs, and its own person's identity.
 
-Each call that changes something is one commit. The own person is one of the people, with two differences:
+Each call that changes something is one commit. What a person says of somebody's identity is kept beside its pin: own
+devices tell each other, and it may come before the log that it is about.
+
+The own person is one of the people, with two differences:
 
 - A log is believed when this device has the private keys of it. It takes these from the recovery key, or from an own
   device whose master key a person has compared; what else claims to be the own identity is held.
@@ -9,18 +12,33 @@ Each call that changes something is one commit. The own person is one of the peo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import msgspec
 
 from protocol.canonical import CanonicalError, from_base64, to_base64
 from protocol.device_log import LogError, LogState, fold
 from protocol.limits import FORMER_IDENTITIES_MAX
+from protocol.public_keys import DevicePublic
 from tchat.crypto.olm import KnownDevice, ToDevice
 from tchat.crypto.own_identity import SECRET_BYTES, OwnIdentity
-from tchat.crypto.pins import GivenLog, Judgement, PinnedLog, agree, devices_for, judge, verify
+from tchat.crypto.pins import (
+    GivenLog,
+    HeldError,
+    Hold,
+    Judgement,
+    LogVerdict,
+    PinnedLog,
+    agree,
+    devices_for,
+    judge,
+    verify,
+)
 from tchat.crypto.recovery import RECOVERY_KEY_BYTES
 from tchat.crypto.state import CryptoState, Step, Table
+from tchat.crypto.trust import Trust, follow
 
 HANDED = "tchat.identity"
 """The type of the message by which an own device hands the private keys on."""
@@ -35,13 +53,27 @@ class _OwnRecord(msgspec.Struct, array_like=True):
         return f"_OwnRecord({self.generation})"
 
 
+class _Said(msgspec.Struct, array_like=True, frozen=True):
+    """A word, and the own generation whose backup has it; 0 for none."""
+
+    trust: Trust
+    backed_up: int = 0
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
 class People:
     """The pins of a device. Logs are given in the order in which they were asked for."""
 
-    def __init__(self, state: CryptoState, principal: bytes) -> None:
+    def __init__(self, state: CryptoState, principal: bytes, now_ms: Callable[[], int] = _wall_ms) -> None:
         self._state = state
+        self._now_ms = now_ms
         self.principal = principal
         """The own person."""
+        self.words = 0
+        """Grows when something is said of somebody's identity, here or on an own device, and with the own identity."""
 
     def pin_of(self, principal: bytes) -> PinnedLog | None:
         """What is believed of this person; None before the first log."""
@@ -56,7 +88,7 @@ class People:
     def take_log(self, principal: bytes, given: GivenLog) -> Judgement:
         """Judge what the server gives, and remember it; what `SHOWN` has for the verdict is for a person."""
         before = self.pin_of(principal)
-        judgement = judge(principal, before, given)
+        judgement = self._followed(principal, judge(principal, before, given))
         if judgement.pin is not None and judgement.pin != before:
             step = Step(self._state)
             pin = self._verified_if_ours(judgement.pin)
@@ -85,9 +117,11 @@ class People:
 
     def devices_of(self, principal: bytes) -> list[KnownDevice]:
         """The devices that may be given keys; `HeldError` when nobody may be now."""
-        return [
-            KnownDevice(principal, device, public) for device, public in devices_for(self.pin_of(principal)).items()
-        ]
+        pin, trust = self.pin_of(principal), self.trust_of(principal)
+        devices = devices_for(pin)
+        if pin is not None and trust is not None and trust.doubts(pin):
+            raise HeldError(Hold.IDENTITY_CHANGED)
+        return [KnownDevice(principal, device, public) for device, public in devices.items()]
 
     def writer_at(self, principal: bytes, device: bytes, generation: int, length: int) -> KnownDevice | None:
         """A device as the log had it then: what it wrote at that time is believed; None for any other device."""
@@ -100,14 +134,49 @@ class People:
         pin = self.pin_of(principal)
         found = None if pin is None else verify(pin, master)
         if found is not None:
-            self._keep(Step(self._state), found)
+            self._keep(self._say(found, verified=True), found)
         return found is not None
 
     def agreed(self, principal: bytes) -> None:
         """A person takes the new identity that is held, without having compared it; nothing if none is."""
-        pin = self.pin_of(principal)
-        if pin is not None and pin.held is not None:
-            self._keep(Step(self._state), agree(pin))
+        pin, trust = self.pin_of(principal), self.trust_of(principal)
+        if pin is not None and (pin.held is not None or (trust is not None and trust.doubts(pin))):
+            pin = pin if pin.held is None else agree(pin)
+            self._keep(self._say(pin, verified=False), pin)
+
+    def trust_of(self, principal: bytes) -> Trust | None:
+        """What the own person has said last of somebody's identity, as far as this device knows."""
+        said = self._said(principal)
+        return None if said is None else said.trust
+
+    def to_back_up(self, generation: int) -> dict[bytes, Trust]:
+        """The words, by whom they are about, that the backup of this generation of the own identity may lack."""
+        found = ((each, self._said(each)) for each in self._state.keys(Table.TRUST, b""))
+        return {each: said.trust for each, said in found if said is not None and said.backed_up != generation}
+
+    def is_backed_up(self, principal: bytes, trust: Trust, generation: int) -> None:
+        """The backup of this generation has this word, unless a newer one was said meanwhile."""
+        if self.trust_of(principal) == trust:
+            step = Step(self._state)
+            step.write(Table.TRUST, principal, msgspec.msgpack.encode(_Said(trust, generation)))
+            step.commit()
+
+    def take_trust(self, principal: bytes, trust: Trust, generation: int) -> None:
+        """What the backup of this own generation has: the word of an own device, or an older one than is known here."""
+        said = self._said(principal)
+        if said == _Said(trust, generation):
+            return
+        older = said is not None and trust.at_ms < said.trust.at_ms
+        step, pin = Step(self._state), self.pin_of(principal)
+        kept = _Said(said.trust) if said is not None and older else _Said(trust, generation)
+        step.write(Table.TRUST, principal, msgspec.msgpack.encode(kept))
+        self._keep(step, None if older or pin is None else follow(pin, trust))
+        self.words += 1
+
+    def is_listed(self, device: bytes, public: DevicePublic) -> bool:
+        """Whether the own log that is believed has this device, with these keys."""
+        pin = self.pin_of(self.principal)
+        return pin is not None and pin.held is None and pin.log.devices.get(device) == public
 
     @property
     def identity(self) -> OwnIdentity | None:
@@ -134,6 +203,7 @@ class People:
         if pin is not None and ours:
             pin = verify(pin, identity.public.master)
         self._keep(step, pin)
+        self.words += 1
         return ours
 
     def identity_to_hand(self) -> dict[str, object]:
@@ -168,6 +238,33 @@ class People:
         found = [self._state.read(Table.OWN_LOG, _row_of(pin.log, index)) for index in range(pin.log.length)]
         entries = [entry for entry in found if entry is not None]
         return entries[length:] if len(entries) == pin.log.length else []
+
+    def _followed(self, principal: bytes, judgement: Judgement) -> Judgement:
+        """A judgement, after what the own person has said elsewhere: what they compared there is no news here."""
+        pin, trust = judgement.pin, self.trust_of(principal)
+        if pin is None or trust is None:
+            return judgement
+        verdict, followed = judgement.verdict, follow(pin, trust)
+        if followed != pin and verdict in (LogVerdict.CHANGED, LogVerdict.HELD):
+            verdict = LogVerdict.GROWN
+        elif trust.doubts(followed) and verdict in (LogVerdict.FIRST, LogVerdict.CHANGED):
+            verdict = LogVerdict.HELD
+        return replace(judgement, verdict=verdict, pin=followed)
+
+    def _said(self, principal: bytes) -> _Said | None:
+        data = self._state.read(Table.TRUST, principal)
+        return None if data is None else msgspec.msgpack.decode(data, type=_Said)
+
+    def _say(self, pin: PinnedLog, *, verified: bool) -> Step:
+        """A step with the newest word on the identity that is pinned; of the own one there is no word."""
+        step, principal = Step(self._state), pin.log.principal
+        if principal != self.principal:
+            known = self.trust_of(principal)
+            at_ms = max(self._now_ms(), 0 if known is None else known.at_ms + 1)
+            trust = Trust(at_ms, pin.log.generation, pin.log.master, verified)
+            step.write(Table.TRUST, principal, msgspec.msgpack.encode(_Said(trust)))
+            self.words += 1
+        return step
 
     def _keep_entries(self, step: Step, log: LogState, given: GivenLog) -> None:
         for index, entry in enumerate(given.entries, log.length - len(given.entries)):

@@ -1,10 +1,11 @@
 """The recovery key: 32 bytes that a person writes down, and what is sealed under them on the server.
 
-- Two things are sealed: the private keys of the identity, and the keys of Megolm sessions (the backup). Both with
-  XChaCha20-Poly1305, each under a key of its own that is made of the recovery key.
-- The sealed bytes are bound to the principal, the generation of the identity, and the session. Only who has the
-  recovery key can seal: nothing that a server, or anybody else, puts into a backup opens.
-- The server can keep values back, or give older ones of the same session; it cannot change, move or add one.
+- Three things are sealed: the private keys of the identity, the keys of Megolm sessions, and what the person has said
+  of others' identities. All with XChaCha20-Poly1305, each under a key of its own that is made of the recovery key.
+- The sealed bytes are bound to the principal, the generation of the identity, and the place in the backup. Only who has
+  the recovery key can seal: nothing that a server, or anybody else, puts into a backup opens.
+- The server can keep values back, or give older ones of the same place; it cannot change, move or add one.
+- Words about people are in one part of the backup, above all else. Where in it says to the server of nobody who it is.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from nacl.bindings import (
 from nacl.exceptions import CryptoError
 
 from protocol.canonical import frame, to_base64
-from protocol.limits import BACKUP_VALUE_BYTES_MAX
+from protocol.limits import BACKUP_KEY_BYTES, BACKUP_VALUE_BYTES_MAX
 from tchat.crypto.own_identity import SECRET_BYTES, OwnIdentity
+from tchat.crypto.trust import Trust
 
 RECOVERY_KEY_BYTES = 32
 _NONCE_BYTES = crypto_aead_xchacha20poly1305_ietf_NPUBBYTES
@@ -34,6 +36,9 @@ _ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _CODE_BYTES = len(_PREFIX) + RECOVERY_KEY_BYTES + 1
 _CODE_CHARS = 48
 _IDENTITY, _SESSION = b"tchat/recovery/identity/1", b"tchat/recovery/session/1"
+_TRUST, _TRUST_PLACE = b"tchat/recovery/trust/1", b"tchat/recovery/trust-place/1"
+TRUST_PREFIX = b"\xff" * 8
+"""Places of words about people begin so; that of a session does by an accident that happens to nobody."""
 
 
 class RecoveryReason(StrEnum):
@@ -76,6 +81,11 @@ class BackedUpSession(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"BackedUpSession({to_base64(self.session)})"
+
+
+class _Word(msgspec.Struct, array_like=True, frozen=True):
+    about: bytes
+    trust: Trust
 
 
 def new_recovery_key() -> bytes:
@@ -148,6 +158,28 @@ def open_session(key: bytes, identity: OwnIdentity, place: bytes, sealed: bytes)
     if place_of(found.session, found.device) != place or imported.session_id != to_base64(found.session):
         raise RecoveryError(RecoveryReason.WRONG_SESSION)
     return found
+
+
+def seal_trust(key: bytes, identity: OwnIdentity, about: bytes, trust: Trust) -> tuple[bytes, bytes]:
+    """What the person has said of somebody, for the backup, and its place there."""
+    place = _trust_place(key, about)
+    bound = _bound_to(identity.principal, identity.generation, place)
+    return place, _seal(key, _TRUST, bound, msgspec.msgpack.encode(_Word(about, trust)))
+
+
+def open_trust(key: bytes, identity: OwnIdentity, place: bytes, sealed: bytes) -> tuple[bytes, Trust]:
+    """Of whom something was said, and what; `RecoveryError` if this person did not seal it for this place."""
+    value = _open(key, _TRUST, _bound_to(identity.principal, identity.generation, place), sealed)
+    try:
+        word = msgspec.msgpack.decode(value, type=_Word)
+    except ValueError as error:
+        raise RecoveryError(RecoveryReason.NOT_OURS) from error
+    return word.about, word.trust
+
+
+def _trust_place(key: bytes, about: bytes) -> bytes:
+    digest = hmac.digest(_key_for(key, _TRUST_PLACE), about, hashlib.sha256)
+    return TRUST_PREFIX + digest[: BACKUP_KEY_BYTES - len(TRUST_PREFIX)]
 
 
 def _seal(key: bytes, domain: bytes, bound: bytes, value: bytes) -> bytes:

@@ -43,6 +43,8 @@ class Table(StrEnum):
     """One row, with an empty key: how often the server has lost events."""
     PINS = "pins"
     """Principal: the device log that is believed."""
+    TRUST = "trust"
+    """Principal: what the own person has said of their identity, and the own generation whose backup has that."""
     OWN_LOG = "own_log"
     """Generation (8 bytes), index (4 bytes): an entry of the own person's log."""
     KEYLESS = "keyless"

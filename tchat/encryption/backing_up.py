@@ -22,6 +22,7 @@ from tchat.crypto.machine import CryptoMachine
 from tchat.crypto.own_identity import OwnIdentity
 from tchat.crypto.people import People
 from tchat.crypto.recovery import (
+    TRUST_PREFIX,
     BackedUpSession,
     RecoveryError,
     RecoveryReason,
@@ -134,7 +135,7 @@ class BackingUp:
         identity, key = self._people.identity, self._people.recovery_key
         if pin is None or identity is None or key is None:
             return None
-        if pin.log.devices.get(self._machine.device) != self._machine.public:
+        if not self._people.is_listed(self._machine.device, self._machine.public):
             return None  # what is written from then on is for this device, too
         if self._state.read(Table.BACKED_UP, _mark(identity.generation)) is None:
             return ReadBackup(0, identity.generation, self._after)
@@ -209,7 +210,7 @@ class BackingUp:
         sessions: list[BackedUpSession] = []
         refused = 0
         for value in page.values:
-            if value.key != IDENTITY_KEY:
+            if value.key != IDENTITY_KEY and not value.key.startswith(TRUST_PREFIX):
                 try:
                     sessions.append(open_session(key, identity, value.key, value.value))
                 except RecoveryError:

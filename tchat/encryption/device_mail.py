@@ -98,10 +98,10 @@ class DeviceMail:
         body = encode_canonical({"type": kind, "content": decode_canonical(content)})
         self._outgoing.append(SendToDevice(0, new_id(), dialog, [DeviceMessage(device, body)]))
 
-    def tell(self, dialog: bytes, device: bytes, content: bytes) -> None:
-        """Have an encrypted message leave that may be lost: nothing if much waits to leave."""
+    def tell(self, dialog: bytes, device: bytes, content: bytes, kind: str = ENCRYPTED) -> None:
+        """Have a message leave that may be lost: nothing if much waits to leave."""
         if len(self._outgoing) < OUTGOING_MAX:
-            self.send(dialog, device, ENCRYPTED, content)
+            self.send(dialog, device, kind, content)
 
     def find_device(self, principal: bytes, device: bytes) -> KnownDevice | None:
         """A device as its person's log has it now, or an own one as the server has its keys: those are not believed."""

@@ -40,6 +40,7 @@ from tchat.encryption.notices import Notice, Standing, Unreadable
 from tchat.encryption.own_devices import OwnDevices
 from tchat.encryption.readers import ReaderEngine
 from tchat.encryption.sealing import Outcome
+from tchat.encryption.shared_trust import SharedTrust
 from tchat.encryption.unsealing import Unsealing
 from tchat.encryption.verifying import Verifying
 
@@ -75,6 +76,7 @@ class _Parts:
     opening: Unsealing
     verifying: Verifying
     backup: BackingUp
+    trust: SharedTrust
 
 
 class Encryption:
@@ -185,7 +187,7 @@ class Encryption:
         self._pause_s, self._resume_at = 0.0, 0.0
         if self._made is not None:
             made = self._made
-            for part in (made.readers, made.uploads, made.own, made.inbox, made.verifying, made.backup):
+            for part in (made.readers, made.uploads, made.own, made.inbox, made.verifying, made.backup, made.trust):
                 part.disconnected()
 
     def reset(self) -> None:
@@ -229,7 +231,7 @@ class Encryption:
             return ()
         self._resume_at = 0.0
         parts = self._made
-        asking = (parts.uploads, parts.own, parts.readers, parts.inbox, parts.verifying, parts.backup)
+        asking = (parts.uploads, parts.own, parts.readers, parts.inbox, parts.verifying, parts.backup, parts.trust)
         return [command for part in asking for command in part.due()]
 
     def next_due(self) -> float | None:
@@ -243,7 +245,7 @@ class Encryption:
         else:
             self._pause_s, self._resume_at = 0.0, 0.0
         parts.readers.answered(command, reply)
-        for part in (parts.uploads, parts.own, parts.inbox, parts.verifying, parts.backup):
+        for part in (parts.uploads, parts.own, parts.inbox, parts.verifying, parts.backup, parts.trust):
             part.answered(command, reply)
         if isinstance(command, ReadDevices):
             self._keys_came(parts.inbox.logs_were_read())
@@ -254,7 +256,7 @@ class Encryption:
         if self._made is None:
             return ()
         made = self._made
-        parts = (made.own, made.uploads, made.readers, made.verifying, made.backup, made.opening)
+        parts = (made.own, made.uploads, made.readers, made.verifying, made.backup, made.trust, made.opening)
         return [notice for part in parts for notice in part.take_notices()]
 
     def _keys_came(self, keys: Iterable[KeysReceived]) -> None:
@@ -272,7 +274,7 @@ class Encryption:
 
     def _make(self, principal: bytes, device: bytes, generation: int) -> _Parts:
         machine = CryptoMachine(self._store, principal, device, generation)
-        people = People(self._store, principal)
+        people = People(self._store, principal, self._now_ms)
         readers = ReaderEngine(self._store, machine, people, self._now_ms)
         uploads = KeyUploads(machine, people, self._now_ms)
         own = OwnDevices(machine, people, readers.logs, uploads, self._now_ms)
@@ -282,6 +284,7 @@ class Encryption:
         mail = DeviceMail(machine, people, readers.logs, uploads.key_was_used)
         verifying = Verifying(machine, people, readers, mail, self._now_ms, handed=own.look_again, wake=self._wake)
         backup = BackingUp(self._store, machine, people, recovered=self.keep_identity, restored=opening.try_again)
+        trust = SharedTrust(machine, people, readers.logs, mail)
         readers.channels.tell, inbox.broken = mail.tell, readers.channels.want
-        opening.lacking = backup.want
-        return _Parts(machine, people, readers, sealer, uploads, own, inbox, mail, opening, verifying, backup)
+        opening.lacking, verifying.trust_grew = backup.want, trust.look
+        return _Parts(machine, people, readers, sealer, uploads, own, inbox, mail, opening, verifying, backup, trust)

@@ -151,6 +151,18 @@ class DevicesDoubted:
 
 
 @dataclass(frozen=True, slots=True)
+class VerifiedElsewhere:
+    """The own person has verified somebody on another device."""
+
+    principal: bytes
+
+    @property
+    def sentence(self) -> str:
+        """What happened, for people."""
+        return "You have verified this person on another device of yours."
+
+
+@dataclass(frozen=True, slots=True)
 class ViewsDiffer:
     """In a message of `author` it says that they see other members or devices: nothing is sent in this dialog."""
 
@@ -249,6 +261,7 @@ Notice = (
     | IdentityStarted
     | KeysNotTaken
     | ReaderNotice
+    | VerifiedElsewhere
     | VerificationStep
     | BackupNotice
 )

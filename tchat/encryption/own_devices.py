@@ -155,7 +155,7 @@ class OwnDevices:
         pin = self._people.pin_of(self._people.principal)
         if pin is None:
             return Standing.UNKNOWN
-        listed = pin.held is None and pin.log.devices.get(self._machine.device) == self._machine.public
+        listed = self._people.is_listed(self._machine.device, self._machine.public)
         return Standing.LISTED if listed else Standing.UNVERIFIED
 
     def _start_identity(self, before: LogState | None) -> None:

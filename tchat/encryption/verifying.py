@@ -31,6 +31,7 @@ from tchat.crypto.verification import Phase, Verification, VerificationMessage, 
 from tchat.encryption.device_mail import ENCRYPTED, DeviceMail, Mail
 from tchat.encryption.notices import VerificationStep
 from tchat.encryption.readers import ReaderEngine
+from tchat.encryption.shared_trust import TRUST_GREW
 
 RUNNING_MAX = 10
 REQUESTS_MAX = 100
@@ -82,6 +83,8 @@ class Verifying:
         self._running: dict[str, _Running] = {}
         self._handing: dict[bytes, _Handing] = {}
         self._notices: list[VerificationStep] = []
+        self.trust_grew: Callable[[], None] = lambda: None
+        """Called when an own device says that there is more to read in the backup."""
 
     # what a person does
 
@@ -133,6 +136,8 @@ class Verifying:
             elif mail.type == HANDED and mail.message is not None and self._people.take_identity(mail.message):
                 self._readers.logs.changes += 1
                 self._handed()
+            elif mail.type == TRUST_GREW and mail.sender.principal == self._people.principal:
+                self.trust_grew()
 
     def due(self) -> list[Command]:
         """The commands to send now, each once."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from nacl.public import PrivateKey
 from nacl.signing import SigningKey
 
-from protocol.public_keys import DevicePublic
+from protocol.canonical import decode_canonical, signed_part, to_base64, user_id_of
+from protocol.public_keys import DevicePublic, is_signature
 
 
 def device_signing_key(number: int) -> SigningKey:
@@ -17,6 +20,13 @@ def device_keys(number: int) -> DevicePublic:
     """The public keys of device `number`."""
     agreement = PrivateKey(bytes([number, 0xCC]) * 16).public_key
     return DevicePublic(bytes(device_signing_key(number).verify_key), bytes(agreement))
+
+
+def bears_signature(data: bytes, principal: bytes, key: bytes) -> bool:
+    """Whether Matrix' object bears the signature of this cross-signing key of a person."""
+    value: dict[str, Any] = decode_canonical(data)
+    signature = value["signatures"].get(user_id_of(principal), {}).get(f"ed25519:{to_base64(key)}")
+    return is_signature(signature, signed_part(value), key)
 
 
 def fresh_keys() -> DevicePublic:

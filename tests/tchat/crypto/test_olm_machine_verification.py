@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
-from protocol.canonical import device_id_of, encode_canonical, principal_of, user_id_of
-from protocol.cross_signing import is_signed_for, read_cross_signing, read_device_keys
+from protocol.canonical import device_id_of, encode_canonical, user_id_of
+from protocol.cross_signing import read_cross_signing, read_device_keys
 from protocol.ids import new_id
 from tchat.crypto.compared import Compared, MessageType, Party
 from tchat.crypto.own_identity import OwnIdentity
 from tchat.crypto.qr import QrCode
 from tchat.crypto.verification import Phase, Verification, VerificationMessage
 from tests.engines.olm_machine import OlmMachine
+from tests.support.key_pairs import bears_signature
 from tests.tchat.crypto.devices import phone
 
 
@@ -53,8 +54,9 @@ class Meeting:
         found = self.compared
         (signed,) = found["signed"].values()
         assert isinstance(found["done"], bool)
-        of_alice, by_bob = principal_of(self.alice), self.bob.principal
-        return found["done"] and is_signed_for(encode_canonical(signed), of_alice, by_bob, self.bob_signs_people_with)
+        return found["done"] and bears_signature(
+            encode_canonical(signed), self.bob.principal, self.bob_signs_people_with
+        )
 
     @property
     def compared(self) -> Any:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from protocol.canonical import device_id_of, encode_canonical, signed_part, to_base64, user_id_of
-from protocol.cross_signing import ALGORITHMS, is_signed_for, read_cross_signing, read_device_keys
+from protocol.cross_signing import ALGORITHMS, read_cross_signing, read_device_keys
 from protocol.device_log import LogError, LogReason, fold
 from tchat.crypto.own_identity import SECRET_BYTES, OwnIdentity, new_identity
-from tests.support.key_pairs import device_keys, device_signing_key
+from tests.support.key_pairs import bears_signature, device_keys, device_signing_key
 
 BOB, ALICE = bytes([0xB0]) * 16, bytes([0xA1]) * 16
 PHONE = bytes([1]) * 16
@@ -53,12 +53,8 @@ def test_an_entry_that_others_refuse_is_not_made() -> None:
 def test_a_device_is_signed_for_matrix_libraries() -> None:
     identity = OwnIdentity(BOB, 1)
     signed = identity.sign_device(device_object())
-    assert read_device_keys(signed, BOB, PHONE, identity.public) == device_keys(1)
-
-
-def test_a_verified_person_is_signed_for_the_own_other_devices() -> None:
-    bob, alice = OwnIdentity(BOB, 1), OwnIdentity(ALICE, 1)
-    assert is_signed_for(bob.sign_person(alice.objects().master), ALICE, BOB, bob.public.user_signing)
+    assert read_device_keys(signed, BOB, PHONE) == device_keys(1)
+    assert bears_signature(signed, BOB, identity.public.self_signing)
 
 
 def test_a_new_identity_follows_the_one_before() -> None:

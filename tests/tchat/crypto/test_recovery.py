@@ -21,12 +21,15 @@ from tchat.crypto.recovery import (
     new_recovery_key,
     open_identity,
     open_session,
+    open_trust,
     place_of,
     read_recovery_key,
     seal_identity,
     seal_session,
+    seal_trust,
     write_recovery_key,
 )
+from tchat.crypto.trust import Trust
 
 KEY, OTHER_KEY = bytes([7]) * RECOVERY_KEY_BYTES, bytes([8]) * RECOVERY_KEY_BYTES
 BOB, ALICE, DIALOG, PHONE = (bytes([number]) * 16 for number in (0xB0, 0xA1, 0xD0, 1))
@@ -103,6 +106,18 @@ def test_sealed_values_fit_and_show_nothing() -> None:
     assert IDENTITY.secret[:32] not in SEALED_IDENTITY
     assert seal_identity(KEY, IDENTITY) != SEALED_IDENTITY
     assert SESSION.exported not in repr(SESSION)
+
+
+def test_a_word_about_somebody_comes_back_and_its_place_names_nobody_without_the_key() -> None:
+    word = Trust(5, 3, bytes(32), verified=True)
+    place, sealed = seal_trust(KEY, IDENTITY, ALICE, word)
+    assert open_trust(KEY, IDENTITY, place, sealed) == (ALICE, word)
+    assert place != seal_trust(OTHER_KEY, IDENTITY, ALICE, word)[0]
+    about_bob, _ = seal_trust(KEY, IDENTITY, BOB, word)
+    for identity, at in ((IDENTITY, about_bob), (OwnIdentity(BOB, 1), place)):
+        with pytest.raises(RecoveryError) as refused:
+            open_trust(KEY, identity, at, sealed)
+        assert refused.value.reason is RecoveryReason.NOT_OURS
 
 
 OTHER = session()

@@ -45,7 +45,8 @@ class PostServer(KeyServer):
             case PutBackup(values=values):
                 if self.log is None or device not in self.log.devices:
                     return Failed(0, ErrorCode.LOG_PASSED, "the device is not in the log")
-                self.backup |= {value.key: value for value in values}
+                known = self.backup
+                known |= {one.key: max(one, known.get(one.key, one), key=lambda each: each.version) for one in values}
                 return Done(0)
             case ReadBackup(after=after, limit=limit):
                 left = [self.backup[key] for key in sorted(self.backup) if after is None or key > after]

@@ -172,6 +172,25 @@ async def test_two_people_verify_each_other(server: Running) -> None:
             assert pin.verified
 
 
+async def test_who_is_verified_on_one_device_is_verified_on_the_other(server: Running) -> None:
+    ann, bob = await people(server, 2)
+    laptop = await another_device(server, ann)
+    async with online(server, ann) as a, online(server, bob) as b, online(server, laptop, Standing.UNVERIFIED) as new:
+        dialog = await direct(a.client, bob)
+        await compare(new, a, ann.principal)
+        await new.until(Standing.LISTED)
+        await a.client.send(dialog, b"hello")
+        await b.client.wait_until(lambda: said(b.client, dialog) == [b"hello"])
+        await compare(a, b, bob.principal, dialog)
+        await new.client.send(dialog, b"of the laptop, which has read the log of Bob")
+
+        def is_verified() -> bool:
+            pin = new.client.encryption.people.pin_of(bob.principal)
+            return pin is not None and pin.verified
+
+        await new.client.wait_until(is_verified)
+
+
 async def test_symbols_that_differ_verify_nobody(server: Running) -> None:
     (ann,) = await people(server, 1)
     laptop = await another_device(server, ann)

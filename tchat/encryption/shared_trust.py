@@ -1,0 +1,150 @@
+"""Whom a person has verified, on all of their devices: words about people go through the backup, which they seal.
+
+Invariants:
+
+- A word is sealed under the recovery key, by a device that has the identity and is in its log. The server learns how
+  many there are; it can keep words back, which loses a verification, and gains nothing with an older one.
+- They are read on each connection, and when an own device says that there are more. One command is under way at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from protocol.command_rules import Command
+from protocol.device_commands import BackupValue, PutBackup, ReadBackup
+from protocol.ids import self_dialog_id
+from protocol.limits import BACKUP_KEY_BYTES, BACKUP_VALUES_PER_COMMAND_MAX
+from protocol.replies import BackupPage, Failed, Reply
+from tchat.crypto.machine import CryptoMachine
+from tchat.crypto.own_identity import OwnIdentity
+from tchat.crypto.people import People
+from tchat.crypto.pins import HeldError, Hold, LogVerdict
+from tchat.crypto.recovery import TRUST_PREFIX, RecoveryError, open_trust, seal_trust
+from tchat.crypto.trust import Trust
+from tchat.encryption.device_logs import DeviceLogs
+from tchat.encryption.device_mail import DeviceMail
+from tchat.encryption.notices import DevicesDoubted, VerifiedElsewhere
+
+TRUST_GREW = "tchat.trust_grew"
+"""The type of the message to own devices, without content: there is more to read in the backup."""
+_FROM = TRUST_PREFIX + bytes(BACKUP_KEY_BYTES - len(TRUST_PREFIX))
+
+
+class SharedTrust:
+    """What the devices of a person tell each other of people."""
+
+    def __init__(self, machine: CryptoMachine, people: People, logs: DeviceLogs, mail: DeviceMail) -> None:
+        self._machine = machine
+        self._people = people
+        self._logs = logs
+        self._mail = mail
+        self._after: bytes | None = _FROM
+        """How far the words were read; None: all of them."""
+        self._unsaid: dict[bytes, Trust] = {}
+        """By whom they are about: words that the backup may lack."""
+        self._looked = -1
+        """`People.words` as of which that is so."""
+        self._adding: dict[bytes, Trust] = {}
+        self._under_way: Command | None = None
+        self._refused = False
+        self._notices: list[DevicesDoubted | VerifiedElsewhere] = []
+
+    def look(self) -> None:
+        """There is more to read."""
+        self._after = _FROM
+
+    def due(self) -> list[Command]:
+        """The command to send now, once."""
+        if self._under_way is not None:
+            return []
+        self._under_way = self._next()
+        return [] if self._under_way is None else [self._under_way]
+
+    def answered(self, command: Command, reply: Reply) -> None:
+        """The answer to a command."""
+        if command is not self._under_way:
+            return
+        self._under_way = None
+        match command, reply:
+            case ReadBackup(), BackupPage():
+                self._read(command, reply)
+            case PutBackup(), Failed():
+                self._refused = not reply.temporary
+            case PutBackup(), _:
+                for principal, trust in self._adding.items():
+                    self._people.is_backed_up(principal, trust, command.generation)
+                self._looked = -1
+                self._tell_own_devices()
+            case _:
+                pass
+
+    def disconnected(self) -> None:
+        """What was not answered is sent again, and all is read again."""
+        self._under_way, self._refused, self._after = None, False, _FROM
+
+    def take_notices(self) -> list[DevicesDoubted | VerifiedElsewhere]:
+        """What the person is to be shown, since the last call."""
+        taken, self._notices = self._notices, []
+        return taken
+
+    def _next(self) -> Command | None:
+        if self._after is None and self._looked == self._people.words and (self._refused or not self._unsaid):
+            return None  # almost always: what follows reads the store
+        identity, key = self._people.identity, self._people.recovery_key
+        if identity is None or key is None:
+            return None
+        if not self._people.is_listed(self._machine.device, self._machine.public):
+            return None
+        if self._after is not None:
+            return ReadBackup(0, identity.generation, self._after)
+        if self._looked != self._people.words:
+            self._looked, self._unsaid = self._people.words, self._people.to_back_up(identity.generation)
+        return self._addition(identity, key) if self._unsaid and not self._refused else None
+
+    def _addition(self, identity: OwnIdentity, key: bytes) -> PutBackup:
+        self._adding = dict(list(self._unsaid.items())[:BACKUP_VALUES_PER_COMMAND_MAX])
+        values = []
+        for principal, trust in self._adding.items():
+            place, sealed = seal_trust(key, identity, principal, trust)
+            values.append(BackupValue(place, trust.at_ms, sealed))
+        return PutBackup(0, identity.generation, values)
+
+    def _read(self, command: ReadBackup, page: BackupPage) -> None:
+        identity, key = self._people.identity, self._people.recovery_key
+        if identity is None or key is None or identity.generation != command.generation:
+            return  # it is read anew
+        for value in page.values:
+            with contextlib.suppress(RecoveryError):
+                self._take(*open_trust(key, identity, value.key, value.value), command.generation)
+        if self._after == command.after:
+            self._after = page.values[-1].key if page.more and page.values else None
+
+    def _take(self, principal: bytes, trust: Trust, generation: int) -> None:
+        before, was_held = self._people.pin_of(principal), self._is_held(principal)
+        self._people.take_trust(principal, trust, generation)
+        pin = self._people.pin_of(principal)
+        if self._is_held(principal) and not was_held:
+            self._notices.append(DevicesDoubted(principal, LogVerdict.HELD))
+        elif pin is not None and pin.verified and before is not None and not before.verified:
+            self._notices.append(VerifiedElsewhere(principal))
+        if (pin, self._is_held(principal)) != (before, was_held):
+            self._logs.changes += 1
+
+    def _is_held(self, principal: bytes) -> bool:
+        try:
+            self._people.devices_of(principal)
+        except HeldError as error:
+            return error.hold is Hold.IDENTITY_CHANGED
+        return False
+
+    def _tell_own_devices(self) -> None:
+        me = self._people.principal
+        keyless = self._logs.keyless(me)
+        try:
+            devices = self._people.devices_of(me)
+        except HeldError:
+            return  # they read it with their next connection
+        for known in devices:
+            if known.device != self._machine.device and known.device not in keyless:
+                self._mail.tell(self_dialog_id(me), known.device, b"{}", TRUST_GREW)
