@@ -18,6 +18,7 @@ from server.cluster.publisher import Publisher
 from server.cluster.receiver import Receiver
 from server.cluster.signalling import Signalling
 from server.cluster.whereabouts import Whereabouts
+from server.delivery.mailboxes import Mailboxes
 from server.delivery.presence import Presence
 from server.delivery.registry import Registry
 from server.delivery.rooms import Rooms, Spawn
@@ -45,6 +46,7 @@ class Hints:
         *,
         router: Router,
         registry: Registry,
+        mailboxes: Mailboxes,
         presence: Presence,
         nodes: Nodes,
         read_to_head: ReadToHead,
@@ -71,11 +73,13 @@ class Hints:
             self.links,
             self.whereabouts,
             rooms=rooms,
+            mailboxes=mailboxes,
             registry=registry,
             presence=presence,
             get_epoch=get_epoch,
             spawn=spawn,
         )
+        mailboxes.tell = self.signalling.note_messages
         self.receiver = Receiver(
             peers,
             self.links,

@@ -66,7 +66,13 @@ class PresenceNoted(msgspec.Struct, array_like=True, frozen=True, tag=4):
     online: bool
 
 
-Signal = DeviceTaken | TypingShown | ReceiptRaised | PresenceNoted
+class DeviceMessagesStored(msgspec.Struct, array_like=True, frozen=True, tag=5):
+    """Messages wait for these devices: the node that one of them is connected to pushes them."""
+
+    devices: list[bytes]
+
+
+Signal = DeviceTaken | TypingShown | ReceiptRaised | PresenceNoted | DeviceMessagesStored
 
 
 class NodeSignals(msgspec.Struct, array_like=True, frozen=True, tag=3):

@@ -1,12 +1,14 @@
-"""Signals between nodes, which may be lost: typing, receipts, which connection a device has, and who came and went.
+"""Signals between nodes, which may be lost: typing, receipts, connections of devices, messages to them, presence.
 
 Sent to the nodes where those are whom it concerns, one lookup for all that waits; when that fails, nothing is sent.
-Receipts are stored, so a client has them again at its next sync.
+Who came or went, and for which devices messages were stored, is told to all nodes. Receipts are stored, so a client
+has them again at its next sync; messages to devices, too, and each second `Mailboxes` reads for whom.
 
 Of a device's connections the one with the highest stamp stays. A stamp is drawn from the database when a sync begins,
 after its session is registered. A node that hears of a lower stamp than its own answers with that.
 
-Bounds: `_WAITING_MAX` signals wait to be sent, `_RECEIVED_MAX` messages to be delivered; what is above that is dropped.
+Bounds: `_WAITING_MAX` signals wait to be sent, `_RECEIVED_MAX` messages to be delivered; what is above that is
+dropped.
 """
 
 from __future__ import annotations
@@ -18,8 +20,17 @@ from protocol.close_codes import CloseCode
 from protocol.events import ReceiptChanged, TypingChanged
 from server.cluster.followed import Followed
 from server.cluster.links import Links
-from server.cluster.messages import DeviceTaken, NodeSignals, PresenceNoted, ReceiptRaised, Signal, TypingShown
+from server.cluster.messages import (
+    DeviceMessagesStored,
+    DeviceTaken,
+    NodeSignals,
+    PresenceNoted,
+    ReceiptRaised,
+    Signal,
+    TypingShown,
+)
 from server.cluster.whereabouts import Whereabouts
+from server.delivery.mailboxes import Mailboxes
 from server.delivery.prepared_message import PreparedMessage
 from server.delivery.presence import Presence
 from server.delivery.registry import Registry
@@ -41,6 +52,7 @@ class Signalling:
         whereabouts: Whereabouts,
         *,
         rooms: Rooms,
+        mailboxes: Mailboxes,
         registry: Registry,
         presence: Presence,
         get_epoch: Callable[[], int],
@@ -52,6 +64,7 @@ class Signalling:
         self._links = links
         self._whereabouts = whereabouts
         self._rooms = rooms
+        self._mailboxes = mailboxes
         self._registry = registry
         self._get_epoch = get_epoch
         self._spawn = spawn
@@ -81,6 +94,10 @@ class Signalling:
         it = receipt
         raised = ReceiptRaised(it.dialog, it.principal, it.delivered, it.read, it.read_messages, shared)
         self._send(principals, raised)
+
+    def note_messages(self, devices: list[bytes]) -> None:
+        """Tell the other nodes that messages are stored for devices that are not here."""
+        self._tell_everybody([DeviceMessagesStored(devices)])
 
     def receive(self, message: NodeSignals) -> None:
         """Deliver the signals of another node."""
@@ -133,6 +150,8 @@ class Signalling:
                         self._rooms.deliver_ephemeral(dialog, shown, but=principal)
                     case PresenceNoted(principal):
                         self.followed.hear(principal)
+                    case DeviceMessagesStored(devices):
+                        self._mailboxes.push_to(devices)
                     case ReceiptRaised():
                         await self._deliver_receipt(signal, message.epoch)
         finally:

@@ -1,9 +1,9 @@
 """Messages to devices, pushed to the connections that are here: at their sync, and as they are stored.
 
 What is pushed is read from the store, in order. At most a page is unconfirmed in one connection: the next messages
-follow when the device confirms; one that does not gets them again at its next sync. Nodes that share a database read
-each second for whom the others stored something, from the horizon of a reading some seconds back: a crash of PostgreSQL
-gives ids of unfinished transactions out again.
+follow when the device confirms; one that does not gets them again at its next sync. A node tells the others for whom it
+stored something, which may be lost. So nodes that share a database also read each second for whom it was, from the
+horizon of a reading some seconds back: a crash of PostgreSQL gives ids of unfinished transactions out again.
 
 Invariant: for one connection at most one page is being read.
 """
@@ -44,6 +44,8 @@ class Mailboxes:
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self.store = store
+        self.tell: Callable[[list[bytes]], None] | None = None
+        """Tells other nodes for which devices, not connected here, something is stored."""
         self._registry = registry
         self._spawn = spawn
         self._sleep = sleep
@@ -52,6 +54,13 @@ class Mailboxes:
         self._due: WeakKeyDictionary[Subscriber, bool] = WeakKeyDictionary()
         """Connections that are being read for; True: look once more."""
         self._horizons: deque[int] = deque(maxlen=_READINGS_BACK)
+
+    def note_stored(self, devices: Iterable[bytes]) -> None:
+        """Push what was stored for these devices here, or have other nodes do it."""
+        elsewhere = [device for device in devices if self._registry.find_device(device) is None]
+        self.push_to(devices)
+        if self.tell is not None and elsewhere:
+            self.tell(elsewhere)
 
     def push_to(self, devices: Iterable[bytes]) -> None:
         """Push what waits for these devices, as far as they are connected here."""

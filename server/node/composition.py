@@ -169,6 +169,7 @@ class Node:
                 self.horizon,
                 router=self.router,
                 registry=self.registry,
+                mailboxes=self.mailboxes,
                 presence=self.presence,
                 nodes=nodes,
                 read_to_head=self.resequencer.read_to_head,

@@ -55,8 +55,8 @@ class MortalNode:
         process = self._process = await start_node(self._environment, self._log)
         assert process.stdout is not None
         async with asyncio.timeout(START_S_MAX):
-            while find_port(await process.stdout.readline()) is None:
-                assert process.returncode is None, self._log.read_text()[-2000:]
+            while find_port(line := await process.stdout.readline()) is None:
+                assert line, self._log.read_text()[-2000:]
 
     async def kill(self) -> None:
         """End it at once, wherever it is."""
@@ -66,14 +66,14 @@ class MortalNode:
 
 
 @contextlib.asynccontextmanager
-async def serving(url: str, folder: Path) -> AsyncIterator[MortalNode]:
+async def serving(url: str, folder: Path, settings: Mapping[str, str] = _SETTINGS) -> AsyncIterator[MortalNode]:
     """A server on the database at `url`, which it alone serves."""
     pem = new_pem()
     (key := folder / "signing_key").write_text(pem)
     tokens = Tokens(SigningKeys.from_pem(pem), SystemClock(), issuer="tchat", audience="tchat", ttl_s=36_000)
     environment = {
         **os.environ,
-        **_SETTINGS,
+        **settings,
         "TCHAT__SERVER__DATA_DIR": str(folder / "data"),
         "TCHAT__STORAGE__POSTGRES_URL": url,
         "TCHAT__IDENTITY__SIGNING_KEY_FILE": str(key),

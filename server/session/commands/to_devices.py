@@ -47,7 +47,7 @@ class ToDevices:
         outcome = await self._mailboxes.store.post(post, self._clock.wall_ms())
         if outcome is not PostingOutcome.OK:
             raise RequestRefusedError(*_REFUSED[outcome])
-        self._mailboxes.push_to(devices)
+        self._mailboxes.note_stored(devices)
         session.done(command.id)
 
     async def confirm_to_device(self, session: Session, command: ConfirmToDevice) -> None:

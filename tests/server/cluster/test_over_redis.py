@@ -13,15 +13,18 @@ import redis
 from protocol.bodies import TimelineEvent, TimelineEventRaw
 from protocol.close_codes import CloseCode
 from protocol.commands import Add, Create, HighWaterMark, PresenceSubscribe, Receipt, Send, Typing
+from protocol.device_commands import DeviceMessage, SendToDevice
 from protocol.dialog_types import DialogType, Mode
 from protocol.errors import ErrorCode
-from protocol.events import DialogState, KeySlices, PresenceChanged, ReceiptChanged, TypingChanged
+from protocol.events import DialogState, FromDevice, KeySlices, PresenceChanged, ReceiptChanged, TypingChanged
+from protocol.ids import new_id
 from protocol.replies import Acked, Failed
 from server.cluster import hints as hints_module
 from server.cluster import whereabouts as whereabouts_module
 from server.cluster.hints import Hints
 from server.cluster.peers import Peers
 from server.config.settings import ClusterSettings, SessionSettings
+from server.delivery import mailboxes as mailboxes_module
 from server.node import composition
 from server.session import shared_rates as shared_rates_module
 from server.writing.durable import DurableEvents
@@ -98,6 +101,7 @@ async def pair(
         (hints_module, "TICK_S"),
         (whereabouts_module, "CHECK_EVERY_S"),
         (shared_rates_module, "INTERVAL_S"),
+        (mailboxes_module, "INTERVAL_S"),
     ):
         monkeypatch.setattr(module, interval, NEVER_S)
     server = start_redis()
@@ -156,6 +160,15 @@ async def test_keys_come_before_what_is_told_over_redis(pair: Pair) -> None:
         assert (keys.dialog, keys.body) == (dialog, b"keys" + bo.device)
         assert await seq_of_next(b) == 2
         assert pair.rows_read == 0
+
+
+async def test_a_message_to_a_device_crosses_before_a_node_looks_for_it(pair: Pair) -> None:
+    ann, bo = await one_device_of(pair.one.world), await one_device_of(pair.one.world)
+    dialog = await pair.one.world.create(DialogType.DIRECT, ann, bo)
+    async with pair.one.live(ann) as a, pair.two.live(bo) as b:
+        await a.ask(SendToDevice(3, new_id(), dialog, [DeviceMessage(bo.device, b"hello")]))
+        async with asyncio.timeout(10):
+            assert (await b.until(FromDevice)).body == b"hello"
 
 
 async def test_a_dialog_that_becomes_large_is_heard_without_the_journal(
