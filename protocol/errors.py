@@ -51,8 +51,6 @@ class ErrorCode(enum.StrEnum):
     KEYS_BOUND = "keys_bound"
     KEYS_MISSING = "keys_missing"
     LOG_PASSED = "log_passed"
-    # shares
-    SHARES_BOUND = "shares_bound"
     # messages to devices
     MESSAGES_BOUND = "messages_bound"
     # reports
@@ -132,9 +130,6 @@ _SENTENCES: dict[ErrorCode, str] = {
     ErrorCode.KEYS_MISSING: "The device has no keys here; upload them first.",
     ErrorCode.LOG_PASSED: (
         "The device log is not the one that this goes on from; read it with `read_devices`, then make the entry anew."
-    ),
-    ErrorCode.SHARES_BOUND: (
-        "The device has uploaded slices of as many shares as it may; send the messages that name them first."
     ),
     ErrorCode.MESSAGES_BOUND: (
         "As many messages wait for one of these devices as may, in all or from you; wait until it was connected."

@@ -34,8 +34,8 @@ class UploadSlices(Command, tag=105, frozen=True):
     got it in an earlier share, which an event has named, need no slice. The author's device has keys and is in their
     device log: nobody would believe another one. Slices that are stored already are passed over, so a command is
     repeated without harm. `more`: other slices of the share follow, so what it lacks is not looked up, and `complete`
-    is false. A share that no event can name any more is dropped when the device uploads another one in the dialog, any
-    other after a day.
+    is false. A share that no event can name any more is dropped when the device uploads another one in the dialog; of
+    others that no event has named the newest 16 are kept, for a day.
     """
 
     rule: ClassVar = CommandRule(
@@ -49,7 +49,6 @@ class UploadSlices(Command, tag=105, frozen=True):
                 ErrorCode.CONFLICT,
                 ErrorCode.KEYS_MISSING,
                 ErrorCode.STALE,
-                ErrorCode.SHARES_BOUND,
                 ErrorCode.UNAVAILABLE,
             }
         ),

@@ -40,7 +40,6 @@ class StagingOutcome(enum.IntEnum):
     """The share stands for something else, or has another slice for one of the devices."""
     STRANGER = 7
     """One of the devices may not read, or has no keys."""
-    BOUND = 8
     UNLISTED = 9
     """The device itself has no keys, or is not in its person's log: nobody would believe what it hands on."""
 

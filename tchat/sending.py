@@ -139,8 +139,7 @@ class Sending:
         entry = self._entries.get(n)
         if entry is None or entry.sealed is not None or any(n == sent for sent, _ in self._in_flight.values()):
             return False
-        del self._entries[n]
-        self._store.remove(n, durable=True)
+        self._drop(entry)
         return True
 
     def pending(self) -> list[Numbered]:
@@ -285,9 +284,14 @@ class Sending:
         return []
 
     def _refused(self, entry: _Entry, failed: Failed) -> Notification:
+        self._drop(entry)
+        return Refused(entry.n, entry.command, failed)
+
+    def _drop(self, entry: _Entry) -> None:
         del self._entries[entry.n]
         self._store.remove(entry.n, durable=True)
-        return Refused(entry.n, entry.command, failed)
+        self._sealer.dropped(entry.command)
+        self.seal_again()
 
     def _renumber(self, entry: _Entry) -> Notification:
         """Its number was not stored and never will be: continue under a new one, which is sealed anew."""

@@ -62,7 +62,6 @@ EXPECTED_BY: dict[ErrorCode | CloseCode, str] = {
     ErrorCode.LOG_PASSED: (
         "server/session/commands/test_keys.py::test_an_entry_that_is_not_signed_or_comes_too_late_is_refused"
     ),
-    ErrorCode.SHARES_BOUND: "server/session/commands/test_slices.py::test_a_refused_upload_says_why",
     ErrorCode.MESSAGES_BOUND: "server/session/commands/test_to_devices.py::test_a_refused_message_says_why",
     ErrorCode.REPORT_REFUSED: (
         "server/session/commands/test_reporting.py::test_what_the_author_did_not_commit_to_is_refused"

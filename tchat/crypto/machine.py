@@ -225,6 +225,13 @@ class CryptoMachine:
         step.commit()
         return refused
 
+    def forget_shares(self, kept: Collection[bytes]) -> bool:
+        """Give up the shares that await their ack in other dialogs than these; whether there were any."""
+        step = Step(self._state)
+        found = megolm.forget_shares(step, kept)
+        step.commit()
+        return found
+
     def forget_dialog(self, dialog: bytes) -> None:
         """This device writes nothing more in the dialog; what it received stays readable."""
         step = Step(self._state)

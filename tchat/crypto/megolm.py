@@ -183,6 +183,17 @@ def forget_dialog(step: Step, dialog: bytes) -> None:
         step.write(Table.OUTBOUND, dialog, None)
 
 
+def forget_shares(step: Step, kept: Collection[bytes]) -> bool:
+    """Forget the sessions of dialogs other than these whose share is not known to be live; whether there are any."""
+    found = False
+    for dialog in step.keys(Table.OUTBOUND):
+        outbound = _read(step, dialog)
+        if dialog not in kept and outbound is not None and outbound.share is not None:
+            forget_dialog(step, dialog)
+            found = True
+    return found
+
+
 def was_handed(step: Step, session: bytes, devices: Collection[bytes]) -> bool:
     """Whether a slice of this session was made for one of these devices."""
     start = len(session) + ID_BYTES

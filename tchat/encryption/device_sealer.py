@@ -6,6 +6,7 @@ Invariants:
 
 - Nothing is sealed before the server has stored the slices of its share, and has said that they are for all who read.
 - What an answer does not confirm is uploaded again: the server passes over what it has.
+- A share whose message does not leave any more makes room for others when there are too many.
 - When the server does not know a share of these members, or to whom it went before, it has lost that (it was restored):
   a new session is begun, once for each.
 """
@@ -90,6 +91,8 @@ class DeviceSealer:
         self._source = source
         self._now_ms = now_ms
         self._uploads: dict[bytes, _Upload] = {}
+        self._sharing: set[bytes] = set()
+        """Dialogs in which a message is under way, and may need a share."""
         self._renewed: dict[bytes, bytes | None] = {}
         """By dialog: the session of which the server did not know the share."""
 
@@ -100,10 +103,12 @@ class DeviceSealer:
             return Clear()
         readers = self._source.readers_of(intent.dialog)
         if not isinstance(readers, Readers):
+            self._sharing.discard(intent.dialog)
             return readers
         if len(intent.payload) > _content_bytes_max(intent):
             text = f"It is too long to be encrypted: at most {_content_bytes_max(intent)} bytes."
             return Failed(0, ErrorCode.INVALID_ARGUMENT, text)
+        self._sharing.add(intent.dialog)
         now_ms = self._now_ms()
         before = self._share(intent.dialog, readers, now_ms)
         return before or self._seal(intent, readers, now_ms, row)
@@ -131,6 +136,11 @@ class DeviceSealer:
         if isinstance(sealed, Send | Edit | React):
             self._machine.acked(sealed.dialog, sealed.n, sealed.header.share)
             self._forget_upload(sealed.header.share, sealed.dialog)
+            self._sharing.discard(sealed.dialog)
+
+    def dropped(self, command: Numbered) -> None:
+        if isinstance(command, Send | Edit | React):
+            self._sharing.discard(command.dialog)
 
     def heard(self, event: TimelineEvent | DialogState) -> None:
         self._source.heard(event)
@@ -140,9 +150,9 @@ class DeviceSealer:
 
     def _share(self, dialog: bytes, readers: Readers, now_ms: int) -> First | NotYet | None:
         """See that all readers have the session, or will have it with the next message: None then."""
-        try:
-            while not (
-                shared := self._machine.share(
+        while True:
+            try:
+                shared = self._machine.share(
                     dialog,
                     readers.devices,
                     keys_seq=readers.keys_seq,
@@ -150,11 +160,14 @@ class DeviceSealer:
                     now_ms=now_ms,
                     removals=readers.removals,
                 )
-            ).complete:
-                if shared.unreachable:
-                    return NotYet()
-        except TooManySharesError:
-            return NotYet()
+            except TooManySharesError:
+                if self._machine.forget_shares(self._sharing):
+                    continue
+                return NotYet()
+            if shared.complete:
+                break
+            if shared.unreachable:
+                return NotYet()
         if shared.share is None:
             return None
         upload = self._upload_of(dialog, shared.share)

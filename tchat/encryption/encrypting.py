@@ -163,6 +163,10 @@ class Encryption:
         if is_content(sealed) and sealed.header.session is not None:
             self._parts.backup.keys_came([sealed.header.session])
 
+    def dropped(self, command: Numbered) -> None:
+        if self._made is not None:
+            self._made.sealer.dropped(command)
+
     # connections
 
     def signed_in(self, principal: bytes, device: bytes, synced: Synced) -> None:

@@ -79,6 +79,9 @@ class Unencrypted:
     def acked(self, sealed: Numbered) -> None:
         pass
 
+    def dropped(self, command: Numbered) -> None:
+        pass
+
     def heard(self, event: TimelineEvent | DialogState) -> None:
         if isinstance(event, DialogState) and event.mode is Mode.SEALED:
             self._sealed.add(event.dialog)

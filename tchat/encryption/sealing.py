@@ -6,7 +6,7 @@ leaves: who may read it is decided then. What it decides about each command:
 - `Clear`: it goes as the app made it (the dialog is open, or nothing in the command is sealed).
 - `Ready`: it goes as this command. Ratchet step and command became durable together, so the same bytes can go again.
 - `First`: these commands are answered first (device logs, claims, slices of a share); then the sealer is asked again.
-- `NotYet`: not now; ask again after the next event of the dialog, an ack of something sealed, or `seal_again`.
+- `NotYet`: not now; ask again after an event of the dialog, when a command has left the outbox, or by `seal_again`.
 - `Failed`: never; it is removed from the outbox.
 """
 
@@ -70,6 +70,9 @@ class Sealer(Protocol):
 
     def acked(self, sealed: Numbered) -> None:
         """What was sealed is durable at the server. May be called again for the same command after a crash."""
+
+    def dropped(self, command: Numbered) -> None:
+        """A command leaves the outbox, and is not stored: it was refused for good, or its person gave it up."""
 
     def heard(self, event: TimelineEvent | DialogState) -> None:
         """An event of the server, in order."""

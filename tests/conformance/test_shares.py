@@ -333,14 +333,16 @@ async def test_a_confirmed_slice_goes_and_the_share_with_its_last_one(group: Gro
     assert (await group.say()).code is VerdictCode.OK
 
 
-async def test_shares_in_flight_are_bounded(group: Group) -> None:
-    for number in range(SHARES_IN_FLIGHT_MAX):
-        assert (await group.stage(group.bo, share=number.to_bytes(16))).outcome is StagingOutcome.OK
-    assert (await group.stage(group.bo, share=new_id())).outcome is StagingOutcome.BOUND
-    assert (await group.stage(group.bo, share=new_id(), by=group.cy)).outcome is StagingOutcome.OK
-    assert (await group.stage(group.cy, share=bytes(16))).complete
-    await group.say(bytes(16))
-    assert (await group.stage(group.bo, share=new_id())).outcome is StagingOutcome.OK
+async def test_of_shares_that_nothing_has_named_the_newest_are_kept(group: Group) -> None:
+    """Those before them are of messages that were refused: else their number would keep a device from writing."""
+    live, oldest, *others = (number.to_bytes(16) for number in range(SHARES_IN_FLIGHT_MAX + 2))
+    assert (await group.stage(group.bo, group.cy, share=live)).complete
+    await group.say(live)
+    for share in (oldest, *others):
+        assert (await group.stage(group.bo, group.cy, share=share)).outcome is StagingOutcome.OK
+    kept = await group.world.pool.fetch("SELECT share_id FROM shares ORDER BY share_id")
+    assert [share for (share,) in kept] == [live, *others]
+    assert await group.world.pool.fetchval("SELECT count(*) FROM slices") == 2 * len(kept)
 
 
 async def test_shares_that_nothing_can_name_any_more_make_room(group: Group) -> None:

@@ -36,6 +36,9 @@ class Behind(Unencrypted):
     def acked(self, sealed: Numbered) -> None:
         self._sealer.acked(sealed)
 
+    def dropped(self, command: Numbered) -> None:
+        self._sealer.dropped(command)
+
     def heard(self, event: TimelineEvent | DialogState) -> None:
         self._sealer.heard(event)
 

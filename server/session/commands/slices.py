@@ -16,7 +16,6 @@ _REFUSED: dict[StagingOutcome, tuple[ErrorCode, str]] = {
     StagingOutcome.LEFT: (ErrorCode.CONFLICT, "this device has left the session: begin another one"),
     StagingOutcome.STRANGER: (ErrorCode.INVALID_ARGUMENT, "a slice is for a device that may not read, or has no keys"),
     StagingOutcome.CONFLICT: (ErrorCode.CONFLICT, "this share was used for something else"),
-    StagingOutcome.BOUND: (ErrorCode.SHARES_BOUND, ""),
     StagingOutcome.UNLISTED: (ErrorCode.KEYS_MISSING, "this device has no keys here, or is not in its device log"),
 }
 

@@ -62,10 +62,10 @@ BEGIN
         SELECT s.share_id FROM shares s
         WHERE s.device_id = p_device AND s.dialog_id = p_dialog AND NOT s.live AND s.keys_seq <> p_keys_seq));
     IF v_share.share_id IS NULL THEN
-        IF (SELECT count(*) FROM shares s WHERE s.device_id = p_device AND NOT s.live) >= ${SHARES_IN_FLIGHT_MAX} THEN
-            outcome := ${StagingOutcome.BOUND};
-            RETURN;
-        END IF;
+        -- Of some the message was refused, or given up: they are the oldest, since a device has no more than these under way.
+        PERFORM drop_shares(p_device, ARRAY(
+            SELECT s.share_id FROM shares s WHERE s.device_id = p_device AND NOT s.live
+            ORDER BY s.staged_at_ms DESC, s.share_id DESC OFFSET ${SHARES_IN_FLIGHT_MAX} - 1 FOR UPDATE SKIP LOCKED));
         UPDATE handed_sessions x SET devices = '{}', left_at_ms = p_now_ms
         WHERE x.dialog_id = p_dialog AND x.device_id = p_device AND x.session <> p_session AND x.left_at_ms IS NULL
           AND x.session IS DISTINCT FROM (

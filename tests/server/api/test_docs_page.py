@@ -73,7 +73,6 @@ def test_every_code_has_a_status() -> None:
         "keys_bound",
         "keys_missing",
         "log_passed",
-        "shares_bound",
         "messages_bound",
         "backup_bound",
         "report_refused",

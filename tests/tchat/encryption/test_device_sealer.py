@@ -26,6 +26,7 @@ from protocol.share_commands import UploadSlices
 from tchat.actions import Refused
 from tchat.crypto.envelope import Opened, Place, Received
 from tchat.crypto.errors import OpenError
+from tchat.crypto.state import Table
 from tchat.encryption.device_sealer import SEALED_REACTION_BYTES_MAX, DeviceSealer, Readers
 from tchat.encryption.sealing import Clear, First, NotYet, Outcome
 from tchat.store import MemoryOutbox
@@ -276,15 +277,32 @@ def test_when_the_server_has_lost_to_whom_a_session_went_a_new_one_is_begun() ->
 
 
 def test_a_dialog_waits_while_too_many_shares_are_under_way_elsewhere() -> None:
-    bob = phone(BOB)
-    client = Encrypting(bob)
-    for number in range(SHARES_IN_FLIGHT_MAX):
-        client.phone.share(bytes([200, number]) * 8, bob)
-    client.say_text(b"a")
-    assert client.heard() == []
-    client.phone.machine.forget_dialog(bytes([200, 0]) * 8)
-    client.core.seal_again(client.now)
-    assert [one.n for one in client.left()] == [1]
+    client = Encrypting(phone(BOB))
+    client.cut()
+    numbers = [client.say_text(b"first", bytes([200, number]) * 8) for number in range(SHARES_IN_FLIGHT_MAX + 1)]
+    client.sync()
+    assert len(client.phone.state.keys(Table.SLICES, b"")) == SHARES_IN_FLIGHT_MAX
+    left: list[int] = []
+    while commands := client.heard():
+        client.say(*(SlicesUploaded(one.id, True) for one in commands if isinstance(one, UploadSlices)))
+        sends = [one for one in commands if isinstance(one, Send)]
+        client.say(*(failed(one, "blocked") for one in sends))
+        left += [one.n for one in sends]
+    assert sorted(left) == numbers
+
+
+def test_shares_whose_messages_were_refused_or_given_up_keep_nobody_from_writing() -> None:
+    client = Encrypting(phone(BOB))
+    for number in range(0, SHARES_IN_FLIGHT_MAX, 2):
+        client.say_text(b"refused", bytes([200, number]) * 8)
+        (one,) = client.left()
+        client.say(failed(one, "blocked"))
+        given_up = client.say_text(b"given up", bytes([201, number]) * 8)
+        (upload,) = client.uploads()
+        client.say(SlicesUploaded(upload.id, False))
+        assert client.core.give_up(given_up)
+    n = client.say_text(b"a")
+    assert [one.n for one in client.left()] == [n]
 
 
 def test_edits_and_reactions_are_sealed_with_what_they_are_about() -> None:
