@@ -219,7 +219,7 @@ def _trace(chosen: argparse.Namespace, _rest: list[str]) -> int:
 
 
 def _reports_key(chosen: argparse.Namespace, _rest: list[str]) -> int:
-    from server.node.moderators import make_key
+    from server.node.reports import make_key
     from server.startup_error import StartupError
 
     try:
@@ -232,7 +232,7 @@ def _reports_key(chosen: argparse.Namespace, _rest: list[str]) -> int:
 
 
 def _reports_list(chosen: argparse.Namespace, _rest: list[str]) -> int:
-    from server.node.moderators import as_lines, list_reports
+    from server.node.reports import as_lines, list_reports
 
     def run(config: Config) -> None:
         for line in as_lines(list_reports(config, chosen.after)):
@@ -242,7 +242,7 @@ def _reports_list(chosen: argparse.Namespace, _rest: list[str]) -> int:
 
 
 def _reports_open(chosen: argparse.Namespace, _rest: list[str]) -> int:
-    from server.node.moderators import as_text, open_report, read_key
+    from server.node.reports import as_text, open_report, read_key
 
     def run(config: Config) -> None:
         print(as_text(open_report(config, chosen.number, read_key(chosen.key, os.environ))))
