@@ -110,6 +110,8 @@ class ListedDevice(msgspec.Struct, frozen=True):
     keys: DevicePublic
     since: int
     until: int | None = None
+    at_ms: int = 0
+    """When its keys came, as its person's device had the time; 0: not known."""
 
 
 class LogState(msgspec.Struct, frozen=True):
@@ -306,7 +308,7 @@ def _apply(entry: _LogEntry, master: bytes, listed: list[ListedDevice]) -> None:
     if device in live:
         listed[live[device]] = msgspec.structs.replace(listed[live[device]], until=entry.index)
     if keys is not None:
-        listed.append(ListedDevice(device, keys, entry.index))
+        listed.append(ListedDevice(device, keys, entry.index, at_ms=entry.at_ms))
 
 
 def _new_keys(entry: _LogEntry, master: bytes, listed: list[ListedDevice]) -> DevicePublic:

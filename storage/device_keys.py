@@ -141,7 +141,7 @@ class DeviceKeyStore(Protocol):
         """
 
     async def read_log(self, principal: bytes) -> LogState | None:
-        """The state of a person's log; None if they have none."""
+        """The state of a person's log, without when keys came, nor the log before; None if they have none."""
 
     async def append_log(
         self, before: LogState | None, after: LogState, entries: Sequence[bytes], now_ms: int

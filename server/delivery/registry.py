@@ -117,6 +117,12 @@ class Registry:
             if subscriber.sign_in == sign_in:
                 subscriber.close(close_code, reason)
 
+    def end_device(self, principal: bytes, device: bytes, close_code: CloseCode, reason: str) -> None:
+        """Close every connection of a device of a principal at once."""
+        for subscriber in list(self.subscribers_of(principal)):
+            if subscriber.device == device:
+                subscriber.close(close_code, reason)
+
     def end_principal(self, principal: bytes, close_code: CloseCode, reason: str) -> None:
         """Close every connection of a principal at once."""
         for subscriber in list(self.subscribers_of(principal)):

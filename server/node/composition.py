@@ -180,7 +180,7 @@ class Node:
             self.registry.listener = self.hints.signalling.followed.note
             self.receipts.tell = self.hints.signalling.raise_receipt
             self.registry.on_detach = self._detached
-        self._keys = Keys(stores.device_keys, self.limiter, config.limits, clock)
+        self._keys = Keys(stores.device_keys, self.registry, self.limiter, config.limits, clock)
         self.wheel: TimingWheel[Session] = TimingWheel(clock.monotonic(), tick_s=_TICK_S)
         self._catch_up = CatchUp(self.timelines, stores.shares, page_events=config.sync.page_events)
         self._rates = SessionRates(config.sessions, shared=redis is not None)

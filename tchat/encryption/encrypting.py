@@ -98,6 +98,11 @@ class Encryption:
         return Standing.UNKNOWN if self._made is None else self._made.own.standing
 
     @property
+    def device(self) -> bytes:
+        """This device."""
+        return self._parts.machine.device
+
+    @property
     def people(self) -> People:
         """What this device believes of people's devices."""
         return self._parts.people

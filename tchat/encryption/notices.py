@@ -106,6 +106,21 @@ class IdentityStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceRemoved:
+    """A device that this one was to take out of its person's log is out of it."""
+
+    device: bytes
+
+    @property
+    def sentence(self) -> str:
+        """What it means and what to do, for people."""
+        return (
+            "The device is removed and signed out: it gets nothing that is written from now on. If somebody else may"
+            " open it, start a new identity as well, since it knows your recovery key."
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class KeysNotTaken:
     """The server does not take what this device shows of its keys; `message` says why. Nobody can write to it."""
 
@@ -259,6 +274,7 @@ Notice = (
     | MessagesMissing
     | StandingChanged
     | IdentityStarted
+    | DeviceRemoved
     | KeysNotTaken
     | ReaderNotice
     | VerifiedElsewhere

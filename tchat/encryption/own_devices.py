@@ -28,7 +28,7 @@ from tchat.crypto.people import People
 from tchat.crypto.recovery import new_recovery_key, write_recovery_key
 from tchat.encryption.device_logs import DeviceLogs
 from tchat.encryption.key_uploads import KeyUploads
-from tchat.encryption.notices import IdentityStarted, KeysNotTaken, Standing, StandingChanged
+from tchat.encryption.notices import DeviceRemoved, IdentityStarted, KeysNotTaken, Standing, StandingChanged
 
 
 class OwnDevices:
@@ -50,7 +50,7 @@ class OwnDevices:
         self._asked: Command | None = None
         self._refused = False
         self._to_remove: set[bytes] = set()
-        self._notices: list[StandingChanged | IdentityStarted | KeysNotTaken] = []
+        self._notices: list[StandingChanged | IdentityStarted | KeysNotTaken | DeviceRemoved] = []
         self.standing = self._standing()
 
     def synced(self) -> None:
@@ -111,7 +111,7 @@ class OwnDevices:
         """What was asked is looked at anew on the next connection."""
         self.synced()
 
-    def take_notices(self) -> list[StandingChanged | IdentityStarted | KeysNotTaken]:
+    def take_notices(self) -> list[StandingChanged | IdentityStarted | KeysNotTaken | DeviceRemoved]:
         """What the person is to be shown, since the last call."""
         taken, self._notices = self._notices, []
         return taken
@@ -149,6 +149,10 @@ class OwnDevices:
         if standing is not self.standing:
             self.standing = standing
             self._notices.append(StandingChanged(standing))
+        if (pin := self._people.pin_of(self._people.principal)) is not None:
+            removed = sorted(self._to_remove - pin.log.devices.keys())
+            self._to_remove.difference_update(removed)
+            self._notices += map(DeviceRemoved, removed)
         self._uploads.show_again()
 
     def _standing(self) -> Standing:
@@ -194,9 +198,8 @@ class OwnDevices:
         return [change(log, device, keys, now_ms)[1]]
 
     def _removals(self, identity: OwnIdentity, log: LogState, now_ms: int) -> list[bytes]:
-        self._to_remove &= log.devices.keys()
         entries = []
-        for device in sorted(self._to_remove):
+        for device in sorted(self._to_remove & log.devices.keys()):
             log, entry = identity.remove_device(log, device, now_ms)
             entries.append(entry)
         return entries

@@ -1,5 +1,7 @@
 """Verifications of this device with others, over messages from device to device; and handing the identity on.
 
+A safety number needs no messages: people compare it by themselves, and each says so on their own device.
+
 Invariants:
 
 - What is compared are the keys that were known when a verification began: those of the pinned logs; of an own device
@@ -27,6 +29,7 @@ from tchat.crypto.machine import CryptoMachine
 from tchat.crypto.olm import KnownDevice
 from tchat.crypto.people import HANDED, People
 from tchat.crypto.qr import QrCode
+from tchat.crypto.safety_number import safety_number
 from tchat.crypto.verification import Phase, Verification, VerificationMessage, can_compare
 from tchat.encryption.device_mail import ENCRYPTED, DeviceMail, Mail
 from tchat.encryption.notices import VerificationStep
@@ -125,6 +128,25 @@ class Verifying:
     def cancel(self, transaction: str) -> None:
         """End it; while symbols are compared it says that they differ."""
         self._does(transaction, lambda verification: verification.cancel())
+
+    def number_with(self, principal: bytes) -> tuple[str, bytes] | None:
+        """The safety number with a person, and the master key of theirs that is in it.
+
+        None if this device does not know their identity, or is none of its own person's.
+        """
+        mine, pin = self._party_of_this_device().master, self._people.pin_of(principal)
+        if mine is None or pin is None:
+            return None
+        master = pin.newest.master
+        return safety_number((self._people.principal, mine), (principal, master)), master
+
+    def same_number(self, principal: bytes, master: bytes) -> bool:
+        """Both see the same number, with this key in it; False if the server shows another identity by now."""
+        verified = self._people.verified(principal, master)
+        if verified:
+            self._readers.logs.changes += 1
+            self._wake()
+        return verified
 
     # what the server brings
 

@@ -61,6 +61,17 @@ class PersonAnswer(msgspec.Struct):
     display_name: str
 
 
+class SignInAnswer(msgspec.Struct):
+    """A live sign-in of this person, as far as it is used here; its texts are what that device has said of itself."""
+
+    sign_in: UUID
+    device: UUID
+    platform: str
+    app_version: str
+    name: str
+    last_used_at_ms: int
+
+
 class SavedSignIn(msgspec.Struct):
     """The content of the file."""
 
@@ -124,10 +135,22 @@ class LocalAccount:
 
     async def person(self, principal: bytes) -> PersonAnswer:
         """A person with whom the account shares a dialog; raises ApiError."""
-        headers = {"authorization": f"Bearer {await self.token(False)}"}
-        answer = await self._http.get(f"/v1/people/{UUID(bytes=principal)}", headers=headers, timeout=_TIMEOUT_S)
-        _check(answer)
+        answer = await self._ask("GET", f"/v1/people/{UUID(bytes=principal)}")
         return msgspec.json.decode(answer.content, type=PersonAnswer)
+
+    async def sign_ins(self) -> list[SignInAnswer]:
+        """The live sign-ins of this person; raises ApiError."""
+        return msgspec.json.decode((await self._ask("GET", "/v1/sign-ins")).content, type=list[SignInAnswer])
+
+    async def end_sign_in(self, sign_in: UUID) -> None:
+        """Sign a device of this person out; raises ApiError."""
+        await self._ask("DELETE", f"/v1/sign-ins/{sign_in}")
+
+    async def _ask(self, method: str, path: str) -> httpx.Response:
+        headers = {"authorization": f"Bearer {await self.token(False)}"}
+        answer = await self._http.request(method, path, headers=headers, timeout=_TIMEOUT_S)
+        _check(answer)
+        return answer
 
     async def _refresh(self, refresh_token: str) -> None:
         try:

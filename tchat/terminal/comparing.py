@@ -1,15 +1,34 @@
-"""Comparing keys in the terminal: one verification at a time, with another device of one's own or of a contact."""
+"""Comparing keys in the terminal: symbols or a code with another device, a safety number with a contact.
+
+Invariant: /same and /differ are about what was shown last. It is one thing at a time, and each answer names it.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from protocol.canonical import CanonicalError, from_base64
+from tchat.crypto.qr import BadCodeError, QrCode
 from tchat.crypto.verification import Phase
 from tchat.encryption.notices import VerificationStep
 from tchat.encryption.verifying import Verifying
+from tchat.terminal.pages import Page, code_page, number_page, symbols_page
 from tchat.terminal.slash import SlashError
 
-_SAID = frozenset({Phase.ASKED, Phase.COMPARING, Phase.DONE, Phase.CANCELLED})
-"""What a person reads; the other steps follow by themselves."""
+_SAID = frozenset({Phase.DONE, Phase.CANCELLED, Phase.CONFIRMED})
+"""What a person reads, beside what needs an answer; the other steps follow by themselves."""
 _ENDED = frozenset({Phase.DONE, Phase.CANCELLED})
+_ANSWERED = frozenset({Phase.COMPARING, Phase.SCANNED})
+_NOTHING = "nothing is compared now: /verify, /qr or /safety begins"
+
+
+@dataclass(frozen=True, slots=True)
+class _Number:
+    """A safety number that is shown: whose, and the master key of theirs that is in it."""
+
+    principal: bytes
+    name: str
+    master: bytes
 
 
 class Comparing:
@@ -20,9 +39,12 @@ class Comparing:
         self._current: str | None = None
         self._step: VerificationStep | None = None
         """The last one of the current verification."""
+        self._wants_code = False
+        """The current one is to begin with a code of this device."""
+        self._number: _Number | None = None
         self._requests: dict[bytes, str] = {}
 
-    def take(self, step: VerificationStep, name: str, verifying: Verifying) -> str | None:
+    def take(self, step: VerificationStep, name: str, verifying: Verifying) -> str | Page | None:
         """A step of a verification with `name`; what the person reads."""
         if step.transaction == self._current:
             self._step = step
@@ -31,21 +53,46 @@ class Comparing:
             self._requests[step.principal] = step.transaction
         elif step.transaction == self._requests.get(step.principal):
             del self._requests[step.principal]
-        if step.phase is Phase.READY and step.transaction == self._asked:
-            verifying.compare_symbols(step.transaction)
-        if step.phase not in _SAID:
-            return None
-        if step.phase is Phase.ASKED:
-            return (
-                f"{name} wants to compare keys with you. If you are in touch with them now: /verify in your dialog with"
-                " them, or in Notes to self with your own device. Else /differ."
-            )
-        if step.symbols is not None and step.phase is Phase.COMPARING:
-            return f"{name} sees the same? {'  '.join(step.symbols.emoji)}  Type /same or /differ."
-        return f"{name}: {step.sentence}"
+        if step.phase is Phase.READY and step.transaction == self._current:
+            return self._ready(step, name, verifying)
+        return self._said(step, name)
 
-    def verify(self, principal: bytes, dialog: bytes | None, verifying: Verifying) -> str | None:
-        """Accept what this person asked, or ask their devices; `dialog` is one with them, None for one's own."""
+    def _ready(self, step: VerificationStep, name: str, verifying: Verifying) -> Page | None:
+        """Show the code, if the person wants one and the other device can scan it; else who has asked begins."""
+        if self._wants_code and step.code is not None:
+            return code_page(name, step.code)
+        if step.transaction == self._asked:
+            verifying.compare_symbols(step.transaction)
+        return None
+
+    def _said(self, step: VerificationStep, name: str) -> str | Page | None:
+        match step.phase:
+            case Phase.ASKED:
+                return (
+                    f"{name} wants to compare keys with you. If you are in touch with them now: /verify in your dialog"
+                    " with them, or in Notes to self with your own device. Else /differ."
+                )
+            case Phase.COMPARING if step.symbols is not None:
+                self._number = None
+                return symbols_page(name, step.symbols)
+            case Phase.SCANNED:
+                self._number = None
+                return f"{name} has read the code. Type /same if it says there that the code is right, else /differ."
+            case Phase.CONFIRMED if step.symbols is None:
+                return f"{name}: the code is right. Type /same there, too."
+            case phase if phase in _SAID:
+                return f"{name}: {step.sentence}"
+            case _:
+                return None
+
+    def verify(
+        self, principal: bytes, dialog: bytes | None, verifying: Verifying, *, code: bool = False
+    ) -> str | Page | None:
+        """Accept what this person asked, or ask their devices; `dialog` is one with them, None for one's own.
+
+        With `code` this device shows one, and compares symbols only if the other one cannot scan it.
+        """
+        self._number, self._wants_code = None, code
         if (asked := self._requests.pop(principal, None)) is not None:
             self._current, self._step = asked, None
             verifying.accept(asked)
@@ -58,15 +105,51 @@ class Comparing:
             raise SlashError("they have no device that can compare keys")
         return f"{'Your other' if dialog is None else 'Their'} devices were asked: go on there with /verify."
 
-    def answer(self, verifying: Verifying, *, same: bool) -> None:
+    def scan(self, text: str, verifying: Verifying) -> None:
+        """The text of the code that the other device shows; raises SlashError if it is none of this comparison."""
+        try:
+            code = QrCode.decode(from_base64("".join(text.split())))
+        except (CanonicalError, BadCodeError) as error:
+            raise SlashError("that is not the whole text of a code: paste all of it") from error
+        if self._step is None or self._step.phase is not Phase.READY:
+            raise SlashError("no comparison waits for a code: type /verify here and /qr there")
+        if code.transaction != self._step.transaction:
+            raise SlashError("that is the code of another comparison: take the one that is shown there now")
+        self._number = None
+        verifying.scan(code.transaction, code)
+
+    def number(self, principal: bytes, name: str, verifying: Verifying, *, verified: bool) -> Page:
+        """The safety number with a contact; raises SlashError if one of the two identities is not known."""
+        if (found := verifying.number_with(principal)) is None:
+            raise SlashError("there is no safety number yet: confirm this device first (/verify), or write to them")
+        digits, master = found
+        self._number = _Number(principal, name, master)
+        return number_page(name, digits, verified=verified)
+
+    def answer(self, verifying: Verifying, *, same: bool) -> str | None:
         """The person says whether both sides show the same; raises SlashError when nothing is compared."""
+        number, self._number = self._number, None
+        if number is not None:
+            return _answer_number(number, verifying, same=same)
         step = self._step
         if same:
-            if step is None or step.phase is not Phase.COMPARING:
-                raise SlashError("nothing is compared now: /verify begins")
+            if step is None or step.phase not in _ANSWERED:
+                raise SlashError(_NOTHING)
             verifying.confirm(step.transaction)
-            return
+            return None
         running = self._current if step is None or step.phase not in _ENDED else None
         if (ended := running or next(reversed(self._requests.values()), None)) is None:
-            raise SlashError("nothing is compared now: /verify begins")
+            raise SlashError(_NOTHING)
         verifying.cancel(ended)
+        return None
+
+
+def _answer_number(number: _Number, verifying: Verifying, *, same: bool) -> str:
+    if not same:
+        return (
+            f"Then somebody may sit between you and {number.name}: write nothing here that others must not read, and"
+            " compare again when you meet."
+        )
+    if not verifying.same_number(number.principal, number.master):
+        raise SlashError(f"meanwhile the server shows another identity of {number.name}: /safety again")
+    return f"{number.name} is verified: if the server ever shows another identity of theirs, nothing is sent to it."

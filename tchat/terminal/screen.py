@@ -11,7 +11,7 @@ from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
-from textual.events import Key
+from textual.events import Key, Paste
 from textual.message import Message
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
@@ -21,8 +21,9 @@ from tchat.encryption.notices import Standing
 from tchat.shell import Client
 from tchat.store import OutboxFullError
 from tchat.terminal.account import ApiError
-from tchat.terminal.lines import Line, about, clean, dialog_line, title, transcript
-from tchat.terminal.slash import SlashError, parse
+from tchat.terminal.lines import Line, about, clean, clean_line, dialog_line, title, transcript
+from tchat.terminal.pages import Page
+from tchat.terminal.slash import SlashError
 from tchat.terminal.talk import Directory, Talk
 
 _REDRAW_EVERY_S = 0.1
@@ -56,6 +57,12 @@ class Composer(Input):
             self.post_message(self.Entered(self.value.strip()))
             self.clear()
 
+    def on_paste(self, event: Paste) -> None:
+        """Insert all lines of a pasted text as one; the library drops those after the first."""
+        event.stop()
+        event.prevent_default()
+        self.insert_text_at_cursor(" ".join(event.text.split()))
+
 
 class ChatApp(App[StoppedError | None]):
     """The app returns None if the person quits, else the error that stopped the client."""
@@ -67,6 +74,7 @@ class ChatApp(App[StoppedError | None]):
     #dialogs { width: 28; border: none; }
     #title { height: 1; padding: 0 1; text-style: bold; background: $panel; }
     #scroll { padding: 0 1; }
+    #page { padding: 0 1; display: none; }
     #state { height: 1; padding: 0 1; background: $panel; }
     Toast { width: 76; max-width: 90%; }
     ToastRack { margin-bottom: 4; }
@@ -77,6 +85,7 @@ class ChatApp(App[StoppedError | None]):
         Binding("ctrl+p", "neighbour(-1)", "previous dialog", priority=True),
         Binding("pageup", "page(-1)", "older", priority=True),
         Binding("pagedown", "page(1)", "newer", priority=True),
+        Binding("escape", "close_page", "back to the dialog", priority=True),
     ]
 
     def __init__(self, client: Client, people: Directory, own_name: str) -> None:
@@ -88,6 +97,7 @@ class ChatApp(App[StoppedError | None]):
         self._shown = _SHOWN_AT_FIRST
         self._drawn: bytes | None = None
         self._stated: Line = []
+        self._page: Page | None = None
 
     def compose(self) -> ComposeResult:
         """The parts of the screen."""
@@ -98,6 +108,8 @@ class ChatApp(App[StoppedError | None]):
                 yield Static(id="title")
                 with VerticalScroll(id="scroll", can_focus=False):
                     yield Static(id="transcript")
+                with VerticalScroll(id="page", can_focus=False):
+                    yield Static(id="page-text")
                 yield Composer(placeholder="a message, or /help", id="composer")
         yield Static(id="state")
 
@@ -111,12 +123,13 @@ class ChatApp(App[StoppedError | None]):
     def take(self, event: Notification) -> None:
         """Take an event of the client. It runs inside the client's call, so drawing waits for the next tick."""
         self._dirty = True
-        if (sentence := self.talk.take(event)) is None:
-            return
-        if isinstance(event, Refused):
-            self.notify(sentence, title="Refused", severity="error", markup=False)
-        else:
-            self.notify(sentence, title="Encryption", severity="warning", timeout=30, markup=False)
+        said = self.talk.take(event)
+        if isinstance(said, Page):
+            self._page = said
+        elif said is not None and isinstance(event, Refused):
+            self.notify(said, title="Refused", severity="error", markup=False)
+        elif said is not None:
+            self.notify(said, title="Encryption", severity="warning", timeout=30, markup=False)
 
     # inputs of the person
 
@@ -133,6 +146,7 @@ class ChatApp(App[StoppedError | None]):
     def on_composer_entered(self, event: Composer.Entered) -> None:
         """Send a message, or carry out a command."""
         typed = event.text
+        self.action_close_page()
         if typed in ("/quit", "/exit"):
             self.exit(None)
         elif typed.startswith("/"):
@@ -152,21 +166,28 @@ class ChatApp(App[StoppedError | None]):
             self._open(keys[at % len(keys)])
 
     def action_page(self, step: int) -> None:
-        """Scroll the transcript by a page."""
-        scroll = self.query_one("#scroll", VerticalScroll)
+        """Scroll what is on the right by a page."""
+        scroll = self.query_one("#scroll" if self._page is None else "#page", VerticalScroll)
         (scroll.scroll_page_up if step < 0 else scroll.scroll_page_down)(animate=False)
+
+    def action_close_page(self) -> None:
+        """Show the dialog again."""
+        self._page = None
+        self._dirty = True
 
     @work
     async def _command(self, typed: str) -> None:
         try:
-            said = await self.talk.do(parse(typed))
+            said = await self.talk.do(typed)
         except RefusedError:
             return  # `take` showed it already
         except _EXPECTED as error:
             self._complain(error)
             return
         self._dirty = True
-        if said is not None:
+        if isinstance(said, Page):
+            self._page = said
+        elif said is not None:
             self.notify(said, timeout=20, markup=False)
 
     @work
@@ -200,6 +221,7 @@ class ChatApp(App[StoppedError | None]):
 
     def _open(self, dialog: bytes) -> None:
         self.talk.current = dialog
+        self._page = None
         self._shown = _SHOWN_AT_FIRST
         self._dirty = True
 
@@ -221,9 +243,14 @@ class ChatApp(App[StoppedError | None]):
             self._dirty = True
 
     def _draw(self) -> None:
+        self._draw_dialogs()
+        self.query_one("#scroll").display = self._page is None
+        self.query_one("#page").display = self._page is not None
+        if self._page is not None:
+            self._draw_page(self._page)
+            return
         if self.app_focus:
             self.talk.confirm_read()
-        self._draw_dialogs()
         dialog, viewer = self.talk.open_dialog, self.talk.make_viewer()
         if dialog is None:
             known = self._client.state is ConnectionState.LIVE or self.talk.list_dialogs()
@@ -248,6 +275,11 @@ class ChatApp(App[StoppedError | None]):
         keys = [each.dialog for each in dialogs]
         if self.talk.current in keys:
             options.highlighted = keys.index(self.talk.current)
+
+    def _draw_page(self, page: Page) -> None:
+        heading: Line = [(clean_line(page.title), "bold"), ("  Escape closes this page", "dim")]
+        self.query_one("#title", Static).update(_content([heading]))
+        self.query_one("#page-text", Static).update(_content(page.lines))
 
     def _draw_transcript(self, lines: list[Line]) -> None:
         """Keep the distance to the end of the transcript, so that the visible lines stay visible."""
@@ -281,7 +313,9 @@ class ChatApp(App[StoppedError | None]):
         """At the top of the transcript, show older messages, or load them from the server."""
         dialog = self.talk.open_dialog
         scroll = self.query_one("#scroll", VerticalScroll)
-        if dialog is None or self._loading or scroll.scroll_y >= 1 or self._client.state is not ConnectionState.LIVE:
+        if dialog is None or self._loading or self._client.state is not ConnectionState.LIVE:
+            return
+        if self._page is not None or scroll.scroll_y >= 1:
             return
         held = sum(entry.seq >= dialog.loaded_from for entry in dialog.timeline())
         if self._shown < held:

@@ -33,6 +33,7 @@ from protocol.commands import (
 from protocol.dialog_types import DialogType
 from tchat.fold.view import DialogView
 
+YES = "/yes"
 _CONTENT_TYPE = "text/plain"
 _MUTE_MINUTES_MAX = 10**6
 _NO_TEXT = frozenset({"SEQ", "+NUMBER", "..."})
@@ -198,15 +199,20 @@ _COMMANDS = (
         "mark this dialog as muted; 0 ends it",
         lambda typed, at: Mute(0, at.key, 0, _until_ms(int(typed.text), at.now_ms)),
     ),
-    _Declared("/verify", "compare keys with the other person; on a new device, or in Notes to self, with your own"),
-    _Declared("/same", "both devices show the same symbols"),
+    _Declared("/verify", "compare symbols with the other person; on a new device, or in Notes to self, with your own"),
+    _Declared("/qr", "the same with a code that this device shows"),
+    _Declared("/scan CODE", "the text of the code that the other device shows"),
+    _Declared("/safety", "the number that both of you see, to read to each other in a call"),
+    _Declared("/same", "both devices show the same; or the other one says that your code is right"),
     _Declared("/differ", "they do not, or you do not want to compare"),
+    _Declared("/devices", "your devices, and those of the people here"),
+    _Declared("/remove-device NAME", "sign a device of yours out, and give it no more keys"),
     _Declared("/recover KEY", "enter the recovery key on a new device: your identity and older messages come back"),
     _Declared("/recovery-key", "show the key that brings your identity back when all your devices are lost"),
     _Declared("/agree", "send here again though a notice says not to: ask who it is about in another way first"),
-    _Declared(
-        "/new-identity [yes]", "begin anew when no other device of yours and no recovery key is left; others see it"
-    ),
+    _Declared("/new-identity", "begin anew when no other device of yours and no recovery key is left; others see it"),
+    _Declared("/report SEQ [REASON]", "show the moderators a message, with the proof of who wrote it"),
+    _Declared(YES, "do what was asked about; any other line takes it back"),
     _Declared("/help", "show this"),
     _Declared("/quit", "leave the chat"),
 )

@@ -13,17 +13,16 @@ from protocol.dialog_types import DIALOG_TYPES, DialogType
 from protocol.events import DialogState, TypingChanged
 from protocol.limits import HISTORY_EVENTS_MAX, PAYLOAD_BYTES_MAX, TYPING_SHOWN_S
 from tchat.actions import ConnectionState, Notification, Refused, StateChanged, Withheld
-from tchat.crypto.recovery import RecoveryError
 from tchat.encryption.notices import (
     BackupRefused,
     BackupRestored,
     ChangeNotBelieved,
+    DeviceRemoved,
     DevicesDoubted,
     IdentityStarted,
     KeysNotTaken,
     MessagesMissing,
     NotRecovered,
-    Standing,
     Unreadable,
     VerificationStep,
     ViewsDiffer,
@@ -31,18 +30,27 @@ from tchat.encryption.notices import (
 from tchat.fold.view import DialogView
 from tchat.shell import Client
 from tchat.terminal.account import ApiError, PersonAnswer
-from tchat.terminal.comparing import Comparing
 from tchat.terminal.lines import Viewer, clean_line, title
-from tchat.terminal.slash import Situation, Slash, SlashError, command_of, done_text, help_text, text_header
+from tchat.terminal.pages import recovery_page, text_page
+from tchat.terminal.safeguards import Safeguards, Said, SignIns
+from tchat.terminal.slash import YES, Situation, SlashError, command_of, done_text, help_text, parse, text_header
 
 _TYPING_EVERY_S = TYPING_SHOWN_S / 2
 _NAMES_PER_LOOK_UP = 20
-_TOLD = (KeysNotTaken, MessagesMissing, ChangeNotBelieved, ViewsDiffer, NotRecovered, BackupRestored, BackupRefused)
-_OF_ENCRYPTION = frozenset({"verify", "same", "differ", "recover", "recovery-key", "agree", "new-identity"})
+_TOLD = (
+    DeviceRemoved,
+    KeysNotTaken,
+    MessagesMissing,
+    ChangeNotBelieved,
+    ViewsDiffer,
+    NotRecovered,
+    BackupRestored,
+    BackupRefused,
+)
 
 
-class Directory(Protocol):
-    """Finds people."""
+class Directory(SignIns, Protocol):
+    """Finds people, and knows the sign-ins of this one."""
 
     async def find(self, phone_number: str) -> PersonAnswer:
         """The person with exactly this number; raises ApiError."""
@@ -63,7 +71,7 @@ class Talk:
         self._nameless: set[bytes] = set()
         self._typing: dict[tuple[bytes, bytes], float] = {}
         self._typed_at = 0.0
-        self._comparing = Comparing()
+        self._safeguards = Safeguards(client, people, self.name_of)
 
     # for the screen
 
@@ -116,8 +124,8 @@ class Talk:
 
     # events of the client
 
-    def take(self, event: Notification) -> str | None:
-        """Take an event of the client and send receipts for it; returns a sentence that the person should see."""
+    def take(self, event: Notification) -> Said:
+        """Take an event of the client and send receipts for it; returns what the person should see beside."""
         match event:
             case TypingChanged(dialog=dialog, principal=who, active=active):
                 self._typing.pop((dialog, who), None)
@@ -133,28 +141,33 @@ class Talk:
                 self._open_first()
             case _:
                 pass
-        return self._sentence_of(event)
+        return self._said_of(event)
+
+    def _said_of(self, event: Notification) -> Said:
+        """What of an event the person should read, beside what the transcript shows."""
+        match event:
+            case IdentityStarted(recovery_key=key):
+                return recovery_page(key)
+            case VerificationStep():
+                return self._safeguards.take(event)
+            case _:
+                said = self._sentence_of(event)
+                return None if said is None else clean_line(said)
 
     def _sentence_of(self, event: Notification) -> str | None:
-        """What of an event the person should read, beside what the transcript shows."""
-        said: str | None = None
         match event:
             case Refused(failed=failed):
-                said = failed.message
+                return failed.message
             case Withheld(reason=reason):
-                said = reason
-            case IdentityStarted(recovery_key=key):
-                said = f"{event.sentence} It is: {key}"
-            case VerificationStep(principal=who):
-                name = "Another device of yours" if who == self.client.me else self.name_of(who)
-                said = self._comparing.take(event, name, self.client.encryption.verifying)
-            case DevicesDoubted(principal=who):
-                said = event.sentence if event.own else f"{self.name_of(who)}: {event.sentence}"
+                return reason
+            case DevicesDoubted(principal=who) if not event.own:
+                return f"{self.name_of(who)}: {event.sentence}"
+            case DevicesDoubted():
+                return event.sentence
             case _ if isinstance(event, _TOLD):
-                said = event.sentence
+                return event.sentence
             case _:
-                pass
-        return None if said is None else clean_line(said)
+                return None
 
     def confirm_read(self) -> None:
         """Send the receipt that all of the open dialog was read."""
@@ -181,6 +194,7 @@ class Talk:
 
     def say(self, text: str) -> None:
         """Send a message to the open dialog; raises SlashError if there is none or the message is too long."""
+        self._safeguards.withdraw()
         dialog = self._situation([]).dialog
         payload = text.encode()
         if len(payload) > PAYLOAD_BYTES_MAX:
@@ -188,60 +202,24 @@ class Talk:
         self._typed_at = 0.0
         self.client.submit(Send(0, dialog.dialog, 0, payload, text_header(dialog)))
 
-    async def do(self, typed: Slash) -> str | None:
-        """Carry out a command, and return a text for the person, if there is one.
+    async def do(self, line: str) -> Said:
+        """Carry out a command, and return a sentence or a page for the person, if there is one.
 
         Raises SlashError, ApiError, ClientError.
         """
+        if line != YES:
+            self._safeguards.withdraw()
+        typed = parse(line)
         if typed.name == "help":
-            return help_text()
-        if typed.name in _OF_ENCRYPTION:
-            return self._encrypt(typed)
+            return text_page("Help", help_text())
+        if typed.name in self._safeguards.commands:
+            return await self._safeguards.do(typed, self._situation([]))
         command = command_of(typed, self._situation(await self._find(typed.phones)))
         if command is not None:
             acked = await self.client.perform(command)
             if isinstance(command, Create | Accept):
                 self.current = acked.dialog
         return done_text(typed)
-
-    def _encrypt(self, typed: Slash) -> str | None:
-        """What a person does about keys."""
-        encryption = self.client.encryption
-        if encryption.standing is Standing.UNKNOWN:
-            raise SlashError("the server has not said yet which devices you have: try again when this is live")
-        match typed.name:
-            case "verify":
-                at = self._situation([])
-                own = at.open_dialog is None or at.open_dialog.type is DialogType.SELF
-                own = own or encryption.standing is Standing.UNVERIFIED
-                who, dialog = (self.client.me, None) if own else (at.other, at.key)
-                return self._comparing.verify(who, dialog, encryption.verifying)
-            case "same" | "differ":
-                self._comparing.answer(encryption.verifying, same=typed.name == "same")
-            case "recover":
-                try:
-                    encryption.recover(typed.text)
-                except RecoveryError as error:
-                    raise SlashError(str(error)) from error
-            case "agree":
-                here = self._situation([]).dialog
-                encryption.agree_to_members(here.dialog)
-                for each in here.members or ():
-                    encryption.agree_to_identity(each)
-                return "You agree to who is here now: what waited is sent, if nothing else is wrong."
-            case "new-identity":
-                if encryption.standing is Standing.LISTED and typed.text != "yes":
-                    raise SlashError(
-                        "this device is one of yours and needs none; /new-identity yes begins anew all the same:"
-                        " your other devices are yours no more, and others see it"
-                    )
-                encryption.start_new_identity()
-            case _:
-                return (
-                    encryption.recovery_key
-                    or "This device does not have it; your other devices do, once you confirm this one."
-                )
-        return None
 
     async def _find(self, phones: Iterable[str]) -> list[bytes]:
         found = []

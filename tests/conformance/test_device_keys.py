@@ -290,9 +290,9 @@ class Log:
         self.state, self.first = self.identity.start(b"", 1)
 
     def entry(self, state: LogState, action: LogAction, keys: DevicePublic | None = None) -> bytes:
-        """An entry about Ann's device."""
+        """An entry about Ann's device; the tables of the store do not keep when its keys came."""
         device = self.group.ann.person.device
-        return next_entry(state, action, device, keys, at_ms=1, master=self.identity.master)
+        return next_entry(state, action, device, keys, at_ms=0, master=self.identity.master)
 
     async def append(self, before: LogState | None, *entries: bytes) -> KeysOutcome:
         """Append entries after what was there before."""

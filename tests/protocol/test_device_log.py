@@ -88,6 +88,11 @@ def test_a_log_read_in_parts_is_the_log_read_at_once() -> None:
     assert whole.heads[:2] == WITH_PHONE.heads
 
 
+def test_it_says_since_when_a_device_has_its_keys() -> None:
+    later = next_entry(WITH_PHONE, LogAction.KEYS_CHANGED, PHONE, LAPTOP_KEYS, at_ms=3_000, master=MASTER)
+    assert [(one.until, one.at_ms) for one in extend(WITH_PHONE, [later]).listed] == [(2, 2_000), (None, 3_000)]
+
+
 def test_a_device_with_new_keys_has_only_these() -> None:
     state = grown(WITH_PHONE, (LogAction.KEYS_CHANGED, PHONE, device_keys(3)))
     assert state.devices == {PHONE: device_keys(3)}

@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 
 from protocol import key_commands as k
 from protocol.canonical import CanonicalError, decode_canonical, from_base64, to_base64
+from protocol.close_codes import CloseCode
 from protocol.cross_signing import KeysRefusedError, read_cross_signing, read_device_keys, read_one_time_key
 from protocol.device_log import LogError, LogReason, LogState, extend, fold, hash_of_entry
 from protocol.errors import ErrorCode
@@ -19,6 +20,7 @@ from protocol.limits import IDENTITIES_AHEAD_MAX, REPLY_BYTES_MAX
 from protocol.replies import ClaimedKey, ClaimedKeys, DeviceKeys, DevicesPage, KeysUploaded, PersonDevices
 from server.clock import Clock
 from server.config.settings import RateSettings
+from server.delivery.registry import Registry
 from server.refusals import RequestRefusedError
 from server.session.session import Session
 from storage.device_keys import DeviceKeyStore, IdentityRow, KeyClaim, KeysOutcome, KeyUpload, StoredKey
@@ -45,8 +47,11 @@ _LOG_PASSED = frozenset({LogReason.WRONG_INDEX, LogReason.WRONG_PREVIOUS})
 class Keys:
     """Handlers of the commands about keys, devices and identities."""
 
-    def __init__(self, store: DeviceKeyStore, limiter: RateLimiter, settings: RateSettings, clock: Clock) -> None:
+    def __init__(
+        self, store: DeviceKeyStore, registry: Registry, limiter: RateLimiter, settings: RateSettings, clock: Clock
+    ) -> None:
         self._store = store
+        self._registry = registry
         self._limiter = limiter
         self._clock = clock
         self._by_person = Rate.per_hour("key claims of person", settings.key_claims_per_person_per_h)
@@ -125,8 +130,8 @@ class Keys:
         session.push(DevicesPage(command.id, command.dialog, people, len(people) < len(rows)))
 
     async def append_device_log(self, session: Session, command: k.AppendDeviceLog) -> None:
-        """Append to the own log what it does not have yet."""
-        principal = session.principal
+        """Append to the own log what it does not have yet; a device that is removed is signed out."""
+        principal, removed = session.principal, frozenset[bytes]()
         before = await self._store.read_log(principal)
         entries = [each for each in command.entries if before is None or hash_of_entry(each) not in before.heads]
         if entries:
@@ -138,7 +143,10 @@ class Keys:
             if outcome is KeysOutcome.PASSED:
                 raise RequestRefusedError(ErrorCode.LOG_PASSED, "another device was faster")
             _check(outcome)
+            removed = _removed_by(after, len(entries))
         session.done(command.id)
+        for device in removed:
+            self._registry.end_device(principal, device, CloseCode.SIGNED_OUT, "its person removed it")
 
     async def put_identity(self, session: Session, command: k.PutIdentity) -> None:
         """Store the cross-signing keys of the identity whose log there is."""
@@ -158,6 +166,12 @@ class Keys:
             return list(devices)
         waits = await asyncio.gather(*(self._limiter.take([(self._of_device, device)]) for device in devices))
         return [device for device, wait_s in zip(devices, waits, strict=True) if wait_s]
+
+
+def _removed_by(log: LogState, entries: int) -> frozenset[bytes]:
+    """The devices that the last entries of a log took out of it, as `append_device_log` signs them out."""
+    ended = {one.device for one in log.listed if one.until is not None and one.until >= log.length - entries}
+    return frozenset(ended - log.devices.keys())
 
 
 def _check(outcome: KeysOutcome) -> None:

@@ -126,6 +126,20 @@ async def test_a_broken_file_is_like_none(tmp_path: Path) -> None:
     assert account(tmp_path, Api()).saved is None
 
 
+async def test_sign_ins_are_listed_and_ended(tmp_path: Path) -> None:
+    row = {"sign_in": str(UUID(int=3)), "device": str(DEVICE), "platform": "terminal", "app_version": "0.1", "name": ""}
+    listed = httpx.Response(200, json=[{**row, "last_used_at_ms": 5, "address": "", "current": True}])
+    api = Api(signed_in(1), listed, httpx.Response(204), refused(403, "suspended"))
+    one = account(tmp_path, api)
+    await one.sign_in("+6591234567", "123456", "Ann")
+    (mine,) = await one.sign_ins()
+    assert (mine.sign_in, mine.device, mine.last_used_at_ms) == (UUID(int=3), DEVICE, 5)
+    await one.end_sign_in(mine.sign_in)
+    assert api.asked[2][0] == f"/v1/sign-ins/{UUID(int=3)}"
+    with pytest.raises(ApiError, match="No: suspended"):
+        await one.sign_ins()
+
+
 async def test_people_are_found_with_the_token(tmp_path: Path) -> None:
     bob = {"principal": str(UUID(int=9)), "display_name": "Bob", "avatar_url": ""}
     found = [httpx.Response(200, json=bob), httpx.Response(200, json=bob), refused(404, "principal_not_found")]

@@ -10,7 +10,9 @@ import pytest
 
 from protocol.bodies import DevicesChanged, LogHead, TimelineEvent
 from protocol.canonical import decode_canonical, encode_canonical
+from protocol.close_codes import CloseCode
 from protocol.codec import CODECS, Codec
+from protocol.commands import Authenticate, Sync
 from protocol.cross_signing import read_device_keys
 from protocol.device_log import LogAction, extend, fold, next_entry
 from protocol.dialog_types import DialogType, Mode
@@ -26,7 +28,7 @@ from protocol.key_commands import (
 )
 from protocol.limits import IDENTITIES_AHEAD_MAX, ONE_TIME_KEYS_MAX, ONE_TIME_KEYS_PER_COMMAND_MAX, REPLY_BYTES_MAX
 from protocol.public_keys import DevicePublic
-from protocol.replies import ClaimedKeys, DevicesPage, Done, KeysUploaded, Synced
+from protocol.replies import ClaimedKeys, DevicesPage, Done, Failed, KeysUploaded, Synced
 from server.config.settings import RateSettings
 from tchat.crypto.own_identity import OwnIdentity
 from tchat.crypto.own_keys import OwnKeys
@@ -302,8 +304,17 @@ async def test_a_device_that_its_person_removes_is_signed_out(
         added = log.added()
         await code(a, log.first, added)
         log.state = extend(log.state, [added])
-        assert await code(a, log.entry(LogAction.REMOVED)) == ""
-        assert (await a.ask(ann.command())).code == "signed_out"
+        other = Person(ann.person.principal)
+        await server.world.pool.execute("INSERT INTO devices VALUES ($1, $2, 0)", other.device, other.principal)
+        await server.world.another_sign_in(other)
+        async with server.live(other) as o:
+            assert await code(o, log.entry(LogAction.REMOVED)) == ""
+            assert await a.close_code() == CloseCode.SIGNED_OUT
+            assert isinstance(await o.ask(Keyed(other).command()), KeysUploaded)
+    async with server.connected() as again:
+        await again.send(Authenticate(1, server.token(ann.person)))
+        await again.send(Sync(2))
+        assert (await again.until(Failed)).code == ErrorCode.SIGNED_OUT
 
 
 async def test_a_device_that_signs_in_is_announced_to_those_who_encrypt_for_it(
