@@ -44,8 +44,13 @@ class KeysReason(StrEnum):
     REUSED_KEY = "reused_key"
     WRONG_SIGNATURE = "wrong_signature"
 
+    @property
+    def sentence(self) -> str:
+        """What is wrong, for who made the keys."""
+        return _SENTENCES[self]
 
-SENTENCES = {
+
+_SENTENCES = {
     KeysReason.MALFORMED: "the keys are not the canonical JSON of such an object",
     KeysReason.TOO_LARGE: f"the keys have more than {KEY_OBJECT_BYTES_MAX} bytes",
     KeysReason.WRONG_OWNER: "the keys are of another person or device",
@@ -61,7 +66,7 @@ class KeysRefusedError(ValueError):
     """These keys are not believed; `reason` is stable, the text says what is wrong."""
 
     def __init__(self, reason: KeysReason) -> None:
-        super().__init__(SENTENCES[reason])
+        super().__init__(reason.sentence)
         self.reason = reason
 
 

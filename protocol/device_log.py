@@ -74,8 +74,13 @@ class LogReason(StrEnum):
     TOO_MANY_DEVICES = "too_many_devices"
     TOO_MANY_ENTRIES = "too_many_entries"
 
+    @property
+    def sentence(self) -> str:
+        """What is wrong, for who made the entries."""
+        return _SENTENCES[self]
 
-SENTENCES = {
+
+_SENTENCES = {
     LogReason.MALFORMED: "an entry is not the canonical JSON of an entry",
     LogReason.TOO_LARGE: f"an entry has more than {DEVICE_LOG_ENTRY_BYTES_MAX} bytes",
     LogReason.WRONG_OWNER: "an entry is of another person",
@@ -99,7 +104,7 @@ class LogError(ValueError):
     """This log, or this addition to it, is not believed; `reason` is stable, the text says what is wrong."""
 
     def __init__(self, reason: LogReason) -> None:
-        super().__init__(SENTENCES[reason])
+        super().__init__(reason.sentence)
         self.reason = reason
 
 

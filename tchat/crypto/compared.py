@@ -39,8 +39,13 @@ class CancelCode(StrEnum):
     MISMATCHED_SAS = "m.mismatched_sas"
     ACCEPTED = "m.accepted"
 
+    @property
+    def sentence(self) -> str:
+        """What happened and what to do, for people."""
+        return _SENTENCES[self]
 
-SHOWN = {
+
+_SENTENCES = {
     CancelCode.USER: "The verification was cancelled.",
     CancelCode.TIMEOUT: "The verification took too long. Try again.",
     CancelCode.UNKNOWN_METHOD: "The two devices know no common way to verify.",
@@ -51,14 +56,13 @@ SHOWN = {
     CancelCode.MISMATCHED_SAS: "The symbols differ: somebody may sit between you.",
     CancelCode.ACCEPTED: "Another device has taken the verification.",
 }
-"""What a person is told."""
 
 
 class VerificationCancelledError(Exception):
     """The verification stops; both sides learn `code`."""
 
     def __init__(self, code: CancelCode) -> None:
-        super().__init__(SHOWN[code])
+        super().__init__(code.sentence)
         self.code = code
 
 

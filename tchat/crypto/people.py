@@ -86,7 +86,7 @@ class People:
         return (0, 0) if pin is None else (pin.newest.generation, pin.newest.length)
 
     def take_log(self, principal: bytes, given: GivenLog) -> Judgement:
-        """Judge what the server gives, and remember it; what `SHOWN` has for the verdict is for a person."""
+        """Judge what the server gives, and remember it; a verdict with a sentence is shown to the person."""
         before = self.pin_of(principal)
         judgement = self._followed(principal, judge(principal, before, given))
         if judgement.pin is not None and judgement.pin != before:

@@ -38,8 +38,18 @@ class LogVerdict(StrEnum):
     FORKED = "forked"
     WRONG = "wrong"
 
+    @property
+    def sentence(self) -> str:
+        """What it means and what to do, for people; empty when the answer is as it should be."""
+        return _SENTENCES.get(self, "")
 
-SHOWN = {
+    @property
+    def own_sentence(self) -> str:
+        """The same when it is about the own person's devices."""
+        return _OWN_SENTENCES.get(self, "")
+
+
+_SENTENCES = {
     LogVerdict.CHANGED: "This person has a new identity, and may have lost their devices. Verify them if it matters.",
     LogVerdict.HELD: "You had verified this person, and now they have another identity. It may be somebody else: ask"
     " them in another way. Nothing is sent to them until you verify them again, or agree.",
@@ -48,8 +58,8 @@ SHOWN = {
     LogVerdict.WRONG: "The server shows a list of this person's devices without the right signatures. Nothing is sent"
     " to them.",
 }
-"""What a person is told; an answer that is not in here is as it should be."""
-SHOWN_OWN = {
+
+_OWN_SENTENCES = {
     LogVerdict.CHANGED: "You have a new identity, which another device signed in as you has started.",
     LogVerdict.HELD: "Another device signed in as you has started a new identity, and this device is not part of it."
     " If that was you, confirm this device on that one, or enter the new recovery key. If not, sign the others out and"
@@ -59,7 +69,6 @@ SHOWN_OWN = {
     " from a backup, start a new identity.",
     LogVerdict.WRONG: "The server shows a list of your devices without the right signatures. Nothing is sent.",
 }
-"""The same of the own person's devices."""
 
 
 class PinnedLog(msgspec.Struct, frozen=True):

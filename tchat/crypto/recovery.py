@@ -50,8 +50,13 @@ class RecoveryReason(StrEnum):
     NOT_OURS = "not_ours"
     WRONG_SESSION = "wrong_session"
 
+    @property
+    def sentence(self) -> str:
+        """What is wrong, for people."""
+        return _SENTENCES[self]
 
-SENTENCES = {
+
+_SENTENCES = {
     RecoveryReason.WRONG_CHARACTER: "A recovery key has letters and digits only, without 0, O, I and l.",
     RecoveryReason.WRONG_LENGTH: "This is not a whole recovery key: it has twelve groups of four.",
     RecoveryReason.MISTYPED: "A character of the recovery key is wrong.",
@@ -64,7 +69,7 @@ class RecoveryError(ValueError):
     """This is not recovered; `reason` is stable, the text says why."""
 
     def __init__(self, reason: RecoveryReason) -> None:
-        super().__init__(SENTENCES[reason])
+        super().__init__(reason.sentence)
         self.reason = reason
 
 

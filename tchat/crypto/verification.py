@@ -25,7 +25,6 @@ from protocol.canonical import CanonicalError, decode_canonical, device_id_of, e
 from protocol.limits import N_MAX
 from tchat.crypto import qr, sas
 from tchat.crypto.compared import (
-    SHOWN,
     CancelCode,
     Compared,
     Content,
@@ -316,7 +315,7 @@ def _decoded(content: bytes) -> Content:
 
 
 def _cancel_content(code: CancelCode) -> Content:
-    return {"code": str(code), "reason": SHOWN[code]}
+    return {"code": str(code), "reason": code.sentence}
 
 
 def can_compare(one: Party, other: Party) -> bool:

@@ -25,7 +25,7 @@ from protocol.limits import DEVICE_LOG_ENTRIES_MAX, FORMER_IDENTITIES_MAX, PEOPL
 from protocol.public_keys import DevicePublic
 from protocol.replies import DeviceKeys, DevicesPage, Failed, PersonDevices, Reply
 from tchat.crypto.people import People
-from tchat.crypto.pins import SHOWN, GivenLog
+from tchat.crypto.pins import GivenLog
 from tchat.crypto.state import CryptoState, Step, Table
 from tchat.encryption.notices import DevicesDoubted
 
@@ -200,7 +200,7 @@ class DeviceLogs:
             self.changes += 1
         own = principal == self._people.principal
         ours = own and pin is not None and pin.held is None and not pin.refused and self._people.identity is not None
-        if judgement.verdict in SHOWN and (pin is None or pin != before) and not ours:
+        if judgement.verdict.sentence and (pin is None or pin != before) and not ours:
             self._notices.append(DevicesDoubted(principal, judgement.verdict, own))
         if pin is not None and not pin.refused:
             keys = {each.device: _public(principal, each) for each in person.devices}

@@ -6,12 +6,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from protocol.bodies import TimelineEvent
-from tchat.crypto.compared import SHOWN as CANCELLED
 from tchat.crypto.compared import CancelCode
 from tchat.crypto.errors import Reason, RosterReason
-from tchat.crypto.pins import SHOWN, SHOWN_OWN, LogVerdict
+from tchat.crypto.pins import LogVerdict
 from tchat.crypto.qr import QrCode
-from tchat.crypto.recovery import SENTENCES as RECOVERY_SENTENCES
 from tchat.crypto.recovery import RecoveryReason
 from tchat.crypto.sas import ShownSas
 from tchat.crypto.verification import Phase
@@ -162,7 +160,7 @@ class DevicesDoubted:
     @property
     def sentence(self) -> str:
         """What happened and what to do, for people."""
-        return SHOWN_OWN[self.verdict] if self.own else SHOWN[self.verdict]
+        return self.verdict.own_sentence if self.own else self.verdict.sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +206,7 @@ class VerificationStep:
     def sentence(self) -> str:
         """What to do, or how it ended, for people."""
         if self.phase is Phase.CANCELLED:
-            return _IDENTITY_MOVED if self.cancelled is None else CANCELLED[self.cancelled]
+            return _IDENTITY_MOVED if self.cancelled is None else self.cancelled.sentence
         return _PHASES[self.phase]
 
 
@@ -246,7 +244,7 @@ class NotRecovered:
     @property
     def sentence(self) -> str:
         """What happened, for people."""
-        return RECOVERY_SENTENCES[self.reason]
+        return self.reason.sentence
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol.canonical import decode_canonical, encode_canonical, to_base64
-from tchat.crypto.compared import SHOWN, CancelCode, Compared, MessageType, Party, VerificationCancelledError
+from tchat.crypto.compared import CancelCode, Compared, MessageType, Party, VerificationCancelledError
 from tchat.crypto.qr import BadCodeError, QrCode, QrMode
 from tchat.crypto.sas import EMOJI
 from tchat.crypto.verification import TIMEOUT_MS, Phase, Verification, VerificationMessage
@@ -391,4 +391,4 @@ def test_a_code_has_matrix_form() -> None:
 
 def test_there_are_64_different_symbols_and_a_sentence_for_each_end() -> None:
     assert len(set(EMOJI)) == 64
-    assert set(SHOWN) == set(CancelCode)
+    assert all(code.sentence for code in CancelCode)
