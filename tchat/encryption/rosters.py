@@ -227,7 +227,7 @@ class Rosters:
         self._has_mode(track, state.dialog, state.mode)
         if track.kept is None:
             return
-        if state.seq < track.roster.seq:
+        if state.seq < track.roster.seq or (state.member and state.keys_seq < track.roster.keys_seq):
             self._start_again(state.dialog, track)
         if state.first_seq > max(track.have, track.roster.seq) + 1:
             track.fall_behind(state.first_seq)
@@ -240,11 +240,13 @@ class Rosters:
         if not track.stated and event.seq > track.have + 1:
             track.fall_behind(event.seq)
         track.have = max(track.have, event.seq)
-        if track.kept is None or not isinstance(event.body, _OF_ROSTERS):
+        if track.kept is None:
             return
         if event.seq == track.roster.seq and not track.kept.ends_with(event):
             self._start_again(event.dialog, track)
             track.fall_behind(event.seq)
+        if not isinstance(event.body, _OF_ROSTERS):
+            return
         if not track.behind:
             track.waiting.append(event)
             self._advance(event.dialog, track)

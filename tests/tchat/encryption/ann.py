@@ -17,6 +17,8 @@ from tests.support.scripted import dialog_state
 from tests.tchat.crypto.devices import NOW_MS
 from tests.tchat.encryption.people_site import Site, Somebody, Told
 
+_OF_KEYS = (b.MembersAdded, b.MemberRemoved, b.MemberLeft, b.DevicesChanged)
+
 
 class Ann:
     """A device with its rosters, logs and channels. `site` is its server."""
@@ -83,7 +85,8 @@ def devices(*people: Somebody) -> set[bytes]:
 
 def state(told: Told, first_seq: int = 1) -> DialogState:
     """The state of a dialog, of which the events from `first_seq` on follow."""
-    return dialog_state(len(told.events), first_seq, dialog=told.dialog, mode=Mode.SEALED)
+    keys_seq = max((one.seq for one in told.events if isinstance(one.body, _OF_KEYS)), default=0)
+    return dialog_state(len(told.events), first_seq, dialog=told.dialog, mode=Mode.SEALED, keys_seq=keys_seq)
 
 
 def grown(told: Told, whose: Somebody) -> TimelineEvent:

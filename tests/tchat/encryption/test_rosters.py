@@ -108,14 +108,26 @@ def test_what_does_not_fit_is_read_again(team: Team) -> None:
     assert team.ann.readers(team.told) == devices(team.ann.person, team.bob)
 
 
-@pytest.mark.parametrize("grown_again", [False, True])
-def test_a_server_that_lost_events_is_noticed_and_who_was_removed_stays_removed(team: Team, grown_again: bool) -> None:
+@pytest.mark.parametrize(("talked", "first_seq"), [(0, 1), (5, 6), (5, 1), (1, 3)])
+def test_a_server_that_lost_events_is_noticed_and_who_was_removed_stays_removed(
+    team: Team, talked: int, first_seq: int
+) -> None:
     gone = team.told.next(team.ann.person, b.MemberRemoved(team.cem.principal), 2)
     team.window(1)
     assert team.ann.readers(team.told) == devices(team.ann.person, team.bob)
     team.told.events.remove(gone)
-    team.talk(5 if grown_again else 0)
-    team.window(len(team.told.events))
+    team.talk(talked)
+    team.window(first_seq)
+    assert team.ann.reason(team.told) == RosterReason.STILL_REMOVED.sentence
+
+
+def test_a_message_in_the_place_of_a_change_tells_that_the_server_lost_events(team: Team) -> None:
+    gone = team.told.next(team.ann.person, b.MemberRemoved(team.cem.principal), 2)
+    team.window(1)
+    team.told.events.remove(gone)
+    team.talk(1)
+    team.told.next(team.ann.person, b.MemberRemoved(team.bob.principal), 3)
+    team.window(1)
     assert team.ann.reason(team.told) == RosterReason.STILL_REMOVED.sentence
 
 
