@@ -37,11 +37,11 @@ from tchat.encryption.device_sealer import DeviceSealer
 from tchat.encryption.key_inbox import KeyInbox
 from tchat.encryption.key_uploads import KeyUploads
 from tchat.encryption.notices import Notice, Standing, Unreadable
+from tchat.encryption.opening import Opening
 from tchat.encryption.own_devices import OwnDevices
 from tchat.encryption.readers import ReaderEngine
 from tchat.encryption.sealing import Outcome
 from tchat.encryption.shared_trust import SharedTrust
-from tchat.encryption.unsealing import Unsealing
 from tchat.encryption.verifying import Verifying
 
 PAUSE_S_MAX = 60.0
@@ -73,7 +73,7 @@ class _Parts:
     own: OwnDevices
     inbox: KeyInbox
     mail: DeviceMail
-    opening: Unsealing
+    opening: Opening
     verifying: Verifying
     backup: BackingUp
     trust: SharedTrust
@@ -288,7 +288,7 @@ class Encryption:
         uploads = KeyUploads(machine, people, self._now_ms)
         own = OwnDevices(machine, people, readers.logs, uploads, self._now_ms)
         inbox = KeyInbox(machine, people, readers.logs, uploads.key_was_used)
-        opening = Unsealing(self._store, machine, readers.rosters)
+        opening = Opening(self._store, machine, readers.rosters)
         sealer = DeviceSealer(machine, readers, self._now_ms)
         mail = DeviceMail(machine, people, readers.logs, uploads.key_was_used)
         verifying = Verifying(machine, people, readers, mail, self._now_ms, handed=own.look_again, wake=self._wake)

@@ -14,7 +14,7 @@ from tchat.crypto.olm import KnownDevice
 from tchat.crypto.state import Table
 from tchat.encryption.contents import Content
 from tchat.encryption.notices import MessagesMissing, NowReadable, Unreadable
-from tchat.encryption.unsealing import WAITING_MAX, Unsealing
+from tchat.encryption.opening import WAITING_MAX, Opening
 from tests.support.scripted import DIALOG, SECOND, dialog_state, event_at, posted
 from tests.tchat.crypto.devices import VIEW, Phone, phone, slices
 
@@ -58,7 +58,7 @@ class Reading:
         self.ann.connect(self.me)
         self.share = self.ann.share(DIALOG, self.me)
         self.members = KnownMembers(self.ann, self.me)
-        self.unsealing = Unsealing(self.me.state, self.me.machine, self.members)
+        self.opening = Opening(self.me.state, self.me.machine, self.members)
 
     def keys(self) -> list[bytes]:
         """The slices of Ann's session come."""
@@ -79,7 +79,7 @@ class Reading:
 
     def open(self, event: TimelineEvent) -> bytes | Reason:
         """What the app gets."""
-        outcome = self.unsealing.open(event)
+        outcome = self.opening.open(event)
         return outcome.reason if isinstance(outcome, Unreadable) else payload_of(outcome)
 
 
@@ -121,7 +121,7 @@ def test_a_message_names_the_members_of_its_place_and_no_others(reading: Reading
 
 def test_what_services_post_and_all_that_is_in_open_dialogs_is_shown_as_it_is(reading: Reading) -> None:
     for event in (event_at(1, posted(b"paid", Kind.PAYMENT)), event_at(2, Deleted(1)), event_at(1, dialog=SECOND)):
-        assert reading.unsealing.open(event) is event
+        assert reading.opening.open(event) is event
 
 
 def test_a_message_with_a_content_type_or_a_sender_behind_it_was_changed_by_the_server(reading: Reading) -> None:
@@ -137,10 +137,10 @@ def test_a_message_with_a_content_type_or_a_sender_behind_it_was_changed_by_the_
 def test_a_message_without_keys_is_shown_when_they_come(reading: Reading) -> None:
     event = reading.said(b"one", 1)
     assert reading.open(event) is Reason.UNKNOWN_SESSION
-    reading.unsealing.try_again([new_id() * 2])
-    assert reading.unsealing.take_notices() == []
-    reading.unsealing.try_again(reading.keys())
-    (notice,) = reading.unsealing.take_notices()
+    reading.opening.try_again([new_id() * 2])
+    assert reading.opening.take_notices() == []
+    reading.opening.try_again(reading.keys())
+    (notice,) = reading.opening.take_notices()
     assert isinstance(notice, NowReadable)
     assert payload_of(notice.event) == b"one"
 
@@ -149,9 +149,9 @@ def test_a_lie_is_not_tried_again(reading: Reading) -> None:
     keys = reading.keys()
     event = reading.said(b"one", 1)
     assert reading.open(msgspec.structs.replace(event, n=2)) is Reason.WRONG_N
-    reading.unsealing.try_again(keys)
-    reading.unsealing.try_again()
-    assert reading.unsealing.take_notices() == []
+    reading.opening.try_again(keys)
+    reading.opening.try_again()
+    assert reading.opening.take_notices() == []
 
 
 def test_while_members_are_not_known_a_message_waits(reading: Reading) -> None:
@@ -160,8 +160,8 @@ def test_while_members_are_not_known_a_message_waits(reading: Reading) -> None:
     reading.members.behind, reading.members.views = True, {}
     assert reading.open(reading.said(b"one", 1)) is Reason.UNKNOWN_MEMBERS
     reading.members.behind, reading.members.views = False, {1: bytes(32)}
-    reading.unsealing.try_again()
-    (notice,) = reading.unsealing.take_notices()
+    reading.opening.try_again()
+    (notice,) = reading.opening.take_notices()
     assert isinstance(notice, Unreadable)
     assert notice.reason is Reason.WRONG_VIEW
     assert reading.members.disputed == [1]
@@ -178,19 +178,19 @@ def test_what_waits_is_bounded_and_the_oldest_gives_way(reading: Reading) -> Non
     assert reading.open(events[0]) is Reason.UNKNOWN_SESSION
     for seq in range(2, WAITING_MAX + 2):
         reading.open(msgspec.structs.replace(events[1], seq=seq))
-    reading.unsealing.try_again(reading.keys())
-    seqs = [notice.event.seq for notice in reading.unsealing.take_notices() if isinstance(notice, NowReadable)]
+    reading.opening.try_again(reading.keys())
+    seqs = [notice.event.seq for notice in reading.opening.take_notices() if isinstance(notice, NowReadable)]
     assert seqs == [2]
 
 
 def test_pages_are_opened_and_blank_where_they_cannot_be(reading: Reading) -> None:
     events = [reading.said(b"one", 1), reading.said(b"two", 2, tag=Edited, target=1)]
-    blank = reading.unsealing.open_all(events)
+    blank = reading.opening.open_all(events)
     assert [type(event.body).__name__ for event in blank] == ["Posted", "Erased"]
     assert payload_of(blank[0]) == b""
-    assert [notice.event for notice in reading.unsealing.take_notices() if isinstance(notice, Unreadable)] == events
+    assert [notice.event for notice in reading.opening.take_notices() if isinstance(notice, Unreadable)] == events
     reading.keys()
-    assert [payload_of(event) for event in reading.unsealing.open_all(events)] == [b"one", b"two"]
+    assert [payload_of(event) for event in reading.opening.open_all(events)] == [b"one", b"two"]
 
 
 def test_the_same_event_opens_again_and_another_place_is_a_replay(reading: Reading) -> None:
@@ -204,9 +204,9 @@ def test_after_the_server_has_lost_events_they_may_come_at_another_place_once(re
     reading.keys()
     event = reading.said(b"one", 5)
     assert reading.open(event) == b"one"
-    reading.unsealing.reset()
-    reading.unsealing.heard(dialog_state(2))
-    again = Unsealing(reading.me.state, reading.me.machine, reading.members)  # another process knows it, too
+    reading.opening.reset()
+    reading.opening.heard(dialog_state(2))
+    again = Opening(reading.me.state, reading.me.machine, reading.members)  # another process knows it, too
     moved = msgspec.structs.replace(event, seq=3)
     assert again.open(moved) != Unreadable(moved, Reason.REPLAYED)
     twice = msgspec.structs.replace(event, seq=4)
@@ -216,8 +216,8 @@ def test_after_the_server_has_lost_events_they_may_come_at_another_place_once(re
 def missing(reading: Reading, *events: TimelineEvent) -> list[int]:
     """The events before which something is missing."""
     for event in events:
-        reading.unsealing.open(event)
-    return [notice.seq for notice in reading.unsealing.take_notices() if isinstance(notice, MessagesMissing)]
+        reading.opening.open(event)
+    return [notice.seq for notice in reading.opening.take_notices() if isinstance(notice, MessagesMissing)]
 
 
 def three(reading: Reading) -> list[TimelineEvent]:
@@ -242,9 +242,9 @@ def test_a_message_that_the_server_leaves_out_is_noticed(reading: Reading) -> No
 def test_what_is_not_visible_here_is_not_missing(reading: Reading) -> None:
     first, _, third = three(reading)
     reading.open(first)
-    reading.unsealing.heard(dialog_state(3, 3))
+    reading.opening.heard(dialog_state(3, 3))
     assert missing(reading, third) == []
-    reading.unsealing.reset()
+    reading.opening.reset()
     back = event_at(2, MembersAdded([reading.me.known.principal]))
     assert missing(reading, first, back, third) == []
 
@@ -252,7 +252,7 @@ def test_what_is_not_visible_here_is_not_missing(reading: Reading) -> None:
 def test_what_opens_an_event_is_named_when_it_is_not_here() -> None:
     reading = Reading()
     lacking: list[tuple[bytes, bytes]] = []
-    reading.unsealing.lacking = lambda session, device: lacking.append((session, device))
+    reading.opening.lacking = lambda session, device: lacking.append((session, device))
     event = reading.said(b"hello", 2)
     assert reading.open(event) is Reason.UNKNOWN_SESSION
     assert isinstance(event.body, Posted)

@@ -53,7 +53,7 @@ class Members(Protocol):
         """The author of this event sees other members or devices."""
 
 
-class Unsealing:
+class Opening:
     """The events of all dialogs, as they come and as they are read again."""
 
     def __init__(self, state: CryptoState, machine: CryptoMachine, members: Members) -> None:
