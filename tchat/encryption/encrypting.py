@@ -294,6 +294,8 @@ class Encryption:
         verifying = Verifying(machine, people, readers, mail, self._now_ms, handed=own.look_again, wake=self._wake)
         backup = BackingUp(self._store, machine, people, recovered=self.keep_identity, restored=opening.try_again)
         trust = SharedTrust(machine, people, readers.logs, mail)
-        readers.channels.tell, inbox.broken = mail.tell, readers.channels.want
-        opening.lacking, verifying.trust_grew = backup.want, trust.look
+        readers.channels.tell = mail.tell
+        inbox.broken = readers.channels.want
+        opening.lacking = backup.want
+        verifying.trust_grew = trust.look
         return _Parts(machine, people, readers, sealer, uploads, own, inbox, mail, opening, verifying, backup, trust)
