@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import segno
+
 from protocol.canonical import to_base64
 from tchat.crypto.pins import PinnedLog
 from tchat.crypto.qr import QrCode
@@ -15,6 +17,9 @@ from tchat.terminal.lines import Line, clean_line
 
 _NUMBER_GROUPS_PER_LINE = 4
 _CODE_CHARS_PER_LINE = 48
+_QUIET_MODULES = 2
+_HALF_BLOCKS = {(False, False): " ", (True, False): "▀", (False, True): "▄", (True, True): "█"}
+_INK = "#000000 on #ffffff"
 _LATEST_MS = 253_402_214_400_000
 """The year 9999: a log can name any time."""
 
@@ -66,7 +71,7 @@ def symbols_page(name: str, symbols: ShownSas) -> Page:
 
 
 def code_page(name: str, code: QrCode) -> Page:
-    """A code for the other device, as text to paste there."""
+    """A code for the other device, as text to paste there, and drawn for a camera."""
     page = text_page(
         "Scan this code",
         f"{name} is ready. There, type /scan and a space, paste the text below, and press Enter. Then come back here:"
@@ -74,7 +79,17 @@ def code_page(name: str, code: QrCode) -> Page:
     )
     text = to_base64(code.encode())
     rows = [text[start : start + _CODE_CHARS_PER_LINE] for start in range(0, len(text), _CODE_CHARS_PER_LINE)]
-    return Page(page.title, [*page.lines, *([(row, "bold")] for row in rows)])
+    return Page(page.title, [*page.lines, *([(row, "bold")] for row in rows), [], *_drawn(code.encode())])
+
+
+def _drawn(data: bytes) -> list[Line]:
+    """A QR code in half blocks, two rows of modules in a line: dark on light, whatever the colours of the terminal."""
+    modules = [list(row) for row in segno.make_qr(data, error="l", mode="byte").matrix_iter(border=_QUIET_MODULES)]
+    modules.append([0] * len(modules[0]))  # an odd number of rows, and one more
+    return [
+        [("".join(_HALF_BLOCKS[bool(top), bool(bottom)] for top, bottom in zip(*pair, strict=True)), _INK)]
+        for pair in zip(modules[::2], modules[1::2], strict=True)
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,14 @@ from uuid import UUID
 
 import msgspec
 
+from protocol.canonical import to_base64
 from protocol.device_log import LogState
 from tchat.crypto.own_identity import OwnIdentity
 from tchat.crypto.pins import PinnedLog
+from tchat.crypto.qr import QrCode, QrMode
 from tchat.crypto.sas import ShownSas
 from tchat.terminal.account import SignInAnswer
-from tchat.terminal.pages import OwnDevice, Page, devices_page, list_own_devices, number_page, symbols_page
+from tchat.terminal.pages import OwnDevice, Page, code_page, devices_page, list_own_devices, number_page, symbols_page
 from tests.support.key_pairs import device_keys
 from tests.support.scripted import BOB, ME
 
@@ -86,3 +88,29 @@ def test_symbols_are_shown_with_numbers_for_terminals_without_pictures() -> None
     shown = "\n".join(text_of(symbols_page("Bob", ShownSas(("🐶 Dog", "🐱 Cat"), (1234, 5678, 9012)))))
     assert "🐶 Dog   🐱 Cat" in shown
     assert "1234 5678 9012" in shown
+
+
+def modules_of(page: Page) -> list[str]:
+    """The drawn code, a row of modules each: "#" is dark."""
+    drawn = ["".join(text for text, _ in line) for line in page.lines if any("#ffffff" in style for _, style in line)]
+    top = str.maketrans("▀▄█", "# #")
+    bottom = str.maketrans("▀▄█", " ##")
+    return [half for row in drawn for half in (row.translate(top), row.translate(bottom))]
+
+
+def test_a_code_is_drawn_as_a_camera_reads_it_and_fits_beside_the_list_of_dialogs() -> None:
+    code = QrCode(QrMode.OTHER_PERSON, bytes(32), bytes([1]) * 32, 32 * "a", bytes(16))
+    page = code_page("Bob", code)
+    modules = modules_of(page)
+    width = len(modules[0])
+    finder = ["#######", "#     #", "# ### #", "# ### #", "# ### #", "#     #", "#######"]
+    for top, left in ((2, 2), (2, width - 9), (width - 9, 2)):
+        assert [row[left : left + 7] for row in modules[top : top + 7]] == finder
+    assert {*modules[0], *modules[1], *modules[-1]} == {" "}
+    assert width <= 80 - 28 - 2
+    assert to_base64(code.encode()) in "".join(text_of(page))
+
+
+def test_another_code_is_drawn_otherwise() -> None:
+    codes = [QrCode(QrMode.OTHER_PERSON, bytes(32), bytes(32), "t", bytes([secret]) * 16) for secret in (1, 2)]
+    assert modules_of(code_page("Bob", codes[0])) != modules_of(code_page("Bob", codes[1]))
