@@ -3,6 +3,7 @@
 Invariants:
 
 - One connection at a time; its end is told to the core before the next one is opened.
+- What has arrived when the client gets to it is one commit of its store. Nothing of it is shown or answered before.
 - While the app is slow (`ConnectionOwner.wait_for_room`), the socket is not read.
 """
 
@@ -12,6 +13,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import anyio
@@ -25,6 +27,8 @@ from tchat.actions import ClientFaultError, CloseConnection, Connect, StoppedErr
 from tchat.core import ClientCore
 
 MESSAGE_BYTES_MAX = 32 * 1024 * 1024
+READ_AHEAD_MAX = 16
+"""Messages that are read from the socket before the core has had them."""
 CONNECT_S_MAX = 10.0
 CLOSE_S_MAX = 2.0
 _FAULTS = frozenset({400, 426})
@@ -43,6 +47,8 @@ class ConnectionOwner:
 
     perform: Callable[[], None]
     """Carry out the actions of the core."""
+    together: Callable[[], AbstractContextManager[None]]
+    """What the core is told inside is one commit of the store; no action is carried out inside."""
     stop: Callable[[StoppedError], None]
     """There will be no further connection."""
     is_full: Callable[[], bool]
@@ -66,6 +72,9 @@ class Connections:
         self._connect: Connect | None = None
         self._closing = CloseConnection(1000, "")
         self._outgoing: deque[bytes] = deque()
+        self._arrived: deque[bytes] = deque()
+        self._to_take = anyio.Event()
+        self._taken = anyio.Event()
         self._to_write = anyio.Event()
         self._to_close = anyio.Event()
         self._sooner = anyio.Event()
@@ -145,16 +154,18 @@ class Connections:
     async def _serve(self, websocket: ClientConnection, token: str) -> None:
         """One connection, from its first message to its end."""
         self._outgoing.clear()
+        self._arrived.clear()
         self._closing = CloseConnection(1000, "")
         self._to_close = anyio.Event()
         self._core.connected(token, time.monotonic())
         self._owner.perform()
         try:
             async with anyio.create_task_group() as tasks:
-                for part in (self._read, self._write, self._keep_time, self._wait_to_close):
+                for part in (self._read, self._take, self._write, self._keep_time, self._wait_to_close):
                     tasks.start_soon(self._until_over, part, websocket, tasks.cancel_scope)
         finally:
             await self._close(websocket)
+        self._take_arrived()  # the reasons of an end come last
         self._core.disconnected(websocket.close_code, time.monotonic())
 
     async def _until_over(
@@ -176,13 +187,30 @@ class Connections:
 
     async def _read(self, websocket: ClientConnection) -> None:
         while True:
-            data = await websocket.recv(decode=False)
-            self._core.received(data, time.monotonic())
-            self._owner.perform()
+            self._arrived.append(await websocket.recv(decode=False))
+            self._to_take.set()
+            if len(self._arrived) >= READ_AHEAD_MAX:
+                self._taken = anyio.Event()
+                await self._taken.wait()
+
+    async def _take(self, _websocket: ClientConnection) -> None:
+        """Pass on what has been read, all that there is at a time."""
+        while True:
+            await self._to_take.wait()
+            self._to_take = anyio.Event()
+            self._take_arrived()
             if self._owner.is_full():
                 self._core.pause_reading()
                 await self._owner.wait_for_room()
                 self._core.resume_reading(time.monotonic())
+            self._taken.set()
+
+    def _take_arrived(self) -> None:
+        now = time.monotonic()
+        with self._owner.together():
+            while self._arrived:
+                self._core.received(self._arrived.popleft(), now)
+        self._owner.perform()
 
     async def _write(self, websocket: ClientConnection) -> None:
         while True:

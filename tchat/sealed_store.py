@@ -5,7 +5,8 @@ encryption keep that class; an outbox file of theirs is sealed when it is first 
 
 Invariants:
 
-- What `commit` returned from survives SIGKILL and a loss of power (WAL, synchronous FULL), all of it or nothing.
+- What `commit` returned from survives SIGKILL and a loss of power (WAL, synchronous FULL), all of it or nothing; inside
+  of `together`, what that has ended with.
 - Every value is sealed (XChaCha20-Poly1305) together with the store, table and key that it is of: a value that was
   moved to another row or file is refused. Readable in the file are the keys of rows (ids and public keys), the numbers
   of commands and of handled events, and the sizes of values.

@@ -12,10 +12,11 @@ iterate, or pass `on_event` (called at once, must not block) and never iterate. 
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -119,7 +120,7 @@ class Client:
             token_source,
             codec,
             self._core,
-            ConnectionOwner(self._perform, self._stop, self._is_full, self._wait_for_room),
+            ConnectionOwner(self._perform, self._together, self._stop, self._is_full, self._wait_for_room),
         )
         self._tasks: anyio.abc.TaskGroup | None = None
         self._to_do: deque[Action] = deque()
@@ -345,6 +346,16 @@ class Client:
         finally:
             self._performing = False
         self._connections.keep_deadline()
+
+    @contextlib.contextmanager
+    def _together(self) -> Iterator[None]:
+        """What is written inside is one commit; what follows of it happens after that, in the next `_perform`."""
+        self._performing = True
+        try:
+            with self._store.together():
+                yield
+        finally:
+            self._performing = False
 
     def _carry_out(self, action: Action) -> None:
         match action:

@@ -1,6 +1,7 @@
 """The outbox of a device on disk or in memory: its counter of numbers, and its unanswered commands.
 
-An `OutboxStore` belongs to one device. A command survives the end of the process once `append` returned. A command
+An `OutboxStore` belongs to one device. A command survives the end of the process once `append` returned; what is
+written `together`, once that has ended. A command
 that was removed after an ack may come back; it is then sent again with its old number, and gets its old ack. No number
 is used twice, even if the store is lost: a new store starts at the microseconds of the clock.
 
@@ -15,6 +16,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -84,6 +86,9 @@ class OutboxStore(Protocol):
         Unless `durable`, a crash may undo that.
         """
 
+    def together(self) -> AbstractContextManager[None]:
+        """What is written inside is one commit, durable when it ends: nothing of it may be shown or sent before."""
+
     def close(self) -> None:
         """Release the resources; no other call may follow."""
 
@@ -143,6 +148,9 @@ class MemoryOutbox:
 
     def mark_handled(self, dialog: bytes, seq: int, *, durable: bool) -> None:  # noqa: ARG002 - as above
         self._once.mark(dialog, seq)
+
+    def together(self) -> AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
     def close(self) -> None:
         pass
@@ -213,6 +221,9 @@ class SqliteOutbox:
         self._marked[dialog] = seq
         self._write_held(now=durable)
 
+    def together(self) -> AbstractContextManager[None]:
+        return self._transaction()
+
     def close(self) -> None:
         self._write_held(now=True)
         self._db.close()
@@ -273,14 +284,15 @@ class SqliteOutbox:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        """All of it is on disk at the end, or, after any error, nothing."""
-        self._db.execute("BEGIN IMMEDIATE")
+        """All of it is on disk at the end, or, after any error, nothing. Inside of another one, at the end of that."""
+        inside = self._db.in_transaction
+        self._db.execute("SAVEPOINT inside" if inside else "BEGIN")
         try:
             yield
-            self._db.execute("COMMIT")
+            self._db.execute("RELEASE inside" if inside else "COMMIT")
         except BaseException:
             if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
+                self._db.execute("ROLLBACK TO inside" if inside else "ROLLBACK")
             raise
 
 

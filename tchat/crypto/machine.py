@@ -1,8 +1,8 @@
-"""The encryption of one device, without I/O: each call is one commit of the state, and returns after it.
+"""The encryption of one device, without I/O: each call is one commit of the state, or part of one of its caller.
 
-So what a call returns may leave the process: the ratchet that made it is durable. The caller decides by device logs
-and rosters which devices may read (`recipients`) and whose words these are (`KnownDevice`); nothing here asks a server.
-Time is given in milliseconds since 1970.
+What a call returns may leave the process after that commit: the ratchet that made it is durable then. The caller
+decides by device logs and rosters which devices may read (`recipients`) and whose words these are (`KnownDevice`);
+nothing here asks a server. Time is given in milliseconds since 1970.
 """
 
 from __future__ import annotations

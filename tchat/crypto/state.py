@@ -75,7 +75,7 @@ class OutboxRow:
 
 
 class CryptoState(Protocol):
-    """The rows of one device. All calls are short and block until they are durable.
+    """The rows of one device. All calls are short and block until they are durable, unless they are part of a commit.
 
     The number of rows is bounded by what the device keeps: dialogs, devices it writes to, sessions it can read.
     """

@@ -25,7 +25,10 @@ _NO_KEYS = "This dialog is encrypted, and the store of this client keeps no keys
 
 
 class EndToEnd(Sealer, Protocol):
-    """One device's part in sealed conversations. All calls are short and block until what they change is durable."""
+    """One device's part in sealed conversations. All calls are short.
+
+    What they change is durable when they return, or with the commit of the client that they are part of.
+    """
 
     def signed_in(self, principal: bytes, device: bytes, synced: Synced) -> None:
         """Catch-up begins; what the store refuses is raised (`tchat/crypto/store_errors.py`)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -33,9 +33,9 @@ from tchat.actions import (
     StoppedError,
     TokenUnavailableError,
 )
-from tchat.connections import TokenSource
+from tchat.connections import READ_AHEAD_MAX, TokenSource
 from tchat.shell import Client
-from tchat.store import OutboxStore, SqliteOutbox
+from tchat.store import MemoryOutbox, OutboxStore, SqliteOutbox
 from tests.support.scripted import DEVICE, DIALOG, HEARTBEAT_S, IN_FLIGHT_MAX, ME, dialog_state, event_at, posted
 
 pytestmark = pytest.mark.anyio
@@ -177,7 +177,7 @@ async def test_a_slow_reader_stops_the_socket_and_loses_nothing(monkeypatch: pyt
         for _ in range(1000):
             await anyio.lowlevel.checkpoint()
         assert sent < 2000
-        assert me.statistics().buffered_events < 20
+        assert me.statistics().buffered_events < 20 + READ_AHEAD_MAX
         seqs = []
         async for event in me:
             if isinstance(event, TimelineEvent):
@@ -185,6 +185,35 @@ async def test_a_slow_reader_stops_the_socket_and_loses_nothing(monkeypatch: pyt
                 if event.seq == 2000:
                     break
         assert seqs == list(range(1, 2001))
+
+
+class Committing(MemoryOutbox):
+    """A store that shows when a commit is under way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.commits = 0
+        self.is_open = False
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        self.commits, self.is_open = self.commits + 1, True
+        yield
+        self.is_open = False
+
+
+async def test_what_has_arrived_is_one_commit_and_nothing_of_it_is_shown_before() -> None:
+    async def part(line: Line) -> None:
+        await line.accept()
+        await line.say(*(event_at(seq) for seq in range(1, 101)))
+
+    store, shown = Committing(), []
+    async with playing(part) as url:
+        me = Client(url, token, store=store, on_event=lambda event: shown.append((event, store.is_open)))
+        async with me:
+            await me.wait_until(lambda: DIALOG in me.view.dialogs and me.view.dialogs[DIALOG].seq == 100)
+    assert not any(is_open for _, is_open in shown)
+    assert 0 < store.commits < 100
 
 
 async def test_a_definite_refusal_is_raised() -> None:

@@ -192,3 +192,30 @@ def test_only_its_owner_reads_an_outbox(tmp_path: Path, mode: int | None) -> Non
     assert [file.name for file in files] == ["outbox", "outbox-shm", "outbox-wal"]
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
     store.close()
+
+
+def test_what_is_written_together_is_one_commit(tmp_path: Path) -> None:
+    store = SqliteOutbox(tmp_path / "outbox", first_n=1)
+    other = sqlite3.connect(tmp_path / "outbox")
+    with store.together():
+        put(store, b"a")
+        put(store, b"b")
+        assert other.execute("SELECT count(*) FROM pending").fetchone() == (0,)
+    assert other.execute("SELECT count(*) FROM pending").fetchone() == (2,)
+    with contextlib.suppress(ZeroDivisionError), store.together():
+        put(store, b"c")
+        raise ZeroDivisionError
+    assert kept(store) == [(1, b"a"), (2, b"b")]
+    other.close()
+    store.close()
+
+
+def test_what_fails_inside_of_a_commit_leaves_the_rest_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_store, "OUTBOX_COMMANDS_MAX", 1)
+    store = SqliteOutbox(tmp_path / "outbox", first_n=1)
+    with store.together():
+        put(store, b"a")
+        with pytest.raises(OutboxFullError):
+            put(store, b"b")
+    assert kept(store) == [(1, b"a")]
+    store.close()
