@@ -46,9 +46,10 @@ from protocol.states import SessionState
 Token = Annotated[str, msgspec.Meta(max_length=TOKEN_CHARS_MAX)]
 PositionText = Annotated[str, msgspec.Meta(max_length=POSITION_CHARS_MAX)]
 
-
 _ABOUT_OTHERS = (ErrorCode.PRINCIPAL_NOT_FOUND, ErrorCode.BLOCKED, ErrorCode.DAILY_LIMIT)
 _BRINGS_IN = (*_ABOUT_OTHERS, ErrorCode.DIALOGS_BOUND, ErrorCode.CONSENT_REQUIRED)
+_JOINS = (ErrorCode.ALREADY_MEMBER, ErrorCode.MEMBERS_BOUND, ErrorCode.SIGNATURE_REQUIRED)
+_LETS_READ = (ErrorCode.FIXED_ROSTER, ErrorCode.ROLE_REQUIRED, ErrorCode.SIGNATURE_REQUIRED)
 
 
 class HighWaterMark(msgspec.Struct, array_like=True, frozen=True):
@@ -254,6 +255,7 @@ class Create(Command, tag=30, frozen=True):
         b.DialogCreated,
         ErrorCode.INVALID_ARGUMENT,
         ErrorCode.MEMBERS_BOUND,
+        ErrorCode.SIGNATURE_REQUIRED,
         *_BRINGS_IN,
         timeline=Timeline.CREATED,
         cost=lambda command: 1 + len(command.members) // 10,
@@ -273,15 +275,14 @@ class Create(Command, tag=30, frozen=True):
 class Add(Command, tag=31, frozen=True):
     """Add members as an admin, or join a public dialog by adding oneself.
 
-    In sealed dialogs it is signed, at the present `keys_seq` of the dialog: else it is `stale`; sign again.
+    In sealed dialogs it is signed, at the present `keys_seq` of the dialog: else it is `stale`; sign again. The server
+    checks that there is a signature; members check whose it is.
     """
 
     rule: ClassVar = change_rule(
         b.MembersAdded,
-        ErrorCode.FIXED_ROSTER,
-        ErrorCode.ROLE_REQUIRED,
-        ErrorCode.ALREADY_MEMBER,
-        ErrorCode.MEMBERS_BOUND,
+        *_LETS_READ,
+        *_JOINS,
         ErrorCode.STALE,
         *_BRINGS_IN,
         cost=lambda command: 1 + len(command.members) // 10,
@@ -321,7 +322,7 @@ class Leave(Command, tag=33, frozen=True):
 class Promote(Command, tag=34, frozen=True):
     """Make a member an admin. In sealed dialogs it is signed."""
 
-    rule: ClassVar = change_rule(b.Promoted, ErrorCode.FIXED_ROSTER, ErrorCode.ROLE_REQUIRED, ErrorCode.NOT_MEMBER)
+    rule: ClassVar = change_rule(b.Promoted, *_LETS_READ, ErrorCode.NOT_MEMBER)
 
     dialog: Id
     n: N
@@ -426,8 +427,7 @@ class Invite(Command, tag=45, frozen=True):
 
     rule: ClassVar = change_rule(
         b.Invited,
-        ErrorCode.FIXED_ROSTER,
-        ErrorCode.ROLE_REQUIRED,
+        *_LETS_READ,
         ErrorCode.ALREADY_MEMBER,
         ErrorCode.INVITATIONS_BOUND,
         *_ABOUT_OTHERS,
@@ -447,9 +447,7 @@ class Accept(Command, tag=46, frozen=True):
     invitation ends when `roster_events_max` changes of members and their devices have come since.
     """
 
-    rule: ClassVar = change_rule(
-        b.MembersAdded, ErrorCode.ALREADY_MEMBER, ErrorCode.MEMBERS_BOUND, ErrorCode.DIALOGS_BOUND
-    )
+    rule: ClassVar = change_rule(b.MembersAdded, *_JOINS, ErrorCode.DIALOGS_BOUND)
 
     dialog: Id
     n: N

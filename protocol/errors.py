@@ -38,6 +38,7 @@ class ErrorCode(enum.StrEnum):
     LAST_ADMIN = "last_admin"
     FIXED_ROSTER = "fixed_roster"
     CONSENT_REQUIRED = "consent_required"
+    SIGNATURE_REQUIRED = "signature_required"
     INVITATIONS_BOUND = "invitations_bound"
     DIALOGS_BOUND = "dialogs_bound"
     # numbering
@@ -106,6 +107,10 @@ _SENTENCES: dict[ErrorCode, str] = {
     ErrorCode.FIXED_ROSTER: "The members of this type of dialog never change; create another dialog.",
     ErrorCode.CONSENT_REQUIRED: (
         "Somebody in the list lets only people they know add them, or nobody; leave them out, then `invite` them."
+    ),
+    ErrorCode.SIGNATURE_REQUIRED: (
+        "Nobody comes to read or decide in a sealed group without a signature; sign this on a device that has keys, or "
+        "create the group with `mode` open."
     ),
     ErrorCode.INVITATIONS_BOUND: "This person has too many invitations, in all or from you; wait until they answer.",
     ErrorCode.DIALOGS_BOUND: "Somebody, or you, is in as many dialogs as one person may be; leave one first.",

@@ -38,6 +38,7 @@ ERROR_OF: dict[VerdictCode, ErrorCode] = {
     VerdictCode.LAST_ADMIN: ErrorCode.LAST_ADMIN,
     VerdictCode.FIXED_ROSTER: ErrorCode.FIXED_ROSTER,
     VerdictCode.NOT_ALLOWED: ErrorCode.NOT_ALLOWED,
+    VerdictCode.SIGNATURE_REQUIRED: ErrorCode.SIGNATURE_REQUIRED,
     VerdictCode.CONSENT_REQUIRED: ErrorCode.CONSENT_REQUIRED,
     VerdictCode.DIALOGS_BOUND: ErrorCode.DIALOGS_BOUND,
     VerdictCode.INVITATIONS_BOUND: ErrorCode.INVITATIONS_BOUND,

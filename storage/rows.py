@@ -104,6 +104,7 @@ class VerdictCode(enum.IntEnum):
     """In a sealed dialog, without the marks of an envelope."""
     DAILY_LIMIT = 24
     TARGET_ARCHIVED = 25
+    SIGNATURE_REQUIRED = 26
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):

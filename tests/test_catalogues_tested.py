@@ -44,6 +44,9 @@ EXPECTED_BY: dict[ErrorCode | CloseCode, str] = {
     ErrorCode.LAST_ADMIN: "server/test_refusals.py::test_every_refused_change_says_why",
     ErrorCode.FIXED_ROSTER: "server/test_refusals.py::test_every_refused_change_says_why",
     ErrorCode.CONSENT_REQUIRED: "server/test_consent.py::test_a_stranger_is_invited_instead_of_added_and_accepts",
+    ErrorCode.SIGNATURE_REQUIRED: (
+        "server/test_refusals.py::test_nobody_comes_to_read_a_sealed_group_without_a_signature"
+    ),
     ErrorCode.INVITATIONS_BOUND: "server/test_consent.py::test_the_open_invitations_of_one_person_are_bounded",
     ErrorCode.DIALOGS_BOUND: "server/test_consent.py::test_a_person_cannot_be_in_more_dialogs_than_is_set",
     ErrorCode.DAILY_LIMIT: "server/test_consent.py::test_a_day_has_a_bounded_number_of_direct_dialogs",

@@ -280,7 +280,8 @@ is shorter than one seen before, or does not go on from it, is a lie or a restor
 longer, appends what is missing, with the same bytes.
 
 **Rosters.** In sealed dialogs creation, additions, invitations and promotions are signed (`protocol/roster.py` has the
-formats), and every client folds the members from the events by itself. `logs` of `dialog_created` and `members_added`, and
+formats), and every client folds the members from the events by itself. The server refuses what has no signature, as
+`signature_required`, and checks none: clients do. Direct and own dialogs need no signature. `logs` of `dialog_created` and `members_added`, and
 `devices_changed`, say how far the device logs of members go at that place; the server writes `devices_changed` a moment
 after a log has grown. `keys_seq` of a dialog is the number of the last event that changed who must have keys.
 A newcomer, who sees nothing older, asks `read_roster_at`: the members at the `keys_seq` that is signed in the event that

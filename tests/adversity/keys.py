@@ -30,7 +30,7 @@ from websockets.exceptions import WebSocketException
 
 from protocol.canonical import decode_canonical
 from protocol.commands import Create
-from protocol.dialog_types import DialogType
+from protocol.dialog_types import DialogType, Mode
 from protocol.errors import ErrorCode
 from protocol.key_commands import ClaimKeys, NamedKey, UploadKeys
 from protocol.replies import ClaimedKeys, Failed, KeysUploaded
@@ -197,7 +197,8 @@ class Run:
         self._claimers = [Claimer(each, self.ledger, random.Random(self._rng.random())) for each in signed_in]
         first, *others = signed_in
         async with live_on(self._server.port, first.token) as wire:
-            created = await wire.ask(Create(3, 1, DialogType.GROUP, [each.principal for each in others], "all"))
+            members = [each.principal for each in others]
+            created = await wire.ask(Create(3, 1, DialogType.GROUP, members, "all", Mode.OPEN))
         for claimer in self._claimers:
             claimer.dialog = created.dialog
             claimer.others = [each.device for each in signed_in if each is not claimer.signed_in]

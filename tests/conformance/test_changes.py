@@ -149,8 +149,8 @@ async def test_who_must_have_keys_changes_with_members_and_devices(world: World)
     keys_seqs = [
         result.verdict.keys_seq
         for result in (
-            await world.act(bodies.MembersAdded, sealed, ann, di),
-            await world.act(bodies.Promoted, sealed, ann, bo),
+            await world.act(bodies.MembersAdded, sealed, ann, di, signed_at=0),
+            await world.act(bodies.Promoted, sealed, ann, bo, signed_at=2),
             await world.change(ChangeEntry(sealed, bo.principal, bo.device, 0, changed)),
             await world.act(bodies.MemberRemoved, sealed, ann, di),
             await world.act(bodies.MemberLeft, sealed, cy),

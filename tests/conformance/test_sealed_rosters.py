@@ -63,7 +63,7 @@ async def test_an_addition_brings_the_logs_of_who_is_added(
     bo, cy = await world.person(), LoggedPerson(device_keys, await world.person())
     for _ in range(200):  # generations and lengths of more than one byte
         await cy.start()
-    added = await world.act(MembersAdded, dialog, people[0], ann.person, bo, cy.person)
+    added = await world.act(MembersAdded, dialog, people[0], ann.person, bo, cy.person, signed_at=0)
     assert logs_in(added) == [ann.head, NONE, cy.head]
     assert cy.head.generation == 200
 
@@ -72,21 +72,21 @@ async def test_a_repetition_is_answered_though_a_log_has_grown_since(world: Worl
     bo, cy, di = await world.people(3)
     await world.try_create(DialogType.GROUP, bo, cy, ann.person, mode=Mode.SEALED, n=7)
     other = await world.create(DialogType.GROUP, bo, cy, di, mode=Mode.SEALED)
-    added = await world.act(MembersAdded, other, bo, ann.person, n=9)
+    added = await world.act(MembersAdded, other, bo, ann.person, n=9, signed_at=0)
     was = ann.head
     await ann.start()
     for given in [(ann.person, DUPLICATE), (di, CONFLICT)]:
         again, _ = await world.try_create(DialogType.GROUP, bo, cy, given[0], mode=Mode.SEALED, n=7)
         assert again.verdict.code is given[1]
-        assert (await world.act(MembersAdded, other, bo, given[0], n=9)).verdict.code is given[1]
-    again = await world.act(MembersAdded, other, bo, ann.person, n=9)
+        assert (await world.act(MembersAdded, other, bo, given[0], n=9, signed_at=0)).verdict.code is given[1]
+    again = await world.act(MembersAdded, other, bo, ann.person, n=9, signed_at=0)
     assert (logs_in(again), again.verdict.seq) == ([was], added.verdict.seq)
 
 
 async def test_what_another_version_encoded_differently_is_a_repetition_too(world: World, ann: LoggedPerson) -> None:
     bo, cy, di = await world.people(3)
     dialog = await world.create(DialogType.GROUP, bo, cy, di, mode=Mode.SEALED)
-    added = await world.act(MembersAdded, dialog, bo, ann.person, n=9)
+    added = await world.act(MembersAdded, dialog, bo, ann.person, n=9, signed_at=0)
     stored = msgspec.msgpack.decode(added.events[0].body)
     await world.pool.execute(
         "UPDATE journal SET body = $3 WHERE dialog_id = $1 AND seq = $2",
@@ -94,8 +94,8 @@ async def test_what_another_version_encoded_differently_is_a_repetition_too(worl
         added.verdict.seq,
         msgspec.msgpack.encode([*stored, "later"]),
     )
-    assert (await world.act(MembersAdded, dialog, bo, ann.person, n=9)).verdict.code is DUPLICATE
-    assert (await world.act(MembersAdded, dialog, bo, di, n=9)).verdict.code is CONFLICT
+    assert (await world.act(MembersAdded, dialog, bo, ann.person, n=9, signed_at=0)).verdict.code is DUPLICATE
+    assert (await world.act(MembersAdded, dialog, bo, di, n=9, signed_at=0)).verdict.code is CONFLICT
 
 
 async def test_a_log_that_grows_waits_for_who_becomes_a_member_with_what_it_was(
@@ -108,7 +108,7 @@ async def test_a_log_that_grows_waits_for_who_becomes_a_member_with_what_it_was(
     async with world.pool.acquire() as connection:
         transaction = connection.transaction()
         await transaction.start()
-        added = await world.over(connection).act(MembersAdded, dialog, bo, em)
+        added = await world.over(connection).act(MembersAdded, dialog, bo, em, signed_at=0)
         growing = asyncio.create_task(joining.start())
         while not await world.pool.fetchval(_WAITING):
             assert not growing.done()

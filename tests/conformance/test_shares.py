@@ -67,7 +67,7 @@ class Group:
 
     async def change(self, body: type[bodies.Body], *subjects: Person) -> None:
         """Ann changes who must have keys."""
-        result = await self.world.act(body, self.dialog, self.ann, *subjects)
+        result = await self.world.act(body, self.dialog, self.ann, *subjects, signed_at=self.keys_seq)
         assert result.verdict.code is VerdictCode.OK
         self.keys_seq = result.verdict.seq
         await self.world.pool.execute("UPDATE heads SET keys_seq = $2 WHERE dialog_id = $1", self.dialog, self.keys_seq)

@@ -9,9 +9,22 @@ from typing import Any
 
 import pytest
 
-from protocol.bodies import Settings
+from protocol.bodies import Invitation, Settings, Signed
 from protocol.command_rules import Command
-from protocol.commands import Add, Block, ChangeSettings, Create, Delete, Demote, Leave, Promote, Remove, Send
+from protocol.commands import (
+    Accept,
+    Add,
+    Block,
+    ChangeSettings,
+    Create,
+    Delete,
+    Demote,
+    Invite,
+    Leave,
+    Promote,
+    Remove,
+    Send,
+)
 from protocol.dialog_types import DialogType, Mode
 from protocol.ids import new_id
 from protocol.kinds import Kind
@@ -23,7 +36,7 @@ from storage.unavailable import WriteRefusedError
 from tests.support.clock import ManualClock
 from tests.support.harness import Running, Wire, configured, running
 from tests.support.turns import until
-from tests.support.world import message
+from tests.support.world import UNCHECKED, message
 
 pytestmark = pytest.mark.anyio
 
@@ -55,6 +68,27 @@ async def test_every_refused_change_says_why(node: Running) -> None:
         assert await code(b, Promote(3, group, 10, bo.principal)) == "role_required"
         await a.ask(Block(9, bo.principal, 16))
         assert await code(b, Send(4, direct, 11, b"x")) == "blocked"
+
+
+async def test_nobody_comes_to_read_a_sealed_group_without_a_signature(node: Running) -> None:
+    ann, bo, cy, di, em = await node.world.people(5)
+    await node.world.create(DialogType.SELF, di)
+    group = await node.world.create(DialogType.GROUP, ann, bo, cy, mode=Mode.SEALED)
+    async with node.live(ann) as a, node.live(di) as invited:
+        for refused in (
+            Create(3, 10, DialogType.GROUP, [bo.principal, cy.principal], "another"),
+            Add(3, group, 10, [em.principal]),
+            Promote(3, group, 10, bo.principal),
+            Invite(3, group, 10, di.principal),
+        ):
+            assert await code(a, refused) == "signature_required"
+        signed = Signed(0, bytes(32), UNCHECKED)
+        assert isinstance(await a.ask(Invite(4, group, 11, di.principal, signed)), Acked)
+        assert await code(invited, Accept(3, group, 10)) == "signature_required"
+        invitation = Invitation(ann.principal, ann.device, 11, signed)
+        assert isinstance(await invited.ask(Accept(4, group, 11, invitation)), Acked)
+        assert isinstance(await a.ask(Promote(5, group, 12, bo.principal, signed)), Acked)
+        assert isinstance(await a.ask(Create(6, 13, DialogType.DIRECT, [cy.principal])), Acked)
 
 
 async def test_a_message_that_must_be_kept_is_not_deleted(node: Running) -> None:

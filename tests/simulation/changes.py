@@ -148,6 +148,8 @@ def _create(change: _Change, body: b.DialogCreated) -> ChangeResult:
     code = VerdictCode.MEMBERS_BOUND
     if rule.members_min <= len(members) <= rule.members_max:
         code = _judge_subjects(database, members)
+    if code is _OK and body.mode is Mode.SEALED and not rule.fixed_roster and body.signature is None:
+        code = VerdictCode.SIGNATURE_REQUIRED
     if code is not _OK or change.dialog is not None:
         if change.dialog is not None and (first := _find_first_ack(change)) is not None:
             return first
@@ -169,12 +171,10 @@ def _there_already(change: _Change, body: b.DialogCreated) -> ChangeResult | Non
     return found if repeats else ChangeResult(found.verdict)
 
 
-def _add(change: _Change) -> VerdictCode:
-    dialog, entry, body = change.head, change.entry, change.entry.body
-    assert isinstance(body, b.MembersAdded)
+def _judge_addition(change: _Change, body: b.MembersAdded) -> VerdictCode:
+    dialog, entry = change.head, change.entry
     joins = body.members == [entry.author]
     role = dialog.role_of(entry.author)
-    before = dialog.member_count
     if dialog.rule.fixed_roster:
         return VerdictCode.FIXED_ROSTER
     if joins and role is None and not _may_join(dialog, entry):
@@ -183,17 +183,25 @@ def _add(change: _Change) -> VerdictCode:
         return VerdictCode.ROLE_REQUIRED
     if any(dialog.role_of(each) is not None for each in body.members):
         return VerdictCode.ALREADY_MEMBER
-    if before + len(body.members) > dialog.rule.members_max:
+    if dialog.member_count + len(body.members) > dialog.rule.members_max:
         return VerdictCode.MEMBERS_BOUND
-    if (code := _judge_subjects(change.database, body.members)) is not _OK:
+    code = _judge_signed(change, body.signed, dialog.keys_seq)  # nobody is invited here
+    return code if code is not _OK else _judge_subjects(change.database, body.members)
+
+
+def _add(change: _Change) -> VerdictCode:
+    dialog, body = change.head, change.entry.body
+    assert isinstance(body, b.MembersAdded)
+    if (code := _judge_addition(change, body)) is not _OK:
         return code
+    before = dialog.member_count
     row = change.append(body)
     for who in body.members:
         _let_in(change, who, row.seq)
     dialog.roster_seq = dialog.keys_seq = row.seq
     if not before:
-        _set_role(change, entry.author, Role.ADMIN)
-        change.append(b.Promoted(entry.author), n=0)
+        _set_role(change, change.entry.author, Role.ADMIN)
+        change.append(b.Promoted(change.entry.author), n=0)
     return _OK
 
 
@@ -243,6 +251,8 @@ def _promote(change: _Change) -> VerdictCode:
     assert isinstance(body, b.Promoted)
     code = _judge_over_member(change, body.member)
     if code is _OK:
+        code = _judge_signed(change, body.signed)
+    if code is _OK:
         change.append(body)
         _set_role(change, body.member, Role.ADMIN)
     return code
@@ -290,6 +300,15 @@ def _delete(change: _Change) -> VerdictCode:
     change.database.erase(dialog.dialog, target)
     change.database.erasures.append((dialog.dialog, target.seq))
     return _OK
+
+
+def _judge_signed(change: _Change, signed: b.Signed | None, keys_seq: int | None = None) -> VerdictCode:
+    """Whether what a sealed dialog needs is signed; at this `keys_seq`, if one is given."""
+    if change.head.mode is not Mode.SEALED:
+        return _OK
+    if signed is None:
+        return VerdictCode.SIGNATURE_REQUIRED
+    return _OK if keys_seq in (None, signed.keys_seq) else VerdictCode.STALE
 
 
 def _judge_over_member(change: _Change, member: bytes) -> VerdictCode:

@@ -36,6 +36,7 @@ from tests.simulation.network import Link
 from tests.simulation.node import SimulatedNode
 from tests.simulation.redis import SimulatedRedis
 from tests.simulation.weather import Weather
+from tests.support.world import UNCHECKED
 
 _NAMES = ("Ann", "Bo", "Cy", "Di", "Eve")
 _EPOCH_MS = 1_767_225_600_000
@@ -241,6 +242,7 @@ class Stage:
             "",
             bodies.Settings(is_public=kind is DialogType.CHANNEL),
             [bodies.MemberRole(who, founder if who == author else Role.MEMBER) for who in members],
+            UNCHECKED,
         )
         by = Transaction(self.database, 0)
         by.take_id()

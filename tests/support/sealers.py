@@ -7,14 +7,15 @@ from collections.abc import Callable
 
 import msgspec
 
-from protocol.bodies import Header, TimelineEvent
+from protocol.bodies import Signed, TimelineEvent
 from protocol.command_rules import Command
-from protocol.commands import Numbered, Send
+from protocol.commands import Add, Edit, Numbered, Promote, React, Send
 from protocol.events import DialogState
 from protocol.replies import Failed, Reply
 from tchat.encryption.end_to_end import Unencrypted
 from tchat.encryption.sealing import Clear, Outcome, Ready, Sealer
 from tchat.store import OutboxStore, Stored
+from tests.support.world import UNCHECKED
 
 
 class Behind(Unencrypted):
@@ -50,7 +51,7 @@ class Behind(Unencrypted):
 
 
 class PlainSealer(Unencrypted):
-    """Seals nothing, and says under the newest `keys_seq` that a refusal named that it did."""
+    """Seals and signs nothing, and says under the newest `keys_seq` that a refusal named that it did."""
 
     def __init__(self, store: OutboxStore) -> None:
         super().__init__()
@@ -58,11 +59,14 @@ class PlainSealer(Unencrypted):
         self._newest: defaultdict[bytes, int] = defaultdict(int)
 
     def seal(self, intent: Numbered, row: Callable[[Numbered], bytes]) -> Outcome:
-        header: Header | None = getattr(intent, "header", None)
-        if header is None:
+        if isinstance(intent, Add | Promote):
+            signed = Signed(self._newest[intent.dialog], bytes(32), UNCHECKED)
+            command: Numbered = msgspec.structs.replace(intent, signed=signed)
+        elif isinstance(intent, Send | Edit | React):
+            newest = max(intent.header.keys_seq, self._newest[intent.dialog])
+            command = msgspec.structs.replace(intent, header=msgspec.structs.replace(intent.header, keys_seq=newest))
+        else:
             return Clear()
-        newest = max(header.keys_seq, self._newest[_dialog_of(intent)])
-        command = msgspec.structs.replace(intent, header=msgspec.structs.replace(header, keys_seq=newest))
         self._store.replace(Stored(command.n, row(command)))
         return Ready(command)
 

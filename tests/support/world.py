@@ -24,6 +24,8 @@ from storage.postgres.write_connections import WriteConnections
 from storage.rows import ChangeEntry, ChangeResult, Entry, RaisedReceipt, ReceiptRow, Verdict, VerdictCode
 
 encode = msgspec.msgpack.Encoder().encode
+UNCHECKED = bytes(64)
+"""In the place of a signature: the server looks at its length, clients refuse it."""
 _WAITING_FLUSHES = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%flush%'"
 
 
@@ -148,6 +150,7 @@ class World:
             "",
             settings,
             [bodies.MemberRole(*pair) for pair in zip(members, roles, strict=True)],
+            UNCHECKED if mode is Mode.SEALED else None,
         )
         entry = ChangeEntry(dialog, author.principal, author.device, number, body)
         return await self.change(entry), dialog
@@ -164,11 +167,14 @@ class World:
         *subjects: Person,
         target: int = 1,
         n: int | None = None,
+        signed_at: int | None = None,
     ) -> ChangeResult:
-        """A change of that kind about principals, or about the message `target`."""
+        """A change of that kind about principals, or about the message `target`; `signed_at` is a `keys_seq`."""
         ids = [subject.principal for subject in subjects]
+        signed = None if signed_at is None else bodies.Signed(signed_at, bytes(32), UNCHECKED)
         make: dict[type[bodies.Body], Callable[[], bodies.Body]] = {
-            bodies.MembersAdded: lambda: bodies.MembersAdded(ids),
+            bodies.MembersAdded: lambda: bodies.MembersAdded(ids, signed),
+            bodies.Promoted: lambda: bodies.Promoted(ids[0], signed),
             bodies.MemberLeft: bodies.MemberLeft,
             bodies.Deleted: lambda: bodies.Deleted(target),
         }

@@ -1,4 +1,5 @@
--- Create a dialog with all its members. If it is a `self` or direct dialog that exists, answer with that one.
+-- Create a dialog with all its members. If it is a `self` or direct dialog that exists, answer with that one. A sealed one
+-- whose members can change is signed; whose signature it is, members check.
 CREATE FUNCTION change_dialog_created(
     p_incarnation bigint, p_flush_no bigint, p_dialog uuid, p_author uuid, p_device uuid, p_n bigint,
     p_body bytea, p_fields jsonb
@@ -24,6 +25,8 @@ BEGIN
         WHEN v_author.status IS DISTINCT FROM ${PrincipalStatus.ACTIVE} THEN ${VerdictCode.SUSPENDED}
         WHEN cardinality(v_members) NOT BETWEEN v_rule.members_min AND v_rule.members_max
             THEN ${VerdictCode.MEMBERS_BOUND}
+        WHEN (p_fields ->> 'mode')::smallint = ${Mode.SEALED} AND NOT v_rule.fixed_roster
+             AND p_fields ->> 'signature' IS NULL THEN ${VerdictCode.SIGNATURE_REQUIRED}
         ELSE judge_additions(v_author.tenant_id, p_author, v_members, v_rule.type <> ${DialogType.DIRECT},
                              p_fields ? 'over_daily_limit') END;
     IF v_code = ${VerdictCode.OK} THEN

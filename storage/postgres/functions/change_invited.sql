@@ -10,13 +10,14 @@ DECLARE
     o record;
     v_into uuid := p_fields ->> 'dialog';
     v_invited uuid;
+    v_signed boolean := p_fields -> 'signed' ->> 'signature' IS NOT NULL;
     v_code smallint;
     v_body bytea;
     v_seq bigint;
 BEGIN
     SELECT m.principal_id INTO v_invited FROM members m JOIN heads h ON h.dialog_id = m.dialog_id
     WHERE m.dialog_id = p_dialog AND h.type = ${DialogType.SELF};
-    v_code := judge_invitation(v_into, p_author, v_invited);
+    v_code := judge_invitation(v_into, p_author, v_invited, v_signed);
     -- The dialog's name in the body is the one at the first try; the rest, tag and ids, begins at the second byte.
     SELECT j.body INTO v_body FROM journal j
     WHERE j.dialog_id = p_dialog AND j.device_id = p_device AND j.n = p_n AND j.tag = ${tag.Invited}
@@ -30,7 +31,7 @@ BEGIN
     SELECT * INTO o
     FROM open_change(p_incarnation, p_flush_no, p_dialog, p_author, p_device, p_n, coalesce(v_body, p_body), true);
     IF o.code = ${VerdictCode.OK} THEN
-        o.code := judge_invitation(v_into, p_author, v_invited);
+        o.code := judge_invitation(v_into, p_author, v_invited, v_signed);
     END IF;
     IF o.code = ${VerdictCode.OK} THEN
         UPDATE invitations SET invited_by = p_author

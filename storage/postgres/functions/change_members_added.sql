@@ -1,5 +1,5 @@
 -- An admin adds members, or a person joins a public dialog, or one into which they are invited. New members have read
--- everything before they joined.
+-- everything before they joined. Into a sealed dialog nobody comes without a signature; whose it is, members check.
 --
 -- Who joins a dialog that everybody has left becomes its admin: a second event. Of who comes back the newest
 -- ${VISIBLE_INTERVALS_MAX} intervals of what they may read are kept.
@@ -16,6 +16,7 @@ DECLARE
     v_large boolean;
     v_mode smallint;
     v_keys_seq bigint;
+    v_signed jsonb := CASE WHEN v_joins THEN p_fields -> 'invitation' -> 'signed' ELSE p_fields -> 'signed' END;
 BEGIN
     SELECT * INTO o FROM open_change(p_incarnation, p_flush_no, p_dialog, p_author, p_device, p_n, p_body,
                                      v_joins AND may_join(p_dialog, p_author));
@@ -31,11 +32,12 @@ BEGIN
                 WHERE m.dialog_id = p_dialog AND m.principal_id = ANY (v_members) AND m.member)
                 THEN ${VerdictCode.ALREADY_MEMBER}
             WHEN o.member_count + cardinality(v_members) > o.members_max THEN ${VerdictCode.MEMBERS_BOUND}
+            WHEN v_mode = ${Mode.SEALED} AND v_signed ->> 'signature' IS NULL THEN ${VerdictCode.SIGNATURE_REQUIRED}
             -- The author signs who is there now, so nobody is added to what the author has not seen.
-            WHEN v_mode = ${Mode.SEALED} AND (p_fields -> 'signed' -> 'keys_seq')::bigint <> v_keys_seq
+            WHEN v_mode = ${Mode.SEALED} AND NOT v_joins AND (v_signed -> 'keys_seq')::bigint <> v_keys_seq
                 THEN ${VerdictCode.STALE}
-            WHEN v_mode = ${Mode.SEALED} AND NOT is_roster_near(
-                p_dialog, (p_fields -> 'invitation' -> 'signed' -> 'keys_seq')::bigint) THEN ${VerdictCode.NOT_FOUND}
+            WHEN v_mode = ${Mode.SEALED} AND v_joins
+                 AND NOT is_roster_near(p_dialog, (v_signed -> 'keys_seq')::bigint) THEN ${VerdictCode.NOT_FOUND}
             ELSE judge_additions(o.tenant_id, p_author, v_members, true, p_fields ? 'over_daily_limit') END;
     END IF;
     IF o.code = ${VerdictCode.OK} THEN

@@ -1,4 +1,4 @@
--- An admin makes a member an admin.
+-- An admin makes a member an admin. In a sealed dialog it is signed; whose signature it is, members check.
 CREATE FUNCTION change_promoted(
     p_incarnation bigint, p_flush_no bigint, p_dialog uuid, p_author uuid, p_device uuid, p_n bigint,
     p_body bytea, p_fields jsonb
@@ -14,6 +14,10 @@ BEGIN
     IF o.code = ${VerdictCode.OK} THEN
         v_role := role_of_member(p_dialog, v_member);
         o.code := judge_over_member(o.fixed_roster, o.role, v_role);
+    END IF;
+    IF o.code = ${VerdictCode.OK} AND p_fields -> 'signed' ->> 'signature' IS NULL
+       AND (SELECT h.mode FROM heads h WHERE h.dialog_id = p_dialog) = ${Mode.SEALED} THEN
+        o.code := ${VerdictCode.SIGNATURE_REQUIRED};
     END IF;
     IF o.code = ${VerdictCode.OK} THEN
         o.first_seq := append_row(p_incarnation, p_flush_no, p_dialog, p_author, p_device, p_n,

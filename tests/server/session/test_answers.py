@@ -25,8 +25,9 @@ from protocol.events import HeartbeatReply
 from protocol.ids import new_id
 from protocol.kinds import Kind
 from protocol.replies import Acked, Done, Failed
-from tests.support.harness import Running, configured, running
+from tests.support.harness import Running, Wire, configured, running
 from tests.support.sealing import one_device_of, sealed, upload
+from tests.support.world import UNCHECKED, Person
 
 pytestmark = pytest.mark.anyio
 
@@ -40,10 +41,18 @@ async def node(database_url: str) -> AsyncIterator[Running]:
         yield it
 
 
+async def found(wire: Wire, *others: Person) -> bytes:
+    """Create a sealed group; its id."""
+    members = [each.principal for each in others]
+    created = await wire.ask(Create(3, 1, DialogType.GROUP, members, "g", Mode.SEALED, signature=UNCHECKED))
+    assert isinstance(created, Acked), created
+    return created.dialog
+
+
 async def test_a_stale_refusal_names_the_keys_seq_to_send_with(node: Running) -> None:
     ann, bo, cy = [await one_device_of(node.world), *await node.world.people(2)]
     async with node.live(ann) as wire:
-        dialog = (await wire.ask(Create(3, 1, DialogType.GROUP, [bo.principal, cy.principal], "g", Mode.SEALED))).dialog
+        dialog = await found(wire, bo, cy)
         removal = await wire.ask(Remove(4, dialog, 2, bo.principal))
         refused = await wire.ask(Send(5, dialog, 3, b"x", sealed(KEYS)))
         assert (refused.code, refused.keys_seq) == ("stale", removal.seq)
@@ -56,7 +65,7 @@ async def test_a_stale_refusal_names_the_keys_seq_to_send_with(node: Running) ->
 async def test_a_refused_number_is_given_up_on_the_same_connection(node: Running) -> None:
     ann, bo, cy = [await one_device_of(node.world), *await node.world.people(2)]
     async with node.live(ann) as wire:
-        dialog = (await wire.ask(Create(3, 1, DialogType.GROUP, [bo.principal, cy.principal], "g", Mode.SEALED))).dialog
+        dialog = await found(wire, bo, cy)
         removal = await wire.ask(Remove(4, dialog, 2, bo.principal))
         newest = sealed(KEYS, await upload(wire, dialog, KEYS, keys_seq=removal.seq), removal.seq)
         assert (await wire.ask(Send(5, dialog, 3, b"old keys", sealed(KEYS)))).code == "stale"
@@ -71,7 +80,7 @@ async def test_a_refused_number_is_given_up_on_the_same_connection(node: Running
 async def test_what_stands_behind_a_stale_number_in_the_pipeline_awaits_it(node: Running) -> None:
     ann, bo, cy = await node.world.people(3)
     async with node.live(ann) as wire:
-        dialog = (await wire.ask(Create(3, 1, DialogType.GROUP, [bo.principal, cy.principal], "g", Mode.SEALED))).dialog
+        dialog = await found(wire, bo, cy)
         await wire.ask(Remove(4, dialog, 2, bo.principal))
         for n in range(3, 8):
             await wire.send(Send(n + 10, dialog, n, b"x", sealed(KEYS)))
@@ -83,7 +92,7 @@ async def test_a_future_keys_seq_is_stale(node: Running) -> None:
     """After a restore of the database that is what a client has: the server names the one that there is."""
     ann, bo, cy = [await one_device_of(node.world), *await node.world.people(2)]
     async with node.live(ann) as wire:
-        dialog = (await wire.ask(Create(3, 1, DialogType.GROUP, [bo.principal, cy.principal], "g", Mode.SEALED))).dialog
+        dialog = await found(wire, bo, cy)
         share = await upload(wire, dialog, KEYS)
         refused = await wire.ask(Send(4, dialog, 2, b"x", sealed(KEYS, share, 1_000)))
         assert (refused.code, refused.keys_seq) == ("stale", 0)
