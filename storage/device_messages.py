@@ -2,7 +2,7 @@
 
 Guarantees of every engine:
 
-* A post is stored whole or not at all, and once: its device repeats it under the same id, also after some of it was
+* What is sent under one id is stored whole or not at all, and once: its device repeats it, also after some of it was
   confirmed, while the id is among the last DEVICE_MESSAGES_REMEMBERED of the device.
 * The messages of a device have numbers from 1 without a hole, in the order in which they become visible.
 * A message is kept until its device confirms it or a later one, until that device has no keys any more or other ones,
@@ -12,7 +12,7 @@ Guarantees of every engine:
 * At most DEVICE_MESSAGES_BY_ONE_MAX of one person wait for a device, and DEVICE_MESSAGES_WAITING_MAX of others than
   its own. So strangers cannot keep out the person's own devices, and one stranger not the others.
 * The work of a call is bounded by its arguments and these bounds.
-* Every method raises `StorageUnavailableError` when it cannot answer now; a post may have been stored then.
+* Every method raises `StorageUnavailableError` when it cannot answer now; what is sent may have been stored then.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from typing import Protocol
 import msgspec
 
 
-class PostingOutcome(enum.IntEnum):
-    """What became of a post. Only OK stores anything."""
+class SendOutcome(enum.IntEnum):
+    """What became of what was sent. Only OK stores anything."""
 
     OK = 1
     NOT_FOUND = 2
@@ -36,7 +36,7 @@ class PostingOutcome(enum.IntEnum):
     BOUND = 5
 
 
-class DevicePost(msgspec.Struct, frozen=True, kw_only=True):
+class SentMessages(msgspec.Struct, frozen=True, kw_only=True):
     """Messages that a device sends under one id: `(device, body)`, each device once."""
 
     principal: bytes
@@ -66,7 +66,7 @@ class NewMessages(msgspec.Struct, frozen=True):
 class DeviceMessageStore(Protocol):
     """Messages to devices."""
 
-    async def post(self, post: DevicePost, now_ms: int) -> PostingOutcome:
+    async def send(self, sent: SentMessages, now_ms: int) -> SendOutcome:
         """Store messages."""
 
     async def read(self, device: bytes, *, limit: int) -> list[DeviceMessageRow]:

@@ -40,7 +40,7 @@ SAME_MEANING = {
     "commands": "What a client may ask: its structs in `protocol`, its handlers in the session.",
     "device_keys": "Keys of devices, and device logs: the contract and its engine.",
     "backups": "Sealed values that a person keeps here: the contract, its engine, its handlers.",
-    "device_messages": "Messages from device to device: the contract and its engine.",
+    "device_messages": "Messages from device to device: the contract, its engine, handlers, delivery, and the client.",
     "purged_authors": "What purged people wrote to others: the contract and its engine.",
     "deleted_dialogs": "What is left of deleted dialogs: the contract and its engine.",
     "errors": "What a client is refused with: the catalogue in `protocol`, its form over HTTP in the API.",

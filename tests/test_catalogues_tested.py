@@ -65,7 +65,7 @@ EXPECTED_BY: dict[ErrorCode | CloseCode, str] = {
     ErrorCode.LOG_PASSED: (
         "server/session/commands/test_keys.py::test_an_entry_that_is_not_signed_or_comes_too_late_is_refused"
     ),
-    ErrorCode.MESSAGES_BOUND: "server/session/commands/test_to_devices.py::test_a_refused_message_says_why",
+    ErrorCode.MESSAGES_BOUND: "server/session/commands/test_device_messages.py::test_a_refused_message_says_why",
     ErrorCode.REPORT_REFUSED: (
         "server/session/commands/test_reporting.py::test_what_the_author_did_not_commit_to_is_refused"
     ),

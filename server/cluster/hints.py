@@ -18,7 +18,7 @@ from server.cluster.publisher import Publisher
 from server.cluster.receiver import Receiver
 from server.cluster.signalling import Signalling
 from server.cluster.whereabouts import Whereabouts
-from server.delivery.mailboxes import Mailboxes
+from server.delivery.device_messages import DeviceMessageDelivery
 from server.delivery.presence import Presence
 from server.delivery.registry import Registry
 from server.delivery.rooms import Rooms, Spawn
@@ -46,7 +46,7 @@ class Hints:
         *,
         router: Router,
         registry: Registry,
-        mailboxes: Mailboxes,
+        device_messages: DeviceMessageDelivery,
         presence: Presence,
         nodes: Nodes,
         read_to_head: ReadToHead,
@@ -73,13 +73,13 @@ class Hints:
             self.links,
             self.whereabouts,
             rooms=rooms,
-            mailboxes=mailboxes,
+            device_messages=device_messages,
             registry=registry,
             presence=presence,
             get_epoch=get_epoch,
             spawn=spawn,
         )
-        mailboxes.tell = self.signalling.note_messages
+        device_messages.tell = self.signalling.note_messages
         self.receiver = Receiver(
             peers,
             self.links,

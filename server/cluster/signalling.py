@@ -2,7 +2,7 @@
 
 Sent to the nodes where those are whom it concerns, one lookup for all that waits; when that fails, nothing is sent.
 Who came or went, and for which devices messages were stored, is told to all nodes. Receipts are stored, so a client
-has them again at its next sync; messages to devices, too, and each second `Mailboxes` reads for whom.
+has them again at its next sync; messages to devices, too, and each second `DeviceMessageDelivery` reads for whom.
 
 Of a device's connections the one with the highest stamp stays. A stamp is drawn from the database when a sync begins,
 after its session is registered. A node that hears of a lower stamp than its own answers with that.
@@ -30,7 +30,7 @@ from server.cluster.messages import (
     TypingShown,
 )
 from server.cluster.whereabouts import Whereabouts
-from server.delivery.mailboxes import Mailboxes
+from server.delivery.device_messages import DeviceMessageDelivery
 from server.delivery.prepared_message import PreparedMessage
 from server.delivery.presence import Presence
 from server.delivery.registry import Registry
@@ -52,7 +52,7 @@ class Signalling:
         whereabouts: Whereabouts,
         *,
         rooms: Rooms,
-        mailboxes: Mailboxes,
+        device_messages: DeviceMessageDelivery,
         registry: Registry,
         presence: Presence,
         get_epoch: Callable[[], int],
@@ -64,7 +64,7 @@ class Signalling:
         self._links = links
         self._whereabouts = whereabouts
         self._rooms = rooms
-        self._mailboxes = mailboxes
+        self._device_messages = device_messages
         self._registry = registry
         self._get_epoch = get_epoch
         self._spawn = spawn
@@ -151,7 +151,7 @@ class Signalling:
                     case PresenceNoted(principal):
                         self.followed.hear(principal)
                     case DeviceMessagesStored(devices):
-                        self._mailboxes.push_to(devices)
+                        self._device_messages.push_to(devices)
                     case ReceiptRaised():
                         await self._deliver_receipt(signal, message.epoch)
         finally:

@@ -17,8 +17,8 @@ from server.cluster.hints import Hints
 from server.cluster.leases import Leases
 from server.cluster.peers import Peers
 from server.config.settings import Config, GatewaySettings
+from server.delivery.device_messages import DeviceMessageDelivery
 from server.delivery.flush_turn import FlushTurn
-from server.delivery.mailboxes import Mailboxes
 from server.delivery.presence import Presence
 from server.delivery.receipts import Receipts
 from server.delivery.registry import Registry
@@ -125,7 +125,7 @@ class Node:
         self.journal = journal
         self.timelines, self._stores, self._archive = timelines, stores, archive
         self.registry = Registry()
-        self.mailboxes = Mailboxes(stores.device_messages, self.registry, self.spawn)
+        self.device_messages = DeviceMessageDelivery(stores.device_messages, self.registry, self.spawn)
         self.rooms = Rooms(self.timelines, stores.shares, self.registry, self.spawn, rooms_max=config.rooms.rooms_max)
         self.presence = Presence(self.registry, clock)
         self.registry.listener = self.presence.announce
@@ -169,7 +169,7 @@ class Node:
                 self.horizon,
                 router=self.router,
                 registry=self.registry,
-                mailboxes=self.mailboxes,
+                device_messages=self.device_messages,
                 presence=self.presence,
                 nodes=nodes,
                 read_to_head=self.resequencer.read_to_head,
@@ -241,7 +241,7 @@ class Node:
             group.create_task((self.peers or self.horizon).run(_HORIZON_INTERVAL_S))
             group.create_task(self._work_locks.run(self._list_jobs(identity)))
             if self.peers is not None:
-                group.create_task(self.mailboxes.run())
+                group.create_task(self.device_messages.run())
             if self.hints is not None:
                 group.create_task(self.hints.run())
             if self._shared_rates is not None:
@@ -270,7 +270,7 @@ class Node:
         if self.peers is None:
             await self.horizon.advance()
         else:
-            await self.mailboxes.begin()
+            await self.device_messages.begin()
             await self.peers.look()
             await self.peers.wait_handed_out()
 
@@ -459,7 +459,7 @@ class Node:
             registry=self.registry,
             receipts=self.receipts,
             horizon=self.horizon,
-            mailboxes=self.mailboxes,
+            device_messages=self.device_messages,
             sign_out=identity.sign_out,
             begin_epoch=self._epoch_seen,
             arrive=None if self.hints is None else self._arrive,
@@ -470,7 +470,7 @@ class Node:
             Content(self.pipeline),
             Reads(self.timelines),
             self._keys,
-            *self._stores.make_handlers(self.mailboxes, self._archive, self.limiter, self.config, self.clock),
+            *self._stores.make_handlers(self.device_messages, self._archive, self.limiter, self.config, self.clock),
             Signals(
                 self.timelines,
                 self.rooms,

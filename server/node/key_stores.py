@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from server.clock import Clock
 from server.config.settings import Config
-from server.delivery.mailboxes import Mailboxes
+from server.delivery.device_messages import DeviceMessageDelivery
 from server.session.commands.backups import BackupHandlers
+from server.session.commands.device_messages import DeviceMessageHandlers
 from server.session.commands.newcomers import Newcomers
 from server.session.commands.reporting import Reporting
 from server.session.commands.slices import Slices
-from server.session.commands.to_devices import ToDevices
 from storage.archive import Archive
 from storage.backups import Backups
 from storage.device_keys import DeviceKeyStore
@@ -34,13 +34,18 @@ class KeyStores:
     backups: Backups
 
     def make_handlers(
-        self, mailboxes: Mailboxes, archive: Archive | None, limiter: RateLimiter, config: Config, clock: Clock
+        self,
+        device_messages: DeviceMessageDelivery,
+        archive: Archive | None,
+        limiter: RateLimiter,
+        config: Config,
+        clock: Clock,
     ) -> list[object]:
         """The handlers of commands about shares, rosters, messages to devices, reports and the backup."""
         return [
             Slices(self.shares, clock),
             Newcomers(self.rosters),
-            ToDevices(mailboxes, limiter, config.limits, clock),
+            DeviceMessageHandlers(device_messages, limiter, config.limits, clock),
             Reporting(self.reports, archive, limiter, config, clock),
             BackupHandlers(self.backups, config.limits, clock),
         ]

@@ -31,9 +31,9 @@ from server.gateway.acceptor import Acceptor
 from server.gateway.shared_counts import SharedCounts, create_shared_memory
 from server.node import logs
 from server.node.identity_parts import IdentitySecrets
-from server.node.opening import cancel_and_wait
 from server.node.parent_admin import parent_app
 from server.node.postgres_start import running_postgres
+from server.node.running_node import cancel_and_wait
 from server.node.serve import show_banner, stop_when_asked
 from server.node.worker import CANNOT_START, FAILED, WorkerStart
 from server.node.worker_metrics import WorkerMetrics

@@ -19,8 +19,8 @@ from server.node import logs
 from server.node.archive_start import running_archive
 from server.node.composition import Node
 from server.node.identity_parts import IdentitySecrets, make_identity
-from server.node.opening import MakeIdentity, cancel_and_wait, opened
 from server.node.postgres_start import running_postgres
+from server.node.running_node import MakeIdentity, cancel_and_wait, opened
 
 _log = logging.getLogger(__name__)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from storage.device_messages import DeviceMessageRow, DeviceMessageStore, DevicePost, NewMessages, PostingOutcome
+from storage.device_messages import DeviceMessageRow, DeviceMessageStore, NewMessages, SendOutcome, SentMessages
 from storage.postgres.pool import Pool, translate_errors
 
-_POST = "SELECT post_messages($1, $2, $3, $4, $5, $6, $7)"
+_SEND = "SELECT send_to_devices($1, $2, $3, $4, $5, $6, $7)"
 _READ = """
 SELECT number, dialog_id, author_id, device_id, body FROM device_messages
 WHERE to_device = $1 ORDER BY number LIMIT $2
@@ -27,19 +27,19 @@ class PostgresDeviceMessages(DeviceMessageStore):
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def post(self, post: DevicePost, now_ms: int) -> PostingOutcome:
+    async def send(self, sent: SentMessages, now_ms: int) -> SendOutcome:
         async with translate_errors():
             outcome = await self._pool.fetchval(
-                _POST,
+                _SEND,
                 now_ms,
-                post.principal,
-                post.device,
-                post.message,
-                post.dialog,
-                [device for device, _ in post.messages],
-                [body for _, body in post.messages],
+                sent.principal,
+                sent.device,
+                sent.message,
+                sent.dialog,
+                [device for device, _ in sent.messages],
+                [body for _, body in sent.messages],
             )
-        return PostingOutcome(outcome)
+        return SendOutcome(outcome)
 
     async def read(self, device: bytes, *, limit: int) -> list[DeviceMessageRow]:
         async with translate_errors():

@@ -44,7 +44,7 @@ from protocol.limits import (
 )
 from storage.backups import BackupOutcome
 from storage.device_keys import KeysOutcome
-from storage.device_messages import PostingOutcome
+from storage.device_messages import SendOutcome
 from storage.identity_rows import SIGN_IN_AUDIT_KEPT_MS, EndReason, Outcome, WhoMayAdd
 from storage.nodes import LARGE_ABOVE
 from storage.purged_authors import NUMBERS_TOGETHER
@@ -66,7 +66,7 @@ _ENUMS: dict[str, type[enum.IntEnum]] = {
         WhoMayAdd,
         KeysOutcome,
         StagingOutcome,
-        PostingOutcome,
+        SendOutcome,
         BackupOutcome,
         DialogType,
         Mode,

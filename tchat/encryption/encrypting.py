@@ -32,7 +32,7 @@ from tchat.crypto.state import CryptoState
 from tchat.crypto.store_errors import StoreBehindError
 from tchat.encryption.backing_up import BackingUp
 from tchat.encryption.contents import is_content
-from tchat.encryption.device_mail import DeviceMail
+from tchat.encryption.device_messages import DeviceMessages
 from tchat.encryption.device_sealer import DeviceSealer
 from tchat.encryption.key_inbox import KeyInbox
 from tchat.encryption.key_uploads import KeyUploads
@@ -72,7 +72,7 @@ class _Parts:
     uploads: KeyUploads
     own: OwnDevices
     inbox: KeyInbox
-    mail: DeviceMail
+    messages: DeviceMessages
     opening: Opening
     verifying: Verifying
     backup: BackingUp
@@ -196,7 +196,7 @@ class Encryption:
         self._pause_s, self._resume_at = 0.0, 0.0
         if self._made is not None:
             made = self._made
-            for part in (made.readers, made.uploads, made.own, made.inbox, made.verifying, made.backup, made.trust):
+            for part in (made.readers, made.uploads, made.own, made.inbox, made.messages, made.backup, made.trust):
                 part.disconnected()
 
     def reset(self) -> None:
@@ -217,8 +217,8 @@ class Encryption:
         if isinstance(message, KeySlices):
             self._keys_came(parts.inbox.received(message.slices))
         elif isinstance(message, FromDevice):
-            parts.mail.received(message)
-            parts.verifying.take()
+            parts.messages.received(message)
+            parts.messages.take()
 
     def open(self, event: TimelineEvent) -> TimelineEvent | Unreadable:
         return self._parts.opening.open(event)
@@ -240,7 +240,8 @@ class Encryption:
             return ()
         self._resume_at = 0.0
         parts = self._made
-        asking = (parts.uploads, parts.own, parts.readers, parts.inbox, parts.verifying, parts.backup, parts.trust)
+        parts.verifying.go_on()
+        asking = (parts.uploads, parts.own, parts.readers, parts.inbox, parts.messages, parts.backup, parts.trust)
         return [command for part in asking for command in part.due()]
 
     def next_due(self) -> float | None:
@@ -254,11 +255,12 @@ class Encryption:
         else:
             self._pause_s, self._resume_at = 0.0, 0.0
         parts.readers.answered(command, reply)
-        for part in (parts.uploads, parts.own, parts.inbox, parts.verifying, parts.backup, parts.trust):
+        verifying, backup, trust = parts.verifying, parts.backup, parts.trust
+        for part in (parts.uploads, parts.own, parts.inbox, parts.messages, verifying, backup, trust):
             part.answered(command, reply)
         if isinstance(command, ReadDevices):
             self._keys_came(parts.inbox.logs_were_read())
-        parts.verifying.take()
+        parts.messages.take()
         parts.opening.try_again()
 
     def take_notices(self) -> Sequence[Notice]:
@@ -290,12 +292,13 @@ class Encryption:
         inbox = KeyInbox(machine, people, readers.logs, uploads.key_was_used)
         opening = Opening(self._store, machine, readers.rosters)
         sealer = DeviceSealer(machine, readers, self._now_ms)
-        mail = DeviceMail(machine, people, readers.logs, uploads.key_was_used)
-        verifying = Verifying(machine, people, readers, mail, self._now_ms, handed=own.look_again, wake=self._wake)
+        messages = DeviceMessages(machine, people, readers.logs, uploads.key_was_used)
+        verifying = Verifying(machine, people, readers, messages, self._now_ms, handed=own.look_again, wake=self._wake)
         backup = BackingUp(self._store, machine, people, recovered=self.keep_identity, restored=opening.try_again)
-        trust = SharedTrust(machine, people, readers.logs, mail)
-        readers.channels.tell = mail.tell
+        trust = SharedTrust(machine, people, readers.logs, messages)
+        readers.channels.tell = messages.tell
         inbox.broken = readers.channels.want
         opening.lacking = backup.want
-        verifying.trust_grew = trust.look
-        return _Parts(machine, people, readers, sealer, uploads, own, inbox, mail, opening, verifying, backup, trust)
+        return _Parts(
+            machine, people, readers, sealer, uploads, own, inbox, messages, opening, verifying, backup, trust
+        )

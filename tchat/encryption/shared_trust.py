@@ -23,7 +23,7 @@ from tchat.crypto.pins import HeldError, Hold, LogVerdict
 from tchat.crypto.recovery import TRUST_PREFIX, RecoveryError, open_trust, seal_trust
 from tchat.crypto.trust import Trust
 from tchat.encryption.device_logs import DeviceLogs
-from tchat.encryption.device_mail import DeviceMail
+from tchat.encryption.device_messages import DeviceMessages, ReceivedMessage
 from tchat.encryption.notices import DevicesDoubted, VerifiedElsewhere
 
 TRUST_GREW = "tchat.trust_grew"
@@ -34,11 +34,11 @@ _FROM = TRUST_PREFIX + bytes(BACKUP_KEY_BYTES - len(TRUST_PREFIX))
 class SharedTrust:
     """What the devices of a person tell each other of people."""
 
-    def __init__(self, machine: CryptoMachine, people: People, logs: DeviceLogs, mail: DeviceMail) -> None:
+    def __init__(self, machine: CryptoMachine, people: People, logs: DeviceLogs, messages: DeviceMessages) -> None:
         self._machine = machine
         self._people = people
         self._logs = logs
-        self._mail = mail
+        self._messages = messages
         self._after: bytes | None = _FROM
         """How far the words were read; None: all of them."""
         self._unsaid: dict[bytes, Trust] = {}
@@ -49,10 +49,7 @@ class SharedTrust:
         self._under_way: Command | None = None
         self._refused = False
         self._notices: list[DevicesDoubted | VerifiedElsewhere] = []
-
-    def look(self) -> None:
-        """There is more to read."""
-        self._after = _FROM
+        messages.handlers[TRUST_GREW] = self._grew
 
     def due(self) -> list[Command]:
         """The command to send now, once."""
@@ -87,6 +84,10 @@ class SharedTrust:
         """What the person is to be shown, since the last call."""
         taken, self._notices = self._notices, []
         return taken
+
+    def _grew(self, message: ReceivedMessage) -> None:
+        if message.sender.principal == self._people.principal:
+            self._after = _FROM
 
     def _next(self) -> Command | None:
         if self._after is None and self._looked == self._people.words and (self._refused or not self._unsaid):
@@ -147,4 +148,4 @@ class SharedTrust:
             return  # they read it with their next connection
         for known in devices:
             if known.device != self._machine.device and known.device not in keyless:
-                self._mail.tell(self_dialog_id(me), known.device, b"{}", TRUST_GREW)
+                self._messages.tell(self_dialog_id(me), known.device, b"{}", TRUST_GREW)

@@ -31,17 +31,15 @@ from tchat.crypto.people import HANDED, People
 from tchat.crypto.qr import QrCode
 from tchat.crypto.safety_number import safety_number
 from tchat.crypto.verification import Phase, Verification, VerificationMessage, can_compare
-from tchat.encryption.device_mail import ENCRYPTED, DeviceMail, Mail
+from tchat.encryption.device_messages import ENCRYPTED, DeviceMessages, ReceivedMessage
 from tchat.encryption.notices import VerificationStep
 from tchat.encryption.readers import ReaderEngine
-from tchat.encryption.shared_trust import TRUST_GREW
 
 RUNNING_MAX = 10
 REQUESTS_MAX = 100
 """So many requests wait for this person at most, of other people; and as many of own devices."""
 CLAIMS_MAX = 3
 """So often a key of an own device is claimed to hand the identity to it."""
-_KINDS = frozenset(MessageType)
 
 
 @dataclass(slots=True)
@@ -70,7 +68,7 @@ class Verifying:
         machine: CryptoMachine,
         people: People,
         readers: ReaderEngine,
-        mail: DeviceMail,
+        messages: DeviceMessages,
         now_ms: Callable[[], int],
         *,
         handed: Callable[[], None],
@@ -79,15 +77,16 @@ class Verifying:
         self._machine = machine
         self._people = people
         self._readers = readers
-        self._mail = mail
+        self._messages = messages
         self._now_ms = now_ms
         self._handed = handed
         self._wake = wake
         self._running: dict[str, _Running] = {}
         self._handing: dict[bytes, _Handing] = {}
         self._notices: list[VerificationStep] = []
-        self.trust_grew: Callable[[], None] = lambda: None
-        """Called when an own device says that there is more to read in the backup."""
+        messages.handlers |= dict.fromkeys(MessageType, self._received)
+        messages.handlers[HANDED] = self._was_handed
+        messages.undelivered = self._undelivered
 
     # what a person does
 
@@ -150,40 +149,18 @@ class Verifying:
 
     # what the server brings
 
-    def take(self) -> None:
-        """Go on with what other devices wrote."""
-        for mail in self._mail.take():
-            if mail.type in _KINDS:
-                self._received(mail, MessageType(mail.type))
-            elif mail.type == HANDED and mail.message is not None and self._people.take_identity(mail.message):
-                self._readers.logs.changes += 1
-                self._handed()
-            elif mail.type == TRUST_GREW and mail.sender.principal == self._people.principal:
-                self.trust_grew()
-
-    def due(self) -> list[Command]:
-        """The commands to send now, each once."""
+    def go_on(self) -> None:
+        """Time has passed, or channels were opened."""
         for running in list(self._running.values()):
             self._go_on(running, running.verification.tick(self._now_ms()))
         for handing in list(self._handing.values()):
             self._hand(handing)
-        return self._mail.due()
 
     def answered(self, command: Command, reply: Reply) -> None:
         """The answer to a command of this device."""
-        self._mail.answered(command, reply)
-        undelivered, self._mail.undelivered = self._mail.undelivered, []
-        for device in undelivered:
-            for running in list(self._running.values()):
-                if device in running.verification.devices:
-                    self._go_on(running, running.verification.cancel())
         if isinstance(command, ClaimKeys) and not (isinstance(reply, Failed) and reply.temporary):
             for handing in self._handing.values():
                 handing.claims += handing.known.device in command.devices
-
-    def disconnected(self) -> None:
-        """What is not confirmed comes again."""
-        self._mail.disconnected()
 
     def take_notices(self) -> list[VerificationStep]:
         """What the person is to be shown, since the last call."""
@@ -196,17 +173,28 @@ class Verifying:
             self._go_on(running, step(running.verification))
             self._wake()
 
-    def _received(self, mail: Mail, kind: MessageType) -> None:
-        transaction = mail.content.get("transaction_id")
+    def _received(self, message: ReceivedMessage) -> None:
+        kind, transaction = MessageType(message.type), message.content.get("transaction_id")
         running = self._running.get(transaction) if isinstance(transaction, str) else None
-        content, device = encode_canonical(mail.content), mail.sender.device
-        if running is not None and running.principal == mail.sender.principal:
+        content, device = encode_canonical(message.content), message.sender.device
+        if running is not None and running.principal == message.sender.principal:
             self._go_on(running, running.verification.receive(device, kind, content, self._now_ms()))
         elif running is None and kind is MessageType.REQUEST:
-            self._asked(mail, content)
+            self._asked(message, content)
 
-    def _asked(self, mail: Mail, content: bytes) -> None:
-        me, they = self._party_of_this_device(), self._party(mail.sender.principal, mail.sender.device)
+    def _was_handed(self, message: ReceivedMessage) -> None:
+        """An own device has handed the identity on."""
+        if message.by_channel is not None and self._people.take_identity(message.by_channel):
+            self._readers.logs.changes += 1
+            self._handed()
+
+    def _undelivered(self, device: bytes) -> None:
+        for running in list(self._running.values()):
+            if device in running.verification.devices:
+                self._go_on(running, running.verification.cancel())
+
+    def _asked(self, message: ReceivedMessage, content: bytes) -> None:
+        me, they = self._party_of_this_device(), self._party(message.sender.principal, message.sender.device)
         if they is None or not can_compare(me, they):
             return
         own = they.principal == me.principal
@@ -224,7 +212,7 @@ class Verifying:
         for one in earlier:
             one.verification.cancel()
             self._go_on(one, [])
-        running = _Running(verification, they.principal, mail.dialog)
+        running = _Running(verification, they.principal, message.dialog)
         self._running[verification.transaction] = running
         self._go_on(running, [])
 
@@ -236,7 +224,7 @@ class Verifying:
         """Send what a step has made, and do what follows from its result."""
         verification = running.verification
         for message in messages:
-            self._mail.send(running.dialog, message.device, message.kind, message.content)
+            self._messages.send(running.dialog, message.device, message.kind, message.content)
         if verification.phase is running.shown:
             return
         running.shown = verification.phase
@@ -263,7 +251,7 @@ class Verifying:
         self._readers.logs.changes += 1
         if running.principal == self._people.principal and self._people.identity is not None:
             for device in running.verification.devices:
-                known = self._mail.find_device(running.principal, device)
+                known = self._messages.find_device(running.principal, device)
                 if known is not None and known.public.ed25519 == compared.device and not self._is_listed(device):
                     self._handing[device] = _Handing(known)
         return True
@@ -275,7 +263,7 @@ class Verifying:
             del self._handing[known.device]
         elif self._readers.has_channel(dialog, known):
             body = self._machine.write_to(known, HANDED, self._people.identity_to_hand())
-            self._mail.send(dialog, known.device, ENCRYPTED, body)
+            self._messages.send(dialog, known.device, ENCRYPTED, body)
             del self._handing[known.device]
 
     def _is_listed(self, device: bytes) -> bool:
@@ -290,7 +278,7 @@ class Verifying:
 
     def _party(self, principal: bytes, device: bytes) -> Party | None:
         """Another device, and the identity that its person's log says; of a device outside of the log, none."""
-        known, pin = self._mail.find_device(principal, device), self._people.pin_of(principal)
+        known, pin = self._messages.find_device(principal, device), self._people.pin_of(principal)
         if known is None:
             return None
         listed = pin is not None and device in pin.newest.devices

@@ -40,7 +40,7 @@ from protocol.dialog_types import DialogType, Mode
 from protocol.ids import new_id, to_text
 from protocol.limits import N_MAX
 from server.config.settings import Config, ServerSettings
-from server.node.opening import cancel_and_wait
+from server.node.running_node import cancel_and_wait
 from server.node.trace import as_text, trace
 from tchat.actions import RefusedError
 from tchat.crypto import inbound, recovery

@@ -10,7 +10,6 @@ import os
 import sys
 from pathlib import Path
 
-from server.node import opening
 from server.node.cli import main
 from server.writing import trimmer
 

@@ -16,7 +16,7 @@ from protocol.limits import (
     DEVICE_MESSAGES_REMEMBERED,
     DEVICE_MESSAGES_WAITING_MAX,
 )
-from storage.device_messages import DeviceMessageRow, DevicePost, PostingOutcome
+from storage.device_messages import DeviceMessageRow, SendOutcome, SentMessages
 from storage.postgres.device_messages import PostgresDeviceMessages
 from tests.support.identity_people import NOW, IdentityStores, purge
 from tests.support.sealing import another_device_of, keys_end, one_device_of
@@ -37,19 +37,19 @@ class Pair:
         self.world, self.ann, self.bo, self.dialog = world, ann, bo, dialog
         self.store = PostgresDeviceMessages(world.pool)
 
-    async def post(
+    async def send(
         self, *to: Person, by: Person | None = None, message: bytes | None = None, body: bytes = b"hello"
-    ) -> PostingOutcome:
+    ) -> SendOutcome:
         """Ann writes to these devices, under a new id if none is given."""
         by = by or self.ann
-        post = DevicePost(
+        sent = SentMessages(
             principal=by.principal,
             device=by.device,
             message=message or new_id(),
             dialog=self.dialog,
             messages=[(each.device, body) for each in to],
         )
-        return await self.store.post(post, NOW)
+        return await self.store.send(sent, NOW)
 
     async def read(self, person: Person) -> list[DeviceMessageRow]:
         """What waits for a device."""
@@ -73,97 +73,97 @@ async def pair(world: World) -> Pair:
 
 
 async def test_messages_are_numbered_in_order_until_they_are_confirmed(pair: Pair) -> None:
-    assert await pair.post(pair.bo, body=b"one") is PostingOutcome.OK
-    assert await pair.post(pair.bo, body=b"two") is PostingOutcome.OK
+    assert await pair.send(pair.bo, body=b"one") is SendOutcome.OK
+    assert await pair.send(pair.bo, body=b"two") is SendOutcome.OK
     place = (pair.dialog, pair.ann.principal, pair.ann.device)
     assert await pair.read(pair.bo) == [DeviceMessageRow(1, *place, b"one"), DeviceMessageRow(2, *place, b"two")]
     await pair.store.confirm(pair.bo.device, 1)
     assert [row.number for row in await pair.read(pair.bo)] == [2]
     await pair.store.confirm(pair.bo.device, 2)
-    await pair.post(pair.bo)
+    await pair.send(pair.bo)
     assert [row.number for row in await pair.read(pair.bo)] == [3]
 
 
 async def test_a_repeated_message_is_stored_once_also_after_it_was_confirmed(pair: Pair) -> None:
     message = new_id()
     for _ in range(2):
-        assert await pair.post(pair.bo, message=message) is PostingOutcome.OK
+        assert await pair.send(pair.bo, message=message) is SendOutcome.OK
     assert len(await pair.read(pair.bo)) == 1
     await pair.store.confirm(pair.bo.device, 1)
     for _ in range(DEVICE_MESSAGES_REMEMBERED - 1):
-        await pair.post(pair.ann)
+        await pair.send(pair.ann)
         await pair.store.confirm(pair.ann.device, 2**50)
-    assert await pair.post(pair.bo, message=message) is PostingOutcome.OK
+    assert await pair.send(pair.bo, message=message) is SendOutcome.OK
     assert await pair.read(pair.bo) == []
 
 
 async def test_the_same_id_of_another_device_is_another_message(pair: Pair) -> None:
     message = new_id()
-    await pair.post(pair.bo, message=message)
-    await pair.post(pair.bo, by=pair.bo, message=message)
+    await pair.send(pair.bo, message=message)
+    await pair.send(pair.bo, by=pair.bo, message=message)
     assert len(await pair.read(pair.bo)) == 2
 
 
 async def test_only_devices_of_members_that_have_keys_are_written_to(pair: Pair) -> None:
     stranger, keyless = await one_device_of(pair.world), Person(pair.bo.principal)
     for to in (stranger, keyless):
-        assert await pair.post(pair.bo, to) is PostingOutcome.STRANGER
-    assert await pair.post(pair.bo, by=stranger) is PostingOutcome.NOT_FOUND
+        assert await pair.send(pair.bo, to) is SendOutcome.STRANGER
+    assert await pair.send(pair.bo, by=stranger) is SendOutcome.NOT_FOUND
     assert await pair.read(pair.bo) == []
     await pair.world.act(MemberLeft, pair.dialog, pair.bo)
-    assert await pair.post(pair.bo) is PostingOutcome.STRANGER
-    assert await pair.post(pair.ann, by=pair.bo) is PostingOutcome.NOT_FOUND
+    assert await pair.send(pair.bo) is SendOutcome.STRANGER
+    assert await pair.send(pair.ann, by=pair.bo) is SendOutcome.NOT_FOUND
 
 
 async def test_own_devices_are_written_to_in_the_self_dialog(pair: Pair) -> None:
     other = await another_device_of(pair.world, pair.ann)
     pair.dialog = await pair.world.create(DialogType.SELF, pair.ann)
-    assert await pair.post(other) is PostingOutcome.OK
-    assert await pair.post(pair.bo) is PostingOutcome.STRANGER
+    assert await pair.send(other) is SendOutcome.OK
+    assert await pair.send(pair.bo) is SendOutcome.STRANGER
 
 
 @pytest.mark.parametrize("blocker", ["ann", "bo"])
 async def test_a_block_ends_messages_in_both_directions(pair: Pair, blocker: str) -> None:
     by, blocked = (pair.ann, pair.bo) if blocker == "ann" else (pair.bo, pair.ann)
     await pair.world.pool.execute("INSERT INTO blocks VALUES ($1, $2)", blocked.principal, by.principal)
-    assert await pair.post(pair.bo) is PostingOutcome.BLOCKED
+    assert await pair.send(pair.bo) is SendOutcome.BLOCKED
     assert await pair.read(pair.bo) == []
 
 
 async def test_one_stranger_fills_the_mailbox_for_nobody_else(pair: Pair) -> None:
     await pair.fill(pair.ann.principal, DEVICE_MESSAGES_BY_ONE_MAX - 1)
-    assert await pair.post(pair.bo) is PostingOutcome.OK
-    assert await pair.post(pair.bo, pair.ann) is PostingOutcome.BOUND
+    assert await pair.send(pair.bo) is SendOutcome.OK
+    assert await pair.send(pair.bo, pair.ann) is SendOutcome.BOUND
     assert await pair.read(pair.ann) == []
     cy = await one_device_of(pair.world)
     pair.dialog = await pair.world.create(DialogType.DIRECT, cy, pair.bo)
-    assert await pair.post(pair.bo, by=cy) is PostingOutcome.OK
+    assert await pair.send(pair.bo, by=cy) is SendOutcome.OK
 
 
 async def test_many_strangers_do_not_keep_out_the_own_devices(pair: Pair) -> None:
     await pair.fill(new_id(), DEVICE_MESSAGES_WAITING_MAX)
-    assert await pair.post(pair.bo) is PostingOutcome.BOUND
+    assert await pair.send(pair.bo) is SendOutcome.BOUND
     other = await another_device_of(pair.world, pair.bo)
-    assert await pair.post(pair.bo, by=other) is PostingOutcome.OK
+    assert await pair.send(pair.bo, by=other) is SendOutcome.OK
 
 
 async def test_what_own_devices_wrote_does_not_keep_out_others(pair: Pair) -> None:
     await pair.fill(pair.bo.principal, DEVICE_MESSAGES_WAITING_MAX, own=True)
-    assert await pair.post(pair.bo) is PostingOutcome.OK
+    assert await pair.send(pair.bo) is SendOutcome.OK
 
 
 async def test_messages_go_with_the_keys_of_their_device_and_numbers_go_on(pair: Pair) -> None:
-    await pair.post(pair.bo)
+    await pair.send(pair.bo)
     await keys_end(pair.world, pair.bo)
     assert await pair.read(pair.bo) == []
-    assert await pair.post(pair.bo) is PostingOutcome.STRANGER
+    assert await pair.send(pair.bo) is SendOutcome.STRANGER
     await pair.world.pool.execute("UPDATE device_keys SET keys = 'keys' WHERE device_id = $1", pair.bo.device)
-    await pair.post(pair.bo)
+    await pair.send(pair.bo)
     assert [row.number for row in await pair.read(pair.bo)] == [2]
 
 
 async def test_a_message_that_nobody_confirms_is_kept_for_its_days(pair: Pair) -> None:
-    await pair.post(pair.bo)
+    await pair.send(pair.bo)
     stores = IdentityStores(pair.world.pool)
     await purge(stores, NOW + DEVICE_MESSAGES_KEPT_DAYS * DAY_MS - 1)
     assert len(await pair.read(pair.bo)) == 1
@@ -173,15 +173,15 @@ async def test_a_message_that_nobody_confirms_is_kept_for_its_days(pair: Pair) -
 
 async def test_writers_to_the_same_devices_never_wait_in_a_circle_and_leave_no_hole(pair: Pair) -> None:
     devices = [pair.bo, pair.ann, *[await another_device_of(pair.world, pair.bo) for _ in range(2)]]
-    posts = [pair.post(*(devices if n % 2 else devices[::-1]), by=devices[n % 4]) for n in range(24)]
-    assert set(await asyncio.gather(*posts)) == {PostingOutcome.OK}
+    sends = [pair.send(*(devices if n % 2 else devices[::-1]), by=devices[n % 4]) for n in range(24)]
+    assert set(await asyncio.gather(*sends)) == {SendOutcome.OK}
     for each in devices:
         assert [row.number for row in await pair.read(each)] == list(range(1, 25))
 
 
 async def test_a_reading_names_whom_something_new_waits_for(pair: Pair) -> None:
     since = (await pair.store.read_new(None)).horizon
-    await pair.post(pair.bo, pair.ann)
+    await pair.send(pair.bo, pair.ann)
     found = await pair.store.read_new(since)
     assert sorted(found.devices) == sorted([pair.bo.device, pair.ann.device])
     assert (await pair.store.read_new(found.horizon)).devices == []
@@ -192,7 +192,7 @@ async def test_what_commits_late_is_in_the_next_reading(pair: Pair) -> None:
         late = connection.transaction()
         await late.start()
         pair.store = PostgresDeviceMessages(pair.world.over(connection).pool)
-        await pair.post(pair.bo)
+        await pair.send(pair.bo)
         store = PostgresDeviceMessages(pair.world.pool)
         since = (await store.read_new(None)).horizon
         await late.commit()

@@ -1,7 +1,7 @@
 """A node of the simulation: the product's `Node` on the journal in memory, without ports.
 
-It begins as `server.node.opening.opened` has it: it ends the lives before it and waits for what they left running, or,
-with a Redis, shares the database with them; then it begins its own, and works. It may be killed at any callback.
+It begins as `server.node.running_node.opened` has it: it ends the lives before it and waits for what they left running,
+or, with a Redis, shares the database with them; then it begins its own, and works. It may be killed at any callback.
 """
 
 from __future__ import annotations

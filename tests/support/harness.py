@@ -25,7 +25,7 @@ from server.identity.claims import Claims
 from server.identity.signing_keys import SigningKeys, new_pem
 from server.identity.tokens import Tokens
 from server.node.composition import Node
-from server.node.opening import opened
+from server.node.running_node import opened
 from server.session.session import Session
 from storage.archive import Archive
 from storage.postgres.pool import Pool

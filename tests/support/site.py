@@ -15,7 +15,7 @@ from server.config.settings import ClusterSettings, Config, IdentitySettings, Se
 from server.identity.signing_keys import SigningKeys, new_pem
 from server.identity.vault import Vault, new_key
 from server.node.identity_parts import IdentitySecrets, NodeIdentity, make_identity
-from server.node.opening import opened
+from server.node.running_node import opened
 from storage.postgres.pool import Pool
 from tests.support.api_world import KeptCodes
 from tests.support.harness import Running, Wire

@@ -12,7 +12,7 @@ from protocol.errors import ErrorCode
 from protocol.replies import Authenticated, Synced
 from server.clock import Clock
 from server.config.settings import Config
-from server.delivery.mailboxes import Mailboxes
+from server.delivery.device_messages import DeviceMessageDelivery
 from server.delivery.receipts import Receipts
 from server.delivery.registry import Registry
 from server.identity.claims import Claims
@@ -58,7 +58,7 @@ class Lifecycle:
         registry: Registry,
         receipts: Receipts,
         horizon: Horizon,
-        mailboxes: Mailboxes,
+        device_messages: DeviceMessageDelivery,
         sign_out: Callable[[Claims], Awaitable[None]],
         begin_epoch: Callable[[int, Session], None],
         arrive: Callable[[Session, bytes], Awaitable[None]] | None = None,
@@ -71,7 +71,7 @@ class Lifecycle:
         self._registry = registry
         self._receipts = receipts
         self._horizon = horizon
-        self._mailboxes = mailboxes
+        self._device_messages = device_messages
         self._sign_out = sign_out
         self._begin_epoch = begin_epoch
         self._arrive = arrive
@@ -113,7 +113,7 @@ class Lifecycle:
         synced = Synced(command.id, snapshot.recovered, keys.n_max, keys.generation, keys.one_time, keys.fallback_used)
         session.go_live(synced, Plan(snapshot))
         if keys.generation:  # a device without keys is not written to
-            self._mailboxes.push(session)
+            self._device_messages.push(session)
 
     def heartbeat(self, session: Session, command: Heartbeat) -> None:
         """Answer a heartbeat with ours."""

@@ -24,7 +24,7 @@ from server.cluster import whereabouts as whereabouts_module
 from server.cluster.hints import Hints
 from server.cluster.peers import Peers
 from server.config.settings import ClusterSettings, SessionSettings
-from server.delivery import mailboxes as mailboxes_module
+from server.delivery import device_messages as device_messages_module
 from server.node import composition
 from server.session import shared_rates as shared_rates_module
 from server.writing.durable import DurableEvents
@@ -101,7 +101,7 @@ async def pair(
         (hints_module, "TICK_S"),
         (whereabouts_module, "CHECK_EVERY_S"),
         (shared_rates_module, "INTERVAL_S"),
-        (mailboxes_module, "INTERVAL_S"),
+        (device_messages_module, "INTERVAL_S"),
     ):
         monkeypatch.setattr(module, interval, NEVER_S)
     server = start_redis()

@@ -17,10 +17,10 @@ from protocol.events import DialogState, FromDevice, HeartbeatReply, KeySlices
 from protocol.ids import new_id
 from protocol.replies import Acked, Synced
 from server.config.settings import ClusterSettings
-from server.delivery import mailboxes, resequencer
+from server.delivery import device_messages, resequencer
 from server.node import composition
 from server.node.drain import close_at_once
-from server.node.opening import cancel_and_wait
+from server.node.running_node import cancel_and_wait
 from storage.postgres.incarnations import DatabaseInUseError, NodeLock
 from storage.unavailable import IncarnationEndedError
 from tests.support.harness import Running, Wire, configured, running
@@ -37,7 +37,7 @@ SESSION = b"1" * 32
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nodes read the cluster fifty times a second, not once."""
     monkeypatch.setattr(composition, "_HORIZON_INTERVAL_S", 0.02)
-    monkeypatch.setattr(mailboxes, "INTERVAL_S", 0.02)
+    monkeypatch.setattr(device_messages, "INTERVAL_S", 0.02)
 
 
 @contextlib.asynccontextmanager

@@ -66,7 +66,7 @@ class Node:
         links.keep([THERE])
         self.signalling = Signalling(
             self.store, links, cast("Any", None), registry=self.registry, get_epoch=lambda: self.epoch,
-            mailboxes=cast("Any", None),
+            device_messages=cast("Any", None),
             rooms=Rooms(cast("Any", self.store), NO_SHARES, self.registry, asyncio.ensure_future, rooms_max=9),
             presence=Presence(self.registry, ManualClock()), spawn=asyncio.ensure_future,
         )  # fmt: skip

@@ -10,7 +10,7 @@ from protocol.dialog_types import DialogType, Mode
 from protocol.ids import NIL, new_id
 from storage.backups import BackupAddition, BackupOutcome, BackupRow
 from storage.device_keys import KeyClaim, KeysOutcome, KeyUpload, StoredKey
-from storage.device_messages import DevicePost, PostingOutcome
+from storage.device_messages import SendOutcome, SentMessages
 from storage.postgres.device_keys import PostgresDeviceKeys
 from storage.reports import SealedReport
 from storage.rows import VerdictCode
@@ -123,14 +123,14 @@ async def exercise_device_messages(world: World) -> None:
     ann, bo = await one_device_of(world), await one_device_of(world)
     dialog, store = await world.create(DialogType.DIRECT, ann, bo), vars(world)["device_messages"]
     for _ in range(2):
-        post = DevicePost(
+        sent = SentMessages(
             principal=ann.principal,
             device=ann.device,
             message=new_id(),
             dialog=dialog,
             messages=[(bo.device, b"hello")],
         )
-        assert await store.post(post, 2**50) is PostingOutcome.OK
+        assert await store.send(sent, 2**50) is SendOutcome.OK
     await store.read_new(2**62)
     assert [row.number for row in await store.read(bo.device, limit=9)] == [1, 2]
     await store.confirm(bo.device, 1)

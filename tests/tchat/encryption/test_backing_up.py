@@ -33,7 +33,7 @@ from tchat.encryption.notices import BackupRefused, BackupRestored, IdentityStar
 from tchat.memory_store import MemoryStore
 from tests.support.scripted import ME
 from tests.tchat.crypto.devices import NOW_MS
-from tests.tchat.encryption.post_server import PAGE, PostServer
+from tests.tchat.encryption.message_server import PAGE, MessageServer
 
 T = TypeVar("T")
 PHONE, LAPTOP = bytes([1]) * 16, bytes([2]) * 16
@@ -42,7 +42,7 @@ PHONE, LAPTOP = bytes([1]) * 16, bytes([2]) * 16
 class Device:
     """A device of one person; `notices` are all that it ever gave."""
 
-    def __init__(self, server: PostServer, device: bytes) -> None:
+    def __init__(self, server: MessageServer, device: bytes) -> None:
         self.server, self.device, self.store = server, device, MemoryStore()
         self.notices: list[Notice] = []
         self.start()
@@ -85,17 +85,17 @@ class Device:
 
 
 @pytest.fixture
-def server() -> PostServer:
-    return PostServer(ME)
+def server() -> MessageServer:
+    return MessageServer(ME)
 
 
 @pytest.fixture
-def phone(server: PostServer) -> Device:
+def phone(server: MessageServer) -> Device:
     """The first device of its person."""
     return Device(server, PHONE)
 
 
-def test_the_identity_is_backed_up_first_and_sessions_as_they_come(server: PostServer, phone: Device) -> None:
+def test_the_identity_is_backed_up_first_and_sessions_as_they_come(server: MessageServer, phone: Device) -> None:
     assert list(server.backup) == [IDENTITY_KEY]
     phone.writes(3)
     (put,) = phone.serve()
@@ -118,7 +118,7 @@ def test_what_comes_while_an_addition_is_under_way_goes_together_in_the_next(pho
 
 
 @pytest.mark.parametrize("lost", ["the connection", "the answer", "the process"])
-def test_what_the_server_did_not_answer_is_added_again(server: PostServer, phone: Device, lost: str) -> None:
+def test_what_the_server_did_not_answer_is_added_again(server: MessageServer, phone: Device, lost: str) -> None:
     phone.writes()
     (put,) = phone.encryption.due(0.0)
     if lost == "the answer":
@@ -130,7 +130,7 @@ def test_what_the_server_did_not_answer_is_added_again(server: PostServer, phone
     assert len(server.backup) == 2
 
 
-def test_a_session_of_which_more_is_known_replaces_the_one_before(server: PostServer, phone: Device) -> None:
+def test_a_session_of_which_more_is_known_replaces_the_one_before(server: MessageServer, phone: Device) -> None:
     outbound, dialog = vodozemac.GroupSession(), new_id()
     exported = vodozemac.InboundGroupSession(outbound.session_key)
     for first_index in (5, 0):
@@ -145,7 +145,7 @@ def test_a_session_of_which_more_is_known_replaces_the_one_before(server: PostSe
     assert value.version == N_MAX
 
 
-def test_a_fresh_device_has_everything_by_the_recovery_key_alone(server: PostServer, phone: Device) -> None:
+def test_a_fresh_device_has_everything_by_the_recovery_key_alone(server: MessageServer, phone: Device) -> None:
     sessions = phone.writes(2 * PAGE)
     phone.serve()
     laptop = Device(server, LAPTOP)
@@ -157,7 +157,9 @@ def test_a_fresh_device_has_everything_by_the_recovery_key_alone(server: PostSer
     assert laptop.serve() == []
 
 
-def test_what_was_changed_moved_or_slipped_in_is_refused_and_the_rest_kept(server: PostServer, phone: Device) -> None:
+def test_what_was_changed_moved_or_slipped_in_is_refused_and_the_rest_kept(
+    server: MessageServer, phone: Device
+) -> None:
     sessions = phone.writes(4)
     phone.serve()
     changed, moved, other, *_ = [value for key, value in server.backup.items() if key != IDENTITY_KEY]
@@ -173,7 +175,7 @@ def test_what_was_changed_moved_or_slipped_in_is_refused_and_the_rest_kept(serve
     assert laptop.sessions < sessions
 
 
-def test_another_key_opens_nothing_and_what_is_no_key_is_not_tried(server: PostServer, phone: Device) -> None:
+def test_another_key_opens_nothing_and_what_is_no_key_is_not_tried(server: MessageServer, phone: Device) -> None:
     assert phone.encryption.standing is Standing.LISTED
     laptop = Device(server, LAPTOP)
     laptop.recovers(write_recovery_key(new_recovery_key()))
@@ -184,7 +186,7 @@ def test_another_key_opens_nothing_and_what_is_no_key_is_not_tried(server: PostS
     assert laptop.serve() == []
 
 
-def test_a_session_that_is_missing_is_looked_for_once_on_a_connection(server: PostServer, phone: Device) -> None:
+def test_a_session_that_is_missing_is_looked_for_once_on_a_connection(server: MessageServer, phone: Device) -> None:
     """Another own device adds it after this one has read the backup."""
     laptop = Device(server, LAPTOP)
     laptop.recovers(phone.newest(IdentityStarted).recovery_key)
@@ -212,7 +214,9 @@ def test_a_new_identity_has_a_backup_of_all_that_this_device_can_read(phone: Dev
     assert sum(len(one.values) for one in puts) == 4
 
 
-def test_a_full_backup_is_told_once_and_tried_again_at_the_next_connection(server: PostServer, phone: Device) -> None:
+def test_a_full_backup_is_told_once_and_tried_again_at_the_next_connection(
+    server: MessageServer, phone: Device
+) -> None:
     server.refusals = [Failed(0, ErrorCode.BACKUP_BOUND, "full")]
     phone.writes()
     phone.serve()
@@ -224,7 +228,7 @@ def test_a_full_backup_is_told_once_and_tried_again_at_the_next_connection(serve
     assert len(server.backup) == 3
 
 
-def test_a_device_adds_nothing_before_it_is_in_the_log(server: PostServer, phone: Device) -> None:
+def test_a_device_adds_nothing_before_it_is_in_the_log(server: MessageServer, phone: Device) -> None:
     laptop = Device(server, LAPTOP)
     laptop.writes()
     assert laptop.serve() == []

@@ -14,7 +14,7 @@ from tchat.crypto.pins import GivenLog, HeldError, Hold, LogVerdict, PinnedLog
 from tchat.crypto.recovery import TRUST_PREFIX
 from tchat.encryption.notices import DevicesDoubted, IdentityStarted, VerifiedElsewhere
 from tests.support.scripted import ME
-from tests.tchat.encryption.post_server import PAGE, PostServer
+from tests.tchat.encryption.message_server import PAGE, MessageServer
 from tests.tchat.encryption.test_backing_up import LAPTOP, PHONE, Device
 
 BOB = bytes([0xB0]) * 16
@@ -56,17 +56,17 @@ def is_held(device: Device) -> bool:
 
 
 @pytest.fixture
-def server() -> PostServer:
-    return PostServer(ME)
+def server() -> MessageServer:
+    return MessageServer(ME)
 
 
 @pytest.fixture
-def phone(server: PostServer) -> Device:
+def phone(server: MessageServer) -> Device:
     return Device(server, PHONE)
 
 
 @pytest.fixture
-def laptop(server: PostServer, phone: Device) -> Device:
+def laptop(server: MessageServer, phone: Device) -> Device:
     """Another device, which is in the log."""
     laptop = Device(server, LAPTOP)
     laptop.recovers(phone.newest(IdentityStarted).recovery_key)
@@ -92,15 +92,15 @@ def test_who_is_verified_on_the_phone_is_verified_on_the_laptop(phone: Device, l
     shows(phone, bob)
     shows(laptop, bob)
     say(phone, bob)
-    for mail in laptop.server.mail[LAPTOP]:
-        laptop.encryption.received(mail)
+    for message in laptop.server.waiting[LAPTOP]:
+        laptop.encryption.received(message)
     laptop.serve()
     assert pin(laptop).verified
     assert laptop.newest(VerifiedElsewhere) == VerifiedElsewhere(BOB)
 
 
 def test_a_fresh_device_knows_who_was_verified_before_it_has_seen_their_log(
-    server: PostServer, phone: Device, bob: Identities
+    server: MessageServer, phone: Device, bob: Identities
 ) -> None:
     many = [Identities(bytes([number]) * 16) for number in range(10, 11 + PAGE)]
     for each in (bob, *many):
@@ -148,7 +148,7 @@ def test_a_device_to_which_the_server_shows_another_person_sends_them_nothing(
 
 
 def test_a_first_log_that_is_not_of_the_verified_identity_is_held(
-    server: PostServer, phone: Device, bob: Identities
+    server: MessageServer, phone: Device, bob: Identities
 ) -> None:
     shows(phone, bob)
     say(phone, bob)
@@ -193,7 +193,7 @@ def test_a_new_identity_that_was_verified_on_the_phone_is_no_alarm_on_the_laptop
 
 
 def test_an_older_word_that_the_server_brings_again_changes_nothing(
-    server: PostServer, phone: Device, laptop: Device, bob: Identities
+    server: MessageServer, phone: Device, laptop: Device, bob: Identities
 ) -> None:
     shows(phone, bob)
     say(phone, bob)
@@ -216,7 +216,7 @@ def test_an_older_word_that_the_server_brings_again_changes_nothing(
 
 
 def test_what_nobody_of_this_person_has_sealed_verifies_nobody(
-    server: PostServer, phone: Device, laptop: Device, bob: Identities
+    server: MessageServer, phone: Device, laptop: Device, bob: Identities
 ) -> None:
     shows(phone, bob)
     shows(laptop, bob)
@@ -228,7 +228,7 @@ def test_what_nobody_of_this_person_has_sealed_verifies_nobody(
     assert not pin(laptop).verified
 
 
-def test_words_go_into_the_backup_of_a_new_own_identity(server: PostServer, phone: Device, bob: Identities) -> None:
+def test_words_go_into_the_backup_of_a_new_own_identity(server: MessageServer, phone: Device, bob: Identities) -> None:
     shows(phone, bob)
     say(phone, bob)
     server.backup.clear()
@@ -238,7 +238,7 @@ def test_words_go_into_the_backup_of_a_new_own_identity(server: PostServer, phon
 
 
 def test_a_word_that_the_server_refuses_is_said_again_with_the_next_connection(
-    server: PostServer, phone: Device, bob: Identities
+    server: MessageServer, phone: Device, bob: Identities
 ) -> None:
     shows(phone, bob)
     server.refusals = [Failed(0, ErrorCode.BACKUP_BOUND, "full")]

@@ -19,8 +19,8 @@ from tchat.encryption.verifying import CLAIMS_MAX, REQUESTS_MAX, RUNNING_MAX
 from tchat.memory_store import MemoryStore
 from tests.support.scripted import ME
 from tests.tchat.crypto.devices import NOW_MS
+from tests.tchat.encryption.message_server import MessageServer
 from tests.tchat.encryption.people_site import Somebody
-from tests.tchat.encryption.post_server import PostServer
 
 PHONE, LAPTOP = bytes([1]) * 16, bytes([2]) * 16
 
@@ -28,7 +28,7 @@ PHONE, LAPTOP = bytes([1]) * 16, bytes([2]) * 16
 class Device:
     """A device of one person, on a server that answers at once."""
 
-    def __init__(self, server: PostServer, device: bytes) -> None:
+    def __init__(self, server: MessageServer, device: bytes) -> None:
         self.server, self.device = server, device
         self.now_ms = NOW_MS
         self.steps: list[VerificationStep] = []
@@ -46,9 +46,9 @@ class Device:
         self.server.serve(self.encryption, self.device, now)
         self.steps += (one for one in self.encryption.take_notices() if isinstance(one, VerificationStep))
 
-    def hears(self, *mail: FromDevice) -> None:
+    def hears(self, *messages: FromDevice) -> None:
         """What waits for it arrives, and is answered."""
-        for one in mail or self.server.mail[self.device]:
+        for one in messages or self.server.waiting[self.device]:
             self.encryption.received(one)
         self.serve()
 
@@ -65,12 +65,12 @@ class Pair:
     """The phone of a person, which has the identity, and a laptop that is in no log."""
 
     def __init__(self) -> None:
-        self.server = PostServer(ME)
+        self.server = MessageServer(ME)
         self.phone, self.laptop = Device(self.server, PHONE), Device(self.server, LAPTOP)
 
     def settle(self) -> None:
-        """All mail arrives."""
-        while any(self.server.mail[device] for device in (PHONE, LAPTOP)):
+        """All messages arrive."""
+        while any(self.server.waiting[device] for device in (PHONE, LAPTOP)):
             self.phone.hears()
             self.laptop.hears()
 
@@ -132,7 +132,7 @@ def test_nothing_is_handed_before_both_people_have_confirmed(pair: Pair) -> None
 def test_nothing_is_handed_to_other_keys_than_were_compared(pair: Pair) -> None:
     """While people compare, the server gives the laptop's name to keys of its own."""
     pair.compare()
-    elsewhere = PostServer(ME, entries=pair.server.entries)
+    elsewhere = MessageServer(ME, entries=pair.server.entries)
     Device(elsewhere, LAPTOP)
     pair.server.uploads[LAPTOP] = elsewhere.uploads[LAPTOP]
     pair.phone.connect()
@@ -153,7 +153,7 @@ def test_what_comes_again_after_a_cut_is_taken_once(pair: Pair) -> None:
     pair.compare()
     pair.phone.encryption.verifying.confirm(pair.phone.transaction)
     pair.phone.serve()
-    (proof,) = pair.server.mail[LAPTOP]
+    (proof,) = pair.server.waiting[LAPTOP]
     for _ in range(2):
         pair.laptop.hears(proof)
         pair.laptop.connect()
@@ -214,9 +214,9 @@ def test_a_device_without_keys_to_claim_is_given_up(pair: Pair) -> None:
     ],
 )
 def test_what_is_no_message_is_confirmed_and_changes_nothing(pair: Pair, body: bytes) -> None:
-    pair.server.mail[PHONE] = [FromDevice(7, self_dialog_id(ME), ME, LAPTOP, body)]
+    pair.server.waiting[PHONE] = [FromDevice(7, self_dialog_id(ME), ME, LAPTOP, body)]
     pair.phone.hears()
-    assert (pair.server.mail[PHONE], pair.phone.steps) == ([], [])
+    assert (pair.server.waiting[PHONE], pair.phone.steps) == ([], [])
 
 
 def test_what_a_device_writes_that_nobody_knows_is_confirmed_after_a_look_at_the_log(pair: Pair) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -40,18 +40,18 @@ class _Written(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Mail:
-    """A message that was taken: from whom, in which dialog to answer; `message` if it came by an Olm channel."""
+class ReceivedMessage:
+    """A message that was taken: from whom, in which dialog to answer; `by_channel` if it came by an Olm channel."""
 
     dialog: bytes
     sender: KnownDevice
     type: str
     content: dict[str, object]
-    message: ToDevice | None = None
+    by_channel: ToDevice | None = None
 
 
-class DeviceMail:
-    """The messages of a device, in both directions."""
+class DeviceMessages:
+    """The messages of a device, in both directions. What arrives goes to the handler of its type, if there is one."""
 
     def __init__(
         self, machine: CryptoMachine, people: People, logs: DeviceLogs, key_was_used: Callable[[], None]
@@ -68,16 +68,18 @@ class DeviceMail:
         self._taken = self._confirmed = 0
         self._outgoing: deque[SendToDevice] = deque()
         self._under_way: set[type[Command]] = set()
-        self.undelivered: list[bytes] = []
-        """Devices to which the server took no message."""
+        self.handlers: dict[str, Callable[[ReceivedMessage], None]] = {}
+        """By type of a message."""
+        self.undelivered: Callable[[bytes], None] = lambda _device: None
+        """Called with a device to which the server took no message."""
 
     def received(self, message: FromDevice) -> None:
         """A message has come; beyond INCOMING_MAX it comes again with the next connection."""
         if len(self._incoming) < INCOMING_MAX:
             self._incoming.append(message)
 
-    def take(self) -> Iterator[Mail]:
-        """What can be taken now, in order."""
+    def take(self) -> None:
+        """Handle what can be taken now, in order."""
         while self._incoming and len(self._outgoing) < OUTGOING_MAX:
             message = self._incoming[0]
             sender = self.find_device(message.author, message.device)
@@ -90,8 +92,8 @@ class DeviceMail:
             self._incoming.popleft()
             self._taken = message.number
             found = None if sender is None or self._is_repeated(message) else self._read(sender, message)
-            if found is not None:
-                yield found
+            if found is not None and (handler := self.handlers.get(found.type)) is not None:
+                handler(found)
 
     def send(self, dialog: bytes, device: bytes, kind: str, content: bytes) -> None:
         """Have a message leave: canonical JSON of its content."""
@@ -131,7 +133,8 @@ class DeviceMail:
         elif isinstance(command, SendToDevice):
             self._outgoing.popleft()
             if isinstance(reply, Failed):
-                self.undelivered += (each.device for each in command.messages)
+                for each in command.messages:
+                    self.undelivered(each.device)
 
     def disconnected(self) -> None:
         """What is not confirmed comes again, and what was not answered leaves again."""
@@ -146,13 +149,13 @@ class DeviceMail:
         self._recent.append(digest)
         return False
 
-    def _read(self, sender: KnownDevice, message: FromDevice) -> Mail | None:
+    def _read(self, sender: KnownDevice, message: FromDevice) -> ReceivedMessage | None:
         try:
             body = msgspec.convert(decode_canonical(message.body), _Written)
         except (CanonicalError, msgspec.ValidationError):
             return None
         if body.type != ENCRYPTED:
-            return Mail(message.dialog, sender, body.type, body.content)
+            return ReceivedMessage(message.dialog, sender, body.type, body.content)
         pin = self._people.pin_of(sender.principal)
         if pin is None or sender.device not in pin.newest.devices:
             return None
@@ -163,4 +166,4 @@ class DeviceMail:
             self._key_was_used()
         if isinstance(outcome, KeysReceived):
             return None
-        return Mail(message.dialog, sender, outcome.type, outcome.content, outcome)
+        return ReceivedMessage(message.dialog, sender, outcome.type, outcome.content, outcome)

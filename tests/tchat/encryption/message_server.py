@@ -17,13 +17,13 @@ PAGE = 2
 
 
 @dataclass
-class PostServer(KeyServer):
-    """`mail` is what waits for each device; `sent` all that was ever sent; pages of the backup are short.
+class MessageServer(KeyServer):
+    """`waiting` is what waits for each device; `sent` all that was ever sent; pages of the backup are short.
 
     With `log_is_full` nothing is added to the log today.
     """
 
-    mail: defaultdict[bytes, list[FromDevice]] = field(default_factory=lambda: defaultdict(list))
+    waiting: defaultdict[bytes, list[FromDevice]] = field(default_factory=lambda: defaultdict(list))
     sent: list[SendToDevice] = field(default_factory=list)
     backup: dict[bytes, BackupValue] = field(default_factory=dict)
     claimed: int = 0
@@ -38,7 +38,7 @@ class PostServer(KeyServer):
             case SendToDevice():
                 return self._send(device, command)
             case ConfirmToDevice(number=number):
-                self.mail[device] = [one for one in self.mail[device] if one.number > number]
+                self.waiting[device] = [one for one in self.waiting[device] if one.number > number]
                 return Done(0)
             case ClaimKeys(devices=devices):
                 return self._claim(devices)
@@ -59,7 +59,7 @@ class PostServer(KeyServer):
             self.sent.append(command)
             for each in command.messages:
                 number = sum(each.device in [to.device for to in one.messages] for one in self.sent)
-                self.mail[each.device].append(FromDevice(number, command.dialog, self.principal, device, each.body))
+                self.waiting[each.device].append(FromDevice(number, command.dialog, self.principal, device, each.body))
         return Done(0)
 
     def _claim(self, devices: list[bytes]) -> Reply:

@@ -9,7 +9,7 @@ import pytest
 
 from protocol.close_codes import CloseCode
 from protocol.events import FromDevice
-from server.delivery.mailboxes import Mailboxes
+from server.delivery.device_messages import DeviceMessageDelivery
 from server.delivery.registry import Registry
 from storage.device_messages import DeviceMessageRow, NewMessages
 from storage.unavailable import StorageUnavailableError
@@ -47,7 +47,7 @@ class Node:
         self.registry = Registry()
         self.tasks: list[asyncio.Task[None]] = []
         store: Any = self.store
-        self.mailboxes = Mailboxes(store, self.registry, self.spawn)
+        self.device_messages = DeviceMessageDelivery(store, self.registry, self.spawn)
         self.phone = self.connect()
 
     def connect(self) -> StandIn:
@@ -75,21 +75,21 @@ async def node() -> Node:
 async def test_what_was_pushed_in_a_connection_is_not_pushed_again_in_it(node: Node) -> None:
     for newest in (1, 2):
         node.store.waiting.append(newest)
-        node.mailboxes.push_to([PHONE])
+        node.device_messages.push_to([PHONE])
         await node.settle()
     assert numbers(node.phone) == [1, 2]
     again = node.connect()
-    node.mailboxes.push(again)
+    node.device_messages.push(again)
     await node.settle()
     assert numbers(again) == [1, 2]
 
 
 async def test_what_comes_while_a_page_is_read_follows_it(node: Node) -> None:
     node.store.waiting = [1]
-    node.mailboxes.push_to([PHONE])
+    node.device_messages.push_to([PHONE])
     await asyncio.sleep(0)
     node.store.waiting = [1, 2]
-    node.mailboxes.push_to([PHONE])
+    node.device_messages.push_to([PHONE])
     await node.settle()
     assert (numbers(node.phone), len(node.tasks)) == ([1, 2], 1)
 
@@ -97,27 +97,27 @@ async def test_what_comes_while_a_page_is_read_follows_it(node: Node) -> None:
 async def test_a_device_that_confirms_nothing_gets_one_page(node: Node) -> None:
     node.store.waiting = list(range(1, 201))
     for _ in range(3):
-        node.mailboxes.push_to([PHONE])
+        node.device_messages.push_to([PHONE])
         await node.settle()
     assert numbers(node.phone) == list(range(1, 51))
     node.store.waiting = node.store.waiting[50:]
-    node.mailboxes.push(node.phone)
+    node.device_messages.push(node.phone)
     await node.settle()
     assert numbers(node.phone) == list(range(1, 101))
 
 
 async def test_a_session_whose_messages_cannot_be_read_is_asked_to_reconnect(node: Node) -> None:
     node.store.away = True
-    node.mailboxes.push_to([PHONE])
+    node.device_messages.push_to([PHONE])
     await node.settle()
     assert [code for code, _ in node.phone.closed_with] == [CloseCode.UNAVAILABLE]
 
 
 async def test_what_another_node_stored_is_pushed_and_readings_overlap(node: Node) -> None:
-    await node.mailboxes.begin()
+    await node.device_messages.begin()
     node.store.waiting = [1]
     for _ in range(12):
-        await node.mailboxes.follow()
+        await node.device_messages.follow()
         await node.settle()
     assert numbers(node.phone) == [1]
     assert node.store.asked == [None, *[1] * 10, 2, 3]

@@ -32,7 +32,7 @@ _READINGS_BACK = 10
 _PAGE = 50
 
 
-class Mailboxes:
+class DeviceMessageDelivery:
     """The messages to the devices that are connected to this node. `spawn` runs something beside everything else."""
 
     def __init__(
