@@ -37,5 +37,5 @@ def _read_settled_ms() -> int | None:
 
 if __name__ == "__main__":
     vars(trimmer).update(SWEEP_INTERVAL_S=0.5)
-    vars(opening).update(Trimmer=EagerTrimmer)
+    vars(running_node).update(Trimmer=EagerTrimmer)
     sys.exit(main(["serve"]))
