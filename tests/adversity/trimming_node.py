@@ -10,6 +10,7 @@ import os
 import sys
 from pathlib import Path
 
+from server.node import running_node
 from server.node.cli import main
 from server.writing import trimmer
 
