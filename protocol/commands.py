@@ -320,9 +320,12 @@ class Leave(Command, tag=33, frozen=True):
 
 
 class Promote(Command, tag=34, frozen=True):
-    """Make a member an admin. In sealed dialogs it is signed."""
+    """Make a member an admin.
 
-    rule: ClassVar = change_rule(b.Promoted, *_LETS_READ, ErrorCode.NOT_MEMBER)
+    In sealed dialogs it is signed, at the present `keys_seq` of the dialog: else it is `stale`; sign again.
+    """
+
+    rule: ClassVar = change_rule(b.Promoted, *_LETS_READ, ErrorCode.NOT_MEMBER, ErrorCode.STALE)
 
     dialog: Id
     n: N

@@ -116,6 +116,21 @@ async def test_an_addition_is_signed_by_who_sees_the_members_that_there_are(team
     assert bo.person.principal in team.roster.readers
 
 
+async def test_who_joins_believes_a_promotion_since_the_last_change(team: SigningTeam, rosters: SealedRosters) -> None:
+    bo, cy, di = team.people[1:4]
+    seen = team.roster
+    await cy.start()
+    await cy.add(cy.person)
+    await team.announce(cy)
+    now, team.roster = team.roster, seen
+    stale = await team.promote(team.ann, bo)
+    assert (stale.verdict.code, stale.verdict.keys_seq) == (VerdictCode.STALE, now.keys_seq)
+    team.roster = now
+    assert (await team.promote(team.ann, bo)).verdict.code is OK
+    assert (await team.add(bo, di)).verdict.code is OK
+    assert await is_believed_by(team, rosters, di)
+
+
 async def test_an_invitation_ends_when_too_much_has_changed_since(team: SigningTeam, rosters: SealedRosters) -> None:
     bo, di, em = team.people[1], team.people[3], team.people[4]
     old, older = await team.invite(team.ann, di), await team.invite(team.ann, em)
