@@ -2,8 +2,8 @@
 
 Invariants:
 
-- Who got a slice, or may have got one, has the session. When one of them may not read any more, or after
-  SESSION_MESSAGES_MAX messages or SESSION_MS_MAX, a new session begins.
+- Who got a slice, or may have got one, has the session, also who says that it was lost. When one of them may not read
+  any more, or after SESSION_MESSAGES_MAX messages or SESSION_MS_MAX, a new session begins.
 - The devices of a person hand sessions to each other (backup). So a new one also begins when a reader has lost a device
   that got no slice: `removals`.
 - Nothing is sealed unless a share for this `keys_seq` and `view` has a slice for each device that may read.
@@ -78,6 +78,8 @@ class _Outbound(msgspec.Struct, array_like=True):
     """The view of which every device has the session; None while some lack it."""
     removals: dict[bytes, Removals] = {}
     """By person, as of when they could read last."""
+    lost: list[bytes] = []
+    """Devices (`KnownDevice.row`) that got the session, and say that they have lost it: they get it again."""
 
     def is_spent(self, now_ms: int) -> bool:
         """Whether the next message needs a new session."""
@@ -115,6 +117,7 @@ def share(
     ):
         outbound, handed = _begin_session(step, own, dialog, outbound, now_ms), set()
     outbound.removals |= removals
+    handed -= set(outbound.lost)
     if (outbound.keys_seq, outbound.covers) == (keys_seq, view) and handed == targets.keys():
         return Shared(complete=True, share=outbound.share)
     if outbound.share is None or outbound.covers is not None or outbound.keys_seq != keys_seq:
@@ -167,10 +170,8 @@ def hand_again(step: Step, known: KnownDevice) -> None:
     """The device has lost what it was sent: give it the sessions of all dialogs anew, from the next message on."""
     for dialog in step.keys(Table.OUTBOUND):
         outbound = _read(step, dialog)
-        handed = [] if outbound is None else step.keys(Table.HANDED, outbound.session + known.row)
-        if outbound is not None and handed:
-            for key in handed:
-                step.write(Table.HANDED, key, None)
+        if outbound is not None and known.row not in outbound.lost and known.row in _handed(step, outbound):
+            outbound.lost.append(known.row)
             outbound.keys_seq = _NONE
             _write(step, dialog, outbound)
 
@@ -252,6 +253,7 @@ def _make_chunk(step: Step, own: OwnKeys, dialog: bytes, outbound: _Outbound, de
     for known in devices:
         slices.append((known.device, encrypt(step, own, known, ROOM_KEY, room_key)))
         step.write(Table.HANDED, outbound.session + known.row, b"")
+        outbound.lost = [row for row in outbound.lost if row != known.row]
     _write_chunk(step, outbound, Chunk(outbound.share, dialog, outbound.session, outbound.keys_seq, slices))
 
 

@@ -243,6 +243,16 @@ def test_a_device_that_lost_its_channel_gets_the_session_again_when_it_hands_on_
     assert isinstance(opened, Opened)
 
 
+def test_a_session_ends_with_a_reader_who_had_lost_it(alice: Phone, bob: Phone, carol: Phone) -> None:
+    """What is lost may have been kept, and the server may still have it."""
+    alice.introduce(DIALOG, bob, carol)
+    before = alice.seal(alice.place(DIALOG, 1), b"").session
+    bob.connect(alice)
+    alice.take(bob, bob.machine.write_to(alice.known, DUMMY, {}))
+    alice.share(DIALOG, carol, keys_seq=2, view=OTHER_VIEW)
+    assert alice.seal(alice.place(DIALOG, 2, keys_seq=2), b"", view=OTHER_VIEW).session != before
+
+
 def test_a_share_that_is_half_made_has_one_slice_for_a_device_whose_channel_broke(alice: Phone, bob: Phone) -> None:
     carol = phone()
     recipients = [bob.known, carol.known]
