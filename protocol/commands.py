@@ -320,10 +320,7 @@ class Leave(Command, tag=33, frozen=True):
 
 
 class Promote(Command, tag=34, frozen=True):
-    """Make a member an admin.
-
-    In sealed dialogs it is signed, at the present `keys_seq` of the dialog: else it is `stale`; sign again.
-    """
+    """Make a member an admin. In sealed dialogs it is signed, at the present `keys_seq`: else it is `stale`."""
 
     rule: ClassVar = change_rule(b.Promoted, *_LETS_READ, ErrorCode.NOT_MEMBER, ErrorCode.STALE)
 
