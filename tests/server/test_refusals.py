@@ -86,8 +86,10 @@ async def test_nobody_comes_to_read_a_sealed_group_without_a_signature(node: Run
         assert isinstance(await a.ask(Invite(4, group, 11, di.principal, signed)), Acked)
         assert await code(invited, Accept(3, group, 10)) == "signature_required"
         invitation = Invitation(ann.principal, ann.device, 11, signed)
-        assert isinstance(await invited.ask(Accept(4, group, 11, invitation)), Acked)
-        assert isinstance(await a.ask(Promote(5, group, 12, bo.principal, signed)), Acked)
+        joined = await invited.ask(Accept(4, group, 11, invitation))
+        assert isinstance(joined, Acked)
+        at_present = Signed(joined.seq, bytes(32), UNCHECKED)
+        assert isinstance(await a.ask(Promote(5, group, 12, bo.principal, at_present)), Acked)
         assert isinstance(await a.ask(Create(6, 13, DialogType.DIRECT, [cy.principal])), Acked)
 
 
