@@ -146,7 +146,7 @@ class AppendDeviceLog(Command, tag=103, frozen=True):
     """Append entries to the author's own device log, or start the log of a new identity.
 
     Entries that the log has already are passed over, so it is repeated without harm. A device that an entry adds has
-    uploaded its keys before.
+    uploaded its keys before, or the server has lost them: nobody encrypts for it until it has.
     """
 
     rule: ClassVar = CommandRule(

@@ -148,7 +148,8 @@ class DeviceKeyStore(Protocol):
     ) -> KeysOutcome:
         """Append the last entries of `after`, all of them if it is another identity than `before`: PASSED or MISSING.
 
-        `before` is what `read_log` gave. A device that `after` removes is signed out.
+        `before` is what `read_log` gave. A device that `after` removes is signed out. One that it adds may have no keys
+        here; MISSING: it has others, or is somebody else's.
         """
 
     async def put_identity(

@@ -4,6 +4,8 @@ Guarantees of every engine:
 
 * A log that grows is announced in every sealed dialog of its person that does not know so much of it, whoever becomes a
   member at that moment: either the event that brings them has the log as it is now, or an announcement follows.
+* When the keys of a device that the log lists come back, the log is announced once more where `keys_seq` has not moved
+  since.
 * Announcements take turns by person. Of a log that grows while it is announced the newest length is announced, from the
   first dialog on. Everything may be repeated, also by two callers at once.
 * The work of a call is bounded by its arguments, or by the limits of the protocol.

@@ -18,12 +18,15 @@ _INTERVALS_READ_MAX = 20_000
 """What has changed in a dialog since somebody joined; a read of so many takes about 20 ms."""
 
 _TURN = """
-SELECT a.principal_id, a.after, a.turn, i.generation, i.length, i.head
+SELECT a.principal_id, a.after, a.turn, a.again_ms, i.generation, i.length, i.head
 FROM (SELECT * FROM log_announcements ORDER BY turn LIMIT 1) a JOIN identities i USING (principal_id)
 """
 _DIALOGS = f"""
 SELECT m.dialog_id, h.mode = {Mode.SEALED:d} AND NOT h.deleted
-       AND (coalesce(r.generation, 0), coalesce(r.length, 0)) < ($3, $4) AS due
+       AND ((coalesce(r.generation, 0), coalesce(r.length, 0)) < ($3, $4)
+            OR ($6::bigint > 0 AND coalesce((
+                SELECT j.at_ms FROM journal j
+                WHERE j.dialog_id = m.dialog_id AND j.seq = greatest(h.keys_seq, 1)), 0) < $6)) AS due
 FROM members m
 JOIN heads h USING (dialog_id)
 LEFT JOIN roster_intervals r
@@ -31,6 +34,7 @@ LEFT JOIN roster_intervals r
 WHERE m.principal_id = $1 AND m.dialog_id > $2 AND m.member
 ORDER BY m.dialog_id LIMIT $5
 """
+_LOOKED = "UPDATE log_announcements SET again_ms = unix_ms() WHERE principal_id = $1 AND turn = $2 RETURNING again_ms"
 _GO_ON = "UPDATE log_announcements SET after = $3, turn = DEFAULT WHERE principal_id = $1 AND turn = $2"
 _END = "DELETE FROM log_announcements WHERE principal_id = $1 AND turn = $2"
 
@@ -84,8 +88,10 @@ class PostgresSealedRosters(SealedRosters):
             found = await self._pool.fetchrow(_TURN)
             if found is None:
                 return None
-            principal, after, turn, *log = found
-            rows = await self._pool.fetch(_DIALOGS, principal, after, *log[:2], limit)
+            principal, after, turn, again_ms, *log = found
+            if again_ms == 0:
+                again_ms = await self._pool.fetchval(_LOOKED, principal, turn)
+            rows = await self._pool.fetch(_DIALOGS, principal, after, *log[:2], limit, again_ms or 0)
         return Announcement(
             principal,
             LogHead(*log),

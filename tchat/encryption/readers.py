@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from protocol.bodies import LogHead, TimelineEvent
+from protocol.bodies import DevicesChanged, LogHead, TimelineEvent
 from protocol.command_rules import Command
 from protocol.commands import Accept, Add, Create, Invite, Numbered, Promote
 from protocol.errors import ErrorCode
@@ -207,6 +207,8 @@ class ReaderEngine:
             self._invitations.stated(event)
         else:
             self._invitations.heard(event)
+            if isinstance(event.body, DevicesChanged) and self.logs.keyless(event.body.principal):
+                self.logs.need(event.dialog, event.body.principal)  # keys of these devices may have come back
         if isinstance(event, DialogState) or event.device == self._machine.device:
             self._tries.pop(event.dialog, None)
             self._gone.discard(event.dialog)

@@ -346,6 +346,23 @@ async def test_a_device_is_added_with_the_keys_that_it_has_uploaded(group: Group
     assert await log.store.read_log(group.ann.person.principal) == log.state
 
 
+async def test_a_log_is_given_back_with_devices_that_a_restore_has_lost(group: Group, log: Log) -> None:
+    """Else their person could talk to nobody any more: all who have seen the whole log refuse a shorter one."""
+    added = next_entry(log.state, LogAction.ADDED, new_id(), fresh_keys(), at_ms=1, master=log.identity.master)
+    assert await log.append(None, log.first, added) is KeysOutcome.OK
+    assert await group.world.pool.fetch("SELECT key_devices($1)", [group.ann.person.principal]) == []
+
+
+async def test_a_log_does_not_make_the_device_of_somebody_else_a_reader(group: Group, log: Log) -> None:
+    device = group.bo.person.device
+    theirs = next_entry(log.state, LogAction.ADDED, device, group.bo.public, at_ms=1, master=log.identity.master)
+    assert await log.append(None, log.first, theirs) is KeysOutcome.MISSING
+    await group.world.pool.execute("DELETE FROM device_keys WHERE device_id = $1", device)
+    assert await log.append(None, log.first, theirs) is KeysOutcome.OK
+    await group.bo.upload()
+    assert await group.world.pool.fetch("SELECT key_devices($1)", [group.ann.person.principal]) == []
+
+
 async def test_a_device_that_is_removed_has_no_keys_and_no_sign_in(group: Group, log: Log) -> None:
     added = log.entry(log.state, LogAction.ADDED, group.ann.public)
     await log.append(None, log.first, added)

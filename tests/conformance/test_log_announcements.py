@@ -17,7 +17,7 @@ from protocol.bodies import (
     tag_of,
 )
 from protocol.dialog_types import DialogType, Mode
-from protocol.ids import NIL
+from protocol.ids import NIL, new_id
 from server.writing import log_announcer
 from server.writing.log_announcer import LogAnnouncer
 from storage.device_keys import DeviceKeyStore
@@ -27,6 +27,7 @@ from storage.unavailable import StorageUnavailableError
 from tests.support.clock import ManualClock
 from tests.support.device_logs import LoggedPerson
 from tests.support.lanes import Lanes, lanes
+from tests.support.sealing import keys_end
 from tests.support.world import Person, World
 
 pytestmark = pytest.mark.anyio
@@ -97,6 +98,30 @@ async def test_it_is_announced_once_and_the_newest_length_only(home: Home) -> No
     await home.announce()
     assert await home.announce() == 0
     assert await home.said(dialog) == [newest, again]
+
+
+async def test_a_log_is_announced_once_more_when_keys_of_a_device_in_it_come_back(home: Home) -> None:
+    """Who has shared a session meanwhile has left the device out, and would go on with that session."""
+    dialog, moved = await home.sealed(), await home.sealed()
+    person = home.ann.person
+    log = await home.ann.add(person)
+    await home.announce()
+    await home.world.pool.execute("UPDATE journal SET at_ms = at_ms - 1000")
+    await home.ann.upload_again(person)
+    assert await home.announce() == 0, "they were there all the time"
+    await keys_end(home.world, person)
+    person.sign_in = new_id()
+    await home.world.another_sign_in(person)
+    await home.ann.upload_again(person)
+    step = await home.rosters.next_announcement(limit=9)
+    assert step is not None
+    assert sorted(step.dialogs) == sorted([dialog, moved])
+    result = await home.world.act(MembersAdded, moved, person, await home.world.person(), signed_at=2)
+    assert result.verdict.code is VerdictCode.OK
+    await home.announce()
+    entry = ChangeEntry(dialog, person.principal, NIL, 0, DevicesChanged(person.principal, log))
+    assert (await home.world.change(entry)).verdict.code is VerdictCode.DUPLICATE
+    assert [await home.said(each) for each in (dialog, moved)] == [[log, log], [log]]
 
 
 async def test_who_brings_the_log_with_them_is_not_announced_again(home: Home) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import msgspec
 from nacl.signing import SigningKey
 
 from protocol.bodies import LogHead
@@ -29,6 +30,7 @@ class LoggedPerson:
         self._generations = itertools.count(1)
         self._before: LogState | None = None
         self._identity: OwnIdentity
+        self._upload: KeyUpload
         self._log: LogState | None = None
 
     @property
@@ -65,8 +67,14 @@ class LoggedPerson:
             keys=b"keys",
             public=public,
         )
-        assert (await self._store.upload(upload)).outcome is KeysOutcome.OK
+        self._upload = upload
+        await self.upload_again(device)
         return await self._append(*self._identity.add_device(self.log, device.device, public, 1))
+
+    async def upload_again(self, device: Person) -> None:
+        """The device that was added last uploads its keys, by its present sign-in."""
+        upload = msgspec.structs.replace(self._upload, sign_in=device.sign_in)
+        assert (await self._store.upload(upload)).outcome is KeysOutcome.OK
 
     async def remove(self, device: Person) -> LogHead:
         """Remove a device."""

@@ -142,6 +142,8 @@ class Keys:
             outcome = await self._store.append_log(before, after, entries, self._clock.wall_ms())
             if outcome is KeysOutcome.PASSED:
                 raise RequestRefusedError(ErrorCode.LOG_PASSED, "another device was faster")
+            if outcome is KeysOutcome.MISSING:
+                raise RequestRefusedError(ErrorCode.KEYS_MISSING, "a device that is added has other keys here")
             _check(outcome)
             removed = _removed_by(after, len(entries))
         session.done(command.id)

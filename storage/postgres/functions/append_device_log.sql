@@ -1,6 +1,7 @@
 -- Append entries, which the caller has verified, to the log that it has verified them against: `p_length` and `p_head`, of
 -- the generation before if these begin another. `p_since` to `p_curve25519` is what they change of `log_devices`.
--- A device that is removed has no keys and no sign-in any more.
+-- A device that is removed has no keys and no sign-in any more. One that is added may have none here: a restore has lost
+-- them, and who gives the log back cannot wait for it.
 CREATE FUNCTION append_device_log(
     p_now_ms bigint, p_principal uuid, p_generation bigint, p_length int, p_head bytea, p_from int, p_hashes bytea[],
     p_entries bytea[], p_master_key bytea, p_since int[], p_until int[], p_devices uuid[], p_ed25519 bytea[],
@@ -22,8 +23,8 @@ BEGIN
     ELSIF EXISTS (
             SELECT FROM unnest(p_until, p_devices, p_ed25519, p_curve25519) AS u(until, device_id, ed25519, curve25519)
             WHERE u.until IS NULL AND (
-                SELECT (d.principal_id, d.ed25519, d.curve25519) = (p_principal, u.ed25519, u.curve25519)
-                FROM device_keys d WHERE d.device_id = u.device_id AND d.keys IS NOT NULL) IS NOT TRUE) THEN
+                SELECT (d.principal_id, d.ed25519, d.curve25519) <> (p_principal, u.ed25519, u.curve25519)
+                FROM device_keys d WHERE d.device_id = u.device_id)) THEN
         RETURN ${KeysOutcome.MISSING};
     END IF;
     IF p_from = 0 THEN

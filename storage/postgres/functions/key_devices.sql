@@ -6,6 +6,6 @@ AS $$
     SELECT l.principal_id, l.device_id FROM unnest(p_principals) AS p(principal_id)
     CROSS JOIN LATERAL (
         SELECT x.* FROM log_devices x WHERE x.principal_id = p.principal_id AND x.until IS NULL OFFSET 0) l
-    WHERE (SELECT (d.ed25519, d.curve25519) = (l.ed25519, l.curve25519)
+    WHERE (SELECT (d.principal_id, d.ed25519, d.curve25519) = (l.principal_id, l.ed25519, l.curve25519)
            FROM device_keys d WHERE d.device_id = l.device_id AND d.keys IS NOT NULL)
 $$;

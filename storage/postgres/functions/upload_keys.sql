@@ -1,4 +1,5 @@
--- Store the keys of a device, and new one-time keys and a new fallback key of it. Returns what there is then.
+-- Store the keys of a device, and new one-time keys and a new fallback key of it. Returns what there is then. When the keys
+-- of a device come back that its log has listed all the time, its person's dialogs are told: who seals there left it out.
 --
 -- The sign-in's row is held, so either whoever ends it waits and deletes these keys, or this sees that it has ended.
 CREATE FUNCTION upload_keys(
@@ -52,6 +53,10 @@ BEGIN
         last_claim = CASE WHEN d.generation < p_generation THEN 0 ELSE d.last_claim END,
         last_key = greatest(v.last_key, (SELECT max(u.key_no) FROM unnest(p_key_nos) AS u(key_no)))
     WHERE d.device_id = p_device;
+    IF v.keys IS NULL AND EXISTS (SELECT FROM key_devices(ARRAY[p_principal]) k WHERE k.device_id = p_device) THEN
+        INSERT INTO log_announcements (principal_id, again_ms) VALUES (p_principal, 0)
+        ON CONFLICT (principal_id) DO UPDATE SET again_ms = 0, after = DEFAULT, turn = DEFAULT;
+    END IF;
     fallback_used := coalesce((SELECT f.used FROM fallback_keys f WHERE f.device_id = p_device), false);
     outcome := ${KeysOutcome.OK};
 END $$;

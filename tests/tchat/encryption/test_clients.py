@@ -16,7 +16,7 @@ from protocol.canonical import to_base64
 from protocol.commands import Create, Delete, Edit, History, React, Send
 from protocol.dialog_types import DialogType, Mode
 from protocol.errors import ErrorCode
-from protocol.ids import self_dialog_id
+from protocol.ids import new_id, self_dialog_id
 from protocol.replies import HistoryPage
 from server.config.settings import ReportSettings
 from storage.postgres.reports import PostgresReports
@@ -31,6 +31,7 @@ from tchat.shell import Client
 from tchat.store import OutboxStore
 from tchat.store_key import FileKey
 from tests.support.harness import Running, configured, running
+from tests.support.sealing import keys_end
 from tests.support.world import Person
 
 pytestmark = pytest.mark.anyio
@@ -161,6 +162,25 @@ async def test_who_lost_a_channel_gets_the_keys_again_with_the_next_message(serv
         await a.wait_until(lambda: lost(a_store, dialog))
         await a.send(dialog, b"again")
         await b.wait_until(lambda: said(b, dialog) == [b"first", b"", b"again"])
+
+
+async def test_who_signs_in_again_reads_what_is_written_from_then_on(server: Running) -> None:
+    """Their keys go with the sign-in: who writes meanwhile begins a session without them."""
+    ann, bob = await people(server, 2)
+    store = MemoryStore()
+    async with online(server, bob, store):
+        pass
+    async with online(server, ann) as a:
+        dialog = await direct(a, bob)
+        await keys_end(server.world, bob)
+        await a.send(dialog, b"away")
+        before = a.view.dialogs[dialog].keys_seq
+        bob.sign_in = new_id()
+        await server.world.another_sign_in(bob)
+        async with online(server, bob, store) as b:
+            await a.wait_until(lambda: a.view.dialogs[dialog].keys_seq > before)
+            await a.send(dialog, b"here")
+            await b.wait_until(lambda: said(b, dialog) == [b"", b"here"])
 
 
 async def test_edits_and_reactions_are_sealed_and_opened(server: Running) -> None:
