@@ -67,7 +67,6 @@ class SignInAnswer(msgspec.Struct):
     sign_in: UUID
     device: UUID
     platform: str
-    app_version: str
     name: str
     last_used_at_ms: int
 

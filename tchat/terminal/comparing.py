@@ -5,20 +5,23 @@ Invariant: /same and /differ are about what was shown last. It is one thing at a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from protocol.canonical import CanonicalError, from_base64
 from tchat.crypto.qr import BadCodeError, QrCode
 from tchat.crypto.verification import Phase
 from tchat.encryption.notices import VerificationStep
 from tchat.encryption.verifying import Verifying
-from tchat.terminal.pages import Page, code_page, number_page, symbols_page
+from tchat.terminal.pages import Page, code_page, compare_page, number_page, symbols_page
 from tchat.terminal.slash import SlashError
 
-_SAID = frozenset({Phase.DONE, Phase.CANCELLED, Phase.CONFIRMED})
-"""What a person reads, beside what needs an answer; the other steps follow by themselves."""
 _ENDED = frozenset({Phase.DONE, Phase.CANCELLED})
 _ANSWERED = frozenset({Phase.COMPARING, Phase.SCANNED})
+_ASKS = "wants to compare keys. If you are in touch with them now: /verify in your dialog with them. Else: /differ."
+_OWN_DEVICE_ASKS = (
+    "wants to be confirmed. If that is you: /verify. If not, somebody else has signed in as you: /differ, and look at"
+    " /devices."
+)
 _NOTHING = "nothing is compared now: /verify, /qr or /safety begins"
 
 
@@ -44,8 +47,8 @@ class Comparing:
         self._number: _Number | None = None
         self._requests: dict[bytes, str] = {}
 
-    def take(self, step: VerificationStep, name: str, verifying: Verifying) -> str | Page | None:
-        """A step of a verification with `name`; what the person reads."""
+    def take(self, step: VerificationStep, name: str, verifying: Verifying, *, own: bool = False) -> str | Page | None:
+        """A step of a verification with `name`, which may be an own device; what the person reads."""
         if step.transaction == self._current:
             self._step = step
         elif step.phase is Phase.ASKED:
@@ -53,41 +56,49 @@ class Comparing:
             self._requests[step.principal] = step.transaction
         elif step.transaction == self._requests.get(step.principal):
             del self._requests[step.principal]
-        if step.phase is Phase.READY and step.transaction == self._current:
-            return self._ready(step, name, verifying)
-        return self._said(step, name)
+        if step.phase is Phase.ASKED:
+            return f"{name} {_OWN_DEVICE_ASKS if own else _ASKS}"
+        if step.phase is Phase.CANCELLED:
+            return f"{name}: {step.sentence}"
+        if step.phase is Phase.DONE:
+            return f"{name} is verified."
+        page = self._page_of(step, name, verifying) if step.transaction == self._current else None
+        return None if page is None else replace(page, about=step.transaction)
 
-    def _ready(self, step: VerificationStep, name: str, verifying: Verifying) -> Page | None:
-        """Show the code, if the person wants one and the other device can scan it; else who has asked begins."""
-        if self._wants_code and step.code is not None:
-            return code_page(name, step.code)
-        if step.transaction == self._asked:
-            verifying.compare_symbols(step.transaction)
-        return None
-
-    def _said(self, step: VerificationStep, name: str) -> str | Page | None:
+    def _page_of(self, step: VerificationStep, name: str, verifying: Verifying) -> Page | None:
+        """What is shown while the current verification goes on."""
         match step.phase:
-            case Phase.ASKED:
-                return (
-                    f"{name} wants to compare keys with you. If you are in touch with them now: /verify in your dialog"
-                    " with them, or in Notes to self with your own device. Else /differ."
-                )
+            case Phase.READY:
+                return self._ready(step, name, verifying)
             case Phase.COMPARING if step.symbols is not None:
                 self._number = None
                 return symbols_page(name, step.symbols)
             case Phase.SCANNED:
                 self._number = None
-                return f"{name} has read the code. Type /same if it says there that the code is right, else /differ."
+                return compare_page(f"{name} has read the code. If it is said to be right there: /same. Else: /differ.")
             case Phase.CONFIRMED if step.symbols is None:
-                return f"{name}: the code is right. Type /same there, too."
-            case phase if phase in _SAID:
-                return f"{name}: {step.sentence}"
+                return compare_page(f"{name}: the code is right. Now type /same there.")
+            case Phase.CONFIRMED:
+                return compare_page(f"Now {name} has to say so, too.")
             case _:
                 return None
 
+    def _ready(self, step: VerificationStep, name: str, verifying: Verifying) -> Page | None:
+        """Show the code, if the person wants one and the other device can scan it; else who has asked begins."""
+        if self._wants_code and step.code is not None:
+            return code_page(name, step.code)
+        if step.transaction != self._asked:
+            return compare_page(f"{name} is ready. Wait for symbols, or type /scan and the code that is shown there.")
+        verifying.compare_symbols(step.transaction)
+        return None
+
+    def has_asked(self, principal: bytes) -> bool:
+        """Whether a request of this person waits."""
+        return principal in self._requests
+
     def verify(
         self, principal: bytes, dialog: bytes | None, verifying: Verifying, *, code: bool = False
-    ) -> str | Page | None:
+    ) -> Page | None:
         """Accept what this person asked, or ask their devices; `dialog` is one with them, None for one's own.
 
         With `code` this device shows one, and compares symbols only if the other one cannot scan it.
@@ -103,7 +114,10 @@ class Comparing:
             raise SlashError("you have no other device to compare with: /recover KEY, or /new-identity without a key")
         if self._asked is None:
             raise SlashError("they have no device that can compare keys")
-        return f"{'Your other' if dialog is None else 'Their'} devices were asked: go on there with /verify."
+        asked_whom = "Your other devices were asked: type /verify on one of them"
+        if dialog is not None:
+            asked_whom = "Their devices were asked: they type /verify in their dialog with you"
+        return replace(compare_page(f"{asked_whom}. This goes on here by itself."), about=self._asked)
 
     def scan(self, text: str, verifying: Verifying) -> None:
         """The text of the code that the other device shows; raises SlashError if it is none of this comparison."""

@@ -26,10 +26,11 @@ _LATEST_MS = 253_402_214_400_000
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A title and lines."""
+    """A title and lines; `about` is the verification with which it ends."""
 
     title: str
     lines: list[Line]
+    about: str | None = None
 
 
 def text_page(title: str, *paragraphs: str) -> Page:
@@ -42,10 +43,19 @@ def recovery_page(key: str) -> Page:
     page = text_page(
         "Your recovery key",
         "Write it down, and keep it where only you find it. When all your devices are lost, only this key brings your"
-        " identity and your older messages back (/recover on a new device). Who has it can be you.",
+        " identity and your older messages back: /recover on a new device. Whoever has it can act as you.",
     )
-    shown: Line = [(key, "bold")]
-    return Page(page.title, [*page.lines, shown, [], [("/recovery-key shows it again.", "dim")]])
+    return Page(page.title, [*page.lines, [(key, "bold")], [], [("/recovery-key shows it again.", "dim")]])
+
+
+def question_page(question: str) -> Page:
+    """What is done by /yes alone."""
+    return text_page("Are you sure?", question, "/yes does it; any other line takes it back.")
+
+
+def compare_page(text: str) -> Page:
+    """Where a comparison stands."""
+    return text_page("Compare", text)
 
 
 def number_page(name: str, digits: str, *, verified: bool) -> Page:
@@ -64,10 +74,10 @@ def number_page(name: str, digits: str, *, verified: bool) -> Page:
 
 def symbols_page(name: str, symbols: ShownSas) -> Page:
     """What both sides of a comparison are to see."""
-    shown: Line = [("   ".join(symbols.emoji), "bold")]
-    question = text_page("Compare", f"Does {name} see the same seven, in this order? Type /same or /differ.")
+    question = compare_page(f"Does {name} show the same seven, in this order? Type /same or /differ.")
+    shown: list[Line] = [[("  " + emoji, "bold")] for emoji in symbols.emoji]
     numbers = f"Where no pictures are shown: {' '.join(map(str, symbols.numbers))}"
-    return Page(question.title, [*question.lines, shown, [], [(numbers, "dim")]])
+    return Page(question.title, [*question.lines, *shown, [], [(numbers, "dim")]])
 
 
 def code_page(name: str, code: QrCode) -> Page:
@@ -123,8 +133,8 @@ def list_own_devices(pin: PinnedLog | None, sign_ins: Iterable[SignInAnswer]) ->
 
 def devices_page(me: bytes, own: Sequence[OwnDevice], others: Iterable[tuple[str, PinnedLog | None]]) -> Page:
     """The own devices; `me` is this one; and how many each of some other people has."""
-    lines: list[Line] = [_own_line(device, here=device.device == me) for device in own]
-    lines += [[], [("/remove-device NAME signs one of them out, and gives it no more keys.", "dim")], []]
+    lines: list[Line] = [[("Yours", "bold")], *(_own_line(device, here=device.device == me) for device in own), []]
+    lines += [[("/remove-device NAME, the word at the left, signs one out and gives it no keys.", "dim")], []]
     for name, pin in others:
         lines += [*_lines_of(name, pin), []]
     return Page("Devices", lines)
@@ -135,8 +145,8 @@ def _own_line(device: OwnDevice, *, here: bool) -> Line:
     if (seen := device.sign_in) is None:
         parts.append("signed out")
     else:
-        about = f"{clean_line(seen.name)} {clean_line(seen.platform)} {clean_line(seen.app_version)}".strip()
-        parts.append(f"{about}, last used {_day(seen.last_used_at_ms)}")
+        about = f"{clean_line(seen.name)} {clean_line(seen.platform)}".strip()
+        parts.append(f"{about}, used {_day(seen.last_used_at_ms)}")
     return [(f"  {device.name}  ", "bold"), ("; ".join(parts), ""), ("  this one" if here else "", "bold green")]
 
 

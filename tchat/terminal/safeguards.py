@@ -20,8 +20,8 @@ from tchat.shell import Client
 from tchat.terminal.account import SignInAnswer
 from tchat.terminal.comparing import Comparing
 from tchat.terminal.lines import text_of
-from tchat.terminal.pages import OwnDevice, Page, devices_page, list_own_devices, recovery_page
-from tchat.terminal.slash import YES, Situation, Slash, SlashError
+from tchat.terminal.pages import OwnDevice, Page, devices_page, list_own_devices, question_page, recovery_page
+from tchat.terminal.slash import Situation, Slash, SlashError
 
 _QUOTED_CHARS_MAX = 60
 _LISTED_PEOPLE_MAX = 50
@@ -77,8 +77,9 @@ class Safeguards:
 
     def take(self, step: VerificationStep) -> Said:
         """A step of a verification; what the person reads."""
-        name = "Another device of yours" if step.principal == self._client.me else self._name_of(step.principal)
-        return self._comparing.take(step, name, self._encryption.verifying)
+        own = step.principal == self._client.me
+        name = "Another device of yours" if own else self._name_of(step.principal)
+        return self._comparing.take(step, name, self._encryption.verifying, own=own)
 
     def withdraw(self) -> None:
         """The person types another line than /yes."""
@@ -96,17 +97,24 @@ class Safeguards:
             raise SlashError("nothing waits for a yes")
         return await question()
 
-    def _ask(self, question: str, then: Callable[[], Awaitable[str]]) -> str:
+    def _ask(self, question: str, then: Callable[[], Awaitable[str]]) -> Page:
         self._question = then
-        return f"{question} {YES} does it."
+        return question_page(question)
 
     # comparing
 
     async def _verify(self, typed: Slash, at: Situation) -> Said:
-        own = at.open_dialog is None or at.open_dialog.type is DialogType.SELF
-        own = own or self._encryption.standing is Standing.UNVERIFIED
-        who, dialog = (self._client.me, None) if own else (at.other, at.key)
+        who, dialog = (self._client.me, None) if self._is_about_own_devices(at) else (at.other, at.key)
         return self._comparing.verify(who, dialog, self._encryption.verifying, code=typed.name == "qr")
+
+    def _is_about_own_devices(self, at: Situation) -> bool:
+        """Whether keys are compared with an own device: a new device has nobody else, and a request of one waits."""
+        here = at.open_dialog
+        if self._encryption.standing is Standing.UNVERIFIED or here is None or here.type is DialogType.SELF:
+            return True
+        if here.type is DialogType.DIRECT and self._comparing.has_asked(at.other):
+            return False
+        return self._comparing.has_asked(self._client.me)
 
     async def _scan(self, typed: Slash, _at: Situation) -> Said:
         self._comparing.scan(typed.text, self._encryption.verifying)
@@ -211,7 +219,7 @@ class Safeguards:
             except LookupError as error:
                 raise SlashError("this device has not opened that message: report it on another one") from error
             except RefusedError as error:
-                raise SlashError(str(error)) from error
+                raise SlashError(error.failed.message) from error
             return f"Message {typed.seq} is reported: the moderators can read it, and who wrote it."
 
         return self._ask(

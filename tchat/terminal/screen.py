@@ -17,7 +17,8 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from tchat.actions import ClientError, ConnectionState, Notification, Refused, RefusedError, StoppedError
-from tchat.encryption.notices import Standing
+from tchat.crypto.verification import Phase
+from tchat.encryption.notices import Standing, VerificationStep
 from tchat.shell import Client
 from tchat.store import OutboxFullError
 from tchat.terminal.account import ApiError
@@ -98,6 +99,7 @@ class ChatApp(App[StoppedError | None]):
         self._drawn: bytes | None = None
         self._stated: Line = []
         self._page: Page | None = None
+        self._drawn_page: Page | None = None
 
     def compose(self) -> ComposeResult:
         """The parts of the screen."""
@@ -124,6 +126,8 @@ class ChatApp(App[StoppedError | None]):
         """Take an event of the client. It runs inside the client's call, so drawing waits for the next tick."""
         self._dirty = True
         said = self.talk.take(event)
+        if isinstance(event, VerificationStep) and event.phase in (Phase.DONE, Phase.CANCELLED):
+            self._close_page_about(event.transaction)
         if isinstance(said, Page):
             self._page = said
         elif said is not None and isinstance(event, Refused):
@@ -146,7 +150,7 @@ class ChatApp(App[StoppedError | None]):
     def on_composer_entered(self, event: Composer.Entered) -> None:
         """Send a message, or carry out a command."""
         typed = event.text
-        self.action_close_page()
+        self._close_page()
         if typed in ("/quit", "/exit"):
             self.exit(None)
         elif typed.startswith("/"):
@@ -171,7 +175,16 @@ class ChatApp(App[StoppedError | None]):
         (scroll.scroll_page_up if step < 0 else scroll.scroll_page_down)(animate=False)
 
     def action_close_page(self) -> None:
-        """Show the dialog again."""
+        """Show the dialog again; if it is shown, put the notices away."""
+        if self._page is None:
+            self.clear_notifications()
+        self._close_page()
+
+    def _close_page_about(self, transaction: str) -> None:
+        if self._page is not None and self._page.about == transaction:
+            self._page = None
+
+    def _close_page(self) -> None:
         self._page = None
         self._dirty = True
 
@@ -188,7 +201,7 @@ class ChatApp(App[StoppedError | None]):
         if isinstance(said, Page):
             self._page = said
         elif said is not None:
-            self.notify(said, timeout=20, markup=False)
+            self.notify(said, timeout=10, markup=False)
 
     @work
     async def _older(self) -> None:
@@ -244,8 +257,12 @@ class ChatApp(App[StoppedError | None]):
 
     def _draw(self) -> None:
         self._draw_dialogs()
-        self.query_one("#scroll").display = self._page is None
+        for dialog_part in ("#dialogs", "#scroll"):
+            self.query_one(dialog_part).display = self._page is None
         self.query_one("#page").display = self._page is not None
+        if self._page is not self._drawn_page:
+            self._drawn_page = self._page
+            self.query_one("#page", VerticalScroll).scroll_home(animate=False)
         if self._page is not None:
             self._draw_page(self._page)
             return
@@ -299,6 +316,8 @@ class ChatApp(App[StoppedError | None]):
         pieces: Line = [(state.value, "green" if state is ConnectionState.LIVE else "yellow")]
         if waiting := len(self._client.pending()):
             pieces.append((f"  {waiting} not sent yet", "yellow"))
+        if self._page is not None and (unread := sum(each.unread for each in self.talk.list_dialogs())):
+            pieces.append((f"  {unread} unread", "bold cyan"))
         if self.talk.current and (writers := self.talk.writers_in(self.talk.current)):
             pieces.append((f"  {', '.join(writers)} writing…", "green"))
         standing = self._client.encryption.standing

@@ -35,14 +35,18 @@ from tchat.fold.view import DialogView
 
 YES = "/yes"
 _CONTENT_TYPE = "text/plain"
+_USAGE_WIDTH = 20
+"""Longer ones push their meaning to the right: a line fits a terminal of 80 columns."""
 _MUTE_MINUTES_MAX = 10**6
 _NO_TEXT = frozenset({"SEQ", "+NUMBER", "..."})
 _PHONE = re.compile(r"\+\d{6,15}$|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 _ALSO = (
-    "SEQ is the number to the left of a message; +NUMBER a telephone number, or the id of a bot.",
+    "SEQ is the number to the left of a message; +NUMBER a telephone number, or",
+    "the id of a bot.",
     "What is in brackets may be left out.",
     "Ctrl+N and Ctrl+P change the dialog, PageUp and PageDown scroll.",
-    "Ctrl+Q quits. Ticks: ✓ stored, ✓✓ received, ✓✓ read.",
+    "Escape closes a page like this one, then the notices. Ctrl+Q quits.",
+    "Ticks: ✓ stored, ✓✓ received, ✓✓ read.",
 )
 
 
@@ -133,7 +137,7 @@ _COMMANDS = (
     ),
     _Declared(
         "/invite +NUMBER",
-        "ask somebody whom you cannot add into this group",
+        "ask somebody whom you cannot add",
         lambda _, at: Invite(0, at.key, 0, at.people[0]),
         done="Invited: they can accept it in their Notes to self.",
     ),
@@ -184,7 +188,7 @@ _COMMANDS = (
     ),
     _Declared(
         "/block",
-        "do not let them write to you any more",
+        "let them write to you no more",
         lambda _, at: Block(0, at.other, 0),
         done="Blocked: they can no longer write to you here. /unblock ends that.",
     ),
@@ -199,20 +203,20 @@ _COMMANDS = (
         "mark this dialog as muted; 0 ends it",
         lambda typed, at: Mute(0, at.key, 0, _until_ms(int(typed.text), at.now_ms)),
     ),
-    _Declared("/verify", "compare symbols with the other person; on a new device, or in Notes to self, with your own"),
-    _Declared("/qr", "the same with a code that this device shows"),
-    _Declared("/scan CODE", "the text of the code that the other device shows"),
-    _Declared("/safety", "the number that both of you see, to read to each other in a call"),
-    _Declared("/same", "both devices show the same; or the other one says that your code is right"),
+    _Declared("/verify", "compare symbols: with the person here, or your devices"),
+    _Declared("/qr", "the same with a code that is shown here"),
+    _Declared("/scan CODE", "the text of the code that the other one shows"),
+    _Declared("/safety", "the number that both see, to read to each other"),
+    _Declared("/same", "both show the same, or the code was right"),
     _Declared("/differ", "they do not, or you do not want to compare"),
     _Declared("/devices", "your devices, and those of the people here"),
-    _Declared("/remove-device NAME", "sign a device of yours out, and give it no more keys"),
-    _Declared("/recover KEY", "enter the recovery key on a new device: your identity and older messages come back"),
-    _Declared("/recovery-key", "show the key that brings your identity back when all your devices are lost"),
-    _Declared("/agree", "send here again though a notice says not to: ask who it is about in another way first"),
-    _Declared("/new-identity", "begin anew when no other device of yours and no recovery key is left; others see it"),
-    _Declared("/report SEQ [REASON]", "show the moderators a message, with the proof of who wrote it"),
-    _Declared(YES, "do what was asked about; any other line takes it back"),
+    _Declared("/remove-device NAME", "sign a device of yours out; it gets no more keys"),
+    _Declared("/recover KEY", "on a new device: identity and messages come back"),
+    _Declared("/recovery-key", "show the key for when all devices are lost"),
+    _Declared("/agree", "send though a notice says not to: ask them first"),
+    _Declared("/new-identity", "begin anew without device or key; others see it"),
+    _Declared("/report SEQ [REASON]", "show the moderators a message, and who wrote it"),
+    _Declared(YES, "do what was asked; any other line takes it back"),
     _Declared("/help", "show this"),
     _Declared("/quit", "leave the chat"),
 )
@@ -245,8 +249,7 @@ def done_text(typed: Slash) -> str | None:
 
 def help_text() -> str:
     """All commands, one per line, and the keys."""
-    width = max(len(command.usage) for command in _COMMANDS)
-    return "\n".join([*(f"{each.usage:<{width}}  {each.meaning}" for each in _COMMANDS), "", *_ALSO])
+    return "\n".join([*(f"{each.usage:<{_USAGE_WIDTH}}  {each.meaning}" for each in _COMMANDS), "", *_ALSO])
 
 
 def _seq(rest: str) -> tuple[int | None, str]:

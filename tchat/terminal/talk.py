@@ -25,6 +25,7 @@ from tchat.encryption.notices import (
     NotRecovered,
     Unreadable,
     VerificationStep,
+    VerifiedElsewhere,
     ViewsDiffer,
 )
 from tchat.fold.view import DialogView
@@ -160,10 +161,9 @@ class Talk:
                 return failed.message
             case Withheld(reason=reason):
                 return reason
-            case DevicesDoubted(principal=who) if not event.own:
-                return f"{self.name_of(who)}: {event.sentence}"
-            case DevicesDoubted():
-                return event.sentence
+            case DevicesDoubted() | VerifiedElsewhere():
+                about_others = isinstance(event, VerifiedElsewhere) or not event.own
+                return f"{self.name_of(event.principal)}: {event.sentence}" if about_others else event.sentence
             case _ if isinstance(event, _TOLD):
                 return event.sentence
             case _:

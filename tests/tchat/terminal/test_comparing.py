@@ -100,7 +100,9 @@ def test_symbols_take_the_place_of_a_number() -> None:
     ann = Person()
     ann.comparing.verify(BOB, DIALOG, ann.verifying)
     ann.comparing.number(ANN, "Ann", ann.verifying, verified=False)
-    ann.comparing.take(VerificationStep("ours", BOB, Phase.COMPARING, SYMBOLS), "Bob", ann.verifying)
+    page = ann.comparing.take(VerificationStep("ours", BOB, Phase.COMPARING, SYMBOLS), "Bob", ann.verifying)
+    assert isinstance(page, Page)
+    assert page.about == "ours"
     ann.comparing.answer(ann.verifying, same=True)
     assert ann.recorded.did == ["confirm ours"]
 

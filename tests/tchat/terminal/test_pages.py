@@ -31,7 +31,7 @@ def log_of(principal: bytes, *devices: tuple[bytes, int]) -> LogState:
 
 
 def signed_in(device: bytes, name: str = "") -> SignInAnswer:
-    return SignInAnswer(UUID(int=7), UUID(bytes=device), "terminal", "0.1", name, MINUTE_MS)
+    return SignInAnswer(UUID(int=7), UUID(bytes=device), "terminal", name, MINUTE_MS)
 
 
 def text_of(page: Page) -> list[str]:
@@ -42,7 +42,7 @@ def test_own_devices_are_those_of_the_log_and_those_that_wait_to_be_confirmed() 
     log = log_of(ME, (HERE, MINUTE_MS), (PHONE, 2 * MINUTE_MS))
     own = list_own_devices(PinnedLog(log), [signed_in(STOLEN, "evil\x1b[2J\n"), signed_in(HERE)])
     assert [(one.device, one.at_ms) for one in own] == [(HERE, MINUTE_MS), (PHONE, 2 * MINUTE_MS), (STOLEN, None)]
-    _, here, phone, stolen, *_ = text_of(devices_page(HERE, own, []))
+    _, _, here, phone, stolen, *_ = text_of(devices_page(HERE, own, []))
     assert "010101" in here
     assert here.endswith("this one")
     assert "signed out" in phone
@@ -86,7 +86,7 @@ def test_a_safety_number_is_shown_in_rows_and_says_whether_it_was_compared() -> 
 
 def test_symbols_are_shown_with_numbers_for_terminals_without_pictures() -> None:
     shown = "\n".join(text_of(symbols_page("Bob", ShownSas(("🐶 Dog", "🐱 Cat"), (1234, 5678, 9012)))))
-    assert "🐶 Dog   🐱 Cat" in shown
+    assert "  🐶 Dog\n  🐱 Cat" in shown
     assert "1234 5678 9012" in shown
 
 

@@ -18,7 +18,7 @@ from server.config.settings import ReportSettings
 from storage.postgres.reports import PostgresReports
 from storage.reports import Evidence
 from tchat.actions import ConnectionState, Notification, StoppedError
-from tchat.encryption.notices import Standing
+from tchat.encryption.notices import Standing, VerifiedElsewhere
 from tchat.memory_store import MemoryStore
 from tchat.shell import Client
 from tchat.terminal.account import SignInAnswer
@@ -53,7 +53,7 @@ class Account(Book):
     async def sign_ins(self) -> list[SignInAnswer]:
         query = "SELECT sign_in_id, device_id FROM sign_ins WHERE principal_id = $1 AND revoked_at_ms IS NULL"
         rows = await self._pool.fetch(query, self._person.principal)
-        return [SignInAnswer(UUID(bytes=row[0]), UUID(bytes=row[1]), "terminal", "1", "", 60_000) for row in rows]
+        return [SignInAnswer(UUID(bytes=row[0]), UUID(bytes=row[1]), "terminal", "", 60_000) for row in rows]
 
     async def end_sign_in(self, sign_in: UUID) -> None:
         await self._pool.execute("UPDATE sign_ins SET revoked_at_ms = 1 WHERE sign_in_id = $1", sign_in.bytes)
@@ -73,7 +73,7 @@ class Seat:
 
     async def listed(self) -> list[str]:
         """The lines of the own devices."""
-        return (await self.type("/devices")).split("\n\n")[0].split("\n")[1:]
+        return (await self.type("/devices")).split("\n\n")[0].split("\n")[2:]
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Return when it holds."""
@@ -131,12 +131,14 @@ async def test_two_people_see_one_safety_number_and_each_says_whether_it_is_the_
         assert "You have verified" in await a.type("/safety")
         with pytest.raises(SlashError, match="nothing is compared now"):
             await b.type("/same")
+        name = b.talk.name_of(ann.principal)
+        assert b.talk.take(VerifiedElsewhere(ann.principal)) == f"{name}: {VerifiedElsewhere(bytes(16)).sentence}"
 
 
 async def confirm_by_code(fresh: Seat, own: Seat) -> None:
     """The fresh device shows a code, and the text of it is typed into the other one."""
     assert "Your other devices were asked" in await fresh.type("/qr")
-    await own.sees("wants to compare keys")
+    await own.sees("wants to be confirmed")
     with pytest.raises(SlashError, match="no comparison waits for a code"):
         await own.type("/scan " + to_base64(b"MATRIX\x02\x02\x00\x00" + bytes(80)))
     await own.type("/verify")
@@ -148,7 +150,7 @@ async def confirm_by_code(fresh: Seat, own: Seat) -> None:
     await own.sees("the code is right")
     await fresh.sees("has read the code")
     await fresh.type("/same")
-    await fresh.sees("It is verified")
+    await fresh.sees("is verified")
     await fresh.until(lambda: fresh.client.encryption.standing is Standing.LISTED)
 
 

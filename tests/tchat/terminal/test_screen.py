@@ -159,7 +159,7 @@ async def stage(server: Running) -> AsyncIterator[Stage]:
 async def test_a_device_that_waits_for_its_person_says_so(stage: Stage) -> None:
     await stage.until(lambda: not stage.app.query_one("#warning").display)
     await stage.type("/new-identity")
-    await stage.until(lambda: "needs no new identity" in stage.notices)
+    await stage.until(lambda: "needs no new identity" in stage.page)
     before = stage.app.talk.client.encryption.recovery_key
     await stage.type("/help me")
     await stage.type("/yes")
@@ -191,7 +191,10 @@ async def test_two_people_compare_keys(stage: Stage) -> None:
     assert all(emoji in stage.page for emoji in steps[-1].symbols.emoji)
     verifying.confirm(steps[-1].transaction)
     await stage.type("/same")
-    await stage.until(lambda: "It is verified" in stage.notices)
+    await stage.until(lambda: "Bob is verified" in stage.notices)
+    assert not stage.page
+    await stage.pilot.press("escape")
+    await stage.until(lambda: not stage.notices)
 
 
 async def test_a_new_device_compares_keys_with_those_of_its_person_wherever_that_is_typed(stage: Stage) -> None:
@@ -206,7 +209,7 @@ async def test_a_new_device_compares_keys_with_those_of_its_person_wherever_that
         talk.current = stage.app.talk.current
         await stage.until(lambda: talk.open_dialog is not None)
         assert "Your other devices were asked" in str(await talk.do("/verify"))
-        await stage.until(lambda: "Another device of yours wants to compare keys" in stage.notices)
+        await stage.until(lambda: "Another device of yours wants to be confirmed" in stage.notices)
 
 
 async def test_a_bot_is_written_to_by_its_id(stage: Stage) -> None:

@@ -96,6 +96,10 @@ def test_help_says_how_to_type_a_command(usage: str) -> None:
     assert f"{usage} " in help_text()
 
 
+def test_help_fits_a_small_terminal() -> None:
+    assert max(map(len, help_text().splitlines())) <= 76
+
+
 def opened(kind: DialogType = DialogType.GROUP) -> DialogView:
     view = View(ME)
     pair = [Member(ME, Role.MEMBER), Member(ANN, Role.MEMBER)]
