@@ -27,7 +27,7 @@ from protocol.canonical import (
     user_id_of,
 )
 from protocol.limits import KEY_OBJECT_BYTES_MAX
-from protocol.public_keys import BadKeyError, DevicePublic, is_signature, read_curve25519, read_ed25519
+from protocol.public_keys import BadKeyError, DevicePublic, is_signature_text, read_curve25519, read_ed25519
 
 ALGORITHMS = ("m.olm.v1.curve25519-aes-sha2", "m.megolm.v1.aes-sha2")
 
@@ -210,7 +210,7 @@ def _cross_signing_key(principal: bytes, found: _CrossSigningObject, usage: str)
 
 
 def _check_signed(found: _Signed, signed: bytes, user_id: str, key_id: str, key: bytes) -> None:
-    if not is_signature(found.signatures.get(user_id, {}).get(f"ed25519:{key_id}"), signed, key):
+    if not is_signature_text(found.signatures.get(user_id, {}).get(f"ed25519:{key_id}"), signed, key):
         raise KeysRefusedError(KeysReason.WRONG_SIGNATURE)
 
 

@@ -38,7 +38,7 @@ from protocol.limits import (
     DEVICES_PER_PERSON_MAX,
     N_MAX,
 )
-from protocol.public_keys import BadKeyError, DevicePublic, is_signature, read_curve25519, read_ed25519
+from protocol.public_keys import BadKeyError, DevicePublic, is_signature_text, read_curve25519, read_ed25519
 
 _DOMAIN = b"tchat/device-log/1"
 _HASH_BYTES = 32
@@ -292,7 +292,7 @@ def _check_signature(entry: _LogEntry, signed: bytes, master: bytes) -> None:
     signatures = entry.signatures.get(entry.user_id, {})
     if entry.signatures.keys() != {entry.user_id} or signatures.keys() != {by}:
         raise LogError(LogReason.WRONG_SIGNATURE)
-    if not is_signature(signatures[by], signed, master):
+    if not is_signature_text(signatures[by], signed, master):
         raise LogError(LogReason.WRONG_SIGNATURE)
 
 

@@ -50,13 +50,23 @@ def read_curve25519(text: object) -> bytes:
     return key
 
 
-def is_signature(signature: object, message: bytes, key: bytes) -> bool:
-    """Whether this base64 text is a signature of `message` by `key`."""
+def is_signature(signature: bytes, message: bytes, key: bytes) -> bool:
+    """Whether these bytes are a signature of `message` by the Ed25519 key."""
+    if len(signature) != SIGNATURE_BYTES:
+        return False
     try:
-        crypto_sign_open(from_base64(signature, SIGNATURE_BYTES) + message, key)
-    except (CanonicalError, BadSignatureError):
+        crypto_sign_open(signature + message, key)
+    except BadSignatureError:
         return False
     return True
+
+
+def is_signature_text(signature: object, message: bytes, key: bytes) -> bool:
+    """Whether this is the base64 text of a signature of `message` by the Ed25519 key."""
+    try:
+        return is_signature(from_base64(signature, SIGNATURE_BYTES), message, key)
+    except CanonicalError:
+        return False
 
 
 def _bytes_of(text: object) -> bytes:

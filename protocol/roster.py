@@ -15,9 +15,8 @@ from dataclasses import dataclass
 import msgspec
 
 from protocol.bodies import LogHead, MemberRole
-from protocol.canonical import frame, to_base64
+from protocol.canonical import frame
 from protocol.dialog_types import DialogType, Mode, Role
-from protocol.public_keys import is_signature
 
 _DOMAIN = b"tchat/roster/1"
 _VIEW_DOMAIN = b"tchat/view/1"
@@ -63,11 +62,6 @@ def invitation_input(at: ChangePlace, keys_seq: int, view: bytes, member: bytes)
 def promotion_input(at: ChangePlace, keys_seq: int, view: bytes, member: bytes) -> bytes:
     """What an admin signs who promotes a member."""
     return _input(b"promote", at, _number(keys_seq), view, member)
-
-
-def is_signed(signature: bytes, message: bytes, key: bytes) -> bool:
-    """Whether the device with this Ed25519 key has signed this input."""
-    return is_signature(to_base64(signature), message, key)
 
 
 def view_of(dialog: bytes, keys_seq: int, members: Mapping[bytes, RosterMember]) -> bytes:

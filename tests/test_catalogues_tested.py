@@ -67,9 +67,9 @@ EXPECTED_BY: dict[ErrorCode | CloseCode, str] = {
     ),
     ErrorCode.MESSAGES_BOUND: "server/session/commands/test_device_messages.py::test_a_refused_message_says_why",
     ErrorCode.REPORT_REFUSED: (
-        "server/session/commands/test_reporting.py::test_what_the_author_did_not_commit_to_is_refused"
+        "server/session/commands/test_reports.py::test_what_the_author_did_not_commit_to_is_refused"
     ),
-    ErrorCode.REPORTS_OFF: "server/session/commands/test_reporting.py::test_without_a_moderators_key_reports_are_off",
+    ErrorCode.REPORTS_OFF: "server/session/commands/test_reports.py::test_without_a_moderators_key_reports_are_off",
     ErrorCode.BACKUP_BOUND: "server/session/commands/test_backups.py::test_a_refused_value_says_why",
     ErrorCode.RATE_LIMITED: "server/api/test_people.py::test_searches_are_limited",
     ErrorCode.UNAVAILABLE: (

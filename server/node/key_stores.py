@@ -9,9 +9,9 @@ from server.config.settings import Config
 from server.delivery.device_messages import DeviceMessageDelivery
 from server.session.commands.backups import BackupHandlers
 from server.session.commands.device_messages import DeviceMessageHandlers
-from server.session.commands.newcomers import Newcomers
-from server.session.commands.reporting import Reporting
-from server.session.commands.slices import Slices
+from server.session.commands.reports import ReportHandlers
+from server.session.commands.sealed_rosters import RosterHandlers
+from server.session.commands.shares import ShareHandlers
 from storage.archive import Archive
 from storage.backups import Backups
 from storage.device_keys import DeviceKeyStore
@@ -43,9 +43,9 @@ class KeyStores:
     ) -> list[object]:
         """The handlers of commands about shares, rosters, messages to devices, reports and the backup."""
         return [
-            Slices(self.shares, clock),
-            Newcomers(self.rosters),
+            ShareHandlers(self.shares, clock),
+            RosterHandlers(self.rosters),
             DeviceMessageHandlers(device_messages, limiter, config.limits, clock),
-            Reporting(self.reports, archive, limiter, config, clock),
+            ReportHandlers(self.reports, archive, limiter, config, clock),
             BackupHandlers(self.backups, config.limits, clock),
         ]

@@ -34,13 +34,13 @@ from protocol.bodies import (
 from protocol.dialog_types import DIALOG_TYPES, DialogType, Mode, Role
 from protocol.ids import created_dialog_id, direct_dialog_id, self_dialog_id
 from protocol.limits import ROSTER_VIEWS_MAX
+from protocol.public_keys import is_signature
 from protocol.roster import (
     ChangePlace,
     RosterMember,
     addition_input,
     creation_input,
     invitation_input,
-    is_signed,
     promotion_input,
 )
 from tchat.crypto.errors import LogsNeededError, RosterReason
@@ -302,7 +302,7 @@ def _why_not_signed(
     keys = None if pin is None else pin.keys_at(at.device, log.generation, log.length)
     if keys is None:
         return RosterReason.UNKNOWN_DEVICE
-    if signature is None or not is_signed(signature, message, keys.ed25519):
+    if signature is None or not is_signature(signature, message, keys.ed25519):
         return RosterReason.WRONG_SIGNATURE
     return None
 

@@ -11,6 +11,7 @@ import pytest
 from protocol.bodies import LogHead, MemberRole
 from protocol.canonical import frame
 from protocol.dialog_types import DialogType, Mode, Role
+from protocol.public_keys import is_signature
 from protocol.roster import (
     ChangePlace,
     RosterMember,
@@ -18,7 +19,6 @@ from protocol.roster import (
     creation_input,
     heir_of,
     invitation_input,
-    is_signed,
     promotion_input,
     view_of,
 )
@@ -73,10 +73,10 @@ def test_every_operation_and_subject_has_an_input_of_its_own() -> None:
 def test_only_the_device_with_the_key_has_signed() -> None:
     message = promotion_input(AT, 3, VIEW, CEM)
     signature = device_signing_key(1).sign(message).signature
-    assert is_signed(signature, message, device_keys(1).ed25519)
-    assert not is_signed(signature, message, device_keys(2).ed25519)
-    assert not is_signed(signature, message + b"\0", device_keys(1).ed25519)
-    assert not is_signed(bytes(64), message, device_keys(1).ed25519)
+    assert is_signature(signature, message, device_keys(1).ed25519)
+    assert not is_signature(signature, message, device_keys(2).ed25519)
+    assert not is_signature(signature, message + b"\0", device_keys(1).ed25519)
+    assert not is_signature(bytes(64), message, device_keys(1).ed25519)
 
 
 @pytest.mark.parametrize(

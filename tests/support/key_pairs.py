@@ -8,7 +8,7 @@ from nacl.public import PrivateKey
 from nacl.signing import SigningKey
 
 from protocol.canonical import decode_canonical, signed_part, to_base64, user_id_of
-from protocol.public_keys import DevicePublic, is_signature
+from protocol.public_keys import DevicePublic, is_signature_text
 
 
 def device_signing_key(number: int) -> SigningKey:
@@ -26,7 +26,7 @@ def bears_signature(data: bytes, principal: bytes, key: bytes) -> bool:
     """Whether Matrix' object bears the signature of this cross-signing key of a person."""
     value: dict[str, Any] = decode_canonical(data)
     signature = value["signatures"].get(user_id_of(principal), {}).get(f"ed25519:{to_base64(key)}")
-    return is_signature(signature, signed_part(value), key)
+    return is_signature_text(signature, signed_part(value), key)
 
 
 def fresh_keys() -> DevicePublic:

@@ -24,7 +24,7 @@ from storage.rates import Rate, RateLimiter
 from storage.reports import Committed, Evidence, Reports, SealedReport, find_committed
 
 
-class Reporting:
+class ReportHandlers:
     """The handler of `report`. Without an archive all rows are in the journal."""
 
     def __init__(

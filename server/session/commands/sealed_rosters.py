@@ -1,4 +1,4 @@
-"""The roster of a sealed dialog as it was when somebody was brought into it."""
+"""The roster of a sealed dialog: as it was when somebody was brought into it, or what has changed since an event."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from server.session.session import Session
 from storage.sealed_rosters import SealedRosters
 
 
-class Newcomers:
-    """The handler of what newcomers ask, and who has heard only a window of a dialog."""
+class RosterHandlers:
+    """The handler of `read_roster_at`: for newcomers, and for who has heard only a window of a dialog."""
 
     def __init__(self, rosters: SealedRosters) -> None:
         self._rosters = rosters

@@ -20,7 +20,7 @@ _REFUSED: dict[StagingOutcome, tuple[ErrorCode, str]] = {
 }
 
 
-class Slices:
+class ShareHandlers:
     """Handlers of the commands about shares."""
 
     def __init__(self, shares: Shares, clock: Clock) -> None:

@@ -9,7 +9,7 @@ from protocol.key_commands import ReadRosterAt
 from protocol.limits import REPLY_BYTES_MAX
 from protocol.replies import RosterSnapshot
 from protocol.roster import RosterMember
-from server.session.commands import newcomers
+from server.session.commands import sealed_rosters
 from storage.postgres.device_keys import PostgresDeviceKeys
 from tchat.crypto.sealed_roster import SealedRoster, snapshot_of
 from tchat.crypto.signed_changes import fold_roster, join_roster
@@ -30,7 +30,7 @@ async def test_a_newcomer_reads_the_roster_page_by_page(
     for _ in range(3):
         await team.promote(team.ann, bo)
     await team.accept(di, invitation)
-    monkeypatch.setattr(newcomers, "REPLY_BYTES_MAX", page_bytes + 400)
+    monkeypatch.setattr(sealed_rosters, "REPLY_BYTES_MAX", page_bytes + 400)
     async with server.live(di.person, codec) as wire:
         first = page = await wire.ask(ReadRosterAt(1, team.dialog))
         assert isinstance(page, RosterSnapshot)
@@ -55,7 +55,7 @@ async def test_who_heard_a_window_reads_what_changed_before(
     bo = team.people[1]
     for _ in range(3):
         await team.promote(team.ann, bo)
-    monkeypatch.setattr(newcomers, "REPLY_BYTES_MAX", page_bytes)
+    monkeypatch.setattr(sealed_rosters, "REPLY_BYTES_MAX", page_bytes)
     roster, pages = SealedRoster(team.dialog), 0
     async with server.live(bo.person) as wire:
         more = True
