@@ -1,9 +1,10 @@
 """A conversation under blows, over real sockets and through the project's own client.
 
-Five people on seven devices of both codecs talk in direct dialogs, groups and a channel while blows fall: connections
-are reset, clients crash, a sign-in is ended, and what else the servers have to suffer (`Servers.strike`). After each
-round everything comes to rest, and is held against a fresh read of the database and against fresh clients. What is
-chosen follows from the seed; how far things got when a blow fell does not.
+Five people on seven devices of both codecs talk in direct dialogs, groups and a channel, sealed or open. In sealed ones
+devices hand keys on before what they write, and encrypt nothing (`tests/support/sharing.py`). Meanwhile blows fall:
+connections are reset, clients crash, a sign-in is ended, and what else the servers have to suffer (`Servers.strike`).
+After each round everything comes to rest, and is held against a fresh read of the database and against fresh clients.
+What is chosen follows from the seed; how far things got when a blow fell does not.
 """
 
 # ruff: noqa: T201 - it is run by commands, which print
@@ -30,12 +31,15 @@ from protocol.dialog_types import DIALOG_TYPES, DialogType, Mode
 from tchat.actions import Refused, RefusedError, RequestLostError, Sent, SignInRequiredError, StoppedError
 from tests.adversity.restart_conversation import Cast, Quota, Talker
 from tests.adversity.restart_devices import Device
+from tests.adversity.restart_keys import Household
 from tests.adversity.restart_server import Accounts, SignIn
 from tests.adversity.restart_timeline import Timeline
 from tests.adversity.restart_verify import (
     Violations,
+    check_keys,
     check_numbers,
     check_received,
+    check_sealed,
     check_sender,
     check_timeline,
 )
@@ -46,11 +50,13 @@ ROUND_S_MAX = 240.0
 HEAL_S_MAX = 60.0
 """From the end of the last fault until all have all that there is."""
 _UNDISTURBED = 20
+_LOOK_S = 0.2
 PROMISES = (
     "lost",
     "duplicated",
     "misordered",
     "leaked",
+    "without_keys",
     "unequal_views",
     "deletions_unseen",
     "undelivered",
@@ -137,6 +143,7 @@ class Conversation:
         self._devices: list[Device] = []
         self._guests: list[Device] = []
         self._auditors: dict[str, SignIn] = {}
+        self._households: dict[bytes, Household] = {}
         self._talkers: list[Talker] = []
         self._cast = Cast()
         self._quota = Quota()
@@ -218,6 +225,9 @@ class Conversation:
             "sent": sum(len(device.ledger.asked) for device in devices),
             "refused": sum(len(device.ledger.refused) for device in devices),
             "renumbered": sum(len(device.ledger.renumbered) for device in devices),
+            "sealed": sum(device.keys.counts["sealed"] for device in devices),
+            "keys_had": sum(device.keys.counts["slices"] for device in devices),
+            "stale": sum(device.keys.counts["stale"] for device in devices),
             "acked_again": sum(device.ledger.acked_again for device in devices),
             "cuts": self._proxy.cuts,
             **self._servers.summary(),
@@ -233,6 +243,8 @@ class Conversation:
         rng = random.Random(f"{self._seed} network of {signed_in.name}")
         device = Device(signed_in, codec, self._url, rng, outbox=outbox, on_settled=self._noticed)
         await device.start()
+        household = self._households.setdefault(device.principal, Household(device.principal))
+        device.listed = await household.add(device)
         return device
 
     def _talker(self, device: Device) -> Talker:
@@ -242,10 +254,10 @@ class Conversation:
         ann, bo, cy, di, eve = self._cast.people
         public = Settings(is_public=True)
         plans = [
-            (0, Create(0, 0, DialogType.DIRECT, [bo], mode=Mode.OPEN)),
+            (0, Create(0, 0, DialogType.DIRECT, [bo])),
             (4, Create(0, 0, DialogType.DIRECT, [di], mode=Mode.OPEN)),
-            (5, Create(0, 0, DialogType.DIRECT, [eve], mode=Mode.OPEN)),
-            (0, Create(0, 0, DialogType.GROUP, [bo, cy], "closed group", mode=Mode.OPEN)),
+            (5, Create(0, 0, DialogType.DIRECT, [eve])),
+            (0, Create(0, 0, DialogType.GROUP, [bo, cy], "closed group")),
             (2, Create(0, 0, DialogType.GROUP, [ann, cy, di, eve], "open group", Mode.OPEN, settings=public)),
             (0, Create(0, 0, DialogType.CHANNEL, [bo, cy, eve], "channel", settings=public)),
         ]
@@ -298,13 +310,20 @@ class Conversation:
         self._tasks.append(asyncio.ensure_future(work))
 
     async def _end_sign_in(self, guest: Device) -> None:
-        """Sign out, or be signed out by another device, again until it is sure; from then on nothing may come."""
+        """Sign out, or be signed out by another device, again until it is sure; from then on nothing may come.
+
+        In the end it is in no device log: that alone ends a sign-in, too.
+        """
         by = next(one for one in self._auditors.values() if one.principal == guest.principal)
-        from_afar = self._rng.random() < 0.5
+        other = next(one for one in self._devices if one.principal == guest.principal)
+        how = self._rng.choice(("sign out", "from afar", "take out"))
+        household = self._households[guest.principal]
+        if how == "take out":
+            await household.remove(guest.signed_in.device, by=other)
         while True:
             try:
-                await guest.client.wait_until(lambda: guest.live)
-                if from_afar:
+                await guest.client.wait_until(lambda: guest.live and how != "take out")
+                if how == "from afar":
                     await self._accounts.end(guest.signed_in, by)
                     await guest.client.wait_until(lambda: False)
                 else:
@@ -315,6 +334,8 @@ class Conversation:
                 continue
         guest.witness.ended = True
         self.sign_ins_ended += 1
+        if how != "take out":
+            await household.remove(guest.signed_in.device, by=other)
         self._quota.left += sum(isinstance(command, Send) for command in guest.client.pending())
 
     # rest
@@ -344,7 +365,8 @@ class Conversation:
                 self.violations.add("undelivered", f"{device.name} had to reconnect in round {self.rounds}")
 
     async def _caught_up(self) -> None:
-        timeline = await self._servers.read_timeline()
+        while (timeline := await self._servers.read_timeline()).announcing:  # noqa: ASYNC110 - the database does not say
+            await asyncio.sleep(_LOOK_S)
         for device in self._devices:
             heads = {dialog: timeline.heads[dialog] for dialog in timeline.dialogs_of(device.principal)}
 
@@ -420,9 +442,11 @@ class Conversation:
 
     def _check_stored(self, timeline: Timeline) -> None:
         check_timeline(timeline, self.violations)
+        check_sealed(timeline, self.violations)
         check_numbers([*self._devices, *self._guests], timeline, self.violations)
         for device in [*self._devices, *self._guests]:
             check_sender(device, timeline, self.violations)
+            check_keys(device, timeline, self.violations)
             for received in device.take_received():
                 check_received(device.principal, received, timeline, self.violations)
 

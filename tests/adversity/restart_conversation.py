@@ -296,4 +296,5 @@ class Talker:
         kind = self._rng.choice((DialogType.GROUP, DialogType.GROUP, DialogType.CHANNEL, DialogType.DIRECT))
         members = self._rng.sample(others, 1 if kind is DialogType.DIRECT else 3)
         name = "" if kind is DialogType.DIRECT else "made on the way"
-        return Create(0, 0, kind, members, name, Mode.OPEN, settings=Settings())
+        mode = Mode.OPEN if kind is DialogType.CHANNEL else self._rng.choice((Mode.OPEN, Mode.SEALED))
+        return Create(0, 0, kind, members, name, mode, settings=Settings())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from protocol.codec import Codec
@@ -14,7 +15,7 @@ from tchat.shell import Client
 from tchat.store import MemoryOutbox, OutboxStore, SqliteOutbox
 from tests.adversity.restart_server import SignIn
 from tests.adversity.restart_witness import Ledger, Received, Witness, WitnessedCodec
-from tests.support.sealers import PlainSealer
+from tests.support.sharing import KeyRing, SharingSealer
 
 
 class CrashingOutbox(SqliteOutbox):
@@ -42,6 +43,9 @@ class Device:
         self.signed_in = signed_in
         self.ledger = Ledger()
         self.client: Client
+        self.keys = KeyRing(signed_in.device)
+        self.listed = 0
+        """The length of its person's device log that had it first; 0: none has."""
         self.lives = 0
         self.loaded: dict[bytes, object] = {}
         """Which of its history the client at hand has asked for: what was visible then, by dialog."""
@@ -116,7 +120,7 @@ class Device:
 
     def take_received(self) -> list[Received]:
         """What all its lives have received since the last call."""
-        received = [witness.take_received() for witness in self._witnesses]
+        received = [replace(witness.take_received(), listed=self.listed) for witness in self._witnesses]
         del self._witnesses[:-1]
         return received
 
@@ -124,13 +128,13 @@ class Device:
         self.lives += 1
         self.loaded.clear()
         store: OutboxStore = self._memory if self._outbox_path is None else CrashingOutbox(self._outbox_path)
-        witness = Witness(self.principal, self.ledger, self._on_settled)
+        witness = Witness(self.principal, self.ledger, self._on_settled, self.keys)
         self._witnesses.append(witness)
         self.client = Client(
             self._url,
             self._token,
             store=store,
-            encryption=PlainSealer(store),
+            encryption=SharingSealer(store, self.keys, self._rng),
             codec=WitnessedCodec(self._codec, witness.heard),
             on_event=witness.noticed,
             rng=self._rng,

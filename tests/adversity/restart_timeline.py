@@ -11,16 +11,20 @@ import msgspec
 from protocol.bodies import (
     AnyBody,
     Deleted,
+    DevicesChanged,
     DialogCreated,
     Edited,
     Erased,
+    LogHead,
     MemberLeft,
     MemberRemoved,
     MembersAdded,
     Reacted,
+    TimelineEvent,
 )
 from protocol.dialog_types import DIALOG_TYPES, DialogType, Mode
 from storage.archive import ARCHIVE_ROWS_MAX, Archive
+from tchat.encryption.contents import content_of
 
 _JOURNAL = """
 SELECT dialog_id, seq, author_id, device_id, n, at_ms, messages, body FROM journal ORDER BY dialog_id, seq
@@ -29,6 +33,7 @@ _MARKS = """
 SELECT m.dialog_id, m.principal_id, m.read FROM members m JOIN heads h USING (dialog_id) WHERE m.member
 """
 _MOVED = "SELECT count(*) FROM journal WHERE xid < (SELECT moved FROM archiving)"
+_ANNOUNCING = "SELECT count(*) FROM log_announcements"
 _FOREVER = 2**62
 _decode = msgspec.msgpack.Decoder(AnyBody).decode
 
@@ -58,6 +63,10 @@ class Timeline:
     read: dict[tuple[bytes, bytes], int] = field(default_factory=dict)
     deleted_at: dict[tuple[bytes, int], int] = field(default_factory=dict)
     joined: dict[tuple[bytes, bytes], list[int]] = field(default_factory=lambda: defaultdict(list))
+    logs: dict[tuple[bytes, bytes], list[tuple[int, int]]] = field(default_factory=lambda: defaultdict(list))
+    """By dialog and member: at which number its events told which length of the member's device log."""
+    announcing: int = 0
+    """Device logs that events are still to tell."""
     moved: int = 0
     """Rows of the journal that the archive has, too."""
     trimmed: int = 0
@@ -79,6 +88,7 @@ class Timeline:
                     rows[dialog.bytes][seq] = Row(*ids, n, at_ms, messages, _decode(body))
                 for dialog, principal, read in await connection.fetch(_MARKS):
                     timeline.read[dialog.bytes, principal.bytes] = read
+                timeline.announcing = await connection.fetchval(_ANNOUNCING)
                 timeline.moved = await connection.fetchval(_MOVED)
             if archive is not None:
                 await timeline._add_archived(rows, archive)
@@ -124,6 +134,17 @@ class Timeline:
         """Whether a principal had not left for the last time when this was done to a message."""
         return seq <= max((last for _, last in self.visible.get((dialog, principal), ())), default=0)
 
+    def must_read(self, principal: bytes, listed: int, event: TimelineEvent) -> bool:
+        """Whether the device that a log of `listed` entries had first must have the keys of an event; 0: none had it.
+
+        What was done to a message while a member was away is under keys that they did not get.
+        """
+        content = content_of(event)
+        if not listed or content is None or not self.may_see(principal, event.dialog, event.seq):
+            return False
+        told = self.logs[event.dialog, principal]
+        return any(seq <= content.header.keys_seq and length >= listed for seq, length in told)
+
     def erase_what_hangs(self) -> None:
         """Edits and reactions of an erased message are read as erased, though they may not be blank yet."""
         for key, row in self.rows.items():
@@ -139,16 +160,20 @@ class Timeline:
         if row.n:
             self.by_number[row.device, row.n].append(row)
         match row.body:
-            case DialogCreated(type=kind, mode=mode, members=members):
+            case DialogCreated(type=kind, mode=mode, members=members, logs=logs):
                 self.kinds[row.dialog] = (kind, mode)
+                self._tell_logs(row, [member.principal for member in members], logs)
                 for member in members:
                     self.visible[row.dialog, member.principal] = [(1, _FOREVER)]
-            case MembersAdded(members=added):
+            case MembersAdded(members=added, logs=logs):
+                self._tell_logs(row, added, logs)
                 whole = DIALOG_TYPES[self.kinds[row.dialog][0]].full_history
                 for who in added:
                     self.joined[row.dialog, who].append(row.seq)
                     intervals = [] if whole else self.visible.get((row.dialog, who), [])
                     self.visible[row.dialog, who] = [*intervals, (1 if whole else row.seq, _FOREVER)]
+            case DevicesChanged(principal=who, log=log):
+                self._tell_logs(row, [who], [log])
             case Deleted(target=target):
                 self.deleted_at[row.dialog, target] = row.seq
             case MemberRemoved(member=who):
@@ -157,6 +182,10 @@ class Timeline:
                 self._close(row, row.author)
             case _:
                 pass
+
+    def _tell_logs(self, row: Row, members: list[bytes], logs: list[LogHead]) -> None:
+        for who, log in zip(members, logs, strict=False):
+            self.logs[row.dialog, who].append((row.seq, log.length))
 
     def _close(self, row: Row, who: bytes) -> None:
         *before, (first, _) = self.visible[row.dialog, who]

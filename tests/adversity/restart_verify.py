@@ -10,10 +10,11 @@ import msgspec
 
 from protocol import bodies
 from protocol import commands as c
-from protocol.dialog_types import DialogType
+from protocol.dialog_types import DialogType, Mode
 from tests.adversity.restart_server import SignIn
 from tests.adversity.restart_timeline import Row, Timeline
 from tests.adversity.restart_witness import Hole, Ledger, Received
+from tests.support.sharing import KeyRing, session_of
 
 _BODY_OF: dict[type[msgspec.Struct], type[bodies.Body]] = {
     c.Send: bodies.Posted,
@@ -31,6 +32,8 @@ _BODY_OF: dict[type[msgspec.Struct], type[bodies.Body]] = {
     c.Block: bodies.Blocked,
     c.Unblock: bodies.Unblocked,
 }
+_OF_THE_PERSON = ("reply_to", "expires_at_ms", "ref")
+_OF_THE_CLIENT = ("members", "mode", "signature", "signed")
 _SAID_MAX = 40
 _SAID_CHARS_MAX = 500
 
@@ -53,6 +56,22 @@ class Sender(Protocol):
     @property
     def ledger(self) -> Ledger:
         """Its commands."""
+
+
+class KeyHolder(Protocol):
+    """A device that has got keys."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in a violation."""
+
+    @property
+    def principal(self) -> bytes:
+        """Whose it is."""
+
+    @property
+    def keys(self) -> KeyRing:
+        """What it has got."""
 
 
 class Violations:
@@ -98,6 +117,16 @@ def check_timeline(timeline: Timeline, violations: Violations) -> None:
             violations.add("duplicated", f"{text[:40]!r} {count} times")
 
 
+def check_sealed(timeline: Timeline, violations: Violations) -> None:
+    """Nothing that was written in a sealed dialog is in the clear."""
+    for row in timeline.rows.values():
+        content = row.body
+        if not isinstance(content, bodies.Posted | bodies.Edited | bodies.Reacted) or not content.payload:
+            continue
+        if timeline.kinds[row.dialog][1] is Mode.SEALED and session_of(content) is None:
+            violations.add("leaked", f"{row} is in the clear")
+
+
 def check_sender(device: Sender, timeline: Timeline, violations: Violations) -> None:
     """What a device asked for is there once as it was acked, or not at all as it was refused; in its order."""
     ledger = device.ledger
@@ -112,6 +141,19 @@ def check_sender(device: Sender, timeline: Timeline, violations: Violations) -> 
     for first, second in ledger.unequal_acks:
         violations.add("duplicated", f"{device.name} was acked {first} and {second}")
     _check_order(device, timeline, violations)
+
+
+def check_keys(device: KeyHolder, timeline: Timeline, violations: Violations) -> None:
+    """A session that a device has got is not used any more once its person may not read."""
+    for row in timeline.rows.values():
+        content = row.body
+        if not isinstance(content, bodies.Posted | bodies.Edited | bodies.Reacted):
+            continue
+        since = device.keys.had.get((row.device, session_of(content) or b""))
+        if since is None or content.header.keys_seq < since:
+            continue
+        if not timeline.may_see(device.principal, row.dialog, row.seq):
+            violations.add("leaked", f"{row} is under keys that {device.name} has, and may not be read there")
 
 
 def check_numbers(devices: Iterable[Sender], timeline: Timeline, violations: Violations) -> None:
@@ -129,6 +171,9 @@ def check_received(principal: bytes, received: Received, timeline: Timeline, vio
     for event in received.events:
         _check_event(principal, event, timeline, violations, seen_as=event.seq)
     _check_changes(principal, received.changes, timeline, violations)
+    for event in received.without_keys:
+        if timeline.must_read(principal, received.listed, event):
+            violations.add("without_keys", f"{event} came to {principal.hex()}, and its keys did not")
     for event in received.after_removal:
         violations.add("leaked", f"{event} to {principal.hex()} after its removal")
     for dialog in received.dialogs:
@@ -199,14 +244,14 @@ def _wrong_with(asked: msgspec.Struct, acked: object, row: Row | None, device: S
 
 
 def _says(asked: msgspec.Struct, body: bodies.AnyBody) -> bool:
-    """Whether a body is what a command asked for. Its client signs, and sets the newest `keys_seq`."""
+    """Whether a body is what a command asked for, but for what its client adds when it leaves."""
     if type(body) is not _BODY_OF[type(asked)]:
         return False
     for name in set(body.__struct_fields__) & set(asked.__struct_fields__):
         mine, stored = getattr(asked, name), getattr(body, name)
         if isinstance(mine, bodies.Header):
-            stored = msgspec.structs.replace(stored, keys_seq=mine.keys_seq)
-        if name not in ("members", "mode", "signed") and mine != stored:
+            stored = msgspec.structs.replace(mine, **{name: getattr(stored, name) for name in _OF_THE_PERSON})
+        if name not in _OF_THE_CLIENT and mine != stored:
             return False
     return True
 

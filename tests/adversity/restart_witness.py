@@ -7,7 +7,7 @@ and behind the client, where it sees what an app would. It keeps what can only b
 from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -15,9 +15,10 @@ import msgspec
 from protocol.bodies import MemberLeft, MemberRemoved, MembersAdded, Posted, TimelineEvent
 from protocol.codec import Codec, ServerMessage
 from protocol.commands import AnyCommand
-from protocol.events import CaughtUp, DialogState, MissedChanges, ReceiptChanged, TypingChanged
+from protocol.events import CaughtUp, DialogState, KeySlices, MissedChanges, ReceiptChanged, TypingChanged
 from protocol.replies import Acked, Authenticated, HistoryPage, RosterPage, Synced
 from tchat.actions import Notification, Refused, Renumbered, Reset, Sent
+from tests.support.sharing import KeyRing
 
 RECENT_MAX = 40
 """Messages per dialog that a device remembers to edit, react to and delete."""
@@ -126,12 +127,22 @@ class Received:
     dialogs: set[bytes] = field(default_factory=set)
     twice: int = 0
     after_end: int = 0
+    without_keys: list[TimelineEvent] = field(default_factory=list)
+    """Sealed events that came before their keys."""
+    listed: int = 0
+    """The length of the device log that listed this device first; 0: it has no keys."""
 
 
 class Witness:
     """See the module."""
 
-    def __init__(self, principal: bytes, ledger: Ledger, on_settled: Callable[[Sent | Refused], None]) -> None:
+    def __init__(
+        self,
+        principal: bytes,
+        ledger: Ledger,
+        on_settled: Callable[[Sent | Refused], None],
+        keys: KeyRing | None = None,
+    ) -> None:
         self.received = Received()
         self.reached: dict[bytes, int] = {}
         self.recent: dict[bytes, deque[TimelineEvent]] = {}
@@ -141,6 +152,7 @@ class Witness:
         self.ended = False
         self.connects = 0
         self._principal = principal
+        self._keys = keys
         self._ledger = ledger
         self._on_settled = on_settled
         self._on_the_wire: dict[bytes, int] = {}
@@ -159,6 +171,7 @@ class Witness:
     def heard(self, message: ServerMessage) -> None:
         """One message of the server, as it came."""
         self.received.after_end += self.ended
+        self._look_for_keys(message)
         match message:
             case Authenticated():
                 self.connects += 1
@@ -182,6 +195,24 @@ class Witness:
                 self.received.dialogs.add(message.dialog)
             case _:
                 pass
+
+    def _look_for_keys(self, message: ServerMessage) -> None:
+        """Take the keys that came; whatever else came, its keys must be here."""
+        if self._keys is None:
+            return
+        events: Sequence[TimelineEvent] = ()
+        match message:
+            case KeySlices():
+                self._keys.take(message)
+            case TimelineEvent():
+                events = [message]
+            case HistoryPage():
+                events = [*message.events, *message.later]
+            case MissedChanges():
+                events = message.events
+            case _:
+                pass
+        self.received.without_keys += (event for event in events if not self._keys.opens(event))
 
     def _begun(self, recovered: bool) -> None:
         self._resuming, self._named_anew = recovered, not recovered

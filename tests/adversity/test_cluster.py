@@ -30,4 +30,4 @@ async def test_what_was_promised_outlives_the_faults_of_nodes_networks_and_engin
     assert {promise: summary[promise] for promise in PROMISES} == dict.fromkeys(PROMISES, 0)
     assert summary["messages"] >= 2 * 100
     assert sum(summary["faults"].values()) >= 8
-    assert summary["trimmed"] > 0
+    assert min(summary[of] for of in ("trimmed", "sealed", "keys_had", "stale")) > 0

@@ -28,6 +28,7 @@ async def test_what_was_promised_outlives_cuts_and_kills(tmp_path: Path) -> None
     assert summary["messages"] >= 3 * 150
     assert summary["kills"] == summary["sign_ins_ended"] == 3
     assert min(summary[blow] for blow in ("cuts", "crashes", "acked_again", "late_commits", "replies_lost")) > 0
+    assert min(summary[of] for of in ("sealed", "keys_had", "stale")) > 0
     log = (tmp_path / "server.log").read_text()
     assert "a flush of " in log
     assert SAID_OR_SECRET.search(log) is None

@@ -6,20 +6,30 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import pytest
+from msgspec.structs import replace
 
 from protocol import bodies
 from protocol.bodies import TimelineEvent
 from protocol.commands import Send
 from protocol.dialog_types import DialogType, Mode, Role
-from protocol.events import DialogState, MissedChanges
+from protocol.events import DialogState, KeySlice, KeySlices, MissedChanges
 from protocol.kinds import Kind
 from protocol.replies import Acked, Authenticated, Synced
 from tchat.actions import Sent
 from tests.adversity.restart_devices import Device
 from tests.adversity.restart_server import SignIn
 from tests.adversity.restart_timeline import Row, Timeline
-from tests.adversity.restart_verify import Violations, check_numbers, check_received, check_sender, check_timeline
-from tests.adversity.restart_witness import Ledger, Witness
+from tests.adversity.restart_verify import (
+    Violations,
+    check_keys,
+    check_numbers,
+    check_received,
+    check_sealed,
+    check_sender,
+    check_timeline,
+)
+from tests.adversity.restart_witness import Ledger, Received, Witness
+from tests.support.sharing import KeyRing
 
 ANN, BO, CY = (bytes([value]) * 16 for value in (1, 2, 3))
 PHONE, LAPTOP = bytes([8]) * 16, bytes([9]) * 16
@@ -250,3 +260,57 @@ def test_who_returns_receives_what_was_done_to_what_they_may_see(seq: int, broke
 
 def test_a_stranger_receives_nothing() -> None:
     assert broken_for(LAPTOP, state(4, 1), event(1)) == {"leaked"}
+
+
+SESSION = bytes([30]) * 32
+TABLET = bytes([10]) * 16
+
+
+def sealed_row(seq: int, session: bytes | None = SESSION) -> Row:
+    header = bodies.Header(keys_seq=1, session=session)
+    return row(seq, bodies.Posted(Kind.MESSAGE, header, b"%d" % seq))
+
+
+def sealed_timeline(*rows: Row) -> Timeline:
+    logs = [bodies.LogHead(1, 2, b"")] * 3
+    return timeline(row(1, replace(CREATED, mode=Mode.SEALED, logs=logs)), *rows)
+
+
+@dataclass
+class Bo:
+    """As much of a device of Bo as its keys need."""
+
+    keys: KeyRing = field(default_factory=lambda: KeyRing(TABLET, {(PHONE, SESSION): 1}))
+    name: str = "bo1"
+    principal: bytes = BO
+
+
+def test_what_is_in_the_clear_in_a_sealed_dialog_is_found() -> None:
+    violations = Violations()
+    check_sealed(sealed_timeline(sealed_row(2), sealed_row(3, None)), violations)
+    assert violations.counts == {"leaked": 1}
+
+
+@pytest.mark.parametrize(("session", "leaked"), [(SESSION, 1), (bytes(32), 0)], ids=["goes on", "is another one"])
+def test_a_session_that_goes_on_after_a_removal_is_found(session: bytes, leaked: int) -> None:
+    violations = Violations()
+    rows = (sealed_row(2), row(3, bodies.MemberRemoved(BO)), sealed_row(4, session))
+    check_keys(Bo(), sealed_timeline(*rows), violations)
+    assert violations.counts["leaked"] == leaked
+
+
+@pytest.mark.parametrize(("listed", "without"), [(2, 1), (3, 0), (0, 0)], ids=["then", "later", "never"])
+def test_an_event_without_its_keys_is_found_if_its_device_was_listed(listed: int, without: int) -> None:
+    truth, violations = sealed_timeline(sealed_row(2)), Violations()
+    received = Received(without_keys=[event(2, sealed_row(2).body)], listed=listed)
+    check_received(BO, received, truth, violations)
+    assert violations.counts["without_keys"] == without
+
+
+def test_an_event_is_without_keys_until_they_have_come() -> None:
+    keys = KeyRing(TABLET)
+    witness = Witness(BO, Ledger(), lambda _settled: None, keys)
+    witness.heard(event(2, sealed_row(2).body))
+    witness.heard(KeySlices([KeySlice(1, GROUP, ANN, PHONE, 1, SESSION + TABLET)]))
+    witness.heard(event(3, sealed_row(3).body))
+    assert [each.seq for each in witness.take_received().without_keys] == [2]
