@@ -39,8 +39,8 @@ from tchat.encryption.sealing import Clear, First, Outcome, Ready
 from tchat.encryption.signing import is_sealed_group
 from tchat.store import OutboxStore, Stored
 from tests.support.sealers import PlainSealer
+from tests.support.world import UNCHECKED
 
-_SIGNATURE = b"s" * 64
 _SESSION_BYTES = 32
 _AGAIN_S = 0.5
 _IN_THE_CLEAR, _WITHOUT_KEYS = 0.02, 0.2
@@ -113,12 +113,12 @@ class SharingSealer(PlainSealer):
 
     def seal(self, intent: Numbered, row: Callable[[Numbered], bytes]) -> Outcome:
         if isinstance(intent, Create) and is_sealed_group(intent):
-            return self._leave(msgspec.structs.replace(intent, signature=_SIGNATURE), row)
+            return self._leave(msgspec.structs.replace(intent, signature=UNCHECKED), row)
         dialog: bytes = getattr(intent, "dialog", b"")
         if self._modes.get(dialog) is not Mode.SEALED:
             return super().seal(intent, row)
         if isinstance(intent, Add | Promote | Invite):
-            signed = Signed(self._keys_seq[dialog], bytes(32), _SIGNATURE)
+            signed = Signed(self._keys_seq[dialog], bytes(32), UNCHECKED)
             return self._leave(msgspec.structs.replace(intent, signed=signed), row)
         if not is_content(intent):
             return super().seal(intent, row)
