@@ -6,10 +6,12 @@ them, devices are away for a while, and the server is killed. Two of the devices
 read, which counts like that of all others.
 
 Prints one JSON line. `deliveries`: events that a device could read that may. `waited_for_logs`: of these, how many were
-readable only after a device log or a roster had been read. To be 0: `undecrypted_at_receipt` (the keys were not there
-when the event came), `undecrypted_ever`, `read_by_others` and `read_after_removal` (a device opened what it may not
-read, with all keys and events that the database has), `indices_reused` (two events are sealed with one key),
-`false_alarms` (a device said that members see different members). It exits with 1 unless they are.
+readable only after a device log or a roster had been read. `closed_to_former`: written before somebody was removed and
+not fetched by then, by a device that theirs does not know: the keys are there, who wrote it cannot be checked. To be 0:
+`undecrypted_at_receipt` (the keys were not there when the event came), `undecrypted_ever`, `read_by_others` and
+`read_after_removal` (a device opened what it may not read, with all keys and events that the database has),
+`indices_reused` (two events are sealed with one key), `false_alarms` (a device said that members see different
+members). It exits with 1 unless they are.
 With `--break COUNT` clients have a fault that this count must notice.
 """
 # ruff: noqa: T201 - a command prints
@@ -46,6 +48,7 @@ from tests.adversity.sealed_verdict import (
     count_seen,
     open_with_database,
     read_devices,
+    read_members,
     read_sealed,
 )
 from tests.engines.olm_machine import OlmMachine
@@ -279,7 +282,7 @@ class Conversations:
         sealed, known = await read_sealed(pool), await read_devices(pool)
         seen = {one.person.device: one.seen for one in self.everyone}
         ended = {one.person.device for one in self.everyone if one.ended}
-        self.counts += count_seen(sealed, seen, ended)
+        self.counts += count_seen(sealed, seen, ended, await read_members(pool))
         self.counts["false_alarms"] += sum(one.disputes for one in self.devices.values())
         self.counts["indices_reused"] = count_reused(sealed)
         for device in self.devices.values():

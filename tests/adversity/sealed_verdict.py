@@ -11,6 +11,7 @@ import asyncpg
 from protocol.bodies import Edited, Posted, Reacted, TimelineEvent, decode_body, tag_of
 from protocol.public_keys import DevicePublic
 from tchat.crypto.envelope import Opened, Received
+from tchat.crypto.errors import Reason
 from tchat.crypto.machine import CryptoMachine
 from tchat.crypto.olm import KnownDevice
 from tchat.encryption.contents import content_of, place_of
@@ -26,6 +27,7 @@ FROM roster_intervals r JOIN log_devices l USING (principal_id)
 WHERE r.dialog_id = $1 AND r.from_seq <= greatest($2, 1) AND r.until_seq > greatest($2, 1)
   AND l.since < r.length AND (l.until IS NULL OR l.until >= r.length)
 """
+_MEMBERS = "SELECT dialog_id, principal_id FROM members WHERE member"
 _SLICES = "SELECT device_id, body FROM slices WHERE to_device = $1 ORDER BY number"
 _DEVICES = "SELECT principal_id, device_id, ed25519, curve25519 FROM log_devices"
 
@@ -65,6 +67,11 @@ async def read_devices(pool: asyncpg.Pool) -> dict[bytes, KnownDevice]:
     return {device: KnownDevice(principal, device, DevicePublic(*keys)) for principal, device, *keys in rows}
 
 
+async def read_members(pool: asyncpg.Pool) -> set[tuple[bytes, bytes]]:
+    """Who is in which dialog now."""
+    return {(dialog, principal) for dialog, principal in await pool.fetch(_MEMBERS)}
+
+
 async def open_with_database(
     pool: asyncpg.Pool, machine: CryptoMachine, sealed: Iterable[Sealed], known: Mapping[bytes, KnownDevice]
 ) -> set[Where]:
@@ -89,9 +96,16 @@ def _received(event: TimelineEvent) -> Received:
 
 
 def count_seen(
-    sealed: Iterable[Sealed], seen: Mapping[bytes, Mapping[Where, Seen]], ended: Collection[bytes]
+    sealed: Iterable[Sealed],
+    seen: Mapping[bytes, Mapping[Where, Seen]],
+    ended: Collection[bytes],
+    members: Collection[tuple[bytes, bytes]],
 ) -> Counter[str]:
-    """What devices made of events as they got them; of those that were `ended`, what they did not get is no loss."""
+    """What devices made of events as they got them; of those that were `ended`, what they did not get is no loss.
+
+    `members` are (dialog, person) now. The server shows a former member no logs: what their device had not fetched
+    before, it has keys for, but it may not know the device that wrote it.
+    """
     counts: Counter[str] = Counter()
     for one in sealed:
         for device in one.readers.keys() & seen.keys():
@@ -99,8 +113,11 @@ def count_seen(
             if made is None:
                 counts["undecrypted_ever"] += device not in ended
                 continue
+            is_former = (one.event.dialog, one.readers[device]) not in members
+            closed = is_former and made.first is made.last is Reason.UNKNOWN_DEVICE
+            counts["closed_to_former"] += closed
             counts["deliveries"] += made.last is None
-            counts["undecrypted_ever"] += made.last is not None
+            counts["undecrypted_ever"] += made.last is not None and not closed
             counts["waited_for_logs"] += made.first in OF_LOGS
             counts["undecrypted_at_receipt"] += made.first is not None and made.first not in OF_LOGS
     return counts

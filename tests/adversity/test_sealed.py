@@ -52,10 +52,15 @@ def test_what_was_read_late_or_never_is_seen() -> None:
             events[2].where: Seen(Reason.UNKNOWN_SESSION, Reason.UNKNOWN_SESSION),
         },
     }
-    counts = count_seen(events, seen, ended=())
+    members = {(DIALOG, ANN), (DIALOG, BOB)}
+    counts = count_seen(events, seen, (), members)
     assert (counts["deliveries"], counts["waited_for_logs"]) == (6, 1)
     assert (counts["undecrypted_at_receipt"], counts["undecrypted_ever"]) == (2, 2)
-    assert count_seen(events, seen, ended=[B_PHONE])["undecrypted_ever"] == 1
+    assert count_seen(events, seen, [B_PHONE], members)["undecrypted_ever"] == 1
+    unknown = {B_PHONE: {one.where: Seen(Reason.UNKNOWN_DEVICE, Reason.UNKNOWN_DEVICE) for one in events}}
+    for present, closed in ((members, 0), ({(DIALOG, ANN)}, 4)):
+        counts = count_seen(events, unknown, (), present)
+        assert (counts["closed_to_former"], counts["undecrypted_ever"]) == (closed, 4 - closed)
 
 
 def test_what_is_read_by_others_and_after_a_removal_is_seen() -> None:
