@@ -37,6 +37,7 @@ from server.clock import SystemClock
 from storage.embedded.cluster import EmbeddedPostgres
 from storage.postgres.migrate import migrate
 from tchat.actions import ConnectionState
+from tchat.reconnecting import BACKOFF_S_MAX
 from tests.adversity.sealed_breaks import BREAKS, break_server, broken
 from tests.adversity.sealed_devices import ProcessDiedError, SealedDevice, Where
 from tests.adversity.sealed_matrix import MatrixDevice
@@ -263,12 +264,13 @@ class Conversations:
             if device.client is None and not device.ended:
                 await device.start()
         for device in self.online():
-            written = await device.until(lambda client: not client.pending())
+            # It may still wait before it connects again.
+            written = await device.until(lambda client: not client.pending(), more_s=0 if self.fault else BACKOFF_S_MAX)
             assert written or self.fault, device.client and device.client.pending()
         sealed = await read_sealed(self.node.world.pool)
         for device in self.online():
             mine = {one.where for one in sealed if device.person.device in one.readers}
-            await device.until(lambda client: client.state is ConnectionState.LIVE)
+            await device.until(lambda client: client.state is ConnectionState.LIVE, more_s=BACKOFF_S_MAX)
             for dialog in {dialog for dialog, _ in mine - device.seen.keys()}:
                 await device.read_again(dialog)
             await device.until(lambda _client, device=device, mine=mine: device.has_read(mine))  # type: ignore[misc]

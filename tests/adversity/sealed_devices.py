@@ -134,23 +134,23 @@ class SealedDevice:
         except* ProcessDiedError:
             pass
 
-    async def until(self, condition: Callable[[Client], bool]) -> bool:
-        """Whether this comes true of a running process, within ANSWER_S_MAX."""
+    async def until(self, condition: Callable[[Client], bool], *, more_s: float = 0.0) -> bool:
+        """Whether this comes true of a running process, within ANSWER_S_MAX and so many seconds more."""
         client = self.client
         if client is None:
             return False
-        return bool(await self._outlive(self._until(client, condition)))
+        return bool(await self._outlive(self._until(client, condition), more_s))
 
     @staticmethod
     async def _until(client: Client, condition: Callable[[Client], bool]) -> bool:
         await client.wait_until(lambda: condition(client))
         return True
 
-    async def _outlive(self, work: Coroutine[None, None, T]) -> T | None:
+    async def _outlive(self, work: Coroutine[None, None, T], more_s: float = 0.0) -> T | None:
         """What work of the process comes to; None if it fails, lasts too long, or the process ends."""
         task, process = asyncio.ensure_future(work), self._process
         assert process is not None
-        await asyncio.wait([task, process], timeout=ANSWER_S_MAX, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([task, process], timeout=ANSWER_S_MAX + more_s, return_when=asyncio.FIRST_COMPLETED)
         task.cancel()
         with contextlib.suppress(ClientError, ProcessDiedError, asyncio.CancelledError):
             return await task
