@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
+
 from protocol.bodies import TimelineEvent
 from protocol.command_rules import Command
 from protocol.device_log import LogError, LogState
@@ -29,6 +31,9 @@ from tchat.crypto.recovery import new_recovery_key, write_recovery_key
 from tchat.encryption.device_logs import DeviceLogs
 from tchat.encryption.key_uploads import KeyUploads
 from tchat.encryption.notices import DeviceRemoved, IdentityStarted, KeysNotTaken, Standing, StandingChanged
+
+PASSED_MAX = 5
+"""So often in a row an addition may be too late before no more is made on this connection."""
 
 
 class OwnDevices:
@@ -49,13 +54,15 @@ class OwnDevices:
         """What the server has said of the own person on this connection."""
         self._asked: Command | None = None
         self._refused = False
+        self._passed = 0
+        """How often in a row another device was faster."""
         self._to_remove: set[bytes] = set()
         self._notices: list[StandingChanged | IdentityStarted | KeysNotTaken | DeviceRemoved] = []
         self.standing = self._standing()
 
     def synced(self) -> None:
         """A connection begins: the server says again how far the log goes."""
-        self._given, self._asked, self._wanted, self._refused = None, None, False, False
+        self._given, self._asked, self._wanted, self._refused, self._passed = None, None, False, False, 0
 
     def heard(self, event: TimelineEvent | DialogState) -> None:
         """A dialog in which the own log can be read, if there is none yet."""
@@ -68,7 +75,12 @@ class OwnDevices:
 
     def start_new_identity(self) -> None:
         """Give up the identity of before, with all of its devices; contacts see that this is another one."""
-        self._start_identity(None if (pin := self._people.pin_of(self._people.principal)) is None else pin.newest)
+        pin = self._people.pin_of(self._people.principal)
+        before = None if pin is None else pin.newest
+        if pin is not None and pin.refused:
+            # The server has another log of this generation. It takes the next one after that only, but later ones.
+            before = msgspec.structs.replace(pin.newest, generation=pin.newest.generation + 1)
+        self._start_identity(before)
 
     def remove(self, device: bytes) -> bool:
         """Take a device out of the log; False on a device without the private keys."""
@@ -131,7 +143,9 @@ class OwnDevices:
                 self._dialog = None
 
     def _changed(self, reply: Reply) -> None:
-        if isinstance(reply, Failed) and not reply.temporary and reply.code != ErrorCode.LOG_PASSED:
+        passed = isinstance(reply, Failed) and reply.code == ErrorCode.LOG_PASSED
+        self._passed = self._passed + 1 if passed else 0
+        if isinstance(reply, Failed) and not reply.temporary and not 0 < self._passed < PASSED_MAX:
             self._refuse(reply.message)
         else:
             self._given, self._wanted = None, False

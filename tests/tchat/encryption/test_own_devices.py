@@ -147,6 +147,39 @@ def test_a_person_who_has_lost_everything_begins_anew(server: KeyServer) -> None
     assert phone.encryption.standing is Standing.UNVERIFIED
 
 
+def test_whose_log_has_forked_after_a_restore_begins_anew(server: KeyServer) -> None:
+    phone, watch, laptop = (Device(server, device) for device in (DEVICE, new_id(), new_id()))
+    phone.connect()
+    identity, key = phone.encryption.people.identity, phone.encryption.people.recovery_key
+    assert identity is not None
+    assert key is not None
+    for other in (watch, laptop):
+        other.connect()
+        other.encryption.keep_identity(identity, key)
+    before = list(server.entries)
+    watch.serve()
+    phone.connect()
+    server.entries = before  # a restore has lost the watch, which the laptop has not seen
+    laptop.serve()
+    phone.notices()
+    phone.connect()
+    assert phone.notices() == [DevicesDoubted]
+    phone.encryption.start_new_identity()
+    phone.serve()
+    assert phone.encryption.standing is Standing.LISTED
+    assert server.log is not None
+    assert list(server.log.devices) == [DEVICE]
+
+
+def test_an_addition_that_is_always_too_late_is_given_up(server: KeyServer) -> None:
+    phone = Device(server)
+    phone.encryption.signed_in(ME, DEVICE, server.synced(DEVICE))
+    server.passes = True
+    asked = phone.connect()
+    assert 1 < asked.count(AppendDeviceLog) < 9
+    assert KeysNotTaken in phone.notices()
+
+
 def test_a_device_with_the_private_keys_removes_another(server: KeyServer) -> None:
     phone, tablet = Device(server), Device(server, new_id())
     phone.connect()
