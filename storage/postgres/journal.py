@@ -306,9 +306,9 @@ class PostgresJournal(Journal):
         return f"{found.what}, for {found.open_s:.0f} s" if found else "one that this role may not see"
 
 
-def _column(values: list[_T], usual: _T) -> list[_T]:
-    """A column of a batch, empty if all its values are the usual one: the driver looks twice at every value."""
-    return [] if values.count(usual) == len(values) else values
+def _column(values: list[_T], usual: _T) -> list[_T] | None:
+    """A column of a batch, None if all its values are the usual one: the driver looks twice at every value."""
+    return None if values.count(usual) == len(values) else values
 
 
 def _same_value(body: bytes, stored: bytes) -> bool:

@@ -4,8 +4,9 @@
 -- COMMITTED every statement of a VOLATILE function takes a new snapshot, so the verdicts see all that was committed by
 -- the holder of the lock before.
 --
--- `p_tag`, `p_target`, `p_keys_seq`, `p_expires_at_ms`, `p_counts`, `p_session` and `p_share` may be empty instead of as long
--- as the batch: then they are Posted, null, 0, null, true, null and null in every row, as in nearly all batches.
+-- `p_tag`, `p_target`, `p_keys_seq`, `p_expires_at_ms`, `p_counts`, `p_session` and `p_share` may be null instead of as long
+-- as the batch: then they are Posted, null, 0, null, true, null and null in every row, as in many batches. (An array, also
+-- an empty one, costs what it takes to begin with: PL/pgSQL unpacks it.)
 --
 -- A dialog that no author of its rows has ever been a member of is not locked, nor is any of its rows read: for a
 -- stranger a dialog that exists costs what one costs that does not, and a refusal writes nothing.
@@ -33,7 +34,7 @@ DECLARE
     v_may_write boolean;
     v_locked uuid[];
     v_now_ms bigint;
-    v_shares uuid[];
+    v_sharing bigint[];  -- the rows whose share is complete, and that of their session, dialog and `keys_seq`
 BEGIN
     -- The incarnation's lock is held since the declaration; whether it has ended, or this call was overtaken, is read
     -- after that, in the statement that locks heads. That is `hold_incarnation`, without the 20 us of a call and the
@@ -59,23 +60,24 @@ BEGIN
         PERFORM hold_incarnation(p_incarnation, p_flush_no);  -- which refuses
     END IF;
     v_now_ms := unix_ms();
-    IF cardinality(p_share) > 0 THEN
-        v_shares := ARRAY(
-            SELECT s.share_id FROM unnest(p_device, p_share) AS r(device_id, share_id)
+    IF p_share IS NOT NULL THEN
+        v_sharing := ARRAY(
+            SELECT r.ord FROM unnest(p_dialog, p_device, p_session, p_share) WITH ORDINALITY
+                AS r(dialog_id, device_id, session, share_id, ord)
             JOIN shares s ON s.device_id = r.device_id AND s.share_id = r.share_id
+                AND s.dialog_id = r.dialog_id AND s.session = r.session
+            JOIN heads h ON h.dialog_id = r.dialog_id AND h.keys_seq = s.keys_seq
             WHERE s.covered IS NOT NULL AND NOT s.live FOR NO KEY UPDATE OF s SKIP LOCKED);
     END IF;
 
     RETURN QUERY
     WITH r AS (
         SELECT u.ord, u.dialog_id, u.author_id, u.device_id, u.n, coalesce(u.tag, ${tag.Posted}::smallint) AS tag,
-               u.target, CASE cardinality(p_keys_seq) WHEN 0 THEN 0 ELSE u.keys_seq END AS keys_seq, u.expires_at_ms,
-               coalesce(u.counts, true) AS counts, u.body, u.session, u.share_id
-        FROM unnest(p_dialog, p_author, p_device, p_n, p_tag, p_target, p_keys_seq, p_expires_at_ms, p_counts, p_body,
-                    p_session, p_share)
+               u.target, CASE WHEN p_keys_seq IS NULL THEN 0 ELSE u.keys_seq END AS keys_seq, u.expires_at_ms,
+               coalesce(u.counts, true) AS counts, u.body
+        FROM unnest(p_dialog, p_author, p_device, p_n, p_tag, p_target, p_keys_seq, p_expires_at_ms, p_counts, p_body)
             WITH ORDINALITY
-            AS u(dialog_id, author_id, device_id, n, tag, target, keys_seq, expires_at_ms, counts, body, session,
-                 share_id, ord)
+            AS u(dialog_id, author_id, device_id, n, tag, target, keys_seq, expires_at_ms, counts, body, ord)
     ), judged AS NOT MATERIALIZED (  -- its OFFSET keeps the verdict from being computed once for each use, for less
         SELECT r.ord, r.dialog_id, r.author_id, r.device_id, r.n, r.tag, r.target, r.expires_at_ms,
                r.counts, r.body,
@@ -102,15 +104,11 @@ BEGIN
                         SELECT 1 FROM blocks b JOIN members o
                             ON o.dialog_id = r.dialog_id AND o.principal_id = b.blocker_id
                         WHERE b.blocked_id = r.author_id) THEN ${VerdictCode.BLOCKED}
-                    WHEN h.mode = ${Mode.SEALED} AND r.keys_seq IS NOT NULL AND r.session IS NULL
-                        THEN ${VerdictCode.NOT_SEALED}
-                    WHEN h.mode = ${Mode.SEALED} AND r.keys_seq <> h.keys_seq THEN ${VerdictCode.STALE}
-                    WHEN h.mode = ${Mode.SEALED} AND r.keys_seq IS NOT NULL
-                        AND (a.session = r.session AND a.shared_keys_seq = h.keys_seq) IS NOT TRUE
-                        AND (SELECT s.session = r.session AND s.dialog_id = r.dialog_id AND s.keys_seq = h.keys_seq
-                             FROM shares s WHERE s.device_id = r.device_id AND s.share_id = r.share_id
-                                             AND s.share_id = ANY (v_shares) AND s.covered IS NOT NULL) IS NOT TRUE
-                        THEN ${VerdictCode.STALE}
+                    WHEN h.mode = ${Mode.SEALED} AND r.keys_seq IS NOT NULL AND (
+                        r.keys_seq = h.keys_seq AND (r.ord = ANY (v_sharing) OR (
+                            a.session = p_session[r.ord] AND a.shared_keys_seq = h.keys_seq))) IS NOT TRUE
+                        THEN CASE WHEN p_session[r.ord] IS NULL THEN ${VerdictCode.NOT_SEALED}
+                                  ELSE ${VerdictCode.STALE} END
                     WHEN r.target <= h.seq AND t.seq IS NULL AND m.visible @> r.target THEN refuse_archived()
                     WHEN r.target IS NOT NULL AND (
                         t.seq IS NULL OR t.tag <> ${tag.Posted} OR m.visible @> t.seq IS NOT TRUE
@@ -170,14 +168,14 @@ BEGIN
     FROM numbered j
     ORDER BY j.ord;
 
-    IF cardinality(v_shares) > 0 THEN
+    IF cardinality(v_sharing) > 0 THEN
         WITH named AS MATERIALIZED (
             SELECT s.device_id, s.share_id, s.dialog_id, s.session, s.keys_seq, s.covered, j.n
-            FROM unnest(p_dialog, p_device, p_n, p_session, p_share) AS r(dialog_id, device_id, n, session, share_id)
-            JOIN shares s ON s.device_id = r.device_id AND s.share_id = r.share_id AND s.dialog_id = r.dialog_id
-                AND s.session = r.session AND s.share_id = ANY (v_shares) AND s.covered IS NOT NULL
+            FROM unnest(p_dialog, p_device, p_n, p_share) WITH ORDINALITY AS r(dialog_id, device_id, n, share_id, ord)
+            JOIN shares s ON s.device_id = r.device_id AND s.share_id = r.share_id
             JOIN journal j ON j.dialog_id = r.dialog_id AND j.device_id = r.device_id AND j.n = r.n
                 AND j.incarnation = p_incarnation AND j.flush_no = p_flush_no
+            WHERE r.ord = ANY (v_sharing)
         ), made_live AS (
             UPDATE shares s SET live = true FROM named x WHERE s.device_id = x.device_id AND s.share_id = x.share_id
         )
