@@ -134,6 +134,8 @@ def list_own_devices(pin: PinnedLog | None, sign_ins: Iterable[SignInAnswer]) ->
 def devices_page(me: bytes, own: Sequence[OwnDevice], others: Iterable[tuple[str, PinnedLog | None]]) -> Page:
     """The own devices; `me` is this one; and how many each of some other people has."""
     lines: list[Line] = [[("Yours", "bold")], *(_own_line(device, here=device.device == me) for device in own), []]
+    if any(device.at_ms is None for device in own):
+        lines += [[("NOT CONFIRMED: signed in as you, and reads nothing until you confirm it.", "")]]
     lines += [[("/remove-device NAME, the word at the left, signs one out and gives it no keys.", "dim")], []]
     for name, pin in others:
         lines += [*_lines_of(name, pin), []]
@@ -141,7 +143,7 @@ def devices_page(me: bytes, own: Sequence[OwnDevice], others: Iterable[tuple[str
 
 
 def _own_line(device: OwnDevice, *, here: bool) -> Line:
-    parts = [f"since {_day(device.at_ms)}" if device.at_ms is not None else "NOT CONFIRMED: it reads nothing"]
+    parts = [f"since {_day(device.at_ms)}" if device.at_ms is not None else "NOT CONFIRMED"]
     if (seen := device.sign_in) is None:
         parts.append("signed out")
     else:

@@ -16,6 +16,7 @@ from tchat.actions import RefusedError
 from tchat.crypto.recovery import RecoveryError
 from tchat.encryption.encrypting import Encryption
 from tchat.encryption.notices import Standing, VerificationStep
+from tchat.fold.view import DialogView
 from tchat.shell import Client
 from tchat.terminal.account import SignInAnswer
 from tchat.terminal.comparing import Comparing
@@ -101,6 +102,15 @@ class Safeguards:
         self._question = then
         return question_page(question)
 
+    def about(self, dialog: DialogView) -> str:
+        """What is said of a dialog beside its members: whether its other person is verified."""
+        if dialog.type is not DialogType.DIRECT or self._encryption.standing is Standing.UNKNOWN:
+            return ""
+        pins = [self._encryption.people.pin_of(each) for each in dialog.members or () if each != dialog.me]
+        if any(pin is not None and pin.held for pin in pins):
+            return ", another identity"
+        return ", verified" if any(pin is not None and pin.verified for pin in pins) else ""
+
     # comparing
 
     async def _verify(self, typed: Slash, at: Situation) -> Said:
@@ -146,7 +156,7 @@ class Safeguards:
 
     async def _recovery_key(self, _typed: Slash, _at: Situation) -> Said:
         if (key := self._encryption.recovery_key) is None:
-            raise SlashError("this device does not have it; your other devices do, once you confirm this one")
+            raise SlashError("this device does not have it yet: confirm it on another device of yours (/verify)")
         return recovery_page(key)
 
     async def _new_identity(self, _typed: Slash, _at: Situation) -> Said:

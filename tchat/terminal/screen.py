@@ -16,13 +16,14 @@ from textual.message import Message
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from protocol.bodies import TimelineEvent
 from tchat.actions import ClientError, ConnectionState, Notification, Refused, RefusedError, StoppedError
 from tchat.crypto.verification import Phase
 from tchat.encryption.notices import Standing, VerificationStep
 from tchat.shell import Client
 from tchat.store import OutboxFullError
 from tchat.terminal.account import ApiError
-from tchat.terminal.lines import Line, about, clean, clean_line, dialog_line, title, transcript
+from tchat.terminal.lines import Line, clean, clean_line, dialog_line, title, transcript
 from tchat.terminal.pages import Page
 from tchat.terminal.slash import SlashError
 from tchat.terminal.talk import Directory, Talk
@@ -133,7 +134,8 @@ class ChatApp(App[StoppedError | None]):
         elif said is not None and isinstance(event, Refused):
             self.notify(said, title="Refused", severity="error", markup=False)
         elif said is not None:
-            self.notify(said, title="Encryption", severity="warning", timeout=30, markup=False)
+            heading = "" if isinstance(event, TimelineEvent) else "Encryption"
+            self.notify(said, title=heading, severity="warning", timeout=30, markup=False)
 
     # inputs of the person
 
@@ -273,7 +275,7 @@ class ChatApp(App[StoppedError | None]):
             known = self._client.state is ConnectionState.LIVE or self.talk.list_dialogs()
             self.query_one("#transcript", Static).update(_NOTHING_OPEN if known else _NOT_CONNECTED)
             return
-        heading: Line = [(title(dialog, viewer), "bold"), (f"  {about(dialog)}", "dim")]
+        heading: Line = [(title(dialog, viewer), "bold"), (f"  {self.talk.about(dialog)}", "dim")]
         self.query_one("#title", Static).update(_content([heading]))
         self._draw_transcript(transcript(dialog, self.talk.pending(), viewer, self._shown))
 

@@ -89,7 +89,7 @@ class Situation:
         """The other person of an open direct dialog."""
         others = [who for who in self.dialog.members or () if who != self.dialog.me]
         if self.dialog.type is not DialogType.DIRECT or not others:
-            raise SlashError("that is for a dialog of two")
+            raise SlashError("that is for a dialog of two: /new +NUMBER opens one")
         return others[0]
 
     def find_invited_into(self, seq: int) -> bytes:

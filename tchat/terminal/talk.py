@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Protocol
 from uuid import UUID
 
-from protocol.bodies import TimelineEvent
+from protocol.bodies import MemberRemoved, TimelineEvent
 from protocol.commands import Accept, Create, History, Numbered, Send
 from protocol.dialog_types import DIALOG_TYPES, DialogType
 from protocol.events import DialogState, TypingChanged
@@ -31,7 +31,7 @@ from tchat.encryption.notices import (
 from tchat.fold.view import DialogView
 from tchat.shell import Client
 from tchat.terminal.account import ApiError, PersonAnswer
-from tchat.terminal.lines import Viewer, clean_line, title
+from tchat.terminal.lines import Viewer, about, clean_line, title
 from tchat.terminal.pages import recovery_page, text_page
 from tchat.terminal.safeguards import Safeguards, Said, SignIns
 from tchat.terminal.slash import YES, Situation, SlashError, command_of, done_text, help_text, parse, text_header
@@ -104,6 +104,10 @@ class Talk:
         self._nameless.add(principal)
         return f"somebody {principal.hex()[-4:]}"
 
+    def about(self, dialog: DialogView) -> str:
+        """A dialog in a few words."""
+        return about(dialog) + self._safeguards.about(dialog)
+
     def writers_in(self, dialog: bytes) -> list[str]:
         """The names of those who are writing there."""
         now = time.monotonic()
@@ -164,6 +168,10 @@ class Talk:
             case DevicesDoubted() | VerifiedElsewhere():
                 about_others = isinstance(event, VerifiedElsewhere) or not event.own
                 return f"{self.name_of(event.principal)}: {event.sentence}" if about_others else event.sentence
+            case TimelineEvent(author=who, body=MemberRemoved(member=self.client.me)):
+                dialog = self.client.view.dialogs.get(event.dialog)
+                where = "a group" if dialog is None else title(dialog, self.make_viewer())
+                return f"{self.name_of(who)} removed you from {where}."
             case _ if isinstance(event, _TOLD):
                 return event.sentence
             case _:

@@ -15,7 +15,7 @@ from textual.widgets import OptionList, Static
 
 from protocol.bodies import ProfileChanged, TimelineEvent
 from protocol.close_codes import CloseCode
-from protocol.commands import Create, Invite, Send
+from protocol.commands import Create, Invite, Remove, Send
 from protocol.dialog_types import DialogType
 from tchat.actions import ConnectionState, Notification, RefusedError, SignInRequiredError, StoppedError
 from tchat.crypto.verification import Phase
@@ -193,6 +193,7 @@ async def test_two_people_compare_keys(stage: Stage) -> None:
     await stage.type("/same")
     await stage.until(lambda: "Bob is verified" in stage.notices)
     assert not stage.page
+    assert str(stage.app.query_one("#title", Static).content).endswith("encrypted, verified")
     await stage.pilot.press("escape")
     await stage.until(lambda: not stage.notices)
 
@@ -322,6 +323,15 @@ async def test_a_group_is_changed(stage: Stage) -> None:
     await stage.until(lambda: any("muted" in line for line in stage.listed))
     await stage.type("/leave")
     await stage.shows("Ann left")
+
+
+async def test_who_is_removed_from_a_group_that_is_not_open_is_told(stage: Stage) -> None:
+    me, cem = stage.app.talk.client.me, stage.people[CEM][0]
+    group = (await stage.bob.perform(Create(0, 0, DialogType.GROUP, [me, cem.principal], "Team"))).dialog
+    await stage.until(lambda: any("Team" in line for line in stage.listed))
+    stage.app.talk.current = None
+    await stage.bob.perform(Remove(0, group, 0, me))
+    await stage.until(lambda: "Bob removed you from Team." in stage.notices)
 
 
 async def test_somebody_is_blocked(stage: Stage) -> None:
