@@ -29,6 +29,11 @@ class MemoryStore(MemoryOutbox, MemoryState):
         self._generation = self._generation or generation + 1
         return self._generation
 
+    def renew(self) -> int:
+        """Begin a new generation: the keys of this one are believed by nobody any more."""
+        self._generation += 1
+        return self._generation
+
     def retire(self, n_max: int, generation: int) -> list[Stored]:
         """A store in memory is never an older copy."""
         raise AssertionError(f"the server is ahead of what lives in memory: {n_max}, {generation}")

@@ -157,6 +157,13 @@ class SealedStore(SqliteOutbox):
         self._is_current, self._is_behind = True, False
         return given_up
 
+    def renew(self) -> int:
+        """Begin a new generation: the keys of this one are believed by nobody any more. What waits to be sent stays."""
+        self._check_current()
+        with self._transaction():
+            self._db.execute("UPDATE store SET generation = generation + 1")
+        return self.generation
+
     def close(self) -> None:
         try:
             super().close()

@@ -45,13 +45,17 @@ class CryptoMachine:
         own = OwnKeys.read(step)
         if own is not None and ((own.principal, own.device) != (principal, device) or own.generation > generation):
             raise OtherDeviceError
-        if own is None or own.generation < generation:
-            own = OwnKeys.create(step, principal, device, generation)
-            step.commit()
         self.principal, self.device, self.generation = principal, device, generation
+        if own is None or own.generation < generation:
+            own = self._new_keys(generation)
         self.device_keys = own.device_keys
         """Matrix' object of the keys of this device, signed by it."""
         self.public = own.public
+
+    def renew(self, generation: int) -> None:
+        """Make new keys, under a higher generation; what was received stays readable."""
+        own = self._new_keys(generation)
+        self.generation, self.device_keys, self.public = generation, own.device_keys, own.public
 
     def sign(self, message: bytes) -> bytes:
         """The Ed25519 signature of this device, 64 bytes."""
@@ -237,6 +241,12 @@ class CryptoMachine:
         step = Step(self._state)
         megolm.forget_dialog(step, dialog)
         step.commit()
+
+    def _new_keys(self, generation: int) -> OwnKeys:
+        step = Step(self._state)
+        own = OwnKeys.create(step, self.principal, self.device, generation)
+        step.commit()
+        return own
 
     def _own(self, step: Step) -> OwnKeys:
         own = OwnKeys.read(step)

@@ -178,6 +178,19 @@ class People:
         pin = self.pin_of(self.principal)
         return pin is not None and pin.held is None and pin.log.devices.get(device) == public
 
+    def was_removed(self, public: DevicePublic) -> bool:
+        """Whether the own log that is believed had a device with these keys, and has it no more."""
+        pin = self.pin_of(self.principal)
+        if pin is None or pin.held is not None or pin.refused:
+            return False
+        return any(one.keys == public and one.until is not None for one in pin.log.listed)
+
+    def forget_identity(self) -> None:
+        """Drop the private keys of the own person: this device is none of theirs any more."""
+        step = Step(self._state)
+        step.write(Table.IDENTITY, b"", None)
+        step.commit()
+
     @property
     def identity(self) -> OwnIdentity | None:
         """The private keys of the own person; None on a device that has none, or has those of another identity."""

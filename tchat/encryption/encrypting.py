@@ -57,6 +57,9 @@ class KeyStore(CryptoState, Protocol):
     def retire(self, n_max: int, generation: int) -> Sequence[object]:
         """Begin new keys; the commands that are given up, since the newer store may have sent them."""
 
+    def renew(self) -> int:
+        """Begin new keys, and keep the commands: the keys before are believed by nobody. Their generation."""
+
     def pending(self) -> Sequence[object]:
         """The commands that await an answer."""
 
@@ -275,6 +278,10 @@ class Encryption:
         self._parts.opening.try_again(sessions)
         self._parts.backup.keys_came(sessions)
 
+    def _renew(self) -> None:
+        self._parts.machine.renew(self._store.renew())
+        self._parts.uploads.renewed()
+
     def _wake(self) -> None:
         self.wake()
 
@@ -299,6 +306,7 @@ class Encryption:
         readers.channels.tell = messages.tell
         inbox.broken = readers.channels.want
         opening.lacking = backup.want
+        own.renew = self._renew
         return _Parts(
             machine, people, readers, sealer, uploads, own, inbox, messages, opening, verifying, backup, trust
         )

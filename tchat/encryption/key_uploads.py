@@ -44,6 +44,11 @@ class KeyUploads:
         self.done = synced.key_generation == self._machine.generation
         self._upload, self._to_look = None, not self.done
 
+    def renewed(self) -> None:
+        """This device has made new keys."""
+        self._held, self._fallback_used = 0, False
+        self._upload, self._to_look, self._shown, self.done = None, True, b"", False
+
     def caught_up(self) -> None:
         """All that waited at the server was heard."""
         self._to_look = True
@@ -73,7 +78,7 @@ class KeyUploads:
 
     def answered(self, command: Command, reply: Reply) -> None:
         """The answer to an upload."""
-        if not isinstance(command, UploadKeys) or self._upload is None:
+        if not isinstance(command, UploadKeys) or self._upload is None or command.generation != self._upload.generation:
             return
         upload, self._upload = self._upload, None
         if isinstance(reply, KeysUploaded):

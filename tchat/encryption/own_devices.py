@@ -4,6 +4,8 @@
   tells the server.
 - A person with a log that does not name this device: it waits for its person, who confirms it on another device, enters
   the recovery key, or starts a new identity.
+- A device that its person has removed, and who signs in on it again, is a new one: it drops the private keys, and makes
+  new keys of its own, since nobody would believe the old ones.
 - With the private keys this device adds itself, gives the server back what a restore has lost, and removes devices.
 
 Nothing is appended before the server has the keys of this device, nor before it has told how far the log goes.
@@ -59,6 +61,8 @@ class OwnDevices:
         self._to_remove: set[bytes] = set()
         self._notices: list[StandingChanged | IdentityStarted | KeysNotTaken | DeviceRemoved] = []
         self.standing = self._standing()
+        self.renew: Callable[[], None] = lambda: None
+        """Makes new keys of this device."""
 
     def synced(self) -> None:
         """A connection begins: the server says again how far the log goes."""
@@ -159,6 +163,9 @@ class OwnDevices:
         """The server has said how far the log goes."""
         if self._given is not None and self._given.generation == 0 and self._standing() is Standing.UNKNOWN:
             self._start_identity(None)
+        if self._people.was_removed(self._machine.public):
+            self._people.forget_identity()
+            self.renew()
         standing = self._standing()
         if standing is not self.standing:
             self.standing = standing

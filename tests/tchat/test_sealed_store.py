@@ -314,6 +314,18 @@ def test_a_store_is_retired_for_good_and_gives_up_what_may_have_been_sent(opened
     store.close()
 
 
+def test_a_store_whose_keys_nobody_believes_begins_new_ones_and_keeps_its_commands(opened: Open) -> None:
+    store = signed_in(opened())
+    n = append(store, b"not sent yet")
+    before = store.generation
+    assert store.renew() == before + 1
+    store = reopened(store, opened)
+    with pytest.raises(NotSignedInError):
+        store.renew()
+    assert (store.generation, store.pending()) == (before + 1, [Stored(n, b"not sent yet")])
+    store.close()
+
+
 def test_a_retired_store_uses_no_number_that_a_newer_copy_can_have_used(opened: Open) -> None:
     store = signed_in(opened())
     store.retire(1, 1)

@@ -147,6 +147,30 @@ def test_a_person_who_has_lost_everything_begins_anew(server: KeyServer) -> None
     assert phone.encryption.standing is Standing.UNVERIFIED
 
 
+def test_a_device_that_was_removed_is_a_new_one_when_its_person_signs_in_on_it_again(server: KeyServer) -> None:
+    phone, tablet = Device(server), Device(server, new_id())
+    phone.connect()
+    identity, key = phone.encryption.people.identity, phone.encryption.people.recovery_key
+    assert identity is not None
+    assert key is not None
+    tablet.connect()
+    tablet.encryption.keep_identity(identity, key)
+    tablet.serve()
+    phone.connect()
+    phone.encryption.remove_device(tablet.device)
+    phone.serve()
+    tablet.notices()
+    tablet.connect()
+    assert tablet.notices() == [StandingChanged]
+    assert tablet.encryption.people.kept_identity is None, "it needs its person's word to be one of theirs again"
+    tablet.encryption.keep_identity(identity, key)
+    tablet.serve()
+    assert tablet.encryption.standing is Standing.LISTED
+    assert server.log is not None
+    assert server.log.devices.keys() == {phone.device, tablet.device}
+    assert [upload.generation for upload in server.uploads[tablet.device]] == [1, 1, 2, 2]
+
+
 def test_whose_log_has_forked_after_a_restore_begins_anew(server: KeyServer) -> None:
     phone, watch, laptop = (Device(server, device) for device in (DEVICE, new_id(), new_id()))
     phone.connect()
