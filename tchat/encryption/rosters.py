@@ -144,6 +144,7 @@ class Rosters:
             self._again_ms = self._now_ms() + AGAIN_MS
         else:
             track.refused = True
+            track.behind = track.behind and not track.doubted  # nothing more comes of what was left
 
     def logs_changed(self) -> None:
         """Logs were read: fold what waited for them."""

@@ -163,6 +163,7 @@ def test_a_dialog_that_a_catch_up_does_not_name_was_left(team: Team) -> None:
     found = team.ann.found(team.told)
     assert isinstance(found, Failed)
     assert found.code == ErrorCode.DIALOG_NOT_FOUND
+    assert not team.ann.engine.rosters.is_behind(team.told.dialog), "what is read of it again waits for nothing"
 
 
 def test_a_dialog_that_is_not_known_at_all_is_one_of_others(team: Team) -> None:
