@@ -101,8 +101,9 @@ def count_seen(
     ended: Collection[bytes],
     members: Collection[tuple[bytes, bytes]],
 ) -> Counter[str]:
-    """What devices made of events as they got them; of those that were `ended`, what they did not get is no loss.
+    """What devices made of events as they got them.
 
+    Of those that were `ended` it is no loss what they did not get, or had keys for and waited for a log or a roster of.
     `members` are (dialog, person) now. The server shows a former member no logs: what their device had not fetched
     before, it has keys for, but it may not know the device that wrote it.
     """
@@ -115,9 +116,10 @@ def count_seen(
                 continue
             is_former = (one.event.dialog, one.readers[device]) not in members
             closed = is_former and made.first is made.last is Reason.UNKNOWN_DEVICE
+            waited = device in ended and made.last in OF_LOGS
             counts["closed_to_former"] += closed
             counts["deliveries"] += made.last is None
-            counts["undecrypted_ever"] += made.last is not None and not closed
+            counts["undecrypted_ever"] += made.last is not None and not closed and not waited
             counts["waited_for_logs"] += made.first in OF_LOGS
             counts["undecrypted_at_receipt"] += made.first is not None and made.first not in OF_LOGS
     return counts

@@ -57,6 +57,8 @@ def test_what_was_read_late_or_never_is_seen() -> None:
     assert (counts["deliveries"], counts["waited_for_logs"]) == (6, 1)
     assert (counts["undecrypted_at_receipt"], counts["undecrypted_ever"]) == (2, 2)
     assert count_seen(events, seen, [B_PHONE], members)["undecrypted_ever"] == 1
+    waiting = {B_PHONE: {one.where: Seen(Reason.UNKNOWN_MEMBERS, Reason.UNKNOWN_MEMBERS) for one in events}}
+    assert [count_seen(events, waiting, ended, members)["undecrypted_ever"] for ended in ([], [B_PHONE])] == [4, 0]
     unknown = {B_PHONE: {one.where: Seen(Reason.UNKNOWN_DEVICE, Reason.UNKNOWN_DEVICE) for one in events}}
     for present, closed in ((members, 0), ({(DIALOG, ANN)}, 4)):
         counts = count_seen(events, unknown, (), present)
