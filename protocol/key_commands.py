@@ -111,7 +111,10 @@ class ClaimKeys(Command, tag=101, frozen=True):
 
 
 class ReadDevices(Command, tag=102, frozen=True):
-    """The device logs, identities and device keys of people who are or were in a dialog, the author included."""
+    """The device logs, identities and device keys of members of a dialog, the author included.
+
+    Of who has left, their log as the dialog has last named it, and no keys.
+    """
 
     rule: ClassVar = CommandRule(
         states=WHEN_LIVE,

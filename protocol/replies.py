@@ -157,7 +157,8 @@ class PersonDevices(msgspec.Struct, array_like=True, frozen=True):
 
     `generation`, `length` and `head` are those of their device log; 0, 0 and nothing if there is none. `entries` go on
     after those that the asker has of this generation; or begin with the first. When there are fewer than up to
-    `length`, ask again for the rest.
+    `length`, ask again for the rest. `former`: they have left the dialog; nothing is said of what they have now: the
+    log ends where the dialog has last named it, and no keys are shown.
     """
 
     principal: Id
@@ -169,6 +170,7 @@ class PersonDevices(msgspec.Struct, array_like=True, frozen=True):
     self_signing: bytes = b""
     user_signing: bytes = b""
     devices: list[DeviceKeys] = []
+    former: bool = False
 
 
 class DevicesPage(Reply, tag=122, frozen=True):

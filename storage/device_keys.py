@@ -9,7 +9,8 @@ Guarantees of every engine:
   were given out after its backup. Fallback keys, which may go out often, stay.
 * The keys of a device go with its sign-in, and when the device log removes it. Its generation never falls.
 * A log only grows, or gives way to that of a new identity; of two that append at once, one does.
-* Nobody gets logs but of people who are or were in a dialog that they are a member of, and claims keys of members only.
+* Nobody gets logs but of people who are or were in a dialog that they are a member of, and keys of members only. Of who
+  has left, the log ends where the dialog has last named it, or with the identity that they had then.
 * The logs of the last `FORMER_IDENTITIES_MAX` identities before the newest can be read.
 * The work of a call is bounded by its arguments.
 * Every method raises `StorageUnavailableError` when it cannot answer now; an upload, a claim or an addition may have
@@ -120,6 +121,8 @@ class IdentityRow(msgspec.Struct, frozen=True):
     self_signing: bytes
     user_signing: bytes
     devices: tuple[StoredDeviceKeys, ...]
+    former: bool
+    """They have left the dialog: without objects and keys, and the log ends where the dialog has last named it."""
 
 
 class DeviceKeyStore(Protocol):

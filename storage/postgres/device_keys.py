@@ -33,31 +33,43 @@ _UPLOAD = "SELECT * FROM upload_keys($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $1
 _CLAIM = f"SELECT {IS_SETTLED} AS settled, c.* FROM claim_keys($1, $2, $3, $4, $5, $6) c"
 
 _IDENTITIES = """
-SELECT r.principal_id, CASE WHEN f.length IS NULL THEN i.generation ELSE r.generation END AS generation,
-       coalesce(f.length, i.length) AS length, coalesce(f.head, i.head) AS head,
-       i.master, i.self_signing, i.user_signing,
-       CASE WHEN f.length IS NULL
-            THEN ARRAY(SELECT l.entry FROM device_logs l
-                       WHERE l.principal_id = r.principal_id
-                         AND l.index >= CASE WHEN i.generation = r.generation THEN r.length ELSE 0 END
-                       ORDER BY l.index LIMIT $6)
-            ELSE ARRAY(SELECT l.entry FROM former_logs l
-                       WHERE l.principal_id = r.principal_id AND l.generation = r.generation AND l.index >= r.length
-                       ORDER BY l.index LIMIT $6) END AS entries,
+SELECT r.principal_id, NOT m.member AS former,
+       CASE WHEN a.generation < i.generation AND f.length IS NULL THEN 0 ELSE a.generation END AS generation,
+       CASE WHEN a.generation < i.generation THEN f.length WHEN m.member THEN i.length ELSE l.length END AS length,
+       CASE WHEN a.generation < i.generation THEN f.head WHEN m.member THEN i.head ELSE l.head END AS head,
+       CASE WHEN m.member THEN i.master END AS master, CASE WHEN m.member THEN i.self_signing END AS self_signing,
+       CASE WHEN m.member THEN i.user_signing END AS user_signing,
+       CASE WHEN a.generation = i.generation
+            THEN ARRAY(SELECT e.entry FROM device_logs e
+                       WHERE e.principal_id = r.principal_id AND e.index >= a.first AND (m.member OR e.index < l.length)
+                       ORDER BY e.index LIMIT $6)
+            ELSE ARRAY(SELECT e.entry FROM former_logs e
+                       WHERE e.principal_id = r.principal_id AND e.generation = a.generation AND e.index >= a.first
+                       ORDER BY e.index LIMIT $6) END AS entries,
        d.devices, d.generations, d.keys
 FROM members me
 JOIN unnest($3::uuid[], $4::bigint[], $5::bigint[]) WITH ORDINALITY AS r(principal_id, generation, length, nth)
     ON me.dialog_id = $2 AND me.principal_id = $1 AND me.member
 JOIN members m ON m.dialog_id = $2 AND m.principal_id = r.principal_id
 LEFT JOIN identities i ON i.principal_id = r.principal_id
-LEFT JOIN LATERAL (  -- of an identity before, what the asker does not have
-    SELECT l.index + 1 AS length, l.hash AS head FROM former_logs l
-    WHERE l.principal_id = r.principal_id AND l.generation = r.generation AND l.index >= r.length
-    ORDER BY l.index DESC LIMIT 1) f ON r.generation < i.generation
+LEFT JOIN roster_intervals l  -- what the dialog has named of the log of who has left it
+    ON NOT m.member AND l.dialog_id = $2 AND l.until_seq = upper(m.visible) - 1 AND l.principal_id = r.principal_id
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN r.generation < i.generation AND EXISTS (  -- the rest of an identity before, which the asker lacks
+                        SELECT FROM former_logs e
+                        WHERE e.principal_id = r.principal_id AND e.generation = r.generation AND e.index >= r.length)
+                THEN r.generation
+                WHEN m.member THEN i.generation ELSE l.generation END AS generation) w
+CROSS JOIN LATERAL (
+    SELECT w.generation, CASE WHEN w.generation = r.generation THEN r.length ELSE 0 END AS first) a
+LEFT JOIN LATERAL (
+    SELECT e.index + 1 AS length, e.hash AS head FROM former_logs e
+    WHERE e.principal_id = r.principal_id AND e.generation = a.generation
+    ORDER BY e.index DESC LIMIT 1) f ON a.generation < i.generation
 CROSS JOIN LATERAL (
     SELECT array_agg(k.device_id ORDER BY k.device_id) AS devices,
            array_agg(k.generation ORDER BY k.device_id) AS generations, array_agg(k.keys ORDER BY k.device_id) AS keys
-    FROM device_keys k WHERE k.principal_id = r.principal_id AND k.keys IS NOT NULL) d
+    FROM device_keys k WHERE m.member AND k.principal_id = r.principal_id AND k.keys IS NOT NULL) d
 ORDER BY r.nth
 """
 
@@ -198,4 +210,5 @@ def _identity(row: asyncpg.Record) -> IdentityRow:
         row["self_signing"] or b"",
         row["user_signing"] or b"",
         tuple(StoredDeviceKeys(*each) for each in devices),
+        row["former"],
     )

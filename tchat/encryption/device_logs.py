@@ -6,6 +6,8 @@ Invariants:
   after a new one would look like a log that was made shorter.
 - A log that comes in pages is judged when it is whole.
 - What is refused for now is asked for again, after a pause.
+- Of who has left a dialog the server shows there how their log was then, and no keys. That says nothing of what they
+  have now: neither that their log is shorter nor that a device has no keys.
 - The log of an identity before the newest is asked for when a roster names it, one before the other: each is believed
   because the one after it has signed its head.
 """
@@ -179,6 +181,8 @@ class DeviceLogs:
     def _take(self, known: KnownLog, person: PersonDevices) -> bool:
         """Judge a log; False if it is asked for again: pages of it are missing, or the pin is another one by now."""
         base = self._people.newest_of(person.principal)
+        if person.former and (person.generation, person.length) <= base:
+            return True  # it ends before what was seen elsewhere
         part = self._parts[person.principal]
         if part.base != base:
             return False
@@ -202,7 +206,7 @@ class DeviceLogs:
         ours = own and pin is not None and pin.held is None and not pin.refused and self._people.identity is not None
         if judgement.verdict.sentence and (pin is None or pin != before) and not ours:
             self._notices.append(DevicesDoubted(principal, judgement.verdict, own))
-        if pin is not None and not pin.refused:
+        if pin is not None and not pin.refused and not person.former:
             keys = {each.device: _public(principal, each) for each in person.devices}
             listed = pin.newest.devices
             self._keep_keyless(principal, {device for device, public in listed.items() if keys.get(device) != public})

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from protocol.bodies import LogHead, MemberRemoved
+from protocol.bodies import DevicesChanged, LogHead, MemberLeft, MembersAdded
 from protocol.device_log import fold
-from protocol.dialog_types import DialogType
+from protocol.dialog_types import DialogType, Mode
+from protocol.ids import NIL
 from protocol.limits import FORMER_IDENTITIES_MAX
 from storage.device_keys import DeviceKeyStore, IdentityRow
+from storage.rows import ChangeEntry, VerdictCode
 from tests.support.device_logs import LoggedPerson
 from tests.support.world import Person, World
 
@@ -16,10 +18,12 @@ pytestmark = pytest.mark.anyio
 
 
 class Asker:
-    """Bo, who is in a group with Ann, asks for her log."""
+    """Bo, who is in a sealed group with Ann, asks for her log."""
 
-    def __init__(self, store: DeviceKeyStore, bo: Person, ann: LoggedPerson, dialog: bytes) -> None:
-        self.store, self.bo, self.ann, self.dialog = store, bo, ann, dialog
+    def __init__(self, world: World, store: DeviceKeyStore, people: list[Person], dialog: bytes) -> None:
+        self.admin, self.bo, ann = people
+        self.store, self.ann, self.dialog = store, LoggedPerson(store, ann), dialog
+        self._world = world
 
     async def read(self, generation: int = 0, length: int = 0, entries_max: int = 100) -> IdentityRow:
         """The answer to who has so much of her log."""
@@ -29,13 +33,18 @@ class Asker:
         (row,) = rows
         return row
 
+    async def leave_after(self, log: LogHead) -> None:
+        """Ann leaves once the group has named so much of her log."""
+        ann = self.ann.person
+        named = ChangeEntry(self.dialog, ann.principal, NIL, 0, DevicesChanged(ann.principal, log))
+        assert (await self._world.change(named)).verdict.code is VerdictCode.OK
+        assert (await self._world.act(MemberLeft, self.dialog, ann)).verdict.code is VerdictCode.OK
+
 
 @pytest.fixture
 async def bo(world: World, device_keys: DeviceKeyStore) -> Asker:
-    ann = LoggedPerson(device_keys, await world.person())
-    others = await world.people(2)
-    dialog = await world.create(DialogType.GROUP, others[1], others[0], ann.person)
-    return Asker(device_keys, others[0], ann, dialog)
+    people = await world.people(3)
+    return Asker(world, device_keys, people, await world.create(DialogType.GROUP, *people, mode=Mode.SEALED))
 
 
 async def test_the_log_of_an_identity_before_can_be_read_to_its_end(bo: Asker) -> None:
@@ -60,15 +69,39 @@ async def test_the_newest_of_many_identities_can_be_read(bo: Asker) -> None:
     assert given == [newest, newest, *range(3, newest + 1)]
 
 
-async def test_the_log_of_who_was_a_member_can_be_read_and_that_of_a_stranger_cannot(world: World, bo: Asker) -> None:
-    head = await bo.ann.start()
-    members = await world.timelines.read_members(bo.bo.principal, [bo.dialog], after=bytes(16), limit=9)
-    admin = next(each.principal for each in members[bo.dialog] if each.role)
-    await world.act(MemberRemoved, bo.dialog, Person(admin), bo.ann.person, n=0)
-    given = await bo.read()
-    assert LogHead(given.generation, given.length, given.head) == head
+async def test_of_who_has_left_the_log_ends_where_the_dialog_has_last_named_it(world: World, bo: Asker) -> None:
+    await bo.ann.start()
+    last = await bo.ann.add(bo.ann.person)
+    await bo.leave_after(last)
+    tablet = Person(bo.ann.person.principal)
+    await world.pool.execute("INSERT INTO devices VALUES ($1, $2, 0)", tablet.device, tablet.principal)
+    await world.another_sign_in(tablet)
+    newest = await bo.ann.add(tablet)
+    assert newest.length > last.length
+    for known, entries in [((0, 0), 2), ((1, 1), 1), ((1, 2), 0), ((1, 3), 0)]:
+        given = await bo.read(*known)
+        assert (LogHead(given.generation, given.length, given.head), len(given.entries)) == (last, entries)
+        assert (given.former, given.devices, given.master) == (True, (), b"")
     stranger = LoggedPerson(bo.store, await world.person())
     await stranger.start()
-    known = [(stranger.person.principal, 0, 0)]
-    assert await bo.store.read_identities(bo.bo.principal, bo.dialog, known, entries_max=1) == []
-    assert await bo.store.read_identities(bo.ann.person.principal, bo.dialog, known, entries_max=1) is None
+    asked = [(stranger.person.principal, 0, 0)]
+    assert await bo.store.read_identities(bo.bo.principal, bo.dialog, asked, entries_max=1) == []
+    assert await bo.store.read_identities(bo.ann.person.principal, bo.dialog, asked, entries_max=1) is None
+
+
+async def test_of_who_has_left_another_identity_is_not_shown_and_theirs_to_its_end(bo: Asker) -> None:
+    await bo.leave_after(await bo.ann.start())
+    whole = await bo.ann.add(bo.ann.person)
+    await bo.ann.start()
+    for known, entries in [((0, 0), 2), ((1, 1), 1), ((1, 2), 0)]:
+        given = await bo.read(*known)
+        assert (LogHead(given.generation, given.length, given.head), len(given.entries)) == (whole, entries)
+
+
+async def test_who_comes_back_is_shown_as_they_are(world: World, bo: Asker) -> None:
+    await bo.leave_after(await bo.ann.start())
+    head = await bo.ann.add(bo.ann.person)
+    await world.act(MembersAdded, bo.dialog, bo.admin, bo.ann.person, signed_at=3)
+    given = await bo.read()
+    assert (given.former, LogHead(given.generation, given.length, given.head)) == (False, head)
+    assert [each.device for each in given.devices] == [bo.ann.person.device]

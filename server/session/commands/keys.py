@@ -231,4 +231,5 @@ def _person(row: IdentityRow) -> PersonDevices:
         row.self_signing,
         row.user_signing,
         [DeviceKeys(each.device, each.generation, each.keys) for each in row.devices],
+        row.former,
     )

@@ -91,6 +91,8 @@ class Site:
         self.asked: list[Command] = []
         self.hidden: set[bytes] = set()
         """People whose logs are not given."""
+        self.departed: dict[bytes, b.LogHead] = {}
+        """Who is not in the dialog of the question any more, and how their log was."""
         self.swapped: dict[bytes, Somebody] = {}
         """Other identities that are given for people."""
         self.unnamed: set[bytes] = set()
@@ -151,6 +153,9 @@ class Site:
             if one.known.device not in self.keyless
         ]
         head = person.head
+        if (last := self.departed.get(known.principal)) is not None:
+            page = entries[: max(0, last.length - known.length)]
+            return PersonDevices(known.principal, last.generation, last.length, last.head, page, former=True)
         return PersonDevices(
             known.principal, head.generation, head.length, head.head, entries[:ENTRIES_PER_PAGE], devices=keys
         )

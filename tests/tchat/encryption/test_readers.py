@@ -200,6 +200,32 @@ def test_a_device_without_keys_is_left_out_until_it_has_some(ann: Ann, bob: Some
     assert ann.readers(told) == devices(ann.person, bob)
 
 
+def test_what_a_dialog_shows_of_who_has_left_it_takes_nothing_from_them_elsewhere(
+    ann: Ann, told: Told, bob: Somebody
+) -> None:
+    was = bob.head
+    bob.adds()
+    ann.hears(grown(told, bob))
+    ann.site.departed[bob.principal] = was
+    ann.engine.logs.need(new_id(), bob.principal)
+    ann.settle()
+    ann.site.departed.clear()
+    assert ann.readers(told) == devices(ann.person, bob)
+    assert ann.engine.take_notices() == []
+
+
+def test_of_who_has_left_before_one_came_the_log_is_believed_as_it_was(ann: Ann, bob: Somebody) -> None:
+    ann.site.departed[bob.principal] = bob.head
+    bob.adds()
+    ann.engine.logs.need(new_id(), bob.principal)
+    ann.settle()
+    ann.site.departed.clear()
+    told = direct_dialog(ann.person, bob)
+    ann.hears(state(told), *told.events)
+    assert ann.readers(told) == devices(ann.person, bob)
+    assert ann.engine.take_notices() == []
+
+
 def test_a_damaged_key_of_one_device_holds_nobody_else_back(ann: Ann, bob: Somebody) -> None:
     laptop = bob.adds()
     laptop.keys = [bob.phone.keys[0]] * 3
