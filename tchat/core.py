@@ -182,9 +182,7 @@ class ClientCore:
         self._encryption.disconnected()
         for lost in self._requests.disconnected():
             self._emit(Answered(lost, None))
-        advice = self._advice or advice_for(code)
-        if self._reconnecting.takes_back(advice, now):
-            advice = Advice.RECONNECT
+        advice = self._reconnecting.weigh(self._advice or advice_for(code), now)
         delay_s, self._advice, self._retry_after_s = self._retry_after_s, None, 0.0
         if advice in STOPPED_BY:
             self._stop(STOPPED_BY[advice](_reason(code), code))

@@ -49,10 +49,13 @@ class Reconnecting:
             return None
         return self.backoff_s() if self._token_refusals > 1 else 0.0
 
-    def takes_back(self, advice: Advice, now: float) -> bool:
-        """Whether to take the device back from what may be an older connection of this client."""
+    def weigh(self, advice: Advice, now: float) -> Advice:
+        """Count a close with this advice, and give the one to follow.
+
+        That is RECONNECT instead of STOP while the device may have gone to an older connection of this client.
+        """
         if now - self._connected_at >= REPLACED_SOON_S:
             self._replaced_soon = 0
-            return False
+            return advice
         self._replaced_soon += advice is Advice.STOP
-        return advice is Advice.STOP and self._replaced_soon <= REPLACED_SOON_MAX
+        return Advice.RECONNECT if advice is Advice.STOP and self._replaced_soon <= REPLACED_SOON_MAX else advice

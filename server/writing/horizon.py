@@ -17,7 +17,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from server.clock import Clock
-from server.writing.position import Positions
+from server.writing.position import Position, Positions
 from storage.rows import HorizonReading
 from storage.timelines import Journal
 from storage.unavailable import IncarnationEndedError, OtherHistoryError, StorageUnavailableError
@@ -64,13 +64,13 @@ class Horizon:
         """All that was written longer ago than this lies before the horizon."""
         return self._clock.monotonic() - self._covered_at
 
-    def read_position(self, text: str, principal: bytes) -> int | None:
-        """The horizon in a client's position; None if it is none of this principal in this epoch, or too old."""
-        return self._positions.read(text, epoch=self.epoch, principal=principal)
+    def read_position(self, text: str, principal: bytes) -> Position | None:
+        """A client's position, if it is one of this principal."""
+        return self._positions.read(text, principal)
 
-    def is_of_another_epoch(self, text: str, principal: bytes) -> bool:
-        """Whether a client's position is one of this principal in another epoch."""
-        return self._positions.read_epoch(text, principal=principal) not in (None, self.epoch)
+    def since(self, position: Position | None) -> int | None:
+        """The horizon from which its client goes on; None if it is of another epoch, or too old."""
+        return position.horizon if position is not None and position.epoch == self.epoch else None
 
     def position_of(self, principal: bytes) -> str:
         """The position of a session that is live now; empty before the first horizon."""

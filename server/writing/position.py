@@ -12,6 +12,7 @@ import binascii
 import hashlib
 import hmac
 import struct
+from typing import NamedTuple
 
 from server.clock import Clock
 
@@ -19,6 +20,13 @@ _FIELDS = struct.Struct(">QQQ")  # epoch, horizon, time of issue in seconds
 _TAG_BYTES = 16
 _AHEAD_S_MAX = 3_600
 """How far the clock of another node may be ahead of ours."""
+
+
+class Position(NamedTuple):
+    """What a position says to its owner; no horizon if it is too old."""
+
+    epoch: int
+    horizon: int | None
 
 
 class Positions:
@@ -34,29 +42,18 @@ class Positions:
         fields = _FIELDS.pack(epoch, horizon, self._now_s())
         return base64.urlsafe_b64encode(fields + self._tag(fields, principal)).decode("ascii")
 
-    def read(self, text: str, *, epoch: int, principal: bytes) -> int | None:
-        """The horizon, if the text is a position of this principal in this epoch and not too old."""
-        of_epoch, horizon, issued_s = self._open(text, principal)
-        age_s = self._now_s() - issued_s
-        if of_epoch != epoch or not -_AHEAD_S_MAX <= age_s <= self._age_max_s:
-            return None
-        return horizon
-
-    def read_epoch(self, text: str, *, principal: bytes) -> int | None:
-        """The epoch, if the text is a position of this principal, however old."""
-        return self._open(text, principal)[0]
-
-    def _open(self, text: str, principal: bytes) -> tuple[int | None, int, int]:
-        """The fields; no epoch if the text is no position of this principal."""
+    def read(self, text: str, principal: bytes) -> Position | None:
+        """What the text says, if it is a position of this principal."""
         try:
             raw = base64.b64decode(text.encode("ascii"), altchars=b"-_", validate=True)
         except (binascii.Error, ValueError):
-            return None, 0, 0
+            return None
         fields, tag = raw[: _FIELDS.size], raw[_FIELDS.size :]
         if not hmac.compare_digest(tag, self._tag(fields, principal)):
-            return None, 0, 0
+            return None
         epoch, horizon, issued_s = _FIELDS.unpack(fields)
-        return epoch, horizon, issued_s
+        holds = -_AHEAD_S_MAX <= self._now_s() - issued_s <= self._age_max_s
+        return Position(epoch, horizon if holds else None)
 
     def _tag(self, fields: bytes, principal: bytes) -> bytes:
         return hashlib.blake2b(fields + principal, digest_size=_TAG_BYTES, key=self._key).digest()

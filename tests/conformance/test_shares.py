@@ -333,6 +333,28 @@ async def test_a_confirmed_slice_goes_and_the_share_with_its_last_one(group: Gro
     assert (await group.say()).code is VerdictCode.OK
 
 
+async def test_who_confirms_waits_neither_for_the_sweep_nor_for_another_device(group: Group) -> None:
+    """The sweep locks a share before its slices: who locked them the other way round would make a circle with it."""
+    share = new_id()
+    await group.stage(group.bo, group.cy, share=share)
+    await group.say(share)
+    (bo_has,), (cy_has,) = await group.read(group.bo), await group.read(group.cy)
+    await group.shares.confirm(group.cy.device, [cy_has.number])
+    async with group.world.pool.acquire() as sweep, sweep.transaction():
+        await sweep.execute("SELECT FROM shares FOR UPDATE")
+        async with asyncio.timeout(10):
+            await group.shares.confirm(group.bo.device, [bo_has.number])
+    assert await group.read(group.bo) == []
+    await group.stage(group.bo, group.cy, share=(other := new_id()), session=OTHER)
+    await group.say(other, session=OTHER)
+    (again,) = await group.read(group.bo)
+    async with group.world.pool.acquire() as slow, slow.transaction():
+        await slow.execute("SELECT FROM slices WHERE to_device = $1 FOR UPDATE", group.bo.device)
+        async with asyncio.timeout(10):
+            await group.shares.confirm(group.bo.device, [again.number])
+    assert await group.read(group.bo) == [again]  # it comes again, so it is confirmed again
+
+
 async def test_of_shares_that_nothing_has_named_the_newest_are_kept(group: Group) -> None:
     """Those before them are of messages that were refused: else their number would keep a device from writing."""
     live, oldest, *others = (number.to_bytes(16) for number in range(SHARES_IN_FLIGHT_MAX + 2))

@@ -91,8 +91,8 @@ class Lifecycle:
         self._registry.attach(session)
         if self._arrive is not None:
             await self._arrive(session, claims.principal)
-        since = self._horizon.read_position(command.position, claims.principal)
-        snapshot = await self._take_snapshot(claims, since)
+        position = self._horizon.read_position(command.position, claims.principal)
+        snapshot = await self._take_snapshot(claims, self._horizon.since(position))
         if snapshot.epoch != self._horizon.epoch:
             self._begin_epoch(snapshot.epoch, session)
             snapshot = await self._take_snapshot(claims, None)
@@ -106,7 +106,7 @@ class Lifecycle:
             return
         if self._taken_over is not None:
             self._taken_over(session)
-        if not self._horizon.is_of_another_epoch(command.position, claims.principal):  # its numbers: other events
+        if position is None or position.epoch == self._horizon.epoch:  # else its numbers are of other events
             for high_water in command.receipts:
                 self._receipts.note(claims.principal, high_water)
         keys = snapshot.keys

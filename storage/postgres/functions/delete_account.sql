@@ -4,9 +4,7 @@ RETURNS boolean
 LANGUAGE plpgsql VOLATILE
 AS $$
 BEGIN
-    PERFORM 1 FROM principals p JOIN accounts a ON a.principal_id = p.principal_id
-    WHERE a.principal_id = p_principal AND a.tenant_id = p_tenant AND a.owner_id = p_owner FOR NO KEY UPDATE OF p;
-    IF NOT FOUND THEN
+    IF NOT lock_account(p_tenant, p_owner, p_principal) THEN
         RETURN false;
     END IF;
     DELETE FROM accounts WHERE principal_id = p_principal;

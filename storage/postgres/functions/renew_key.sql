@@ -5,10 +5,7 @@ CREATE FUNCTION renew_key(
 LANGUAGE plpgsql VOLATILE
 AS $$
 BEGIN
-    -- First the row that a sign-in locks: one that used the old key is seen, and ended, below.
-    PERFORM 1 FROM principals p JOIN accounts a ON a.principal_id = p.principal_id
-    WHERE a.principal_id = p_principal AND a.tenant_id = p_tenant AND a.owner_id = p_owner FOR NO KEY UPDATE OF p;
-    IF NOT FOUND THEN
+    IF NOT lock_account(p_tenant, p_owner, p_principal) THEN  -- a sign-in that used the old key is seen, and ended
         RETURN false;
     END IF;
     UPDATE api_keys SET key_hash = p_key_hash WHERE principal_id = p_principal;

@@ -65,7 +65,7 @@ async def test_a_horizon_is_handed_out_when_what_was_under_way_has_been_delivere
         assert ours.position_of(ANN) == ""
         gate.set()
     await advancing
-    assert ours.read_position(ours.position_of(ANN), ANN) == 10
+    assert ours.since(ours.read_position(ours.position_of(ANN), ANN)) == 10
 
 
 async def test_who_keeps_the_right_to_serve_is_told_when_a_reading_finds_another_history() -> None:
@@ -81,8 +81,8 @@ async def test_the_position_of_a_snapshot_is_not_past_the_horizon() -> None:
     """What a snapshot sees beyond it may have an id that is given out again after a crash of PostgreSQL."""
     ours = horizon(Read((10, 11)))
     await ours.advance()
-    assert ours.read_position(ours.position_at(99, ANN), ANN) == 10
-    assert ours.read_position(ours.position_at(9, ANN), ANN) == 9
+    assert ours.since(ours.read_position(ours.position_at(99, ANN), ANN)) == 10
+    assert ours.since(ours.read_position(ours.position_at(9, ANN), ANN)) == 9
 
 
 async def test_a_horizon_of_the_epoch_before_is_not_handed_out() -> None:

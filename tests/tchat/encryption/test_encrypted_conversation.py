@@ -26,7 +26,7 @@ from tchat.store import MemoryOutbox
 from tests.support.harness import Running, configured, running
 from tests.support.sealers import Behind
 from tests.support.sealing import one_device_of
-from tests.support.world import Person
+from tests.support.world import UNCHECKED, Person
 from tests.tchat.crypto.devices import NOW_MS, VIEW, Phone
 
 pytestmark = pytest.mark.anyio
@@ -104,7 +104,8 @@ async def test_a_removed_device_has_no_keys_of_what_is_written_after_it(server: 
     with anyio.fail_after(30):
         async with Client(server.url, token, store=store, encryption=Behind(sealer), on_event=take) as client:
             await client.wait_until(lambda: client.state is ConnectionState.LIVE)
-            group = (await client.perform(Create(0, 0, DialogType.GROUP, [bob.principal, cem.principal], "T"))).dialog
+            others = [bob.principal, cem.principal]
+            group = (await client.perform(Create(0, 0, DialogType.GROUP, others, "T", signature=UNCHECKED))).dialog
             await client.send(group, b"to both")
             await client.perform(Remove(0, group, 0, cem.principal))
             source.phones.remove(c)

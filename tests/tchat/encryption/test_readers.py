@@ -214,16 +214,17 @@ def test_what_a_dialog_shows_of_who_has_left_it_takes_nothing_from_them_elsewher
     assert ann.engine.take_notices() == []
 
 
-def test_of_who_has_left_before_one_came_the_log_is_believed_as_it_was(ann: Ann, bob: Somebody) -> None:
-    ann.site.departed[bob.principal] = bob.head
+def test_of_who_has_left_a_dialog_the_log_is_believed_and_no_device_counts_as_without_keys(
+    ann: Ann, told: Told, bob: Somebody
+) -> None:
     bob.adds()
+    ann.site.departed[bob.principal] = bob.head
     ann.engine.logs.need(new_id(), bob.principal)
     ann.settle()
-    ann.site.departed.clear()
-    told = direct_dialog(ann.person, bob)
-    ann.hears(state(told), *told.events)
+    ann.site.asked.clear()
+    ann.hears(grown(told, bob))
     assert ann.readers(told) == devices(ann.person, bob)
-    assert ann.engine.take_notices() == []
+    assert not any(isinstance(command, ReadDevices) for command in ann.site.asked)
 
 
 def test_a_damaged_key_of_one_device_holds_nobody_else_back(ann: Ann, bob: Somebody) -> None:
