@@ -22,7 +22,7 @@ from protocol.device_commands import BackupValue
 from protocol.device_log import LogAction, LogState, hash_of_entry, next_entry
 from protocol.dialog_types import DialogType
 from protocol.events import KeySlices
-from protocol.ids import NIL
+from protocol.ids import NIL, new_id
 from protocol.key_commands import NamedKey, UploadKeys
 from protocol.public_keys import DevicePublic
 from protocol.replies import BackupPage, DevicesPage, PersonDevices
@@ -43,7 +43,7 @@ from tchat.encryption.notices import (
 )
 from tests.adversity.lying_stage import Player, Stage, events_changed, neutral
 from tests.support.key_pairs import fresh_keys
-from tests.support.world import Person
+from tests.support.world import UNCHECKED, Person
 
 Lie = Callable[[Stage, random.Random], Awaitable[object]]
 
@@ -60,11 +60,11 @@ async def ghost_device(stage: Stage, _rnd: random.Random) -> object:
 
 
 async def ghost_member(stage: Stage, _rnd: random.Random) -> object:
-    """Eve is a member in the database, by nobody's signature."""
+    """Eve is a member in the database, by nobody's signature: the honest part of this server looks at its length."""
     stage.forbid(stage.eve.person.device)
-    await stage.server.node.pipeline.append(
-        ChangeEntry(stage.group, stage.ann.id, NIL, 0, b.MembersAdded([stage.eve.id]))
-    )
+    keys_seq = await stage.server.world.pool.fetchval("SELECT keys_seq FROM heads WHERE dialog_id = $1", stage.group)
+    added = b.MembersAdded([stage.eve.id], b.Signed(keys_seq, bytes(32), UNCHECKED))
+    await stage.server.node.pipeline.append(ChangeEntry(stage.group, stage.ann.id, new_id(), 1, added))
     return await stage.bo.hears(ChangeNotBelieved)
 
 

@@ -17,7 +17,7 @@ async def test_lies_are_noticed_and_the_truth_raises_no_alarm(database_url: str)
     found = await run(database_url, NAMES, seed=7)
     assert [each["lie"] for each in found if is_held(each)] == NAMES
     shown = [each["shown_as"] for each in found[:-1]]
-    assert shown == ["unsigned", "held", "views_differ", "wrong_owner", "refused"]
+    assert shown == ["unknown_device", "held", "views_differ", "wrong_owner", "refused"]
 
 
 @pytest.mark.parametrize(
