@@ -1,10 +1,11 @@
 """Marked plaintexts, looked for wherever something stays: `python -m tests.adversity.plaintext --seed N`.
 
 Clients that encrypt, with their stores on disk, write marked messages, edits, reactions and messages to devices, back
-their sessions up and report what they have read, to a real server with two workers, PostgreSQL and Redis. Then every
-byte is searched for marks and for keys: the files of PostgreSQL and of the server, its log at the level debug, what
-went over Redis and what that has saved, metrics, `tchat trace`, the memory of all processes of the server and of its
-database, and the clients' disks. Memory is searched before the first report: the server sees what it checks.
+their sessions up and report what they have read, to a real server with two workers, PostgreSQL, Redis and Cassandra.
+Then every byte is searched for marks and for keys: the files of PostgreSQL, of Cassandra and of the server, its log at
+the level debug, what went over Redis and what that has saved, what was posted to the webhook of a bot that is in the
+group, metrics, `tchat trace`, the memory of all processes of the server and of PostgreSQL, and the clients' disks.
+Memory is searched before the first report: the server sees what it checks.
 
 Prints one JSON line; `found` says where, and it exits with 1 unless that is nothing.
 """
@@ -53,6 +54,7 @@ from tchat.encryption.notices import Standing
 from tchat.sealed_store import SealedStore
 from tchat.shell import Client
 from tchat.store_key import FileKey
+from tests.adversity.plaintext_places import PlaintextArchive, WebhookBot, lacks_cassandra, webhook_bot
 from tests.adversity.plaintext_search import Marks, Search, key_patterns
 from tests.adversity.restart_server import Accounts, ServerProcess, SignIn
 from tests.engines.redis_server import RedisServer
@@ -109,26 +111,34 @@ class Phone:
 class Run:
     """A server, its clients, and all that they leave behind."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, folder: Path, seed: int, *, archived: bool) -> None:
         self.rng = random.Random(seed)
         self.marks = Marks(self.rng)
         self.moderators = PrivateKey.generate()
         self.refused = 0
         self._folder = folder
+        self.archived = 0
+        """Rows that Cassandra has."""
         self._redis = RedisServer(folder / "redis")
+        self._archive = PlaintextArchive(folder / "cassandra") if archived else None
         self._monitored = bytearray()
         self._admin_port = free_port()
         self._phones: list[Phone] = []
         self._written: list[tuple[bytes, int, bytes]] = []
+        self._group = b""
         self._server: ServerProcess
+        self._bot: WebhookBot
 
     async def run(self, messages: int, *, quick: bool = False) -> Search:
         """Everything, from the start of the server to the search of what it has left.
 
-        `quick`: only keys that were backed up are searched for, and of the database's memory what its processes share.
+        `quick`: only keys that were backed up are searched for, and of the database's memory what its processes share;
+        and the webhook takes everything at once.
         """
         async with AsyncExitStack() as stack:
             stack.enter_context(self._redis)
+            if self._archive is not None:
+                stack.enter_context(self._archive.server)
             self._server = ServerProcess(_new_folder(self._folder, "server"), self._settings())
             stack.push_async_callback(self._server.abandon)
             await self._server.start()
@@ -137,6 +147,10 @@ class Run:
             accounts = Accounts(self._server)
             for name in NAMES:
                 self._phones.append(await stack.enter_async_context(self._phone(await accounts.sign_in(name))))
+            ann = self._phones[0].signed_in
+            self._bot = await stack.enter_async_context(webhook_bot(self._config, self._url, accounts, ann))
+            if not quick:
+                self._bot.refuse_a_message()
             await self._talk(messages)
             keys = {name: key for phone in self._phones for name, key in phone.find_keys().items()}
             if quick:  # of what Bo has backed up
@@ -147,6 +161,8 @@ class Run:
             await self._search_served(search)
             await self._save()
             assert await self._server.stop() == 0
+            if self._archive is not None:
+                self._archive.server.stop()
         await asyncio.to_thread(self._search_disks, search)
         return search
 
@@ -158,7 +174,18 @@ class Run:
             "TCHAT__SERVER__DRAIN_SPREAD_S": "0.1",
             "TCHAT__CLUSTER__REDIS_URLS": self._redis.url,
             "TCHAT__REPORTS__MODERATORS_KEY": to_base64(bytes(self.moderators.public_key)),
+            "TCHAT__WEBHOOKS__PRIVATE_ADDRESSES": "true",
+            **(self._archive.settings if self._archive is not None else {}),
         }
+
+    @property
+    def _config(self) -> Config:
+        """What commands of an operator take."""
+        return Config(server=ServerSettings(data_dir=self._server.database.data_dir, admin_port=self._admin_port))
+
+    @property
+    def _url(self) -> str:
+        return self._server.database.url
 
     @contextlib.asynccontextmanager
     async def _phone(self, signed_in: SignIn) -> AsyncIterator[Phone]:
@@ -182,10 +209,11 @@ class Run:
         """Marked messages of everybody in a direct dialog and a group, edits, reactions; and beside dialogs."""
         ann, bo, _ = self._phones
         others = [phone.signed_in.principal for phone in self._phones[1:]]
-        group = Create(0, 0, DialogType.GROUP, others, "the group", Mode.SEALED)
+        group = Create(0, 0, DialogType.GROUP, [*others, self._bot.principal], "the group", Mode.SEALED)
+        self._group = (await ann.client.perform(group)).dialog
         dialogs = {
             (await ann.client.perform(Create(0, 0, DialogType.DIRECT, others[:1]))).dialog: [ann, bo],
-            (await ann.client.perform(group)).dialog: self._phones,
+            self._group: self._phones,
         }
         for dialog, members in dialogs.items():
             for member in members:
@@ -200,6 +228,8 @@ class Run:
                     await member.client.wait_until(partial(self._has_read, member, dialog))
         await self._write_to_device(next(iter(dialogs)), ann, bo)
         await self._back_up(bo)
+        async with asyncio.timeout(_WAIT_S):
+            await self._bot.has_got(self._group, max(seq for dialog, seq, _ in self._written if dialog == self._group))
 
     async def _say(self, dialog: bytes, author: Phone, reader: Phone) -> None:
         said = self.marks.make(self.rng.choice([40, 400, 8000]))
@@ -256,8 +286,11 @@ class Run:
             writer.close()
 
     async def _save(self) -> None:
-        """What the database and Redis have in memory is on their disks."""
-        connection = await asyncpg.connect(self._server.database.url)
+        """What the database and Redis have in memory is on their disks, and Cassandra has all."""
+        if self._archive is not None:
+            async with asyncio.timeout(_WAIT_S):
+                self.archived = await self._archive.has_all(self._url)
+        connection = await asyncpg.connect(self._url)
         await connection.execute("CHECKPOINT")
         await connection.close()
         reader, writer = await asyncio.open_connection(HOST, self._redis.port)
@@ -283,15 +316,16 @@ class Run:
             metrics = await client.get(f"http://{HOST}:{self._admin_port}/metrics")
         metrics.raise_for_status()
         search.through_text("metrics", metrics.content)
-        config = Config(server=ServerSettings(data_dir=self._server.database.data_dir, admin_port=self._admin_port))
         for dialog, seq, _ in self._written[:3]:
-            traced = await asyncio.to_thread(trace, config, to_text(dialog), seq, None)
+            traced = await asyncio.to_thread(trace, self._config, to_text(dialog), seq, None)
             search.through_text("trace", as_text(traced).encode() + msgspec.json.encode(traced))
         search.through_text("Redis: all commands", bytes(self._monitored))
+        search.through_text("webhook", self._bot.requests)
 
     def _search_disks(self, search: Search) -> None:
         search.through_folder("server", self._folder / "server")  # its log, PostgreSQL, its own keys
         search.through_folder("Redis", self._folder / "redis")
+        search.through_folder("Cassandra", self._folder / "cassandra")
         for phone in self._phones:
             search.through_folder(f"disk of {phone.signed_in.name}", phone.folder)
 
@@ -299,6 +333,11 @@ class Run:
     def monitored_bytes(self) -> int:
         """What went over Redis."""
         return len(self._monitored)
+
+    @property
+    def webhook_bytes(self) -> int:
+        """What was posted to the webhook."""
+        return len(self._bot.requests)
 
 
 def _knows(phone: Phone, dialog: bytes) -> bool:
@@ -311,9 +350,11 @@ def _new_folder(parent: Path, name: str) -> Path:
     return folder
 
 
-async def look_for_plaintext(messages: int, seed: int, folder: Path, *, quick: bool = False) -> dict[str, Any]:
-    """A run; what came of it."""
-    run = Run(folder, seed)
+async def look_for_plaintext(
+    messages: int, seed: int, folder: Path, *, archived: bool, quick: bool = False
+) -> dict[str, Any]:
+    """A run, with Cassandra if it is `archived`; what came of it."""
+    run = Run(folder, seed, archived=archived)
     search = await run.run(messages, quick=quick)
     return {
         "seed": seed,
@@ -321,6 +362,8 @@ async def look_for_plaintext(messages: int, seed: int, folder: Path, *, quick: b
         "places_searched": search.places,
         "bytes_searched": search.bytes,
         "redis_bytes": run.monitored_bytes,
+        "webhook_bytes": run.webhook_bytes,
+        "archived": run.archived,
         "refused": run.refused,
         "skipped": search.skipped,
         "found": len(search.found),
@@ -340,9 +383,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="tests.adversity.plaintext", description=__doc__)
     parser.add_argument("--messages", type=int, default=60, help="each is edited and reacted to")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument("--no-archive", action="store_true", help="without Cassandra")
     chosen = parser.parse_args()
+    lacking = "" if chosen.no_archive else lacks_cassandra()
+    if lacking:
+        print(f"without Cassandra: {lacking}", file=sys.stderr)
+    archived = not (chosen.no_archive or lacking)
     with tempfile.TemporaryDirectory(prefix="tchat-plaintext-") as folder:
-        said = asyncio.run(look_for_plaintext(chosen.messages, chosen.seed, Path(folder)))
+        said = asyncio.run(look_for_plaintext(chosen.messages, chosen.seed, Path(folder), archived=archived))
     print(json.dumps(said))
     return 1 if said["found"] else 0
 

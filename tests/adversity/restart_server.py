@@ -237,22 +237,27 @@ class Accounts:
         """A new device of a person; the first one signs them up."""
         phone = self._phones.setdefault(person, f"+6591234{len(self._phones):03}")
         sent_before = len(self._codes(phone))
-        await self._ask("POST", "/sign-in/codes", {"phone_number": phone})
+        await self.ask("POST", "/sign-in/codes", {"phone_number": phone})
         *_, code = self._codes(phone)[sent_before:]
         device = {"platform": "ios", "app_version": "1.0"}
         wish = {"phone_number": phone, "code": code, "device": device, "display_name": person}
-        got = await self._ask("POST", "/sign-in", wish)
+        got = await self.ask("POST", "/sign-in", wish)
         principal, device_id, sign_in = (from_text(got[name]) for name in ("principal", "device", "sign_in"))
         return SignIn(f"{person}{next(self._numbers)}", principal, device_id, sign_in, got["access_token"])
 
     async def end(self, sign_in: SignIn, by: SignIn) -> None:
         """End a sign-in from another device of the same person. Raises httpx.HTTPError when it is not sure."""
-        await self._ask("DELETE", f"/sign-ins/{to_text(sign_in.sign_in)}", token=by.token)
+        await self.ask("DELETE", f"/sign-ins/{to_text(sign_in.sign_in)}", token=by.token)
+
+    def phone_of(self, signed_in: SignIn) -> str:
+        """The number with which somebody has signed in."""
+        return self._phones[signed_in.name.rstrip("0123456789")]
 
     def _codes(self, phone: str) -> list[str]:
         return re.findall(rf"code for {re.escape(phone)}: (\d+)", self._server.log.read_text())
 
-    async def _ask(self, method: str, path: str, body: Any = None, token: str = "") -> Any:
+    async def ask(self, method: str, path: str, body: Any = None, token: str = "") -> Any:
+        """The answer of the HTTP API; raises httpx.HTTPError."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         url = f"http://127.0.0.1:{self._server.port}/v1{path}"
         async with httpx.AsyncClient(headers=headers, timeout=20.0, trust_env=False) as client:

@@ -27,10 +27,11 @@ WRITTEN: dict[str, Callable[[str], bytes]] = {
 
 @pytest.mark.usefixtures("redis_url")
 async def test_no_plaintext_and_no_key_stays_anywhere(tmp_path: Path) -> None:
-    said = await look_for_plaintext(4, 7, tmp_path, quick=True)
+    said = await look_for_plaintext(4, 7, tmp_path, archived=False, quick=True)
     assert (said["found"], said["where"], said["refused"]) == (0, [], 0)
     assert said["marks_sent"] == 4 * 3 + 1 + 5
     assert said["redis_bytes"] > 10_000
+    assert said["webhook_bytes"] > 2_000
     assert said["bytes_searched"] > 50_000_000
 
 
