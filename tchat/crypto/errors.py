@@ -148,21 +148,28 @@ class RosterReason(StrEnum):
         return _ROSTER_SENTENCES[self]
 
 
+_WAY_OUT = " An admin removes whom it brought, or somebody creates another dialog."
 _ROSTER_SENTENCES = {
     RosterReason.UNSIGNED: "Nobody has signed who is in this dialog: it is from before encryption, or the server lies."
     " Remove who should not be there, or create another dialog.",
-    RosterReason.WRONG_SIGNATURE: "The server says that a member made this change, but their device did not sign it.",
-    RosterReason.UNKNOWN_DEVICE: "This change was signed by a device that its owner did not have then.",
-    RosterReason.NOT_ENTITLED: "Somebody who is no admin of this dialog made this change.",
-    RosterReason.WRONG_DIALOG: "This dialog has another id than its creation gives it: the server made it up.",
-    RosterReason.FORKED_CREATION: "The server shows another beginning of this dialog than before. Nothing is sent.",
-    RosterReason.NOT_SEALED: "This dialog cannot be encrypted: everybody may join it or read it from the start.",
-    RosterReason.WRONG_MEMBERS: "These are not members that such a change can bring.",
-    RosterReason.REPLAYED: "The server repeats an older change, perhaps to bring somebody back who was removed.",
+    RosterReason.WRONG_SIGNATURE: "The server says that a member made this change, but their device did not sign it."
+    + _WAY_OUT,
+    RosterReason.UNKNOWN_DEVICE: "This change was signed by a device that its owner did not have then." + _WAY_OUT,
+    RosterReason.NOT_ENTITLED: "Somebody who is no admin of this dialog made this change." + _WAY_OUT,
+    RosterReason.WRONG_DIALOG: "This dialog has another id than its creation gives it: the server made it up. Create"
+    " another one.",
+    RosterReason.FORKED_CREATION: "The server shows another beginning of this dialog than before. Nothing is sent: create"
+    " another one.",
+    RosterReason.NOT_SEALED: "This dialog cannot be encrypted: everybody may join it or read it from the start. Create"
+    " another one.",
+    RosterReason.WRONG_MEMBERS: "These are not members that such a change can bring." + _WAY_OUT,
+    RosterReason.REPLAYED: "The server repeats an older change, perhaps to bring somebody back who was removed."
+    + _WAY_OUT,
     RosterReason.WRONG_VIEW: "Who made this change saw other members or devices than you do. It must be made again.",
     RosterReason.WRONG_HEIR: "The server chose another admin than the member who has been here longest.",
     RosterReason.WRONG_LOG: "The server shows another list of this person's devices here than elsewhere.",
-    RosterReason.STILL_REMOVED: "This person was removed, and the server has lost that. Remove or add them again.",
+    RosterReason.STILL_REMOVED: "This person was removed, and the server has lost that. An admin removes them once more, and"
+    " then adds them again if they belong here.",
 }
 
 

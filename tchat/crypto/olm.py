@@ -122,7 +122,7 @@ def has_channel(step: Step, device: KnownDevice) -> bool:
 def is_broken(step: Step, device: KnownDevice, now_ms: int) -> bool:
     """Whether the channel should be replaced now: claim a one-time key, open it anew, and send a `DUMMY`."""
     channel = _read(step, device)
-    return channel.broken and now_ms - channel.replaced_ms >= REPLACED_MS_MIN
+    return channel.broken and not 0 <= now_ms - channel.replaced_ms < REPLACED_MS_MIN
 
 
 def open_channel(step: Step, own: OwnKeys, device: KnownDevice, one_time_key: bytes, now_ms: int) -> bytes | None:

@@ -110,7 +110,8 @@ class OwnKeys:
         if held < ONE_TIME_KEYS and not account.one_time_keys:
             account.generate_one_time_keys(ONE_TIME_KEYS - held)
         age_ms = now_ms - self._record.fallback_made_ms
-        if age_ms >= (FALLBACK_MS_MIN if fallback_used else FALLBACK_MS_MAX) and not _fallback_keys(account):
+        kept_ms = FALLBACK_MS_MIN if fallback_used else FALLBACK_MS_MAX
+        if not 0 <= age_ms < kept_ms and not _fallback_keys(account):
             account.generate_fallback_key()  # type: ignore[attr-defined]  # the types of vodozemac lack it
             self._record.fallback_made_ms = now_ms
         self.save()

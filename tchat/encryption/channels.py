@@ -20,7 +20,7 @@ from protocol.replies import ClaimedKeys, Failed, Reply
 from tchat.crypto.key_claims import NumberedClaim
 from tchat.crypto.machine import CryptoMachine
 from tchat.crypto.olm import KnownDevice
-from tchat.encryption.device_logs import AGAIN_MS, DeviceLogs
+from tchat.encryption.device_logs import DeviceLogs, waits_since
 
 
 class Channels:
@@ -32,7 +32,7 @@ class Channels:
         self._now_ms = now_ms
         self._wanted: dict[bytes, dict[bytes, KnownDevice]] = {}
         self._asked = False
-        self._again_ms = 0
+        self._refused_ms = 0
         self._at_least = 1
         self.tell: Callable[[bytes, bytes, bytes], None] = lambda _dialog, _device, _body: None
         """Sends a device, in a dialog, what it learns the new channel by."""
@@ -46,7 +46,7 @@ class Channels:
 
     def due(self) -> ClaimKeys | None:
         """The claim to send now, once."""
-        if self._asked or self._now_ms() < self._again_ms:
+        if self._asked or waits_since(self._refused_ms, self._now_ms()):
             return None
         claim = self._machine.claim_under_way()
         if claim is None:
@@ -73,13 +73,13 @@ class Channels:
             self._machine.open_channels([], self._now_ms())
             self._wanted.pop(claim.dialog, None)
         else:
-            self._again_ms = self._now_ms() + AGAIN_MS
+            self._refused_ms = self._now_ms()
             return
         self._forget(claim.dialog, claim.devices if isinstance(reply, ClaimedKeys) else ())
 
     def disconnected(self) -> None:
         """The claim under way is sent again, with the same number."""
-        self._asked, self._again_ms = False, 0
+        self._asked, self._refused_ms = False, 0
 
     def _open(self, claim: NumberedClaim, claimed: ClaimedKeys) -> None:
         keys = {each.device: each.key for each in claimed.keys}

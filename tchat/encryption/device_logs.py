@@ -35,6 +35,11 @@ AGAIN_MS = 5_000
 """After a refusal that may pass, the server is asked again so much later."""
 
 
+def waits_since(refused_ms: int, now_ms: int) -> bool:
+    """Whether a question that was refused then is not to be asked again yet; a clock put back holds nothing up."""
+    return 0 <= now_ms - refused_ms < AGAIN_MS
+
+
 @dataclass(frozen=True, slots=True)
 class _Part:
     """What has come of a log that is not whole yet: its entries after those of the pin `base`."""
@@ -62,7 +67,7 @@ class DeviceLogs:
         self._now_ms = now_ms
         self._needed: dict[bytes, dict[bytes, None]] = {}
         self._asked: ReadDevices | None = None
-        self._again_ms = 0
+        self._refused_ms = 0
         self._parts: dict[bytes, _Part] = {}
         self._former: dict[bytes, _Former] = {}
         self._answered: set[tuple[bytes, bytes]] = set()
@@ -103,7 +108,7 @@ class DeviceLogs:
 
     def due(self) -> ReadDevices | None:
         """The next question, once."""
-        if self._asked is not None or not self._needed or self._now_ms() < self._again_ms:
+        if self._asked is not None or not self._needed or waits_since(self._refused_ms, self._now_ms()):
             return None
         dialog, people = next(iter(self._needed.items()))
         self._asked = ReadDevices(0, dialog, [self._known(each) for each in list(people)[:PEOPLE_PER_COMMAND_MAX]])
@@ -117,11 +122,11 @@ class DeviceLogs:
         elif isinstance(reply, Failed) and reply.code == ErrorCode.DIALOG_NOT_FOUND:
             self._needed.pop(command.dialog, None)
         else:
-            self._again_ms = self._now_ms() + AGAIN_MS
+            self._refused_ms = self._now_ms()
 
     def disconnected(self) -> None:
         """What was asked is asked again."""
-        self._asked, self._again_ms = None, 0
+        self._asked, self._refused_ms = None, 0
         self._parts.clear()
         self._former.clear()
         self._answered.clear()

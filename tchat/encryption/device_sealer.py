@@ -121,6 +121,8 @@ class DeviceSealer:
             upload.complete = upload.complete or reply.complete
             if not command.more and self._machine.was_handed(command.session, reply.missing):
                 self._renew(command.dialog, command.session)
+        elif isinstance(command, UploadSlices) and isinstance(reply, Failed) and reply.code == ErrorCode.CONFLICT:
+            self._renew(command.dialog, command.session)
 
     def stale(self, sealed: Numbered, failed: Failed) -> None:
         if isinstance(sealed, Send | Edit | React):

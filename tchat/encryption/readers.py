@@ -43,13 +43,23 @@ from tchat.encryption.tracks import KeptRoster, Track
 TRIES_MAX = 3
 KEPT_MS = 600_000
 """Channels are looked at again after so long: one may have broken."""
-_SAID_SEALED = "The server says that this dialog is not encrypted any more. Nothing is sent: it was encrypted before."
-_KEPT_BACK = "The server keeps back the newest devices of a member of this dialog. Nothing is sent until it shows them."
-_CONTRADICTS = "The server refuses what you write: it says that others read here than it shows. Nothing is sent."
-_NOT_SHOWN = "The server does not show who is in this dialog. Nothing is sent."
+_SAID_SEALED = (
+    "The server says that this dialog is not encrypted any more. Nothing is sent: it was encrypted before. Tell its"
+    " members in another way, and create another dialog."
+)
+_IF_IT_STAYS = " If that stays so after a restart, tell whoever runs the server, and reach the members in another way."
+_KEPT_BACK = (
+    "The server keeps back the newest devices of a member of this dialog. Nothing is sent until it shows them."
+    + _IF_IT_STAYS
+)
+_CONTRADICTS = (
+    "The server refuses what you write: it says that others read here than it shows. Nothing is sent." + _IF_IT_STAYS
+)
+_NOT_SHOWN = "The server does not show who is in this dialog. Nothing is sent." + _IF_IT_STAYS
 _NO_MEMBER = "You are no member of this dialog any more."
 _HELD = {
-    Hold.REFUSED: "The server shows a wrong list of the devices of a member. Nothing is sent until it is right again.",
+    Hold.REFUSED: "The server shows a wrong list of the devices of a member. Nothing is sent until it is right again. If"
+    " it was restored from a backup, that member opens tchat on another device of theirs, or starts a new identity.",
     Hold.IDENTITY_CHANGED: "A member whom you verified has another identity now. It may be somebody else: verify them"
     " again, or agree to the new identity. Nothing is sent until then.",
 }

@@ -33,7 +33,7 @@ from tchat.crypto.people import People
 from tchat.crypto.sealed_roster import RosterRefusal, SealedRoster, snapshot_of
 from tchat.crypto.signed_changes import RosterChange, fold_roster, join_roster
 from tchat.crypto.state import CryptoState, Step, Table
-from tchat.encryption.device_logs import AGAIN_MS, DeviceLogs
+from tchat.encryption.device_logs import DeviceLogs, waits_since
 from tchat.encryption.notices import ChangeNotBelieved, ReaderNotice, ViewsDiffer
 from tchat.encryption.tracks import Joining, KeptRoster, Track
 
@@ -59,7 +59,7 @@ class Rosters:
         self._me = people.principal
         self._logs = logs
         self._now_ms = now_ms
-        self._again_ms = 0
+        self._refused_ms = 0
         self._told_all = False
         self._tracks: dict[bytes, Track] = {}
         self._notices: list[ReaderNotice] = []
@@ -92,7 +92,7 @@ class Rosters:
 
     def disconnected(self) -> None:
         """What was asked is asked again."""
-        self._again_ms = 0
+        self._refused_ms = 0
         for track in self._tracks.values():
             track.disconnected()
 
@@ -120,7 +120,7 @@ class Rosters:
 
     def due(self) -> list[ReadRosterAt]:
         """The questions to ask now, each once."""
-        if self._now_ms() < self._again_ms:
+        if waits_since(self._refused_ms, self._now_ms()):
             return []
         asking = [(dialog, track) for dialog, track in self._tracks.items() if track.may_ask()]
         for _, track in asking:
@@ -141,7 +141,7 @@ class Rosters:
             else:
                 self._told_since(command.dialog, reply, track)
         elif isinstance(reply, Failed) and reply.temporary:
-            self._again_ms = self._now_ms() + AGAIN_MS
+            self._refused_ms = self._now_ms()
         else:
             track.refused = True
             track.behind = track.behind and not track.doubted  # nothing more comes of what was left

@@ -198,6 +198,7 @@ def test_a_broken_channel_is_replaced_and_not_more_than_once_in_a_while(alice: P
     assert reason_of(bob.take(alice, damaged(bob, write(alice, bob, "")))[0]) == Reason.UNDECRYPTABLE
     assert bob.machine.to_claim([alice.known], NOW_MS + REPLACED_MS_MIN - 1) == []
     assert bob.machine.to_claim([alice.known], NOW_MS + REPLACED_MS_MIN) == [alice.known]
+    assert bob.machine.to_claim([alice.known], NOW_MS - 1) == [alice.known], "the clock was ahead"
 
 
 def test_a_message_that_failed_keeps_nothing_of_those_beside_it(alice: Phone, bob: Phone) -> None:

@@ -69,6 +69,7 @@ def test_keys_that_were_made_while_an_upload_was_under_way_are_offered(machine: 
         (FALLBACK_MS_MIN, True, True),
         (FALLBACK_MS_MAX - 1, False, False),
         (FALLBACK_MS_MAX, False, True),
+        (-1, False, True),
     ],
 )
 def test_a_fallback_key_is_replaced_when_it_was_used_and_weekly(

@@ -276,6 +276,18 @@ def test_when_the_server_has_lost_to_whom_a_session_went_a_new_one_is_begun() ->
     assert [text_of(client.read_by(one, message)) for one in (bob, carol)] == [b"b", b"b"]
 
 
+def test_a_session_that_the_server_takes_for_another_one_is_begun_anew() -> None:
+    bob = phone(BOB)
+    client = Encrypting(bob)
+    client.say_text(b"a")
+    (refused,) = client.uploads()
+    client.say(failed(refused, "conflict"))
+    client.pass_time(30.0)
+    (message,) = client.left()
+    assert message.header.session != refused.session
+    assert text_of(client.read_by(bob, message)) == b"a"
+
+
 def test_a_dialog_waits_while_too_many_shares_are_under_way_elsewhere() -> None:
     client = Encrypting(phone(BOB))
     client.cut()

@@ -252,14 +252,17 @@ def test_a_claim_is_the_same_after_a_crash(ann: Ann, told: Told, bob: Somebody) 
     assert sum(isinstance(asked, ClaimKeys) for asked in ann.site.asked) == 1
 
 
-def test_a_claim_that_is_refused_is_made_again_later(ann: Ann, told: Told, bob: Somebody) -> None:
+@pytest.mark.parametrize("later_ms", [AGAIN_MS, -1])
+def test_a_claim_that_is_refused_is_made_again_later_and_when_the_clock_is_put_back(
+    ann: Ann, told: Told, bob: Somebody, later_ms: int
+) -> None:
     ann.engine.readers_of(told.dialog)
     while not isinstance(command := ann.engine.due()[0], ClaimKeys):
         ann.engine.answered(command, ann.site.answer(command))
         ann.engine.readers_of(told.dialog)
     ann.engine.answered(command, refused("keys_missing"))
     assert ann.engine.due() == []
-    ann.now_ms += AGAIN_MS
+    ann.now_ms += later_ms
     assert ann.engine.due() == [command]
     ann.engine.answered(command, refused("number_passed"))
     (again,) = [each for each in ann.engine.due() if isinstance(each, ClaimKeys)]
