@@ -28,7 +28,7 @@ import anyio.lowlevel
 from protocol.bodies import Header
 from protocol.codec import MSGPACK, Codec
 from protocol.command_rules import Command
-from protocol.commands import Numbered, Send
+from protocol.commands import History, Numbered, Send
 from protocol.kinds import Kind
 from protocol.replies import Acked, Failed, Reply
 from tchat.actions import (
@@ -272,7 +272,12 @@ class Client:
 
         It may have been erased meanwhile. `LookupError` if this device has not opened it; other errors as in `request`.
         """
-        await self.request(self.encryption.report_of(dialog, seq, content, reason))
+        try:
+            command = self.encryption.report_of(dialog, seq, content, reason)
+        except LookupError:  # it was opened long ago: again, while it is there
+            await self.request(History(0, dialog, seq, seq))
+            command = self.encryption.report_of(dialog, seq, content, reason)
+        await self.request(command)
 
     def send_receipt(self, dialog: bytes, *, delivered: int = 0, read: int = 0) -> None:
         """Report how far the person has received and read, now or when there is a connection."""

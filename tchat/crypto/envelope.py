@@ -34,7 +34,7 @@ from protocol.canonical import (
 from protocol.franking import FRANKING_KEY_BYTES, Franked, commit, is_committed
 from protocol.limits import PAYLOAD_BYTES_MAX, SEALED_CONTENT_BYTES_MAX
 from tchat.crypto.errors import OpenError, Reason
-from tchat.crypto.inbound import INDEX_MAX, Inbound, read_inbound
+from tchat.crypto.inbound import INDEX_MAX, Inbound, note_opened, read_inbound
 from tchat.crypto.megolm import encrypt_to_dialog
 from tchat.crypto.own_keys import OwnKeys
 from tchat.crypto.state import Step, Table
@@ -43,6 +43,11 @@ PAD_BYTES = 256
 _VIEW_BYTES = 32
 _json = msgspec.json.Decoder(dict[str, object])
 _OPENED_DOMAIN = b"tchat/opened/1"
+_EVENT_BYTES = 16
+"""Of the hash of an event: nobody finds another one of the same."""
+FRANKED_PER_ROW = 16
+FRANKED_ROWS_MAX = 625
+"""In one dialog: those of 10,000 events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,20 +171,36 @@ def open_sealed(step: Step, received: Received) -> Opened:
         raise OpenError(Reason.WRONG_VIEW)
     if not is_committed(received.commitment, key, _franked(received.place, content)):
         raise OpenError(Reason.BAD_COMMITMENT)
-    _remember(step, received, index)
-    place = _franking_place(received.place.dialog, received.seq)
-    if step.read(Table.FRANKED, place) != key:
-        step.write(Table.FRANKED, place, key)
+    _remember(step, received, inbound, index)
+    _keep_franking_key(step, received.place.dialog, received.seq, key)
     return Opened(content, key, plaintext.content.last_acked_n, view)
 
 
 def franking_key(step: Step, dialog: bytes, seq: int) -> bytes | None:
-    """The key of the commitment of an event that was opened here; None if none was."""
-    return step.read(Table.FRANKED, _franking_place(dialog, seq))
+    """The key of the commitment of an event that was opened here; None if none was, or if it was opened long ago."""
+    return _franking_keys(step, _franking_row(dialog, seq)).get(seq)
 
 
-def _franking_place(dialog: bytes, seq: int) -> bytes:
-    return dialog + seq.to_bytes(8, "big")
+def _keep_franking_key(step: Step, dialog: bytes, seq: int, key: bytes) -> None:
+    """Keep what a report needs also when the event is erased; beyond the bound the oldest events of the dialog go."""
+    row = _franking_row(dialog, seq)
+    keys = _franking_keys(step, row)
+    if keys.get(seq) == key:
+        return
+    if not keys:
+        others = step.keys(Table.FRANKED, dialog)
+        for gone in others[: max(0, len(others) + 1 - FRANKED_ROWS_MAX)]:
+            step.write(Table.FRANKED, gone, None)
+    step.write(Table.FRANKED, row, msgspec.msgpack.encode({**keys, seq: key}))
+
+
+def _franking_keys(step: Step, row: bytes) -> dict[int, bytes]:
+    data = step.read(Table.FRANKED, row)
+    return {} if data is None else msgspec.msgpack.decode(data, type=dict[int, bytes])
+
+
+def _franking_row(dialog: bytes, seq: int) -> bytes:
+    return dialog + (seq // FRANKED_PER_ROW).to_bytes(8, "big")
 
 
 def _encode(place: Place, content: bytes, view: bytes, key: bytes, last_acked_n: int) -> bytes:
@@ -291,17 +312,16 @@ def _franked(place: Place, content: bytes) -> Franked:
     return Franked(place.dialog, place.author, place.device, place.n, place.tag, place.target, content)
 
 
-def _remember(step: Step, received: Received, index: int) -> None:
+def _remember(step: Step, received: Received, inbound: Inbound, index: int) -> None:
     """Note that this index was opened for this event; `OpenError` if it was for another one."""
-    key = received.session + index.to_bytes(4, "big")
     history, seq = received.history.to_bytes(4, "big"), received.seq.to_bytes(8, "big")
-    event = hashlib.sha256(frame(_OPENED_DOMAIN, history, seq, received.payload)).digest()
-    known = step.read(Table.OPENED, key)
+    event = hashlib.sha256(frame(_OPENED_DOMAIN, history, seq, received.payload)).digest()[:_EVENT_BYTES]
+    known = inbound.opened.get(index)
     if known == history + event:
         return
     if known is not None and known[:4] >= history:
         raise OpenError(Reason.REPLAYED)
-    step.write(Table.OPENED, key, history + event)
+    note_opened(step, received.session + received.place.device, inbound, index, history + event)
 
 
 def _last_acked_n(step: Step, dialog: bytes) -> int:

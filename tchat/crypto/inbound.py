@@ -5,10 +5,13 @@ Invariants:
 - A session is kept for the device in whose Olm channel it came, and for one dialog. A member can hand on somebody
   else's session (Matrix' libraries take it for the member's): here it is kept beside the owner's, and opens nothing.
 - Of one session the earliest index is kept. Keys that differ under the same name are refused.
+- Of a device, SESSIONS_OF_A_DEVICE_MAX are kept in a dialog: for a newer one the oldest goes, with what it has opened.
+  If it is in the backup, it comes back when it is needed. So what a member can fill is bounded.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
@@ -23,6 +26,8 @@ from tchat.crypto.state import Step, Table
 SESSION_ID_BYTES = 32
 INDEX_MAX = 1000
 """A session is refused beyond this index: each is remembered, and clients rotate long before."""
+SESSIONS_OF_A_DEVICE_MAX = 1000
+"""In one dialog: those of 100,000 messages."""
 
 
 class Inbound(msgspec.Struct, array_like=True, frozen=True):
@@ -32,6 +37,10 @@ class Inbound(msgspec.Struct, array_like=True, frozen=True):
     dialog: bytes
     first_index: int
     pickle: str
+    opened: dict[int, bytes] = {}
+    """By index: the one event that was opened with it."""
+    backed_up: tuple[int, int] = (0, 0)
+    """Which identity's backup has it (a generation, 0 for none), and from which index on."""
 
 
 class _RoomKey(msgspec.Struct, frozen=True):
@@ -45,6 +54,11 @@ def read_inbound(step: Step, session: bytes, device: bytes) -> Inbound | None:
     """A session of a device; None if the device has not handed it to this one."""
     data = step.read(Table.INBOUND, session + device)
     return None if data is None else msgspec.msgpack.decode(data, type=Inbound)
+
+
+def note_opened(step: Step, row: bytes, known: Inbound, index: int, event: bytes) -> None:
+    """This index of a session, whose key in `Table.INBOUND` is `row`, has opened this event."""
+    _write(step, row, msgspec.structs.replace(known, opened={**known.opened, index: event}))
 
 
 def receive_room_key(step: Step, message: ToDevice) -> bytes:
@@ -69,16 +83,27 @@ def add_own(step: Step, principal: bytes, device: bytes, dialog: bytes, key: vod
     _add(step, principal, device, dialog, vodozemac.InboundGroupSession(key))
 
 
-def back_up(step: Step, session: bytes, device: bytes, *, before: int | None = None) -> BackedUpSession | None:
-    """A session of a device, from the first message that this device can read; None if that is not before `before`."""
+def back_up(step: Step, session: bytes, device: bytes, generation: int = 0) -> BackedUpSession | None:
+    """A session of a device, from the first message that this device can read; None if it is not here.
+
+    Also None if the backup of this `generation` of the own identity has as much of it.
+    """
     known = read_inbound(step, session, device)
-    if known is None or (before is not None and known.first_index >= before):
+    if known is None or (generation and known.backed_up[0] == generation and known.backed_up[1] <= known.first_index):
         return None
     held = vodozemac.InboundGroupSession.from_pickle(known.pickle, step.state.pickle_key)
     exported = held.export_at(known.first_index)
     assert exported is not None, "it is the first index that the session has"
     keys = exported.to_base64()
     return BackedUpSession(session, known.dialog, known.principal, device, keys, known.first_index)
+
+
+def note_backed_up(step: Step, generation: int, sessions: Mapping[bytes, int]) -> None:
+    """The backup of this identity has these sessions (each with its device), from these indices on."""
+    for row, first_index in sessions.items():
+        known = read_inbound(step, row[:SESSION_ID_BYTES], row[SESSION_ID_BYTES:])
+        if known is not None:
+            _write(step, row, msgspec.structs.replace(known, backed_up=(generation, first_index)))
 
 
 def restore(step: Step, found: BackedUpSession) -> None:
@@ -98,9 +123,26 @@ def _add(step: Step, principal: bytes, device: bytes, dialog: bytes, session: vo
             raise OpenError(Reason.OTHER_SESSION)
         if known.first_index <= session.first_known_index:
             return
-    pickle = session.pickle(step.state.pickle_key)
-    record = Inbound(principal, dialog, session.first_known_index, pickle)
-    step.write(Table.INBOUND, session_id + device, msgspec.msgpack.encode(record))
+    else:
+        _make_room(step, session_id, device, dialog)
+    record = Inbound(principal, dialog, session.first_known_index, session.pickle(step.state.pickle_key))
+    if known is not None:
+        record = msgspec.structs.replace(record, opened=known.opened, backed_up=known.backed_up)
+    _write(step, session_id + device, record)
+
+
+def _make_room(step: Step, session: bytes, device: bytes, dialog: bytes) -> None:
+    """List a session as the newest of its device in a dialog; the oldest goes if there are too many."""
+    row = dialog + device
+    listed = (step.read(Table.SESSIONS, row) or b"") + session
+    while len(listed) > SESSIONS_OF_A_DEVICE_MAX * SESSION_ID_BYTES:
+        step.write(Table.INBOUND, listed[:SESSION_ID_BYTES] + device, None)
+        listed = listed[SESSION_ID_BYTES:]
+    step.write(Table.SESSIONS, row, listed)
+
+
+def _write(step: Step, row: bytes, record: Inbound) -> None:
+    step.write(Table.INBOUND, row, msgspec.msgpack.encode(record))
 
 
 def _is_same(one: vodozemac.InboundGroupSession, other: vodozemac.InboundGroupSession) -> bool:

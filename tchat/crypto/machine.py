@@ -213,9 +213,15 @@ class CryptoMachine:
         """What proves the content of an event that this device has opened, also after it was erased."""
         return envelope.franking_key(Step(self._state), dialog, seq)
 
-    def back_up(self, session: bytes, device: bytes, *, before: int | None = None) -> BackedUpSession | None:
-        """A session of a device, for the backup; None if its keys do not begin before the index `before`."""
-        return inbound.back_up(Step(self._state), session, device, before=before)
+    def back_up(self, session: bytes, device: bytes, generation: int) -> BackedUpSession | None:
+        """A session of a device, for the backup of this generation of the identity; None if that has it."""
+        return inbound.back_up(Step(self._state), session, device, generation)
+
+    def note_backed_up(self, generation: int, sessions: Mapping[bytes, int]) -> None:
+        """The backup of this generation has these sessions, by their keys in `Table.INBOUND`, from these indices on."""
+        step = Step(self._state)
+        inbound.note_backed_up(step, generation, sessions)
+        step.commit()
 
     def restore(self, sessions: Sequence[BackedUpSession]) -> list[OpenError]:
         """Keep the sessions of this person's own backup; which were refused, because they contradict those here."""

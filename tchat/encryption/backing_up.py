@@ -11,7 +11,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 from protocol.command_rules import Command
 from protocol.device_commands import BackupValue, PutBackup, ReadBackup
@@ -112,7 +112,9 @@ class BackingUp:
                 if self._refused:
                     self._notices.append(BackupRefused(reply.message))
             case PutBackup(), _:
-                self._note(command.generation, self._adding)
+                if self._adding.pop(IDENTITY_KEY, None) is not None:
+                    self._note(command.generation, IDENTITY_KEY)
+                self._machine.note_backed_up(command.generation, self._adding)
                 self._adding = {}
             case _:
                 pass
@@ -158,14 +160,12 @@ class BackingUp:
         while self._pending and len(values) < BACKUP_VALUES_PER_COMMAND_MAX:
             row = next(iter(self._pending))
             del self._pending[row]
-            noted = self._state.read(Table.BACKED_UP, _mark(identity.generation, row))
-            before = None if noted is None else int.from_bytes(noted, "big")
             if row == IDENTITY_KEY:
-                if before is None:
+                if self._state.read(Table.BACKED_UP, _mark(identity.generation, row)) is None:
                     values.append(BackupValue(IDENTITY_KEY, _IDENTITY_VERSION, seal_identity(recovery_key, identity)))
                     self._adding[row] = 0
                 continue
-            session = self._machine.back_up(row[:SESSION_ID_BYTES], row[SESSION_ID_BYTES:], before=before)
+            session = self._machine.back_up(row[:SESSION_ID_BYTES], row[SESSION_ID_BYTES:], identity.generation)
             if session is not None:
                 sealed = seal_session(recovery_key, identity, session)
                 values.append(
@@ -179,11 +179,10 @@ class BackingUp:
         self._pending.update(dict.fromkeys(self._adding))
         self._adding = {}
 
-    def _note(self, generation: int, rows: Mapping[bytes, int]) -> None:
-        """These are in the backup, from these indices on."""
+    def _note(self, generation: int, row: bytes = b"") -> None:
+        """The backup was read, or has the identity."""
         step = Step(self._state)
-        for row, first_index in rows.items():
-            step.write(Table.BACKED_UP, _mark(generation, row), first_index.to_bytes(4, "big"))
+        step.write(Table.BACKED_UP, _mark(generation, row), b"")
         step.commit()
 
     def _read(self, page: BackupPage, generation: int) -> None:
@@ -196,7 +195,7 @@ class BackingUp:
         if page.more and page.values:
             self._after = page.values[-1].key
             return
-        self._note(generation, {b"": 0})
+        self._note(generation)
         self._wanted.clear()
         if self._counts != (0, 0):
             self._notices.append(BackupRestored(*self._counts))
@@ -216,7 +215,7 @@ class BackingUp:
                 except RecoveryError:
                     refused += 1
         refused += len(self._machine.restore(sessions))
-        self._note(generation, {one.session + one.device: one.first_index for one in sessions})
+        self._machine.note_backed_up(generation, {one.session + one.device: one.first_index for one in sessions})
         self._restored([one.session for one in sessions])
         return len(sessions), refused
 

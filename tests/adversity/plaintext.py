@@ -103,9 +103,10 @@ class Phone:
             found = inbound.back_up(step, row[:32], row[32:])
             assert found is not None
             keys[f"{name}: session {row.hex()[:8]}, backed up"] = from_base64(found.exported)[_RATCHET]
-        for row in self.store.keys(Table.FRANKED, b"")[:_FRANKING_KEYS_SOUGHT]:
-            keys[f"{name}: franking key {row.hex()[-4:]}"] = self.store.read(Table.FRANKED, row) or b""
-        return keys
+        rows = (self.store.read(Table.FRANKED, row) for row in self.store.keys(Table.FRANKED, b""))
+        franked = [msgspec.msgpack.decode(row, type=dict[int, bytes]) for row in rows if row is not None]
+        sought = [key for keys_of_row in franked for key in keys_of_row.values()][:_FRANKING_KEYS_SOUGHT]
+        return keys | {f"{name}: franking key {number}": key for number, key in enumerate(sought)}
 
 
 class Run:

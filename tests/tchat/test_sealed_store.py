@@ -94,7 +94,7 @@ def test_a_row_can_change_and_go(opened: Open) -> None:
 def test_keys_are_those_that_begin_so_in_order(opened: Open) -> None:
     store = opened()
     keys = [b"a", b"a\x00", b"a\xff", b"a\xff\xff", b"b", b"\xff", b"\xff\xff1"]
-    store.commit({(Table.INBOUND, key): b"" for key in reversed(keys)} | {(Table.OPENED, b"a1"): b""}, [])
+    store.commit({(Table.INBOUND, key): b"" for key in reversed(keys)} | {(Table.FRANKED, b"a1"): b""}, [])
     for prefix in (b"", b"a", b"a\xff", b"\xff", b"\xff\xff", b"c"):
         assert store.keys(Table.INBOUND, prefix) == [key for key in keys if key.startswith(prefix)]
     store.close()
@@ -153,7 +153,7 @@ def test_an_outbox_without_encryption_is_sealed_and_goes_on(opened: Open, tmp_pa
     "statement",
     [
         "UPDATE state SET value = (SELECT value FROM state WHERE key = x'62') WHERE key = x'61'",
-        "UPDATE state SET name = 'opened'",
+        "UPDATE state SET name = 'franked'",
         "UPDATE state SET value = x'00' WHERE key = x'61'",
         "UPDATE state SET value = 'text' WHERE key = x'61'",
         "UPDATE state SET value = CAST(value || x'00' AS BLOB)",
@@ -166,7 +166,7 @@ def test_a_value_that_was_changed_or_moved_is_refused(opened: Open, tmp_path: Pa
     change(tmp_path / "store", statement)
     store = opened()
     with pytest.raises(DamagedStoreError):
-        store.read(Table.OPENED if "opened" in statement else Table.ACKED, b"a")
+        store.read(Table.FRANKED if "franked" in statement else Table.ACKED, b"a")
     store.close()
 
 

@@ -16,6 +16,7 @@ from protocol.bodies import Edited, Reacted, Ref, tag_of
 from protocol.canonical import CanonicalError, decode_canonical, encode_canonical, room_id_of, to_base64
 from protocol.ids import new_id
 from protocol.limits import PAYLOAD_BYTES_MAX, REACTION_BYTES_MAX, REF_CHARS_MAX, SEALED_CONTENT_BYTES_MAX
+from tchat.crypto import envelope
 from tchat.crypto.envelope import Opened, Place, Received
 from tchat.crypto.errors import NotSharedError, OpenError, Reason
 from tchat.crypto.inbound import INDEX_MAX, read_inbound
@@ -114,6 +115,19 @@ def test_a_log_that_shows_an_opened_message_keeps_its_secrets(alice: Phone, bob:
 def test_the_author_opens_what_it_sealed(alice: Phone, bob: Phone) -> None:
     event = alice.post(DIALOG, b"mine")
     assert content_of(alice.open(event)) == content_of(bob.open(event)) == b"mine"
+
+
+def test_keys_for_reports_are_kept_of_the_newest_events_of_a_dialog(
+    alice: Phone, bob: Phone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(envelope, "FRANKED_PER_ROW", 2)
+    monkeypatch.setattr(envelope, "FRANKED_ROWS_MAX", 3)
+    events = [replace(alice.post(DIALOG, b""), seq=seq) for seq in range(2, 12)]
+    keys = {event.seq: opened.franking_key for event in events if isinstance(opened := bob.open(event), Opened)}
+    kept = {seq: bob.machine.franking_key(DIALOG, seq) for seq in keys}
+    assert kept == {seq: key if seq >= 6 else None for seq, key in keys.items()}
+    bob.open(events[0])
+    assert bob.machine.franking_key(DIALOG, 2) == keys[2], "what is read again can be reported"
 
 
 def test_the_same_event_again_gives_the_same_plaintext(alice: Phone, bob: Phone) -> None:

@@ -8,12 +8,13 @@ import vodozemac
 
 from protocol.canonical import from_base64, room_id_of, to_base64
 from protocol.ids import new_id
+from tchat.crypto import inbound
 from tchat.crypto.envelope import Opened
 from tchat.crypto.errors import OpenError, Reason
 from tchat.crypto.inbound import back_up
 from tchat.crypto.machine import KeysReceived
 from tchat.crypto.recovery import BackedUpSession
-from tchat.crypto.state import Step
+from tchat.crypto.state import Step, Table
 from tests.tchat.crypto.devices import Phone, phone
 
 DIALOG = new_id()
@@ -108,6 +109,27 @@ def test_keys_that_differ_under_the_same_name_are_refused(alice: Phone, bob: Pho
     (refused,) = bob.machine.restore([msgspec.structs.replace(found, exported=to_base64(bytes(ratchet)))])
     assert refused.reason == Reason.OTHER_SESSION
     assert isinstance(bob.open(event), Opened)
+
+
+def test_of_one_device_the_newest_sessions_of_a_dialog_are_kept_and_the_others_come_back_from_the_backup(
+    alice: Phone, bob: Phone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbound, "SESSIONS_OF_A_DEVICE_MAX", 3)
+    alice.introduce(DIALOG, bob)
+    event = alice.post(DIALOG, b"old")
+    kept = backed_up(bob, alice, event.session)
+    for _ in range(2):
+        assert isinstance(hand(alice, bob), KeysReceived)
+    assert isinstance(bob.open(event), Opened)
+    assert isinstance(hand(alice, bob, room_id=room_id_of(new_id())), KeysReceived)
+    assert isinstance(bob.open(event), Opened), "the bound is for one dialog"
+    for _ in range(9):
+        assert isinstance(hand(alice, bob), KeysReceived)
+    assert len(bob.state.keys(Table.INBOUND, b"")) == 3 + 1
+    assert reason_of(bob.open(event)) == Reason.UNKNOWN_SESSION
+    assert bob.machine.restore([kept]) == []
+    assert isinstance(bob.open(event), Opened)
+    assert len(bob.state.keys(Table.INBOUND, b"")) == 3 + 1
 
 
 def test_a_fresh_device_reads_what_the_backup_holds(alice: Phone, bob: Phone) -> None:

@@ -201,7 +201,8 @@ async def test_what_was_opened_is_reported_also_when_its_author_has_deleted_it(d
     settings = ReportSettings(moderators_key=to_base64(bytes(moderators.public_key)))
     async with running(database_url, configured(reports=settings)) as server:
         ann, bob = await people(server, 2)
-        async with online(server, ann) as a, online(server, bob) as b:
+        store = MemoryStore()
+        async with online(server, ann) as a, online(server, bob, store) as b:
             dialog = await direct(a, bob)
             sent = await a.send(dialog, b"a threat")
             edited = await a.perform(Edit(0, dialog, 0, sent.seq, b"another"))
@@ -213,9 +214,16 @@ async def test_what_was_opened_is_reported_also_when_its_author_has_deleted_it(d
                 await b.report(dialog, seq, content, "help")
             with pytest.raises(LookupError):
                 await b.report(dialog, 999, b"")
+            there = await a.send(dialog, b"of long ago")
+            lose(store, Table.FRANKED)
+            await b.report(dialog, there.seq, b"of long ago")
         reports = await PostgresReports(server.world.pool).list(after=0, limit=9)
         opened = [msgspec.json.decode(SealedBox(moderators).decrypt(each.sealed), type=Evidence) for each in reports]
-        assert [(each.content, each.reason) for each in opened] == [(b"a threat", "help"), (b"another", "help")]
+        assert [(each.content, each.reason) for each in opened] == [
+            (b"a threat", "help"),
+            (b"another", "help"),
+            (b"of long ago", ""),
+        ]
 
 
 async def test_a_second_device_waits_for_its_person_and_begins_anew_when_they_say_so(server: Running) -> None:
