@@ -158,8 +158,8 @@ _ROSTER_SENTENCES = {
     RosterReason.NOT_ENTITLED: "Somebody who is no admin of this dialog made this change." + _WAY_OUT,
     RosterReason.WRONG_DIALOG: "This dialog has another id than its creation gives it: the server made it up. Create"
     " another one.",
-    RosterReason.FORKED_CREATION: "The server shows another beginning of this dialog than before. Nothing is sent: create"
-    " another one.",
+    RosterReason.FORKED_CREATION: "The server shows another beginning of this dialog than before. Nothing is sent:"
+    " create another one.",
     RosterReason.NOT_SEALED: "This dialog cannot be encrypted: everybody may join it or read it from the start. Create"
     " another one.",
     RosterReason.WRONG_MEMBERS: "These are not members that such a change can bring." + _WAY_OUT,
@@ -168,8 +168,8 @@ _ROSTER_SENTENCES = {
     RosterReason.WRONG_VIEW: "Who made this change saw other members or devices than you do. It must be made again.",
     RosterReason.WRONG_HEIR: "The server chose another admin than the member who has been here longest.",
     RosterReason.WRONG_LOG: "The server shows another list of this person's devices here than elsewhere.",
-    RosterReason.STILL_REMOVED: "This person was removed, and the server has lost that. An admin removes them once more, and"
-    " then adds them again if they belong here.",
+    RosterReason.STILL_REMOVED: "This person was removed, and the server has lost that. An admin removes them once more,"
+    " and then adds them again if they belong here.",
 }
 
 
