@@ -168,7 +168,7 @@ _ROSTER_SENTENCES = {
     RosterReason.WRONG_VIEW: "Who made this change saw other members or devices than you do. It must be made again.",
     RosterReason.WRONG_HEIR: "The server chose another admin than the member who has been here longest.",
     RosterReason.WRONG_LOG: "The server shows another list of this person's devices here than elsewhere.",
-    RosterReason.STILL_REMOVED: "This person was removed, and the server has lost that. An admin removes them once more,"
+    RosterReason.STILL_REMOVED: "This person was removed, and the server has lost that. An admin removes them again,"
     " and then adds them again if they belong here.",
 }
 

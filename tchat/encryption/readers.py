@@ -58,8 +58,8 @@ _CONTRADICTS = (
 _NOT_SHOWN = "The server does not show who is in this dialog. Nothing is sent." + _IF_IT_STAYS
 _NO_MEMBER = "You are no member of this dialog any more."
 _HELD = {
-    Hold.REFUSED: "The server shows a wrong list of the devices of a member. Nothing is sent until it is right. If it was"
-    " restored from a backup, that member opens tchat on another device of theirs, or starts a new identity.",
+    Hold.REFUSED: "The server shows a wrong list of the devices of a member. Nothing is sent until it is right. If it"
+    " was restored from a backup, that member opens tchat on another device of theirs, or starts a new identity.",
     Hold.IDENTITY_CHANGED: "A member whom you verified has another identity now. It may be somebody else: verify them"
     " again, or agree to the new identity. Nothing is sent until then.",
 }
