@@ -61,7 +61,7 @@ _SENTENCES = {
     Reason.MALFORMED: "This is not an encrypted message.",
     Reason.NOT_CANONICAL: "This was sealed by a client that does not follow the rules.",
     Reason.WRONG_FIELDS: "This was sealed by a client that does not follow the rules, or by a newer one: update.",
-    Reason.UNKNOWN_SESSION: "This device has no keys for this message. Another device of yours or your backup may.",
+    Reason.UNKNOWN_SESSION: "This device has no keys for this. Another device of yours or your backup may.",
     Reason.BEFORE_KEYS: "This message was written before this device was given the keys.",
     Reason.WRONG_OWNER: "Only another device has given the keys of this message: the server or a member lies.",
     Reason.OTHER_SESSION: "The keys differ from those that this device has under the same name: somebody lies.",

@@ -117,11 +117,15 @@ class People:
 
     def devices_of(self, principal: bytes) -> list[KnownDevice]:
         """The devices that may be given keys; `HeldError` when nobody may be now."""
-        pin, trust = self.pin_of(principal), self.trust_of(principal)
-        devices = devices_for(pin)
-        if pin is not None and trust is not None and trust.doubts(pin):
+        devices = devices_for(self.pin_of(principal))
+        if self.is_held(principal):
             raise HeldError(Hold.IDENTITY_CHANGED)
         return [KnownDevice(principal, device, public) for device, public in devices.items()]
+
+    def is_held(self, principal: bytes) -> bool:
+        """Whether the server shows another identity than the one that its person has verified, here or elsewhere."""
+        pin, trust = self.pin_of(principal), self.trust_of(principal)
+        return pin is not None and (pin.held is not None or (trust is not None and trust.doubts(pin)))
 
     def writer_at(self, principal: bytes, device: bytes, generation: int, length: int) -> KnownDevice | None:
         """A device as the log had it then: what it wrote at that time is believed; None for any other device."""
@@ -139,8 +143,8 @@ class People:
 
     def agreed(self, principal: bytes) -> None:
         """A person takes the new identity that is held, without having compared it; nothing if none is."""
-        pin, trust = self.pin_of(principal), self.trust_of(principal)
-        if pin is not None and (pin.held is not None or (trust is not None and trust.doubts(pin))):
+        pin = self.pin_of(principal)
+        if pin is not None and self.is_held(principal):
             pin = pin if pin.held is None else agree(pin)
             self._keep(self._say(pin, verified=False), pin)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from protocol.bodies import (
@@ -227,12 +228,29 @@ def pending_line(command: Numbered, viewer: Viewer) -> Line | None:
 def transcript(dialog: DialogView, pending: Iterable[Numbered], viewer: Viewer, newest: int) -> list[Line]:
     """The newest entries of a dialog without a gap, then the commands that are not sent yet."""
     entries = [entry for entry in dialog.timeline() if entry.seq >= dialog.loaded_from]
-    lines = [
-        message_line(dialog, entry, viewer) if isinstance(entry, Message) else notice_line(entry, viewer)
-        for entry in entries[-newest:]
-    ]
+    lines: list[Line] = []
+    for keyless, run in itertools.groupby(entries[-newest:], _is_keyless):
+        several = list(run)
+        if keyless and len(several) > 1:
+            lines.append(_keyless_line(several))
+        else:
+            lines += [
+                message_line(dialog, entry, viewer) if isinstance(entry, Message) else notice_line(entry, viewer)
+                for entry in several
+            ]
     lines += [line for command in pending if (line := pending_line(command, viewer)) is not None]
     return lines
+
+
+def _is_keyless(entry: Message | TimelineEvent) -> bool:
+    """Whether this is a message of which keys may still come: on a new device, all of the past."""
+    return isinstance(entry, Message) and not entry.deleted and entry.unreadable == Reason.UNKNOWN_SESSION
+
+
+def _keyless_line(run: Sequence[Message | TimelineEvent]) -> Line:
+    """Messages in a row without keys, as one line."""
+    said = f"{len(run)} messages, up to {run[-1].seq}: {Reason.UNKNOWN_SESSION.sentence}"
+    return [(f"{run[0].seq:>5} {_clock(run[0].at_ms)} ", "dim"), (said, "dim italic")]
 
 
 def _reactions(payloads: Iterable[bytes]) -> list[str]:

@@ -106,10 +106,12 @@ class Safeguards:
         """What is said of a dialog beside its members: whether its other person is verified."""
         if dialog.type is not DialogType.DIRECT or self._encryption.standing is Standing.UNKNOWN:
             return ""
-        pins = [self._encryption.people.pin_of(each) for each in dialog.members or () if each != dialog.me]
-        if any(pin is not None and pin.held for pin in pins):
-            return ", another identity"
-        return ", verified" if any(pin is not None and pin.verified for pin in pins) else ""
+        people = self._encryption.people
+        for each in dialog.members or ():
+            pin = people.pin_of(each)
+            if each != dialog.me and pin is not None:
+                return ", another identity" if people.is_held(each) else ", verified" if pin.verified else ""
+        return ""
 
     # comparing
 
@@ -132,7 +134,7 @@ class Safeguards:
 
     async def _safety(self, _typed: Slash, at: Situation) -> Said:
         pin = self._encryption.people.pin_of(at.other)
-        verified = pin is not None and pin.verified and pin.held is None
+        verified = pin is not None and pin.verified and not self._encryption.people.is_held(at.other)
         name = self._name_of(at.other)
         return self._comparing.number(at.other, name, self._encryption.verifying, verified=verified)
 

@@ -210,6 +210,19 @@ def test_what_was_not_opened_says_why_and_shows_nothing_else() -> None:
     assert "hello (edited; " + Reason.WRONG_N.sentence in second
 
 
+def test_messages_without_keys_are_one_line_until_they_come() -> None:
+    dialog = folded(*(event_at(seq, posted(b"")) for seq in (1, 2, 3, 4)), event_at(5, b.MemberLeft()))
+    for seq in (1, 2, 3):
+        dialog.mark_unreadable(seq, posted(b"sealed"), Reason.UNKNOWN_SESSION)
+    dialog.mark_unreadable(4, posted(b"sealed"), Reason.WRONG_N)
+    shown = [plain(line) for line in transcript(dialog, [], VIEWER, 10)]
+    assert len(shown) == 3
+    assert f"3 messages, up to 3: {Reason.UNKNOWN_SESSION.sentence}" in shown[0]
+    for seq in (1, 2, 3):
+        dialog.apply_event(event_at(seq, posted(b"came")))
+    assert len(transcript(dialog, [], VIEWER, 10)) == 5
+
+
 def test_a_pinned_message_is_shown_until_it_is_deleted() -> None:
     events = [event_at(1, posted(b"read the rules")), event_at(2, b.Pinned(1))]
     assert about(folded(*events)).endswith(", pinned 1: read the rules")

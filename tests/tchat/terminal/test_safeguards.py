@@ -71,6 +71,10 @@ class Seat:
         """What is shown for a line."""
         return plain(await self.talk.do(line))
 
+    def says_verified(self, dialog: bytes) -> bool:
+        """Whether the title does."""
+        return self.talk.about(self.client.view.dialogs[dialog]).endswith(", verified")
+
     async def listed(self) -> list[str]:
         """The lines of the own devices."""
         return (await self.type("/devices")).split("\n\n")[0].split("\n")[2:]
@@ -129,6 +133,10 @@ async def test_two_people_see_one_safety_number_and_each_says_whether_it_is_the_
         assert "may sit between you" in await b.type("/differ")
         assert (is_verified(a, bob), is_verified(b, ann)) == (True, False)
         assert "You have verified" in await a.type("/safety")
+        assert [seat.talk.about(seat.client.view.dialogs[dialog])[-10:] for seat in (a, b)] == [
+            ", verified",
+            " encrypted",
+        ]
         with pytest.raises(SlashError, match="nothing is compared now"):
             await b.type("/same")
         name = b.talk.name_of(ann.principal)
