@@ -19,7 +19,9 @@ SELECT {_COLUMNS}
 FROM unnest($1::uuid[], $2::uuid[]) AS x(device_id, share_id)
 JOIN shares h ON h.device_id = x.device_id AND h.share_id = x.share_id AND h.live
 CROSS JOIN unnest($3::uuid[]) AS d(to_device)
-JOIN slices s ON s.device_id = h.device_id AND s.share_id = h.share_id AND s.to_device = d.to_device
+CROSS JOIN LATERAL (  -- OFFSET keeps a plan from reading the whole share for each device
+    SELECT * FROM slices x
+    WHERE x.device_id = h.device_id AND x.share_id = h.share_id AND x.to_device = d.to_device OFFSET 0) s
 ORDER BY s.number
 """
 

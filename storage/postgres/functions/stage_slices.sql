@@ -24,9 +24,11 @@ BEGIN
     SELECT h.mode, h.keys_seq,
            CASE WHEN h.mode = ${Mode.SEALED} AND h.keys_seq = p_keys_seq THEN ARRAY(
                SELECT k.device_id FROM key_devices(CASE WHEN p_more THEN ARRAY(
-                   SELECT o.principal_id FROM device_keys d
-                   JOIN members o ON o.dialog_id = p_dialog AND o.principal_id = d.principal_id AND o.member
-                   WHERE d.device_id = ANY (p_to))
+                   SELECT DISTINCT d.principal_id FROM unnest(p_to) AS t(device_id)
+                   CROSS JOIN LATERAL (  -- OFFSET keeps a plan from beginning with all members
+                       SELECT x.principal_id FROM device_keys x WHERE x.device_id = t.device_id OFFSET 0) d
+                   WHERE (SELECT o.member FROM members o
+                          WHERE o.dialog_id = p_dialog AND o.principal_id = d.principal_id))
                ELSE ARRAY(
                    SELECT o.principal_id FROM members o WHERE o.dialog_id = p_dialog AND o.member) END) k
                WHERE k.device_id <> p_device) END
@@ -50,8 +52,8 @@ BEGIN
         WHEN NOT p_to <@ v_readers THEN ${StagingOutcome.STRANGER}
         WHEN EXISTS (
             SELECT FROM unnest(p_to, p_bodies) AS x(to_device, body)
-            JOIN slices s ON s.device_id = p_device AND s.share_id = p_share AND s.to_device = x.to_device
-            WHERE s.body <> x.body) THEN ${StagingOutcome.CONFLICT}
+            WHERE (SELECT s.body <> x.body FROM slices s  -- not a join, whose plan may read the whole share for each
+                   WHERE s.device_id = p_device AND s.share_id = p_share AND s.to_device = x.to_device)) THEN ${StagingOutcome.CONFLICT}
         ELSE ${StagingOutcome.OK} END;
     complete := outcome = ${StagingOutcome.OK} AND (v_share.live OR v_author.share = p_share) IS TRUE;
     IF outcome <> ${StagingOutcome.OK} OR complete THEN

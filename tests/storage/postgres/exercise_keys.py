@@ -72,8 +72,8 @@ async def exercise_keys(world: World, filled: int) -> None:
     await world.timelines.take_snapshot(bo.principal, bo.sign_in, None, window=9, events_max=99)
 
 
-async def exercise_shares(world: World) -> None:
-    """Share two sessions with a device, after a share that was overtaken; it has the last share of many."""
+async def exercise_shares(world: World, filled: int) -> None:
+    """Share two sessions with a device, after a share that was overtaken; then one with many devices, chunk by chunk."""
     ann, bo = await one_device_of(world), await one_device_of(world)
     dialog, store = await world.create(DialogType.DIRECT, ann, bo, mode=Mode.SEALED), vars(world)["shares"]
     for keys_seq in (0, 1):
@@ -97,6 +97,19 @@ async def exercise_shares(world: World) -> None:
         assert (await world.flush(entry))[0].code is VerdictCode.OK
     (row,) = await store.read(bo.device, after=0, limit=9)
     assert await store.read_shared([(ann.device, share)], [bo.device]) == [row]
+    await store.confirm(bo.device, [row.number])
+    large = msgspec.structs.replace(staged, share=new_id(), more=True)
+    assert (await store.stage(large, 2**50)).outcome is StagingOutcome.OK
+    await world.pool.execute(
+        "INSERT INTO slices (to_device, device_id, share_id, body)"
+        " SELECT uuidv7(), $1, $2, 'keys' FROM generate_series(1, $3)",
+        ann.device,
+        large.share,
+        filled,
+    )
+    assert (await store.stage(large, 2**50)).outcome is StagingOutcome.OK
+    await world.pool.execute("UPDATE shares SET live = true WHERE share_id = $1", large.share)
+    (row,) = await store.read_shared([(ann.device, large.share)], [bo.device])
     await store.confirm(bo.device, [row.number])
 
 
@@ -170,7 +183,7 @@ async def exercise_backups(world: World) -> None:
 async def exercise_encryption(world: World, filled: int) -> None:
     """Call all of it; the stores are fields of the world. `filled` rows are many."""
     await exercise_keys(world, filled)
-    await exercise_shares(world)
+    await exercise_shares(world, filled)
     await exercise_rosters(world)
     await exercise_device_messages(world)
     await exercise_reports(world)
