@@ -245,8 +245,9 @@ def test_a_device_that_lost_its_channel_gets_the_session_again_when_it_hands_on_
 
 def test_a_session_ends_with_a_reader_who_had_lost_it(alice: Phone, bob: Phone, carol: Phone) -> None:
     """What is lost may have been kept, and the server may still have it."""
-    alice.introduce(DIALOG, bob, carol)
+    share = alice.share(DIALOG, bob, carol)
     before = alice.seal(alice.place(DIALOG, 1), b"").session
+    alice.machine.acked(DIALOG, 1, share)
     bob.connect(alice)
     alice.take(bob, bob.machine.write_to(alice.known, DUMMY, {}))
     alice.share(DIALOG, carol, keys_seq=2, view=OTHER_VIEW)
