@@ -72,7 +72,7 @@ KEY_CLAIMS_KEPT = 256
 PEOPLE_PER_COMMAND_MAX = 50
 DEVICE_LOG_ENTRIES_PER_COMMAND_MAX = 20
 BACKUP_VALUE_BYTES_MAX = 1024
-"""Of one thing that is sealed under the recovery key: the identity, the keys of a session, a word about a person."""
+"""Of one thing that is sealed under the recovery key: the identity, the keys of a session, whom its person trusts."""
 BACKUP_KEY_BYTES = 32
 BACKUP_VALUES_PER_COMMAND_MAX = 40
 BACKUP_VALUES_PER_PAGE_MAX = 100

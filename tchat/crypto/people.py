@@ -1,7 +1,7 @@
 """What this device believes of people, kept in its state: their pinned logs, and its own person's identity.
 
-Each call that changes something is one commit. What a person says of somebody's identity is kept beside its pin: own
-devices tell each other, and it may come before the log that it is about.
+Each call that changes something is one commit. The person's decision about somebody's identity (`trust.py`) is kept
+beside the pin: own devices tell each other, and it may come before the log that it is about.
 
 The own person is one of the people, with two differences:
 
@@ -53,8 +53,8 @@ class _OwnRecord(msgspec.Struct, array_like=True):
         return f"_OwnRecord({self.generation})"
 
 
-class _Said(msgspec.Struct, array_like=True, frozen=True):
-    """A word, and the own generation whose backup has it; 0 for none."""
+class _KeptTrust(msgspec.Struct, array_like=True, frozen=True):
+    """A decision, and the own generation whose backup has it; 0 for none."""
 
     trust: Trust
     backed_up: int = 0
@@ -72,8 +72,10 @@ class People:
         self._now_ms = now_ms
         self.principal = principal
         """The own person."""
-        self.words = 0
-        """Grows when something is said of somebody's identity, here or on an own device, and with the own identity."""
+        self.changes = 0
+        """Grows when the pin of somebody may be another one, or a decision about them."""
+        self.decisions = 0
+        """Grows with each decision about somebody's identity, here or on an own device, and with the own identity."""
 
     def pin_of(self, principal: bytes) -> PinnedLog | None:
         """What is believed of this person; None before the first log."""
@@ -138,7 +140,7 @@ class People:
         pin = self.pin_of(principal)
         found = None if pin is None else verify(pin, master)
         if found is not None:
-            self._keep(self._say(found, verified=True), found)
+            self._keep(self._decide(found, verified=True), found)
         return found is not None
 
     def agreed(self, principal: bytes) -> None:
@@ -146,36 +148,36 @@ class People:
         pin = self.pin_of(principal)
         if pin is not None and self.is_held(principal):
             pin = pin if pin.held is None else agree(pin)
-            self._keep(self._say(pin, verified=False), pin)
+            self._keep(self._decide(pin, verified=False), pin)
 
     def trust_of(self, principal: bytes) -> Trust | None:
-        """What the own person has said last of somebody's identity, as far as this device knows."""
-        said = self._said(principal)
-        return None if said is None else said.trust
+        """The own person's last decision about somebody's identity, as far as this device knows."""
+        kept = self._kept_trust(principal)
+        return None if kept is None else kept.trust
 
     def to_back_up(self, generation: int) -> dict[bytes, Trust]:
-        """The words, by whom they are about, that the backup of this generation of the own identity may lack."""
-        found = ((each, self._said(each)) for each in self._state.keys(Table.TRUST, b""))
-        return {each: said.trust for each, said in found if said is not None and said.backed_up != generation}
+        """The decisions, by whom they are about, that the backup of this generation of the own identity may lack."""
+        found = ((each, self._kept_trust(each)) for each in self._state.keys(Table.TRUST, b""))
+        return {each: kept.trust for each, kept in found if kept is not None and kept.backed_up != generation}
 
     def is_backed_up(self, principal: bytes, trust: Trust, generation: int) -> None:
-        """The backup of this generation has this word, unless a newer one was said meanwhile."""
+        """The backup of this generation has this decision, unless a newer one was made meanwhile."""
         if self.trust_of(principal) == trust:
             step = Step(self._state)
-            step.write(Table.TRUST, principal, msgspec.msgpack.encode(_Said(trust, generation)))
+            step.write(Table.TRUST, principal, msgspec.msgpack.encode(_KeptTrust(trust, generation)))
             step.commit()
 
     def take_trust(self, principal: bytes, trust: Trust, generation: int) -> None:
-        """What the backup of this own generation has: the word of an own device, or an older one than is known here."""
-        said = self._said(principal)
-        if said == _Said(trust, generation):
+        """Take a decision that the backup of this own generation has, unless a newer one is known here."""
+        before = self._kept_trust(principal)
+        if before == _KeptTrust(trust, generation):
             return
-        older = said is not None and trust.at_ms < said.trust.at_ms
+        older = before is not None and trust.at_ms < before.trust.at_ms
         step, pin = Step(self._state), self.pin_of(principal)
-        kept = _Said(said.trust) if said is not None and older else _Said(trust, generation)
+        kept = _KeptTrust(before.trust) if before is not None and older else _KeptTrust(trust, generation)
         step.write(Table.TRUST, principal, msgspec.msgpack.encode(kept))
         self._keep(step, None if older or pin is None else follow(pin, trust))
-        self.words += 1
+        self.decisions += 1
 
     def is_listed(self, device: bytes, public: DevicePublic) -> bool:
         """Whether the own log that is believed has this device, with these keys."""
@@ -220,7 +222,7 @@ class People:
         if pin is not None and ours:
             pin = verify(pin, identity.public.master)
         self._keep(step, pin)
-        self.words += 1
+        self.decisions += 1
         return ours
 
     def identity_to_hand(self) -> dict[str, object]:
@@ -257,7 +259,7 @@ class People:
         return entries[length:] if len(entries) == pin.log.length else []
 
     def _followed(self, principal: bytes, judgement: Judgement) -> Judgement:
-        """A judgement, after what the own person has said elsewhere: what they compared there is no news here."""
+        """A judgement, after what the own person has decided elsewhere: what they compared there is no news here."""
         pin, trust = judgement.pin, self.trust_of(principal)
         if pin is None or trust is None:
             return judgement
@@ -268,19 +270,19 @@ class People:
             verdict = LogVerdict.HELD
         return replace(judgement, verdict=verdict, pin=followed)
 
-    def _said(self, principal: bytes) -> _Said | None:
+    def _kept_trust(self, principal: bytes) -> _KeptTrust | None:
         data = self._state.read(Table.TRUST, principal)
-        return None if data is None else msgspec.msgpack.decode(data, type=_Said)
+        return None if data is None else msgspec.msgpack.decode(data, type=_KeptTrust)
 
-    def _say(self, pin: PinnedLog, *, verified: bool) -> Step:
-        """A step with the newest word on the identity that is pinned; of the own one there is no word."""
+    def _decide(self, pin: PinnedLog, *, verified: bool) -> Step:
+        """A step with the newest decision about the identity that is pinned; about the own one there is none."""
         step, principal = Step(self._state), pin.log.principal
         if principal != self.principal:
             known = self.trust_of(principal)
             at_ms = max(self._now_ms(), 0 if known is None else known.at_ms + 1)
             trust = Trust(at_ms, pin.log.generation, pin.log.master, verified)
-            step.write(Table.TRUST, principal, msgspec.msgpack.encode(_Said(trust)))
-            self.words += 1
+            step.write(Table.TRUST, principal, msgspec.msgpack.encode(_KeptTrust(trust)))
+            self.decisions += 1
         return step
 
     def _keep_entries(self, step: Step, log: LogState, given: GivenLog) -> None:
@@ -306,6 +308,7 @@ class People:
     def _keep(self, step: Step, pin: PinnedLog | None) -> None:
         if pin is not None:
             step.write(Table.PINS, pin.log.principal, msgspec.msgpack.encode(pin))
+            self.changes += 1
         step.commit()
 
 

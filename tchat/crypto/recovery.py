@@ -1,11 +1,12 @@
 """The recovery key: 32 bytes that a person writes down, and what is sealed under them on the server.
 
-- Three things are sealed: the private keys of the identity, the keys of Megolm sessions, and what the person has said
-  of others' identities. All with XChaCha20-Poly1305, each under a key of its own that is made of the recovery key.
+- Three things are sealed: the private keys of the identity, the keys of Megolm sessions, and which identities of
+  others the person trusts. All with XChaCha20-Poly1305, each under a key of its own that is made of the recovery key.
 - The sealed bytes are bound to the principal, the generation of the identity, and the place in the backup. Only who has
   the recovery key can seal: nothing that a server, or anybody else, puts into a backup opens.
 - The server can keep values back, or give older ones of the same place; it cannot change, move or add one.
-- Words about people are in one part of the backup, above all else. Where in it says to the server of nobody who it is.
+- Decisions about people have the highest places in the backup. A place is a keyed hash: it does not tell the server
+  whom the decision is about.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _CODE_CHARS = 48
 _IDENTITY, _SESSION = b"tchat/recovery/identity/1", b"tchat/recovery/session/1"
 _TRUST, _TRUST_PLACE = b"tchat/recovery/trust/1", b"tchat/recovery/trust-place/1"
 TRUST_PREFIX = b"\xff" * 8
-"""Places of words about people begin so; that of a session does by an accident that happens to nobody."""
+"""Places of decisions about people begin so. A place of a session begins so with probability 2**-64."""
 
 
 class RecoveryReason(StrEnum):
@@ -88,7 +89,7 @@ class BackedUpSession(msgspec.Struct, frozen=True):
         return f"BackedUpSession({to_base64(self.session)})"
 
 
-class _Word(msgspec.Struct, array_like=True, frozen=True):
+class _Decision(msgspec.Struct, array_like=True, frozen=True):
     about: bytes
     trust: Trust
 
@@ -143,11 +144,11 @@ def open_identity(key: bytes, principal: bytes, generation: int, sealed: bytes) 
 
 def seal_session(key: bytes, identity: OwnIdentity, session: BackedUpSession) -> bytes:
     """The keys of a session, for the backup."""
-    bound = _bound_to(identity.principal, identity.generation, place_of(session.session, session.device))
+    bound = _bound_to(identity.principal, identity.generation, session_place(session.session, session.device))
     return _seal(key, _SESSION, bound, msgspec.msgpack.encode(session))
 
 
-def place_of(session: bytes, device: bytes) -> bytes:
+def session_place(session: bytes, device: bytes) -> bytes:
     """Where a session of a device is in the backup; it names nothing to the server."""
     return hashlib.sha256(frame(b"tchat/backup/1", session, device)).digest()
 
@@ -160,26 +161,26 @@ def open_session(key: bytes, identity: OwnIdentity, place: bytes, sealed: bytes)
         imported = vodozemac.InboundGroupSession.import_session(vodozemac.ExportedSessionKey(found.exported))
     except ValueError as error:
         raise RecoveryError(RecoveryReason.NOT_OURS) from error
-    if place_of(found.session, found.device) != place or imported.session_id != to_base64(found.session):
+    if session_place(found.session, found.device) != place or imported.session_id != to_base64(found.session):
         raise RecoveryError(RecoveryReason.WRONG_SESSION)
     return found
 
 
 def seal_trust(key: bytes, identity: OwnIdentity, about: bytes, trust: Trust) -> tuple[bytes, bytes]:
-    """What the person has said of somebody, for the backup, and its place there."""
+    """The decision about somebody, for the backup: its place there, and the sealed bytes."""
     place = _trust_place(key, about)
     bound = _bound_to(identity.principal, identity.generation, place)
-    return place, _seal(key, _TRUST, bound, msgspec.msgpack.encode(_Word(about, trust)))
+    return place, _seal(key, _TRUST, bound, msgspec.msgpack.encode(_Decision(about, trust)))
 
 
 def open_trust(key: bytes, identity: OwnIdentity, place: bytes, sealed: bytes) -> tuple[bytes, Trust]:
-    """Of whom something was said, and what; `RecoveryError` if this person did not seal it for this place."""
+    """Whom a decision is about, and the decision; `RecoveryError` if this person did not seal it for this place."""
     value = _open(key, _TRUST, _bound_to(identity.principal, identity.generation, place), sealed)
     try:
-        word = msgspec.msgpack.decode(value, type=_Word)
+        found = msgspec.msgpack.decode(value, type=_Decision)
     except ValueError as error:
         raise RecoveryError(RecoveryReason.NOT_OURS) from error
-    return word.about, word.trust
+    return found.about, found.trust
 
 
 def _trust_place(key: bytes, about: bytes) -> bytes:

@@ -1,8 +1,8 @@
-"""What a person has said of somebody's identity, on any of their devices, and what it makes of a pin.
+"""Whose identity a person trusts, as decided on any of their devices, and what a decision makes of a pin.
 
 Invariants:
 
-- The newest word counts. It names a master key: an older word, brought again, changes nothing.
+- The newest decision about a person counts. It names a master key: an older one, brought again, changes nothing.
 - A verified master key is the only one that may be written to, whatever the server has shown to this device meanwhile.
 - While an identity that the person has agreed to is not known here, nothing is sent to the one before it.
 """
@@ -15,21 +15,21 @@ from tchat.crypto.pins import PinnedLog, agree, verify
 
 
 class Trust(msgspec.Struct, array_like=True, frozen=True):
-    """A word about an identity: its master key was compared (`verified`), or it was taken without that."""
+    """A decision about an identity: its master key was compared (`verified`), or it was accepted without that."""
 
     at_ms: int
-    """When it was said; later than every word that its device knew."""
+    """When it was made; later than every decision that its device knew."""
     generation: int
     master: bytes
     verified: bool
 
     def doubts(self, pin: PinnedLog) -> bool:
-        """Whether the identity that this device has pinned is another one than the person means."""
+        """Whether the identity that this device has pinned is another one than the person decided for."""
         return pin.log.master != self.master and (self.verified or self.generation > pin.log.generation)
 
 
 def follow(pin: PinnedLog, trust: Trust) -> PinnedLog:
-    """The pin of a device whose person has said this."""
+    """The pin of a device whose person has decided this."""
     if trust.verified and not (pin.verified and pin.log.master == trust.master):
         return verify(pin, trust.master) or pin
     if not trust.verified and pin.held is not None and pin.held.master == trust.master:

@@ -28,10 +28,10 @@ from tchat.crypto.recovery import (
     RecoveryReason,
     open_identity,
     open_session,
-    place_of,
     read_recovery_key,
     seal_identity,
     seal_session,
+    session_place,
 )
 from tchat.crypto.state import CryptoState, Step, Table
 from tchat.encryption.notices import BackupNotice, BackupRefused, BackupRestored, NotRecovered
@@ -82,7 +82,7 @@ class BackingUp:
     def want(self, session: bytes, device: bytes) -> None:
         """Look for a session of a device, once on a connection: another own device may have added it meanwhile."""
         if len(self._wanted) < WANTED_MAX:
-            self._wanted.setdefault(place_of(session, device), False)
+            self._wanted.setdefault(session_place(session, device), False)
 
     def keys_came(self, sessions: Iterable[bytes]) -> None:
         """These sessions, or keys of them from earlier on, are here now."""
@@ -169,7 +169,7 @@ class BackingUp:
             if session is not None:
                 sealed = seal_session(recovery_key, identity, session)
                 values.append(
-                    BackupValue(place_of(session.session, session.device), N_MAX - session.first_index, sealed)
+                    BackupValue(session_place(session.session, session.device), N_MAX - session.first_index, sealed)
                 )
                 self._adding[row] = session.first_index
         return PutBackup(0, identity.generation, values) if values else None

@@ -74,8 +74,12 @@ class DeviceLogs:
         self._notices: list[DevicesDoubted] = []
         self.own_keys: dict[bytes, DevicePublic] = {}
         """Of the own person's devices that have keys here, as the server says: a new one is in no log yet."""
-        self.changes = 0
-        """Grows whenever somebody's log, or which of their devices have keys, is another one."""
+        self._keyless_changes = 0
+
+    @property
+    def changes(self) -> int:
+        """Grows whenever what is believed of somebody's devices, or which of them have keys, is something else."""
+        return self._people.changes + self._keyless_changes
 
     def need(self, dialog: bytes, principal: bytes, generation: int = 0) -> None:
         """Read what the log of a member of this dialog has beyond what is pinned.
@@ -176,7 +180,7 @@ class DeviceLogs:
             if person.entries and len(entries) < min(person.length, DEVICE_LOG_ENTRIES_MAX):
                 self._former[known.principal] = replace(former, entries=entries)
                 return False
-            self.changes += self._people.take_former(known.principal, entries)
+            self._people.take_former(known.principal, entries)
         elif person is not None and former.generation > former.until:
             self._former[known.principal] = _Former(former.generation - 1, former.until)
             return False
@@ -205,8 +209,6 @@ class DeviceLogs:
         before = self._people.pin_of(principal)
         judgement = self._people.take_log(principal, given)
         pin = self._people.pin_of(principal)
-        if pin != before:
-            self.changes += 1
         own = principal == self._people.principal
         ours = own and pin is not None and pin.held is None and not pin.refused and self._people.identity is not None
         if judgement.verdict.sentence and (pin is None or pin != before) and not ours:
@@ -223,7 +225,7 @@ class DeviceLogs:
             step = Step(self._state)
             step.write(Table.KEYLESS, principal, msgspec.msgpack.encode(sorted(devices)) if devices else None)
             step.commit()
-            self.changes += 1
+            self._keyless_changes += 1
 
 
 def _public(principal: bytes, given: DeviceKeys) -> DevicePublic | None:

@@ -152,7 +152,6 @@ class Encryption:
     def agree_to_identity(self, principal: bytes) -> None:
         """The person takes the new identity of somebody whom they had verified, without verifying it."""
         self._parts.people.agreed(principal)
-        self._parts.readers.logs.changes += 1
         self.wake()
 
     # sealing

@@ -1,9 +1,9 @@
-"""Whom a person has verified, on all of their devices: words about people go through the backup, which they seal.
+"""Whom a person has verified, known to all of their devices: each seals its decisions into the backup, and reads it.
 
 Invariants:
 
-- A word is sealed under the recovery key, by a device that has the identity and is in its log. The server learns how
-  many there are; it can keep words back, which loses a verification, and gains nothing with an older one.
+- A decision is sealed under the recovery key, by a device that has the identity and is in its log. The server learns
+  how many there are; it can withhold one, which loses a verification, and gains nothing with an older one.
 - They are read on each connection, and when an own device says that there are more. One command is under way at a time.
 """
 
@@ -32,7 +32,7 @@ _FROM = TRUST_PREFIX + bytes(BACKUP_KEY_BYTES - len(TRUST_PREFIX))
 
 
 class SharedTrust:
-    """What the devices of a person tell each other of people."""
+    """The decisions about people that the devices of a person share."""
 
     def __init__(self, machine: CryptoMachine, people: People, logs: DeviceLogs, messages: DeviceMessages) -> None:
         self._machine = machine
@@ -40,11 +40,11 @@ class SharedTrust:
         self._logs = logs
         self._messages = messages
         self._after: bytes | None = _FROM
-        """How far the words were read; None: all of them."""
-        self._unsaid: dict[bytes, Trust] = {}
-        """By whom they are about: words that the backup may lack."""
+        """How far the decisions were read; None: all of them."""
+        self._lacking: dict[bytes, Trust] = {}
+        """By whom they are about: decisions that the backup may lack."""
         self._looked = -1
-        """`People.words` as of which that is so."""
+        """`People.decisions` as of which that is so."""
         self._adding: dict[bytes, Trust] = {}
         self._under_way: Command | None = None
         self._refused = False
@@ -90,7 +90,7 @@ class SharedTrust:
             self._after = _FROM
 
     def _next(self) -> Command | None:
-        if self._after is None and self._looked == self._people.words and (self._refused or not self._unsaid):
+        if self._after is None and self._looked == self._people.decisions and (self._refused or not self._lacking):
             return None  # almost always: what follows reads the store
         identity, key = self._people.identity, self._people.recovery_key
         if identity is None or key is None:
@@ -99,12 +99,12 @@ class SharedTrust:
             return None
         if self._after is not None:
             return ReadBackup(0, identity.generation, self._after)
-        if self._looked != self._people.words:
-            self._looked, self._unsaid = self._people.words, self._people.to_back_up(identity.generation)
-        return self._addition(identity, key) if self._unsaid and not self._refused else None
+        if self._looked != self._people.decisions:
+            self._looked, self._lacking = self._people.decisions, self._people.to_back_up(identity.generation)
+        return self._addition(identity, key) if self._lacking and not self._refused else None
 
     def _addition(self, identity: OwnIdentity, key: bytes) -> PutBackup:
-        self._adding = dict(list(self._unsaid.items())[:BACKUP_VALUES_PER_COMMAND_MAX])
+        self._adding = dict(list(self._lacking.items())[:BACKUP_VALUES_PER_COMMAND_MAX])
         values = []
         for principal, trust in self._adding.items():
             place, sealed = seal_trust(key, identity, principal, trust)
@@ -129,8 +129,6 @@ class SharedTrust:
             self._notices.append(DevicesDoubted(principal, LogVerdict.HELD))
         elif pin is not None and pin.verified and before is not None and not before.verified:
             self._notices.append(VerifiedElsewhere(principal))
-        if (pin, self._is_held(principal)) != (before, was_held):
-            self._logs.changes += 1
 
     def _is_held(self, principal: bytes) -> bool:
         try:

@@ -30,7 +30,7 @@ from storage.postgres.device_keys import PostgresDeviceKeys
 from storage.rows import ChangeEntry
 from tchat.crypto.own_identity import new_identity
 from tchat.crypto.own_keys import OwnKeys
-from tchat.crypto.recovery import BackedUpSession, new_recovery_key, place_of, seal_session
+from tchat.crypto.recovery import BackedUpSession, new_recovery_key, seal_session, session_place
 from tchat.crypto.state import MemoryState, Step, Table
 from tchat.encryption.backing_up import IDENTITY_KEY
 from tchat.encryption.notices import (
@@ -224,8 +224,8 @@ async def injected_backup(stage: Stage, _rnd: random.Random) -> object:
         if not isinstance(message, BackupPage) or message.values[-1].key == IDENTITY_KEY:
             return (message,)
         *first, last = message.values
-        moved = msgspec.structs.replace(last, key=place_of(mallorys.session, stage.ann.person.device))
-        injected = BackupValue(place_of(mallorys.session, mallorys.device), 1, sealed)
+        moved = msgspec.structs.replace(last, key=session_place(mallorys.session, stage.ann.person.device))
+        injected = BackupValue(session_place(mallorys.session, mallorys.device), 1, sealed)
         return (msgspec.structs.replace(message, values=[*first, moved, injected]),)
 
     await stage.is_backed_up(stage.ann, 4)  # the identity, and the sessions of three

@@ -21,11 +21,11 @@ from tchat.crypto.recovery import (
     open_identity,
     open_session,
     open_trust,
-    place_of,
     read_recovery_key,
     seal_identity,
     seal_session,
     seal_trust,
+    session_place,
     write_recovery_key,
 )
 from tchat.crypto.trust import Trust
@@ -96,7 +96,7 @@ def test_an_identity_comes_back() -> None:
 
 
 def test_a_session_comes_back() -> None:
-    assert open_session(KEY, IDENTITY, place_of(SESSION.session, SESSION.device), SEALED_SESSION) == SESSION
+    assert open_session(KEY, IDENTITY, session_place(SESSION.session, SESSION.device), SEALED_SESSION) == SESSION
 
 
 def test_sealed_values_fit_and_show_nothing() -> None:
@@ -134,15 +134,15 @@ NOT_RECOVERED: dict[str, tuple[RecoveryReason, Callable[[], object]]] = {
     "a session as an identity": (RecoveryReason.NOT_OURS, lambda: open_identity(KEY, BOB, 2, SEALED_SESSION)),
     "an injected session": (
         RecoveryReason.NOT_OURS,
-        lambda: open_session(KEY, IDENTITY, place_of(OTHER.session, OTHER.device), INJECTED),
+        lambda: open_session(KEY, IDENTITY, session_place(OTHER.session, OTHER.device), INJECTED),
     ),
     "a session under another's name": (
         RecoveryReason.NOT_OURS,
-        lambda: open_session(KEY, IDENTITY, place_of(OTHER.session, OTHER.device), SEALED_SESSION),
+        lambda: open_session(KEY, IDENTITY, session_place(OTHER.session, OTHER.device), SEALED_SESSION),
     ),
     "a session of an identity of before": (
         RecoveryReason.NOT_OURS,
-        lambda: open_session(KEY, OwnIdentity(BOB, 1), place_of(SESSION.session, SESSION.device), SEALED_SESSION),
+        lambda: open_session(KEY, OwnIdentity(BOB, 1), session_place(SESSION.session, SESSION.device), SEALED_SESSION),
     ),
     "keys that are none": (
         RecoveryReason.NOT_OURS,
@@ -156,7 +156,9 @@ NOT_RECOVERED: dict[str, tuple[RecoveryReason, Callable[[], object]]] = {
 
 
 def reopened(session: BackedUpSession) -> BackedUpSession:
-    return open_session(KEY, IDENTITY, place_of(session.session, session.device), seal_session(KEY, IDENTITY, session))
+    return open_session(
+        KEY, IDENTITY, session_place(session.session, session.device), seal_session(KEY, IDENTITY, session)
+    )
 
 
 @pytest.mark.parametrize("what", NOT_RECOVERED)
@@ -171,7 +173,7 @@ def test_nothing_else_is_recovered(what: str) -> None:
 def test_a_changed_backup_is_refused(place: int) -> None:
     changed = SEALED_SESSION[:place] + bytes([SEALED_SESSION[place] ^ 1]) + SEALED_SESSION[place + 1 :]
     with pytest.raises(RecoveryError):
-        open_session(KEY, IDENTITY, place_of(SESSION.session, SESSION.device), changed)
+        open_session(KEY, IDENTITY, session_place(SESSION.session, SESSION.device), changed)
 
 
 def test_recovery_keys_are_random() -> None:

@@ -192,7 +192,7 @@ def test_a_new_identity_that_was_verified_on_the_phone_is_no_alarm_on_the_laptop
     assert pin(laptop) == PinnedLog(bob.logs[1], verified=True, before=bob.logs[0])
 
 
-def test_an_older_word_that_the_server_brings_again_changes_nothing(
+def test_an_older_decision_that_the_server_brings_again_changes_nothing(
     server: MessageServer, phone: Device, laptop: Device, bob: Identities
 ) -> None:
     shows(phone, bob)
@@ -212,7 +212,7 @@ def test_an_older_word_that_the_server_brings_again_changes_nothing(
         device.serve()
     assert pin(laptop) == believed
     assert pin(phone).log == bob.logs[1]
-    assert server.backup[old.key].version > old.version, "the newer word is given back"
+    assert server.backup[old.key].version > old.version, "the newer decision is given back"
 
 
 def test_what_nobody_of_this_person_has_sealed_verifies_nobody(
@@ -228,7 +228,7 @@ def test_what_nobody_of_this_person_has_sealed_verifies_nobody(
     assert not pin(laptop).verified
 
 
-def test_words_go_into_the_backup_of_a_new_own_identity(server: MessageServer, phone: Device, bob: Identities) -> None:
+def test_a_new_own_identity_backs_decisions_up_again(server: MessageServer, phone: Device, bob: Identities) -> None:
     shows(phone, bob)
     say(phone, bob)
     server.backup.clear()
@@ -237,7 +237,7 @@ def test_words_go_into_the_backup_of_a_new_own_identity(server: MessageServer, p
     assert any(key.startswith(TRUST_PREFIX) for key in server.backup)
 
 
-def test_a_word_that_the_server_refuses_is_said_again_with_the_next_connection(
+def test_a_decision_that_the_server_refuses_is_sent_again_with_the_next_connection(
     server: MessageServer, phone: Device, bob: Identities
 ) -> None:
     shows(phone, bob)
