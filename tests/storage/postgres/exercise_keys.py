@@ -73,7 +73,7 @@ async def exercise_keys(world: World, filled: int) -> None:
 
 
 async def exercise_shares(world: World, filled: int) -> None:
-    """Share two sessions with a device, after a share that was overtaken; then one with many devices, chunk by chunk."""
+    """Share two sessions with a device, after a share that was overtaken; then one with many devices."""
     ann, bo = await one_device_of(world), await one_device_of(world)
     dialog, store = await world.create(DialogType.DIRECT, ann, bo, mode=Mode.SEALED), vars(world)["shares"]
     for keys_seq in (0, 1):
