@@ -334,6 +334,10 @@ content like that of a slice. In it a device hands the identity to a new one tha
 |---|---|---|---|---|
 | identity | `tchat/recovery/identity/1` | 32 zero bytes; empty in the associated data | 1 | the three seeds |
 | session | `tchat/recovery/session/1` | SHA-256 of `frame("tchat/backup/1", session, device)` | 2^53 - 1 less `first_index` | msgpack map: `session`, `dialog`, `principal`, `device`, `exported` (Matrix' exported session, base64), `first_index` |
+| decision about a person | `tchat/recovery/trust/1` | 8 bytes 255, then 24 of HMAC-SHA256(K, person), where K is HMAC-SHA256(recovery key, `tchat/recovery/trust-place/1`) | when it was made, in ms since 1970 | msgpack array: person, and an array of the version, the generation and master key of the person's identity, and whether it was compared |
+
+The newest decision about a person counts. A device that has added one sends the others of its person a message of type
+`tchat.trust_grew`, in the clear and without content: then they read from 8 bytes 255 on.
 """
 
 RECEIPTS = """\
