@@ -196,6 +196,7 @@ class People:
         step = Step(self._state)
         step.write(Table.IDENTITY, b"", None)
         step.commit()
+        self.decisions += 1
 
     @property
     def identity(self) -> OwnIdentity | None:

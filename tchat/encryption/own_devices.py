@@ -59,6 +59,8 @@ class OwnDevices:
         self._passed = 0
         """How often in a row another device was faster."""
         self._to_remove: set[bytes] = set()
+        self._idle: tuple[int, int] | None = None
+        """Changes and decisions of `People` as of which nothing was to be done: to see that, the store is read."""
         self._notices: list[StandingChanged | IdentityStarted | KeysNotTaken | DeviceRemoved] = []
         self.standing = self._standing()
         self.renew: Callable[[], None] = lambda: None
@@ -67,6 +69,7 @@ class OwnDevices:
     def synced(self) -> None:
         """A connection begins: the server says again how far the log goes."""
         self._given, self._asked, self._wanted, self._refused, self._passed = None, None, False, False, 0
+        self._idle = None
 
     def heard(self, event: TimelineEvent | DialogState) -> None:
         """A dialog in which the own log can be read, if there is none yet."""
@@ -75,6 +78,7 @@ class OwnDevices:
 
     def look_again(self) -> None:
         """The private keys of the identity have come: this device signs itself in with them."""
+        self._idle = None
         self._judge()
 
     def start_new_identity(self) -> None:
@@ -91,6 +95,7 @@ class OwnDevices:
         if self._people.identity is None:
             return False
         self._to_remove.add(device)
+        self._idle = None
         return True
 
     def due(self) -> list[Command]:
@@ -101,6 +106,9 @@ class OwnDevices:
             if not self._wanted:
                 self._wanted = True
                 self._logs.need(self._dialog, self._people.principal)
+            return []
+        now = self._people.changes, self._people.decisions
+        if self._idle == now:
             return []
         try:
             entries = self._missing_entries(self._given)
@@ -113,10 +121,12 @@ class OwnDevices:
             objects = identity.objects()
             if self._given.master != objects.master:
                 self._asked = PutIdentity(0, objects.master, objects.self_signing, objects.user_signing)
+        self._idle = now if self._asked is None else None
         return [] if self._asked is None else [self._asked]
 
     def answered(self, command: Command, reply: Reply) -> None:
         """The answer to a command, after the logs have had it."""
+        self._idle = None
         if isinstance(command, ReadDevices):
             self._read(command, reply)
         elif command == self._asked:

@@ -47,15 +47,19 @@ class SharedTrust:
         """`People.decisions` as of which that is so."""
         self._adding: dict[bytes, Trust] = {}
         self._under_way: Command | None = None
+        self._idle: tuple[int, int] | None = None
+        """Changes and decisions of `People` as of which nothing was to be done: to see that, the store is read."""
         self._refused = False
         self._notices: list[DevicesDoubted | VerifiedElsewhere] = []
         messages.handlers[TRUST_GREW] = self._grew
 
     def due(self) -> list[Command]:
         """The command to send now, once."""
-        if self._under_way is not None:
+        now = self._people.changes, self._people.decisions
+        if self._under_way is not None or self._idle == now:
             return []
         self._under_way = self._next()
+        self._idle = now if self._under_way is None else None
         return [] if self._under_way is None else [self._under_way]
 
     def answered(self, command: Command, reply: Reply) -> None:
@@ -78,7 +82,7 @@ class SharedTrust:
 
     def disconnected(self) -> None:
         """What was not answered is sent again, and all is read again."""
-        self._under_way, self._refused, self._after = None, False, _FROM
+        self._under_way, self._refused, self._after, self._idle = None, False, _FROM, None
 
     def take_notices(self) -> list[DevicesDoubted | VerifiedElsewhere]:
         """What the person is to be shown, since the last call."""
@@ -87,11 +91,9 @@ class SharedTrust:
 
     def _grew(self, message: ReceivedMessage) -> None:
         if message.sender.principal == self._people.principal:
-            self._after = _FROM
+            self._after, self._idle = _FROM, None
 
     def _next(self) -> Command | None:
-        if self._after is None and self._looked == self._people.decisions and (self._refused or not self._lacking):
-            return None  # almost always: what follows reads the store
         identity, key = self._people.identity, self._people.recovery_key
         if identity is None or key is None:
             return None

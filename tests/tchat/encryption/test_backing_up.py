@@ -239,3 +239,16 @@ def test_a_device_adds_nothing_before_it_is_in_the_log(server: MessageServer, ph
     server.log_is_full = False
     laptop.start()
     assert (laptop.encryption.standing, len(server.backup)) == (Standing.LISTED, 2)
+
+
+def test_while_nothing_changes_nothing_is_read_to_see_that(phone: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is looked at with each message that arrives."""
+    read: list[Table] = []
+
+    def reads(table: Table, key: bytes) -> bytes | None:
+        read.append(table)
+        return MemoryStore.read(phone.store, table, key)
+
+    monkeypatch.setattr(phone.store, "read", reads)
+    assert phone.serve() == []
+    assert read == [Table.CLAIMS]
