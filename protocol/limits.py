@@ -67,7 +67,7 @@ ONE_TIME_KEYS_PER_COMMAND_MAX = 50
 ONE_TIME_KEYS_MAX = 100
 """The server keeps at most so many one-time keys of a device."""
 KEY_CLAIMS_PER_COMMAND_MAX = 100
-KEY_CLAIMS_KEPT = 256
+KEY_CLAIMS_KEPT = 16
 """The same claim gets the same answer while its number is among the so many below the highest of its device."""
 PEOPLE_PER_COMMAND_MAX = 50
 DEVICE_LOG_ENTRIES_PER_COMMAND_MAX = 20

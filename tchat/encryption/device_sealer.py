@@ -8,7 +8,7 @@ Invariants:
 - What an answer does not confirm is uploaded again: the server passes over what it has.
 - A share whose message does not leave any more makes room for others when there are too many.
 - When the server does not know a share of these members, or to whom it went before, it has lost that (it was restored):
-  a new session is begun, once for each.
+  a new session is begun, once for each. Also when it says that this device has left the session (it was signed out).
 """
 
 from __future__ import annotations

@@ -433,6 +433,20 @@ async def test_sessions_that_were_left_long_ago_are_forgotten(group: Group, stor
     assert await group.world.pool.fetchval(counted) == 2
 
 
+async def test_sessions_of_a_device_that_is_signed_out_are_left_and_forgotten(
+    group: Group, stores: IdentityStores
+) -> None:
+    await group.stage(group.bo, group.cy, share=(share := new_id()))
+    await group.say(share)
+    await keys_end(group.world, group.bo)
+    counted = "SELECT count(*) FROM handed_sessions WHERE left_at_ms IS NOT NULL"
+    assert await group.world.pool.fetchval(counted) == 0
+    await keys_end(group.world, group.ann)
+    assert await group.world.pool.fetchval(counted) == 1
+    await purge(stores, await group.world.pool.fetchval("SELECT unix_ms()") + SLICES_KEPT_DAYS * DAY_MS)
+    assert await group.world.pool.fetchval("SELECT count(*) FROM handed_sessions") == 0
+
+
 async def test_a_share_that_is_half_swept_is_not_complete(group: Group) -> None:
     share = new_id()
     await group.stage(group.bo, group.cy, share=share)
