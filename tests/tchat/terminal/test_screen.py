@@ -9,7 +9,8 @@ from uuid import UUID
 
 import anyio
 import pytest
-from textual.events import Key
+from textual.app import App, ComposeResult
+from textual.events import Key, Paste
 from textual.pilot import Pilot
 from textual.widgets import OptionList, Static
 
@@ -23,7 +24,7 @@ from tchat.encryption.notices import Standing, VerificationStep
 from tchat.memory_store import MemoryStore
 from tchat.shell import Client
 from tchat.terminal.account import ApiError, PersonAnswer, Refusal, SignInAnswer
-from tchat.terminal.screen import ChatApp
+from tchat.terminal.screen import ChatApp, Composer
 from tchat.terminal.talk import Talk
 from tests.support.harness import Running, configured, running
 from tests.support.world import Person as Somebody
@@ -331,7 +332,7 @@ async def test_who_is_removed_from_a_group_that_is_not_open_is_told(stage: Stage
     await stage.until(lambda: any("Team" in line for line in stage.listed))
     stage.app.talk.current = None
     await stage.bob.perform(Remove(0, group, 0, me))
-    await stage.until(lambda: "Bob removed you from Team." in stage.notices)
+    await stage.until(lambda: "removed you from Team." in stage.notices)
 
 
 async def test_somebody_is_blocked(stage: Stage) -> None:
@@ -389,6 +390,20 @@ async def test_a_fast_typist_is_understood(stage: Stage) -> None:
     await stage.shows("Ann  first line", "Ann  second line")
     await stage.until(lambda: any("muted" in line for line in stage.listed))
     assert not stage.notices
+
+
+async def test_pasted_lines_become_one() -> None:
+    class Alone(App[None]):
+        def compose(self) -> ComposeResult:
+            yield Composer()
+
+    app = Alone()
+    async with app.run_test() as pilot:
+        composer = app.query_one(Composer)
+        composer.focus()
+        composer.post_message(Paste("/scan AAAA\r\n  BBBB\nCCCC\n"))
+        await pilot.pause()
+        assert composer.value == "/scan AAAA BBBB CCCC"
 
 
 async def test_older_messages_are_loaded_at_the_top(stage: Stage) -> None:
