@@ -17,7 +17,7 @@ from tchat.memory_store import MemoryStore
 from tchat.shell import Client
 from tests.support.harness import Running, configured, running
 from tests.support.world import Person
-from tests.tchat.encryption.test_clients import another_device, online, people, said
+from tests.tchat.encryption.test_clients import another_device, direct, online, people, said
 
 pytestmark = pytest.mark.anyio
 
@@ -81,12 +81,13 @@ async def test_what_the_backup_lacks_stops_no_conversation(database_url: str, ba
         talk = Talk(members)
         async with talk.online(server, *members) as clients:
             created = await clients[0].perform(Create(0, 0, DialogType.GROUP, [bob.principal, cem.principal], "team"))
-            talk.group = created.dialog
+            talk.group, pair = created.dialog, await direct(clients[0], bob)
             await talk.everybody_writes(clients[:3], b"before")
     await backup.make()
     async with running(database_url, configured()) as server:
         tablet = await another_device(server, ann)
         async with talk.online(server, *members) as clients:
+            await clients[1].send(pair, b"under a session that nobody has handed on, says the backup")
             await clients[0].perform(Add(0, talk.group, 0, [dee.principal]))
             own = clients[0].encryption.people
             identity, recovery_key = own.identity, own.recovery_key
@@ -100,3 +101,5 @@ async def test_what_the_backup_lacks_stops_no_conversation(database_url: str, ba
     async with running(backup.url, configured()) as server, talk.online(server, ann, bob, cem) as clients:
         for word in (b"one", b"two"):
             await talk.everybody_writes(clients, word)
+        await clients[1].send(pair, b"last")
+        await clients[0].wait_until(lambda: said(clients[0], pair)[-1:] == [b"last"])
