@@ -13,6 +13,7 @@ from protocol.bodies import N
 from protocol.command_rules import WHEN_LIVE, Command, CommandRule
 from protocol.errors import ErrorCode
 from protocol.ids import Id
+from protocol.key_commands import AppendDeviceLog, ClaimKeys, PutIdentity, ReadDevices, ReadRosterAt, UploadKeys
 from protocol.limits import (
     BACKUP_KEY_BYTES,
     BACKUP_VALUE_BYTES_MAX,
@@ -21,7 +22,8 @@ from protocol.limits import (
     DEVICE_MESSAGES_PER_COMMAND_MAX,
     SLICE_BYTES_MAX,
 )
-from protocol.share_commands import OfShares
+from protocol.report_commands import Report
+from protocol.share_commands import ConfirmSlices, UploadSlices
 
 BackupKey = Annotated[bytes, msgspec.Meta(min_length=BACKUP_KEY_BYTES, max_length=BACKUP_KEY_BYTES)]
 MessageBody = Annotated[bytes, msgspec.Meta(min_length=1, max_length=SLICE_BYTES_MAX)]
@@ -117,5 +119,19 @@ class ReadBackup(Command, tag=109, frozen=True):
     limit: Annotated[int, msgspec.Meta(ge=1, le=BACKUP_VALUES_PER_PAGE_MAX)] = BACKUP_VALUES_PER_PAGE_MAX
 
 
-OfKeys = OfShares | PutBackup | ReadBackup | SendToDevice | ConfirmToDevice
-"""Commands about keys, and about what the server keeps for devices."""
+OfKeys = (
+    UploadKeys
+    | ClaimKeys
+    | ReadDevices
+    | ReadRosterAt
+    | AppendDeviceLog
+    | PutIdentity
+    | UploadSlices
+    | ConfirmSlices
+    | SendToDevice
+    | ConfirmToDevice
+    | PutBackup
+    | ReadBackup
+    | Report
+)
+"""All commands about keys, devices, shares and backups, and the report."""

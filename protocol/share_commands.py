@@ -14,9 +14,7 @@ from protocol.bodies import Count, MegolmSession, Seq
 from protocol.command_rules import WHEN_LIVE, Command, CommandRule
 from protocol.errors import ErrorCode
 from protocol.ids import Id
-from protocol.key_commands import AppendDeviceLog, ClaimKeys, PutIdentity, ReadDevices, ReadRosterAt, UploadKeys
 from protocol.limits import SLICE_BYTES_MAX, SLICES_PER_COMMAND_MAX
-from protocol.report_commands import Report
 
 
 class Slice(msgspec.Struct, array_like=True, frozen=True):
@@ -72,17 +70,3 @@ class ConfirmSlices(Command, tag=106, frozen=True):
     )
 
     numbers: Annotated[list[Seq], msgspec.Meta(min_length=1, max_length=SLICES_PER_COMMAND_MAX)]
-
-
-OfShares = (
-    UploadKeys
-    | ClaimKeys
-    | ReadDevices
-    | ReadRosterAt
-    | AppendDeviceLog
-    | PutIdentity
-    | UploadSlices
-    | ConfirmSlices
-    | Report
-)
-"""Commands about keys, devices, identities and shares, and about what was sealed under them."""
