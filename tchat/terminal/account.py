@@ -127,6 +127,12 @@ class LocalAccount:
             await self._refresh(self._saved.refresh_token)
         return self._saved.access_token
 
+    def expire(self) -> None:
+        """Use the access token no more: the server does not take it."""
+        if self._saved is not None:
+            self._saved.access_until = 0.0
+            write_private(self._path, msgspec.json.encode(self._saved))
+
     async def find(self, phone_number: str) -> PersonAnswer:
         """The person with exactly this number; raises ApiError."""
         answer = await self._post("/v1/people/find", {"phone_number": phone_number}, await self.token(False))

@@ -30,6 +30,8 @@ from tchat.terminal.talk import Directory, Talk
 
 _REDRAW_EVERY_S = 0.1
 _EXPIRE_EVERY_S = 5.0
+_STEP_SHOWN_S = 10
+_WARNING_SHOWN_S = 30
 _SHOWN_AT_FIRST = 100
 _SHOWN_MORE = 100
 _EXPECTED = (SlashError, ApiError, ClientError, OutboxFullError, httpx.TransportError)
@@ -134,8 +136,10 @@ class ChatApp(App[StoppedError | None]):
         elif said is not None and isinstance(event, Refused):
             self.notify(said, title="Refused", severity="error", markup=False)
         elif said is not None:
+            step = isinstance(event, VerificationStep) and event.phase is not Phase.ASKED
             heading = "" if isinstance(event, TimelineEvent) else "Encryption"
-            self.notify(said, title=heading, severity="warning", timeout=30, markup=False)
+            seconds = _STEP_SHOWN_S if step else _WARNING_SHOWN_S
+            self.notify(said, title=heading, severity="warning", timeout=seconds, markup=False)
 
     # inputs of the person
 
@@ -177,9 +181,8 @@ class ChatApp(App[StoppedError | None]):
         (scroll.scroll_page_up if step < 0 else scroll.scroll_page_down)(animate=False)
 
     def action_close_page(self) -> None:
-        """Show the dialog again; if it is shown, put the notices away."""
-        if self._page is None:
-            self.clear_notifications()
+        """Show the dialog again, and put the notices away."""
+        self.clear_notifications()
         self._close_page()
 
     def _close_page_about(self, transaction: str) -> None:
@@ -203,7 +206,7 @@ class ChatApp(App[StoppedError | None]):
         if isinstance(said, Page):
             self._page = said
         elif said is not None:
-            self.notify(said, timeout=10, markup=False)
+            self.notify(said, timeout=_STEP_SHOWN_S, markup=False)
 
     @work
     async def _older(self) -> None:

@@ -45,7 +45,7 @@ _ALSO = (
     "the id of a bot.",
     "What is in brackets may be left out.",
     "Ctrl+N and Ctrl+P change the dialog, PageUp and PageDown scroll.",
-    "Escape closes a page like this one, then the notices. Ctrl+Q quits.",
+    "Escape closes a page like this one, and notices. Ctrl+Q quits.",
     "Ticks: ✓ stored, ✓✓ received, ✓✓ read.",
 )
 

@@ -75,8 +75,16 @@ async def _run(server: str, folder: Path, account: LocalAccount, title: str) -> 
     finally:
         store.close()
     if isinstance(error, StoppedError):
-        raise CannotStartError(f"the chat ended: {error}")
+        raise CannotStartError(_why_ended(account, error))
     return 0
+
+
+def _why_ended(account: LocalAccount, error: StoppedError) -> str:
+    """What a person is told whose client has stopped; a sign-in that the server has ended is not used again."""
+    if not isinstance(error, SignInRequiredError):
+        return f"the chat ended: {error}"
+    account.expire()
+    return f"the chat ended: {error} Start it again to sign in."
 
 
 def _given_up(waiting: Iterable[Numbered]) -> str:

@@ -13,6 +13,7 @@ import pytest
 
 from protocol.commands import Leave, Send
 from tchat import terminal as chat
+from tchat.actions import SignInRequiredError
 from tchat.terminal import start
 from tchat.terminal.account import LocalAccount
 from tchat.terminal.start import CannotStartError
@@ -132,6 +133,19 @@ async def test_an_ended_sign_in_leads_to_a_new_code(
     await sign_in(account(tmp_path, Api(SENT, signed_in(1, expires_in_s=0))))
     await sign_in(account(tmp_path, Api(refused(401, "signed_out"), SENT, signed_in(2))))
     assert "You were signed out" in capsys.readouterr().out
+
+
+@pytest.mark.anyio
+async def test_who_was_signed_out_while_the_chat_ran_signs_in_again_at_the_next_start(
+    tmp_path: Path, keyboard: io.StringIO
+) -> None:
+    type_codes(keyboard, "123456", "654321")
+    running = account(tmp_path, Api(SENT, signed_in(1)))
+    await sign_in(running)
+    assert "Start it again to sign in" in start._why_ended(running, SignInRequiredError("You were removed."))
+    api = Api(refused(401, "signed_out"), SENT, signed_in(2))
+    await sign_in(account(tmp_path, api))
+    assert not api.answers
 
 
 @pytest.mark.anyio
