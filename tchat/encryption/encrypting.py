@@ -34,6 +34,7 @@ from tchat.encryption.backing_up import BackingUp
 from tchat.encryption.contents import is_content
 from tchat.encryption.device_messages import DeviceMessages
 from tchat.encryption.device_sealer import DeviceSealer
+from tchat.encryption.handing_identity import HandingIdentity
 from tchat.encryption.key_inbox import KeyInbox
 from tchat.encryption.key_uploads import KeyUploads
 from tchat.encryption.notices import Notice, Standing, Unreadable
@@ -77,6 +78,7 @@ class _Parts:
     inbox: KeyInbox
     messages: DeviceMessages
     opening: Opening
+    handing: HandingIdentity
     verifying: Verifying
     backup: BackingUp
     trust: SharedTrust
@@ -243,6 +245,7 @@ class Encryption:
         self._resume_at = 0.0
         parts = self._made
         parts.verifying.go_on()
+        parts.handing.go_on()
         asking = (parts.uploads, parts.own, parts.readers, parts.inbox, parts.messages, parts.backup, parts.trust)
         return [command for part in asking for command in part.due()]
 
@@ -257,8 +260,8 @@ class Encryption:
         else:
             self._pause_s, self._resume_at = 0.0, 0.0
         parts.readers.answered(command, reply)
-        verifying, backup, trust = parts.verifying, parts.backup, parts.trust
-        for part in (parts.uploads, parts.own, parts.inbox, parts.messages, verifying, backup, trust):
+        handing, backup, trust = parts.handing, parts.backup, parts.trust
+        for part in (parts.uploads, parts.own, parts.inbox, parts.messages, handing, backup, trust):
             part.answered(command, reply)
         if isinstance(command, ReadDevices):
             self._keys_came(parts.inbox.logs_were_read())
@@ -299,7 +302,8 @@ class Encryption:
         opening = Opening(self._store, machine, readers.rosters)
         sealer = DeviceSealer(machine, readers, self._now_ms)
         messages = DeviceMessages(machine, people, readers.logs, uploads.key_was_used)
-        verifying = Verifying(machine, people, readers, messages, self._now_ms, handed=own.look_again, wake=self._wake)
+        handing = HandingIdentity(machine, people, messages, has_channel=readers.has_channel, taken=own.look_again)
+        verifying = Verifying(machine, people, messages, handing, self._now_ms, wake=self._wake)
         backup = BackingUp(self._store, machine, people, recovered=self.keep_identity, restored=opening.try_again)
         trust = SharedTrust(machine, people, readers.logs, messages)
         readers.channels.tell = messages.tell
@@ -307,5 +311,5 @@ class Encryption:
         opening.lacking = backup.want
         own.renew = self._renew
         return _Parts(
-            machine, people, readers, sealer, uploads, own, inbox, messages, opening, verifying, backup, trust
+            machine, people, readers, sealer, uploads, own, inbox, messages, opening, handing, verifying, backup, trust
         )

@@ -1,4 +1,4 @@
-"""Verifications of this device with others, over messages from device to device; and handing the identity on.
+"""Verifications of this device with others, over messages from device to device.
 
 A safety number needs no messages: people compare it by themselves, and each says so on their own device.
 
@@ -6,8 +6,6 @@ Invariants:
 
 - What is compared are the keys that were known when a verification began: those of the pinned logs; of an own device
   that no log lists yet, those that the server has.
-- The private keys of the identity go to an own device only when its person has compared that device's key, in a channel
-  to exactly that key.
 - At most RUNNING_MAX verifications that this person asked for or accepted run, so strangers block none of these. One
   that has ended is forgotten.
 - One request of each other person, and of each own device, waits for this person: a newer one takes its place. Own
@@ -20,26 +18,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from protocol.canonical import encode_canonical
-from protocol.command_rules import Command
 from protocol.ids import self_dialog_id
-from protocol.key_commands import ClaimKeys
-from protocol.replies import Failed, Reply
 from tchat.crypto.compared import MessageType, Party, VerificationCancelledError
 from tchat.crypto.machine import CryptoMachine
-from tchat.crypto.olm import KnownDevice
-from tchat.crypto.people import HANDED, People
+from tchat.crypto.people import People
 from tchat.crypto.qr import QrCode
 from tchat.crypto.safety_number import safety_number
 from tchat.crypto.verification import Phase, Verification, VerificationMessage, can_compare
-from tchat.encryption.device_messages import ENCRYPTED, DeviceMessages, ReceivedMessage
+from tchat.encryption.device_messages import DeviceMessages, ReceivedMessage
+from tchat.encryption.handing_identity import HandingIdentity
 from tchat.encryption.notices import VerificationStep
-from tchat.encryption.readers import ReaderEngine
 
 RUNNING_MAX = 10
 REQUESTS_MAX = 100
 """So many requests wait for this person at most, of other people; and as many of own devices."""
-CLAIMS_MAX = 3
-"""So often a key of an own device is claimed to hand the identity to it."""
 
 
 @dataclass(slots=True)
@@ -52,40 +44,28 @@ class _Running:
     shown: Phase | None = None
 
 
-@dataclass(slots=True)
-class _Handing:
-    """An own device that gets the identity."""
-
-    known: KnownDevice
-    claims: int = 0
-
-
 class Verifying:
-    """The verifications of a device. `handed` is called when it has got the identity; `wake` when its person acts."""
+    """The verifications of a device. `wake` is called when its person acts."""
 
     def __init__(
         self,
         machine: CryptoMachine,
         people: People,
-        readers: ReaderEngine,
         messages: DeviceMessages,
+        handing: HandingIdentity,
         now_ms: Callable[[], int],
         *,
-        handed: Callable[[], None],
         wake: Callable[[], None],
     ) -> None:
         self._machine = machine
         self._people = people
-        self._readers = readers
         self._messages = messages
         self._now_ms = now_ms
-        self._handed = handed
+        self._handing = handing
         self._wake = wake
         self._running: dict[str, _Running] = {}
-        self._handing: dict[bytes, _Handing] = {}
         self._notices: list[VerificationStep] = []
         messages.handlers |= dict.fromkeys(MessageType, self._received)
-        messages.handlers[HANDED] = self._was_handed
         messages.undelivered = self._undelivered
 
     # what a person does
@@ -149,17 +129,9 @@ class Verifying:
     # what the server brings
 
     def go_on(self) -> None:
-        """Time has passed, or channels were opened."""
+        """Time has passed."""
         for running in list(self._running.values()):
             self._go_on(running, running.verification.tick(self._now_ms()))
-        for handing in list(self._handing.values()):
-            self._hand(handing)
-
-    def answered(self, command: Command, reply: Reply) -> None:
-        """The answer to a command of this device."""
-        if isinstance(command, ClaimKeys) and not (isinstance(reply, Failed) and reply.temporary):
-            for handing in self._handing.values():
-                handing.claims += handing.known.device in command.devices
 
     def take_notices(self) -> list[VerificationStep]:
         """What the person is to be shown, since the last call."""
@@ -180,11 +152,6 @@ class Verifying:
             self._go_on(running, running.verification.receive(device, kind, content, self._now_ms()))
         elif running is None and kind is MessageType.REQUEST:
             self._asked(message, content)
-
-    def _was_handed(self, message: ReceivedMessage) -> None:
-        """An own device has handed the identity on."""
-        if message.by_channel is not None and self._people.take_identity(message.by_channel):
-            self._handed()
 
     def _undelivered(self, device: bytes) -> None:
         for running in list(self._running.values()):
@@ -250,18 +217,8 @@ class Verifying:
             for device in running.verification.devices:
                 known = self._messages.find_device(running.principal, device)
                 if known is not None and known.public.ed25519 == compared.device and not self._is_listed(device):
-                    self._handing[device] = _Handing(known)
+                    self._handing.hand_to(known)
         return True
-
-    def _hand(self, handing: _Handing) -> None:
-        """Give an own device the identity, once there is a channel to it."""
-        known, dialog = handing.known, self_dialog_id(self._people.principal)
-        if handing.claims >= CLAIMS_MAX or self._people.identity is None:
-            del self._handing[known.device]
-        elif self._readers.has_channel(dialog, known):
-            body = self._machine.write_to(known, HANDED, self._people.identity_to_hand())
-            self._messages.send(dialog, known.device, ENCRYPTED, body)
-            del self._handing[known.device]
 
     def _is_listed(self, device: bytes) -> bool:
         pin = self._people.pin_of(self._people.principal)

@@ -14,8 +14,9 @@ from tchat.crypto.people import HANDED
 from tchat.crypto.pins import GivenLog
 from tchat.crypto.verification import TIMEOUT_MS, Phase
 from tchat.encryption.encrypting import Encryption
+from tchat.encryption.handing_identity import CLAIMS_MAX
 from tchat.encryption.notices import Standing, VerificationStep
-from tchat.encryption.verifying import CLAIMS_MAX, REQUESTS_MAX, RUNNING_MAX
+from tchat.encryption.verifying import REQUESTS_MAX, RUNNING_MAX
 from tchat.memory_store import MemoryStore
 from tests.support.scripted import ME
 from tests.tchat.crypto.devices import NOW_MS
