@@ -119,9 +119,12 @@ class People:
 
     def devices_of(self, principal: bytes) -> list[KnownDevice]:
         """The devices that may be given keys; `HeldError` when nobody may be now."""
-        devices = devices_for(self.pin_of(principal))
+        pin, trust = self.pin_of(principal), self.trust_of(principal)
+        devices = devices_for(pin)
         if self.is_held(principal):
             raise HeldError(Hold.IDENTITY_CHANGED)
+        if pin is not None and trust is not None and trust.is_ahead_of(pin):
+            raise HeldError(Hold.BEHIND)
         return [KnownDevice(principal, device, public) for device, public in devices.items()]
 
     def is_held(self, principal: bytes) -> bool:
@@ -265,9 +268,11 @@ class People:
         if pin is None or trust is None:
             return judgement
         verdict, followed = judgement.verdict, follow(pin, trust)
-        if followed != pin and verdict in (LogVerdict.CHANGED, LogVerdict.HELD):
+        if verdict in (LogVerdict.CHANGED, LogVerdict.HELD) and followed.held is None and trust.is_about(followed):
             verdict = LogVerdict.GROWN
-        elif trust.doubts(followed) and verdict in (LogVerdict.FIRST, LogVerdict.CHANGED):
+        elif verdict in (LogVerdict.FIRST, LogVerdict.CHANGED) and trust.is_ahead_of(followed):
+            verdict = LogVerdict.SHORTER
+        elif verdict in (LogVerdict.FIRST, LogVerdict.CHANGED) and trust.doubts(followed):
             verdict = LogVerdict.HELD
         return replace(judgement, verdict=verdict, pin=followed)
 

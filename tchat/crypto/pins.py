@@ -132,6 +132,7 @@ class Hold(StrEnum):
     UNKNOWN = "unknown"
     REFUSED = "refused"
     IDENTITY_CHANGED = "identity_changed"
+    BEHIND = "behind"
 
 
 class HeldError(Exception):

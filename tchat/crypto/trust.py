@@ -23,14 +23,22 @@ class Trust(msgspec.Struct, array_like=True, frozen=True):
     master: bytes
     verified: bool
 
+    def is_about(self, pin: PinnedLog) -> bool:
+        """Whether the identity that is pinned is the one that the person decided for."""
+        return pin.log.master == self.master
+
+    def is_ahead_of(self, pin: PinnedLog) -> bool:
+        """Whether the server has not shown this device the identity that the person decided for."""
+        return self.generation > pin.newest.generation
+
     def doubts(self, pin: PinnedLog) -> bool:
-        """Whether the identity that this device has pinned is another one than the person decided for."""
-        return pin.log.master != self.master and (self.verified or self.generation > pin.log.generation)
+        """Whether the server has shown this device another identity than the one that the person has verified."""
+        return self.verified and not self.is_about(pin) and not self.is_ahead_of(pin)
 
 
 def follow(pin: PinnedLog, trust: Trust) -> PinnedLog:
     """The pin of a device whose person has decided this."""
-    if trust.verified and not (pin.verified and pin.log.master == trust.master):
+    if trust.verified and not (pin.verified and trust.is_about(pin)):
         return verify(pin, trust.master) or pin
     if not trust.verified and pin.held is not None and pin.held.master == trust.master:
         return agree(pin)

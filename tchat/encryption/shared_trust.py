@@ -19,7 +19,7 @@ from protocol.replies import BackupPage, Failed, Reply
 from tchat.crypto.machine import CryptoMachine
 from tchat.crypto.own_identity import OwnIdentity
 from tchat.crypto.people import People
-from tchat.crypto.pins import HeldError, Hold, LogVerdict
+from tchat.crypto.pins import HeldError, LogVerdict
 from tchat.crypto.recovery import TRUST_PREFIX, RecoveryError, open_trust, seal_trust
 from tchat.crypto.trust import Trust
 from tchat.encryption.device_logs import DeviceLogs
@@ -41,6 +41,8 @@ class SharedTrust:
         self._messages = messages
         self._after: bytes | None = _FROM
         """How far the decisions were read; None: all of them."""
+        self._more = False
+        """An own device has added one since reading began."""
         self._lacking: dict[bytes, Trust] = {}
         """By whom they are about: decisions that the backup may lack."""
         self._looked = -1
@@ -91,7 +93,7 @@ class SharedTrust:
 
     def _grew(self, message: ReceivedMessage) -> None:
         if message.sender.principal == self._people.principal:
-            self._after, self._idle = _FROM, None
+            self._more, self._idle = True, None
 
     def _next(self) -> Command | None:
         identity, key = self._people.identity, self._people.recovery_key
@@ -99,6 +101,8 @@ class SharedTrust:
             return None
         if not self._people.is_listed(self._machine.device, self._machine.public):
             return None
+        if self._after is None and self._more:
+            self._after, self._more = _FROM, False
         if self._after is not None:
             return ReadBackup(0, identity.generation, self._after)
         if self._looked != self._people.decisions:
@@ -120,24 +124,16 @@ class SharedTrust:
         for value in page.values:
             with contextlib.suppress(RecoveryError):
                 self._take(*open_trust(key, identity, value.key, value.value), command.generation)
-        if self._after == command.after:
-            self._after = page.values[-1].key if page.more and page.values else None
+        self._after = page.values[-1].key if page.more and page.values else None
 
     def _take(self, principal: bytes, trust: Trust, generation: int) -> None:
-        before, was_held = self._people.pin_of(principal), self._is_held(principal)
+        before, was_held = self._people.pin_of(principal), self._people.is_held(principal)
         self._people.take_trust(principal, trust, generation)
         pin = self._people.pin_of(principal)
-        if self._is_held(principal) and not was_held:
+        if self._people.is_held(principal) and not was_held:
             self._notices.append(DevicesDoubted(principal, LogVerdict.HELD))
         elif pin is not None and pin.verified and before is not None and not before.verified:
             self._notices.append(VerifiedElsewhere(principal))
-
-    def _is_held(self, principal: bytes) -> bool:
-        try:
-            self._people.devices_of(principal)
-        except HeldError as error:
-            return error.hold is Hold.IDENTITY_CHANGED
-        return False
 
     def _tell_own_devices(self) -> None:
         me = self._people.principal

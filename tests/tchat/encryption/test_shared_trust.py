@@ -46,13 +46,18 @@ def pin(device: Device, principal: bytes = BOB) -> PinnedLog:
     return found
 
 
-def is_held(device: Device) -> bool:
-    """Whether nothing is sent to Bob until a person has said something."""
+def hold_of(device: Device) -> Hold | None:
+    """Why nothing is sent to Bob."""
     try:
         device.encryption.people.devices_of(BOB)
     except HeldError as error:
-        return error.hold is Hold.IDENTITY_CHANGED
-    return False
+        return error.hold
+    return None
+
+
+def is_held(device: Device) -> bool:
+    """Whether nothing is sent to Bob until a person has said something."""
+    return hold_of(device) is Hold.IDENTITY_CHANGED
 
 
 @pytest.fixture
@@ -187,9 +192,28 @@ def test_a_new_identity_that_was_verified_on_the_phone_is_no_alarm_on_the_laptop
     say(phone, bob)
     laptop.encryption.disconnected()
     laptop.serve()
-    assert is_held(laptop), "what is verified now is not known here"
+    assert hold_of(laptop) is Hold.BEHIND, "what is verified now is not known here"
     assert shows(laptop, bob) is LogVerdict.GROWN
     assert pin(laptop) == PinnedLog(bob.logs[1], verified=True, before=bob.logs[0])
+    assert not any(isinstance(one, DevicesDoubted) for one in laptop.notices)
+
+
+def test_the_identity_before_the_one_that_was_decided_for_is_a_lie_to_a_fresh_device(
+    server: MessageServer, phone: Device, bob: Identities
+) -> None:
+    shows(phone, bob)
+    say(phone, bob)
+    bob.start()
+    shows(phone, bob)
+    phone.encryption.agree_to_identity(BOB)
+    phone.serve()
+    laptop = Device(server, LAPTOP)
+    laptop.recovers(phone.newest(IdentityStarted).recovery_key)
+    assert shows(laptop, bob, 0) is LogVerdict.SHORTER
+    laptop.encryption.agree_to_identity(BOB)
+    assert hold_of(laptop) is Hold.BEHIND, "what the server shows cannot be agreed to"
+    assert shows(laptop, bob) is LogVerdict.GROWN
+    assert (hold_of(laptop), pin(laptop).verified) == (None, False)
 
 
 def test_an_older_decision_that_the_server_brings_again_changes_nothing(
