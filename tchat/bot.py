@@ -53,6 +53,7 @@ from tchat.encryption.notices import (
     DevicesDoubted,
     IdentityStarted,
     KeysNotTaken,
+    NotReadBy,
     NowReadable,
     Standing,
     StandingChanged,
@@ -268,6 +269,7 @@ class Bot:
                 | ChangeNotBelieved()
                 | DevicesDoubted()
                 | ViewsDiffer()
+                | NotReadBy()
             ):
                 _log.warning("%s (%s)", event.sentence, type(event).__name__)
             case Withheld():

@@ -189,6 +189,22 @@ class ViewsDiffer:
 
 
 @dataclass(frozen=True, slots=True)
+class NotReadBy:
+    """These members of a dialog have no device with keys: what is written there now, they cannot read later either."""
+
+    dialog: bytes
+    members: tuple[bytes, ...]
+
+    @property
+    def sentence(self) -> str:
+        """What happened, for people."""
+        return (
+            "Somebody in this dialog has no device that can read what you write now: they have signed out, or have not"
+            " begun yet. Write it again when they are there."
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class VerificationStep:
     """Where a verification with a device of `principal` stands: `transaction` names it in what is done next.
 
@@ -262,7 +278,7 @@ class BackupRestored:
         return "The backup was read: older messages can be opened now."
 
 
-ReaderNotice = ChangeNotBelieved | DevicesDoubted | ViewsDiffer
+ReaderNotice = ChangeNotBelieved | DevicesDoubted | ViewsDiffer | NotReadBy
 """What `Readers` finds out."""
 BackupNotice = BackupRefused | BackupRestored | NotRecovered
 """What becomes of the backup."""

@@ -11,6 +11,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from protocol.bodies import DevicesChanged, LogHead, TimelineEvent
@@ -34,7 +35,7 @@ from tchat.crypto.state import CryptoState
 from tchat.encryption.channels import Channels
 from tchat.encryption.device_logs import DeviceLogs
 from tchat.encryption.device_sealer import Readers
-from tchat.encryption.notices import VIEWS_DIFFER, ReaderNotice, Standing
+from tchat.encryption.notices import VIEWS_DIFFER, NotReadBy, ReaderNotice, Standing
 from tchat.encryption.rosters import Rosters
 from tchat.encryption.sealing import Clear, NotYet, Outcome, Ready
 from tchat.encryption.signing import Invitations, Signing, is_sealed_group
@@ -96,6 +97,8 @@ class ReaderEngine:
         self._tries: dict[bytes, tuple[int, int]] = {}
         """By dialog: a `keys_seq`, and how often the server has refused what was made for it."""
         self._gone: set[bytes] = set()
+        self._unread_by: dict[bytes, frozenset[bytes]] = {}
+        self._notices: list[NotReadBy] = []
 
     def readers_of(self, dialog: bytes) -> Readers | Clear | NotYet | Failed:
         """The devices that may read, once something can be written to each of them."""
@@ -116,7 +119,14 @@ class ReaderEngine:
             return NotYet()
         readers = Readers(roster.keys_seq, view, devices, {person: self._removals_of(person) for person in members})
         self._found[dialog] = _Found(readers, roster, self.logs.changes, now_ms)
+        self._tell_of(dialog, members.keys() - {known.principal for known in devices})
         return readers
+
+    def _tell_of(self, dialog: bytes, unread_by: AbstractSet[bytes]) -> None:
+        """Who is a member and has no device that reads: what is written now is lost for them."""
+        if new := unread_by - self._unread_by.get(dialog, frozenset()):
+            self._notices.append(NotReadBy(dialog, tuple(sorted(new))))
+        self._unread_by[dialog] = frozenset(unread_by)
 
     def sign(self, intent: Numbered, row: Callable[[Numbered], bytes]) -> Outcome:
         """Sign a creation, an addition, a promotion or an invitation; bring the invitation with which one joins."""
@@ -241,7 +251,8 @@ class ReaderEngine:
 
     def take_notices(self) -> list[ReaderNotice]:
         """What a person is to be shown, since the last call."""
-        return [*self.logs.take_notices(), *self.rosters.take_notices()]
+        taken, self._notices = self._notices, []
+        return [*self.logs.take_notices(), *self.rosters.take_notices(), *taken]
 
     def _removals_of(self, person: bytes) -> Removals:
         pin = self._people.pin_of(person)

@@ -16,8 +16,8 @@ from tchat.crypto.errors import RosterReason
 from tchat.crypto.pins import LogVerdict
 from tchat.encryption.device_logs import AGAIN_MS
 from tchat.encryption.device_sealer import Readers
-from tchat.encryption.notices import VIEWS_DIFFER, ChangeNotBelieved, DevicesDoubted, Standing, ViewsDiffer
-from tchat.encryption.readers import TRIES_MAX
+from tchat.encryption.notices import VIEWS_DIFFER, ChangeNotBelieved, DevicesDoubted, NotReadBy, Standing, ViewsDiffer
+from tchat.encryption.readers import KEPT_MS, TRIES_MAX
 from tchat.encryption.sealing import Clear, NotYet
 from tests.tchat.encryption.ann import Ann, devices, grown, state
 from tests.tchat.encryption.people_site import Somebody, Told, direct_dialog, group
@@ -80,6 +80,10 @@ def test_who_has_no_identity_has_no_device_that_reads(bob: Somebody) -> None:
     ann.site.hidden.add(bob.principal)
     ann.hears(state(told), msgspec.structs.replace(told.events[0], body=created))
     assert ann.readers(told) == devices(ann.person)
+    assert ann.engine.take_notices() == [NotReadBy(told.dialog, (bob.principal,))]
+    ann.now_ms += KEPT_MS
+    assert ann.readers(told) == devices(ann.person)
+    assert ann.engine.take_notices() == [], "it is told once"
 
 
 def test_an_added_device_reads_when_the_dialog_says_so(ann: Ann, told: Told, bob: Somebody) -> None:
