@@ -9,8 +9,8 @@ Guarantees of every engine:
   were given out after its backup. Fallback keys, which may go out often, stay.
 * The keys of a device go with its sign-in, and when the device log removes it. Its generation never falls.
 * A log only grows, or gives way to that of a new identity; of two that append at once, one does.
-* Nobody gets logs but of people who are or were in a dialog that they are a member of, and keys of members only. Of who
-  has left, the log ends where the dialog has last named it, or with the identity that they had then.
+* A caller gets the logs of people who are or were in a dialog that the caller is a member of, and the keys of members
+  only. The log of a former member ends where the dialog named it last, or with the identity that they had then.
 * The logs of the last `FORMER_IDENTITIES_MAX` identities before the newest can be read.
 * The work of a call is bounded by its arguments.
 * Every method raises `StorageUnavailableError` when it cannot answer now; an upload, a claim or an addition may have

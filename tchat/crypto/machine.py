@@ -1,7 +1,7 @@
 """The encryption of one device, without I/O: each call is one commit of the state, or part of one of its caller.
 
 What a call returns may leave the process after that commit: the ratchet that made it is durable then. The caller
-decides by device logs and rosters which devices may read (`recipients`) and whose words these are (`KnownDevice`);
+decides by device logs and rosters which devices may read (`recipients`) and who wrote what arrives (`KnownDevice`);
 nothing here asks a server. Time is given in milliseconds since 1970.
 """
 

@@ -2,10 +2,10 @@
 
 Invariants:
 
-- Who got a slice, or may have got one, has the session, also who says that it was lost. When one of them may not read
-  any more, or after SESSION_MESSAGES_MAX messages or SESSION_MS_MAX, a new session begins.
-- The devices of a person hand sessions to each other (backup). So a new one also begins when a reader has lost a device
-  that got no slice: `removals`.
+- A device that got a slice, or may have got one, counts as having the session, even if it says that it lost it. When
+  such a device may not read any more, or after SESSION_MESSAGES_MAX messages or SESSION_MS_MAX, a new session begins.
+- The devices of a person share sessions through the backup. So a new session also begins when a reader has lost a
+  device that got no slice: `removals`.
 - Nothing is sealed unless a share for this `keys_seq` and `view` has a slice for each device that may read.
 - A share stays, with its slices, until a message that names it was acked. One that the server refused is not live; its
   slices then go into the next share as they are, so that no device needs a second one.

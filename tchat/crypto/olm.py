@@ -4,10 +4,10 @@ Invariants:
 
 - A message is believed only if sender, recipient and the keys of both, as its plaintext names them, are those of the
   devices that it stands between, the sender's as the device log has them.
-- A session that a device opens is taken once: a fallback key would open it again, and its messages with it, for whoever
-  repeats them.
-- Of several sessions with a device, the one that was made or that a message came by last is written with. So two
-  devices that open channels to each other at once come to write in one they both have.
+- A session that the other device opens is accepted once. Otherwise a server that repeats its first message could open
+  it again with the fallback key, and show its messages again.
+- Of several sessions with a device, this one writes in the session that was made last, or in which the last message
+  came. So two devices that open channels to each other at once end in a session that both have.
 - What cannot be opened changes nothing but one note: the channel is broken. A broken channel is replaced, at most once
   in REPLACED_MS_MIN, since the server can break it at will and each replacement costs a one-time key.
 """

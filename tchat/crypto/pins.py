@@ -1,4 +1,4 @@
-"""What a client believes of a person's devices, and what it does when the server tells another story.
+"""What a client believes of a person's devices, and what it does when the server says something else.
 
 A client **pins** the log that it has seen: generation, master key, length and head. Whatever the server gives later
 must go on from there. Who may get keys is decided by `devices_for`, from the pin alone:
@@ -8,7 +8,6 @@ must go on from there. Who may get keys is decided by `devices_for`, from the pi
 - A new identity (another master key, under a higher generation) of somebody whom this person has verified is held:
   nothing is sent until a person agrees, or verifies it. Of anybody else it is believed, and shown as a notice.
 - A device outside the log gets no key, and what it sends is not believed.
-
 - The own identity counts as verified from the start: another one in its place is held like a stranger's.
 
 First contact is trust on first use: until they verify each other, people believe what the server gave first.
@@ -72,7 +71,7 @@ _OWN_SENTENCES = {
 
 
 class PinnedLog(msgspec.Struct, frozen=True):
-    """What is remembered of one person. Whoever keeps it keeps it as a whole."""
+    """What is remembered of one person; it is kept as a whole."""
 
     log: LogState
     verified: bool = False

@@ -4,8 +4,8 @@ Invariants:
 
 - One claim is under way at a time; its number and its devices are durable before it leaves (`key_claims.py`).
 - A device of which no usable key comes counts as one without keys: it holds nobody else back.
-- Who writes by a channel that was replaced here is told of the new one, and hands its sessions again. When that does
-  not arrive, the next slice brings the new channel.
+- When this device replaces a channel, it tells the other device, which then hands its sessions again. If that message
+  is lost, the next slice brings the new channel.
 """
 
 from __future__ import annotations

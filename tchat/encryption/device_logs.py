@@ -6,8 +6,8 @@ Invariants:
   after a new one would look like a log that was made shorter.
 - A log that comes in pages is judged when it is whole.
 - What is refused for now is asked for again, after a pause.
-- Of who has left a dialog the server shows there how their log was then, and no keys. That says nothing of what they
-  have now: neither that their log is shorter nor that a device has no keys.
+- Of a former member of a dialog the server shows the log as it was then, and no keys. That says nothing about now:
+  neither that the log is shorter nor that a device has no keys.
 - The log of an identity before the newest is asked for when a roster names it, one before the other: each is believed
   because the one after it has signed its head.
 """

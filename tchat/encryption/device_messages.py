@@ -2,8 +2,8 @@
 
 Invariants:
 
-- What is confirmed was taken, or is of nobody: of a device that its person's log does not name and that, if it is an
-  own one, has no keys at the server either. Both are read anew before a message is given up.
+- A message is confirmed when it was taken, or when its sender is unknown: a device that its person's log does not name
+  and that, if it is an own one, has no keys at the server either. Both are read anew before a message is given up.
 - One message leaves at a time, with the same id until it is answered: the server stores it once.
 - While OUTGOING_MAX wait to leave, nothing more is taken.
 """

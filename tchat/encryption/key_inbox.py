@@ -2,8 +2,8 @@
 
 Invariants:
 
-- What a device wrote is opened after its person's log has named it. What is of a device that no log names is not
-  confirmed: the server keeps it, and gives it again at the next connection.
+- A slice is opened once its author's log has named the device that made it. Until then it is not confirmed: the server
+  keeps it, and gives it again at the next connection.
 - What is confirmed is stored, or can never be opened: then a broken channel is replaced, so that keys are handed again.
 - Slices of one device are opened in the order in which they came.
 """

@@ -1,4 +1,4 @@
-"""What a person is shown of what the encryption finds out, beside the events; each has a sentence for them."""
+"""What encryption shows to a person beside the events; each notice has a sentence for them."""
 
 from __future__ import annotations
 

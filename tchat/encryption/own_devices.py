@@ -4,11 +4,11 @@
   tells the server.
 - A person with a log that does not name this device: it waits for its person, who confirms it on another device, enters
   the recovery key, or starts a new identity.
-- A device that its person has removed, and who signs in on it again, is a new one: it drops the private keys, and makes
+- A device that was removed, and is signed in again, is a new one: it drops the private keys of the identity, and makes
   new keys of its own, since nobody would believe the old ones.
 - With the private keys this device adds itself, gives the server back what a restore has lost, and removes devices.
 
-Nothing is appended before the server has the keys of this device, nor before it has told how far the log goes.
+Nothing is appended before the server has the keys of this device, nor before it has said how far the log goes.
 """
 
 from __future__ import annotations

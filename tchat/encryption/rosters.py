@@ -8,9 +8,10 @@ Invariants:
 - Events that this device has not heard are read, when somebody needs the dialog. The first that is read is the last one
   that was folded: if it is another one, the server has lost events (it was restored), and the dialog is folded anew;
   who was removed stays removed.
-- Who joins, and sees nothing older, believes what an admin has signed; who comes back, only an admin who was there.
-- After a catch-up, a dialog of which the server has said nothing is one that this person may have left: when somebody
-  needs it, the server is asked.
+- A newcomer, who sees nothing older, believes what an admin has signed; a person who returns believes only an admin who
+  was there before.
+- After a catch-up, this person may have left a dialog of which the server has said nothing: it is asked when that
+  dialog is needed.
 - What waits is bounded; what does not fit is read from the server again.
 """
 

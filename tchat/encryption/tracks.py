@@ -1,4 +1,4 @@
-"""What is kept of a sealed dialog, and what this process knows of a dialog beside it."""
+"""The state of one dialog for `rosters.py`: what is kept of its roster, and what only this process knows."""
 
 from __future__ import annotations
 
