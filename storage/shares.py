@@ -98,5 +98,5 @@ class Shares(Protocol):
     async def read_shared(self, shares: Sequence[tuple[bytes, bytes]], to: Sequence[bytes]) -> list[SliceRow]:
         """The slices of live shares `(device, share)` that these devices have not confirmed, the lowest first."""
 
-    async def confirm(self, device: bytes, numbers: Sequence[int]) -> None:
-        """The device has these slices; others' numbers, and those of shares that are not live, change nothing."""
+    async def confirm(self, confirmed: Sequence[tuple[bytes, int]]) -> None:
+        """Devices have slices, as `(device, number)`; others' numbers, and those of shares not live, change nothing."""

@@ -61,6 +61,7 @@ class PostgresShares(Shares):
             )
         return [SliceRow(*row) for row in rows]
 
-    async def confirm(self, device: bytes, numbers: Sequence[int]) -> None:
+    async def confirm(self, confirmed: Sequence[tuple[bytes, int]]) -> None:
+        devices, numbers = [device for device, _ in confirmed], [number for _, number in confirmed]
         async with translate_errors():
-            await self._pool.fetch("SELECT confirm_slices($1, $2)", device, numbers)
+            await self._pool.fetch("SELECT confirm_slices($1, $2)", devices, numbers)

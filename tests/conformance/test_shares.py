@@ -76,6 +76,10 @@ class Group:
         """What waits for a device."""
         return await self.shares.read(person.device, after=0, limit=100)
 
+    async def confirm(self, person: Person, *numbers: int) -> None:
+        """Confirm slices of a device."""
+        await self.shares.confirm([(person.device, number) for number in numbers])
+
 
 @pytest.fixture
 async def group(world: World) -> Group:
@@ -264,7 +268,7 @@ async def test_a_repetition_after_all_was_confirmed_is_not_in_flight(group: Grou
     await group.stage(group.bo, group.cy, share=share)
     await group.say(share)
     for person in (group.bo, group.cy):
-        await group.shares.confirm(person.device, [row.number for row in await group.read(person)])
+        await group.confirm(person, *(row.number for row in await group.read(person)))
     assert (await group.stage(group.bo, group.cy, share=share)).complete
     assert await group.world.pool.fetchval("SELECT (SELECT count(*) FROM shares) + (SELECT count(*) FROM slices)") == 0
 
@@ -321,16 +325,25 @@ async def test_a_share_that_is_being_uploaded_stops_no_flush(group: Group) -> No
 async def test_a_confirmed_slice_goes_and_the_share_with_its_last_one(group: Group) -> None:
     share = new_id()
     await group.stage(group.bo, group.cy, share=share)
-    await group.shares.confirm(group.bo.device, range(1, 100))
+    await group.confirm(group.bo, *range(1, 100))
     await group.say(share)
     (bo_has,), (cy_has,) = await group.read(group.bo), await group.read(group.cy)
-    await group.shares.confirm(group.bo.device, [bo_has.number, cy_has.number])
+    await group.confirm(group.bo, bo_has.number, cy_has.number)
     assert await group.read(group.bo) == []
     assert await group.read(group.cy) == [cy_has]
     assert await group.shares.read(group.cy.device, after=cy_has.number, limit=9) == []
-    await group.shares.confirm(group.cy.device, [cy_has.number])
+    await group.confirm(group.cy, cy_has.number)
     assert await group.world.pool.fetchval("SELECT count(*) FROM shares") == 0
     assert (await group.say()).code is VerdictCode.OK
+
+
+async def test_several_devices_confirm_at_once(group: Group) -> None:
+    share = new_id()
+    await group.stage(group.bo, group.cy, share=share)
+    await group.say(share)
+    rows = [(person, row) for person in (group.bo, group.cy) for row in await group.read(person)]
+    await group.shares.confirm([(person.device, row.number) for person, row in rows])
+    assert await group.world.pool.fetchval("SELECT (SELECT count(*) FROM shares) + (SELECT count(*) FROM slices)") == 0
 
 
 async def test_who_confirms_waits_neither_for_the_sweep_nor_for_another_device(group: Group) -> None:
@@ -339,11 +352,11 @@ async def test_who_confirms_waits_neither_for_the_sweep_nor_for_another_device(g
     await group.stage(group.bo, group.cy, share=share)
     await group.say(share)
     (bo_has,), (cy_has,) = await group.read(group.bo), await group.read(group.cy)
-    await group.shares.confirm(group.cy.device, [cy_has.number])
+    await group.confirm(group.cy, cy_has.number)
     async with group.world.pool.acquire() as sweep, sweep.transaction():
         await sweep.execute("SELECT FROM shares FOR UPDATE")
         async with asyncio.timeout(10):
-            await group.shares.confirm(group.bo.device, [bo_has.number])
+            await group.confirm(group.bo, bo_has.number)
     assert await group.read(group.bo) == []
     await group.stage(group.bo, group.cy, share=(other := new_id()), session=OTHER)
     await group.say(other, session=OTHER)
@@ -351,7 +364,7 @@ async def test_who_confirms_waits_neither_for_the_sweep_nor_for_another_device(g
     async with group.world.pool.acquire() as slow, slow.transaction():
         await slow.execute("SELECT FROM slices WHERE to_device = $1 FOR UPDATE", group.bo.device)
         async with asyncio.timeout(10):
-            await group.shares.confirm(group.bo.device, [again.number])
+            await group.confirm(group.bo, again.number)
     assert await group.read(group.bo) == [again]  # it comes again, so it is confirmed again
 
 

@@ -6,6 +6,7 @@ from protocol.errors import ErrorCode
 from protocol.replies import SlicesUploaded
 from protocol.share_commands import ConfirmSlices, UploadSlices
 from server.clock import Clock
+from server.delivery.confirmations import Confirmations
 from server.refusals import RequestRefusedError
 from server.session.session import Session
 from storage.shares import Shares, StagedSlices, StagingOutcome
@@ -25,6 +26,7 @@ class ShareHandlers:
 
     def __init__(self, shares: Shares, clock: Clock) -> None:
         self._shares = shares
+        self._confirmations = Confirmations(shares)
         self._clock = clock
 
     async def upload_slices(self, session: Session, command: UploadSlices) -> None:
@@ -51,5 +53,5 @@ class ShareHandlers:
 
     async def confirm_slices(self, session: Session, command: ConfirmSlices) -> None:
         """Delete slices that the device has."""
-        await self._shares.confirm(session.device, command.numbers)
+        await self._confirmations.confirm(session.device, command.numbers)
         session.done(command.id)

@@ -97,7 +97,7 @@ async def exercise_shares(world: World, filled: int) -> None:
         assert (await world.flush(entry))[0].code is VerdictCode.OK
     (row,) = await store.read(bo.device, after=0, limit=9)
     assert await store.read_shared([(ann.device, share)], [bo.device]) == [row]
-    await store.confirm(bo.device, [row.number])
+    await store.confirm([(bo.device, row.number)])
     large = msgspec.structs.replace(staged, share=new_id(), more=True)
     assert (await store.stage(large, 2**50)).outcome is StagingOutcome.OK
     await world.pool.execute(
@@ -110,7 +110,7 @@ async def exercise_shares(world: World, filled: int) -> None:
     assert (await store.stage(large, 2**50)).outcome is StagingOutcome.OK
     await world.pool.execute("UPDATE shares SET live = true WHERE share_id = $1", large.share)
     (row,) = await store.read_shared([(ann.device, large.share)], [bo.device])
-    await store.confirm(bo.device, [row.number])
+    await store.confirm([(bo.device, row.number)])
 
 
 async def exercise_rosters(world: World) -> None:
