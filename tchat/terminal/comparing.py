@@ -79,7 +79,7 @@ class Comparing:
             case Phase.CONFIRMED if step.symbols is None:
                 return compare_page(f"{name}: the code is right. Now type /same there.")
             case Phase.CONFIRMED:
-                return compare_page(f"Now {name} has to say so, too.")
+                return compare_page(f"{name} has to say so, too.")
             case _:
                 return None
 

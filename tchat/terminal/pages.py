@@ -74,7 +74,7 @@ def number_page(name: str, digits: str, *, verified: bool) -> Page:
 
 def symbols_page(name: str, symbols: ShownSas) -> Page:
     """What both sides of a comparison are to see."""
-    question = compare_page(f"Does {name} show the same seven, in this order? Type /same or /differ.")
+    question = compare_page(f"{name} has to show the same seven, in this order. All the same: /same. Else: /differ.")
     shown: list[Line] = [[("  " + emoji, "bold")] for emoji in symbols.emoji]
     numbers = f"Where no pictures are shown: {' '.join(map(str, symbols.numbers))}"
     return Page(question.title, [*question.lines, *shown, [], [(numbers, "dim")]])

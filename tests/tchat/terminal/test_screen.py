@@ -187,7 +187,7 @@ async def test_two_people_compare_keys(stage: Stage) -> None:
     await stage.type("/verify")
     await stage.until(lambda: bool(steps) and steps[-1].phase is Phase.ASKED)
     verifying.accept(steps[-1].transaction)
-    await stage.until(lambda: "Type /same or /differ" in stage.page and steps[-1].symbols is not None)
+    await stage.until(lambda: "the same seven" in stage.page and steps[-1].symbols is not None)
     assert steps[-1].symbols is not None
     assert all(emoji in stage.page for emoji in steps[-1].symbols.emoji)
     verifying.confirm(steps[-1].transaction)
