@@ -127,6 +127,8 @@ class DeviceLogs:
             self._needed.pop(command.dialog, None)
         else:
             self._refused_ms = self._now_ms()
+            if command.dialog in self._needed:  # what is refused for one dialog holds up no other
+                self._needed[command.dialog] = self._needed.pop(command.dialog)
 
     def disconnected(self) -> None:
         """What was asked is asked again."""

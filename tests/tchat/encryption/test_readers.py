@@ -58,6 +58,20 @@ def test_all_devices_of_all_members_read(ann: Ann, bob: Somebody) -> None:
     assert ann.person.phone.machine.to_claim([one.known for one in bob.phones], ann.now_ms) == []
 
 
+def test_a_question_that_is_refused_for_one_dialog_holds_up_no_other(ann: Ann, bob: Somebody) -> None:
+    logs, one, other = ann.engine.logs, new_id(), new_id()
+    for dialog in (one, other):
+        logs.need(dialog, bob.principal)
+    asked = []
+    for _ in range(3):
+        (command,) = ann.engine.due()
+        assert isinstance(command, ReadDevices)
+        asked.append(command.dialog)
+        ann.engine.answered(command, refused("internal"))
+        ann.now_ms += AGAIN_MS
+    assert asked == [one, other, one]
+
+
 def test_a_dialog_is_open_only_if_it_was_never_sealed(ann: Ann, told: Told, bob: Somebody) -> None:
     other = direct_dialog(bob, ann.person)
     other.dialog = new_id()
