@@ -6,8 +6,8 @@ them, devices are away for a while, and the server is killed. Two of the devices
 read, which counts like that of all others.
 
 Prints one JSON line. `deliveries`: events that a device could read that may. `waited_for_logs`: of these, how many were
-readable only after a device log or a roster had been read. `closed_to_former`: written before somebody was removed and
-not fetched by then, by a device that theirs does not know: the keys are there, who wrote it cannot be checked. To be 0:
+readable only after a device log or a roster had been read. `closed_to_former`: written before somebody was removed, and
+not checked by then: the keys are there, but the server shows a former member no logs and no roster. To be 0:
 `undecrypted_at_receipt` (the keys were not there when the event came), `undecrypted_ever`, `read_by_others` and
 `read_after_removal` (a device opened what it may not read, with all keys and events that the database has),
 `indices_reused` (two events are sealed with one key), `false_alarms` (a device said that members see different

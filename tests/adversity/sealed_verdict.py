@@ -11,7 +11,6 @@ import asyncpg
 from protocol.bodies import Edited, Posted, Reacted, TimelineEvent, decode_body, tag_of
 from protocol.public_keys import DevicePublic
 from tchat.crypto.envelope import Opened, Received
-from tchat.crypto.errors import Reason
 from tchat.crypto.machine import CryptoMachine
 from tchat.crypto.olm import KnownDevice
 from tchat.encryption.contents import content_of, place_of
@@ -104,8 +103,8 @@ def count_seen(
     """What devices made of events as they got them.
 
     Of those that were `ended` it is no loss what they did not get, or had keys for and waited for a log or a roster of.
-    `members` are (dialog, person) now. The server shows a former member no logs: what their device had not fetched
-    before, it has keys for, but it may not know the device that wrote it.
+    `members` are (dialog, person) now. The server shows a former member no logs and no roster: what their device had
+    not checked before, it has keys for, but it may not know the device that wrote it, or who the members were.
     """
     counts: Counter[str] = Counter()
     for one in sealed:
@@ -115,7 +114,7 @@ def count_seen(
                 counts["undecrypted_ever"] += device not in ended
                 continue
             is_former = (one.event.dialog, one.readers[device]) not in members
-            closed = is_former and made.first is made.last is Reason.UNKNOWN_DEVICE
+            closed = is_former and made.first in OF_LOGS and made.last in OF_LOGS
             waited = device in ended and made.last in OF_LOGS
             counts["closed_to_former"] += closed
             counts["deliveries"] += made.last is None

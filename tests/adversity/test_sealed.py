@@ -60,9 +60,10 @@ def test_what_was_read_late_or_never_is_seen() -> None:
     waiting = {B_PHONE: {one.where: Seen(Reason.UNKNOWN_MEMBERS, Reason.UNKNOWN_MEMBERS) for one in events}}
     assert [count_seen(events, waiting, ended, members)["undecrypted_ever"] for ended in ([], [B_PHONE])] == [4, 0]
     unknown = {B_PHONE: {one.where: Seen(Reason.UNKNOWN_DEVICE, Reason.UNKNOWN_DEVICE) for one in events}}
-    for present, closed in ((members, 0), ({(DIALOG, ANN)}, 4)):
-        counts = count_seen(events, unknown, (), present)
-        assert (counts["closed_to_former"], counts["undecrypted_ever"]) == (closed, 4 - closed)
+    for made in (unknown, waiting):
+        for present, closed in ((members, 0), ({(DIALOG, ANN)}, 4)):
+            counts = count_seen(events, made, (), present)
+            assert (counts["closed_to_former"], counts["undecrypted_ever"]) == (closed, 4 - closed)
 
 
 def test_what_is_read_by_others_and_after_a_removal_is_seen() -> None:
