@@ -35,6 +35,7 @@ from tchat.crypto.recovery import (
 )
 from tchat.crypto.state import CryptoState, Step, Table
 from tchat.encryption.notices import BackupNotice, BackupRefused, BackupRestored, NotRecovered
+from tchat.encryption.one_command import OneCommand
 
 WANTED_MAX = 1000
 """Sessions that are looked for one by one on a connection."""
@@ -65,9 +66,7 @@ class BackingUp:
         self._looked_through = 0
         self._adding: dict[bytes, int] = {}
         """By key in `Table.INBOUND`: the first index with which it is being added."""
-        self._under_way: Command | None = None
-        self._idle: tuple[int, int] | None = None
-        """Changes and decisions of `People` as of which nothing was to be done: to see that, the store is read."""
+        self._commands = OneCommand(people, self._next)
         self._refused = False
         self._recovery_key: bytes | None = None
         """What the person has entered, until the identity is opened with it."""
@@ -80,34 +79,28 @@ class BackingUp:
     def recover(self, recovery_key: str) -> None:
         """Bring the identity and the sessions back; `RecoveryError` if it cannot be a recovery key."""
         self._recovery_key = read_recovery_key(recovery_key)
-        self._idle = None
+        self._commands.look_again()
 
     def want(self, session: bytes, device: bytes) -> None:
         """Look for a session of a device, once on a connection: another own device may have added it meanwhile."""
-        self._idle = None
+        self._commands.look_again()
         if len(self._wanted) < WANTED_MAX:
             self._wanted.setdefault(session_place(session, device), False)
 
     def keys_came(self, sessions: Iterable[bytes]) -> None:
         """These sessions, or keys of them from earlier on, are here now."""
-        self._idle = None
+        self._commands.look_again()
         for session in sessions:
             self._pending.update(dict.fromkeys(self._state.keys(Table.INBOUND, session)))
 
     def due(self) -> list[Command]:
         """The command to send now, once."""
-        now = self._people.changes, self._people.decisions
-        if self._under_way is not None or self._idle == now:
-            return []
-        self._under_way = self._next()
-        self._idle = now if self._under_way is None else None
-        return [] if self._under_way is None else [self._under_way]
+        return self._commands.due()
 
     def answered(self, command: Command, reply: Reply) -> None:
         """The answer to a command."""
-        if command is not self._under_way:
+        if not self._commands.end(command):
             return
-        self._under_way = None
         match command, reply:
             case ReadBackup(limit=1), BackupPage():
                 self._restore(reply, command.generation)
@@ -128,8 +121,8 @@ class BackingUp:
 
     def disconnected(self) -> None:
         """What was not answered is sent again."""
-        self._idle = None
-        self._under_way, self._refused = None, False
+        self._commands.disconnected()
+        self._refused = False
         self._wanted.clear()
         self._give_back()
 

@@ -25,6 +25,7 @@ from tchat.crypto.trust import Trust
 from tchat.encryption.device_logs import DeviceLogs
 from tchat.encryption.device_messages import DeviceMessages, ReceivedMessage
 from tchat.encryption.notices import DevicesDoubted, VerifiedElsewhere
+from tchat.encryption.one_command import OneCommand
 
 TRUST_GREW = "tchat.trust_grew"
 """The type of the message to own devices, without content: there is more to read in the backup."""
@@ -48,27 +49,19 @@ class SharedTrust:
         self._looked = -1
         """`People.decisions` as of which that is so."""
         self._adding: dict[bytes, Trust] = {}
-        self._under_way: Command | None = None
-        self._idle: tuple[int, int] | None = None
-        """Changes and decisions of `People` as of which nothing was to be done: to see that, the store is read."""
+        self._commands = OneCommand(people, self._next)
         self._refused = False
         self._notices: list[DevicesDoubted | VerifiedElsewhere] = []
         messages.handlers[TRUST_GREW] = self._grew
 
     def due(self) -> list[Command]:
         """The command to send now, once."""
-        now = self._people.changes, self._people.decisions
-        if self._under_way is not None or self._idle == now:
-            return []
-        self._under_way = self._next()
-        self._idle = now if self._under_way is None else None
-        return [] if self._under_way is None else [self._under_way]
+        return self._commands.due()
 
     def answered(self, command: Command, reply: Reply) -> None:
         """The answer to a command."""
-        if command is not self._under_way:
+        if not self._commands.end(command):
             return
-        self._under_way = None
         match command, reply:
             case ReadBackup(), BackupPage():
                 self._read(command, reply)
@@ -84,7 +77,8 @@ class SharedTrust:
 
     def disconnected(self) -> None:
         """What was not answered is sent again, and all is read again."""
-        self._under_way, self._refused, self._after, self._idle = None, False, _FROM, None
+        self._commands.disconnected()
+        self._refused, self._after = False, _FROM
 
     def take_notices(self) -> list[DevicesDoubted | VerifiedElsewhere]:
         """What the person is to be shown, since the last call."""
@@ -93,7 +87,8 @@ class SharedTrust:
 
     def _grew(self, message: ReceivedMessage) -> None:
         if message.sender.principal == self._people.principal:
-            self._more, self._idle = True, None
+            self._more = True
+            self._commands.look_again()
 
     def _next(self) -> Command | None:
         identity, key = self._people.identity, self._people.recovery_key
