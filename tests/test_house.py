@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.house import as_text, find_circles, inspect, read_drawing
+from tests.house import DRAWING, PACKAGES, ROOT, as_text, find_circles, inspect, read_drawing
 
 TIDY = {
     "high/__init__.py": "",
@@ -30,6 +30,12 @@ def findings(
 
 def test_the_code_is_as_drawn() -> None:
     assert inspect().findings == []
+
+
+def test_the_page_of_the_drawing_names_every_module() -> None:
+    page = (ROOT / DRAWING).read_text()
+    modules = {path.name for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
+    assert [name for name in sorted(modules) if not name.startswith("__") and f"`{name}`" not in page] == []
 
 
 def test_a_tree_as_drawn_has_no_findings(tmp_path: Path) -> None:
