@@ -6,7 +6,8 @@ Invariants:
 - A command is stored as the app made it, and sealed when its bytes leave for the first time. From then on the same
   bytes leave again, whatever happens, until the server refuses them as `stale` or their number as passed: only then it
   is certain that they are not stored, and the command is sealed anew.
-- A command that cannot be sealed yet holds back what comes after it in its timeline, and nothing else.
+- A command that cannot be sealed yet holds back what comes after it in its timeline, and nothing else. A removal passes
+  it: a dialog may be held until somebody is removed. What was passed goes on under a new number.
 - Commands of one timeline leave in order of `n`. After a temporary refusal nothing more of that timeline leaves
   until everything under way is answered; then sending starts again at the refused one. If the server awaits a number
   that is not in the store any more, it is skipped.
@@ -28,7 +29,7 @@ from protocol import ids
 from protocol.bodies import TimelineEvent
 from protocol.codec import MSGPACK
 from protocol.command_rules import Command
-from protocol.commands import Numbered, Skip
+from protocol.commands import Leave, Numbered, Remove, Skip
 from protocol.errors import ErrorCode
 from protocol.events import DialogState
 from protocol.replies import Acked, Failed, Reply
@@ -48,11 +49,12 @@ _OF_THE_SESSION = frozenset(
 
 @dataclass(slots=True)
 class _Entry:
-    """`sealed` is what may have left in place of the command."""
+    """`sealed` is what may have left in place of the command. `withheld`: the sealer has said `NotYet`."""
 
     n: int
     command: Numbered
     sealed: Numbered | None = None
+    withheld: bool = False
 
     @classmethod
     def read(cls, stored: Stored) -> _Entry:
@@ -88,7 +90,9 @@ class _Queue:
 
     def closed_for(self, entry: _Entry) -> bool:
         """Whether this command must wait for others of its timeline."""
-        if self.waiting or self.resume_at is not None or self.changing:
+        if self.resume_at is not None or self.changing:
+            return True
+        if self.waiting and not (self.withheld is not None and isinstance(entry.command, Remove | Leave)):
             return True
         return self.in_flight > 0 and not entry.command.rule.pipelined
 
@@ -267,7 +271,8 @@ class Sending:
         if failed.code == ErrorCode.NUMBER_PASSED:
             return [self._renumber(entry)]
         if failed.code == ErrorCode.EARLIER_FIRST:
-            if failed.awaited_n is not None and failed.awaited_n not in self._entries:
+            awaited = self._entries.get(failed.awaited_n or 0)
+            if failed.awaited_n is not None and (awaited is None or awaited.withheld):
                 self._skips.append(Skip(0, dialog, failed.awaited_n))
             self._again(entry, queue, now)
         elif failed.code == ErrorCode.STALE and entry.sealed is not None:
@@ -323,7 +328,7 @@ class Sending:
         outcome = NotYet() if queue.preparing else self._sealer.seal(entry.command, entry.row)
         match outcome:
             case Clear() | Ready():
-                queue.rounds, queue.withheld = 0, None
+                queue.rounds, queue.withheld, entry.withheld = 0, None, False
                 entry.sealed = outcome.command if isinstance(outcome, Ready) else None
                 return entry.sealed or entry.command
             case Failed():
@@ -335,6 +340,7 @@ class Sending:
             case NotYet() if not queue.preparing:
                 if outcome.reason and outcome != queue.withheld:
                     self._notices.append(Withheld(entry.n, outcome.reason))
+                entry.withheld = True
                 queue.withheld, queue.about = outcome, getattr(entry.command, "dialog", dialog)
         queue.waiting.append(entry.n)
         return None

@@ -8,7 +8,7 @@ import pytest
 
 from protocol.bodies import Header
 from protocol.codec import MSGPACK
-from protocol.commands import Add, AnyCommand, Edit, Invite, Roster, Send
+from protocol.commands import Add, AnyCommand, Edit, Invite, Remove, Roster, Send, Skip
 from protocol.replies import Done, Failed
 from tchat.actions import Refused, Renumbered, Withheld
 from tchat.encryption.sealing import Clear, First, NotYet
@@ -373,6 +373,27 @@ def test_an_ack_of_something_sealed_lets_what_waits_elsewhere_try_again(script: 
     script.say_text(b"b", SECOND)
     script.ack(script.heard()[-1])
     assert script.texts() == [(2, b"1:b")]
+
+
+def test_a_removal_passes_what_waits_for_it(script: Sealing) -> None:
+    """A dialog is held while somebody is in it whom nobody has added: an admin who has written there removes them."""
+    script.sealer.before = [NotYet("an admin removes them")]
+    script.say_text(b"a")
+    removal = script.core.submit(Remove(0, DIALOG, 0, BOB), script.now)
+    (left,) = script.heard()
+    assert isinstance(left, Remove)
+    script.sealer.before = [NotYet("an admin removes them")]
+    script.say(failed(left, "earlier_first", awaited_n=1))
+    skip, again = script.heard()
+    assert isinstance(skip, Skip)
+    assert isinstance(again, Remove)
+    assert (skip.n, again.n) == (1, removal)
+    script.ack(again)
+    (message,) = script.heard()
+    assert isinstance(message, Send)
+    assert (message.n, message.payload) == (1, b"0:a")
+    script.say(failed(message, "number_passed"))
+    assert script.texts() == [(3, b"1:a")]
 
 
 def test_what_was_withheld_can_be_given_up_and_the_rest_goes_on(script: Sealing) -> None:
