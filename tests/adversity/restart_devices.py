@@ -58,6 +58,7 @@ class Device:
         self._witnesses: list[Witness] = []
         self._end: asyncio.Event
         self._alive = asyncio.Event()
+        self._crashing = asyncio.Lock()
         self._life: asyncio.Task[None]
 
     @property
@@ -88,9 +89,10 @@ class Device:
         await self._life
 
     async def crash_and_start(self) -> None:
-        """One life after another."""
-        await self.end()
-        await self.start()
+        """One life after another, also if it crashes again meanwhile."""
+        async with self._crashing:
+            await self.end()
+            await self.start()
 
     async def alive(self) -> Client:
         """The client, once there is one."""
