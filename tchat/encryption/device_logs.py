@@ -71,6 +71,7 @@ class DeviceLogs:
         self._parts: dict[bytes, _Part] = {}
         self._former: dict[bytes, _Former] = {}
         self._answered: set[tuple[bytes, bytes]] = set()
+        self._closed: set[bytes] = set()
         self._notices: list[DevicesDoubted] = []
         self.own_keys: dict[bytes, DevicePublic] = {}
         """Of the own person's devices that have keys here, as the server says: a new one is in no log yet."""
@@ -96,6 +97,14 @@ class DeviceLogs:
     def awaits(self, dialog: bytes) -> bool:
         """Whether logs are still to be read for this dialog."""
         return dialog in self._needed
+
+    def is_closed(self, dialog: bytes) -> bool:
+        """Whether the server has shown nothing of this dialog, of which this person was no member when it was asked."""
+        return dialog in self._closed
+
+    def reopen(self, dialog: bytes) -> None:
+        """This person is a member of this dialog."""
+        self._closed.discard(dialog)
 
     def was_answered(self, dialog: bytes, principal: bytes) -> bool:
         """Whether the server has said on this connection what it has of this log."""
@@ -125,6 +134,7 @@ class DeviceLogs:
             self._page(command, reply)
         elif isinstance(reply, Failed) and reply.code == ErrorCode.DIALOG_NOT_FOUND:
             self._needed.pop(command.dialog, None)
+            self._closed.add(command.dialog)
         else:
             self._refused_ms = self._now_ms()
             if command.dialog in self._needed:  # what is refused for one dialog holds up no other
@@ -136,6 +146,7 @@ class DeviceLogs:
         self._parts.clear()
         self._former.clear()
         self._answered.clear()
+        self._closed.clear()
 
     def take_notices(self) -> list[DevicesDoubted]:
         """What a person is to be shown, since the last call."""

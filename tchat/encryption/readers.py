@@ -203,6 +203,7 @@ class ReaderEngine:
         match command:
             case ReadDevices():
                 self.logs.answered(command, reply)
+                self._not_found(command.dialog, reply)
                 self.rosters.logs_changed()
             case ClaimKeys():
                 self.channels.answered(reply)
@@ -229,7 +230,7 @@ class ReaderEngine:
             self._invitations.heard(event)
             if isinstance(event.body, DevicesChanged) and self.logs.keyless(event.body.principal):
                 self.logs.need(event.dialog, event.body.principal)  # keys of these devices may have come back
-        if isinstance(event, DialogState) or event.device == self._machine.device:
+        if isinstance(event, DialogState) or event.device == self._machine.device or self.rosters.brings_me(event):
             self._tries.pop(event.dialog, None)
             self._gone.discard(event.dialog)
 

@@ -200,6 +200,10 @@ class Rosters:
                     return KnownDevice(event.author, event.device, listed.keys)
         return None
 
+    def brings_me(self, event: TimelineEvent) -> bool:
+        """Whether the server says that this event makes a member of this person."""
+        return isinstance(event.body, b.MembersAdded) and self._me in event.body.members
+
     def dispute(self, event: TimelineEvent) -> None:
         """The author of this event sees other members or devices: nothing is sent until a person agrees."""
         track = self.track(event.dialog)
@@ -227,6 +231,8 @@ class Rosters:
     def _stated(self, track: Track, state: DialogState) -> None:
         track.stated, track.member = True, state.member
         self._has_mode(track, state.dialog, state.mode)
+        if state.member:
+            self._is_member(state.dialog, track)
         if track.kept is None:
             return
         if state.seq < track.roster.seq or (state.member and state.keys_seq < track.roster.keys_seq):
@@ -242,6 +248,8 @@ class Rosters:
         if not track.stated and event.seq > track.have + 1:
             track.fall_behind(event.seq)
         track.have = max(track.have, event.seq)
+        if self.brings_me(event):
+            self._is_member(event.dialog, track)
         if track.kept is None:
             return
         if event.seq == track.roster.seq and not track.kept.ends_with(event):
@@ -259,6 +267,11 @@ class Rosters:
             track.later.append(event)
         else:
             track.later, track.later_lost = [], True
+
+    def _is_member(self, dialog: bytes, track: Track) -> None:
+        """What the server did not show to who was no member, it shows now."""
+        self._logs.reopen(dialog)
+        track.member, track.refused, track.asked_logs = True, False, None
 
     def _has_mode(self, track: Track, dialog: bytes, mode: Mode) -> None:
         track.open = mode is Mode.OPEN
@@ -378,8 +391,7 @@ class Rosters:
 
     def _brings_back(self, roster: SealedRoster, event: TimelineEvent) -> bool:
         """Whether an event makes a member of this person, who could not see what happened before."""
-        added = isinstance(event.body, b.MembersAdded) and self._me in event.body.members
-        return added and event.seq > roster.seq and self._is_newcomer(roster)
+        return self.brings_me(event) and event.seq > roster.seq and self._is_newcomer(roster)
 
     def _fold(self, dialog: bytes, track: Track, roster: SealedRoster, event: TimelineEvent) -> RosterChange | None:
         """The roster after an event; None if it waits for logs, which are asked for."""
@@ -392,12 +404,12 @@ class Rosters:
     ) -> RosterChange | None:
         """What becomes of a roster; None while device logs are missing, which are asked for.
 
-        What the server does not give when it is asked is missing for good.
+        What the server does not give to a member who asks is missing for good.
         """
         try:
             return fold(())
         except LogsNeededError as error:
-            if self._logs.awaits(dialog):
+            if self._logs.awaits(dialog) or self._logs.is_closed(dialog):
                 return None
             if track.asked_logs != (asked := (seq, self._logs.changes)):
                 track.asked_logs = asked

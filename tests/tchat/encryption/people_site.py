@@ -105,11 +105,11 @@ class Site:
     def answer(self, command: Command) -> Reply:
         """What a truthful server says."""
         self.asked.append(command)
+        if isinstance(command, ReadDevices | ReadRosterAt) and command.dialog in self.left:
+            return Failed(0, ErrorCode.DIALOG_NOT_FOUND, "no")
         if isinstance(command, ReadDevices):
             known = [each for each in command.people if each.principal not in self.hidden]
             return DevicesPage(0, command.dialog, [self._person(each) for each in known])
-        if isinstance(command, ReadRosterAt) and command.dialog in self.left:
-            return Failed(0, ErrorCode.DIALOG_NOT_FOUND, "no")
         if isinstance(command, ReadRosterAt):
             return self._roster(command, self.dialogs[command.dialog])
         assert isinstance(command, ClaimKeys), command

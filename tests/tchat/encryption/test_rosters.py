@@ -274,6 +274,41 @@ def test_who_comes_back_is_brought_by_somebody_who_was_there(team: Team) -> None
     assert di.readers(team.told) == devices(team.ann.person, team.bob, team.di)
 
 
+def test_who_was_removed_before_the_logs_were_read_and_comes_back_reads_them_then(team: Team) -> None:
+    """Else what the server did not show to a former member would count as what it keeps back from a member."""
+    team.window(1)
+    di = Ann(team.ann.person, team.bob, team.cem, person=team.di)
+    di.site.dialogs[team.told.dialog] = team.told
+    team.told.seen_from = added(team.told, team.ann, 20, team.di).seq
+    for event in (team.told.events[-1], team.told.next(team.ann.person, b.MemberRemoved(team.di.principal), 21)):
+        team.ann.hears(event)
+    di.site.left.add(team.told.dialog)
+    hearing(team, di)
+    assert isinstance(di.found(team.told), Failed)
+    di.site.left.clear()
+    team.told.seen_from = added(team.told, team.ann, 22, team.di).seq
+    hearing(team, di)
+    assert di.readers(team.told) == devices(team.ann.person, team.bob, team.cem, team.di)
+    assert di.engine.take_notices() == []
+
+
+def test_a_founder_who_was_removed_before_the_logs_were_read_and_comes_back(team: Team) -> None:
+    told = group(team.bob, team.ann.person, team.cem)
+    bob = Ann(team.ann.person, team.cem, person=team.bob)
+    bob.site.dialogs[told.dialog] = team.ann.site.dialogs[told.dialog] = told
+    bob.hears(state(told), *told.events)
+    gone = told.next(team.bob, b.MemberRemoved(team.ann.person.principal), 2)
+    bob.hears(gone)
+    team.ann.site.left.add(told.dialog)
+    team.ann.hears(state(told), *told.events)
+    assert isinstance(team.ann.found(told), Failed)
+    team.ann.site.left.clear()
+    told.seen_from = added(told, bob, 3, team.ann.person).seq
+    team.ann.hears(told.events[-1])
+    assert team.ann.readers(told) == devices(team.ann.person, team.bob, team.cem)
+    assert team.ann.engine.take_notices() == []
+
+
 def test_who_comes_back_is_not_brought_among_strangers(team: Team) -> None:
     """Else the server could remove somebody by its word, and add them to people of its own under the same name."""
     di = joined(team)
