@@ -38,7 +38,7 @@ async def test_who_may_read_does_and_nobody_else(database_url: str, tmp_path: Pa
 
 
 async def test_keys_that_strangers_get_are_seen(database_url: str, tmp_path: Path) -> None:
-    said = await talk(database_url, tmp_path, people=3, steps=10, seed=5, fault="read_by_others")
+    said = await talk(database_url, tmp_path, people=3, steps=20, seed=5, fault="read_by_others")
     assert said["read_by_others"] > 0
 
 

@@ -77,6 +77,7 @@ def test_every_code_has_a_status() -> None:
         "backup_bound",
         "report_refused",
         "reports_off",
+        "signature_required",
     }
     assert {code for code in ErrorCode if code not in _STATUS} == conflicts
     assert _OTHER_STATUS == 409
