@@ -108,7 +108,7 @@ class CatchUp:
         while more:
             await run.outbox.wait_drained()
             rows = await self._shares.read(run.device, after=after, limit=SLICES_PER_COMMAND_MAX)
-            self._push_slices(run, rows)
+            self._push_slices(run, [row for row in rows if (row.device, row.share) not in run.keyed])
             more = len(rows) == SLICES_PER_COMMAND_MAX
             after = rows[-1].number if rows else 0
 
@@ -138,6 +138,7 @@ class CatchUp:
         principal = run.principal
         if run.journal_only:
             due |= await self._find_later(due.items())
+            await self._send_slices(run)
         missing = [dialog for dialog in due if dialog not in rows]
         if missing:
             rows = rows | {row.state.dialog: row for row in await self._timelines.read_dialogs(principal, missing)}
@@ -224,6 +225,7 @@ class CatchUp:
             states[states.index(begun[dialog])] = state = msgspec.structs.replace(begun[dialog], first_seq=begins)
             run.outbox.push(state)
             later[dialog] = begins
+        await self._send_slices(run)  # the events that brought them since are left out
         return {dialog: (first, ranges[dialog][1]) for dialog, first in later.items()}
 
     async def _find_later(self, firsts: Iterable[tuple[bytes, int]]) -> dict[bytes, int]:
