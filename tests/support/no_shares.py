@@ -1,9 +1,15 @@
-"""The store of shares of a test in which nobody seals anything: it is never asked."""
+"""The store of shares of a test in which nobody seals anything: it has nothing for any device."""
 
 from __future__ import annotations
 
 from typing import cast
 
-from storage.shares import Shares
+from storage.shares import Shares, SliceRow
 
-NO_SHARES = cast("Shares", None)
+
+class _Nothing:
+    async def read(self, _device: bytes, *, after: int, limit: int) -> list[SliceRow]:  # noqa: ARG002 - there is none
+        return []
+
+
+NO_SHARES = cast("Shares", _Nothing())

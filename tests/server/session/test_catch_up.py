@@ -11,7 +11,7 @@ import pytest
 
 from protocol.bodies import TimelineEventRaw
 from protocol.dialog_types import DialogType
-from protocol.events import DialogState
+from protocol.events import DialogState, KeySlices
 from server.config.settings import SessionSettings
 from server.delivery.flush_turn import FlushTurn
 from server.delivery.outbox import Outbox
@@ -19,10 +19,11 @@ from server.session import catch_up as module
 from server.session.catch_up import CatchUp, Plan
 from storage.postgres.archived_timelines import ArchivedTimelines
 from storage.postgres.dialog_states import PAGE_DIALOGS
+from storage.postgres.shares import PostgresShares
+from storage.shares import Shares, SliceRow
 from storage.unavailable import StorageUnavailableError
 from tests.support.archiving import ArchiveThatMayBeAway, drop_rows, moving
 from tests.support.filling import add_dialogs, add_members, add_messages
-from tests.support.no_shares import NO_SHARES
 from tests.support.turns import until
 from tests.support.world import Person, World, message, reaction
 
@@ -66,15 +67,28 @@ class SlowOutbox(Outbox):
         return taken
 
 
+class LateSlices(PostgresShares):
+    """The store of shares, in which these slices become live after a catch-up has looked for the first time."""
+
+    def __init__(self, world: World, slices: list[SliceRow]) -> None:
+        super().__init__(world.pool)
+        self._due: list[list[SliceRow]] = [[], slices]
+
+    async def read(self, device: bytes, *, after: int, limit: int) -> list[SliceRow]:
+        return self._due.pop(0) if self._due else await super().read(device, after=after, limit=limit)
+
+
 async def pushed_between_drains(
-    world: World, who: Person, window: int, since: int | None = None
+    world: World, who: Person, window: int, since: int | None = None, shares: Shares | None = None
 ) -> list[list[msgspec.Struct]]:
     """What a whole catch-up pushes each time, before it waits for the socket."""
     snapshot = await world.timelines.take_snapshot(who.principal, who.sign_in, since, window=window, events_max=9)
     assert snapshot.recovered is (since is not None)
     outbox = SlowOutbox()
-    catch_up = CatchUp(world.timelines, NO_SHARES, page_events=PAGE_EVENTS)
-    running = asyncio.ensure_future(catch_up.run(outbox, who.principal, who.device, Plan(snapshot)))
+    catch_up = CatchUp(world.timelines, shares or PostgresShares(world.pool), page_events=PAGE_EVENTS)
+    plan = Plan(snapshot)
+    plan.slices = plan.slices or shares is not None
+    running = asyncio.ensure_future(catch_up.run(outbox, who.principal, who.device, plan))
     parts = []
     while not running.done():
         await until(lambda: running.done() or (outbox._drained is not None and not outbox._drained.done()))
@@ -132,6 +146,24 @@ async def test_while_the_archive_is_away_windows_begin_with_what_the_journal_has
     assert await events_and_firsts(world, ann) == ({busy: 8} | dict.fromkeys(quiet, 8), {busy: [8, 9]})
     assert archive.reads == reads + 1
     assert await events_and_firsts(world, ann, horizon) == ({busy: 9}, {busy: [9]})
+
+
+async def test_a_window_that_begins_later_is_sent_the_keys_that_came_since(world: World, database_url: str) -> None:
+    """The events that brought them are left out; what comes after those may be under the same keys."""
+    archive = ArchiveThatMayBeAway()
+    world.timelines = ArchivedTimelines(world.pool, archive, timeout_s=30.0)
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    await world.flush(*(message(dialog, bo) for _ in range(6)))
+    async with moving(database_url, archive) as mover:
+        await mover.move()
+    await drop_rows(world, dialog, 1, 7)
+    await world.say(dialog, bo)
+    archive.answers = 0
+    came = SliceRow(ann.device, 1, bo.principal, bo.device, dialog, bytes(16), bytes(32), 1, b"keys")
+    pushed = list(itertools.chain(*await pushed_between_drains(world, ann, 1000, shares=LateSlices(world, [came]))))
+    kinds = [type(each) for each in pushed if isinstance(each, KeySlices | TimelineEventRaw)]
+    assert kinds == [KeySlices, TimelineEventRaw]
 
 
 async def test_a_window_that_has_begun_is_not_cut(world: World, database_url: str) -> None:
