@@ -137,8 +137,7 @@ class CatchUp:
     async def _send_dialogs(self, run: _Run, due: dict[bytes, int], rows: dict[bytes, DialogRow]) -> None:
         principal = run.principal
         if run.journal_only:
-            due |= await self._find_later(due.items())
-            await self._send_slices(run)
+            due |= await self._find_later(run, due.items())
         missing = [dialog for dialog in due if dialog not in rows]
         if missing:
             rows = rows | {row.state.dialog: row for row in await self._timelines.read_dialogs(principal, missing)}
@@ -217,7 +216,7 @@ class CatchUp:
         run.journal_only = True
         begun = {state.dialog: state for state in states}
         firsts = {dialog: first for dialog, (first, _) in ranges.items()}
-        later = await self._find_later(firsts.items())
+        later = await self._find_later(run, firsts.items())
         if any(firsts[dialog] != begun[dialog].first_seq for dialog in later):
             return {}
         for dialog, first in later.items():
@@ -225,14 +224,19 @@ class CatchUp:
             states[states.index(begun[dialog])] = state = msgspec.structs.replace(begun[dialog], first_seq=begins)
             run.outbox.push(state)
             later[dialog] = begins
-        await self._send_slices(run)  # the events that brought them since are left out
         return {dialog: (first, ranges[dialog][1]) for dialog, first in later.items()}
 
-    async def _find_later(self, firsts: Iterable[tuple[bytes, int]]) -> dict[bytes, int]:
-        """Where these dialogs are to begin so that the journal has the rest of them; without those that may stay."""
+    async def _find_later(self, run: _Run, firsts: Iterable[tuple[bytes, int]]) -> dict[bytes, int]:
+        """Where these dialogs are to begin so that the journal has the rest of them; without those that may stay.
+
+        Events that are left out may have brought keys since the catch-up began: these are sent.
+        """
         wanted = dict(firsts)
         held = await self._timelines.find_held(list(wanted))
-        return {dialog: held[dialog] for dialog, first in wanted.items() if held.get(dialog, 0) > first}
+        later = {dialog: held[dialog] for dialog, first in wanted.items() if held.get(dialog, 0) > first}
+        if later:
+            await self._send_slices(run)
+        return later
 
 
 def _rounds(due: dict[bytes, int], rows: dict[bytes, DialogRow]) -> Iterator[dict[bytes, int]]:
