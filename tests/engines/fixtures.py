@@ -8,7 +8,8 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Iterator
-from typing import NoReturn
+from contextlib import AbstractContextManager
+from typing import NoReturn, TypeVar
 
 import pytest
 import redis
@@ -23,16 +24,14 @@ from tests.engines.redis_server import RedisServer
 from tests.engines.server_process import HOST, EngineError, EngineMissingError
 
 _keyspaces = itertools.count(1)
+_Engine = TypeVar("_Engine")
 
 
 @pytest.fixture(scope="session")
 def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """The run's own Redis, which no test stops or pauses."""
     with contextlib.ExitStack() as stack:
-        try:
-            yield stack.enter_context(RedisServer(tmp_path_factory.mktemp("redis")))
-        except EngineMissingError as error:
-            _missing(error)
+        yield _enter(stack, lambda: RedisServer(tmp_path_factory.mktemp("redis")))
 
 
 @pytest.fixture
@@ -51,10 +50,7 @@ def start_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[
     with contextlib.ExitStack() as stack:
 
         def start() -> RedisServer:
-            try:
-                return stack.enter_context(RedisServer(tmp_path_factory.mktemp("redis")))
-            except EngineMissingError as error:
-                _missing(error)
+            return _enter(stack, lambda: RedisServer(tmp_path_factory.mktemp("redis")))
 
         yield start
 
@@ -98,10 +94,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def cassandra(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CassandraServer]:
     """The run's own Cassandra, ready."""
     with contextlib.ExitStack() as stack:
-        try:
-            yield stack.enter_context(CassandraServer(tmp_path_factory.mktemp("cassandra")))
-        except EngineMissingError as error:
-            _missing(error)
+        yield _enter(stack, lambda: CassandraServer(tmp_path_factory.mktemp("cassandra")))
 
 
 @pytest.fixture(scope="session")
@@ -143,10 +136,7 @@ def breakable_cassandra(cassandra: CassandraServer, cql_session: Session) -> Ite
 def olm_machine() -> Iterator[OlmMachine]:
     """A device that Matrix' own library runs."""
     with contextlib.ExitStack() as stack:
-        try:
-            yield stack.enter_context(OlmMachine())
-        except EngineMissingError as error:
-            _missing(error)
+        yield _enter(stack, OlmMachine)
 
 
 def await_answers(session: Session) -> None:
@@ -158,6 +148,14 @@ def await_answers(session: Session) -> None:
             return
         time.sleep(0.05)
     raise EngineError("The driver did not connect again to Cassandra.")
+
+
+def _enter(stack: contextlib.ExitStack, start: Callable[[], AbstractContextManager[_Engine]]) -> _Engine:
+    """An engine that ends with `stack`; without what it needs, the test is skipped, or fails."""
+    try:
+        return stack.enter_context(start())
+    except EngineMissingError as error:
+        _missing(error)
 
 
 def _missing(error: EngineMissingError) -> NoReturn:
