@@ -33,6 +33,7 @@ from tchat.crypto.recovery import new_recovery_key, write_recovery_key
 from tchat.encryption.device_logs import DeviceLogs
 from tchat.encryption.key_uploads import KeyUploads
 from tchat.encryption.notices import DeviceRemoved, IdentityStarted, KeysNotTaken, Standing, StandingChanged
+from tchat.encryption.one_command import OneCommand
 
 PASSED_MAX = 5
 """So often in a row an addition may be too late before no more is made on this connection."""
@@ -54,13 +55,11 @@ class OwnDevices:
         self._wanted = False
         self._given: PersonDevices | None = None
         """What the server has said of the own person on this connection."""
-        self._asked: Command | None = None
         self._refused = False
         self._passed = 0
         """How often in a row another device was faster."""
         self._to_remove: set[bytes] = set()
-        self._idle: tuple[int, int] | None = None
-        """Changes and decisions of `People` as of which nothing was to be done: to see that, the store is read."""
+        self._commands = OneCommand(people, self._next)
         self._notices: list[StandingChanged | IdentityStarted | KeysNotTaken | DeviceRemoved] = []
         self.standing = self._standing()
         self.renew: Callable[[], None] = lambda: None
@@ -68,8 +67,8 @@ class OwnDevices:
 
     def synced(self) -> None:
         """A connection begins: the server says again how far the log goes."""
-        self._given, self._asked, self._wanted, self._refused, self._passed = None, None, False, False, 0
-        self._idle = None
+        self._given, self._wanted, self._refused, self._passed = None, False, False, 0
+        self._commands.disconnected()
 
     def heard(self, event: TimelineEvent | DialogState) -> None:
         """A dialog in which the own log can be read, if there is none yet."""
@@ -78,7 +77,7 @@ class OwnDevices:
 
     def look_again(self) -> None:
         """The private keys of the identity have come: this device signs itself in with them."""
-        self._idle = None
+        self._commands.look_again()
         self._judge()
 
     def start_new_identity(self) -> None:
@@ -95,42 +94,26 @@ class OwnDevices:
         if self._people.identity is None:
             return False
         self._to_remove.add(device)
-        self._idle = None
+        self._commands.look_again()
         return True
 
     def due(self) -> list[Command]:
         """The command to send now, once."""
-        if not self._uploads.done or self._asked is not None or self._refused or self._dialog is None:
+        if not self._uploads.done or self._refused or self._dialog is None:
             return []
         if self._given is None:
             if not self._wanted:
                 self._wanted = True
                 self._logs.need(self._dialog, self._people.principal)
             return []
-        now = self._people.changes, self._people.decisions
-        if self._idle == now:
-            return []
-        try:
-            entries = self._missing_entries(self._given)
-        except LogError as error:  # too many devices, or the log is full
-            self._refuse(str(error))
-            return []
-        if entries:
-            self._asked = AppendDeviceLog(0, entries[:DEVICE_LOG_ENTRIES_PER_COMMAND_MAX])
-        elif self.standing is Standing.LISTED and (identity := self._people.identity) is not None:
-            objects = identity.objects()
-            if self._given.master != objects.master:
-                self._asked = PutIdentity(0, objects.master, objects.self_signing, objects.user_signing)
-        self._idle = now if self._asked is None else None
-        return [] if self._asked is None else [self._asked]
+        return self._commands.due()
 
     def answered(self, command: Command, reply: Reply) -> None:
         """The answer to a command, after the logs have had it."""
-        self._idle = None
+        self._commands.look_again()
         if isinstance(command, ReadDevices):
             self._read(command, reply)
-        elif command == self._asked:
-            self._asked = None
+        elif self._commands.end(command):
             self._changed(reply)
 
     def disconnected(self) -> None:
@@ -141,6 +124,21 @@ class OwnDevices:
         """What the person is to be shown, since the last call."""
         taken, self._notices = self._notices, []
         return taken
+
+    def _next(self) -> Command | None:
+        assert self._given is not None, "it is known how far the log goes"
+        try:
+            entries = self._missing_entries(self._given)
+        except LogError as error:  # too many devices, or the log is full
+            self._refuse(str(error))
+            return None
+        if entries:
+            return AppendDeviceLog(0, entries[:DEVICE_LOG_ENTRIES_PER_COMMAND_MAX])
+        if self.standing is Standing.LISTED and (identity := self._people.identity) is not None:
+            objects = identity.objects()
+            if self._given.master != objects.master:
+                return PutIdentity(0, objects.master, objects.self_signing, objects.user_signing)
+        return None
 
     def _read(self, command: ReadDevices, reply: Reply) -> None:
         me = self._people.principal
