@@ -318,6 +318,7 @@ class Conversation:
         other = next(one for one in self._devices if one.principal == guest.principal)
         how = self._rng.choice(("sign out", "from afar", "take out"))
         household = self._households[guest.principal]
+        guest.witness.ending = True
         if how == "take out":
             await household.remove(guest.signed_in.device, by=other)
         while True:

@@ -150,6 +150,8 @@ class Witness:
         self.jumps: Counter[bytes] = Counter()
         """How often the server passed over a part of a dialog that this client did not hold."""
         self.ended = False
+        self.ending = False
+        """Its sign-in may end at any moment: from that one on nobody hands it keys."""
         self.connects = 0
         self._principal = principal
         self._keys = keys
@@ -212,7 +214,8 @@ class Witness:
                 events = message.events
             case _:
                 pass
-        self.received.without_keys += (event for event in events if not self._keys.opens(event))
+        if not self.ending:
+            self.received.without_keys += (event for event in events if not self._keys.opens(event))
 
     def _begun(self, recovered: bool) -> None:
         self._resuming, self._named_anew = recovered, not recovered

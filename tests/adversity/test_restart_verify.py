@@ -314,3 +314,10 @@ def test_an_event_is_without_keys_until_they_have_come() -> None:
     witness.heard(KeySlices([KeySlice(1, GROUP, ANN, PHONE, 1, SESSION + TABLET)]))
     witness.heard(event(3, sealed_row(3).body))
     assert [each.seq for each in witness.take_received().without_keys] == [2]
+
+
+def test_who_is_being_signed_out_is_handed_no_keys() -> None:
+    witness = Witness(BO, Ledger(), lambda _settled: None, KeyRing(TABLET))
+    witness.ending = True
+    witness.heard(event(2, sealed_row(2).body))
+    assert witness.take_received().without_keys == []
