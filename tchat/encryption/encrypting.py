@@ -246,11 +246,13 @@ class Encryption:
         parts = self._made
         parts.verifying.go_on()
         parts.handing.go_on()
-        asking = (parts.uploads, parts.own, parts.readers, parts.inbox, parts.messages, parts.backup, parts.trust)
-        return [command for part in asking for command in part.due()]
+        asking = (parts.uploads, parts.own, parts.readers, parts.messages, parts.backup, parts.trust)
+        return [*parts.inbox.due(now), *(command for part in asking for command in part.due())]
 
     def next_due(self) -> float | None:
-        return self._resume_at or None
+        if self._resume_at or self._made is None:
+            return self._resume_at or None
+        return self._made.inbox.next_due()
 
     def replied(self, command: Command, reply: Reply, now: float) -> None:
         parts = self._parts

@@ -6,10 +6,14 @@ Invariants:
   keeps it, and gives it again at the next connection.
 - What is confirmed is stored, or can never be opened: then a broken channel is replaced, so that keys are handed again.
 - Slices of one device are opened in the order in which they came.
+
+A message to a large group brings keys to all its devices at the same moment. So that they do not confirm them at the
+same moment, too, each waits a random while; what has come meanwhile is confirmed with them.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 
 from protocol.command_rules import Command
@@ -23,15 +27,22 @@ from tchat.crypto.olm import KnownDevice
 from tchat.crypto.people import People
 from tchat.encryption.device_logs import DeviceLogs
 
+CONFIRM_WITHIN_S = 2.0
+"""Keys are confirmed so soon, at a random moment."""
 WAITING_MAX = 1000
 """Slices that wait for a device log; others come again with the next connection."""
 
 
 class KeyInbox:
-    """The slices for this device."""
+    """The slices for this device. `dice` gives numbers from 0 to 1."""
 
     def __init__(
-        self, machine: CryptoMachine, people: People, logs: DeviceLogs, key_was_used: Callable[[], None]
+        self,
+        machine: CryptoMachine,
+        people: People,
+        logs: DeviceLogs,
+        key_was_used: Callable[[], None],
+        dice: Callable[[], float] = random.random,
     ) -> None:
         self._machine = machine
         self._people = people
@@ -40,6 +51,8 @@ class KeyInbox:
         self._waiting: list[KeySlice] = []
         self._to_confirm: list[int] = []
         self._confirming = False
+        self._confirm_at: float | None = None
+        self._dice = dice
         self.broken: Callable[[bytes, Sequence[KnownDevice]], object] = lambda _dialog, _devices: None
         """Replaces the channels to these devices, by keys that are claimed in a dialog."""
 
@@ -69,12 +82,20 @@ class KeyInbox:
         self._waiting = [one for one in waiting if self._device_of(one) is None and self._logs.awaits(one.dialog)]
         return self.received(known) if known else []
 
-    def due(self) -> list[Command]:
+    def due(self, now: float) -> list[Command]:
         """The confirmation to send now, once."""
         if self._confirming or not self._to_confirm:
             return []
+        if self._confirm_at is None:
+            self._confirm_at = now + CONFIRM_WITHIN_S * self._dice()
+        if now < self._confirm_at:
+            return []
         self._confirming = True
         return [ConfirmSlices(0, self._to_confirm[:SLICES_PER_COMMAND_MAX])]
+
+    def next_due(self) -> float | None:
+        """When something will be due, if nothing happens before."""
+        return None if self._confirming else self._confirm_at
 
     def answered(self, command: Command, reply: Reply) -> None:
         """The answer to a confirmation."""
@@ -82,12 +103,15 @@ class KeyInbox:
             self._confirming = False
             if not isinstance(reply, Failed):
                 self._to_confirm = [number for number in self._to_confirm if number not in command.numbers]
+            if not self._to_confirm:
+                self._confirm_at = None
 
     def disconnected(self) -> None:
         """What is not confirmed comes again."""
         self._waiting.clear()
         self._to_confirm.clear()
         self._confirming = False
+        self._confirm_at = None
 
     def _device_of(self, one: KeySlice) -> KnownDevice | None:
         """The device as its person's log has it, or had it before it was removed."""

@@ -5,7 +5,7 @@ It reads one line of JSON with the port and the tokens, prints `ready` once all 
 * `talk`: strangers, a pair for two tokens, write to each other in direct dialogs at a steady pace. At the end one line
   of JSON has of each message when it was acked, in seconds of the machine's monotonic clock, and after how many
   milliseconds.
-* `read`: members of the group, who confirm the keys that they get.
+* `read`: members of the group, who confirm the keys that they get as a client does.
 """
 # ruff: noqa: T201 - a command prints
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import random
 import sys
 import time
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from protocol.commands import Send
 from protocol.events import KeySlices
 from protocol.ids import from_text
 from protocol.share_commands import ConfirmSlices
+from tchat.encryption.key_inbox import CONFIRM_WITHIN_S
 
 _PACE_S = 0.05
 _FIRST_N = 1_000
@@ -68,11 +70,13 @@ async def _talk(port: int, tokens: Sequence[str], dialogs: Sequence[bytes]) -> l
 
 async def _read(port: int, tokens: Sequence[str]) -> None:
     """Confirm keys until the input ends."""
+    loop, dice = asyncio.get_running_loop(), random.Random(1)
 
     def take(client: LeanClient, payload: bytes) -> None:
         message = MSGPACK.decode_server(payload)
         if isinstance(message, KeySlices):
-            client.send(ConfirmSlices(1, [each.number for each in message.slices]))
+            confirm = ConfirmSlices(1, [each.number for each in message.slices])
+            loop.call_later(CONFIRM_WITHIN_S * dice.random(), client.send, confirm)
 
     for client in await _connect(port, tokens):
         client.receiver = take

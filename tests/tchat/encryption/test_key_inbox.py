@@ -12,7 +12,7 @@ from protocol.share_commands import ConfirmSlices
 from tchat.crypto.own_identity import new_identity
 from tchat.crypto.people import People
 from tchat.encryption.device_logs import DeviceLogs
-from tchat.encryption.key_inbox import KeyInbox
+from tchat.encryption.key_inbox import CONFIRM_WITHIN_S, KeyInbox
 from tests.support.scripted import DIALOG
 from tests.tchat.crypto.devices import NOW_MS, Phone, phone, slices
 
@@ -26,7 +26,8 @@ class Inbox:
         self.people = People(self.me.state, self.me.known.principal)
         self.logs = DeviceLogs(self.me.state, self.people, lambda: NOW_MS)
         self.used = 0
-        self.inbox = KeyInbox(self.me.machine, self.people, self.logs, self.count)
+        self.dice = 0.0
+        self.inbox = KeyInbox(self.me.machine, self.people, self.logs, self.count, lambda: self.dice)
 
     def count(self) -> None:
         self.used += 1
@@ -56,10 +57,10 @@ class Inbox:
         self.logs.need(DIALOG, self.ann.known.principal)
         self.read_logs(self.ann)
 
-    def confirms(self) -> list[int]:
+    def confirms(self, now: float = 0.0) -> list[int]:
         """What is confirmed now, which the server takes."""
         numbers: list[int] = []
-        for command in self.inbox.due():
+        for command in self.inbox.due(now):
             assert isinstance(command, ConfirmSlices)
             numbers += command.numbers
             self.inbox.answered(command, Done(0))
@@ -106,9 +107,9 @@ def test_a_confirmation_without_an_answer_is_not_needed_again(inbox: Inbox) -> N
     inbox.know()
     given = inbox.slices(7)
     inbox.inbox.received(given)
-    assert len(inbox.inbox.due()) == 1
+    assert len(inbox.inbox.due(0.0)) == 1
     inbox.inbox.disconnected()
-    assert inbox.inbox.due() == []
+    assert inbox.inbox.due(0.0) == []
     assert inbox.inbox.received(given) == []
     assert inbox.confirms() == [7]
 
@@ -121,3 +122,33 @@ def test_many_are_confirmed_in_several_commands(inbox: Inbox) -> None:
         [KeySlice(n, made.dialog, made.author, made.device, 1, b"%d" % n) for n in range(1, count + 1)]
     )
     assert [len(inbox.confirms()), len(inbox.confirms()), len(inbox.confirms())] == [SLICES_PER_COMMAND_MAX, 1, 0]
+
+
+def test_keys_are_confirmed_after_a_random_while_with_what_has_come_meanwhile(inbox: Inbox) -> None:
+    inbox.know()
+    inbox.dice = 0.5
+    inbox.inbox.received(inbox.slices(7))
+    assert (inbox.confirms(now=10.0), inbox.inbox.next_due()) == ([], 10.0 + CONFIRM_WITHIN_S / 2)
+    inbox.inbox.received(inbox.slices(8))
+    assert inbox.confirms(now=10.5) == []
+    assert inbox.confirms(now=11.0) == [7, 8]
+    assert inbox.inbox.next_due() is None
+
+
+def test_on_a_new_connection_the_while_begins_anew(inbox: Inbox) -> None:
+    inbox.know()
+    inbox.dice = 0.5
+    given = inbox.slices(7)
+    inbox.inbox.received(given)
+    inbox.confirms(now=10.0)
+    inbox.inbox.disconnected()
+    assert inbox.inbox.next_due() is None
+    inbox.inbox.received(given)
+    assert (inbox.confirms(now=11.0), inbox.inbox.next_due()) == ([], 11.0 + CONFIRM_WITHIN_S / 2)
+
+
+def test_while_a_confirmation_is_under_way_nothing_is_due(inbox: Inbox) -> None:
+    inbox.know()
+    inbox.inbox.received(inbox.slices(7))
+    assert len(inbox.inbox.due(10.0)) == 1
+    assert (inbox.inbox.due(10.0), inbox.inbox.next_due()) == ([], None)
