@@ -95,6 +95,9 @@ class Shares(Protocol):
     async def read(self, device: bytes, *, after: int, limit: int) -> list[SliceRow]:
         """The live slices for a device that it has not confirmed, with numbers above `after`, the lowest first."""
 
+    async def read_newest(self, device: bytes, dialog: bytes, *, limit: int) -> list[SliceRow]:
+        """The live slices of a dialog among the newest `limit` that a device has not confirmed, the lowest first."""
+
     async def read_shared(self, shares: Sequence[tuple[bytes, bytes]], to: Sequence[bytes]) -> list[SliceRow]:
         """The slices of live shares `(device, share)` that these devices have not confirmed, the lowest first."""
 

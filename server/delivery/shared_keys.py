@@ -6,12 +6,13 @@ whichever node. All that are for devices here are read by one statement for each
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
 from protocol.bodies import Edited, Posted, Reacted, TimelineEventRaw, tag_of
-from protocol.events import KeySlice
+from protocol.events import KeySlice, KeySlices
+from protocol.limits import SLICES_PER_COMMAND_MAX
 from storage.shares import Shares, SliceRow
 
 _DEVICES_PER_READ = 500
@@ -35,10 +36,16 @@ async def read_keys(
     asked = list(keys)
     for start in range(0, len(asked), _DEVICES_PER_READ):
         for row in await shares.read_shared([share], asked[start : start + _DEVICES_PER_READ]):
-            keys[row.to_device].append(slice_of(row))
+            keys[row.to_device].append(_slice_of(row))
     return keys
 
 
-def slice_of(row: SliceRow) -> KeySlice:
+def messages_of(rows: Sequence[SliceRow]) -> Iterator[KeySlices]:
+    """These slices as they are sent to their device: no message has more than `SLICES_PER_COMMAND_MAX`."""
+    for start in range(0, len(rows), SLICES_PER_COMMAND_MAX):
+        yield KeySlices([_slice_of(row) for row in rows[start : start + SLICES_PER_COMMAND_MAX]])
+
+
+def _slice_of(row: SliceRow) -> KeySlice:
     """A slice as its device gets it."""
     return KeySlice(row.number, row.dialog, row.author, row.device, row.keys_seq, row.body)

@@ -468,7 +468,7 @@ class Node:
         handlers = find_handlers(
             Changes(self.pipeline, self.timelines, DailyCaps(self.config.limits, self.limiter)),
             Content(self.pipeline),
-            Reads(self.timelines),
+            Reads(self.timelines, self._stores.shares),
             self._keys,
             *self._stores.make_handlers(self.device_messages, self._archive, self.limiter, self.config, self.clock),
             Signals(

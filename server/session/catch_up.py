@@ -22,11 +22,11 @@ import msgspec
 from protocol.bodies import TimelineEventRaw
 from protocol.codec import JSON, MissedChangesRaw
 from protocol.dialog_types import DIALOG_TYPES, Mode
-from protocol.events import DialogState, KeySlices
+from protocol.events import DialogState
 from protocol.ids import NIL
 from protocol.limits import MISSED_CHANGES_MAX, REPLY_BYTES_MAX, SLICES_PER_COMMAND_MAX, STATE_MEMBERS_MAX
 from server.delivery.outbox import Outbox
-from server.delivery.shared_keys import find_share, slice_of
+from server.delivery.shared_keys import find_share, messages_of
 from storage.rows import DialogRow, Snapshot
 from storage.shares import Shares, SliceRow
 from storage.timelines import Timelines, cut_short
@@ -117,14 +117,12 @@ class CatchUp:
         named = {share: None for event in events if event.dialog in sealed and (share := find_share(event)) is not None}
         lacked = [share for share in named if share not in run.keyed]
         if lacked:
-            rows = await self._shares.read_shared(lacked, [run.device])
-            for start in range(0, len(rows), SLICES_PER_COMMAND_MAX):
-                self._push_slices(run, rows[start : start + SLICES_PER_COMMAND_MAX])
+            self._push_slices(run, await self._shares.read_shared(lacked, [run.device]))
 
     @staticmethod
     def _push_slices(run: _Run, rows: list[SliceRow]) -> None:
-        if rows:
-            run.outbox.push(KeySlices([slice_of(row) for row in rows]))
+        for message in messages_of(rows):
+            run.outbox.push(message)
         for row in rows:
             if len(run.keyed) < _SHARES_REMEMBERED:
                 run.keyed.add((row.device, row.share))

@@ -14,6 +14,12 @@ SELECT {_COLUMNS}
 FROM slices s JOIN shares h ON h.device_id = s.device_id AND h.share_id = s.share_id AND h.live
 WHERE s.to_device = $1 AND s.number > $2 ORDER BY s.number LIMIT $3
 """
+_READ_NEWEST = f"""
+SELECT {_COLUMNS}
+FROM (SELECT * FROM slices x WHERE x.to_device = $1 ORDER BY x.number DESC LIMIT $3) s
+JOIN shares h ON h.device_id = s.device_id AND h.share_id = s.share_id AND h.live AND h.dialog_id = $2
+ORDER BY s.number
+"""
 _READ_SHARED = f"""
 SELECT {_COLUMNS}
 FROM unnest($1::uuid[], $2::uuid[]) AS x(device_id, share_id)
@@ -52,6 +58,11 @@ class PostgresShares(Shares):
     async def read(self, device: bytes, *, after: int, limit: int) -> list[SliceRow]:
         async with translate_errors():
             rows = await self._pool.fetch(_READ, device, after, limit)
+        return [SliceRow(*row) for row in rows]
+
+    async def read_newest(self, device: bytes, dialog: bytes, *, limit: int) -> list[SliceRow]:
+        async with translate_errors():
+            rows = await self._pool.fetch(_READ_NEWEST, device, dialog, limit)
         return [SliceRow(*row) for row in rows]
 
     async def read_shared(self, shares: Sequence[tuple[bytes, bytes]], to: Sequence[bytes]) -> list[SliceRow]:

@@ -289,6 +289,21 @@ async def test_slices_of_live_shares_are_read_for_several_devices_at_once(group:
     assert rows == await group.read(group.cy)
 
 
+async def test_of_a_dialog_the_newest_slices_are_read_that_a_device_has_not_confirmed(group: Group) -> None:
+    async def read(limit: int = 9) -> list[bytes]:
+        return [row.share for row in await group.shares.read_newest(group.bo.device, group.dialog, limit=limit)]
+
+    first, second, staged = new_id(), new_id(), new_id()
+    for share, session in ((first, ONE), (second, OTHER), (staged, b"3" * 32)):
+        await group.stage(group.bo, group.cy, share=share, session=session)
+    for share, session in ((first, ONE), (second, OTHER)):
+        await group.say(share, session=session)
+    assert [await read(), await read(limit=2), await read(limit=1)] == [[first, second], [second], []]
+    assert await group.shares.read_newest(group.bo.device, new_id(), limit=9) == []
+    await group.confirm(group.bo, (await group.read(group.bo))[0].number)
+    assert await read() == [second]
+
+
 async def test_of_a_batch_the_last_share_of_a_device_counts(group: Group) -> None:
     shares = {ONE: new_id(), OTHER: new_id()}
     entries = []

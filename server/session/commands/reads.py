@@ -7,27 +7,38 @@ import msgspec
 from protocol.bodies import TimelineEventRaw
 from protocol.codec import Codec, HistoryPageRaw
 from protocol.commands import History, Roster
+from protocol.dialog_types import Mode
 from protocol.errors import ErrorCode
 from protocol.limits import REPLY_BYTES_MAX
 from protocol.replies import RosterPage
+from server.delivery.shared_keys import messages_of
 from server.refusals import RequestRefusedError
 from server.session.session import Session
+from storage.shares import Shares
 from storage.timelines import Timelines, cut_short
 
 _PAGE_HEAD_BYTES = 256
 """More than what a page has beside its items, in either codec."""
 
 
+_SLICES_LOOKED_AT = 1000
+"""So many of the keys for a device may be on their way to it; what is older has been sent before."""
+
+
 class Reads:
     """Handlers of the commands that only read."""
 
-    def __init__(self, timelines: Timelines) -> None:
+    def __init__(self, timelines: Timelines, shares: Shares) -> None:
         self._timelines = timelines
+        self._shares = shares
 
     async def history(self, session: Session, command: History) -> None:
-        """A page of a timeline, with what was done later to its messages: a shorter page, if that is too much."""
+        """A page of a timeline, with what was done later to its messages: a shorter page, if that is too much.
+
+        It may have events that are still on their way to this session, with their keys: those go before the page.
+        """
         principal, dialog = session.principal, command.dialog
-        await self._find_dialog(principal, dialog)
+        mode = await self._find_mode(principal, dialog)
         events, more = await self._page(principal, command)
         page = _HistoryPage(session.codec)
         if events:
@@ -39,6 +50,9 @@ class Reads:
                 if not fits or not page.add(event, later.events.get(event.seq, [])):
                     more = True
                     break
+        if events and mode is Mode.SEALED:
+            for message in messages_of(await self._shares.read_newest(session.device, dialog, limit=_SLICES_LOOKED_AT)):
+                session.push(message)
         session.push(page.reply(command, more=more))
 
     async def roster(self, session: Session, command: Roster) -> None:
@@ -47,7 +61,7 @@ class Reads:
         found = await self._timelines.read_members(principal, [dialog], after=command.after, limit=command.limit + 1)
         members = found.get(dialog)
         if members is None:
-            await self._find_dialog(principal, dialog)
+            await self._find_mode(principal, dialog)
             members = []
         kept, size = 0, _PAGE_HEAD_BYTES
         for member in members[: command.limit]:
@@ -70,9 +84,11 @@ class Reads:
             return events, events[0].seq > first if command.newest_first else events[-1].seq < last
         return events, False
 
-    async def _find_dialog(self, principal: bytes, dialog: bytes) -> None:
-        if not await self._timelines.read_dialogs(principal, [dialog]):
-            raise RequestRefusedError(ErrorCode.DIALOG_NOT_FOUND)
+    async def _find_mode(self, principal: bytes, dialog: bytes) -> Mode:
+        """The mode of a dialog that the principal is or was in."""
+        for row in await self._timelines.read_dialogs(principal, [dialog]):
+            return row.state.mode
+        raise RequestRefusedError(ErrorCode.DIALOG_NOT_FOUND)
 
 
 class _HistoryPage:

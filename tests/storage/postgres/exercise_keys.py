@@ -97,6 +97,7 @@ async def exercise_shares(world: World, filled: int) -> None:
         assert (await world.flush(entry))[0].code is VerdictCode.OK
     (row,) = await store.read(bo.device, after=0, limit=9)
     assert await store.read_shared([(ann.device, share)], [bo.device]) == [row]
+    assert await store.read_newest(bo.device, dialog, limit=1000) == [row]
     await store.confirm([(bo.device, row.number)])
     large = msgspec.structs.replace(staged, share=new_id(), more=True)
     assert (await store.stage(large, 2**50)).outcome is StagingOutcome.OK

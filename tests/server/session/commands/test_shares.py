@@ -7,15 +7,17 @@ from msgspec.structs import replace
 
 from protocol.bodies import Header, TimelineEvent
 from protocol.codec import JSON, MSGPACK, Codec
-from protocol.commands import Edit, React, Send
+from protocol.commands import Edit, History, React, Send
 from protocol.dialog_types import DialogType, Mode
 from protocol.errors import ErrorCode
+from protocol.events import KeySlices
 from protocol.ids import new_id
-from protocol.replies import Acked, Done, SlicesUploaded
+from protocol.replies import Acked, Done, HistoryPage, SlicesUploaded
 from protocol.share_commands import ConfirmSlices, Slice, UploadSlices
 from storage.postgres.shares import PostgresShares
 from tests.support.harness import running
-from tests.support.sealing import one_device_of
+from tests.support.sealing import one_device_of, upload
+from tests.support.world import message
 
 pytestmark = pytest.mark.anyio
 
@@ -45,6 +47,26 @@ async def test_a_message_brings_the_slices_that_were_uploaded_before(database_ur
             assert (row.share, row.session, row.body) == (share, ONE, b"for Bo")
             assert isinstance(await b.ask(ConfirmSlices(3, [row.number])), Done)
         assert await shares.read(bo.device, after=0, limit=9) == []
+
+
+async def test_a_page_comes_after_the_keys_of_what_is_still_on_its_way(database_url: str) -> None:
+    async with running(database_url) as node:
+        ann, bo = [await one_device_of(node.world) for _ in range(2)]
+        dialog = await node.world.create(DialogType.DIRECT, ann, bo, mode=Mode.SEALED)
+        async with node.live(ann) as a, node.live(bo) as b:
+            share = await upload(a, dialog, ONE, bo)
+            for seq, named in ((2, share), (3, None)):  # stored by another node, which this one has not heard of
+                entry = replace(message(dialog, ann, keys_seq=0), session=ONE, share=named)
+                assert [verdict.seq for verdict in await node.world.flush(entry)] == [seq]
+            await b.send(History(3, dialog, from_seq=3))
+            keys, page = await b.receive(), await b.receive()
+            assert isinstance(keys, KeySlices)
+            assert [(each.device, each.body) for each in keys.slices] == [(ann.device, b"keys" + bo.device)]
+            assert isinstance(page, HistoryPage)
+            assert [event.seq for event in page.events] == [3]
+            assert isinstance(await b.ask(ConfirmSlices(4, [keys.slices[0].number])), Done)
+            await b.send(History(5, dialog))
+            assert isinstance(await b.receive(), HistoryPage)
 
 
 async def test_a_sealed_message_without_a_commitment_is_refused(database_url: str) -> None:
