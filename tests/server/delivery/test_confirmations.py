@@ -59,7 +59,7 @@ def confirmed(*devices: bytes) -> list[tuple[bytes, int]]:
 
 
 async def test_what_comes_while_a_statement_runs_goes_with_the_next_one(node: Node) -> None:
-    node.store.let_go(2)
+    node.store.let_go(len(DEVICES))
     await asyncio.gather(*node.asked)
     assert node.store.begun == [confirmed(DEVICES[0]), confirmed(*DEVICES[1:])]
 
@@ -76,6 +76,6 @@ async def test_what_others_confirm_is_stored_though_who_began_the_statement_has_
     await until(lambda: len(node.store.begun) == 2)
     node.asked[1].cancel()
     await until(lambda: len(node.store.begun) == 3)
+    assert node.store.begun[2] == confirmed(*DEVICES[1:])
     node.store.let_go(1)
     await asyncio.gather(*node.asked[2:])
-    assert node.store.begun[2] == confirmed(*DEVICES[1:])
