@@ -1,9 +1,17 @@
-"""One write per connection and turn of the loop: outboxes that got something are flushed together."""
+"""One write per connection and turn of the loop: outboxes that got something are flushed together.
+
+A message to a large room is written in parts, one in each turn, so that what else happens does not wait for all of it:
+thousands of writes take tens of milliseconds. What a turn adds by itself is written in that turn, unless it is many.
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol
+
+AT_ONCE = 100
+"""Outboxes of one part: 1 to 2 ms."""
 
 
 class Flushable(Protocol):
@@ -20,18 +28,30 @@ class FlushTurn:
     def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
         self._call_soon = call_soon
         self._dirty: list[Flushable] = []
+        self._later: deque[Flushable] = deque()
+        self._called = False
         self.writes = 0
         """Writes to sockets."""
         self.frames = 0
         """Frames in them."""
 
     def add(self, outbox: Flushable) -> None:
-        """Flush this outbox at the end of this turn."""
-        if not self._dirty:
+        """Flush this outbox at the end of this turn, or in one of the next."""
+        if not self._called:
+            self._called = True
             self._call_soon(self._flush)
         self._dirty.append(outbox)
 
     def _flush(self) -> None:
-        dirty, self._dirty = self._dirty, []
+        dirty, self._dirty, later = self._dirty, [], self._later
+        self._called = False
+        waiting = min(AT_ONCE, len(later))
+        if len(dirty) > AT_ONCE:
+            later.extend(dirty[AT_ONCE:])
+            del dirty[AT_ONCE:]
+        dirty += [later.popleft() for _ in range(waiting)]
+        if later:
+            self._called = True
+            self._call_soon(self._flush)
         for outbox in dirty:
             outbox.flush()
