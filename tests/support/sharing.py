@@ -3,7 +3,8 @@
 For the server all is as with a device that encrypts: shares, slices, sessions that end with their readers, signatures.
 So what it must refuse, store and deliver in sealed dialogs is held to it where payloads are compared in the clear. Who
 reads is what the server says is missing: this device believes it. Signatures are bytes that nobody checks. A device may
-be careless: now and then it does not hand keys on, or sends in the clear, which the server must refuse.
+be careless: now and then it does not hand keys on, or sends in the clear, which the server must refuse. It is so once,
+and then careful until something of it was stored.
 """
 
 from __future__ import annotations
@@ -101,6 +102,8 @@ class SharingSealer(PlainSealer):
         super().__init__(store)
         self._keys = keys
         self._dice = dice
+        self._careful: set[bytes] = set()
+        """Dialogs in which it was careless, until it is right there: each time in a row it would wait longer."""
         self._modes = keys.modes
         self._keys_seq = keys.keys_seq
         self._not_found: set[bytes] = set()
@@ -124,12 +127,12 @@ class SharingSealer(PlainSealer):
             return super().seal(intent, row)
         if dialog in self._not_found:
             return Failed(0, ErrorCode.DIALOG_NOT_FOUND, "")
-        if self._happens(_IN_THE_CLEAR):
+        if self._happens(_IN_THE_CLEAR, dialog):
             return Clear()
         return self._hand_on(dialog) or self._seal(intent, row)
 
-    def _happens(self, often: float) -> bool:
-        return self._dice is not None and self._dice.random() < often
+    def _happens(self, often: float, dialog: bytes) -> bool:
+        return self._dice is not None and dialog not in self._careful and self._dice.random() < often
 
     def _hand_on(self, dialog: bytes) -> First | None:
         """What is uploaded before anything is sealed; None: nothing."""
@@ -138,7 +141,7 @@ class SharingSealer(PlainSealer):
             return None
         if own.made_at != keys_seq:
             own.share, own.made_at, own.missing, own.complete = new_id(), keys_seq, (), False
-        if own.complete or self._happens(_WITHOUT_KEYS):
+        if own.complete or self._happens(_WITHOUT_KEYS, dialog):
             return None
         slices = [Slice(device, own.session + device) for device in own.missing[:SLICES_PER_COMMAND_MAX]]
         return First([UploadSlices(0, own.share, dialog, own.session, keys_seq, slices)])
@@ -184,6 +187,7 @@ class SharingSealer(PlainSealer):
             super().stale(sealed, failed)
             return
         self._keys.counts["stale"] += 1
+        self._careful.add(dialog)
         self._keys_seq[dialog] = failed.keys_seq or 0
         if is_content(sealed) and sealed.header.keys_seq == failed.keys_seq:
             self._keys.sessions.pop(dialog, None)  # the server has lost the share, or another device is missing
@@ -191,6 +195,7 @@ class SharingSealer(PlainSealer):
     def acked(self, sealed: Numbered) -> None:
         if is_content(sealed) and sealed.header.session is not None:
             self._keys.counts["sealed"] += 1
+            self._careful.discard(sealed.dialog)
             own = self._keys.sessions.get(sealed.dialog)
             if own is not None and own.share == sealed.header.share:
                 own.shared_at = own.made_at
