@@ -37,6 +37,7 @@ from server.clock import SystemClock
 from storage.embedded.cluster import EmbeddedPostgres
 from storage.postgres.migrate import migrate
 from tchat.actions import ConnectionState
+from tchat.encryption.encrypting import PAUSE_S_MAX
 from tchat.reconnecting import BACKOFF_S_MAX
 from tests.adversity.sealed_breaks import BREAKS, break_server, broken
 from tests.adversity.sealed_devices import ProcessDiedError, SealedDevice, Where
@@ -267,13 +268,16 @@ class Conversations:
             # It may still wait before it connects again.
             written = await device.until(lambda client: not client.pending(), more_s=0 if self.fault else BACKOFF_S_MAX)
             assert written or self.fault, device.client and device.client.pending()
-        sealed = await read_sealed(self.node.world.pool)
+        sealed, members = await read_sealed(self.node.world.pool), await read_members(self.node.world.pool)
         for device in self.online():
             mine = {one.where for one in sealed if device.person.device in one.readers}
             await device.until(lambda client: client.state is ConnectionState.LIVE, more_s=BACKOFF_S_MAX)
             for dialog in {dialog for dialog, _ in mine - device.seen.keys()}:
                 await device.read_again(dialog)
             await device.until(lambda _client, device=device, mine=mine: device.has_read(mine))  # type: ignore[misc]
+            here = {where for where in mine if (where[0], device.person.principal) in members}
+            if not self.fault:  # after a refusal it asks again after a pause only
+                await device.until(lambda _client, device=device, here=here: device.has_read(here), more_s=PAUSE_S_MAX)  # type: ignore[misc]
         for reader in self.matrix:
             if not reader.ended:
                 await reader.read_all(group.dialog for group in self.groups)
