@@ -195,8 +195,9 @@ into the header of every message, edit and reaction: a sealed dialog refuses as 
 **A message brings its keys.** A `session` is accepted only if the server has seen it shared with everybody who must have
 it, at the present `keys_seq`; else it is `stale`. Upload the slices first
 (`upload_slices`, with `more` in all but the last one, until `complete`), then name the `share` in the header. The slices
-go out with the first accepted event that names it: a device gets its own as `key_slices` before that event, or before a page that has it. It answers
-with `confirm_slices` once it has stored the keys, after a random while of up to two seconds: in a large group all get
+go out with the first accepted event that names it: a device gets its own as `key_slices` before that event. A page of `history` may have events that are still on their
+way: before it come the newest keys of the dialog that are not confirmed, also those that came before. It answers
+with `confirm_slices` once it has stored the keys, after a random time of up to two seconds: in a large group all get
 theirs at the same moment. Until then they come again with each sync, before all else, whatever `position` says. A slice that came before is the same bytes under the same `number`. Name the share in every later event
 of the session until one of them is acked. From then on events of the same `session` need no share until `keys_seq` changes. An addition then needs a share of the same session with one slice
 for each new device. Once somebody who was handed the session may not read any more (`extra`), it is of no use: begin

@@ -1,7 +1,8 @@
-"""One write per connection and turn of the loop: outboxes that got something are flushed together.
+"""At most one write per connection and turn of the loop: outboxes that got something are flushed together.
 
-A message to a large room is written in parts, one in each turn, so that what else happens does not wait for all of it:
-thousands of writes take tens of milliseconds. What a turn adds by itself is written in that turn, unless it is many.
+A message to a large room is written in parts, one in each turn, so that what happens next does not wait for all of it:
+thousands of writes take tens of milliseconds. What later turns add goes beside the parts, unless it is many itself. An
+outbox that waits for its part keeps its place.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 AT_ONCE = 100
-"""Outboxes of one part: 1 to 2 ms."""
+"""So many of what a turn has added, and as many that wait: 1 to 2 ms each."""
 
 
 class Flushable(Protocol):

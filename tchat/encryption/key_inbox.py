@@ -5,10 +5,10 @@ Invariants:
 - A slice is opened once its author's log has named the device that made it. Until then it is not confirmed: the server
   keeps it, and gives it again at the next connection.
 - What is confirmed is stored, or can never be opened: then a broken channel is replaced, so that keys are handed again.
-- Slices of one device are opened in the order in which they came.
+- Slices of one device are opened in the order in which they came, and once: what is not confirmed may come again.
 
 A message to a large group brings keys to all its devices at the same moment. So that they do not confirm them at the
-same moment, too, each waits a random while; what has come meanwhile is confirmed with them.
+same moment, too, each waits for a random time; what has come meanwhile is confirmed with them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tchat.crypto.people import People
 from tchat.encryption.device_logs import DeviceLogs
 
 CONFIRM_WITHIN_S = 2.0
-"""Keys are confirmed so soon, at a random moment."""
+"""Keys are confirmed at a random moment within this time."""
 WAITING_MAX = 1000
 """Slices that wait for a device log; others come again with the next connection."""
 
@@ -59,7 +59,10 @@ class KeyInbox:
     def received(self, slices: Sequence[KeySlice]) -> list[KeysReceived]:
         """Keep these keys; the sessions that can be read now."""
         known: list[tuple[KeySlice, KnownDevice]] = []
+        here = {*self._to_confirm, *(one.number for one in self._waiting)}
         for one in slices:
+            if one.number in here:
+                continue
             device = self._device_of(one)
             if device is not None:
                 known.append((one, device))
@@ -101,7 +104,7 @@ class KeyInbox:
         """The answer to a confirmation."""
         if isinstance(command, ConfirmSlices):
             self._confirming = False
-            if not isinstance(reply, Failed):
+            if not (isinstance(reply, Failed) and reply.temporary):
                 self._to_confirm = [number for number in self._to_confirm if number not in command.numbers]
             if not self._to_confirm:
                 self._confirm_at = None

@@ -21,8 +21,9 @@ _PAGE_HEAD_BYTES = 256
 """More than what a page has beside its items, in either codec."""
 
 
-_SLICES_LOOKED_AT = 1000
-"""So many of the keys for a device may be on their way to it; what is older has been sent before."""
+_SLICES_LOOKED_AT = 96
+"""Of so many of the newest keys for a device those of a dialog go before a page of it: most may be on their way. Keys
+that are not among them come with their event."""
 
 
 class Reads:

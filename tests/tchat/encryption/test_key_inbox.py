@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from protocol.errors import ErrorCode
 from protocol.events import KeySlice
+from protocol.ids import new_id
 from protocol.key_commands import ReadDevices
 from protocol.limits import SLICES_PER_COMMAND_MAX
-from protocol.replies import DevicesPage, Done, PersonDevices
+from protocol.replies import DevicesPage, Done, Failed, PersonDevices
 from protocol.share_commands import ConfirmSlices
 from tchat.crypto.own_identity import new_identity
 from tchat.crypto.people import People
@@ -32,12 +34,15 @@ class Inbox:
     def count(self) -> None:
         self.used += 1
 
-    def slices(self, number: int = 1) -> list[KeySlice]:
+    def slices(self, number: int = 1, dialog: bytes = DIALOG) -> list[KeySlice]:
         """Ann's session for this device, as the server gives it."""
-        share = self.ann.share(DIALOG, self.me)
+        share = self.ann.share(dialog, self.me)
         known = self.ann.known
         bodies = slices(self.ann, share)[self.me.known.device]
-        return [KeySlice(number, DIALOG, known.principal, known.device, 1, body) for body in bodies]
+        if dialog != DIALOG:  # of many dialogs not all can be under way
+            assert share is not None
+            self.ann.machine.acked(dialog, 0, share)
+        return [KeySlice(number, dialog, known.principal, known.device, 1, body) for body in bodies]
 
     def read_logs(self, *listed: Phone) -> None:
         """The server answers what is asked of Ann's log, which names these devices."""
@@ -133,6 +138,34 @@ def test_keys_are_confirmed_after_a_random_while_with_what_has_come_meanwhile(in
     assert inbox.confirms(now=10.5) == []
     assert inbox.confirms(now=11.0) == [7, 8]
     assert inbox.inbox.next_due() is None
+
+
+def test_what_comes_again_before_it_is_confirmed_is_opened_once(inbox: Inbox) -> None:
+    inbox.know()
+    broken: list[bytes] = []
+    inbox.inbox.broken = lambda dialog, _devices: broken.append(dialog)
+    given = [one for number in range(1, 71) for one in inbox.slices(number, new_id())]
+    assert len(inbox.inbox.received(given)) == 70
+    assert inbox.inbox.received(given[:3]) == []
+    assert broken == []
+    assert [number for _ in range(4) for number in inbox.confirms()] == list(range(1, 71))
+
+
+def test_what_waits_for_a_log_waits_once(inbox: Inbox) -> None:
+    given = inbox.slices(7)
+    for _ in range(2):
+        inbox.inbox.received(given)
+    inbox.read_logs(inbox.ann)
+    inbox.inbox.logs_were_read()
+    assert inbox.confirms() == [7]
+
+
+def test_a_confirmation_that_is_refused_for_good_is_not_repeated(inbox: Inbox) -> None:
+    inbox.know()
+    inbox.inbox.received(inbox.slices(7))
+    (command,) = inbox.inbox.due(0.0)
+    inbox.inbox.answered(command, Failed(0, ErrorCode.INVALID_ARGUMENT, ""))
+    assert (inbox.inbox.due(0.0), inbox.inbox.next_due()) == ([], None)
 
 
 def test_on_a_new_connection_the_while_begins_anew(inbox: Inbox) -> None:

@@ -6,14 +6,17 @@ import pytest
 
 from protocol.cross_signing import read_cross_signing
 from protocol.errors import ErrorCode
+from protocol.events import KeySlice, KeySlices
 from protocol.ids import new_id
 from protocol.key_commands import AppendDeviceLog, PutIdentity, ReadDevices, UploadKeys
 from protocol.replies import Failed
+from protocol.share_commands import ConfirmSlices
 from tchat.encryption.encrypting import Encryption
+from tchat.encryption.key_inbox import CONFIRM_WITHIN_S
 from tchat.encryption.notices import DevicesDoubted, IdentityStarted, KeysNotTaken, Standing, StandingChanged
 from tchat.memory_store import MemoryStore
 from tests.support.key_pairs import bears_signature
-from tests.support.scripted import DEVICE, ME
+from tests.support.scripted import DEVICE, DIALOG, ME
 from tests.tchat.crypto.devices import NOW_MS
 from tests.tchat.encryption.key_server import KeyServer
 
@@ -252,6 +255,17 @@ def test_a_temporary_refusal_is_asked_again_after_a_while(server: KeyServer) -> 
     server.serve(phone.encryption, DEVICE, 3.0)
     assert phone.encryption.standing is Standing.LISTED
     assert phone.encryption.next_due() is None
+
+
+def test_keys_are_confirmed_soon_though_nothing_happens_meanwhile(server: KeyServer) -> None:
+    phone = Device(server)
+    phone.connect()
+    phone.encryption.received(KeySlices([KeySlice(7, DIALOG, ME, DEVICE, 1, b"spoilt")]))
+    assert not any(isinstance(command, ConfirmSlices) for command in phone.encryption.due(100.0))
+    at = phone.encryption.next_due()
+    assert at is not None
+    assert 100.0 < at <= 100.0 + CONFIRM_WITHIN_S
+    assert ConfirmSlices(0, [7]) in phone.encryption.due(at)
 
 
 def test_what_the_server_refuses_for_good_is_said_and_not_tried_again(server: KeyServer) -> None:
