@@ -24,6 +24,8 @@ from protocol.replies import (
 from protocol.share_commands import ConfirmSlices
 from tchat.encryption.encrypting import Encryption
 
+_ASKED_MAX = 1000
+
 
 @dataclass
 class KeyServer:
@@ -55,6 +57,7 @@ class KeyServer:
             for command in commands:
                 asked.append(command)
                 encryption.replied(command, self.answer(device, command), now)
+            assert len(asked) < _ASKED_MAX, "a device that asks without end"
         return asked
 
     def answer(self, device: bytes, command: Command) -> Reply:
