@@ -30,7 +30,6 @@ class FlushTurn:
         self._call_soon = call_soon
         self._dirty: list[Flushable] = []
         self._later: deque[Flushable] = deque()
-        self._called = False
         self.writes = 0
         """Writes to sockets."""
         self.frames = 0
@@ -38,21 +37,18 @@ class FlushTurn:
 
     def add(self, outbox: Flushable) -> None:
         """Flush this outbox at the end of this turn, or in one of the next."""
-        if not self._called:
-            self._called = True
+        if not self._dirty and not self._later:
             self._call_soon(self._flush)
         self._dirty.append(outbox)
 
     def _flush(self) -> None:
         dirty, self._dirty, later = self._dirty, [], self._later
-        self._called = False
         waiting = min(AT_ONCE, len(later))
         if len(dirty) > AT_ONCE:
             later.extend(dirty[AT_ONCE:])
             del dirty[AT_ONCE:]
         dirty += [later.popleft() for _ in range(waiting)]
         if later:
-            self._called = True
             self._call_soon(self._flush)
         for outbox in dirty:
             outbox.flush()
