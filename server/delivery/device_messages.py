@@ -57,17 +57,20 @@ class DeviceMessageDelivery:
 
     def note_stored(self, devices: Iterable[bytes]) -> None:
         """Push what was stored for these devices here, or have other nodes do it."""
-        elsewhere = [device for device in devices if self._registry.find_device(device) is None]
-        self.push_to(devices)
+        elsewhere = self.push_to(devices)
         if self.tell is not None and elsewhere:
             self.tell(elsewhere)
 
-    def push_to(self, devices: Iterable[bytes]) -> None:
-        """Push what waits for these devices, as far as they are connected here."""
+    def push_to(self, devices: Iterable[bytes]) -> list[bytes]:
+        """Push what waits for these devices, as far as they are connected here; those that are not."""
+        elsewhere = []
         for device in devices:
             subscriber = self._registry.find_device(device)
-            if subscriber is not None:
+            if subscriber is None:
+                elsewhere.append(device)
+            else:
                 self.push(subscriber)
+        return elsewhere
 
     def push(self, subscriber: Subscriber) -> None:
         """Push what waits for the device of this connection and was not pushed in it."""
