@@ -213,6 +213,12 @@ class People:
         record = self._own_record()
         return None if record is None else record.recovery_key
 
+    @property
+    def backup_keys(self) -> tuple[OwnIdentity, bytes] | None:
+        """The identity whose backup this device can read and add to, and the recovery key that it is sealed under."""
+        identity, key = self.identity, self.recovery_key
+        return None if identity is None or key is None else (identity, key)
+
     def keep_identity(self, identity: OwnIdentity, recovery_key: bytes) -> bool:
         """Keep private keys that were made here, before the server gets their log, or that were recovered.
 

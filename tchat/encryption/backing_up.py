@@ -135,11 +135,12 @@ class BackingUp:
         pin = self._people.pin_of(self._people.principal)
         if pin is not None and self._recovery_key is not None:
             return ReadBackup(0, pin.newest.generation)
-        identity, key = self._people.identity, self._people.recovery_key
-        if pin is None or identity is None or key is None:
+        keys = self._people.backup_keys
+        if keys is None:
             return None
         if not self._people.is_listed(self._machine.device, self._machine.public):
             return None  # what is written from then on is for this device, too
+        identity, key = keys
         if self._state.read(Table.BACKED_UP, _mark(identity.generation)) is None:
             return ReadBackup(0, identity.generation, self._after)
         return self._question(identity) or (None if self._refused else self._addition(identity, key))
@@ -204,9 +205,10 @@ class BackingUp:
 
     def _restore(self, page: BackupPage, generation: int) -> tuple[int, int]:
         """Keep the sessions of a page; how many that were, and how many were refused."""
-        identity, key = self._people.identity, self._people.recovery_key
-        if identity is None or key is None or identity.generation != generation:
+        keys = self._people.backup_keys
+        if keys is None or keys[0].generation != generation:
             return 0, 0
+        identity, key = keys
         sessions: list[BackedUpSession] = []
         refused = 0
         for value in page.values:

@@ -91,11 +91,10 @@ class SharedTrust:
             self._commands.look_again()
 
     def _next(self) -> Command | None:
-        identity, key = self._people.identity, self._people.recovery_key
-        if identity is None or key is None:
+        keys = self._people.backup_keys
+        if keys is None or not self._people.is_listed(self._machine.device, self._machine.public):
             return None
-        if not self._people.is_listed(self._machine.device, self._machine.public):
-            return None
+        identity, key = keys
         if self._after is None and self._more:
             self._after, self._more = _FROM, False
         if self._after is not None:
@@ -113,9 +112,10 @@ class SharedTrust:
         return PutBackup(0, identity.generation, values)
 
     def _read(self, command: ReadBackup, page: BackupPage) -> None:
-        identity, key = self._people.identity, self._people.recovery_key
-        if identity is None or key is None or identity.generation != command.generation:
+        keys = self._people.backup_keys
+        if keys is None or keys[0].generation != command.generation:
             return  # it is read anew
+        identity, key = keys
         for value in page.values:
             with contextlib.suppress(RecoveryError):
                 self._take(*open_trust(key, identity, value.key, value.value), command.generation)
