@@ -75,6 +75,7 @@ def test_what_is_imported_is_a_declared_dependency(parsed: dict[Path, ast.Module
     declared = {re.split(r"[\[<>=]", line)[0] for line in project["dependencies"]}
     distributions = {
         "cassandra": "scylla-driver",
+        "hdrh": "hdrhistogram",
         "jwt": "pyjwt",
         "nacl": "pynacl",
         "prometheus_client": "prometheus-client",

@@ -113,6 +113,8 @@ def _parser() -> argparse.ArgumentParser:
     config.set_defaults(run=_config)
     chat = commands.add_parser("chat", help="the terminal client: talk to somebody", add_help=False)
     chat.set_defaults(run=_chat, takes_rest=True)
+    load = commands.add_parser("loadtest", help="put load on a server, and check what it does", add_help=False)
+    load.set_defaults(run=_loadtest, takes_rest=True)
     return parser
 
 
@@ -299,3 +301,9 @@ def _chat(_chosen: argparse.Namespace, rest: list[str]) -> int:
     from tchat.terminal import main as chat
 
     return chat(rest)
+
+
+def _loadtest(_chosen: argparse.Namespace, rest: list[str]) -> int:
+    from loadtest.cli import main as loadtest
+
+    return loadtest(rest)

@@ -1,0 +1,125 @@
+"""A lean client whose deliveries, acks and connects a ledger checks and times."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from loadtest.lean_client import BINARY, Address, LeanClient
+from loadtest.ledger import Ledger
+from loadtest.pieces import Piece, PieceReader, Streak
+from protocol.bodies import tag_of
+from protocol.codec import MSGPACK
+from protocol.commands import Send
+from protocol.events import DialogState, HeartbeatReply
+from protocol.replies import Acked, Failed, Synced
+
+SEND_ID = 1
+"""The id of every send of a load; other commands have higher ones, so that replies tell them apart."""
+
+_TAG_AT, _ID_AT = 1, 2
+_ACKED, _FAILED, _SYNCED = tag_of(Acked), tag_of(Failed), tag_of(Synced)
+_STATE, _HEARTBEAT = tag_of(DialogState), tag_of(HeartbeatReply)
+_decode_ack = msgspec.msgpack.Decoder(Acked).decode
+
+
+def _nothing(client: CheckingClient) -> None:
+    """What follows an ack, until a load says otherwise."""
+
+
+class CheckingClient(LeanClient):
+    """`timed`: latencies of what comes count. `is_here`: connected and caught up. `then` follows each ack of a send."""
+
+    def __init__(self, token: str, ledger: Ledger, pieces: PieceReader) -> None:
+        super().__init__(token, ledger.note_broken)
+        self.heads: dict[bytes, int] = {}
+        self.catching_up = self.is_here = False
+        self.timed = False
+        self.then: Callable[[CheckingClient], None] = _nothing
+        self.receiver = CheckingClient._take_unasked  # type: ignore[assignment]
+        self._ledger = ledger
+        self._pieces = pieces
+        self._due_ns: dict[int, int] = {}
+
+    async def connect(self, address: Address, source: str | None = None) -> None:
+        began_ns = time.monotonic_ns()
+        self.catching_up = True
+        await super().connect(address, source)
+        self.catching_up = False
+        self.is_here = True
+        self._ledger.connected += 1
+        self._ledger.take_connect(began_ns)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.is_here:
+            self.is_here = False
+            self._ledger.connected -= 1
+        super().connection_lost(exc)
+
+    def post(self, dialog: bytes, payload: bytes, due_ns: int) -> None:
+        """Send a message that was due then."""
+        n = self.next_n()
+        self._due_ns[n] = due_ns
+        self._ledger.sent += 1
+        self.send(Send(SEND_ID, dialog, n, payload))
+
+    def take_frames(self, data: bytes) -> int:
+        piece: Piece = self._pieces.read(data)
+        heads = self.heads
+        for item in piece.items:
+            if type(item) is Streak:
+                dialog, first, last = item
+                if heads.get(dialog, 0) + 1 == first:
+                    heads[dialog] = last
+                else:
+                    self._ledger.take_leap(self, item)
+            else:
+                self.take_frame(*item)
+        self._ledger.delivered += piece.events
+        if self.timed and piece.stamps:
+            self._ledger.take_stamps(piece.stamps, self.principal)
+        return piece.size
+
+    def take_frame(self, first: int, payload: bytes) -> None:
+        tag = payload[_TAG_AT] if first == BINARY else 0
+        if tag == _ACKED and payload[_ID_AT] == SEND_ID:
+            self._take_ack(payload)
+        elif tag == _FAILED and payload[_ID_AT] == SEND_ID and self._due_ns:
+            self._take_refusal(payload)
+        else:
+            if tag in {_STATE, _SYNCED}:
+                self._take_state(payload)
+            super().take_frame(first, payload)
+
+    def _take_ack(self, payload: bytes) -> None:
+        ack = _decode_ack(payload)
+        due_ns = self._due_ns.pop(ack.n, None)
+        if due_ns is None:
+            self._ledger.note_odd(f"a second ack of n {ack.n}")
+            return
+        self._ledger.take_ack(ack.dialog, ack.seq, due_ns)
+        self.then(self)
+
+    def _take_refusal(self, payload: bytes) -> None:
+        """It does not say of which send: one fewer is under way."""
+        refusal = MSGPACK.decode_server(payload)
+        assert isinstance(refusal, Failed)
+        self._due_ns.pop(next(iter(self._due_ns)))
+        self._ledger.note_refused(f"{refusal.code}: {refusal.message}")
+
+    def _take_state(self, payload: bytes) -> None:
+        """A dialog that is new to this client begins where the server says; what it knows must go on where it was."""
+        message = MSGPACK.decode_server(payload)
+        if isinstance(message, Synced) and not message.recovered:
+            self.heads.clear()
+        elif isinstance(message, DialogState) and message.dialog not in self.heads:
+            self.heads[message.dialog] = message.first_seq - 1
+
+    def _take_unasked(self, payload: bytes) -> None:
+        message = MSGPACK.decode_server(payload)
+        if isinstance(message, HeartbeatReply):
+            self.position = message.position or self.position
+        elif not isinstance(message, Synced | DialogState):
+            self._ledger.note_odd(type(message).__name__)

@@ -1,0 +1,103 @@
+"""The people of one worker: creates them, connects them, cuts them off, and creates their dialogs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from ipaddress import IPv4Address
+from typing import TypeVar
+
+from loadtest.checking_client import SEND_ID, CheckingClient
+from loadtest.lean_client import Address
+from protocol.commands import Create
+from protocol.dialog_types import DialogType, Mode
+from protocol.ids import created_dialog_id, direct_dialog_id
+
+_AT_ONCE = 32
+_PER_ADDRESS = 500
+"""From one loopback address: ports of ended connections stay taken for a minute, and the kernel searches longer."""
+_FIRST_ADDRESS = IPv4Address("127.0.1.1")
+_ADDRESSES_PER_WORKER = 2**17
+_ASK_ID = SEND_ID + 1
+
+T = TypeVar("T")
+
+
+class Gathering:
+    """A dialog and its members here."""
+
+    def __init__(self, dialog: bytes, members: Sequence[CheckingClient]) -> None:
+        self.dialog = dialog
+        self.members = members
+
+
+class Crowd:
+    """All people of a worker; `number` tells workers apart, so that each has local addresses of its own."""
+
+    def __init__(self, address: Address, number: int, people: Sequence[CheckingClient]) -> None:
+        self.people = people
+        self.gatherings: list[Gathering] = []
+        self._address = address
+        self._first_address = _FIRST_ADDRESS + number * _ADDRESSES_PER_WORKER
+        self._connects = 0
+
+    @property
+    def members(self) -> Iterable[tuple[CheckingClient, bytes]]:
+        """Every member of every dialog that this crowd has made."""
+        return ((member, each.dialog) for each in self.gatherings for member in each.members)
+
+    async def connect(self, client: CheckingClient) -> None:
+        """ConnectPeople, authenticate and sync one of them."""
+        source = None
+        if self._address.is_loopback:
+            source = str(self._first_address + self._connects // _PER_ADDRESS % _ADDRESSES_PER_WORKER)
+        self._connects += 1
+        await client.connect(self._address, source)
+
+    async def connect_all(self, people: Sequence[CheckingClient]) -> None:
+        """ConnectPeople these."""
+        await each(people, self.connect)
+
+    async def disconnect(self) -> None:
+        """Abort all connections."""
+        await each([client for client in self.people if client.is_here], lambda client: client.disconnect())
+
+    async def gather_pairs(self, pairs: Sequence[tuple[CheckingClient, CheckingClient]]) -> None:
+        """Create a direct dialog for each pair."""
+
+        async def create(pair: tuple[CheckingClient, CheckingClient]) -> None:
+            one, other = pair
+            n = one.next_n()
+            await one.ask(Create(_ASK_ID, n, DialogType.DIRECT, [other.principal], mode=Mode.OPEN))
+            self.gatherings.append(Gathering(direct_dialog_id(one.principal, other.principal), pair))
+
+        await each(pairs, create)
+
+    async def gather_groups(self, size: int) -> None:
+        """Create groups of `size`, one after another of the people; who is left over is in none."""
+        whole = len(self.people) - len(self.people) % size
+        groups = [self.people[at : at + size] for at in range(0, whole, size)]
+
+        async def create(members: Sequence[CheckingClient]) -> None:
+            first, *others = members
+            n, ids = first.next_n(), [member.principal for member in others]
+            await first.ask(Create(_ASK_ID, n, DialogType.GROUP, ids, "a room", mode=Mode.OPEN))
+            self.gatherings.append(Gathering(created_dialog_id(first.device, n), members))
+
+        await each(groups, create)
+
+
+async def each(items: Iterable[T], act: Callable[[T], Awaitable[None]], at_once: int = _AT_ONCE) -> None:
+    """Call `act` for each item, in order, a few at once."""
+    waiting = iter(items)
+
+    async def work() -> None:
+        for item in waiting:
+            await act(item)
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(at_once):
+                tasks.create_task(work())
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from None

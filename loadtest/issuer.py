@@ -1,0 +1,59 @@
+"""Tokens for the people of a load test, from an issuer that the server is configured to accept: nobody signs up."""
+
+from __future__ import annotations
+
+import base64
+import time
+from pathlib import Path
+from typing import Self
+
+import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from loadtest.lean_client import LoadError
+
+ISSUER = "loadtest"
+"""Its `iss`, its `aud`, and the name of its key."""
+_TOKEN_S = 86_400
+
+
+class Issuer:
+    """One Ed25519 key that signs tokens."""
+
+    def __init__(self, key: Ed25519PrivateKey | None = None) -> None:
+        """Without a key, with a new one."""
+        self._key = key or Ed25519PrivateKey.generate()
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The issuer whose private key (PEM) is in this file; raises LoadError."""
+        try:
+            return cls.load(path.read_text())
+        except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+            raise LoadError(f"{path} has no Ed25519 private key in PEM: {error}") from None
+
+    @classmethod
+    def load(cls, pem: str) -> Self:
+        """The issuer of a private key in PEM; raises ValueError or TypeError."""
+        key = serialization.load_pem_private_key(pem.encode(), password=None)
+        if not isinstance(key, Ed25519PrivateKey):
+            raise TypeError("the key is of another kind")
+        return cls(key)
+
+    def pem(self) -> str:
+        """The private key."""
+        form, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        return self._key.private_bytes(serialization.Encoding.PEM, form, plain).decode()
+
+    def jwks(self) -> dict[str, list[dict[str, str]]]:
+        """The public key, as the server reads it (`jwks_url`)."""
+        x = base64.urlsafe_b64encode(self._key.public_key().public_bytes_raw()).rstrip(b"=").decode()
+        return {"keys": [{"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": ISSUER, "x": x}]}
+
+    def token(self, name: str) -> str:
+        """An access token of a person; the server creates an unknown person on first use."""
+        now_s = int(time.time())
+        claims = {"iss": ISSUER, "aud": ISSUER, "sub": name, "iat": now_s, "exp": now_s + _TOKEN_S}
+        return jwt.encode(claims, self._key, algorithm="EdDSA", headers={"kid": ISSUER})

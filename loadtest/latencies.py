@@ -1,0 +1,56 @@
+"""Latencies of one sort, counted in an HdrHistogram: three digits, from a microsecond to an hour.
+
+The library takes a microsecond or two for each value, which at a hundred thousand values a second is more than the
+whole client. So values are first counted in a dict, which is emptied into the histogram when it is large.
+"""
+
+from __future__ import annotations
+
+from hdrh.histogram import HdrHistogram
+
+from loadtest.run_result import Percentiles
+
+_MAX_US = 3_600_000_000
+_DIGITS = 3
+_COUNTED_MAX = 20_000
+_RANKS = (50.0, 90.0, 99.0, 99.9, 100.0)
+
+
+class Latencies:
+    """Durations that came one by one, or from other processes."""
+
+    def __init__(self) -> None:
+        self._histogram = HdrHistogram(1, _MAX_US, _DIGITS)
+        self._counts: dict[int, int] = {}
+
+    def record(self, duration_ns: int) -> None:
+        """Count one; above an hour it counts as an hour, below a microsecond as one."""
+        us = duration_ns // 1000
+        counts = self._counts
+        counts[us] = counts.get(us, 0) + 1
+        if len(counts) > _COUNTED_MAX:
+            self._empty()
+
+    def merge(self, encoded: str) -> None:
+        """Add what `encode` of another returned."""
+        self._histogram.decode_and_add(encoded)
+
+    def encode(self) -> str:
+        """All of it: HdrHistogram V2, compressed, in base64."""
+        self._empty()
+        encoded: bytes = self._histogram.encode()
+        return encoded.decode()
+
+    def percentiles(self) -> Percentiles | None:
+        """What a person looks at, and the whole histogram; None if nothing was recorded."""
+        self._empty()
+        if not self._histogram.get_total_count():
+            return None
+        found = self._histogram.get_percentile_to_value_dict(list(_RANKS))
+        p50, p90, p99, p999, top = (found[rank] / 1000 for rank in _RANKS)
+        return Percentiles(self._histogram.get_total_count(), p50, p90, p99, p999, top, self.encode())
+
+    def _empty(self) -> None:
+        counts, self._counts = self._counts, {}
+        for us, count in counts.items():
+            self._histogram.record_value(min(max(us, 1), _MAX_US), count)

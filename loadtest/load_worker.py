@@ -1,0 +1,191 @@
+"""One worker of a load test: a process with its share of the people, `python -m loadtest.load_worker`.
+
+It reads orders from its standard input and writes answers to its standard output (`worker_messages.py`), and ends when
+the input does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import resource
+import sys
+import time
+
+import msgspec
+import uvloop
+
+from loadtest.checking_client import CheckingClient
+from loadtest.crowd import Crowd
+from loadtest.issuer import Issuer
+from loadtest.lean_client import LoadError
+from loadtest.ledger import Ledger
+from loadtest.loads import Load, Times, wait_until
+from loadtest.pieces import Payload, PieceReader
+from loadtest.scenario import IdleLoad, StormLoad, TalkLoad
+from loadtest.storm import Storm
+from loadtest.talking import Talking
+from loadtest.worker_messages import (
+    AnyOrder,
+    AnyWord,
+    Begin,
+    ConnectPeople,
+    Counts,
+    Failure,
+    Finished,
+    Perform,
+    Prepare,
+    StopWork,
+    WorkerReport,
+)
+
+_LOOK_S = 1.0
+_PAYLOAD_BYTES = 24
+_GC_NEW_OBJECTS = 100_000
+_INPUT_BYTES_MAX = 2**20
+_decode_order = msgspec.json.Decoder(AnyOrder).decode
+
+
+class Worker:
+    """The people of one worker, and what they do."""
+
+    def __init__(self, begin: Begin) -> None:
+        self.ledger = Ledger()
+        load = begin.scenario.load
+        issuer = Issuer.load(begin.key)
+        payload = Payload(getattr(load, "payload_bytes", _PAYLOAD_BYTES))
+        pieces = PieceReader(payload, shared=getattr(load, "dialog_size", 2) > 2)
+        names = (f"{begin.name}-{number}" for number in range(begin.people))
+        people = [CheckingClient(issuer.token(name), self.ledger, pieces) for name in names]
+        self.crowd = Crowd(begin.address, begin.share.number, people)
+        self._load = _make_load(begin, self.crowd, self.ledger)  # None: they are idle
+        self._measured = Counts()
+
+    async def carry_out(self, order: AnyOrder) -> AnyWord:
+        """Do what an order says; raises LoadError."""
+        match order:
+            case ConnectPeople():
+                await self._connect(order)
+            case Prepare() if self._load:
+                await self._load.prepare()
+            case Perform() if self._load:
+                await self._perform(self._load, order.times)
+            case _:
+                return self._report()
+        return Finished(self.counts())
+
+    def counts(self) -> Counts:
+        """The totals now."""
+        it = self.ledger
+        return Counts(it.connected, it.acked, it.delivered, it.connects, time.process_time())
+
+    async def _connect(self, order: ConnectPeople) -> None:
+        if order.measured:
+            self.ledger.measure(time.monotonic_ns())
+        before = self.counts()
+        await self.crowd.connect_all([client for client in self.crowd.people if not client.is_here][: order.count])
+        if order.measured:
+            self.ledger.measure(sys.maxsize)
+            self._measured = _difference(self.counts(), before)
+
+    async def _perform(self, load: Load, times: Times) -> None:
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(_GC_NEW_OBJECTS)
+        self.ledger.measure(times.from_ns, times.until_ns)
+        running = asyncio.create_task(load.run(times))
+        await _until(times.from_ns, running)
+        before = self.counts()
+        await _until(times.until_ns, running)
+        self._measured = _difference(self.counts(), before)
+        await running
+        await load.settle()
+
+    def _report(self) -> WorkerReport:
+        ledger = self.ledger
+        ledger.close(self.crowd.members)
+        late = ledger.lateness.percentiles()
+        return WorkerReport(
+            measured=self._measured,
+            ack=ledger.ack.encode(),
+            delivery=ledger.delivery.encode(),
+            connect=ledger.connect.encode(),
+            late_p99_ms=late.p99_ms if late else 0.0,
+            checks=ledger.checks(),
+        )
+
+
+def _make_load(begin: Begin, crowd: Crowd, ledger: Ledger) -> Load | None:
+    scenario, share = begin.scenario, begin.share
+    match scenario.load:
+        case IdleLoad():
+            return None
+        case StormLoad() as storm:
+            return Storm(storm, crowd, max(1, storm.at_once // share.of))
+        case TalkLoad() as talk:
+            return Talking(talk, crowd, ledger, share, scenario.ramp_s)
+        case other:
+            raise LoadError(f"No worker knows a load of the kind {type(other).__struct_config__.tag!r}.")
+
+
+def _difference(after: Counts, before: Counts) -> Counts:
+    return Counts(
+        after.connected,
+        after.acked - before.acked,
+        after.delivered - before.delivered,
+        after.connects - before.connects,
+        after.cpu_s - before.cpu_s,
+    )
+
+
+async def _until(at_ns: int, running: asyncio.Task[None]) -> None:
+    """Sleep until this moment; raises what the load raises meanwhile."""
+    sleeping = asyncio.ensure_future(wait_until(at_ns))
+    await asyncio.wait({sleeping, running}, return_when=asyncio.FIRST_COMPLETED)
+    if running.done():
+        running.result()
+    await sleeping
+
+
+def _say(word: AnyWord) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(word) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+async def _work() -> None:
+    loop = asyncio.get_running_loop()
+    lines = asyncio.StreamReader(_INPUT_BYTES_MAX)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+    begin = _decode_order(await lines.readline())
+    assert isinstance(begin, Begin)
+    worker = Worker(begin)
+    _say(Finished(worker.counts()))
+
+    def look() -> None:
+        _say(worker.counts())
+        loop.call_later(_LOOK_S, look)
+
+    loop.call_later(_LOOK_S, look)
+    while line := await lines.readline():
+        order = _decode_order(line)
+        _say(await worker.carry_out(order))
+        if isinstance(order, StopWork):
+            await worker.crowd.disconnect()
+            return
+
+
+def main() -> int:
+    """Be a worker; returns the exit code."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_work())
+    except (LoadError, OSError) as error:
+        _say(Failure(str(error)))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""What a run and its workers tell each other: JSON, a line for each message."""
+
+from __future__ import annotations
+
+import msgspec
+
+from loadtest.lean_client import Address
+from loadtest.loads import Share, Times
+from loadtest.run_result import Checks
+from loadtest.scenario import Scenario
+
+
+class Order(msgspec.Struct, frozen=True, tag_field="order"):
+    """What a run tells a worker."""
+
+
+class Begin(Order, frozen=True, tag="begin"):
+    """The first line: who this worker is. Its people are `people` of `name`, and their tokens are signed with `key`."""
+
+    scenario: Scenario
+    address: Address
+    key: str
+    name: str
+    people: int
+    share: Share
+
+
+class ConnectPeople(Order, frozen=True, tag="connect"):
+    """ConnectPeople the first `count` people that are not yet; `measured`: their latencies count."""
+
+    count: int
+    measured: bool = False
+
+
+class Prepare(Order, frozen=True, tag="prepare"):
+    """Make what the load needs."""
+
+
+class Perform(Order, frozen=True, tag="perform"):
+    """Put the load on the server, and answer with a report."""
+
+    times: Times
+
+
+class StopWork(Order, frozen=True, tag="stop"):
+    """Answer with a report, and end."""
+
+
+class Word(msgspec.Struct, frozen=True, tag_field="word"):
+    """What a worker tells a run."""
+
+
+class Counts(Word, frozen=True, tag="counts"):
+    """Totals since the beginning, each second and in a report."""
+
+    connected: int = 0
+    acked: int = 0
+    delivered: int = 0
+    connects: int = 0
+    cpu_s: float = 0.0
+
+
+class Finished(Word, frozen=True, tag="finished"):
+    """An order is carried out."""
+
+    counts: Counts
+
+
+class WorkerReport(Word, frozen=True, tag="report"):
+    """The end: counts of the measured part, histograms (`Latencies.encode`), checks."""
+
+    measured: Counts
+    ack: str
+    delivery: str
+    connect: str
+    late_p99_ms: float
+    checks: Checks
+
+
+class Failure(Word, frozen=True, tag="failure"):
+    """The worker cannot go on."""
+
+    why: str
+
+
+AnyOrder = Begin | ConnectPeople | Prepare | Perform | StopWork
+AnyWord = Counts | Finished | WorkerReport | Failure
