@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from ipaddress import IPv4Address
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from loadtest.checking_client import SEND_ID, CheckingClient
-from loadtest.lean_client import Address
+from loadtest.lean_client import Address, LoadError
 from protocol.commands import Create
 from protocol.dialog_types import DialogType, Mode
-from protocol.ids import created_dialog_id, direct_dialog_id
+from protocol.replies import Acked
 
 _AT_ONCE = 32
 _PER_ADDRESS = 500
@@ -19,16 +19,18 @@ _PER_ADDRESS = 500
 _FIRST_ADDRESS = IPv4Address("127.0.1.1")
 _ADDRESSES_PER_WORKER = 2**17
 _ASK_ID = SEND_ID + 1
+_HEADS_S = 30.0
+_LOOK_S = 0.02
 
 T = TypeVar("T")
 
 
-class Gathering:
-    """A dialog and its members here."""
+class Gathering(NamedTuple):
+    """A dialog, its members here, and the number of its newest event when it was made."""
 
-    def __init__(self, dialog: bytes, members: Sequence[CheckingClient]) -> None:
-        self.dialog = dialog
-        self.members = members
+    dialog: bytes
+    members: Sequence[CheckingClient]
+    head: int
 
 
 class Crowd:
@@ -68,10 +70,12 @@ class Crowd:
         async def create(pair: tuple[CheckingClient, CheckingClient]) -> None:
             one, other = pair
             n = one.next_n()
-            await one.ask(Create(_ASK_ID, n, DialogType.DIRECT, [other.principal], mode=Mode.OPEN))
-            self.gatherings.append(Gathering(direct_dialog_id(one.principal, other.principal), pair))
+            ack = await one.ask(Create(_ASK_ID, n, DialogType.DIRECT, [other.principal], mode=Mode.OPEN))
+            assert isinstance(ack, Acked)
+            self.gatherings.append(Gathering(ack.dialog, pair, ack.seq))
 
         await each(pairs, create)
+        await self._await_heads()
 
     async def gather_groups(self, size: int) -> None:
         """Create groups of `size`, one after another of the people; who is left over is in none."""
@@ -81,10 +85,21 @@ class Crowd:
         async def create(members: Sequence[CheckingClient]) -> None:
             first, *others = members
             n, ids = first.next_n(), [member.principal for member in others]
-            await first.ask(Create(_ASK_ID, n, DialogType.GROUP, ids, "a room", mode=Mode.OPEN))
-            self.gatherings.append(Gathering(created_dialog_id(first.device, n), members))
+            ack = await first.ask(Create(_ASK_ID, n, DialogType.GROUP, ids, "a room", mode=Mode.OPEN))
+            assert isinstance(ack, Acked)
+            self.gatherings.append(Gathering(ack.dialog, members, ack.seq))
 
         await each(groups, create)
+        await self._await_heads()
+
+    async def _await_heads(self) -> None:
+        """Return when everybody knows of their dialogs; raises LoadError."""
+        for _ in range(int(_HEADS_S / _LOOK_S)):
+            waiting = sum(member.heads.get(it.dialog, 0) < it.head for it in self.gatherings for member in it.members)
+            if not waiting:
+                return
+            await asyncio.sleep(_LOOK_S)
+        raise LoadError(f"{waiting} members of new dialogs did not hear of them within {_HEADS_S:.0f} s.")
 
 
 async def each(items: Iterable[T], act: Callable[[T], Awaitable[None]], at_once: int = _AT_ONCE) -> None:
