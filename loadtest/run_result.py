@@ -7,11 +7,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 _TICK_S = 0.01
 """The unit in which the kernel counts CPU time."""
+
+
+class ResultError(Exception):
+    """A file does not hold the result of a run; the text says which, and why."""
 
 
 class Cpu(msgspec.Struct, frozen=True):
@@ -73,6 +80,9 @@ class Sample(msgspec.Struct, frozen=True):
     connected: int = 0
     acked: int = 0
     delivered: int = 0
+    p50_ms: float | None = None
+    """Of the deliveries since the last sample, as far as they were timed."""
+    p99_ms: float | None = None
     metrics: dict[str, float] = {}
 
 
@@ -112,7 +122,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     started_at: str
     machine: Machine
-    seconds: float
+    seconds: Annotated[float, Meta(gt=0)]
     people: int
     connected: int
     acked: int = 0
@@ -137,6 +147,16 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     def good(self) -> bool:
         """Whether everything was delivered as it must be and every threshold held."""
         return not self.checks.failed and all(each.held for each in self.checked)
+
+
+def read_result(path: Path) -> RunResult:
+    """The result in this file; raises `ResultError`."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=RunResult)
+    except OSError as error:
+        raise ResultError(f"{path}: {error.strerror}") from None
+    except msgspec.MsgspecError as error:
+        raise ResultError(f"{path} is not the result of a run: {error}") from None
 
 
 def _per_cpu_s(done: int, used_s: float) -> float:

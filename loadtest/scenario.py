@@ -12,6 +12,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from loadtest.run_result import METRICS
+
 _FOLDER = Path(__file__).parent / "scenarios"
 
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
@@ -107,6 +109,11 @@ class Threshold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     at_most: float | None = None
     at_least: float | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse a threshold that nothing could break."""
+        if self.at_most is None and self.at_least is None:
+            raise ValueError("a threshold has at_most, at_least, or both")
+
 
 class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One scenario. `ramp_s`: an open loop reaches its rate in so many seconds, before the warm-up ends."""
@@ -139,4 +146,6 @@ def load(name: str) -> Scenario:
         raise ScenarioError(f"no scenario {name!r}: give a path that ends with .toml, or one of: {known}") from None
     except (OSError, msgspec.MsgspecError) as error:
         raise ScenarioError(f"{path}: {error}") from None
+    if unknown := sorted(scenario.thresholds.keys() - METRICS.keys()):
+        raise ScenarioError(f"{path}: thresholds on unknown numbers: {', '.join(unknown)}; known: {', '.join(METRICS)}")
     return msgspec.structs.replace(scenario, name=scenario.name or path.stem)
