@@ -40,8 +40,7 @@ table { border-collapse: collapse; font-size: .93rem; }
 th, td { padding: .25rem 1.2rem .25rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--edge); }
 td.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 code { font: .9em ui-monospace, monospace; }
-.good { color: var(--good); }
-.bad td, td.bad { color: var(--bad); }
+.bad td { color: var(--bad); }
 .plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 25rem), 1fr)); gap: 1.2rem; }
 figure { margin: 0; padding: .7rem; border: 1px solid var(--edge); border-radius: .5rem; }
 figcaption { margin-bottom: .3rem; font-weight: 600; font-size: .95rem; }
@@ -162,8 +161,7 @@ def _checks(result: RunResult) -> str:
         count = getattr(checks, name)
         if count or name not in _LEFT_OUT_AT_0:
             rows.append((name in {"expected", "received"} or not count, (words, f"{count:,}")))
-    first = f'<p class="bad">The first: {escape(checks.first)}</p>' if checks.first else ""
-    return _table(("", "count"), rows, numbers={1}) + first
+    return _table(("", "count"), rows, numbers={1})
 
 
 def _all_numbers(result: RunResult) -> str:
