@@ -32,8 +32,8 @@ class RunProgress:
         self._latest: Sample | None = None
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
 
-    def phase(self, name: str, total_s: float = 0.0) -> None:
-        """A phase begins; it takes `total_s`, or nobody knows how long, if that is 0."""
+    def phase(self, name: str, total_s: float | None) -> None:
+        """A phase begins; it takes `total_s`, or nobody knows how long."""
         self._phase, self._ends_at = name, self._clock() + total_s if total_s else 0.0
         if self._live is None:
             self._console.print(Text(f"{name} ({total_s:,.0f} s)" if total_s else name), soft_wrap=True)

@@ -16,7 +16,7 @@ class Terminal(io.StringIO):
 def test_where_no_terminal_is_each_phase_is_one_line() -> None:
     stream = io.StringIO()
     progress = RunProgress(stream)
-    progress.phase("people connect")
+    progress.phase("people connect", None)
     progress.phase("measuring", 10.0)
     for sample in samples():
         progress.show(sample)
