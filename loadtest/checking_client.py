@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 
@@ -13,15 +14,20 @@ from loadtest.pieces import Piece, PieceReader, Streak
 from protocol.bodies import tag_of
 from protocol.codec import MSGPACK
 from protocol.commands import Send
-from protocol.events import DialogState, HeartbeatReply
+from protocol.events import DialogState, HeartbeatReply, MissedChanges, ReceiptChanged, TypingChanged
 from protocol.replies import Acked, Failed, Synced
 
 SEND_ID = 1
 """The id of every send of a load; other commands have higher ones, so that replies tell them apart."""
 
+ASK_ID = SEND_ID + 1
+"""The id of what is asked: one question of a client at a time."""
+
 _TAG_AT, _ID_AT = 1, 2
 _ACKED, _FAILED, _SYNCED = tag_of(Acked), tag_of(Failed), tag_of(Synced)
 _STATE, _HEARTBEAT = tag_of(DialogState), tag_of(HeartbeatReply)
+_MAY_COME = (Synced, DialogState, MissedChanges, ReceiptChanged, TypingChanged)
+_LOOK_S = 0.01
 _decode_ack = msgspec.msgpack.Decoder(Acked).decode
 
 
@@ -64,6 +70,13 @@ class CheckingClient(LeanClient):
         self._due_ns[n] = due_ns
         self._ledger.sent += 1
         self.send(Send(SEND_ID, dialog, n, payload))
+
+    async def await_answers(self, at_most_s: float = 10.0) -> None:
+        """Wait until each send is answered."""
+        for _ in range(int(at_most_s / _LOOK_S)):
+            if not self._due_ns:
+                return
+            await asyncio.sleep(_LOOK_S)
 
     def take_frames(self, data: bytes) -> int:
         piece: Piece = self._pieces.read(data)
@@ -110,16 +123,20 @@ class CheckingClient(LeanClient):
         self._ledger.note_refused(f"{refusal.code}: {refusal.message}")
 
     def _take_state(self, payload: bytes) -> None:
-        """A dialog that is new to this client begins where the server says; what it knows must go on where it was."""
+        """A dialog that is new to this client begins where the server says; what it knows must go on where it was.
+
+        A server that catches up may begin earlier, with what the client has already: it says so before, each time.
+        """
         message = MSGPACK.decode_server(payload)
         if isinstance(message, Synced) and not message.recovered:
             self.heads.clear()
-        elif isinstance(message, DialogState) and message.dialog not in self.heads:
-            self.heads[message.dialog] = message.first_seq - 1
+        elif isinstance(message, DialogState):
+            before = message.first_seq - 1
+            self.heads[message.dialog] = min(before, self.heads.get(message.dialog, before))
 
     def _take_unasked(self, payload: bytes) -> None:
         message = MSGPACK.decode_server(payload)
         if isinstance(message, HeartbeatReply):
             self.position = message.position or self.position
-        elif not isinstance(message, Synced | DialogState):
+        elif not isinstance(message, _MAY_COME):
             self._ledger.note_odd(type(message).__name__)

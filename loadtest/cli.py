@@ -16,11 +16,16 @@ import msgspec
 import uvloop
 
 from loadtest import scenario as scenarios
+from loadtest.compare import TOLERANCE_PERCENT, compare, read_side, write_comparison
 from loadtest.issuer import Issuer
 from loadtest.lean_client import LoadError
 from loadtest.own_server import UNBOUND, OwnServer, merge
+from loadtest.plots import PlotError, check_installed
+from loadtest.progress import RunProgress
+from loadtest.result_page import as_page
+from loadtest.result_table import write_table
 from loadtest.run import Run
-from loadtest.run_result import METRICS, RunResult, Sample
+from loadtest.run_result import ResultError, read_result
 from loadtest.scenario import Scenario, ScenarioError
 from loadtest.target import RemoteServer, Target
 
@@ -31,16 +36,19 @@ _RUN = """\
 Put the load of a scenario on a server: on one of its own, with an embedded PostgreSQL and an empty database, or on the
 one at --url, which must be configured to accept tokens that --issuer-key signs (docs/loadtest.md).
 """
+_COMPARE = """\
+Compare the numbers of B with those of A; of a folder, their medians. Returns 1 if B is worse beyond the tolerance.
+"""
 _FILES_BESIDE = 200
 """Open files of a process beside its connections."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns 0 when all is good, 1 when a check or threshold is not, 2 when there is no result."""
+    """Run one command; returns 0 when all is good, 1 when it is not, 2 when there is no result."""
     chosen = _parser().parse_args(arguments)
     try:
         code: int = chosen.run(chosen)
-    except (LoadError, ScenarioError, OSError) as error:
+    except (LoadError, PlotError, ResultError, ScenarioError, OSError) as error:
         sys.stderr.write(f"tchat loadtest: {error}\n")
         return EXIT_CANNOT_START
     return code
@@ -54,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run a scenario", description=_RUN)
     run.add_argument("scenario", metavar="SCENARIO", help="a name of `tchat loadtest list`, or a .toml file")
     run.add_argument("--json", type=Path, metavar="FILE", help="write the result there, too")
+    run.add_argument("--html", type=Path, metavar="FILE", help="write it there as a page with plots, too")
     run.add_argument("--url", help="the server; without it the run starts one of its own")
     run.add_argument("--issuer-key", type=Path, metavar="FILE", help="private key (PEM) that signs tokens for --url")
     run.add_argument("--workers", type=int, metavar="N", help="processes that make the load")
@@ -61,6 +70,22 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--seconds", type=float, metavar="S", help="of the measured part")
     run.add_argument("--pin", action="store_true", help="the server on the first half of the cores, load on the others")
     run.set_defaults(run=_run)
+    page = commands.add_parser("page", help="write the page of a result")
+    page.add_argument("result", type=Path, metavar="FILE", help="what `run --json` has written")
+    page.add_argument("page", type=Path, metavar="OUT.html")
+    page.set_defaults(run=_page)
+    comparison = commands.add_parser("compare", help="compare two results, number by number", description=_COMPARE)
+    comparison.add_argument("a", type=Path, metavar="A", help="a result, or a folder of results")
+    comparison.add_argument("b", type=Path, metavar="B", help="the same")
+    comparison.add_argument("--json", action="store_true", help="for a program")
+    comparison.add_argument(
+        "--tolerance",
+        type=float,
+        metavar="PERCENT",
+        default=TOLERANCE_PERCENT,
+        help=f"smaller changes do not count (default: {TOLERANCE_PERCENT:g})",
+    )
+    comparison.set_defaults(run=_compare)
     return parser
 
 
@@ -71,17 +96,39 @@ def _list(_chosen: argparse.Namespace) -> int:
     return 0
 
 
+def _page(chosen: argparse.Namespace) -> int:
+    chosen.page.write_text(as_page(read_result(chosen.result)), encoding="utf-8")
+    return 0
+
+
+def _compare(chosen: argparse.Namespace) -> int:
+    comparison = compare(read_side(chosen.a), read_side(chosen.b), chosen.tolerance)
+    if chosen.json:
+        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(comparison)) + b"\n")
+    else:
+        write_comparison(comparison, sys.stdout)
+    return EXIT_NOT_GOOD if comparison.worse else 0
+
+
 def _run(chosen: argparse.Namespace) -> int:
+    if chosen.html:
+        check_installed()  # before the run, not after it
     scenario = _changed(scenarios.load(chosen.scenario), chosen)
     _raise_file_limit(scenario, own_server=not chosen.url)
     server_cores, load_cores = _split_cores() if chosen.pin else ((), ())
     with _target(scenario, chosen, server_cores) as target:
         _pin(load_cores)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            result = runner.run(Run(scenario, target, Lines()).perform())
+            progress = RunProgress(sys.stderr)
+            try:
+                result = runner.run(Run(scenario, target, progress).perform())
+            finally:
+                progress.close()
     if chosen.json:
         chosen.json.write_bytes(msgspec.json.format(msgspec.json.encode(result)) + b"\n")
-    sys.stdout.write(as_text(result))
+    if chosen.html:
+        chosen.html.write_text(as_page(result), encoding="utf-8")
+    write_table(result, sys.stdout)
     return 0 if result.good else EXIT_NOT_GOOD
 
 
@@ -130,26 +177,3 @@ def _raise_file_limit(scenario: Scenario, *, own_server: bool) -> None:
     servers = int(scenario.server.get("server", {}).get("workers", 1)) if own_server else 0
     if servers and scenario.people // servers + _FILES_BESIDE > hard:
         raise LoadError(f"The server may open {hard:,} files, too few for these people: raise that (`ulimit -n`).")
-
-
-class Lines:
-    """Tells of a run on standard error, a line for each part."""
-
-    def phase(self, name: str, total_s: float | None) -> None:
-        sys.stderr.write(f"{name}{f' ({total_s:g} s)' if total_s else ''}\n")
-        sys.stderr.flush()
-
-    def show(self, sample: Sample) -> None:
-        """Not here."""
-
-
-def as_text(result: RunResult) -> str:
-    """The metrics that the result has, the checks, and the verdict."""
-    values = {name: metric(result) for name, metric in METRICS.items()}
-    lines = [f"{name:26} {value:14,.2f}" for name, value in values.items() if value]
-    checks = result.checks
-    lines += [f"{name:26} {getattr(checks, name):14,}" for name in checks.__struct_fields__ if name != "first"]
-    lines += [f"first: {checks.first}"] if checks.first else []
-    lines += [f"the load was the bottleneck: {result.bottleneck}"] if result.bottleneck else []
-    lines += [f"{each.metric} is {each.value}" for each in result.checked if not each.held]
-    return "\n".join([*lines, "good" if result.good else "NOT GOOD", ""])

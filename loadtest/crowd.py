@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from ipaddress import IPv4Address
 from typing import NamedTuple, TypeVar
 
-from loadtest.checking_client import SEND_ID, CheckingClient
+from loadtest.checking_client import ASK_ID, CheckingClient
 from loadtest.lean_client import Address, LoadError
 from protocol.commands import Create
 from protocol.dialog_types import DialogType, Mode
@@ -18,7 +18,6 @@ _PER_ADDRESS = 500
 """From one loopback address: ports of ended connections stay taken for a minute, and the kernel searches longer."""
 _FIRST_ADDRESS = IPv4Address("127.0.1.1")
 _ADDRESSES_PER_WORKER = 2**17
-_ASK_ID = SEND_ID + 1
 _HEADS_S = 30.0
 _LOOK_S = 0.02
 
@@ -49,7 +48,7 @@ class Crowd:
         return ((member, each.dialog) for each in self.gatherings for member in each.members)
 
     async def connect(self, client: CheckingClient) -> None:
-        """ConnectPeople, authenticate and sync one of them."""
+        """Connect, authenticate and sync one of them."""
         source = None
         if self._address.is_loopback:
             source = str(self._first_address + self._connects // _PER_ADDRESS % _ADDRESSES_PER_WORKER)
@@ -70,26 +69,41 @@ class Crowd:
         async def create(pair: tuple[CheckingClient, CheckingClient]) -> None:
             one, other = pair
             n = one.next_n()
-            ack = await one.ask(Create(_ASK_ID, n, DialogType.DIRECT, [other.principal], mode=Mode.OPEN))
+            ack = await one.ask(Create(ASK_ID, n, DialogType.DIRECT, [other.principal], mode=Mode.OPEN))
             assert isinstance(ack, Acked)
             self.gatherings.append(Gathering(ack.dialog, pair, ack.seq))
 
         await each(pairs, create)
         await self._await_heads()
 
-    async def gather_groups(self, size: int) -> None:
-        """Create groups of `size`, one after another of the people; who is left over is in none."""
-        whole = len(self.people) - len(self.people) % size
-        groups = [self.people[at : at + size] for at in range(0, whole, size)]
+    async def gather_neighbours(self, count: int) -> None:
+        """Have each person be in `count` direct dialogs, with those who come next and those who come before."""
+        people = self.people
+        for step in range(1, count // 2 + 1):
+            await self.gather_pairs([(one, people[(i + step) % len(people)]) for i, one in enumerate(people)])
+        if count % 2:
+            middle = len(people) // 2
+            await self.gather_pairs(list(zip(people[:middle], people[middle:], strict=False)))
+
+    async def gather_groups(self, size: int, people: Sequence[CheckingClient] = ()) -> None:
+        """Create groups of `size`, one after another of these people, or of all; who is left over is in none."""
+        people = people or self.people
+        whole = len(people) - len(people) % size
+        groups = [people[at : at + size] for at in range(0, whole, size)]
 
         async def create(members: Sequence[CheckingClient]) -> None:
             first, *others = members
             n, ids = first.next_n(), [member.principal for member in others]
-            ack = await first.ask(Create(_ASK_ID, n, DialogType.GROUP, ids, "a room", mode=Mode.OPEN))
+            ack = await first.ask(Create(ASK_ID, n, DialogType.GROUP, ids, "a room", mode=Mode.OPEN))
             assert isinstance(ack, Acked)
             self.gatherings.append(Gathering(ack.dialog, members, ack.seq))
 
         await each(groups, create)
+        await self._await_heads()
+
+    async def enter(self, gathering: Gathering) -> None:
+        """Take part in a dialog that somebody has made."""
+        self.gatherings.append(gathering)
         await self._await_heads()
 
     async def _await_heads(self) -> None:

@@ -15,14 +15,17 @@ import time
 import msgspec
 import uvloop
 
+from loadtest.channel import Channel
 from loadtest.checking_client import CheckingClient
 from loadtest.crowd import Crowd
 from loadtest.issuer import Issuer
 from loadtest.lean_client import LoadError
 from loadtest.ledger import Ledger
 from loadtest.loads import Load, Times, wait_until
+from loadtest.mixed import Mixed
 from loadtest.pieces import Payload, PieceReader
-from loadtest.scenario import IdleLoad, StormLoad, TalkLoad
+from loadtest.scenario import ChannelLoad, IdleLoad, MixedLoad, SlowLoad, StormLoad, TalkLoad
+from loadtest.slow import Slow
 from loadtest.storm import Storm
 from loadtest.talking import Talking
 from loadtest.worker_messages import (
@@ -31,18 +34,24 @@ from loadtest.worker_messages import (
     Begin,
     ConnectPeople,
     Counts,
+    Enter,
     Failure,
     Finished,
+    Gather,
+    Meet,
     Perform,
     Prepare,
+    Reach,
     StopWork,
     WorkerReport,
 )
 
 _LOOK_S = 1.0
 _PAYLOAD_BYTES = 24
+_GROUPED = (ChannelLoad, MixedLoad)
+"""Loads whose people read the same, beside those that have a `dialog_size`."""
 _GC_NEW_OBJECTS = 100_000
-_INPUT_BYTES_MAX = 2**20
+_INPUT_BYTES_MAX = 2**24
 _decode_order = msgspec.json.Decoder(AnyOrder).decode
 
 
@@ -54,7 +63,7 @@ class Worker:
         load = begin.scenario.load
         issuer = Issuer.load(begin.key)
         payload = Payload(getattr(load, "payload_bytes", _PAYLOAD_BYTES))
-        pieces = PieceReader(payload, shared=getattr(load, "dialog_size", 2) > 2)
+        pieces = PieceReader(payload, shared=getattr(load, "dialog_size", 2) > 2 or isinstance(load, _GROUPED))
         names = (f"{begin.name}-{number}" for number in range(begin.people))
         people = [CheckingClient(issuer.token(name), self.ledger, pieces) for name in names]
         self.crowd = Crowd(begin.address, begin.share.number, people)
@@ -70,9 +79,23 @@ class Worker:
                 await self._load.prepare()
             case Perform() if self._load:
                 await self._perform(self._load, order.times)
+            case Meet() | Gather() | Enter() | Reach() if isinstance(self._load, Channel):
+                return await self._share_dialog(self._load, order)
             case _:
                 return self._report()
         return Finished(self.counts())
+
+    async def _share_dialog(self, load: Channel, order: Meet | Gather | Enter | Reach) -> Finished:
+        counts = self.counts()
+        match order:
+            case Meet():
+                return Finished(counts, principals=load.meet())
+            case Gather():
+                return Finished(counts, dialog=await load.gather(order.principals))
+            case Reach():
+                return Finished(counts, head=await load.reach(order.head))
+        load.enter(order.dialog)
+        return Finished(counts)
 
     def counts(self) -> Counts:
         """The totals now."""
@@ -124,8 +147,12 @@ def _make_load(begin: Begin, crowd: Crowd, ledger: Ledger) -> Load | None:
             return Storm(storm, crowd, max(1, storm.at_once // share.of))
         case TalkLoad() as talk:
             return Talking(talk, crowd, ledger, share, scenario.ramp_s)
-        case other:
-            raise LoadError(f"No worker knows a load of the kind {type(other).__struct_config__.tag!r}.")
+        case ChannelLoad() as channel:
+            return Channel(channel, crowd, ledger, share, scenario.ramp_s)
+        case MixedLoad() as mixed:
+            return Mixed(mixed, crowd, ledger, share)
+        case SlowLoad() as slow:
+            return Slow(slow, crowd, ledger, share, scenario.ramp_s)
 
 
 def _difference(after: Counts, before: Counts) -> Counts:

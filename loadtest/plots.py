@@ -6,6 +6,7 @@ matplotlib draws them. It is an extra of the package, imported when a plot is wa
 from __future__ import annotations
 
 import binascii
+import importlib.util
 import io
 import re
 import zlib
@@ -75,6 +76,12 @@ class Plot(msgspec.Struct, frozen=True):
     nines: bool = False
 
 
+def check_installed() -> None:
+    """Raise `PlotError` if there is no matplotlib."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise PlotError("A page needs matplotlib for its plots: pip install 'tchat[loadtest]'")
+
+
 def list_plots(result: RunResult) -> list[Plot]:
     """The plots of which the run has the numbers."""
     samples = result.samples
@@ -95,11 +102,10 @@ def list_plots(result: RunResult) -> list[Plot]:
 
 def as_svg(plot: Plot) -> str:
     """The plot as an `<svg>` element; raises `PlotError` without matplotlib."""
-    try:
-        from matplotlib import rc_context
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise PlotError("A page needs matplotlib for its plots: pip install 'tchat[loadtest]'") from None
+    check_installed()
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
     with rc_context({**_STYLE, "svg.hashsalt": plot.title}):  # the salt makes ids, which plots of a page do not share
         figure = Figure(layout="constrained")
         axes = figure.add_subplot()

@@ -21,10 +21,12 @@ import psutil
 
 from loadtest.latencies import Latencies
 from loadtest.loads import Share, Times, wait_until
-from loadtest.run_result import METRICS, CheckedThreshold, Checks, Cpu, Machine, Percentiles, RunResult
+from loadtest.run_result import Checks, Cpu, Machine, Percentiles, RunResult
 from loadtest.sampling import Sampler, Watcher
-from loadtest.scenario import IdleLoad, Scenario
+from loadtest.scenario import ChannelLoad, IdleLoad, Scenario
+from loadtest.shared_dialog import gather_all, reach_all
 from loadtest.target import Target, Usage
+from loadtest.thresholds import with_thresholds
 from loadtest.worker_handle import WorkerHandle
 from loadtest.worker_messages import AnyOrder, Begin, ConnectPeople, Perform, Prepare, WorkerReport
 
@@ -111,6 +113,9 @@ class Run:
         await self._order(ConnectPeople(scenario.people))
         self._watcher.phase("dialogs are made", None)
         await self._order(Prepare())
+        shared = isinstance(scenario.load, ChannelLoad)
+        if shared:
+            await gather_all(self._workers)
         begin_ns = time.monotonic_ns() + int(_LEAD_S * 1e9)
         from_ns = begin_ns + int(max(scenario.warm_up_s, scenario.ramp_s) * 1e9)
         times = Times(begin_ns, from_ns, from_ns + int(scenario.seconds * 1e9))
@@ -123,6 +128,8 @@ class Run:
             after, ended = await self._read_usage(times.until_ns, performing)
             self._watcher.phase("stragglers", None)
             await performing
+            if shared:
+                await reach_all(self._workers)
         finally:
             performing.cancel()
         return _MeasuredPart(ended - began, after.since(before))
@@ -159,12 +166,8 @@ class Run:
             checks=_add_checks([report.checks for report in reports]),
             samples=self._sampler.samples(),
         )
-        checked = [
-            CheckedThreshold(metric, METRICS[metric](result), each.at_most, each.at_least)
-            for metric, each in scenario.thresholds.items()
-        ]
         bottleneck = _find_bottleneck(result, max(report.late_p99_ms for report in reports))
-        return msgspec.structs.replace(result, checked=checked, bottleneck=bottleneck)
+        return with_thresholds(msgspec.structs.replace(result, bottleneck=bottleneck), scenario.thresholds)
 
 
 def _merge(histograms: Iterable[str]) -> Percentiles | None:

@@ -21,13 +21,7 @@ class Storm:
         self._at_once = at_once
 
     async def prepare(self) -> None:
-        """Each begins a dialog with those who come next, so that all have the same number."""
-        people, half = self._crowd.people, self._spec.dialogs / 2
-        for step in range(1, int(half) + 1):
-            await self._crowd.gather_pairs([(one, people[(i + step) % len(people)]) for i, one in enumerate(people)])
-        if half % 1:
-            middle = len(people) // 2
-            await self._crowd.gather_pairs(list(zip(people[:middle], people[middle:], strict=False)))
+        await self._crowd.gather_neighbours(self._spec.dialogs)
 
     async def run(self, times: Times) -> None:
         await wait_until(times.begin_ns)

@@ -8,8 +8,9 @@ coordinated omission).
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 from loadtest.checking_client import CheckingClient
 from loadtest.crowd import Crowd
@@ -71,19 +72,25 @@ class Talking:
 
     async def _follow_schedule(self, times: Times) -> None:
         rate = self._spec.rate / self._share.of
-        offset_ns = int(1e9 * self._share.number / self._spec.rate)
-        ledger, places, payload = self._ledger, self._places, self._payload
-        for k, due_s in enumerate(schedule(rate, self._ramp_s)):
-            due_ns = times.begin_ns + offset_ns + int(due_s * 1e9)
-            if due_ns >= times.until_ns:
-                return
-            if due_ns > (now_ns := time.monotonic_ns()):
-                await asyncio.sleep(max(_PACE_S, (due_ns - now_ns) / 1e9))
-            elif k % _BATCH == 0:
-                await asyncio.sleep(0)  # behind the schedule, acks and deliveries must still be read
-            writer, dialog = places[k % len(places)]
+        ledger, places, payload = self._ledger, itertools.cycle(self._places), self._payload
+        async for due_ns in moments(times, rate, self._ramp_s, self._share.number / self._spec.rate):
+            writer, dialog = next(places)
             writer.post(dialog, payload.make(due_ns), due_ns)
             ledger.take_sent(due_ns, time.monotonic_ns())
+
+
+async def moments(times: Times, rate: float, ramp_s: float = 0.0, offset_s: float = 0.0) -> AsyncIterator[int]:
+    """Each moment of a schedule once it is due, however late, until the end; nanoseconds of CLOCK_MONOTONIC."""
+    begin_ns = times.begin_ns + int(offset_s * 1e9)
+    for k, due_s in enumerate(schedule(rate, ramp_s)):
+        due_ns = begin_ns + int(due_s * 1e9)
+        if due_ns >= times.until_ns:
+            return
+        if due_ns > (now_ns := time.monotonic_ns()):
+            await asyncio.sleep(max(_PACE_S, (due_ns - now_ns) / 1e9))
+        elif k % _BATCH == 0:
+            await asyncio.sleep(0)  # behind the schedule, acks and deliveries must still be read
+        yield due_ns
 
 
 def schedule(rate: float, ramp_s: float) -> Iterator[float]:

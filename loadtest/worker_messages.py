@@ -26,7 +26,7 @@ class Begin(Order, frozen=True, tag="begin"):
 
 
 class ConnectPeople(Order, frozen=True, tag="connect"):
-    """ConnectPeople the first `count` people that are not yet; `measured`: their latencies count."""
+    """Connect the first `count` people that are not yet; `measured`: their latencies count."""
 
     count: int
     measured: bool = False
@@ -34,6 +34,28 @@ class ConnectPeople(Order, frozen=True, tag="connect"):
 
 class Prepare(Order, frozen=True, tag="prepare"):
     """Make what the load needs."""
+
+
+class Meet(Order, frozen=True, tag="meet"):
+    """Of a load that all workers share: say whose principals are in its dialog from the beginning."""
+
+
+class Gather(Order, frozen=True, tag="gather"):
+    """Create the dialog of all these people, and say which it is."""
+
+    principals: list[bytes]
+
+
+class Enter(Order, frozen=True, tag="enter"):
+    """This is the dialog."""
+
+    dialog: bytes
+
+
+class Reach(Order, frozen=True, tag="reach"):
+    """Wait until the people here have the events up to this number, and up to the highest one acked; say that one."""
+
+    head: int
 
 
 class Perform(Order, frozen=True, tag="perform"):
@@ -61,9 +83,12 @@ class Counts(Word, frozen=True, tag="counts"):
 
 
 class Finished(Word, frozen=True, tag="finished"):
-    """An order is carried out."""
+    """An order is carried out; the rest is what some orders ask for."""
 
     counts: Counts
+    principals: list[bytes] = []
+    dialog: bytes = b""
+    head: int = 0
 
 
 class WorkerReport(Word, frozen=True, tag="report"):
@@ -83,5 +108,5 @@ class Failure(Word, frozen=True, tag="failure"):
     why: str
 
 
-AnyOrder = Begin | ConnectPeople | Prepare | Perform | StopWork
+AnyOrder = Begin | ConnectPeople | Prepare | Meet | Gather | Enter | Reach | Perform | StopWork
 AnyWord = Counts | Finished | WorkerReport | Failure
