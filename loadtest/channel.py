@@ -23,7 +23,6 @@ from loadtest.talking import moments
 from protocol.bodies import Settings
 from protocol.commands import Add, Create, Leave
 from protocol.dialog_types import DialogType, Mode
-from protocol.ids import created_dialog_id
 from protocol.limits import MEMBERS_PER_COMMAND_MAX
 from protocol.replies import Acked
 
@@ -58,23 +57,26 @@ class Channel:
         """Who is in the channel from the beginning."""
         return [reader.principal for reader in self._readers]
 
-    async def gather(self, principals: Sequence[bytes]) -> bytes:
+    async def gather(self, principals: Sequence[bytes]) -> Acked:
         """Create the channel of all these, some at a time; the first person here is its writer."""
         writer = self._writer
-        n, others = writer.next_n(), [principal for principal in principals if principal != writer.principal]
+        others = [principal for principal in principals if principal != writer.principal]
         parts = [others[at : at + MEMBERS_PER_COMMAND_MAX] for at in range(0, len(others), MEMBERS_PER_COMMAND_MAX)]
         first = parts[0] if parts else []
         public = Settings(is_public=True)  # so that visitors may join
-        await writer.ask(Create(ASK_ID, n, DialogType.CHANNEL, first, "a channel", mode=Mode.OPEN, settings=public))
-        dialog = created_dialog_id(writer.device, n)
+        made = await writer.ask(
+            Create(ASK_ID, writer.next_n(), DialogType.CHANNEL, first, "a channel", mode=Mode.OPEN, settings=public)
+        )
+        assert isinstance(made, Acked)
         for part in parts[1:]:
-            await writer.ask(Add(ASK_ID, dialog, writer.next_n(), part))
-        return dialog
+            made = await writer.ask(Add(ASK_ID, made.dialog, writer.next_n(), part))
+            assert isinstance(made, Acked)
+        return made
 
-    def enter(self, dialog: bytes) -> None:
-        """The channel is made."""
+    async def enter(self, dialog: bytes, head: int) -> None:
+        """The channel is made, and everybody is in it with event `head`: wait until all here have that."""
         self._dialog = dialog
-        self._crowd.gatherings.append(Gathering(dialog, self._readers))
+        await self._crowd.enter(Gathering(dialog, self._readers, head))
 
     async def reach(self, head: int) -> int:
         """Wait until the readers here have all up to `head`, and what was acked here; returns the highest acked."""

@@ -23,9 +23,10 @@ SEND_ID = 1
 ASK_ID = SEND_ID + 1
 """The id of what is asked: one question of a client at a time."""
 
-_TAG_AT, _ID_AT = 1, 2
+_ID_AT = 2
+_ARRAY_16 = 0xDC
 _ACKED, _FAILED, _SYNCED = tag_of(Acked), tag_of(Failed), tag_of(Synced)
-_STATE, _HEARTBEAT = tag_of(DialogState), tag_of(HeartbeatReply)
+_STATE = tag_of(DialogState)
 _MAY_COME = (Synced, DialogState, MissedChanges, ReceiptChanged, TypingChanged)
 _LOOK_S = 0.01
 _decode_ack = msgspec.msgpack.Decoder(Acked).decode
@@ -96,7 +97,7 @@ class CheckingClient(LeanClient):
         return piece.size
 
     def take_frame(self, first: int, payload: bytes) -> None:
-        tag = payload[_TAG_AT] if first == BINARY else 0
+        tag = _read_tag(payload) if first == BINARY else 0
         if tag == _ACKED and payload[_ID_AT] == SEND_ID:
             self._take_ack(payload)
         elif tag == _FAILED and payload[_ID_AT] == SEND_ID and self._due_ns:
@@ -140,3 +141,8 @@ class CheckingClient(LeanClient):
             self.position = message.position or self.position
         elif not isinstance(message, _MAY_COME):
             self._ledger.note_odd(type(message).__name__)
+
+
+def _read_tag(payload: bytes) -> int:
+    """The tag of a message; it follows the length of the array, which takes three bytes from 16 elements on."""
+    return payload[3] if payload[0] == _ARRAY_16 else payload[1]

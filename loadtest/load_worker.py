@@ -91,11 +91,13 @@ class Worker:
             case Meet():
                 return Finished(counts, principals=load.meet())
             case Gather():
-                return Finished(counts, dialog=await load.gather(order.principals))
+                made = await load.gather(order.principals)
+                return Finished(counts, dialog=made.dialog, head=made.seq)
+            case Enter():
+                await load.enter(order.dialog, order.head)
+                return Finished(counts)
             case Reach():
                 return Finished(counts, head=await load.reach(order.head))
-        load.enter(order.dialog)
-        return Finished(counts)
 
     def counts(self) -> Counts:
         """The totals now."""

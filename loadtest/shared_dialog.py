@@ -14,7 +14,7 @@ async def gather_all(workers: Sequence[WorkerHandle]) -> None:
     met = await asyncio.gather(*(_order(worker, Meet()) for worker in workers))
     principals = [principal for each in met for principal in each.principals]
     made = await _order(workers[0], Gather(principals))
-    await asyncio.gather(*(_order(worker, Enter(made.dialog)) for worker in workers))
+    await asyncio.gather(*(_order(worker, Enter(made.dialog, made.head)) for worker in workers))
 
 
 async def reach_all(workers: Sequence[WorkerHandle]) -> None:

@@ -41,15 +41,16 @@ class Meet(Order, frozen=True, tag="meet"):
 
 
 class Gather(Order, frozen=True, tag="gather"):
-    """Create the dialog of all these people, and say which it is."""
+    """Create the dialog of all these people, and say which it is, and its head."""
 
     principals: list[bytes]
 
 
 class Enter(Order, frozen=True, tag="enter"):
-    """This is the dialog."""
+    """This is the dialog, with everybody in it since event `head`: wait until the people here have that."""
 
     dialog: bytes
+    head: int
 
 
 class Reach(Order, frozen=True, tag="reach"):
