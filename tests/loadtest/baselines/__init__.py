@@ -1,0 +1,1 @@
+"""Tests of the minimal servers and of the bound."""
