@@ -11,11 +11,12 @@ import msgspec
 from loadtest.lean_client import BINARY, Address, LeanClient
 from loadtest.ledger import Ledger
 from loadtest.pieces import Piece, PieceReader, Streak
-from protocol.bodies import tag_of
+from protocol.bodies import Header, tag_of
 from protocol.codec import MSGPACK
 from protocol.commands import Send
-from protocol.events import DialogState, HeartbeatReply, MissedChanges, ReceiptChanged, TypingChanged
+from protocol.events import DialogState, HeartbeatReply, KeySlices, MissedChanges, ReceiptChanged, TypingChanged
 from protocol.replies import Acked, Failed, Synced
+from protocol.share_commands import ConfirmSlices
 
 SEND_ID = 1
 """The id of every send of a load; other commands have higher ones, so that replies tell them apart."""
@@ -29,6 +30,7 @@ _ACKED, _FAILED, _SYNCED = tag_of(Acked), tag_of(Failed), tag_of(Synced)
 _STATE = tag_of(DialogState)
 _MAY_COME = (Synced, DialogState, MissedChanges, ReceiptChanged, TypingChanged)
 _LOOK_S = 0.01
+_PLAIN = Header()
 _decode_ack = msgspec.msgpack.Decoder(Acked).decode
 
 
@@ -42,6 +44,8 @@ class CheckingClient(LeanClient):
     def __init__(self, token: str, ledger: Ledger, pieces: PieceReader) -> None:
         super().__init__(token, ledger.note_broken)
         self.heads: dict[bytes, int] = {}
+        self.headers: dict[bytes, Header] = {}
+        """What the messages of this client carry in its sealed dialogs."""
         self.catching_up = self.is_here = False
         self.timed = False
         self.then: Callable[[CheckingClient], None] = _nothing
@@ -70,7 +74,7 @@ class CheckingClient(LeanClient):
         n = self.next_n()
         self._due_ns[n] = due_ns
         self._ledger.sent += 1
-        self.send(Send(SEND_ID, dialog, n, payload))
+        self.send(Send(SEND_ID, dialog, n, payload, self.headers.get(dialog, _PLAIN)))
 
     async def await_answers(self, at_most_s: float = 10.0) -> None:
         """Wait until each send is answered."""
@@ -139,6 +143,8 @@ class CheckingClient(LeanClient):
         message = MSGPACK.decode_server(payload)
         if isinstance(message, HeartbeatReply):
             self.position = message.position or self.position
+        elif isinstance(message, KeySlices):
+            self.send(ConfirmSlices(0, [each.number for each in message.slices]))
         elif not isinstance(message, _MAY_COME):
             self._ledger.note_odd(type(message).__name__)
 

@@ -20,6 +20,8 @@ _FIRST_ADDRESS = IPv4Address("127.0.1.1")
 _ADDRESSES_PER_WORKER = 2**17
 _HEADS_S = 30.0
 _LOOK_S = 0.02
+_NO_SIGNATURE = bytes(64)
+"""The server keeps signatures for the members, who check them."""
 
 T = TypeVar("T")
 
@@ -38,6 +40,8 @@ class Crowd:
     def __init__(self, address: Address, number: int, people: Sequence[CheckingClient]) -> None:
         self.people = people
         self.gatherings: list[Gathering] = []
+        self.mode = Mode.OPEN
+        """Of the dialogs that it makes."""
         self._address = address
         self._first_address = _FIRST_ADDRESS + number * _ADDRESSES_PER_WORKER
         self._connects = 0
@@ -69,7 +73,7 @@ class Crowd:
         async def create(pair: tuple[CheckingClient, CheckingClient]) -> None:
             one, other = pair
             n = one.next_n()
-            ack = await one.ask(Create(ASK_ID, n, DialogType.DIRECT, [other.principal], mode=Mode.OPEN))
+            ack = await one.ask(Create(ASK_ID, n, DialogType.DIRECT, [other.principal], mode=self.mode))
             assert isinstance(ack, Acked)
             self.gatherings.append(Gathering(ack.dialog, pair, ack.seq))
 
@@ -85,18 +89,22 @@ class Crowd:
             middle = len(people) // 2
             await self.gather_pairs(list(zip(people[:middle], people[middle:], strict=False)))
 
-    async def gather_groups(self, size: int, people: Sequence[CheckingClient] = ()) -> None:
-        """Create groups of `size`, one after another of these people, or of all; who is left over is in none."""
+    async def gather_groups(self, size: int, people: Sequence[CheckingClient] = (), dialogs: int = 1) -> None:
+        """Create `dialogs` groups for each `size` of these people, or of all, in turn; who is left over is in none."""
         people = people or self.people
         whole = len(people) - len(people) % size
         groups = [people[at : at + size] for at in range(0, whole, size)]
 
         async def create(members: Sequence[CheckingClient]) -> None:
             first, *others = members
-            n, ids = first.next_n(), [member.principal for member in others]
-            ack = await first.ask(Create(ASK_ID, n, DialogType.GROUP, ids, "a room", mode=Mode.OPEN))
-            assert isinstance(ack, Acked)
-            self.gatherings.append(Gathering(ack.dialog, members, ack.seq))
+            ids = [member.principal for member in others]
+            signed = _NO_SIGNATURE if self.mode == Mode.SEALED else None
+            for _ in range(dialogs):  # one after the other: a client waits for one answer at a time
+                n = first.next_n()
+                group = Create(ASK_ID, n, DialogType.GROUP, ids, "a room", mode=self.mode, signature=signed)
+                ack = await first.ask(group)
+                assert isinstance(ack, Acked)
+                self.gatherings.append(Gathering(ack.dialog, members, ack.seq))
 
         await each(groups, create)
         await self._await_heads()

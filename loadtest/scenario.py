@@ -52,10 +52,15 @@ class TalkLoad(_Load, frozen=True, tag="talk"):
 
     In each dialog `writers` of them write, each one message after the ack of the last (closed loop); or, with a `rate`,
     all writers in turn on a schedule, whether or not earlier messages were answered (open loop), and latency counts
-    from when a message was due.
+    from when a message was due. The members of a group share `dialogs` groups, and write in each in turn; two people
+    have one direct dialog, whatever it says.
+
+    `sealed`: the dialogs are sealed, and their people have devices with keys. Payloads stay bytes, which is what the
+    server sees: an envelope around 256 bytes has 862.
     """
 
     dialog_size: Annotated[int, Meta(ge=2, le=1_000)] = 2
+    dialogs: Count = 1
     writers: Annotated[int, Meta(ge=1, le=1_000)] = 1
     rate: Rate = 0.0
     payload_bytes: Bytes = 256

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 
 from loadtest.checking_client import CheckingClient
@@ -18,6 +19,8 @@ from loadtest.ledger import Ledger
 from loadtest.loads import Share, Times, settle_deliveries, wait_until
 from loadtest.pieces import Payload
 from loadtest.scenario import TalkLoad
+from loadtest.sealing import list_devices, share_sessions
+from protocol.dialog_types import Mode
 
 _PACE_S = 0.001
 _TIMED_PER_GROUP = 2
@@ -35,20 +38,28 @@ class Talking:
         self._ramp_s = ramp_s
         self._payload = Payload(spec.payload_bytes)
         self._places: list[tuple[CheckingClient, bytes]] = []
-        self._dialogs: dict[CheckingClient, bytes] = {}
+        self._dialogs: dict[CheckingClient, Iterator[bytes]] = {}
         self._until_ns = 0
 
     async def prepare(self) -> None:
-        people, size = self._crowd.people, self._spec.dialog_size
-        if size == 2:
-            await self._crowd.gather_pairs(list(zip(people[::2], people[1::2], strict=False)))
-        else:
-            await self._crowd.gather_groups(size)
+        if self._spec.sealed:
+            self._crowd.mode = Mode.SEALED
+            await list_devices(self._crowd.people)
+        await self._gather()
+        if self._spec.sealed:
+            await share_sessions(self._crowd, self._payload.make(0))
         for number in range(self._spec.writers):
             self._places += [(each.members[number], each.dialog) for each in self._crowd.gatherings]
         for each in self._crowd.gatherings:
             for member in each.members[-_TIMED_PER_GROUP:]:
                 member.timed = True
+
+    async def _gather(self) -> None:
+        people, size = self._crowd.people, self._spec.dialog_size
+        if size == 2:
+            await self._crowd.gather_pairs(list(zip(people[::2], people[1::2], strict=False)))
+        else:
+            await self._crowd.gather_groups(size, dialogs=self._spec.dialogs)
 
     async def run(self, times: Times) -> None:
         self._until_ns = times.until_ns
@@ -56,8 +67,11 @@ class Talking:
         if self._spec.rate:
             await self._follow_schedule(times)
             return
-        self._dialogs = dict(self._places)
-        for writer, _ in self._places:
+        dialogs = defaultdict(list)
+        for writer, dialog in self._places:
+            dialogs[writer].append(dialog)
+        self._dialogs = {writer: itertools.cycle(own) for writer, own in dialogs.items()}
+        for writer in self._dialogs:
             writer.then = self._post_next
             self._post_next(writer)
         await wait_until(times.until_ns)
@@ -68,7 +82,7 @@ class Talking:
     def _post_next(self, writer: CheckingClient) -> None:
         now_ns = time.monotonic_ns()
         if now_ns < self._until_ns:
-            writer.post(self._dialogs[writer], self._payload.make(now_ns), now_ns)
+            writer.post(next(self._dialogs[writer]), self._payload.make(now_ns), now_ns)
 
     async def _follow_schedule(self, times: Times) -> None:
         rate = self._spec.rate / self._share.of

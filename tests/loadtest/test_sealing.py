@@ -1,0 +1,52 @@
+"""Sealed dialogs of a load on a real server, which refuses what is not sealed, or sealed without keys."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from loadtest.checking_client import ASK_ID, CheckingClient
+from loadtest.crowd import Crowd
+from loadtest.ledger import Ledger
+from loadtest.lean_client import LoadError
+from loadtest.own_server import OwnServer
+from loadtest.pieces import Payload, PieceReader
+from loadtest.sealing import list_devices, share_sessions
+from protocol.commands import Send
+from protocol.dialog_types import Mode
+
+PAYLOAD = Payload(862)
+PEOPLE = 4
+
+
+async def until(ready: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not ready():
+            await asyncio.sleep(0)
+
+
+async def converse(server: OwnServer) -> None:
+    ledger = Ledger()
+    pieces = PieceReader(PAYLOAD, shared=False)
+    people = [CheckingClient(server.issuer.token(f"p{number}"), ledger, pieces) for number in range(PEOPLE)]
+    crowd = Crowd(server.address, 0, people)
+    await crowd.connect_all(people)
+    await list_devices(people)
+    crowd.mode = Mode.SEALED
+    await crowd.gather_pairs([(people[0], people[1])])
+    await crowd.gather_groups(PEOPLE)
+    await share_sessions(crowd, PAYLOAD.make(0))
+    for client, dialog in crowd.members:
+        client.post(dialog, PAYLOAD.make(1), 1)
+    await until(lambda: ledger.is_settled(crowd.members))
+    assert (ledger.acked, ledger.refused, ledger.odd) == (2 + PEOPLE, 0, 0)
+    for client, dialog in [*crowd.members][::2]:
+        with pytest.raises(LoadError, match="sealed"):
+            await client.ask(Send(ASK_ID, dialog, client.next_n(), PAYLOAD.make(2)))
+    await crowd.disconnect()
+
+
+def test_members_of_sealed_dialogs_write_what_the_server_accepts_only_as_sealed(tmp_path: Path) -> None:
+    with OwnServer(tmp_path) as server:
+        asyncio.run(converse(server))
