@@ -151,7 +151,7 @@ class Run:
             server=self._target.name,
             version=importlib.metadata.version("tchat"),
             started_at=self._started_at.isoformat(timespec="seconds"),
-            machine=_describe_machine(),
+            machine=describe_machine(),
             seconds=part.seconds,
             people=scenario.people,
             connected=sum(each.connected for each in counts),
@@ -194,7 +194,8 @@ def _find_bottleneck(result: RunResult, late_p99_ms: float) -> str:
     return "; ".join(reasons)
 
 
-def _describe_machine() -> Machine:
+def describe_machine() -> Machine:
+    """This machine."""
     processor = platform.processor() or platform.machine()
     with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -1,0 +1,112 @@
+"""`python -m loadtest.bench`: measures the targets of performance on this machine, and prints a table.
+
+Each row of the table has runs: a scenario on a fresh `tchat serve` with its embedded PostgreSQL, or on a minimal server
+of `loadtest/baselines/`. Every round carries out each run once, in random order. With two cores or more the server and
+PostgreSQL stay on the first one, the load on the others. docs/performance.md says how to read the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import resource
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from loadtest.bench.bench_report import as_json
+from loadtest.bench.bench_rows import ROWS, RunNumbers, TargetRow
+from loadtest.bench.bench_table import make_table, short
+from loadtest.bench.rounds import BenchPlan, carry_out
+from loadtest.run_result import Sample
+
+_SEEDS = 10_000
+_FILE_CHARS = 120
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print; 0 if every run gave its numbers, 1 if one did not."""
+    plan, file = _read(arguments)
+    screen, log = _screen(), Console(stderr=True)
+    log.print(f"{len(plan.names)} runs in each of {plan.rounds} rounds; --seed {plan.seed} repeats their order")
+    done: list[RunNumbers] = []
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=log, transient=True) as progress:
+        shown = Shown(progress, plan)
+        for found in carry_out(plan, shown.begin):
+            done.append(found)
+            shown.end(found)
+            if file:  # after each run: who ends a bench of an hour early keeps what there is
+                file.write_bytes(msgspec.json.format(msgspec.json.encode(as_json(plan, done))) + b"\n")
+    screen.print(make_table(plan.rows, done))
+    for each in done:
+        if each.trouble or each.bottleneck:
+            why = each.trouble or f"the load was the bottleneck: {each.bottleneck}"
+            screen.print(f"{each.run}, round {each.round}: {why}", markup=False)
+    return 1 if any(each.trouble for each in done) else 0
+
+
+class Shown:
+    """The bench as a person sees it while it runs."""
+
+    def __init__(self, progress: Progress, plan: BenchPlan) -> None:
+        self._progress = progress
+        self._runs = progress.add_task("", total=plan.rounds * len(plan.names))
+        self._now = ""
+
+    def begin(self, run: str, number: int) -> Shown:
+        """A run begins, of this round."""
+        self._now = f"round {number}: {run}"
+        return self
+
+    def phase(self, name: str, total_s: float | None) -> None:
+        """A part of the run begins."""
+        self._progress.update(self._runs, description=f"{self._now}, {name}{f' ({total_s:g} s)' if total_s else ''}")
+
+    def show(self, sample: Sample) -> None:
+        """What is happening is not shown: the terminal would cost the load its core."""
+
+    def end(self, found: RunNumbers) -> None:
+        """A run has ended."""
+        rate = found.metrics.get("delivered_per_s") or found.metrics.get("connects_per_s")
+        said = found.trouble or (f"{short(rate)}/s" if rate else "done")
+        self._progress.console.print(f"round {found.round}: {found.run}: {said}", markup=False, highlight=False)
+        self._progress.advance(self._runs)
+
+
+def _screen() -> Console:
+    """The terminal, or a file as wide as the table."""
+    return Console(width=None if sys.stdout.isatty() else _FILE_CHARS)
+
+
+def _read(arguments: Sequence[str] | None) -> tuple[BenchPlan, Path | None]:
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtest.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    every = ",".join(str(row.number) for row in ROWS if not row.long)
+    parser.add_argument("--rows", type=_rows, metavar="N,N", default=every, help=f"default: {every}")
+    parser.add_argument("--rounds", type=int, metavar="N", default=3, help="default: 3")
+    parser.add_argument("--seconds", type=float, metavar="S", help="of each run, instead of what its scenario says")
+    parser.add_argument("--seed", type=int, default=random.randrange(_SEEDS), help="of the order")  # noqa: S311
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every number of every run there, too")
+    parser.add_argument("--quick", action="store_true", help="tiny runs that show that it works")
+    chosen = parser.parse_args(arguments)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return BenchPlan(chosen.rows, chosen.rounds, chosen.seed, chosen.seconds, chosen.quick), chosen.json
+
+
+def _rows(text: str) -> list[TargetRow]:
+    """The rows of a list of numbers, in the order of the table; raises ValueError."""
+    numbers = {int(number) for number in text.split(",")}
+    if unknown := numbers - {row.number for row in ROWS}:
+        raise argparse.ArgumentTypeError(f"there is no row {min(unknown)}")
+    return [row for row in ROWS if row.number in numbers]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
