@@ -7,7 +7,7 @@ export PYTHONDONTWRITEBYTECODE :=
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
 
 .DEFAULT_GOAL := help
-.PHONY: help serve services test lint install docs lock autobahn measure clean
+.PHONY: help serve services test lint install docs lock autobahn measure bench clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ autobahn: install ## Autobahn's fuzzing client against the gateway's frame layer
 
 measure: install ## what one node does on this machine, in two minutes; ARGS="--json FILE" passes arguments on
 	$(BIN)/python -m loadtest.measure $(ARGS)
+
+bench: install ## the targets of performance on this machine, in half an hour; ARGS="--rows 1,2 --rounds 3 --json FILE"
+	$(BIN)/python -m loadtest.bench $(ARGS)
 
 clean: ## remove what was made, except data (.tchat)
 	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

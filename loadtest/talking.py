@@ -19,7 +19,7 @@ from loadtest.ledger import Ledger
 from loadtest.loads import Share, Times, settle_deliveries, wait_until
 from loadtest.pieces import Payload
 from loadtest.scenario import TalkLoad
-from loadtest.sealing import list_devices, share_sessions
+from loadtest.sealed_dialogs import list_devices, share_sessions
 from protocol.dialog_types import Mode
 
 _PACE_S = 0.001

@@ -1,29 +1,23 @@
 """Sealed dialogs of a load on a real server, which refuses what is not sealed, or sealed without keys."""
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from loadtest.checking_client import ASK_ID, CheckingClient
 from loadtest.crowd import Crowd
-from loadtest.ledger import Ledger
 from loadtest.lean_client import LoadError
+from loadtest.ledger import Ledger
+from loadtest.loads import settle_deliveries
 from loadtest.own_server import OwnServer
 from loadtest.pieces import Payload, PieceReader
-from loadtest.sealing import list_devices, share_sessions
+from loadtest.sealed_dialogs import list_devices, share_sessions
 from protocol.commands import Send
 from protocol.dialog_types import Mode
 
 PAYLOAD = Payload(862)
 PEOPLE = 4
-
-
-async def until(ready: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not ready():
-            await asyncio.sleep(0)
 
 
 async def converse(server: OwnServer) -> None:
@@ -39,7 +33,7 @@ async def converse(server: OwnServer) -> None:
     await share_sessions(crowd, PAYLOAD.make(0))
     for client, dialog in crowd.members:
         client.post(dialog, PAYLOAD.make(1), 1)
-    await until(lambda: ledger.is_settled(crowd.members))
+    await settle_deliveries(crowd, ledger)
     assert (ledger.acked, ledger.refused, ledger.odd) == (2 + PEOPLE, 0, 0)
     for client, dialog in [*crowd.members][::2]:
         with pytest.raises(LoadError, match="sealed"):
