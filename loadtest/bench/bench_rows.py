@@ -86,10 +86,8 @@ RUNS: dict[str, BenchRun] = {
     "idle": BenchRun(scenario="idle", changes={"people": 18_000}),
     "storm": BenchRun(scenario="storm"),
     "first-sync": BenchRun(scenario="first-sync"),
-    "channel": BenchRun(scenario="channel", changes={"people": 10_000}),
-    "channel-busy": BenchRun(
-        scenario="channel", changes={"people": 10_000}, load={"joins_per_s": 100.0, "reconnects_per_s": 200.0}
-    ),
+    "channel": BenchRun(scenario="channel"),
+    "channel-busy": BenchRun(scenario="channel", load={"joins_per_s": 100.0, "reconnects_per_s": 200.0}),
     "broadcast": BenchRun(scenario="rooms", server="broadcast_server"),
     "queue": BenchRun(scenario="rooms", server="queue_server"),
     "floor": BenchRun(scenario="rooms-one", server=FLOOR),
