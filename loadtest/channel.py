@@ -19,7 +19,7 @@ from loadtest.ledger import Ledger
 from loadtest.loads import Share, Times, settle_deliveries, wait_until
 from loadtest.pieces import Payload
 from loadtest.scenario import ChannelLoad
-from loadtest.talking import moments
+from loadtest.traffic import moments
 from protocol.bodies import Settings
 from protocol.commands import Add, Create, Leave
 from protocol.dialog_types import DialogType, Mode

@@ -42,7 +42,7 @@ class CheckingClient(LeanClient):
     """`timed`: latencies of what comes count. `is_here`: connected and caught up. `then` follows each ack of a send."""
 
     def __init__(self, token: str, ledger: Ledger, pieces: PieceReader) -> None:
-        super().__init__(token, ledger.note_broken)
+        super().__init__(token, self._note_broken)
         self.heads: dict[bytes, int] = {}
         self.headers: dict[bytes, Header] = {}
         """What the messages of this client carry in its sealed dialogs."""
@@ -50,7 +50,7 @@ class CheckingClient(LeanClient):
         self.timed = False
         self.then: Callable[[CheckingClient], None] = _nothing
         self.receiver = CheckingClient._take_unasked  # type: ignore[assignment]
-        self._ledger = ledger
+        self.ledger = ledger
         self._pieces = pieces
         self._due_ns: dict[int, int] = {}
 
@@ -60,20 +60,20 @@ class CheckingClient(LeanClient):
         await super().connect(address, source)
         self.catching_up = False
         self.is_here = True
-        self._ledger.connected += 1
-        self._ledger.take_connect(began_ns)
+        self.ledger.connected += 1
+        self.ledger.take_connect(began_ns)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.is_here:
             self.is_here = False
-            self._ledger.connected -= 1
+            self.ledger.connected -= 1
         super().connection_lost(exc)
 
     def post(self, dialog: bytes, payload: bytes, due_ns: int) -> None:
         """Send a message that was due then."""
         n = self.next_n()
         self._due_ns[n] = due_ns
-        self._ledger.sent += 1
+        self.ledger.sent += 1
         self.send(Send(SEND_ID, dialog, n, payload, self.headers.get(dialog, _PLAIN)))
 
     async def await_answers(self, at_most_s: float = 10.0) -> None:
@@ -92,12 +92,12 @@ class CheckingClient(LeanClient):
                 if heads.get(dialog, 0) + 1 == first:
                     heads[dialog] = last
                 else:
-                    self._ledger.take_leap(self, item)
+                    self.ledger.take_leap(self, item)
             else:
                 self.take_frame(*item)
-        self._ledger.delivered += piece.events
+        self.ledger.delivered += piece.events
         if self.timed and piece.stamps and not self.catching_up:  # then it may be what came before already
-            self._ledger.take_stamps(piece.stamps, self.principal)
+            self.ledger.take_stamps(piece.stamps, self.principal)
         return piece.size
 
     def take_frame(self, first: int, payload: bytes) -> None:
@@ -111,13 +111,16 @@ class CheckingClient(LeanClient):
                 self._take_state(payload)
             super().take_frame(first, payload)
 
+    def _note_broken(self, why: str) -> None:
+        self.ledger.note_broken(why)
+
     def _take_ack(self, payload: bytes) -> None:
         ack = _decode_ack(payload)
         due_ns = self._due_ns.pop(ack.n, None)
         if due_ns is None:
-            self._ledger.note_odd(f"a second ack of n {ack.n}")
+            self.ledger.note_odd(f"a second ack of n {ack.n}")
             return
-        self._ledger.take_ack(ack.dialog, ack.seq, due_ns)
+        self.ledger.take_ack(ack.dialog, ack.seq, due_ns)
         self.then(self)
 
     def _take_refusal(self, payload: bytes) -> None:
@@ -125,7 +128,7 @@ class CheckingClient(LeanClient):
         refusal = MSGPACK.decode_server(payload)
         assert isinstance(refusal, Failed)
         self._due_ns.pop(next(iter(self._due_ns)))
-        self._ledger.note_refused(f"{refusal.code}: {refusal.message}")
+        self.ledger.note_refused(f"{refusal.code}: {refusal.message}")
 
     def _take_state(self, payload: bytes) -> None:
         """A dialog that is new to this client begins where the server says; what it knows must go on where it was.
@@ -146,7 +149,7 @@ class CheckingClient(LeanClient):
         elif isinstance(message, KeySlices):
             self.send(ConfirmSlices(0, [each.number for each in message.slices]))
         elif not isinstance(message, _MAY_COME):
-            self._ledger.note_odd(type(message).__name__)
+            self.ledger.note_odd(type(message).__name__)
 
 
 def _read_tag(payload: bytes) -> int:

@@ -47,9 +47,9 @@ class Crowd:
         self._connects = 0
 
     @property
-    def members(self) -> Iterable[tuple[CheckingClient, bytes]]:
+    def members(self) -> list[tuple[CheckingClient, bytes]]:
         """Every member of every dialog that this crowd has made."""
-        return ((member, each.dialog) for each in self.gatherings for member in each.members)
+        return [(member, each.dialog) for each in self.gatherings for member in each.members]
 
     async def connect(self, client: CheckingClient) -> None:
         """Connect, authenticate and sync one of them."""

@@ -1,7 +1,7 @@
 """Latencies of one sort, counted in an HdrHistogram: three digits, from a microsecond to an hour.
 
 The library takes a microsecond or two for each value, which at a hundred thousand values a second is more than the
-whole client. So values are first counted in a dict, which is emptied into the histogram when it is large.
+whole client. So values are first counted in a dict, as exactly as the histogram tells them apart: that bounds it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from loadtest.run_result import Percentiles
 
 _MAX_US = 3_600_000_000
 _DIGITS = 3
-_COUNTED_MAX = 20_000
+_BITS = 11
+_EXACT_US = 2**_BITS - 1
 _RANKS = (50.0, 90.0, 99.0, 99.9, 100.0)
 
 
@@ -26,10 +27,10 @@ class Latencies:
     def record(self, duration_ns: int) -> None:
         """Count one; above an hour it counts as an hour, below a microsecond as one."""
         us = duration_ns // 1000
-        counts = self._counts
-        counts[us] = counts.get(us, 0) + 1
-        if len(counts) > _COUNTED_MAX:
-            self._empty()
+        if us > _EXACT_US:
+            beyond = us.bit_length() - _BITS
+            us = us >> beyond << beyond
+        self._counts[us] = self._counts.get(us, 0) + 1
 
     def merge(self, encoded: str) -> None:
         """Add what `encode` of another returned."""

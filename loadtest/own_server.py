@@ -88,6 +88,11 @@ class OwnServer:
     def usage(self) -> Usage:
         return usage_of(self._process)
 
+    def resident_bytes(self) -> int:
+        """Resident memory of its own process, without workers: quicker than `usage`."""
+        size: int = self._process.memory_info().rss
+        return size
+
     def read_metrics(self) -> dict[str, float]:
         return read_metrics(_HOST, self._admin_port)
 

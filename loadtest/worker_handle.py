@@ -27,7 +27,7 @@ class WorkerHandle:
 
     @classmethod
     async def start(cls, begin: Begin) -> WorkerHandle:
-        """Start the process; returns when it is ready."""
+        """Start the process; returns when it is ready, raises LoadError if it cannot be."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "loadtest.load_worker"),
             stdin=asyncio.subprocess.PIPE,
@@ -36,7 +36,11 @@ class WorkerHandle:
             start_new_session=True,  # a terminal's Ctrl-C is for the run, which ends its workers
         )
         worker = cls(process, begin)
-        await worker.order(begin)
+        try:
+            await worker.order(begin)
+        except BaseException:
+            await worker.end()
+            raise
         return worker
 
     async def order(self, order: AnyOrder) -> Finished | WorkerReport:

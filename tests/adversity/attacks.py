@@ -29,8 +29,8 @@ from typing import Any
 
 import msgspec
 
-from loadtest.measure_client import LoadError
-from loadtest.measure_server import Server
+from loadtest.lean_client import LoadError
+from loadtest.own_server import OwnServer
 from tests.adversity.attacks_honest import Honest
 from tests.adversity.attacks_members import MEMBERS
 from tests.adversity.attacks_strangers import STRANGERS
@@ -44,18 +44,6 @@ MEMORY_MB_MAX = 30.0
 _PEOPLE = 5
 _GROUPS = 6
 _SETTLE_S = 1.0
-_CONFIG = """\
-version = 1
-[server]
-port = 0
-admin_port = 0
-data_dir = "data"
-[[identity.issuers]]
-issuer = "{issuer}"
-audience = "{issuer}"
-jwks_url = "{jwks_url}"
-tenant = 1
-"""
 
 
 class Line(msgspec.Struct):
@@ -78,7 +66,7 @@ async def run_attacks(names: Sequence[str], *, seconds: float, seed: int, groups
     chosen = [[name] for name in names]
     chosen += [rng.sample(list(names), 3) for _ in range(groups)] if len(names) >= 3 else []
     lines = []
-    with tempfile.TemporaryDirectory(prefix="tchat-attacks-") as folder, Server(Path(folder), _CONFIG) as server:
+    with tempfile.TemporaryDirectory(prefix="tchat-attacks-") as folder, OwnServer(Path(folder), {}) as server:
         honest = Honest(server)
         for together in [[], *chosen]:
             await _connect(honest)
@@ -100,7 +88,7 @@ async def _connect(honest: Honest) -> None:
                 raise
 
 
-async def _measure(server: Server, honest: Honest, names: Sequence[str], seconds: float, seed: int) -> Line:
+async def _measure(server: OwnServer, honest: Honest, names: Sequence[str], seconds: float, seed: int) -> Line:
     before = most = server.resident_bytes()
     targets = [_target(server, honest, seconds, seed, number) for number in range(len(names))]
     attackers = [asyncio.create_task(_attack(name, target)) for name, target in zip(names, targets, strict=True)]
@@ -133,14 +121,14 @@ async def _measure(server: Server, honest: Honest, names: Sequence[str], seconds
     )
 
 
-def _target(server: Server, honest: Honest, seconds: float, seed: int, number: int) -> Target:
+def _target(server: OwnServer, honest: Honest, seconds: float, seed: int, number: int) -> Target:
     return Target(
-        port=server.port,
+        port=server.address.port,
         log=str(server.log),
         seconds=seconds,
         seed=seed,
         number=number,
-        tokens=[server.token(f"attacker-{number}-{person}") for person in range(_PEOPLE)],
+        tokens=[server.issuer.token(f"attacker-{number}-{person}") for person in range(_PEOPLE)],
         strangers=honest.principals,
     )
 

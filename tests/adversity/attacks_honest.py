@@ -11,9 +11,9 @@ import contextlib
 import time
 from collections.abc import Callable
 
-from loadtest.measure_client import LeanClient, LoadError
-from loadtest.measure_server import Server
-from loadtest.measure_stage import percentiles
+from loadtest.latencies import Latencies
+from loadtest.lean_client import LeanClient, LoadError
+from loadtest.own_server import OwnServer
 from protocol.bodies import Posted, TimelineEvent
 from protocol.codec import MSGPACK
 from protocol.commands import Create, Heartbeat, Send
@@ -33,11 +33,11 @@ _STAMP_BYTES = 8
 class Honest:
     """The honest clients of one server."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: OwnServer) -> None:
         self.troubles: list[str] = []
         self._server = server
         self._people = [self._person(f"honest-{number}") for number in range(2 * _PAIRS)]
-        self._newcomers = [LeanClient(server.token(f"newcomer-{n}"), lambda _: None) for n in range(_NEWCOMERS)]
+        self._newcomers = [LeanClient(server.issuer.token(f"newcomer-{n}"), lambda _: None) for n in range(_NEWCOMERS)]
         self._came = 0
         self._due: dict[int, int] = {}
         self._latencies: list[int] = []
@@ -47,7 +47,7 @@ class Honest:
     async def connect(self) -> None:
         """Connect all, and make their dialogs."""
         for person in self._people:
-            await person.connect(self._server.port, _ADDRESS)
+            await person.connect(self._server.address, _ADDRESS)
             person.receiver = self._received
         for one, other in self._pairs():
             await one.ask(Create(1, one.next_n(), DialogType.DIRECT, [other.principal], mode=Mode.OPEN))
@@ -89,7 +89,7 @@ class Honest:
         return list(zip(self._people[::2], self._people[1::2], strict=True))
 
     def _person(self, name: str) -> LeanClient:
-        return LeanClient(self._server.token(name), self.troubles.append)
+        return LeanClient(self._server.issuer.token(name), self.troubles.append)
 
     def _say(self, due_ns: int) -> None:
         self._sent += 1
@@ -116,7 +116,7 @@ class Honest:
         self._connects.append(time.perf_counter_ns() - due_ns)
 
     async def _connect_once(self, newcomer: LeanClient) -> None:
-        await newcomer.connect(self._server.port, _NEWCOMER)
+        await newcomer.connect(self._server.address, _NEWCOMER)
         await newcomer.disconnect()
 
     async def _await_stragglers(self, connecting: set[asyncio.Task[None]]) -> None:
@@ -127,6 +127,9 @@ class Honest:
 
 
 def _p99(nanoseconds: list[int]) -> float:
-    latency = percentiles(nanoseconds)
-    assert latency is not None
-    return round(latency.p99_ms, 1)
+    latencies = Latencies()
+    for each in nanoseconds:
+        latencies.record(each)
+    found = latencies.percentiles()
+    assert found is not None
+    return round(found.p99_ms, 1)

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from loadtest.measure_client import LeanClient, masked
+from loadtest.lean_client import Address, LeanClient, masked
 from protocol.codec import MSGPACK
 from protocol.command_rules import Command
 from protocol.commands import (
@@ -59,7 +59,7 @@ async def _outpace(attacker: Attacker, devices: int) -> None:
         acked += message[1] == _ACKED
 
     async def burst(client: LeanClient) -> None:
-        await client.connect(attacker.target.port, attacker.address())
+        await client.connect(Address("127.0.0.1", attacker.target.port), attacker.address())
         try:
             dialog = direct_dialog_id(client.principal, attacker.target.strangers[0])
             await client.ask(
@@ -220,7 +220,7 @@ async def syncs(attacker: Attacker) -> None:
     async def act() -> None:
         client = LeanClient(attacker.rng.choice(attacker.target.tokens), lambda _: None)
         client.position = attacker.rng.choice(forged)
-        await client.connect(attacker.target.port, attacker.address())
+        await client.connect(Address("127.0.0.1", attacker.target.port), attacker.address())
         attacker.requests += 1
         await client.disconnect()
 

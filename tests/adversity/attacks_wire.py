@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from loadtest.measure_client import LeanClient, LoadError
+from loadtest.lean_client import Address, LeanClient, LoadError
 from protocol.codec import MSGPACK
 from tests.support.fake_network import client_frame
 
@@ -106,7 +106,7 @@ class Attacker:
         """The device of one of its people, synced; as many at once as it has people."""
         client = self._people.pop(0)
         try:
-            await client.connect(self.target.port, self.address())
+            await client.connect(Address("127.0.0.1", self.target.port), self.address())
             yield client
         finally:
             self._people.append(client)

@@ -20,7 +20,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from loadtest.measure_client import LeanClient
+from loadtest.lean_client import Address, LeanClient
 from protocol.codec import MSGPACK
 from protocol.commands import Send
 from protocol.events import KeySlices
@@ -45,7 +45,7 @@ async def _connect(port: int, tokens: Sequence[str]) -> list[LeanClient]:
     async def connect(place: int, token: str) -> LeanClient:
         client = LeanClient(token, _fail)
         async with turns:
-            await client.connect(port, f"127.0.2.{1 + place // _PER_ADDRESS}")
+            await client.connect(Address("127.0.0.1", port), f"127.0.2.{1 + place // _PER_ADDRESS}")
         return client
 
     return list(await asyncio.gather(*(connect(*each) for each in enumerate(tokens))))

@@ -4,7 +4,7 @@ Starts all of them on empty folders and prints one line of JSON for each measure
 system time of whole processes; the load shares the machine's cores. `--quick` is a run of some seconds that shows that
 it works; `--only NAME` chooses a measurement.
 
-* `lost`: every delivery to people who are spread over the nodes is counted, with no fault. Exits with 1 if one lacks.
+* `lost`: every delivery to people who are spread over the nodes is checked, with no fault. Exits with 1 if one lacks.
 * `direct`, `rooms`: the same load with everybody of a dialog on one node, and spread; round by round in turn.
 * `hot`: the latency of quiet dialogs, alone and beside one dialog to which many write through all nodes.
 * `ages`: the age of clients' positions at rest, with one node stopped, and without Redis.
@@ -20,25 +20,28 @@ import statistics
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 
 import msgspec
 import uvloop
 
-from loadtest.measure_client import LeanClient, LoadError
-from loadtest.measure_crowd import Crowd
-from loadtest.measure_stage import Stage
-from loadtest.measure_talk import Place, Traffic
-from protocol.bodies import Posted, TimelineEvent
-from protocol.codec import MSGPACK
+from loadtest.checking_client import CheckingClient
+from loadtest.crowd import Crowd, Gathering
+from loadtest.lean_client import LoadError
+from loadtest.ledger import Ledger
+from loadtest.loads import Times, settle_deliveries, wait_until
+from loadtest.pieces import Payload, PieceReader
+from loadtest.run_result import Percentiles
+from loadtest.target import Usage
+from loadtest.traffic import Place, Traffic
 from tests.server.cluster.measure_deployment import Deployment
 
 NODES = 3
 _SAMPLE_S = 0.25
 _SETTLES_S = 2.0
-_ARRIVES_S_MAX = 10.0
+_WARM_UP_PART = 0.25
+_PAYLOAD = Payload(256)
 
 
 class Size(msgspec.Struct, frozen=True):
@@ -59,43 +62,59 @@ class Size(msgspec.Struct, frozen=True):
 QUICK = Size(30, 10, 60, 60.0, 6, 60.0, 30.0, 100.0, 0.6, 1)
 
 
+class Stage(msgspec.Struct, frozen=True):
+    """What was done in so many seconds, and what it took; `latency` of messages, from when they were due."""
+
+    seconds: float
+    done: int
+    usage: Usage
+    load_s: float
+    latency: Percentiles | None
+
+    @property
+    def per_second(self) -> float:
+        """Throughput by wall-clock time."""
+        return self.done / self.seconds
+
+
 class Town:
     """People on all nodes, and their dialogs."""
 
-    def __init__(self, deployment: Deployment) -> None:
+    def __init__(self, deployment: Deployment, size: Size) -> None:
         self.deployment = deployment
-        self._crowds = [Crowd(node) for node in deployment.nodes]
-
-    async def settle(self, people: int, room: int) -> None:
-        """Connect people and create their dialogs."""
-        share = people // len(self._crowds)
-        homes = [crowd.create_clients(share, f"node-{i}") for i, crowd in enumerate(self._crowds)]
-        for crowd, clients in zip(self._crowds, homes, strict=True):
-            await crowd.connect(clients)
+        self.ledger = Ledger()
+        pieces = PieceReader(_PAYLOAD, shared=True)
+        self._crowds: list[Crowd] = []
+        for number, node in enumerate(deployment.nodes):
+            tokens = [node.issuer.token(f"node-{number}-{i}") for i in range(size.people // len(deployment.nodes))]
+            people = [CheckingClient(token, self.ledger, pieces) for token in tokens]
+            self._crowds.append(Crowd(node.address, number, people))
+        homes = [crowd.people for crowd in self._crowds]
         self.spread = [client for neighbours in zip(*homes, strict=True) for client in neighbours]
-        self.at_home = [client for clients in homes for client in clients]
-        anybody = self._crowds[0]
-        self.pairs = {"one": await anybody.pair_up(self.at_home), "spread": await anybody.pair_up(self.spread)}
+        self.at_home = [client for people in homes for client in people]
+
+    async def settle(self, size: Size) -> None:
+        """Connect people and create their dialogs."""
+        for crowd in self._crowds:
+            await crowd.connect_all(crowd.people)
+        room = min(size.room, len(self._crowds[0].people))
+        self.pairs = {"one": await self._pair_up(self.at_home), "spread": await self._pair_up(self.spread)}
         self.rooms = {
-            "one": await anybody.fill_rooms(self.at_home, min(room, share)),
-            "spread": await anybody.fill_rooms(self.spread, min(room, share)),
+            "one": await self._fill_rooms(self.at_home, room),
+            "spread": await self._fill_rooms(self.spread, room),
         }
         await asyncio.sleep(_SETTLES_S)  # what the dialogs' creation has begun arrives everywhere
 
     async def leave(self) -> None:
         """Disconnect everybody."""
-        await self._crowds[0].disconnect(self.spread)
-
-    def check(self) -> None:
-        """Raise LoadError if a connection failed."""
         for crowd in self._crowds:
-            crowd.check()
+            await crowd.disconnect()
 
     async def pair_more(self, count: int) -> list[Place]:
         """Places in so many more direct dialogs, each pair another."""
-        people, places = self.spread, []
+        people, places = self.spread, list[Place]()
         for shift in range(1, len(people)):
-            places += await self._crowds[0].pair_up(
+            places += await self._pair_up(
                 [client for i, one in enumerate(people) for client in (one, people[(i + shift) % len(people)])]
             )
             if len(places) >= 2 * count:
@@ -103,58 +122,68 @@ class Town:
         await asyncio.sleep(_SETTLES_S)
         return places[: 2 * count]
 
-    def traffic(self, places: Sequence[Place], timed: Sequence[LeanClient] | None = None) -> Traffic:
-        """Traffic to these places, everybody listening."""
-        return Traffic(self.deployment, places, self.spread, set(self.spread if timed is None else timed))
+    async def pace(
+        self, places: Sequence[Place], rate: float, seconds: float, timed: Sequence[CheckingClient] | None = None
+    ) -> Stage:
+        """So many messages a second to these places; raises LoadError if a connection failed."""
+        traffic = Traffic(places, _PAYLOAD)
+        return await self.measure(lambda times: traffic.open_loop(rate, times), seconds, timed)
+
+    async def measure(
+        self,
+        work: Callable[[Times], Coroutine[None, None, None]],
+        seconds: float,
+        timed: Sequence[CheckingClient] | None = None,
+        ledger: Ledger | None = None,
+    ) -> Stage:
+        """The work after a warm-up; without a ledger of its own, with a new one of the town."""
+        if ledger is None:
+            ledger = self.ledger = Ledger()
+            for client in self.spread:
+                client.ledger, client.timed = ledger, timed is None or client in timed
+        now_ns = time.monotonic_ns()
+        from_ns = now_ns + int(seconds * _WARM_UP_PART * 1e9)
+        times = Times(now_ns, from_ns, from_ns + int(seconds * 1e9))
+        ledger.measure(times.from_ns, times.until_ns)
+        working = asyncio.create_task(work(times))
+        await wait_until(times.from_ns)
+        acked, usage, load_s = ledger.acked, self.deployment.usage(), time.process_time()
+        await wait_until(times.until_ns)
+        done, used, load_s = ledger.acked - acked, self.deployment.usage().since(usage), time.process_time() - load_s
+        await working
+        await settle_deliveries(self._crowds[0], ledger)
+        if ledger.broken:
+            raise LoadError(ledger.checks().first)
+        return Stage(seconds, done, used, load_s, ledger.delivery.percentiles())
+
+    async def _pair_up(self, people: Sequence[CheckingClient]) -> list[Place]:
+        made = await self._made(self._crowds[0].gather_pairs(list(zip(people[::2], people[1::2], strict=True))))
+        return [(member, each.dialog) for each in made for member in each.members]
+
+    async def _fill_rooms(self, people: Sequence[CheckingClient], size: int) -> list[list[Place]]:
+        made = await self._made(self._crowds[0].gather_groups(size, people))
+        return [[(member, each.dialog) for member in each.members] for each in made]
+
+    async def _made(self, gathering: Coroutine[None, None, None]) -> list[Gathering]:
+        before = len(self._crowds[0].gatherings)
+        await gathering
+        return self._crowds[0].gatherings[before:]
 
 
 async def measure_lost(town: Town, size: Size) -> bool:
-    """Count every delivery to others than the author; True if none lacks."""
+    """Check every delivery; True if each came once and in order."""
     complete = True
     for name, places in (("direct", town.pairs["spread"]), ("rooms", [p for r in town.rooms["spread"] for p in r])):
-        sent: Counter[bytes] = Counter()
-        got: dict[tuple[LeanClient, bytes], set[int]] = {}
-        deliveries = expected = 0
-
-        def take(client: LeanClient, message: bytes, got: dict[tuple[LeanClient, bytes], set[int]] = got) -> None:
-            event = MSGPACK.decode_server(message)
-            if isinstance(event, TimelineEvent) and isinstance(event.body, Posted) and event.author != client.principal:
-                nonlocal deliveries
-                deliveries += 1
-                got.setdefault((client, event.dialog), set()).add(event.seq)
-
-        members: Counter[bytes] = Counter(dialog for _, dialog in places)
-        traffic = town.traffic(places)
-        for client in town.spread:
-            client.receiver = take_both(traffic, take)
-        rate = size.rate if name == "direct" else size.room_rate
-        stage = await traffic.open_loop(rate, size.seconds)
-        for number in range(int(rate * size.seconds * 0.25)):
-            sent[places[number % len(places)][1]] += 1
-        for number in range(int(rate * size.seconds)):
-            sent[places[number % len(places)][1]] += 1
-        expected = sum(count * (members[dialog] - 1) for dialog, count in sent.items())
-        for _ in range(round(_ARRIVES_S_MAX / _SAMPLE_S)):
-            if (distinct := sum(map(len, got.values()))) >= expected:
-                break
-            await asyncio.sleep(_SAMPLE_S)
-        complete = complete and distinct == expected
+        stage = await town.pace(places, size.rate if name == "direct" else size.room_rate, size.seconds)
+        town.ledger.close(places)
+        checks = town.ledger.checks()
+        complete = complete and not checks.failed
         show(
-            "lost", name, expected=expected, lost=expected - distinct, twice=deliveries - distinct, **latency_of(stage),
+            "lost", name, expected=checks.expected, lost=checks.lost, twice=checks.doubled, **latency_of(stage),
             gaps=town.deployment.count("tchat_cluster_skipped_total"),
             doubts=town.deployment.count("tchat_cluster_doubts_total"),
         )  # fmt: skip
     return complete
-
-
-def take_both(traffic: Traffic, take: Callable[[LeanClient, bytes], None]) -> Callable[[LeanClient, bytes], None]:
-    """A receiver that hands each message to the traffic and to `take`."""
-
-    def receive(client: LeanClient, message: bytes) -> None:
-        traffic.receive(client, message)
-        take(client, message)
-
-    return receive
 
 
 async def measure_direct(town: Town, size: Size) -> bool:
@@ -175,8 +204,7 @@ async def compare(town: Town, size: Size, name: str, places: dict[str, list[Plac
     stages: dict[str, list[Stage]] = {where: [] for where in places}
     for _ in range(size.rounds):
         for where, these in places.items():
-            stages[where].append(await town.traffic(these).open_loop(rate, size.seconds))
-            town.check()
+            stages[where].append(await town.pace(these, rate, size.seconds))
     for where, some in stages.items():
         middle = statistics.median(1e6 * stage.usage.tchat_s / stage.done for stage in some)
         database = statistics.median(1e6 * stage.usage.postgres_s / stage.done for stage in some)
@@ -195,17 +223,18 @@ async def measure_hot(town: Town, size: Size) -> bool:
     listeners = [client for client in town.spread if client not in members]
     calm = [(client, dialog) for client, dialog in quiet if client not in members]
     for number in range(2 * size.rounds):
-        traffic = Traffic(town.deployment, calm, listeners, set(listeners))
+        quiet_part = asyncio.create_task(town.pace(calm, size.quiet_rate, size.seconds, listeners))
         if number % 2 == 0:
-            stage = await traffic.open_loop(size.quiet_rate, size.seconds)
-            show("hot", "alone", quiet_per_s=size.quiet_rate, **latency_of(stage))
+            show("hot", "alone", quiet_per_s=size.quiet_rate, **latency_of(await quiet_part))
             continue
-        beside = Traffic(town.deployment, room[: size.hot_writers], members, set())
-        noise = asyncio.ensure_future(beside.closed_loop(size.seconds))
-        stage = await traffic.open_loop(size.quiet_rate, size.seconds * 0.8)
-        acked, _ = await noise
-        show("hot", "beside", quiet_per_s=size.quiet_rate, hot_per_s=acked.per_second, **latency_of(stage))
-        town.check()
+        await asyncio.sleep(0)  # it begins, and takes everybody
+        hot = Ledger()
+        for client in members:
+            client.ledger = hot
+        beside = Traffic(room[: size.hot_writers], _PAYLOAD)
+        noise = await town.measure(beside.closed_loop, size.seconds * 0.8, ledger=hot)
+        stage = await quiet_part
+        show("hot", "beside", quiet_per_s=size.quiet_rate, hot_per_s=noise.per_second, **latency_of(stage))
     return True
 
 
@@ -220,10 +249,9 @@ async def measure_rates(town: Town, size: Size) -> bool:
         "socket_writes",
     )
     for _ in range(size.rounds):
-        traffic = town.traffic(town.pairs["spread"], town.spread[:60])
         before = {name: deployment.count(f"tchat_{name}_total") for name in names}
         first, began = await deployment.next_transaction(), time.perf_counter()
-        stage = await traffic.open_loop(rate, size.seconds)
+        stage = await town.pace(town.pairs["spread"], rate, size.seconds, town.spread[:60])
         took, last = time.perf_counter() - began, await deployment.next_transaction()
         per_s = {name: (deployment.count(f"tchat_{name}_total") - before[name]) / took for name in names}
         show(
@@ -232,7 +260,6 @@ async def measure_rates(town: Town, size: Size) -> bool:
             tchat_cores=stage.usage.tchat_s / stage.seconds, postgres_cores=stage.usage.postgres_s / stage.seconds,
             load_cores=stage.load_s / stage.seconds, **per_s, **latency_of(stage),
         )  # fmt: skip
-        town.check()
     return True
 
 
@@ -266,7 +293,8 @@ async def measure_ages(town: Town, size: Size) -> bool:
 
 def latency_of(stage: Stage) -> dict[str, float]:
     """Milliseconds from when a message was due."""
-    return {} if stage.latency is None else msgspec.structs.asdict(stage.latency)
+    names = ("p50_ms", "p99_ms", "p999_ms")
+    return {} if stage.latency is None else {name: getattr(stage.latency, name) for name in names}
 
 
 def show(name: str, variant: str, **values: float) -> None:
@@ -288,8 +316,8 @@ MEASUREMENTS: dict[str, Callable[[Town, Size], Awaitable[bool]]] = {
 
 async def measure(deployment: Deployment, size: Size, chosen: Sequence[str]) -> bool:
     """Run the chosen measurements; True if all held what they check."""
-    town = Town(deployment)
-    await town.settle(size.people, size.room)
+    town = Town(deployment, size)
+    await town.settle(size)
     held = [await MEASUREMENTS[name](town, size) for name in chosen]
     await town.leave()
     return all(held)

@@ -10,35 +10,35 @@ from typing import Self
 
 import asyncpg
 import psutil
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from loadtest.measure_server import Usage, used_s
+from loadtest.issuer import Issuer
+from loadtest.own_server import UNBOUND, OwnServer
+from loadtest.target import Usage, used_s
 from server.identity.signing_keys import new_pem
 from server.identity.vault import new_key
 from storage.embedded.cluster import EmbeddedPostgres
 from tests.engines.redis_server import RedisServer
-from tests.support.measured_server import MeasuredServer
 
 
-class MeasuredNode(MeasuredServer):
+class MeasuredNode(OwnServer):
     """A `tchat serve` of a deployment."""
 
-    def __init__(self, folder: Path, deployment: Deployment, key: Ed25519PrivateKey) -> None:
+    def __init__(self, folder: Path, deployment: Deployment, issuer: Issuer) -> None:
         folder.mkdir()
         environment = {
             **deployment.shared,
             "TCHAT__STORAGE__POSTGRES_URL": deployment.database.url,
             "TCHAT__CLUSTER__REDIS_URLS": f'["{deployment.redis.url}"]',
         }
-        super().__init__(folder, environment, key)
+        super().__init__(folder, UNBOUND, environment, issuer)
 
     def pause(self) -> None:
         """Stop it without closing anything."""
-        self._process.send_signal(signal.SIGSTOP)
+        self.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
         """Let it go on."""
-        self._process.send_signal(signal.SIGCONT)
+        self.send_signal(signal.SIGCONT)
 
 
 class Deployment:
@@ -60,9 +60,9 @@ class Deployment:
         with contextlib.ExitStack() as stack:
             stack.enter_context(self.database)
             stack.enter_context(self.redis)
-            key = Ed25519PrivateKey.generate()
+            issuer = Issuer()
             for number in range(self._count):
-                node = MeasuredNode(self._folder / f"node-{number}", self, key)
+                node = MeasuredNode(self._folder / f"node-{number}", self, issuer)
                 self.nodes.append(stack.enter_context(node))
             self._stack = stack.pop_all()
         return self

@@ -32,7 +32,8 @@ from typing import Any
 import psutil
 import uvloop
 
-from loadtest.measure_server import used_s
+from loadtest.own_server import UNBOUND, OwnServer
+from loadtest.target import used_s
 from protocol.bodies import TimelineEventRaw
 from protocol.dialog_types import DialogType
 from server.clock import SystemClock
@@ -49,7 +50,6 @@ from storage.postgres.migrate import migrate
 from tests.engines.cassandra_server import CassandraServer
 from tests.engines.server_process import HOST
 from tests.support.archiving import drop_rows
-from tests.support.measured_server import MeasuredServer
 from tests.support.world import Person, World, message
 
 TEXT = "x" * 370
@@ -77,7 +77,7 @@ class Sizes:
 QUICK = Sizes(rounds=1, rows=400, rate=500, seconds=3.0, dialog_rows=2_000, reads=5)
 
 
-class ArchivingNode(MeasuredServer):
+class ArchivingNode(OwnServer):
     """A `tchat serve` that archives."""
 
     def __init__(self, folder: Path, database_url: str, server: CqlServer) -> None:
@@ -89,7 +89,7 @@ class ArchivingNode(MeasuredServer):
             "TCHAT__STORAGE__CQL_PORT": str(server.port),
             "TCHAT__STORAGE__CQL_KEYSPACE": server.keyspace,
         }
-        super().__init__(folder, environment)
+        super().__init__(folder, UNBOUND, environment)
 
     def look(self) -> tuple[float, float]:
         """The lag in seconds, and the rows that were moved."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from loadtest.measure_client import LeanClient, LoadError, masked
+from loadtest.lean_client import LeanClient, LoadError, masked
 from protocol.codec import MSGPACK
 from protocol.events import HeartbeatReply
 from server.gateway import frames

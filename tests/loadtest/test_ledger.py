@@ -1,0 +1,126 @@
+"""Each count of the ledger, by a stream that deserves it; and what is measured."""
+
+import time
+
+import pytest
+
+from loadtest.ledger import Ledger
+from loadtest.pieces import Streak
+from loadtest.run_result import Checks
+
+DIALOG, OTHER = b"D" * 16, b"O" * 16
+
+
+class Listener:
+    """A reader without a connection."""
+
+    def __init__(self) -> None:
+        self.heads: dict[bytes, int] = {}
+        self.catching_up = False
+
+    def hear(self, ledger: Ledger, *numbers: int) -> None:
+        for seq in numbers:
+            if self.heads.get(DIALOG, 0) + 1 == seq:
+                self.heads[DIALOG] = seq
+            else:
+                ledger.take_leap(self, Streak(DIALOG, seq, seq))
+
+
+def close(*numbers: int, acked: int = 5) -> Checks:
+    """The checks after a member of a dialog, of which `acked` events must come, has heard these."""
+    ledger, listener = Ledger(), Listener()
+    ledger.sent = 1
+    ledger.take_ack(DIALOG, acked, 0)
+    listener.hear(ledger, *numbers)
+    ledger.close([(listener, DIALOG)])
+    return ledger.checks()
+
+
+def test_what_comes_once_and_in_order_is_good() -> None:
+    assert close(1, 2, 3, 4, 5) == Checks(expected=5, received=5)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "count", "failed"),
+    [
+        ((1, 2, 4, 5), "lost", 1),
+        ((1, 5), "lost", 3),
+        ((1, 2, 3), "lost", 2),
+        ((), "lost", 5),
+        ((2, 3, 4, 5), "lost", 1),
+        ((1, 2, 2, 3, 4, 5), "doubled", 1),
+        ((1, 2, 3, 4, 5, 1, 2), "doubled", 2),
+        ((1, 3, 2, 4, 5), "misordered", 1),
+        ((1, 4, 3, 2, 5), "misordered", 2),
+    ],
+)
+def test_what_does_not_is_counted_as_what_it_is(numbers: tuple[int, ...], count: str, failed: int) -> None:
+    checks = close(*numbers)
+    assert (getattr(checks, count), checks.failed) == (failed, failed)
+    assert checks.first
+    assert checks.received == 5 - checks.lost
+
+
+def test_a_number_that_was_misordered_and_comes_again_is_doubled() -> None:
+    checks = close(1, 3, 2, 2, 4, 5)
+    assert (checks.misordered, checks.doubled, checks.lost) == (1, 1, 0)
+
+
+def test_who_catches_up_may_get_again_what_they_have() -> None:
+    ledger, listener = Ledger(), Listener()
+    listener.hear(ledger, 1, 2, 3)
+    listener.catching_up = True
+    ledger.take_leap(listener, Streak(DIALOG, 2, 5))
+    assert (listener.heads[DIALOG], ledger.checks().failed) == (5, 0)
+
+
+def test_who_catches_up_must_get_what_they_lack() -> None:
+    ledger, listener = Ledger(), Listener()
+    listener.hear(ledger, 1)
+    listener.catching_up = True
+    ledger.take_leap(listener, Streak(DIALOG, 3, 5))
+    ledger.close([(listener, DIALOG)])
+    assert ledger.checks().lost == 1
+
+
+def test_a_gap_without_end_takes_bounded_memory_and_is_lost_all_the_same() -> None:
+    ledger, listener = Ledger(), Listener()
+    ledger.take_leap(listener, Streak(DIALOG, 10**6 + 1, 10**6 + 1))
+    ledger.close([(listener, DIALOG)])
+    assert ledger.checks().lost == 10**6
+    assert sum(map(len, ledger._missing.values())) <= 100_000
+
+
+def test_a_send_without_an_answer_is_unanswered() -> None:
+    ledger = Ledger()
+    ledger.sent = 3
+    ledger.take_ack(DIALOG, 1, 0)
+    ledger.note_refused("no")
+    ledger.close([])
+    assert (ledger.checks().unanswered, ledger.checks().refused) == (1, 1)
+
+
+def test_the_first_trouble_is_the_one_that_is_told() -> None:
+    ledger = Ledger()
+    ledger.note_broken("gone")
+    ledger.note_odd("Draining")
+    assert (ledger.checks().broken, ledger.checks().odd, ledger.checks().first) == (1, 1, "gone")
+
+
+def test_all_is_settled_when_sends_are_answered_and_members_have_what_was_acked() -> None:
+    ledger, listener = Ledger(), Listener()
+    ledger.sent = 1
+    assert not ledger.is_settled([(listener, DIALOG)])
+    ledger.take_ack(DIALOG, 2, 0)
+    assert not ledger.is_settled([(listener, DIALOG)])
+    listener.hear(ledger, 1, 2)
+    assert ledger.is_settled([(listener, DIALOG)])
+
+
+def test_latencies_are_of_what_was_due_in_the_measured_part_and_of_others_messages() -> None:
+    ledger, now = Ledger(), time.monotonic_ns()
+    ledger.measure(now - 100, now - 50)
+    ledger.take_stamps([(now - 101, b"a"), (now - 100, b"a"), (now - 70, b"me"), (now - 50, b"a")], b"me")
+    found = ledger.delivery.percentiles()
+    assert found is not None
+    assert found.count == 1
