@@ -20,7 +20,7 @@ import msgspec
 
 from server.config.settings import SessionSettings
 from server.delivery.flush_turn import FlushTurn
-from server.delivery.prepared_message import PreparedMessage, encode_frame
+from server.delivery.prepared_message import PreparedEvents, PreparedMessage, encode_frame
 
 FRAMES_PER_POSITION = 32
 """After so many frames a session owes its client a position. Fewer are cheap to receive again."""
@@ -62,6 +62,7 @@ class Outbox:
         "_bytes_max",
         "_dirty",
         "_drained",
+        "_frames",
         "_held",
         "_held_size",
         "_missed",
@@ -109,6 +110,7 @@ class Outbox:
         self._dirty = False
         self._drained: asyncio.Future[None] | None = None
         self._parts: list[bytes] = []
+        self._frames = 0  # in the parts: one may have several
         self._held: list[tuple[bytes, int, bytes]] = []
         self._held_size = 0
         self._missed: dict[bytes, int] = {}
@@ -128,26 +130,20 @@ class Outbox:
         """Queue a message for this connection alone, whatever the mode: replies, and what a catch-up sends."""
         self._queue(encode_frame(message, text=self._text))
 
-    def push_event(self, dialog: bytes, seq: int, prepared: PreparedMessage) -> None:
-        """Queue an event of a timeline, or remember it."""
-        frame = prepared.get_frame(self._text)
+    def push_events(self, prepared: PreparedEvents) -> None:
+        """Queue events of a timeline, or remember them."""
         if self.live:
-            if self.size <= self._bytes_max:
-                self._parts.append(frame)  # `_queue`, without the call: this runs once for each recipient
-                self.size += len(frame)
+            joined = prepared.get_joined(self._text)
+            size = self.size + len(joined)
+            if size <= self._bytes_max:
+                self._parts.append(joined)  # `_queue`, without the call: this runs once for each recipient
+                self._frames += len(prepared.events)
+                self.size = size
                 if not self._dirty:
                     self._await_turn()
                 return
-            self._fall_behind()
-        if dialog in self._missed:
-            self._miss(dialog, seq)
-        elif len(self._held) < self._settings.held_frames_max and self._held_size < self._bytes_max:
-            self._held.append((dialog, seq, frame))
-            self._held_size += len(frame)
-        else:
-            for held_dialog, held_seq, _ in self._take_held():
-                self._miss(held_dialog, held_seq)
-            self._miss(dialog, seq)
+        for event, frame in zip(prepared.events, prepared.get_frames(self._text), strict=True):
+            self._push_event(event.dialog, event.seq, frame)
 
     def push_ephemeral(self, prepared: PreparedMessage) -> None:
         """Queue an ephemeral event; dropped while behind or full."""
@@ -190,15 +186,16 @@ class Outbox:
 
     def write_out(self) -> None:
         """Write what is queued at once, as far as the connection still takes it."""
-        if self._parts and not self._writer.paused:
-            self._writer.write(self._parts[0] if len(self._parts) == 1 else b"".join(self._parts))
-            turn = self._turn
+        parts = self._parts
+        if parts and not self._writer.paused:
+            self._writer.write(parts[0] if len(parts) == 1 else b"".join(parts))
+            turn, frames = self._turn, self._frames
             turn.writes += 1
-            turn.frames += len(self._parts)
+            turn.frames += frames
             before = self.frames_since_position
-            self.frames_since_position = before + len(self._parts)
-            self._parts.clear()
-            self.size = 0
+            self.frames_since_position = before + frames
+            parts.clear()
+            self.size = self._frames = 0
             self._dirty = False
             if before < FRAMES_PER_POSITION <= self.frames_since_position and self._owner is not None:
                 self._owner.owe_position()
@@ -238,8 +235,25 @@ class Outbox:
         self.live = True
         return True
 
+    def _push_event(self, dialog: bytes, seq: int, frame: bytes) -> None:
+        if self.live:
+            if self.size <= self._bytes_max:
+                self._queue(frame)
+                return
+            self._fall_behind()
+        if dialog in self._missed:
+            self._miss(dialog, seq)
+        elif len(self._held) < self._settings.held_frames_max and self._held_size < self._bytes_max:
+            self._held.append((dialog, seq, frame))
+            self._held_size += len(frame)
+        else:
+            for held_dialog, held_seq, _ in self._take_held():
+                self._miss(held_dialog, held_seq)
+            self._miss(dialog, seq)
+
     def _queue(self, frame: bytes) -> None:
         self._parts.append(frame)
+        self._frames += 1
         self.size += len(frame)
         if not self._dirty:
             self._await_turn()

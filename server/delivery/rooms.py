@@ -26,7 +26,7 @@ import asyncio
 import functools
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from protocol import bodies as b
@@ -36,7 +36,7 @@ from protocol.events import KeySlice, KeySlices
 from protocol.ids import to_text
 from server.clock import Sleep
 from server.delivery.departures import Departures
-from server.delivery.prepared_message import PreparedMessage
+from server.delivery.prepared_message import PreparedEvents, PreparedMessage
 from server.delivery.registry import Registry
 from server.delivery.shared_keys import find_share, read_keys
 from server.delivery.subscriber import Subscriber
@@ -160,23 +160,30 @@ class Room:
         self, registry: Registry, event: TimelineEventRaw, keys: Mapping[bytes, list[KeySlice]] | None = None
     ) -> None:
         """Append to the outboxes of the members that are here; `keys` are those that the event brings, by device."""
-        dialog, seq, prepared = event.dialog, event.seq, PreparedMessage(event)
-        self.known_seq = max(self.known_seq, seq)
+        prepared = PreparedEvents((event,))
+        self.known_seq = max(self.known_seq, event.seq)
         if keys is not None:
             self._deliver_with_keys(registry, event, prepared, keys)
-        elif seq >= self._from_max:
-            for _, subscriber in self.find_subscribers(registry):
-                subscriber.outbox.push_event(dialog, seq, prepared)
         else:
             for from_seq, subscriber in self.find_subscribers(registry):
-                if seq >= from_seq:
-                    subscriber.outbox.push_event(dialog, seq, prepared)
+                if event.seq >= from_seq:
+                    subscriber.outbox.push_events(prepared)
+
+    def try_deliver_all(self, registry: Registry, events: Sequence[TimelineEventRaw]) -> bool:
+        """Append events, none of which brings keys, at once; False if some members may not get all of them."""
+        if events[0].seq < max(self._from_max, self.roster_seq):
+            return False
+        self.known_seq = max(self.known_seq, events[-1].seq)
+        prepared = PreparedEvents(events)
+        for _, subscriber in self.find_subscribers(registry):
+            subscriber.outbox.push_events(prepared)
+        return True
 
     def _deliver_with_keys(
         self,
         registry: Registry,
         event: TimelineEventRaw,
-        prepared: PreparedMessage,
+        prepared: PreparedEvents,
         keys: Mapping[bytes, list[KeySlice]],
     ) -> None:
         for from_seq, subscriber in self.find_subscribers(registry):
@@ -188,7 +195,7 @@ class Room:
                 continue
             if slices:
                 outbox.push(KeySlices(slices))
-            outbox.push_event(event.dialog, event.seq, prepared)
+            outbox.push_events(prepared)
 
 
 class Rooms:
@@ -232,7 +239,21 @@ class Rooms:
         """Bytes of the events that wait."""
         return self._waiting_bytes
 
-    def deliver_event(self, event: TimelineEventRaw, roster_seq: int) -> None:
+    def deliver_events(self, events: Sequence[TimelineEventRaw], roster_seq: int) -> None:
+        """Push durable events of one dialog, in order, to the members that are here."""
+        room = self._room(events[0].dialog)
+        if (
+            not room.busy
+            and room.roster_seq >= roster_seq
+            and not self._departures.notes
+            and not any(map(find_share, events))
+            and room.try_deliver_all(self._registry, events)
+        ):
+            return
+        for event in events:
+            self._deliver_event(event, roster_seq)
+
+    def _deliver_event(self, event: TimelineEventRaw, roster_seq: int) -> None:
         """Push a durable event to the members that are here; `roster_seq` is that of its dialog after its flush."""
         room = self._room(event.dialog)
         known = not room.busy and room.roster_seq >= roster_seq
@@ -264,7 +285,7 @@ class Rooms:
             subscriber.outbox.push_state((dialog, principal), prepared)
 
     def deliver_last(self, event: TimelineEventRaw, principal: bytes) -> None:
-        """Deliver a member's own removal, and what they did not get before it; call it before `deliver_event`."""
+        """Deliver a member's own removal, and what they did not get before it; call it before `deliver_events`."""
         room = self._rooms.get(event.dialog)
         waiting_from = None if room is None else room.waiting_from
         if room is not None and waiting_from is not None:

@@ -17,14 +17,14 @@ from protocol.ids import NIL
 from server.config.settings import SessionSettings
 from server.delivery.flush_turn import FlushTurn
 from server.delivery.outbox import Outbox
-from server.delivery.prepared_message import PreparedMessage
+from server.delivery.prepared_message import PreparedEvents, PreparedMessage
 
 A, B = b"a" * 16, b"b" * 16
 ERASED = b"\x91\x05"
 
 
-def event(dialog: bytes, seq: int) -> PreparedMessage:
-    return PreparedMessage(TimelineEventRaw(dialog, seq, NIL, NIL, 1, 0, 0, msgspec.Raw(ERASED)))
+def events(dialog: bytes, *seqs: int) -> PreparedEvents:
+    return PreparedEvents([TimelineEventRaw(dialog, seq, NIL, NIL, 1, 0, 0, msgspec.Raw(ERASED)) for seq in seqs])
 
 
 class Collected:
@@ -58,7 +58,7 @@ class Collected:
 
     def deliver(self, dialog: bytes, *seqs: int) -> None:
         for seq in seqs:
-            self.outbox.push_event(dialog, seq, event(dialog, seq))
+            self.outbox.push_events(events(dialog, seq))
 
     def messages(self) -> list[ServerMessage | None]:
         self.outbox.flush()
@@ -156,11 +156,30 @@ def test_ephemeral_events_are_dropped_while_behind_or_full() -> None:
     assert it.outbox.size == size
 
 
-def test_a_frame_is_encoded_once_for_everybody() -> None:
-    prepared = event(A, 1)
-    assert prepared.get_frame(text=False) is prepared.get_frame(text=False)
-    assert prepared.get_frame(text=True) is prepared.get_frame(text=True)
-    assert prepared.get_frame(text=True) != prepared.get_frame(text=False)
+def test_frames_are_encoded_and_joined_once_for_everybody() -> None:
+    prepared = events(A, 1, 2)
+    for text in (False, True):
+        assert prepared.get_joined(text) is prepared.get_joined(text)
+        assert prepared.get_frames(text) is prepared.get_frames(text)
+        assert prepared.get_joined(text) == b"".join(prepared.get_frames(text))
+    assert prepared.get_joined(text=True) != prepared.get_joined(text=False)
+
+
+def test_events_of_one_flush_are_queued_together() -> None:
+    it = live()
+    it.outbox.push_events(events(A, 1, 2, 3))
+    assert it.turns == 1
+    assert it.taken() == [(A, 1), (A, 2), (A, 3)]
+    assert it.outbox.frames_since_position == 3
+
+
+def test_events_that_pass_the_bound_together_are_queued_as_far_as_each_would_be() -> None:
+    together, apart = live(bytes_max=150), live(bytes_max=150)
+    together.outbox.push_events(events(A, 1, 2, 3, 4))
+    apart.deliver(A, 1, 2, 3, 4)
+    assert together.behind == apart.behind == 1
+    assert together.outbox.size == apart.outbox.size > 0
+    assert together.taken() == apart.taken()
 
 
 @given(

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import random
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import msgspec
@@ -18,7 +18,7 @@ from protocol.close_codes import CloseCode
 from protocol.dialog_types import DialogType
 from protocol.events import HeartbeatReply
 from server.delivery import rooms as rooms_module
-from server.delivery.prepared_message import PreparedMessage
+from server.delivery.prepared_message import PreparedEvents, PreparedMessage
 from server.delivery.registry import Registry
 from server.delivery.rooms import Rooms
 from storage.postgres.shares import PostgresShares
@@ -38,11 +38,13 @@ class Listener:
         self.outbox: Any = self
         self.seqs: list[int] = []
         self.ephemeral_count = 0
+        self.pushes = 0
         self.receipts: list[tuple[bytes, bytes]] = []
         self.missed: list[int] = []
 
-    def push_event(self, _dialog: bytes, seq: int, _prepared: PreparedMessage) -> None:
-        self.seqs.append(seq)
+    def push_events(self, prepared: PreparedEvents) -> None:
+        self.pushes += 1
+        self.seqs += [event.seq for event in prepared.events]
 
     def push_ephemeral(self, _prepared: PreparedMessage) -> None:
         self.ephemeral_count += 1
@@ -83,13 +85,18 @@ class Hall:
         self.deliver_as_of(dialog, seq, roster_seq)
 
     def deliver_as_of(self, dialog: bytes, seq: int, roster_seq: int) -> None:
-        event = TimelineEventRaw(dialog, seq, dialog, dialog, 1, 0, 0, msgspec.Raw(b"\x91\x05"))
-        self.rooms.deliver_event(event, roster_seq)
+        self.deliver_all(dialog, [seq], roster_seq)
+
+    def deliver_all(self, dialog: bytes, seqs: Sequence[int], roster_seq: int) -> None:
+        """Deliver what one flush appended."""
+        raw = msgspec.Raw(b"\x91\x05")
+        events = [TimelineEventRaw(dialog, seq, dialog, dialog, 1, 0, 0, raw) for seq in seqs]
+        self.rooms.deliver_events(events, roster_seq)
 
     async def route(self, result: ChangeResult) -> None:
         """Deliver what a change appended, as the router does."""
-        for event in result.events:
-            self.rooms.deliver_event(event, result.verdict.roster_seq)
+        if result.events:
+            self.rooms.deliver_events(result.events, result.verdict.roster_seq)
 
 
 @pytest.fixture
@@ -109,6 +116,25 @@ async def test_a_roster_is_read_once_while_it_does_not_change(hall: Hall) -> Non
     await hall.deliver(dialog, 5)
     assert [listener.seqs for listener in listeners] == [[2, 3, 4, 5]] * 2
     assert hall.timelines.reads == 1
+
+
+async def test_events_of_one_flush_are_pushed_together(hall: Hall) -> None:
+    ann, bo, cy = await hall.world.people(3)
+    dialog = await hall.world.create(DialogType.GROUP, ann, bo, cy)
+    listeners = [hall.listen(person) for person in (ann, bo)]
+    room = await hall.rooms.open(dialog)
+    hall.deliver_all(dialog, [2, 3, 4], room.roster_seq)
+    assert [(listener.seqs, listener.pushes) for listener in listeners] == [([2, 3, 4], 1)] * 2
+
+
+async def test_of_the_events_of_one_flush_a_member_gets_those_of_their_time(hall: Hall) -> None:
+    ann, bo, cy, di = await hall.world.people(4)
+    dialog = await hall.world.create(DialogType.GROUP, ann, bo, cy)
+    added = (await hall.world.act(bodies.MembersAdded, dialog, ann, di)).verdict
+    room = await hall.rooms.open(dialog, added.seq)
+    old, new = hall.listen(bo), hall.listen(di)
+    hall.deliver_all(dialog, [added.seq - 1, added.seq, added.seq + 1], room.roster_seq)
+    assert (old.seqs, new.seqs) == ([1, 2, 3], [2, 3])
 
 
 async def test_events_wait_in_order_for_a_newer_roster(hall: Hall) -> None:
