@@ -61,7 +61,6 @@ class Outbox:
         "_behind",
         "_bytes_max",
         "_clock",
-        "_dirty",
         "_drained",
         "_owner",
         "_parts",
@@ -99,13 +98,12 @@ class Outbox:
         self._settings = settings
         self._clock = clock
         self._text = text
-        self._dirty = False
         self._drained: asyncio.Future[None] | None = None
-        self._parts: list[bytes] = []
+        self._parts: list[bytes] | None = None  # from the first frame until all is written; then a turn is awaited
         self._behind: Behind | None = None  # what came while not live; most sessions need none
 
     def __bool__(self) -> bool:
-        return bool(self._parts)
+        return self._parts is not None
 
     @property
     def overwhelmed(self) -> bool:
@@ -128,10 +126,11 @@ class Outbox:
         frame = prepared.get_frame(self._text)
         if self.live:
             if self.size <= self._bytes_max:
-                self._parts.append(frame)  # `_queue`, without the call: this runs once for each recipient
-                self.size += len(frame)
-                if not self._dirty:
-                    self._await_turn()
+                if self._parts is None:
+                    self._queue(frame)
+                else:
+                    self._parts.append(frame)  # `_queue`, without the call: this runs once for each recipient
+                    self.size += len(frame)
                 return
             self._fall_behind()
         self._get_behind().hold(dialog, seq, frame)
@@ -175,16 +174,16 @@ class Outbox:
 
     def write_out(self) -> None:
         """Write what is queued at once, as far as the connection still takes it."""
-        if self._parts and not self._writer.paused:
-            self._writer.write(self._parts[0] if len(self._parts) == 1 else b"".join(self._parts))
+        parts = self._parts
+        if parts is not None and not self._writer.paused:
+            self._writer.write(parts[0] if len(parts) == 1 else b"".join(parts))
             turn = self._turn
             turn.writes += 1
-            turn.frames += len(self._parts)
+            turn.frames += len(parts)
             before = self.frames_since_position
-            self.frames_since_position = before + len(self._parts)
-            self._parts.clear()
+            self.frames_since_position = before + len(parts)
+            self._parts = None
             self.size = 0
-            self._dirty = False
             if before < FRAMES_PER_POSITION <= self.frames_since_position and self._owner is not None:
                 self._owner.owe_position()
 
@@ -195,7 +194,7 @@ class Outbox:
 
     async def wait_drained(self) -> None:
         """Return once nothing waits to be written, or the connection is gone."""
-        while (self._parts or self._writer.paused) and self._owner is not None:
+        while (self._parts is not None or self._writer.paused) and self._owner is not None:
             self._drained = asyncio.get_running_loop().create_future()
             await self._drained
 
@@ -225,15 +224,14 @@ class Outbox:
         return True
 
     def _queue(self, frame: bytes) -> None:
-        self._parts.append(frame)
-        self.size += len(frame)
-        if not self._dirty:
-            self._await_turn()
-
-    def _await_turn(self) -> None:
-        if self._owner is not None:
-            self._dirty = True
+        if self._parts is not None:
+            self._parts.append(frame)
+        elif self._owner is None:  # the connection has ended
+            return
+        else:
+            self._parts = [frame]
             self._turn.add(self)
+        self.size += len(frame)
 
     def _fall_behind(self) -> None:
         if self.live:

@@ -271,6 +271,7 @@ class Session:
     def go_live(self, synced: Synced, plan: Plan) -> None:
         """Accept the sync: answer it, then catch up on what the plan says."""
         self._state = SessionState.LIVE
+        self._heartbeat_at = self._heard_at  # the answer says as much as one
         self.push(synced)
         self._start_catching_up(plan)
 
