@@ -18,6 +18,7 @@ from server.config.settings import SessionSettings
 from server.delivery.flush_turn import FlushTurn
 from server.delivery.outbox import Outbox
 from server.delivery.prepared_message import PreparedEvents, PreparedMessage
+from tests.support.clock import ManualClock
 
 A, B = b"a" * 16, b"b" * 16
 ERASED = b"\x91\x05"
@@ -36,10 +37,10 @@ class Collected:
         self.drains = 0
         self.owed = 0
         self.paused = False
-        self.now = 1000.0
+        self.clock = ManualClock()
         self.written = b""
         settings = SessionSettings(outbox_bytes_max=bytes_max, held_frames_max=held_max, missed_dialogs_max=missed_max)
-        self.outbox = Outbox(self, self, FlushTurn(self._note_turn), settings, lambda: self.now, text=False)
+        self.outbox = Outbox(self, self, FlushTurn(self._note_turn), settings, self.clock, text=False)
 
     def _note_turn(self, _flush: Callable[[], None]) -> None:
         self.turns += 1
@@ -250,7 +251,7 @@ def test_a_full_socket_is_not_written_to_and_the_time_is_noted() -> None:
     it.deliver(A, 1)
     assert it.taken() == []
     assert (it.outbox.stuck_since, it.drains) == (1000.0, 0)
-    it.now = 1005.0
+    it.clock.advance(5.0)
     it.outbox.flush()
     it.paused = False
     it.outbox.writable()
