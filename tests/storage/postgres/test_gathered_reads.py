@@ -79,7 +79,7 @@ async def test_when_a_read_of_several_fails_each_is_read_alone() -> None:
     store.gate.set()
     with pytest.raises(ValueError, match="1"):
         await tasks[1]
-    assert await asyncio.gather(tasks[0], tasks[2]) == [0, 20]
+    assert [await tasks[0], await tasks[2]] == [0, 20]
     assert store.asked == [[0, 1, 2], [0], [1], [2]]
     assert await reads.read(3) == 30
 
@@ -93,7 +93,7 @@ async def test_who_is_cancelled_while_it_waits_is_not_read_for() -> None:
     under_way[0].cancel()
     await turns(3)
     store.gate.set()
-    assert await asyncio.gather(waiting[0], waiting[2]) == [10, 30]
+    assert [await waiting[0], await waiting[2]] == [10, 30]
     assert store.asked == [[0], [1, 3]]
 
 
