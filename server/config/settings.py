@@ -164,7 +164,7 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
 class PipelineSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The write pipeline: how sends are batched into flushes."""
 
-    lanes: Count = 2
+    lanes: Count = 1
     """Flushes that may run at once; a dialog is always in the same lane. Each lane has a database connection of its
     own, beside `storage.connections_max`, and there are two more for other writes."""
     batch_rows_max: Count = 200

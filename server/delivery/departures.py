@@ -24,7 +24,7 @@ from protocol import bodies as b
 from protocol.bodies import TimelineEventRaw, decode_body
 from protocol.ids import to_text
 from server.clock import Sleep
-from server.delivery.prepared_message import PreparedMessage
+from server.delivery.prepared_message import PreparedEvents
 from server.delivery.registry import Registry
 from storage.timelines import Timelines
 from storage.unavailable import StorageUnavailableError
@@ -114,12 +114,12 @@ class Departures:
                 return
             firsts.append(note.first_for(principal))
             note.told[principal] = event.seq
-        prepared = PreparedMessage(event)
+        prepared = PreparedEvents([event])
         for subscriber in self._registry.subscribers_of(principal):
             if firsts:
                 subscriber.outbox.read_from(event.dialog, min(firsts))
             else:
-                subscriber.outbox.push_event(event.dialog, event.seq, prepared)
+                subscriber.outbox.push_events(prepared)
 
     def forget_all(self) -> None:
         """Forget everything: in a new epoch it may never have happened."""

@@ -1,26 +1,25 @@
 """What waits to be written to one connection, and what is to be caught up on once it has drained.
 
 Two modes. *Live*: everything is queued in order. *Behind* (during the first catch-up, and after the bound was passed):
-timeline events are not queued. A few are held as they come; when they get too many, only the first missed number of
-each dialog is remembered, to be read from the timeline. Of each state, receipts and presence, the newest is held.
-Ephemeral events are dropped while behind.
+timeline events are not queued but held or, when they get too many, read from the timeline later (`behind.py`). Of each
+state, receipts and presence, the newest is held. Ephemeral events are dropped while behind.
 
 Invariants: per dialog, events leave in the order of their numbers and without a hole; memory is bounded by
-`outbox_bytes_max` queued, by `held_frames_max` frames and `outbox_bytes_max` bytes held, and by `missed_dialogs_max`
-dialogs and states.
+`outbox_bytes_max` queued, and by the bounds of `Behind`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
 
+from server.clock import Clock
 from server.config.settings import SessionSettings
+from server.delivery.behind import Behind
 from server.delivery.flush_turn import FlushTurn
-from server.delivery.prepared_message import PreparedMessage, encode_frame
+from server.delivery.prepared_message import PreparedEvents, PreparedMessage, encode_frame
 
 FRAMES_PER_POSITION = 32
 """After so many frames a session owes its client a position. Fewer are cheap to receive again."""
@@ -56,26 +55,22 @@ class Owner(Protocol):
 
 
 class Outbox:
-    """The outbox of one connection; `monotonic` gives seconds."""
+    """The outbox of one connection."""
 
     __slots__ = (
+        "_behind",
         "_bytes_max",
-        "_dirty",
+        "_clock",
         "_drained",
-        "_held",
-        "_held_size",
-        "_missed",
-        "_monotonic",
+        "_frames",
         "_owner",
         "_parts",
         "_settings",
-        "_states",
         "_text",
         "_turn",
         "_writer",
         "frames_since_position",
         "live",
-        "overwhelmed",
         "size",
         "stuck_since",
     )
@@ -86,13 +81,11 @@ class Outbox:
         owner: Owner,
         turn: FlushTurn,
         settings: SessionSettings,
-        monotonic: Callable[[], float],
+        clock: Clock,
         *,
         text: bool,
     ) -> None:
         self.live = False
-        self.overwhelmed = False
-        """More dialogs or states were missed than can be remembered: only a new sync helps."""
         self.size = 0
         """Bytes queued."""
         self.stuck_since: float | None = None
@@ -104,18 +97,20 @@ class Outbox:
         self._owner: Owner | None = owner
         self._turn = turn
         self._settings = settings
-        self._monotonic = monotonic
+        self._clock = clock
         self._text = text
-        self._dirty = False
         self._drained: asyncio.Future[None] | None = None
-        self._parts: list[bytes] = []
-        self._held: list[tuple[bytes, int, bytes]] = []
-        self._held_size = 0
-        self._missed: dict[bytes, int] = {}
-        self._states: dict[tuple[bytes, ...], bytes] = {}
+        self._parts: list[bytes] | None = None  # from the first frame until all is written; then a turn is awaited
+        self._frames = 0  # in the parts: one may have several
+        self._behind: Behind | None = None  # what came while not live; most sessions need none
 
     def __bool__(self) -> bool:
-        return bool(self._parts)
+        return self._parts is not None
+
+    @property
+    def overwhelmed(self) -> bool:
+        """Whether more dialogs or states were missed than can be remembered: only a new sync helps."""
+        return self._behind is not None and self._behind.overwhelmed
 
     @property
     def owes_position(self) -> bool:
@@ -128,26 +123,21 @@ class Outbox:
         """Queue a message for this connection alone, whatever the mode: replies, and what a catch-up sends."""
         self._queue(encode_frame(message, text=self._text))
 
-    def push_event(self, dialog: bytes, seq: int, prepared: PreparedMessage) -> None:
-        """Queue an event of a timeline, or remember it."""
-        frame = prepared.get_frame(self._text)
+    def push_events(self, prepared: PreparedEvents) -> None:
+        """Queue events of a timeline, or remember them."""
         if self.live:
-            if self.size <= self._bytes_max:
-                self._parts.append(frame)  # `_queue`, without the call: this runs once for each recipient
-                self.size += len(frame)
-                if not self._dirty:
-                    self._await_turn()
+            joined = prepared.get_joined(self._text)
+            size = self.size + len(joined)
+            if size <= self._bytes_max:
+                if self._parts is None:
+                    self._queue(joined, len(prepared.events))
+                else:
+                    self._parts.append(joined)  # `_queue`, without the call: this runs once for each recipient
+                    self._frames += len(prepared.events)
+                    self.size = size
                 return
-            self._fall_behind()
-        if dialog in self._missed:
-            self._miss(dialog, seq)
-        elif len(self._held) < self._settings.held_frames_max and self._held_size < self._bytes_max:
-            self._held.append((dialog, seq, frame))
-            self._held_size += len(frame)
-        else:
-            for held_dialog, held_seq, _ in self._take_held():
-                self._miss(held_dialog, held_seq)
-            self._miss(dialog, seq)
+        for event, frame in zip(prepared.events, prepared.get_frames(self._text), strict=True):
+            self._push_event(event.dialog, event.seq, frame)
 
     def push_ephemeral(self, prepared: PreparedMessage) -> None:
         """Queue an ephemeral event; dropped while behind or full."""
@@ -164,14 +154,11 @@ class Outbox:
             self._queue(frame)
             return
         self._fall_behind()
-        if key not in self._states and len(self._states) >= self._settings.missed_dialogs_max:
-            self.overwhelmed = True
-            return
-        self._states[key] = frame
+        self._get_behind().hold_state(key, frame)
 
     def read_from(self, dialog: bytes, seq: int) -> None:
         """Have `dialog` read from the timeline, from `seq` on."""
-        self._miss(dialog, seq)
+        self._get_behind().miss(dialog, seq)
         self._fall_behind()
 
     # -- writing
@@ -181,25 +168,26 @@ class Outbox:
         self.write_out()
         if self._writer.paused:
             if self.stuck_since is None:
-                self.stuck_since = self._monotonic()
+                self.stuck_since = self._clock.monotonic()
             return
-        if self._drained is not None and not self._drained.done():
-            self._drained.set_result(None)
+        drained, self._drained = self._drained, None
+        if drained is not None and not drained.done():
+            drained.set_result(None)
         if self._owner is not None:
             self._owner.drained()
 
     def write_out(self) -> None:
         """Write what is queued at once, as far as the connection still takes it."""
-        if self._parts and not self._writer.paused:
-            self._writer.write(self._parts[0] if len(self._parts) == 1 else b"".join(self._parts))
-            turn = self._turn
+        parts = self._parts
+        if parts is not None and not self._writer.paused:
+            self._writer.write(parts[0] if len(parts) == 1 else b"".join(parts))
+            turn, frames = self._turn, self._frames
             turn.writes += 1
-            turn.frames += len(self._parts)
+            turn.frames += frames
             before = self.frames_since_position
-            self.frames_since_position = before + len(self._parts)
-            self._parts.clear()
-            self.size = 0
-            self._dirty = False
+            self.frames_since_position = before + frames
+            self._parts = None
+            self.size = self._frames = 0
             if before < FRAMES_PER_POSITION <= self.frames_since_position and self._owner is not None:
                 self._owner.owe_position()
 
@@ -210,7 +198,7 @@ class Outbox:
 
     async def wait_drained(self) -> None:
         """Return once nothing waits to be written, or the connection is gone."""
-        while (self._parts or self._writer.paused) and self._owner is not None:
+        while (self._parts is not None or self._writer.paused) and self._owner is not None:
             self._drained = asyncio.get_running_loop().create_future()
             await self._drained
 
@@ -222,42 +210,41 @@ class Outbox:
 
     def take_missed(self) -> dict[bytes, int]:
         """What is to be read from the timeline, first number by dialog; nothing is missed after this."""
-        missed, self._missed = self._missed, {}
-        return missed
+        return {} if self._behind is None else self._behind.take_missed()
 
     def try_live(self, sent_to: dict[bytes, int]) -> bool:
         """Go live if nothing is missed: queues what is held beyond what was sent (`sent_to` by dialog)."""
-        if self._missed:
+        behind = self._behind
+        if behind:
             return False
-        for dialog, seq, frame in self._take_held():
-            if seq > sent_to.get(dialog, 0):
+        if behind is not None:
+            for dialog, seq, frame in behind.take_held():
+                if seq > sent_to.get(dialog, 0):
+                    self._queue(frame)
+            for frame in behind.take_states():
                 self._queue(frame)
-        states, self._states = self._states, {}
-        for frame in states.values():
-            self._queue(frame)
+            self._behind = None
         self.live = True
         return True
 
-    def _queue(self, frame: bytes) -> None:
-        self._parts.append(frame)
-        self.size += len(frame)
-        if not self._dirty:
-            self._await_turn()
-
-    def _await_turn(self) -> None:
-        if self._owner is not None:
-            self._dirty = True
-            self._turn.add(self)
-
-    def _miss(self, dialog: bytes, seq: int) -> None:
-        """Remember that `dialog` is to be read from `seq` on, and all that is held of it too."""
-        known = self._missed.get(dialog)
-        if known is None:
-            if len(self._missed) >= self._settings.missed_dialogs_max:
-                self.overwhelmed = True
+    def _push_event(self, dialog: bytes, seq: int, frame: bytes) -> None:
+        if self.live:
+            if self.size <= self._bytes_max:
+                self._queue(frame)
                 return
-            known = self._drop_held(dialog)
-        self._missed[dialog] = seq if known is None else min(seq, known)
+            self._fall_behind()
+        self._get_behind().hold(dialog, seq, frame)
+
+    def _queue(self, frame: bytes, count: int = 1) -> None:
+        if self._parts is not None:
+            self._parts.append(frame)
+        elif self._owner is None:  # the connection has ended
+            return
+        else:
+            self._parts = [frame]
+            self._turn.add(self)
+        self._frames += count
+        self.size += len(frame)
 
     def _fall_behind(self) -> None:
         if self.live:
@@ -265,15 +252,7 @@ class Outbox:
             if self._owner is not None:
                 self._owner.fell_behind()
 
-    def _drop_held(self, dialog: bytes) -> int | None:
-        """The first number held of a dialog. The reading that replaces it would otherwise begin after it."""
-        first = next((seq for held, seq, _ in self._held if held == dialog), None)
-        if first is not None:
-            self._held = [held for held in self._held if held[0] != dialog]
-            self._held_size = sum(len(frame) for _, _, frame in self._held)
-        return first
-
-    def _take_held(self) -> list[tuple[bytes, int, bytes]]:
-        held, self._held = self._held, []
-        self._held_size = 0
-        return held
+    def _get_behind(self) -> Behind:
+        if self._behind is None:
+            self._behind = Behind(self._settings)
+        return self._behind

@@ -1,9 +1,12 @@
-"""One message for many connections: its websocket frame is encoded once per codec, when first needed."""
+"""Messages for many connections: their websocket frames are encoded once per codec, when first needed."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
+from protocol.bodies import TimelineEventRaw
 from protocol.codec import JSON, MSGPACK
 from server.gateway import frames
 
@@ -27,6 +30,31 @@ class PreparedMessage:
         if not self._binary:
             self._binary = encode_frame(self._message, text=False)
         return self._binary
+
+
+class PreparedEvents:
+    """Events of one dialog, in order, on their way to many outboxes: their frames are joined once, too."""
+
+    __slots__ = ("_frames", "_joined", "events")
+
+    def __init__(self, events: Sequence[TimelineEventRaw]) -> None:
+        self.events = events
+        self._frames: dict[bool, list[bytes]] = {}
+        self._joined: dict[bool, bytes] = {}
+
+    def get_frames(self, text: bool) -> list[bytes]:
+        """The frame of each event in the binary or the text codec."""
+        frames_ = self._frames.get(text)
+        if frames_ is None:
+            frames_ = self._frames[text] = [encode_frame(event, text=text) for event in self.events]
+        return frames_
+
+    def get_joined(self, text: bool) -> bytes:
+        """The frames as one; the same object for everybody."""
+        joined = self._joined.get(text)
+        if joined is None:
+            joined = self._joined[text] = b"".join(self.get_frames(text))
+        return joined
 
 
 def encode_frame(message: msgspec.Struct, *, text: bool) -> bytes:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 from protocol.close_codes import CloseCode
 from server.delivery.subscriber import Subscriber
@@ -13,22 +14,32 @@ PresenceListener = Callable[[bytes, bool], None]
 AWAITED_MAX = 32
 """Connections of one principal that have authenticated, and whose sync has not ended. Each may hold a full mailbox;
 afterwards a device has one connection."""
+ARRIVALS_KEPT = 4096
+"""Who came last. A room that was quiet while more came looks up all of its members instead."""
 
 
 class Registry:
-    """Subscribers from their sync to their end. `version` changes with every one that comes or goes.
+    """Subscribers from their sync to their end.
+
+    The list of a principal's subscribers is one object from when the first comes until the last has gone; then it is
+    empty. So a room that has found a list need not look again when a device of that principal comes or goes; it keeps
+    no subscriber that has ended, and learns of other principals by `find_arrived`.
 
     A subscriber is awaited from its authentication until it takes its device over. It is attached, and gets every
     event, before the store has confirmed its sign-in; only then may it take its device over from an older connection.
     """
 
     def __init__(self) -> None:
-        self.version = 0
+        self.arrivals = 0
+        """How often a principal came of whom nobody was here."""
+        self.departures = 0
+        """How often the last subscriber of a principal went."""
         self.listener: PresenceListener = lambda _principal, _online: None
         self.on_detach: Callable[[Subscriber], None] = lambda _subscriber: None
         self._by_principal: dict[bytes, list[Subscriber]] = {}
         self._by_device: dict[bytes, Subscriber] = {}
         self._awaited: dict[bytes, list[Subscriber]] = {}
+        self._arrived: deque[bytes] = deque(maxlen=ARRIVALS_KEPT)
 
     def __len__(self) -> int:
         return len(self._by_device)
@@ -51,13 +62,15 @@ class Registry:
 
     def attach(self, subscriber: Subscriber) -> None:
         """Add a subscriber; nothing happens if it is here."""
-        here = self._by_principal.setdefault(subscriber.principal, [])
-        if subscriber in here:
-            return
-        here.append(subscriber)
-        self.version += 1
-        if len(here) == 1:
-            self.listener(subscriber.principal, True)
+        principal = subscriber.principal
+        here = self._by_principal.get(principal)
+        if here is None:
+            self._by_principal[principal] = [subscriber]
+            self._arrived.append(principal)
+            self.arrivals += 1
+            self.listener(principal, True)
+        elif subscriber not in here:
+            here.append(subscriber)
 
     def take_over(self, subscriber: Subscriber) -> bool:
         """Make this, if it is still here, the one connection of its device; whether it is now.
@@ -86,10 +99,10 @@ class Registry:
         if subscriber not in here:
             return
         here.remove(subscriber)
-        self.version += 1
         self.on_detach(subscriber)
         if not here:
             del self._by_principal[subscriber.principal]
+            self.departures += 1
             self.listener(subscriber.principal, False)
 
     def subscribers_of(self, principal: bytes) -> list[Subscriber]:
@@ -103,6 +116,11 @@ class Registry:
     def is_online(self, principal: bytes) -> bool:
         """Whether any subscriber of the principal is here."""
         return principal in self._by_principal
+
+    def find_arrived(self, since: int) -> list[bytes] | None:
+        """Who came since there were so many `arrivals`, the last first; None if not all of them are kept any more."""
+        count = self.arrivals - since
+        return list(islice(reversed(self._arrived), count)) if count <= len(self._arrived) else None
 
     def find_present(self, members: dict[bytes, int]) -> Iterable[tuple[bytes, list[Subscriber]]]:
         """Those of `members` who are here; costs the smaller of the two."""

@@ -25,8 +25,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from protocol import bodies as b
@@ -36,7 +36,7 @@ from protocol.events import KeySlice, KeySlices
 from protocol.ids import to_text
 from server.clock import Sleep
 from server.delivery.departures import Departures
-from server.delivery.prepared_message import PreparedMessage
+from server.delivery.prepared_message import PreparedEvents, PreparedMessage
 from server.delivery.registry import Registry
 from server.delivery.shared_keys import find_share, read_keys
 from server.delivery.subscriber import Subscriber
@@ -56,6 +56,9 @@ _RETRY_MAX_S = 5.0
 _FAULTS_MAX = 8
 _WAITING_MAX = 1000
 _WAITING_BYTES_MAX = 33_554_432
+_UNLISTED_MAX = 8
+"""The members of so small a room are looked up for each event: that costs no more than to see whether a list is old."""
+_GONE_MAX = 64
 
 
 class _OldRosterError(Exception):
@@ -66,9 +69,10 @@ class Room:
     """One dialog's roster and its local subscribers."""
 
     __slots__ = (
+        "_arrivals",
+        "_departures",
         "_from_max",
-        "_subscribers",
-        "_version",
+        "_present",
         "busy",
         "known_seq",
         "loading",
@@ -93,14 +97,14 @@ class Room:
         """Something is read, for which what comes waits."""
         self.loading = False
         """That is the roster."""
-        self.waiting: deque[TimelineEventRaw] = deque()
+        self.waiting: list[TimelineEventRaw] = []  # few, so no deque: an empty one would take 700 bytes in every room
         self.waiting_bytes = 0
         self.missed = 0
         self.told: dict[bytes, int] = {}
         """Whose removal, by number, came while events waited: they read these themselves."""
         self._from_max = 0
-        self._version = -1
-        self._subscribers: list[tuple[int, Subscriber]] = []
+        self._present: dict[bytes, list[Subscriber]] = {}  # as of these numbers of the registry
+        self._arrivals = self._departures = -1
 
     @property
     def waiting_from(self) -> int | None:
@@ -118,9 +122,9 @@ class Room:
         self.type = roster.type
         self.members = roster.members
         self._from_max = max(roster.members.values(), default=0)
-        self._version = -1
+        self._arrivals = -1
 
-    def try_change(self, event: TimelineEventRaw) -> bool:
+    def try_change(self, event: TimelineEventRaw, registry: Registry) -> bool:
         """Apply an event that changes the roster; False if the room does not know the roster before it."""
         if self.busy or self.known_seq != event.seq - 1:
             return False
@@ -128,55 +132,82 @@ class Room:
             case b.DialogCreated(type=kind, members=members):
                 self.type = kind
                 self.members = {each.principal: event.seq for each in members}
+                self._arrivals = -1
             case b.MembersAdded(members=principals):
                 self.members.update(dict.fromkeys(principals, event.seq))
+                self._present.update((who, here) for who in principals if (here := registry.subscribers_of(who)))
             case b.MemberRemoved(member=principal):
                 self.members.pop(principal, None)
+                self._present.pop(principal, None)
             case b.MemberLeft():
                 self.members.pop(event.author, None)
+                self._present.pop(event.author, None)
             case _:
                 return False
         self.roster_seq = self._from_max = event.seq
-        self._version = -1
         return True
 
-    def find_subscribers(self, registry: Registry) -> list[tuple[int, Subscriber]]:
-        """`(from_seq, subscriber)` of the members that are here."""
-        if self._version != registry.version:
-            self._subscribers = [
-                (self.members[who], subscriber)
-                for who, here in registry.find_present(self.members)
-                for subscriber in here
-            ]
-            self._version = registry.version
-        return self._subscribers
+    def find_present(self, registry: Registry) -> Iterable[tuple[bytes, list[Subscriber]]]:
+        """The members that are here, each with their subscribers. Some may have gone: their lists are empty.
 
-    def drop_stale_subscribers(self, registry: Registry) -> None:
-        """Drop the list of subscribers if it is old; it is made again when it is needed."""
-        if self._version != registry.version:
-            self._subscribers = []
+        Costs as much as came to this node since the last time, and not more than a look at every member.
+        """
+        if len(self.members) <= _UNLISTED_MAX:
+            return registry.find_present(self.members)
+        if self._arrivals != registry.arrivals:
+            self._find_arrived(registry)
+        return self._present.items()
+
+    def _find_arrived(self, registry: Registry) -> None:
+        gone = registry.departures - self._departures
+        few = registry.arrivals - self._arrivals <= len(self.members) and gone <= len(self._present) + _GONE_MAX
+        arrived = registry.find_arrived(self._arrivals) if few else None
+        if arrived is None:
+            self._present = dict(registry.find_present(self.members))
+            self._departures = registry.departures
+        else:
+            self._present.update((who, registry.subscribers_of(who)) for who in arrived if who in self.members)
+        self._arrivals = registry.arrivals
+
+    def find_subscribers(self, registry: Registry) -> Iterator[tuple[int, Subscriber]]:
+        """`(from_seq, subscriber)` of the members that are here."""
+        for who, here in self.find_present(registry):
+            for subscriber in here:
+                yield self.members[who], subscriber
 
     def deliver(
         self, registry: Registry, event: TimelineEventRaw, keys: Mapping[bytes, list[KeySlice]] | None = None
     ) -> None:
         """Append to the outboxes of the members that are here; `keys` are those that the event brings, by device."""
-        dialog, seq, prepared = event.dialog, event.seq, PreparedMessage(event)
-        self.known_seq = max(self.known_seq, seq)
+        prepared = PreparedEvents((event,))
+        self.known_seq = max(self.known_seq, event.seq)
         if keys is not None:
             self._deliver_with_keys(registry, event, prepared, keys)
-        elif seq >= self._from_max:
-            for _, subscriber in self.find_subscribers(registry):
-                subscriber.outbox.push_event(dialog, seq, prepared)
+        elif event.seq >= self._from_max:
+            self._push(registry, prepared)
         else:
             for from_seq, subscriber in self.find_subscribers(registry):
-                if seq >= from_seq:
-                    subscriber.outbox.push_event(dialog, seq, prepared)
+                if event.seq >= from_seq:
+                    subscriber.outbox.push_events(prepared)
+
+    def try_deliver_all(self, registry: Registry, events: Sequence[TimelineEventRaw]) -> bool:
+        """Append events, none of which brings keys, at once; False if some members may not get all of them."""
+        if events[0].seq < max(self._from_max, self.roster_seq):
+            return False
+        self.known_seq = max(self.known_seq, events[-1].seq)
+        self._push(registry, PreparedEvents(events))
+        return True
+
+    def _push(self, registry: Registry, prepared: PreparedEvents) -> None:
+        for _, here in self.find_present(registry):
+            for subscriber in here:
+                subscriber.outbox.push_events(prepared)
 
     def _deliver_with_keys(
         self,
         registry: Registry,
         event: TimelineEventRaw,
-        prepared: PreparedMessage,
+        prepared: PreparedEvents,
         keys: Mapping[bytes, list[KeySlice]],
     ) -> None:
         for from_seq, subscriber in self.find_subscribers(registry):
@@ -188,7 +219,7 @@ class Room:
                 continue
             if slices:
                 outbox.push(KeySlices(slices))
-            outbox.push_event(event.dialog, event.seq, prepared)
+            outbox.push_events(prepared)
 
 
 class Rooms:
@@ -232,12 +263,26 @@ class Rooms:
         """Bytes of the events that wait."""
         return self._waiting_bytes
 
-    def deliver_event(self, event: TimelineEventRaw, roster_seq: int) -> None:
+    def deliver_events(self, events: Sequence[TimelineEventRaw], roster_seq: int) -> None:
+        """Push durable events of one dialog, in order, to the members that are here."""
+        room = self._room(events[0].dialog)
+        if (
+            not room.busy
+            and room.roster_seq >= roster_seq
+            and not self._departures.notes
+            and not any(map(find_share, events))
+            and room.try_deliver_all(self._registry, events)
+        ):
+            return
+        for event in events:
+            self._deliver_event(event, roster_seq)
+
+    def _deliver_event(self, event: TimelineEventRaw, roster_seq: int) -> None:
         """Push a durable event to the members that are here; `roster_seq` is that of its dialog after its flush."""
-        room = self._room(event.dialog)
+        room, registry = self._room(event.dialog), self._registry
         known = not room.busy and room.roster_seq >= roster_seq
-        if (known and find_share(event) is None) or (event.seq == roster_seq and room.try_change(event)):
-            room.deliver(self._registry, event)
+        if (known and find_share(event) is None) or (event.seq == roster_seq and room.try_change(event, registry)):
+            room.deliver(registry, event)
             if event.seq < room.roster_seq or self._departures.notes:
                 self._departures.delivered(event, room.roster_seq, room.told)
             return
@@ -264,7 +309,7 @@ class Rooms:
             subscriber.outbox.push_state((dialog, principal), prepared)
 
     def deliver_last(self, event: TimelineEventRaw, principal: bytes) -> None:
-        """Deliver a member's own removal, and what they did not get before it; call it before `deliver_event`."""
+        """Deliver a member's own removal, and what they did not get before it; call it before `deliver_events`."""
         room = self._rooms.get(event.dialog)
         waiting_from = None if room is None else room.waiting_from
         if room is not None and waiting_from is not None:
@@ -321,11 +366,6 @@ class Rooms:
                 room.needed_seq, room.roster_seq = 0, -1
             else:
                 del self._rooms[dialog]
-
-    def drop_stale_subscribers(self) -> None:
-        """Drop lists of subscribers that are old: a quiet room would keep those that ended in memory."""
-        for room in self._rooms.values():
-            room.drop_stale_subscribers(self._registry)
 
     def _others(self, room: Room, principal: bytes) -> Iterator[Subscriber]:
         for _, subscriber in room.find_subscribers(self._registry):
@@ -386,7 +426,7 @@ class Rooms:
             if share is not None:
                 keys = {device: [] for device in keys}  # the next event may name it again
             self._departures.delivered(event, room.roster_seq, room.told)
-            room.waiting.popleft()
+            del room.waiting[0]
             room.waiting_bytes -= len(event.body)
             self._waiting_bytes -= len(event.body)
         if room.missed:

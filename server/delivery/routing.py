@@ -36,17 +36,16 @@ class Router:
         for item in durable:
             if item.change is not None:
                 self._route_change(item.change.body, item.events[0])
-            for event in item.events:
-                self._rooms.deliver_event(event, item.roster_seq)
+            self._rooms.deliver_events(item.events, item.roster_seq)
 
     def deliver(self, event: TimelineEventRaw, roster_seq: int) -> None:
         """Fan out one event, whichever node wrote it; `roster_seq` is that of its dialog after it or later."""
         if memoryview(event.body)[1] not in _MOVES_PEOPLE:
-            self._rooms.deliver_event(event, roster_seq)
+            self._rooms.deliver_events((event,), roster_seq)
             return
         change = decode_body(event.body)
         self._route_change(change, event)
-        self._rooms.deliver_event(event, roster_seq)
+        self._rooms.deliver_events((event,), roster_seq)
         match change:
             case b.DialogCreated(members=members):
                 self.on_growth(event.dialog, event.seq, [each.principal for each in members])

@@ -10,6 +10,7 @@ whichever protocol it speaks by then.
 
 import asyncio
 import logging
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -281,7 +282,7 @@ class PendingConnection(asyncio.Protocol):
             transport,
             acceptor.settings,
             asyncio.get_running_loop(),
-            address=self._address,
+            address=sys.intern(self._address),  # many clients may have one
             subprotocol=subprotocol,
             lost=acceptor.websocket_lost,
         )

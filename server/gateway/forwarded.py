@@ -9,7 +9,7 @@ import ipaddress
 import re
 from collections.abc import Iterable, Sequence
 
-from server.networks import parse_address
+from server.networks import is_ipv4, parse_address
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -60,6 +60,8 @@ class TrustedProxies:
 
 def normalize_address(text: str) -> str | None:
     """Return an address without port, brackets and scope id, an IPv4-mapped one as IPv4; None for other texts."""
+    if is_ipv4(text):
+        return text
     if (match := _with_port.fullmatch(text)) is not None:
         text = match[1] or match[2]
     try:

@@ -1,7 +1,8 @@
 """The websocket handshake (RFC 6455, section 4.2): a request head in, the response out.
 
-`websockets` checks the headers of the handshake. This module checks the path, refuses a body, and says in the refusal
-which subprotocol to offer. Compression is never negotiated: ciphertext does not shrink.
+`websockets` checks the headers of the handshake, but those of the usual one (`common_handshake.py`). This module checks
+the path, refuses a body, and says in the refusal which subprotocol to offer. Compression is never negotiated:
+ciphertext does not shrink.
 """
 
 import logging
@@ -13,6 +14,7 @@ from websockets.http11 import Request
 from websockets.server import ServerProtocol
 from websockets.typing import Origin, Subprotocol
 
+from server.gateway.common_handshake import answer_common
 from server.gateway.request_head import HeadError, RequestHead
 
 PATH = "/v1/ws"
@@ -41,6 +43,9 @@ class Handshake:
             raise HeadError(400, "a request for a websocket must have no body")
         if head.target.partition("?")[0] != PATH:
             raise HeadError(404, f"the websocket is at {PATH}")
+        return answer_common(head, self._subprotocols, self._origins) or self._answer_any(head)
+
+    def _answer_any(self, head: RequestHead) -> tuple[bytes, str | None]:
         protocol = ServerProtocol(
             origins=self._origins,
             subprotocols=self._subprotocols,

@@ -22,7 +22,7 @@ _OPTIONS: jwt.types.Options = {
 }
 
 
-class Claims(msgspec.Struct, frozen=True):
+class Claims(msgspec.Struct, frozen=True, gc=False):
     """What a valid token says; `expires_at_s` is in seconds since 1970."""
 
     tenant: int

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from collections import OrderedDict
 
 import jwt
 import msgspec
@@ -50,7 +49,8 @@ class Tokens:
         self._issuer = issuer
         self._audience = audience
         self._external_issuers = external_issuers
-        self._cache: OrderedDict[bytes, Claims] = OrderedDict()
+        self._cache: dict[bytes, Claims] = {}  # in two generations: the older one is dropped as a whole
+        self._older: dict[bytes, Claims] = {}
         self._cache_tokens_max = cache_tokens_max
         self._turns = asyncio.Semaphore(_VERIFIED_PER_TURN)
 
@@ -73,9 +73,11 @@ class Tokens:
     def find_cached(self, token: str, device: bytes | None = None) -> Claims | None:
         """The claims of a token that was verified before and is still valid; `device` as for `verify`."""
         for key in _cache_keys(token, device):
-            if (claims := self._cache.get(key)) is not None:
+            claims = self._cache.get(key)
+            if claims is None and (claims := self._older.pop(key, None)) is not None:
+                self._keep(key, claims)
+            if claims is not None:
                 if claims.expires_at_s * 1000 > self._clock.wall_ms():
-                    self._cache.move_to_end(key)
                     return claims
                 del self._cache[key]
         return None
@@ -119,9 +121,9 @@ class Tokens:
             raise RequestRefusedError(ErrorCode.TOKEN_INVALID, "a claim is missing or malformed") from None
 
     def _keep(self, key: bytes, claims: Claims) -> None:
+        if 2 * len(self._cache) >= self._cache_tokens_max:
+            self._cache, self._older = {}, self._cache
         self._cache[key] = claims
-        while len(self._cache) > self._cache_tokens_max:
-            self._cache.popitem(last=False)
 
 
 def _cache_keys(token: str, device: bytes | None) -> list[bytes]:

@@ -74,7 +74,6 @@ from storage.unavailable import StorageUnavailableError
 _log = logging.getLogger(__name__)
 
 _TICK_S = 1.0
-_TICKS_TO_DROP_STALE = 60
 _RECEIPTS_INTERVAL_S = 1.0
 _HORIZON_INTERVAL_S = 1.0
 _CLOSE_TIMEOUT_S = 1.0
@@ -187,7 +186,6 @@ class Node:
         self._shared_rates = None if redis is None else SharedRates(redis.buckets, self._rates, clock)
         self._flush_turn = FlushTurn(asyncio.get_running_loop().call_soon)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._ticks = 0
         self.acceptor: Acceptor
         self.admin: Acceptor
         self.metrics: Metrics
@@ -326,16 +324,13 @@ class Node:
         return Here(self.name, self.incarnation, find_connected(self.registry, principals, now))
 
     def tick(self) -> None:
-        """Call `tick` of every session that is due; every so often drop what quiet rooms keep."""
+        """Call `tick` of every session that is due."""
         for session in self.wheel.advance(self.clock.monotonic()):
             try:
                 session.tick()
             except Exception:  # noqa: BLE001 - a fault of one session must not stop the others
                 _log.exception("the tick of a session failed")
                 session.connection.abort()
-        self._ticks += 1
-        if self._ticks % _TICKS_TO_DROP_STALE == 0:
-            self.rooms.drop_stale_subscribers()
 
     def _route_to_all(self, durable: Sequence[DurableEvents]) -> None:
         """Deliver here, then tell the other nodes."""

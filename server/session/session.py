@@ -42,10 +42,10 @@ from server.gateway.connection import Connection
 from server.identity.claims import Claims, log_ids
 from server.refusals import DETAIL_OF, DURABLE, ERROR_OF, RETRY_AFTER_S, RequestRefusedError
 from server.session.catch_up import CatchUp, Plan
-from server.session.mailbox import Mailbox
+from server.session.mailbox import NOTHING_WAITS
 from server.session.rates import SessionRates
 from server.session.sender_order import SenderOrder
-from server.session.wheel import TimingWheel
+from server.session.wheel import Slot, TimingWheel
 from server.writing.horizon import Horizon
 from storage.rows import Verdict, VerdictCode
 from storage.unavailable import StorageUnavailableError
@@ -98,21 +98,22 @@ class Session:
         "codec",
         "connection",
         "outbox",
+        "slot",
     )
 
     def __init__(self, connection: Connection, context: SessionContext) -> None:
-        settings = context.settings
         self.connection = connection
         self.codec: Codec = JSON if connection.subprotocol == JSON.subprotocol else MSGPACK
         self.outbox = Outbox(
-            connection, self, context.flush_turn, settings, context.clock.monotonic, text=self.codec.text
+            connection, self, context.flush_turn, context.settings, context.clock, text=self.codec.text
         )
+        self.slot: Slot | None = None
         self._context = context
         self._state = SessionState.CONNECTED
         self._claims: Claims | None = None
         self._in_flight = 0
-        self._order = SenderOrder()
-        self._mailbox = Mailbox(connection)
+        self._order: SenderOrder | None = None
+        self._mailbox = NOTHING_WAITS
         self._working: asyncio.Task[None] | None = None
         self._catching_up: asyncio.Task[None] | None = None
         self._paced_until = 0.0
@@ -168,7 +169,7 @@ class Session:
             if self._forgives():  # answered even without an id: its sender may not know what it did
                 self.push(Failed(error.request_id, error.code, _sentence(error.code, error.detail)))
             return
-        self._mailbox.put(command, len(data))
+        self._mailbox = self._mailbox.put(command, len(data))
         self._take(self._heard_at)
 
     def writable(self) -> None:
@@ -254,7 +255,8 @@ class Session:
 
     def give_up(self, dialog: bytes, n: int) -> None:
         """Let later numbers of a timeline pass a refused one."""
-        self._order.give_up(dialog, n)
+        if self._order is not None:
+            self._order.give_up(dialog, n)
 
     # -- the steps of a session
 
@@ -269,6 +271,7 @@ class Session:
     def go_live(self, synced: Synced, plan: Plan) -> None:
         """Accept the sync: answer it, then catch up on what the plan says."""
         self._state = SessionState.LIVE
+        self._heartbeat_at = self._heard_at  # the answer says as much as one
         self.push(synced)
         self._start_catching_up(plan)
 
@@ -332,7 +335,9 @@ class Session:
         if mailbox.commands or not mailbox.reading:
             settings = self._context.settings
             count_max = _EARLY_MAILBOX_MAX if self._claims is None else settings.mailbox_max
-            mailbox.balance(count_max, settings.mailbox_bytes_max)
+            mailbox.balance(self.connection, count_max, settings.mailbox_bytes_max)
+        else:
+            self._mailbox = NOTHING_WAITS
 
     def _take_all(self, now: float) -> None:
         settings, handlers, mailbox = self._context.settings, self._context.handlers, self._mailbox
@@ -378,22 +383,18 @@ class Session:
             return False
         if self._claims is None and not self._is_early_enough(1):
             return False
-        if self._claims is not None and (first := self._order.first_refused(command, self._claims.principal)):
+        if self._order is not None and (first := self._order.first_refused(command, self.principal)):
             self.fail(command.id, ErrorCode.EARLIER_FIRST, awaited_n=first)
             return False
         return True
 
     def _refuse_for_now(
-        self,
-        command: Command,
-        code: ErrorCode,
-        *,
-        retry_after_s: float | None = None,
-        keys_seq: int | None = None,
+        self, command: Command, code: ErrorCode, *, retry_after_s: float | None = None, keys_seq: int | None = None
     ) -> None:
         """Refuse a command, and what comes later in its timeline until the same `n` is sent again or given up."""
         awaited_n = None
         if self._claims is not None:
+            self._order = self._order or SenderOrder()
             awaited_n = self._order.hold_back(command, self._claims.principal)
             if len(self._order) > self._context.settings.mailbox_max and self._ends_with is None:
                 self._ends_with = CloseCode.RATE_LIMITED

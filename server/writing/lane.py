@@ -32,6 +32,10 @@ _log = logging.getLogger(__name__)
 _BUSY_FLUSHES_MAX = 3
 _BATCH_BYTES_MAX = 1_048_576
 _TRIES = 3
+_REST_S = 0.001
+_ENOUGH_ROWS = 16
+"""A flush costs as much as some 16 rows of it. While several write, one of fewer rows waits, up to `_REST_S` after the
+last one ended, for what comes meanwhile. Who writes alone waits for nobody."""
 
 
 class Lane:
@@ -59,6 +63,7 @@ class Lane:
         self._turned: list[asyncio.Future[None]] = []
         self._busy_rows = 0
         self._busy_flushes = 0
+        self._rest_until = 0.0
 
     @property
     def busy(self) -> bool:
@@ -97,10 +102,13 @@ class Lane:
             while self._queue:
                 self._answered_at = self._clock.monotonic()
                 waiting, self._turned = self._turned, []
+                await self._rest()
                 wait = self._busy_flushes >= _BUSY_FLUSHES_MAX
                 batch = self._take()
                 self._backlog.remove(batch)
                 await self._settle(batch, wait=wait)
+                if self._queue or len(batch) > 1:
+                    self._rest_until = self._clock.monotonic() + _REST_S
                 if waiting and any(submission.unknown for submission in self._queue):
                     self._turned += waiting
                     continue
@@ -110,6 +118,12 @@ class Lane:
             for turned in self._turned:
                 turned.set_result(None)
             self._turned.clear()
+
+    async def _rest(self) -> None:
+        """Let more gather, if little waits and others write, too."""
+        rest_s = self._rest_until - self._clock.monotonic()
+        if rest_s > 0 and len(self._queue) < _ENOUGH_ROWS:
+            await self._sleep(rest_s)
 
     def _take(self) -> list[Submission]:
         """The longest prefix of the queue that one flush may judge: one change, or a run of content.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import asyncpg
 import msgspec
 
 from protocol.bodies import Body, DialogCreated, Invited, Settings, SettingsChanged, tag_of
 from protocol.dialog_types import DialogType, Mode, Role
 from protocol.events import DialogState
-from protocol.ids import ID_BYTES
+from protocol.ids import ID_BYTES, NIL
 from storage.rows import DialogRow, PrincipalStatus, SignInState, SnapshotPage
 
 PAGE_DIALOGS = 200
@@ -57,65 +59,83 @@ _DIALOG_COLUMNS = f"""
 """Former members see the dialog as it was when they left; `known` is the last body that named it until then. `invited`
 has the bodies of open invitations, each after the device that wrote it and its number."""
 
-_CHANGED = f"""
-page AS MATERIALIZED (
-    SELECT * FROM members x WHERE x.principal_id = $1 AND x.dialog_id > $2 ORDER BY x.dialog_id LIMIT {PAGE_DIALOGS}
-), changed AS (
+
+def _page(principal: str, after: str) -> str:
+    """The memberships that one page looks at, former ones included."""
+    return f"members x WHERE x.principal_id = {principal} AND x.dialog_id > {after} ORDER BY x.dialog_id"
+
+
+def _changed(principal: str, after: str, since: str, window: str) -> str:
+    """What the asker of a snapshot gets of one page of memberships."""
+    return f"""
     SELECT {_DIALOG_COLUMNS}, CASE
-        WHEN $3::bigint IS NULL THEN greatest(h.seq - $4::bigint, 0) + 1
-        WHEN h.xid < $3::text::xid8 THEN h.seq + 1
-        ELSE first_unseen(m.dialog_id, h.seq, $3::text::xid8) END AS unseen_from
-    FROM page m
+        WHEN {since} IS NULL THEN greatest(h.seq - {window}, 0) + 1
+        WHEN h.xid < {since}::text::xid8 THEN h.seq + 1
+        ELSE first_unseen(m.dialog_id, h.seq, {since}::text::xid8) END AS unseen_from
+    FROM (SELECT * FROM {_page(principal, after)} LIMIT {PAGE_DIALOGS}) m
     JOIN heads h ON h.dialog_id = m.dialog_id
     JOIN dialogs d ON d.dialog_id = m.dialog_id
     LEFT JOIN receipt_heads k ON k.dialog_id = m.dialog_id
-    WHERE CASE WHEN $3::bigint IS NULL THEN m.member
-               ELSE m.xid >= $3::text::xid8
-                    OR (m.member AND (h.xid >= $3::text::xid8 OR k.xid >= $3::text::xid8)) END
-), next AS (
-    SELECT (SELECT p.dialog_id FROM page p ORDER BY p.dialog_id OFFSET {PAGE_DIALOGS - 1}) AS after
-)
+    WHERE CASE WHEN {since} IS NULL THEN m.member
+               ELSE m.xid >= {since}::text::xid8
+                    OR (m.member AND (h.xid >= {since}::text::xid8 OR k.xid >= {since}::text::xid8)) END
 """
-"""A page of one's memberships, former ones included, and of these what the asker of a snapshot gets. Each page looks at
-so many memberships, not for so many changes: its work is bounded. How many pages there can be follows from
-`limits.dialogs_per_person_max` and from the dialogs that one has left. `after` is where the next page begins."""
 
-SNAPSHOT = f"""
-WITH asker AS MATERIALIZED (
-    SELECT CASE
+
+def _next(principal: str, after: str) -> str:
+    """Where the next page begins; null after the last one."""
+    return f"(SELECT x.dialog_id FROM {_page(principal, after)} OFFSET {PAGE_DIALOGS - 1} LIMIT 1) AS after"
+
+
+SNAPSHOTS = f"""
+WITH now AS MATERIALIZED (
+    SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS horizon,
+           pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next_xid,
+           (SELECT epoch FROM deployment) AS epoch,
+           (SELECT newest FROM trimming)::text::bigint AS newest_trimmed
+)
+SELECT a.nth, a.state, now.epoch, now.horizon, now.next_xid, now.newest_trimmed,
+       own.generation, own.fallback_used, own.one_time, own.n_max, own.slices,
+       {_next("a.principal_id", f"'{UUID(bytes=NIL)}'")}, changed.*
+FROM now CROSS JOIN LATERAL (
+    SELECT asked.*, s.device_id, CASE
+               WHEN p.status IS NULL THEN {SignInState.DELETED}
                WHEN p.status = {PrincipalStatus.SUSPENDED} THEN {SignInState.SUSPENDED}
                WHEN p.status = {PrincipalStatus.DELETED} THEN {SignInState.DELETED}
                WHEN s.sign_in_id IS NULL OR s.revoked_at_ms IS NOT NULL THEN {SignInState.REVOKED}
                ELSE {SignInState.LIVE}
            END AS state
-    FROM principals p LEFT JOIN sign_ins s ON s.sign_in_id = $5 AND s.principal_id = p.principal_id
-    WHERE p.principal_id = $1
-), now AS MATERIALIZED (
-    SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS horizon,
-           pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next_xid,
-           (SELECT epoch FROM deployment) AS epoch,
-           (SELECT newest FROM trimming)::text::bigint AS newest_trimmed
-), own AS MATERIALIZED (
+    FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[])
+        WITH ORDINALITY AS asked(principal_id, sign_in_id, since, window_events, nth)
+    LEFT JOIN principals p ON p.principal_id = asked.principal_id
+    LEFT JOIN sign_ins s ON s.sign_in_id = asked.sign_in_id AND s.principal_id = asked.principal_id
+    OFFSET 0
+) a
+LEFT JOIN LATERAL (
     SELECT k.generation, coalesce(f.used, false) AS fallback_used,
-           (SELECT count(*) FROM one_time_keys o
-            WHERE o.device_id = k.device_id AND o.epoch = (SELECT epoch FROM now)) AS one_time,
+           (SELECT count(*) FROM one_time_keys o WHERE o.device_id = k.device_id AND o.epoch = now.epoch) AS one_time,
            EXISTS (SELECT FROM slices c WHERE c.to_device = k.device_id) AS slices,
            (SELECT max((SELECT a.last_n FROM authors a
                         WHERE a.dialog_id = m.dialog_id AND a.device_id = k.device_id))
             FROM members m WHERE m.principal_id = k.principal_id) AS n_max
-    FROM sign_ins s JOIN device_keys k ON k.device_id = s.device_id
-    LEFT JOIN fallback_keys f ON f.device_id = k.device_id
-    WHERE s.sign_in_id = $5 AND s.principal_id = $1
-), {_CHANGED}
-SELECT coalesce((SELECT state FROM asker), {SignInState.DELETED}) AS state,
-       now.epoch, now.horizon, now.next_xid, now.newest_trimmed, next.after,
-       own.generation, own.fallback_used, own.one_time, own.n_max, own.slices, changed.*
-FROM now CROSS JOIN next LEFT JOIN own ON true LEFT JOIN changed ON (SELECT state FROM asker) = {SignInState.LIVE}
+    FROM device_keys k LEFT JOIN fallback_keys f ON f.device_id = k.device_id
+    WHERE k.device_id = a.device_id
+) own ON true
+LEFT JOIN LATERAL (
+    SELECT * FROM ({_changed("a.principal_id", f"'{UUID(bytes=NIL)}'", "a.since", "a.window_events")}) c
+    WHERE a.state = {SignInState.LIVE}
+) changed ON true
 """
-"""With what there is of the device of the sign-in. Its highest `n` is looked up in each dialog of its principal: the
-hot rows of `authors` are in no other index than their key. It is not looked up for a device without keys."""
+"""The first pages of several askers in one snapshot, `nth` from 1: one row for each, or as many as their dialogs. With
+what there is of the device of the sign-in. Its highest `n` is looked up in each dialog of its principal: the hot rows
+of `authors` are in no other index than their key. It is not looked up for a device without keys. Each page looks at so
+many memberships, not for so many changes: its work is bounded. How many pages there can be follows from
+`limits.dialogs_per_person_max` and from the dialogs that one has left. `after` is where the next page begins."""
 
-SNAPSHOT_PAGE = f"WITH {_CHANGED} SELECT next.after, changed.* FROM next LEFT JOIN changed ON true"
+SNAPSHOT_PAGE = f"""
+SELECT next.after, changed.* FROM (SELECT {_next("$1", "$2")}) next
+LEFT JOIN LATERAL ({_changed("$1", "$2", "$3::bigint", "$4::bigint")}) changed ON true
+"""
 
 DIALOGS = f"""
 SELECT {_DIALOG_COLUMNS}, h.seq + 1 AS unseen_from

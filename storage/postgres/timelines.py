@@ -20,18 +20,19 @@ from protocol.bodies import (
     tag_of,
 )
 from protocol.dialog_types import DialogType, Role
-from protocol.ids import NIL, direct_dialog_id
+from protocol.ids import direct_dialog_id
 from protocol.limits import REACTIONS_PER_MESSAGE_MAX
 from protocol.replies import Member
 from storage.postgres.dialog_states import (
     DIALOGS,
-    SNAPSHOT,
     SNAPSHOT_PAGE,
+    SNAPSHOTS,
     count_missed,
     make_dialog_row,
     make_snapshot_page,
     tags_of,
 )
+from storage.postgres.gathered_reads import GatheredReads
 from storage.postgres.pool import Pool, translate_errors
 from storage.rows import BLANK, DialogRoster, DialogRow, KeysHeld, Later, SignInState, Snapshot, SnapshotPage
 from storage.timelines import PAGE_BYTES_MAX, Timelines, cut_short
@@ -39,6 +40,10 @@ from storage.unavailable import StorageTimeoutError
 
 _RESUME_TIMEOUT_S = 2.0
 """Longest time to find out what a position lacks; then the snapshot is windowed."""
+SNAPSHOTS_MAX = 32
+"""Of one statement: each looks at a page of memberships."""
+_SNAPSHOT_READS = 2
+"""At once: a slow one, of somebody with very many dialogs, does not hold up all others."""
 LATER_ROWS_MAX = 500
 """Edits, deletions and reactions that are read at once for a page of messages."""
 
@@ -217,20 +222,26 @@ WHERE NOT EXISTS (SELECT 1 FROM blocks b WHERE b.blocked_id = $1 AND b.blocker_i
 """
 
 
+_Asked = tuple[bytes, bytes, int | None, int]
+"""Who asks for a snapshot: principal, sign-in, the horizon of the position, and the events of a window."""
+
+
 class PostgresTimelines(Timelines):
     """The read half, over a pool of connections, of which at most `pages_at_once` are used to read pages.
 
     Who asks for a page waits in line, so that a roster for the fan-out, or a look at one dialog, never waits for pages.
+    Snapshots that are asked for at the same moment are one statement.
     """
 
     def __init__(self, pool: Pool, *, pages_at_once: int = 4) -> None:
         self._pool = pool
         self._pages = asyncio.Semaphore(pages_at_once)
+        self._snapshots = GatheredReads(self._take_snapshots, size_max=SNAPSHOTS_MAX, at_once=_SNAPSHOT_READS)
 
     async def take_snapshot(
         self, principal: bytes, sign_in: bytes, since: int | None, *, window: int, events_max: int
     ) -> Snapshot:
-        rows = await self._fetch_page(SNAPSHOT, principal, NIL, since, window, sign_in)
+        rows = await self._snapshots.read((principal, sign_in, since, window))
         first = rows[0]
         page = make_snapshot_page(rows, since, window)
         if since is not None and (
@@ -252,6 +263,14 @@ class PostgresTimelines(Timelines):
                 bool(first["slices"]),
             ),
         )
+
+    async def _take_snapshots(self, asked: Sequence[_Asked]) -> list[list[asyncpg.Record]]:
+        """Of several at once, in one snapshot of the database: the rows of each."""
+        principals, sign_ins, sinces, windows = zip(*asked, strict=True)
+        found: list[list[asyncpg.Record]] = [[] for _ in asked]
+        for row in await self._fetch_page(SNAPSHOTS, principals, sign_ins, sinces, windows):
+            found[row["nth"] - 1].append(row)
+        return found
 
     async def read_snapshot_page(self, principal: bytes, page: SnapshotPage) -> SnapshotPage:
         async with self._pages:

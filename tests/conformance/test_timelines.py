@@ -167,6 +167,27 @@ async def test_who_may_not_go_on_gets_no_dialogs(world: World, change: str, stat
     assert (taken.sign_in, taken.page.dialogs) == (state, ())
 
 
+async def test_who_asks_at_the_same_moment_gets_ones_own_snapshot(world: World) -> None:
+    """With and without a position or dialogs, signed out, with another window, and from the future."""
+    ann, bo, cy, di, away = await world.people(5)
+    one, other = await world.create(DialogType.DIRECT, ann, bo), await world.create(DialogType.DIRECT, ann, cy)
+    before = (await snapshot(world, ann, None)).horizon
+    await world.say(one, bo)
+    await world.pool.execute("UPDATE sign_ins SET revoked_at_ms = 1 WHERE principal_id = $1", away.principal)
+    calls = ((ann, before, 10), (ann, None, 10), (bo, None, 1), (di, None, 10), (away, before, 10), (cy, 2**60, 10))
+    taken = await asyncio.gather(*(snapshot(world, who, since, window=window) for who, since, window in calls))
+    assert [unseen(each) for each in taken] == [
+        {one: (2, 2)},
+        {one: (1, 2), other: (1, 1)},
+        {one: (2, 2)},
+        {},
+        {},
+        {other: (1, 1)},
+    ]
+    assert [each.recovered for each in taken] == [True, False, False, False, True, False]
+    assert [each.sign_in is SignInState.LIVE for each in taken] == [True, True, True, True, False, True]
+
+
 async def test_a_sign_in_of_somebody_else_admits_nobody(world: World) -> None:
     ann, bo = await world.people(2)
     taken = await world.timelines.take_snapshot(ann.principal, bo.sign_in, None, window=1, events_max=1)

@@ -200,7 +200,7 @@ async def test_who_missed_more_than_can_be_remembered_is_closed_with_4001(node: 
     ann = await node.world.person()
     async with node.live(ann) as wire:
         (session,) = node.node.registry
-        session.outbox.overwhelmed = True
+        session.outbox._get_behind().overwhelmed = True
         for _ in range(30):
             clock.advance(1.0)
             node.node.tick()

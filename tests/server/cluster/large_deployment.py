@@ -24,7 +24,7 @@ from server.cluster.peers import Peers
 from server.cluster.publisher import Publisher
 from server.cluster.receiver import Receiver
 from server.cluster.whereabouts import Whereabouts
-from server.delivery.prepared_message import PreparedMessage
+from server.delivery.prepared_message import PreparedEvents
 from server.delivery.presence import Presence
 from server.delivery.registry import Registry
 from server.delivery.resequencer import Resequencer
@@ -120,9 +120,10 @@ class Reader:
         self.due: dict[tuple[bytes, int], int] = {}
         self._dialogs = dialogs
 
-    def push_event(self, dialog: bytes, seq: int, _prepared: PreparedMessage) -> None:
-        assert seq in self._dialogs[dialog].visible[self.principal]
-        self.due.pop((dialog, seq), None)
+    def push_events(self, prepared: PreparedEvents) -> None:
+        for event in prepared.events:
+            assert event.seq in self._dialogs[event.dialog].visible[self.principal]
+            self.due.pop((event.dialog, event.seq), None)
 
     def read_from(self, dialog: bytes, seq: int) -> None:
         self.due = {of: stamp for of, stamp in self.due.items() if of[0] != dialog or of[1] < seq}

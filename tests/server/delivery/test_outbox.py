@@ -17,14 +17,15 @@ from protocol.ids import NIL
 from server.config.settings import SessionSettings
 from server.delivery.flush_turn import FlushTurn
 from server.delivery.outbox import Outbox
-from server.delivery.prepared_message import PreparedMessage
+from server.delivery.prepared_message import PreparedEvents, PreparedMessage
+from tests.support.clock import ManualClock
 
 A, B = b"a" * 16, b"b" * 16
 ERASED = b"\x91\x05"
 
 
-def event(dialog: bytes, seq: int) -> PreparedMessage:
-    return PreparedMessage(TimelineEventRaw(dialog, seq, NIL, NIL, 1, 0, 0, msgspec.Raw(ERASED)))
+def events(dialog: bytes, *seqs: int) -> PreparedEvents:
+    return PreparedEvents([TimelineEventRaw(dialog, seq, NIL, NIL, 1, 0, 0, msgspec.Raw(ERASED)) for seq in seqs])
 
 
 class Collected:
@@ -36,10 +37,10 @@ class Collected:
         self.drains = 0
         self.owed = 0
         self.paused = False
-        self.now = 1000.0
+        self.clock = ManualClock()
         self.written = b""
         settings = SessionSettings(outbox_bytes_max=bytes_max, held_frames_max=held_max, missed_dialogs_max=missed_max)
-        self.outbox = Outbox(self, self, FlushTurn(self._note_turn), settings, lambda: self.now, text=False)
+        self.outbox = Outbox(self, self, FlushTurn(self._note_turn), settings, self.clock, text=False)
 
     def _note_turn(self, _flush: Callable[[], None]) -> None:
         self.turns += 1
@@ -58,7 +59,7 @@ class Collected:
 
     def deliver(self, dialog: bytes, *seqs: int) -> None:
         for seq in seqs:
-            self.outbox.push_event(dialog, seq, event(dialog, seq))
+            self.outbox.push_events(events(dialog, seq))
 
     def messages(self) -> list[ServerMessage | None]:
         self.outbox.flush()
@@ -156,11 +157,30 @@ def test_ephemeral_events_are_dropped_while_behind_or_full() -> None:
     assert it.outbox.size == size
 
 
-def test_a_frame_is_encoded_once_for_everybody() -> None:
-    prepared = event(A, 1)
-    assert prepared.get_frame(text=False) is prepared.get_frame(text=False)
-    assert prepared.get_frame(text=True) is prepared.get_frame(text=True)
-    assert prepared.get_frame(text=True) != prepared.get_frame(text=False)
+def test_frames_are_encoded_and_joined_once_for_everybody() -> None:
+    prepared = events(A, 1, 2)
+    for text in (False, True):
+        assert prepared.get_joined(text) is prepared.get_joined(text)
+        assert prepared.get_frames(text) is prepared.get_frames(text)
+        assert prepared.get_joined(text) == b"".join(prepared.get_frames(text))
+    assert prepared.get_joined(text=True) != prepared.get_joined(text=False)
+
+
+def test_events_of_one_flush_are_queued_together() -> None:
+    it = live()
+    it.outbox.push_events(events(A, 1, 2, 3))
+    assert it.turns == 1
+    assert it.taken() == [(A, 1), (A, 2), (A, 3)]
+    assert it.outbox.frames_since_position == 3
+
+
+def test_events_that_pass_the_bound_together_are_queued_as_far_as_each_would_be() -> None:
+    together, apart = live(bytes_max=150), live(bytes_max=150)
+    together.outbox.push_events(events(A, 1, 2, 3, 4))
+    apart.deliver(A, 1, 2, 3, 4)
+    assert together.behind == apart.behind == 1
+    assert together.outbox.size == apart.outbox.size > 0
+    assert together.taken() == apart.taken()
 
 
 @given(
@@ -231,7 +251,7 @@ def test_a_full_socket_is_not_written_to_and_the_time_is_noted() -> None:
     it.deliver(A, 1)
     assert it.taken() == []
     assert (it.outbox.stuck_since, it.drains) == (1000.0, 0)
-    it.now = 1005.0
+    it.clock.advance(5.0)
     it.outbox.flush()
     it.paused = False
     it.outbox.writable()

@@ -6,7 +6,7 @@ import pytest
 
 from protocol.close_codes import CloseCode
 from protocol.ids import new_id
-from server.delivery.registry import AWAITED_MAX, Registry
+from server.delivery.registry import ARRIVALS_KEPT, AWAITED_MAX, Registry
 from tests.server.delivery.stand_in import StandIn
 
 ANN, BO = b"a" * 16, b"b" * 16
@@ -20,9 +20,8 @@ def registry() -> Registry:
 def test_attach_twice_is_attach_once(registry: Registry) -> None:
     ann = StandIn(ANN)
     registry.attach(ann)
-    version = registry.version
     registry.attach(ann)
-    assert (registry.subscribers_of(ANN), registry.version, list(registry)) == ([ann], version, [ann])
+    assert (registry.subscribers_of(ANN), registry.arrivals, list(registry)) == ([ann], 1, [ann])
 
 
 def test_take_over_closes_the_older_connection_of_the_device(registry: Registry) -> None:
@@ -73,10 +72,30 @@ def test_detach_leaves_nothing(registry: Registry) -> None:
     registry.attach(ann)
     registry.take_over(ann)
     registry.detach(ann)
-    version = registry.version
     registry.detach(ann)
-    assert (registry._by_principal, registry._by_device, registry.version) == ({}, {}, version)
+    assert (registry._by_principal, registry._by_device, registry.departures) == ({}, {}, 1)
     assert not registry.is_online(ANN)
+
+
+def test_who_holds_the_list_of_a_principal_sees_devices_come_and_go(registry: Registry) -> None:
+    phone, laptop = StandIn(ANN), StandIn(ANN)
+    registry.attach(phone)
+    here = registry.subscribers_of(ANN)
+    registry.attach(laptop)
+    registry.detach(phone)
+    assert (here, registry.arrivals) == ([laptop], 1)
+    registry.detach(laptop)
+    assert here == []
+
+
+def test_who_came_is_known_as_far_as_it_is_kept(registry: Registry) -> None:
+    assert registry.find_arrived(registry.arrivals) == []
+    for principal in (ANN, BO):
+        registry.attach(StandIn(principal))
+    assert [registry.find_arrived(since) for since in (2, 1, 0, -1)] == [[], [BO], [BO, ANN], None]
+    for _ in range(ARRIVALS_KEPT):
+        registry.attach(StandIn(new_id()))
+    assert (len(registry.find_arrived(2) or ()), registry.find_arrived(1)) == (ARRIVALS_KEPT, None)
 
 
 def test_the_end_of_a_sign_in_closes_all_its_connections_and_no_other(registry: Registry) -> None:

@@ -15,7 +15,7 @@ from protocol.close_codes import CloseCode
 from protocol.dialog_types import DialogType
 from protocol.ids import new_id
 from server.delivery.departures import Departures
-from server.delivery.prepared_message import PreparedMessage
+from server.delivery.prepared_message import PreparedEvents
 from server.delivery.presence import Presence
 from server.delivery.registry import Registry
 from server.delivery.rooms import Rooms
@@ -82,10 +82,11 @@ class Reader:
         self.sent_to = 0
         self._timeline = timeline
 
-    def push_event(self, dialog: bytes, seq: int, _prepared: PreparedMessage) -> None:
-        assert dialog == DIALOG
-        if seq > self.sent_to:
-            self.got.append(seq)
+    def push_events(self, prepared: PreparedEvents) -> None:
+        for event in prepared.events:
+            assert event.dialog == DIALOG
+            if event.seq > self.sent_to:
+                self.got.append(event.seq)
 
     def read_from(self, dialog: bytes, seq: int) -> None:
         assert dialog == DIALOG

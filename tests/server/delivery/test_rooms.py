@@ -6,7 +6,7 @@ import asyncio
 import gc
 import random
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import msgspec
@@ -17,8 +17,9 @@ from protocol.bodies import TimelineEventRaw
 from protocol.close_codes import CloseCode
 from protocol.dialog_types import DialogType
 from protocol.events import HeartbeatReply
+from protocol.ids import new_id
 from server.delivery import rooms as rooms_module
-from server.delivery.prepared_message import PreparedMessage
+from server.delivery.prepared_message import PreparedEvents, PreparedMessage
 from server.delivery.registry import Registry
 from server.delivery.rooms import Rooms
 from storage.postgres.shares import PostgresShares
@@ -29,6 +30,9 @@ from tests.support.world import Person, World
 
 pytestmark = pytest.mark.anyio
 
+LISTED = rooms_module._UNLISTED_MAX + 1
+"""So many members make a room that lists those who are here."""
+
 
 class Listener:
     """A subscriber that is its own outbox, and notes what is pushed to it."""
@@ -38,11 +42,13 @@ class Listener:
         self.outbox: Any = self
         self.seqs: list[int] = []
         self.ephemeral_count = 0
+        self.pushes = 0
         self.receipts: list[tuple[bytes, bytes]] = []
         self.missed: list[int] = []
 
-    def push_event(self, _dialog: bytes, seq: int, _prepared: PreparedMessage) -> None:
-        self.seqs.append(seq)
+    def push_events(self, prepared: PreparedEvents) -> None:
+        self.pushes += 1
+        self.seqs += [event.seq for event in prepared.events]
 
     def push_ephemeral(self, _prepared: PreparedMessage) -> None:
         self.ephemeral_count += 1
@@ -83,13 +89,18 @@ class Hall:
         self.deliver_as_of(dialog, seq, roster_seq)
 
     def deliver_as_of(self, dialog: bytes, seq: int, roster_seq: int) -> None:
-        event = TimelineEventRaw(dialog, seq, dialog, dialog, 1, 0, 0, msgspec.Raw(b"\x91\x05"))
-        self.rooms.deliver_event(event, roster_seq)
+        self.deliver_all(dialog, [seq], roster_seq)
+
+    def deliver_all(self, dialog: bytes, seqs: Sequence[int], roster_seq: int) -> None:
+        """Deliver what one flush appended."""
+        raw = msgspec.Raw(b"\x91\x05")
+        events = [TimelineEventRaw(dialog, seq, dialog, dialog, 1, 0, 0, raw) for seq in seqs]
+        self.rooms.deliver_events(events, roster_seq)
 
     async def route(self, result: ChangeResult) -> None:
         """Deliver what a change appended, as the router does."""
-        for event in result.events:
-            self.rooms.deliver_event(event, result.verdict.roster_seq)
+        if result.events:
+            self.rooms.deliver_events(result.events, result.verdict.roster_seq)
 
 
 @pytest.fixture
@@ -109,6 +120,25 @@ async def test_a_roster_is_read_once_while_it_does_not_change(hall: Hall) -> Non
     await hall.deliver(dialog, 5)
     assert [listener.seqs for listener in listeners] == [[2, 3, 4, 5]] * 2
     assert hall.timelines.reads == 1
+
+
+async def test_events_of_one_flush_are_pushed_together(hall: Hall) -> None:
+    ann, bo, cy = await hall.world.people(3)
+    dialog = await hall.world.create(DialogType.GROUP, ann, bo, cy)
+    listeners = [hall.listen(person) for person in (ann, bo)]
+    room = await hall.rooms.open(dialog)
+    hall.deliver_all(dialog, [2, 3, 4], room.roster_seq)
+    assert [(listener.seqs, listener.pushes) for listener in listeners] == [([2, 3, 4], 1)] * 2
+
+
+async def test_of_the_events_of_one_flush_a_member_gets_those_of_their_time(hall: Hall) -> None:
+    ann, bo, cy, di = await hall.world.people(4)
+    dialog = await hall.world.create(DialogType.GROUP, ann, bo, cy)
+    added = (await hall.world.act(bodies.MembersAdded, dialog, ann, di)).verdict
+    room = await hall.rooms.open(dialog, added.seq)
+    old, new = hall.listen(bo), hall.listen(di)
+    hall.deliver_all(dialog, [added.seq - 1, added.seq, added.seq + 1], room.roster_seq)
+    assert (old.seqs, new.seqs) == ([1, 2, 3], [2, 3])
 
 
 async def test_events_wait_in_order_for_a_newer_roster(hall: Hall) -> None:
@@ -341,14 +371,76 @@ async def test_a_new_room_is_not_closed_to_make_place_for_itself(database_url: s
     await world.close()
 
 
-async def test_a_quiet_room_keeps_nobody_who_left(hall: Hall) -> None:
-    ann, bo = await hall.world.people(2)
-    dialog = await hall.world.create(DialogType.DIRECT, ann, bo)
-    listener = hall.listen(bo)
+@pytest.mark.parametrize("size", [3, LISTED])
+async def test_who_comes_goes_and_returns_gets_what_is_delivered_meanwhile(hall: Hall, size: int) -> None:
+    people = await hall.world.people(size)
+    dialog = await hall.world.create(DialogType.GROUP, *people)
+    steady, first = hall.listen(people[0]), hall.listen(people[1])
+    await hall.deliver(dialog, 2)
+    await hall.rooms.wait_settled()
+    second = hall.listen(people[1])
+    await hall.deliver(dialog, 3)
+    hall.registry.detach(first)
+    await hall.deliver(dialog, 4)
+    hall.registry.detach(second)
+    await hall.deliver(dialog, 5)
+    third = hall.listen(people[1])
+    await hall.deliver(dialog, 6)
+    assert [each.seqs for each in (first, second, third, steady)] == [[2, 3], [3, 4], [6], [2, 3, 4, 5, 6]]
+
+
+async def test_members_who_join_and_leave_a_listed_room_are_found(hall: Hall) -> None:
+    ann, bo, cy, *others = await hall.world.people(LISTED + 2)
+    dialog = await hall.world.create(DialogType.GROUP, ann, *others)
+    here = [hall.listen(person) for person in (ann, bo, cy)]
+    await hall.deliver(dialog, 1)
+    await hall.rooms.wait_settled()
+    for body, who in ((bodies.MembersAdded, bo), (bodies.MembersAdded, cy), (bodies.MemberRemoved, bo)):
+        await hall.route(await hall.world.act(body, dialog, ann, who))
+    assert [each.seqs for each in here] == [[1, 2, 3, 4], [2, 3], [3, 4]]
+    assert hall.timelines.reads == 1
+
+
+async def test_a_connect_costs_a_listed_room_no_look_at_every_member(
+    hall: Hall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people = await hall.world.people(LISTED)
+    dialog = await hall.world.create(DialogType.GROUP, *people)
+    await hall.deliver(dialog, 1)
+    await hall.rooms.wait_settled()
+    monkeypatch.setattr(hall.registry, "find_present", None)
+    for seq in range(2, LISTED):
+        here = [hall.listen(person) for person in people[1:seq]]
+        await hall.deliver(dialog, seq)
+        assert [each.seqs for each in here] == [[seq]] * len(here)
+        for each in here:
+            hall.registry.detach(each)
+
+
+async def test_after_more_came_and_went_than_a_room_follows_it_lists_its_members_anew(hall: Hall) -> None:
+    people = await hall.world.people(LISTED)
+    dialog = await hall.world.create(DialogType.GROUP, *people)
+    await hall.deliver(dialog, 1)
+    await hall.rooms.wait_settled()
+    for person in people:
+        hall.registry.detach(hall.listen(person))
+    listener = hall.listen(people[1])
+    for _ in range(LISTED):
+        hall.listen(Person(new_id()))
+    await hall.deliver(dialog, 2)
+    assert listener.seqs == [2]
+    [room] = hall.rooms._rooms.values()
+    assert list(room._present) == [people[1].principal], "nothing is left of who went"
+
+
+@pytest.mark.parametrize("size", [3, LISTED])
+async def test_a_quiet_room_keeps_nobody_who_left(hall: Hall, size: int) -> None:
+    people = await hall.world.people(size)
+    dialog = await hall.world.create(DialogType.GROUP, *people)
+    listener = hall.listen(people[1])
     await hall.deliver(dialog, 2)
     await hall.rooms.wait_settled()
     hall.registry.detach(listener)
-    hall.rooms.drop_stale_subscribers()
     left = weakref.ref(listener)
     del listener
     gc.collect()

@@ -14,7 +14,7 @@ from protocol.close_codes import CloseCode
 from protocol.dialog_types import DialogType, Mode
 from protocol.events import KeySlices
 from protocol.ids import new_id
-from server.delivery.prepared_message import PreparedMessage
+from server.delivery.prepared_message import PreparedEvents
 from server.delivery.registry import Registry
 from server.delivery.rooms import Rooms
 from storage.postgres.shares import PostgresShares
@@ -41,8 +41,8 @@ class Listener:
     def push(self, slices: KeySlices) -> None:
         self.got += [each.body for each in slices.slices]
 
-    def push_event(self, _dialog: bytes, seq: int, _prepared: PreparedMessage) -> None:
-        self.got.append(seq)
+    def push_events(self, prepared: PreparedEvents) -> None:
+        self.got += [event.seq for event in prepared.events]
 
     def read_from(self, _dialog: bytes, seq: int) -> None:
         self.got.append(f"from {seq}")
@@ -112,7 +112,7 @@ class Hall:
     def deliver(self, entry: Entry, seq: int, roster_seq: int) -> None:
         body = msgspec.Raw(entry.body)
         event = TimelineEventRaw(entry.dialog, seq, entry.author, entry.device, entry.n, 0, 0, body)
-        self.rooms.deliver_event(event, roster_seq)
+        self.rooms.deliver_events((event,), roster_seq)
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ async def test_who_is_removed_while_keys_are_read_reads_the_rest_until_then(hall
     removed = await hall.world.act(MemberRemoved, hall.dialog, hall.ann, hall.cy)
     (event,) = removed.events
     hall.rooms.deliver_last(event, hall.cy.principal)
-    hall.rooms.deliver_event(event, removed.verdict.roster_seq)
+    hall.rooms.deliver_events((event,), removed.verdict.roster_seq)
     hall.shares.gate.set()
     await hall.rooms.wait_settled()
     assert bo.got == [b"for " + hall.bo.device, 2, 3]

@@ -1,5 +1,7 @@
 """The first request head: what is accepted, and what is refused because two parsers may read it differently."""
 
+import time
+
 import pytest
 
 from server.gateway.request_head import HeadError, RequestHead, find_end, parse
@@ -115,3 +117,10 @@ def test_whether_a_head_wants_a_websocket_and_has_a_body(lines: list[str], wants
 
 def test_http_1_0_needs_no_host() -> None:
     assert parse(head(first="GET / HTTP/1.0", host="")).minor_version == 0
+
+
+def test_a_line_of_many_spaces_is_refused_as_fast_as_any_other() -> None:
+    data = head("X: " + " " * 16_000 + "\x00")
+    started = time.process_time()
+    assert refusal(data).status == 400
+    assert time.process_time() - started < 0.5

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import time
 
 import msgspec
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from protocol.bodies import TimelineEventRaw
 from protocol.dialog_types import DialogType
 from protocol.events import DialogState, KeySlices
+from server.clock import SystemClock
 from server.config.settings import SessionSettings
 from server.delivery.flush_turn import FlushTurn
 from server.delivery.outbox import Outbox
@@ -41,7 +41,7 @@ class SlowOutbox(Outbox):
         self.paused = False
         self.pushed: list[msgspec.Struct] = []
         turn = FlushTurn(asyncio.get_running_loop().call_soon)
-        super().__init__(self, self, turn, SessionSettings(), time.monotonic, text=False)
+        super().__init__(self, self, turn, SessionSettings(), SystemClock(), text=False)
 
     def push(self, message: msgspec.Struct) -> None:
         self.pushed.append(message)
