@@ -1,4 +1,4 @@
-"""What an idle session owns. There are tens of thousands of them, so whatever one of them keeps is paid for so often."""
+"""What an idle session owns. There are tens of thousands of them: each thing that one keeps is there so often."""
 
 from __future__ import annotations
 
