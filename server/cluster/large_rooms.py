@@ -26,7 +26,8 @@ from protocol.ids import NIL, to_text
 from server.clock import Clock
 from server.cluster.whereabouts import Whereabouts
 from server.delivery.registry import Registry
-from server.delivery.rooms import Room, Rooms, Spawn
+from server.delivery.room import Room
+from server.delivery.rooms import Rooms, Spawn
 from server.delivery.subscriber import Subscriber
 from storage.nodes import LARGE_ABOVE, PAGE_ROWS, Nodes
 from storage.unavailable import StorageUnavailableError

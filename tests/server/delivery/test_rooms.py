@@ -18,6 +18,7 @@ from protocol.close_codes import CloseCode
 from protocol.dialog_types import DialogType
 from protocol.events import HeartbeatReply
 from protocol.ids import new_id
+from server.delivery import room as room_module
 from server.delivery import rooms as rooms_module
 from server.delivery.prepared_message import PreparedEvents, PreparedMessage
 from server.delivery.registry import Registry
@@ -30,7 +31,7 @@ from tests.support.world import Person, World
 
 pytestmark = pytest.mark.anyio
 
-LISTED = rooms_module._UNLISTED_MAX + 1
+LISTED = room_module._UNLISTED_MAX + 1
 """So many members make a room that lists those who are here."""
 
 
