@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import subprocess
+import sys
 
 import pytest
 
@@ -75,3 +77,10 @@ async def test_a_node_starts_while_its_archive_is_away(
 async def test_migrating_an_archive_that_is_away_says_what_to_do(away: StorageSettings, database_url: str) -> None:
     with pytest.raises(StartupError, match=r"storage\.cql_hosts cannot be used .* run `tchat doctor`"):
         await migrate_archive(away, database_url, print)
+
+
+def test_a_server_without_an_archive_loads_no_driver_of_it() -> None:
+    code = "import sys, server.node.serve, server.node.worker; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout.split()
+    assert "asyncpg" in loaded
+    assert not {"cassandra", "numpy"} & set(loaded)
