@@ -3,105 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import random
-import weakref
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator
 
-import msgspec
 import pytest
 
 from protocol import bodies
-from protocol.bodies import TimelineEventRaw
-from protocol.close_codes import CloseCode
 from protocol.dialog_types import DialogType
 from protocol.events import HeartbeatReply
-from protocol.ids import new_id
-from server.delivery import room as room_module
 from server.delivery import rooms as rooms_module
-from server.delivery.prepared_message import PreparedEvents, PreparedMessage
-from server.delivery.registry import Registry
-from server.delivery.rooms import Rooms
-from storage.postgres.shares import PostgresShares
-from storage.rows import ChangeResult
-from tests.support.faulty import FaultyTimelines
+from server.delivery.prepared_message import PreparedMessage
+from tests.server.delivery.hall import Hall
 from tests.support.turns import until
-from tests.support.world import Person, World
+from tests.support.world import World
 
 pytestmark = pytest.mark.anyio
-
-LISTED = room_module._UNLISTED_MAX + 1
-"""So many members make a room that lists those who are here."""
-
-
-class Listener:
-    """A subscriber that is its own outbox, and notes what is pushed to it."""
-
-    def __init__(self, person: Person) -> None:
-        self.principal, self.device, self.sign_in = person.principal, person.device, person.sign_in
-        self.outbox: Any = self
-        self.seqs: list[int] = []
-        self.ephemeral_count = 0
-        self.pushes = 0
-        self.receipts: list[tuple[bytes, bytes]] = []
-        self.missed: list[int] = []
-
-    def push_events(self, prepared: PreparedEvents) -> None:
-        self.pushes += 1
-        self.seqs += [event.seq for event in prepared.events]
-
-    def push_ephemeral(self, _prepared: PreparedMessage) -> None:
-        self.ephemeral_count += 1
-
-    def push_state(self, key: tuple[bytes, bytes], _prepared: PreparedMessage) -> None:
-        self.receipts.append(key)
-
-    def read_from(self, _dialog: bytes, seq: int) -> None:
-        self.missed.append(seq)
-
-    def close(self, code: CloseCode, reason: str = "") -> None:
-        raise AssertionError((code, reason))
-
-
-class Hall:
-    """Rooms over a real timeline store with faults."""
-
-    def __init__(self, world: World, *, rooms_max: int = 10) -> None:
-        self.world = world
-        self.timelines = FaultyTimelines(world)
-        self.registry = Registry()
-        self.rooms = Rooms(
-            self.timelines,
-            PostgresShares(world.pool),
-            self.registry,
-            asyncio.ensure_future,
-            rooms_max=rooms_max,
-            sleep=lambda _s: asyncio.sleep(0),
-        )
-
-    def listen(self, person: Person) -> Listener:
-        listener = Listener(person)
-        self.registry.attach(listener)
-        return listener
-
-    async def deliver(self, dialog: bytes, seq: int) -> None:
-        roster_seq = await self.world.pool.fetchval("SELECT roster_seq FROM heads WHERE dialog_id = $1", dialog)
-        self.deliver_as_of(dialog, seq, roster_seq)
-
-    def deliver_as_of(self, dialog: bytes, seq: int, roster_seq: int) -> None:
-        self.deliver_all(dialog, [seq], roster_seq)
-
-    def deliver_all(self, dialog: bytes, seqs: Sequence[int], roster_seq: int) -> None:
-        """Deliver what one flush appended."""
-        raw = msgspec.Raw(b"\x91\x05")
-        events = [TimelineEventRaw(dialog, seq, dialog, dialog, 1, 0, 0, raw) for seq in seqs]
-        self.rooms.deliver_events(events, roster_seq)
-
-    async def route(self, result: ChangeResult) -> None:
-        """Deliver what a change appended, as the router does."""
-        if result.events:
-            self.rooms.deliver_events(result.events, result.verdict.roster_seq)
 
 
 @pytest.fixture
@@ -370,82 +286,6 @@ async def test_a_new_room_is_not_closed_to_make_place_for_itself(database_url: s
     await hall.rooms.wait_settled()
     assert hall.timelines.reads == 2
     await world.close()
-
-
-@pytest.mark.parametrize("size", [3, LISTED])
-async def test_who_comes_goes_and_returns_gets_what_is_delivered_meanwhile(hall: Hall, size: int) -> None:
-    people = await hall.world.people(size)
-    dialog = await hall.world.create(DialogType.GROUP, *people)
-    steady, first = hall.listen(people[0]), hall.listen(people[1])
-    await hall.deliver(dialog, 2)
-    await hall.rooms.wait_settled()
-    second = hall.listen(people[1])
-    await hall.deliver(dialog, 3)
-    hall.registry.detach(first)
-    await hall.deliver(dialog, 4)
-    hall.registry.detach(second)
-    await hall.deliver(dialog, 5)
-    third = hall.listen(people[1])
-    await hall.deliver(dialog, 6)
-    assert [each.seqs for each in (first, second, third, steady)] == [[2, 3], [3, 4], [6], [2, 3, 4, 5, 6]]
-
-
-async def test_members_who_join_and_leave_a_listed_room_are_found(hall: Hall) -> None:
-    ann, bo, cy, *others = await hall.world.people(LISTED + 2)
-    dialog = await hall.world.create(DialogType.GROUP, ann, *others)
-    here = [hall.listen(person) for person in (ann, bo, cy)]
-    await hall.deliver(dialog, 1)
-    await hall.rooms.wait_settled()
-    for body, who in ((bodies.MembersAdded, bo), (bodies.MembersAdded, cy), (bodies.MemberRemoved, bo)):
-        await hall.route(await hall.world.act(body, dialog, ann, who))
-    assert [each.seqs for each in here] == [[1, 2, 3, 4], [2, 3], [3, 4]]
-    assert hall.timelines.reads == 1
-
-
-async def test_a_connect_costs_a_listed_room_no_look_at_every_member(
-    hall: Hall, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    people = await hall.world.people(LISTED)
-    dialog = await hall.world.create(DialogType.GROUP, *people)
-    await hall.deliver(dialog, 1)
-    await hall.rooms.wait_settled()
-    monkeypatch.setattr(hall.registry, "find_present", None)
-    for seq in range(2, LISTED):
-        here = [hall.listen(person) for person in people[1:seq]]
-        await hall.deliver(dialog, seq)
-        assert [each.seqs for each in here] == [[seq]] * len(here)
-        for each in here:
-            hall.registry.detach(each)
-
-
-async def test_after_more_came_and_went_than_a_room_follows_it_lists_its_members_anew(hall: Hall) -> None:
-    people = await hall.world.people(LISTED)
-    dialog = await hall.world.create(DialogType.GROUP, *people)
-    await hall.deliver(dialog, 1)
-    await hall.rooms.wait_settled()
-    for person in people:
-        hall.registry.detach(hall.listen(person))
-    listener = hall.listen(people[1])
-    for _ in range(LISTED):
-        hall.listen(Person(new_id()))
-    await hall.deliver(dialog, 2)
-    assert listener.seqs == [2]
-    [room] = hall.rooms._rooms.values()
-    assert list(room._present) == [people[1].principal], "nothing is left of who went"
-
-
-@pytest.mark.parametrize("size", [3, LISTED])
-async def test_a_quiet_room_keeps_nobody_who_left(hall: Hall, size: int) -> None:
-    people = await hall.world.people(size)
-    dialog = await hall.world.create(DialogType.GROUP, *people)
-    listener = hall.listen(people[1])
-    await hall.deliver(dialog, 2)
-    await hall.rooms.wait_settled()
-    hall.registry.detach(listener)
-    left = weakref.ref(listener)
-    del listener
-    gc.collect()
-    assert left() is None
 
 
 async def test_what_waits_is_bounded_and_the_rest_is_caught_up(hall: Hall) -> None:
