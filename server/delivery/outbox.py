@@ -46,7 +46,7 @@ class Owner(Protocol):
         ...
 
     def drained(self) -> None:
-        """Everything queued was written and the socket takes more."""
+        """Everything queued was written and the socket takes more; called if it was `awaited`."""
         ...
 
     def owe_position(self) -> None:
@@ -63,12 +63,14 @@ class Outbox:
         "_clock",
         "_drained",
         "_frames",
+        "_hurried",
         "_owner",
         "_parts",
         "_settings",
         "_text",
         "_turn",
         "_writer",
+        "awaited",
         "frames_since_position",
         "live",
         "size",
@@ -92,6 +94,8 @@ class Outbox:
         """Since when the socket takes nothing."""
         self.frames_since_position = 0
         """Frames written since the client got a position."""
+        self.awaited = False
+        """Whether the owner wants to know, once, when all was written."""
         self._bytes_max = settings.outbox_bytes_max
         self._writer = writer
         self._owner: Owner | None = owner
@@ -102,6 +106,7 @@ class Outbox:
         self._drained: asyncio.Future[None] | None = None
         self._parts: list[bytes] | None = None  # from the first frame until all is written; then a turn is awaited
         self._frames = 0  # in the parts: one may have several
+        self._hurried = False  # the parts have something that does not gather
         self._behind: Behind | None = None  # what came while not live; most sessions need none
 
     def __bool__(self) -> bool:
@@ -129,8 +134,8 @@ class Outbox:
             joined = prepared.get_joined(self._text)
             size = self.size + len(joined)
             if size <= self._bytes_max:
-                if self._parts is None:
-                    self._queue(joined, len(prepared.events))
+                if self._parts is None or not (prepared.gathers or self._hurried):
+                    self._queue(joined, len(prepared.events), gathers=prepared.gathers)
                 else:
                     self._parts.append(joined)  # `_queue`, without the call: this runs once for each recipient
                     self._frames += len(prepared.events)
@@ -173,7 +178,8 @@ class Outbox:
         drained, self._drained = self._drained, None
         if drained is not None and not drained.done():
             drained.set_result(None)
-        if self._owner is not None:
+        if self.awaited and self._owner is not None:
+            self.awaited = False
             self._owner.drained()
 
     def write_out(self) -> None:
@@ -188,6 +194,7 @@ class Outbox:
             self.frames_since_position = before + frames
             self._parts = None
             self.size = self._frames = 0
+            self._hurried = False
             if before < FRAMES_PER_POSITION <= self.frames_since_position and self._owner is not None:
                 self._owner.owe_position()
 
@@ -235,14 +242,18 @@ class Outbox:
             self._fall_behind()
         self._get_behind().hold(dialog, seq, frame)
 
-    def _queue(self, frame: bytes, count: int = 1) -> None:
+    def _queue(self, frame: bytes, count: int = 1, *, gathers: bool = False) -> None:
         if self._parts is not None:
             self._parts.append(frame)
         elif self._owner is None:  # the connection has ended
             return
         else:
             self._parts = [frame]
-            self._turn.add(self)
+            if gathers:
+                self._turn.add(self)
+        if not (gathers or self._hurried):
+            self._hurried = True
+            self._turn.add_now(self)
         self._frames += count
         self.size += len(frame)
 

@@ -35,10 +35,12 @@ class PreparedMessage:
 class PreparedEvents:
     """Events of one dialog, in order, on their way to many outboxes: their frames are joined once, too."""
 
-    __slots__ = ("_frames", "_joined", "events")
+    __slots__ = ("_frames", "_joined", "events", "gathers")
 
-    def __init__(self, events: Sequence[TimelineEventRaw]) -> None:
+    def __init__(self, events: Sequence[TimelineEventRaw], *, gathers: bool = False) -> None:
+        """`gathers`: their writes may wait a little for more (`flush_turn.py`)."""
         self.events = events
+        self.gathers = gathers
         self._frames: dict[bool, list[bytes]] = {}
         self._joined: dict[bool, bytes] = {}
 

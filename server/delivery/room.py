@@ -22,6 +22,8 @@ from storage.rows import DialogRoster
 _UNLISTED_MAX = 8
 """The members of so small a room are looked up for each event: that costs no more than to see whether a list is old."""
 _GONE_MAX = 64
+_LARGE = 50
+"""Members of a room from which on its writes gather (`flush_turn.py`)."""
 
 
 class Room:
@@ -132,7 +134,7 @@ class Room:
         self, registry: Registry, event: TimelineEventRaw, keys: Mapping[bytes, list[KeySlice]] | None = None
     ) -> None:
         """Append to the outboxes of the members that are here; `keys` are those that the event brings, by device."""
-        prepared = PreparedEvents((event,))
+        prepared = PreparedEvents((event,), gathers=len(self.members) >= _LARGE)
         self.known_seq = max(self.known_seq, event.seq)
         if keys is not None:
             self._deliver_with_keys(registry, event, prepared, keys)
@@ -148,7 +150,7 @@ class Room:
         if events[0].seq < max(self._from_max, self.roster_seq):
             return False
         self.known_seq = max(self.known_seq, events[-1].seq)
-        self._push(registry, PreparedEvents(events))
+        self._push(registry, PreparedEvents(events, gathers=len(self.members) >= _LARGE))
         return True
 
     def _push(self, registry: Registry, prepared: PreparedEvents) -> None:

@@ -184,7 +184,7 @@ class Node:
         self._catch_up = CatchUp(self.timelines, stores.shares, page_events=config.sync.page_events)
         self._rates = SessionRates(config.sessions, shared=redis is not None)
         self._shared_rates = None if redis is None else SharedRates(redis.buckets, self._rates, clock)
-        self._flush_turn = FlushTurn(asyncio.get_running_loop().call_soon)
+        self._flush_turn = FlushTurn(asyncio.get_running_loop())
         self._tasks: set[asyncio.Task[None]] = set()
         self.acceptor: Acceptor
         self.admin: Acceptor

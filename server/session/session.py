@@ -336,6 +336,7 @@ class Session:
             settings = self._context.settings
             count_max = _EARLY_MAILBOX_MAX if self._claims is None else settings.mailbox_max
             mailbox.balance(self.connection, count_max, settings.mailbox_bytes_max)
+            self.outbox.awaited = True  # it may be what the rest waits for
         else:
             self._mailbox = NOTHING_WAITS
 
@@ -397,7 +398,7 @@ class Session:
             self._order = self._order or SenderOrder()
             awaited_n = self._order.hold_back(command, self._claims.principal)
             if len(self._order) > self._context.settings.mailbox_max and self._ends_with is None:
-                self._ends_with = CloseCode.RATE_LIMITED
+                self._ends_with, self.outbox.awaited = CloseCode.RATE_LIMITED, True
         if awaited_n is not None:  # an earlier number of the pipeline was refused before it
             self.fail(command.id, ErrorCode.EARLIER_FIRST, awaited_n=awaited_n)
         else:
@@ -407,6 +408,8 @@ class Session:
         if self._ends_with is not None and not self._in_flight and self._working is None:
             if self._ends_with is CloseCode.DRAINING or not self.outbox:  # a client without its acks sends all again
                 self.close(self._ends_with)
+            else:
+                self.outbox.awaited = True
         elif self._mailbox.commands and not self._closing:
             self._take(self._context.clock.monotonic())
 

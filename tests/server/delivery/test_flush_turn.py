@@ -1,24 +1,40 @@
-"""Writes of a turn of the loop: together, but not so many that all else waits for them."""
+"""Writes of a turn of the loop: together, not so many that all else waits for them, and fewer when the process is busy."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from server.delivery.flush_turn import AT_ONCE, FlushTurn
+from server.delivery.flush_turn import AT_ONCE, GATHER_S, FlushTurn
 
 
 class Loop:
-    """A loop whose turns a test runs; what was flushed, in order."""
+    """A loop whose turns and time a test runs; what was flushed, in order."""
 
     def __init__(self) -> None:
-        self.called: list[Callable[[], None]] = []
+        self.called: list[Callable[[], object]] = []
+        self.timers: list[tuple[float, Callable[[], object]]] = []
         self.flushed: list[str] = []
-        self.turn = FlushTurn(self.called.append)
+        self.now = self.used_s = 0.0
+        self.turn = FlushTurn(self, lambda: self.used_s)
+
+    def call_soon(self, callback: Callable[[], object], /) -> None:
+        self.called.append(callback)
+
+    def call_later(self, delay: float, callback: Callable[[], object], /) -> None:
+        self.timers.append((self.now + delay, callback))
+
+    def time(self) -> float:
+        return self.now
 
     def add(self, *names: str) -> None:
-        """These have something to write."""
+        """These have something of a large room to write."""
         for name in names:
             self.turn.add(Box(self, name))
+
+    def add_now(self, *names: str) -> None:
+        """These have something to write that does not wait."""
+        for name in names:
+            self.turn.add_now(Box(self, name))
 
     def run(self) -> list[str]:
         """One turn; what it has flushed."""
@@ -27,6 +43,15 @@ class Loop:
         for each in called:
             each()
         return self.flushed[flushed:]
+
+    def work(self, seconds: float, *, share: float) -> None:
+        """Time passes, in which the thread uses so much of a core; what is due is called."""
+        self.now += seconds
+        self.used_s += seconds * share
+        due = [callback for at, callback in self.timers if at <= self.now]
+        self.timers = [each for each in self.timers if each[0] > self.now]
+        for callback in due:
+            callback()
 
 
 class Box:
@@ -42,7 +67,8 @@ class Box:
 def test_what_a_turn_adds_is_flushed_together() -> None:
     loop = Loop()
     loop.add("a", "b")
-    assert (len(loop.called), loop.run(), loop.run()) == (1, ["a", "b"], [])
+    loop.add_now("c")
+    assert (len(loop.called), loop.run(), loop.run()) == (1, ["c", "a", "b"], [])
 
 
 def test_many_are_flushed_in_parts_and_in_order() -> None:
@@ -57,17 +83,17 @@ def test_few_do_not_wait_for_many_that_came_before() -> None:
     loop = Loop()
     loop.add(*["room"] * 3 * AT_ONCE)
     loop.run()
-    loop.add("stranger")
+    loop.add_now("stranger")
     assert loop.run() == ["stranger"] + ["room"] * AT_ONCE
     assert loop.run() == ["room"] * AT_ONCE
 
 
-def test_many_do_not_wait_for_ever_while_others_are_added() -> None:
+def test_many_replies_are_flushed_in_parts_and_keep_nobody_waiting() -> None:
     loop = Loop()
-    loop.add(*["first"] * 2 * AT_ONCE)
-    loop.run()
-    loop.add(*["second"] * 2 * AT_ONCE)
-    assert loop.run() == ["second"] * AT_ONCE + ["first"] * AT_ONCE
+    loop.add_now(*["reply"] * (AT_ONCE + 1))
+    loop.add("room")
+    assert loop.run() == ["reply"] * AT_ONCE + ["room"]
+    assert (loop.run(), loop.run()) == (["reply"], [])
 
 
 def test_what_a_flush_adds_is_flushed_in_the_next_turn() -> None:
@@ -76,7 +102,41 @@ def test_what_a_flush_adds_is_flushed_in_the_next_turn() -> None:
     class Adding(Box):
         def flush(self) -> None:
             super().flush()
-            loop.add("more")
+            loop.add_now("more")
 
-    loop.turn.add(Adding(loop, "first"))
+    loop.turn.add_now(Adding(loop, "first"))
     assert (loop.run(), loop.run(), loop.run()) == (["first"], ["more"], [])
+
+
+def test_a_busy_process_lets_large_rooms_gather_and_nothing_else() -> None:
+    loop = Loop()
+    loop.work(1.0, share=0.9)
+    loop.add("room")
+    assert loop.run() == []
+    loop.add_now("reply")
+    assert loop.run() == ["reply"]
+    loop.add("another")
+    loop.work(GATHER_S, share=0.9)
+    assert loop.run() == ["room", "another"]
+
+
+def test_the_busier_the_longer_it_gathers() -> None:
+    waits = []
+    for share in (0.3, 0.5, 0.7, 1.0):
+        loop = Loop()
+        loop.work(1.0, share=share)
+        loop.add("room")
+        waits.append(loop.timers[0][0] - loop.now if loop.timers else 0.0)
+    assert waits[0] == 0.0 < waits[1] < waits[2] < waits[3]
+    assert waits[3] <= GATHER_S * 1.001
+
+
+def test_a_process_that_rests_again_lets_nothing_gather() -> None:
+    loop = Loop()
+    loop.work(1.0, share=0.9)
+    loop.add("room")
+    loop.work(GATHER_S, share=0.9)
+    assert loop.run() == ["room"]
+    loop.work(1.0, share=0.1)
+    loop.add("room")
+    assert loop.run() == ["room"]

@@ -40,10 +40,16 @@ class Collected:
         self.clock = ManualClock()
         self.written = b""
         settings = SessionSettings(outbox_bytes_max=bytes_max, held_frames_max=held_max, missed_dialogs_max=missed_max)
-        self.outbox = Outbox(self, self, FlushTurn(self._note_turn), settings, self.clock, text=False)
+        self.outbox = Outbox(self, self, FlushTurn(self), settings, self.clock, text=False)
 
-    def _note_turn(self, _flush: Callable[[], None]) -> None:
+    def call_soon(self, _flush: Callable[[], object], /) -> None:
         self.turns += 1
+
+    def call_later(self, _delay: float, _callback: Callable[[], object], /) -> None:
+        raise AssertionError("nothing gathers while the process rests")
+
+    def time(self) -> float:
+        return 0.0
 
     def write(self, data: bytes) -> None:
         self.written += data

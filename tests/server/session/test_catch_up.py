@@ -40,7 +40,7 @@ class SlowOutbox(Outbox):
     def __init__(self) -> None:
         self.paused = False
         self.pushed: list[msgspec.Struct] = []
-        turn = FlushTurn(asyncio.get_running_loop().call_soon)
+        turn = FlushTurn(asyncio.get_running_loop())
         super().__init__(self, self, turn, SessionSettings(), SystemClock(), text=False)
 
     def push(self, message: msgspec.Struct) -> None:
