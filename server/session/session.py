@@ -273,7 +273,10 @@ class Session:
         self._state = SessionState.LIVE
         self._heartbeat_at = self._heard_at  # the answer says as much as one
         self.push(synced)
-        self._start_catching_up(plan)
+        if self._context.catch_up.try_at_once(self.outbox, plan):
+            self._end_catching_up(plan)
+        else:
+            self._start_catching_up(plan)
 
     def start_send(self) -> None:
         """Count a pipelined command that is under way; `finish_send` follows."""
@@ -454,10 +457,14 @@ class Session:
             return
         if not live:
             self.close(CloseCode.SLOW_CONSUMER)
-        elif plan.horizon is not None:
-            self.outbox.frames_since_position = 0
-            self.push(CaughtUp(self._context.horizon.position_at(plan.horizon, principal)))
+        else:
+            self._end_catching_up(plan)
         self._catching_up = None  # an idle session keeps no task, not even a finished one
+
+    def _end_catching_up(self, plan: Plan) -> None:
+        if plan.horizon is not None:
+            self.outbox.frames_since_position = 0
+            self.push(CaughtUp(self._context.horizon.position_at(plan.horizon, self.principal)))
 
     def _spawn(self, work: Awaitable[None], *awaited: Awaitable[None]) -> asyncio.Task[None]:
         """Run `work`, which awaits `awaited`. Cancelled before it began, both end without a warning."""
