@@ -46,8 +46,13 @@ class Plan:
         self.page = snapshot.page if snapshot else None
         self.horizon = snapshot.horizon if snapshot else None
         self.slices = snapshot is not None and snapshot.keys.slices
-        self.lacks_nothing = self.page is not None and not (self.page.dialogs or self.page.after or self.slices)
         self.why = ("resumed" if snapshot.recovered else "windowed") if snapshot else "behind"
+
+    @property
+    def lacks_nothing(self) -> bool:
+        """Whether nothing but what the outbox missed is to be sent."""
+        page = self.page
+        return page is None or not (page.dialogs or page.after is not None or self.slices)
 
 
 @dataclass(slots=True)
