@@ -16,6 +16,11 @@ class RequestRefusedError(Exception):
         self.retry_after_s = retry_after_s
 
 
+def sentence_of(code: ErrorCode, detail: str) -> str:
+    """What a refusal says to people."""
+    return f"{code.sentence} ({detail})" if detail else code.sentence
+
+
 RETRY_AFTER_S = 1.0
 """How long a client waits before it retries a temporary failure, when nothing gives a better estimate."""
 

@@ -122,6 +122,11 @@ class Outbox:
         """Whether the client should get a position soon."""
         return self.frames_since_position >= FRAMES_PER_POSITION
 
+    @property
+    def stuck(self) -> bool:
+        """Whether the socket takes nothing now."""
+        return self._writer.paused
+
     # -- queueing
 
     def push(self, message: msgspec.Struct) -> None:

@@ -48,6 +48,12 @@ class Plan:
         self.slices = snapshot is not None and snapshot.keys.slices
         self.why = ("resumed" if snapshot.recovered else "windowed") if snapshot else "behind"
 
+    @property
+    def lacks_nothing(self) -> bool:
+        """Whether nothing but what the outbox missed is to be sent."""
+        page = self.page
+        return page is None or not (page.dialogs or page.after is not None or self.slices)
+
 
 @dataclass(slots=True)
 class _Run:
@@ -76,6 +82,16 @@ class CatchUp:
         """Sessions that catch up now."""
         self.begun = Counter({"resumed": 0, "windowed": 0, "behind": 0})
         """Since the start, by why: after a sync with or without all since the client's position, or fallen behind."""
+
+    def try_at_once(self, outbox: Outbox, plan: Plan) -> bool:
+        """Be live at once where the plan has nothing to send, nothing was missed, and the socket takes what is queued.
+
+        False: `run` is needed.
+        """
+        if not plan.lacks_nothing or outbox.overwhelmed or outbox.stuck or not outbox.try_live({}):
+            return False
+        self.begun[plan.why] += 1
+        return True
 
     async def run(self, outbox: Outbox, principal: bytes, device: bytes, plan: Plan) -> bool:
         """Catch up until live; False when more was missed than can be remembered."""

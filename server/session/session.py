@@ -40,7 +40,7 @@ from server.delivery.presence import Presence
 from server.delivery.registry import Registry
 from server.gateway.connection import Connection
 from server.identity.claims import Claims, log_ids
-from server.refusals import DETAIL_OF, DURABLE, ERROR_OF, RETRY_AFTER_S, RequestRefusedError
+from server.refusals import DETAIL_OF, DURABLE, ERROR_OF, RETRY_AFTER_S, RequestRefusedError, sentence_of
 from server.session.catch_up import CatchUp, Plan
 from server.session.mailbox import NOTHING_WAITS
 from server.session.rates import SessionRates
@@ -167,7 +167,7 @@ class Session:
             command = self.codec.decode_command(data)
         except CodecError as error:
             if self._forgives():  # answered even without an id: its sender may not know what it did
-                self.push(Failed(error.request_id, error.code, _sentence(error.code, error.detail)))
+                self.push(Failed(error.request_id, error.code, sentence_of(error.code, error.detail)))
             return
         self._mailbox = self._mailbox.put(command, len(data))
         self._take(self._heard_at)
@@ -224,7 +224,7 @@ class Session:
     ) -> None:
         """Answer a command with a refusal, if it wants an answer."""
         if request_id:
-            self.push(Failed(request_id, code, _sentence(code, detail), retry_after_s, keys_seq, awaited_n))
+            self.push(Failed(request_id, code, sentence_of(code, detail), retry_after_s, keys_seq, awaited_n))
 
     def done(self, request_id: int) -> None:
         """Answer a command that has no result, if it wants an answer."""
@@ -273,7 +273,8 @@ class Session:
         self._state = SessionState.LIVE
         self._heartbeat_at = self._heard_at  # the answer says as much as one
         self.push(synced)
-        self._start_catching_up(plan)
+        at_once = self._context.catch_up.try_at_once(self.outbox, plan)
+        (self._end_catching_up if at_once else self._start_catching_up)(plan)
 
     def start_send(self) -> None:
         """Count a pipelined command that is under way; `finish_send` follows."""
@@ -447,20 +448,23 @@ class Session:
         self._catching_up = self._spawn(self._catch_up(plan))
 
     async def _catch_up(self, plan: Plan) -> None:
-        principal = self.principal
         try:
-            live = await self._context.catch_up.run(self.outbox, principal, self.device, plan)
+            live = await self._context.catch_up.run(self.outbox, self.principal, self.device, plan)
         except StorageUnavailableError as error:
             ids = log_ids(self.connection.address, self._claims)
             _log.warning("a session cannot be caught up and is closed: %s", error, extra=ids)
             self.close(CloseCode.UNAVAILABLE)
             return
-        if not live:
+        if live:
+            self._end_catching_up(plan)
+        else:
             self.close(CloseCode.SLOW_CONSUMER)
-        elif plan.horizon is not None:
-            self.outbox.frames_since_position = 0
-            self.push(CaughtUp(self._context.horizon.position_at(plan.horizon, principal)))
         self._catching_up = None  # an idle session keeps no task, not even a finished one
+
+    def _end_catching_up(self, plan: Plan) -> None:
+        if plan.horizon is not None:
+            self.outbox.frames_since_position = 0
+            self.push(CaughtUp(self._context.horizon.position_at(plan.horizon, self.principal)))
 
     def _spawn(self, work: Awaitable[None], *awaited: Awaitable[None]) -> asyncio.Task[None]:
         """Run `work`, which awaits `awaited`. Cancelled before it began, both end without a warning."""
@@ -497,7 +501,3 @@ class Session:
         at = now + max(0.0, min(settings.lag_timeout_s, settings.idle_timeout_s, expiry_s))
         at = min(at, max(now, self._heartbeat_due))
         return min(at, self._paced_until) if self._paced_until > now else at
-
-
-def _sentence(code: ErrorCode, detail: str) -> str:
-    return f"{code.sentence} ({detail})" if detail else code.sentence

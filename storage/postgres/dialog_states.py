@@ -75,10 +75,10 @@ def _changed(principal: str, after: str, since: str, window: str) -> str:
     FROM (SELECT * FROM {_page(principal, after)} LIMIT {PAGE_DIALOGS}) m
     JOIN heads h ON h.dialog_id = m.dialog_id
     JOIN dialogs d ON d.dialog_id = m.dialog_id
-    LEFT JOIN receipt_heads k ON k.dialog_id = m.dialog_id
     WHERE CASE WHEN {since} IS NULL THEN m.member
                ELSE m.xid >= {since}::text::xid8
-                    OR (m.member AND (h.xid >= {since}::text::xid8 OR k.xid >= {since}::text::xid8)) END
+                    OR (m.member AND (h.xid >= {since}::text::xid8 OR (
+                        SELECT k.xid FROM receipt_heads k WHERE k.dialog_id = m.dialog_id) >= {since}::text::xid8)) END
 """
 
 
@@ -109,7 +109,6 @@ FROM now CROSS JOIN LATERAL (
         WITH ORDINALITY AS asked(principal_id, sign_in_id, since, window_events, nth)
     LEFT JOIN principals p ON p.principal_id = asked.principal_id
     LEFT JOIN sign_ins s ON s.sign_in_id = asked.sign_in_id AND s.principal_id = asked.principal_id
-    OFFSET 0
 ) a
 LEFT JOIN LATERAL (
     SELECT k.generation, coalesce(f.used, false) AS fallback_used,
@@ -119,7 +118,7 @@ LEFT JOIN LATERAL (
                         WHERE a.dialog_id = m.dialog_id AND a.device_id = k.device_id))
             FROM members m WHERE m.principal_id = k.principal_id) AS n_max
     FROM device_keys k LEFT JOIN fallback_keys f ON f.device_id = k.device_id
-    WHERE k.device_id = a.device_id
+    WHERE k.device_id = a.device_id LIMIT 1
 ) own ON true
 LEFT JOIN LATERAL (
     SELECT * FROM ({_changed("a.principal_id", f"'{UUID(bytes=NIL)}'", "a.since", "a.window_events")}) c
@@ -129,7 +128,8 @@ LEFT JOIN LATERAL (
 """The first pages of several askers in one snapshot, `nth` from 1: one row for each, or as many as their dialogs. With
 what there is of the device of the sign-in. Its highest `n` is looked up in each dialog of its principal: the hot rows
 of `authors` are in no other index than their key. It is not looked up for a device without keys. Each page looks at so
-many memberships, not for so many changes: its work is bounded. How many pages there can be follows from
+many memberships, not for so many changes: its work is bounded. LIMIT 1 keeps the planner from a join that reads all
+keys of all devices, which is as cheap as a lookup while there are none. How many pages there can be follows from
 `limits.dialogs_per_person_max` and from the dialogs that one has left. `after` is where the next page begins."""
 
 SNAPSHOT_PAGE = f"""

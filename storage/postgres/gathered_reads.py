@@ -3,7 +3,8 @@
 Nobody waits when nothing is under way, and no timer runs. Invariants:
 
 * A read begins after all whose answer it is have asked: it sees what was committed before each of them asked.
-* One read answers at most `size_max`, in the order in which they asked; at most `at_once` are under way.
+* One read answers at most `size_max`, in the order in which they asked; at most two are under way. The second begins
+  when `crowd` have gathered, so that a slow one does not hold up many others.
 * When a read of several fails, each is read alone: what is wrong with one harms no other.
 * Who is cancelled while it waits is not read for.
 """
@@ -18,6 +19,7 @@ from typing import Generic, TypeVar
 A = TypeVar("A")
 R = TypeVar("R")
 
+_AT_ONCE = 2
 _ANSWERS_PER_TURN = 8
 """What follows an answer takes 0.1 ms or more: all of them in one turn of the loop would hold up everybody else."""
 
@@ -25,20 +27,20 @@ _ANSWERS_PER_TURN = 8
 class GatheredReads(Generic[A, R]):
     """Reads by `read_all`, which returns one answer for each that it is asked, in order."""
 
-    def __init__(
-        self, read_all: Callable[[Sequence[A]], Awaitable[Sequence[R]]], *, size_max: int, at_once: int
-    ) -> None:
+    def __init__(self, read_all: Callable[[Sequence[A]], Awaitable[Sequence[R]]], *, size_max: int, crowd: int) -> None:
         self._read_all = read_all
         self._size_max = size_max
-        self._at_once = at_once
+        self._crowd = crowd
         self._waiting: deque[tuple[A, asyncio.Future[R]]] = deque()
-        self._readers: set[asyncio.Task[None]] = set()
+        self._reading = 0
+        self._readers: set[asyncio.Task[None]] = set()  # the loop itself keeps no task
 
     async def read(self, asked: A) -> R:
         """The answer to this; raises what `read_all` raises for it alone."""
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((asked, answer))
-        if len(self._readers) < self._at_once:
+        if not self._reading or (self._reading < _AT_ONCE and len(self._waiting) >= self._crowd):
+            self._reading += 1
             reader = asyncio.ensure_future(self._read())
             self._readers.add(reader)
             reader.add_done_callback(self._readers.discard)
@@ -46,8 +48,11 @@ class GatheredReads(Generic[A, R]):
 
     async def _read(self) -> None:
         """Read until nobody waits."""
-        while batch := self._take():
-            await self._answer(batch)
+        try:
+            while batch := self._take():
+                await self._answer(batch)
+        finally:
+            self._reading -= 1  # at once: who asks after this begins a read
 
     def _take(self) -> list[tuple[A, asyncio.Future[R]]]:
         batch: list[tuple[A, asyncio.Future[R]]] = []

@@ -42,8 +42,7 @@ _RESUME_TIMEOUT_S = 2.0
 """Longest time to find out what a position lacks; then the snapshot is windowed."""
 SNAPSHOTS_MAX = 32
 """Of one statement: each looks at a page of memberships."""
-_SNAPSHOT_READS = 2
-"""At once: a slow one, of somebody with very many dialogs, does not hold up all others."""
+_SNAPSHOTS_CROWD = 8
 LATER_ROWS_MAX = 500
 """Edits, deletions and reactions that are read at once for a page of messages."""
 
@@ -236,7 +235,7 @@ class PostgresTimelines(Timelines):
     def __init__(self, pool: Pool, *, pages_at_once: int = 4) -> None:
         self._pool = pool
         self._pages = asyncio.Semaphore(pages_at_once)
-        self._snapshots = GatheredReads(self._take_snapshots, size_max=SNAPSHOTS_MAX, at_once=_SNAPSHOT_READS)
+        self._snapshots = GatheredReads(self._take_snapshots, size_max=SNAPSHOTS_MAX, crowd=_SNAPSHOTS_CROWD)
 
     async def take_snapshot(
         self, principal: bytes, sign_in: bytes, since: int | None, *, window: int, events_max: int

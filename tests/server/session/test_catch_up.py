@@ -11,6 +11,7 @@ import pytest
 from protocol.bodies import TimelineEventRaw
 from protocol.dialog_types import DialogType
 from protocol.events import DialogState, KeySlices
+from protocol.ids import new_id
 from server.clock import SystemClock
 from server.config.settings import SessionSettings
 from server.delivery.flush_turn import FlushTurn
@@ -105,6 +106,29 @@ async def test_a_page_of_events_is_read_when_the_one_before_is_written(world: Wo
     seqs = [[event.seq for event in part if isinstance(event, TimelineEventRaw)] for part in parts]
     assert max(len(part) for part in seqs) == PAGE_EVENTS
     assert [seq for part in seqs for seq in part] == list(range(1, 502))
+
+
+async def test_who_lacks_nothing_is_live_at_once(world: World) -> None:
+    """Not who lacks something, missed something meanwhile, or does not take what is written."""
+    ann, bo, cy = await world.people(3)
+    await world.create(DialogType.DIRECT, ann, bo)
+    catch_up = CatchUp(world.timelines, PostgresShares(world.pool), page_events=PAGE_EVENTS)
+
+    async def is_at_once(who: Person, since: int | None, outbox: SlowOutbox, *, slices: bool = False) -> bool:
+        taken = await world.timelines.take_snapshot(who.principal, who.sign_in, since, window=9, events_max=9)
+        plan = Plan(taken)
+        plan.slices = slices
+        assert catch_up.try_at_once(outbox, plan) is outbox.live
+        return outbox.live
+
+    horizon = (await world.timelines.take_snapshot(ann.principal, ann.sign_in, None, window=9, events_max=9)).horizon
+    missed, stuck = SlowOutbox(), SlowOutbox()
+    missed.read_from(new_id(), 1)
+    stuck.paused = True
+    assert [await is_at_once(ann, horizon, each) for each in (SlowOutbox(), missed, stuck)] == [True, False, False]
+    assert [await is_at_once(who, None, SlowOutbox()) for who in (ann, cy)] == [False, True]
+    assert not await is_at_once(cy, None, SlowOutbox(), slices=True)
+    assert (catch_up.begun, catch_up.running) == ({"resumed": 1, "windowed": 1, "behind": 0}, 0)
 
 
 async def events_and_firsts(

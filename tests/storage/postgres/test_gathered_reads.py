@@ -44,27 +44,46 @@ async def begin(reads: GatheredReads[int, int], numbers: Sequence[int]) -> list[
 async def test_what_is_asked_in_one_turn_is_one_read() -> None:
     store = Store()
     store.gate.set()
-    reads = GatheredReads(store.read_all, size_max=9, at_once=2)
+    reads = GatheredReads(store.read_all, size_max=9, crowd=9)
     assert await asyncio.gather(*map(reads.read, range(4))) == [0, 10, 20, 30]
     assert store.asked == [[0, 1, 2, 3]]
 
 
-async def test_who_asks_while_reads_are_under_way_waits_for_the_next_one() -> None:
+async def test_who_asks_while_a_read_is_under_way_waits_for_the_next_one() -> None:
     """The read under way may have begun before what the asker must see."""
     store = Store()
-    reads = GatheredReads(store.read_all, size_max=9, at_once=2)
-    tasks = [*await begin(reads, [0]), *await begin(reads, [1])]
+    reads = GatheredReads(store.read_all, size_max=9, crowd=99)
+    tasks = await begin(reads, [0])
+    tasks += await begin(reads, [1])
     tasks += await begin(reads, [2])
-    tasks += await begin(reads, [3])
-    assert store.asked == [[0], [1]]
+    assert store.asked == [[0]]
     store.gate.set()
-    assert await asyncio.gather(*tasks) == [0, 10, 20, 30]
-    assert store.asked == [[0], [1], [2, 3]]
+    assert await asyncio.gather(*tasks) == [0, 10, 20]
+    assert store.asked == [[0], [1, 2]]
+
+
+async def test_who_asks_again_as_soon_as_it_has_its_answer_gets_another() -> None:
+    store = Store()
+    store.gate.set()
+    reads = GatheredReads(store.read_all, size_max=9, crowd=99)
+    async with asyncio.timeout(20):
+        assert [await reads.read(1), await reads.read(2)] == [10, 20]
+
+
+async def test_a_crowd_does_not_wait_for_a_read_that_is_slow() -> None:
+    store = Store()
+    reads = GatheredReads(store.read_all, size_max=9, crowd=3)
+    tasks = await begin(reads, [0])
+    tasks += await begin(reads, [1, 2, 3])
+    tasks += await begin(reads, [4, 5, 6])
+    assert store.asked == [[0], [1, 2, 3]]
+    store.gate.set()
+    assert await asyncio.gather(*tasks) == [10 * each for each in range(7)]
 
 
 async def test_a_read_is_bounded_and_in_the_order_of_asking() -> None:
     store = Store()
-    reads = GatheredReads(store.read_all, size_max=3, at_once=1)
+    reads = GatheredReads(store.read_all, size_max=3, crowd=99)
     tasks = await begin(reads, range(8))
     store.gate.set()
     assert await asyncio.gather(*tasks) == [10 * each for each in range(8)]
@@ -74,7 +93,7 @@ async def test_a_read_is_bounded_and_in_the_order_of_asking() -> None:
 async def test_when_a_read_of_several_fails_each_is_read_alone() -> None:
     store = Store()
     store.bad = 1
-    reads = GatheredReads(store.read_all, size_max=9, at_once=1)
+    reads = GatheredReads(store.read_all, size_max=9, crowd=99)
     tasks = await begin(reads, [0, 1, 2])
     store.gate.set()
     with pytest.raises(ValueError, match="1"):
@@ -86,7 +105,7 @@ async def test_when_a_read_of_several_fails_each_is_read_alone() -> None:
 
 async def test_who_is_cancelled_while_it_waits_is_not_read_for() -> None:
     store = Store()
-    reads = GatheredReads(store.read_all, size_max=9, at_once=1)
+    reads = GatheredReads(store.read_all, size_max=9, crowd=99)
     under_way = await begin(reads, [0])
     waiting = await begin(reads, [1, 2, 3])
     waiting[1].cancel()
@@ -99,7 +118,7 @@ async def test_who_is_cancelled_while_it_waits_is_not_read_for() -> None:
 
 async def test_many_answers_are_given_over_several_turns() -> None:
     store = Store()
-    reads = GatheredReads(store.read_all, size_max=40, at_once=1)
+    reads = GatheredReads(store.read_all, size_max=40, crowd=99)
     tasks = await begin(reads, range(40))
     store.gate.set()
     await turns(4)
