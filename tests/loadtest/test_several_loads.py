@@ -58,7 +58,7 @@ def test_visitors_and_those_who_reconnect_miss_nothing_of_a_channel(server: OwnS
     assert result.connects > 5
     readers = 40 - 2 * 8  # of each worker eight are visitors
     head, of_warm_up = result.checks.expected / readers, 5
-    assert head - result.acked - of_warm_up >= 1 + 5 + 5, "created, joined, left"
+    assert head - result.acked - of_warm_up >= 1 + 3, "created, and at least three came or went before the last ack"
 
 
 def test_a_day_of_a_messenger_has_messages_typing_receipts_history_and_reconnects(server: OwnServer) -> None:
@@ -73,7 +73,7 @@ def test_a_day_of_a_messenger_has_messages_typing_receipts_history_and_reconnect
 
 
 def test_a_slow_reader_falls_behind_and_still_gets_everything(server: OwnServer) -> None:
-    load = SlowLoad(dialog_size=4, rate=300.0, payload_bytes=60_000, slow_part=0.25, pause_s=0.5)
+    load = SlowLoad(dialog_size=4, rate=100.0, payload_bytes=60_000, slow_part=0.25, pause_s=1.0)
     before = server.read_metrics()["tchat_catch_ups_total"]
     result = perform(load, server, people=4, seconds=1.5)
     assert result.good, result.checks
