@@ -167,7 +167,7 @@ class LargeRooms:
             return []
         if exact and len(room.members) - len(added) > LARGE_ABOVE:
             return [subscriber for who in added for subscriber in self._registry.subscribers_of(who)]
-        return [subscriber for _, subscriber in room.find_subscribers(self._registry)]
+        return list(room.find_subscribers(self._registry))
 
     async def _register_grown(
         self, dialog: bytes, seq: int, added: Sequence[bytes], settled: asyncio.Future[None]

@@ -27,6 +27,7 @@ import functools
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, TypeVar
 
 from protocol import bodies as b
@@ -147,16 +148,16 @@ class Room:
         self.roster_seq = self._from_max = event.seq
         return True
 
-    def find_present(self, registry: Registry) -> Iterable[tuple[bytes, list[Subscriber]]]:
-        """The members that are here, each with their subscribers. Some may have gone: their lists are empty.
+    def find_subscribers(self, registry: Registry) -> Iterable[Subscriber]:
+        """The subscribers of the members that are here.
 
         Costs as much as came to this node since the last time, and not more than a look at every member.
         """
         if len(self.members) <= _UNLISTED_MAX:
-            return registry.find_present(self.members)
+            return registry.find_few(self.members)
         if self._arrivals != registry.arrivals:
             self._find_arrived(registry)
-        return self._present.items()
+        return chain.from_iterable(self._present.values())
 
     def _find_arrived(self, registry: Registry) -> None:
         gone = registry.departures - self._departures
@@ -169,12 +170,6 @@ class Room:
             self._present.update((who, registry.subscribers_of(who)) for who in arrived if who in self.members)
         self._arrivals = registry.arrivals
 
-    def find_subscribers(self, registry: Registry) -> Iterator[tuple[int, Subscriber]]:
-        """`(from_seq, subscriber)` of the members that are here."""
-        for who, here in self.find_present(registry):
-            for subscriber in here:
-                yield self.members[who], subscriber
-
     def deliver(
         self, registry: Registry, event: TimelineEventRaw, keys: Mapping[bytes, list[KeySlice]] | None = None
     ) -> None:
@@ -186,8 +181,8 @@ class Room:
         elif event.seq >= self._from_max:
             self._push(registry, prepared)
         else:
-            for from_seq, subscriber in self.find_subscribers(registry):
-                if event.seq >= from_seq:
+            for subscriber in self.find_subscribers(registry):
+                if event.seq >= self.members[subscriber.principal]:
                     subscriber.outbox.push_events(prepared)
 
     def try_deliver_all(self, registry: Registry, events: Sequence[TimelineEventRaw]) -> bool:
@@ -199,9 +194,8 @@ class Room:
         return True
 
     def _push(self, registry: Registry, prepared: PreparedEvents) -> None:
-        for _, here in self.find_present(registry):
-            for subscriber in here:
-                subscriber.outbox.push_events(prepared)
+        for subscriber in self.find_subscribers(registry):
+            subscriber.outbox.push_events(prepared)
 
     def _deliver_with_keys(
         self,
@@ -210,9 +204,9 @@ class Room:
         prepared: PreparedEvents,
         keys: Mapping[bytes, list[KeySlice]],
     ) -> None:
-        for from_seq, subscriber in self.find_subscribers(registry):
+        for subscriber in self.find_subscribers(registry):
             slices, outbox = keys.get(subscriber.device), subscriber.outbox
-            if event.seq < from_seq:
+            if event.seq < self.members[subscriber.principal]:
                 continue
             if slices is None or (slices and not outbox.live):
                 outbox.read_from(event.dialog, event.seq)
@@ -368,7 +362,7 @@ class Rooms:
                 del self._rooms[dialog]
 
     def _others(self, room: Room, principal: bytes) -> Iterator[Subscriber]:
-        for _, subscriber in room.find_subscribers(self._registry):
+        for subscriber in room.find_subscribers(self._registry):
             if subscriber.principal != principal:
                 yield subscriber
 
@@ -430,8 +424,8 @@ class Rooms:
             room.waiting_bytes -= len(event.body)
             self._waiting_bytes -= len(event.body)
         if room.missed:
-            for from_seq, subscriber in room.find_subscribers(self._registry):
-                subscriber.outbox.read_from(dialog, max(room.missed, from_seq))
+            for subscriber in room.find_subscribers(self._registry):
+                subscriber.outbox.read_from(dialog, max(room.missed, room.members[subscriber.principal]))
         self._forget_waiting(room)
 
     async def _renew_roster(self, dialog: bytes, room: Room) -> bool:
@@ -471,7 +465,7 @@ class Rooms:
     ) -> dict[bytes, list[KeySlice]]:
         """What the event's share has for the devices that are here and get the event."""
         here = room.find_subscribers(self._registry)
-        devices = [subscriber.device for from_seq, subscriber in here if event.seq >= from_seq]
+        devices = [subscriber.device for subscriber in here if event.seq >= room.members[subscriber.principal]]
         return await read_keys(self._shares, share, devices)
 
     async def _try(self, dialog: bytes, read: Callable[[], Awaitable[_T]]) -> _T | None:
