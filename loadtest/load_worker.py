@@ -86,18 +86,18 @@ class Worker:
         return Finished(self.counts())
 
     async def _share_dialog(self, load: Channel, order: Meet | Gather | Enter | Reach) -> Finished:
-        counts = self.counts()
         match order:
             case Meet():
-                return Finished(counts, principals=load.meet())
+                return Finished(self.counts(), principals=load.meet())
             case Gather():
                 made = await load.gather(order.principals)
-                return Finished(counts, dialog=made.dialog, head=made.seq)
+                return Finished(self.counts(), dialog=made.dialog, head=made.seq)
             case Enter():
                 await load.enter(order.dialog, order.head)
-                return Finished(counts)
+                return Finished(self.counts())
             case Reach():
-                return Finished(counts, head=await load.reach(order.head))
+                head = await load.reach(order.head)
+                return Finished(self.counts(), head=head)
 
     def counts(self) -> Counts:
         """The totals now."""
