@@ -7,7 +7,7 @@ export PYTHONDONTWRITEBYTECODE :=
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
 
 .DEFAULT_GOAL := help
-.PHONY: help serve services test lint install docs lock autobahn measure bench clean
+.PHONY: help serve services test lint install docs lock autobahn bench clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,9 +45,6 @@ lock: install ## pin the newest allowed dependencies in requirements.lock (needs
 
 autobahn: install ## Autobahn's fuzzing client against the gateway's frame layer (needs Python 2.7)
 	$(BIN)/python -m tests.adversity.autobahn
-
-measure: install ## what one node does on this machine, in two minutes; ARGS="--json FILE" passes arguments on
-	$(BIN)/python -m loadtest.measure $(ARGS)
 
 bench: install ## the targets of performance on this machine, in half an hour; ARGS="--rows 1,2 --rounds 3 --json FILE"
 	$(BIN)/python -m loadtest.bench $(ARGS)

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 import resource
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ import uvloop
 
 from loadtest import scenario as scenarios
 from loadtest.compare import TOLERANCE_PERCENT, compare, read_side, write_comparison
-from loadtest.issuer import Issuer
+from loadtest.issuer import Issuer, as_setting
 from loadtest.lean_client import LoadError
 from loadtest.own_server import UNBOUND, OwnServer, merge
 from loadtest.plots import PlotError, check_installed
@@ -36,6 +37,10 @@ _RUN = """\
 Put the load of a scenario on a server: on one of its own, with an embedded PostgreSQL and an empty database, or on the
 one at --url, which must be configured to accept tokens that --issuer-key signs (docs/loadtest.md).
 """
+_KEY = """\
+Write a new private key to FILE, and its public key beside it. Prints what the configuration of a server needs, so that
+the people of a load test can come to it; who has FILE can be anybody there whom this issuer names.
+"""
 _COMPARE = """\
 Compare the numbers of B with those of A; of a folder, their medians. Returns 1 if B is worse beyond the tolerance.
 """
@@ -46,12 +51,20 @@ _FILES_BESIDE = 200
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns 0 when all is good, 1 when it is not, 2 when there is no result."""
     chosen = _parser().parse_args(arguments)
+    before = signal.signal(signal.SIGTERM, _end)
     try:
         code: int = chosen.run(chosen)
     except (LoadError, PlotError, ResultError, ScenarioError, OSError) as error:
         sys.stderr.write(f"tchat loadtest: {error}\n")
         return EXIT_CANNOT_START
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return code
+
+
+def _end(number: int, _frame: object) -> None:
+    """End by way of all that must be stopped: the server and the workers."""
+    sys.exit(128 + number)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -70,6 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--seconds", type=float, metavar="S", help="of the measured part")
     run.add_argument("--pin", action="store_true", help="the server on the first half of the cores, load on the others")
     run.set_defaults(run=_run)
+    key = commands.add_parser("key", help="make a key for --issuer-key", description=_KEY)
+    key.add_argument("file", type=Path, metavar="FILE", help="where the private key goes")
+    key.set_defaults(run=_key)
     page = commands.add_parser("page", help="write the page of a result")
     page.add_argument("result", type=Path, metavar="FILE", help="what `run --json` has written")
     page.add_argument("page", type=Path, metavar="OUT.html")
@@ -93,6 +109,11 @@ def _list(_chosen: argparse.Namespace) -> int:
     names = scenarios.list_names()
     width = max(map(len, names))
     sys.stdout.writelines(f"{name:{width}}  {scenarios.load(name).about}\n" for name in names)
+    return 0
+
+
+def _key(chosen: argparse.Namespace) -> int:
+    sys.stdout.write(as_setting(Issuer.create(chosen.file).resolve().as_uri()))
     return 0
 
 

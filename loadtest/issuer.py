@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import os
 import time
 from pathlib import Path
 from typing import Self
 
 import jwt
+import msgspec
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -17,6 +19,12 @@ from loadtest.lean_client import LoadError
 ISSUER = "loadtest"
 """Its `iss`, its `aud`, and the name of its key."""
 _TOKEN_S = 86_400
+
+
+def as_setting(jwks_url: str) -> str:
+    """What the configuration of a server needs to accept tokens of this issuer."""
+    lines = ("[[identity.issuers]]", f'issuer = "{ISSUER}"', f'audience = "{ISSUER}"', f'jwks_url = "{jwks_url}"')
+    return "\n".join([*lines, "tenant = 1", ""])
 
 
 class Issuer:
@@ -46,6 +54,18 @@ class Issuer:
         """The private key."""
         form, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         return self._key.private_bytes(serialization.Encoding.PEM, form, plain).decode()
+
+    @classmethod
+    def create(cls, path: Path) -> Path:
+        """Write a new private key to a file that there is not yet, and its public key beside it; returns that path."""
+        issuer, public = cls(), path.with_name(f"{path.name}.jwks.json")
+        try:
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(issuer.pem())
+            public.write_bytes(msgspec.json.encode(issuer.jwks()))
+        except OSError as error:
+            raise LoadError(f"The key cannot be written to {path} ({error.strerror}): name a new file.") from None
+        return public
 
     def jwks(self) -> dict[str, list[dict[str, str]]]:
         """The public key, as the server reads it (`jwks_url`)."""

@@ -20,7 +20,7 @@ from typing import Self
 import msgspec
 import psutil
 
-from loadtest.issuer import ISSUER, Issuer
+from loadtest.issuer import Issuer, as_setting
 from loadtest.lean_client import Address, LoadError
 from loadtest.target import Usage, read_metrics, usage_of
 
@@ -135,8 +135,7 @@ class OwnServer:
         lines = ["version = 1"]
         for section, settings in sections.items():
             lines += [f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in settings.items())]
-        lines += ["[[identity.issuers]]", f'issuer = "{ISSUER}"', f'audience = "{ISSUER}"']
-        return "\n".join([*lines, f'jwks_url = "{jwks_url}"', "tenant = 1", ""])
+        return "\n".join([*lines, as_setting(jwks_url)])
 
     def _await_port(self) -> int:
         for line in self._process.stdout:

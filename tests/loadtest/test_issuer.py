@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import jwt
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -38,3 +39,12 @@ def test_a_key_of_another_kind_is_said_in_a_sentence(tmp_path: Path) -> None:
     path.write_bytes(other.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     with pytest.raises(LoadError, match="another kind"):
         Issuer.read(path)
+
+
+def test_a_new_key_is_written_once_and_only_its_owner_can_read_it(tmp_path: Path) -> None:
+    path = tmp_path / "key.pem"
+    public = Issuer.create(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert msgspec.json.decode(public.read_bytes()) == Issuer.read(path).jwks()
+    with pytest.raises(LoadError, match="name a new file"):
+        Issuer.create(path)

@@ -1,13 +1,20 @@
 """`tchat loadtest` from its command line."""
 
+import os
 import resource
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import msgspec
+import psutil
 import pytest
 
 from loadtest import scenario as scenarios
 from loadtest.cli import main
+from loadtest.issuer import Issuer
+from loadtest.own_server import OwnServer
 from loadtest.run_result import METRICS, RunResult
 from server.node import cli as tchat
 
@@ -89,3 +96,36 @@ def test_too_few_open_files_are_said_before_anything_starts(
     monkeypatch.setattr(resource, "setrlimit", lambda *_: None)
     assert main(["run", "idle", "--people", "2000", *arguments]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_server_that_accepts_a_made_key_takes_a_load_at_its_url(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = tmp_path / "key.pem"
+    assert main(["key", str(key)]) == 0
+    printed = capsys.readouterr().out
+    issuer = tomllib.loads(printed)["identity"]["issuers"][0]
+    assert issuer["jwks_url"] == (tmp_path / "key.pem.jwks.json").as_uri()
+    (tmp_path / "server").mkdir()
+    with OwnServer(tmp_path / "server", issuer=Issuer.read(key)) as server:
+        url = f"http://127.0.0.1:{server.address.port}"
+        written = tmp_path / "result.json"
+        assert main(["run", str(tiny), "--url", url, "--issuer-key", str(key), "--json", str(written)]) == 0
+    result = msgspec.json.decode(written.read_bytes(), type=RunResult)
+    assert result.server == url
+    assert result.cpu.tchat_s > 0
+
+
+def test_a_run_that_is_told_to_end_leaves_no_process_and_no_data(tmp_path: Path) -> None:
+    run_idle = "from loadtest.cli import main; main(['run', 'idle', '--people', '4', '--seconds', '60'])"
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with psutil.Popen([sys.executable, "-c", run_idle], stderr=subprocess.PIPE, env=environment) as run:
+        while b"idle" not in run.stderr.readline():
+            pass
+        others = run.children(recursive=True)
+        assert others
+        run.terminate()
+        assert run.wait(30) != 0
+    _, alive = psutil.wait_procs(others, 30)
+    assert not alive
+    assert not list(tmp_path.glob("tchat-loadtest-*"))
