@@ -11,7 +11,7 @@ import argparse
 import random
 import resource
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -55,6 +55,7 @@ class Shown:
 
     def __init__(self, progress: Progress, plan: BenchPlan) -> None:
         self._progress = progress
+        self._rows = plan.rows
         self._runs = progress.add_task("", total=plan.rounds * len(plan.names))
         self._now = ""
 
@@ -70,10 +71,16 @@ class Shown:
     def show(self, sample: Sample) -> None:
         """What is happening is not shown: the terminal would cost the load its core."""
 
+    def _read(self, found: RunNumbers) -> Iterator[tuple[str, float]]:
+        """The metrics of a run that rows read."""
+        numbers = [number for row in self._rows for number in row.numbers if found.run in {number.run, number.beside}]
+        for name in dict.fromkeys(number.metric for number in numbers):
+            if (value := found.metrics.get(name)) is not None:
+                yield name, value
+
     def end(self, found: RunNumbers) -> None:
         """A run has ended."""
-        rate = found.metrics.get("delivered_per_s") or found.metrics.get("connects_per_s")
-        said = found.trouble or (f"{short(rate)}/s" if rate else "done")
+        said = found.trouble or ", ".join(f"{name} {short(value)}" for name, value in self._read(found))
         self._progress.console.print(f"round {found.round}: {found.run}: {said}", markup=False, highlight=False)
         self._progress.advance(self._runs)
 
