@@ -8,8 +8,10 @@ PostgreSQL stay on the first one, the load on the others. docs/performance.md sa
 from __future__ import annotations
 
 import argparse
+import contextlib
 import random
 import resource
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -35,19 +37,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log.print(f"{len(plan.names)} runs in each of {plan.rounds} rounds; --seed {plan.seed} repeats their order")
     done: list[RunNumbers] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=log, transient=True) as progress:
+    # Who ends a bench of an hour early keeps what there is.
+    with contextlib.suppress(KeyboardInterrupt), Progress(*columns, console=log, transient=True) as progress:
         shown = Shown(progress, plan)
         for found in carry_out(plan, shown.begin):
             done.append(found)
             shown.end(found)
-            if file:  # after each run: who ends a bench of an hour early keeps what there is
+            if file:
                 file.write_bytes(msgspec.json.format(msgspec.json.encode(as_json(plan, done))) + b"\n")
     screen.print(make_table(plan.rows, done))
     for each in done:
         if each.trouble or each.bottleneck:
             why = each.trouble or f"the load was the bottleneck: {each.bottleneck}"
             screen.print(f"{each.run}, round {each.round}: {why}", markup=False)
-    return 1 if any(each.trouble for each in done) else 0
+    complete = len(done) == plan.rounds * len(plan.names)
+    return 0 if complete and not any(each.trouble for each in done) else 1
 
 
 class Shown:
@@ -116,4 +120,5 @@ def _rows(text: str) -> list[TargetRow]:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what was started ends, too
     sys.exit(main())

@@ -77,7 +77,7 @@ _STEADY = {"rate": 4_000.0}
 
 RUNS: dict[str, BenchRun] = {
     "direct": BenchRun(scenario="direct"),
-    "sealed": BenchRun(scenario="direct", load={"sealed": True, "payload_bytes": 862}),
+    "sealed": BenchRun(scenario="sealed"),
     "rooms": BenchRun(scenario="rooms"),
     "rooms-one": BenchRun(scenario="rooms-one"),
     "direct-paced": BenchRun(scenario="direct-paced"),
