@@ -8,10 +8,12 @@ PostgreSQL stay on the first one, the load on the others. docs/performance.md sa
 from __future__ import annotations
 
 import argparse
+import contextlib
 import random
 import resource
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -35,19 +37,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log.print(f"{len(plan.names)} runs in each of {plan.rounds} rounds; --seed {plan.seed} repeats their order")
     done: list[RunNumbers] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=log, transient=True) as progress:
+    # Who ends a bench of an hour early keeps what there is.
+    with contextlib.suppress(KeyboardInterrupt), Progress(*columns, console=log, transient=True) as progress:
         shown = Shown(progress, plan)
         for found in carry_out(plan, shown.begin):
             done.append(found)
             shown.end(found)
-            if file:  # after each run: who ends a bench of an hour early keeps what there is
+            if file:
                 file.write_bytes(msgspec.json.format(msgspec.json.encode(as_json(plan, done))) + b"\n")
     screen.print(make_table(plan.rows, done))
     for each in done:
         if each.trouble or each.bottleneck:
             why = each.trouble or f"the load was the bottleneck: {each.bottleneck}"
             screen.print(f"{each.run}, round {each.round}: {why}", markup=False)
-    return 1 if any(each.trouble for each in done) else 0
+    complete = len(done) == plan.rounds * len(plan.names)
+    return 0 if complete and not any(each.trouble for each in done) else 1
 
 
 class Shown:
@@ -55,6 +59,7 @@ class Shown:
 
     def __init__(self, progress: Progress, plan: BenchPlan) -> None:
         self._progress = progress
+        self._rows = plan.rows
         self._runs = progress.add_task("", total=plan.rounds * len(plan.names))
         self._now = ""
 
@@ -70,10 +75,16 @@ class Shown:
     def show(self, sample: Sample) -> None:
         """What is happening is not shown: the terminal would cost the load its core."""
 
+    def _read(self, found: RunNumbers) -> Iterator[tuple[str, float]]:
+        """The metrics of a run that rows read."""
+        numbers = [number for row in self._rows for number in row.numbers if found.run in {number.run, number.beside}]
+        for name in dict.fromkeys(number.metric for number in numbers):
+            if (value := found.metrics.get(name)) is not None:
+                yield name, value
+
     def end(self, found: RunNumbers) -> None:
         """A run has ended."""
-        rate = found.metrics.get("delivered_per_s") or found.metrics.get("connects_per_s")
-        said = found.trouble or (f"{short(rate)}/s" if rate else "done")
+        said = found.trouble or ", ".join(f"{name} {short(value)}" for name, value in self._read(found))
         self._progress.console.print(f"round {found.round}: {found.run}: {said}", markup=False, highlight=False)
         self._progress.advance(self._runs)
 
@@ -109,4 +120,5 @@ def _rows(text: str) -> list[TargetRow]:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what was started ends, too
     sys.exit(main())

@@ -70,14 +70,14 @@ class RunNumbers(msgspec.Struct, frozen=True):
 
 
 _FLAT = 0.8
-_TENS = {"people": 200}
+_TENS = {"people": 50}
 _IN_TENS = {"dialog_size": 10, "writers": 10, "rate": 1_000.0}
 _STEADY = {"rate": 4_000.0}
 """Below what saturates: at the same rate flushes are as large, however much there is beside."""
 
 RUNS: dict[str, BenchRun] = {
     "direct": BenchRun(scenario="direct"),
-    "sealed": BenchRun(scenario="direct", load={"sealed": True, "payload_bytes": 862}),
+    "sealed": BenchRun(scenario="sealed"),
     "rooms": BenchRun(scenario="rooms"),
     "rooms-one": BenchRun(scenario="rooms-one"),
     "direct-paced": BenchRun(scenario="direct-paced"),
@@ -87,7 +87,7 @@ RUNS: dict[str, BenchRun] = {
     "storm": BenchRun(scenario="storm"),
     "first-sync": BenchRun(scenario="first-sync"),
     "channel": BenchRun(scenario="channel"),
-    "channel-busy": BenchRun(scenario="channel", load={"joins_per_s": 100.0, "reconnects_per_s": 200.0}),
+    "channel-busy": BenchRun(scenario="channel-busy"),
     "broadcast": BenchRun(scenario="rooms", server="broadcast_server"),
     "queue": BenchRun(scenario="rooms", server="queue_server"),
     "floor": BenchRun(scenario="rooms-one", server=FLOOR),
@@ -113,8 +113,8 @@ RUNS: dict[str, BenchRun] = {
     "18k-connections": BenchRun(scenario="direct-paced", changes={"people": 18_000}, load=_STEADY),
     "1-dialog": BenchRun(scenario="rooms-paced", changes=_TENS, load=_IN_TENS),
     "1000-dialogs": BenchRun(scenario="rooms-paced", changes=_TENS, load={**_IN_TENS, "dialogs": 1_000}),
-    "first-sync-1": BenchRun(scenario="first-sync", changes=_TENS, load={"dialogs": 1}),
-    "first-sync-150": BenchRun(scenario="first-sync", changes=_TENS, load={"dialogs": 150}),
+    "first-sync-1": BenchRun(scenario="first-sync", changes={"people": 200}, load={"dialogs": 1}),
+    "first-sync-150": BenchRun(scenario="first-sync", changes={"people": 200}, load={"dialogs": 150}),
     "10k-rows": BenchRun(scenario="direct-paced", load=_STEADY, journal_rows=10_000),
     "10M-rows": BenchRun(scenario="direct-paced", load=_STEADY, journal_rows=10_000_000),
 }

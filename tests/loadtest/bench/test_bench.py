@@ -1,4 +1,4 @@
-"""The bench from its command line, tiny: real servers, a real load, a table and its JSON."""
+"""The bench, tiny: from its command line with a real server, and single runs on what tchat is measured against."""
 
 import json
 from pathlib import Path
@@ -6,30 +6,37 @@ from pathlib import Path
 import pytest
 
 from loadtest.bench.__main__ import main
-from loadtest.bench.bench_rows import RUNS, BenchRun
-from loadtest.run_result import METRICS
+from loadtest.bench.bench_rows import ROWS, RUNS, BenchRun
+from loadtest.bench.rounds import BenchPlan, measure
+from loadtest.run_result import METRICS, Sample
+
+QUICK = BenchPlan(ROWS, 1, 0, quick=True)
+
+
+class NobodyWatches:
+    """A run that nobody looks at."""
+
+    def phase(self, name: str, total_s: float | None) -> None:
+        pass
+
+    def show(self, sample: Sample) -> None:
+        pass
 
 
 def test_a_quick_bench_prints_its_rows_and_writes_every_number(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "bench.json"
-    assert main(["--quick", "--rows", "10", "--rounds", "1", "--json", str(file)]) == 0, capsys.readouterr()
+    assert main(["--quick", "--rows", "3", "--rounds", "1", "--json", str(file)]) == 0, capsys.readouterr()
     printed = capsys.readouterr()
-    assert "times websockets.broadcast" in printed.out
+    assert "rooms of 100, one outstanding" in printed.out
     assert "--seed" in printed.err
     report = json.loads(file.read_text())
-    assert [number["row"] for number in report["numbers"]] == [10] * 4
-    assert all(number["least"] > 0 for number in report["numbers"])
-    assert {each["run"]: each["server"] for each in report["runs"]} == {
-        "rooms": "tchat",
-        "broadcast": "broadcast_server",
-        "queue": "queue_server",
-        "floor": "floor",
-        "floor-joined": "floor",
-    }
-    (tchat,) = report["runs"][0]["rounds"]
-    assert set(tchat["metrics"]) == set(METRICS)
+    (number,) = report["numbers"]
+    assert (number["row"], number["must"], len(number["values"])) == (3, 110, 1)
+    (run,) = report["runs"]
+    assert (run["row"], run["run"], run["server"], run["scenario"]) == (3, "rooms-one", "tchat", "rooms-one")
+    assert set(run["rounds"][0]["metrics"]) == set(METRICS)
 
 
 def test_a_run_that_fails_is_told_and_does_not_end_the_bench(
@@ -40,6 +47,17 @@ def test_a_run_that_fails_is_told_and_does_not_end_the_bench(
     printed = capsys.readouterr().out
     assert "none" in printed
     assert "rooms-one, round 2: The baseline no_server did not start." in printed
+
+
+@pytest.mark.parametrize("name", ["broadcast", "queue"])
+def test_the_same_load_runs_against_a_minimal_server(name: str) -> None:
+    found = measure(RUNS[name], QUICK, NobodyWatches())
+    assert set(found.metrics) == set(METRICS)
+    assert found.metrics["postgres_cores"] == 0
+
+
+def test_the_bound_has_one_metric() -> None:
+    assert set(measure(RUNS["floor"], QUICK, NobodyWatches()).metrics) == {"delivered_per_tchat_cpu_s"}
 
 
 def test_a_row_that_there_is_not_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
