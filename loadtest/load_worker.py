@@ -69,6 +69,7 @@ class Worker:
         self.crowd = Crowd(begin.address, begin.share.number, people)
         self._load = _make_load(begin, self.crowd, self.ledger)  # None: they are idle
         self._measured = Counts()
+        self._counted_late_ms = 0.0
 
     async def carry_out(self, order: AnyOrder) -> AnyWord:
         """Do what an order says; raises LoadError."""
@@ -120,9 +121,10 @@ class Worker:
         self.ledger.measure(times.from_ns, times.until_ns)
         running = asyncio.create_task(load.run(times))
         await _until(times.from_ns, running)
-        before = self.counts()
+        before, late_ns = self.counts(), time.monotonic_ns() - times.from_ns
         await _until(times.until_ns, running)
         self._measured = _difference(self.counts(), before)
+        self._counted_late_ms = max(late_ns, time.monotonic_ns() - times.until_ns) / 1e6
         await running
         await load.settle()
 
@@ -136,6 +138,7 @@ class Worker:
             delivery=ledger.delivery.encode(),
             connect=ledger.connect.encode(),
             late_p99_ms=late.p99_ms if late else 0.0,
+            counted_late_ms=self._counted_late_ms,
             checks=ledger.checks(),
         )
 

@@ -35,6 +35,8 @@ _LEAD_S = 0.3
 """From the order to perform until the load begins: time for the order to arrive everywhere."""
 _WORKER_SHARE_MAX = 0.9
 _LATE_MS_MAX = 5.0
+_COUNTED_LATE_PART_MAX = 0.02
+"""Of the measured part: by so much the counts may be wrong."""
 
 
 class _MeasuredPart(msgspec.Struct, frozen=True):
@@ -166,7 +168,7 @@ class Run:
             checks=_add_checks([report.checks for report in reports]),
             samples=self._sampler.samples(),
         )
-        bottleneck = _find_bottleneck(result, max(report.late_p99_ms for report in reports))
+        bottleneck = _find_bottleneck(result, reports)
         return with_thresholds(msgspec.structs.replace(result, bottleneck=bottleneck), scenario.thresholds)
 
 
@@ -183,14 +185,18 @@ def _add_checks(parts: Sequence[Checks]) -> Checks:
     return Checks(**sums, first=next((part.first for part in parts if part.first), ""))
 
 
-def _find_bottleneck(result: RunResult, late_p99_ms: float) -> str:
+def _find_bottleneck(result: RunResult, reports: Sequence[WorkerReport]) -> str:
     """Why the numbers show the load; empty if they do not."""
     share = max(result.cpu.workers_s, default=0.0) / result.seconds
+    late_p99_ms = max(report.late_p99_ms for report in reports)
+    counted_late_ms = max(report.counted_late_ms for report in reports)
     reasons = []
     if share > _WORKER_SHARE_MAX:
         reasons.append(f"a worker used {share:.0%} of a core: give the run more --workers")
     if late_p99_ms > _LATE_MS_MAX:
         reasons.append(f"messages left up to {late_p99_ms:.0f} ms (p99) after they were due")
+    if counted_late_ms > _COUNTED_LATE_PART_MAX * result.seconds * 1000:
+        reasons.append(f"a worker was too busy to count in time, by {counted_late_ms:,.0f} ms")
     return "; ".join(reasons)
 
 

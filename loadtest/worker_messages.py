@@ -93,13 +93,18 @@ class Finished(Word, frozen=True, tag="finished"):
 
 
 class WorkerReport(Word, frozen=True, tag="report"):
-    """The end: counts of the measured part, histograms (`Latencies.encode`), checks."""
+    """The end: counts of the measured part, histograms (`Latencies.encode`), checks.
+
+    `late_p99_ms`: how late messages of a schedule were sent. `counted_late_ms`: how late the begin or the end of the
+    measured part was noticed; the counts are of a part that is longer or shorter by as much.
+    """
 
     measured: Counts
     ack: str
     delivery: str
     connect: str
     late_p99_ms: float
+    counted_late_ms: float
     checks: Checks
 
 
