@@ -30,6 +30,7 @@ _STAY_S = 1.0
 _VISITORS_PER_JOIN = 3
 """So many people for each join of a second: they stay for one, and need a while to come and go."""
 _AT_ONCE_MAX = 1_000
+_PACE_S = 0.001
 _TIMED = 10
 _LOOK_S = 0.01
 _PATIENCE_S = 30.0
@@ -46,9 +47,9 @@ class Channel:
         self._ramp_s = ramp_s
         self._payload = Payload(spec.payload_bytes)
         self._dialog = b""
-        self._until_ns = 0
         visitors = min(math.ceil(spec.joins_per_s * _VISITORS_PER_JOIN / share.of), len(crowd.people) // 2)
         self._readers = crowd.people[: len(crowd.people) - visitors]
+        self._timed = self._readers[-_TIMED:]
         self._visitors = crowd.people[len(crowd.people) - visitors :]
 
     # what the run asks for before and after
@@ -89,14 +90,13 @@ class Channel:
 
     async def prepare(self) -> None:
         """The timed ones are the last."""
-        for reader in self._readers[-_TIMED:]:
+        for reader in self._timed:
             reader.timed = True
 
     async def run(self, times: Times) -> None:
-        self._until_ns = times.until_ns
         beside = [
             self._keep_up(self._spec.joins_per_s, self._visitors, self._visit, times),
-            self._keep_up(self._spec.reconnects_per_s, self._readers[1:], self._reconnect, times),
+            self._keep_up(self._spec.reconnects_per_s, self._readers[1:-_TIMED], self._reconnect, times),
         ]
         await asyncio.gather(*beside, *([self._write(times)] if self._share.number == 0 else []))
 
@@ -108,22 +108,21 @@ class Channel:
         return self._crowd.people[0]
 
     async def _write(self, times: Times) -> None:
+        """A message is under way until the timed readers here have it: acks alone would outrun the readers."""
         writer = self._writer
         if self._spec.rate:
             async for due_ns in moments(times, self._spec.rate, self._ramp_s):
                 writer.post(self._dialog, self._payload.make(due_ns), due_ns)
                 self._ledger.take_sent(due_ns, time.monotonic_ns())
             return
+        acked = self._ledger.acked_heads
         await wait_until(times.begin_ns)
-        writer.then = self._post_next
-        for _ in range(self._spec.outstanding):
-            self._post_next(writer)
-        await wait_until(times.until_ns)
-
-    def _post_next(self, writer: CheckingClient) -> None:
-        now_ns = time.monotonic_ns()
-        if now_ns < self._until_ns:
-            writer.post(self._dialog, self._payload.make(now_ns), now_ns)
+        while (now_ns := time.monotonic_ns()) < times.until_ns:
+            slowest = min(reader.heads.get(self._dialog, 0) for reader in self._timed)
+            under_way = writer.unanswered + max(0, acked.get(self._dialog, 0) - slowest)
+            for _ in range(self._spec.outstanding - under_way):
+                writer.post(self._dialog, self._payload.make(now_ns), now_ns)
+            await asyncio.sleep(_PACE_S)
 
     async def _keep_up(
         self,

@@ -76,6 +76,11 @@ class CheckingClient(LeanClient):
         self.ledger.sent += 1
         self.send(Send(SEND_ID, dialog, n, payload, self.headers.get(dialog, _PLAIN)))
 
+    @property
+    def unanswered(self) -> int:
+        """How many of its messages have no answer yet."""
+        return len(self._due_ns)
+
     async def await_answers(self, at_most_s: float = 10.0) -> None:
         """Wait until each send is answered."""
         for _ in range(int(at_most_s / _LOOK_S)):

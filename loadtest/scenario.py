@@ -70,7 +70,8 @@ class TalkLoad(_Load, frozen=True, tag="talk"):
 class ChannelLoad(_Load, frozen=True, tag="channel"):
     """One writer, everybody else reads. `outstanding` messages are under way, or `rate` a second are due.
 
-    Beside it `joins_per_s` people enter and leave again, and `reconnects_per_s` readers are cut off and come back.
+    A message is under way until it has been read, so that readers do not fall behind. Beside it `joins_per_s` people
+    enter and leave again, and `reconnects_per_s` readers are cut off and come back.
     """
 
     outstanding: Count = 10

@@ -1,8 +1,8 @@
 """When outboxes are written: at most once per turn of the loop, and those of large rooms less often while that pays.
 
-A write to a socket costs several microseconds whatever its size: one that carries two messages costs half as much as two
-writes. So while the process is busy, what large rooms have for their members gathers for up to `GATHER_S`, the longer the
-busier; the time is not spent twice, because fewer writes end sooner. Replies and the events of small rooms never wait.
+A write to a socket costs several microseconds whatever its size: two messages in one write cost half as much as in
+two. So while the process is busy, what large rooms have for their members gathers for up to `GATHER_S`, the longer the
+busier. Replies and the events of small rooms never wait.
 
 What a turn has beyond `AT_ONCE` is written in parts, one in each turn: thousands of writes take tens of milliseconds,
 and what happens next does not wait for all of them. An outbox that waits for its part keeps its place, and takes more.
@@ -31,7 +31,7 @@ class Flushable(Protocol):
         ...
 
 
-class Timers(Protocol):
+class LoopTimers(Protocol):
     """The part of an event loop that is used; tests pass their own."""
 
     def call_soon(self, callback: Callable[[], object], /) -> object:
@@ -50,7 +50,7 @@ class Timers(Protocol):
 class FlushTurn:
     """Collects outboxes with something to write; `cpu_s` is the CPU time of the loop's thread."""
 
-    def __init__(self, timers: Timers, cpu_s: Callable[[], float] = time.thread_time) -> None:
+    def __init__(self, timers: LoopTimers, cpu_s: Callable[[], float] = time.thread_time) -> None:
         self._timers = timers
         self._cpu_s = cpu_s
         self._looked_at, self._used_s = timers.time(), cpu_s()

@@ -1,4 +1,4 @@
-"""Writes of a turn of the loop: together, not so many that all else waits for them, and fewer when the process is busy."""
+"""Writes of a turn of the loop: together, not so many that all else waits, and fewer while the process is busy."""
 
 from __future__ import annotations
 
