@@ -104,9 +104,8 @@ class Session:
     def __init__(self, connection: Connection, context: SessionContext) -> None:
         self.connection = connection
         self.codec: Codec = JSON if connection.subprotocol == JSON.subprotocol else MSGPACK
-        self.outbox = Outbox(
-            connection, self, context.flush_turn, context.settings, context.clock, text=self.codec.text
-        )
+        turn, settings, clock = context.flush_turn, context.settings, context.clock
+        self.outbox = Outbox(connection, self, turn, settings, clock, text=self.codec.text)
         self.slot: Slot | None = None
         self._context = context
         self._state = SessionState.CONNECTED
@@ -179,10 +178,9 @@ class Session:
     def closed(self) -> None:
         """Release everything: the connection is gone."""
         self._closing = True
-        context = self._context
-        context.wheel.remove(self)
+        self._context.wheel.remove(self)
         self._leave()
-        context.presence.forget(self)
+        self._context.presence.forget(self)
         self._mailbox.clear()
         self.outbox.release()  # the two hold each other: without this only the garbage collector ends both
         for task in (self._working, self._catching_up):
@@ -203,8 +201,7 @@ class Session:
 
     def drained(self) -> None:
         """Go on with the mailbox, which waits while too much is queued or while the rate is used up; or end."""
-        if self._mailbox.commands or self._ends_with is not None:
-            self._go_on()
+        self._go_on()
 
     # -- answers
 

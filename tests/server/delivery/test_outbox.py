@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import pytest
@@ -161,6 +162,34 @@ def test_ephemeral_events_are_dropped_while_behind_or_full() -> None:
     size = it.outbox.size
     it.outbox.push_ephemeral(heartbeat)
     assert it.outbox.size == size
+
+
+def test_only_what_a_large_room_gives_to_all_gathers() -> None:
+    class Turn:
+        def __init__(self) -> None:
+            self.added: list[str] = []
+            self.writes = self.frames = 0
+
+        def add(self, _outbox: Outbox) -> None:
+            self.added.append("gathers")
+
+        def add_now(self, _outbox: Outbox) -> None:
+            self.added.append("now")
+
+    turn: Any = Turn()
+    it = Collected(bytes_max=10_000)
+    outbox = Outbox(it, it, turn, SessionSettings(), it.clock, text=False)
+    assert outbox.try_live({})
+    large, small = events(A, 1).events, events(B, 1)
+    outbox.push_events(PreparedEvents(large, gathers=True))
+    outbox.push_events(PreparedEvents(large, gathers=True))
+    assert turn.added == ["gathers"]
+    outbox.push_events(small)
+    outbox.push(HeartbeatReply())
+    assert turn.added == ["gathers", "now"]
+    outbox.flush()
+    outbox.push(HeartbeatReply())
+    assert turn.added == ["gathers", "now", "now"]
 
 
 def test_frames_are_encoded_and_joined_once_for_everybody() -> None:

@@ -232,6 +232,7 @@ async def test_a_fault_at_once_in_a_write_stops_no_other_write(
 
         monkeypatch.setattr(type(session), "_admit", lambda it, _: fault() if it is session else True)
         session._mailbox = session._mailbox.put(Heartbeat(0), 2)  # as if it had waited for the socket
+        session.outbox.awaited = True
         session.send_heartbeat()
         node.session_of(bo).send_heartbeat()
         assert await broken.close_code() == 1011
