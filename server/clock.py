@@ -1,7 +1,7 @@
 """Time: code that asks for it takes a `Clock`, and code that waits takes a `Sleep`, so that a test can own both.
 
-Two kinds of time and no third: wall time in milliseconds since the epoch, which is stored and shown and may jump, and
-monotonic seconds, which measure how long something took and never go back.
+Three kinds of time and no fourth: wall time in milliseconds since the epoch, which is stored and shown and may jump;
+monotonic seconds, which measure how long something took and never go back; and seconds of CPU.
 """
 
 import time
@@ -23,6 +23,10 @@ class Clock(Protocol):
         """Seconds since an arbitrary moment; only differences mean something."""
         ...
 
+    def cpu_s(self) -> float:
+        """Seconds of CPU that the calling thread has used."""
+        ...
+
 
 class SystemClock(Clock):
     """The machine's own clocks."""
@@ -32,3 +36,6 @@ class SystemClock(Clock):
 
     def monotonic(self) -> float:
         return time.monotonic()
+
+    def cpu_s(self) -> float:
+        return time.thread_time()

@@ -10,17 +10,15 @@ and what happens next does not wait for all of them. An outbox that waits for it
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+from server.busyness import Busyness
+
 AT_ONCE = 100
 """So many of each queue in a turn: 1 ms or less."""
 GATHER_S = 0.008
-_IDLE, _BUSY = 0.4, 0.8
-"""Shares of one core. Below the first nothing gathers, from the second on it gathers for `GATHER_S`."""
-_LOOK_EVERY_S = 0.1
 
 
 class Flushable(Protocol):
@@ -42,19 +40,13 @@ class LoopTimers(Protocol):
         """Call back after `delay` seconds."""
         ...
 
-    def time(self) -> float:
-        """Monotonic seconds."""
-        ...
-
 
 class FlushTurn:
-    """Collects outboxes with something to write; `cpu_s` is the CPU time of the loop's thread."""
+    """Collects outboxes with something to write."""
 
-    def __init__(self, timers: LoopTimers, cpu_s: Callable[[], float] = time.thread_time) -> None:
+    def __init__(self, timers: LoopTimers, busyness: Busyness) -> None:
         self._timers = timers
-        self._cpu_s = cpu_s
-        self._looked_at, self._used_s = timers.time(), cpu_s()
-        self._gather_s = 0.0
+        self._busyness = busyness
         self._called = self._timed = False
         self._now: deque[Flushable] = deque()
         self._gathering: list[Flushable] = []
@@ -81,15 +73,9 @@ class FlushTurn:
         self._timers.call_soon(self._flush)
 
     def _begin_gathering(self) -> None:
-        now = self._timers.time()
-        if now - self._looked_at >= _LOOK_EVERY_S:
-            used_s = self._cpu_s()
-            share = (used_s - self._used_s) / (now - self._looked_at)
-            self._looked_at, self._used_s = now, used_s
-            self._gather_s = GATHER_S * min(1.0, max(0.0, (share - _IDLE) / (_BUSY - _IDLE)))
-        if self._gather_s:
+        if level := self._busyness.look():
             self._timed = True
-            self._timers.call_later(self._gather_s, self._end_gathering)
+            self._timers.call_later(GATHER_S * level, self._end_gathering)
         elif not self._called:
             self._call()
 

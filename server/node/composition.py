@@ -12,6 +12,7 @@ from typing import Any
 from protocol.close_codes import CloseCode
 from protocol.codec import CODECS
 from protocol.kinds import DAY_MS
+from server.busyness import Busyness
 from server.clock import Clock
 from server.cluster.hints import Hints
 from server.cluster.leases import Leases
@@ -132,8 +133,9 @@ class Node:
         self.resequencer = None if nodes is None else self._make_resequencer(nodes)
         route = self.router.route if self.resequencer is None else self._route_to_all
         self.put_back = put_back
+        busyness = Busyness(clock)
         self.pipeline = Pipeline(
-            self.journal, route, config.pipeline, clock, incarnation=incarnation, put_back=put_back
+            self.journal, route, config.pipeline, clock, busyness, incarnation=incarnation, put_back=put_back
         )
         self.eraser = Eraser(self.journal, config.eraser, clock, put_back=put_back)
         self.mover, self._announcer = mover, LogAnnouncer(stores.rosters, self.pipeline)
@@ -184,7 +186,7 @@ class Node:
         self._catch_up = CatchUp(self.timelines, stores.shares, page_events=config.sync.page_events)
         self._rates = SessionRates(config.sessions, shared=redis is not None)
         self._shared_rates = None if redis is None else SharedRates(redis.buckets, self._rates, clock)
-        self._flush_turn = FlushTurn(asyncio.get_running_loop())
+        self._flush_turn = FlushTurn(asyncio.get_running_loop(), busyness)
         self._tasks: set[asyncio.Task[None]] = set()
         self.acceptor: Acceptor
         self.admin: Acceptor

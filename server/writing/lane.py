@@ -19,6 +19,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from server.busyness import Busyness
 from server.clock import Clock, Sleep
 from server.config.settings import PipelineSettings
 from server.writing.flusher import Flusher
@@ -34,8 +35,8 @@ _BATCH_BYTES_MAX = 1_048_576
 _TRIES = 3
 _REST_S = 0.001
 _ENOUGH_ROWS = 16
-"""A flush costs as much as some 16 rows of it. While several write, one of fewer rows waits, up to `_REST_S` after the
-last one ended, for what comes meanwhile. Who writes alone waits for nobody."""
+"""A flush costs as much as some 16 rows of it. While several write and the node is busy, one of fewer rows waits, up to
+`_REST_S` after the last one ended, for what comes meanwhile."""
 
 
 class Lane:
@@ -48,6 +49,7 @@ class Lane:
         backlog: Backlog,
         settings: PipelineSettings,
         clock: Clock,
+        busyness: Busyness,
         *,
         sleep: Sleep,
     ) -> None:
@@ -56,6 +58,7 @@ class Lane:
         self._backlog = backlog
         self._settings = settings
         self._clock = clock
+        self._busyness = busyness
         self._sleep = sleep
         self._queue: deque[Submission] = deque()
         self._wake = asyncio.Event()
@@ -107,7 +110,7 @@ class Lane:
                 batch = self._take()
                 self._backlog.remove(batch)
                 await self._settle(batch, wait=wait)
-                if self._queue or len(batch) > 1:
+                if (self._queue or len(batch) > 1) and self._busyness.look():
                     self._rest_until = self._clock.monotonic() + _REST_S
                 if waiting and any(submission.unknown for submission in self._queue):
                     self._turned += waiting

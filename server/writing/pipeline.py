@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from server.busyness import Busyness
 from server.clock import Clock, Sleep
 from server.config.settings import PipelineSettings
 from server.writing.durable import Route
@@ -25,6 +26,7 @@ class Pipeline:
         route: Route,
         settings: PipelineSettings,
         clock: Clock,
+        busyness: Busyness,
         *,
         incarnation: int,
         put_back: PutBack | None = None,
@@ -37,7 +39,8 @@ class Pipeline:
         self.backlog = Backlog(settings)
         """What waits for the lanes."""
         self._lanes = [
-            Lane(self.flusher, self._aside, self.backlog, settings, clock, sleep=sleep) for _ in range(settings.lanes)
+            Lane(self.flusher, self._aside, self.backlog, settings, clock, busyness, sleep=sleep)
+            for _ in range(settings.lanes)
         ]
 
     def submit(self, entry: Entry | ChangeEntry, done: OnVerdict) -> None:

@@ -55,6 +55,9 @@ class VirtualClock(Clock):
     def monotonic(self) -> float:
         return self._loop.time()
 
+    def cpu_s(self) -> float:
+        return 0.0
+
 
 def draw_config(dice: random.Random) -> Config:
     """Small bounds, so that a short run meets them; as in `server/config/rules.py`, the queue fits one session."""

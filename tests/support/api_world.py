@@ -14,6 +14,7 @@ import msgspec
 
 from protocol import ids
 from protocol.close_codes import CloseCode
+from server.busyness import Busyness
 from server.config.settings import Config, IdentitySettings, IssuerSettings, PipelineSettings, RateSettings
 from server.identity.code_sender import CodeNotSentError, CodeSender
 from server.identity.context import OWN_TENANT
@@ -174,7 +175,7 @@ async def opened_api(
     pool = await open_pool(database_url, size=12, statement_timeout_s=30.0)
     journal = PostgresJournal(pool, pool)
     incarnation = await journal.begin_incarnation("test")
-    pipeline = Pipeline(journal, lambda *_: None, PipelineSettings(), clock, incarnation=incarnation)
+    pipeline = Pipeline(journal, lambda *_: None, PipelineSettings(), clock, Busyness(clock), incarnation=incarnation)
     lanes = asyncio.ensure_future(pipeline.run())
     config = Config(identity=identity or IdentitySettings(), limits=limits or RateSettings())
     world = ApiWorld(pool, pipeline, clock, config)

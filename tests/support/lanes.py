@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 
+from server.busyness import Busyness
 from server.config.settings import PipelineSettings
 from server.writing.durable import DurableEvents
 from server.writing.pipeline import Pipeline
@@ -24,8 +25,9 @@ class Lanes:
         self.log: list[str] = []
         self.faults: list[Exception] = []
         self.clock = clock
+        incarnation, busyness = world.incarnation, Busyness(clock)
         self.pipeline = Pipeline(
-            self.journal, self._route, settings, clock, incarnation=world.incarnation, sleep=self._sleep
+            self.journal, self._route, settings, clock, busyness, incarnation=incarnation, sleep=self._sleep
         )
 
     def _route(self, appended: Sequence[DurableEvents]) -> None:

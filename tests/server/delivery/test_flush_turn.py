@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from server.busyness import Busyness
 from server.delivery.flush_turn import AT_ONCE, GATHER_S, FlushTurn
+from tests.support.clock import ManualClock
 
 
 class Loop:
@@ -14,17 +16,14 @@ class Loop:
         self.called: list[Callable[[], object]] = []
         self.timers: list[tuple[float, Callable[[], object]]] = []
         self.flushed: list[str] = []
-        self.now = self.used_s = 0.0
-        self.turn = FlushTurn(self, lambda: self.used_s)
+        self.clock = ManualClock()
+        self.turn = FlushTurn(self, Busyness(self.clock))
 
     def call_soon(self, callback: Callable[[], object], /) -> None:
         self.called.append(callback)
 
     def call_later(self, delay: float, callback: Callable[[], object], /) -> None:
-        self.timers.append((self.now + delay, callback))
-
-    def time(self) -> float:
-        return self.now
+        self.timers.append((self.clock.monotonic() + delay, callback))
 
     def add(self, *names: str) -> None:
         """These have something of a large room to write."""
@@ -46,10 +45,10 @@ class Loop:
 
     def work(self, seconds: float, *, share: float) -> None:
         """Time passes, in which the thread uses so much of a core; what is due is called."""
-        self.now += seconds
-        self.used_s += seconds * share
-        due = [callback for at, callback in self.timers if at <= self.now]
-        self.timers = [each for each in self.timers if each[0] > self.now]
+        self.clock.work(seconds, share=share)
+        now = self.clock.monotonic()
+        due = [callback for at, callback in self.timers if at <= now]
+        self.timers = [each for each in self.timers if each[0] > now]
         for callback in due:
             callback()
 
@@ -126,7 +125,7 @@ def test_the_busier_the_longer_it_gathers() -> None:
         loop = Loop()
         loop.work(1.0, share=share)
         loop.add("room")
-        waits.append(loop.timers[0][0] - loop.now if loop.timers else 0.0)
+        waits.append(loop.timers[0][0] - loop.clock.monotonic() if loop.timers else 0.0)
     assert waits[0] == 0.0 < waits[1] < waits[2] < waits[3]
     assert waits[3] <= GATHER_S * 1.001
 

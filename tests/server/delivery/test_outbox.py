@@ -15,6 +15,7 @@ from protocol.bodies import TimelineEvent, TimelineEventRaw
 from protocol.codec import MSGPACK, ServerMessage
 from protocol.events import HeartbeatReply, ReceiptChanged
 from protocol.ids import NIL
+from server.busyness import Busyness
 from server.config.settings import SessionSettings
 from server.delivery.flush_turn import FlushTurn
 from server.delivery.outbox import Outbox
@@ -41,16 +42,13 @@ class Collected:
         self.clock = ManualClock()
         self.written = b""
         settings = SessionSettings(outbox_bytes_max=bytes_max, held_frames_max=held_max, missed_dialogs_max=missed_max)
-        self.outbox = Outbox(self, self, FlushTurn(self), settings, self.clock, text=False)
+        self.outbox = Outbox(self, self, FlushTurn(self, Busyness(self.clock)), settings, self.clock, text=False)
 
     def call_soon(self, _flush: Callable[[], object], /) -> None:
         self.turns += 1
 
     def call_later(self, _delay: float, _callback: Callable[[], object], /) -> None:
         raise AssertionError("nothing gathers while the process rests")
-
-    def time(self) -> float:
-        return 0.0
 
     def write(self, data: bytes) -> None:
         self.written += data

@@ -12,6 +12,7 @@ from protocol.bodies import TimelineEventRaw
 from protocol.dialog_types import DialogType
 from protocol.events import DialogState, KeySlices
 from protocol.ids import new_id
+from server.busyness import Busyness
 from server.clock import SystemClock
 from server.config.settings import SessionSettings
 from server.delivery.flush_turn import FlushTurn
@@ -41,7 +42,7 @@ class SlowOutbox(Outbox):
     def __init__(self) -> None:
         self.paused = False
         self.pushed: list[msgspec.Struct] = []
-        turn = FlushTurn(asyncio.get_running_loop())
+        turn = FlushTurn(asyncio.get_running_loop(), Busyness(SystemClock()))
         super().__init__(self, self, turn, SessionSettings(), SystemClock(), text=False)
 
     def push(self, message: msgspec.Struct) -> None:

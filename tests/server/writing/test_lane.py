@@ -63,6 +63,20 @@ async def test_what_a_client_repeats_is_not_delivered_again(world: World, clock:
         assert it.routed_seqs == [2, 3]
 
 
+@pytest.mark.parametrize(("share", "rests"), [(0.1, False), (1.0, True)], ids=["rests", "busy"])
+async def test_after_a_small_flush_of_several_a_lane_rests_while_the_node_is_busy(
+    world: World, clock: ManualClock, share: float, rests: bool
+) -> None:
+    ann, (last, *dialogs) = await some_dialogs(world, 4)
+    async with lanes(world, clock, lanes=1) as it:
+        clock.work(1.0, share=share)
+        sent = await gathered(it, *(message(dialog, ann) for dialog in dialogs))
+        assert [(await future).code for future in sent] == [OK, OK, OK]
+        began = clock.monotonic()
+        assert (await it.submit(message(last, ann))).code is OK
+        assert (clock.monotonic() > began) is rests
+
+
 async def test_what_the_lane_itself_repeats_is_delivered_once(world: World, clock: ManualClock) -> None:
     ann, (dialog,) = await some_dialogs(world, 1)
     change = ChangeEntry(dialog, ann.principal, ann.device, 99, bodies.Deleted(2))
