@@ -37,6 +37,10 @@ class Writer(Protocol):
         """Send whole frames."""
         ...
 
+    def abort(self) -> None:
+        """End the connection now."""
+        ...
+
 
 class Owner(Protocol):
     """What an outbox reports to: its session."""
@@ -202,6 +206,10 @@ class Outbox:
             self._hurried = False
             if before < FRAMES_PER_POSITION <= self.frames_since_position and self._owner is not None:
                 self._owner.owe_position()
+
+    def abort(self) -> None:
+        """End the connection now."""
+        self._writer.abort()
 
     def writable(self) -> None:
         """Go on writing: the socket has drained."""
