@@ -245,6 +245,8 @@ class Outbox:
                 self._queue(frame)
             self._behind = None
         self.live = True
+        if self.owes_position and self._owner is not None:  # what was written meanwhile counts, too
+            self._owner.owe_position()
         return True
 
     def _push_event(self, dialog: bytes, seq: int, frame: bytes) -> None:

@@ -462,8 +462,6 @@ class Session:
         if plan.horizon is not None:
             self.outbox.frames_since_position = 0
             self.push(CaughtUp(self._context.horizon.position_at(plan.horizon, self.principal)))
-        elif self.outbox.owes_position:  # what was read while it was behind counts, too
-            self.owe_position()
 
     def _spawn(self, work: Awaitable[None], *awaited: Awaitable[None]) -> asyncio.Task[None]:
         """Run `work`, which awaits `awaited`. Cancelled before it began, both end without a warning."""
