@@ -6,15 +6,20 @@ busier. Replies and the events of small rooms never wait.
 
 What a turn has beyond `AT_ONCE` is written in parts, one in each turn: thousands of writes take tens of milliseconds,
 and what happens next does not wait for all of them. An outbox that waits for its part keeps its place, and takes more.
+
+An outbox that cannot be written ends its own connection; those after it are written.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
 from server.busyness import Busyness
+
+_log = logging.getLogger(__name__)
 
 AT_ONCE = 100
 """So many of each queue in a turn: 1 ms or less."""
@@ -26,6 +31,10 @@ class Flushable(Protocol):
 
     def flush(self) -> None:
         """Write what is queued."""
+        ...
+
+    def abort(self) -> None:
+        """End the connection now."""
         ...
 
 
@@ -95,4 +104,8 @@ class FlushTurn:
         if leaving or waiting:
             self._call()
         for outbox in part:
-            outbox.flush()
+            try:
+                outbox.flush()
+            except Exception:  # noqa: BLE001 - the others have left the queues, and nobody would write them again
+                _log.exception("an outbox could not be written")
+                outbox.abort()

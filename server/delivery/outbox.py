@@ -37,6 +37,10 @@ class Writer(Protocol):
         """Send whole frames."""
         ...
 
+    def abort(self) -> None:
+        """End the connection now."""
+        ...
+
 
 class Owner(Protocol):
     """What an outbox reports to: its session."""
@@ -203,6 +207,10 @@ class Outbox:
             if before < FRAMES_PER_POSITION <= self.frames_since_position and self._owner is not None:
                 self._owner.owe_position()
 
+    def abort(self) -> None:
+        """End the connection now."""
+        self._writer.abort()
+
     def writable(self) -> None:
         """Go on writing: the socket has drained."""
         self.stuck_since = None
@@ -237,6 +245,8 @@ class Outbox:
                 self._queue(frame)
             self._behind = None
         self.live = True
+        if self.owes_position and self._owner is not None:  # what was written meanwhile counts, too
+            self._owner.owe_position()
         return True
 
     def _push_event(self, dialog: bytes, seq: int, frame: bytes) -> None:

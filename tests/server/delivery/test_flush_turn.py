@@ -16,6 +16,7 @@ class Loop:
         self.called: list[Callable[[], object]] = []
         self.timers: list[tuple[float, Callable[[], object]]] = []
         self.flushed: list[str] = []
+        self.aborted: list[str] = []
         self.clock = ManualClock()
         self.turn = FlushTurn(self, Busyness(self.clock))
 
@@ -62,6 +63,9 @@ class Box:
     def flush(self) -> None:
         self._loop.flushed.append(self._name)
 
+    def abort(self) -> None:
+        self._loop.aborted.append(self._name)
+
 
 def test_what_a_turn_adds_is_flushed_together() -> None:
     loop = Loop()
@@ -105,6 +109,20 @@ def test_what_a_flush_adds_is_flushed_in_the_next_turn() -> None:
 
     loop.turn.add_now(Adding(loop, "first"))
     assert (loop.run(), loop.run(), loop.run()) == (["first"], ["more"], [])
+
+
+def test_who_cannot_be_written_ends_and_all_others_are_written() -> None:
+    loop = Loop()
+
+    class Broken(Box):
+        def flush(self) -> None:
+            raise RuntimeError
+
+    loop.add_now("first")
+    loop.turn.add_now(Broken(loop, "broken"))
+    loop.add_now("second")
+    loop.add("room")
+    assert (loop.run(), loop.aborted) == (["first", "second", "room"], ["broken"])
 
 
 def test_a_busy_process_lets_large_rooms_gather_and_nothing_else() -> None:

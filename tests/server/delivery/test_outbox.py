@@ -53,6 +53,9 @@ class Collected:
     def write(self, data: bytes) -> None:
         self.written += data
 
+    def abort(self) -> None:
+        raise AssertionError("every connection here can be written")
+
     def fell_behind(self) -> None:
         self.behind += 1
 

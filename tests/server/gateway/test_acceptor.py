@@ -1,6 +1,7 @@
 """The public port over real sockets: which protocol a connection gets, and which connections are refused."""
 
 import asyncio
+import sys
 from typing import Any
 
 import pytest
@@ -163,6 +164,16 @@ async def test_a_proxys_header_names_the_client_for_websockets_and_http() -> Non
         assert (await (await port.connect(header + UPGRADE + b"\r\n")).head()).startswith("HTTP/1.1 429 ")
         other = await port.connect(header.replace(b"192.0.2.7", b"192.0.2.8") + HELLO)
         assert await other.response() == (200, "192.0.2.8 /hello 0")
+
+
+async def test_clients_of_one_address_share_its_text_which_the_interpreter_does_not_keep() -> None:
+    async with public_port() as port:
+        for _ in range(2):
+            await (await port.connect(UPGRADE + b"\r\n", source="127.0.0.9")).head()
+        one, other = (peer.connection.address for peer in port.peers)
+        assert one is other
+        fresh = bytes([49, 50, 55]).decode() + ".0.0.9"
+        assert sys.intern(fresh) is fresh
 
 
 async def test_a_forwarded_header_names_the_client_for_each_request() -> None:

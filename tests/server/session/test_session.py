@@ -438,6 +438,23 @@ async def test_an_ended_session_is_gone_without_the_garbage_collector(node: Runn
         gc.enable()
 
 
+async def test_who_fell_behind_gets_a_position_soon_after_catching_up(node: Running, clock: ManualClock) -> None:
+    ann, bo = await node.world.people(2)
+    dialog = await node.world.create(DialogType.DIRECT, ann, bo)
+    async with node.live(bo) as b:
+        for n in range(10, 50):
+            assert isinstance(await b.ask(Send(n, dialog, n, b"")), Acked)
+    async with node.live(ann) as a:
+        outbox = node.session_of(ann).outbox
+        outbox.read_from(dialog, 1)
+        await until(lambda: outbox.live)
+        owed = [outbox.owes_position]
+        pass_time(node, clock, 4)
+        owed.append(outbox.owes_position)
+        assert owed == [True, False]
+        assert (await a.until(HeartbeatReply)).position
+
+
 async def test_a_busy_client_gets_a_position_unasked_and_a_quiet_one_none(node: Running, clock: ManualClock) -> None:
     ann, bo = await node.world.people(2)
     dialog = await node.world.create(DialogType.DIRECT, ann, bo)
