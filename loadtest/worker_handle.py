@@ -7,8 +7,9 @@ import sys
 
 import msgspec
 
+from loadtest.latencies import DelayCounts, add_counts
 from loadtest.lean_client import LoadError
-from loadtest.worker_messages import AnyOrder, AnyWord, Begin, Counts, Failure, Finished, StopWork, WorkerReport
+from loadtest.worker_messages import AnyOrder, AnyWord, Begin, Counts, Failure, Finished, Look, StopWork, WorkerReport
 
 _LINE_BYTES_MAX = 2**24
 _END_S = 10.0
@@ -21,6 +22,7 @@ class WorkerHandle:
     def __init__(self, process: asyncio.subprocess.Process, begin: Begin) -> None:
         self.people = begin.people
         self.counts = Counts()
+        self._delays: DelayCounts = {}
         self._process = process
         self._answers: asyncio.Queue[Finished | WorkerReport | LoadError] = asyncio.Queue()
         self._reading = asyncio.create_task(self._read())
@@ -58,6 +60,11 @@ class WorkerHandle:
         assert isinstance(report, WorkerReport)
         return report
 
+    def take_delays(self) -> DelayCounts:
+        """Latencies of deliveries since the last call."""
+        delays, self._delays = self._delays, {}
+        return delays
+
     async def end(self) -> None:
         """End the process: it ends with its input."""
         assert self._process.stdin is not None
@@ -71,11 +78,18 @@ class WorkerHandle:
         await self._reading
 
     async def _read(self) -> None:
+        try:
+            await self._read_words()
+        finally:
+            self._answers.put_nowait(LoadError("A worker ended before its work was done."))
+
+    async def _read_words(self) -> None:
         assert self._process.stdout is not None
         while line := await self._process.stdout.readline():
             match _decode_word(line):
-                case Counts() as counts:
-                    self.counts = counts
+                case Look() as look:
+                    self.counts = look.counts
+                    add_counts(self._delays, look.delays)
                 case Failure() as failure:
                     self._answers.put_nowait(LoadError(failure.why))
                 case Finished() as finished:
@@ -83,4 +97,3 @@ class WorkerHandle:
                     self._answers.put_nowait(finished)
                 case WorkerReport() as report:
                     self._answers.put_nowait(report)
-        self._answers.put_nowait(LoadError("A worker ended before its work was done."))
