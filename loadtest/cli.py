@@ -132,8 +132,7 @@ def _compare(chosen: argparse.Namespace) -> int:
 
 
 def _run(chosen: argparse.Namespace) -> int:
-    if chosen.html:
-        check_installed()  # before the run, not after it
+    _check_outputs(chosen)
     scenario = _changed(scenarios.load(chosen.scenario), chosen)
     _raise_file_limit(scenario, own_server=not chosen.url)
     server_cores, load_cores = _split_cores() if chosen.pin else ((), ())
@@ -154,12 +153,17 @@ def _run(chosen: argparse.Namespace) -> int:
 
 
 def _changed(scenario: Scenario, chosen: argparse.Namespace) -> Scenario:
-    changes = {name: getattr(chosen, name) for name in ("workers", "people", "seconds")}
-    changed = msgspec.to_builtins(scenario) | {name: value for name, value in changes.items() if value is not None}
-    try:
-        return msgspec.convert(changed, Scenario)
-    except msgspec.ValidationError as error:
-        raise ScenarioError(str(error)) from None
+    options = {name: getattr(chosen, name) for name in ("workers", "people", "seconds")}
+    return scenarios.change(scenario, {name: value for name, value in options.items() if value is not None})
+
+
+def _check_outputs(chosen: argparse.Namespace) -> None:
+    """Before the run, not after it: raises PlotError or LoadError if its result could not be written."""
+    if chosen.html:
+        check_installed()
+    for file in (chosen.json, chosen.html):
+        if file and (file.is_dir() or not os.access(file.parent, os.W_OK)):
+            raise LoadError(f"The result cannot be written to {file}: name a file in a folder that you may write.")
 
 
 @contextlib.contextmanager
@@ -194,7 +198,7 @@ def _raise_file_limit(scenario: Scenario, *, own_server: bool) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if -(-scenario.people // scenario.workers) + _FILES_BESIDE > hard:
-        raise LoadError(f"A worker may open {hard:,} files, too few for its people: use more --workers.")
+        raise LoadError(f"A worker may open {hard:,} files, too few for its people: use more --workers or `ulimit -n`.")
     servers = int(scenario.server.get("server", {}).get("workers", 1)) if own_server else 0
     if servers and scenario.people // servers + _FILES_BESIDE > hard:
         raise LoadError(f"The server may open {hard:,} files, too few for these people: raise that (`ulimit -n`).")

@@ -1,10 +1,12 @@
 """Whole runs: with real workers, against a real server, and against one whose fan-out is broken."""
 
 import asyncio
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+import psutil
 import pytest
 
 from loadtest.issuer import Issuer
@@ -176,6 +178,14 @@ def test_a_broken_fan_out_fails_the_run(fan_out: FanOut, count: str) -> None:
 def test_a_server_that_is_not_there_is_said_in_a_sentence() -> None:
     with pytest.raises(LoadError, match="refused"):
         perform(scenario(GROUP), RemoteServer("http://127.0.0.1:9", Issuer()))
+
+
+def test_a_server_that_was_killed_leaves_no_process(tmp_path: Path) -> None:
+    with OwnServer(tmp_path) as server:
+        others = psutil.Process(server.pid).children(recursive=True)
+        server.send_signal(signal.SIGKILL)
+    assert others
+    assert not [other for other in others if other.is_running()]
 
 
 def test_an_own_server_takes_settings(tmp_path: Path) -> None:
