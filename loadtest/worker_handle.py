@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 
 import msgspec
@@ -24,6 +25,7 @@ class WorkerHandle:
         self.counts = Counts()
         self._delays: DelayCounts = {}
         self._process = process
+        self._has_reported = False
         self._answers: asyncio.Queue[Finished | WorkerReport | LoadError] = asyncio.Queue()
         self._reading = asyncio.create_task(self._read())
 
@@ -66,7 +68,10 @@ class WorkerHandle:
         return delays
 
     async def end(self) -> None:
-        """End the process: it ends with its input."""
+        """End the process: it ends by itself after its report, and has nothing to finish without one."""
+        if not self._has_reported:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.terminate()
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
@@ -96,4 +101,5 @@ class WorkerHandle:
                     self.counts = finished.counts
                     self._answers.put_nowait(finished)
                 case WorkerReport() as report:
+                    self._has_reported = True
                     self._answers.put_nowait(report)
