@@ -93,7 +93,7 @@ class CheckingClient(LeanClient):
         piece = self._pieces.read(data)
         heads = self.heads
         for item in piece.items:
-            if type(item) is Frame:
+            if isinstance(item, Frame):
                 self.take_frame(item.first, item.payload)
             elif heads.get(item.dialog, 0) + 1 == item.first:
                 heads[item.dialog] = item.last
