@@ -26,7 +26,7 @@ from loadtest.progress import RunProgress
 from loadtest.result_page import as_page
 from loadtest.result_table import write_table
 from loadtest.run import Run
-from loadtest.run_result import ResultError, read_result
+from loadtest.run_result import ResultError, check_writable, read_result
 from loadtest.scenario import Scenario, ScenarioError
 from loadtest.target import RemoteServer, Target
 
@@ -118,6 +118,7 @@ def _key(chosen: argparse.Namespace) -> int:
 
 
 def _page(chosen: argparse.Namespace) -> int:
+    check_writable(chosen.page)
     chosen.page.write_text(as_page(read_result(chosen.result)), encoding="utf-8")
     return 0
 
@@ -132,7 +133,10 @@ def _compare(chosen: argparse.Namespace) -> int:
 
 
 def _run(chosen: argparse.Namespace) -> int:
-    _check_outputs(chosen)
+    if chosen.html:
+        check_installed()
+    for file in filter(None, (chosen.json, chosen.html)):
+        check_writable(file)
     scenario = _changed(scenarios.load(chosen.scenario), chosen)
     _raise_file_limit(scenario, own_server=not chosen.url)
     server_cores, load_cores = _split_cores() if chosen.pin else ((), ())
@@ -155,15 +159,6 @@ def _run(chosen: argparse.Namespace) -> int:
 def _changed(scenario: Scenario, chosen: argparse.Namespace) -> Scenario:
     options = {name: getattr(chosen, name) for name in ("workers", "people", "seconds")}
     return scenarios.change(scenario, {name: value for name, value in options.items() if value is not None})
-
-
-def _check_outputs(chosen: argparse.Namespace) -> None:
-    """Before the run, not after it: raises PlotError or LoadError if its result could not be written."""
-    if chosen.html:
-        check_installed()
-    for file in (chosen.json, chosen.html):
-        if file and (file.is_dir() or not os.access(file.parent, os.W_OK)):
-            raise LoadError(f"The result cannot be written to {file}: name a file in a folder that you may write.")
 
 
 @contextlib.contextmanager
