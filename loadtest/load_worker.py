@@ -38,7 +38,7 @@ from loadtest.worker_messages import (
     Failure,
     Finished,
     Gather,
-    Look,
+    Glance,
     Meet,
     Perform,
     Prepare,
@@ -194,7 +194,7 @@ async def _work() -> None:
     _say(Finished(worker.counts()))
 
     def look() -> None:
-        _say(Look(worker.counts(), worker.ledger.delivery.take_new()))
+        _say(Glance(worker.counts(), worker.ledger.delivery.take_new()))
         loop.call_later(until_whole_second_s(), look)
 
     loop.call_later(until_whole_second_s(), look)

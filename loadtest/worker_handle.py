@@ -10,7 +10,7 @@ import msgspec
 
 from loadtest.latencies import DelayCounts, add_counts
 from loadtest.lean_client import LoadError
-from loadtest.worker_messages import AnyOrder, AnyWord, Begin, Counts, Failure, Finished, Look, StopWork, WorkerReport
+from loadtest.worker_messages import AnyOrder, AnyWord, Begin, Counts, Failure, Finished, Glance, StopWork, WorkerReport
 
 _LINE_BYTES_MAX = 2**24
 _END_S = 10.0
@@ -92,9 +92,9 @@ class WorkerHandle:
         assert self._process.stdout is not None
         while line := await self._process.stdout.readline():
             match _decode_word(line):
-                case Look() as look:
-                    self.counts = look.counts
-                    add_counts(self._delays, look.delays)
+                case Glance() as glance:
+                    self.counts = glance.counts
+                    add_counts(self._delays, glance.delays)
                 case Failure() as failure:
                     self._answers.put_nowait(LoadError(failure.why))
                 case Finished() as finished:

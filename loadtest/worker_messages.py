@@ -84,7 +84,7 @@ class Counts(msgspec.Struct, frozen=True):
     cpu_s: float = 0.0
 
 
-class Look(Word, frozen=True, tag="look"):
+class Glance(Word, frozen=True, tag="glance"):
     """On each whole second of CLOCK_MONOTONIC. `delays` are latencies of deliveries since the last one."""
 
     counts: Counts
@@ -123,4 +123,4 @@ class Failure(Word, frozen=True, tag="failure"):
 
 
 AnyOrder = Begin | ConnectPeople | Prepare | Meet | Gather | Enter | Reach | Perform | StopWork
-AnyWord = Look | Finished | WorkerReport | Failure
+AnyWord = Glance | Finished | WorkerReport | Failure
