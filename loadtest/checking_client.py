@@ -10,7 +10,7 @@ import msgspec
 
 from loadtest.lean_client import BINARY, Address, LeanClient
 from loadtest.ledger import Ledger
-from loadtest.pieces import Piece, PieceReader, Streak
+from loadtest.pieces import Frame, PieceReader
 from protocol.bodies import Header, tag_of
 from protocol.codec import MSGPACK
 from protocol.commands import Send
@@ -26,7 +26,8 @@ ASK_ID = SEND_ID + 1
 
 _ID_AT = 2
 _ARRAY_16 = 0xDC
-_ACKED, _FAILED, _SYNCED = tag_of(Acked), tag_of(Failed), tag_of(Synced)
+_ACK_HEAD = MSGPACK.encode(Acked(SEND_ID, b"", 0, 0, 0, 0))[: _ID_AT + 1]
+_FAILED, _SYNCED = tag_of(Failed), tag_of(Synced)
 _STATE = tag_of(DialogState)
 _MAY_COME = (Synced, DialogState, MissedChanges, ReceiptChanged, TypingChanged)
 _LOOK_S = 0.01
@@ -89,27 +90,26 @@ class CheckingClient(LeanClient):
             await asyncio.sleep(_LOOK_S)
 
     def take_frames(self, data: bytes) -> int:
-        piece: Piece = self._pieces.read(data)
+        piece = self._pieces.read(data)
         heads = self.heads
         for item in piece.items:
-            if type(item) is Streak:
-                dialog, first, last = item
-                if heads.get(dialog, 0) + 1 == first:
-                    heads[dialog] = last
-                else:
-                    self.ledger.take_leap(self, item)
+            if isinstance(item, Frame):
+                self.take_frame(item.first, item.payload)
+            elif heads.get(item.dialog, 0) + 1 == item.first:
+                heads[item.dialog] = item.last
             else:
-                self.take_frame(*item)
+                self.ledger.take_leap(self, item)
         self.ledger.delivered += piece.events
         if self.timed and piece.stamps and not self.catching_up:  # then it may be what came before already
             self.ledger.take_stamps(piece.stamps, self.principal)
         return piece.size
 
     def take_frame(self, first: int, payload: bytes) -> None:
-        tag = _read_tag(payload) if first == BINARY else 0
-        if tag == _ACKED and payload[_ID_AT] == SEND_ID:
+        if payload.startswith(_ACK_HEAD):
             self._take_ack(payload)
-        elif tag == _FAILED and payload[_ID_AT] == SEND_ID and self._due_ns:
+            return
+        tag = _read_tag(payload) if first == BINARY else 0
+        if tag == _FAILED and payload[_ID_AT] == SEND_ID and self._due_ns:
             self._take_refusal(payload)
         else:
             if tag in {_STATE, _SYNCED}:

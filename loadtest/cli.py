@@ -26,7 +26,7 @@ from loadtest.progress import RunProgress
 from loadtest.result_page import as_page
 from loadtest.result_table import write_table
 from loadtest.run import Run
-from loadtest.run_result import ResultError, read_result
+from loadtest.run_result import ResultError, check_writable, read_result
 from loadtest.scenario import Scenario, ScenarioError
 from loadtest.target import RemoteServer, Target
 
@@ -118,6 +118,7 @@ def _key(chosen: argparse.Namespace) -> int:
 
 
 def _page(chosen: argparse.Namespace) -> int:
+    check_writable(chosen.page)
     chosen.page.write_text(as_page(read_result(chosen.result)), encoding="utf-8")
     return 0
 
@@ -133,7 +134,9 @@ def _compare(chosen: argparse.Namespace) -> int:
 
 def _run(chosen: argparse.Namespace) -> int:
     if chosen.html:
-        check_installed()  # before the run, not after it
+        check_installed()
+    for file in filter(None, (chosen.json, chosen.html)):
+        check_writable(file)
     scenario = _changed(scenarios.load(chosen.scenario), chosen)
     _raise_file_limit(scenario, own_server=not chosen.url)
     server_cores, load_cores = _split_cores() if chosen.pin else ((), ())
@@ -154,12 +157,8 @@ def _run(chosen: argparse.Namespace) -> int:
 
 
 def _changed(scenario: Scenario, chosen: argparse.Namespace) -> Scenario:
-    changes = {name: getattr(chosen, name) for name in ("workers", "people", "seconds")}
-    changed = msgspec.to_builtins(scenario) | {name: value for name, value in changes.items() if value is not None}
-    try:
-        return msgspec.convert(changed, Scenario)
-    except msgspec.ValidationError as error:
-        raise ScenarioError(str(error)) from None
+    options = {name: getattr(chosen, name) for name in ("workers", "people", "seconds")}
+    return scenarios.change(scenario, {name: value for name, value in options.items() if value is not None})
 
 
 @contextlib.contextmanager
@@ -194,7 +193,7 @@ def _raise_file_limit(scenario: Scenario, *, own_server: bool) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if -(-scenario.people // scenario.workers) + _FILES_BESIDE > hard:
-        raise LoadError(f"A worker may open {hard:,} files, too few for its people: use more --workers.")
+        raise LoadError(f"A worker may open {hard:,} files, too few for its people: use more --workers or `ulimit -n`.")
     servers = int(scenario.server.get("server", {}).get("workers", 1)) if own_server else 0
     if servers and scenario.people // servers + _FILES_BESIDE > hard:
         raise LoadError(f"The server may open {hard:,} files, too few for these people: raise that (`ulimit -n`).")

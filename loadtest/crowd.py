@@ -81,8 +81,14 @@ class Crowd:
         await self._await_heads()
 
     async def gather_neighbours(self, count: int) -> None:
-        """Have each person be in `count` direct dialogs, with those who come next and those who come before."""
+        """Have each person be in `count` direct dialogs, with those who come next and those who come before.
+
+        Raises LoadError if the people are too few.
+        """
         people = self.people
+        if count >= len(people):
+            cannot = f"A worker of {len(people)} people cannot have {count} direct dialogs for each"
+            raise LoadError(f"{cannot}: use more --people, or fewer --workers.")
         for step in range(1, count // 2 + 1):
             await self.gather_pairs([(one, people[(i + step) % len(people)]) for i, one in enumerate(people)])
         if count % 2:

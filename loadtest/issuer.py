@@ -40,7 +40,8 @@ class Issuer:
         try:
             return cls.load(path.read_text())
         except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise LoadError(f"{path} has no Ed25519 private key in PEM: {error}") from None
+            why = error.strerror if isinstance(error, OSError) else error
+            raise LoadError(f"{path} has no Ed25519 private key in PEM ({why}): see `tchat loadtest key`.") from None
 
     @classmethod
     def load(cls, pem: str) -> Self:

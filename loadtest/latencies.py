@@ -16,13 +16,17 @@ _BITS = 11
 _EXACT_US = 2**_BITS - 1
 _RANKS = (50.0, 90.0, 99.0, 99.9, 100.0)
 
+DelayCounts = dict[int, int]
+"""How often there was a latency of so many microseconds."""
+
 
 class Latencies:
     """Durations that came one by one, or from other processes."""
 
     def __init__(self) -> None:
         self._histogram = HdrHistogram(1, _MAX_US, _DIGITS)
-        self._counts: dict[int, int] = {}
+        self._counts: DelayCounts = {}
+        self._new: DelayCounts = {}
 
     def record(self, duration_ns: int) -> None:
         """Count one; above an hour it counts as an hour, below a microsecond as one."""
@@ -30,7 +34,13 @@ class Latencies:
         if us > _EXACT_US:
             beyond = us.bit_length() - _BITS
             us = us >> beyond << beyond
-        self._counts[us] = self._counts.get(us, 0) + 1
+        self._new[us] = self._new.get(us, 0) + 1
+
+    def take_new(self) -> DelayCounts:
+        """What came since the last call."""
+        new, self._new = self._new, {}
+        add_counts(self._counts, new)
+        return new
 
     def merge(self, encoded: str) -> None:
         """Add what `encode` of another returned."""
@@ -52,6 +62,23 @@ class Latencies:
         return Percentiles(self._histogram.get_total_count(), p50, p90, p99, p999, top, self.encode())
 
     def _empty(self) -> None:
+        self.take_new()
         counts, self._counts = self._counts, {}
         for us, count in counts.items():
             self._histogram.record_value(min(max(us, 1), _MAX_US), count)
+
+
+def add_counts(sums: DelayCounts, more: DelayCounts) -> None:
+    """Add the second to the first."""
+    for us, count in more.items():
+        sums[us] = sums.get(us, 0) + count
+
+
+def percentile_ms(counts: DelayCounts, percent: float) -> float | None:
+    """Within how many milliseconds so many of them were; None if there are none."""
+    left = sum(counts.values()) * percent / 100
+    for us in sorted(counts):
+        left -= counts[us]
+        if left <= 0:
+            return us / 1000
+    return None

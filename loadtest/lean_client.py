@@ -98,13 +98,17 @@ class LeanClient(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self._upgraded = self._leaving = False
         self._buffer, self._upgrade, self._gone = b"", address.upgrade(), loop.create_future()
-        await loop.create_connection(
-            lambda: self,
-            address.host,
-            address.port,
-            ssl=address.tls or None,
-            local_addr=(source, 0) if source else None,
-        )
+        try:
+            await loop.create_connection(
+                lambda: self,
+                address.host,
+                address.port,
+                ssl=address.tls or None,
+                local_addr=(source, 0) if source else None,
+            )
+        except OSError as error:
+            where, why = f"{address.host}:{address.port}", error.strerror or error
+            raise LoadError(f"No connection to {where} ({why}): is it a server that runs?") from None
         if not self._upgraded:
             await self._wait(lambda _: False)  # the end of the handshake ends it
         who = await self.ask(Authenticate(1, self.token, self.device))
@@ -163,7 +167,7 @@ class LeanClient(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Report an unexpected end."""
         if not self._leaving:
-            self._fail(f"a connection ended unexpectedly: {exc}")
+            self._fail(f"a connection ended unexpectedly ({exc or 'the server closed it'})")
         if not self._gone.done():
             self._gone.set_result(None)
 

@@ -80,7 +80,7 @@ class Ledger:
 
     def take_leap(self, reader: Reader, streak: Streak) -> None:
         """Take events that do not follow on the head of their dialog."""
-        dialog, first, last = streak
+        dialog, first, last = streak.dialog, streak.first, streak.last
         head = reader.heads.get(dialog, 0)
         if first > head + 1:
             self._miss(reader, dialog, range(head + 1, first))

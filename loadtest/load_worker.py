@@ -21,7 +21,7 @@ from loadtest.crowd import Crowd
 from loadtest.issuer import Issuer
 from loadtest.lean_client import LoadError
 from loadtest.ledger import Ledger
-from loadtest.loads import Load, Times, wait_until
+from loadtest.loads import Load, Times, until_whole_second_s, wait_until
 from loadtest.mixed import Mixed
 from loadtest.pieces import Payload, PieceReader
 from loadtest.scenario import ChannelLoad, IdleLoad, MixedLoad, SlowLoad, StormLoad, TalkLoad
@@ -38,6 +38,7 @@ from loadtest.worker_messages import (
     Failure,
     Finished,
     Gather,
+    Glance,
     Meet,
     Perform,
     Prepare,
@@ -46,7 +47,6 @@ from loadtest.worker_messages import (
     WorkerReport,
 )
 
-_LOOK_S = 1.0
 _PAYLOAD_BYTES = 24
 _GROUPED = (ChannelLoad, MixedLoad)
 """Loads whose people read the same, beside those that have a `dialog_size`."""
@@ -194,10 +194,10 @@ async def _work() -> None:
     _say(Finished(worker.counts()))
 
     def look() -> None:
-        _say(worker.counts())
-        loop.call_later(_LOOK_S, look)
+        _say(Glance(worker.counts(), worker.ledger.delivery.take_new()))
+        loop.call_later(until_whole_second_s(), look)
 
-    loop.call_later(_LOOK_S, look)
+    loop.call_later(until_whole_second_s(), look)
     while line := await lines.readline():
         order = _decode_order(line)
         _say(await worker.carry_out(order))

@@ -50,6 +50,11 @@ async def wait_until(at_ns: int) -> None:
     await asyncio.sleep(max(0.0, (at_ns - time.monotonic_ns()) / 1e9))
 
 
+def until_whole_second_s() -> float:
+    """How long until the next whole second of CLOCK_MONOTONIC, when all processes of a run take their counts."""
+    return 1.0 - time.monotonic() % 1.0
+
+
 async def settle_deliveries(crowd: Crowd, ledger: Ledger, at_most_s: float = 10.0) -> None:
     """Wait until every send is answered and every member has what was acked."""
     for _ in range(int(at_most_s / _LOOK_S)):

@@ -6,6 +6,7 @@ far apart that none falls into a measurement.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -78,6 +79,7 @@ class OwnServer:
         self._environment = {**os.environ, **(environment or {})}
         self._admin_port = 0
         self._process: psutil.Popen
+        self._children: list[psutil.Process] = []
 
     @property
     def pid(self) -> int:
@@ -119,6 +121,7 @@ class OwnServer:
             )
         try:
             self.address = Address(_HOST, self._await_port())
+            self._children = self._process.children(recursive=True)
         except BaseException:
             self._stop()
             raise
@@ -150,6 +153,15 @@ class OwnServer:
         except psutil.TimeoutExpired:
             self._process.kill()
         self._process.stdout.close()
+        self._end_orphans()
+
+    def _end_orphans(self) -> None:
+        """End the PostgreSQL and the workers of a server that was killed, and could not."""
+        _, alive = psutil.wait_procs(self._children, timeout=0)
+        for orphan in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                orphan.kill()
+        psutil.wait_procs(alive, _STOP_TIMEOUT_S)
 
 
 def merge(settings: Settings, changes: Settings) -> Settings:

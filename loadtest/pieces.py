@@ -9,7 +9,9 @@ An event is a msgpack array: its tag, the dialog, `seq`, author, device, `n`, `a
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+
+import msgspec
 
 from loadtest.lean_client import BINARY
 from protocol.bodies import TimelineEvent, tag_of
@@ -18,13 +20,14 @@ from protocol.ids import ID_BYTES
 _ID_HEAD = bytes((0xC4, ID_BYTES))
 _EVENT_HEAD = bytes((0x99, tag_of(TimelineEvent))) + _ID_HEAD
 _NULL = 0xC0
+_from_bytes = int.from_bytes  # big-endian, as all of it is
 _STAMP_BYTES = 8
 _KEPT_MAX = 512
 _KEPT_BYTES_MAX = 16 * 2**20
 _KEPT_EACH_MIN = 128
 
 
-class Streak(NamedTuple):
+class Streak(msgspec.Struct, frozen=True, gc=False):
     """Events of one dialog whose numbers follow on each other."""
 
     dialog: bytes
@@ -32,22 +35,22 @@ class Streak(NamedTuple):
     last: int
 
 
-class Frame(NamedTuple):
+class Frame(msgspec.Struct, frozen=True, gc=False):
     """Anything but an event: the first byte of its frame, and its payload."""
 
     first: int
     payload: bytes
 
 
-class Piece(NamedTuple):
+class Piece(msgspec.Struct, frozen=True, gc=False):
     """What a piece of a stream says; `size` is where its whole frames end.
 
     `stamps` has of each message of a load when it was due, in nanoseconds, and its author.
     """
 
-    items: tuple[Streak | Frame, ...]
+    items: Sequence[Streak | Frame]
     events: int
-    stamps: tuple[tuple[int, bytes], ...]
+    stamps: Sequence[tuple[int, bytes]]
     size: int
 
 
@@ -100,11 +103,12 @@ class PieceReader:
         dialog, first, last = b"", 0, 0
         events = at = 0
         size = len(data)
+        read_stamp = self._payload.read
         while size - at >= 2:
             length, start = data[at + 1], at + 2
             if length >= 126:
                 start += 2 if length == 126 else 8
-                length = int.from_bytes(data[at + 2 : start], "big")
+                length = _from_bytes(data[at + 2 : start])
             if (end := start + length) > size:
                 break
             if data[at] == BINARY and data.startswith(_EVENT_HEAD, start):
@@ -116,7 +120,7 @@ class PieceReader:
                     dialog, first = name, seq
                 last = seq
                 events += 1
-                if (stamp := self._payload.read(data, end)) is not None:
+                if (stamp := read_stamp(data, end)) is not None:
                     stamps.append((stamp, data[after + 2 : after + 18]))
             else:
                 if last:
@@ -126,7 +130,7 @@ class PieceReader:
             at = end
         if last:
             items.append(Streak(dialog, first, last))
-        return Piece(tuple(items), events, tuple(stamps), at)
+        return Piece(items, events, stamps, at)
 
 
 def _read_number(data: bytes, at: int) -> tuple[int, int]:

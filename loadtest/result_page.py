@@ -38,7 +38,8 @@ p { margin: .4rem 0; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .93rem; }
 th, td { padding: .25rem 1.2rem .25rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--edge); }
-td.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
+td:last-child { min-width: 11rem; }
+td.number { min-width: 0; text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 code { font: .9em ui-monospace, monospace; }
 .bad td { color: var(--bad); }
 .plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 25rem), 1fr)); gap: 1.2rem; }
@@ -111,7 +112,7 @@ def _head(result: RunResult) -> str:
         "server": f"{server} (tchat {result.version})",
         "machine": f"{machine.processor}, {machine.cores} cores; {machine.system}; Python {machine.python}",
         "people": f"{result.people:,}, connected at the end {result.connected:,}",
-        "measured": f"{result.seconds:,.1f} s, after the warm-up; {len(result.cpu.workers_s)} workers",
+        "measured": f"{result.seconds:,.1f} s, after the warm-up; workers: {len(result.cpu.workers_s)}",
     }
     described = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in run.items())
     return (

@@ -6,6 +6,7 @@ Times are seconds, latencies milliseconds, memory bytes. CPU seconds are user an
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +19,7 @@ _TICK_S = 0.01
 
 
 class ResultError(Exception):
-    """A file does not hold the result of a run; the text says which, and why."""
+    """A file does not hold the result of a run, or cannot; the text says which, and why."""
 
 
 class Cpu(msgspec.Struct, frozen=True):
@@ -157,6 +158,12 @@ def read_result(path: Path) -> RunResult:
         raise ResultError(f"{path}: {error.strerror}") from None
     except msgspec.MsgspecError as error:
         raise ResultError(f"{path} is not the result of a run: {error}") from None
+
+
+def check_writable(path: Path) -> None:
+    """Raise `ResultError` if no result can be written to this file: a run asks before it begins."""
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ResultError(f"{path} cannot be written: name a file in a folder that you may write.")
 
 
 def _per_cpu_s(done: int, used_s: float) -> float:

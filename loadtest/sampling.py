@@ -10,11 +10,14 @@ from typing import Protocol
 
 import msgspec
 
+from loadtest.latencies import DelayCounts, add_counts, percentile_ms
+from loadtest.loads import until_whole_second_s
 from loadtest.run_result import Cpu, Sample
 from loadtest.target import Target
 from loadtest.worker_handle import WorkerHandle
 
-_EVERY_S = 1.0
+_AFTER_WORKERS_S = 0.1
+"""Workers say their counts on each whole second: a look must not come before one and after the next."""
 
 
 class Watcher(Protocol):
@@ -48,14 +51,17 @@ class Sampler:
             sample = await self._look()
             self._samples.append((at_s, sample))
             self._watcher.show(msgspec.structs.replace(sample, at_s=at_s - self.zero_s))
-            await asyncio.sleep(max(0.0, at_s + _EVERY_S - time.monotonic()))
+            await asyncio.sleep(until_whole_second_s() + _AFTER_WORKERS_S)
 
     async def _look(self) -> Sample:
-        metrics: dict[str, float] = {}
-        with contextlib.suppress(OSError):
-            metrics = await asyncio.to_thread(self._target.read_metrics)
         usage = self._target.usage()
         counts = [worker.counts for worker in self._workers]
+        delays: DelayCounts = {}
+        for worker in self._workers:
+            add_counts(delays, worker.take_delays())
+        metrics: dict[str, float] = {}
+        with contextlib.suppress(OSError):  # last: it takes time, and the rest is of one moment
+            metrics = await asyncio.to_thread(self._target.read_metrics)
         return Sample(
             at_s=0.0,
             cpu=Cpu(usage.tchat_s, usage.postgres_s, [each.cpu_s for each in counts]),
@@ -64,5 +70,7 @@ class Sampler:
             connected=sum(each.connected for each in counts),
             acked=sum(each.acked for each in counts),
             delivered=sum(each.delivered for each in counts),
+            p50_ms=percentile_ms(delays, 50),
+            p99_ms=percentile_ms(delays, 99),
             metrics=metrics,
         )

@@ -6,8 +6,9 @@ has. Durations are seconds, sizes bytes, rates per second of all workers togethe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import msgspec
 from msgspec import Meta
@@ -107,6 +108,7 @@ class SlowLoad(_Load, frozen=True, tag="slow"):
 
 
 AnyLoad = IdleLoad | StormLoad | TalkLoad | ChannelLoad | MixedLoad | SlowLoad
+_KINDS = [str(kind.__struct_config__.tag) for kind in get_args(AnyLoad)]
 
 
 class Threshold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -150,8 +152,27 @@ def load(name: str) -> Scenario:
     except FileNotFoundError:
         known = ", ".join(list_names())
         raise ScenarioError(f"no scenario {name!r}: give a path that ends with .toml, or one of: {known}") from None
-    except (OSError, msgspec.MsgspecError) as error:
-        raise ScenarioError(f"{path}: {error}") from None
+    except OSError as error:
+        raise ScenarioError(f"{path}: {error.strerror}") from None
+    except (UnicodeDecodeError, msgspec.MsgspecError) as error:
+        raise ScenarioError(f"{path}: {_explain(error)}") from None
     if unknown := sorted(scenario.thresholds.keys() - METRICS.keys()):
         raise ScenarioError(f"{path}: thresholds on unknown numbers: {', '.join(unknown)}; known: {', '.join(METRICS)}")
     return msgspec.structs.replace(scenario, name=scenario.name or path.stem)
+
+
+def change(scenario: Scenario, changes: Mapping[str, int | float]) -> Scenario:
+    """The scenario with these settings instead of its own; raises `ScenarioError`."""
+    try:
+        return msgspec.convert(msgspec.to_builtins(scenario) | changes, Scenario)
+    except msgspec.ValidationError as error:
+        raise ScenarioError(_explain(error)) from None
+
+
+def _explain(error: Exception) -> str:
+    """What msgspec says, with the setting first, and what else a kind could be."""
+    what, _, where = str(error).partition(" - at ")
+    setting = where.strip("`").removeprefix("$.")
+    if setting == "load.kind":
+        what = f"{what}; known: {', '.join(_KINDS)}"
+    return f"{setting}: {what}" if setting else what

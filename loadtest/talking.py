@@ -22,7 +22,8 @@ class Talking:
         """Raises LoadError if the people of this worker are too few."""
         people, size = len(crowd.people), spec.dialog_size
         if not spec.writers <= size <= people:
-            raise LoadError(f"A worker of {people} people cannot have {spec.writers} writers in dialogs of {size}.")
+            cannot = f"A worker of {people} people cannot have {spec.writers} writers in dialogs of {size}"
+            raise LoadError(f"{cannot}: use more --people, or fewer --workers.")
         self._spec = spec
         self._crowd = crowd
         self._ledger = ledger

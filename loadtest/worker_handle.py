@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 
 import msgspec
 
+from loadtest.latencies import DelayCounts, add_counts
 from loadtest.lean_client import LoadError
-from loadtest.worker_messages import AnyOrder, AnyWord, Begin, Counts, Failure, Finished, StopWork, WorkerReport
+from loadtest.worker_messages import AnyOrder, AnyWord, Begin, Counts, Failure, Finished, Glance, StopWork, WorkerReport
 
 _LINE_BYTES_MAX = 2**24
 _END_S = 10.0
@@ -21,7 +23,9 @@ class WorkerHandle:
     def __init__(self, process: asyncio.subprocess.Process, begin: Begin) -> None:
         self.people = begin.people
         self.counts = Counts()
+        self._delays: DelayCounts = {}
         self._process = process
+        self._has_reported = False
         self._answers: asyncio.Queue[Finished | WorkerReport | LoadError] = asyncio.Queue()
         self._reading = asyncio.create_task(self._read())
 
@@ -58,8 +62,16 @@ class WorkerHandle:
         assert isinstance(report, WorkerReport)
         return report
 
+    def take_delays(self) -> DelayCounts:
+        """Latencies of deliveries since the last call."""
+        delays, self._delays = self._delays, {}
+        return delays
+
     async def end(self) -> None:
-        """End the process: it ends with its input."""
+        """End the process: it ends by itself after its report, and has nothing to finish without one."""
+        if not self._has_reported:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.terminate()
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
@@ -71,16 +83,23 @@ class WorkerHandle:
         await self._reading
 
     async def _read(self) -> None:
+        try:
+            await self._read_words()
+        finally:
+            self._answers.put_nowait(LoadError("A worker ended before its work was done."))
+
+    async def _read_words(self) -> None:
         assert self._process.stdout is not None
         while line := await self._process.stdout.readline():
             match _decode_word(line):
-                case Counts() as counts:
-                    self.counts = counts
+                case Glance() as glance:
+                    self.counts = glance.counts
+                    add_counts(self._delays, glance.delays)
                 case Failure() as failure:
                     self._answers.put_nowait(LoadError(failure.why))
                 case Finished() as finished:
                     self.counts = finished.counts
                     self._answers.put_nowait(finished)
                 case WorkerReport() as report:
+                    self._has_reported = True
                     self._answers.put_nowait(report)
-        self._answers.put_nowait(LoadError("A worker ended before its work was done."))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from loadtest.latencies import DelayCounts
 from loadtest.lean_client import Address
 from loadtest.loads import Share, Times
 from loadtest.run_result import Checks
@@ -73,14 +74,21 @@ class Word(msgspec.Struct, frozen=True, tag_field="word"):
     """What a worker tells a run."""
 
 
-class Counts(Word, frozen=True, tag="counts"):
-    """Totals since the beginning, each second and in a report."""
+class Counts(msgspec.Struct, frozen=True):
+    """Totals since the beginning, or those of the measured part."""
 
     connected: int = 0
     acked: int = 0
     delivered: int = 0
     connects: int = 0
     cpu_s: float = 0.0
+
+
+class Glance(Word, frozen=True, tag="glance"):
+    """On each whole second of CLOCK_MONOTONIC. `delays` are latencies of deliveries since the last one."""
+
+    counts: Counts
+    delays: DelayCounts
 
 
 class Finished(Word, frozen=True, tag="finished"):
@@ -115,4 +123,4 @@ class Failure(Word, frozen=True, tag="failure"):
 
 
 AnyOrder = Begin | ConnectPeople | Prepare | Meet | Gather | Enter | Reach | Perform | StopWork
-AnyWord = Counts | Finished | WorkerReport | Failure
+AnyWord = Glance | Finished | WorkerReport | Failure

@@ -13,7 +13,7 @@ import random
 import resource
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -24,10 +24,11 @@ from loadtest.bench.bench_report import as_json
 from loadtest.bench.bench_rows import ROWS, RunNumbers, TargetRow
 from loadtest.bench.bench_table import make_table, short
 from loadtest.bench.rounds import BenchPlan, carry_out
-from loadtest.run_result import Sample
+from loadtest.run_result import ResultError, Sample, check_writable
 
 _SEEDS = 10_000
 _FILE_CHARS = 120
+_NUMBER_MAX = 86_400
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -100,20 +101,41 @@ def _read(arguments: Sequence[str] | None) -> tuple[BenchPlan, Path | None]:
     )
     every = ",".join(str(row.number) for row in ROWS if not row.long)
     parser.add_argument("--rows", type=_rows, metavar="N,N", default=every, help=f"default: {every}")
-    parser.add_argument("--rounds", type=int, metavar="N", default=3, help="default: 3")
-    parser.add_argument("--seconds", type=float, metavar="S", help="of each run, instead of what its scenario says")
+    parser.add_argument("--rounds", type=_above_0(int), metavar="N", default=3, help="default: 3")
+    seconds = "of each run, instead of what its scenario says"
+    parser.add_argument("--seconds", type=_above_0(float), metavar="S", help=seconds)
     parser.add_argument("--seed", type=int, default=random.randrange(_SEEDS), help="of the order")  # noqa: S311
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every number of every run there, too")
     parser.add_argument("--quick", action="store_true", help="tiny runs that show that it works")
     chosen = parser.parse_args(arguments)
+    if chosen.json:
+        try:
+            check_writable(chosen.json)
+        except ResultError as error:
+            parser.error(str(error))
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return BenchPlan(chosen.rows, chosen.rounds, chosen.seed, chosen.seconds, chosen.quick), chosen.json
 
 
+def _above_0(number: Callable[[str], float]) -> Callable[[str], float]:
+    """How a number above 0 is read."""
+
+    def read(text: str) -> float:
+        with contextlib.suppress(ValueError):
+            if 0 < (value := number(text)) <= _NUMBER_MAX:
+                return value
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from above 0 to {_NUMBER_MAX:,}")
+
+    return read
+
+
 def _rows(text: str) -> list[TargetRow]:
-    """The rows of a list of numbers, in the order of the table; raises ValueError."""
-    numbers = {int(number) for number in text.split(",")}
+    """The rows of a list of numbers, in the order of the table; raises ArgumentTypeError."""
+    try:
+        numbers = {int(number) for number in text.split(",")}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of rows, such as 1,2,10") from None
     if unknown := numbers - {row.number for row in ROWS}:
         raise argparse.ArgumentTypeError(f"there is no row {min(unknown)}")
     return [row for row in ROWS if row.number in numbers]

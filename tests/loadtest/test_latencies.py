@@ -3,7 +3,7 @@
 import pytest
 from hdrh.histogram import HdrHistogram
 
-from loadtest.latencies import Latencies
+from loadtest.latencies import Latencies, add_counts, percentile_ms
 
 MS = 1_000_000
 
@@ -49,3 +49,22 @@ def test_what_is_out_of_range_counts_as_the_end_of_the_range(duration_ns: int, m
     found = latencies.percentiles()
     assert found is not None
     assert found.max_ms == pytest.approx(ms, rel=0.001)
+
+
+def test_what_is_new_is_taken_once_and_stays_in_the_whole() -> None:
+    latencies = Latencies()
+    latencies.record(2 * MS)
+    assert latencies.take_new() == {2_000: 1}
+    latencies.record(MS)
+    assert latencies.take_new() == {1_000: 1}
+    assert latencies.take_new() == {}
+    found = latencies.percentiles()
+    assert found is not None
+    assert found.count == 2
+
+
+def test_percentiles_of_counts_are_those_of_all_of_them() -> None:
+    counts = {1_000: 90}
+    add_counts(counts, {9_000: 9, 1_000: 0, 50_000: 1})
+    assert [percentile_ms(counts, percent) for percent in (50, 90, 99, 100)] == [1.0, 1.0, 9.0, 50.0]
+    assert percentile_ms({}, 50) is None

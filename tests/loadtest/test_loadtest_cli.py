@@ -76,7 +76,9 @@ def test_a_threshold_that_does_not_hold_is_exit_code_1(tiny: Path, capsys: pytes
         (["direct", "--url", "ftp://127.0.0.1"], "no URL of a server"),
         (["direct", "--url", "http://127.0.0.1:9"], "refused"),
         (["direct", "--url", "http://127.0.0.1:9", "--issuer-key", "/no/such/file"], "no Ed25519 private key"),
-        (["rooms", "--people", "6"], "cannot have 10 writers in dialogs of 100"),
+        (["rooms", "--people", "6"], "cannot have 10 writers in dialogs of 100: use more --people"),
+        (["first-sync", "--people", "6"], "cannot have 20 direct dialogs for each: use more --people"),
+        (["direct", "--json", "/no/such/folder/result.json"], "name a file in a folder that you may write"),
     ],
 )
 def test_what_cannot_start_is_exit_code_2_and_a_sentence(
@@ -96,6 +98,24 @@ def test_too_few_open_files_are_said_before_anything_starts(
     monkeypatch.setattr(resource, "setrlimit", lambda *_: None)
     assert main(["run", "idle", "--people", "2000", *arguments]) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("load", "said"),
+    [
+        ('kind = "tlk"', "load.kind: Invalid value 'tlk'; known: idle, storm, talk, channel, mixed, slow"),
+        ('kind = "talk"\ndialog_sise = 3', "load: Object contains unknown field `dialog_sise`"),
+        ('kind = "talk"\nrate = -5', "load.rate: Expected `float` >= 0.0"),
+        ('kind = "idle"\n[thresholds]\nspeed = { at_most = 1 }', "thresholds on unknown numbers: speed; known: acked"),
+    ],
+)
+def test_what_is_wrong_in_a_scenario_is_said_with_its_setting(
+    load: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(f'about = "mine"\npeople = 6\n[load]\n{load}\n')
+    assert main(["run", str(path)]) == 2
+    assert capsys.readouterr().err.startswith(f"tchat loadtest: {path}: {said}")
 
 
 def test_a_server_that_accepts_a_made_key_takes_a_load_at_its_url(

@@ -60,7 +60,19 @@ def test_the_bound_has_one_metric() -> None:
     assert set(measure(RUNS["floor"], QUICK, NobodyWatches()).metrics) == {"delivered_per_tchat_cpu_s"}
 
 
-def test_a_row_that_there_is_not_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--rows", "1,99"], "there is no row 99"),
+        (["--rows", "one"], "'one' is no list of rows, such as 1,2,10"),
+        (["--rounds", "0"], "'0' is no number from above 0"),
+        (["--seconds", "-1"], "'-1' is no number from above 0"),
+        (["--json", "/no/such/folder/bench.json"], "name a file in a folder that you may write"),
+    ],
+)
+def test_what_a_bench_cannot_do_is_refused_before_it_begins(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
-        main(["--rows", "1,99"])
-    assert "there is no row 99" in capsys.readouterr().err
+        main(arguments)
+    assert said in capsys.readouterr().err
