@@ -64,7 +64,7 @@ _DIALOG_COLUMNS = f"""
         WHERE i.principal_id = m.principal_id AND NOT i.declined ORDER BY i.seq)
     END AS invited,
     m.principal_id AS asker, CASE WHEN {_HAS_ITS_MEMBERS} THEN (
-        SELECT coalesce(p.display_name, '') FROM people p WHERE p.principal_id = m.principal_id)
+        SELECT p.display_name FROM people p WHERE p.principal_id = m.principal_id)
     END AS asker_name, o.peer, o.peer_role, o.peer_name, o.peer_delivered, o.peer_read
 """
 """Former members see the dialog as it was when they left; `known` is the last body that named it until then. `invited`
@@ -72,13 +72,17 @@ has the bodies of open invitations, each after the device that wrote it and its 
 
 _JOIN_PEER = f"""
     LEFT JOIN LATERAL (
-        SELECT x.principal_id AS peer, x.role AS peer_role, coalesce(p.display_name, '') AS peer_name,
-               x.delivered AS peer_delivered, x.read AS peer_read
-        FROM members x LEFT JOIN people p ON p.principal_id = x.principal_id
+        SELECT x.principal_id AS peer, x.role AS peer_role, x.delivered AS peer_delivered, x.read AS peer_read,
+               (SELECT p.display_name FROM people p WHERE p.principal_id = x.principal_id) AS peer_name
+        FROM members x
         WHERE h.type = {DialogType.DIRECT} AND m.member
           AND x.dialog_id = m.dialog_id AND x.member AND x.principal_id <> m.principal_id LIMIT 1) o ON true
 """
 """A direct dialog never has more than two rows in `members`."""
+
+
+_FIRST = f"'{UUID(bytes=NIL)}'"
+"""After this the first page begins."""
 
 
 def _page(principal: str, after: str) -> str:
@@ -105,8 +109,8 @@ def _changed(principal: str, after: str, since: str, window: str) -> str:
 
 
 def _next(principal: str, after: str) -> str:
-    """Where the next page begins; null after the last one."""
-    return f"(SELECT x.dialog_id FROM {_page(principal, after)} OFFSET {PAGE_DIALOGS - 1} LIMIT 1) AS after"
+    """Where the next page begins; nothing after the last one. Join it: a column is looked up for each row."""
+    return f"SELECT x.dialog_id AS after FROM {_page(principal, after)} OFFSET {PAGE_DIALOGS - 1} LIMIT 1"
 
 
 SNAPSHOTS = f"""
@@ -118,7 +122,7 @@ WITH now AS MATERIALIZED (
 )
 SELECT a.nth, a.state, now.epoch, now.horizon, now.next_xid, now.newest_trimmed,
        own.generation, own.fallback_used, own.one_time, own.n_max, own.slices,
-       {_next("a.principal_id", f"'{UUID(bytes=NIL)}'")}, changed.*
+       next.after, changed.*
 FROM now CROSS JOIN LATERAL (
     SELECT asked.*, s.device_id, CASE
                WHEN p.status IS NULL THEN {SignInState.DELETED}
@@ -133,6 +137,9 @@ FROM now CROSS JOIN LATERAL (
     LEFT JOIN sign_ins s ON s.sign_in_id = asked.sign_in_id AND s.principal_id = asked.principal_id
 ) a
 LEFT JOIN LATERAL (
+    {_next("a.principal_id", _FIRST)}
+) next ON true
+LEFT JOIN LATERAL (
     SELECT k.generation, coalesce(f.used, false) AS fallback_used,
            (SELECT count(*) FROM one_time_keys o WHERE o.device_id = k.device_id AND o.epoch = now.epoch) AS one_time,
            EXISTS (SELECT FROM slices c WHERE c.to_device = k.device_id) AS slices,
@@ -143,7 +150,7 @@ LEFT JOIN LATERAL (
     WHERE k.device_id = a.device_id LIMIT 1
 ) own ON true
 LEFT JOIN LATERAL (
-    SELECT * FROM ({_changed("a.principal_id", f"'{UUID(bytes=NIL)}'", "a.since", "a.window_events")}) c
+    SELECT * FROM ({_changed("a.principal_id", _FIRST, "a.since", "a.window_events")}) c
     WHERE a.state = {SignInState.LIVE}
 ) changed ON true
 """
@@ -155,7 +162,7 @@ keys of all devices, which is as cheap as a lookup while there are none. How man
 `limits.dialogs_per_person_max` and from the dialogs that one has left. `after` is where the next page begins."""
 
 SNAPSHOT_PAGE = f"""
-SELECT next.after, changed.* FROM (SELECT {_next("$1", "$2")}) next
+SELECT next.after, changed.* FROM (SELECT ({_next("$1", "$2")}) AS after) next
 LEFT JOIN LATERAL ({_changed("$1", "$2", "$3::bigint", "$4::bigint")}) changed ON true
 """
 
@@ -199,7 +206,7 @@ def _members(row: asyncpg.Record) -> list[Member]:
     asker = Member(row["asker"], _ROLES[row["role"]], row["asker_name"] or "", row["delivered"], row["read"])
     if row["peer"] is None:
         return [asker]
-    role, name = _ROLES[row["peer_role"]], row["peer_name"]
+    role, name = _ROLES[row["peer_role"]], row["peer_name"] or ""
     peer = Member(row["peer"], role, name, row["peer_delivered"], row["peer_read"])
     return [asker, peer] if asker.principal < peer.principal else [peer, asker]
 
