@@ -149,7 +149,7 @@ class DialogRoster(msgspec.Struct, frozen=True):
 
 
 class DialogRow(msgspec.Struct, frozen=True):
-    """A dialog as one member sees it now: its state, without `members` and `first_seq`.
+    """A dialog as one member sees it now: its state, without `first_seq`, and perhaps without `members`.
 
     `head_seq` is the newest number, visible or not; `unseen_from` the first that the client may lack; `joined_seq` that
     of the event with which the member came last.

@@ -25,6 +25,7 @@ from protocol.dialog_types import DIALOG_TYPES, Mode
 from protocol.events import DialogState
 from protocol.ids import NIL
 from protocol.limits import MISSED_CHANGES_MAX, REPLY_BYTES_MAX, SLICES_PER_COMMAND_MAX, STATE_MEMBERS_MAX
+from protocol.replies import Member
 from server.delivery.outbox import Outbox
 from server.delivery.shared_keys import find_share, messages_of
 from storage.rows import DialogRow, Snapshot
@@ -156,10 +157,7 @@ class CatchUp:
         if missing:
             rows = rows | {row.state.dialog: row for row in await self._timelines.read_dialogs(principal, missing)}
         shown = [rows[dialog] for dialog in due if dialog in rows]
-        small = [row.state.dialog for row in shown if row.state.member and row.state.member_count <= STATE_MEMBERS_MAX]
-        members = {}
-        if small:
-            members = await self._timelines.read_members(principal, small, after=NIL, limit=STATE_MEMBERS_MAX)
+        members = await self._read_members(principal, [row.state for row in shown])
         states: list[DialogState] = []
         for row in shown:
             state, from_seq = row.state, due[row.state.dialog]
@@ -167,13 +165,24 @@ class CatchUp:
             if missed is not None and not missed.complete:
                 from_seq = missed.before_seq
             first_seq = _first_visible(state, from_seq)
-            listed = members.get(state.dialog, [])
+            listed = members.get(state.dialog, state.members)
             states.append(msgspec.structs.replace(state, first_seq=first_seq, members=listed))
             run.outbox.push(states[-1])
             if missed is not None:
                 run.outbox.push(missed)
             run.sent_to[state.dialog] = max(run.sent_to.get(state.dialog, 0), row.head_seq)
         await self._send_events(run, states)
+
+    async def _read_members(self, principal: bytes, states: list[DialogState]) -> dict[bytes, list[Member]]:
+        """Those of the small dialogs whose states came without them."""
+        lacking = [
+            state.dialog
+            for state in states
+            if not state.members and state.member and state.member_count <= STATE_MEMBERS_MAX
+        ]
+        if not lacking:
+            return {}
+        return await self._timelines.read_members(principal, lacking, after=NIL, limit=STATE_MEMBERS_MAX)
 
     async def _read_missed(self, principal: bytes, row: DialogRow, from_seq: int) -> MissedChangesRaw | None:
         """What was done while the member was away, if they came back in what is sent from `from_seq` on."""

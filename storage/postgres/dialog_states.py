@@ -11,6 +11,7 @@ from protocol.bodies import Body, DialogCreated, Invited, Settings, SettingsChan
 from protocol.dialog_types import DialogType, Mode, Role
 from protocol.events import DialogState
 from protocol.ids import ID_BYTES, NIL
+from protocol.replies import Member
 from storage.rows import DialogRow, PrincipalStatus, SignInState, SnapshotPage
 
 PAGE_DIALOGS = 200
@@ -19,6 +20,9 @@ PAGE_DIALOGS = 200
 _decode_invited = msgspec.msgpack.Decoder(Invited).decode
 _INVITED_AT = ID_BYTES + 8
 """Bytes before the body of an invitation, in `invited`."""
+_TYPES = {each.value: each for each in DialogType}
+_MODES = {each.value: each for each in Mode}
+_ROLES = {each.value: each for each in Role}
 _decode_known = msgspec.msgpack.Decoder(DialogCreated | SettingsChanged).decode
 
 
@@ -35,6 +39,10 @@ _EXTRAS = tuple(
     if not field.required and field.name not in ("members", "invitations", "invited_by", "deleted")
 )
 """Other fields of a state with a default are columns of `dialogs` of the same name; former members see the default."""
+
+_TYPES_WITH_MEMBERS = (DialogType.SELF, DialogType.DIRECT)
+_HAS_ITS_MEMBERS = f"m.member AND h.type IN ({', '.join(map(str, _TYPES_WITH_MEMBERS))})"
+"""Their members are so few that they come with the state."""
 
 _DIALOG_COLUMNS = f"""
     h.dialog_id, h.type, h.mode, {"".join(f"d.{name}, " for name in ("name", "description", "avatar_url", *_EXTRAS))}
@@ -54,10 +62,27 @@ _DIALOG_COLUMNS = f"""
         FROM invitations i JOIN journal j ON j.dialog_id = h.dialog_id AND j.seq = i.seq
             AND j.tag = {tags_of(Invited)}
         WHERE i.principal_id = m.principal_id AND NOT i.declined ORDER BY i.seq)
-    END AS invited
+    END AS invited,
+    m.principal_id AS asker, CASE WHEN {_HAS_ITS_MEMBERS} THEN (
+        SELECT p.display_name FROM people p WHERE p.principal_id = m.principal_id)
+    END AS asker_name, o.peer, o.peer_role, o.peer_name, o.peer_delivered, o.peer_read
 """
 """Former members see the dialog as it was when they left; `known` is the last body that named it until then. `invited`
-has the bodies of open invitations, each after the device that wrote it and its number."""
+has the bodies of open invitations, each after the device that wrote it and its number. `peer` is the other member."""
+
+_JOIN_PEER = f"""
+    LEFT JOIN LATERAL (
+        SELECT x.principal_id AS peer, x.role AS peer_role, x.delivered AS peer_delivered, x.read AS peer_read,
+               (SELECT p.display_name FROM people p WHERE p.principal_id = x.principal_id) AS peer_name
+        FROM members x
+        WHERE h.type = {DialogType.DIRECT} AND m.member
+          AND x.dialog_id = m.dialog_id AND x.member AND x.principal_id <> m.principal_id LIMIT 1) o ON true
+"""
+"""A direct dialog never has more than two rows in `members`."""
+
+
+_FIRST = f"'{UUID(bytes=NIL)}'"
+"""After this the first page begins."""
 
 
 def _page(principal: str, after: str) -> str:
@@ -75,6 +100,7 @@ def _changed(principal: str, after: str, since: str, window: str) -> str:
     FROM (SELECT * FROM {_page(principal, after)} LIMIT {PAGE_DIALOGS}) m
     JOIN heads h ON h.dialog_id = m.dialog_id
     JOIN dialogs d ON d.dialog_id = m.dialog_id
+    {_JOIN_PEER}
     WHERE CASE WHEN {since} IS NULL THEN m.member
                ELSE m.xid >= {since}::text::xid8
                     OR (m.member AND (h.xid >= {since}::text::xid8 OR (
@@ -83,8 +109,8 @@ def _changed(principal: str, after: str, since: str, window: str) -> str:
 
 
 def _next(principal: str, after: str) -> str:
-    """Where the next page begins; null after the last one."""
-    return f"(SELECT x.dialog_id FROM {_page(principal, after)} OFFSET {PAGE_DIALOGS - 1} LIMIT 1) AS after"
+    """Where the next page begins; nothing after the last one. Join it: a column is looked up for each row."""
+    return f"SELECT x.dialog_id AS after FROM {_page(principal, after)} OFFSET {PAGE_DIALOGS - 1} LIMIT 1"
 
 
 SNAPSHOTS = f"""
@@ -96,7 +122,7 @@ WITH now AS MATERIALIZED (
 )
 SELECT a.nth, a.state, now.epoch, now.horizon, now.next_xid, now.newest_trimmed,
        own.generation, own.fallback_used, own.one_time, own.n_max, own.slices,
-       {_next("a.principal_id", f"'{UUID(bytes=NIL)}'")}, changed.*
+       next.after, changed.*
 FROM now CROSS JOIN LATERAL (
     SELECT asked.*, s.device_id, CASE
                WHEN p.status IS NULL THEN {SignInState.DELETED}
@@ -111,6 +137,9 @@ FROM now CROSS JOIN LATERAL (
     LEFT JOIN sign_ins s ON s.sign_in_id = asked.sign_in_id AND s.principal_id = asked.principal_id
 ) a
 LEFT JOIN LATERAL (
+    {_next("a.principal_id", _FIRST)}
+) next ON true
+LEFT JOIN LATERAL (
     SELECT k.generation, coalesce(f.used, false) AS fallback_used,
            (SELECT count(*) FROM one_time_keys o WHERE o.device_id = k.device_id AND o.epoch = now.epoch) AS one_time,
            EXISTS (SELECT FROM slices c WHERE c.to_device = k.device_id) AS slices,
@@ -121,7 +150,7 @@ LEFT JOIN LATERAL (
     WHERE k.device_id = a.device_id LIMIT 1
 ) own ON true
 LEFT JOIN LATERAL (
-    SELECT * FROM ({_changed("a.principal_id", f"'{UUID(bytes=NIL)}'", "a.since", "a.window_events")}) c
+    SELECT * FROM ({_changed("a.principal_id", _FIRST, "a.since", "a.window_events")}) c
     WHERE a.state = {SignInState.LIVE}
 ) changed ON true
 """
@@ -133,13 +162,14 @@ keys of all devices, which is as cheap as a lookup while there are none. How man
 `limits.dialogs_per_person_max` and from the dialogs that one has left. `after` is where the next page begins."""
 
 SNAPSHOT_PAGE = f"""
-SELECT next.after, changed.* FROM (SELECT {_next("$1", "$2")}) next
+SELECT next.after, changed.* FROM (SELECT ({_next("$1", "$2")}) AS after) next
 LEFT JOIN LATERAL ({_changed("$1", "$2", "$3::bigint", "$4::bigint")}) changed ON true
 """
 
 DIALOGS = f"""
 SELECT {_DIALOG_COLUMNS}, h.seq + 1 AS unseen_from
 FROM members m JOIN heads h ON h.dialog_id = m.dialog_id JOIN dialogs d ON d.dialog_id = m.dialog_id
+{_JOIN_PEER}
 WHERE m.principal_id = $1 AND m.dialog_id = ANY ($2)
 """
 
@@ -169,6 +199,18 @@ def _look(row: asyncpg.Record) -> DialogCreated | SettingsChanged:
     return SettingsChanged(row["name"], row["description"], row["avatar_url"], settings)
 
 
+def _members(row: asyncpg.Record) -> list[Member]:
+    """The members of a self or a direct dialog, in the order of their ids; none of another."""
+    if not (row["member"] and row["type"] in _TYPES_WITH_MEMBERS):
+        return []
+    asker = Member(row["asker"], _ROLES[row["role"]], row["asker_name"] or "", row["delivered"], row["read"])
+    if row["peer"] is None:
+        return [asker]
+    role, name = _ROLES[row["peer_role"]], row["peer_name"] or ""
+    peer = Member(row["peer"], role, name, row["peer_delivered"], row["peer_read"])
+    return [asker, peer] if asker.principal < peer.principal else [peer, asker]
+
+
 def make_dialog_row(row: asyncpg.Record) -> DialogRow:
     """A dialog as the asker sees it."""
     look = _look(row)
@@ -176,13 +218,13 @@ def make_dialog_row(row: asyncpg.Record) -> DialogRow:
     visible = [(part.lower, part.upper - 1 if part.upper else 0) for part in row["visible"]]
     state = DialogState(
         dialog=row["dialog_id"],
-        type=DialogType(row["type"]),
-        mode=Mode(row["mode"]),
+        type=_TYPES[row["type"]],
+        mode=_MODES[row["mode"]],
         name=look.name,
         description=look.description,
         avatar_url=look.avatar_url,
         settings=look.settings,
-        role=Role(row["role"]),
+        role=_ROLES[row["role"]],
         member=member,
         seq=row["seq"] if member else max((last for _, last in visible), default=0),
         messages=row["messages"],
@@ -194,6 +236,7 @@ def make_dialog_row(row: asyncpg.Record) -> DialogRow:
         read=row["read"],
         read_messages=row["read_messages"],
         muted_until_ms=row["muted_until_ms"],
+        members=_members(row),
         deleted=member and row["deleted"],
         invitations=[_decode_invited(each[_INVITED_AT:]) for each in row["invited"] or ()],
         invited_by=[(each[:ID_BYTES], int.from_bytes(each[ID_BYTES:_INVITED_AT])) for each in row["invited"] or ()],

@@ -10,9 +10,9 @@ import msgspec
 from protocol.bodies import TimelineEventRaw
 from storage.nodes import PAGE_ROWS, Nodes
 from storage.postgres.epoch import IS_SETTLED
+from storage.postgres.event_windows import ROW_COLUMNS, TIMELINE, bytes_before
 from storage.postgres.journal import Writes
 from storage.postgres.pool import Pool, translate_errors
-from storage.postgres.timelines import ROW_COLUMNS, TIMELINE, bytes_before
 from storage.rows import ClusterReading, IncarnationRow, WrittenRow
 from storage.timelines import PAGE_BYTES_MAX
 from storage.unavailable import IncarnationEndedError, OtherHistoryError

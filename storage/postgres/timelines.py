@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Sequence
 
 import asyncpg
-import msgspec
 
 from protocol.bodies import (
     Deleted,
@@ -32,9 +31,10 @@ from storage.postgres.dialog_states import (
     make_snapshot_page,
     tags_of,
 )
+from storage.postgres.event_windows import ROW_COLUMNS, TIMELINE, EventWindows, bytes_before, make_events
 from storage.postgres.gathered_reads import GatheredReads
 from storage.postgres.pool import Pool, translate_errors
-from storage.rows import BLANK, DialogRoster, DialogRow, KeysHeld, Later, SignInState, Snapshot, SnapshotPage
+from storage.rows import DialogRoster, DialogRow, KeysHeld, Later, SignInState, Snapshot, SnapshotPage
 from storage.timelines import PAGE_BYTES_MAX, Timelines, cut_short
 from storage.unavailable import StorageTimeoutError
 
@@ -48,48 +48,6 @@ LATER_ROWS_MAX = 500
 
 _REACTED = tag_of(Reacted)
 ARE_ABOUT_A_MESSAGE = tags_of(Edited, Deleted, Reacted)
-
-TIMELINE = f"""(
-    SELECT j.dialog_id, j.seq, j.author_id, j.device_id, j.n, j.tag, j.target, j.at_ms, j.messages,
-           j.incarnation, j.xid, t.seq IS NOT NULL AS hangs_on_erased,
-           CASE WHEN t.seq IS NULL THEN j.body ELSE '\\x{bytes(BLANK).hex()}'::bytea END AS body
-    FROM journal j LEFT JOIN journal t ON t.dialog_id = j.dialog_id AND t.tag = {tags_of(Erased)}
-        AND t.seq = CASE WHEN j.tag IN ({tags_of(Edited, Reacted)}) THEN j.target END)"""
-"""The rows of the journal as they are read: an edit or a reaction of an erased message counts as erased from the moment
-of the erasure, though its own row is blanked only later. Every read of events is FROM this, but what is read with the
-messages of a page (`_later`): it leaves such rows out, and looks once at each message."""
-
-ROW_COLUMNS = "j.dialog_id, j.seq, j.author_id, j.device_id, j.n, j.at_ms, j.messages, j.body"
-
-
-def bytes_before(order: str) -> str:
-    """Bytes of the rows before a row in a page, which are known without reading the bodies."""
-    rows = "ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING"
-    return f"coalesce(sum(octet_length(j.body)) OVER (ORDER BY {order} {rows}), 0)"
-
-
-# The visible parts of what was asked for, cut to `limit` numbers. Every number of a timeline is there, so the numbers
-# before a part are counted, not looked up: rows that the asker may not see are never read.
-_EVENTS = f"""
-SELECT {ROW_COLUMNS} FROM (
-    SELECT {ROW_COLUMNS}, v.ord, {bytes_before("v.ord, j.seq")} AS before
-    FROM (
-        SELECT r.dialog_id, r.ord, lower(p.part) AS first, upper(p.part) - 1 AS last,
-               coalesce(sum(upper(p.part) - lower(p.part)) OVER (
-                   PARTITION BY r.ord ORDER BY lower(p.part)
-                   ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0)::bigint AS counted
-        FROM unnest($2::uuid[], $3::bigint[], $4::bigint[]) WITH ORDINALITY AS r(dialog_id, first, last, ord)
-        JOIN members m ON m.dialog_id = r.dialog_id AND m.principal_id = $1
-        CROSS JOIN unnest(m.visible * int8multirange(int8range(r.first, greatest(r.last + 1, r.first)))) AS p(part)
-    ) v
-    CROSS JOIN LATERAL (
-        SELECT * FROM {TIMELINE} x
-        WHERE x.dialog_id = v.dialog_id AND x.seq >= v.first AND x.seq <= least(v.last, v.first + $5 - v.counted - 1)
-        ORDER BY x.seq LIMIT $5) j
-    WHERE v.counted < $5) j
-WHERE j.before < {PAGE_BYTES_MAX}
-ORDER BY j.ord, j.seq
-"""
 
 _NEWEST = f"""
 SELECT {ROW_COLUMNS} FROM (
@@ -229,13 +187,14 @@ class PostgresTimelines(Timelines):
     """The read half, over a pool of connections, of which at most `pages_at_once` are used to read pages.
 
     Who asks for a page waits in line, so that a roster for the fan-out, or a look at one dialog, never waits for pages.
-    Snapshots that are asked for at the same moment are one statement.
+    Snapshots that are asked for at the same moment are one statement, and so are small pages of events.
     """
 
     def __init__(self, pool: Pool, *, pages_at_once: int = 4) -> None:
         self._pool = pool
         self._pages = asyncio.Semaphore(pages_at_once)
         self._snapshots = GatheredReads(self._take_snapshots, size_max=SNAPSHOTS_MAX, crowd=_SNAPSHOTS_CROWD)
+        self._windows = EventWindows(self._fetch_page)
 
     async def take_snapshot(
         self, principal: bytes, sign_in: bytes, since: int | None, *, window: int, events_max: int
@@ -302,17 +261,16 @@ class PostgresTimelines(Timelines):
     async def read_events(
         self, principal: bytes, ranges: Sequence[tuple[bytes, int, int]], *, limit: int
     ) -> list[TimelineEventRaw]:
-        dialogs, firsts, lasts = zip(*ranges, strict=True)
-        return _journal(await self._fetch_page(_EVENTS, principal, dialogs, firsts, lasts, limit))
+        return await self._windows.read(principal, ranges, limit=limit)
 
     async def read_newest(
         self, principal: bytes, dialog: bytes, from_seq: int, to_seq: int, *, limit: int
     ) -> list[TimelineEventRaw]:
-        return _journal(await self._fetch_page(_NEWEST, principal, dialog, from_seq, to_seq, limit))
+        return make_events(await self._fetch_page(_NEWEST, principal, dialog, from_seq, to_seq, limit))
 
     async def read_later(self, principal: bytes, dialog: bytes, first: int, last: int, *, newest_first: bool) -> Later:
         rows = await self._fetch_page(_LATER[newest_first], principal, dialog, first, last)
-        if len(rows) > LATER_ROWS_MAX or cut_short(_journal(rows)):
+        if len(rows) > LATER_ROWS_MAX or cut_short(make_events(rows)):
             stopped_at = rows[-1]["target"]  # its rows may not be complete
             if stopped_at == (last if newest_first else first):
                 first = last = stopped_at
@@ -321,7 +279,7 @@ class PostgresTimelines(Timelines):
                 first, last = (stopped_at + 1, last) if newest_first else (first, stopped_at - 1)
         found: dict[int, list[TimelineEventRaw]] = {}
         rows = sorted(rows, key=lambda row: (row["tag"] == _REACTED, -row["seq"]))
-        for row, event in zip(rows, _journal(rows), strict=True):
+        for row, event in zip(rows, make_events(rows), strict=True):
             if row["shown"] and first <= row["target"] <= last:
                 found.setdefault(row["target"], []).append(event)
         return Later(first, last, found)
@@ -335,7 +293,7 @@ class PostgresTimelines(Timelines):
         shown = [row for row in rows if row["shown"]]
         if len(shown) > limit or any(row["body"] is None for row in shown):
             return None
-        return _journal(shown)
+        return make_events(shown)
 
     async def find_held(self, dialogs: Sequence[bytes]) -> dict[bytes, int]:
         return {row[0]: row[1] for row in await self._fetch(_HELD, dialogs)}
@@ -379,10 +337,3 @@ class PostgresTimelines(Timelines):
         async with translate_errors():
             rows: list[asyncpg.Record] = await self._pool.fetch(query, *arguments)
         return rows
-
-
-def _journal(rows: list[asyncpg.Record]) -> list[TimelineEventRaw]:
-    return [
-        TimelineEventRaw(dialog, seq, author, device, n, at_ms, messages, msgspec.Raw(body))
-        for dialog, seq, author, device, n, at_ms, messages, body, *_ in rows
-    ]

@@ -290,6 +290,24 @@ async def test_members_come_in_pages_to_members_only(world: World) -> None:
     assert await ask(stranger.principal, [dialog, new_id()], after=NIL, limit=3) == {}
 
 
+async def test_members_that_come_with_a_state_are_those_that_a_read_finds(world: World) -> None:
+    """And none come to who has left."""
+    ann, bo, cy = await world.people(3)
+    mine, direct = await world.create(DialogType.SELF, bo), await world.create(DialogType.DIRECT, ann, bo)
+    group = await world.create(DialogType.GROUP, ann, bo, cy)
+    await world.chooses(bo, None)
+    await world.pool.execute("UPDATE people SET display_name = 'Bo' WHERE principal_id = $1", bo.principal)
+    await world.say(direct, ann)
+    await world.raise_receipts(ReceiptRow(direct, ann.principal, 2, 1), ReceiptRow(direct, bo.principal, 2, 2))
+    await world.change(ChangeEntry(group, cy.principal, cy.device, cy.n(), bodies.MemberLeft()))
+    for who, dialogs in ((bo, [mine, direct, group]), (ann, [direct, group]), (cy, [group])):
+        taken = await world.timelines.take_snapshot(who.principal, who.sign_in, None, window=9, events_max=99)
+        rows = (*taken.page.dialogs, *await world.timelines.read_dialogs(who.principal, dialogs))
+        found = await world.timelines.read_members(who.principal, dialogs, after=NIL, limit=9)
+        came = {row.state.dialog: row.state.members for row in rows}
+        assert came == {dialog: [] if dialog == group else found[dialog] for dialog in came}
+
+
 async def test_a_dialog_that_is_not_there_has_no_roster(world: World) -> None:
     assert (await world.timelines.read_roster(new_id())).members == {}
 
