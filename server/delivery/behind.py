@@ -6,6 +6,8 @@ each state, a receipt or presence, the newest is held. A session that is live ha
 
 from __future__ import annotations
 
+import itertools
+
 from server.config.settings import SessionSettings
 
 
@@ -59,10 +61,9 @@ class Behind:
             known = self._drop_held(dialog)
         self._missed[dialog] = seq if known is None else min(seq, known)
 
-    def take_missed(self) -> dict[bytes, int]:
-        """What is to be read from the timeline, first number by dialog; nothing is missed after this."""
-        missed, self._missed = self._missed, {}
-        return missed
+    def take_missed(self, dialogs_max: int) -> dict[bytes, int]:
+        """What is to be read from the timeline now, first number by dialog; what else was missed remains so."""
+        return {dialog: self._missed.pop(dialog) for dialog in list(itertools.islice(self._missed, dialogs_max))}
 
     def take_held(self) -> list[tuple[bytes, int, bytes]]:
         """The events held: dialog, number, frame."""

@@ -137,6 +137,10 @@ class Outbox:
         """Queue a message for this connection alone, whatever the mode: replies, and what a catch-up sends."""
         self._queue(encode_frame(message, text=self._text))
 
+    def push_page(self, page: PreparedEvents) -> None:
+        """Queue events that a catch-up has read, whatever the mode."""
+        self._queue(page.get_joined(self._text), len(page.events))
+
     def push_events(self, prepared: PreparedEvents) -> None:
         """Queue events of a timeline, or remember them."""
         if self.live:
@@ -228,9 +232,9 @@ class Outbox:
 
     # -- catching up
 
-    def take_missed(self) -> dict[bytes, int]:
-        """What is to be read from the timeline, first number by dialog; nothing is missed after this."""
-        return {} if self._behind is None else self._behind.take_missed()
+    def take_missed(self, dialogs_max: int) -> dict[bytes, int]:
+        """What is to be read from the timeline now, first number by dialog; from here on, more of these is held."""
+        return {} if self._behind is None else self._behind.take_missed(dialogs_max)
 
     def try_live(self, sent_to: dict[bytes, int]) -> bool:
         """Go live if nothing is missed: queues what is held beyond what was sent (`sent_to` by dialog)."""

@@ -58,6 +58,14 @@ class PreparedEvents:
             joined = self._joined[text] = b"".join(self.get_frames(text))
         return joined
 
+    def part(self, start: int, stop: int) -> PreparedEvents:
+        """The events from one place to before another, with their frames as far as these are encoded."""
+        if start <= 0 and stop >= len(self.events):
+            return self
+        part = PreparedEvents(self.events[start:stop], gathers=self.gathers)
+        part._frames = {text: frames_[start:stop] for text, frames_ in self._frames.items()}
+        return part
+
 
 def encode_frame(message: msgspec.Struct, *, text: bool) -> bytes:
     """The websocket frame of one message."""

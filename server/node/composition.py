@@ -183,7 +183,7 @@ class Node:
             self.registry.on_detach = self._detached
         self._keys = Keys(stores.device_keys, self.registry, self.limiter, config.limits, clock)
         self.wheel: TimingWheel[Session] = TimingWheel(clock.monotonic(), tick_s=_TICK_S)
-        self._catch_up = CatchUp(self.timelines, stores.shares, page_events=config.sync.page_events)
+        self._catch_up = CatchUp(self.timelines, stores.shares, clock, page_events=config.sync.page_events)
         self._rates = SessionRates(config.sessions, shared=redis is not None)
         self._shared_rates = None if redis is None else SharedRates(redis.buckets, self._rates, clock)
         self._flush_turn = FlushTurn(asyncio.get_running_loop(), busyness)

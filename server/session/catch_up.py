@@ -4,6 +4,10 @@ The same for the first sync and for a session that fell behind. Each round sends
 state and then its events up to the head. Events that arrive during a round are held by the outbox, or noted as missed
 and due in the next round. The switch to live is synchronous: no other task runs in between.
 
+Of what was missed, each dialog is noted as such until its session has its turn to read the state: few sessions read at
+once, and who waits for its turn holds nothing. What was sent is not sent again in a later round. Many sessions may lack
+the same events, while these go on: pages are shared (`shared_pages.py`), so that reading is faster than writing.
+
 A sync sends all slices that the device has not confirmed first, in pages. After that, and when a session fell behind,
 each page of events is preceded by the slices of the shares that its events name.
 
@@ -13,8 +17,9 @@ journal has: nobody waits for the archive to be live. What a position lacks is n
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -26,14 +31,20 @@ from protocol.events import DialogState
 from protocol.ids import NIL
 from protocol.limits import MISSED_CHANGES_MAX, REPLY_BYTES_MAX, SLICES_PER_COMMAND_MAX, STATE_MEMBERS_MAX
 from protocol.replies import Member
+from server.clock import Clock
 from server.delivery.outbox import Outbox
+from server.delivery.prepared_message import PreparedEvents
 from server.delivery.shared_keys import find_share, messages_of
+from server.session.shared_pages import SharedPages
 from storage.rows import DialogRow, Snapshot
 from storage.shares import Shares, SliceRow
 from storage.timelines import Timelines, cut_short
 from storage.unavailable import StorageUnavailableError
 
 _DIALOGS_PER_ROUND = 50
+_MISSED_PER_ROUND = 10
+_ROUNDS_AT_ONCE = 8
+"""Sessions that read the states of what they missed."""
 _MEMBERS_PER_ROUND = 1000
 """Members listed in the states of one round: building and encoding them holds up everybody else for milliseconds."""
 _SHARES_REMEMBERED = 10_000
@@ -75,10 +86,12 @@ class _Run:
 class CatchUp:
     """Reads for the sessions of one node; `page_events` is the most of one page."""
 
-    def __init__(self, timelines: Timelines, shares: Shares, *, page_events: int) -> None:
+    def __init__(self, timelines: Timelines, shares: Shares, clock: Clock, *, page_events: int) -> None:
         self._timelines = timelines
         self._shares = shares
         self._page_events = page_events
+        self._pages = SharedPages(timelines, clock, page_events=page_events)
+        self._turns = asyncio.Semaphore(_ROUNDS_AT_ONCE)
         self.running = 0
         """Sessions that catch up now."""
         self.begun = Counter({"resumed": 0, "windowed": 0, "behind": 0})
@@ -102,6 +115,8 @@ class CatchUp:
             return await self._run(_Run(outbox, principal, device, plan.why == "windowed"), plan)
         finally:
             self.running -= 1
+            if not self.running:
+                self._pages.forget()
 
     async def _run(self, run: _Run, plan: Plan) -> bool:
         if plan.slices:
@@ -117,7 +132,7 @@ class CatchUp:
                 return False
             if run.outbox.try_live(run.sent_to):
                 return True
-            await self._send_all(run, run.outbox.take_missed(), {})
+            await self._send_missed(run)
 
     async def _send_slices(self, run: _Run) -> None:
         """All that the device has not confirmed."""
@@ -129,7 +144,7 @@ class CatchUp:
             more = len(rows) == SLICES_PER_COMMAND_MAX
             after = rows[-1].number if rows else 0
 
-    async def _send_keys(self, run: _Run, events: list[TimelineEventRaw], sealed: set[bytes]) -> None:
+    async def _send_keys(self, run: _Run, events: Sequence[TimelineEventRaw], sealed: set[bytes]) -> None:
         """What these events bring for the device, as far as it was not sent: call it before they are."""
         named = {share: None for event in events if event.dialog in sealed and (share := find_share(event)) is not None}
         lacked = [share for share in named if share not in run.keyed]
@@ -147,19 +162,32 @@ class CatchUp:
     async def _send_all(self, run: _Run, due: dict[bytes, int], rows: dict[bytes, DialogRow]) -> None:
         for chunk in _rounds(due, rows):
             await run.outbox.wait_drained()
-            await self._send_dialogs(run, chunk, rows)
+            later = await self._find_later(chunk) if run.journal_only else {}
+            if later:
+                await self._send_slices(run)
+            states = await self._send_states(run, chunk | later, [rows[dialog] for dialog in chunk])
+            await self._send_events(run, states)
 
-    async def _send_dialogs(self, run: _Run, due: dict[bytes, int], rows: dict[bytes, DialogRow]) -> None:
+    async def _send_missed(self, run: _Run) -> None:
+        """Some of what the outbox missed, from the first number on that was not sent yet."""
+        later: dict[bytes, int] = {}
+        async with self._turns:  # without a wait for the socket
+            missed = run.outbox.take_missed(_MISSED_PER_ROUND)
+            due = {dialog: max(first, run.sent_to.get(dialog, 0) + 1) for dialog, first in missed.items()}
+            if run.journal_only:
+                later = await self._find_later(due)
+            rows = await self._timelines.read_dialogs(run.principal, list(due))
+            states = await self._send_states(run, due | later, rows)
+        if later:
+            await self._send_slices(run)
+        await self._send_events(run, states)
+
+    async def _send_states(self, run: _Run, due: dict[bytes, int], rows: list[DialogRow]) -> list[DialogState]:
+        """What these dialogs are now, each with what was done while the member was away."""
         principal = run.principal
-        if run.journal_only:
-            due |= await self._find_later(run, due.items())
-        missing = [dialog for dialog in due if dialog not in rows]
-        if missing:
-            rows = rows | {row.state.dialog: row for row in await self._timelines.read_dialogs(principal, missing)}
-        shown = [rows[dialog] for dialog in due if dialog in rows]
-        members = await self._read_members(principal, [row.state for row in shown])
+        members = await self._read_members(principal, [row.state for row in rows])
         states: list[DialogState] = []
-        for row in shown:
+        for row in rows:
             state, from_seq = row.state, due[row.state.dialog]
             missed = await self._read_missed(principal, row, from_seq)
             if missed is not None and not missed.complete:
@@ -171,7 +199,7 @@ class CatchUp:
             if missed is not None:
                 run.outbox.push(missed)
             run.sent_to[state.dialog] = max(run.sent_to.get(state.dialog, 0), row.head_seq)
-        await self._send_events(run, states)
+        return states
 
     async def _read_members(self, principal: bytes, states: list[DialogState]) -> dict[bytes, list[Member]]:
         """Those of the small dialogs whose states came without them."""
@@ -203,32 +231,46 @@ class CatchUp:
 
     async def _send_events(self, run: _Run, states: list[DialogState]) -> None:
         """The events of several dialogs from `first_seq` on, each in order, a page at a time."""
-        outbox, limit = run.outbox, self._page_events
         ranges = {state.dialog: (state.first_seq, state.seq) for state in states}
         sealed = {state.dialog for state in states if state.mode is Mode.SEALED}
+        whole = {state.dialog for state in states if _sees_all(state)}
         while ranges := {dialog: (first, last) for dialog, (first, last) in ranges.items() if first <= last}:
-            await outbox.wait_drained()
-            page = _fitting(ranges, limit)
+            await run.outbox.wait_drained()
+            page = _fitting(ranges, self._page_events)
+            shared = len(page) == 1 and page[0][0] in whole
             try:
-                events = await self._timelines.read_events(run.principal, page, limit=limit)
+                read = await (self._pages.read(run.principal, *page[0]) if shared else self._read_page(run, page))
             except StorageUnavailableError:
                 later = await self._begin_later(run, states, ranges)
                 if not later:
                     raise
                 ranges |= later
                 continue
-            await self._send_keys(run, events, sealed)
-            reached = {event.dialog: event.seq for event in events}
-            sent: dict[bytes, int] = {}
-            for event in events:
-                outbox.push(event)
-                sent[event.dialog] = sent.get(event.dialog, 0) + 1
-            cut_in = events[-1].dialog if cut_short(events) else None
-            for dialog, _, last in page:
-                if dialog == cut_in or sent.get(dialog, 0) == limit:
-                    ranges[dialog] = (reached[dialog] + 1, last)
-                elif cut_in is None or dialog in reached:
-                    ranges[dialog] = (last + 1, last)
+            await self._send_keys(run, read.events, sealed)
+            if read.events:
+                run.outbox.push_page(read)
+            if read.events and shared:  # it may have fewer than a page that was read for this one alone
+                ranges[page[0][0]] = (read.events[-1].seq + 1, page[0][2])
+            else:
+                ranges |= self._find_rest(page, read.events)
+
+    async def _read_page(self, run: _Run, ranges: list[tuple[bytes, int, int]]) -> PreparedEvents:
+        return PreparedEvents(await self._timelines.read_events(run.principal, ranges, limit=self._page_events))
+
+    def _find_rest(
+        self, page: list[tuple[bytes, int, int]], events: Sequence[TimelineEventRaw]
+    ) -> dict[bytes, tuple[int, int]]:
+        """What is left of each range after a page, if that reached it."""
+        reached = {event.dialog: event.seq for event in events}
+        sent = Counter(event.dialog for event in events)
+        cut_in = events[-1].dialog if cut_short(events) else None
+        rest: dict[bytes, tuple[int, int]] = {}
+        for dialog, _, last in page:
+            if dialog == cut_in or sent[dialog] == self._page_events:
+                rest[dialog] = (reached[dialog] + 1, last)
+            elif cut_in is None or dialog in reached:
+                rest[dialog] = (last + 1, last)
+        return rest
 
     async def _begin_later(
         self, run: _Run, states: list[DialogState], ranges: dict[bytes, tuple[int, int]]
@@ -239,7 +281,9 @@ class CatchUp:
         run.journal_only = True
         begun = {state.dialog: state for state in states}
         firsts = {dialog: first for dialog, (first, _) in ranges.items()}
-        later = await self._find_later(run, firsts.items())
+        later = await self._find_later(firsts)
+        if later:
+            await self._send_slices(run)
         if any(firsts[dialog] != begun[dialog].first_seq for dialog in later):
             return {}
         for dialog, first in later.items():
@@ -249,17 +293,13 @@ class CatchUp:
             later[dialog] = begins
         return {dialog: (first, ranges[dialog][1]) for dialog, first in later.items()}
 
-    async def _find_later(self, run: _Run, firsts: Iterable[tuple[bytes, int]]) -> dict[bytes, int]:
+    async def _find_later(self, firsts: Mapping[bytes, int]) -> dict[bytes, int]:
         """Where these dialogs are to begin so that the journal has the rest of them; without those that may stay.
 
-        Events that are left out may have brought keys since the catch-up began: these are sent.
+        Events that are left out may have brought keys since the catch-up began: send the slices.
         """
-        wanted = dict(firsts)
-        held = await self._timelines.find_held(list(wanted))
-        later = {dialog: held[dialog] for dialog, first in wanted.items() if held.get(dialog, 0) > first}
-        if later:
-            await self._send_slices(run)
-        return later
+        held = await self._timelines.find_held(list(firsts))
+        return {dialog: held[dialog] for dialog, first in firsts.items() if held.get(dialog, 0) > first}
 
 
 def _rounds(due: dict[bytes, int], rows: dict[bytes, DialogRow]) -> Iterator[dict[bytes, int]]:
@@ -267,7 +307,7 @@ def _rounds(due: dict[bytes, int], rows: dict[bytes, DialogRow]) -> Iterator[dic
     chunk: dict[bytes, int] = {}
     members = 0
     for dialog, first in due.items():
-        count = rows[dialog].state.member_count if dialog in rows else STATE_MEMBERS_MAX
+        count = rows[dialog].state.member_count
         listed = count if count <= STATE_MEMBERS_MAX else 0
         if len(chunk) == _DIALOGS_PER_ROUND or members + listed > _MEMBERS_PER_ROUND:
             yield chunk
@@ -296,3 +336,8 @@ def _first_visible(state: DialogState, from_seq: int) -> int:
         if last == 0 or last >= from_seq:
             return max(first, from_seq)
     return max(state.seq + 1, from_seq)
+
+
+def _sees_all(state: DialogState) -> bool:
+    """Whether the member may see all events from `first_seq` on."""
+    return any(first <= state.first_seq and (last == 0 or last >= state.seq) for first, last in state.visible)

@@ -49,8 +49,8 @@ class Lane:
         backlog: Backlog,
         settings: PipelineSettings,
         clock: Clock,
-        busyness: Busyness,
         *,
+        busyness: Busyness,
         sleep: Sleep,
     ) -> None:
         self._flusher = flusher

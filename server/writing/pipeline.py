@@ -39,7 +39,7 @@ class Pipeline:
         self.backlog = Backlog(settings)
         """What waits for the lanes."""
         self._lanes = [
-            Lane(self.flusher, self._aside, self.backlog, settings, clock, busyness, sleep=sleep)
+            Lane(self.flusher, self._aside, self.backlog, settings, clock, busyness=busyness, sleep=sleep)
             for _ in range(settings.lanes)
         ]
 

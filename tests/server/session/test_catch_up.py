@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 import pytest
@@ -17,11 +18,14 @@ from server.clock import SystemClock
 from server.config.settings import SessionSettings
 from server.delivery.flush_turn import FlushTurn
 from server.delivery.outbox import Outbox
+from server.delivery.prepared_message import PreparedEvents
 from server.session import catch_up as module
 from server.session.catch_up import CatchUp, Plan
 from storage.postgres.archived_timelines import ArchivedTimelines
 from storage.postgres.dialog_states import PAGE_DIALOGS
 from storage.postgres.shares import PostgresShares
+from storage.postgres.timelines import PostgresTimelines
+from storage.rows import DialogRow
 from storage.shares import Shares, SliceRow
 from storage.unavailable import StorageUnavailableError
 from tests.support.archiving import ArchiveThatMayBeAway, drop_rows, moving
@@ -39,15 +43,19 @@ class SlowOutbox(Outbox):
 
     __slots__ = ("paused", "pushed")
 
-    def __init__(self) -> None:
+    def __init__(self, **settings: int) -> None:
         self.paused = False
         self.pushed: list[msgspec.Struct] = []
         turn = FlushTurn(asyncio.get_running_loop(), Busyness(SystemClock()))
-        super().__init__(self, self, turn, SessionSettings(), SystemClock(), text=False)
+        super().__init__(self, self, turn, SessionSettings(**settings), SystemClock(), text=False)
 
     def push(self, message: msgspec.Struct) -> None:
         self.pushed.append(message)
         super().push(message)
+
+    def push_page(self, page: PreparedEvents) -> None:
+        self.pushed += page.events
+        super().push_page(page)
 
     def write(self, _data: bytes) -> None:
         self.paused = True
@@ -87,7 +95,7 @@ async def pushed_between_drains(
     snapshot = await world.timelines.take_snapshot(who.principal, who.sign_in, since, window=window, events_max=9)
     assert snapshot.recovered is (since is not None)
     outbox = SlowOutbox()
-    catch_up = CatchUp(world.timelines, shares or PostgresShares(world.pool), page_events=PAGE_EVENTS)
+    catch_up = CatchUp(world.timelines, shares or PostgresShares(world.pool), SystemClock(), page_events=PAGE_EVENTS)
     plan = Plan(snapshot)
     plan.slices = plan.slices or shares is not None
     running = asyncio.ensure_future(catch_up.run(outbox, who.principal, who.device, plan))
@@ -113,7 +121,7 @@ async def test_who_lacks_nothing_is_live_at_once(world: World) -> None:
     """Not who lacks something, missed something meanwhile, or does not take what is written."""
     ann, bo, cy = await world.people(3)
     await world.create(DialogType.DIRECT, ann, bo)
-    catch_up = CatchUp(world.timelines, PostgresShares(world.pool), page_events=PAGE_EVENTS)
+    catch_up = CatchUp(world.timelines, PostgresShares(world.pool), SystemClock(), page_events=PAGE_EVENTS)
 
     async def is_at_once(who: Person, since: int | None, outbox: SlowOutbox, *, slices: bool = False) -> bool:
         taken = await world.timelines.take_snapshot(who.principal, who.sign_in, since, window=9, events_max=9)
@@ -226,3 +234,105 @@ async def test_states_with_many_members_come_fewer_at_a_time(world: World) -> No
     listed = [[len(state.members) for state in part if isinstance(state, DialogState)] for part in parts]
     assert [members for part in listed for members in part] == [93] * 25
     assert max(sum(part) for part in listed) <= 1000
+
+
+class BusyTimelines(PostgresTimelines):
+    """Calls `meanwhile` before each read of states, with what is read."""
+
+    def __init__(self, world: World, meanwhile: Callable[[Sequence[bytes]], Awaitable[None]]) -> None:
+        super().__init__(world.pool)
+        self._meanwhile = meanwhile
+
+    async def read_dialogs(self, principal: bytes, dialogs: Sequence[bytes]) -> list[DialogRow]:
+        await self._meanwhile(dialogs)
+        return await super().read_dialogs(principal, dialogs)
+
+
+def arrive(outbox: Outbox, dialog: bytes, seq: int) -> None:
+    event = TimelineEventRaw(dialog, seq, new_id(), new_id(), 1, 0, 0, msgspec.Raw(b"\x91\x05"))
+    outbox.push_events(PreparedEvents([event]))
+
+
+async def caught_up(world: World, who: Person, timelines: PostgresTimelines, outbox: SlowOutbox) -> list[int]:
+    """The numbers of all events that are pushed to an outbox which has missed something, until it is live."""
+    catch_up = CatchUp(timelines, PostgresShares(world.pool), SystemClock(), page_events=PAGE_EVENTS)
+    running = asyncio.ensure_future(catch_up.run(outbox, who.principal, who.device, Plan()))
+    pushed: list[msgspec.Struct] = []
+    while not running.done():
+        await until(lambda: running.done() or (outbox._drained is not None and not outbox._drained.done()))
+        pushed += outbox.take()
+    assert running.result()
+    assert outbox.live
+    return [each.seq for each in pushed if isinstance(each, TimelineEventRaw)]
+
+
+async def test_what_was_sent_is_not_sent_again_after_too_much_was_held(world: World) -> None:
+    """What comes while the state is read, and is in it, is held first, and then too much: it is noted as missed."""
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    await world.flush(*(message(dialog, bo) for _ in range(4)))
+    outbox = SlowOutbox(held_frames_max=1)
+    outbox.read_from(dialog, 3)
+    rounds = 0
+
+    async def come(_dialogs: Sequence[bytes]) -> None:
+        nonlocal rounds
+        rounds += 1
+        if rounds == 1:
+            for verdict in await world.flush(message(dialog, bo), message(dialog, bo)):
+                arrive(outbox, dialog, verdict.seq)
+
+    assert await caught_up(world, ann, BusyTimelines(world, come), outbox) == [3, 4, 5, 6, 7]
+    assert rounds == 2
+
+
+async def test_who_waits_for_a_turn_holds_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much comes before that, one round is enough."""
+    monkeypatch.setattr(module, "_ROUNDS_AT_ONCE", 1)
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    first, second = (SlowOutbox(held_frames_max=1) for _ in range(2))
+    seen: list[Sequence[bytes]] = []
+    entered, gate = asyncio.Event(), asyncio.Event()
+
+    async def wait(dialogs: Sequence[bytes]) -> None:
+        seen.append(dialogs)
+        entered.set()
+        await gate.wait()
+
+    catch_up = CatchUp(BusyTimelines(world, wait), PostgresShares(world.pool), SystemClock(), page_events=PAGE_EVENTS)
+    for outbox in (first, second):
+        outbox.read_from(dialog, 2)
+    runs = [asyncio.ensure_future(catch_up.run(it, ann.principal, ann.device, Plan())) for it in (first, second)]
+    await entered.wait()
+    for verdict in await world.flush(*(message(dialog, bo) for _ in range(3))):
+        arrive(second, dialog, verdict.seq)
+    gate.set()
+    while not all(run.done() for run in runs):
+        for outbox in (first, second):
+            outbox.paused = False
+            outbox.writable()
+        await asyncio.sleep(0)
+    assert [[each.seq for each in it.pushed if isinstance(each, TimelineEventRaw)] for it in (first, second)] == [
+        [2, 3, 4]
+    ] * 2
+    assert seen == [[dialog]] * 2
+
+
+async def test_what_was_missed_in_many_dialogs_is_read_a_few_at_a_time(world: World) -> None:
+    """The others stay missed meanwhile: what comes in them is not held."""
+    ann, *others = await world.people(13)
+    dialogs = [await world.create(DialogType.DIRECT, ann, other) for other in others]
+    outbox = SlowOutbox(held_frames_max=1)
+    for dialog in dialogs:
+        outbox.read_from(dialog, 1)
+    seen: list[int] = []
+
+    async def come(read: Sequence[bytes]) -> None:
+        seen.append(len(read))
+        if len(seen) == 1:
+            for dialog, other in zip(dialogs[10:], others[10:], strict=True):
+                arrive(outbox, dialog, (await world.say(dialog, other)).seq)
+
+    assert await caught_up(world, ann, BusyTimelines(world, come), outbox) == [1] * 10 + [1, 2] * 2
+    assert seen == [10, 2]
