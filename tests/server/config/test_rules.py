@@ -212,7 +212,7 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         {"server__workers": 14, **NODES},
         {"server__workers": 15, **NODES},
         (
-            "server.workers: 15 may need 525 connections, and the embedded PostgreSQL has 500 at most: set fewer "
+            "server.workers: 15 may need 510 connections, and the embedded PostgreSQL has 500 at most: set fewer "
             "workers, a smaller storage.connections_max, or storage.postgres_url."
         ),
     ),

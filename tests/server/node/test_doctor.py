@@ -68,7 +68,7 @@ def test_it_says_whether_workers_have_cores_and_connections(
     fits, not_so = (found(SERVER__WORKERS=workers, **nodes) for workers in ("3", "6"))
     assert (fits["workers"].level, not_so["workers"].level) == ("ok", "note")
     assert (fits["connections"].level, not_so["connections"].level) == ("ok", "problem")
-    assert "may need 219 and PostgreSQL allows 200" in not_so["connections"].text
+    assert "may need 213 and PostgreSQL allows 200" in not_so["connections"].text
 
 
 def test_a_wrong_configuration_is_the_one_thing_it_says() -> None:
