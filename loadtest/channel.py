@@ -19,7 +19,7 @@ from loadtest.ledger import Ledger
 from loadtest.loads import Share, Times, settle_deliveries, wait_until
 from loadtest.pieces import Payload
 from loadtest.scenario import ChannelLoad
-from loadtest.traffic import moments
+from loadtest.traffic import Traffic, moments
 from protocol.bodies import Settings
 from protocol.commands import Add, Create, Leave
 from protocol.dialog_types import DialogType, Mode
@@ -111,9 +111,8 @@ class Channel:
         """A message is under way until the timed readers here have it: acks alone would outrun the readers."""
         writer = self._writer
         if self._spec.rate:
-            async for due_ns in moments(times, self._spec.rate, self._ramp_s):
-                writer.post(self._dialog, self._payload.make(due_ns), due_ns)
-                self._ledger.take_sent(due_ns, time.monotonic_ns())
+            traffic = Traffic([(writer, self._dialog)], self._payload)
+            await traffic.open_loop(self._spec.rate, times, ramp_s=self._ramp_s)
             return
         acked = self._ledger.acked_heads
         await wait_until(times.begin_ns)

@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import contextlib
 import os
-import resource
 import signal
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from loadtest.issuer import Issuer, as_setting
 from loadtest.lean_client import LoadError
 from loadtest.own_server import UNBOUND, OwnServer, merge
 from loadtest.plots import PlotError, check_installed
+from loadtest.processes import allow_all_files, staying_on
 from loadtest.progress import RunProgress
 from loadtest.result_page import as_page
 from loadtest.result_table import write_table
@@ -140,14 +140,16 @@ def _run(chosen: argparse.Namespace) -> int:
     scenario = _changed(scenarios.load(chosen.scenario), chosen)
     _raise_file_limit(scenario, own_server=not chosen.url)
     server_cores, load_cores = _split_cores() if chosen.pin else ((), ())
-    with _target(scenario, chosen, server_cores) as target:
-        _pin(load_cores)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            progress = RunProgress(sys.stderr)
-            try:
-                result = runner.run(Run(scenario, target, progress).perform())
-            finally:
-                progress.close()
+    with (
+        _target(scenario, chosen, server_cores) as target,
+        staying_on(load_cores),
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        progress = RunProgress(sys.stderr)
+        try:
+            result = runner.run(Run(scenario, target, progress).perform())
+        finally:
+            progress.close()
     if chosen.json:
         chosen.json.write_bytes(msgspec.json.format(msgspec.json.encode(result)) + b"\n")
     if chosen.html:
@@ -166,9 +168,11 @@ def _target(scenario: Scenario, chosen: argparse.Namespace, cores: Sequence[int]
     if chosen.url:
         yield RemoteServer(chosen.url, Issuer.read(chosen.issuer_key) if chosen.issuer_key else Issuer())
         return
-    _pin(cores)
     settings = merge(UNBOUND, scenario.server)
-    with tempfile.TemporaryDirectory(prefix="tchat-loadtest-") as folder, OwnServer(Path(folder), settings) as server:
+    with contextlib.ExitStack() as ending:
+        folder = ending.enter_context(tempfile.TemporaryDirectory(prefix="tchat-loadtest-"))
+        with staying_on(cores):
+            server = ending.enter_context(OwnServer(Path(folder), settings))
         yield server
 
 
@@ -182,16 +186,9 @@ def _split_cores() -> tuple[Sequence[int], Sequence[int]]:
     return cores[:half], cores[half:]
 
 
-def _pin(cores: Sequence[int]) -> None:
-    """Pin this process and those that it starts from now on; no cores: as they are."""
-    if cores:
-        os.sched_setaffinity(0, cores)
-
-
 def _raise_file_limit(scenario: Scenario, *, own_server: bool) -> None:
     """Each connection is an open file of a worker, and of the server; raises LoadError when too few are allowed."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    hard = allow_all_files()
     if -(-scenario.people // scenario.workers) + _FILES_BESIDE > hard:
         raise LoadError(f"A worker may open {hard:,} files, too few for its people: use more --workers or `ulimit -n`.")
     servers = int(scenario.server.get("server", {}).get("workers", 1)) if own_server else 0

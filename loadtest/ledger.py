@@ -16,7 +16,7 @@ from typing import Protocol
 
 from loadtest.latencies import Latencies
 from loadtest.pieces import Streak
-from loadtest.run_result import Checks
+from loadtest.run_result import CHECK_COUNTS, Checks
 
 _NEVER = sys.maxsize
 _MISSING_MAX = 100_000
@@ -134,8 +134,7 @@ class Ledger:
 
     def checks(self) -> Checks:
         """The counts for the result."""
-        names = [name for name in Checks.__struct_fields__ if name != "first"]
-        return Checks(**{name: getattr(self, name) for name in names}, first=self._first)
+        return Checks(**{name: getattr(self, name) for name in CHECK_COUNTS}, first=self._first)
 
     def _miss(self, reader: Reader, dialog: bytes, numbers: range) -> None:
         self.note(f"skipped: number {numbers.start} of a dialog, {len(numbers)} in all")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import resource
 import sys
 import time
 
@@ -24,6 +23,7 @@ from loadtest.ledger import Ledger
 from loadtest.loads import Load, Times, until_whole_second_s, wait_until
 from loadtest.mixed import Mixed
 from loadtest.pieces import Payload, PieceReader
+from loadtest.processes import allow_all_files
 from loadtest.scenario import ChannelLoad, IdleLoad, MixedLoad, SlowLoad, StormLoad, TalkLoad
 from loadtest.slow import Slow
 from loadtest.storm import Storm
@@ -208,8 +208,7 @@ async def _work() -> None:
 
 def main() -> int:
     """Be a worker; returns the exit code."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    allow_all_files()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_work())

@@ -23,9 +23,10 @@ import psutil
 
 from loadtest.issuer import Issuer, as_setting
 from loadtest.lean_client import Address, LoadError
+from loadtest.processes import end_process
 from loadtest.target import Usage, read_metrics, usage_of
 
-_HOST = "127.0.0.1"
+HOST = "127.0.0.1"
 _COMMAND = (str(Path(sys.executable).with_name("tchat")), "serve")
 _STOP_TIMEOUT_S = 30.0
 _LOG_CHARS = 2_000
@@ -72,7 +73,7 @@ class OwnServer:
     ) -> None:
         """`settings` by section; everything else is as by default, but for ports, data and who issues tokens."""
         self.issuer = issuer or Issuer()
-        self.address = Address(_HOST, 0)
+        self.address = Address(HOST, 0)
         self.log = folder / "server.log"
         self._folder = folder
         self._settings = settings
@@ -96,7 +97,7 @@ class OwnServer:
         return size
 
     def read_metrics(self) -> dict[str, float]:
-        return read_metrics(_HOST, self._admin_port)
+        return read_metrics(HOST, self._admin_port)
 
     def complaints(self) -> str:
         """The end of its log."""
@@ -109,7 +110,7 @@ class OwnServer:
     def __enter__(self) -> Self:
         jwks, config = self._folder / "jwks.json", self._folder / "config.toml"
         jwks.write_bytes(msgspec.json.encode(self.issuer.jwks()))
-        self._admin_port = _free_port()
+        self._admin_port = free_port()
         config.write_text(self._config(jwks.as_uri()))
         with self.log.open("wb") as stderr:
             self._process = psutil.Popen(
@@ -120,7 +121,7 @@ class OwnServer:
                 env=self._environment,
             )
         try:
-            self.address = Address(_HOST, self._await_port())
+            self.address = Address(HOST, self._await_port())
             self._children = self._process.children(recursive=True)
         except BaseException:
             self._stop()
@@ -147,12 +148,7 @@ class OwnServer:
         raise LoadError(f"The server did not start: {self.complaints().strip()}")
 
     def _stop(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(_STOP_TIMEOUT_S)
-        except psutil.TimeoutExpired:
-            self._process.kill()
-        self._process.stdout.close()
+        end_process(self._process, _STOP_TIMEOUT_S)
         self._end_orphans()
 
     def _end_orphans(self) -> None:
@@ -169,8 +165,9 @@ def merge(settings: Settings, changes: Settings) -> Settings:
     return {section: {**settings.get(section, {}), **changes.get(section, {})} for section in {**settings, **changes}}
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on now."""
     with socket.socket() as probe:
-        probe.bind((_HOST, 0))
+        probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
         return port

@@ -21,7 +21,7 @@ import psutil
 
 from loadtest.latencies import Latencies
 from loadtest.loads import Share, Times, wait_until
-from loadtest.run_result import Checks, Cpu, Machine, Percentiles, RunResult
+from loadtest.run_result import CHECK_COUNTS, Checks, Cpu, Machine, Percentiles, RunResult
 from loadtest.sampling import Sampler, Watcher
 from loadtest.scenario import ChannelLoad, IdleLoad, Scenario
 from loadtest.shared_dialog import gather_all, reach_all
@@ -180,8 +180,7 @@ def _merge(histograms: Iterable[str]) -> Percentiles | None:
 
 
 def _add_checks(parts: Sequence[Checks]) -> Checks:
-    names = [name for name in Checks.__struct_fields__ if name != "first"]
-    sums = {name: sum(getattr(part, name) for part in parts) for name in names}
+    sums = {name: sum(getattr(part, name) for part in parts) for name in CHECK_COUNTS}
     return Checks(**sums, first=next((part.first for part in parts if part.first), ""))
 
 

@@ -67,6 +67,10 @@ class Checks(msgspec.Struct, frozen=True):
         return self.lost + self.doubled + self.misordered + self.refused + self.unanswered + self.broken + self.odd
 
 
+CHECK_COUNTS = tuple(name for name in Checks.__struct_fields__ if name != "first")
+"""The numbers among them."""
+
+
 class Sample(msgspec.Struct, frozen=True):
     """One look at the run, each second: totals since its beginning; `at_s` is negative during the warm-up.
 

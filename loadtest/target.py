@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 import socket
 import urllib.request
@@ -60,7 +61,10 @@ class RemoteServer:
         self.name = url
         self.issuer = issuer
         self.address = _read_url(url)
-        self._process = _find_listener(self.address)
+
+    @functools.cached_property
+    def _process(self) -> psutil.Process | None:
+        return _find_listener(self.address)
 
     def usage(self) -> Usage:
         return Usage() if self._process is None else usage_of(self._process)
@@ -121,7 +125,8 @@ def _read_url(url: str) -> Address:
 def _find_listener(address: Address) -> psutil.Process | None:
     if not address.is_loopback:
         return None
-    with contextlib.suppress(psutil.Error):
+    # Not only psutil.Error: what /proc says of a process that ends meanwhile comes as the kernel's error, or unparsed.
+    with contextlib.suppress(psutil.Error, OSError, RuntimeError):
         for found in psutil.net_connections("tcp"):
             listens = found.status == psutil.CONN_LISTEN and found.laddr and found.laddr.port == address.port
             if listens and found.family == socket.AF_INET and found.pid is not None:

@@ -20,8 +20,9 @@ import msgspec
 import psutil
 
 JOINED = (1, 10)
-_FRAME_BYTES = 256 + 110
-"""The frame of an event with a payload of 256 bytes."""
+FRAME_BYTES_BESIDE = 110
+"""What the frame of an event has beside the payload."""
+_FRAME_BYTES = 256 + FRAME_BYTES_BESIDE
 _READ_BYTES = 1 << 20
 _CONNECT_S = 10.0
 

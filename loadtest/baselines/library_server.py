@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import resource
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,6 +12,7 @@ import uvloop
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
+from loadtest.processes import allow_all_files
 from protocol.codec import MSGPACK
 
 _BACKLOG = 4096
@@ -25,8 +25,7 @@ def run(handle: Handler, about: str, arguments: Sequence[str] | None = None) -> 
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--port", type=int, default=0, help="0: the kernel chooses a free one (default)")
     chosen = parser.parse_args(arguments)
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    allow_all_files()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(handle, chosen.port))
     return 0

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import random
-import resource
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +23,7 @@ from loadtest.bench.bench_report import as_json
 from loadtest.bench.bench_rows import ROWS, RunNumbers, TargetRow
 from loadtest.bench.bench_table import make_table, short
 from loadtest.bench.rounds import BenchPlan, carry_out
+from loadtest.processes import allow_all_files
 from loadtest.run_result import ResultError, Sample, check_writable
 
 _SEEDS = 10_000
@@ -113,8 +113,7 @@ def _read(arguments: Sequence[str] | None) -> tuple[BenchPlan, Path | None]:
             check_writable(chosen.json)
         except ResultError as error:
             parser.error(str(error))
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    allow_all_files()
     return BenchPlan(chosen.rows, chosen.rounds, chosen.seed, chosen.seconds, chosen.quick), chosen.json
 
 

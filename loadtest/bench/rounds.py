@@ -12,17 +12,16 @@ import msgspec
 import uvloop
 
 from loadtest import scenario
-from loadtest.baselines.floor import measure_floor
+from loadtest.baselines.floor import FRAME_BYTES_BESIDE, measure_floor
 from loadtest.bench.bench_rows import FLOOR, RUNS, BenchRun, RunNumbers, TargetRow
-from loadtest.bench.place import share_cores, started, staying_on
+from loadtest.bench.place import share_cores, started
 from loadtest.lean_client import LoadError
+from loadtest.processes import staying_on
 from loadtest.run import Run
 from loadtest.run_result import METRICS, RunResult
 from loadtest.sampling import Watcher
 from loadtest.scenario import Scenario, TalkLoad
 
-_FRAME_BYTES_BESIDE = 110
-"""What the frame of an event has beside the payload."""
 _FLOOR_CPU_S = 2.0
 _QUICK = {"people": 20, "seconds": 0.3, "warm_up_s": 0.1, "ramp_s": 0.0, "workers": 1}
 _QUICK_LOAD = {"dialog_size": 5, "writers": 2, "dialogs": 3, "at_once": 5, "rate": 200.0}
@@ -108,5 +107,5 @@ def _floor(chosen: Scenario) -> dict[str, float | None]:
     """The bound has one metric: a delivery by the CPU of nothing but `send()`."""
     assert isinstance(chosen.load, TalkLoad)
     seconds = min(_FLOOR_CPU_S, chosen.seconds)
-    floor = measure_floor(chosen.people, chosen.load.payload_bytes + _FRAME_BYTES_BESIDE, chosen.load.writers, seconds)
+    floor = measure_floor(chosen.people, chosen.load.payload_bytes + FRAME_BYTES_BESIDE, chosen.load.writers, seconds)
     return {"delivered_per_tchat_cpu_s": floor.deliveries_per_cpu_s}

