@@ -42,6 +42,7 @@ from storage.timelines import Journal
 from storage.unavailable import IncarnationEndedError, OtherHistoryError, StorageUnavailableError, WriteRefusedError
 
 _FLUSH = "SELECT * FROM flush($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
+_FLUSH_ONE = "SELECT * FROM flush_one($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
 _STORED = """
 SELECT coalesce((SELECT j.body FROM journal j
                  WHERE j.dialog_id = c.dialog_id AND j.device_id = c.device_id AND j.n = c.n LIMIT 1), '')
@@ -198,6 +199,8 @@ class PostgresJournal(Journal):
         return found
 
     async def _flush_all(self, entries: Sequence[Entry], incarnation: int, flush_no: int, wait: bool) -> list[Verdict]:
+        if len(entries) == 1 and not wait and entries[0].target is None and entries[0].share is None:
+            return [await self._flush_one(entries[0], incarnation, flush_no)]
         columns = (
             [e.dialog for e in entries],
             [e.author for e in entries],
@@ -217,6 +220,25 @@ class PostgresJournal(Journal):
             Verdict(_CODES[code], seq, at_ms, messages, members, roster_seq, keys_seq, erased)
             for _, code, seq, at_ms, messages, members, roster_seq, keys_seq, erased in rows
         ]
+
+    async def _flush_one(self, entry: Entry, incarnation: int, flush_no: int) -> Verdict:
+        """The usual flush while little is written: one message, about no other event, by a session shared before."""
+        ((code, *numbers),) = await self._writes.fetch(
+            _FLUSH_ONE,
+            incarnation,
+            flush_no,
+            entry.dialog,
+            entry.author,
+            entry.device,
+            entry.n,
+            entry.tag,
+            entry.keys_seq,
+            entry.expires_at_ms,
+            entry.counts,
+            entry.body,
+            entry.session,
+        )
+        return Verdict(_CODES[code], *numbers)
 
     async def change(self, entry: ChangeEntry, *, incarnation: int, flush_no: int) -> ChangeResult:
         body = msgspec.msgpack.encode(entry.body)

@@ -17,7 +17,7 @@ class FaultyJournal(PostgresJournal):
     """`before` and `after` hold exceptions to raise, one per call (None: none), before or after the real call.
 
     A flush with one of the dialogs in `deaf` always raises `fault`: before the real call, or after it if `stored`.
-    `asked` counts the flushes with a dialog in them.
+    `asked` counts the flushes with a dialog in them; `rests` is set while the store works on none.
     """
 
     def __init__(self, world: World) -> None:
@@ -28,6 +28,9 @@ class FaultyJournal(PostgresJournal):
         self.fault: Exception = StorageUnavailableError("the reply was lost")
         self.stored = False
         self.asked: Counter[bytes] = Counter()
+        self.rests = asyncio.Event()
+        self.rests.set()
+        self._under_way = 0
         self.calls: list[int] = []
         self.gate: asyncio.Event | None = None
         self.entered = asyncio.Event()
@@ -40,7 +43,14 @@ class FaultyJournal(PostgresJournal):
             self.entered.set()
             raise self.fault
         await self._arrive(len(entries))
-        verdicts = await super().flush(entries, incarnation=incarnation, flush_no=flush_no, wait=wait)
+        self._under_way += 1
+        self.rests.clear()
+        try:
+            verdicts = await super().flush(entries, incarnation=incarnation, flush_no=flush_no, wait=wait)
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self.rests.set()
         if is_deaf:
             raise self.fault
         self._leave()

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 from tests.support.cutting_proxy import Client, CuttingProxy, End
 
-_FLUSH = b" flush("
+_FLUSH = b" FROM flush"
 """In the text of the statement, which a connection prepares once."""
 _READY = b"Z\x00\x00\x00\x05I"
 """The end of PostgreSQL's answer: the transaction is over."""

@@ -192,7 +192,7 @@ async def test_a_node_that_was_replaced_while_its_connection_was_broken_learns_i
 
 def test_every_call_that_writes_timelines_holds_its_incarnation() -> None:
     texts = {path.stem: path.read_text(encoding="utf-8") for path in functions.FOLDER.glob("*.sql")}
-    calls = [name for name in texts if name.startswith("change_") or name in ("flush", "raise_receipts")]
-    holding = ("PERFORM hold_incarnation(p_incarnation", "open_change(p_incarnation, p_flush_no, ")
+    calls = [name for name in texts if name.startswith("change_") or name in ("flush", "flush_one", "raise_receipts")]
+    holding = ("PERFORM hold_incarnation(p_incarnation", "open_change(p_incarnation, p_flush_no, ", "FROM flush(p_in")
     assert [name for name in calls if not any(held in texts[name] for held in holding)] == []
     assert "BEGIN\n    PERFORM hold_incarnation(p_incarnation, p_flush_no)" in texts["open_change"]

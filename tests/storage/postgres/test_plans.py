@@ -116,6 +116,7 @@ async def exercise_timelines(world: World) -> None:
     sent = [message(group, ann), message(direct, bo), message(group, bo)]
     assert {verdict.code for verdict in await world.flush(*sent)} == {VerdictCode.OK}
     assert {verdict.code for verdict in await world.flush(*sent, wait=True)} == {VerdictCode.DUPLICATE}
+    assert (await world.say(direct, bo)).code is VerdictCode.OK
     other = message(group, ann, "other", n=sent[0].n)
     assert (await world.flush(other))[0].code is VerdictCode.CONFLICT
     await world.flush(edit(group, ann, 2), reaction(group, bo, 2), message(group, bo, reply_to=2))
