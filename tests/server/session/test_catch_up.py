@@ -53,6 +53,10 @@ class SlowOutbox(Outbox):
         self.pushed.append(message)
         super().push(message)
 
+    def push_all(self, messages: Sequence[msgspec.Struct]) -> None:
+        self.pushed += messages
+        super().push_all(messages)
+
     def push_page(self, page: PreparedEvents) -> None:
         self.pushed += page.events
         super().push_page(page)
