@@ -7,6 +7,7 @@ may be: it ends early at `PAGE_BYTES_MAX`, and whose page that cuts is read agai
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from itertools import takewhile
 
 import asyncpg
 import msgspec
@@ -44,27 +45,27 @@ def bytes_before(order: str) -> str:
     return f"coalesce(sum(octet_length(j.body)) OVER (ORDER BY {order} {rows}), 0)"
 
 
-# The visible parts of what was asked for, cut to `most` numbers. Every number of a timeline is there, so the numbers
-# before a part are counted, not looked up: rows that the asker may not see are never read.
+# The visible parts of what was asked for, each range cut to $1 numbers. Every number of a timeline is there, so the
+# numbers before a part are counted, not looked up: rows that the asker may not see are never read.
 _EVENTS = f"""
-SELECT {ROW_COLUMNS}, j.nth FROM (
-    SELECT {ROW_COLUMNS}, v.nth, v.ord, {bytes_before("v.ord, j.seq")} AS before
+SELECT {ROW_COLUMNS}, j.ord FROM (
+    SELECT {ROW_COLUMNS}, v.ord, {bytes_before("v.ord, j.seq")} AS before
     FROM (
-        SELECT r.nth, r.dialog_id, r.ord, r.most, lower(p.part) AS first, upper(p.part) - 1 AS last,
+        SELECT r.dialog_id, r.ord, lower(p.part) AS first, upper(p.part) - 1 AS last,
                coalesce(sum(upper(p.part) - lower(p.part)) OVER (
                    PARTITION BY r.ord ORDER BY lower(p.part)
                    ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0)::bigint AS counted
-        FROM unnest($1::int[], $2::bigint[], $3::uuid[], $4::uuid[], $5::bigint[], $6::bigint[])
-            WITH ORDINALITY AS r(nth, most, principal_id, dialog_id, first, last, ord)
+        FROM unnest($2::uuid[], $3::uuid[], $4::bigint[], $5::bigint[])
+            WITH ORDINALITY AS r(principal_id, dialog_id, first, last, ord)
         JOIN members m ON m.dialog_id = r.dialog_id AND m.principal_id = r.principal_id
         CROSS JOIN unnest(m.visible * int8multirange(int8range(r.first, greatest(r.last + 1, r.first)))) AS p(part)
     ) v
     CROSS JOIN LATERAL (
         SELECT * FROM {TIMELINE} x
         WHERE x.dialog_id = v.dialog_id AND x.seq >= v.first
-          AND x.seq <= least(v.last, v.first + v.most - v.counted - 1)
-        ORDER BY x.seq LIMIT v.most) j
-    WHERE v.counted < v.most) j
+          AND x.seq <= least(v.last, v.first + $1 - v.counted - 1)
+        ORDER BY x.seq LIMIT $1) j
+    WHERE v.counted < $1) j
 WHERE j.before < {PAGE_BYTES_MAX}
 ORDER BY j.ord, j.seq
 """
@@ -96,16 +97,18 @@ class EventWindows:
         return pages
 
     async def _read_first(self, asked: Sequence[_Asked]) -> list[list[TimelineEventRaw]]:
-        """The pages of as many as one statement has whole; that of the first always is."""
-        each = [
-            (nth, limit, principal, *span) for nth, (principal, ranges, limit) in enumerate(asked) for span in ranges
-        ]
-        rows = await self._fetch(_EVENTS, *zip(*each, strict=True))
+        """The pages of as many as one statement has whole; that of the first always is. They have one limit."""
+        limit = asked[0][2]
+        asked = list(takewhile(lambda each: each[2] == limit, asked))
+        # Few columns: the driver looks at each element of an array for arrays in it, and that takes its time.
+        each = [(principal, *span) for principal, ranges, _ in asked for span in ranges]
+        asker_of = [nth for nth, (_, ranges, _) in enumerate(asked) for _ in ranges]
+        rows = await self._fetch(_EVENTS, limit, *zip(*each, strict=True))
         events = make_events(rows)
         pages: list[list[TimelineEventRaw]] = [[] for _ in asked]
         for row, event in zip(rows, events, strict=True):
-            pages[row["nth"]].append(event)
-        return pages[: max(rows[-1]["nth"], 1)] if cut_short(events) else pages
+            pages[asker_of[row[-1] - 1]].append(event)
+        return pages[: max(asker_of[rows[-1][-1] - 1], 1)] if cut_short(events) else pages
 
 
 def make_events(rows: Iterable[asyncpg.Record]) -> list[TimelineEventRaw]:
