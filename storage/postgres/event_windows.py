@@ -55,7 +55,7 @@ SELECT {ROW_COLUMNS}, j.ord FROM (
                coalesce(sum(upper(p.part) - lower(p.part)) OVER (
                    PARTITION BY r.ord ORDER BY lower(p.part)
                    ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0)::bigint AS counted
-        FROM unnest($2::uuid[], $3::uuid[], $4::bigint[], $5::bigint[])
+        FROM unnest($2::uuid[], $3::uuid[], $4::text::bigint[], $5::text::bigint[])
             WITH ORDINALITY AS r(principal_id, dialog_id, first, last, ord)
         JOIN members m ON m.dialog_id = r.dialog_id AND m.principal_id = r.principal_id
         CROSS JOIN unnest(m.visible * int8multirange(int8range(r.first, greatest(r.last + 1, r.first)))) AS p(part)
@@ -100,15 +100,19 @@ class EventWindows:
         """The pages of as many as one statement has whole; that of the first always is. They have one limit."""
         limit = asked[0][2]
         asked = list(takewhile(lambda each: each[2] == limit, asked))
-        # Few columns: the driver looks at each element of an array for arrays in it, and that takes its time.
-        each = [(principal, *span) for principal, ranges, _ in asked for span in ranges]
-        asker_of = [nth for nth, (_, ranges, _) in enumerate(asked) for _ in ranges]
-        rows = await self._fetch(_EVENTS, limit, *zip(*each, strict=True))
+        each = [(nth, principal, *span) for nth, (principal, ranges, _) in enumerate(asked) for span in ranges]
+        asker_of, principals, dialogs, firsts, lasts = zip(*each, strict=True)
+        rows = await self._fetch(_EVENTS, limit, principals, dialogs, _as_text(firsts), _as_text(lasts))
         events = make_events(rows)
         pages: list[list[TimelineEventRaw]] = [[] for _ in asked]
         for row, event in zip(rows, events, strict=True):
             pages[asker_of[row[-1] - 1]].append(event)
         return pages[: max(asker_of[rows[-1][-1] - 1], 1)] if cut_short(events) else pages
+
+
+def _as_text(numbers: Iterable[int]) -> str:
+    """An array of numbers as PostgreSQL reads it: the driver takes 0.5 µs for each number of a list, this a tenth."""
+    return f"{{{','.join(map(str, numbers))}}}"
 
 
 def make_events(rows: Iterable[asyncpg.Record]) -> list[TimelineEventRaw]:
