@@ -11,6 +11,7 @@ Invariants: per dialog, events leave in the order of their numbers and without a
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -21,6 +22,8 @@ from server.delivery.behind import Behind
 from server.delivery.flush_turn import FlushTurn
 from server.delivery.prepared_message import PreparedEvents, PreparedMessage, encode_frame
 
+_LITTLE_BYTES = 4096
+"""So much may wait to be written when a catch-up goes on."""
 FRAMES_PER_POSITION = 32
 """After so many frames a session owes its client a position. Fewer are cheap to receive again."""
 
@@ -137,6 +140,10 @@ class Outbox:
         """Queue a message for this connection alone, whatever the mode: replies, and what a catch-up sends."""
         self._queue(encode_frame(message, text=self._text))
 
+    def push_all(self, messages: Sequence[msgspec.Struct]) -> None:
+        """Queue messages for this connection alone, one after the other."""
+        self._queue(b"".join([encode_frame(message, text=self._text) for message in messages]), len(messages))
+
     def push_page(self, page: PreparedEvents) -> None:
         """Queue events that a catch-up has read, whatever the mode."""
         self._queue(page.get_joined(self._text), len(page.events))
@@ -225,6 +232,11 @@ class Outbox:
         while (self._parts is not None or self._writer.paused) and self._owner is not None:
             self._drained = asyncio.get_running_loop().create_future()
             await self._drained
+
+    async def wait_room(self) -> None:
+        """Return once the socket takes more and little waits to be written: at once when it is so already."""
+        if self._writer.paused or self.size > _LITTLE_BYTES:
+            await self.wait_drained()
 
     def release(self) -> None:
         """Stop reporting to the session: both it and the connection have ended."""

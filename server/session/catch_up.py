@@ -71,7 +71,8 @@ class Plan:
 class _Run:
     """One catch-up. `sent_to`: the last number sent, by dialog. `journal_only`: windows do without the archive.
 
-    `keyed`: the shares `(device, share)` of which the device was sent its slice.
+    `keyed`: the shares `(device, share)` of which the device was sent its slice. `ready`: states that leave with the
+    first page of their events, in one write.
     """
 
     outbox: Outbox
@@ -80,6 +81,7 @@ class _Run:
     windowed: bool
     sent_to: dict[bytes, int] = field(default_factory=dict)
     keyed: set[tuple[bytes, bytes]] = field(default_factory=set)
+    ready: list[msgspec.Struct] = field(default_factory=list)
     journal_only: bool = False
 
 
@@ -127,7 +129,7 @@ class CatchUp:
             await self._send_all(run, due, {row.state.dialog: row for row in page.dialogs})
             page = await self._timelines.read_snapshot_page(run.principal, page) if page.after is not None else None
         while True:
-            await run.outbox.wait_drained()
+            await run.outbox.wait_room()
             if run.outbox.overwhelmed:
                 return False
             if run.outbox.try_live(run.sent_to):
@@ -146,6 +148,8 @@ class CatchUp:
 
     async def _send_keys(self, run: _Run, events: Sequence[TimelineEventRaw], sealed: set[bytes]) -> None:
         """What these events bring for the device, as far as it was not sent: call it before they are."""
+        if not sealed:
+            return
         named = {share: None for event in events if event.dialog in sealed and (share := find_share(event)) is not None}
         lacked = [share for share in named if share not in run.keyed]
         if lacked:
@@ -161,11 +165,12 @@ class CatchUp:
 
     async def _send_all(self, run: _Run, due: dict[bytes, int], rows: dict[bytes, DialogRow]) -> None:
         for chunk in _rounds(due, rows):
-            await run.outbox.wait_drained()
+            # From the second on, others have their turn of the loop first.
+            await (run.outbox.wait_drained() if run.sent_to else run.outbox.wait_room())
             later = await self._find_later(chunk) if run.journal_only else {}
             if later:
                 await self._send_slices(run)
-            states = await self._send_states(run, chunk | later, [rows[dialog] for dialog in chunk])
+            states = await self._make_states(run, chunk | later, [rows[dialog] for dialog in chunk])
             await self._send_events(run, states)
 
     async def _send_missed(self, run: _Run) -> None:
@@ -177,28 +182,30 @@ class CatchUp:
             if run.journal_only:
                 later = await self._find_later(due)
             rows = await self._timelines.read_dialogs(run.principal, list(due))
-            states = await self._send_states(run, due | later, rows)
+            states = await self._make_states(run, due | later, rows)
         if later:
             await self._send_slices(run)
         await self._send_events(run, states)
 
-    async def _send_states(self, run: _Run, due: dict[bytes, int], rows: list[DialogRow]) -> list[DialogState]:
-        """What these dialogs are now, each with what was done while the member was away."""
+    async def _make_states(self, run: _Run, due: dict[bytes, int], rows: list[DialogRow]) -> list[DialogState]:
+        """What these dialogs are now, each with what was done while the member was away: ready to be sent."""
         principal = run.principal
         members = await self._read_members(principal, [row.state for row in rows])
         states: list[DialogState] = []
         for row in rows:
-            state, from_seq = row.state, due[row.state.dialog]
-            missed = await self._read_missed(principal, row, from_seq)
+            state = row.state
+            dialog, from_seq = state.dialog, due[state.dialog]
+            missed = None
+            if len(state.visible) > 1 or row.joined_seq >= max(from_seq, 2):
+                missed = await self._read_missed(principal, row, from_seq)
             if missed is not None and not missed.complete:
                 from_seq = missed.before_seq
-            first_seq = _first_visible(state, from_seq)
-            listed = members.get(state.dialog, state.members)
+            first_seq, listed = _first_visible(state, from_seq), members.get(dialog, state.members)
             states.append(msgspec.structs.replace(state, first_seq=first_seq, members=listed))
-            run.outbox.push(states[-1])
+            run.ready.append(states[-1])
             if missed is not None:
-                run.outbox.push(missed)
-            run.sent_to[state.dialog] = max(run.sent_to.get(state.dialog, 0), row.head_seq)
+                run.ready.append(missed)
+            run.sent_to[dialog] = max(run.sent_to.get(dialog, 0), row.head_seq)
         return states
 
     async def _read_members(self, principal: bytes, states: list[DialogState]) -> dict[bytes, list[Member]]:
@@ -230,22 +237,23 @@ class CatchUp:
         return listed
 
     async def _send_events(self, run: _Run, states: list[DialogState]) -> None:
-        """The events of several dialogs from `first_seq` on, each in order, a page at a time."""
+        """What is ready, then the events of several dialogs from `first_seq` on, each in order, a page at a time."""
         ranges = {state.dialog: (state.first_seq, state.seq) for state in states}
         sealed = {state.dialog for state in states if state.mode is Mode.SEALED}
-        whole = {state.dialog for state in states if _sees_all(state)}
         while ranges := {dialog: (first, last) for dialog, (first, last) in ranges.items() if first <= last}:
-            await run.outbox.wait_drained()
+            await run.outbox.wait_room()
             page = _fitting(ranges, self._page_events)
-            shared = len(page) == 1 and page[0][0] in whole
+            shared = len(page) == 1 and any(state.dialog == page[0][0] and _sees_all(state) for state in states)
             try:
                 read = await (self._pages.read(run.principal, *page[0]) if shared else self._read_page(run, page))
             except StorageUnavailableError:
+                _push_ready(run)
                 later = await self._begin_later(run, states, ranges)
                 if not later:
                     raise
                 ranges |= later
                 continue
+            _push_ready(run)
             await self._send_keys(run, read.events, sealed)
             if read.events:
                 run.outbox.push_page(read)
@@ -253,6 +261,7 @@ class CatchUp:
                 ranges[page[0][0]] = (read.events[-1].seq + 1, page[0][2])
             else:
                 ranges |= self._find_rest(page, read.events)
+        _push_ready(run)
 
     async def _read_page(self, run: _Run, ranges: list[tuple[bytes, int, int]]) -> PreparedEvents:
         return PreparedEvents(await self._timelines.read_events(run.principal, ranges, limit=self._page_events))
@@ -261,6 +270,8 @@ class CatchUp:
         self, page: list[tuple[bytes, int, int]], events: Sequence[TimelineEventRaw]
     ) -> dict[bytes, tuple[int, int]]:
         """What is left of each range after a page, if that reached it."""
+        if len(events) < self._page_events and not cut_short(events):
+            return {dialog: (last + 1, last) for dialog, _, last in page}
         reached = {event.dialog: event.seq for event in events}
         sent = Counter(event.dialog for event in events)
         cut_in = events[-1].dialog if cut_short(events) else None
@@ -300,6 +311,12 @@ class CatchUp:
         """
         held = await self._timelines.find_held(list(firsts))
         return {dialog: held[dialog] for dialog, first in firsts.items() if held.get(dialog, 0) > first}
+
+
+def _push_ready(run: _Run) -> None:
+    if run.ready:
+        run.outbox.push_all(run.ready)
+        run.ready.clear()
 
 
 def _rounds(due: dict[bytes, int], rows: dict[bytes, DialogRow]) -> Iterator[dict[bytes, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from uuid import UUID
 
 import asyncpg
@@ -17,6 +18,7 @@ from storage.rows import DialogRow, PrincipalStatus, SignInState, SnapshotPage
 PAGE_DIALOGS = 200
 """Memberships that one page of a snapshot looks at."""
 
+_id_of = attrgetter("principal")
 _decode_invited = msgspec.msgpack.Decoder(Invited).decode
 _INVITED_AT = ID_BYTES + 8
 """Bytes before the body of an invitation, in `invited`."""
@@ -33,19 +35,19 @@ def tags_of(*bodies: type[Body]) -> str:
 
 _NAME_A_DIALOG = tags_of(DialogCreated, SettingsChanged)
 
-_EXTRAS = tuple(
-    field.name
-    for field in msgspec.structs.fields(DialogState)
-    if not field.required and field.name not in ("members", "invitations", "invited_by", "deleted")
-)
-"""Other fields of a state with a default are columns of `dialogs` of the same name; former members see the default."""
-
 _TYPES_WITH_MEMBERS = (DialogType.SELF, DialogType.DIRECT)
 _HAS_ITS_MEMBERS = f"m.member AND h.type IN ({', '.join(map(str, _TYPES_WITH_MEMBERS))})"
 """Their members are so few that they come with the state."""
 
-_DIALOG_COLUMNS = f"""
-    h.dialog_id, h.type, h.mode, {"".join(f"d.{name}, " for name in ("name", "description", "avatar_url", *_EXTRAS))}
+
+def _columns(asker_name: str) -> str:
+    """What `make_dialog_row` takes, but for `unseen_from`, which follows; `asker_name` is read once, not for each row.
+
+    Former members see the dialog as it was when they left; `known` is the last body that named it until then. `invited`
+    has the bodies of open invitations, each after the device that wrote it and its number. `peer` is the other member.
+    """
+    return f"""
+    h.dialog_id, h.type, h.mode, d.name, d.description, d.avatar_url, d.pinned,
     d.is_public, d.allow_media, d.message_retention_days, d.moderation_enabled,
     m.role, m.member, h.deleted, h.seq, h.keys_seq, h.member_count, m.visible,
     m.delivered, m.read, m.read_messages, m.muted_until_ms, m.from_seq,
@@ -63,12 +65,9 @@ _DIALOG_COLUMNS = f"""
             AND j.tag = {tags_of(Invited)}
         WHERE i.principal_id = m.principal_id AND NOT i.declined ORDER BY i.seq)
     END AS invited,
-    m.principal_id AS asker, CASE WHEN {_HAS_ITS_MEMBERS} THEN (
-        SELECT p.display_name FROM people p WHERE p.principal_id = m.principal_id)
-    END AS asker_name, o.peer, o.peer_role, o.peer_name, o.peer_delivered, o.peer_read
-"""
-"""Former members see the dialog as it was when they left; `known` is the last body that named it until then. `invited`
-has the bodies of open invitations, each after the device that wrote it and its number. `peer` is the other member."""
+    m.principal_id AS asker, CASE WHEN {_HAS_ITS_MEMBERS} THEN {asker_name} END AS asker_name,
+    o.peer, o.peer_role, o.peer_name, o.peer_delivered, o.peer_read"""
+
 
 _JOIN_PEER = f"""
     LEFT JOIN LATERAL (
@@ -81,6 +80,11 @@ _JOIN_PEER = f"""
 """A direct dialog never has more than two rows in `members`."""
 
 
+_ASKER_NAME = "(SELECT p.display_name FROM people p WHERE p.principal_id = $1)"
+
+_COLUMNS = 34
+"""Those, and `unseen_from`."""
+
 _FIRST = f"'{UUID(bytes=NIL)}'"
 """After this the first page begins."""
 
@@ -90,10 +94,10 @@ def _page(principal: str, after: str) -> str:
     return f"members x WHERE x.principal_id = {principal} AND x.dialog_id > {after} ORDER BY x.dialog_id"
 
 
-def _changed(principal: str, after: str, since: str, window: str) -> str:
+def _changed(principal: str, asker_name: str, after: str, since: str, window: str) -> str:
     """What the asker of a snapshot gets of one page of memberships."""
     return f"""
-    SELECT {_DIALOG_COLUMNS}, CASE
+    SELECT {_columns(asker_name)}, CASE
         WHEN {since} IS NULL THEN greatest(h.seq - {window}, 0) + 1
         WHEN h.xid < {since}::text::xid8 THEN h.seq + 1
         ELSE first_unseen(m.dialog_id, h.seq, {since}::text::xid8) END AS unseen_from
@@ -124,7 +128,7 @@ SELECT a.nth, a.state, now.epoch, now.horizon, now.next_xid, now.newest_trimmed,
        own.generation, own.fallback_used, own.one_time, own.n_max, own.slices,
        next.after, changed.*
 FROM now CROSS JOIN LATERAL (
-    SELECT asked.*, s.device_id, CASE
+    SELECT asked.*, s.device_id, n.display_name AS name, CASE
                WHEN p.status IS NULL THEN {SignInState.DELETED}
                WHEN p.status = {PrincipalStatus.SUSPENDED} THEN {SignInState.SUSPENDED}
                WHEN p.status = {PrincipalStatus.DELETED} THEN {SignInState.DELETED}
@@ -135,6 +139,7 @@ FROM now CROSS JOIN LATERAL (
         WITH ORDINALITY AS asked(principal_id, sign_in_id, since, window_events, nth)
     LEFT JOIN principals p ON p.principal_id = asked.principal_id
     LEFT JOIN sign_ins s ON s.sign_in_id = asked.sign_in_id AND s.principal_id = asked.principal_id
+    LEFT JOIN people n ON n.principal_id = asked.principal_id
 ) a
 LEFT JOIN LATERAL (
     {_next("a.principal_id", _FIRST)}
@@ -150,7 +155,7 @@ LEFT JOIN LATERAL (
     WHERE k.device_id = a.device_id LIMIT 1
 ) own ON true
 LEFT JOIN LATERAL (
-    SELECT * FROM ({_changed("a.principal_id", _FIRST, "a.since", "a.window_events")}) c
+    SELECT * FROM ({_changed("a.principal_id", "a.name", _FIRST, "a.since", "a.window_events")}) c
     WHERE a.state = {SignInState.LIVE}
 ) changed ON true
 """
@@ -163,11 +168,11 @@ keys of all devices, which is as cheap as a lookup while there are none. How man
 
 SNAPSHOT_PAGE = f"""
 SELECT next.after, changed.* FROM (SELECT ({_next("$1", "$2")}) AS after) next
-LEFT JOIN LATERAL ({_changed("$1", "$2", "$3::bigint", "$4::bigint")}) changed ON true
+LEFT JOIN LATERAL ({_changed("$1", _ASKER_NAME, "$2", "$3::bigint", "$4::bigint")}) changed ON true
 """
 
 DIALOGS = f"""
-SELECT {_DIALOG_COLUMNS}, h.seq + 1 AS unseen_from
+SELECT {_columns(_ASKER_NAME)}, h.seq + 1 AS unseen_from
 FROM members m JOIN heads h ON h.dialog_id = m.dialog_id JOIN dialogs d ON d.dialog_id = m.dialog_id
 {_JOIN_PEER}
 WHERE m.principal_id = $1 AND m.dialog_id = ANY ($2)
@@ -185,61 +190,34 @@ def count_missed(page: SnapshotPage) -> int:
     return sum(max(1, row.head_seq - row.unseen_from + 1) for row in page.dialogs)
 
 
-def _look(row: asyncpg.Record) -> DialogCreated | SettingsChanged:
-    """Name and settings, as far as the asker may know them."""
-    if row["known"] is not None:
-        known: DialogCreated | SettingsChanged = _decode_known(row["known"])
-        return known
-    settings = Settings(
-        row["is_public"],
-        row["allow_media"],
-        row["message_retention_days"],
-        row["moderation_enabled"],
-    )
-    return SettingsChanged(row["name"], row["description"], row["avatar_url"], settings)
-
-
-def _members(row: asyncpg.Record) -> list[Member]:
-    """The members of a self or a direct dialog, in the order of their ids; none of another."""
-    if not (row["member"] and row["type"] in _TYPES_WITH_MEMBERS):
-        return []
-    asker = Member(row["asker"], _ROLES[row["role"]], row["asker_name"] or "", row["delivered"], row["read"])
-    if row["peer"] is None:
-        return [asker]
-    role, name = _ROLES[row["peer_role"]], row["peer_name"] or ""
-    peer = Member(row["peer"], role, name, row["peer_delivered"], row["peer_read"])
-    return [asker, peer] if asker.principal < peer.principal else [peer, asker]
-
-
 def make_dialog_row(row: asyncpg.Record) -> DialogRow:
-    """A dialog as the asker sees it."""
-    look = _look(row)
-    member = row["member"]
-    visible = [(part.lower, part.upper - 1 if part.upper else 0) for part in row["visible"]]
+    """A dialog as the asker sees it. Only the last columns of the record count: what comes before is of others."""
+    # By position, all at once: three times as fast as by name, and a first sync reads hundreds of rows.
+    (
+        dialog, type_, mode, name, description, avatar_url, pinned, is_public, allow_media, retention_days, moderated,
+        role, member, deleted, seq, keys_seq, member_count, visible, delivered, read, read_messages, muted_until_ms,
+        joined_seq, messages, known, invited, asker, asker_name, peer, peer_role, peer_name, peer_delivered, peer_read,
+        unseen_from,
+    ) = row[-_COLUMNS:]  # fmt: skip
+    settings = Settings(is_public, allow_media, retention_days, moderated)
+    parts = [(part.lower, part.upper - 1 if part.upper else 0) for part in visible]
+    head_seq = seq
+    members: list[Member] = []
+    if known is not None:
+        look: DialogCreated | SettingsChanged = _decode_known(known)
+        name, description, avatar_url, settings = look.name, look.description, look.avatar_url, look.settings
+    if not member:
+        seq, keys_seq, member_count, pinned, deleted = max((last for _, last in parts), default=0), 0, 0, None, False
+    elif type_ in _TYPES_WITH_MEMBERS:
+        members = [Member(asker, _ROLES[role], asker_name or "", delivered, read)]
+        if peer is not None:
+            members.append(Member(peer, _ROLES[peer_role], peer_name or "", peer_delivered, peer_read))
+            members.sort(key=_id_of)
     state = DialogState(
-        dialog=row["dialog_id"],
-        type=_TYPES[row["type"]],
-        mode=_MODES[row["mode"]],
-        name=look.name,
-        description=look.description,
-        avatar_url=look.avatar_url,
-        settings=look.settings,
-        role=_ROLES[row["role"]],
-        member=member,
-        seq=row["seq"] if member else max((last for _, last in visible), default=0),
-        messages=row["messages"],
-        keys_seq=row["keys_seq"] if member else 0,
-        member_count=row["member_count"] if member else 0,
-        first_seq=0,
-        visible=visible,
-        delivered=row["delivered"],
-        read=row["read"],
-        read_messages=row["read_messages"],
-        muted_until_ms=row["muted_until_ms"],
-        members=_members(row),
-        deleted=member and row["deleted"],
-        invitations=[_decode_invited(each[_INVITED_AT:]) for each in row["invited"] or ()],
-        invited_by=[(each[:ID_BYTES], int.from_bytes(each[ID_BYTES:_INVITED_AT])) for each in row["invited"] or ()],
-        **({name: row[name] for name in _EXTRAS} if member else {}),
-    )
-    return DialogRow(state, row["seq"], row["unseen_from"], row["from_seq"])
+        dialog, _TYPES[type_], _MODES[mode], name, description, avatar_url, settings, _ROLES[role], member, seq,
+        messages, keys_seq, member_count, 0, parts, delivered, read, read_messages, muted_until_ms, members, pinned,
+        [_decode_invited(each[_INVITED_AT:]) for each in invited] if invited else [],
+        deleted,
+        [(each[:ID_BYTES], int.from_bytes(each[ID_BYTES:_INVITED_AT])) for each in invited] if invited else [],
+    )  # fmt: skip
+    return DialogRow(state, head_seq, unseen_from, joined_seq)

@@ -308,3 +308,32 @@ async def test_waiting_ends_when_all_is_written_or_the_connection_is_gone() -> N
     it.outbox.release()
     it.paused = True
     await it.outbox.wait_drained()
+
+
+@pytest.mark.anyio
+async def test_there_is_room_while_little_waits_and_the_socket_takes_more() -> None:
+    it = live()
+
+    async def has_room() -> bool:
+        waiting = asyncio.ensure_future(it.outbox.wait_room())
+        await asyncio.sleep(0)
+        had = waiting.done()
+        it.paused = False
+        it.outbox.writable()
+        await waiting
+        return had
+
+    it.outbox.push_all([HeartbeatReply("one"), HeartbeatReply("two")])
+    assert await has_room()
+    it.outbox.push(HeartbeatReply("x" * 5000))
+    assert not await has_room()
+    it.paused = True
+    assert not await has_room()
+
+
+def test_messages_that_are_queued_together_leave_in_order() -> None:
+    it = live()
+    it.outbox.push_all([HeartbeatReply(position) for position in "abc"])
+    assert it.turns == 1
+    assert it.messages() == [HeartbeatReply(position) for position in "abc"]
+    assert it.outbox.frames_since_position == 3

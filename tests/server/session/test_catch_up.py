@@ -53,6 +53,10 @@ class SlowOutbox(Outbox):
         self.pushed.append(message)
         super().push(message)
 
+    def push_all(self, messages: Sequence[msgspec.Struct]) -> None:
+        self.pushed += messages
+        super().push_all(messages)
+
     def push_page(self, page: PreparedEvents) -> None:
         self.pushed += page.events
         super().push_page(page)
@@ -115,6 +119,30 @@ async def test_a_page_of_events_is_read_when_the_one_before_is_written(world: Wo
     seqs = [[event.seq for event in part if isinstance(event, TimelineEventRaw)] for part in parts]
     assert max(len(part) for part in seqs) == PAGE_EVENTS
     assert [seq for part in seqs for seq in part] == list(range(1, 502))
+
+
+async def test_states_leave_with_the_first_page_of_their_events(world: World) -> None:
+    ann, *others = await world.people(4)
+    dialogs = {await world.create(DialogType.DIRECT, ann, other) for other in others}
+    [part] = await pushed_between_drains(world, ann, 10)
+    assert {each.dialog for each in part[:3] if isinstance(each, DialogState)} == dialogs
+    assert {each.dialog for each in part[3:] if isinstance(each, TimelineEventRaw)} == dialogs
+
+
+async def test_states_are_sent_when_their_events_cannot_be_read(world: World) -> None:
+    ann, bo = await world.people(2)
+    await world.create(DialogType.DIRECT, ann, bo)
+    taken = await world.timelines.take_snapshot(ann.principal, ann.sign_in, None, window=9, events_max=9)
+
+    class NoEvents(PostgresTimelines):
+        async def read_events(self, *_: object, **__: object) -> list[TimelineEventRaw]:
+            raise StorageUnavailableError("away")
+
+    catch_up = CatchUp(NoEvents(world.pool), PostgresShares(world.pool), SystemClock(), page_events=PAGE_EVENTS)
+    outbox = SlowOutbox()
+    with pytest.raises(StorageUnavailableError):
+        await catch_up.run(outbox, ann.principal, ann.device, Plan(taken))
+    assert len(outbox.pushed) == 1
 
 
 async def test_who_lacks_nothing_is_live_at_once(world: World) -> None:

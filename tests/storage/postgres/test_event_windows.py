@@ -48,6 +48,19 @@ async def test_each_asker_gets_its_own_of_one_statement(world: World) -> None:
     assert asked.rows == [5]
 
 
+async def test_pages_of_other_limits_are_other_statements(world: World) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    await add_messages(world.pool, dialog, bo, 5)
+    asked = Asked(world)
+    wanted = [(person, limit) for limit in (2, 4) for person in (ann, bo)]
+    pages = await asyncio.gather(
+        *(asked.windows.read(person.principal, [(dialog, 1, 9)], limit=limit) for person, limit in wanted)
+    )
+    assert [len(page) for page in pages] == [2, 2, 4, 4]
+    assert asked.rows == [4, 8]
+
+
 async def test_a_page_that_those_of_others_cut_is_read_again(world: World) -> None:
     """A statement is as large as one page may be."""
     ann, bo = await world.people(2)
