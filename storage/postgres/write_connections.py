@@ -65,8 +65,9 @@ class WriteConnections:
             self._slots.release()
 
     async def _fetch(self, connection: asyncpg.Connection[Any], query: str, *arguments: object) -> list[asyncpg.Record]:
-        call = _Call(connection.fetch(query, *arguments))
-        timer = asyncio.get_running_loop().call_later(self._timeout_s, call.give_up)
+        loop = asyncio.get_running_loop()
+        call = _Call(connection.fetch(query, *arguments), loop.create_future())
+        timer = loop.call_later(self._timeout_s, call.give_up)
         try:
             await call.settled
         finally:
@@ -128,12 +129,14 @@ class _Call:
 
     __slots__ = ("_call", "ended", "error", "rows", "settled")
 
-    def __init__(self, call: Coroutine[asyncio.Future[object], None, list[asyncpg.Record]]) -> None:
+    def __init__(
+        self, call: Coroutine[asyncio.Future[object], None, list[asyncpg.Record]], settled: asyncio.Future[None]
+    ) -> None:
         self._call = call
         self.ended = False
         self.rows: list[asyncpg.Record] = []
         self.error: BaseException | None = None
-        self.settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.settled = settled
         """Done when the call has ended, or was given up."""
         self._go_on()
 
