@@ -101,14 +101,19 @@ class Rooms:
         """Bytes of the events that wait."""
         return self._waiting_bytes
 
-    def deliver_events(self, events: Sequence[TimelineEventRaw], roster_seq: int) -> None:
-        """Push durable events of one dialog, in order, to the members that are here."""
+    def deliver_events(
+        self, events: Sequence[TimelineEventRaw], roster_seq: int, *, may_bring_keys: bool = True
+    ) -> None:
+        """Push durable events of one dialog, in order, to the members that are here.
+
+        `may_bring_keys` false: none of them names a share, so no body is decoded to see it.
+        """
         room = self._room(events[0].dialog)
         if (
             not room.busy
             and room.roster_seq >= roster_seq
             and not self._departures.notes
-            and not any(map(find_share, events))
+            and not (may_bring_keys and any(map(find_share, events)))
             and room.try_deliver_all(self._registry, events)
         ):
             return

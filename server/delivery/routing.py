@@ -36,7 +36,7 @@ class Router:
         for item in durable:
             if item.change is not None:
                 self._route_change(item.change.body, item.events[0])
-            self._rooms.deliver_events(item.events, item.roster_seq)
+            self._rooms.deliver_events(item.events, item.roster_seq, may_bring_keys=item.may_bring_keys)
 
     def deliver(self, event: TimelineEventRaw, roster_seq: int) -> None:
         """Fan out one event, whichever node wrote it; `roster_seq` is that of its dialog after it or later."""

@@ -28,6 +28,7 @@ _CONTROL = 0x8
 _OPCODES = frozenset((CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG))
 _CLOSE_REASON_BYTES_MAX = 123
 
+_pack_8 = struct.Struct("!BB").pack
 _pack_16 = struct.Struct("!BBH").pack
 _pack_64 = struct.Struct("!BBQ").pack
 _unpack_16 = struct.Struct("!H").unpack_from
@@ -43,7 +44,7 @@ def encode(opcode: int, payload: bytes) -> bytes:
     """Encode a whole message as one server frame: FIN set, unmasked."""
     length = len(payload)
     if length < _LENGTH_16:
-        return bytes((FIN | opcode, length)) + payload
+        return _pack_8(FIN | opcode, length) + payload
     if length < 1 << 16:
         return _pack_16(FIN | opcode, _LENGTH_16, length) + payload
     return _pack_64(FIN | opcode, _LENGTH_64, length) + payload

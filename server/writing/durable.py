@@ -20,6 +20,8 @@ class DurableEvents(msgspec.Struct, frozen=True):
     """The change that was made; None for content."""
     member_count: int = 0
     """Of the dialog after these events; 0: not known, since an earlier call, whose answer was lost, may be theirs."""
+    may_bring_keys: bool = True
+    """Whether an event may name a share of keys."""
 
 
 Route = Callable[[Sequence[DurableEvents]], None]

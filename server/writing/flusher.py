@@ -64,7 +64,8 @@ class Flusher:
         began = self._clock.monotonic()
         flush_no = next(self._numbers)
         try:
-            await self._overtake(batch)
+            if self._given_up > self._overtaken:
+                await self._overtake(batch)
             verdicts, durable = await self._call(batch, flush_no, wait=wait)
         except (NothingWrittenError, WriteRefusedError):
             self.failed += 1
@@ -95,7 +96,7 @@ class Flusher:
 
     async def _overtake(self, batch: Sequence[Submission]) -> None:
         given_up = self._given_up
-        if given_up > self._overtaken and any(submission.unknown for submission in batch):
+        if any(submission.unknown for submission in batch):
             await self._journal.overtake(given_up, incarnation=self._incarnation)
             self._overtaken = max(self._overtaken, given_up)
 
@@ -107,15 +108,17 @@ class Flusher:
         verdicts = await self._journal.flush(entries, incarnation=self._incarnation, flush_no=flush_no, wait=wait)
         events: dict[bytes, list[TimelineEventRaw]] = {}
         heads: dict[bytes, Verdict] = {}
-        repeated = False
+        repeated = may_bring_keys = False
         for submission, entry, verdict in zip(batch, entries, verdicts, strict=True):
             if _is_new(submission, verdict) and not verdict.erased:
                 events.setdefault(entry.dialog, []).append(_event(entry, verdict))
                 heads[entry.dialog] = verdict
-                if submission.unknown:
-                    repeated = True
+                repeated = repeated or submission.unknown
+                may_bring_keys = may_bring_keys or entry.share is not None
         return verdicts, [
-            DurableEvents(dialog, tuple(each), head.roster_seq, None, 0 if repeated else head.member_count)
+            DurableEvents(
+                dialog, tuple(each), head.roster_seq, None, 0 if repeated else head.member_count, may_bring_keys
+            )
             for dialog, each in events.items()
             for head in (heads[dialog],)
         ]

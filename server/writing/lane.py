@@ -105,7 +105,8 @@ class Lane:
             while self._queue:
                 self._answered_at = self._clock.monotonic()
                 waiting, self._turned = self._turned, []
-                await self._rest()
+                if self._rest_until:
+                    await self._rest()
                 wait = self._busy_flushes >= _BUSY_FLUSHES_MAX
                 batch = self._take()
                 self._backlog.remove(batch)
@@ -124,7 +125,7 @@ class Lane:
 
     async def _rest(self) -> None:
         """Let more gather, if little waits and others write, too."""
-        rest_s = self._rest_until - self._clock.monotonic()
+        rest_s, self._rest_until = self._rest_until - self._clock.monotonic(), 0.0
         if rest_s > 0 and len(self._queue) < _ENOUGH_ROWS:
             await self._sleep(rest_s)
 

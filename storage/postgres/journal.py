@@ -201,19 +201,22 @@ class PostgresJournal(Journal):
     async def _flush_all(self, entries: Sequence[Entry], incarnation: int, flush_no: int, wait: bool) -> list[Verdict]:
         if len(entries) == 1 and not wait and entries[0].target is None and entries[0].share is None:
             return [await self._flush_one(entries[0], incarnation, flush_no)]
+        dialogs, authors, devices, ns, tags, bodies, counts, targets, keys_seqs, expire, sessions, shares = zip(
+            *map(msgspec.structs.astuple, entries), strict=True
+        )
         columns = (
-            [e.dialog for e in entries],
-            [e.author for e in entries],
-            [e.device for e in entries],
-            [e.n for e in entries],
-            _column([e.tag for e in entries], _POSTED),
-            _column([e.target for e in entries], None),
-            _column([e.keys_seq for e in entries], 0),
-            _column([e.expires_at_ms for e in entries], None),
-            _column([e.counts for e in entries], True),
-            [e.body for e in entries],
-            _column([e.session for e in entries], None),
-            _column([e.share for e in entries], None),
+            dialogs,
+            authors,
+            devices,
+            ns,
+            _column(tags, _POSTED),
+            _column(targets, None),
+            _column(keys_seqs, 0),
+            _column(expire, None),
+            _column(counts, True),
+            bodies,
+            _column(sessions, None),
+            _column(shares, None),
         )
         rows = await self._writes.fetch(_FLUSH, incarnation, flush_no, wait, *columns)
         return [
@@ -328,7 +331,7 @@ class PostgresJournal(Journal):
         return f"{found.what}, for {found.open_s:.0f} s" if found else "one that this role may not see"
 
 
-def _column(values: list[_T], usual: _T) -> list[_T] | None:
+def _column(values: tuple[_T, ...], usual: _T) -> tuple[_T, ...] | None:
     """A column of a batch, None if all its values are the usual one: the driver looks twice at every value."""
     return None if values.count(usual) == len(values) else values
 

@@ -13,6 +13,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Any
 
 import asyncpg
@@ -54,31 +55,32 @@ class WriteConnections:
         Raises `NothingWrittenError` or `WriteRefusedError` when nothing was written, `IncarnationEndedError`, and
         `StorageUnavailableError` when the fate is unknown.
         """
-        async with self._slots:
-            self.in_use += 1
-            try:
-                return await self._fetch(query, *arguments)
-            finally:
-                self.in_use -= 1
-
-    async def _fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
-        connection = await self._take()
-        # A task of its own: cancelling the caller must not reach the driver, which would cancel the statement.
-        call = asyncio.ensure_future(connection.fetch(query, *arguments))
+        await self._slots.acquire()
+        self.in_use += 1
         try:
-            await asyncio.wait({call}, timeout=self._timeout_s)
+            connection = self._find_idle() or await self._open()
+            return await self._fetch(connection, query, *arguments)
         finally:
-            if call.done() and not connection.is_closed() and not self._closed:
+            self.in_use -= 1
+            self._slots.release()
+
+    async def _fetch(self, connection: asyncpg.Connection[Any], query: str, *arguments: object) -> list[asyncpg.Record]:
+        loop = asyncio.get_running_loop()
+        call = _Call(connection.fetch(query, *arguments), loop.create_future())
+        timer = loop.call_later(self._timeout_s, call.give_up)
+        try:
+            await call.settled
+        finally:
+            timer.cancel()
+            if call.ended and not connection.is_closed() and not self._closed:
                 self._idle.append(connection)
             else:
-                call.add_done_callback(_look_at)
                 connection.terminate()
-        if not call.done():
+        if not call.ended:
             raise StorageUnavailableError(f"no answer within {self._timeout_s} s: the connection was closed")
-        error = call.exception()
-        if error is not None:
-            raise _translate(error) from error
-        return call.result()
+        if call.error is not None:
+            raise _translate(call.error) from call.error
+        return call.rows
 
     def terminate(self) -> None:
         """Close the sockets at once; further writes do not reach the database."""
@@ -87,19 +89,22 @@ class WriteConnections:
             connection.terminate()
         self._idle.clear()
 
-    async def _take(self) -> asyncpg.Connection[Any]:
+    def _find_idle(self) -> asyncpg.Connection[Any] | None:
         if self._closed:
             raise NothingWrittenError("the connections of the lanes are closed")
         while self._idle:
             connection = self._idle.pop()
             if not connection.is_closed():
                 return connection
+        return None
+
+    async def _open(self) -> asyncpg.Connection[Any]:
         try:
-            return await self._open()
+            return await self._connect()
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
             raise NothingWrittenError(f"{type(error).__name__}: {error}") from error
 
-    async def _open(self) -> asyncpg.Connection[Any]:
+    async def _connect(self) -> asyncpg.Connection[Any]:
         lock_timeout_s = min(LOCK_TIMEOUT_S, self._timeout_s / 2)
         connection = await asyncpg.connect(
             self._url,
@@ -115,10 +120,43 @@ class WriteConnections:
         return connection
 
 
-def _look_at(call: asyncio.Future[Any]) -> None:
-    """Look at the error of a call that nobody waits for any more, so that it is not logged as forgotten."""
-    if not call.cancelled():
-        call.exception()
+class _Call:
+    """A call of the driver that goes on, whatever becomes of who waits for it.
+
+    Cancelling who waits must not reach the driver, which would cancel the statement. A task of its own would cost half
+    as much again as the driver, so there is none: the call begins at once, and what it waits for takes it on.
+    """
+
+    __slots__ = ("_call", "ended", "error", "rows", "settled")
+
+    def __init__(
+        self, call: Coroutine[asyncio.Future[object], None, list[asyncpg.Record]], settled: asyncio.Future[None]
+    ) -> None:
+        self._call = call
+        self.ended = False
+        self.rows: list[asyncpg.Record] = []
+        self.error: BaseException | None = None
+        self.settled = settled
+        """Done when the call has ended, or was given up."""
+        self._go_on()
+
+    def give_up(self) -> None:
+        """Wait for its end no longer."""
+        if not self.settled.done():
+            self.settled.set_result(None)
+
+    def _go_on(self, _done: asyncio.Future[object] | None = None) -> None:
+        try:
+            awaited = self._call.send(None)
+        except StopIteration as end:
+            self.rows = end.value
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - who waits translates it
+            self.error = error
+        else:
+            awaited.add_done_callback(self._go_on)
+            return
+        self.ended = True
+        self.give_up()
 
 
 def _translate(error: BaseException) -> Exception:

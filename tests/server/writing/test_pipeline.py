@@ -36,6 +36,7 @@ async def test_what_gathers_during_a_flush_goes_in_the_next_one(world: World, cl
         assert it.journal.calls == [1, 9]
         assert [v.seq for v in verdicts] == list(range(2, 12))
         assert it.routed_seqs == list(range(2, 12))
+        assert not any(item.may_bring_keys for item in it.routed)
 
 
 async def test_nothing_is_acked_or_routed_before_the_commit(world: World, clock: ManualClock) -> None:
@@ -237,6 +238,7 @@ async def test_nothing_overtakes_a_stale_number_of_its_device(world: World, cloc
         other = it.submit(sealed(ann))
         it.journal.gate.set()
         codes = [(await future).code for future in (first, *futures, other)]
+        assert all(item.may_bring_keys for item in it.routed)
         assert codes == [OK, VerdictCode.STALE, VerdictCode.UNAVAILABLE, VerdictCode.UNAVAILABLE, OK]
         again = sealed(cy, n=late.n)
         assert [(await it.submit(entry)).code for entry in (again, renewed)] == [OK, OK]
