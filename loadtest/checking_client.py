@@ -45,6 +45,7 @@ class CheckingClient(LeanClient):
     def __init__(self, token: str, ledger: Ledger, pieces: PieceReader) -> None:
         super().__init__(token, self._note_broken)
         self.heads: dict[bytes, int] = {}
+        self.caught_up: dict[bytes, int] = {}
         self.headers: dict[bytes, Header] = {}
         """What the messages of this client carry in its sealed dialogs."""
         self.catching_up = self.is_here = False
@@ -60,6 +61,7 @@ class CheckingClient(LeanClient):
         self.catching_up = True
         await super().connect(address, source)
         self.catching_up = False
+        self.caught_up = dict(self.heads)
         self.is_here = True
         self.ledger.connected += 1
         self.ledger.take_connect(began_ns)

@@ -2,7 +2,8 @@
 
 The first event of each dialog that a client gets has the number after its head, which is 0 in a new dialog, or what a
 `dialog_state` says; each later one has the next number. A number that was skipped and comes later is `misordered`, one
-that came before is `doubled`, one that never comes is `lost`. Up to which number events must come say the acks.
+that came before is `doubled`, one that never comes is `lost`. Up to which number events must come say the acks. What a
+reader had when it had caught up may come again: where several nodes serve, one may hear of an event after that.
 
 Stamps are nanoseconds of CLOCK_MONOTONIC, which is the same in all processes of a machine.
 """
@@ -23,9 +24,13 @@ _MISSING_MAX = 100_000
 
 
 class Reader(Protocol):
-    """Whoever receives events: the head of each dialog, and whether it catches up (then older ones may come again)."""
+    """Whoever receives events: the head of each dialog, and whether it catches up (then older ones may come again).
+
+    `caught_up`: the heads when it had caught up last. Events up to there may come again, too.
+    """
 
     heads: dict[bytes, int]
+    caught_up: dict[bytes, int]
     catching_up: bool
 
 
@@ -150,6 +155,6 @@ class Ledger:
             missing.discard(seq)
             self.misordered += 1
             self.note(f"misordered: number {seq} of a dialog came after later ones")
-        elif not reader.catching_up:
+        elif not reader.catching_up and seq > reader.caught_up.get(dialog, 0):
             self.doubled += 1
             self.note(f"doubled: number {seq} of a dialog came again")

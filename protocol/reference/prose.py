@@ -77,7 +77,8 @@ HANDSHAKE = """\
 2. Send `sync` with the `position` that the client kept (empty the first time) and its own `receipts`. The reply is `synced`.
 3. Catch-up follows: for every dialog that changed, a `dialog_state` and then its `timeline_event` events, in order of
    `seq`. Some of them may be known already. Commands may be sent from `synced` on.
-4. `caught_up` ends catch-up, with a new position. From here on events come as they happen.
+4. `caught_up` ends catch-up, with a new position. From here on events come as they happen. What catch-up has brought may
+   come once more, where the server heard of it from another node only then.
 
 Every command with an `id` above 0 gets one reply with the same `id`. With `id` 0 it gets neither `done` nor `failed`: that
 is for `heartbeat`, `receipt` and `typing`. Only a message in which the server finds no `id` is refused with `id` 0. Choose

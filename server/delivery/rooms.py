@@ -12,7 +12,9 @@ Nothing that waits is dropped: what cannot be read is read again. While the stor
 holds the positions of the node (`wait_settled`). After `_FAULTS_MAX` other errors, or rosters that are older than the
 event, every session here reads the dialog from the timeline instead.
 
-Who is removed gets all before their removal: see `departures.py` for what was delivered under a roster without them.
+Who joins reads the dialog from the timeline from then on. They are told to when their event is delivered, not while it
+waits: whoever has read it by then would get it once more. Who is removed gets all before their removal: see
+`departures.py` for what was delivered under a roster without them.
 
 Bounds: `rooms_max` rosters are kept, the least recently used is dropped. At most `_WAITING_MAX` events of a room and
 `_WAITING_BYTES_MAX` of all wait; beyond that only the first number is remembered, and the members catch
@@ -104,7 +106,7 @@ class Rooms:
     def deliver_events(
         self, events: Sequence[TimelineEventRaw], roster_seq: int, *, may_bring_keys: bool = True
     ) -> None:
-        """Push durable events of one dialog, in order, to the members that are here.
+        """Push durable events of one dialog, in order, to the members that are here; none of them brings members in.
 
         `may_bring_keys` false: none of them names a share, so no body is decoded to see it.
         """
@@ -118,9 +120,9 @@ class Rooms:
         ):
             return
         for event in events:
-            self._deliver_event(event, roster_seq)
+            self.deliver_event(event, roster_seq)
 
-    def _deliver_event(self, event: TimelineEventRaw, roster_seq: int) -> None:
+    def deliver_event(self, event: TimelineEventRaw, roster_seq: int) -> None:
         """Push a durable event to the members that are here; `roster_seq` is that of its dialog after its flush."""
         room, registry = self._room(event.dialog), self._registry
         known = not room.busy and room.roster_seq >= roster_seq

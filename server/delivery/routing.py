@@ -6,26 +6,24 @@ each event by itself, its own and those of others, in the order that the `Resequ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from protocol import bodies as b
 from protocol.bodies import Body, TimelineEventRaw, decode_body, tag_of
 from server.delivery.presence import Presence
-from server.delivery.registry import Registry
 from server.delivery.rooms import Rooms
 from server.writing.durable import DurableEvents
 
 _MOVES_PEOPLE = frozenset(
     tag_of(body) for body in (b.DialogCreated, b.MembersAdded, b.MemberRemoved, b.MemberLeft, b.Blocked)
 )
-"""Tags of what `_route_change` looks at. A body is an array that begins with its tag: its second byte."""
+"""Tags of what changes who gets events. A body is an array that begins with its tag: its second byte."""
 
 
 class Router:
-    """Delivers to members through rooms; to those who join or leave, directly."""
+    """Delivers to members through rooms; to those who leave, directly."""
 
-    def __init__(self, registry: Registry, rooms: Rooms, presence: Presence) -> None:
-        self._registry = registry
+    def __init__(self, rooms: Rooms, presence: Presence) -> None:
         self._rooms = rooms
         self._presence = presence
         self.on_growth: Callable[[bytes, int, Sequence[bytes]], None] = lambda _dialog, _seq, _added: None
@@ -34,9 +32,12 @@ class Router:
     def route(self, durable: Sequence[DurableEvents]) -> None:
         """Fan out what a flush made durable."""
         for item in durable:
-            if item.change is not None:
-                self._route_change(item.change.body, item.events[0])
-            self._rooms.deliver_events(item.events, item.roster_seq, may_bring_keys=item.may_bring_keys)
+            if item.change is None:
+                self._rooms.deliver_events(item.events, item.roster_seq, may_bring_keys=item.may_bring_keys)
+                continue
+            self._route_change(item.change.body, item.events[0])
+            for event in item.events:
+                self._rooms.deliver_event(event, item.roster_seq)
 
     def deliver(self, event: TimelineEventRaw, roster_seq: int) -> None:
         """Fan out one event, whichever node wrote it; `roster_seq` is that of its dialog after it or later."""
@@ -45,7 +46,7 @@ class Router:
             return
         change = decode_body(event.body)
         self._route_change(change, event)
-        self._rooms.deliver_events((event,), roster_seq)
+        self._rooms.deliver_event(event, roster_seq)
         match change:
             case b.DialogCreated(members=members):
                 self.on_growth(event.dialog, event.seq, [each.principal for each in members])
@@ -56,10 +57,6 @@ class Router:
 
     def _route_change(self, change: Body, event: TimelineEventRaw) -> None:
         match change:
-            case b.DialogCreated(members=members):
-                self._bring_in((each.principal for each in members), event)
-            case b.MembersAdded(members=members):
-                self._bring_in(members, event)
             case b.MemberRemoved(member=member):
                 self._rooms.deliver_last(event, member)
             case b.MemberLeft():
@@ -68,9 +65,3 @@ class Router:
                 self._presence.separate(event.author, principal)
             case _:
                 pass
-
-    def _bring_in(self, members: Iterable[bytes], event: TimelineEventRaw) -> None:
-        """New members read the dialog's state, and its events from here on, from the timeline."""
-        for principal in members:
-            for subscriber in self._registry.subscribers_of(principal):
-                subscriber.outbox.read_from(event.dialog, event.seq)

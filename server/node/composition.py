@@ -129,7 +129,7 @@ class Node:
         self.rooms = Rooms(self.timelines, stores.shares, self.registry, self.spawn, rooms_max=config.rooms.rooms_max)
         self.presence = Presence(self.registry, clock)
         self.registry.listener = self.presence.announce
-        self.router = Router(self.registry, self.rooms, self.presence)
+        self.router = Router(self.rooms, self.presence)
         self.resequencer = None if nodes is None else self._make_resequencer(nodes)
         route = self.router.route if self.resequencer is None else self._route_to_all
         self.put_back = put_back

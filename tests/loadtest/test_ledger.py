@@ -16,6 +16,7 @@ class Listener:
 
     def __init__(self) -> None:
         self.heads: dict[bytes, int] = {}
+        self.caught_up: dict[bytes, int] = {}
         self.catching_up = False
 
     def hear(self, ledger: Ledger, *numbers: int) -> None:
@@ -72,6 +73,16 @@ def test_who_catches_up_may_get_again_what_they_have() -> None:
     listener.catching_up = True
     ledger.take_leap(listener, Streak(DIALOG, 2, 5))
     assert (listener.heads[DIALOG], ledger.checks().failed) == (5, 0)
+
+
+def test_what_somebody_had_when_they_had_caught_up_may_come_again_and_nothing_later() -> None:
+    ledger, listener = Ledger(), Listener()
+    listener.hear(ledger, 1, 2)
+    listener.caught_up = dict(listener.heads)
+    listener.hear(ledger, 2, 3)
+    assert ledger.doubled == 0
+    listener.hear(ledger, 3)
+    assert ledger.doubled == 1
 
 
 def test_who_catches_up_must_get_what_they_lack() -> None:

@@ -127,7 +127,7 @@ class SharingSealer(PlainSealer):
             return super().seal(intent, row)
         if dialog in self._not_found:
             return Failed(0, ErrorCode.DIALOG_NOT_FOUND, "")
-        if self._happens(_IN_THE_CLEAR, dialog):
+        if intent.payload and self._happens(_IN_THE_CLEAR, dialog):  # a withdrawal would be stored so
             return Clear()
         return self._hand_on(dialog) or self._seal(intent, row)
 

@@ -167,7 +167,7 @@ class LargeDeployment:
         self.rooms = Rooms(
             itself, NO_SHARES, self.registry, asyncio.ensure_future, rooms_max=2, sleep=lambda _s: pause(rng, 8)
         )
-        router = Router(self.registry, self.rooms, Presence(self.registry, clock))
+        router = Router(self.rooms, Presence(self.registry, clock))
         self.resequencer = Resequencer(
             itself,
             router.deliver,

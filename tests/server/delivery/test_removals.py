@@ -100,7 +100,7 @@ class Reader:
 def delivery_to(timeline: Timeline, rooms_max: int) -> tuple[Rooms, Router, list[Reader]]:
     registry = Registry()
     rooms = Rooms(cast("Any", timeline), NO_SHARES, registry, asyncio.ensure_future, rooms_max=rooms_max)
-    router = Router(registry, rooms, Presence(registry, ManualClock()))
+    router = Router(rooms, Presence(registry, ManualClock()))
     readers = [Reader(who, timeline) for who in timeline.visible]
     for reader in readers:
         registry.attach(reader)

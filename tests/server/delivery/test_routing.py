@@ -3,17 +3,103 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 
-from protocol.bodies import MemberRemoved, TimelineEvent
+from protocol.bodies import MemberRemoved, MembersAdded, TimelineEvent
 from protocol.commands import Add, Create, Remove, Send
 from protocol.dialog_types import DialogType, Mode
 from protocol.events import DialogState
+from server.delivery.prepared_message import PreparedEvents
+from server.delivery.presence import Presence
+from server.delivery.routing import Router
 from storage.rows import DialogRoster
+from tests.server.delivery.hall import Hall, Listener
+from tests.support.clock import ManualClock
 from tests.support.harness import Running
+from tests.support.world import Person, World
 
 pytestmark = pytest.mark.anyio
+
+
+class CatchingUp(Listener):
+    """A listener that reads the timeline when the test says so; what is pushed until then is held, as in an outbox."""
+
+    def __init__(self, person: Person) -> None:
+        super().__init__(person)
+        self.held: list[int] = []
+        self.readings = 0
+
+    def push_events(self, prepared: PreparedEvents) -> None:
+        (self.held if self.missed else self.seqs).extend(event.seq for event in prepared.events)
+
+    def catch_up(self, head: int) -> None:
+        """Read what was missed, up to the head, and be live."""
+        if self.missed:
+            self.readings += 1
+            self.seqs += range(min(self.missed), head + 1)
+            self.seqs += [seq for seq in self.held if seq > head]
+        self.missed, self.held = [], []
+
+
+@pytest.fixture
+async def hall(database_url: str) -> AsyncIterator[Hall]:
+    world = await World.open(database_url)
+    yield Hall(world)
+    await world.close()
+
+
+def join(hall: Hall, person: Person) -> CatchingUp:
+    listener = CatchingUp(person)
+    hall.registry.attach(listener)
+    return listener
+
+
+def router_of(hall: Hall) -> Router:
+    return Router(hall.rooms, Presence(hall.registry, ManualClock()))
+
+
+@pytest.mark.parametrize("first", ["the roster", "the session"])
+@pytest.mark.parametrize("creates", [True, False])
+async def test_who_joins_while_a_roster_is_read_reads_the_dialog_once(hall: Hall, creates: bool, first: str) -> None:
+    ann, bo, di, cy = await hall.world.people(4)
+    router, new = router_of(hall), join(hall, cy)
+    hall.timelines.gate = asyncio.Event()
+    if creates:
+        made, dialog = await hall.world.try_create(DialogType.GROUP, ann, bo, cy)
+        opening = asyncio.ensure_future(hall.rooms.open(dialog, 1))  # as the publisher to other nodes does
+        await asyncio.sleep(0)
+    else:
+        made = await hall.world.act(MembersAdded, await hall.world.create(DialogType.GROUP, ann, bo, di), ann, cy)
+    [event] = made.events
+    router.deliver(event, event.seq)
+    if first == "the session":
+        new.catch_up(event.seq)
+    hall.timelines.gate.set()
+    await hall.rooms.wait_settled()
+    new.catch_up(event.seq)
+    assert (new.seqs, new.readings) == ([event.seq], 1)
+    if creates:
+        assert (await opening).known_seq == event.seq
+
+
+@pytest.mark.parametrize("first", ["the roster", "the session"])
+async def test_who_joins_and_is_removed_while_a_roster_is_read_gets_all_of_it_once(hall: Hall, first: str) -> None:
+    ann, bo, di, cy = await hall.world.people(4)
+    router, new = router_of(hall), join(hall, cy)
+    dialog = await hall.world.create(DialogType.GROUP, ann, bo, di)
+    joins = await hall.world.act(MembersAdded, dialog, ann, cy)
+    leaves = await hall.world.act(MemberRemoved, dialog, ann, cy)
+    hall.timelines.gate = asyncio.Event()
+    for event in (*joins.events, *leaves.events):
+        router.deliver(event, event.seq)
+    if first == "the session":
+        new.catch_up(leaves.verdict.seq)
+    hall.timelines.gate.set()
+    await hall.rooms.wait_settled()
+    new.catch_up(leaves.verdict.seq)
+    assert new.seqs == [joins.verdict.seq, leaves.verdict.seq]
 
 
 async def test_who_is_removed_misses_nothing_that_waited_for_a_roster(
