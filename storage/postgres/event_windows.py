@@ -28,13 +28,13 @@ TIMELINE = f"""(
            j.incarnation, j.xid, e.hangs_on_erased,
            CASE WHEN e.hangs_on_erased THEN '\\x{bytes(BLANK).hex()}'::bytea ELSE j.body END AS body
     FROM journal j CROSS JOIN LATERAL (
-        SELECT j.tag IN ({tags_of(Edited, Reacted)}) AND EXISTS (
-            SELECT FROM journal t WHERE t.dialog_id = j.dialog_id AND t.seq = j.target AND t.tag = {tags_of(Erased)}
-        ) AS hangs_on_erased) e)"""
+        SELECT j.tag IN ({tags_of(Edited, Reacted)}) AND coalesce((
+            SELECT t.tag = {tags_of(Erased)} FROM journal t WHERE t.dialog_id = j.dialog_id AND t.seq = j.target
+        ), false) AS hangs_on_erased) e)"""
 """The rows of the journal as they are read: an edit or a reaction of an erased message counts as erased from the moment
-of the erasure, though its own row is blanked only later. For other rows nothing is looked up. Every read of events is
-FROM this, but what is read with the messages of a page (`timelines.py`): it leaves such rows out, and looks once at
-each message."""
+of the erasure, though its own row is blanked only later. For other rows nothing is looked up. (EXISTS could be planned
+as one look at the whole journal.) Every read of events is FROM this, but what is read with the messages of a page
+(`timelines.py`): it leaves such rows out, and looks once at each message."""
 
 ROW_COLUMNS = "j.dialog_id, j.seq, j.author_id, j.device_id, j.n, j.at_ms, j.messages, j.body"
 

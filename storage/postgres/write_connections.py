@@ -130,7 +130,7 @@ class _Call:
     __slots__ = ("_call", "ended", "error", "rows", "settled")
 
     def __init__(
-        self, call: Coroutine[asyncio.Future[object], None, list[asyncpg.Record]], settled: asyncio.Future[None]
+        self, call: Coroutine[asyncio.Future[object] | None, None, list[asyncpg.Record]], settled: asyncio.Future[None]
     ) -> None:
         self._call = call
         self.ended = False
@@ -153,7 +153,10 @@ class _Call:
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - who waits translates it
             self.error = error
         else:
-            awaited.add_done_callback(self._go_on)
+            if awaited is None:  # it only lets others have their turn
+                asyncio.get_running_loop().call_soon(self._go_on)
+            else:
+                awaited.add_done_callback(self._go_on)
             return
         self.ended = True
         self.give_up()

@@ -56,6 +56,9 @@ BEGIN
             WHERE h.dialog_id = ANY (ARRAY(SELECT k FROM known_dialogs(p_dialog, p_author) k))
             ORDER BY h.dialog_id FOR NO KEY UPDATE SKIP LOCKED) x;
     END IF;
+    IF p_wait AND v_may_write THEN  -- the node may have given this call up while it waited
+        v_may_write := (SELECT p_flush_no > i.overtaken FROM incarnations i WHERE i.incarnation = p_incarnation);
+    END IF;
     IF (v_lives AND v_may_write) IS NOT TRUE THEN
         PERFORM hold_incarnation(p_incarnation, p_flush_no);  -- which refuses
     END IF;

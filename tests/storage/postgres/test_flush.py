@@ -18,6 +18,7 @@ from protocol.limits import VISIBLE_INTERVALS_MAX
 from storage.postgres import functions
 from storage.postgres.journal import PostgresJournal
 from storage.rows import Verdict, VerdictCode
+from storage.unavailable import NothingWrittenError
 from tests.support.world import Person, World, edit, message, reaction
 
 pytestmark = pytest.mark.anyio
@@ -86,19 +87,31 @@ async def test_a_refusal_of_a_former_member_has_no_numbers_of_the_dialog(world: 
 async def test_stamps_rise_within_a_dialog_whichever_transaction_began_first(world: World) -> None:
     ann, bo, cy = await world.people(3)
     first, second = await world.create(DialogType.DIRECT, ann, bo), await world.create(DialogType.DIRECT, ann, cy)
-    for late in (message(second, ann), bodies.Deleted):
+    for late in (1, 2, bodies.Deleted):
         async with world.held(first) as other:  # the lower id
             said = await world.say(second, cy)
             with writing_by(world, other):
-                if isinstance(late, type):
-                    assert (await world.act(late, second, cy, target=said.seq)).verdict.code is VerdictCode.OK
+                if isinstance(late, int):
+                    rows = [message(second, ann) for _ in range(late)]
+                    assert {verdict.code for verdict in await world.flush(*rows)} == {VerdictCode.OK}
                 else:
-                    assert (await world.flush(late))[0].code is VerdictCode.OK
-    rows = await world.pool.fetch("SELECT xid::text::bigint FROM journal WHERE dialog_id = $1 ORDER BY seq", second)
-    stamps = [row[0] for row in rows]
+                    assert (await world.act(late, second, cy, target=said.seq)).verdict.code is VerdictCode.OK
+    stored = await world.pool.fetch("SELECT xid::text::bigint FROM journal WHERE dialog_id = $1 ORDER BY seq", second)
+    stamps = [row[0] for row in stored]
     assert stamps == sorted(stamps)
     head = await world.pool.fetchval("SELECT xid::text::bigint FROM heads WHERE dialog_id = $1", second)
     assert head == stamps[-1]
+
+
+async def test_a_call_that_was_given_up_while_it_waited_for_a_head_writes_nothing(world: World) -> None:
+    ann, bo = await world.people(2)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    async with world.held(dialog):
+        late = asyncio.ensure_future(world.flush(message(dialog, ann), wait=True))
+        await world.until_a_flush_waits()
+        await world.journal.overtake(1_000, incarnation=world.incarnation)
+    with pytest.raises(NothingWrittenError, match="overtaken"):
+        await late
 
 
 async def test_the_heir_is_found_without_reading_the_members(world: World) -> None:

@@ -11,6 +11,7 @@ import pytest
 from protocol import bodies
 from protocol.dialog_types import DialogType, Mode
 from protocol.ids import new_id, self_dialog_id
+from storage.postgres import functions
 from storage.postgres.journal import PostgresJournal
 from storage.rows import Entry, Verdict, VerdictCode
 from tests.support.world import Person, World, message
@@ -21,8 +22,9 @@ OK = VerdictCode.OK
 SHARED, OTHER = b"shared session", b"another session"
 
 _ROWS = """
-SELECT j.seq, j.author_id, j.device_id, j.n, j.tag, j.target, j.messages, j.expires_at_ms, j.incarnation, j.xid::text,
-       j.body, h.*::text, a.*::text
+SELECT j.seq, j.author_id, j.device_id, j.n, j.tag, j.target, j.messages, j.expires_at_ms, j.incarnation, j.flush_no,
+       j.xid = pg_current_xact_id_if_assigned(), j.body, h.xid = pg_current_xact_id_if_assigned(),
+       (to_jsonb(h) - 'xid')::text, to_jsonb(a)::text
 FROM journal j JOIN heads h USING (dialog_id) LEFT JOIN authors a USING (dialog_id, device_id)
 WHERE dialog_id = $1 ORDER BY j.seq
 """
@@ -114,6 +116,12 @@ async def a_suspended_persons_message(world: World, ann: Person, bo: Person) -> 
     return entry
 
 
+async def a_deleted_persons_message(world: World, ann: Person, bo: Person) -> Entry:
+    entry = await a_message(world, ann, bo)
+    await world.pool.execute("UPDATE principals SET status = 3 WHERE principal_id = $1", ann.principal)
+    return entry
+
+
 async def a_message_of_another_tenant(world: World, ann: Person, bo: Person) -> Entry:
     entry = await a_message(world, ann, bo)
     await world.pool.execute("UPDATE heads SET tenant_id = 2 WHERE dialog_id = $1", entry.dialog)
@@ -191,6 +199,7 @@ OTHERS: dict[Situation, VerdictCode] = {
     a_removed_members_message: VerdictCode.NOT_FOUND,
     a_message_to_a_deleted_dialog: VerdictCode.NOT_FOUND,
     a_suspended_persons_message: VerdictCode.SUSPENDED,
+    a_deleted_persons_message: VerdictCode.SUSPENDED,
     a_message_of_another_tenant: VerdictCode.NOT_FOUND,
     a_blocked_persons_message: VerdictCode.BLOCKED,
     an_envelope_of_another_roster: VerdictCode.STALE,
@@ -216,11 +225,7 @@ async def flush_and_undo(world: World, entry: Entry, *, alone: bool) -> tuple[Ve
             # A flush that may wait is never that of one row.
             (verdict,) = await journal.flush([entry], incarnation=world.incarnation, flush_no=99, wait=not alone)
             calls = await connection.fetchval(_CALLS)
-            xid = str(await connection.fetchval("SELECT pg_current_xact_id_if_assigned()"))
-            rows = [
-                [str(value).replace(xid, "this transaction") for value in row]
-                for row in await connection.fetch(_ROWS, entry.dialog)
-            ]
+            rows = [tuple(row) for row in await connection.fetch(_ROWS, entry.dialog)]
         finally:
             await transaction.rollback()
     return msgspec.structs.replace(verdict, at_ms=0), rows, calls
@@ -238,6 +243,15 @@ async def test_one_row_is_judged_and_stored_as_in_a_batch(world: World, situatio
 async def test_what_is_plainly_fine_costs_no_call_of_flush(world: World, situation: Situation) -> None:
     entry = await situation(world, *await world.people(2))
     assert (await flush_and_undo(world, entry, alone=True))[2] == 0
+
+
+async def test_who_ends_an_incarnation_waits_for_the_flush_of_one_row(world: World) -> None:
+    entry = await a_message(world, *await world.people(2))
+    async with world.pool.acquire() as connection, connection.transaction():
+        journal = PostgresJournal(world.pool, connection)
+        await journal.flush([entry], incarnation=world.incarnation, flush_no=99, wait=False)
+        held = "SELECT NOT pg_try_advisory_xact_lock($1, $2)"  # as `fence_incarnation` takes it
+        assert await world.pool.fetchval(held, functions.INCARNATION_LOCKS, world.incarnation)
 
 
 async def test_one_row_in_a_dialog_that_is_locked_is_busy(world: World) -> None:
