@@ -14,7 +14,6 @@ from protocol import bodies as b
 from protocol.bodies import TimelineEventRaw, decode_body, tag_of
 from protocol.dialog_types import DialogType
 from protocol.events import KeySlice, KeySlices
-from protocol.limits import N_MAX
 from server.delivery.prepared_message import PreparedEvents
 from server.delivery.registry import Registry
 from server.delivery.subscriber import Subscriber
@@ -138,8 +137,7 @@ class Room:
         """Append to the outboxes of the members that are here; `keys` are those that the event brings, by device."""
         prepared = self._prepare((event,))
         self.known_seq = max(self.known_seq, event.seq)
-        if memoryview(event.body)[1] in _BRINGS_IN:  # a body is an array that begins with its tag
-            self._bring_in(registry, event)
+        bring_in(registry, event)
         if keys is not None:
             self._deliver_with_keys(registry, event, prepared, keys)
         elif event.seq >= self._from_max:
@@ -148,16 +146,6 @@ class Room:
             for subscriber in self.find_subscribers(registry):
                 if event.seq >= self.members[subscriber.principal]:
                     subscriber.outbox.push_events(prepared)
-
-    def _bring_in(self, registry: Registry, event: TimelineEventRaw) -> None:
-        """Have new members read the dialog's state, and its events from this one on, from the timeline.
-
-        Who has left since, so that the roster does not know of this joining, is told by `Departures`.
-        """
-        for who in _joined_by(event):
-            if self.members.get(who, N_MAX) <= event.seq:
-                for subscriber in registry.subscribers_of(who):
-                    subscriber.outbox.read_from(event.dialog, event.seq)
 
     def try_deliver_all(self, registry: Registry, events: Sequence[TimelineEventRaw]) -> bool:
         """Append events that bring no keys and no members, at once; False if some members may not get all of them."""
@@ -193,12 +181,15 @@ class Room:
             outbox.push_events(prepared)
 
 
-def _joined_by(event: TimelineEventRaw) -> Sequence[bytes]:
-    """Whom an event makes members."""
+def bring_in(registry: Registry, event: TimelineEventRaw) -> None:
+    """Have those whom an event makes members read the dialog's state, and its events from this one on."""
+    if memoryview(event.body)[1] not in _BRINGS_IN:  # a body is an array that begins with its tag
+        return
     match decode_body(event.body):
         case b.DialogCreated(members=members):
-            return [each.principal for each in members]
+            joined = [each.principal for each in members]
         case b.MembersAdded(members=principals):
-            return principals
-        case _:
-            return ()
+            joined = principals
+    for who in joined:
+        for subscriber in registry.subscribers_of(who):
+            subscriber.outbox.read_from(event.dialog, event.seq)

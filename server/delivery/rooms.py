@@ -12,9 +12,9 @@ Nothing that waits is dropped: what cannot be read is read again. While the stor
 holds the positions of the node (`wait_settled`). After `_FAULTS_MAX` other errors, or rosters that are older than the
 event, every session here reads the dialog from the timeline instead.
 
-Who joins reads the dialog from the timeline from then on. They are told to when their event is delivered, not while it
-waits: whoever has read it by then would get it once more. Who is removed gets all before their removal: see
-`departures.py` for what was delivered under a roster without them.
+Who joins reads the dialog from the timeline from then on. They are told to when their event comes, whatever becomes of
+what waits, and again when it is delivered: else who has read it by then would get it once more, without a state. Who is
+removed gets all before their removal: see `departures.py` for what was delivered under a roster without them.
 
 Bounds: `rooms_max` rosters are kept, the least recently used is dropped. At most `_WAITING_MAX` events of a room and
 `_WAITING_BYTES_MAX` of all wait; beyond that only the first number is remembered, and the members catch
@@ -37,7 +37,7 @@ from server.clock import Sleep
 from server.delivery.departures import Departures
 from server.delivery.prepared_message import PreparedMessage
 from server.delivery.registry import Registry
-from server.delivery.room import Room
+from server.delivery.room import Room, bring_in
 from server.delivery.shared_keys import find_share, read_keys
 from server.delivery.subscriber import Subscriber
 from storage.rows import DialogRoster
@@ -131,6 +131,7 @@ class Rooms:
             if event.seq < room.roster_seq or self._departures.notes:
                 self._departures.delivered(event, room.roster_seq, room.told)
             return
+        bring_in(registry, event)  # now, too: whatever becomes of what waits
         size = len(event.body)
         if room.missed or len(room.waiting) >= _WAITING_MAX or self._waiting_bytes + size > _WAITING_BYTES_MAX:
             room.missed = room.missed or event.seq
