@@ -3,7 +3,8 @@
 The outbox keeps what the app wants to say. Before the bytes leave for the first time, the sealer makes of it what
 leaves: who may read it is decided then. What it decides about each command:
 
-- `Clear`: it goes as the app made it (the dialog is open, or nothing in the command is sealed).
+- `Clear`: it goes as the app made it (the dialog is open, or nothing in the command is sealed). It says so again
+  whenever it is asked again: the outbox does not keep that the command left, and the server may have it.
 - `Ready`: it goes as this command. Ratchet step and command became durable together, so the same bytes can go again.
 - `First`: these commands are answered first (device logs, claims, slices of a share); then the sealer is asked again.
 - `NotYet`: not now; ask again after an event of the dialog, when a command has left the outbox, or by `seal_again`.

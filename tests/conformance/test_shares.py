@@ -337,6 +337,17 @@ async def test_a_share_that_is_being_uploaded_stops_no_flush(group: Group) -> No
     assert (await group.say(share)).code is VerdictCode.OK
 
 
+async def test_repeating_an_upload_makes_no_message_stale_that_names_its_share(group: Group) -> None:
+    share = new_id()
+    await group.stage(group.bo, group.cy, share=share)
+    async with group.world.pool.acquire() as slow, slow.transaction():
+        repeating = Group(group.world, PostgresShares(slow), [group.ann, group.bo, group.cy], group.dialog)  # type: ignore[arg-type]
+        for again in ([group.bo, group.cy], [group.bo], []):
+            assert (await repeating.stage(*again, share=share)).complete
+        async with asyncio.timeout(10):
+            assert (await group.say(share)).code is VerdictCode.OK
+
+
 async def test_a_confirmed_slice_goes_and_the_share_with_its_last_one(group: Group) -> None:
     share = new_id()
     await group.stage(group.bo, group.cy, share=share)

@@ -149,12 +149,16 @@ class SharingSealer(PlainSealer):
     def _seal(self, intent: Numbered, row: Callable[[Numbered], bytes]) -> Ready:
         assert is_content(intent)
         own, keys_seq = self._keys.sessions[intent.dialog], self._keys_seq[intent.dialog]
+        shared = own.shared_at == keys_seq
+        if not (shared or own.complete):
+            # This is stale. Another copy of it may be on its way, so no other message completes its share later.
+            del self._keys.sessions[intent.dialog]
         header = msgspec.structs.replace(
             intent.header,
             keys_seq=keys_seq,
             commitment=bytes(32),
             session=own.session,
-            share=None if own.shared_at == keys_seq else own.share,
+            share=None if shared else own.share,
         )
         return self._leave(msgspec.structs.replace(intent, header=header), row)
 

@@ -4,6 +4,9 @@
 --
 -- A device in `handed_sessions.devices` may have the keys. It has them surely, or will, if it is among the first
 -- `authors.covered` of the session that was last shared, or has a slice of this share.
+--
+-- What only repeats an upload of a complete share writes nothing, so it locks no share: a flush takes one that is locked
+-- for incomplete, and what it refuses so as stale may be on its way over another node, which stores it later.
 CREATE FUNCTION stage_slices(
     p_now_ms bigint, p_principal uuid, p_device uuid, p_share uuid, p_dialog uuid, p_session bytea, p_keys_seq bigint,
     p_to uuid[], p_bodies bytea[], p_more boolean,
@@ -55,7 +58,10 @@ BEGIN
             WHERE (SELECT s.body <> x.body FROM slices s  -- not a join, whose plan may read the whole share for each
                    WHERE s.device_id = p_device AND s.share_id = p_share AND s.to_device = x.to_device)) THEN ${StagingOutcome.CONFLICT}
         ELSE ${StagingOutcome.OK} END;
-    complete := outcome = ${StagingOutcome.OK} AND (v_share.live OR v_author.share = p_share) IS TRUE;
+    complete := outcome = ${StagingOutcome.OK} AND (
+        v_share.live OR v_author.share = p_share OR (NOT p_more AND v_share.covered IS NOT NULL AND NOT EXISTS (
+            SELECT unnest(p_to)
+            EXCEPT SELECT s.to_device FROM slices s WHERE s.device_id = p_device AND s.share_id = p_share))) IS TRUE;
     IF outcome <> ${StagingOutcome.OK} OR complete THEN
         RETURN;
     END IF;
