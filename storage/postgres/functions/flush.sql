@@ -13,7 +13,8 @@
 --
 -- In a sealed dialog what has a `p_keys_seq` is accepted if its `p_session` is the one that its device last shared there,
 -- at the present `keys_seq`; or if `p_share` is a complete share of the session at that `keys_seq`, which becomes live with
--- it. No flush waits for who uploads: a share that is locked is not complete.
+-- it. No flush waits for who uploads: a share that is locked is not complete. Only under its dialog's head a flush locks a
+-- share: else one that leaves a busy dialog out would have another refuse as stale what it stores itself, later.
 --
 -- The stamp of a row (`xid`) is never below that of the head: a flush that got its transaction id early, and waited for
 -- a head, appends after a transaction with a higher id. Within a dialog stamps rise, so what a position lacks is a suffix.
@@ -70,7 +71,8 @@ BEGIN
             JOIN shares s ON s.device_id = r.device_id AND s.share_id = r.share_id
                 AND s.dialog_id = r.dialog_id AND s.session = r.session
             JOIN heads h ON h.dialog_id = r.dialog_id AND h.keys_seq = s.keys_seq
-            WHERE s.covered IS NOT NULL AND NOT s.live FOR NO KEY UPDATE OF s SKIP LOCKED);
+            WHERE h.dialog_id = ANY (v_locked) AND s.covered IS NOT NULL AND NOT s.live
+            FOR NO KEY UPDATE OF s SKIP LOCKED);
     END IF;
 
     RETURN QUERY
