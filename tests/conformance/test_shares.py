@@ -18,7 +18,6 @@ from storage.postgres.deleted_dialogs import PostgresDeletedDialogs
 from storage.postgres.shares import PostgresShares
 from storage.rows import Verdict, VerdictCode
 from storage.shares import Shares, SliceRow, Staged, StagedSlices, StagingOutcome
-from tests.storage.postgres.test_flush import writing_by
 from tests.support.clock import ManualClock
 from tests.support.identity_people import NOW, IdentityStores, purge
 from tests.support.sealing import another_device_of, keys_end, one_device_of
@@ -347,21 +346,6 @@ async def test_repeating_an_upload_makes_no_message_stale_that_names_its_share(g
             assert (await repeating.stage(*again, share=share)).complete
         async with asyncio.timeout(10):
             assert (await group.say(share)).code is VerdictCode.OK
-
-
-async def test_a_flush_that_leaves_a_busy_dialog_out_keeps_no_share_from_another_flush(group: Group) -> None:
-    """After a reconnect two nodes have the same row. What one refuses as stale, the other must not store later."""
-    world, share = group.world, new_id()
-    await group.stage(group.bo, group.cy, share=share)
-    said = message(group.dialog, group.ann, keys_seq=group.keys_seq)
-    said = msgspec.structs.replace(said, session=ONE, share=share)
-    async with world.pool.acquire() as one_node, one_node.transaction():
-        async with world.held(group.dialog):
-            with writing_by(world, one_node):
-                assert (await world.flush(said))[0].code is VerdictCode.BUSY
-        async with asyncio.timeout(10):
-            assert (await world.flush(said))[0].code is VerdictCode.OK
-    assert (await world.flush(said))[0].code is VerdictCode.DUPLICATE
 
 
 async def test_a_confirmed_slice_goes_and_the_share_with_its_last_one(group: Group) -> None:

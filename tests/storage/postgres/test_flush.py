@@ -12,13 +12,17 @@ import msgspec
 import pytest
 
 from protocol import bodies
-from protocol.dialog_types import DialogType, Role
+from protocol.dialog_types import DialogType, Mode, Role
 from protocol.ids import new_id
 from protocol.limits import VISIBLE_INTERVALS_MAX
 from storage.postgres import functions
 from storage.postgres.journal import PostgresJournal
+from storage.postgres.shares import PostgresShares
 from storage.rows import Verdict, VerdictCode
+from storage.shares import StagedSlices
 from storage.unavailable import NothingWrittenError
+from tests.support.identity_people import NOW
+from tests.support.sealing import one_device_of
 from tests.support.world import Person, World, edit, message, reaction
 
 pytestmark = pytest.mark.anyio
@@ -112,6 +116,28 @@ async def test_a_call_that_was_given_up_while_it_waited_for_a_head_writes_nothin
         await world.journal.overtake(1_000, incarnation=world.incarnation)
     with pytest.raises(NothingWrittenError, match="overtaken"):
         await late
+
+
+async def test_a_flush_that_leaves_a_busy_dialog_out_keeps_no_share_from_another_flush(world: World) -> None:
+    """After a reconnect two nodes have the same row. What one refuses as stale, the other must not store later."""
+    ann, *others = [await one_device_of(world) for _ in range(3)]
+    dialog = await world.create(DialogType.GROUP, ann, *others, mode=Mode.SEALED)
+    staged = StagedSlices(
+        principal=ann.principal,
+        device=ann.device,
+        share=new_id(),
+        dialog=dialog,
+        session=bytes(32),
+        keys_seq=0,
+        slices=[(each.device, b"keys") for each in others],
+    )
+    assert (await PostgresShares(world.pool).stage(staged, NOW)).complete
+    said = message(dialog, ann, session=staged.session, share=staged.share)
+    async with world.pool.acquire() as one_node, one_node.transaction():
+        async with world.held(dialog):
+            assert (await world.over(one_node).flush(said))[0].code is VerdictCode.BUSY
+        async with asyncio.timeout(10):
+            assert (await world.flush(said))[0].code is VerdictCode.OK
 
 
 async def test_the_heir_is_found_without_reading_the_members(world: World) -> None:
