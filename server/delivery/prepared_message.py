@@ -48,18 +48,14 @@ class PreparedEvents:
         """The frame of each event in the binary or the text codec."""
         frames_ = self._frames.get(text)
         if frames_ is None:
-            one = len(self.events) == 1
-            frames_ = [self.get_joined(text)] if one else [encode_frame(event, text=text) for event in self.events]
-            self._frames[text] = frames_
+            frames_ = self._frames[text] = [encode_frame(event, text=text) for event in self.events]
         return frames_
 
     def get_joined(self, text: bool) -> bytes:
         """The frames as one; the same object for everybody."""
         joined = self._joined.get(text)
         if joined is None:
-            one = len(self.events) == 1  # as in most flushes that a dialog of two is in
-            joined = encode_frame(self.events[0], text=text) if one else b"".join(self.get_frames(text))
-            self._joined[text] = joined
+            joined = self._joined[text] = b"".join(self.get_frames(text))  # of one it is that one: nothing is copied
         return joined
 
     def part(self, start: int, stop: int) -> PreparedEvents:
