@@ -40,7 +40,7 @@ OF_THE_PROCESS = (
     ("process_open_fds", "gauge", "Number of open file descriptors.", "above 90 % of `process_max_fds`"),
     ("process_max_fds", "gauge", "Maximum number of open file descriptors.", "below `gateway.connections_max`"),
 )
-"""Those of the metrics library."""
+"""Those of `process_metrics.py`."""
 
 _HEAD = """\
 # Metrics

@@ -8,15 +8,14 @@ from http import HTTPStatus
 from typing import Protocol
 
 import msgspec
-from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
-from prometheus_client.process_collector import ProcessCollector
 
 from server.gateway.http_connection import ASGIApp
 from server.node.admin import Answer, private_app
 from server.node.connected import Here
 from server.node.logs import RECORDS
+from server.node.process_metrics import ProcessMetrics
 from server.node.worker_metrics import WorkerMetrics
 from server.node.worker_process import WorkerAnswer, WorkerProcess
 
@@ -103,4 +102,4 @@ def _own_metrics(parent: Workers) -> Iterator[Metric]:
     for level, count in RECORDS.items():
         records.add_metric([level], count)
     yield records
-    yield from ProcessCollector(registry=CollectorRegistry()).collect()
+    yield from ProcessMetrics().collect()

@@ -10,7 +10,6 @@ from typing import Literal
 import msgspec
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from server.cluster.hints import Hints
@@ -22,6 +21,7 @@ from server.delivery.rooms import Rooms
 from server.gateway.acceptor import Acceptor
 from server.histogram import BOUNDS_S, Histogram
 from server.identity.rates import SharedRateLimiter
+from server.node.process_metrics import ProcessMetrics
 from server.node.redis_start import RedisEngines
 from server.session.catch_up import CatchUp
 from server.session.commands.keys import Keys
@@ -135,7 +135,7 @@ class Metrics(Collector):
         self._catalogue = catalogue
         self._parts = parts
         self.registry.register(self)
-        ProcessCollector(registry=self.registry)
+        self.registry.register(ProcessMetrics())
 
     def collect(self) -> Iterator[Metric]:
         """Read everything."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import gc
 import logging
 import resource
 import signal
@@ -18,13 +17,12 @@ from server.gateway.connection_counts import ConnectionCounts
 from server.node import logs
 from server.node.archive_start import running_archive
 from server.node.composition import Node
+from server.node.garbage import GarbageSearch
 from server.node.identity_parts import IdentitySecrets, make_identity
 from server.node.postgres_start import running_postgres
 from server.node.running_node import MakeIdentity, cancel_and_wait, opened
 
 _log = logging.getLogger(__name__)
-
-_GC_NEW_OBJECTS = 50_000
 
 
 async def serve(config: Config) -> None:
@@ -76,19 +74,14 @@ async def run_node(
             return
         node, work = await opening
         logs.name_node(node.name, node.incarnation)
-        _collect_rarely()
+        search = GarbageSearch(asyncio.get_running_loop())
+        search.begin()
+        stack.callback(search.end)
         serves(node)
         await asyncio.wait({stopped, work}, return_when=asyncio.FIRST_COMPLETED)
         if work.done():
             await work
         _log.info("draining: clients are asked to reconnect")
-
-
-def _collect_rarely() -> None:
-    """Look for cyclic garbage after this many new objects, not 700: what a message leaves behind has no cycles."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_GC_NEW_OBJECTS)
 
 
 def _allow_all_files() -> None:
