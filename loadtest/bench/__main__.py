@@ -22,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from loadtest.bench.bench_report import as_json
 from loadtest.bench.bench_rows import ROWS, RunNumbers, TargetRow
 from loadtest.bench.bench_table import make_table, short
+from loadtest.bench.machine_noise import join_noise
 from loadtest.bench.rounds import BenchPlan, carry_out
 from loadtest.processes import allow_all_files
 from loadtest.run_result import ResultError, Sample, check_writable
@@ -47,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if file:
                 file.write_bytes(msgspec.json.format(msgspec.json.encode(as_json(plan, done))) + b"\n")
     screen.print(make_table(plan.rows, done))
+    if noises := [each.noise for each in done if each.noise]:
+        screen.print(f"Between the runs {join_noise(noises)}.", markup=False, highlight=False)
     for each in done:
         if each.trouble or each.bottleneck:
             why = each.trouble or f"the load was the bottleneck: {each.bottleneck}"

@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from loadtest.bench.machine_noise import MachineNoise
+
 TCHAT = "tchat"
 FLOOR = "floor"
 
@@ -60,13 +62,17 @@ class TargetRow(msgspec.Struct, frozen=True):
 
 
 class RunNumbers(msgspec.Struct, frozen=True):
-    """What one run of one round gave. `trouble`: why it gave nothing; `bottleneck`: why its numbers are the load's."""
+    """What one run of one round gave. `trouble`: why it gave nothing; `bottleneck`: why its numbers are the load's.
+
+    `noise` is what the machine did just before it; nothing else ran then.
+    """
 
     run: str
     round: int
     metrics: dict[str, float | None] = {}
     bottleneck: str = ""
     trouble: str = ""
+    noise: MachineNoise | None = None
 
 
 _FLAT = 0.8

@@ -14,6 +14,7 @@ import uvloop
 from loadtest import scenario
 from loadtest.baselines.floor import FRAME_BYTES_BESIDE, measure_floor
 from loadtest.bench.bench_rows import FLOOR, RUNS, BenchRun, RunNumbers, TargetRow
+from loadtest.bench.machine_noise import measure_noise
 from loadtest.bench.place import share_cores, started
 from loadtest.lean_client import LoadError
 from loadtest.processes import staying_on
@@ -23,6 +24,7 @@ from loadtest.sampling import Watcher
 from loadtest.scenario import Scenario, TalkLoad
 
 _FLOOR_CPU_S = 2.0
+_NOISE_S, _NOISE_QUICK_S = 1.0, 0.05
 _QUICK = {"people": 20, "seconds": 0.3, "warm_up_s": 0.1, "ramp_s": 0.0, "workers": 1}
 _QUICK_LOAD = {"dialog_size": 5, "writers": 2, "dialogs": 3, "at_once": 5, "rate": 200.0}
 _QUICK_ROWS = 1_000
@@ -57,12 +59,13 @@ def carry_out(plan: BenchPlan, announce: Announce) -> Iterator[RunNumbers]:
     """Every run of every round, as it ends. A run that fails does not end the bench."""
     for number, names in enumerate(plan.orders(), 1):
         for name in names:
+            noise = measure_noise(_NOISE_QUICK_S if plan.quick else _NOISE_S)
             try:
                 found = measure(RUNS[name], plan, announce(name, number))
             except LoadError as error:
-                yield RunNumbers(name, number, trouble=str(error))
+                yield RunNumbers(name, number, trouble=str(error), noise=noise)
             else:
-                yield msgspec.structs.replace(found, run=name, round=number)
+                yield msgspec.structs.replace(found, run=name, round=number, noise=noise)
 
 
 def measure(run: BenchRun, plan: BenchPlan, watcher: Watcher) -> RunNumbers:

@@ -37,6 +37,7 @@ def test_a_quick_bench_prints_its_rows_and_writes_every_number(
     (run,) = report["runs"]
     assert (run["row"], run["run"], run["server"], run["scenario"]) == (3, "rooms-one", "tchat", "rooms-one")
     assert set(run["rounds"][0]["metrics"]) == set(METRICS)
+    assert f"counted a step in {run['rounds'][0]['noise']['step_ns_least']:.0f} to" in printed.out
 
 
 def test_a_run_that_fails_is_told_and_does_not_end_the_bench(
