@@ -248,6 +248,10 @@ class Outbox:
         """What is to be read from the timeline now, first number by dialog; from here on, more of these is held."""
         return {} if self._behind is None else self._behind.take_missed(dialogs_max)
 
+    def forget_behind(self) -> None:
+        """Forget what came while not live: a snapshot that is taken after this has all of it that still counts."""
+        self._behind = None
+
     def try_live(self, sent_to: dict[bytes, int]) -> bool:
         """Go live if nothing is missed: queues what is held beyond what was sent (`sent_to` by dialog)."""
         behind = self._behind

@@ -300,7 +300,10 @@ class Node:
         self.admin.stop_accepting()
 
     def begin_epoch(self, epoch: int, keep: Subscriber | None = None) -> None:
-        """Begin an epoch: numbers may have been reissued, so no position, roster, receipt or session outlives it."""
+        """Begin an epoch: numbers may have been reissued, so no position, roster, receipt or session outlives it.
+
+        `keep` has not taken its snapshot: it stays, without what it got of the epoch before.
+        """
         if epoch == self.horizon.epoch:
             return
         self.horizon.begin_epoch(epoch)
@@ -309,7 +312,9 @@ class Node:
         self.rooms.forget_rosters()
         self.receipts.begin_epoch(epoch)
         for subscriber in self.registry:
-            if subscriber is not keep:
+            if subscriber is keep:
+                subscriber.outbox.forget_behind()
+            else:
                 subscriber.close(CloseCode.UNAVAILABLE)
 
     def find_obstacle(self) -> str:

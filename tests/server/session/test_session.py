@@ -33,7 +33,10 @@ from protocol.ids import new_id
 from protocol.replies import Acked, Authenticated, Done, Failed, RosterPage
 from server.config.settings import PipelineSettings, SessionSettings
 from server.writing.submission import UNAVAILABLE
+from storage.postgres.timelines import PostgresTimelines
+from storage.rows import Snapshot
 from storage.unavailable import StorageUnavailableError
+from tests.support.archiving import lose_history
 from tests.support.clock import ManualClock
 from tests.support.harness import Running, configured, running
 from tests.support.turns import until
@@ -307,6 +310,27 @@ async def test_a_new_epoch_closes_sessions_and_forgets_rosters(node: Running) ->
             await node.node.horizon.advance()
             await wire.send(Heartbeat(0))
             assert (await wire.until(HeartbeatReply)).position != position
+
+
+async def test_who_finds_a_new_epoch_gets_nothing_of_the_history_that_was_lost(
+    node: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann, bo = await node.world.people(2)
+    dialog = await node.world.create(DialogType.DIRECT, ann, bo)
+    take_snapshot = PostgresTimelines.take_snapshot
+    lost: list[int] = []
+    async with node.live(ann) as a:
+
+        async def lose_and_take(timelines: PostgresTimelines, principal: bytes, *asked: Any, **limits: Any) -> Snapshot:
+            if principal == bo.principal and not lost:
+                lost.append((await a.ask(Send(3, dialog, 2, b"lost"))).seq)
+                await lose_history(node.world, dialog, lost[0] - 1)
+            return await take_snapshot(timelines, principal, *asked, **limits)
+
+        monkeypatch.setattr(PostgresTimelines, "take_snapshot", lose_and_take)
+        async with node.live(bo) as wire:
+            assert [each.seq for each in wire.caught_up if isinstance(each, TimelineEvent)] == [1]
+    assert lost == [2]
 
 
 async def test_receipts_of_another_epoch_are_not_taken(node: Running) -> None:
