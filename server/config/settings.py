@@ -167,8 +167,8 @@ class PipelineSettings(msgspec.Struct, frozen=True, kw_only=True):
     lanes: Count = 1
     """Flushes that may run at once; a dialog is always in the same lane. Each lane has a database connection of its
     own, beside `storage.connections_max`, and there are two more for other writes."""
-    batch_rows_max: Count = 200
-    """Most rows of one flush."""
+    batch_rows_max: Count = 500
+    """Most rows of one flush. With more, a busy node writes less often to its sockets, and locks dialogs for longer."""
     queue_rows_max: Count = 20_000
     """Rows that may wait for the lanes of this node; further sends are refused with `unavailable`."""
     queue_bytes_max: Count = 67_108_864

@@ -78,14 +78,14 @@ def draw_config(dice: random.Random) -> Config:
         ),
         pipeline=PipelineSettings(
             lanes=dice.choice((1, 2)),
-            batch_rows_max=dice.choice((1, 3, 200)),
+            batch_rows_max=dice.choice((1, 3, 500)),
             queue_rows_max=dice.choice((4, 1_000)),
             retry_total_s=dice.choice((1.0, 5.0)),
         ),
         sync=SyncSettings(
             window_events=dice.choice((1, 5, 50)),
             events_max=dice.choice((3, 20, 5_000)),
-            page_events=dice.choice((1, 3, 200)),
+            page_events=dice.choice((1, 3, 500)),
         ),
         rooms=RoomSettings(rooms_max=dice.choice((1, 2, 100))),
         cluster=ClusterSettings(lease_s=3.0),

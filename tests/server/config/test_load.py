@@ -111,7 +111,7 @@ def test_issuers_are_tables(write: Write) -> None:
         ("[server]\nhost = '0.0.0.0'\n", "not a loopback address"),
         ("[server]\nadmin_host = 'example.org'\n", "server.admin_host: development serves this machine only"),
         ("[sessions]\nidle_timeout_s = 20\n", "must be longer than sessions.heartbeat_s"),
-        ("[pipeline]\nqueue_rows_max = 199\n", "can never fill a flush of pipeline.batch_rows_max"),
+        ("[pipeline]\nqueue_rows_max = 499\n", "can never fill a flush of pipeline.batch_rows_max"),
         ("[gateway]\nmessage_bytes_max = 65536\n", "gateway.message_bytes_max: 65536 bytes do not fit"),
     ],
 )

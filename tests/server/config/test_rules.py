@@ -85,11 +85,11 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         ),
     ),
     (
-        {"pipeline__queue_rows_max": 200},
-        {"pipeline__queue_rows_max": 199},
+        {"pipeline__queue_rows_max": 500},
+        {"pipeline__queue_rows_max": 499},
         (
-            "pipeline.queue_rows_max: 199 rows can never fill a flush of pipeline.batch_rows_max = 200: "
-            "set at least 200."
+            "pipeline.queue_rows_max: 499 rows can never fill a flush of pipeline.batch_rows_max = 500: "
+            "set at least 500."
         ),
     ),
     (
