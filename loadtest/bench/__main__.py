@@ -39,8 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log.print(f"{len(plan.names)} runs in each of {plan.rounds} rounds; --seed {plan.seed} repeats their order")
     done: list[RunNumbers] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    # No thread of ours refreshes the screen: it would be taken for noise of the machine.
+    shown_on = Progress(*columns, console=log, transient=True, auto_refresh=False)
     # Who ends a bench of an hour early keeps what there is.
-    with contextlib.suppress(KeyboardInterrupt), Progress(*columns, console=log, transient=True) as progress:
+    with contextlib.suppress(KeyboardInterrupt), shown_on as progress:
         shown = Shown(progress, plan)
         for found in carry_out(plan, shown.begin):
             done.append(found)
@@ -49,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 file.write_bytes(msgspec.json.format(msgspec.json.encode(as_json(plan, done))) + b"\n")
     screen.print(make_table(plan.rows, done))
     if noises := [each.noise for each in done if each.noise]:
-        screen.print(f"Between the runs {join_noise(noises)}.", markup=False, highlight=False)
+        screen.print(f"Before the runs {join_noise(noises)}.", markup=False, highlight=False)
     for each in done:
         if each.trouble or each.bottleneck:
             why = each.trouble or f"the load was the bottleneck: {each.bottleneck}"
@@ -74,7 +76,8 @@ class Shown:
 
     def phase(self, name: str, total_s: float | None) -> None:
         """A part of the run begins."""
-        self._progress.update(self._runs, description=f"{self._now}, {name}{f' ({total_s:g} s)' if total_s else ''}")
+        said = f"{self._now}, {name}{f' ({total_s:g} s)' if total_s else ''}"
+        self._progress.update(self._runs, description=said, refresh=True)
 
     def show(self, sample: Sample) -> None:
         """What is happening is not shown: the terminal would cost the load its core."""

@@ -99,7 +99,13 @@ RUNS: dict[str, BenchRun] = {
     "floor": BenchRun(scenario="rooms-one", server=FLOOR),
     "floor-joined": BenchRun(scenario="rooms", server=FLOOR),
     "one-worker": BenchRun(scenario="direct"),
-    "two-workers": BenchRun(scenario="direct", redis=True, apart=False, settings={"server": {"workers": 2}}),
+    "two-workers": BenchRun(
+        scenario="direct",
+        changes={"people": 2_000},
+        redis=True,
+        apart=False,
+        settings={"server": {"workers": 2}},
+    ),
     "idle-100k": BenchRun(
         scenario="idle",
         changes={"people": 100_000, "workers": 6},

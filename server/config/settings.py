@@ -136,7 +136,7 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
     """A connection that has sent nothing for this long is closed."""
     outbox_bytes_max: Count = 1_048_576
     """Bytes that may wait for one slow connection; above it the session lags, and catches up on content later."""
-    held_frames_max: Count = 256
+    held_frames_max: Count = 600
     """Live events kept in memory while a session catches up; above it they are read from the timeline instead."""
     missed_dialogs_max: Count = 10_000
     """Dialogs in which a lagging session may miss events; above it the connection is closed: reconnect and resume."""

@@ -249,7 +249,8 @@ class Outbox:
         return {} if self._behind is None else self._behind.take_missed(dialogs_max)
 
     def forget_behind(self) -> None:
-        """Forget what came while not live: a snapshot that is taken after this has all of it that still counts."""
+        """Drop what was held or missed before the first snapshot: one that is taken later has all that is valid."""
+        assert not self.live
         self._behind = None
 
     def try_live(self, sent_to: dict[bytes, int]) -> bool:

@@ -58,7 +58,9 @@ async def run_node(
 ) -> None:
     """Run a node on the database at `url` until `stop` is set, then drain it; `serves` is called when it listens."""
     _allow_all_files()
+    search = GarbageSearch(asyncio.get_running_loop())
     async with contextlib.AsyncExitStack() as stack:
+        stack.callback(search.end)  # the last thing: not while sessions are drained
 
         async def start() -> tuple[Node, asyncio.Task[None]]:
             archive = await stack.enter_async_context(running_archive(config.storage, url))
@@ -74,9 +76,7 @@ async def run_node(
             return
         node, work = await opening
         logs.name_node(node.name, node.incarnation)
-        search = GarbageSearch(asyncio.get_running_loop())
         search.begin()
-        stack.callback(search.end)
         serves(node)
         await asyncio.wait({stopped, work}, return_when=asyncio.FIRST_COMPLETED)
         if work.done():

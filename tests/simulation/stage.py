@@ -85,7 +85,7 @@ def draw_config(dice: random.Random) -> Config:
         sync=SyncSettings(
             window_events=dice.choice((1, 5, 50)),
             events_max=dice.choice((3, 20, 5_000)),
-            page_events=dice.choice((1, 3, 500)),
+            page_events=dice.choice((1, 3, 200)),
         ),
         rooms=RoomSettings(rooms_max=dice.choice((1, 2, 100))),
         cluster=ClusterSettings(lease_s=3.0),

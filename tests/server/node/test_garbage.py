@@ -5,10 +5,18 @@ import gc
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
+from server.clock import Clock
+from server.config.settings import ServerSettings
+from server.delivery.registry import Registry
+from server.node.composition import Node
 from server.node.garbage import GarbageSearch
+from server.node.serve import run_node
+from storage.postgres.pool import Pool
+from tests.support.harness import TestIdentity, configured
 
 NEW_OBJECTS = 1_000
 
@@ -90,3 +98,19 @@ async def test_at_the_end_the_search_is_that_of_cpython_again() -> None:
     search.end()
     gc.freeze()
     assert (gc.get_threshold(), gc.callbacks) == before
+
+
+async def test_a_node_searches_while_it_serves(database_url: str) -> None:
+    stop, thresholds = asyncio.Event(), [gc.get_threshold()]
+    config = configured(server=ServerSettings(port=0, admin_port=0, drain_timeout_s=2.0))
+
+    async def make(pool: Pool, clock: Clock, *, sessions: Registry, **_: Any) -> TestIdentity:
+        return TestIdentity(pool, clock, sessions)
+
+    def serves(_node: Node) -> None:
+        thresholds.append(gc.get_threshold())
+        stop.set()
+
+    await run_node(config, database_url, make, stop, serves)
+    gc.freeze()
+    assert thresholds[1] != thresholds[0] == gc.get_threshold()

@@ -28,6 +28,15 @@ def test_the_numbers_are_those_of_this_process(registry: CollectorRegistry) -> N
     )
 
 
+def test_what_cannot_be_read_is_left_out(registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_process: psutil.Process) -> float:
+        raise FileNotFoundError("/proc/stat")
+
+    monkeypatch.setattr(psutil.Process, "create_time", refuse)
+    assert registry.get_sample_value("process_start_time_seconds") is None
+    assert registry.get_sample_value("process_open_fds")
+
+
 def test_every_open_file_counts(registry: CollectorRegistry, tmp_path: Path) -> None:
     before = registry.get_sample_value("process_open_fds")
     assert before
