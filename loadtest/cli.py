@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import os
 import signal
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from loadtest.issuer import Issuer, as_setting
 from loadtest.lean_client import LoadError
 from loadtest.own_server import UNBOUND, OwnServer, merge
 from loadtest.plots import PlotError, check_installed
-from loadtest.processes import allow_all_files, staying_on
+from loadtest.processes import allow_all_files, find_cores, staying_on
 from loadtest.progress import RunProgress
 from loadtest.result_page import as_page
 from loadtest.result_table import write_table
@@ -177,9 +176,9 @@ def _target(scenario: Scenario, chosen: argparse.Namespace, cores: Sequence[int]
 
 
 def _split_cores() -> tuple[Sequence[int], Sequence[int]]:
-    if not hasattr(os, "sched_setaffinity"):
+    cores = find_cores()
+    if not cores:
         raise LoadError("This system cannot pin processes to cores: leave out --pin.")
-    cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         raise LoadError("There is only one core: leave out --pin.")
     half = len(cores) // 2

@@ -20,6 +20,11 @@ def allow_all_files() -> int:
     return hard
 
 
+def find_cores() -> list[int]:
+    """The cores that this process may use; none where the system cannot keep processes to some."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+
 @contextlib.contextmanager
 def staying_on(cores: Sequence[int]) -> Iterator[None]:
     """This process, and those that it starts meanwhile, run on these cores only; empty: on any."""

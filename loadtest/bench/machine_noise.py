@@ -6,14 +6,13 @@ if stops of that length are frequent enough. After jHiccup (Gil Tene), which mea
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
 
 import msgspec
 
-from loadtest.processes import staying_on
+from loadtest.processes import find_cores, staying_on
 
 _STOP_NS = 500_000
 """A step takes a ten-thousandth of this: whatever is as long was not ours."""
@@ -47,11 +46,10 @@ def join_noise(measured: Sequence[MachineNoise]) -> MachineNoise:
 
 def measure_noise(seconds: float, clock_ns: Callable[[], int] = time.perf_counter_ns) -> MachineNoise:
     """Count for so long, each core that this process may use in turn."""
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     speeds: list[float] = []
     stops: list[int] = []
     counted_ns = 0
-    places = [[core] for core in cores] or [[]]
+    places = [[core] for core in find_cores()] or [[]]
     for place in places:
         with staying_on(place):
             until_ns = clock_ns() + int(seconds * 1e9 / len(places))

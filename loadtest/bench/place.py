@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from loadtest.bench.journal_filler import fill_journal
 from loadtest.issuer import Issuer
 from loadtest.lean_client import LoadError
 from loadtest.own_server import HOST, UNBOUND, OwnServer, free_port, merge
-from loadtest.processes import end_process, find_redis, staying_on
+from loadtest.processes import end_process, find_cores, find_redis, staying_on
 from loadtest.target import RemoteServer, Target
 
 _STOP_TIMEOUT_S = 10.0
@@ -26,9 +25,7 @@ _MANY = {"gateway": {"connections_max": 1_000_000}}
 
 def share_cores(run: BenchRun) -> tuple[list[int], list[int]]:
     """The cores of the server and those of the load; each has all where they cannot be kept apart, or shall not be."""
-    if not hasattr(os, "sched_getaffinity"):
-        return [], []
-    cores = sorted(os.sched_getaffinity(0))
+    cores = find_cores()
     return (cores[:1], cores[1:]) if run.apart and len(cores) > 1 else (cores, cores)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from server.node.metrics import METRICS
 from server.node.parent_admin import OF_THE_PARENT
+from server.node.process_metrics import OF_THE_PROCESS
 from server.node.prometheus import AnyDeclared, Counter, Durations, Gauge, LabelledCounter, LabelledGauge
 
 _TYPES = {
@@ -16,31 +17,6 @@ _TYPES = {
     LabelledCounter: "counter",
     Durations: "histogram",
 }
-
-OF_THE_PROCESS = (
-    ("process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes.", "none: it is reserved, not used"),
-    (
-        "process_resident_memory_bytes",
-        "gauge",
-        "Resident memory size in bytes.",
-        "above 80 % of the memory that the node may use",
-    ),
-    (
-        "process_start_time_seconds",
-        "gauge",
-        "Start time of the process since unix epoch in seconds.",
-        "it changes, and nobody deploys: the node was killed",
-    ),
-    (
-        "process_cpu_seconds_total",
-        "counter",
-        "Total user and system CPU time spent in seconds.",
-        "its rate is above 0.8 for five minutes: a node uses one core",
-    ),
-    ("process_open_fds", "gauge", "Number of open file descriptors.", "above 90 % of `process_max_fds`"),
-    ("process_max_fds", "gauge", "Maximum number of open file descriptors.", "below `gateway.connections_max`"),
-)
-"""Those of `process_metrics.py`."""
 
 _HEAD = """\
 # Metrics

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -18,39 +18,58 @@ from prometheus_client.registry import Collector
 _OPEN_FILES = Path("/proc/self/fd")
 
 
+OF_THE_PROCESS = (
+    ("process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes.", "none: it is reserved, not used"),
+    (
+        "process_resident_memory_bytes",
+        "gauge",
+        "Resident memory size in bytes.",
+        "above 80 % of the memory that the node may use",
+    ),
+    (
+        "process_start_time_seconds",
+        "gauge",
+        "Start time of the process since unix epoch in seconds.",
+        "it changes, and nobody deploys: the node was killed",
+    ),
+    (
+        "process_cpu_seconds_total",
+        "counter",
+        "Total user and system CPU time spent in seconds.",
+        "its rate is above 0.8 for five minutes: a node uses one core",
+    ),
+    ("process_open_fds", "gauge", "Number of open file descriptors.", "above 90 % of `process_max_fds`"),
+    ("process_max_fds", "gauge", "Maximum number of open file descriptors.", "below `gateway.connections_max`"),
+)
+"""Each with its type, its meaning, and when to look at it."""
+
+
 class ProcessMetrics(Collector):
     """The metrics of this process."""
 
     def collect(self) -> Iterator[Metric]:
         """Read everything."""
-        for read in (_read_memory, _read_start, _read_cpu, _read_files):
+        for name, kind, meaning, _ in OF_THE_PROCESS:
+            family = CounterMetricFamily if kind == "counter" else GaugeMetricFamily
             with contextlib.suppress(OSError, psutil.Error):
-                yield from read(psutil.Process())
+                yield family(name, meaning, value=_READ[name](psutil.Process()))
 
 
-def _read_memory(process: psutil.Process) -> list[Metric]:
-    memory = process.memory_info()
-    return [
-        GaugeMetricFamily("process_virtual_memory_bytes", "Virtual memory size in bytes.", memory.vms),
-        GaugeMetricFamily("process_resident_memory_bytes", "Resident memory size in bytes.", memory.rss),
-    ]
-
-
-def _read_start(process: psutil.Process) -> list[Metric]:
-    meaning = "Start time of the process since unix epoch in seconds."
-    return [GaugeMetricFamily("process_start_time_seconds", meaning, process.create_time())]
-
-
-def _read_cpu(process: psutil.Process) -> list[Metric]:
+def _read_cpu_s(process: psutil.Process) -> float:
     cpu = process.cpu_times()
-    meaning = "Total user and system CPU time spent in seconds."
-    return [CounterMetricFamily("process_cpu_seconds_total", meaning, cpu.user + cpu.system)]
+    return float(cpu.user + cpu.system)
 
 
-def _read_files(process: psutil.Process) -> list[Metric]:
+def _count_open_files(process: psutil.Process) -> int:
     counted = _OPEN_FILES.stat().st_size if _OPEN_FILES.exists() else 0
-    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return [
-        GaugeMetricFamily("process_open_fds", "Number of open file descriptors.", counted or process.num_fds()),
-        GaugeMetricFamily("process_max_fds", "Maximum number of open file descriptors.", most),
-    ]
+    return counted or process.num_fds()
+
+
+_READ: Mapping[str, Callable[[psutil.Process], float]] = {
+    "process_virtual_memory_bytes": lambda process: process.memory_info().vms,
+    "process_resident_memory_bytes": lambda process: process.memory_info().rss,
+    "process_start_time_seconds": lambda process: process.create_time(),
+    "process_cpu_seconds_total": _read_cpu_s,
+    "process_open_fds": _count_open_files,
+    "process_max_fds": lambda _process: resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+}

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from server.node.metrics import METRICS
-from server.node.metrics_reference import OF_THE_PROCESS
 from server.node.parent_admin import OF_THE_PARENT
+from server.node.process_metrics import OF_THE_PROCESS
 
 DOCS = Path(__file__).parents[3] / "docs"
 RULES = DOCS / "operations" / "alerts.yml"

@@ -14,7 +14,7 @@ from protocol.commands import Create, HighWaterMark, Receipt, Send, SignOut
 from protocol.dialog_types import DialogType, Mode
 from server.config.settings import ClusterSettings
 from server.node.metrics import METRICS
-from server.node.metrics_reference import OF_THE_PROCESS
+from server.node.process_metrics import OF_THE_PROCESS
 from server.node.prometheus import AnyDeclared, Counter, Durations, LabelledCounter
 from tests.support.harness import Running, configured, running
 from tests.support.turns import until
