@@ -58,6 +58,21 @@ class ErrorCode(enum.StrEnum):
     REPORT_REFUSED = "report_refused"
     REPORTS_OFF = "reports_off"
     BACKUP_BOUND = "backup_bound"
+    # money
+    INSUFFICIENT = "insufficient"
+    OVER_LIMIT = "over_limit"
+    CHANGED = "changed"
+    PROOF_REQUIRED = "proof_required"
+    PAYMENT_NOT_FOUND = "payment_not_found"
+    PAYMENT_STATE = "payment_state"
+    PAYMENT_EXPIRED = "payment_expired"
+    AMOUNT_REFUSED = "amount_refused"
+    CURRENCY_REFUSED = "currency_refused"
+    OWN_PAYEE = "own_payee"
+    WALLET_NOT_FOUND = "wallet_not_found"
+    WALLET_CLOSED = "wallet_closed"
+    QUOTE_REFUSED = "quote_refused"
+    KEY_REUSED = "key_reused"
     # capacity
     RATE_LIMITED = "rate_limited"
     DAILY_LIMIT = "daily_limit"
@@ -146,6 +161,22 @@ _SENTENCES: dict[ErrorCode, str] = {
         "This server takes no reports; its operator makes a key with `tchat reports key` and sets "
         "`reports.moderators_key`."
     ),
+    ErrorCode.INSUFFICIENT: "The wallet has less than this available; top it up, then pay again with a new key.",
+    ErrorCode.OVER_LIMIT: "This is more than this person may pay in a day or month; pay less, or wait until it ends.",
+    ErrorCode.CHANGED: "The payment is not what was shown; read it again, show it, and approve what it says now.",
+    ErrorCode.PROOF_REQUIRED: (
+        "This needs a signature of the device, or the platform's own check of the person; add a `proof`."
+    ),
+    ErrorCode.PAYMENT_NOT_FOUND: "You are no party to such a payment; check its id.",
+    ErrorCode.PAYMENT_STATE: "The payment is in a state in which this cannot be done; read it again.",
+    ErrorCode.PAYMENT_EXPIRED: "The payment has expired, and what was held is back; make a new one.",
+    ErrorCode.AMOUNT_REFUSED: "The amount must be 1 to 10^15 minor units, and not more than is left; correct it.",
+    ErrorCode.CURRENCY_REFUSED: "The currency is unknown here, has no rate, or is not that of the wallet; change it.",
+    ErrorCode.OWN_PAYEE: "Nobody pays themselves; name another payee.",
+    ErrorCode.WALLET_NOT_FOUND: "There is no such wallet, or it is not yours; check its id and currency.",
+    ErrorCode.WALLET_CLOSED: "The wallet of one of the parties is suspended or closed; contact the platform.",
+    ErrorCode.QUOTE_REFUSED: "The quote was used, has expired, or is for another exchange; request a new one.",
+    ErrorCode.KEY_REUSED: "This idempotency key was used with another request; use a new key for a new request.",
     ErrorCode.BACKUP_BOUND: "The backup has as many values as one person may keep here; nothing is added to it.",
     ErrorCode.RATE_LIMITED: "Too many requests; wait `retry_after_s`, then send again.",
     ErrorCode.DAILY_LIMIT: (

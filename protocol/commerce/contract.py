@@ -1,0 +1,111 @@
+"""The HTTP contract of commerce, as far as chat and its clients call it: a platform may put its own wallet behind it.
+
+    POST /v1/payments                       NewPayment          201 PaymentReply
+    POST /v1/payments/{id}/approve          Approval            200 PaymentReply
+    POST /v1/payments/{id}/decline          -                   200 PaymentReply
+    POST /v1/payments/{id}/cancel           -                   200 PaymentReply
+    POST /v1/payments/{id}/capture          PartOfPayment       200 PaymentReply
+    POST /v1/payments/{id}/refund           PartOfPayment       200 PaymentReply
+    GET  /v1/payments/{id}                                      200 PaymentReply
+
+Every POST has an `Idempotency-Key` header of 1 to 255 printable characters, which belongs to the caller: the same key
+with the same body gets the first final answer again, refusals included; with another body it is `key_reused`. A refusal
+is `{"code", "message", "retry_after_s"}`; of the codes only `unavailable` and `rate_limited` are not final.
+
+`Authorization: Bearer TOKEN`: a JWT (EdDSA) of the chat's key with `aud` "commerce", `sub`, `tenant`, `device`, `iat`,
+`exp` (at most 60 s later), `jti`, and `digest`: the base64url SHA-256 of method, path, idempotency key and body, each
+followed by a newline but the last (`request_digest`).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import Annotated, Literal
+from uuid import UUID
+
+import msgspec
+
+from protocol.commerce.currencies import AmountMinor, Currency
+from protocol.commerce.payment_notice import Version
+
+AUDIENCE = "commerce"
+TOKEN_LIFE_S = 60
+IDEMPOTENCY_HEADER = "Idempotency-Key"
+KEY_CHARS_MAX = 255
+EXPIRES_IN_S_MIN = 60
+EXPIRES_IN_S_MAX = 30 * 86_400
+
+IdempotencyKey = Annotated[str, msgspec.Meta(min_length=1, max_length=KEY_CHARS_MAX, pattern="^[!-~]+$")]
+
+
+class NewPayment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`request`: the caller, or the business that they act for, asks `payer`. `send`: the caller pays `payee`.
+
+    With `capture` "later" the money is held until it is captured, in full or in part, cancelled or expired. Without
+    `dialog` only the two parties hear of it, in their `self` dialogs.
+    """
+
+    intent: Literal["request", "send"]
+    payer: UUID
+    payee: UUID
+    amount_minor: AmountMinor
+    currency: Currency
+    capture: Literal["now", "later"] = "now"
+    dialog: UUID | None = None
+    order: UUID | None = None
+    expires_in_s: Annotated[int, msgspec.Meta(ge=EXPIRES_IN_S_MIN, le=EXPIRES_IN_S_MAX)] | None = None
+
+
+class Proof(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """That the person saw what they approve: a signature of their device over `approval_text`, or a step-up."""
+
+    device: UUID | None = None
+    signature: Annotated[str, msgspec.Meta(max_length=200)] | None = None
+    step_up: Annotated[str, msgspec.Meta(max_length=4096)] | None = None
+
+
+class Approval(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the person saw when they approved. Where it differs from the payment it is `changed`."""
+
+    version: Version
+    amount_minor: AmountMinor
+    currency: Currency
+    payee: UUID
+    proof: Proof | None = None
+
+
+class PartOfPayment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much is captured or refunded; None: all that is left."""
+
+    amount_minor: AmountMinor | None = None
+
+
+class PaymentReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A payment as it is now, for one of its parties. `fee_minor` is for the payee."""
+
+    id: UUID
+    version: Version
+    state: str
+    payer: UUID
+    payee: UUID
+    amount_minor: AmountMinor
+    currency: Currency
+    captured_minor: int = 0
+    refunded_minor: int = 0
+    fee_minor: int = 0
+    dialog: UUID | None = None
+    order: UUID | None = None
+    expires_at_ms: int | None = None
+
+
+def request_digest(method: str, path: str, key: str, body: bytes) -> str:
+    """The `digest` of a token: what it is for, and nothing else. `path` is as sent, with its query."""
+    content = b"\n".join((method.encode(), path.encode(), key.encode(), body))
+    return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+
+
+def approval_text(payment: UUID, approval: Approval) -> bytes:
+    """What a device signs (Ed25519) to prove an approval."""
+    fields = (payment, approval.version, approval.amount_minor, approval.currency, approval.payee)
+    return "\n".join(("tchat payment approval 1", *map(str, fields))).encode()
