@@ -1,20 +1,12 @@
-"""The SQL functions: one file each in `functions/`, rendered with the numbers that Python gives to names.
+"""The SQL functions of the chat: one file each in `functions/` (`function_files.py` says how they are rendered).
 
-A file is a template. `${VerdictCode.STALE}` stands for the number of an enum's member, `${tag.Edited}` for the tag of
-a body, `${packed.Erased}` for the stored bytes of a body without fields, `${packed_with_id.Promoted}` for those of a
-body whose one required field is an id, up to where its 16 bytes follow, `${SIGN_IN_AUDIT_KEPT_MS}` for a constant. An
-unknown name is an error.
+`${VerdictCode.STALE}` stands for the number of an enum's member, `${tag.Edited}` for the tag of a body,
+`${packed.Erased}` for the stored bytes of a body without fields, `${packed_with_id.Promoted}` for those of a body whose
+one required field is an id, up to where its 16 bytes follow, `${SIGN_IN_AUDIT_KEPT_MS}` for a constant.
 
-Invariants: a file creates the one function that it is named after; a function in the language `sql` calls none of ours
-that comes after it by name, because PostgreSQL looks its callees up when it is created. `change_NAME` takes the change
-whose body has the tag name NAME (`journal.py`). A trigger's function says CREATE OR REPLACE, and its file creates the
-triggers.
+`change_NAME` takes the change whose body has the tag name NAME (`journal.py`).
 """
 
-import enum
-import hashlib
-import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
@@ -45,6 +37,7 @@ from protocol.limits import (
 from storage.backups import BackupOutcome
 from storage.device_keys import KeysOutcome
 from storage.device_messages import SendOutcome
+from storage.function_files import FunctionFiles
 from storage.identity_rows import SIGN_IN_AUDIT_KEPT_MS, EndReason, Outcome, WhoMayAdd
 from storage.nodes import LARGE_ABOVE
 from storage.purged_authors import NUMBERS_TOGETHER
@@ -53,27 +46,23 @@ from storage.rows import PrincipalStatus, PrincipalType, SignInState, VerdictCod
 from storage.shares import StagingOutcome
 
 FOLDER = Path(__file__).parent / "functions"
-_PLACE = re.compile(r"\$\{([^}]*)\}")
-_ENUMS: dict[str, type[enum.IntEnum]] = {
-    each.__name__: each
-    for each in (
-        VerdictCode,
-        PrincipalType,
-        PrincipalStatus,
-        SignInState,
-        Outcome,
-        EndReason,
-        WhoMayAdd,
-        KeysOutcome,
-        StagingOutcome,
-        SendOutcome,
-        BackupOutcome,
-        DialogType,
-        Mode,
-        Role,
-        Kind,
-    )
-}
+_ENUMS = (
+    VerdictCode,
+    PrincipalType,
+    PrincipalStatus,
+    SignInState,
+    Outcome,
+    EndReason,
+    WhoMayAdd,
+    KeysOutcome,
+    StagingOutcome,
+    SendOutcome,
+    BackupOutcome,
+    DialogType,
+    Mode,
+    Role,
+    Kind,
+)
 INCARNATION_ENDED = "TC001"
 """The SQLSTATE of a write whose node has been replaced."""
 TARGET_ARCHIVED = "TC002"
@@ -129,45 +118,20 @@ _CONSTANTS: dict[str, int | str] = {
     "COMMITMENT_KEPT_MS": COMMITMENT_KEPT_MS,
 }
 _BODIES: dict[str, type[Body]] = {body.__name__: body for body in get_args(AnyBody)}
-_OF_BODIES: dict[str, Callable[[type[Body]], str]] = {
-    "tag": lambda body: str(tag_of(body)),
-    "packed": lambda body: _literal(msgspec.msgpack.encode(body())),
-    "packed_with_id": lambda body: _literal(msgspec.msgpack.encode((tag_of(body), NIL)).removesuffix(NIL)),
-}
-
-
-def list_names() -> list[str]:
-    """The names of the functions, in the order in which they are created."""
-    return sorted(path.stem for path in FOLDER.glob("*.sql"))
-
-
-def render(template: str) -> str:
-    """The SQL of a template; LookupError if it uses a name that Python does not have."""
-    return _PLACE.sub(lambda place: _value(*place[1].partition(".")[::2]), template)
-
-
-def render_all() -> dict[str, str]:
-    """The SQL of every function by its name, in the order in which they are created."""
-    return {name: render((FOLDER / f"{name}.sql").read_text(encoding="utf-8")) for name in list_names()}
-
-
-def list_droppable(rendered: dict[str, str]) -> list[str]:
-    """The names of the functions that are dropped before they are created: all but those of triggers."""
-    return [name for name, text in rendered.items() if "CREATE OR REPLACE FUNCTION" not in text]
-
-
-def digest(rendered: dict[str, str]) -> str:
-    """A hash that changes with the text of any function."""
-    return hashlib.sha256("\0".join(rendered.values()).encode()).hexdigest()
-
-
-def _value(group: str, name: str) -> str:
-    if group in _ENUMS:
-        return str(int(_ENUMS[group][name]))
-    if not name:
-        return str(_CONSTANTS[group])
-    return _OF_BODIES[group](_BODIES[name])
 
 
 def _literal(value: bytes) -> str:
     return f"'\\x{value.hex()}'::bytea"
+
+
+CHAT = FunctionFiles(
+    FOLDER,
+    enums=_ENUMS,
+    constants=_CONSTANTS,
+    others={
+        "tag": lambda name: str(tag_of(_BODIES[name])),
+        "packed": lambda name: _literal(msgspec.msgpack.encode(_BODIES[name]())),
+        "packed_with_id": lambda name: _literal(msgspec.msgpack.encode((tag_of(_BODIES[name]), NIL)).removesuffix(NIL)),
+    },
+)
+"""The functions of the chat's database."""

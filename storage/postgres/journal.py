@@ -23,8 +23,8 @@ from protocol import ids
 from protocol.bodies import AnyBody, Body, DialogCreated, MembersAdded, Posted, TimelineEventRaw, decode_body, tag_of
 from protocol.dialog_types import DIALOG_TYPES
 from protocol.json_forms import tag_name
-from storage.postgres import functions
 from storage.postgres.epoch import IS_SETTLED
+from storage.postgres.functions import CHAT
 from storage.postgres.oldest_writer import find_oldest_writer
 from storage.postgres.pool import Pool, TargetArchivedError, translate_errors
 from storage.rows import (
@@ -75,7 +75,7 @@ ON CONFLICT (type) DO UPDATE SET members_min = excluded.members_min, members_max
 
 
 def _change_queries() -> dict[type[Body], str]:
-    names = set(functions.list_names())
+    names = set(CHAT.list_names())
     called = {body: f"change_{tag_name(body)}" for body in get_args(AnyBody)}
     return {
         body: f"SELECT * FROM {name}($1, $2, $3, $4, $5, $6, $7, $8)" for body, name in called.items() if name in names

@@ -11,15 +11,28 @@ a change that older nodes cannot work with needs a numbered migration, so that t
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 
+from storage.function_files import FunctionFiles, digest, list_droppable
 from storage.numbered_files import MigrationError, list_names, missing_names, number_of
-from storage.postgres import functions
+from storage.postgres.functions import CHAT
 
 FOLDER = Path(__file__).parent / "migrations"
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """The tables and functions of one database: numbered files, and functions."""
+
+    folder: Path
+    functions: FunctionFiles
+
+
+CHAT_SCHEMA = Schema(FOLDER, CHAT)
 FUNCTIONS = "functions"
 """The name of the last step, which is taken when the text of a function has changed."""
 _LOCK_KEY = 0x7463686174  # "tchat", read as a number: the advisory lock under which one node migrates
@@ -53,29 +66,31 @@ def known_migrations() -> list[str]:
     return list_names(FOLDER)
 
 
-async def is_current(connection: "asyncpg.Connection[Any]") -> bool:
+async def is_current(connection: "asyncpg.Connection[Any]", schema: Schema = CHAT_SCHEMA) -> bool:
     """Whether tables and functions are this version's: one query.
 
     Raises MigrationError if a newer version of tchat has migrated it.
     """
     try:
-        applied, digest = await _read_state(connection)
+        applied, present = await _read_state(connection)
     except asyncpg.UndefinedTableError:
         return False
-    return not missing_names(applied, FOLDER) and digest == functions.digest(functions.render_all())
+    return not missing_names(applied, schema.folder) and present == digest(schema.functions.render_all())
 
 
-async def migrate(url: str, progress: Callable[[str], None] = lambda _line: None) -> list[str]:
+async def migrate(
+    url: str, progress: Callable[[str], None] = lambda _line: None, schema: Schema = CHAT_SCHEMA
+) -> list[str]:
     """Bring the database at `url` to this version; return the names of the steps taken, each shown by `progress`.
 
     Raises MigrationError if a newer version migrated it or a file fails; then nothing has changed.
     """
     connection = await asyncpg.connect(url)
     try:
-        if await is_current(connection):
+        if await is_current(connection, schema):
             return []
         async with connection.transaction(isolation="read_committed"):
-            return await _migrate(connection, progress)
+            return await _migrate(connection, progress, schema)
     except asyncpg.PostgresError as error:
         raise MigrationError(f"A migration failed and nothing was changed: {error}") from error
     finally:
@@ -93,19 +108,19 @@ async def migrating_alone(url: str) -> AsyncIterator[None]:
         await connection.close()
 
 
-async def _migrate(connection: "asyncpg.Connection[Any]", progress: Callable[[str], None]) -> list[str]:
+async def _migrate(connection: "asyncpg.Connection[Any]", progress: Callable[[str], None], schema: Schema) -> list[str]:
     await connection.execute(f"SELECT pg_advisory_xact_lock({_LOCK_KEY})")
     await connection.execute(_OWN_TABLES)
     await _take_over_from_alembic(connection)
-    applied, digest = await _read_state(connection)
+    applied, present = await _read_state(connection)
     steps = []
-    for name in missing_names(applied, FOLDER):
-        await connection.execute((FOLDER / f"{name}.sql").read_text(encoding="utf-8"))
+    for name in missing_names(applied, schema.folder):
+        await connection.execute((schema.folder / f"{name}.sql").read_text(encoding="utf-8"))
         await connection.execute(_NOTE_MIGRATION, number_of(name), name[5:])
         steps.append(name)
         progress(name)
-    rendered = functions.render_all()
-    if digest != functions.digest(rendered):
+    rendered = schema.functions.render_all()
+    if present != digest(rendered):
         await _replace_functions(connection, rendered)
         steps.append(FUNCTIONS)
         progress(FUNCTIONS)
@@ -124,12 +139,12 @@ async def _replace_functions(connection: "asyncpg.Connection[Any]", rendered: di
 
     A function of a trigger is neither dropped nor noted: no version, ours or an older one, could drop it.
     """
-    droppable = functions.list_droppable(rendered)
+    droppable = list_droppable(rendered)
     for (signature,) in await connection.fetch(_OLD_FUNCTIONS, droppable):
         await connection.execute(f"DROP FUNCTION {signature}")
     for text in rendered.values():
         await connection.execute(text)
-    await connection.execute(_NOTE_FUNCTIONS, functions.digest(rendered), droppable)
+    await connection.execute(_NOTE_FUNCTIONS, digest(rendered), droppable)
 
 
 async def _take_over_from_alembic(connection: "asyncpg.Connection[Any]") -> None:

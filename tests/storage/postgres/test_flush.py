@@ -188,4 +188,4 @@ async def test_who_comes_back_often_keeps_the_newest_intervals(world: World) -> 
 
 
 def test_the_bound_of_intervals_is_the_protocols() -> None:
-    assert functions.render("${VISIBLE_INTERVALS_MAX}") == str(VISIBLE_INTERVALS_MAX)
+    assert functions.CHAT.render("${VISIBLE_INTERVALS_MAX}") == str(VISIBLE_INTERVALS_MAX)

@@ -19,16 +19,16 @@ NAMED = re.compile(r"\b(tag|code|type|status|role|mode|kind|outcome|revoked_why)
 
 
 def test_a_place_gets_the_number_of_its_name() -> None:
-    assert functions.render("code = ${VerdictCode.STALE}, tag = ${tag.Edited}") == "code = 4, tag = 2"
+    assert functions.CHAT.render("code = ${VerdictCode.STALE}, tag = ${tag.Edited}") == "code = 4, tag = 2"
 
 
 def test_a_place_gets_the_stored_bytes_of_a_body() -> None:
-    assert functions.render("${packed.Erased}") == r"'\x9105'::bytea"
-    assert functions.render("${packed_with_id.Promoted}") == r"'\x920ec410'::bytea"
+    assert functions.CHAT.render("${packed.Erased}") == r"'\x9105'::bytea"
+    assert functions.CHAT.render("${packed_with_id.Promoted}") == r"'\x920ec410'::bytea"
 
 
 def test_a_place_gets_a_constant() -> None:
-    assert functions.render("${SIGN_IN_AUDIT_KEPT_MS}") == str(SIGN_IN_AUDIT_KEPT_MS)
+    assert functions.CHAT.render("${SIGN_IN_AUDIT_KEPT_MS}") == str(SIGN_IN_AUDIT_KEPT_MS)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_a_place_gets_a_constant() -> None:
 )
 def test_an_unknown_name_is_an_error(place: str) -> None:
     with pytest.raises(LookupError):
-        functions.render(f"${{{place}}}")
+        functions.CHAT.render(f"${{{place}}}")
 
 
 def test_every_change_of_a_command_and_of_the_server_has_its_function() -> None:
@@ -44,15 +44,15 @@ def test_every_change_of_a_command_and_of_the_server_has_its_function() -> None:
     assert set(CHANGE_QUERIES) == appended | {DevicesChanged, ProfileChanged}
 
 
-@pytest.mark.parametrize("name", functions.list_names())
+@pytest.mark.parametrize("name", functions.CHAT.list_names())
 def test_a_file_creates_the_one_function_that_it_is_named_after(name: str) -> None:
-    text = (functions.FOLDER / f"{name}.sql").read_text(encoding="utf-8")
+    text = functions.CHAT.read(name)
     assert re.findall(r"CREATE (?:OR REPLACE )?FUNCTION (\w+)\(", text) == [name]
 
 
-@pytest.mark.parametrize("name", functions.list_names())
+@pytest.mark.parametrize("name", functions.CHAT.list_names())
 def test_no_function_has_a_number_that_has_a_name(name: str) -> None:
-    assert not NAMED.search((functions.FOLDER / f"{name}.sql").read_text(encoding="utf-8"))
+    assert not NAMED.search(functions.CHAT.read(name))
 
 
 @pytest.mark.anyio
