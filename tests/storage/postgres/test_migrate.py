@@ -7,8 +7,8 @@ import asyncpg
 import pytest
 
 from storage.numbered_files import MigrationError
-from storage.postgres import migrate as module
-from storage.postgres.migrate import FOLDER, FUNCTIONS, is_current, known_migrations, migrate
+from storage.postgres.functions import CHAT
+from storage.postgres.migrate import FOLDER, FUNCTIONS, Schema, is_current, known_migrations, migrate
 
 pytestmark = pytest.mark.anyio
 
@@ -42,16 +42,16 @@ async def test_nodes_that_start_together_migrate_once(empty_database_url: str) -
 
 
 async def test_a_file_that_comes_later_than_one_with_a_higher_number_is_applied(
-    empty_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    empty_database_url: str, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(module, "FOLDER", tmp_path)
+    schema = Schema(tmp_path, CHAT)
     for path in FOLDER.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "9003_third.sql").write_text("CREATE TABLE third ()", "utf-8")
-    await migrate(empty_database_url)
+    await migrate(empty_database_url, schema=schema)
     for number, name in ((9001, "first"), (9002, "second")):
         (tmp_path / f"{number}_{name}.sql").write_text(f"CREATE TABLE {name} ()", "utf-8")
-    applied = await asyncio.gather(*(migrate(empty_database_url) for _ in range(2)))
+    applied = await asyncio.gather(*(migrate(empty_database_url, schema=schema) for _ in range(2)))
     assert sorted(applied) == [[], ["9001_first", "9002_second"]]
 
 

@@ -1,0 +1,12 @@
+-- Close a month: what is posted from now on is dated after it. Waits for the steps that are under way. False: it is not over.
+CREATE FUNCTION close_period(p_period int, p_ends_us bigint) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(${PERIOD_LOCKS}, 0);
+    IF clock_us() < p_ends_us THEN
+        RETURN false;
+    END IF;
+    INSERT INTO periods (period, ends_us, closed_us) VALUES (p_period, p_ends_us, clock_us()) ON CONFLICT DO NOTHING;
+    RETURN true;
+END $$;

@@ -1,0 +1,22 @@
+-- Expire a payment that is due; true if this call did. Who reads a due payment calls it first, so that nothing that was told
+-- is undone by a clock that steps back.
+CREATE FUNCTION expire_payment(p_payment uuid) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+AS $$
+DECLARE
+    v payments%ROWTYPE;
+    v_outcome smallint;
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(${PERIOD_LOCKS}, 0);
+    SELECT p.* INTO v FROM payments p WHERE p.payment_id = p_payment FOR NO KEY UPDATE;
+    IF NOT FOUND OR greatest(clock_us(), v.moved_us) < v.expires_us THEN
+        RETURN false;
+    ELSIF v.state = ${PaymentState.REQUESTED} THEN
+        PERFORM end_request(v, ${PaymentStep.EXPIRE}::smallint, '${NIL}');
+        RETURN true;
+    ELSIF v.state = ${PaymentState.HELD} THEN
+        SELECT e.outcome INTO v_outcome FROM end_hold(v, ${PaymentStep.EXPIRE}::smallint, 0, '${NIL}', true) e;
+        RETURN v_outcome = ${StepOutcome.EXPIRED};
+    END IF;
+    RETURN false;
+END $$;

@@ -1,0 +1,21 @@
+-- Open an account, or find it open: its slots, and what is known of a person whose spending is limited.
+CREATE FUNCTION open_account(
+    p_tenant smallint, p_owner uuid, p_currency text, p_purpose smallint, p_slots smallint, p_floored boolean,
+    p_timezone text, p_day_max bigint, p_month_max bigint
+) RETURNS uuid
+LANGUAGE plpgsql VOLATILE
+AS $$
+DECLARE
+    v_account uuid := account_of(p_tenant, p_owner, p_currency, p_purpose);
+BEGIN
+    IF p_timezone IS NOT NULL THEN
+        INSERT INTO persons (person_id, tenant_id, timezone, day_max, month_max)
+        VALUES (p_owner, p_tenant, p_timezone, p_day_max, p_month_max) ON CONFLICT DO NOTHING;
+    END IF;
+    INSERT INTO accounts (account_id, slot, slots, tenant_id, owner_id, currency, purpose, floored, limited, status)
+    SELECT v_account, s, p_slots, p_tenant, p_owner, p_currency, p_purpose, p_floored, p_timezone IS NOT NULL,
+           ${AccountStatus.ACTIVE}
+    FROM generate_series(0, p_slots - 1) s
+    ON CONFLICT DO NOTHING;
+    RETURN v_account;
+END $$;

@@ -1,0 +1,310 @@
+"""The ledger: each business step is one call of one function in autocommit, and its answer is kept under its key.
+
+Invariants (`migrations/0001_ledger.sql` has those of the tables):
+
+* A call whose fate is unknown is repeated with the same key: it is answered, or done once.
+* Refusals are answers, kept like the others. What is not final is an exception: StorageUnavailableError and its kind.
+* Who reads a payment that is due writes `expired` first, so nothing that was told is undone by a clock that steps back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+
+from protocol.commerce.payment_states import PaymentState, PaymentStep
+from storage.commerce.money_rows import (
+    AccountRow,
+    AccountStatus,
+    Answer,
+    Leg,
+    NewPaymentRow,
+    PaymentRow,
+    Purpose,
+    Reason,
+    StepKey,
+    StepOutcome,
+    TransferRow,
+    VersionRow,
+)
+from storage.postgres.pool import Pool, translate_errors
+from storage.postgres.write_connections import WriteConnections
+
+_BEGIN = "SELECT * FROM begin_payment($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)"
+_APPROVE = "SELECT * FROM approve_payment($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+_STEP = "SELECT * FROM step_payment($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+_REFUND = "SELECT * FROM refund_payment($1, $2, $3, $4, $5, $6, $7, $8)"
+_CHAIN = "SELECT * FROM post_chain($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+_TAKE = "SELECT * FROM take_anyway($1, $2, $3, $4, $5, $6, $7, $8)"
+
+_PAYMENT_COLUMNS = """p.payment_id, p.tenant_id, p.dialog_id, p.order_id, p.payer_id, p.payee_id, p.from_id, p.to_id,
+p.currency, p.amount, p.capture_later, p.expires_us, p.state, p.version, p.captured, p.fee, p.refunded,
+p.fee_returned, p.moved_us"""
+_PAYMENT = f"""
+SELECT {_PAYMENT_COLUMNS}, p.state IN ({PaymentState.REQUESTED}, {PaymentState.HELD}) AND clock_us() >= p.expires_us
+FROM payments p WHERE p.payment_id = $1
+"""
+_PAYMENTS = f"""
+SELECT {_PAYMENT_COLUMNS} FROM payments p WHERE p.payer_id = $1 AND p.payment_id < $2
+UNION ALL
+SELECT {_PAYMENT_COLUMNS} FROM payments p WHERE p.payee_id = $1 AND p.payment_id < $2
+ORDER BY payment_id DESC LIMIT $3
+"""
+_VERSIONS = """
+SELECT version, at_us, step, state, actor_id, captured, fee, refunded FROM payment_versions
+WHERE payment_id = $1 ORDER BY version LIMIT 1000
+"""
+_DUE = f"""
+SELECT payment_id FROM payments WHERE expires_us BETWEEN $1 AND clock_us()
+AND state IN ({PaymentState.REQUESTED}, {PaymentState.HELD}) ORDER BY expires_us LIMIT $2
+"""
+_ACCOUNTS = f"""
+SELECT a.account_id, a.tenant_id, a.owner_id, a.currency, a.purpose, a.status, a.slots,
+       (SELECT sum(s.balance)::bigint FROM accounts s WHERE s.account_id = a.account_id),
+       (SELECT coalesce(sum(h.balance), 0)::bigint FROM holds h WHERE h.account_id = a.account_id AND h.balance > 0),
+       (SELECT coalesce(-sum(r.balance), 0)::bigint FROM accounts r
+        WHERE a.purpose = {Purpose.WALLET}
+          AND r.account_id = account_of(a.tenant_id, a.owner_id, a.currency, {Purpose.RECEIVABLE}::smallint))
+FROM accounts a WHERE a.owner_id = $1 AND a.slot = 0 AND a.tenant_id = $2 ORDER BY a.purpose, a.currency
+"""
+_STATEMENT = """
+(SELECT t.transfer_no, t.at_us, -t.amount, t.debit_slot, t.debit_after, t.credit_id, t.reason, t.subject_id, t.reverses
+ FROM generate_series(0, (SELECT slots - 1 FROM accounts WHERE account_id = $1 AND slot = 0)) s
+ CROSS JOIN LATERAL (SELECT * FROM transfers x WHERE x.debit_id = $1 AND x.debit_slot = s AND x.transfer_no < $2
+                     ORDER BY x.transfer_no DESC LIMIT $3) t)
+UNION ALL
+(SELECT t.transfer_no, t.at_us, t.amount, t.credit_slot, t.credit_after, t.debit_id, t.reason, t.subject_id, t.reverses
+ FROM generate_series(0, (SELECT slots - 1 FROM accounts WHERE account_id = $1 AND slot = 0)) s
+ CROSS JOIN LATERAL (SELECT * FROM transfers x WHERE x.credit_id = $1 AND x.credit_slot = s AND x.transfer_no < $2
+                     ORDER BY x.transfer_no DESC LIMIT $3) t)
+ORDER BY 1 DESC LIMIT $3
+"""
+
+
+class Ledger:
+    """Steps over `writes`, reads over `reads`."""
+
+    def __init__(self, writes: WriteConnections, reads: Pool) -> None:
+        self._writes = writes
+        self._reads = reads
+
+    async def open_wallet(
+        self,
+        tenant: int,
+        owner: bytes,
+        currency: str,
+        *,
+        timezone: str | None = None,
+        day_max: int | None = None,
+        month_max: int | None = None,
+        slots: int = 1,
+    ) -> bytes:
+        """The wallet of an owner in a currency, opened if there is none.
+
+        With a `timezone` the owner is a person, whose spending counts against the limits of the reference currency.
+        """
+        return await self._open(tenant, owner, currency, Purpose.WALLET, slots, True, timezone, day_max, month_max)
+
+    async def open_own(self, tenant: int, currency: str, purpose: Purpose, *, owner: bytes, slots: int) -> bytes:
+        """An account of the platform or of a gateway: fees, clearing, suspense. It may fall below zero."""
+        return await self._open(tenant, owner, currency, purpose, slots, False, None, None, None)
+
+    async def begin(self, key: StepKey, actor: bytes, step: PaymentStep, new: NewPaymentRow) -> Answer:
+        """Begin a payment: REQUEST moves nothing, SEND holds or pays."""
+        return await self._step(
+            _BEGIN,
+            key,
+            actor,
+            int(step),
+            new.tenant,
+            new.payment,
+            new.dialog,
+            new.order,
+            new.payer,
+            new.payee,
+            new.from_account,
+            new.to_account,
+            new.currency,
+            new.amount,
+            new.later,
+            new.request_us,
+            new.hold_us,
+        )
+
+    async def approve(
+        self,
+        key: StepKey,
+        payer: bytes,
+        tenant: int,
+        payment: bytes,
+        *,
+        version: int,
+        amount: int,
+        currency: str,
+        payee: bytes,
+    ) -> Answer:
+        """The payer approves a request as they saw it; it is then held or paid."""
+        return await self._step(_APPROVE, key, payer, tenant, payment, version, amount, currency, payee)
+
+    async def take_step(
+        self,
+        key: StepKey,
+        actor: bytes,
+        tenant: int,
+        payment: bytes,
+        step: PaymentStep,
+        *,
+        party: bytes | None = None,
+        amount: int | None = None,
+    ) -> Answer:
+        """DECLINE, CANCEL, VOID, or CAPTURE `amount` (None: all). NOT_FOUND unless `party`, if given, is a party."""
+        return await self._step(_STEP, key, actor, tenant, payment, party, int(step), amount)
+
+    async def refund(
+        self,
+        key: StepKey,
+        actor: bytes,
+        tenant: int,
+        payment: bytes,
+        *,
+        party: bytes | None = None,
+        amount: int | None = None,
+    ) -> Answer:
+        """Give back `amount` of what was captured (None: all that is left), and the fee in proportion."""
+        return await self._step(_REFUND, key, actor, tenant, payment, party, amount)
+
+    async def post_chain(
+        self,
+        key: StepKey,
+        tenant: int,
+        subject: bytes,
+        reason: Reason,
+        legs: Sequence[Leg],
+        *,
+        quote: bytes | None = None,
+    ) -> Answer:
+        """Transfer all legs or none; `quote` is used by them, an exchange."""
+        return await self._step(
+            _CHAIN,
+            key,
+            tenant,
+            subject,
+            int(reason),
+            [leg.from_account for leg in legs],
+            [leg.to_account for leg in legs],
+            [leg.amount for leg in legs],
+            [leg.reverses for leg in legs],
+            quote,
+        )
+
+    async def take_anyway(self, key: StepKey, tenant: int, subject: bytes, reason: Reason, leg: Leg) -> Answer:
+        """Take from a wallet what cannot be refused; what is not there becomes a debt (`detail`)."""
+        (row,) = await self._writes.fetch(
+            _TAKE, key.key_id, key.body, tenant, subject, int(reason), leg.from_account, leg.to_account, leg.amount
+        )
+        return _answer(row)
+
+    async def expire(self, payment: bytes) -> bool:
+        """Expire a payment if it is due; whether this call did."""
+        (row,) = await self._writes.fetch("SELECT expire_payment($1)", payment)
+        return bool(row[0])
+
+    async def list_due(self, since_us: int, limit: int) -> list[bytes]:
+        """Payments that are due and not expired yet, of those that were due at `since_us` or later."""
+        async with translate_errors():
+            return [row[0] for row in await self._reads.fetch(_DUE, since_us, limit)]
+
+    async def close_period(self, period: int, ends_us: int) -> bool:
+        """Close a month (year * 100 + month): what follows is dated behind its end. False if it is not over."""
+        (row,) = await self._writes.fetch("SELECT close_period($1, $2)", period, ends_us)
+        return bool(row[0])
+
+    async def read_payment(self, payment: bytes) -> PaymentRow | None:
+        """A payment as it is now; one that is due is expired first."""
+        async with translate_errors():
+            row = await self._reads.fetchrow(_PAYMENT, payment)
+            if row is not None and row[-1]:
+                await self.expire(payment)
+                row = await self._reads.fetchrow(_PAYMENT, payment)
+        return None if row is None else _payment(row)
+
+    async def read_payments(self, party: bytes, before: bytes, limit: int) -> list[PaymentRow]:
+        """Payments of a party, newest first, with ids below `before`."""
+        async with translate_errors():
+            return [_payment(row) for row in await self._reads.fetch(_PAYMENTS, party, before, limit)]
+
+    async def read_versions(self, payment: bytes) -> list[VersionRow]:
+        """What happened to a payment, first to last."""
+        async with translate_errors():
+            rows = await self._reads.fetch(_VERSIONS, payment)
+        return [VersionRow(row[0], row[1], PaymentStep(row[2]), PaymentState(row[3]), *row[4:]) for row in rows]
+
+    async def read_accounts(self, tenant: int, owner: bytes) -> list[AccountRow]:
+        """The accounts of an owner, wallets first."""
+        async with translate_errors():
+            rows = await self._reads.fetch(_ACCOUNTS, owner, tenant)
+        return [
+            AccountRow(
+                account=row[0],
+                tenant=row[1],
+                owner=row[2],
+                currency=row[3],
+                purpose=Purpose(row[4]),
+                status=AccountStatus(row[5]),
+                slots=row[6],
+                balance=row[7],
+                held=row[8],
+                debt=row[9],
+            )
+            for row in rows
+        ]
+
+    async def read_statement(self, account: bytes, before: int, limit: int) -> list[TransferRow]:
+        """The transfers of an account with numbers below `before`, newest first."""
+        async with translate_errors():
+            rows = await self._reads.fetch(_STATEMENT, account, before, limit)
+        return [
+            TransferRow(row[0], row[1], row[2], row[3], row[4], row[5], Reason(row[6]), row[7], row[8]) for row in rows
+        ]
+
+    async def _open(self, *values: Any) -> bytes:
+        (row,) = await self._writes.fetch("SELECT open_account($1, $2, $3, $4, $5, $6, $7, $8, $9)", *values)
+        account: bytes = row[0]
+        return account
+
+    async def _step(self, query: str, key: StepKey, *values: object) -> Answer:
+        """Call a step; once more with all locks when it finds that it needs more than usual."""
+        (row,) = await self._writes.fetch(query, key.key_id, key.body, False, *values)
+        if row["outcome"] == StepOutcome.AGAIN:
+            (row,) = await self._writes.fetch(query, key.key_id, key.body, True, *values)
+        return _answer(row)
+
+
+def _answer(row: asyncpg.Record) -> Answer:
+    return Answer(StepOutcome(row["outcome"]), row["subject"], row["version"], row["detail"])
+
+
+def _payment(row: asyncpg.Record) -> PaymentRow:
+    return PaymentRow(
+        payment=row[0],
+        tenant=row[1],
+        dialog=row[2],
+        order=row[3],
+        payer=row[4],
+        payee=row[5],
+        from_account=row[6],
+        to_account=row[7],
+        currency=row[8],
+        amount=row[9],
+        later=row[10],
+        expires_us=row[11],
+        state=PaymentState(row[12]),
+        version=row[13],
+        captured=row[14],
+        fee=row[15],
+        refunded=row[16],
+        fee_returned=row[17],
+        moved_us=row[18],
+    )
