@@ -8,6 +8,7 @@ from protocol.ids import NIL, to_text
 from storage.commerce.money_rows import (
     BALANCE_MAX,
     HOLD_SLOT,
+    SLOTS_SHARED,
     AccountStatus,
     HoldState,
     LimitSpan,
@@ -41,6 +42,7 @@ MONEY = FunctionFiles(
         "PERIOD_LOCKS": PERIOD_LOCKS,
         "CHAIN_REFUSED": CHAIN_REFUSED,
         "HOLD_SLOT": HOLD_SLOT,
+        "SLOTS_SHARED": SLOTS_SHARED,
         "AMOUNT_MINOR_MAX": AMOUNT_MINOR_MAX,
         "BALANCE_MAX": BALANCE_MAX,
         "NIL": to_text(NIL),

@@ -26,7 +26,8 @@ BEGIN
     ELSIF (v.version, v.amount, v.currency, v.payee_id) IS DISTINCT FROM (p_version, p_amount, p_currency, p_payee) THEN
         v_outcome := ${StepOutcome.CHANGED};
     ELSE
-        SELECT t.outcome, t.at_us, t.fee INTO v_outcome, v_at_us, v.fee FROM take_payment(v, p_all) t;
+        SELECT t.outcome, t.at_us, t.fee INTO v_outcome, v_at_us, v.fee FROM take_payment(
+            v, (SELECT a.limited FROM accounts a WHERE a.account_id = v.from_id AND a.slot = 0), p_all) t;
     END IF;
     IF v_outcome = ${StepOutcome.AGAIN} THEN
         RETURN (v_outcome, NULL, NULL, NULL)::answer;

@@ -9,14 +9,33 @@ AS $$
 DECLARE
     v_answer answer := open_step(p_key, p_body);
     v payments%ROWTYPE;
+    v_limited boolean;
     v_outcome smallint;
 BEGIN
     IF v_answer.outcome IS NOT NULL THEN
         RETURN v_answer;
     END IF;
-    v_outcome := CASE WHEN p_amount BETWEEN 1 AND ${AMOUNT_MINOR_MAX}
-                      THEN judge_parties(p_tenant, p_currency, p_from, p_payer, p_to, p_payee)
-                      ELSE ${StepOutcome.AMOUNT} END;
+    SELECT CASE
+               WHEN (p_amount BETWEEN 1 AND ${AMOUNT_MINOR_MAX}) IS NOT TRUE THEN ${StepOutcome.AMOUNT}
+               WHEN p_payer = p_payee THEN ${StepOutcome.OWN_PAYEE}
+               WHEN (f.owner_id = p_payer AND t.owner_id = p_payee AND f.tenant_id = p_tenant AND t.tenant_id = p_tenant
+                     AND f.purpose = ${Purpose.WALLET} AND t.purpose = ${Purpose.WALLET}) IS NOT TRUE
+                   THEN ${StepOutcome.WALLET_NOT_FOUND}
+               WHEN f.currency <> p_currency OR t.currency <> p_currency THEN ${StepOutcome.CURRENCY}
+               WHEN f.status <> ${AccountStatus.ACTIVE} OR t.status <> ${AccountStatus.ACTIVE}
+                   THEN ${StepOutcome.WALLET_CLOSED}
+               ELSE ${StepOutcome.DONE} END,
+           f.slots, t.slots, f.limited, coalesce(o.basis_points, g.basis_points, 0), coalesce(o.fixed, g.fixed, 0)
+    INTO v_outcome, v.from_slots, v.to_slots, v_limited, v.basis_points, v.fixed
+    FROM (SELECT) one
+    LEFT JOIN accounts f ON f.account_id = p_from AND f.slot = 0
+    LEFT JOIN accounts t ON t.account_id = p_to AND t.slot = 0
+    LEFT JOIN LATERAL (SELECT r.* FROM fee_rules r  -- their own rule, else that for all; without one nothing is charged
+                       WHERE r.tenant_id = p_tenant AND r.owner_id = p_payee AND r.currency = p_currency
+                       ORDER BY r.rule_id DESC LIMIT 1) o ON true
+    LEFT JOIN LATERAL (SELECT r.* FROM fee_rules r
+                       WHERE r.tenant_id = p_tenant AND r.owner_id = '${NIL}' AND r.currency = p_currency
+                       ORDER BY r.rule_id DESC LIMIT 1) g ON true;
     IF v_outcome <> ${StepOutcome.DONE} THEN
         RETURN close_step(p_key, p_body, clock_us(), v_outcome, NULL, NULL, NULL);
     END IF;
@@ -32,7 +51,6 @@ BEGIN
     v.amount := p_amount;
     v.capture_later := p_later;
     v.hold_us := p_hold_us;
-    SELECT r.basis_points, r.fixed INTO v.basis_points, v.fixed FROM fee_rule_of(p_tenant, p_payee, p_currency) r;
     v.version := 1;
     v.captured := 0;
     v.fee := 0;
@@ -43,7 +61,7 @@ BEGIN
         v.state := ${PaymentState.REQUESTED};
         v.expires_us := v.moved_us + p_request_us;
     ELSE
-        SELECT t.outcome, t.at_us, t.fee INTO v_outcome, v.moved_us, v.fee FROM take_payment(v, p_all) t;
+        SELECT t.outcome, t.at_us, t.fee INTO v_outcome, v.moved_us, v.fee FROM take_payment(v, v_limited, p_all) t;
         IF v_outcome = ${StepOutcome.AGAIN} THEN
             RETURN (v_outcome, NULL, NULL, NULL)::answer;
         ELSIF v_outcome <> ${StepOutcome.DONE} THEN
@@ -53,7 +71,15 @@ BEGIN
         v.captured := CASE WHEN p_later THEN 0 ELSE p_amount END;
         v.expires_us := v.moved_us + p_hold_us;
     END IF;
-    INSERT INTO payments SELECT v.*;
-    PERFORM note_version(v, p_step, p_actor);
-    RETURN close_step(p_key, p_body, v.moved_us, ${StepOutcome.DONE}::smallint, p_payment, 1, NULL);
+    WITH begun AS (
+        INSERT INTO payments SELECT v.*
+    ), noted AS (
+        INSERT INTO payment_versions (payment_id, version, at_us, step, state, actor_id, captured, fee, refunded)
+        VALUES (p_payment, 1, v.moved_us, p_step, v.state, p_actor, v.captured, v.fee, 0)
+    ), told AS (
+        INSERT INTO outbox (dialog_id, payment_id, version) VALUES (p_dialog, p_payment, 1)
+    )
+    INSERT INTO keys (key_id, body, at_us, outcome, subject, version)
+    VALUES (p_key, p_body, v.moved_us, ${StepOutcome.DONE}, p_payment, 1);
+    RETURN (${StepOutcome.DONE}, p_payment, 1, NULL)::answer;
 END $$;

@@ -6,32 +6,41 @@ LANGUAGE plpgsql VOLATILE
 AS $$
 #variable_conflict use_column
 DECLARE
-    v_who persons%ROWTYPE;
-    v_day record;
-    v_month record;
+    v record;
+    v_bucket record;
 BEGIN
-    SELECT p.* INTO STRICT v_who FROM persons p WHERE p.person_id = p_person;
-    SELECT b.* INTO v_day FROM bucket_of(p_person, ${LimitSpan.DAY}::smallint, v_who.timezone, p_at_us) b;
-    SELECT b.* INTO v_month FROM bucket_of(p_person, ${LimitSpan.MONTH}::smallint, v_who.timezone, p_at_us) b;
-    fits := coalesce(v_day.used + p_amount <= v_who.day_max, true)
-        AND coalesce(v_month.used + p_amount <= v_who.month_max, true);
+    SELECT w.timezone, w.day_max, w.month_max, d.starts_us AS day_us, d.ends_us AS day_ends_us, d.used AS day_used,
+           m.starts_us AS month_us, m.ends_us AS month_ends_us, m.used AS month_used
+    INTO STRICT v FROM persons w
+    LEFT JOIN LATERAL (SELECT u.* FROM limit_use u WHERE u.person_id = p_person AND u.span = ${LimitSpan.DAY}
+                       ORDER BY u.starts_us DESC LIMIT 1) d ON true
+    LEFT JOIN LATERAL (SELECT u.* FROM limit_use u WHERE u.person_id = p_person AND u.span = ${LimitSpan.MONTH}
+                       ORDER BY u.starts_us DESC LIMIT 1) m ON true
+    WHERE w.person_id = p_person;
+    day_us := v.day_us;
+    month_us := v.month_us;
+    IF (p_at_us < v.day_ends_us) IS NOT TRUE THEN
+        v.day_used := 0;
+        day_us := NULL;
+    END IF;
+    IF (p_at_us < v.month_ends_us) IS NOT TRUE THEN
+        v.month_used := 0;
+        month_us := NULL;
+    END IF;
+    fits := coalesce(v.day_used + p_amount <= v.day_max, true) AND coalesce(v.month_used + p_amount <= v.month_max, true);
     IF NOT fits THEN
         RETURN;
     END IF;
-    day_us := v_day.starts_us;
-    month_us := v_month.starts_us;
-    IF v_day.is_new THEN
-        INSERT INTO limit_use (person_id, span, starts_us, ends_us, used)
-        VALUES (p_person, ${LimitSpan.DAY}, day_us, v_day.ends_us, p_amount);
-    ELSE
-        UPDATE limit_use u SET used = u.used + p_amount
-        WHERE u.person_id = p_person AND u.span = ${LimitSpan.DAY} AND u.starts_us = day_us;
+    IF day_us IS NULL THEN
+        day_us := begin_bucket(p_person, ${LimitSpan.DAY}::smallint, v.timezone, p_at_us, v.day_ends_us);
     END IF;
-    IF v_month.is_new THEN
-        INSERT INTO limit_use (person_id, span, starts_us, ends_us, used)
-        VALUES (p_person, ${LimitSpan.MONTH}, month_us, v_month.ends_us, p_amount);
-    ELSE
-        UPDATE limit_use u SET used = u.used + p_amount
-        WHERE u.person_id = p_person AND u.span = ${LimitSpan.MONTH} AND u.starts_us = month_us;
+    IF month_us IS NULL THEN
+        month_us := begin_bucket(p_person, ${LimitSpan.MONTH}::smallint, v.timezone, p_at_us, v.month_ends_us);
     END IF;
+    WITH of_day AS (
+        UPDATE limit_use u SET used = u.used + p_amount
+        WHERE u.person_id = p_person AND u.span = ${LimitSpan.DAY} AND u.starts_us = day_us
+    )
+    UPDATE limit_use u SET used = u.used + p_amount
+    WHERE u.person_id = p_person AND u.span = ${LimitSpan.MONTH} AND u.starts_us = month_us;
 END $$;

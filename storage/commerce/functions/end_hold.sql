@@ -15,17 +15,26 @@ DECLARE
     v_fee bigint := fee_of(p_captured, p.basis_points, p.fixed);
     v_returns boolean := p_all OR p_captured < p.amount;
     v_locked record;
-    v_part bigint;
+    v_to_slot smallint := pg_backend_pid() % p.to_slots;
+    v_fees_slot smallint := pg_backend_pid() % ${SLOTS_SHARED};
+    v_from_slot smallint := pg_backend_pid() % p.from_slots;
 BEGIN
     SELECT h.* INTO STRICT v_hold FROM holds h WHERE h.hold_id = p.payment_id;
     IF v_returns AND v_hold.person_id IS NOT NULL THEN
         PERFORM FROM persons w WHERE w.person_id = v_hold.person_id FOR NO KEY UPDATE;
     END IF;
-    SELECT l.* INTO v_locked FROM lock_accounts(
-        ARRAY[CASE WHEN p_captured > 0 THEN p.to_id END, CASE WHEN v_fee > 0 THEN v_fees END, CASE WHEN v_returns THEN p.from_id END,
-              CASE WHEN p_all THEN account_of(p.tenant_id, p.payee_id, p.currency, ${Purpose.RECEIVABLE}::smallint) END,
-              CASE WHEN p_all THEN account_of(p.tenant_id, p.payer_id, p.currency, ${Purpose.RECEIVABLE}::smallint) END],
-        ARRAY[p_all, false, p_all, true, true]) l;
+    IF p_all THEN
+        SELECT l.at_us, l.active, l.in_debt INTO v_locked FROM lock_slots(
+            ARRAY[p.to_id, v_fees, p.from_id,
+                  account_of(p.tenant_id, p.payee_id, p.currency, ${Purpose.RECEIVABLE}::smallint),
+                  account_of(p.tenant_id, p.payer_id, p.currency, ${Purpose.RECEIVABLE}::smallint)],
+            ARRAY[0, v_fees_slot, 0, 0, 0]::smallint[], ARRAY[p.to_slots - 1, v_fees_slot, p.from_slots - 1, 0, 0]::smallint[]) l;
+    ELSE
+        SELECT l.at_us, l.active, l.in_debt INTO v_locked FROM lock_slots(
+            ARRAY[CASE WHEN p_captured > 0 THEN p.to_id END, CASE WHEN v_fee > 0 THEN v_fees END,
+                  CASE WHEN v_returns THEN p.from_id END],
+            ARRAY[v_to_slot, v_fees_slot, v_from_slot], ARRAY[v_to_slot, v_fees_slot, v_from_slot]) l;
+    END IF;
     at_us := greatest(v_locked.at_us, p.moved_us);
     outcome := ${StepOutcome.DONE};
     version := p.version;
@@ -42,31 +51,6 @@ BEGIN
         outcome := ${StepOutcome.AGAIN};
         RETURN;
     END IF;
-    IF p_captured > v_fee THEN
-        PERFORM post(at_us, p.currency, ${Reason.CAPTURE}::smallint, p.payment_id, NULL,
-                     p.payment_id, ${HOLD_SLOT}::smallint, p.to_id, v_locked.slot[1], p_captured - v_fee);
-    END IF;
-    IF v_fee > 0 THEN
-        PERFORM post(at_us, p.currency, ${Reason.FEE}::smallint, p.payment_id, NULL,
-                     p.payment_id, ${HOLD_SLOT}::smallint, v_fees, v_locked.slot[2], v_fee);
-    END IF;
-    IF p_captured < p.amount THEN
-        PERFORM post(at_us, p.currency, ${Reason.RETURN}::smallint, p.payment_id, NULL,
-                     p.payment_id, ${HOLD_SLOT}::smallint, p.from_id, v_locked.slot[3], p.amount - p_captured);
-        IF v_hold.person_id IS NOT NULL THEN
-            v_part := div(v_hold.counted::numeric * (p.amount - p_captured), p.amount)::bigint;
-            PERFORM give_back_use(p.payment_id, v_part);
-        END IF;
-    END IF;
-    UPDATE holds SET state = CASE p_step WHEN ${PaymentStep.CAPTURE} THEN ${HoldState.CAPTURED}
-                                         WHEN ${PaymentStep.VOID} THEN ${HoldState.VOIDED} ELSE ${HoldState.EXPIRED} END
-    WHERE hold_id = p.payment_id;
-    IF p_captured > 0 AND p.to_id = ANY (v_locked.in_debt) THEN
-        PERFORM settle_debt(at_us, p.currency, p.payment_id, p.to_id, v_locked.slot[1]);
-    END IF;
-    IF p_captured < p.amount AND p.from_id = ANY (v_locked.in_debt) THEN
-        PERFORM settle_debt(at_us, p.currency, p.payment_id, p.from_id, v_locked.slot[3]);
-    END IF;
     p.version := p.version + 1;
     p.moved_us := at_us;
     p.captured := p_captured;
@@ -74,7 +58,47 @@ BEGIN
     p.state := CASE p_step WHEN ${PaymentStep.CAPTURE} THEN ${PaymentState.PAID}
                            WHEN ${PaymentStep.VOID} THEN ${PaymentState.CANCELLED} ELSE ${PaymentState.EXPIRED} END;
     version := p.version;
-    UPDATE payments x SET version = p.version, state = p.state, captured = p.captured, fee = p.fee, moved_us = p.moved_us
+    WITH ended AS (
+        UPDATE holds h SET balance = h.balance - p.amount,
+            state = CASE p_step WHEN ${PaymentStep.CAPTURE} THEN ${HoldState.CAPTURED}
+                                WHEN ${PaymentStep.VOID} THEN ${HoldState.VOIDED} ELSE ${HoldState.EXPIRED} END
+        WHERE h.hold_id = p.payment_id
+    ), paid AS (
+        UPDATE accounts a SET balance = a.balance + p_captured - v_fee, moved_us = at_us
+        WHERE p_captured > v_fee AND a.account_id = p.to_id AND a.slot = v_to_slot RETURNING a.balance
+    ), charged AS (
+        UPDATE accounts a SET balance = a.balance + v_fee, moved_us = at_us
+        WHERE v_fee > 0 AND a.account_id = v_fees AND a.slot = v_fees_slot RETURNING a.balance
+    ), returned AS (
+        UPDATE accounts a SET balance = a.balance + p.amount - p_captured, moved_us = at_us
+        WHERE p_captured < p.amount AND a.account_id = p.from_id AND a.slot = v_from_slot RETURNING a.balance
+    ), moved AS (
+        INSERT INTO transfers (at_us, debit_id, debit_slot, credit_id, credit_slot, amount, currency, reason, subject_id,
+                               debit_after, credit_after)
+        SELECT at_us, p.payment_id, ${HOLD_SLOT}, p.to_id, v_to_slot, p_captured - v_fee, p.currency,
+               ${Reason.CAPTURE}, p.payment_id, p.amount - p_captured + v_fee, x.balance FROM paid x
+        UNION ALL
+        SELECT at_us, p.payment_id, ${HOLD_SLOT}, v_fees, v_fees_slot, v_fee, p.currency,
+               ${Reason.FEE}, p.payment_id, p.amount - p_captured, x.balance FROM charged x
+        UNION ALL
+        SELECT at_us, p.payment_id, ${HOLD_SLOT}, p.from_id, v_from_slot, p.amount - p_captured, p.currency,
+               ${Reason.RETURN}, p.payment_id, 0, x.balance FROM returned x
+    ), noted AS (
+        INSERT INTO payment_versions (payment_id, version, at_us, step, state, actor_id, captured, fee, refunded)
+        VALUES (p.payment_id, p.version, at_us, p_step, p.state, p_actor, p.captured, p.fee, 0)
+    ), told AS (
+        INSERT INTO outbox (dialog_id, payment_id, version) VALUES (p.dialog_id, p.payment_id, p.version)
+    )
+    UPDATE payments x SET version = p.version, state = p.state, captured = p.captured, fee = p.fee, moved_us = at_us
     WHERE x.payment_id = p.payment_id;
-    PERFORM note_version(p, p_step, p_actor);
+    IF p_captured < p.amount AND v_hold.person_id IS NOT NULL THEN
+        PERFORM give_back_use(v_hold.person_id, v_hold.day_us, v_hold.month_us,
+                              div(v_hold.counted::numeric * (p.amount - p_captured), p.amount)::bigint);
+    END IF;
+    IF p_captured > 0 AND p.to_id = ANY (v_locked.in_debt) THEN
+        PERFORM settle_debt(at_us, p.currency, p.payment_id, p.to_id, v_to_slot);
+    END IF;
+    IF p_captured < p.amount AND p.from_id = ANY (v_locked.in_debt) THEN
+        PERFORM settle_debt(at_us, p.currency, p.payment_id, p.from_id, v_from_slot);
+    END IF;
 END $$;

@@ -140,6 +140,8 @@ CREATE TABLE payments (
     payee_id     uuid NOT NULL,
     from_id      uuid NOT NULL,  -- the accounts
     to_id        uuid NOT NULL,
+    from_slots   smallint NOT NULL,
+    to_slots     smallint NOT NULL,
     currency     text NOT NULL,
     amount       bigint NOT NULL,
     capture_later boolean NOT NULL,

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import asyncpg
 import pytest
 
+from protocol.ids import new_id
 from storage.commerce.money_rows import LimitSpan, StepOutcome
 from tests.support.money_world import HOUR_US, TENANT, MoneyWorld
 
@@ -131,8 +132,8 @@ async def test_a_month_is_the_local_one(money: MoneyWorld, month: tuple[int, int
 
 async def bucket(database: asyncpg.Connection, span: LimitSpan, zone: str, at_us: int) -> tuple[int, int]:
     """Start and end of the first bucket of a person."""
-    row = await database.fetchrow(
-        "SELECT starts_us, ends_us FROM bucket_of($1, $2, $3, $4)", bytes(16), int(span), zone, at_us
-    )
+    person = new_id()
+    await database.execute("SELECT begin_bucket($1, $2, $3, $4, NULL)", person, int(span), zone, at_us)
+    row = await database.fetchrow("SELECT starts_us, ends_us FROM limit_use WHERE person_id = $1", person)
     assert row is not None
     return row[0], row[1]
