@@ -10,7 +10,7 @@ Invariants (`migrations/0001_ledger.sql` has those of the tables):
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import asyncpg
 
@@ -19,17 +19,20 @@ from storage.commerce.money_rows import (
     AccountRow,
     AccountStatus,
     Answer,
+    Capturing,
     Leg,
     NewPaymentRow,
     PaymentRow,
     Purpose,
     Reason,
+    Sending,
     StepKey,
     StepOutcome,
     TransferRow,
     VersionRow,
 )
-from storage.postgres.pool import Pool, translate_errors
+from storage.commerce.schema import MONEY_SETTINGS
+from storage.postgres.pool import Pool, open_pool, translate_errors
 from storage.postgres.write_connections import WriteConnections
 
 _BEGIN = "SELECT * FROM begin_payment($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)"
@@ -37,6 +40,8 @@ _APPROVE = "SELECT * FROM approve_payment($1, $2, $3, $4, $5, $6, $7, $8, $9, $1
 _STEP = "SELECT * FROM step_payment($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 _REFUND = "SELECT * FROM refund_payment($1, $2, $3, $4, $5, $6, $7, $8)"
 _CHAIN = "SELECT * FROM post_chain($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+_HOLDS = "SELECT hold_payments($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
+_CAPTURES = "SELECT capture_payments($1, $2, $3, $4, $5, $6)"
 _TAKE = "SELECT * FROM take_anyway($1, $2, $3, $4, $5, $6, $7, $8)"
 
 _PAYMENT_COLUMNS = """p.payment_id, p.tenant_id, p.dialog_id, p.order_id, p.payer_id, p.payee_id, p.from_id, p.to_id,
@@ -90,6 +95,20 @@ class Ledger:
         self._writes = writes
         self._reads = reads
 
+    @classmethod
+    async def open(cls, url: str, *, writes: int, reads: int, statement_timeout_s: float) -> Self:
+        """The ledger in the migrated database at `url`, with so many connections for steps and for reads."""
+        connections = WriteConnections(
+            url, size=writes, statement_timeout_s=statement_timeout_s, settings=MONEY_SETTINGS
+        )
+        pool = await open_pool(url, size=reads, statement_timeout_s=statement_timeout_s, settings=MONEY_SETTINGS)
+        return cls(connections, pool)
+
+    async def aclose(self) -> None:
+        """End the connections at once; a step whose answer is awaited has an unknown fate."""
+        self._writes.terminate()
+        await self._reads.close()
+
     async def open_wallet(
         self,
         tenant: int,
@@ -132,6 +151,47 @@ class Ledger:
             new.request_us,
             new.hold_us,
         )
+
+    async def hold_many(self, steps: Sequence[Sending]) -> list[Answer | None]:
+        """Begin payments that are held, at most BATCH_MAX at once; None for each that must go alone (`begin`)."""
+        new = [step.new for step in steps]
+        done = await self._writes.fetch(
+            _HOLDS,
+            [step.key.key_id for step in steps],
+            [step.key.body for step in steps],
+            [step.actor for step in steps],
+            [each.tenant for each in new],
+            [each.payment for each in new],
+            [each.dialog for each in new],
+            [each.order for each in new],
+            [each.payer for each in new],
+            [each.payee for each in new],
+            [each.from_account for each in new],
+            [each.to_account for each in new],
+            [each.currency for each in new],
+            [each.amount for each in new],
+            [each.hold_us for each in new],
+        )
+        return [
+            Answer(StepOutcome.DONE, each.payment, 1) if fine else None
+            for each, fine in zip(new, done[0][0], strict=True)
+        ]
+
+    async def capture_many(self, steps: Sequence[Capturing]) -> list[Answer | None]:
+        """Capture holds in full, at most BATCH_MAX at once; None for each that must go alone (`take_step`)."""
+        done = await self._writes.fetch(
+            _CAPTURES,
+            [step.key.key_id for step in steps],
+            [step.key.body for step in steps],
+            [step.actor for step in steps],
+            [step.tenant for step in steps],
+            [step.payment for step in steps],
+            [step.party for step in steps],
+        )
+        return [
+            Answer(StepOutcome.DONE, step.payment, version) if version else None
+            for step, version in zip(steps, done[0][0], strict=True)
+        ]
 
     async def approve(
         self,

@@ -15,6 +15,8 @@ HOLD_SLOT = -1
 SLOTS_SHARED = 16
 """The slots of an account that many steps credit at once."""
 CHAIN_LEGS_MAX = 100
+BATCH_MAX = 50
+"""A batch of steps has so many at most: more would hold its locks too long."""
 BALANCE_MAX = 10**18
 """No account grows beyond this in either direction, so no sum overflows."""
 
@@ -133,6 +135,24 @@ class NewPaymentRow(msgspec.Struct, frozen=True, kw_only=True):
     order: bytes | None = None
     request_us: int = 86_400_000_000
     hold_us: int = 7 * 86_400_000_000
+
+
+class Sending(msgspec.Struct, frozen=True):
+    """A step of a batch: the payer sends a payment that is held."""
+
+    key: StepKey
+    actor: bytes
+    new: NewPaymentRow
+
+
+class Capturing(msgspec.Struct, frozen=True):
+    """A step of a batch: a hold is captured in full. `party` as in `Ledger.take_step`."""
+
+    key: StepKey
+    actor: bytes
+    tenant: int
+    payment: bytes
+    party: bytes | None = None
 
 
 class PaymentRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ from storage.commerce.money_rows import (
 )
 from storage.function_files import FunctionFiles
 from storage.postgres.migrate import Schema
+from storage.postgres.pool import SESSION_SETTINGS
 
 PERIOD_LOCKS = 0x746D
 """First half of the advisory lock that a step holds shared, and who closes a month exclusively."""
@@ -51,3 +52,14 @@ MONEY = FunctionFiles(
     },
 )
 MONEY_SCHEMA = Schema(_HERE / "migrations", MONEY)
+
+MONEY_SETTINGS = {
+    **SESSION_SETTINGS,
+    # Plans are made once, while tables are empty, and kept: with the usual costs a join with a batch reads a whole index.
+    # Here rows cost and pages do not, so a lookup for each row of the batch wins, whatever the tables look like.
+    "cpu_tuple_cost": "1",
+    "cpu_index_tuple_cost": "1",
+    "random_page_cost": "0.01",
+    "seq_page_cost": "0.01",
+}
+"""What every connection to the books starts with."""

@@ -6,7 +6,7 @@ SQL in Python is an f-string: `{PrincipalStatus.DELETED}`, a member of an IntEnu
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
@@ -77,7 +77,9 @@ async def translate_errors() -> AsyncIterator[None]:
         raise StorageUnavailableError(f"{type(error).__name__}: {error}") from error
 
 
-async def open_pool(url: str, *, size: int, statement_timeout_s: float) -> Pool:
+async def open_pool(
+    url: str, *, size: int, statement_timeout_s: float, settings: Mapping[str, str] = SESSION_SETTINGS
+) -> Pool:
     """A pool on the database at `url`; `uuid` columns are 16 bytes in both directions.
 
     Raises `StorageUnavailableError` when nothing answers.
@@ -91,7 +93,7 @@ async def open_pool(url: str, *, size: int, statement_timeout_s: float) -> Pool:
             reset=_leave_as_it_is,
             timeout=CONNECT_TIMEOUT_S,
             command_timeout=statement_timeout_s,
-            server_settings=SESSION_SETTINGS,
+            server_settings=dict(settings),
         )
 
 

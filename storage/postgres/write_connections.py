@@ -13,7 +13,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 import asyncpg
@@ -40,8 +40,11 @@ _NEVER = ("0A", "21", "22", "23", "2F", "42", "54", "P0")
 class WriteConnections:
     """At most `size` connections to the database at `url`, each opened when it is needed first or after a failure."""
 
-    def __init__(self, url: str, *, size: int, statement_timeout_s: float) -> None:
+    def __init__(
+        self, url: str, *, size: int, statement_timeout_s: float, settings: Mapping[str, str] = SESSION_SETTINGS
+    ) -> None:
         self._url = url
+        self._settings = settings
         self._timeout_s = statement_timeout_s
         self._slots = asyncio.Semaphore(size)
         self._idle: list[asyncpg.Connection[Any]] = []
@@ -109,7 +112,7 @@ class WriteConnections:
         connection = await asyncpg.connect(
             self._url,
             timeout=CONNECT_TIMEOUT_S,
-            server_settings={**SESSION_SETTINGS, "lock_timeout": f"{round(lock_timeout_s * 1000)}ms"},
+            server_settings={**self._settings, "lock_timeout": f"{round(lock_timeout_s * 1000)}ms"},
         )
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from typing import Self
+from typing import Any, Self
 
 import asyncpg
 
@@ -22,8 +22,6 @@ from storage.commerce.money_rows import (
     account_id,
     key_id_of,
 )
-from storage.postgres.pool import Pool, open_pool
-from storage.postgres.write_connections import WriteConnections
 
 TENANT = 1
 HOUR_US = 3_600_000_000
@@ -37,19 +35,16 @@ def key_of(text: str, body: str = "") -> StepKey:
 class MoneyWorld:
     """A ledger, its raw connection, and the accounts of the platform in THB and IDR."""
 
-    def __init__(self, ledger: Ledger, writes: WriteConnections, reads: Pool, database: asyncpg.Connection) -> None:
+    def __init__(self, ledger: Ledger, database: asyncpg.Connection) -> None:
         self.ledger = ledger
         self.database = database
-        self._writes = writes
-        self._reads = reads
         self._numbers = itertools.count(1)
 
     @classmethod
     async def open(cls, url: str, *, size: int = 8) -> Self:
         """Over the migrated database at `url`."""
-        writes = WriteConnections(url, size=size, statement_timeout_s=30)
-        reads = await open_pool(url, size=4, statement_timeout_s=30)
-        world = cls(Ledger(writes, reads), writes, reads, await asyncpg.connect(url))
+        ledger = await Ledger.open(url, writes=size, reads=4, statement_timeout_s=30)
+        world = cls(ledger, await asyncpg.connect(url))
         await world.database.set_builtin_type_codec("uuid", schema="pg_catalog", codec_name="bytea", format="binary")
         for currency in ("THB", "IDR"):
             for purpose in (Purpose.FEES, Purpose.CLEARING, Purpose.EXCHANGE, Purpose.OPENING):
@@ -58,27 +53,24 @@ class MoneyWorld:
 
     async def close(self) -> None:
         """End all connections."""
-        self._writes.terminate()
-        await self._reads.close()
+        await self.ledger.aclose()
         await self.database.close()
 
     def key(self, body: str = "") -> StepKey:
         """A key that nothing has used."""
         return key_of(f"key {next(self._numbers)}", body)
 
-    async def open_person(
-        self, balance: int = 0, *, currency: str = "THB", slots: int = 1, **limits: int | str
-    ) -> bytes:
+    async def open_person(self, balance: int = 0, *, currency: str = "THB", slots: int = 1, **limits: Any) -> bytes:
         """A new owner with so much in their wallet; `timezone`, `day_max`, `month_max` make a person with limits."""
         owner = new_id()
         await self.open_wallet(owner, balance, currency=currency, slots=slots, **limits)
         return owner
 
     async def open_wallet(
-        self, owner: bytes, balance: int = 0, *, currency: str = "THB", slots: int = 1, **limits: int | str
+        self, owner: bytes, balance: int = 0, *, currency: str = "THB", slots: int = 1, **limits: Any
     ) -> bytes:
         """A wallet of an owner with so much in it."""
-        wallet = await self.ledger.open_wallet(TENANT, owner, currency, slots=slots, **limits)  # type: ignore[arg-type]
+        wallet = await self.ledger.open_wallet(TENANT, owner, currency, slots=slots, **limits)
         if balance:
             await self.fund(wallet, balance, currency)
         return wallet
