@@ -62,7 +62,7 @@ SELECT version, at_us, step, state, actor_id, captured, fee, refunded FROM payme
 WHERE payment_id = $1 ORDER BY version LIMIT 1000
 """
 _DUE = f"""
-SELECT payment_id FROM payments WHERE expires_us BETWEEN $1 AND clock_us()
+SELECT payment_id FROM payments WHERE expires_us BETWEEN $1 AND (SELECT clock_us())
 AND state IN ({PaymentState.REQUESTED}, {PaymentState.HELD}) ORDER BY expires_us LIMIT $2
 """
 _ACCOUNTS = f"""
@@ -74,17 +74,18 @@ SELECT a.account_id, a.tenant_id, a.owner_id, a.currency, a.purpose, a.status, a
           AND r.account_id = account_of(a.tenant_id, a.owner_id, a.currency, {Purpose.RECEIVABLE}::smallint))
 FROM accounts a WHERE a.owner_id = $1 AND a.slot = 0 AND a.tenant_id = $2 ORDER BY a.purpose, a.currency
 """
-_STATEMENT = """
-(SELECT t.transfer_no, t.at_us, -t.amount, t.debit_slot, t.debit_after, t.credit_id, t.reason, t.subject_id, t.reverses
- FROM generate_series(0, (SELECT slots - 1 FROM accounts WHERE account_id = $1 AND slot = 0)) s
- CROSS JOIN LATERAL (SELECT * FROM transfers x WHERE x.debit_id = $1 AND x.debit_slot = s AND x.transfer_no < $2
-                     ORDER BY x.transfer_no DESC LIMIT $3) t)
-UNION ALL
-(SELECT t.transfer_no, t.at_us, t.amount, t.credit_slot, t.credit_after, t.debit_id, t.reason, t.subject_id, t.reverses
- FROM generate_series(0, (SELECT slots - 1 FROM accounts WHERE account_id = $1 AND slot = 0)) s
- CROSS JOIN LATERAL (SELECT * FROM transfers x WHERE x.credit_id = $1 AND x.credit_slot = s AND x.transfer_no < $2
-                     ORDER BY x.transfer_no DESC LIMIT $3) t)
-ORDER BY 1 DESC LIMIT $3
+# The condition that slots are not negative is that of the indexes.
+_SIDE = """
+SELECT t.transfer_no, t.at_us, {sign}t.amount, t.{side}_slot, t.{side}_after, t.{other}_id, t.reason, t.subject_id, t.reverses
+FROM generate_series(0, (SELECT slots - 1 FROM accounts WHERE account_id = $1 AND slot = 0)) s
+CROSS JOIN LATERAL (
+    SELECT * FROM transfers x
+    WHERE x.{side}_id = $1 AND x.{side}_slot = s AND x.{side}_slot >= 0 AND x.transfer_no < $2
+    ORDER BY x.transfer_no DESC LIMIT $3) t
+"""
+_STATEMENT = f"""
+({_SIDE.format(side="debit", other="credit", sign="-")}) UNION ALL
+({_SIDE.format(side="credit", other="debit", sign="")}) ORDER BY 1 DESC LIMIT $3
 """
 
 

@@ -55,7 +55,7 @@ MONEY_SCHEMA = Schema(_HERE / "migrations", MONEY)
 
 MONEY_SETTINGS = {
     **SESSION_SETTINGS,
-    # Plans are made once, while tables are empty, and kept: with the usual costs a join with a batch reads a whole index.
+    # Plans are made once, while tables are empty, and kept: with the usual costs a batch is joined with a whole index.
     # Here rows cost and pages do not, so a lookup for each row of the batch wins, whatever the tables look like.
     "cpu_tuple_cost": "1",
     "cpu_index_tuple_cost": "1",

@@ -43,7 +43,7 @@ class MoneyWorld:
     @classmethod
     async def open(cls, url: str, *, size: int = 8) -> Self:
         """Over the migrated database at `url`."""
-        ledger = await Ledger.open(url, writes=size, reads=4, statement_timeout_s=30)
+        ledger = await Ledger.open(url, writes=size, reads=min(4, size), statement_timeout_s=30)
         world = cls(ledger, await asyncpg.connect(url))
         await world.database.set_builtin_type_codec("uuid", schema="pg_catalog", codec_name="bytea", format="binary")
         for currency in ("THB", "IDR"):
