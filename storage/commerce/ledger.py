@@ -76,7 +76,8 @@ FROM accounts a WHERE a.owner_id = $1 AND a.slot = 0 AND a.tenant_id = $2 ORDER 
 """
 # The condition that slots are not negative is that of the indexes.
 _SIDE = """
-SELECT t.transfer_no, t.at_us, {sign}t.amount, t.{side}_slot, t.{side}_after, t.{other}_id, t.reason, t.subject_id, t.reverses
+SELECT t.transfer_no, t.at_us, {sign}t.amount, t.{side}_slot, t.{side}_after, t.{other}_id,
+       t.reason, t.subject_id, t.reverses
 FROM generate_series(0, (SELECT slots - 1 FROM accounts WHERE account_id = $1 AND slot = 0)) s
 CROSS JOIN LATERAL (
     SELECT * FROM transfers x
