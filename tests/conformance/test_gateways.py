@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import pkgutil
 import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from importlib import import_module
+from inspect import getmembers, isclass
 from typing import Any, Literal
 from uuid import uuid4
 
-import httpx
 import pytest
 
 from server.clock import Clock, SystemClock
+from server.commerce import gateways
 from server.commerce.gateways.effects import Effect, EffectKind, effects_of
 from server.commerce.gateways.gateway_contract import (
     Answer,
@@ -616,17 +619,7 @@ async def test_when_every_webhook_is_lost_the_lists_lead_to_the_gateways_own_sum
     assert ledger.sums() == book["sums"]
 
 
-async def test_the_fake_charges_again_past_its_window_and_not_within(stage: Stage) -> None:
-    """The fake is as careless as real gateways are; without that no test here would see a caller who repeats late."""
-    body = {"reference": uuid4().hex, "amount_minor": 5, "currency": "THB", "method": "card", "source": "tok"}
-
-    def post() -> str:
-        headers = {"authorization": f"Bearer {API_KEY}"}
-        answer = httpx.post(f"{stage.fake.url}/v1/charges", json=body, headers=headers, trust_env=False)
-        return str(answer.json()["id"])
-
-    first = post()
-    stage.fake.advance(KEY_WINDOW_S / 2)
-    assert post() == first
-    stage.fake.advance(KEY_WINDOW_S / 2 + 1)
-    assert post() != first
+async def test_every_engine_runs_here(fake: FakeGateway) -> None:
+    modules = [import_module(found.name) for found in pkgutil.iter_modules(gateways.__path__, f"{gateways.__name__}.")]
+    classes = {each for module in modules for _, each in getmembers(module, isclass) if Gateway in each.__mro__[1:]}
+    assert classes == {type(Stage(fake, engine).gateway) for engine in ENGINES}

@@ -14,7 +14,7 @@ import msgspec
 from protocol.commerce.currencies import AMOUNT_MINOR_MAX, AmountMinor, Currency, is_known
 
 ObjectId = Annotated[str, msgspec.Meta(min_length=1, max_length=100, pattern="^[!-~]+$")]
-Reference = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern="^[0-9A-Za-z_-]+$")]
+Reference = Annotated[str, msgspec.Meta(max_length=255)]
 """Our id of what we asked for, by which the gateway knows a repeated call. One reference is one call, of any kind."""
 Reason = Annotated[str, msgspec.Meta(max_length=200)]
 
@@ -25,7 +25,7 @@ class ObjectKind(enum.StrEnum):
     CHARGE = "charge"
     """What we asked to be paid: a card, with the money under it; or a QR code, whose payments are their own objects."""
     PAYMENT = "payment"
-    """One payment of a QR code. It exists once the money is there. `parent` is the charge."""
+    """One payment of a QR code. It exists once the money is there. `parent` is the charge, if it was for one."""
     REFUND = "refund"
     """`parent` is the charge of a card, or the payment."""
     PAYOUT = "payout"
@@ -60,17 +60,16 @@ STATUSES: dict[ObjectKind, frozenset[ObjectStatus]] = {
     _K.CHARGEBACK: frozenset({_S.OPEN, _S.WON, _S.LOST}),
 }
 """The statuses that an object of each kind may have."""
-WITH_PARENT = frozenset({_K.PAYMENT, _K.REFUND, _K.CHARGEBACK})
-OURS = frozenset({_K.CHARGE, _K.REFUND, _K.PAYOUT})
-"""The kinds that a call of ours makes, which have our reference. The others are found by their parent."""
+WITH_PARENT = frozenset({_K.REFUND, _K.CHARGEBACK})
 
 
 class GatewayObject(msgspec.Struct, frozen=True, kw_only=True):
     """One object as the gateway had it at `version`. Raises ValueError for what no gateway may say.
 
-    `version` grows with every change; who has read a higher one ignores this one. `paid_minor` is what was paid under
-    this object itself, which for a charge may differ from what was asked: 0 until it succeeded, and always for a QR
-    code. `qr` is the text to show as a QR code. `reason` is the gateway's own word for a failure.
+    `reference` is that of the call that made it. An object without one was made by no call of ours: a payment, a
+    chargeback, a refund by hand. `version` grows with every change; a reader keeps the highest. `paid_minor` is what was
+    paid under this object itself, which for a charge may differ from what was asked: 0 until it succeeded, and always
+    for a QR code. `qr` is the text to show as a QR code. `reason` is the gateway's own word for a failure.
     """
 
     kind: ObjectKind
@@ -93,7 +92,5 @@ class GatewayObject(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"a {self.kind} is never {self.status}")
         if not is_known(self.currency):
             raise ValueError(f"unknown currency {self.currency}")
-        if (self.kind in WITH_PARENT) != (self.parent is not None):
-            raise ValueError(f"a {self.kind} {'has a' if self.kind in WITH_PARENT else 'has no'} parent")
-        if (self.kind in OURS) != (self.reference is not None):
-            raise ValueError(f"a {self.kind} {'has a' if self.kind in OURS else 'has no'} reference of ours")
+        if self.kind in WITH_PARENT and self.parent is None:
+            raise ValueError(f"a {self.kind} has a parent")
