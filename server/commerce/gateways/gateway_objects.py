@@ -67,9 +67,9 @@ class GatewayObject(msgspec.Struct, frozen=True, kw_only=True):
     """One object as the gateway had it at `version`. Raises ValueError for what no gateway may say.
 
     `reference` is that of the call that made it. An object without one was made by no call of ours: a payment, a
-    chargeback, a refund by hand. `version` grows with every change; a reader keeps the highest. `paid_minor` is what was
-    paid under this object itself, which for a charge may differ from what was asked: 0 until it succeeded, and always
-    for a QR code. `qr` is the text to show as a QR code. `reason` is the gateway's own word for a failure.
+    chargeback, a refund by hand. `version` grows with every change; a reader keeps the highest. `paid_minor` is what
+    was paid under this object itself, which for a charge may differ from what was asked: 0 until it succeeded, and
+    always for a QR code. `qr` is the text to show as a QR code. `reason` is the gateway's own word for a failure.
     """
 
     kind: ObjectKind

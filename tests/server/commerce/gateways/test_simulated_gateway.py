@@ -117,7 +117,8 @@ async def test_how_long_to_wait_is_bounded(script: Script, header: str, seconds:
 
 
 @pytest.mark.parametrize(
-    ("status", "body"), [(404, "{}"), (500, ""), (302, ""), (200, "{}"), (200, "x"), (200, '{"objects":[{}]}')]
+    ("status", "body"),
+    [(404, "{}"), (500, ""), (302, ""), (200, ""), (200, "{}"), (200, "x"), (200, '{"objects":[{}]}')],
 )
 async def test_a_read_that_is_not_answered_in_form_never_says_that_there_is_nothing(
     script: Script, status: int, body: str
