@@ -50,7 +50,9 @@ _REFUSED = frozenset({400, 402, 404, 422})
 
 
 class GatewayAccess(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a gateway is, who we are to it, and what it promises. `timeout_s` bounds a whole call."""
+    """Where a gateway is, who we are to it, and what it promises. `timeout_s` bounds a whole call, half of it until
+    there is a connection: without one nothing was sent, which is worth knowing.
+    """
 
     url: str
     api_key: str
@@ -99,7 +101,7 @@ class SimulatedGateway(Gateway):
         self._client = httpx.AsyncClient(
             base_url=access.url,
             headers={"authorization": f"Bearer {access.api_key}", "accept-encoding": "identity"},
-            timeout=access.timeout_s,
+            timeout=httpx.Timeout(access.timeout_s, connect=access.timeout_s / 2, pool=access.timeout_s / 2),
             follow_redirects=False,
             trust_env=False,
             limits=httpx.Limits(max_connections=_CONNECTIONS_MAX),

@@ -26,6 +26,7 @@ class FakeGateway(RestartableServer):
         self._folder = folder
         self._options = {"api-key": API_KEY, "webhook-secret": WEBHOOK_SECRET, **(options or {})}
         self._flags = ["--customers"] if customers else []
+        self._chances: dict[str, float] = {}
 
     @property
     def url(self) -> str:
@@ -36,6 +37,7 @@ class FakeGateway(RestartableServer):
         self._folder.mkdir(parents=True, exist_ok=True)
         given = {**self._options, "port": str(self.port), "folder": str(self._folder)}
         options = [part for name, value in given.items() for part in (f"--{name}", value)]
+        options += [part for name, chance in self._chances.items() for part in ("--fault", f"{name}={chance}")]
         command = [sys.executable, "-m", "tests.support.fake_gateway", *options, *self._flags]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         self._process = ServerProcess(command, self._folder / "gateway.log", environment)
@@ -53,7 +55,8 @@ class FakeGateway(RestartableServer):
         return found
 
     def have_faults(self, **chances: float) -> None:
-        """Have these faults from now on, and no others; without any it is healed."""
+        """Have these faults from now on, also after a restart, and no others; without any it is healed."""
+        self._chances = chances
         self.order("/admin/faults", **chances)
 
     def advance(self, by_s: float) -> None:
