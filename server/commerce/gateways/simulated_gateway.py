@@ -50,8 +50,9 @@ _REFUSED = frozenset({400, 402, 404, 422})
 
 
 class GatewayAccess(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a gateway is, who we are to it, and what it promises. `timeout_s` bounds a whole call, half of it until
-    there is a connection: without one nothing was sent, which is worth knowing.
+    """Where a gateway is, who we are to it, and what it promises.
+
+    `timeout_s` bounds a whole call. Half of it may pass without a connection: then it is known that nothing was sent.
     """
 
     url: str
