@@ -253,6 +253,15 @@ async def test_a_code_that_has_expired_may_be_paid(stage: Stage) -> None:
     assert await stage.effects(ObjectKind.PAYMENT, payment["id"]) == [(EffectKind.PAYMENT_RECEIVED, 1000)]
 
 
+async def test_money_that_nobody_asked_for_is_a_payment_of_no_charge(stage: Stage) -> None:
+    stray = stage.fake.order("/customers/stray", amount_minor=77, currency="THB")
+    found = await stage.gateway.fetch(ObjectKind.PAYMENT, stray["id"])
+    assert found is not None
+    assert (found.parent, found.reference) == (None, None)
+    assert await stage.effects(ObjectKind.PAYMENT, found.id) == [(EffectKind.PAYMENT_RECEIVED, 77)]
+    an_object(await stage.gateway.refund(refund(found, 77)))
+
+
 async def test_refunds_in_part_are_never_above_what_was_paid(stage: Stage) -> None:
     charge = await stage.paid_card()
     code_charge = an_object(await stage.gateway.charge(code()))

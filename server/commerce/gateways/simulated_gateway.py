@@ -62,6 +62,9 @@ class GatewayAccess(msgspec.Struct, frozen=True, kw_only=True):
     settle_s: int = 60
     timeout_s: float = 10.0
 
+    def __repr__(self) -> str:
+        return f"GatewayAccess(url={self.url!r})"  # its secrets are in no traceback and no log
+
 
 class _RefusalBody(msgspec.Struct, frozen=True):
     code: Reason

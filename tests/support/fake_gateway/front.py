@@ -73,6 +73,8 @@ class Front:
         match folder, name:
             case "customers", "pay":
                 return as_wire(self._bank.pay(body["charge"], body.get("amount_minor"), self._now_ms))
+            case "customers", "stray":
+                return as_wire(self._bank.stray(body["amount_minor"], body["currency"], self._now_ms))
             case "customers", "dispute":
                 return as_wire(self._bank.dispute(body["parent"], body.get("amount_minor"), self._now_ms))
             case "customers", "decide":

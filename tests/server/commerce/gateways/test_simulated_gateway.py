@@ -143,3 +143,9 @@ async def test_a_webhook_secret_that_is_none_stops_the_start(secret: str) -> Non
     access = GatewayAccess(url="http://127.0.0.1:9", api_key="k", webhook_secret=secret)
     with pytest.raises(StartupError, match="whsec_"):
         SimulatedGateway("g", access, ManualClock())
+
+
+async def test_secrets_are_not_printed() -> None:
+    access = GatewayAccess(url="http://127.0.0.1:9", api_key="a-key", webhook_secret=WEBHOOK_SECRET)
+    assert "a-key" not in repr(access)
+    assert WEBHOOK_SECRET not in f"{access}"
