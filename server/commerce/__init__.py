@@ -1,0 +1,1 @@
+"""Commerce: a service of its own, which the chat knows only by its HTTP contract."""
