@@ -15,10 +15,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from loadtest.checking_client import ASK_ID, CheckingClient
 from loadtest.crowd import Crowd, Gathering, each
 from loadtest.lean_client import LoadError
-from loadtest.ledger import Ledger
 from loadtest.loads import Share, Times, settle_deliveries, wait_until
 from loadtest.pieces import Payload
 from loadtest.scenario import ChannelLoad
+from loadtest.tally import Tally
 from loadtest.traffic import Traffic, moments
 from protocol.bodies import Settings
 from protocol.commands import Add, Create, Leave
@@ -39,10 +39,10 @@ _PATIENCE_S = 30.0
 class Channel:
     """The load `channel` of one worker."""
 
-    def __init__(self, spec: ChannelLoad, crowd: Crowd, ledger: Ledger, share: Share, ramp_s: float) -> None:
+    def __init__(self, spec: ChannelLoad, crowd: Crowd, tally: Tally, share: Share, ramp_s: float) -> None:
         self._spec = spec
         self._crowd = crowd
-        self._ledger = ledger
+        self._tally = tally
         self._share = share
         self._ramp_s = ramp_s
         self._payload = Payload(spec.payload_bytes)
@@ -81,9 +81,9 @@ class Channel:
 
     async def reach(self, head: int) -> int:
         """Wait until the readers here have all up to `head`, and what was acked here; returns the highest acked."""
-        acked = self._ledger.acked_heads
+        acked = self._tally.acked_heads
         acked[self._dialog] = max(head, acked.get(self._dialog, 0))
-        await settle_deliveries(self._crowd, self._ledger)
+        await settle_deliveries(self._crowd, self._tally)
         return acked[self._dialog]
 
     # the load
@@ -114,7 +114,7 @@ class Channel:
             traffic = Traffic([(writer, self._dialog)], self._payload)
             await traffic.open_loop(self._spec.rate, times, ramp_s=self._ramp_s)
             return
-        acked = self._ledger.acked_heads
+        acked = self._tally.acked_heads
         await wait_until(times.begin_ns)
         while (now_ns := time.monotonic_ns()) < times.until_ns:
             slowest = min(reader.heads.get(self._dialog, 0) for reader in self._timed)
@@ -142,7 +142,7 @@ class Channel:
                     due_ns = await anext(due, None)
                 if due_ns is None:
                     return
-                self._ledger.take_sent(due_ns, time.monotonic_ns())
+                self._tally.take_sent(due_ns, time.monotonic_ns())
                 person = idle.popleft()
                 await act(person)
                 idle.append(person)

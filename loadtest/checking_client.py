@@ -1,4 +1,4 @@
-"""A lean client whose deliveries, acks and connects a ledger checks and times."""
+"""A lean client whose deliveries, acks and connects a tally checks and times."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Callable
 import msgspec
 
 from loadtest.lean_client import BINARY, Address, LeanClient
-from loadtest.ledger import Ledger
 from loadtest.pieces import Frame, PieceReader
+from loadtest.tally import Tally
 from protocol.bodies import Header, tag_of
 from protocol.codec import MSGPACK
 from protocol.commands import Send
@@ -42,7 +42,7 @@ def _nothing(client: CheckingClient) -> None:
 class CheckingClient(LeanClient):
     """`timed`: latencies of what comes count. `is_here`: connected and caught up. `then` follows each ack of a send."""
 
-    def __init__(self, token: str, ledger: Ledger, pieces: PieceReader) -> None:
+    def __init__(self, token: str, tally: Tally, pieces: PieceReader) -> None:
         super().__init__(token, self._note_broken)
         self.heads: dict[bytes, int] = {}
         self.caught_up: dict[bytes, int] = {}
@@ -52,7 +52,7 @@ class CheckingClient(LeanClient):
         self.timed = False
         self.then: Callable[[CheckingClient], None] = _nothing
         self.receiver = CheckingClient._take_unasked  # type: ignore[assignment]
-        self.ledger = ledger
+        self.tally = tally
         self._pieces = pieces
         self._due_ns: dict[int, int] = {}
 
@@ -63,20 +63,20 @@ class CheckingClient(LeanClient):
         self.catching_up = False
         self.caught_up = dict(self.heads)
         self.is_here = True
-        self.ledger.connected += 1
-        self.ledger.take_connect(began_ns)
+        self.tally.connected += 1
+        self.tally.take_connect(began_ns)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.is_here:
             self.is_here = False
-            self.ledger.connected -= 1
+            self.tally.connected -= 1
         super().connection_lost(exc)
 
     def post(self, dialog: bytes, payload: bytes, due_ns: int) -> None:
         """Send a message that was due then."""
         n = self.next_n()
         self._due_ns[n] = due_ns
-        self.ledger.sent += 1
+        self.tally.sent += 1
         self.send(Send(SEND_ID, dialog, n, payload, self.headers.get(dialog, _PLAIN)))
 
     @property
@@ -100,10 +100,10 @@ class CheckingClient(LeanClient):
             elif heads.get(item.dialog, 0) + 1 == item.first:
                 heads[item.dialog] = item.last
             else:
-                self.ledger.take_leap(self, item)
-        self.ledger.delivered += piece.events
+                self.tally.take_leap(self, item)
+        self.tally.delivered += piece.events
         if self.timed and piece.stamps and not self.catching_up:  # then it may be what came before already
-            self.ledger.take_stamps(piece.stamps, self.principal)
+            self.tally.take_stamps(piece.stamps, self.principal)
         return piece.size
 
     def take_frame(self, first: int, payload: bytes) -> None:
@@ -119,15 +119,15 @@ class CheckingClient(LeanClient):
             super().take_frame(first, payload)
 
     def _note_broken(self, why: str) -> None:
-        self.ledger.note_broken(why)
+        self.tally.note_broken(why)
 
     def _take_ack(self, payload: bytes) -> None:
         ack = _decode_ack(payload)
         due_ns = self._due_ns.pop(ack.n, None)
         if due_ns is None:
-            self.ledger.note_odd(f"a second ack of n {ack.n}")
+            self.tally.note_odd(f"a second ack of n {ack.n}")
             return
-        self.ledger.take_ack(ack.dialog, ack.seq, due_ns)
+        self.tally.take_ack(ack.dialog, ack.seq, due_ns)
         self.then(self)
 
     def _take_refusal(self, payload: bytes) -> None:
@@ -135,7 +135,7 @@ class CheckingClient(LeanClient):
         refusal = MSGPACK.decode_server(payload)
         assert isinstance(refusal, Failed)
         self._due_ns.pop(next(iter(self._due_ns)))
-        self.ledger.note_refused(f"{refusal.code}: {refusal.message}")
+        self.tally.note_refused(f"{refusal.code}: {refusal.message}")
 
     def _take_state(self, payload: bytes) -> None:
         """A dialog that is new to this client begins where the server says; what it knows must go on where it was.
@@ -156,7 +156,7 @@ class CheckingClient(LeanClient):
         elif isinstance(message, KeySlices):
             self.send(ConfirmSlices(0, [each.number for each in message.slices]))
         elif not isinstance(message, _MAY_COME):
-            self.ledger.note_odd(type(message).__name__)
+            self.tally.note_odd(type(message).__name__)
 
 
 def _read_tag(payload: bytes) -> int:

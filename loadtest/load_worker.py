@@ -19,7 +19,6 @@ from loadtest.checking_client import CheckingClient
 from loadtest.crowd import Crowd
 from loadtest.issuer import Issuer
 from loadtest.lean_client import LoadError
-from loadtest.ledger import Ledger
 from loadtest.loads import Load, Times, until_whole_second_s, wait_until
 from loadtest.mixed import Mixed
 from loadtest.pieces import Payload, PieceReader
@@ -28,6 +27,7 @@ from loadtest.scenario import ChannelLoad, IdleLoad, MixedLoad, SlowLoad, StormL
 from loadtest.slow import Slow
 from loadtest.storm import Storm
 from loadtest.talking import Talking
+from loadtest.tally import Tally
 from loadtest.worker_messages import (
     AnyOrder,
     AnyWord,
@@ -58,15 +58,15 @@ class Worker:
     """The people of one worker, and what they do."""
 
     def __init__(self, begin: Begin) -> None:
-        self.ledger = Ledger()
+        self.tally = Tally()
         load = begin.scenario.load
         issuer = Issuer.load(begin.key)
         payload = Payload(getattr(load, "payload_bytes", _PAYLOAD_BYTES))
         pieces = PieceReader(payload, shared=getattr(load, "dialog_size", 2) > 2 or isinstance(load, _GROUPED))
         names = (f"{begin.name}-{number}" for number in range(begin.people))
-        people = [CheckingClient(issuer.token(name), self.ledger, pieces) for name in names]
+        people = [CheckingClient(issuer.token(name), self.tally, pieces) for name in names]
         self.crowd = Crowd(begin.address, begin.share.number, people)
-        self._load = _make_load(begin, self.crowd, self.ledger)  # None: they are idle
+        self._load = _make_load(begin, self.crowd, self.tally)  # None: they are idle
         self._measured = Counts()
         self._counted_late_ms = 0.0
 
@@ -101,16 +101,16 @@ class Worker:
 
     def counts(self) -> Counts:
         """The totals now."""
-        it = self.ledger
+        it = self.tally
         return Counts(it.connected, it.acked, it.delivered, it.connects, time.process_time())
 
     async def _connect(self, order: ConnectPeople) -> None:
         if order.measured:
-            self.ledger.measure(time.monotonic_ns())
+            self.tally.measure(time.monotonic_ns())
         before = self.counts()
         await self.crowd.connect_all([client for client in self.crowd.people if not client.is_here][: order.count])
         if order.measured:
-            self.ledger.measure(sys.maxsize)
+            self.tally.measure(sys.maxsize)
             self._measured = _difference(self.counts(), before)
 
     async def _perform(self, load: Load, times: Times) -> None:
@@ -122,7 +122,7 @@ class Worker:
             gc.enable()
 
     async def _measure(self, load: Load, times: Times) -> None:
-        self.ledger.measure(times.from_ns, times.until_ns)
+        self.tally.measure(times.from_ns, times.until_ns)
         running = asyncio.create_task(load.run(times))
         await _until(times.from_ns, running)
         before, late_ns = self.counts(), time.monotonic_ns() - times.from_ns
@@ -133,21 +133,21 @@ class Worker:
         await load.settle()
 
     def _report(self) -> WorkerReport:
-        ledger = self.ledger
-        ledger.close(self.crowd.members)
-        late = ledger.lateness.percentiles()
+        tally = self.tally
+        tally.close(self.crowd.members)
+        late = tally.lateness.percentiles()
         return WorkerReport(
             measured=self._measured,
-            ack=ledger.ack.encode(),
-            delivery=ledger.delivery.encode(),
-            connect=ledger.connect.encode(),
+            ack=tally.ack.encode(),
+            delivery=tally.delivery.encode(),
+            connect=tally.connect.encode(),
             late_p99_ms=late.p99_ms if late else 0.0,
             counted_late_ms=self._counted_late_ms,
-            checks=ledger.checks(),
+            checks=tally.checks(),
         )
 
 
-def _make_load(begin: Begin, crowd: Crowd, ledger: Ledger) -> Load | None:
+def _make_load(begin: Begin, crowd: Crowd, tally: Tally) -> Load | None:
     scenario, share = begin.scenario, begin.share
     match scenario.load:
         case IdleLoad():
@@ -155,13 +155,13 @@ def _make_load(begin: Begin, crowd: Crowd, ledger: Ledger) -> Load | None:
         case StormLoad() as storm:
             return Storm(storm, crowd, max(1, storm.at_once // share.of))
         case TalkLoad() as talk:
-            return Talking(talk, crowd, ledger, share, scenario.ramp_s)
+            return Talking(talk, crowd, tally, share, scenario.ramp_s)
         case ChannelLoad() as channel:
-            return Channel(channel, crowd, ledger, share, scenario.ramp_s)
+            return Channel(channel, crowd, tally, share, scenario.ramp_s)
         case MixedLoad() as mixed:
-            return Mixed(mixed, crowd, ledger, share)
+            return Mixed(mixed, crowd, tally, share)
         case SlowLoad() as slow:
-            return Slow(slow, crowd, ledger, share, scenario.ramp_s)
+            return Slow(slow, crowd, tally, share, scenario.ramp_s)
 
 
 def _difference(after: Counts, before: Counts) -> Counts:
@@ -198,7 +198,7 @@ async def _work() -> None:
     _say(Finished(worker.counts()))
 
     def look() -> None:
-        _say(Glance(worker.counts(), worker.ledger.delivery.take_new()))
+        _say(Glance(worker.counts(), worker.tally.delivery.take_new()))
         loop.call_later(until_whole_second_s(), look)
 
     loop.call_later(until_whole_second_s(), look)

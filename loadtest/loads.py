@@ -9,7 +9,7 @@ from typing import Protocol
 import msgspec
 
 from loadtest.crowd import Crowd
-from loadtest.ledger import Ledger
+from loadtest.tally import Tally
 
 _LOOK_S = 0.01
 
@@ -30,9 +30,9 @@ class Share(msgspec.Struct, frozen=True):
 
 
 class Load(Protocol):
-    """One kind of load in one worker. It is made of its part of the scenario, a `Crowd`, a `Ledger`, and a `Share`.
+    """One kind of load in one worker. It is made of its part of the scenario, a `Crowd`, a `Tally`, and a `Share`.
 
-    The ledger counts and checks what clients of the crowd receive; the load has them do something.
+    The tally counts and checks what clients of the crowd receive; the load has them do something.
     """
 
     async def prepare(self) -> None:
@@ -55,9 +55,9 @@ def until_whole_second_s() -> float:
     return 1.0 - time.monotonic() % 1.0
 
 
-async def settle_deliveries(crowd: Crowd, ledger: Ledger, at_most_s: float = 10.0) -> None:
+async def settle_deliveries(crowd: Crowd, tally: Tally, at_most_s: float = 10.0) -> None:
     """Wait until every send is answered and every member has what was acked."""
     for _ in range(int(at_most_s / _LOOK_S)):
-        if ledger.is_settled(crowd.members):
+        if tally.is_settled(crowd.members):
             return
         await asyncio.sleep(_LOOK_S)

@@ -9,10 +9,10 @@ from collections import defaultdict
 
 from loadtest.checking_client import ASK_ID, CheckingClient
 from loadtest.crowd import Crowd
-from loadtest.ledger import Ledger
 from loadtest.loads import Share, Times, settle_deliveries, wait_until
 from loadtest.pieces import Payload
 from loadtest.scenario import MixedLoad
+from loadtest.tally import Tally
 from protocol.commands import HighWaterMark, History, Receipt, Typing
 
 _WRITING_S = 2.0
@@ -23,10 +23,10 @@ _NO_ANSWER = 0
 class Mixed:
     """The load `mixed` of one worker; what people do follows from the number of the worker."""
 
-    def __init__(self, spec: MixedLoad, crowd: Crowd, ledger: Ledger, share: Share) -> None:
+    def __init__(self, spec: MixedLoad, crowd: Crowd, tally: Tally, share: Share) -> None:
         self._spec = spec
         self._crowd = crowd
-        self._ledger = ledger
+        self._tally = tally
         self._random = random.Random(share.number)  # noqa: S311 - the same each time, on purpose
         self._days: list[Day] = []
 
@@ -46,7 +46,7 @@ class Mixed:
         await asyncio.gather(*(day.spend(times) for day in self._days))
 
     async def settle(self) -> None:
-        await settle_deliveries(self._crowd, self._ledger)
+        await settle_deliveries(self._crowd, self._tally)
 
 
 class Day:

@@ -10,10 +10,10 @@ import socket
 
 from loadtest.checking_client import CheckingClient
 from loadtest.crowd import Crowd
-from loadtest.ledger import Ledger
 from loadtest.loads import Share, Times, wait_until
 from loadtest.scenario import SlowLoad, TalkLoad
 from loadtest.talking import Talking
+from loadtest.tally import Tally
 
 _KERNEL_BYTES = 131_072
 """What the kernel here may keep for a slow reader; without a bound it grows to megabytes. The server's kernel keeps up
@@ -23,11 +23,11 @@ to four (`tcp_wmem`) all the same, so a server notices only a pause in which mor
 class Slow:
     """The load `slow` of one worker."""
 
-    def __init__(self, spec: SlowLoad, crowd: Crowd, ledger: Ledger, share: Share, ramp_s: float) -> None:
+    def __init__(self, spec: SlowLoad, crowd: Crowd, tally: Tally, share: Share, ramp_s: float) -> None:
         talk = TalkLoad(dialog_size=spec.dialog_size, rate=spec.rate, payload_bytes=spec.payload_bytes)
         self._spec = spec
         self._crowd = crowd
-        self._talk = Talking(talk, crowd, ledger, share, ramp_s)
+        self._talk = Talking(talk, crowd, tally, share, ramp_s)
 
     async def prepare(self) -> None:
         await self._talk.prepare()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from loadtest.crowd import Crowd
 from loadtest.lean_client import LoadError
-from loadtest.ledger import Ledger
 from loadtest.loads import Share, Times, settle_deliveries
 from loadtest.pieces import Payload
 from loadtest.scenario import TalkLoad
 from loadtest.sealed_dialogs import list_devices, share_sessions
+from loadtest.tally import Tally
 from loadtest.traffic import Traffic
 from protocol.dialog_types import Mode
 
@@ -18,7 +18,7 @@ _TIMED_PER_DIALOG = 2
 class Talking:
     """One worker's part of it."""
 
-    def __init__(self, spec: TalkLoad, crowd: Crowd, ledger: Ledger, share: Share, ramp_s: float) -> None:
+    def __init__(self, spec: TalkLoad, crowd: Crowd, tally: Tally, share: Share, ramp_s: float) -> None:
         """Raises LoadError if the people of this worker are too few."""
         people, size = len(crowd.people), spec.dialog_size
         if not spec.writers <= size <= people:
@@ -26,7 +26,7 @@ class Talking:
             raise LoadError(f"{cannot}: use more --people, or fewer --workers.")
         self._spec = spec
         self._crowd = crowd
-        self._ledger = ledger
+        self._tally = tally
         self._share = share
         self._ramp_s = ramp_s
         self._traffic: Traffic
@@ -62,4 +62,4 @@ class Talking:
             await self._traffic.closed_loop(times)
 
     async def settle(self) -> None:
-        await settle_deliveries(self._crowd, self._ledger)
+        await settle_deliveries(self._crowd, self._tally)

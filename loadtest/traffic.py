@@ -53,7 +53,7 @@ class Traffic:
         async for due_ns in moments(times, rate, ramp_s, offset_s):
             writer, dialog = next(places)
             writer.post(dialog, payload.make(due_ns), due_ns)
-            writer.ledger.take_sent(due_ns, time.monotonic_ns())
+            writer.tally.take_sent(due_ns, time.monotonic_ns())
 
     def _post_next(self, writer: CheckingClient) -> None:
         now_ns = time.monotonic_ns()

@@ -38,7 +38,7 @@ SAME_MEANING = {
     "archive": "Timelines outside the journal: the contract and its engines.",
     "backlog": "What the archive lacks: the contract and its engine.",
     "bus": "Messages between nodes: the contract and its engine.",
-    "commerce": "Money: what all sides tell each other in `protocol`, the service in `server`.",
+    "commerce": "Money: what all sides tell each other in `protocol`, the books in `storage`, the service in `server`.",
     "commands": "What a client may ask: its structs in `protocol`, its handlers in the session.",
     "device_keys": "Keys of devices, and device logs: the contract and its engine.",
     "backups": "Sealed values that a person keeps here: the contract, its engine, its handlers.",

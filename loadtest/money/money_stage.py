@@ -19,14 +19,14 @@ from storage.commerce.ledger import Ledger
 from storage.commerce.money_rows import (
     BATCH_MAX,
     SLOTS_SHARED,
-    Capturing,
+    CaptureStep,
+    HoldStep,
     Leg,
     NewPaymentRow,
     Purpose,
-    Reason,
-    Sending,
     StepKey,
     StepOutcome,
+    TransferReason,
     account_id,
     key_id_of,
 )
@@ -121,7 +121,7 @@ class MoneyStage:
             payers = self.payers[first : first + _OPENED_TOGETHER]
             wallets = [await self.ledger.open_wallet(TENANT, payer, CURRENCY, **_LIMITS) for payer in payers]
             legs = [Leg(opening, wallet, _MUCH) for wallet in wallets]
-            await self.ledger.post_chain(self.key(), TENANT, new_id(), Reason.OPENING_BALANCE, legs)
+            await self.ledger.post_chain(self.key(), TENANT, new_id(), TransferReason.OPENING_BALANCE, legs)
         for payer in self.payers:  # which begins the buckets of their limits
             wallet = account_id(TENANT, payer, CURRENCY, Purpose.WALLET)
             begun = msgspec.structs.replace(self.payment(), payer=payer, from_account=wallet)
@@ -151,8 +151,8 @@ async def run_batches(stage: MoneyStage, lanes: int, seconds: float) -> PairResu
         pairs = 0
         while time.perf_counter() < ends:
             new = [stage.payment() for _ in range(BATCH_MAX)]
-            held = await stage.ledger.hold_many([Sending(stage.key(), each.payer, each) for each in new])
-            captures = [Capturing(stage.key(), NIL, TENANT, each.payment) for each in new]
+            held = await stage.ledger.hold_many([HoldStep(stage.key(), each.payer, each) for each in new])
+            captures = [CaptureStep(stage.key(), NIL, TENANT, each.payment) for each in new]
             captured = await stage.ledger.capture_many(captures)
             assert all(held), "a hold of the load test is plainly fine"
             assert all(captured), "and so is its capture"

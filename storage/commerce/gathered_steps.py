@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 from protocol.commerce.payment_states import PaymentStep
 from storage.commerce.ledger import Ledger
-from storage.commerce.money_rows import BATCH_MAX, Answer, Capturing, Sending
+from storage.commerce.money_rows import BATCH_MAX, Answer, CaptureStep, HoldStep
 
 _Step = TypeVar("_Step")
 
@@ -25,18 +25,18 @@ class GatheredSteps:
         self._holds = _Gatherer(ledger.hold_many, self._hold_alone, lanes)
         self._captures = _Gatherer(ledger.capture_many, self._capture_alone, lanes)
 
-    async def hold(self, step: Sending) -> Answer:
+    async def hold(self, step: HoldStep) -> Answer:
         """Send a payment that is held."""
         return await self._holds.take(step)
 
-    async def capture(self, step: Capturing) -> Answer:
+    async def capture(self, step: CaptureStep) -> Answer:
         """Capture a hold in full."""
         return await self._captures.take(step)
 
-    async def _hold_alone(self, step: Sending) -> Answer:
+    async def _hold_alone(self, step: HoldStep) -> Answer:
         return await self._ledger.begin(step.key, step.actor, PaymentStep.SEND, step.new)
 
-    async def _capture_alone(self, step: Capturing) -> Answer:
+    async def _capture_alone(self, step: CaptureStep) -> Answer:
         return await self._ledger.take_step(
             step.key, step.actor, step.tenant, step.payment, PaymentStep.CAPTURE, party=step.party
         )

@@ -16,18 +16,18 @@ import asyncpg
 
 from protocol.commerce.payment_states import PaymentState, PaymentStep
 from storage.commerce.money_rows import (
-    AccountRow,
     AccountStatus,
     Answer,
-    Capturing,
+    CaptureStep,
+    HoldStep,
+    LedgerAccount,
     Leg,
     NewPaymentRow,
     PaymentRow,
     Purpose,
-    Reason,
-    Sending,
     StepKey,
     StepOutcome,
+    TransferReason,
     TransferRow,
     VersionRow,
 )
@@ -154,7 +154,7 @@ class Ledger:
             new.hold_us,
         )
 
-    async def hold_many(self, steps: Sequence[Sending]) -> list[Answer | None]:
+    async def hold_many(self, steps: Sequence[HoldStep]) -> list[Answer | None]:
         """Begin payments that are held, at most BATCH_MAX at once; None for each that must go alone (`begin`)."""
         new = [step.new for step in steps]
         done = await self._writes.fetch(
@@ -179,7 +179,7 @@ class Ledger:
             for each, fine in zip(new, done[0][0], strict=True)
         ]
 
-    async def capture_many(self, steps: Sequence[Capturing]) -> list[Answer | None]:
+    async def capture_many(self, steps: Sequence[CaptureStep]) -> list[Answer | None]:
         """Capture holds in full, at most BATCH_MAX at once; None for each that must go alone (`take_step`)."""
         done = await self._writes.fetch(
             _CAPTURES,
@@ -242,7 +242,7 @@ class Ledger:
         key: StepKey,
         tenant: int,
         subject: bytes,
-        reason: Reason,
+        reason: TransferReason,
         legs: Sequence[Leg],
         *,
         quote: bytes | None = None,
@@ -261,7 +261,7 @@ class Ledger:
             quote,
         )
 
-    async def take_anyway(self, key: StepKey, tenant: int, subject: bytes, reason: Reason, leg: Leg) -> Answer:
+    async def take_anyway(self, key: StepKey, tenant: int, subject: bytes, reason: TransferReason, leg: Leg) -> Answer:
         """Take from a wallet what cannot be refused; what is not there becomes a debt (`detail`)."""
         (row,) = await self._writes.fetch(
             _TAKE, key.key_id, key.body, tenant, subject, int(reason), leg.from_account, leg.to_account, leg.amount
@@ -303,12 +303,12 @@ class Ledger:
             rows = await self._reads.fetch(_VERSIONS, payment)
         return [VersionRow(row[0], row[1], PaymentStep(row[2]), PaymentState(row[3]), *row[4:]) for row in rows]
 
-    async def read_accounts(self, tenant: int, owner: bytes) -> list[AccountRow]:
+    async def read_accounts(self, tenant: int, owner: bytes) -> list[LedgerAccount]:
         """The accounts of an owner, wallets first."""
         async with translate_errors():
             rows = await self._reads.fetch(_ACCOUNTS, owner, tenant)
         return [
-            AccountRow(
+            LedgerAccount(
                 account=row[0],
                 tenant=row[1],
                 owner=row[2],
@@ -328,7 +328,8 @@ class Ledger:
         async with translate_errors():
             rows = await self._reads.fetch(_STATEMENT, account, before, limit)
         return [
-            TransferRow(row[0], row[1], row[2], row[3], row[4], row[5], Reason(row[6]), row[7], row[8]) for row in rows
+            TransferRow(row[0], row[1], row[2], row[3], row[4], row[5], TransferReason(row[6]), row[7], row[8])
+            for row in rows
         ]
 
     async def _open(self, *values: Any) -> bytes:

@@ -57,7 +57,7 @@ class LimitSpan(enum.IntEnum):
     MONTH = 2
 
 
-class Reason(enum.IntEnum):
+class TransferReason(enum.IntEnum):
     """Why a transfer was made."""
 
     TRANSFER = 1
@@ -137,7 +137,7 @@ class NewPaymentRow(msgspec.Struct, frozen=True, kw_only=True):
     hold_us: int = 7 * 86_400_000_000
 
 
-class Sending(msgspec.Struct, frozen=True):
+class HoldStep(msgspec.Struct, frozen=True):
     """A step of a batch: the payer sends a payment that is held."""
 
     key: StepKey
@@ -145,7 +145,7 @@ class Sending(msgspec.Struct, frozen=True):
     new: NewPaymentRow
 
 
-class Capturing(msgspec.Struct, frozen=True):
+class CaptureStep(msgspec.Struct, frozen=True):
     """A step of a batch: a hold is captured in full. `party` as in `Ledger.take_step`."""
 
     key: StepKey
@@ -192,7 +192,7 @@ class VersionRow(msgspec.Struct, frozen=True):
     refunded: int
 
 
-class AccountRow(msgspec.Struct, frozen=True, kw_only=True):
+class LedgerAccount(msgspec.Struct, frozen=True, kw_only=True):
     """An account: `balance` over all slots, `held` what is held of it and not in the balance any more."""
 
     account: bytes
@@ -216,7 +216,7 @@ class TransferRow(msgspec.Struct, frozen=True):
     slot: int
     after: int
     other: bytes
-    reason: Reason
+    reason: TransferReason
     subject: bytes
     reverses: int | None
 

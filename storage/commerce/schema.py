@@ -13,8 +13,8 @@ from storage.commerce.money_rows import (
     HoldState,
     LimitSpan,
     Purpose,
-    Reason,
     StepOutcome,
+    TransferReason,
 )
 from storage.function_files import FunctionFiles
 from storage.postgres.migrate import Schema
@@ -37,7 +37,7 @@ MONEY = FunctionFiles(
         AccountStatus,
         HoldState,
         LimitSpan,
-        Reason,
+        TransferReason,
     ),
     constants={
         "PERIOD_LOCKS": PERIOD_LOCKS,

@@ -8,11 +8,11 @@ import pytest
 from loadtest.checking_client import ASK_ID, CheckingClient
 from loadtest.crowd import Crowd
 from loadtest.lean_client import LoadError
-from loadtest.ledger import Ledger
 from loadtest.loads import settle_deliveries
 from loadtest.own_server import OwnServer
 from loadtest.pieces import Payload, PieceReader
 from loadtest.sealed_dialogs import list_devices, share_sessions
+from loadtest.tally import Tally
 from protocol.commands import Send
 from protocol.dialog_types import Mode
 
@@ -21,9 +21,9 @@ PEOPLE = 4
 
 
 async def converse(server: OwnServer) -> None:
-    ledger = Ledger()
+    tally = Tally()
     pieces = PieceReader(PAYLOAD, shared=False)
-    people = [CheckingClient(server.issuer.token(f"p{number}"), ledger, pieces) for number in range(PEOPLE)]
+    people = [CheckingClient(server.issuer.token(f"p{number}"), tally, pieces) for number in range(PEOPLE)]
     crowd = Crowd(server.address, 0, people)
     await crowd.connect_all(people)
     await list_devices(people)
@@ -33,8 +33,8 @@ async def converse(server: OwnServer) -> None:
     await share_sessions(crowd, PAYLOAD.make(0))
     for client, dialog in crowd.members:
         client.post(dialog, PAYLOAD.make(1), 1)
-    await settle_deliveries(crowd, ledger)
-    assert (ledger.acked, ledger.refused, ledger.odd) == (2 + PEOPLE, 0, 0)
+    await settle_deliveries(crowd, tally)
+    assert (tally.acked, tally.refused, tally.odd) == (2 + PEOPLE, 0, 0)
     for client, dialog in [*crowd.members][::2]:
         with pytest.raises(LoadError, match="sealed"):
             await client.ask(Send(ASK_ID, dialog, client.next_n(), PAYLOAD.make(2)))

@@ -17,8 +17,8 @@ from storage.commerce.money_rows import (
     Leg,
     NewPaymentRow,
     Purpose,
-    Reason,
     StepKey,
+    TransferReason,
     account_id,
     key_id_of,
 )
@@ -79,7 +79,7 @@ class MoneyWorld:
         """Give a wallet an opening balance."""
         opening = account_id(TENANT, NIL, currency, Purpose.OPENING)
         return await self.ledger.post_chain(
-            self.key(), TENANT, new_id(), Reason.OPENING_BALANCE, [Leg(opening, wallet, amount)]
+            self.key(), TENANT, new_id(), TransferReason.OPENING_BALANCE, [Leg(opening, wallet, amount)]
         )
 
     def payment(

@@ -40,10 +40,10 @@ BEGIN
           AND NOT EXISTS (SELECT FROM keys k WHERE k.key_id = r.key_id)
     ), leg AS (
         SELECT f.ord * 2 AS ord, f.payment_id, f.to_id AS id, f.to_slot AS slot, f.amount - f.fee AS amount, f.fee AS debit_after,
-               ${Reason.CAPTURE} AS reason, f.currency, f.at_us
+               ${TransferReason.CAPTURE} AS reason, f.currency, f.at_us
         FROM fine f WHERE f.amount > f.fee
         UNION ALL
-        SELECT f.ord * 2 + 1, f.payment_id, f.fees_id, (v_pid % ${SLOTS_SHARED})::smallint, f.fee, 0, ${Reason.FEE}, f.currency, f.at_us
+        SELECT f.ord * 2 + 1, f.payment_id, f.fees_id, (v_pid % ${SLOTS_SHARED})::smallint, f.fee, 0, ${TransferReason.FEE}, f.currency, f.at_us
         FROM fine f WHERE f.fee > 0
     ), credited AS (
         UPDATE accounts a SET balance = a.balance + x.amount, moved_us = greatest(a.moved_us, x.at_us)

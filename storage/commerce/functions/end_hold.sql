@@ -76,13 +76,13 @@ BEGIN
         INSERT INTO transfers (at_us, debit_id, debit_slot, credit_id, credit_slot, amount, currency, reason, subject_id,
                                debit_after, credit_after)
         SELECT at_us, p.payment_id, ${HOLD_SLOT}, p.to_id, v_to_slot, p_captured - v_fee, p.currency,
-               ${Reason.CAPTURE}, p.payment_id, p.amount - p_captured + v_fee, x.balance FROM paid x
+               ${TransferReason.CAPTURE}, p.payment_id, p.amount - p_captured + v_fee, x.balance FROM paid x
         UNION ALL
         SELECT at_us, p.payment_id, ${HOLD_SLOT}, v_fees, v_fees_slot, v_fee, p.currency,
-               ${Reason.FEE}, p.payment_id, p.amount - p_captured, x.balance FROM charged x
+               ${TransferReason.FEE}, p.payment_id, p.amount - p_captured, x.balance FROM charged x
         UNION ALL
         SELECT at_us, p.payment_id, ${HOLD_SLOT}, p.from_id, v_from_slot, p.amount - p_captured, p.currency,
-               ${Reason.RETURN}, p.payment_id, 0, x.balance FROM returned x
+               ${TransferReason.RETURN}, p.payment_id, 0, x.balance FROM returned x
     ), noted AS (
         INSERT INTO payment_versions (payment_id, version, at_us, step, state, actor_id, captured, fee, refunded)
         VALUES (p.payment_id, p.version, at_us, p_step, p.state, p_actor, p.captured, p.fee, 0)

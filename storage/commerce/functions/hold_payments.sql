@@ -96,7 +96,7 @@ BEGIN
     ), moved AS (
         INSERT INTO transfers (at_us, debit_id, debit_slot, credit_id, credit_slot, amount, currency, reason, subject_id,
                                debit_after, credit_after)
-        SELECT v_locked.at_us, f.from_id, 0, f.payment_id, ${HOLD_SLOT}, f.amount, f.currency, ${Reason.HOLD}, f.payment_id,
+        SELECT v_locked.at_us, f.from_id, 0, f.payment_id, ${HOLD_SLOT}, f.amount, f.currency, ${TransferReason.HOLD}, f.payment_id,
                f.balance - f.taken, f.amount FROM fine f ORDER BY f.ord
     ), begun AS (
         INSERT INTO payments (payment_id, tenant_id, dialog_id, order_id, payer_id, payee_id, from_id, to_id,

@@ -43,11 +43,11 @@ BEGIN
     END IF;
     v.moved_us := greatest(v_locked.at_us, v.moved_us);
     IF v_amount > v_fee THEN
-        PERFORM post(v.moved_us, v.currency, ${Reason.REFUND}::smallint, p_payment, NULL,
+        PERFORM post(v.moved_us, v.currency, ${TransferReason.REFUND}::smallint, p_payment, NULL,
                      v.to_id, v_locked.slot[1], v.from_id, v_locked.slot[3], v_amount - v_fee);
     END IF;
     IF v_fee > 0 THEN
-        PERFORM post(v.moved_us, v.currency, ${Reason.FEE_RETURNED}::smallint, p_payment, NULL,
+        PERFORM post(v.moved_us, v.currency, ${TransferReason.FEE_RETURNED}::smallint, p_payment, NULL,
                      v_fees, v_locked.slot[2], v.from_id, v_locked.slot[3], v_fee);
     END IF;
     IF v.from_id = ANY (v_locked.in_debt) THEN

@@ -12,7 +12,7 @@ BEGIN
     v_debt := -available(v_receivable);
     v_part := least(v_debt, available(p_account));
     IF v_part > 0 THEN
-        PERFORM post(p_at_us, p_currency, ${Reason.DEBT_SETTLED}::smallint, p_subject, NULL,
+        PERFORM post(p_at_us, p_currency, ${TransferReason.DEBT_SETTLED}::smallint, p_subject, NULL,
                      p_account, p_slot, v_receivable, 0::smallint, v_part);
     END IF;
     IF v_part = v_debt THEN

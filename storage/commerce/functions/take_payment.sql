@@ -62,16 +62,16 @@ BEGIN
         )
         INSERT INTO transfers (at_us, debit_id, debit_slot, credit_id, credit_slot, amount, currency, reason, subject_id,
                                debit_after, credit_after)
-        SELECT at_us, p.from_id, v_slot, p.payment_id, ${HOLD_SLOT}, p.amount, p.currency, ${Reason.HOLD}, p.payment_id,
+        SELECT at_us, p.from_id, v_slot, p.payment_id, ${HOLD_SLOT}, p.amount, p.currency, ${TransferReason.HOLD}, p.payment_id,
                t.balance, p.amount FROM taken t;
         RETURN;
     END IF;
     IF p.amount > fee THEN
-        PERFORM post(at_us, p.currency, ${Reason.PAYMENT}::smallint, p.payment_id, NULL,
+        PERFORM post(at_us, p.currency, ${TransferReason.PAYMENT}::smallint, p.payment_id, NULL,
                      p.from_id, v_slot, p.to_id, v_locked.slot[2], p.amount - fee);
     END IF;
     IF fee > 0 THEN
-        PERFORM post(at_us, p.currency, ${Reason.FEE}::smallint, p.payment_id, NULL,
+        PERFORM post(at_us, p.currency, ${TransferReason.FEE}::smallint, p.payment_id, NULL,
                      p.from_id, v_slot, v_fees, v_locked.slot[3], fee);
     END IF;
     IF p.to_id = ANY (v_locked.in_debt) THEN

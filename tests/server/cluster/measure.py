@@ -29,7 +29,7 @@ import uvloop
 from loadtest.checking_client import CheckingClient
 from loadtest.crowd import Crowd, Gathering
 from loadtest.lean_client import LoadError
-from loadtest.ledger import Ledger
+from loadtest.tally import Tally
 from loadtest.loads import Times, settle_deliveries, wait_until
 from loadtest.pieces import Payload, PieceReader
 from loadtest.run_result import Percentiles
@@ -82,12 +82,12 @@ class Town:
 
     def __init__(self, deployment: Deployment, size: Size) -> None:
         self.deployment = deployment
-        self.ledger = Ledger()
+        self.tally = Tally()
         pieces = PieceReader(_PAYLOAD, shared=True)
         self._crowds: list[Crowd] = []
         for number, node in enumerate(deployment.nodes):
             tokens = [node.issuer.token(f"node-{number}-{i}") for i in range(size.people // len(deployment.nodes))]
-            people = [CheckingClient(token, self.ledger, pieces) for token in tokens]
+            people = [CheckingClient(token, self.tally, pieces) for token in tokens]
             self._crowds.append(Crowd(node.address, number, people))
         homes = [crowd.people for crowd in self._crowds]
         self.spread = [client for neighbours in zip(*homes, strict=True) for client in neighbours]
@@ -134,27 +134,27 @@ class Town:
         work: Callable[[Times], Coroutine[None, None, None]],
         seconds: float,
         timed: Sequence[CheckingClient] | None = None,
-        ledger: Ledger | None = None,
+        tally: Tally | None = None,
     ) -> Stage:
-        """The work after a warm-up; without a ledger of its own, with a new one of the town."""
-        if ledger is None:
-            ledger = self.ledger = Ledger()
+        """The work after a warm-up; without a tally of its own, with a new one of the town."""
+        if tally is None:
+            tally = self.tally = Tally()
             for client in self.spread:
-                client.ledger, client.timed = ledger, timed is None or client in timed
+                client.tally, client.timed = tally, timed is None or client in timed
         now_ns = time.monotonic_ns()
         from_ns = now_ns + int(seconds * _WARM_UP_PART * 1e9)
         times = Times(now_ns, from_ns, from_ns + int(seconds * 1e9))
-        ledger.measure(times.from_ns, times.until_ns)
+        tally.measure(times.from_ns, times.until_ns)
         working = asyncio.create_task(work(times))
         await wait_until(times.from_ns)
-        acked, usage, load_s = ledger.acked, self.deployment.usage(), time.process_time()
+        acked, usage, load_s = tally.acked, self.deployment.usage(), time.process_time()
         await wait_until(times.until_ns)
-        done, used, load_s = ledger.acked - acked, self.deployment.usage().since(usage), time.process_time() - load_s
+        done, used, load_s = tally.acked - acked, self.deployment.usage().since(usage), time.process_time() - load_s
         await working
-        await settle_deliveries(self._crowds[0], ledger)
-        if ledger.broken:
-            raise LoadError(ledger.checks().first)
-        return Stage(seconds, done, used, load_s, ledger.delivery.percentiles())
+        await settle_deliveries(self._crowds[0], tally)
+        if tally.broken:
+            raise LoadError(tally.checks().first)
+        return Stage(seconds, done, used, load_s, tally.delivery.percentiles())
 
     async def _pair_up(self, people: Sequence[CheckingClient]) -> list[Place]:
         made = await self._made(self._crowds[0].gather_pairs(list(zip(people[::2], people[1::2], strict=True))))
@@ -175,8 +175,8 @@ async def measure_lost(town: Town, size: Size) -> bool:
     complete = True
     for name, places in (("direct", town.pairs["spread"]), ("rooms", [p for r in town.rooms["spread"] for p in r])):
         stage = await town.pace(places, size.rate if name == "direct" else size.room_rate, size.seconds)
-        town.ledger.close(places)
-        checks = town.ledger.checks()
+        town.tally.close(places)
+        checks = town.tally.checks()
         complete = complete and not checks.failed
         show(
             "lost", name, expected=checks.expected, lost=checks.lost, twice=checks.doubled, **latency_of(stage),
@@ -228,11 +228,11 @@ async def measure_hot(town: Town, size: Size) -> bool:
             show("hot", "alone", quiet_per_s=size.quiet_rate, **latency_of(await quiet_part))
             continue
         await asyncio.sleep(0)  # it begins, and takes everybody
-        hot = Ledger()
+        hot = Tally()
         for client in members:
-            client.ledger = hot
+            client.tally = hot
         beside = Traffic(room[: size.hot_writers], _PAYLOAD)
-        noise = await town.measure(beside.closed_loop, size.seconds * 0.8, ledger=hot)
+        noise = await town.measure(beside.closed_loop, size.seconds * 0.8, tally=hot)
         stage = await quiet_part
         show("hot", "beside", quiet_per_s=size.quiet_rate, hot_per_s=noise.per_second, **latency_of(stage))
     return True

@@ -16,13 +16,13 @@ from protocol.ids import NIL, new_id
 from storage.commerce.gathered_steps import GatheredSteps
 from storage.commerce.money_rows import (
     Answer,
-    Capturing,
+    CaptureStep,
+    HoldStep,
     Leg,
     NewPaymentRow,
     Purpose,
-    Reason,
-    Sending,
     StepOutcome,
+    TransferReason,
     account_id,
 )
 from tests.support.money_world import HOUR_US, TENANT, MoneyWorld, key_of
@@ -32,14 +32,14 @@ pytestmark = pytest.mark.anyio
 BANGKOK = "Asia/Bangkok"
 
 
-def sending(world: MoneyWorld, new: NewPaymentRow, key: str | None = None) -> Sending:
+def sending(world: MoneyWorld, new: NewPaymentRow, key: str | None = None) -> HoldStep:
     """A hold that is sent by its payer."""
-    return Sending(world.key() if key is None else key_of(key), new.payer, new)
+    return HoldStep(world.key() if key is None else key_of(key), new.payer, new)
 
 
-def capturing(world: MoneyWorld, new: NewPaymentRow, key: str | None = None, tenant: int = TENANT) -> Capturing:
+def capturing(world: MoneyWorld, new: NewPaymentRow, key: str | None = None, tenant: int = TENANT) -> CaptureStep:
     """A capture by the platform."""
-    return Capturing(world.key() if key is None else key_of(key), NIL, tenant, new.payment)
+    return CaptureStep(world.key() if key is None else key_of(key), NIL, tenant, new.payment)
 
 
 OF_PARTIES = "p.payer_id = $1 AND p.payee_id = $2"
@@ -121,7 +121,7 @@ async def test_each_slot_is_the_fold_of_its_transfers_after_batches(money: Money
     assert wrong == []
 
 
-async def holds_of(money: MoneyWorld, *changes: Callable[[NewPaymentRow], Sending]) -> list[bool]:
+async def holds_of(money: MoneyWorld, *changes: Callable[[NewPaymentRow], HoldStep]) -> list[bool]:
     """Which of a plain hold and the changed ones a batch takes; each has wallets of its own."""
     steps = []
     for change in (lambda new: sending(money, new), *changes):
@@ -137,7 +137,7 @@ async def test_what_is_not_plainly_fine_goes_alone(money: MoneyWorld) -> None:
     rupiah = await money.open_wallet(new_id(), 1, currency="IDR")
     shared = await money.open_person(1_000, slots=16)
 
-    def changed(**fields: object) -> Callable[[NewPaymentRow], Sending]:
+    def changed(**fields: object) -> Callable[[NewPaymentRow], HoldStep]:
         return lambda new: sending(money, msgspec.structs.replace(new, **fields))
 
     taken = await holds_of(
@@ -187,7 +187,7 @@ async def test_a_capture_that_is_not_plainly_fine_goes_alone(money: MoneyWorld) 
     ann, shop, debtor = await money.open_person(10_000), await money.open_person(), await money.open_person()
     clearing = account_id(TENANT, NIL, "THB", Purpose.CLEARING)
     owed = Leg(account_id(TENANT, debtor, "THB", Purpose.WALLET), clearing, 50)
-    await money.ledger.take_anyway(money.key(), TENANT, new_id(), Reason.CHARGEBACK, owed)
+    await money.ledger.take_anyway(money.key(), TENANT, new_id(), TransferReason.CHARGEBACK, owed)
     fine, voided, twice, indebted, foreign = (
         money.payment(ann, payee, 100, later=True) for payee in (shop, shop, shop, debtor, shop)
     )
@@ -241,7 +241,7 @@ async def test_a_batch_of_unknown_fate_fails_for_each_of_its_steps(money: MoneyW
     class Broken:
         begin = money.ledger.begin
 
-        async def hold_many(self, _steps: Sequence[Sending]) -> list[Answer | None]:
+        async def hold_many(self, _steps: Sequence[HoldStep]) -> list[Answer | None]:
             raise OSError("cut")
 
         capture_many: Callable[..., Awaitable[list[Answer | None]]] = hold_many

@@ -13,8 +13,8 @@ from storage.commerce.money_rows import (
     AccountStatus,
     Leg,
     Purpose,
-    Reason,
     StepOutcome,
+    TransferReason,
     account_id,
 )
 from tests.support.money_world import HOUR_US, TENANT, MoneyWorld, key_of
@@ -225,10 +225,10 @@ async def test_a_chain_is_all_or_nothing_and_names_the_leg_that_cannot_be(money:
     wallets = [await money.open_wallet(new_id(), 10) for _ in range(101)]
     ring = [Leg(one, other, 10) for one, other in itertools.pairwise(wallets)]
     broken = [*ring[:49], Leg(wallets[49], wallets[50], 11 + 10), *ring[50:]]
-    answer = await money.ledger.post_chain(money.key(), TENANT, new_id(), Reason.TRANSFER, broken)
+    answer = await money.ledger.post_chain(money.key(), TENANT, new_id(), TransferReason.TRANSFER, broken)
     assert (answer.outcome, answer.detail) == (StepOutcome.INSUFFICIENT, 50)
     assert {await money.balance_of(wallet) for wallet in wallets} == {10}
-    answer = await money.ledger.post_chain(money.key(), TENANT, new_id(), Reason.TRANSFER, ring)
+    answer = await money.ledger.post_chain(money.key(), TENANT, new_id(), TransferReason.TRANSFER, ring)
     assert answer.outcome is StepOutcome.DONE
     assert [await money.balance_of(wallet) for wallet in (wallets[0], wallets[50], wallets[100])] == [0, 10, 20]
 
@@ -236,12 +236,12 @@ async def test_a_chain_is_all_or_nothing_and_names_the_leg_that_cannot_be(money:
 async def test_reversals_never_sum_above_the_original(money: MoneyWorld) -> None:
     ann, shop = await money.open_wallet(new_id(), 100), await money.open_wallet(new_id(), 100)
     subject = new_id()
-    await money.ledger.post_chain(money.key(), TENANT, subject, Reason.TRANSFER, [Leg(ann, shop, 60)])
+    await money.ledger.post_chain(money.key(), TENANT, subject, TransferReason.TRANSFER, [Leg(ann, shop, 60)])
     (line, _) = await money.ledger.read_statement(shop, 2**62, 10)
 
     async def reverse(amount: int, from_account: bytes = shop, to_account: bytes = ann) -> StepOutcome:
         leg = Leg(from_account, to_account, amount, line.transfer_no)
-        return (await money.ledger.post_chain(money.key(), TENANT, new_id(), Reason.REVERSAL, [leg])).outcome
+        return (await money.ledger.post_chain(money.key(), TENANT, new_id(), TransferReason.REVERSAL, [leg])).outcome
 
     raced = await asyncio.gather(*(reverse(25) for _ in range(5)))
     assert sorted(raced) == [StepOutcome.DONE] * 2 + [StepOutcome.AMOUNT] * 3
@@ -265,7 +265,7 @@ async def test_an_exchange_uses_its_quote_once(money: MoneyWorld) -> None:
 
     async def exchange(sell: int, buy: int) -> StepOutcome:
         legs = [Leg(wallet[0], desk[0], sell), Leg(desk[1], wallet[1], buy)]
-        posted = await money.ledger.post_chain(money.key(), TENANT, quote, Reason.EXCHANGE, legs, quote=quote)
+        posted = await money.ledger.post_chain(money.key(), TENANT, quote, TransferReason.EXCHANGE, legs, quote=quote)
         return posted.outcome
 
     assert await exchange(300, 150_000) is StepOutcome.QUOTE
@@ -280,7 +280,7 @@ async def test_what_cannot_be_refused_becomes_a_debt_that_later_credits_settle(m
         account_id(TENANT, bytes(16), "THB", Purpose.CLEARING),
     )
     taken = await money.ledger.take_anyway(
-        money.key(), TENANT, new_id(), Reason.CHARGEBACK, Leg(wallet, clearing, 1_000)
+        money.key(), TENANT, new_id(), TransferReason.CHARGEBACK, Leg(wallet, clearing, 1_000)
     )
     assert (taken.outcome, taken.detail) == (StepOutcome.DONE, 700)
     for amount, left, debt in ((500, 0, 200), (150, 0, 50), (150, 100, 0), (150, 250, 0)):

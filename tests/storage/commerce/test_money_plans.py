@@ -8,7 +8,16 @@ import pytest
 
 from protocol.commerce.payment_states import PaymentStep
 from protocol.ids import NIL, new_id
-from storage.commerce.money_rows import Answer, Capturing, Leg, NewPaymentRow, Purpose, Reason, Sending, account_id
+from storage.commerce.money_rows import (
+    Answer,
+    CaptureStep,
+    HoldStep,
+    Leg,
+    NewPaymentRow,
+    Purpose,
+    TransferReason,
+    account_id,
+)
 from tests.support.money_world import TENANT, MoneyWorld
 
 pytestmark = pytest.mark.anyio
@@ -42,9 +51,9 @@ FROM generate_series(1, {OTHERS});
 
 
 async def batch(money: MoneyWorld, new: NewPaymentRow) -> Answer | None:
-    (held,) = await money.ledger.hold_many([Sending(money.key(), new.payer, new)])
+    (held,) = await money.ledger.hold_many([HoldStep(money.key(), new.payer, new)])
     assert held is not None
-    (captured,) = await money.ledger.capture_many([Capturing(money.key(), NIL, TENANT, new.payment)])
+    (captured,) = await money.ledger.capture_many([CaptureStep(money.key(), NIL, TENANT, new.payment)])
     return captured
 
 
@@ -69,13 +78,13 @@ async def approved(money: MoneyWorld, new: NewPaymentRow) -> Answer | None:
 
 async def chained(money: MoneyWorld, new: NewPaymentRow) -> Answer | None:
     legs = [Leg(new.from_account, new.to_account, 1)] * 3
-    return await money.ledger.post_chain(money.key(), TENANT, new_id(), Reason.TRANSFER, legs)
+    return await money.ledger.post_chain(money.key(), TENANT, new_id(), TransferReason.TRANSFER, legs)
 
 
 async def charged_back(money: MoneyWorld, new: NewPaymentRow) -> Answer | None:
     clearing = account_id(TENANT, NIL, "THB", Purpose.CLEARING)
     return await money.ledger.take_anyway(
-        money.key(), TENANT, new_id(), Reason.CHARGEBACK, Leg(new.to_account, clearing, 1_000)
+        money.key(), TENANT, new_id(), TransferReason.CHARGEBACK, Leg(new.to_account, clearing, 1_000)
     )
 
 

@@ -34,7 +34,7 @@ class Reader(Protocol):
     catching_up: bool
 
 
-class Ledger:
+class Tally:
     """The counts since the start of a worker, and the latencies of its measured part."""
 
     def __init__(self) -> None:
