@@ -11,6 +11,7 @@ DECLARE
     v_fees uuid;
     v_locked record;
     v_slot smallint := pg_backend_pid() % p.from_slots;
+    v_available bigint;
     v_counted bigint := 0;
     v_fits boolean;
     v_day_us bigint;
@@ -19,10 +20,16 @@ BEGIN
     IF p_limited THEN
         PERFORM FROM persons w WHERE w.person_id = p.payer_id FOR NO KEY UPDATE;
     END IF;
-    IF p.capture_later THEN
-        fee := 0;
+    fee := 0;
+    IF p.capture_later AND p.from_slots = 1 THEN
+        SELECT a.status = ${AccountStatus.ACTIVE} AS active, a.balance AS available, a.moved_us, NULL::uuid[] AS in_debt
+        INTO STRICT v_locked FROM accounts a WHERE a.account_id = p.from_id AND a.slot = 0 FOR NO KEY UPDATE;
+        at_us := greatest(clock_us(), v_locked.moved_us, (SELECT max(w.ends_us) FROM periods w));
+        v_available := v_locked.available;
+    ELSIF p.capture_later THEN
         SELECT l.at_us, l.active, l.in_debt INTO v_locked
         FROM lock_slots(ARRAY[p.from_id], ARRAY[0::smallint], ARRAY[p.from_slots - 1::smallint]) l;
+        at_us := v_locked.at_us;
     ELSE
         fee := fee_of(p.amount, p.basis_points, p.fixed);
         v_fees := account_of(p.tenant_id, '${NIL}', p.currency, ${Purpose.FEES}::smallint);
@@ -30,10 +37,10 @@ BEGIN
             ARRAY[p.from_id, p.to_id, CASE WHEN fee > 0 THEN v_fees END,
                   CASE WHEN p_all THEN account_of(p.tenant_id, p.payee_id, p.currency, ${Purpose.RECEIVABLE}::smallint) END],
             ARRAY[true, p_all, false, true]) l;
+        at_us := v_locked.at_us;
     END IF;
-    at_us := v_locked.at_us;
     outcome := CASE WHEN NOT v_locked.active THEN ${StepOutcome.WALLET_CLOSED}
-                    WHEN available(p.from_id) < p.amount THEN ${StepOutcome.INSUFFICIENT}
+                    WHEN coalesce(v_available, available(p.from_id)) < p.amount THEN ${StepOutcome.INSUFFICIENT}
                     WHEN NOT p_all AND p.to_id = ANY (v_locked.in_debt) THEN ${StepOutcome.AGAIN}
                     ELSE ${StepOutcome.DONE} END;
     IF p_limited AND outcome = ${StepOutcome.DONE} THEN

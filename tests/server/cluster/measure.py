@@ -29,10 +29,10 @@ import uvloop
 from loadtest.checking_client import CheckingClient
 from loadtest.crowd import Crowd, Gathering
 from loadtest.lean_client import LoadError
-from loadtest.tally import Tally
 from loadtest.loads import Times, settle_deliveries, wait_until
 from loadtest.pieces import Payload, PieceReader
 from loadtest.run_result import Percentiles
+from loadtest.tally import Tally
 from loadtest.target import Usage
 from loadtest.traffic import Place, Traffic
 from tests.server.cluster.measure_deployment import Deployment
