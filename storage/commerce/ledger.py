@@ -42,11 +42,12 @@ _REFUND = "SELECT * FROM refund_payment($1, $2, $3, $4, $5, $6, $7, $8)"
 _CHAIN = "SELECT * FROM post_chain($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
 _HOLDS = "SELECT hold_payments($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
 _CAPTURES = "SELECT capture_payments($1, $2, $3, $4, $5, $6)"
+_DISPUTE = "SELECT * FROM dispute_payment($1, $2, $3, $4, $5, $6, $7, $8)"
 _TAKE = "SELECT * FROM take_anyway($1, $2, $3, $4, $5, $6, $7, $8)"
 
 _PAYMENT_COLUMNS = """p.payment_id, p.tenant_id, p.dialog_id, p.order_id, p.payer_id, p.payee_id, p.from_id, p.to_id,
 p.currency, p.amount, p.capture_later, p.expires_us, p.state, p.version, p.captured, p.fee, p.refunded,
-p.fee_returned, p.moved_us"""
+p.fee_returned, p.disputed, p.moved_us"""
 _PAYMENT = f"""
 SELECT {_PAYMENT_COLUMNS}, p.state IN ({PaymentState.REQUESTED}, {PaymentState.HELD}) AND clock_us() >= p.expires_us
 FROM payments p WHERE p.payment_id = $1
@@ -268,6 +269,28 @@ class Ledger:
         )
         return _answer(row)
 
+    async def dispute(
+        self,
+        key: StepKey,
+        actor: bytes,
+        tenant: int,
+        payment: bytes,
+        step: PaymentStep,
+        *,
+        clearing: bytes,
+        amount: int = 0,
+    ) -> Answer:
+        """DISPUTE: `amount` leaves the payee, into the account of the gateway (`detail`: what is owed). DISPUTE_WON."""
+        (row,) = await self._writes.fetch(
+            _DISPUTE, key.key_id, key.body, actor, tenant, payment, int(step), clearing, amount
+        )
+        return _answer(row)
+
+    async def forget_answers(self, before_us: int, limit: int) -> int:
+        """Forget the ids in answers from before a time; how many. The keys stay, so a late copy does nothing."""
+        (row,) = await self._writes.fetch("SELECT forget_answers($1, $2)", before_us, limit)
+        return int(row[0])
+
     async def expire(self, payment: bytes) -> bool:
         """Expire a payment if it is due; whether this call did."""
         (row,) = await self._writes.fetch("SELECT expire_payment($1)", payment)
@@ -369,5 +392,6 @@ def _payment(row: asyncpg.Record) -> PaymentRow:
         fee=row[15],
         refunded=row[16],
         fee_returned=row[17],
-        moved_us=row[18],
+        disputed=row[18],
+        moved_us=row[19],
     )

@@ -76,6 +76,7 @@ class TransferReason(enum.IntEnum):
     PAYOUT_FAILED = 14
     DEBT_SETTLED = 15
     REVERSAL = 16
+    CHARGEBACK_RETURNED = 17
 
 
 class StepOutcome(enum.IntEnum):
@@ -176,6 +177,7 @@ class PaymentRow(msgspec.Struct, frozen=True, kw_only=True):
     fee: int
     refunded: int
     fee_returned: int
+    disputed: int
     moved_us: int
 
 

@@ -56,6 +56,7 @@ BEGIN
     v.fee := 0;
     v.refunded := 0;
     v.fee_returned := 0;
+    v.disputed := 0;
     IF p_step = ${PaymentStep.REQUEST} THEN
         v.moved_us := clock_us();
         v.state := ${PaymentState.REQUESTED};

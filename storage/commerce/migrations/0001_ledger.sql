@@ -155,6 +155,7 @@ CREATE TABLE payments (
     fee          bigint NOT NULL DEFAULT 0,
     refunded     bigint NOT NULL DEFAULT 0,
     fee_returned bigint NOT NULL DEFAULT 0,
+    disputed     bigint NOT NULL DEFAULT 0,
     moved_us     bigint NOT NULL,
     CHECK (payer_id <> payee_id AND captured <= amount AND refunded <= captured AND fee <= captured)
 ) WITH (fillfactor = 60);
@@ -192,7 +193,7 @@ CREATE TABLE keys (
     version int,
     detail  bigint
 );
-CREATE INDEX keys_by_time ON keys USING brin (at_us);
+CREATE INDEX keys_to_forget ON keys (at_us) WHERE subject IS NOT NULL;
 
 CREATE TABLE audit (
     audit_id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

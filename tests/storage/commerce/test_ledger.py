@@ -289,6 +289,45 @@ async def test_what_cannot_be_refused_becomes_a_debt_that_later_credits_settle(m
         assert [(row.balance, row.debt) for row in rows if row.purpose is Purpose.WALLET] == [(left, debt)]
 
 
+async def test_a_dispute_takes_from_the_payee_and_returns_when_it_is_won(money: MoneyWorld) -> None:
+    ann, shop, bank = await money.open_person(1_000), await money.open_person(), await money.open_person()
+    clearing = account_id(TENANT, bytes(16), "THB", Purpose.CLEARING)
+    new = money.payment(ann, shop, 1_000)
+    await money.send(new)
+    await money.send(money.payment(shop, bank, 400))
+
+    async def dispute(step: PaymentStep, amount: int = 0) -> tuple[StepOutcome, int | None]:
+        answer = await money.ledger.dispute(
+            money.key(), shop, TENANT, new.payment, step, clearing=clearing, amount=amount
+        )
+        return answer.outcome, answer.detail
+
+    assert await dispute(PaymentStep.DISPUTE_WON) == (StepOutcome.STATE, None)
+    assert await dispute(PaymentStep.DISPUTE, 1_001) == (StepOutcome.AMOUNT, None)
+    assert await dispute(PaymentStep.DISPUTE, 1_000) == (StepOutcome.DONE, 400)
+    assert (await money.balance(shop), await money.balance_of(clearing)) == (0, 1_000)
+    refund = await money.ledger.refund(money.key(), shop, TENANT, new.payment, party=shop)
+    assert refund.outcome is StepOutcome.STATE
+    assert await dispute(PaymentStep.DISPUTE_WON) == (StepOutcome.DONE, None)
+    rows = await money.ledger.read_accounts(TENANT, shop)
+    assert [(row.balance, row.debt) for row in rows if row.purpose is Purpose.WALLET] == [(600, 0)]
+    row = await money.ledger.read_payment(new.payment)
+    assert row is not None
+    assert (row.state, row.version, row.disputed) == (PaymentState.PAID, 3, 0)
+
+
+async def test_old_answers_are_forgotten_and_a_late_copy_still_does_nothing(money: MoneyWorld) -> None:
+    ann, shop = await money.open_person(1_000), await money.open_person()
+    new, key = money.payment(ann, shop, 100), money.key()
+    await money.send(new, key)
+    now_us = await money.database.fetchval("SELECT clock_us()")
+    assert await money.ledger.forget_answers(now_us - HOUR_US, 100) == 0
+    assert await money.ledger.forget_answers(now_us + 1, 100) == 2
+    late = await money.send(new, key)
+    assert (late.outcome, late.subject, late.version) == (StepOutcome.DONE, None, None)
+    assert await money.balance(shop) == 100
+
+
 async def test_a_closed_month_takes_nothing_more(money: MoneyWorld) -> None:
     ann, shop = await money.open_person(1_000), await money.open_person()
     await money.send(money.payment(ann, shop, 1))
