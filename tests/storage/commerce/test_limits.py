@@ -121,6 +121,12 @@ async def test_a_day_is_the_local_one(
     assert found == (local(starts), local(ends))
 
 
+async def test_a_bucket_that_follows_another_lasts_twenty_hours_at_least(money: MoneyWorld) -> None:
+    evening_us = int(datetime(2026, 11, 23, 23, tzinfo=ZoneInfo(BANGKOK)).timestamp()) * 1_000_000
+    found = await bucket(money.database, LimitSpan.DAY, BANGKOK, evening_us, last_us=evening_us)
+    assert found == (evening_us, evening_us + 25 * HOUR_US)
+
+
 @pytest.mark.parametrize(("month", "following"), [((2026, 2), (2026, 3)), ((2026, 12), (2027, 1))])
 async def test_a_month_is_the_local_one(money: MoneyWorld, month: tuple[int, int], following: tuple[int, int]) -> None:
     def first(parts: tuple[int, int]) -> int:
@@ -130,10 +136,12 @@ async def test_a_month_is_the_local_one(money: MoneyWorld, month: tuple[int, int
     assert found == (first(month), first(following))
 
 
-async def bucket(database: asyncpg.Connection, span: LimitSpan, zone: str, at_us: int) -> tuple[int, int]:
-    """Start and end of the first bucket of a person."""
+async def bucket(
+    database: asyncpg.Connection, span: LimitSpan, zone: str, at_us: int, last_us: int | None = None
+) -> tuple[int, int]:
+    """Start and end of a bucket of a person; the one before ended at `last_us`."""
     person = new_id()
-    await database.execute("SELECT begin_bucket($1, $2, $3, $4, NULL)", person, int(span), zone, at_us)
+    await database.execute("SELECT begin_bucket($1, $2, $3, $4, $5)", person, int(span), zone, at_us, last_us)
     row = await database.fetchrow("SELECT starts_us, ends_us FROM limit_use WHERE person_id = $1", person)
     assert row is not None
     return row[0], row[1]
