@@ -147,8 +147,8 @@ with it. No event announces it: a client computes the same times and hides the m
 gets `erased`. Numbers and counters stay.
 
 **What ends with a person.** When a person who asked to be deleted is erased, a month later by default, so is all that
-they wrote in any dialog: messages, edits, reactions; what must be kept for its kind, after that time. No event
-announces it: a client that reads it later gets `erased`, with the id of its author. That they were members stays.
+they wrote in any dialog: messages, edits, reactions. No event announces it: a client that reads it later gets
+`erased`, with the id of its author. That they were members stays.
 """
 
 NUMBERS = """\

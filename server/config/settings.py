@@ -189,8 +189,8 @@ class EraserSettings(msgspec.Struct, frozen=True, kw_only=True):
     step_rows: Count = 500
     """Rows of each sort that one step changes at most. A step is one short transaction."""
     dialog_deletion_grace_days: Count = 30
-    """From the deletion of a group or channel to its erasure. Until then its members can read it. Payments in it are
-    kept for as long as their kind must be."""
+    """From the deletion of a group or channel to its erasure. Until then its members can read it. States of payments,
+    orders and bookings go with it: the ledger keeps what must be kept."""
 
 
 class SyncSettings(msgspec.Struct, frozen=True, kw_only=True):
