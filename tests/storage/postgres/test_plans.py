@@ -252,18 +252,19 @@ async def exercise_identity(stores: IdentityStores, number: str) -> None:
     await people.find_by_phone(TENANT, new_id(), phone(number).hash)
     await people.grant_admin(NOW, TENANT, phone(number).hash)
     await people.set_status(NOW, TENANT, me, me, PrincipalStatus.ACTIVE)
-    key = new_id()
+    key, shop = new_id(), new_id()
     await services.create(
         NOW,
         TENANT,
         me,
-        service=new_id(),
+        service=shop,
         name="shop",
         device=new_id(),
         key_hash=key,
         grants=KeyGrants(frozenset({Kind.ORDER}), frozenset({me})),
     )
     await services.find_by_key(key)
+    assert await services.renew_key(NOW, TENANT, me, service=shop, key_hash=new_id())
     await services.are_businesses(TENANT, [me, new_id()])
     await services.may_write(new_id(), [me, new_id()], new_id(), 1)
     await exercise_accounts(stores.accounts, stores.webhooks)
