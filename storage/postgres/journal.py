@@ -201,9 +201,10 @@ class PostgresJournal(Journal):
     async def _flush_all(self, entries: Sequence[Entry], incarnation: int, flush_no: int, wait: bool) -> list[Verdict]:
         if len(entries) == 1 and not wait and _is_plain(entries[0]):
             return [await self._flush_one(entries[0], incarnation, flush_no)]
-        dialogs, authors, devices, ns, tags, bodies, counts, targets, keys_seqs, expire, sessions, shares, requesters = zip(
+        dialogs, authors, devices, ns, tags, bodies, counts, targets, keys_seqs, *others = zip(
             *map(msgspec.structs.astuple, entries), strict=True
         )
+        expire, sessions, shares, requesters = others
         columns = (
             dialogs,
             authors,

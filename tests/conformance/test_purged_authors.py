@@ -10,7 +10,7 @@ import pytest
 from protocol import bodies
 from protocol.bodies import tag_of
 from protocol.dialog_types import DialogType
-from protocol.kinds import DAY_MS, KINDS, Kind
+from protocol.kinds import DAY_MS, Kind
 from server.config.settings import EraserSettings
 from server.writing.author_purge import AuthorPurge
 from server.writing.mover import Mover
