@@ -57,11 +57,8 @@ class FakeCommerce:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
                 method, path, _ = head[0].split(" ")
-                headers = dict(
-                    line.lower().split(": ", 1) if "bearer" not in line.lower() else ("authorization", line)
-                    for line in head[1:]
-                    if line
-                )
+                pairs = [line.partition(": ") for line in head[1:]]
+                headers = {name.lower(): value for name, _, value in pairs}
                 body = await reader.readexactly(int(headers.get("content-length", 0)))
                 answer = self._take(method, path, headers, body)
                 if answer is None:

@@ -41,7 +41,7 @@ class Stage:
 
     def request(self, number: int, n: int, **other: Any) -> Pay:
         """Ann asks Bo for money."""
-        asked = {"party": self.bo.principal, "amount_minor": 150_000, "currency": "THB"} | other
+        asked: dict[str, Any] = {"party": self.bo.principal, "amount_minor": 150_000, "currency": "THB"} | other
         return Pay(number, self.dialog, n, PayAction.REQUEST, **asked)
 
     def send(self, number: int, n: int, **other: Any) -> Pay:
