@@ -35,7 +35,7 @@ ANSWER_BYTES_MAX = 16_384
 _RETRY_AFTER_S_MAX = 86_400
 
 
-class _Refusal(msgspec.Struct):
+class _RefusedByCommerce(msgspec.Struct):
     """What commerce refuses with."""
 
     code: str
@@ -77,7 +77,7 @@ class CommerceClient:
             self._note_trouble(error)
             raise RequestRefusedError(ErrorCode.UNAVAILABLE, retry_after_s=RETRY_AFTER_S) from error
         self._trouble = False
-        if isinstance(answer, _Refusal):
+        if isinstance(answer, _RefusedByCommerce):
             code = ErrorCode(answer.code)
             retry_after_s = answer.retry_after_s or RETRY_AFTER_S
             raise RequestRefusedError(code, retry_after_s=retry_after_s if code.temporary else None)
@@ -131,12 +131,12 @@ class CommerceClient:
         self._trouble = True
 
 
-def _read(status: int, body: bytes, request: CommerceRequest) -> PaymentReply | _Refusal:
+def _read(status: int, body: bytes, request: CommerceRequest) -> PaymentReply | _RefusedByCommerce:
     try:
         if status in (httpx.codes.OK, httpx.codes.CREATED):
             reply = msgspec.json.decode(body, type=PaymentReply)
         else:
-            refusal = msgspec.json.decode(body, type=_Refusal)
+            refusal = msgspec.json.decode(body, type=_RefusedByCommerce)
             if refusal.code in OF_COMMERCE:
                 return refusal
             raise _StrangeAnswerError(f"status {status} with another code")
