@@ -36,9 +36,6 @@ BEGIN
         IF v_code <> ${VerdictCode.OK} THEN
             RETURN v_code;
         END IF;
-        DELETE FROM payment_calls WHERE ctid = ANY (ARRAY(
-            SELECT c.ctid FROM payment_calls c WHERE c.at_ms < p_now_ms - ${PAYMENT_CALLS_KEPT_MS}
-            ORDER BY c.at_ms LIMIT 10 FOR UPDATE SKIP LOCKED));
         INSERT INTO payment_calls VALUES (p_device, p_dialog, p_n, p_what, p_now_ms) ON CONFLICT DO NOTHING;
         SELECT c.what INTO v_what FROM payment_calls c
         WHERE c.device_id = p_device AND c.dialog_id = p_dialog AND c.n = p_n;

@@ -4,7 +4,7 @@
 -- Invariants
 --   * A number of a device is used once in a dialog: `what` is a hash of the command's action and of whom it is about. It
 --     has no amount in it: of sealed dialogs the database learns none.
---   * A row lives for 30 days, as answers of commerce do; each new one takes some old ones away (`judge_payment`).
+--   * A row lives for 30 days, as answers of commerce do (`purge_identity`).
 CREATE TABLE payment_calls (
     device_id uuid NOT NULL,
     dialog_id uuid NOT NULL,
