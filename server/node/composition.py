@@ -436,6 +436,7 @@ class Node:
             dialog_purge=self.dialog_purge,
             author_purge=self.author_purge,
             webhooks=identity.count_webhooks,
+            paying=identity.paying,
             hints=self.hints,
             redis=self._redis,
             shared_limiter=self._shared_limiter,

@@ -52,7 +52,6 @@ class CommerceClient:
     def __init__(self, settings: CommerceSettings, keys: SigningKeys, clock: Clock) -> None:
         self._keys = keys
         self._clock = clock
-        self._timeout_s = settings.timeout_s
         self._base = httpx.URL(settings.url)
         self._prefix = self._base.raw_path.decode("ascii").rstrip("/")
         self._trouble = False
@@ -67,10 +66,13 @@ class CommerceClient:
         """Close the connections."""
         await self._client.aclose()
 
-    async def call(self, claims: Claims, request: CommerceRequest) -> PaymentReply:
-        """The payment after a request of this person's device; raises RequestRefusedError."""
+    async def call(self, claims: Claims, request: CommerceRequest, deadline: float) -> PaymentReply:
+        """The payment after a request of this person's device; raises RequestRefusedError.
+
+        `deadline` is a time of the loop: until then there is an answer, or it is `unavailable`.
+        """
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout_at(deadline):
                 status, body = await self._exchange(self._build(claims, request))
             answer = _read(status, body, request)
         except (TimeoutError, OSError, httpx.HTTPError, _StrangeAnswerError) as error:

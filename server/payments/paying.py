@@ -28,18 +28,20 @@ from server.refusals import ERROR_OF, RETRY_AFTER_S, RequestRefusedError
 from storage.postgres.payment_calls import PaymentCall, PaymentCalls
 from storage.rates import Rate, RateLimiter
 from storage.rows import VerdictCode
+from storage.unavailable import StorageUnavailableError
 
 _NOT_CONFIGURED = "payments are not configured here: the operator sets `commerce.url`"
 
 
 class Paying:
-    """Passes commands about payments on; `under_way` counts those without an answer yet."""
+    """Passes commands about payments on; `under_way` counts those without an answer yet, `outcomes` the others."""
 
     def __init__(
         self, config: Config, keys: SigningKeys, calls: PaymentCalls, limiter: RateLimiter, clock: Clock
     ) -> None:
         settings, rates = config.commerce, config.limits
         self.under_way = 0
+        self.outcomes = {"answered": 0, "refused": 0, "unavailable": 0}
         self._settings = settings
         self._client = CommerceClient(settings, keys, clock) if settings.url else None
         self._calls = calls
@@ -56,30 +58,46 @@ class Paying:
 
     async def pay(self, claims: Claims, command: Pay) -> PaymentAnswer:
         """Pass a command on; raises RequestRefusedError, StorageUnavailableError."""
-        request = make_request(command, claims.principal, claims.device)
-        return await self._pass_on(claims, command, request, self._payments)
+        with self._counted():
+            request = make_request(command, claims.principal, claims.device)
+            return await self._pass_on(claims, command, request, self._payments)
 
     async def read(self, claims: Claims, command: ReadPayment) -> PaymentAnswer:
         """A payment as it is now; raises RequestRefusedError, StorageUnavailableError."""
-        return await self._pass_on(claims, command, make_read(command.payment), self._reads)
+        with self._counted():
+            return await self._pass_on(claims, command, make_read(command.payment), self._reads)
 
     async def _pass_on(
         self, claims: Claims, command: Pay | ReadPayment, request: CommerceRequest, rate: Rate
     ) -> PaymentAnswer:
         if self._client is None:
             raise RequestRefusedError(ErrorCode.UNAVAILABLE, _NOT_CONFIGURED, retry_after_s=60.0)
-        with self._counted(claims.device):
+        deadline = asyncio.get_running_loop().time() + self._settings.timeout_s
+        with self._bounded(claims.device):
             try:
-                async with asyncio.timeout(self._settings.timeout_s):
+                async with asyncio.timeout_at(deadline):
                     await take_or_refuse(self._limiter, [(rate, claims.principal)])
                     if isinstance(command, Pay):
                         await self._judge(claims, command)
-                    return _answer(command.id, await self._client.call(claims, request))
-            except TimeoutError as error:
+            except TimeoutError as error:  # the database, or the limiter
                 raise RequestRefusedError(ErrorCode.UNAVAILABLE, retry_after_s=RETRY_AFTER_S) from error
+            return _answer(command.id, await self._client.call(claims, request, deadline))
 
     @contextlib.contextmanager
-    def _counted(self, device: bytes) -> Iterator[None]:
+    def _counted(self) -> Iterator[None]:
+        """Count what becomes of a command."""
+        try:
+            yield
+        except RequestRefusedError as refused:
+            self.outcomes["unavailable" if refused.code is ErrorCode.UNAVAILABLE else "refused"] += 1
+            raise
+        except StorageUnavailableError:
+            self.outcomes["unavailable"] += 1
+            raise
+        self.outcomes["answered"] += 1
+
+    @contextlib.contextmanager
+    def _bounded(self, device: bytes) -> Iterator[None]:
         if self.under_way >= self._settings.calls_max:
             raise RequestRefusedError(ErrorCode.UNAVAILABLE, retry_after_s=RETRY_AFTER_S)
         if self._by_device[device] >= self._settings.calls_per_device_max:
