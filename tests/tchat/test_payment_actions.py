@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 from collections.abc import AsyncIterator
 from uuid import UUID
 
@@ -12,13 +13,20 @@ import msgspec
 import pytest
 from nacl.signing import VerifyKey
 
+from protocol.bodies import Header, Posted
 from protocol.close_codes import CloseCode
 from protocol.commerce.contract import Approval, approval_text
+from protocol.commerce.payment_notice import CONTENT_TYPE, PaymentNotice, encode_notice
 from protocol.dialog_types import DialogType, Mode
 from protocol.errors import ErrorCode
+from protocol.ids import new_id
+from protocol.kinds import Kind
 from server.config.settings import CommerceSettings
+from server.entries import make_entry
+from storage.rows import PrincipalType, VerdictCode
 from tchat.actions import ConnectionState, RefusedError
 from tchat.encryption.notices import Standing
+from tchat.fold.message import Message
 from tchat.memory_store import MemoryStore
 from tchat.shell import Client
 from tests.support.fake_commerce import FakeCommerce, fake_commerce
@@ -55,12 +63,12 @@ async def online(node: Running, person: Person) -> AsyncIterator[Client]:
             yield client
 
 
-async def pair(node: Running) -> tuple[Person, Person, bytes]:
+async def pair(node: Running, mode: Mode = Mode.OPEN) -> tuple[Person, Person, bytes]:
     """Two people with a `self` dialog each, and their direct dialog."""
     ann, bo = await node.world.people(2)
     for person in (ann, bo):
         await node.world.create(DialogType.SELF, person)
-    return ann, bo, await node.world.create(DialogType.DIRECT, ann, bo, mode=Mode.OPEN)
+    return ann, bo, await node.world.create(DialogType.DIRECT, ann, bo, mode=mode)
 
 
 async def test_a_request_is_approved_with_the_signature_of_the_device(node: Running, commerce: FakeCommerce) -> None:
@@ -128,3 +136,26 @@ async def test_a_command_that_was_cut_off_is_asked_again_under_its_number(
     assert paid[0].state == "paid"
     assert len({each.key for each in commerce.asked}) == 1
     assert len(commerce.asked) == 2
+
+
+@pytest.mark.parametrize("mode", Mode)
+async def test_a_state_that_a_service_announces_comes_to_both_in_either_mode(node: Running, mode: Mode) -> None:
+    """In the clear, with the id and the version alone where the dialog is sealed."""
+    ann, bo, dialog = await pair(node, mode)
+    relay = await node.world.person(PrincipalType.SERVICE)
+    payment = new_id()
+    async with online(node, ann) as a, online(node, bo) as b:
+        for version, requester in ((1, ann.principal), (2, None)):
+            notice = PaymentNotice(payment=UUID(bytes=payment), version=version)
+            body = Posted(Kind.PAYMENT, Header(content_type=CONTENT_TYPE), encode_notice(notice), requester=requester)
+            entry = make_entry(dialog, relay.principal, relay.device, version, body)
+            assert (await node.node.pipeline.append(entry)).code is VerdictCode.OK
+            for client in (a, b):
+                await client.wait_until(functools.partial(shows, client, dialog, notice))
+        said = [each for each in a.view.dialogs[dialog].timeline() if isinstance(each, Message)]
+        assert [message.unreadable for message in said] == [None, None]
+
+
+def shows(client: Client, dialog: bytes, notice: PaymentNotice) -> bool:
+    """Whether the view of a client has this as the newest state of its payment."""
+    return client.view.dialogs[dialog].payments.get(notice.payment.bytes) == notice
