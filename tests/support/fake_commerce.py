@@ -6,7 +6,6 @@ It holds a caller to the contract: a token for this request, by this deployment'
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import hashlib
 from collections import deque
@@ -146,8 +145,3 @@ async def fake_commerce(keys: SigningKeys) -> AsyncIterator[FakeCommerce]:
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
-
-
-def signature_text(signature: bytes) -> str:
-    """A signature as JSON has it."""
-    return base64.b64encode(signature).decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import logging
 from collections.abc import AsyncIterator
@@ -23,7 +24,7 @@ from protocol.payment_commands import OF_COMMERCE, Pay, PayAction, ReadPayment
 from protocol.replies import Acked, Failed, PaymentAnswer, Reply
 from server.config.settings import CommerceSettings, RateSettings
 from storage.rows import PrincipalStatus, PrincipalType
-from tests.support.fake_commerce import FakeCommerce, fake_commerce, refusal, response, signature_text
+from tests.support.fake_commerce import FakeCommerce, fake_commerce, refusal, response
 from tests.support.harness import KEYS, Running, configured, running
 from tests.support.world import Person, message
 
@@ -91,7 +92,7 @@ async def test_a_payment_is_requested_approved_and_refunded(database_url: str, c
     assert (first.claims["sub"], first.claims["tenant"]) == (to_text(stage.ann.principal), 1)
     assert msgspec.json.decode(second.body)["proof"] == {
         "device": to_text(stage.bo.device),
-        "signature": signature_text(bytes(64)),
+        "signature": base64.b64encode(bytes(64)).decode(),
         "step_up": "seen",
     }
     assert second.claims["device"] == to_text(stage.bo.device)
