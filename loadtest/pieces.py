@@ -4,7 +4,7 @@ The members of a room get the same bytes at the same time, and read them in the 
 kept for a moment, by its bytes: the first member that reads it parses it, the others look it up.
 
 An event is a msgpack array: its tag, the dialog, `seq`, author, device, `n`, `at_ms`, `messages`, the body (see
-`TimelineEventRaw`). The body of a message ends with its payload and `acting_for`, which is null.
+`TimelineEventRaw`). The body of a message ends with its payload, `acting_for` and `requester`, which are null.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from protocol.ids import ID_BYTES
 
 _ID_HEAD = bytes((0xC4, ID_BYTES))
 _EVENT_HEAD = bytes((0x99, tag_of(TimelineEvent))) + _ID_HEAD
-_NULL = 0xC0
+_NULLS = b"\xc0\xc0"
 _from_bytes = int.from_bytes  # big-endian, as all of it is
 _STAMP_BYTES = 8
 _KEPT_MAX = 512
@@ -68,8 +68,8 @@ class Payload:
 
     def read(self, data: bytes, end: int) -> int | None:
         """The stamp of the event that ends here; None if it is not a message of the load."""
-        start = end - 1 - self.size
-        if data[end - 1] != _NULL or not data.startswith(self._filler, start + _STAMP_BYTES, end - 1):
+        start = end - len(_NULLS) - self.size
+        if not data.startswith(_NULLS, end - len(_NULLS)) or not data.startswith(self._filler, start + _STAMP_BYTES):
             return None
         return int.from_bytes(data[start : start + _STAMP_BYTES], "big")
 

@@ -136,12 +136,17 @@ def tag_of(struct: type[msgspec.Struct]) -> int:
 
 
 class Posted(Body, tag=1, frozen=True):
-    """An envelope: a message, or a typed event of a service."""
+    """An envelope: a message, or a typed event of a service.
+
+    `acting_for` is the business for which a service posts it. `requester` is the member who began the payment of which
+    a service posts the first version: the server has judged that they may write here. Members set neither.
+    """
 
     kind: Kind
     header: Header
     payload: Payload
     acting_for: Id | None = None
+    requester: Id | None = None
 
 
 class Edited(Body, tag=2, frozen=True):

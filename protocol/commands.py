@@ -41,6 +41,7 @@ from protocol.limits import (
     ROSTER_MEMBERS_MAX,
     TOKEN_CHARS_MAX,
 )
+from protocol.payment_commands import OfPayments
 from protocol.states import SessionState
 
 Token = Annotated[str, msgspec.Meta(max_length=TOKEN_CHARS_MAX)]
@@ -487,9 +488,8 @@ Numbered = (
 )
 """Commands with an `n`: each appends the body that its rule names."""
 
-Unnumbered = (
-    Authenticate | Sync | Heartbeat | SignOut | History | Roster | Receipt | Typing | PresenceSubscribe | Skip | OfKeys
-)
+_OfSessions = Authenticate | Sync | Heartbeat | SignOut
+Unnumbered = _OfSessions | History | Roster | Receipt | Typing | PresenceSubscribe | Skip | OfKeys | OfPayments
 """Commands that append nothing."""
 
 AnyCommand = Unnumbered | Numbered

@@ -24,8 +24,9 @@ class Kind(enum.IntEnum):
 class KindRule:
     """One row of the catalogue.
 
-    For `kept_days_min` days nothing erases it: no member, no `message_retention_days`, no `expires_at_ms`. After
-    `kept_days_max` days the server erases it; None: it may stay as long as the dialog.
+    For `kept_days_min` days it stays while its dialog does: no member deletes it, and neither `message_retention_days`
+    nor `expires_at_ms` ends it. With the dialog it goes: what must be kept of money is in the ledger, not in timelines.
+    After `kept_days_max` days the server erases it; None: it may stay as long as the dialog.
     """
 
     counts_unread: bool

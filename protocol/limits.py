@@ -99,6 +99,8 @@ SLICES_KEPT_DAYS = 60
 SEALED_MEMBERS_MAX = 1000
 """A sealed dialog has at most so many members: who writes hands keys to each of their devices."""
 REPORT_REASON_CHARS_MAX = 1000
+STEP_UP_CHARS_MAX = 4096
+"""Of the platform's own proof that a person approves a payment."""
 COMMITMENT_KEPT_DAYS = 30
 """A sealed message can be reported for so many days after it was erased, by those who had read it."""
 ROSTER_VIEWS_MAX = 64

@@ -223,6 +223,24 @@ class BackupPage(Reply, tag=123, frozen=True):
     more: bool = False
 
 
+class PaymentAnswer(Reply, tag=126, frozen=True):
+    """A payment as commerce has it now. States are those of payment events; `fee_minor` is shown to the payee."""
+
+    payment: Id
+    version: int
+    state: str
+    payer: Id
+    payee: Id
+    amount_minor: int
+    currency: str
+    captured_minor: int = 0
+    refunded_minor: int = 0
+    fee_minor: int = 0
+    dialog: Id | None = None
+    order: Id | None = None
+    expires_at_ms: int | None = None
+
+
 AnyReply = (
     Authenticated
     | Synced
@@ -237,4 +255,5 @@ AnyReply = (
     | RosterSnapshot
     | SlicesUploaded
     | BackupPage
+    | PaymentAnswer
 )

@@ -35,6 +35,7 @@ def make_entry(dialog: bytes, author: bytes, device: bytes, n: int, body: Posted
             expires_at_ms=header.expires_at_ms,
             session=session,
             share=header.share,
+            requester=body.requester,
         )
     withdrawn = isinstance(body, Reacted) and not body.payload
     return Entry(

@@ -4,8 +4,8 @@ Guarantees of every engine:
 
 * From the deletion on nothing is added to the dialog, by anybody. Its members read it until the purge begins; then
   nobody does, and nothing of it comes back.
-* A look through the dialog deletes all rows of it but its head, step by step. Messages of a kind that must be kept
-  stay, with what hangs on them, until that time is over. Another look follows, until one meets nothing.
+* A look through the dialog deletes all rows of it but its head, step by step, those of payments included. Another look
+  follows, until one meets nothing.
 * A step, or the end of a look, is repeated without harm, also by two callers at once.
 * Every method raises `StorageUnavailableError` when it cannot answer now.
 """

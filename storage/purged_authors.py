@@ -3,8 +3,7 @@
 Guarantees of every engine:
 
 * All messages, edits and reactions that a purged person wrote are erased like any other: the row stays, and what hangs
-  on it counts as erased. What others wrote, joins, names and other events stay. A message of a kind that must be kept
-  stays for that time, and is erased after it.
+  on it counts as erased. What others wrote, joins, names and other events stay.
 * The work of a step grows with what the person wrote, and with their dialogs, never with what others wrote there.
 * A step is repeated without harm, also by two callers at once, and goes on where the one before ended.
 * Every method raises `StorageUnavailableError` when it cannot answer now.

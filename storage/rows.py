@@ -37,7 +37,8 @@ class Entry(msgspec.Struct, frozen=True):
 
     `tag` is the body's tag; `target` the seq it is about; `counts` whether it counts as a message. In a sealed dialog
     `keys_seq` must be that of the dialog, and `session` one that has been shared with all who may read, or is so by
-    `share`. `keys_seq` None: the entry may be in the clear there.
+    `share`. `keys_seq` None: the entry may be in the clear there. `requester`: the entry of a service is judged as that
+    member's, too.
     """
 
     dialog: bytes
@@ -52,6 +53,7 @@ class Entry(msgspec.Struct, frozen=True):
     expires_at_ms: int | None = None
     session: bytes | None = None
     share: bytes | None = None
+    requester: bytes | None = None
 
 
 class ChangeEntry(msgspec.Struct, frozen=True):

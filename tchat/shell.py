@@ -58,6 +58,7 @@ from tchat.encryption.encrypting import Encryption, KeyStore
 from tchat.encryption.end_to_end import EndToEnd
 from tchat.encryption.notices import NowReadable, Unreadable
 from tchat.fold.view import View
+from tchat.payment_actions import PaymentActions
 from tchat.store import MemoryOutbox, OutboxStore
 
 EVENTS_BUFFERED_MAX = 1000
@@ -93,7 +94,7 @@ class _Outcome:
         return self._value
 
 
-class Client:
+class Client(PaymentActions):
     """One device, connected whenever the network allows it."""
 
     def __init__(
@@ -266,6 +267,13 @@ class Client:
             self._requests.pop(handle, None)
         assert isinstance(reply, Reply)
         return reply
+
+    def take_number(self) -> int:
+        """A number of this device that nothing else has, for a payment that must not be made twice; durable."""
+        return self._store.take_n()
+
+    def _sign(self, text: bytes) -> bytes | None:
+        return None if self._own_encryption is None else self._own_encryption.sign(text)
 
     async def report(self, dialog: bytes, seq: int, content: bytes, reason: str = "") -> None:
         """Report a sealed message, edit or reaction to the moderators: `content` is the payload that it had here.

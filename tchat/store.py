@@ -53,6 +53,9 @@ class OutboxStore(Protocol):
     def next_n(self) -> int:
         """The number that the next `append` must carry."""
 
+    def take_n(self) -> int:
+        """Use `next_n` up for something that is not stored here; durable on return."""
+
     def append(self, entry: Stored, key: bytes = b"") -> None:
         """Store a command under `next_n`; durable on return. `OutboxFullError` beyond OUTBOX_COMMANDS_MAX.
 
@@ -114,6 +117,10 @@ class MemoryOutbox:
 
     def next_n(self) -> int:
         return self._next_n
+
+    def take_n(self) -> int:
+        self._next_n += 1
+        return self._next_n - 1
 
     def append(self, entry: Stored, key: bytes = b"") -> None:
         assert entry.n == self._next_n, "numbers are given out in order"
@@ -185,6 +192,12 @@ class SqliteOutbox:
         (next_n,) = self._db.execute("SELECT next_n FROM self").fetchone()
         assert isinstance(next_n, int)
         return next_n
+
+    def take_n(self) -> int:
+        with self._transaction():
+            n = self.next_n()
+            self._db.execute("UPDATE self SET next_n = ?", (n + 1,))
+        return n
 
     def append(self, entry: Stored, key: bytes = b"") -> None:
         with self._committing():

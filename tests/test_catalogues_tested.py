@@ -70,6 +70,24 @@ EXPECTED_BY: dict[ErrorCode | CloseCode, str] = {
         "server/session/commands/test_reports.py::test_what_the_author_did_not_commit_to_is_refused"
     ),
     ErrorCode.REPORTS_OFF: "server/session/commands/test_reports.py::test_without_a_moderators_key_reports_are_off",
+    **dict.fromkeys(
+        (
+            ErrorCode.INSUFFICIENT,
+            ErrorCode.OVER_LIMIT,
+            ErrorCode.CHANGED,
+            ErrorCode.PROOF_REQUIRED,
+            ErrorCode.PAYMENT_NOT_FOUND,
+            ErrorCode.PAYMENT_STATE,
+            ErrorCode.PAYMENT_EXPIRED,
+            ErrorCode.AMOUNT_REFUSED,
+            ErrorCode.CURRENCY_REFUSED,
+            ErrorCode.OWN_PAYEE,
+            ErrorCode.WALLET_NOT_FOUND,
+            ErrorCode.WALLET_CLOSED,
+            ErrorCode.KEY_REUSED,
+        ),
+        "server/session/commands/test_payment_handlers.py::test_a_refusal_of_commerce_is_the_clients",
+    ),
     ErrorCode.BACKUP_BOUND: "server/session/commands/test_backups.py::test_a_refused_value_says_why",
     ErrorCode.RATE_LIMITED: "server/api/test_people.py::test_searches_are_limited",
     ErrorCode.UNAVAILABLE: (

@@ -15,6 +15,7 @@ from protocol import commands as c
 from protocol import device_commands as d
 from protocol import events as e
 from protocol import key_commands as k
+from protocol import payment_commands as p
 from protocol import replies as r
 from protocol import share_commands as s
 from protocol.command_rules import Command
@@ -28,6 +29,7 @@ BOB = from_text("01936f5e-9b20-7f02-9d31-1a2b3c4d5e6f")
 PHONE = from_text("01936f60-0c11-7aa0-b1c2-2a3b4c5d6e7f")
 TEAM = from_text("5be1d0a2-44c3-8f6b-9a07-3c4d5e6f7a8b")
 SHARE = from_text("01936f61-1d22-7bb1-92d3-3b4c5d6e7f80")
+PAYMENT = from_text("01936f62-2e33-7cc2-a3e4-4c5d6e7f8091")
 AT_MS = 1_767_225_600_000
 KEYS = b.Header(keys_seq=3)
 SETTINGS = b.Settings(message_retention_days=365)
@@ -75,6 +77,8 @@ _OWN_COMMANDS: tuple[Command, ...] = (
     Report(27, TEAM, 42, bytes(32), b"hello", "It threatens me."),
     d.PutBackup(29, 1, [BACKUP_VALUE]),
     d.ReadBackup(30, 1),
+    p.Pay(31, TEAM, FIRST_N + 31, p.PayAction.REQUEST, party=BOB, amount_minor=150_000, currency="THB"),
+    p.ReadPayment(32, PAYMENT),
 )
 
 _OWN_BODIES: tuple[b.AnyBody, ...] = (
@@ -142,6 +146,7 @@ REPLIES: tuple[r.Reply, ...] = (
     r.RosterSnapshot(27, TEAM, 3, [r.MemberThen(ANN, Role.ADMIN, 1, b.LogHead(1, 3, b"\x5b" * 32))]),
     r.SlicesUploaded(26, False, [PHONE]),
     r.BackupPage(30, [BACKUP_VALUE]),
+    r.PaymentAnswer(31, PAYMENT, 1, "requested", BOB, ANN, 150_000, "THB", dialog=TEAM),
 )
 
 EVENTS: tuple[msgspec.Struct, ...] = (

@@ -21,6 +21,7 @@ from protocol.events import AnyEvent
 from protocol.ids import Id
 from protocol.json_forms import tag_name
 from protocol.kinds import KINDS, Kind, KindRule
+from protocol.payment_commands import PayAction
 from protocol.reference import examples, guide
 from protocol.reference import prose as reference_prose
 from protocol.reference.examples import ANN, BOB, BODIES, EVENTS, REPLIES, timeline_event
@@ -28,7 +29,13 @@ from protocol.reference.tables import list_limits, list_shared
 from protocol.replies import AnyReply
 from protocol.states import SessionState
 
-_ENUMS: dict[type[enum.IntEnum], str] = {Kind: "kinds", DialogType: "types of dialogs", Mode: "modes", Role: "roles"}
+_ENUMS: dict[type[enum.IntEnum], str] = {
+    Kind: "kinds",
+    DialogType: "types of dialogs",
+    Mode: "modes",
+    Role: "roles",
+    PayAction: "actions of pay",
+}
 _EVERY_NUMBERED = frozenset.intersection(*(command.rule.codes for command in COMMANDS if command.rule.appends))
 _WORDS: dict[type, str] = {bool: "boolean", float: "number", int: "integer", str: "text", bytes: "bytes"}
 _UNITS: dict[type, str] = {str: "characters", bytes: "bytes"}
@@ -232,7 +239,7 @@ def _catalogues() -> Iterator[str]:
         said = f"{rule.meaning} | {_yes(rule.counts_unread)} | {by} | {_kept(rule)}"
         yield f"| `{kind.name.lower()}` | {kind.value} | {said} |"
     yield ""
-    for numbers in (Mode, Role):
+    for numbers in (Mode, Role, PayAction):
         yield f"## {_ENUMS[numbers].capitalize()}\n"
         yield (inspect.getdoc(numbers) or "") + "\n"
         yield from (f"- `{each.name.lower()}`: {each.value}" for each in numbers)

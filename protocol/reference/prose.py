@@ -83,8 +83,8 @@ HANDSHAKE = """\
 Every command with an `id` above 0 gets one reply with the same `id`. With `id` 0 it gets neither `done` nor `failed`: that
 is for `heartbeat`, `receipt` and `typing`. Only a message in which the server finds no `id` is refused with `id` 0. Choose
 ids above 0 that no unanswered command of the connection uses. The server answers commands in order, except pipelined ones
-(the [table](#commands) below names them): many may be under way, and each is answered as soon as it is decided. A refusal
-(`failed`) changes nothing.
+(the [table](#commands) below names them): many may be under way, and each is answered as soon as it is decided. So are
+`pay` and `read_payment`, which another service answers. A refusal (`failed`) changes nothing.
 
 A connection has `early_messages_max` messages and a few kilobytes (16 KiB by default) until it is `authenticated`: wait
 for that before sending more. Send each message in one frame, and a websocket ping every few seconds at most: pings and
@@ -147,8 +147,8 @@ with it. No event announces it: a client computes the same times and hides the m
 gets `erased`. Numbers and counters stay.
 
 **What ends with a person.** When a person who asked to be deleted is erased, a month later by default, so is all that
-they wrote in any dialog: messages, edits, reactions; what must be kept for its kind, after that time. No event
-announces it: a client that reads it later gets `erased`, with the id of its author. That they were members stays.
+they wrote in any dialog: messages, edits, reactions. No event announces it: a client that reads it later gets
+`erased`, with the id of its author. That they were members stays.
 """
 
 NUMBERS = """\

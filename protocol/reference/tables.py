@@ -29,11 +29,12 @@ from protocol.events import AnyEvent
 from protocol.ids import Id
 from protocol.json_forms import form_of, tag_name
 from protocol.kinds import KINDS, Kind
+from protocol.payment_commands import PayAction
 from protocol.replies import AnyReply
 from protocol.states import SessionState
 
 SCHEMA = 1
-_ENUMS = (DialogType, Kind, Mode, Role)
+_ENUMS = (DialogType, Kind, Mode, PayAction, Role)
 _PLAIN: dict[object, str] = {bool: "boolean", float: "number", int: "integer", str: "text", bytes: "bytes"}
 
 Table = dict[str, Any]

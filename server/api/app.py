@@ -52,6 +52,7 @@ def _v1() -> Router:
             service_accounts.suspend,
             service_accounts.reinstate,
             service_accounts.create_service,
+            service_accounts.renew_service_key,
             bots.create_business,
         ],
         dependencies={"caller": Provide(provide_caller), "admin": Provide(provide_admin)},
@@ -59,7 +60,7 @@ def _v1() -> Router:
     )
     for_service_accounts = Router(
         path="/",
-        route_handlers=[service_accounts.append_event],
+        route_handlers=[service_accounts.append_event, service_accounts.append_to_self],
         dependencies={"service_account": Provide(provide_service_account)},
         security=[{"api_key": []}],
     )

@@ -40,6 +40,8 @@ _STATUS = {
     ErrorCode.DIALOG_NOT_FOUND: 404,
     ErrorCode.PRINCIPAL_NOT_FOUND: 404,
     ErrorCode.EVENT_NOT_FOUND: 404,
+    ErrorCode.PAYMENT_NOT_FOUND: 404,
+    ErrorCode.WALLET_NOT_FOUND: 404,
     ErrorCode.SUSPENDED: 403,
     ErrorCode.WRONG_PERSON: 403,
     ErrorCode.CODE_WRONG: 403,

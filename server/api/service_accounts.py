@@ -56,7 +56,8 @@ class RefRequest(f.Request):
 class EventRequest(f.Request):
     """An event of a service, or a message of a bot or a business, which must be a member of the dialog.
 
-    `acting_for` names the business that a service acts for, a member of the dialog.
+    `acting_for` names the business that a service acts for, a member of the dialog. The first version of a payment
+    names its `requester`: they must be a member who may write there. Later versions name nobody, and pass.
     """
 
     n: f.N
@@ -65,6 +66,7 @@ class EventRequest(f.Request):
     content_type: f.ContentType = ""
     ref: RefRequest | None = None
     acting_for: UUID | None = None
+    requester: UUID | None = None
     expires_at_ms: f.Millis | None = None
 
 
@@ -101,6 +103,13 @@ async def create_service(data: JSONBody[ServiceRequest], admin: AsCaller, parts:
     return ServiceReply(f.text_id(created.service), created.key)
 
 
+@post("/admin/services/{service:uuid}/key", status_code=200, responses=REFUSALS)
+async def renew_service_key(service: FromPath[UUID], admin: AsCaller, parts: Parts) -> ServiceReply:
+    """Replace the API key of a service; the old one ends at once. Numbers `n` go on: the key stays the same device."""
+    renewed = await parts.service_accounts.renew_key(admin.claims.tenant, admin.claims.principal, service.bytes)
+    return ServiceReply(f.text_id(renewed.service), renewed.key)
+
+
 @post("/dialogs/{dialog:uuid}/events", status_code=200, responses=REFUSALS)
 async def append_event(
     dialog: FromPath[UUID], data: JSONBody[EventRequest], service_account: AsServiceAccount, parts: Parts
@@ -109,15 +118,28 @@ async def append_event(
 
     Bots and businesses write messages (`kind` "message") in open dialogs; in sealed ones only a client can.
     """
+    verdict = await parts.service_accounts.append(service_account, dialog.bytes, data.n, _posted(data))
+    return AppendedReply(verdict.seq, verdict.at_ms)
+
+
+@post("/principals/{principal:uuid}/self/events", status_code=200, responses=REFUSALS)
+async def append_to_self(
+    principal: FromPath[UUID], data: JSONBody[EventRequest], service_account: AsServiceAccount, parts: Parts
+) -> AppendedReply:
+    """Append a state of a payment to the `self` dialog of one of its parties, with a key for all dialogs."""
+    verdict = await parts.service_accounts.append_to_self(service_account, principal.bytes, data.n, _posted(data))
+    return AppendedReply(verdict.seq, verdict.at_ms)
+
+
+def _posted(data: EventRequest) -> Posted:
     ref = None if data.ref is None else Ref(data.ref.type, data.ref.id)
-    body = Posted(
+    return Posted(
         _kind(data.kind),
         Header(content_type=data.content_type, expires_at_ms=data.expires_at_ms, ref=ref),
         data.payload,
         None if data.acting_for is None else data.acting_for.bytes,
+        None if data.requester is None else data.requester.bytes,
     )
-    verdict = await parts.service_accounts.append(service_account, dialog.bytes, data.n, body)
-    return AppendedReply(verdict.seq, verdict.at_ms)
 
 
 def _kind(name: str) -> Kind:

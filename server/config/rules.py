@@ -93,6 +93,20 @@ def cql_user_has_a_password(config: Config) -> str | None:
     )
 
 
+def commerce_url_is_an_address(config: Config) -> str | None:
+    """What is wrong with it would show only when somebody pays."""
+    url = config.commerce.url
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    fits = host and parts.scheme in ("http", "https") and not (parts.username or parts.query or parts.fragment)
+    if not url or fits:
+        return None
+    return "commerce.url: set http:// or https:// with a host, and without user name, query and fragment."
+
+
 def workers_have_redis(config: Config) -> str | None:
     """Each worker is a node, and nodes tell each other through Redis what is new."""
     if config.server.workers == 1 or config.cluster.redis_urls:
@@ -309,6 +323,7 @@ RULES = (
     cql_hosts_have_no_port,
     cql_user_has_a_password,
     moderators_key_is_a_public_key,
+    commerce_url_is_an_address,
     workers_have_redis,
     embedded_postgres_fits_the_workers,
     a_shared_database_is_configured,

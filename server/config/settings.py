@@ -189,8 +189,8 @@ class EraserSettings(msgspec.Struct, frozen=True, kw_only=True):
     step_rows: Count = 500
     """Rows of each sort that one step changes at most. A step is one short transaction."""
     dialog_deletion_grace_days: Count = 30
-    """From the deletion of a group or channel to its erasure. Until then its members can read it. Payments in it are
-    kept for as long as their kind must be."""
+    """From the deletion of a group or channel to its erasure. Until then its members can read it. States of payments,
+    orders and bookings go with it: the ledger keeps what must be kept."""
 
 
 class SyncSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -385,6 +385,10 @@ class RateSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Reports of what one person wrote that are taken."""
     backup_values_per_person: Count = 50_000
     """Sessions in the backup of one person, each 400 bytes here; above it nothing is added."""
+    payments_per_person_per_h: Count = 120
+    """Commands about payments of one person, bot or business, repetitions included."""
+    payment_reads_per_person_per_h: Count = 2_000
+    """Payments that one person, bot or business may look up."""
     events_per_service_per_s: PerSecond = 500.0
     """Events appended by one service, on average; two seconds' worth may come at once."""
 
@@ -407,6 +411,20 @@ class WebhookSettings(msgspec.Struct, frozen=True, kw_only=True):
     have this server send requests to whatever it reaches."""
 
 
+class CommerceSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where payments are made: a service with the HTTP contract of `protocol/commerce/contract.py`."""
+
+    url: str = ""
+    """https://host:port of the service, or http:// in a network of your own. Empty: there are no payments here."""
+    timeout_s: Annotated[float, Meta(gt=0, le=2)] = 2.0
+    """A command about a payment that has no answer after this long is refused with `unavailable`, and may be
+    repeated."""
+    calls_max: Count = 64
+    """Commands about payments that this node works on at once; further ones are refused with `unavailable`."""
+    calls_per_device_max: Count = 4
+    """Of these, those of one device; further ones are refused with `rate_limited`."""
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that an operator can set."""
 
@@ -423,3 +441,4 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     limits: RateSettings = RateSettings()
     reports: ReportSettings = ReportSettings()
     webhooks: WebhookSettings = WebhookSettings()
+    commerce: CommerceSettings = CommerceSettings()

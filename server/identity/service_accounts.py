@@ -5,6 +5,9 @@ Bots and businesses have keys, too (`accounts.py`): with theirs they post messag
 A key is granted kinds of events, and businesses that it may act for. It writes in the dialogs in which the business
 that it acts for (or any of its businesses) is a member, or in all dialogs of its tenant if that was granted. This is
 checked before the event is submitted: an event that races with the removal of the business may still be appended.
+
+A key that is renewed stays the same device, so its numbers go on: what the service sends again under the new key is a
+repetition.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import msgspec
 from protocol import ids
 from protocol.bodies import Posted
 from protocol.errors import ErrorCode
+from protocol.ids import self_dialog_id
 from protocol.kinds import DAY_MS, KINDS, Kind
 from server.clock import Clock
 from server.config.settings import RateSettings
@@ -82,6 +86,14 @@ class ServiceAccounts:
         )
         return NewService(service, key)
 
+    async def renew_key(self, tenant: int, admin: bytes, service: bytes) -> NewService:
+        """Replace the key of a service: the one before ends. Raises RequestRefusedError."""
+        key = new_api_key()
+        now_ms = self._clock.wall_ms()
+        if not await self._store.renew_key(now_ms, tenant, admin, service=service, key_hash=hash_token(key)):
+            raise RequestRefusedError(ErrorCode.PRINCIPAL_NOT_FOUND)
+        return NewService(service, key)
+
     async def authenticate(self, key: str) -> ServiceKeyRow:
         """The active service of this API key; raises RequestRefusedError."""
         row = await self._store.find_by_key(hash_token(key))
@@ -104,14 +116,30 @@ class ServiceAccounts:
         check_durable(verdict)
         return verdict
 
+    async def append_to_self(self, service: ServiceKeyRow, principal: bytes, n: int, body: Posted) -> Verdict:
+        """Append a state of a payment to the `self` dialog of one of its parties; as `append`.
+
+        Who has never signed in has no such dialog.
+        """
+        if body.kind is not Kind.PAYMENT or not service.grants.all_dialogs:
+            raise RequestRefusedError(ErrorCode.NOT_ALLOWED, "states of payments, with a key for all dialogs")
+        try:
+            return await self.append(service, self_dialog_id(principal), n, body)
+        except RequestRefusedError as refused:
+            if refused.code is ErrorCode.DIALOG_NOT_FOUND:
+                raise RequestRefusedError(ErrorCode.PRINCIPAL_NOT_FOUND) from refused
+            raise
+
     async def _check_grants(self, service: ServiceKeyRow, dialog: bytes, n: int, body: Posted) -> None:
         grants, business = service.grants, body.acting_for
         if service.type is not PrincipalType.SERVICE:
-            if body.kind is not Kind.MESSAGE or business is not None:
+            if body.kind is not Kind.MESSAGE or (business, body.requester) != (None, None):
                 raise RequestRefusedError(ErrorCode.NOT_ALLOWED, "a bot or business posts messages, as itself")
             return  # whether it is a member is judged by the flush, as for any member
         if KINDS[body.kind].by_members:
             raise RequestRefusedError(ErrorCode.INVALID_ARGUMENT, "kind: only members post that")
+        if body.requester is not None and body.kind is not Kind.PAYMENT:
+            raise RequestRefusedError(ErrorCode.INVALID_ARGUMENT, "requester: only payments have one")
         if body.kind not in grants.kinds:
             raise RequestRefusedError(ErrorCode.NOT_ALLOWED, f"kind: this key may not post {body.kind.name.lower()}")
         if business is not None and grants.businesses is not None and business not in grants.businesses:

@@ -47,6 +47,7 @@ from server.session.commands.content import Content
 from server.session.commands.dispatch import find_handlers
 from server.session.commands.keys import Keys
 from server.session.commands.lifecycle import Lifecycle
+from server.session.commands.payment_handlers import PaymentHandlers
 from server.session.commands.reads import Reads
 from server.session.commands.signals import Signals
 from server.session.rates import SessionRates
@@ -435,6 +436,7 @@ class Node:
             dialog_purge=self.dialog_purge,
             author_purge=self.author_purge,
             webhooks=identity.count_webhooks,
+            paying=identity.paying,
             hints=self.hints,
             redis=self._redis,
             shared_limiter=self._shared_limiter,
@@ -472,6 +474,7 @@ class Node:
             Content(self.pipeline),
             Reads(self.timelines, self._stores.shares),
             self._keys,
+            PaymentHandlers(identity.paying, self.spawn),
             *self._stores.make_handlers(self.device_messages, self._archive, self.limiter, self.config, self.clock),
             Signals(
                 self.timelines,

@@ -29,11 +29,13 @@ from server.identity.sign_in import SignInFlow
 from server.identity.signing_keys import SigningKeys
 from server.identity.tokens import Tokens
 from server.identity.vault import Vault
+from server.payments.paying import Paying
 from server.webhooks.attempts import WebhookDelivery
 from server.webhooks.endpoints import Webhooks
 from server.webhooks.posting import Poster
 from storage.identity_rows import WhoMayAdd
 from storage.postgres.accounts import AccountStore
+from storage.postgres.payment_calls import PaymentCalls
 from storage.postgres.people import PeopleStore
 from storage.postgres.pool import Pool
 from storage.postgres.service_accounts import ServiceAccountStore
@@ -100,6 +102,7 @@ class NodeIdentity:
             ttl_s=settings.access_token_ttl_s,
             external_issuers=ExternalIssuers(sign_ins, self._fetch, context),
         )
+        self.paying = Paying(config, secrets.signing_keys, PaymentCalls(pool), limiter, clock)
         self.sign_in_flow = SignInFlow(sign_ins, self.tokens, OneTimeCodes(sign_ins, secrets.sender, context), context)
         self.profiles = Profiles(self.people, context)
         api = create_api(
@@ -139,6 +142,7 @@ class NodeIdentity:
         finally:
             await self._fetch.aclose()
             await self._poster.aclose()
+            await self.paying.aclose()
 
     async def purge(self) -> None:
         """Erase what has reached its age, until cancelled: one node does it."""

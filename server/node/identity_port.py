@@ -7,6 +7,7 @@ from typing import Protocol
 from server.gateway.http_connection import ASGIApp
 from server.identity.claims import Claims
 from server.identity.tokens import Tokens
+from server.payments.paying import Paying
 
 
 class Identity(Protocol):
@@ -15,6 +16,10 @@ class Identity(Protocol):
     @property
     def tokens(self) -> Tokens:
         """Issues and verifies access tokens."""
+
+    @property
+    def paying(self) -> Paying:
+        """Passes commands about payments on to commerce, with tokens signed by the same keys."""
 
     @property
     def app(self) -> ASGIApp:

@@ -264,6 +264,13 @@ METRICS: Catalogue = (
                 label="outcome",
                 read=lambda it: it.webhooks(),
             ),
+            LabelledCounter(
+                name="tchat_payment_commands_total",
+                meaning="Commands about payments: `answered` by commerce, `refused` here or there, or `unavailable`.",
+                watch="`unavailable` rises: commerce does not answer, or not by its contract; the log says which",
+                label="outcome",
+                read=lambda it: it.paying.outcomes,
+            ),
         ),
     ),
     (

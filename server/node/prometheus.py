@@ -23,6 +23,7 @@ from server.histogram import BOUNDS_S, Histogram
 from server.identity.rates import SharedRateLimiter
 from server.node.process_metrics import ProcessMetrics
 from server.node.redis_start import RedisEngines
+from server.payments.paying import Paying
 from server.session.catch_up import CatchUp
 from server.session.commands.keys import Keys
 from server.session.rates import SessionRates
@@ -62,6 +63,7 @@ class Parts:
     dialog_purge: DialogPurge | None
     author_purge: AuthorPurge | None
     webhooks: Callable[[], dict[str, int]]
+    paying: Paying
     hints: Hints | None
     redis: RedisEngines | None
     shared_limiter: SharedRateLimiter | None

@@ -116,6 +116,7 @@ _CONSTANTS: dict[str, int | str] = {
     "SLICES_KEPT_DAYS": SLICES_KEPT_DAYS,
     "SHARE_DEVICES_NAMED_MAX": SHARE_DEVICES_NAMED_MAX,
     "COMMITMENT_KEPT_MS": COMMITMENT_KEPT_MS,
+    "PAYMENT_CALLS_KEPT_MS": 30 * DAY_MS,  # as long as commerce keeps its answers
 }
 _BODIES: dict[str, type[Body]] = {body.__name__: body for body in get_args(AnyBody)}
 

@@ -41,7 +41,7 @@ from storage.rows import (
 from storage.timelines import Journal
 from storage.unavailable import IncarnationEndedError, OtherHistoryError, StorageUnavailableError, WriteRefusedError
 
-_FLUSH = "SELECT * FROM flush($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
+_FLUSH = "SELECT * FROM flush($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"
 _FLUSH_ONE = "SELECT * FROM flush_one($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
 _STORED = """
 SELECT coalesce((SELECT j.body FROM journal j
@@ -199,11 +199,12 @@ class PostgresJournal(Journal):
         return found
 
     async def _flush_all(self, entries: Sequence[Entry], incarnation: int, flush_no: int, wait: bool) -> list[Verdict]:
-        if len(entries) == 1 and not wait and entries[0].target is None and entries[0].share is None:
+        if len(entries) == 1 and not wait and _is_plain(entries[0]):
             return [await self._flush_one(entries[0], incarnation, flush_no)]
-        dialogs, authors, devices, ns, tags, bodies, counts, targets, keys_seqs, expire, sessions, shares = zip(
+        dialogs, authors, devices, ns, tags, bodies, counts, targets, keys_seqs, *others = zip(
             *map(msgspec.structs.astuple, entries), strict=True
         )
+        expire, sessions, shares, requesters = others
         columns = (
             dialogs,
             authors,
@@ -217,6 +218,7 @@ class PostgresJournal(Journal):
             bodies,
             _column(sessions, None),
             _column(shares, None),
+            _column(requesters, None),
         )
         rows = await self._writes.fetch(_FLUSH, incarnation, flush_no, wait, *columns)
         return [
@@ -329,6 +331,11 @@ class PostgresJournal(Journal):
         async with translate_errors():
             found = await find_oldest_writer(self._pool)
         return f"{found.what}, for {found.open_s:.0f} s" if found else "one that this role may not see"
+
+
+def _is_plain(entry: Entry) -> bool:
+    """Whether `flush_one` can judge it: it is about no other event, brings no keys, and is judged as its author's."""
+    return entry.target is None and entry.share is None and entry.requester is None
 
 
 def _column(values: tuple[_T, ...], usual: _T) -> tuple[_T, ...] | None:

@@ -23,6 +23,16 @@ WITH principal AS (
 INSERT INTO audit (at_ms, tenant_id, action, actor_id, subject_id) VALUES ($1, $2, 'service.created', $3, $4)
 """
 
+_RENEW_KEY = f"""
+WITH renewed AS (
+    UPDATE api_keys k SET key_hash = $5 FROM principals p
+    WHERE k.principal_id = $4 AND p.principal_id = $4 AND p.tenant_id = $2 AND p.type = {PrincipalType.SERVICE}
+    RETURNING k.principal_id
+)
+INSERT INTO audit (at_ms, tenant_id, action, actor_id, subject_id)
+SELECT $1, $2, 'service.key_renewed', $3, r.principal_id FROM renewed r RETURNING 1
+"""
+
 _BY_KEY = """
 SELECT k.principal_id, k.api_key_id, p.tenant_id, p.status, p.type, k.kinds, k.businesses, k.all_dialogs
 FROM api_keys k JOIN principals p ON p.principal_id = k.principal_id
@@ -74,6 +84,11 @@ class ServiceAccountStore:
                 None if grants.businesses is None else sorted(grants.businesses),
                 grants.all_dialogs,
             )
+
+    async def renew_key(self, now_ms: int, tenant: int, actor: bytes, *, service: bytes, key_hash: bytes) -> bool:
+        """Replace the key of a service, which keeps its device; False if the tenant has no such service."""
+        async with translate_errors():
+            return bool(await self._pool.fetchval(_RENEW_KEY, now_ms, tenant, actor, service, key_hash))
 
     async def find_by_key(self, key_hash: bytes) -> ServiceKeyRow | None:
         """The service, bot or business of an API key; None when there is no such key."""

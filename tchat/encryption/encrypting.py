@@ -135,6 +135,10 @@ class Encryption:
         self._parts.backup.recover(recovery_key)
         self.wake()
 
+    def sign(self, text: bytes) -> bytes | None:
+        """The signature of this device, 64 bytes; None before its first connection."""
+        return None if self._made is None else self._made.machine.sign(text)
+
     def start_new_identity(self) -> None:
         """Begin anew as this person, when no other device and no recovery key is left; contacts see it."""
         self._parts.own.start_new_identity()

@@ -139,7 +139,7 @@ class Opening:
         header = body.header
         if header.session is None or header.commitment is None or header.content_type:
             raise OpenError(Reason.UNSEALED)
-        if isinstance(body, Posted) and body.acting_for is not None:
+        if isinstance(body, Posted) and (body.acting_for, body.requester) != (None, None):
             raise OpenError(Reason.UNSEALED)
         view = self._members.view_at(event.dialog, header.keys_seq)
         known = self._members.writer(event) is not None

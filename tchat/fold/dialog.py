@@ -30,10 +30,12 @@ from protocol.bodies import (
     SettingsChanged,
     TimelineEvent,
 )
+from protocol.commerce.payment_notice import PaymentNotice
 from protocol.dialog_types import DialogType, Mode, Role
 from protocol.events import DialogState, MissedChanges, ReceiptChanged
 from protocol.replies import HistoryPage, RosterPage
 from tchat.fold.message import Message
+from tchat.fold.payment_notices import newest_notices
 
 MESSAGES_KEPT_MAX = 20_000
 """Messages kept per dialog; above it the oldest are dropped (`history` brings them back)."""
@@ -141,6 +143,11 @@ class DialogView:
         entries: list[Message | TimelineEvent] = [record for record in self._records.values() if record.known]
         entries.extend(self.notices.values())
         return sorted(entries, key=lambda entry: entry.seq)
+
+    @property
+    def payments(self) -> dict[bytes, PaymentNotice]:
+        """By payment the newest state that a loaded event shows."""
+        return newest_notices(record for _, record in sorted(self._records.items()))
 
     def apply_state(self, state: DialogState) -> None:
         """Take over the state of the dialog as of `state.seq`."""

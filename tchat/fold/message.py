@@ -102,7 +102,8 @@ class Message:
         """Comparable plain data."""
         if self.posted is None:
             return "deleted"
-        content = msgspec.to_builtins((self.payload, self.header, self.posted.kind, self.posted.acting_for))
+        by = (self.posted.kind, self.posted.acting_for, self.posted.requester)
+        content = msgspec.to_builtins((self.payload, self.header, *by))
         reactions = {who.hex(): payload for who, payload in sorted(self.reactions.items())}
         return [self.author.hex(), self.device.hex(), self.n, self.at_ms, content, self.edit_seq, reactions]
 

@@ -16,16 +16,20 @@ from server.clock import Clock
 from server.config.settings import Config
 from server.gateway.connection import Connection
 from server.identity.claims import Claims
+from server.identity.rates import MemoryRateLimiter
 from server.identity.signing_keys import SigningKeys, new_pem
 from server.identity.tokens import Tokens
 from server.node.composition import Node
 from server.node.key_stores import KeyStores
+from server.payments.paying import Paying
 from server.session.session import Session, SessionContext
 from server.writing.mover import Mover
 from storage.backups import Backups
 from storage.device_keys import DeviceKeyStore
 from storage.device_messages import DeviceMessageStore, NewMessages
 from storage.postgres.incarnations import NodeLock
+from storage.postgres.payment_calls import PaymentCalls
+from storage.postgres.pool import Pool
 from storage.postgres.work_locks import Job, Work, WorkLocks
 from storage.reports import Reports
 from storage.rows import Verdict, VerdictCode
@@ -90,8 +94,10 @@ class SimulatedTokens(Tokens):
 class SimulatedIdentity:
     """Tokens and nothing else."""
 
-    def __init__(self, tokens: Tokens) -> None:
+    def __init__(self, tokens: Tokens, clock: Clock) -> None:
         self.tokens = tokens
+        no_calls = PaymentCalls(cast("Pool", None))  # nobody pays here
+        self.paying = Paying(Config(), _KEYS, no_calls, MemoryRateLimiter(clock), clock)
 
     async def app(self, _scope: Any, _receive: Any, _send: Any) -> None:
         """There is no HTTP here."""
@@ -290,4 +296,6 @@ class SimulatedNode:
             except StorageUnavailableError:
                 await asyncio.sleep(_TRY_AGAIN_S)
             else:
-                return node, SimulatedIdentity(SimulatedTokens(self._database.clock, self._claims))
+                return node, SimulatedIdentity(
+                    SimulatedTokens(self._database.clock, self._claims), self._database.clock
+                )

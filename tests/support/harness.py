@@ -22,16 +22,20 @@ from server.clock import Clock, SystemClock
 from server.config.settings import Config, ServerSettings
 from server.delivery.registry import Registry
 from server.identity.claims import Claims
+from server.identity.rates import MemoryRateLimiter
 from server.identity.signing_keys import SigningKeys, new_pem
 from server.identity.tokens import Tokens
 from server.node.composition import Node
 from server.node.running_node import opened
+from server.payments.paying import Paying
 from server.session.session import Session
 from storage.archive import Archive
+from storage.postgres.payment_calls import PaymentCalls
 from storage.postgres.pool import Pool
+from storage.rates import RateLimiter
 from tests.support.world import Person, World
 
-_KEYS = SigningKeys.from_pem(new_pem())
+KEYS = SigningKeys.from_pem(new_pem())
 
 
 class TestIdentity:
@@ -39,8 +43,17 @@ class TestIdentity:
 
     __test__ = False
 
-    def __init__(self, pool: Pool, clock: Clock, registry: Registry) -> None:
-        self.tokens = Tokens(_KEYS, clock, issuer="test", audience="test", ttl_s=3600)
+    def __init__(
+        self,
+        pool: Pool,
+        clock: Clock,
+        registry: Registry,
+        config: Config | None = None,
+        limiter: RateLimiter | None = None,
+    ) -> None:
+        limiter = limiter or MemoryRateLimiter(clock)
+        self.paying = Paying(config or Config(), KEYS, PaymentCalls(pool), limiter, clock)
+        self.tokens = Tokens(KEYS, clock, issuer="test", audience="test", ttl_s=3600)
         self._pool = pool
         self._registry = registry
 
@@ -75,6 +88,7 @@ class Running:
     world: World
     tokens: Tokens
     work: asyncio.Task[None]
+    paying: Paying
 
     @property
     def url(self) -> str:
@@ -136,9 +150,13 @@ class Wire:
     async def ask(self, command: Command) -> Any:
         """Send a command and return its reply; events before it are passed over."""
         await self.send(command)
+        return await self.receive_reply(command.id)
+
+    async def receive_reply(self, number: int) -> Any:
+        """The reply with this id; what comes before it is passed over."""
         while True:
             message = await self.receive()
-            if isinstance(message, Reply) and message.id == command.id:
+            if isinstance(message, Reply) and message.id == number:
                 return message
 
     async def until(self, kind: type[msgspec.Struct]) -> Any:
@@ -192,16 +210,18 @@ async def running(
     on_any_port = msgspec.structs.replace(config.server, port=0, admin_port=0)
     made: list[TestIdentity] = []
 
-    async def make(pool: Pool, clock: Clock, *, sessions: Registry, **_: Any) -> TestIdentity:
-        made.append(TestIdentity(pool, clock, sessions))
+    async def make(pool: Pool, clock: Clock, *, sessions: Registry, limiter: RateLimiter, **_: Any) -> TestIdentity:
+        made.append(TestIdentity(pool, clock, sessions, config, limiter))
         return made[0]
 
     try:
         config = msgspec.structs.replace(config, server=on_any_port)
         async with opened(config, url, make, clock or SystemClock(), archive) as (node, work):
             world.incarnation = node.incarnation  # the node has ended the one before
-            yield Running(node, world, made[0].tokens, work)
+            yield Running(node, world, made[0].tokens, work, made[0].paying)
     finally:
+        for each in made:
+            await each.paying.aclose()
         await world.close()
 
 

@@ -85,5 +85,5 @@ async def site_on(
         opened(config, url, make, SystemClock()) as (node, work),
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{node.port}") as http,
     ):
-        yield Site(Running(node, world, made[0].tokens, work), made[0], vault, sent, http)
+        yield Site(Running(node, world, made[0].tokens, work, made[0].paying), made[0], vault, sent, http)
     await world.close()

@@ -231,24 +231,27 @@ def message(
     expires_at_ms: int | None = None,
     session: bytes | None = None,
     share: bytes | None = None,
+    requester: Person | None = None,
 ) -> Entry:
     """A message on its way."""
     header = bodies.Header(
         keys_seq=keys_seq, reply_to=reply_to, expires_at_ms=expires_at_ms, session=session, share=share
     )
+    judged = None if requester is None else requester.principal
     return Entry(
         dialog=dialog,
         author=author.principal,
         device=author.device,
         n=author.n() if n is None else n,
         tag=1,
-        body=encode(bodies.Posted(kind, header, text.encode())),
+        body=encode(bodies.Posted(kind, header, text.encode(), requester=judged)),
         counts=True,
         keys_seq=keys_seq,
         target=reply_to,
         expires_at_ms=expires_at_ms,
         session=session,
         share=share,
+        requester=judged,
     )
 
 

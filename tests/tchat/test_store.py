@@ -52,6 +52,20 @@ def test_numbers_grow_by_one(store: OutboxStore) -> None:
     assert store.next_n() == 3
 
 
+def test_a_number_that_is_taken_is_nothing_elses(store: OutboxStore) -> None:
+    assert [put(store, b"a"), store.take_n(), store.take_n(), put(store, b"b")] == [1, 2, 3, 4]
+    assert kept(store) == [(1, b"a"), (4, b"b")]
+
+
+def test_a_number_that_is_taken_is_not_given_again_after_a_restart(tmp_path: Path) -> None:
+    first = SqliteOutbox(tmp_path / "outbox", first_n=1)
+    assert first.take_n() == 1
+    first.close()
+    again = SqliteOutbox(tmp_path / "outbox")
+    assert again.take_n() == 2
+    again.close()
+
+
 def test_pending_is_in_order_and_keeps_every_field(store: OutboxStore) -> None:
     put(store, b"a")
     put(store, b"b")

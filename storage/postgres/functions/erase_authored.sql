@@ -57,7 +57,7 @@ BEGIN
                     WHERE j.dialog_id = v_dialog AND j.device_id = v_device AND j.n > t.done_n
                     ORDER BY j.n LIMIT v_left
                 LOOP
-                    PERFORM erase_unless_kept(p_now_ms, v_dialog, r.seq);
+                    PERFORM erase_content(p_now_ms, v_dialog, r.seq);
                     t.done_n := r.n;
                     v_left := v_left - 1;
                 END LOOP;

@@ -21,7 +21,7 @@ BEGIN
         IF r.device_id IS NULL THEN
             PERFORM erase_message(r.dialog_id, r.seq, p_now_ms + ${ERASE_HANGING_AFTER_MS});
         ELSIF r.device_id = p_device THEN
-            PERFORM erase_unless_kept(p_now_ms, r.dialog_id, r.seq);
+            PERFORM erase_content(p_now_ms, r.dialog_id, r.seq);
         END IF;
     END LOOP;
     IF p_after_n IS NULL THEN

@@ -4,9 +4,9 @@
 -- COMMITTED every statement of a VOLATILE function takes a new snapshot, so the verdicts see all that was committed by
 -- the holder of the lock before.
 --
--- `p_tag`, `p_target`, `p_keys_seq`, `p_expires_at_ms`, `p_counts`, `p_session` and `p_share` may be null instead of as long
--- as the batch: then they are Posted, null, 0, null, true, null and null in every row, as in many batches. (An array, also
--- an empty one, costs what it takes to begin with: PL/pgSQL unpacks it.)
+-- `p_tag`, `p_target`, `p_keys_seq`, `p_expires_at_ms`, `p_counts`, `p_session`, `p_share` and `p_requester` may be null
+-- instead of as long as the batch: then they are Posted, null, 0, null, true, null, null and null in every row, as in many
+-- batches. (An array, also an empty one, costs what it takes to begin with: PL/pgSQL unpacks it.)
 --
 -- A dialog that no author of its rows has ever been a member of is not locked, nor is any of its rows read: for a
 -- stranger a dialog that exists costs what one costs that does not, and a refusal writes nothing.
@@ -22,7 +22,7 @@ CREATE FUNCTION flush(
     p_incarnation bigint, p_flush_no bigint, p_wait boolean,
     p_dialog uuid[], p_author uuid[], p_device uuid[], p_n bigint[], p_tag smallint[], p_target bigint[],
     p_keys_seq bigint[], p_expires_at_ms bigint[], p_counts boolean[], p_body bytea[],
-    p_session bytea[], p_share uuid[]
+    p_session bytea[], p_share uuid[], p_requester uuid[]
 ) RETURNS TABLE (
     ord bigint, code smallint, seq bigint, at_ms bigint, messages bigint,
     member_count int, roster_seq bigint, keys_seq bigint, erased boolean
@@ -118,6 +118,7 @@ BEGIN
                     WHEN r.target IS NOT NULL AND (
                         t.seq IS NULL OR t.tag <> ${tag.Posted} OR m.visible @> t.seq IS NOT TRUE
                         OR (r.tag = ${tag.Edited} AND t.author_id <> r.author_id)) THEN ${VerdictCode.EVENT_NOT_FOUND}
+                    WHEN p_requester[r.ord] IS NOT NULL THEN judge_writer(r.dialog_id, p_requester[r.ord])
                     ELSE ${VerdictCode.OK}
                 END)::smallint AS code
         FROM r

@@ -66,6 +66,6 @@ BEGIN
         INTO code, seq, at_ms, messages, member_count, roster_seq, keys_seq, erased
         FROM flush(p_incarnation, p_flush_no, false, ARRAY[p_dialog], ARRAY[p_author], ARRAY[p_device], ARRAY[p_n],
                    ARRAY[p_tag], NULL, ARRAY[p_keys_seq], ARRAY[p_expires_at_ms], ARRAY[p_counts], ARRAY[p_body],
-                   ARRAY[p_session], NULL) f;
+                   ARRAY[p_session], NULL, NULL) f;
     END IF;
 END $$;

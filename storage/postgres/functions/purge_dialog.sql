@@ -1,8 +1,7 @@
 -- One step of the purge of the dialog whose grace ended first: delete about `p_limit` rows of it. `dialog` null: no grace
 -- has ended. `ended`: this step met nothing more, so the archive is next, then `finish_dialog_purge`.
 --
--- Its name and its members go first, so nobody reads, or puts back, what is being deleted. A message of a kind that must
--- be kept stays for that time, with what hangs on it. The head stays.
+-- Its name and its members go first, so nobody reads, or puts back, what is being deleted. The head stays.
 CREATE FUNCTION purge_dialog(
     p_now_ms bigint, p_grace_ms bigint, p_limit int,
     OUT rows int, OUT dialog uuid, OUT grace_from_ms bigint, OUT ended boolean, OUT last_seq bigint, OUT epoch bigint,
@@ -16,7 +15,6 @@ DECLARE
     v_left int := p_limit;
     v_rows int;
     v_last bigint;
-    v_kept_until_ms bigint;
 BEGIN
     rows := 0;
     ended := false;
@@ -43,25 +41,17 @@ BEGIN
     END LOOP;
     IF v_left > 0 THEN
         WITH page AS MATERIALIZED (
-            SELECT j.seq, CASE
-                WHEN j.tag = ${tag.Posted} THEN kept_until(j.body, j.at_ms)
-                WHEN j.tag IN (${tag.Edited}, ${tag.Reacted}) THEN (
-                    SELECT kept_until(m.body, m.at_ms) FROM journal m
-                    WHERE m.dialog_id = j.dialog_id AND m.seq = j.target AND m.tag = ${tag.Posted})
-                END AS kept_until_ms
-            FROM journal j WHERE j.dialog_id = t.dialog_id AND j.seq > t.done_seq ORDER BY j.seq LIMIT v_left
+            SELECT j.seq FROM journal j WHERE j.dialog_id = t.dialog_id AND j.seq > t.done_seq ORDER BY j.seq LIMIT v_left
         ), deleted AS (
             DELETE FROM journal j USING page p
-            WHERE j.dialog_id = t.dialog_id AND j.seq = p.seq AND coalesce(p.kept_until_ms, 0) <= p_now_ms
+            WHERE j.dialog_id = t.dialog_id AND j.seq = p.seq
         )
-        SELECT count(*), max(p.seq), min(p.kept_until_ms) FILTER (WHERE p.kept_until_ms > p_now_ms)
-        INTO v_rows, v_last, v_kept_until_ms FROM page p;
+        SELECT count(*), max(p.seq) INTO v_rows, v_last FROM page p;
         v_left := v_left - v_rows;
     END IF;
     rows := p_limit - v_left;
     UPDATE deleted_dialogs x
-    SET done_seq = coalesce(v_last, x.done_seq), found = x.found OR v_left < p_limit,
-        kept_until_ms = least(x.kept_until_ms, v_kept_until_ms)
+    SET done_seq = coalesce(v_last, x.done_seq), found = x.found OR v_left < p_limit
     WHERE x.dialog_id = t.dialog_id;
     ended := v_left = p_limit;  -- a row that somebody changed meanwhile is met by the next step
     SELECT t.grace_from_ms, h.seq, d.epoch, EXISTS (SELECT FROM archiving) INTO grace_from_ms, last_seq, epoch, archived

@@ -63,6 +63,11 @@ BEGIN
         ORDER BY w.at_ms LIMIT p_limit FOR UPDATE SKIP LOCKED));
     GET DIAGNOSTICS v_rows = ROW_COUNT;
     more := more OR v_rows >= p_limit;
+    DELETE FROM payment_calls WHERE ctid = ANY (ARRAY(
+        SELECT c.ctid FROM payment_calls c WHERE c.at_ms <= p_now_ms - ${PAYMENT_CALLS_KEPT_MS}
+        ORDER BY c.at_ms LIMIT p_limit));
+    GET DIAGNOSTICS v_rows = ROW_COUNT;
+    more := more OR v_rows >= p_limit;
     more := sweep_shares(p_now_ms, p_limit) OR more;
     DELETE FROM handed_sessions WHERE ctid = ANY (ARRAY(
         SELECT x.ctid FROM handed_sessions x

@@ -78,6 +78,18 @@ def test_every_code_has_a_status() -> None:
         "report_refused",
         "reports_off",
         "signature_required",
+        "insufficient",
+        "over_limit",
+        "changed",
+        "proof_required",
+        "payment_state",
+        "payment_expired",
+        "amount_refused",
+        "currency_refused",
+        "own_payee",
+        "wallet_closed",
+        "quote_refused",
+        "key_reused",
     }
     assert {code for code in ErrorCode if code not in _STATUS} == conflicts
     assert _OTHER_STATUS == 409

@@ -108,6 +108,7 @@ def test_the_largest_event_of_a_service_fits_into_its_body() -> None:
         content_type=EMOJI * CONTENT_TYPE_CHARS_MAX,
         ref=RefRequest(type=text, id=text),
         acting_for=UUID(bytes=ID),
+        requester=UUID(bytes=ID),
         expires_at_ms=N_MAX,
     )
     body = json.dumps(msgspec.to_builtins(request), separators=(",", ":")).encode()

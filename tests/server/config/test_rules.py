@@ -39,6 +39,20 @@ def config(**changes: Any) -> Config:
 
 
 CASES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    *(
+        (
+            {"commerce__url": right},
+            {"commerce__url": wrong},
+            "commerce.url: set http:// or https:// with a host, and without user name, query and fragment.",
+        )
+        for right, wrong in (
+            ("https://pay.example:7430/chat", "ftp://pay.example"),
+            ("http://127.0.0.1:1", "http://127.0.0.1:99999"),
+            ("https://[::1]", "https://"),
+            ("https://pay.example", "https://me:secret@pay.example"),
+            ("https://pay.example", "https://pay.example/?a=1"),
+        )
+    ),
     (
         {"reports__moderators_key": "CQ" + 40 * "A" + "A"},  # the base point
         {"reports__moderators_key": 43 * "A"},

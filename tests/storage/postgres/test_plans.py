@@ -22,6 +22,7 @@ from storage.postgres.deleted_dialogs import PostgresDeletedDialogs
 from storage.postgres.device_messages import PostgresDeviceMessages
 from storage.postgres.journal import CHANGE_QUERIES, PostgresJournal
 from storage.postgres.nodes import PostgresNodes
+from storage.postgres.payment_calls import PaymentCall, PaymentCalls
 from storage.postgres.people import PeopleStore
 from storage.postgres.pool import open_pool
 from storage.postgres.purged_authors import PostgresPurgedAuthors
@@ -33,7 +34,7 @@ from storage.postgres.sign_ins import SignInStore
 from storage.postgres.timeline_rows import ROW_COLUMNS, make_row
 from storage.postgres.timelines import PostgresTimelines
 from storage.postgres.webhooks import WebhookStore
-from storage.rows import ChangeEntry, PrincipalStatus, ReceiptRow, VerdictCode
+from storage.rows import ChangeEntry, PrincipalStatus, PrincipalType, ReceiptRow, VerdictCode
 from tests.storage.postgres.exercise_keys import exercise_encryption
 from tests.storage.postgres.filled_tables import FILL, FILLED
 from tests.support.accounts import exercise_accounts
@@ -68,6 +69,7 @@ STORES = (
     ServiceAccountStore,
     AccountStore,
     WebhookStore,
+    PaymentCalls,
 )
 
 SMALL = {
@@ -228,6 +230,19 @@ async def exercise_archived(world: World) -> None:
     assert await reads.read_missed(me, dialog, 1, 12, limit=9) == []
 
 
+async def exercise_payments(world: World) -> None:
+    """Begin a payment, go on with it, and have the service announce it."""
+    ann, bo, relay = *await world.people(2), await world.person(PrincipalType.SERVICE)
+    dialog = await world.create(DialogType.DIRECT, ann, bo)
+    calls: PaymentCalls = vars(world)["payment_calls"]
+    begins = PaymentCall(ann.principal, ann.device, dialog, 1, b"begins", True, [bo.principal])
+    for call in (begins, begins, msgspec.structs.replace(begins, n=2, what=b"goes on", parties=[])):
+        assert await calls.judge(NOW, call) is VerdictCode.OK
+    for wait in (False, True):
+        (announced,) = await world.flush(message(dialog, relay, kind=Kind.PAYMENT, requester=ann), wait=wait)
+        assert announced.code is VerdictCode.OK
+
+
 async def exercise_identity(stores: IdentityStores, number: str) -> None:
     """Call everything that reads and writes identity, but the purge."""
     sign_ins, people, services = stores.sign_ins, stores.people, stores.service_accounts
@@ -252,18 +267,19 @@ async def exercise_identity(stores: IdentityStores, number: str) -> None:
     await people.find_by_phone(TENANT, new_id(), phone(number).hash)
     await people.grant_admin(NOW, TENANT, phone(number).hash)
     await people.set_status(NOW, TENANT, me, me, PrincipalStatus.ACTIVE)
-    key = new_id()
+    key, shop = new_id(), new_id()
     await services.create(
         NOW,
         TENANT,
         me,
-        service=new_id(),
+        service=shop,
         name="shop",
         device=new_id(),
         key_hash=key,
         grants=KeyGrants(frozenset({Kind.ORDER}), frozenset({me})),
     )
     await services.find_by_key(key)
+    assert await services.renew_key(NOW, TENANT, me, service=shop, key_hash=new_id())
     await services.are_businesses(TENANT, [me, new_id()])
     await services.may_write(new_id(), [me, new_id()], new_id(), 1)
     await exercise_accounts(stores.accounts, stores.webhooks)
@@ -297,6 +313,7 @@ async def test_no_table_is_scanned(database_url: str, analysed: bool, planned: s
         vars(world)["device_messages"] = PostgresDeviceMessages(pool)
         vars(world)["reports"] = PostgresReports(pool)
         vars(world)["backups"] = PostgresBackups(pool)
+        vars(world)["payment_calls"] = PaymentCalls(pool)
         for holder in (world, stores):
             for name, store in vars(holder).items():
                 if type(store) in STORES:
@@ -306,6 +323,7 @@ async def test_no_table_is_scanned(database_url: str, analysed: bool, planned: s
             await exercise_timelines(world)
             await exercise_archived(world)
             await exercise_purged_authors(world)
+            await exercise_payments(world)
             await exercise_encryption(world, FILLED)
             await exercise_identity(stores, "+66800000001")
             await purge(stores, NOW + 1)
@@ -315,6 +333,7 @@ async def test_no_table_is_scanned(database_url: str, analysed: bool, planned: s
         await exercise_timelines(world)
         await exercise_archived(world)
         await exercise_purged_authors(world)
+        await exercise_payments(world)
         await exercise_encryption(world, FILLED)
         await exercise_identity(stores, "+66800000002")
         between = await rows_scanned(pool)

@@ -130,8 +130,9 @@ def test_a_message_with_a_content_type_or_a_sender_behind_it_was_changed_by_the_
     body = event.body
     assert isinstance(body, Posted)
     typed = msgspec.structs.replace(body, header=msgspec.structs.replace(body.header, content_type="text/html"))
-    for changed in (typed, msgspec.structs.replace(body, acting_for=new_id())):
-        assert reading.open(msgspec.structs.replace(event, body=changed)) is Reason.UNSEALED
+    replace = msgspec.structs.replace
+    for changed in (typed, replace(body, acting_for=new_id()), replace(body, requester=new_id())):
+        assert reading.open(replace(event, body=changed)) is Reason.UNSEALED
 
 
 def test_a_message_without_keys_is_shown_when_they_come(reading: Reading) -> None:

@@ -1,0 +1,1 @@
+"""Passes commands about payments on to commerce: what is judged here, the call, and its answer."""

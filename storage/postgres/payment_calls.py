@@ -1,0 +1,53 @@
+"""Which commands about payments may be passed on to commerce, and which were: a repeated one is passed on again."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import msgspec
+
+from storage.postgres.pool import Pool, translate_errors
+from storage.rows import VerdictCode
+
+
+class PaymentCall(msgspec.Struct, frozen=True):
+    """A command about a payment, under the number `n` of its author's device in a dialog.
+
+    `what` is 16 bytes that differ for what it does and whom it is about. `people_only`: bots and businesses may not.
+    `parties`: of a payment that begins, those beside its author, all different; else none.
+    """
+
+    author: bytes
+    device: bytes
+    dialog: bytes
+    n: int
+    what: bytes
+    people_only: bool
+    parties: Collection[bytes] = ()
+
+
+class PaymentCalls:
+    """The commands that were passed on, over a pool. Each raises StorageUnavailableError when it cannot answer now."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def judge(self, now_ms: int, call: PaymentCall) -> VerdictCode:
+        """OK, and the call is noted; or why it may not be passed on.
+
+        NOT_FOUND: the author is no member, or the dialog is deleted. NOT_MEMBER: another party is none. ROLE_REQUIRED,
+        BLOCKED, SUSPENDED: as for a message. CONFLICT: the number was used for something else.
+        """
+        async with translate_errors():
+            code = await self._pool.fetchval(
+                "SELECT judge_payment($1, $2, $3, $4, $5, $6, $7, $8)",
+                now_ms,
+                call.author,
+                call.device,
+                call.dialog,
+                call.n,
+                call.what,
+                call.people_only,
+                list(call.parties),
+            )
+        return VerdictCode(code)

@@ -1,0 +1,129 @@
+"""A service announces payments over HTTP: in dialogs as their requester, in `self` dialogs, and with a renewed key."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from protocol import ids
+from protocol.bodies import AnyBody, Posted
+from tests.support.api_world import ANN, BO, ApiWorld, Me, error
+
+pytestmark = pytest.mark.anyio
+
+
+def event(n: int, kind: str = "payment", **other: Any) -> dict[str, Any]:
+    """The body of a request."""
+    return {"n": n, "kind": kind, "payload": base64.b64encode(b'{"version":1}').decode(), **other}
+
+
+async def announcer(admin: Me, **grants: Any) -> tuple[str, str]:
+    """A new service that may announce payments and orders: its id and key."""
+    wish = {"name": "relay", "kinds": ["payment", "order"], **(grants or {"all_dialogs": True})}
+    answer = await admin.ask("POST", "/v1/admin/services", wish)
+    assert answer.status_code == 201, answer.text
+    return answer.json()["service"], answer.json()["key"]
+
+
+async def to_self(api: ApiWorld, key: str, principal: str, body: dict[str, Any]) -> httpx.Response:
+    return await api.ask("POST", f"/v1/principals/{principal}/self/events", body, token=key)
+
+
+async def to_dialog(api: ApiWorld, key: str, of: Me, body: dict[str, Any]) -> httpx.Response:
+    dialog = ids.to_text(ids.self_dialog_id(ids.from_text(of.principal)))
+    return await api.ask("POST", f"/v1/dialogs/{dialog}/events", body, token=key)
+
+
+async def bodies_of(api: ApiWorld, me: Me) -> list[Posted]:
+    """What services have posted to somebody's `self` dialog."""
+    rows = await api.pool.fetch(
+        "SELECT body FROM journal WHERE dialog_id = $1 ORDER BY seq", ids.self_dialog_id(ids.from_text(me.principal))
+    )
+    found = [msgspec.msgpack.decode(row["body"], type=AnyBody) for row in rows]
+    return [body for body in found if isinstance(body, Posted)]
+
+
+async def test_a_state_of_a_payment_comes_to_the_self_dialog_of_a_party_once(api: ApiWorld) -> None:
+    admin, ann = await api.admin(), await api.sign_in(ANN)
+    _, key = await announcer(admin)
+    first = await to_self(api, key, ann.principal, event(1))
+    again = await to_self(api, key, ann.principal, event(1))
+    assert (first.status_code, first.json()) == (200, again.json())
+    assert [body.payload for body in await bodies_of(api, ann)] == [b'{"version":1}']
+
+
+async def test_only_states_of_payments_come_there_and_only_with_a_key_for_all_dialogs(api: ApiWorld) -> None:
+    admin, ann = await api.admin(), await api.sign_in(ANN)
+    _, key = await announcer(admin)
+    assert error(await to_self(api, key, ann.principal, event(1, "order"))) == (403, "not_allowed")
+    shop = await admin.ask("POST", "/v1/admin/businesses", {"name": "shop"})
+    _, bounded = await announcer(admin, businesses=[shop.json()["principal"]])
+    assert error(await to_self(api, bounded, ann.principal, event(1))) == (403, "not_allowed")
+    assert error(await to_self(api, shop.json()["key"], ann.principal, event(1))) == (403, "not_allowed")
+    assert await bodies_of(api, ann) == []
+
+
+async def test_who_does_not_exist_or_is_of_another_platform_is_not_found(api: ApiWorld) -> None:
+    admin, ann = await api.admin(), await api.sign_in(ANN)
+    _, key = await announcer(admin)
+    assert error(await to_self(api, key, ids.to_text(ids.new_id()), event(1))) == (404, "principal_not_found")
+    await api.pool.execute("INSERT INTO tenants VALUES (2, 'shop')")
+    await api.pool.execute("UPDATE principals SET tenant_id = 2 WHERE principal_id = $1", ids.from_text(ann.principal))
+    await api.pool.execute("UPDATE heads SET tenant_id = 2")
+    assert error(await to_self(api, key, ann.principal, event(2))) == (404, "principal_not_found")
+
+
+async def test_the_first_version_is_judged_as_its_requester_and_carries_them(api: ApiWorld) -> None:
+    admin, ann, bo = await api.admin(), await api.sign_in(ANN), await api.sign_in(BO)
+    _, key = await announcer(admin)
+    stranger = await to_dialog(api, key, ann, event(1, requester=bo.principal))
+    assert error(stranger) == (404, "dialog_not_found")
+    member = await to_dialog(api, key, ann, event(1, requester=ann.principal))
+    later = await to_dialog(api, key, ann, event(2))
+    assert (member.status_code, later.status_code) == (200, 200)
+    requesters = [body.requester for body in await bodies_of(api, ann)]
+    assert requesters == [ids.from_text(ann.principal), None]
+
+
+async def test_nothing_but_a_payment_has_a_requester(api: ApiWorld) -> None:
+    admin, ann = await api.admin(), await api.sign_in(ANN)
+    _, key = await announcer(admin)
+    order = await to_dialog(api, key, ann, event(1, "order", requester=ann.principal))
+    assert error(order) == (400, "invalid_argument")
+    shop = await admin.ask("POST", "/v1/admin/businesses", {"name": "shop"})
+    message = await to_dialog(api, shop.json()["key"], ann, event(1, "message", requester=ann.principal))
+    assert error(message) == (403, "not_allowed")
+
+
+async def test_a_renewed_key_stays_the_same_device_so_what_is_sent_again_is_not_doubled(api: ApiWorld) -> None:
+    admin, ann = await api.admin(), await api.sign_in(ANN)
+    service, old = await announcer(admin)
+    first = await to_self(api, old, ann.principal, event(1))
+    answer = await admin.ask("POST", f"/v1/admin/services/{service}/key")
+    assert (answer.status_code, answer.json()["service"]) == (200, service)
+    new = answer.json()["key"]
+    assert error(await to_self(api, old, ann.principal, event(1))) == (401, "token_invalid")
+    again = await to_self(api, new, ann.principal, event(1))
+    assert (again.status_code, again.json()) == (200, first.json())
+    other = await to_self(api, new, ann.principal, event(1, content_type="text/plain"))
+    assert error(other) == (409, "conflict")
+    assert (await to_self(api, new, ann.principal, event(2))).status_code == 200
+    assert len(await bodies_of(api, ann)) == 2
+    deeds = await api.pool.fetch("SELECT actor_id, subject_id FROM audit WHERE action = 'service.key_renewed'")
+    assert [tuple(deed) for deed in deeds] == [(ids.from_text(admin.principal), ids.from_text(service))]
+
+
+async def test_the_key_of_a_service_is_renewed_by_admins_of_its_platform_alone(api: ApiWorld) -> None:
+    admin, ann = await api.admin(), await api.sign_in(ANN)
+    service, key = await announcer(admin)
+    assert error(await ann.ask("POST", f"/v1/admin/services/{service}/key")) == (403, "not_allowed")
+    for nobody in (ann.principal, ids.to_text(ids.new_id())):
+        answer = await admin.ask("POST", f"/v1/admin/services/{nobody}/key")
+        assert error(answer) == (404, "principal_not_found")
+    shop = (await admin.ask("POST", "/v1/admin/businesses", {"name": "shop"})).json()["principal"]
+    assert error(await admin.ask("POST", f"/v1/admin/services/{shop}/key")) == (404, "principal_not_found")
+    assert (await to_self(api, key, ann.principal, event(1))).status_code == 200
