@@ -14,7 +14,8 @@ is `{"code", "message", "retry_after_s"}`; of the codes only `unavailable` and `
 
 `Authorization: Bearer TOKEN`: a JWT (EdDSA) of the chat's key with `aud` "commerce", `sub`, `tenant`, `device`, `iat`,
 `exp` (at most 60 s later), `jti`, and `digest`: the base64url SHA-256 of method, path, idempotency key and body, each
-followed by a newline but the last (`request_digest`).
+followed by a newline but the last (`request_digest`). With a `proof` that a device has signed it has `device_key`, too:
+the public key (Ed25519, base64) of that device.
 """
 
 from __future__ import annotations

@@ -9,9 +9,10 @@ same request may be sent again. It is logged once, without its content, until an
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 import secrets
-from typing import Annotated
+from typing import Annotated, Any
 
 import httpx
 import jwt
@@ -66,14 +67,17 @@ class CommerceClient:
         """Close the connections."""
         await self._client.aclose()
 
-    async def call(self, claims: Claims, request: CommerceRequest, deadline: float) -> PaymentReply:
+    async def call(
+        self, claims: Claims, request: CommerceRequest, deadline: float, device_key: bytes | None = None
+    ) -> PaymentReply:
         """The payment after a request of this person's device; raises RequestRefusedError.
 
-        `deadline` is a time of the loop: until then there is an answer, or it is `unavailable`.
+        `deadline` is a time of the loop: until then there is an answer, or it is `unavailable`. `device_key` is the
+        public key with which the device has signed what it asks.
         """
         try:
             async with asyncio.timeout_at(deadline):
-                status, body = await self._exchange(self._build(claims, request))
+                status, body = await self._exchange(self._build(claims, request, device_key))
             answer = _read(status, body, request)
         except (TimeoutError, OSError, httpx.HTTPError, _StrangeAnswerError) as error:
             self._note_trouble(error)
@@ -85,20 +89,20 @@ class CommerceClient:
             raise RequestRefusedError(code, retry_after_s=retry_after_s if code.temporary else None)
         return answer
 
-    def _build(self, claims: Claims, request: CommerceRequest) -> httpx.Request:
+    def _build(self, claims: Claims, request: CommerceRequest, device_key: bytes | None) -> httpx.Request:
         path, body = self._prefix + request.path, request.body
         headers = {"accept": "application/json", "accept-encoding": "identity"}
         if request.key:
             headers[IDEMPOTENCY_HEADER] = request.key
         if body:
             headers["content-type"] = "application/json"
-        headers["authorization"] = f"Bearer {self._make_token(claims, request, path)}"
+        headers["authorization"] = f"Bearer {self._make_token(claims, request, path, device_key)}"
         url = self._base.copy_with(raw_path=path.encode("ascii"))
         return self._client.build_request(request.method, url, headers=headers, content=body)
 
-    def _make_token(self, claims: Claims, request: CommerceRequest, path: str) -> str:
+    def _make_token(self, claims: Claims, request: CommerceRequest, path: str, device_key: bytes | None) -> str:
         now_s = self._clock.wall_ms() // 1000
-        said = {
+        said: dict[str, Any] = {
             "aud": AUDIENCE,
             "sub": to_text(claims.principal),
             "tenant": claims.tenant,
@@ -108,6 +112,8 @@ class CommerceClient:
             "jti": secrets.token_urlsafe(12),
             "digest": request_digest(request.method, path, request.key, request.body),
         }
+        if device_key is not None:
+            said["device_key"] = base64.b64encode(device_key).decode("ascii")
         return jwt.encode(said, self._keys.signing, algorithm="EdDSA", headers={"kid": self._keys.kid})
 
     async def _exchange(self, request: httpx.Request) -> tuple[int, bytes]:

@@ -77,11 +77,10 @@ class Paying:
             try:
                 async with asyncio.timeout_at(deadline):
                     await take_or_refuse(self._limiter, [(rate, claims.principal)])
-                    if isinstance(command, Pay):
-                        await self._judge(claims, command)
+                    device_key = await self._judge(claims, command) if isinstance(command, Pay) else None
             except TimeoutError as error:  # the database, or the limiter
                 raise RequestRefusedError(ErrorCode.UNAVAILABLE, retry_after_s=RETRY_AFTER_S) from error
-            return _answer(command.id, await self._client.call(claims, request, deadline))
+            return _answer(command.id, await self._client.call(claims, request, deadline, device_key))
 
     @contextlib.contextmanager
     def _counted(self) -> Iterator[None]:
@@ -112,7 +111,8 @@ class Paying:
             if not self._by_device[device]:
                 del self._by_device[device]
 
-    async def _judge(self, claims: Claims, command: Pay) -> None:
+    async def _judge(self, claims: Claims, command: Pay) -> bytes | None:
+        """Refuse what may not be passed on. Returns the key of the device if it has signed the command."""
         begins = command.action in (PayAction.REQUEST, PayAction.SEND)
         others = {command.party, command.payee} - {None, claims.principal} if begins else set()
         about = command.payment or command.party or NIL
@@ -129,6 +129,7 @@ class Paying:
         code = await self._calls.judge(self._clock.wall_ms(), call)
         if code is not VerdictCode.OK:
             raise RequestRefusedError(ERROR_OF[code])
+        return None if command.signature is None else await self._calls.read_device_key(claims.device)
 
 
 def _answer(request_id: int, reply: PaymentReply) -> PaymentAnswer:

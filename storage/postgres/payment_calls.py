@@ -10,6 +10,9 @@ from storage.postgres.pool import Pool, translate_errors
 from storage.rows import VerdictCode
 
 
+_DEVICE_KEY = "SELECT ed25519 FROM device_keys WHERE device_id = $1 AND keys IS NOT NULL"
+
+
 class PaymentCall(msgspec.Struct, frozen=True):
     """A command about a payment, under the number `n` of its author's device in a dialog.
 
@@ -51,3 +54,9 @@ class PaymentCalls:
                 list(call.parties),
             )
         return VerdictCode(code)
+
+    async def read_device_key(self, device: bytes) -> bytes | None:
+        """The public key (Ed25519) with which a device signs; None if it has uploaded none, or is signed out."""
+        async with translate_errors():
+            key: bytes | None = await self._pool.fetchval(_DEVICE_KEY, device)
+        return key

@@ -88,6 +88,11 @@ async def test_a_request_is_approved_with_the_signature_of_the_device(node: Runn
     assert approval.proof.signature is not None
     text = approval_text(UUID(bytes=asked.payment), msgspec.structs.replace(approval, proof=None))
     assert key.verify(text, base64.b64decode(approval.proof.signature)) == text
+    assert [asked.claims.get("device_key") for asked in commerce.asked][:3] == [
+        None,
+        None,
+        base64.b64encode(bytes(key)).decode(),
+    ]
 
 
 async def test_every_action_is_one_call_with_a_number_of_its_own(node: Running, commerce: FakeCommerce) -> None:
