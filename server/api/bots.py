@@ -14,7 +14,7 @@ from msgspec import Meta
 from protocol import ids
 from server.api import fields as f
 from server.api.auth import AsAccount, AsCaller, AsOwner, address_of
-from server.api.errors import REFUSALS
+from server.http.errors import REFUSALS
 from server.api.parts import Parts
 from server.api.sign_in import DeviceInfo
 from server.identity.accounts import AccountOwner, NewAccount

@@ -2,29 +2,18 @@
 
 A site has thousands of networks of IPv6, each with the rate of an address: together they have NEIGHBOURHOOD_FACTOR
 times that rate.
-
-A client that goes away before its request is complete ends the request, and is no error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any
-
 from server.api.auth import address_in
-from server.api.errors import ClientGoneError, render_refusal
+from server.http.exchange import App, Message, Receive, Send, receive_present, send_refusal, send_with_headers
 from server.identity.rates import take_or_refuse
 from server.networks import neighbourhood_of, network_of
 from server.refusals import RequestRefusedError
 from storage.rates import Rate, RateLimiter
 
-Message = dict[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Any, Any, Any], Awaitable[None]]
-
 NEIGHBOURHOOD_FACTOR = 8
-_HEADERS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 
 
 class Edge:
@@ -39,25 +28,11 @@ class Edge:
         )
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        async def receive_request() -> Message:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGoneError
-            return message
-
-        async def send_answer(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = [*message.get("headers", ()), *_HEADERS]
-                message = {**message, "headers": headers}
-            await send(message)
-
         address = address_in(scope)
         buckets = [(self._requests, network_of(address)), (self._of_neighbourhood, neighbourhood_of(address))]
         try:
             await take_or_refuse(self._limiter, buckets)
         except RequestRefusedError as error:
-            status, answer_headers, body = render_refusal(error)
-            await send_answer({"type": "http.response.start", "status": status, "headers": answer_headers})
-            await send_answer({"type": "http.response.body", "body": body})
+            await send_refusal(send_with_headers(send), error)
         else:
-            await self._app(scope, receive_request, send_answer)
+            await self._app(scope, receive_present(receive), send_with_headers(send))

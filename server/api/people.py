@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from server.api import fields as f
 from server.api.auth import AsCaller
-from server.api.errors import REFUSALS
+from server.http.errors import REFUSALS
 from server.api.parts import Parts
 from server.identity.profiles import Profile
 from storage.identity_rows import PersonRow, ProfileChange, WhoMayAdd

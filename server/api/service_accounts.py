@@ -15,7 +15,7 @@ from protocol.errors import ErrorCode
 from protocol.kinds import KINDS, Kind
 from server.api import fields as f
 from server.api.auth import AsCaller, AsServiceAccount
-from server.api.errors import REFUSALS
+from server.http.errors import REFUSALS
 from server.api.parts import Parts
 from server.refusals import RequestRefusedError
 

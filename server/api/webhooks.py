@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from server.api import fields as f
 from server.api.auth import AsAccount
-from server.api.errors import REFUSALS
+from server.http.errors import REFUSALS
 from server.api.parts import Parts
 from server.webhooks.posting import URL_CHARS_MAX
 

@@ -35,10 +35,15 @@ def development_is_local(config: Config) -> str | None:
     server = config.server
     if server.mode != "development":
         return None
-    for key, host in (("host", server.host), ("admin_host", server.admin_host)):
+    hosts = (
+        ("server.host", server.host),
+        ("server.admin_host", server.admin_host),
+        ("commerce_service.host", config.commerce_service.host),
+    )
+    for key, host in hosts:
         if not _is_loopback(host):
             return (
-                f"server.{key}: development serves this machine only and {host} is not a loopback address: "
+                f"{key}: development serves this machine only and {host} is not a loopback address: "
                 'set 127.0.0.1, or server.mode = "production".'
             )
     return None
@@ -56,12 +61,16 @@ def production_logs_no_codes(config: Config) -> str | None:
 
 def postgres_url_has_no_password(config: Config) -> str | None:
     """A URL is printed in logs and errors."""
-    if not urlsplit(config.storage.postgres_url).password:
-        return None
-    return (
-        "storage.postgres_url: the password must not be in the URL: "
-        f"set {name_variable('storage', 'postgres_password')}, or storage.postgres_password_file."
-    )
+    for section, url in (
+        ("storage", config.storage.postgres_url),
+        ("commerce_service", config.commerce_service.postgres_url),
+    ):
+        if urlsplit(url).password:
+            return (
+                f"{section}.postgres_url: the password must not be in the URL: "
+                f"set {name_variable(section, 'postgres_password')}, or {section}.postgres_password_file."
+            )
+    return None
 
 
 def moderators_key_is_a_public_key(config: Config) -> str | None:

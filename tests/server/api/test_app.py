@@ -15,7 +15,7 @@ from litestar.routes import HTTPRoute
 
 from server import api
 from server.api.app import create_api
-from server.api.errors import REFUSALS
+from server.http.errors import REFUSALS
 
 TESTS = Path(__file__).parents[2]
 

@@ -1,4 +1,4 @@
-"""The one error boundary of the API: every failure becomes `{"code", "message", "retry_after_s"}` and a status.
+"""The one error boundary of an API: every failure becomes `{"code", "message", "retry_after_s"}` and a status.
 
 A refusal goes to the client and not to the log. A fault of the server is logged once, with its traceback; the client
 learns only that it happened.
@@ -48,6 +48,12 @@ _STATUS = {
     ErrorCode.NOT_ALLOWED: 403,
     ErrorCode.ROLE_REQUIRED: 403,
     ErrorCode.BLOCKED: 403,
+    ErrorCode.PROOF_REQUIRED: 403,
+    ErrorCode.PAYMENT_NOT_FOUND: 404,
+    ErrorCode.WALLET_NOT_FOUND: 404,
+    ErrorCode.AMOUNT_REFUSED: 400,
+    ErrorCode.CURRENCY_REFUSED: 400,
+    ErrorCode.OWN_PAYEE: 400,
     ErrorCode.RATE_LIMITED: 429,
     ErrorCode.DAILY_LIMIT: 429,
     ErrorCode.UNAVAILABLE: 503,
