@@ -50,13 +50,16 @@ p.currency, p.amount, p.capture_later, p.expires_us, p.state, p.version, p.captu
 p.fee_returned, p.disputed, p.moved_us"""
 _PAYMENT = f"""
 SELECT {_PAYMENT_COLUMNS}, p.state IN ({PaymentState.REQUESTED}, {PaymentState.HELD}) AND clock_us() >= p.expires_us
-FROM payments p WHERE p.payment_id = $1
+FROM payments p WHERE p.payment_id = ANY ($1) ORDER BY p.payment_id DESC
 """
-_PAYMENTS = f"""
-SELECT {_PAYMENT_COLUMNS} FROM payments p WHERE p.payer_id = $1 AND p.payment_id < $2
-UNION ALL
-SELECT {_PAYMENT_COLUMNS} FROM payments p WHERE p.payee_id = $1 AND p.payment_id < $2
-ORDER BY payment_id DESC LIMIT $3
+_PAYMENTS = """
+SELECT payment_id FROM (
+    (SELECT p.payment_id FROM payments p WHERE p.payer_id = $2 AND p.tenant_id = $1 AND p.payment_id < $3
+     ORDER BY p.payment_id DESC LIMIT $4)
+    UNION ALL
+    (SELECT p.payment_id FROM payments p WHERE p.payee_id = $2 AND p.tenant_id = $1 AND p.payment_id < $3
+     ORDER BY p.payment_id DESC LIMIT $4)) both_sides
+ORDER BY payment_id DESC LIMIT $4
 """
 _VERSIONS = """
 SELECT version, at_us, step, state, actor_id, captured, fee, refunded FROM payment_versions
@@ -73,7 +76,7 @@ SELECT a.account_id, a.tenant_id, a.owner_id, a.currency, a.purpose, a.status, a
        (SELECT coalesce(-sum(r.balance), 0)::bigint FROM accounts r
         WHERE a.purpose = {Purpose.WALLET}
           AND r.account_id = account_of(a.tenant_id, a.owner_id, a.currency, {Purpose.RECEIVABLE}::smallint))
-FROM accounts a WHERE a.owner_id = $1 AND a.slot = 0 AND a.tenant_id = $2 ORDER BY a.purpose, a.currency
+FROM accounts a WHERE a.owner_id = $1 AND a.slot = 0 AND a.tenant_id = $2 ORDER BY a.purpose, a.currency LIMIT 1000
 """
 # The condition that slots are not negative is that of the indexes.
 _SIDE = """
@@ -267,7 +270,12 @@ class Ledger:
         (row,) = await self._writes.fetch(
             _TAKE, key.key_id, key.body, tenant, subject, int(reason), leg.from_account, leg.to_account, leg.amount
         )
-        return _answer(row)
+        return read_answer(row)
+
+    async def refuse(self, key: StepKey, outcome: StepOutcome) -> Answer:
+        """Keep a refusal that the service decides; the answer of before, if the key has one."""
+        (row,) = await self._writes.fetch("SELECT * FROM refuse_step($1, $2, $3)", key.key_id, key.body, int(outcome))
+        return read_answer(row)
 
     async def dispute(
         self,
@@ -308,17 +316,24 @@ class Ledger:
 
     async def read_payment(self, payment: bytes) -> PaymentRow | None:
         """A payment as it is now; one that is due is expired first."""
-        async with translate_errors():
-            row = await self._reads.fetchrow(_PAYMENT, payment)
-            if row is not None and row[-1]:
-                await self.expire(payment)
-                row = await self._reads.fetchrow(_PAYMENT, payment)
-        return None if row is None else _payment(row)
+        found = await self._read_expired([payment])
+        return found[0] if found else None
 
-    async def read_payments(self, party: bytes, before: bytes, limit: int) -> list[PaymentRow]:
-        """Payments of a party, newest first, with ids below `before`."""
+    async def read_payments(self, tenant: int, party: bytes, before: bytes, limit: int) -> list[PaymentRow]:
+        """Payments of a party, newest first, with ids below `before`; those that are due are expired first."""
         async with translate_errors():
-            return [_payment(row) for row in await self._reads.fetch(_PAYMENTS, party, before, limit)]
+            rows = await self._reads.fetch(_PAYMENTS, tenant, party, before, limit)
+        return await self._read_expired([row[0] for row in rows])
+
+    async def _read_expired(self, payments: Sequence[bytes]) -> list[PaymentRow]:
+        async with translate_errors():
+            rows = await self._reads.fetch(_PAYMENT, payments)
+            due = [row[0] for row in rows if row[-1]]
+            for payment in due:
+                await self.expire(payment)
+            if due:
+                rows = await self._reads.fetch(_PAYMENT, payments)
+        return [_payment(row) for row in rows]
 
     async def read_versions(self, payment: bytes) -> list[VersionRow]:
         """What happened to a payment, first to last."""
@@ -365,10 +380,11 @@ class Ledger:
         (row,) = await self._writes.fetch(query, key.key_id, key.body, False, *values)
         if row["outcome"] == StepOutcome.AGAIN:
             (row,) = await self._writes.fetch(query, key.key_id, key.body, True, *values)
-        return _answer(row)
+        return read_answer(row)
 
 
-def _answer(row: asyncpg.Record) -> Answer:
+def read_answer(row: asyncpg.Record) -> Answer:
+    """The answer of a function that returns `answer`."""
     return Answer(StepOutcome(row["outcome"]), row["subject"], row["version"], row["detail"])
 
 

@@ -98,6 +98,7 @@ class StepOutcome(enum.IntEnum):
     KEY_REUSED = 14
     AGAIN = 15
     """Nothing is written and more must be locked: the ledger repeats the call itself."""
+    PROOF = 16
 
 
 class StepKey(msgspec.Struct, frozen=True):

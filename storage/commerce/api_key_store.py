@@ -1,0 +1,51 @@
+"""The API keys of platform services: only their hashes, whom they act for, and what they may do."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+
+import msgspec
+
+from storage.postgres.pool import Pool, translate_errors
+
+_FIND = "SELECT caller_id, tenant_id, rights, businesses FROM api_keys WHERE key_hash = $1"
+_SET = "SELECT set_api_key($1, $2, $3, $4, $5, $6)"
+
+
+class Right(enum.IntFlag):
+    """What a key may do."""
+
+    PAYMENTS = 1
+    TRANSFERS = 2
+    ADMIN = 4
+
+
+class ApiKeyRow(msgspec.Struct, frozen=True):
+    """A key: `caller` stays when its secret is changed, so idempotency keys go on."""
+
+    caller: bytes
+    tenant: int
+    rights: Right
+    businesses: frozenset[bytes]
+
+
+class ApiKeyStore:
+    """Reads and makes keys."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def find(self, key_hash: bytes) -> ApiKeyRow | None:
+        """The key with this hash."""
+        async with translate_errors():
+            row = await self._pool.fetchrow(_FIND, key_hash)
+        return None if row is None else ApiKeyRow(row[0], row[1], Right(row[2]), frozenset(row[3]))
+
+    async def set_key(
+        self, tenant: int, name: str, caller: bytes, key_hash: bytes, rights: Right, businesses: Sequence[bytes]
+    ) -> bytes:
+        """Make a key, or give the one of this name another secret; returns its caller."""
+        async with translate_errors():
+            found: bytes = await self._pool.fetchval(_SET, tenant, name, caller, key_hash, int(rights), businesses)
+        return found
