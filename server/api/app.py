@@ -12,9 +12,9 @@ from litestar.openapi.spec import Components, SecurityScheme
 
 from server.api import bots, people, service_accounts, sign_in, webhooks
 from server.api.auth import provide_account, provide_admin, provide_caller, provide_owner, provide_service_account
+from server.api.parts import ApiParts, Parts
 from server.http.docs_page import DocsPage
 from server.http.errors import answer_failure
-from server.api.parts import ApiParts, Parts
 
 
 def create_api(parts: ApiParts, *, body_bytes_max: int) -> Litestar:

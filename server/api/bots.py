@@ -14,9 +14,9 @@ from msgspec import Meta
 from protocol import ids
 from server.api import fields as f
 from server.api.auth import AsAccount, AsCaller, AsOwner, address_of
-from server.http.errors import REFUSALS
 from server.api.parts import Parts
 from server.api.sign_in import DeviceInfo
+from server.http.errors import REFUSALS
 from server.identity.accounts import AccountOwner, NewAccount
 from server.identity.sign_in import Installation
 from storage.rows import PrincipalStatus, PrincipalType

@@ -12,8 +12,8 @@ from msgspec import Meta
 
 from server.api import fields as f
 from server.api.auth import AsCaller
-from server.http.errors import REFUSALS
 from server.api.parts import Parts
+from server.http.errors import REFUSALS
 from server.identity.profiles import Profile
 from storage.identity_rows import PersonRow, ProfileChange, WhoMayAdd
 

@@ -15,8 +15,8 @@ from protocol.errors import ErrorCode
 from protocol.kinds import KINDS, Kind
 from server.api import fields as f
 from server.api.auth import AsCaller, AsServiceAccount
-from server.http.errors import REFUSALS
 from server.api.parts import Parts
+from server.http.errors import REFUSALS
 from server.refusals import RequestRefusedError
 
 _KINDS = {kind.name.lower(): kind for kind, rule in KINDS.items() if not rule.by_members or kind is Kind.MESSAGE}

@@ -13,8 +13,8 @@ from msgspec import Meta
 
 from server.api import fields as f
 from server.api.auth import AsCaller, address_of
-from server.http.errors import REFUSALS
 from server.api.parts import Parts
+from server.http.errors import REFUSALS
 from server.identity.profiles import DEFAULT_TIMEZONE
 from server.identity.sign_in import Installation, IssuedTokens
 from storage.identity_rows import NewProfile, ProfileChange

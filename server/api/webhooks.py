@@ -11,8 +11,8 @@ from msgspec import Meta
 
 from server.api import fields as f
 from server.api.auth import AsAccount
-from server.http.errors import REFUSALS
 from server.api.parts import Parts
+from server.http.errors import REFUSALS
 from server.webhooks.posting import URL_CHARS_MAX
 
 

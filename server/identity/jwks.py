@@ -68,9 +68,11 @@ class FetchDocument(Protocol):
 class KeySet:
     """The keys of one issuer."""
 
-    def __init__(self, url: str, fetch: FetchDocument, clock: Clock) -> None:
-        """Raises StartupError when keys may not be fetched from this URL."""
-        _check_url(url)
+    def __init__(
+        self, url: str, fetch: FetchDocument, clock: Clock, *, setting: str = "identity.issuers: jwks_url"
+    ) -> None:
+        """Raises StartupError, which names the setting, when keys may not be fetched from this URL."""
+        _check_url(url, setting)
         self._url = url
         self._fetch = fetch
         self._clock = clock
@@ -150,12 +152,12 @@ def _read(path: Path) -> bytes:
     return body
 
 
-def _check_url(url: str) -> None:
+def _check_url(url: str, setting: str) -> None:
     parts = urlsplit(url)
     local = parts.scheme == "http" and parts.hostname in _LOOPBACK
     if local or parts.scheme in {"https", "file"}:
         return
-    raise StartupError(f"identity.issuers: jwks_url must be https:// or file:///, and {url!r} is neither.")
+    raise StartupError(f"{setting} must be https:// or file:///, and {url!r} is neither.")
 
 
 class _Document(msgspec.Struct):

@@ -54,10 +54,10 @@ def _key_text(config: Config, key: str, secret: Secret, make: Callable[[], str])
             f"identity.{key} is required in production, the same on every node, and kept with the backups: "
             f"set identity.{key}_file."
         )
-    return _read_or_create(config.server.data_dir / KEY_FOLDER / KEY_FILES[key], make)
+    return read_or_create(config.server.data_dir / KEY_FOLDER / KEY_FILES[key], make)
 
 
-def _read_or_create(path: Path, make: Callable[[], str]) -> str:
+def read_or_create(path: Path, make: Callable[[], str]) -> str:
     """The text of a file that only its owner may read; when there is none, create it atomically."""
     try:
         for folder in (path.parent.parent, path.parent):  # `mkdir` applies `mode` to the last folder only

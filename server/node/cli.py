@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 if TYPE_CHECKING:
     from server.config.settings import Config
@@ -37,6 +38,16 @@ With the embedded PostgreSQL, stop the server first: one process at a time uses 
 _TRACE = """\
 What happened to one message: who wrote it when, what was done to it, to whom it is visible, and, for each device,
 whether it is connected and why the message was delivered there or not. Shows no content. A server may run meanwhile.
+"""
+
+
+_COMMERCE = """\
+Run the service of wallets and payments until SIGTERM or Ctrl-C. It has a database of its own; the chat calls it.
+"""
+
+
+_COMMERCE_KEY = """\
+Print a new API key of a platform service. Without --right it may only read. The service may run meanwhile.
 """
 
 
@@ -107,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     trace.add_argument("--json", action="store_true", help="for a program")
     trace.add_argument("--config", type=Path, metavar="FILE", help="default: config.toml here, if there is one")
     trace.set_defaults(run=_trace)
+    _add_commerce(commands.add_parser("commerce", help="the service of wallets and payments", description=_COMMERCE))
     _add_reports(commands.add_parser("reports", help="for moderators: what members have reported"))
     config = commands.add_parser("config", help="print every key with its default, unit and meaning")
     config.add_argument("--format", choices=("text", "toml", "markdown"), default="text", help="default: text")
@@ -116,6 +128,19 @@ def _parser() -> argparse.ArgumentParser:
     load = commands.add_parser("loadtest", help="put load on a server, and check what it does", add_help=False)
     load.set_defaults(run=_loadtest, takes_rest=True)
     return parser
+
+
+def _add_commerce(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, metavar="FILE", help="default: config.toml here, if there is one")
+    parser.set_defaults(run=_commerce)
+    parsers = parser.add_subparsers(title="commands", metavar="COMMAND")
+    key = parsers.add_parser("key", help="make the API key of a platform service", description=_COMMERCE_KEY)
+    key.add_argument("name", metavar="NAME", help="of the service; its former key ends")
+    key.add_argument("--right", action="append", default=[], choices=("payments", "transfers", "admin"))
+    key.add_argument("--business", action="append", default=[], type=UUID, metavar="ID", help="for which it acts")
+    key.add_argument("--tenant", type=int, default=1, metavar="N", help="default: 1")
+    key.add_argument("--config", type=Path, metavar="FILE", help="default: config.toml here, if there is one")
+    key.set_defaults(run=_commerce_key)
 
 
 def _add_reports(parser: argparse.ArgumentParser) -> None:
@@ -146,6 +171,31 @@ def _serve(chosen: argparse.Namespace, _rest: list[str]) -> int:
                 return runner.run(serve_workers(config))
             runner.run(serve(config))
         return 0
+
+    return _started(chosen.config, run)
+
+
+def _commerce(chosen: argparse.Namespace, _rest: list[str]) -> int:
+    def run(config: Config) -> None:
+        import uvloop
+
+        from server.node.commerce_serve import serve_commerce
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve_commerce(config))
+
+    return _started(chosen.config, run)
+
+
+def _commerce_key(chosen: argparse.Namespace, _rest: list[str]) -> int:
+    def run(config: Config) -> None:
+        from server.node.commerce_serve import make_api_key
+        from storage.commerce.api_key_store import Right
+
+        rights = Right(0)
+        for name in chosen.right:
+            rights |= Right[name.upper()]
+        print(make_api_key(config, chosen.tenant, chosen.name, rights, [each.bytes for each in chosen.business]))
 
     return _started(chosen.config, run)
 

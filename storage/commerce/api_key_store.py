@@ -43,7 +43,7 @@ class ApiKeyStore:
         return None if row is None else ApiKeyRow(row[0], row[1], Right(row[2]), frozenset(row[3]))
 
     async def set_key(
-        self, tenant: int, name: str, caller: bytes, key_hash: bytes, rights: Right, businesses: Sequence[bytes]
+        self, tenant: int, name: str, caller: bytes, key_hash: bytes, *, rights: Right, businesses: Sequence[bytes]
     ) -> bytes:
         """Make a key, or give the one of this name another secret; returns its caller."""
         async with translate_errors():

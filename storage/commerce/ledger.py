@@ -21,6 +21,7 @@ from storage.commerce.money_rows import (
     CaptureStep,
     HoldStep,
     LedgerAccount,
+    DueRow,
     Leg,
     NewPaymentRow,
     PaymentRow,
@@ -66,8 +67,8 @@ SELECT version, at_us, step, state, actor_id, captured, fee, refunded FROM payme
 WHERE payment_id = $1 ORDER BY version LIMIT 1000
 """
 _DUE = f"""
-SELECT payment_id FROM payments WHERE expires_us BETWEEN $1 AND (SELECT clock_us())
-AND state IN ({PaymentState.REQUESTED}, {PaymentState.HELD}) ORDER BY expires_us LIMIT $2
+SELECT payment_id, expires_us, state IN ({PaymentState.REQUESTED}, {PaymentState.HELD}) FROM payments
+WHERE expires_us BETWEEN $1 AND (SELECT clock_us()) ORDER BY expires_us LIMIT $2
 """
 _ACCOUNTS = f"""
 SELECT a.account_id, a.tenant_id, a.owner_id, a.currency, a.purpose, a.status, a.slots,
@@ -272,9 +273,10 @@ class Ledger:
         )
         return read_answer(row)
 
-    async def refuse(self, key: StepKey, outcome: StepOutcome) -> Answer:
-        """Keep a refusal that the service decides; the answer of before, if the key has one."""
-        (row,) = await self._writes.fetch("SELECT * FROM refuse_step($1, $2, $3)", key.key_id, key.body, int(outcome))
+    async def answer(self, key: StepKey, outcome: StepOutcome, subject: bytes | None = None) -> Answer:
+        """Keep an answer that the service decides, such as a refusal; the one of before, if the key has one."""
+        query = "SELECT * FROM answer_step($1, $2, $3, $4)"
+        (row,) = await self._writes.fetch(query, key.key_id, key.body, int(outcome), subject)
         return read_answer(row)
 
     async def dispute(
@@ -292,7 +294,7 @@ class Ledger:
         (row,) = await self._writes.fetch(
             _DISPUTE, key.key_id, key.body, actor, tenant, payment, int(step), clearing, amount
         )
-        return _answer(row)
+        return read_answer(row)
 
     async def forget_answers(self, before_us: int, limit: int) -> int:
         """Forget the ids in answers from before a time; how many. The keys stay, so a late copy does nothing."""
@@ -304,10 +306,10 @@ class Ledger:
         (row,) = await self._writes.fetch("SELECT expire_payment($1)", payment)
         return bool(row[0])
 
-    async def list_due(self, since_us: int, limit: int) -> list[bytes]:
-        """Payments that are due and not expired yet, of those that were due at `since_us` or later."""
+    async def list_due(self, since_us: int, limit: int) -> list[DueRow]:
+        """Payments that were due at `since_us` or later, those that ended before included: a page of bounded work."""
         async with translate_errors():
-            return [row[0] for row in await self._reads.fetch(_DUE, since_us, limit)]
+            return [DueRow(*row) for row in await self._reads.fetch(_DUE, since_us, limit)]
 
     async def close_period(self, period: int, ends_us: int) -> bool:
         """Close a month (year * 100 + month): what follows is dated behind its end. False if it is not over."""

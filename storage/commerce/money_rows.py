@@ -99,6 +99,7 @@ class StepOutcome(enum.IntEnum):
     AGAIN = 15
     """Nothing is written and more must be locked: the ledger repeats the call itself."""
     PROOF = 16
+    NOT_ALLOWED = 17
 
 
 class StepKey(msgspec.Struct, frozen=True):
@@ -180,6 +181,14 @@ class PaymentRow(msgspec.Struct, frozen=True, kw_only=True):
     fee_returned: int
     disputed: int
     moved_us: int
+
+
+class DueRow(msgspec.Struct, frozen=True):
+    """A payment whose time is over; `pending`: it has not ended, so it expires now."""
+
+    payment: bytes
+    expires_us: int
+    pending: bool
 
 
 class VersionRow(msgspec.Struct, frozen=True):

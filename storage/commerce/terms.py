@@ -15,7 +15,9 @@ from storage.commerce.money_rows import Answer, Purpose, StepKey
 from storage.postgres.pool import Pool, translate_errors
 from storage.postgres.write_connections import WriteConnections
 
-_OWNERS = "SELECT account_id, owner_id, purpose FROM accounts WHERE account_id = ANY ($1) AND slot = 0 AND tenant_id = $2"
+_OWNERS = (
+    "SELECT account_id, owner_id, purpose FROM accounts WHERE account_id = ANY ($1) AND slot = 0 AND tenant_id = $2"
+)
 _RATE = "SELECT rate FROM reference_rates WHERE tenant_id = $1 AND currency = $2"
 _QUOTE = """
 SELECT quote_id, owner_id, sell_currency, sell_amount, buy_currency, buy_amount, expires_us, used_us IS NOT NULL
@@ -23,7 +25,7 @@ FROM quotes WHERE quote_id = $1 AND tenant_id = $2
 """
 
 
-class AccountOwner(msgspec.Struct, frozen=True):
+class AccountUse(msgspec.Struct, frozen=True):
     """Whose account it is, and what for."""
 
     owner: bytes
@@ -50,14 +52,16 @@ class Terms:
         self._writes = writes
         self._reads = reads
 
-    async def set_rate(self, key: StepKey, actor: bytes, tenant: int, sell: str, buy: str | None, rate: Decimal) -> Answer:
+    async def set_rate(
+        self, key: StepKey, actor: bytes, tenant: int, *, sell: str, buy: str | None, rate: Decimal
+    ) -> Answer:
         """The rate of an exchange; without `buy`, the rate to the reference currency."""
         query = "SELECT * FROM set_rate($1, $2, $3, $4, $5, $6, $7)"
         (row,) = await self._writes.fetch(query, key.key_id, key.body, actor, tenant, sell, buy, rate)
         return read_answer(row)
 
     async def set_fee_rule(
-        self, key: StepKey, actor: bytes, tenant: int, owner: bytes, currency: str, basis_points: int, fixed: int
+        self, key: StepKey, actor: bytes, tenant: int, *, owner: bytes, currency: str, basis_points: int, fixed: int
     ) -> Answer:
         """The fee for payments to an owner (NIL: to all others) that begin from now on."""
         query = "SELECT * FROM set_fee_rule($1, $2, $3, $4, $5, $6, $7, $8)"
@@ -71,6 +75,7 @@ class Terms:
         key: StepKey,
         actor: bytes,
         tenant: int,
+        *,
         person: bytes,
         timezone: str,
         day_max: int | None,
@@ -84,13 +89,11 @@ class Terms:
         return read_answer(row)
 
     async def make_quote(
-        self, key: StepKey, tenant: int, owner: bytes, quote: bytes, sell: str, amount: int, buy: str, life_us: int
+        self, key: StepKey, tenant: int, owner: bytes, quote: bytes, *, sell: str, amount: int, buy: str, life_us: int
     ) -> Answer:
         """Offer an exchange at the rate of now."""
         query = "SELECT * FROM make_quote($1, $2, $3, $4, $5, $6, $7, $8, $9)"
-        (row,) = await self._writes.fetch(
-            query, key.key_id, key.body, tenant, owner, quote, sell, amount, buy, life_us
-        )
+        (row,) = await self._writes.fetch(query, key.key_id, key.body, tenant, owner, quote, sell, amount, buy, life_us)
         return read_answer(row)
 
     async def ensure_reference(self, tenant: int, currency: str) -> None:
@@ -110,8 +113,8 @@ class Terms:
             rate: Decimal | None = await self._reads.fetchval(_RATE, tenant, currency)
         return rate
 
-    async def read_owners(self, tenant: int, accounts: Sequence[bytes]) -> dict[bytes, AccountOwner]:
+    async def read_owners(self, tenant: int, accounts: Sequence[bytes]) -> dict[bytes, AccountUse]:
         """By account whose it is; accounts of others' tenants and unknown ones are left out."""
         async with translate_errors():
             rows = await self._reads.fetch(_OWNERS, accounts, tenant)
-        return {row[0]: AccountOwner(row[1], Purpose(row[2])) for row in rows}
+        return {row[0]: AccountUse(row[1], Purpose(row[2])) for row in rows}

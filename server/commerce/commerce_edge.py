@@ -1,0 +1,43 @@
+"""What holds for every request to commerce: how many are worked on at once, how long a body may take, headers."""
+
+from __future__ import annotations
+
+import asyncio
+
+from protocol.errors import ErrorCode
+from server.http.errors import ClientGoneError
+from server.http.exchange import App, Message, Receive, Send, receive_present, send_refusal, send_with_headers
+from server.refusals import RETRY_AFTER_S, RequestRefusedError
+
+BODY_TIMEOUT_S = 10.0
+
+
+class CommerceEdge:
+    """An ASGI app around the API."""
+
+    def __init__(self, app: App, *, requests_max: int, body_timeout_s: float = BODY_TIMEOUT_S) -> None:
+        self._app = app
+        self._requests_max = requests_max
+        self._body_timeout_s = body_timeout_s
+        self.under_way = 0
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if self.under_way >= self._requests_max:
+            error = RequestRefusedError(ErrorCode.UNAVAILABLE, "too many requests at once", retry_after_s=RETRY_AFTER_S)
+            await send_refusal(send_with_headers(send), error)
+            return
+        self.under_way += 1
+        try:
+            await self._app(scope, self._receive_in_time(receive_present(receive)), send_with_headers(send))
+        finally:
+            self.under_way -= 1
+
+    def _receive_in_time(self, receive: Receive) -> Receive:
+        async def receive_soon() -> Message:
+            try:
+                async with asyncio.timeout(self._body_timeout_s):
+                    return await receive()
+            except TimeoutError:
+                raise ClientGoneError from None
+
+        return receive_soon

@@ -1,0 +1,34 @@
+"""What each outcome of the ledger is to a client: one table."""
+
+from __future__ import annotations
+
+from protocol.errors import ErrorCode
+from server.refusals import RequestRefusedError
+from storage.commerce.money_rows import Answer, StepOutcome
+
+CODE_OF: dict[StepOutcome, ErrorCode] = {
+    StepOutcome.INSUFFICIENT: ErrorCode.INSUFFICIENT,
+    StepOutcome.OVER_LIMIT: ErrorCode.OVER_LIMIT,
+    StepOutcome.CHANGED: ErrorCode.CHANGED,
+    StepOutcome.NOT_FOUND: ErrorCode.PAYMENT_NOT_FOUND,
+    StepOutcome.STATE: ErrorCode.PAYMENT_STATE,
+    StepOutcome.EXPIRED: ErrorCode.PAYMENT_EXPIRED,
+    StepOutcome.AMOUNT: ErrorCode.AMOUNT_REFUSED,
+    StepOutcome.CURRENCY: ErrorCode.CURRENCY_REFUSED,
+    StepOutcome.WALLET_NOT_FOUND: ErrorCode.WALLET_NOT_FOUND,
+    StepOutcome.WALLET_CLOSED: ErrorCode.WALLET_CLOSED,
+    StepOutcome.QUOTE: ErrorCode.QUOTE_REFUSED,
+    StepOutcome.OWN_PAYEE: ErrorCode.OWN_PAYEE,
+    StepOutcome.KEY_REUSED: ErrorCode.KEY_REUSED,
+    StepOutcome.PROOF: ErrorCode.PROOF_REQUIRED,
+    StepOutcome.NOT_ALLOWED: ErrorCode.NOT_ALLOWED,
+}
+"""Of every outcome that a client meets, but DONE."""
+
+
+def check_done(answer: Answer, detail: str = "") -> bytes:
+    """The subject of a step that is done; raises RequestRefusedError of any other."""
+    if answer.outcome is not StepOutcome.DONE:
+        raise RequestRefusedError(CODE_OF[answer.outcome], detail)
+    assert answer.subject is not None, "a step that is done has a subject"
+    return answer.subject

@@ -1,0 +1,187 @@
+"""Payments: who may take which step; each is judged here, then by the ledger, and its answer is kept under its key.
+
+A refusal that is decided here is kept like those of the ledger: a repeated key never gets another answer, whatever was
+granted or set meanwhile. Only a token or key without the right to ask at all is refused without a trace.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from protocol.commerce.contract import Approval, NewPayment, PartOfPayment, PaymentReply
+from protocol.commerce.currencies import is_known
+from protocol.commerce.payment_states import PaymentState, PaymentStep
+from protocol.errors import ErrorCode
+from protocol.ids import new_id
+from server.commerce.approval_proofs import ApprovalProofs
+from server.commerce.asker import Asker, KeyedRequest
+from server.commerce.outcomes import check_done
+from server.commerce.step_keys import StepKeys, name_operation
+from server.refusals import RequestRefusedError
+from storage.commerce.api_key_store import Right
+from storage.commerce.ledger import Ledger
+from storage.commerce.money_rows import Answer, NewPaymentRow, PaymentRow, Purpose, StepOutcome, account_id
+
+_S_US = 1_000_000
+_REQUEST_S = 86_400
+_HOLD_S = 7 * 86_400
+_ENDS = frozenset({PaymentState.REQUESTED, PaymentState.HELD})
+
+
+class PaymentSteps:
+    """The steps of payments over the ledger."""
+
+    def __init__(self, ledger: Ledger, keys: StepKeys, proofs: ApprovalProofs) -> None:
+        self._ledger = ledger
+        self._keys = keys
+        self._proofs = proofs
+
+    async def begin(self, request: KeyedRequest, new: NewPayment) -> PaymentReply:
+        """Request or send; raises RequestRefusedError."""
+        asker = request.asker
+        asker.check_right(Right.PAYMENTS)
+        key = self._keys.make(request, "begin", new)
+        refused = await self._judge_new(asker, new)
+        if refused is not None:
+            return await self._reply(asker, await self._ledger.answer(key, refused))
+        step = PaymentStep.REQUEST if new.intent == "request" else PaymentStep.SEND
+        return await self._reply(asker, await self._ledger.begin(key, asker.principal, step, _row(asker.tenant, new)))
+
+    async def approve(self, request: KeyedRequest, payment: UUID, approval: Approval) -> PaymentReply:
+        """The payer approves what they saw; raises RequestRefusedError."""
+        asker = request.asker
+        if asker.is_service:
+            raise RequestRefusedError(ErrorCode.NOT_ALLOWED, "a service approves for nobody")
+        key = self._keys.make(request, name_operation("approve", payment), approval)
+        needed = await self._proofs.is_needed(asker.tenant, approval.currency, approval.amount_minor)
+        if needed and not self._proofs.is_proven(asker, payment, approval):
+            return await self._reply(asker, await self._ledger.answer(key, StepOutcome.PROOF))
+        answer = await self._ledger.approve(
+            key,
+            asker.principal,
+            asker.tenant,
+            payment.bytes,
+            version=approval.version,
+            amount=approval.amount_minor,
+            currency=approval.currency,
+            payee=approval.payee.bytes,
+        )
+        return await self._reply(asker, answer)
+
+    async def take_step(
+        self, request: KeyedRequest, payment: UUID, step: PaymentStep, part: PartOfPayment | None = None
+    ) -> PaymentReply:
+        """DECLINE by the payer; CANCEL, CAPTURE, REFUND by the payee, or for them; raises RequestRefusedError."""
+        asker = request.asker
+        asker.check_right(Right.PAYMENTS)
+        key = self._keys.make(request, name_operation(step.text, payment), part)
+        row = await self._find(asker, payment)
+        refused = _judge_step(asker, row, step)
+        if row is None or refused is not None:
+            answer = await self._ledger.answer(key, refused or StepOutcome.NOT_FOUND)
+        else:
+            amount = None if part is None else part.amount_minor
+            if step is PaymentStep.CANCEL and row.state is not PaymentState.REQUESTED:
+                step = PaymentStep.VOID
+            if step is PaymentStep.REFUND:
+                answer = await self._ledger.refund(
+                    key, asker.principal, asker.tenant, row.payment, party=row.payee, amount=amount
+                )
+            else:
+                answer = await self._ledger.take_step(
+                    key, asker.principal, asker.tenant, row.payment, step, amount=amount
+                )
+        return await self._reply(asker, answer)
+
+    async def read(self, asker: Asker, payment: UUID) -> PaymentReply:
+        """A payment of a party as it is now; raises RequestRefusedError."""
+        row = await self._find(asker, payment)
+        if row is None:
+            raise RequestRefusedError(ErrorCode.PAYMENT_NOT_FOUND)
+        return _render(asker, row)
+
+    async def read_page(self, asker: Asker, party: bytes, before: bytes, limit: int) -> list[PaymentReply]:
+        """Payments of a party, newest first, with ids below `before`; raises RequestRefusedError."""
+        if not asker.acts_for(party):
+            raise RequestRefusedError(ErrorCode.WALLET_NOT_FOUND)
+        rows = await self._ledger.read_payments(asker.tenant, party, before, limit)
+        return [_render(asker, row) for row in rows]
+
+    async def _judge_new(self, asker: Asker, new: NewPayment) -> StepOutcome | None:
+        """Why a payment is refused here; None when it is for the ledger to judge."""
+        if new.payer == new.payee:
+            return StepOutcome.OWN_PAYEE
+        if not is_known(new.currency):
+            return StepOutcome.CURRENCY
+        if new.intent == "request":
+            return None if asker.acts_for(new.payee.bytes) else StepOutcome.WALLET_NOT_FOUND
+        if asker.is_service:
+            return StepOutcome.NOT_ALLOWED
+        if new.payer.bytes != asker.principal:
+            return StepOutcome.WALLET_NOT_FOUND
+        # A send names no version that a device could sign: what needs a proof is requested, then approved.
+        needs_proof = await self._proofs.is_needed(asker.tenant, new.currency, new.amount_minor)
+        return StepOutcome.PROOF if needs_proof else None
+
+    async def _find(self, asker: Asker, payment: UUID) -> PaymentRow | None:
+        """A payment of one of whom the asker acts for."""
+        row = await self._ledger.read_payment(payment.bytes)
+        if row is None or row.tenant != asker.tenant:
+            return None
+        return row if asker.acts_for(row.payer) or asker.acts_for(row.payee) else None
+
+    async def _reply(self, asker: Asker, answer: Answer) -> PaymentReply:
+        """The payment as it is now: a repeated key gets it, too."""
+        row = await self._ledger.read_payment(check_done(answer))
+        assert row is not None, "payments stay"
+        return _render(asker, row)
+
+
+def _judge_step(asker: Asker, row: PaymentRow | None, step: PaymentStep) -> StepOutcome | None:
+    if row is None:
+        return StepOutcome.NOT_FOUND
+    by = row.payer if step is PaymentStep.DECLINE else row.payee
+    return None if asker.acts_for(by) else StepOutcome.NOT_ALLOWED
+
+
+def _row(tenant: int, new: NewPayment) -> NewPaymentRow:
+    payer, payee = new.payer.bytes, new.payee.bytes
+    request_s, hold_s = _REQUEST_S, _HOLD_S
+    if new.expires_in_s is not None and new.intent == "request":
+        request_s = new.expires_in_s
+    elif new.expires_in_s is not None:
+        hold_s = new.expires_in_s
+    return NewPaymentRow(
+        payment=new_id(),
+        tenant=tenant,
+        payer=payer,
+        payee=payee,
+        from_account=account_id(tenant, payer, new.currency, Purpose.WALLET),
+        to_account=account_id(tenant, payee, new.currency, Purpose.WALLET),
+        currency=new.currency,
+        amount=new.amount_minor,
+        later=new.capture == "later",
+        dialog=None if new.dialog is None else new.dialog.bytes,
+        order=None if new.order is None else new.order.bytes,
+        request_us=request_s * _S_US,
+        hold_us=hold_s * _S_US,
+    )
+
+
+def _render(asker: Asker, row: PaymentRow) -> PaymentReply:
+    """What a party sees: the fee is the payee's affair."""
+    return PaymentReply(
+        id=UUID(bytes=row.payment),
+        version=row.version,
+        state=row.state.text,
+        payer=UUID(bytes=row.payer),
+        payee=UUID(bytes=row.payee),
+        amount_minor=row.amount,
+        currency=row.currency,
+        captured_minor=row.captured,
+        refunded_minor=row.refunded,
+        fee_minor=row.fee - row.fee_returned if asker.acts_for(row.payee) else 0,
+        dialog=None if row.dialog is None else UUID(bytes=row.dialog),
+        order=None if row.order is None else UUID(bytes=row.order),
+        expires_at_ms=row.expires_us // 1000 if row.state in _ENDS else None,
+    )

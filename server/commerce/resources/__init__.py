@@ -1,0 +1,1 @@
+"""The HTTP resources of commerce, a file per family."""

@@ -1,0 +1,80 @@
+"""The Litestar app of commerce. It has no lifespan hooks: the process opens and closes its parts."""
+
+from __future__ import annotations
+
+from litestar import Litestar, Router
+from litestar.di import Provide
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
+
+from server.commerce.resources import payment_resource, terms_resource, transfer_resource, wallet_resource
+from server.commerce.resources.asking import provide_asker, provide_keyed
+from server.commerce.resources.commerce_parts import CommerceParts
+from server.http.docs_page import DocsPage
+from server.http.errors import answer_failure
+
+
+def create_commerce(parts: CommerceParts, *, body_bytes_max: int) -> Litestar:
+    """The HTTP API of commerce, to be put behind its `CommerceEdge`."""
+    bearer = SecurityScheme(type="http", scheme="bearer")
+    return Litestar(
+        route_handlers=[_v1()],
+        dependencies={"parts": Provide(lambda: parts, sync_to_thread=False), "asker": Provide(provide_asker)},
+        exception_handlers={Exception: answer_failure},
+        request_max_body_size=body_bytes_max,
+        openapi_config=OpenAPIConfig(
+            title="tchat commerce",
+            version="1",
+            description=(
+                "Wallets and payments. Every POST needs the header `Idempotency-Key`: its first final answer is kept, "
+                'refusals too. A refusal is {"code", "message", "retry_after_s"}.'
+            ),
+            path="/v1/docs",
+            render_plugins=[DocsPage(), JsonRenderPlugin()],
+            use_handler_docstrings=True,
+            components=Components(security_schemes=dict.fromkeys(("request_token", "api_key", "access_token"), bearer)),
+        ),
+        logging_config=None,
+    )
+
+
+def _v1() -> Router:
+    reads = Router(
+        path="/",
+        route_handlers=[
+            payment_resource.read_payment,
+            payment_resource.list_payments,
+            wallet_resource.list_wallets,
+            wallet_resource.read_statement,
+        ],
+        security=[{"request_token": []}, {"access_token": []}, {"api_key": []}],
+    )
+    steps = Router(
+        path="/",
+        route_handlers=[
+            payment_resource.create_payment,
+            payment_resource.approve_payment,
+            payment_resource.decline_payment,
+            payment_resource.cancel_payment,
+            payment_resource.capture_payment,
+            payment_resource.refund_payment,
+            wallet_resource.open_wallet,
+            transfer_resource.make_quote,
+            transfer_resource.use_quote,
+        ],
+        dependencies={"keyed": Provide(provide_keyed)},
+        security=[{"request_token": []}, {"api_key": []}],
+    )
+    of_services = Router(
+        path="/",
+        route_handlers=[
+            transfer_resource.post_transfers,
+            terms_resource.set_fee_rule,
+            terms_resource.set_rate,
+            terms_resource.set_limits,
+        ],
+        dependencies={"keyed": Provide(provide_keyed)},
+        security=[{"api_key": []}],
+    )
+    return Router(path="/v1", route_handlers=[reads, steps, of_services])

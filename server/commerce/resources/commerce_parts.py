@@ -1,0 +1,28 @@
+"""What the handlers of commerce work with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from litestar.di import NamedDependency
+
+from server.commerce.authentication import Authentication
+from server.commerce.chains import Chains
+from server.commerce.payment_steps import PaymentSteps
+from server.commerce.platform_terms import PlatformTerms
+from server.commerce.wallet_keeping import WalletKeeping
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommerceParts:
+    """The parts that the resources serve; the process creates them."""
+
+    authentication: Authentication
+    payments: PaymentSteps
+    wallets: WalletKeeping
+    chains: Chains
+    terms: PlatformTerms
+
+
+InCommerce = NamedDependency[CommerceParts]
+"""A handler's parameter, named `parts`."""

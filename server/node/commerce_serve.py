@@ -1,0 +1,151 @@
+"""`tchat commerce`: the commerce service as a process, and the API keys of platform services."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+
+import msgspec
+import uvicorn
+
+from protocol.ids import new_id
+from server.clock import SystemClock
+from server.commerce.expirer import Expirer
+from server.config.settings import Config
+from server.identity.jwks import DocumentFetcher
+from server.identity.vault import hash_token, new_api_key
+from server.node import logs
+from server.node.commerce_composition import Commerce, load_digest_key, make_commerce
+from server.node.postgres_start import running_postgres, visited_postgres
+from server.node.running_node import cancel_and_wait
+from server.node.serve import stop_when_asked
+from server.startup_error import StartupError
+from storage.commerce.api_key_store import ApiKeyStore, Right
+from storage.commerce.schema import MONEY_SCHEMA
+from storage.postgres.migrate import migrate
+from storage.postgres.pool import open_pool
+from storage.postgres.write_connections import WriteConnections
+
+_log = logging.getLogger(__name__)
+
+_KEEP_ALIVE_S = 75
+_BACKLOG = 1024
+
+
+class _HttpServer(uvicorn.Server):
+    """The process has handlers of signals of its own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve_commerce(config: Config) -> None:
+    """Run the service until SIGTERM, SIGINT or SIGHUP, then finish what is under way."""
+    logs.configure(config.server.log_level, config.server.log_format, sys.stderr)
+    stop = stop_when_asked()
+    digest_key = load_digest_key(config)
+    with running_postgres(_of_commerce(config)) as postgres:
+        reviving = asyncio.ensure_future(postgres.keep_running())
+        try:
+            await migrate(postgres.url, lambda name: _log.info("migrated: %s", name), MONEY_SCHEMA)
+            async with opened_commerce(config, postgres.url, digest_key) as commerce:
+                await _serve(config, commerce, stop)
+        finally:
+            await cancel_and_wait(reviving)
+
+
+@contextlib.asynccontextmanager
+async def opened_commerce(config: Config, url: str, digest_key: bytes) -> AsyncIterator[Commerce]:
+    """The service on the migrated database at `url`, with its work in the background."""
+    settings = config.commerce_service
+    fetcher = DocumentFetcher()
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(fetcher.aclose)
+        timeout_s = settings.statement_timeout_s
+        reads = await open_pool(url, size=settings.read_connections_max, statement_timeout_s=timeout_s)
+        stack.push_async_callback(reads.close)
+        writes = WriteConnections(url, size=settings.write_connections_max, statement_timeout_s=timeout_s)
+        stack.callback(writes.terminate)
+        commerce = make_commerce(
+            config, writes=writes, reads=reads, fetch=fetcher, clock=SystemClock(), digest_key=digest_key
+        )
+        expirer = asyncio.ensure_future(Expirer(commerce.ledger, interval_s=settings.expire_interval_s).run())
+        stack.push_async_callback(cancel_and_wait, expirer)
+        yield commerce
+
+
+def make_api_key(config: Config, tenant: int, name: str, rights: Right, businesses: Sequence[bytes]) -> str:
+    """Make the API key of a platform service; one of this name ends. Raises StartupError."""
+
+    async def make(url: str, key: str) -> None:
+        pool = await open_pool(url, size=1, statement_timeout_s=config.commerce_service.statement_timeout_s)
+        async with pool:
+            await ApiKeyStore(pool).set_key(
+                tenant, name, new_id(), hash_token(key), rights=rights, businesses=businesses
+            )
+
+    with visited_postgres(_of_commerce(config)) as url:
+        if url is None:
+            raise StartupError("There is no ledger yet: start `tchat commerce` once.")
+        key = new_api_key()
+        asyncio.run(make(url, key))
+    return key
+
+
+async def _serve(config: Config, commerce: Commerce, stop: asyncio.Event) -> None:
+    settings = config.commerce_service
+    with socket.create_server((settings.host, settings.port), backlog=_BACKLOG, family=_family(settings.host)) as port:
+        server = _HttpServer(
+            uvicorn.Config(
+                commerce.app,
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                interface="asgi3",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                limit_concurrency=2 * settings.requests_max,
+                timeout_keep_alive=_KEEP_ALIVE_S,
+                timeout_graceful_shutdown=round(config.server.drain_timeout_s),
+            )
+        )
+        serving = asyncio.ensure_future(server.serve(sockets=[port]))
+        stopped = asyncio.ensure_future(stop.wait())
+        _show_banner(config, port.getsockname()[1])
+        await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if not serving.done():
+            _log.info("draining: requests under way are finished")
+        server.should_exit = True
+        await serving
+
+
+def _of_commerce(config: Config) -> Config:
+    """The configuration with the database of commerce in place of the chat's."""
+    settings = config.commerce_service
+    return msgspec.structs.replace(
+        config,
+        server=msgspec.structs.replace(config.server, data_dir=settings.data_dir),
+        storage=msgspec.structs.replace(
+            config.storage, postgres_url=settings.postgres_url, postgres_password=settings.postgres_password
+        ),
+    )
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _show_banner(config: Config, port: int) -> None:
+    settings = config.commerce_service
+    url = f"http://{settings.host}:{port}"
+    data = (settings.postgres_url and "the PostgreSQL of commerce_service.postgres_url") or str(settings.data_dir)
+    lines = [f"tchat commerce listens on {url}  (API: {url}/v1/docs)", f"its data is in {data}"]
+    print("\n".join(lines), flush=True)  # noqa: T201 - for the person who started it

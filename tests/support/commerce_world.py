@@ -1,0 +1,221 @@
+"""The commerce service on a fresh database, asked over HTTP by people with tokens and by services with API keys."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import itertools
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import httpx
+import jwt
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from protocol.commerce.contract import (
+    AUDIENCE,
+    IDEMPOTENCY_HEADER,
+    TOKEN_LIFE_S,
+    Approval,
+    approval_text,
+    request_digest,
+)
+from protocol.ids import NIL, new_id
+from server.config.settings import Config
+from server.identity.jwks import FetchDocument
+from server.identity.signing_keys import SigningKeys, new_pem
+from server.identity.vault import hash_token, new_api_key
+from server.node.commerce_composition import make_commerce
+from storage.commerce.api_key_store import ApiKeyStore, Right
+from storage.postgres.pool import Pool, open_pool
+from storage.postgres.write_connections import WriteConnections
+from tests.support.clock import ManualClock
+
+TENANT = 1
+_KEYS = SigningKeys.from_pem(new_pem())
+_SECRET = bytes(range(100, 132))
+_MOVED = "SELECT coalesce(sum(amount), 0)::bigint, count(*) FROM transfers"
+
+
+class _Keys(FetchDocument):
+    async def __call__(self, _url: str) -> bytes:
+        return json.dumps(_KEYS.as_jwks()).encode()
+
+
+class Party:
+    """Somebody who asks: `token` signs in for one request, or is the same for all (an API key)."""
+
+    def __init__(self, world: CommerceWorld, principal: UUID, *, api_key: str | None = None) -> None:
+        self.world = world
+        self.id = principal
+        self.device = UUID(bytes=new_id())
+        self.signing = Ed25519PrivateKey.generate()
+        self._api_key = api_key
+        self._numbers = itertools.count(1)
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        key: str | None = "",
+        content: bytes | None = None,
+        **more: Any,
+    ) -> httpx.Response:
+        """A request with a token for it; a POST has a key of its own unless one is given, or none with None."""
+        content = content if content is not None else b"" if body is None else msgspec.json.encode(body)
+        if key == "" and method == "POST":
+            key = f"{self.id}.{next(self._numbers)}"
+        key = key or ""
+        token = self._api_key or self.world.sign(self, method, path, key, content, **more)
+        return await self.world.send(method, path, token, key, content)
+
+    async def post(self, path: str, body: Any = None, **more: Any) -> httpx.Response:
+        """A step."""
+        return await self.ask("POST", f"/v1/{path}", body, **more)
+
+    async def read(self, path: str) -> Any:
+        """What a read answers."""
+        answer = await self.ask("GET", f"/v1/{path}")
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    async def balance(self, currency: str = "THB") -> int:
+        """What is in their wallet and not held."""
+        (found,) = [each for each in (await self.read("wallets"))["wallets"] if each["currency"] == currency]
+        return int(found["balance_minor"])
+
+    def payment(self, payee: Party, amount: int, **more: Any) -> dict[str, Any]:
+        """A payment that they send."""
+        return {
+            "intent": "send", "payer": self.id, "payee": payee.id, "amount_minor": amount, "currency": "THB", **more
+        }  # fmt: skip
+
+    def request(self, payer: Party, amount: int, **more: Any) -> dict[str, Any]:
+        """A payment that they request."""
+        return {**payer.payment(self, amount), "intent": "request", **more}
+
+    def prove(self, payment: str, seen: dict[str, Any]) -> dict[str, Any]:
+        """An approval with the signature of their device."""
+        text = approval_text(UUID(payment), msgspec.convert(seen, Approval))
+        signature = base64.b64encode(self.signing.sign(text)).decode()
+        return {**seen, "proof": {"device": self.device, "signature": signature}}
+
+
+def approval_of(payment: dict[str, Any], **changed: Any) -> dict[str, Any]:
+    """What the payer saw."""
+    return {name: payment[name] for name in ("version", "amount_minor", "currency", "payee")} | changed
+
+
+class CommerceWorld:
+    """The service, people with wallets, and an admin."""
+
+    def __init__(self, config: Config, writes: WriteConnections, reads: Pool, database: asyncpg.Connection) -> None:
+        self.clock = ManualClock()
+        self.database = database
+        self.commerce = make_commerce(
+            config, writes=writes, reads=reads, fetch=_Keys(), clock=self.clock, digest_key=_SECRET
+        )
+        self._api_keys = ApiKeyStore(reads)
+        self._numbers = itertools.count(1)
+        self.admin: Party
+
+    def sign(
+        self,
+        who: Party,
+        method: str,
+        path: str,
+        key: str,
+        content: bytes,
+        *,
+        signed_by: SigningKeys = _KEYS,
+        **changed: Any,
+    ) -> str:
+        """A token of the chat for one request; `changed` claims, None leaves one out."""
+        now_s = self.clock.wall_ms() // 1000
+        claims = {
+            "aud": AUDIENCE,
+            "sub": str(who.id),
+            "tenant": TENANT,
+            "device": str(who.device),
+            "device_key": base64.b64encode(who.signing.public_key().public_bytes_raw()).decode(),
+            "iat": now_s,
+            "exp": now_s + TOKEN_LIFE_S,
+            "jti": "x",
+            "digest": request_digest(method, path, key, content),
+        } | changed
+        said = {name: value for name, value in claims.items() if value is not None}
+        return jwt.encode(said, signed_by.signing, algorithm="EdDSA", headers={"kid": signed_by.kid})
+
+    async def send(self, method: str, path: str, token: str, key: str, content: bytes) -> httpx.Response:
+        """A request as it is."""
+        headers = {"Authorization": f"Bearer {token}", **({IDEMPOTENCY_HEADER: key} if key else {})}
+        if content:
+            headers["Content-Type"] = "application/json"
+        transport = httpx.ASGITransport(self.commerce.app)  # type: ignore[arg-type]  # a dict, which it is
+        async with httpx.AsyncClient(transport=transport, base_url="http://commerce.test") as client:
+            return await client.request(method, path, content=content, headers=headers)
+
+    async def service(self, rights: Right, *businesses: Party, name: str = "") -> Party:
+        """A platform service with an API key."""
+        api_key = new_api_key()
+        name = name or f"service {next(self._numbers)}"
+        granted = [each.id.bytes for each in businesses]
+        caller = await self._api_keys.set_key(
+            TENANT, name, new_id(), hash_token(api_key), rights=rights, businesses=granted
+        )
+        return Party(self, UUID(bytes=caller), api_key=api_key)
+
+    async def person(self, balance: int = 0, *currencies: str, business: bool = False) -> Party:
+        """Somebody with a wallet in each currency, THB by default, and so much in the first."""
+        who = Party(self, UUID(bytes=new_id()))
+        for number, currency in enumerate(currencies or ("THB",)):
+            opened = {"currency": currency, "owner": who.id, "business": business}
+            answer = await self.admin.post("wallets", opened)
+            assert answer.status_code == 201, answer.text
+            if balance and not number:
+                await self.fund(answer.json()["id"], balance, currency)
+        return who
+
+    async def fund(self, wallet: str, amount: int, currency: str = "THB") -> None:
+        """Give a wallet an opening balance."""
+        own = (await self.admin.read(f"wallets?owner={UUID(bytes=NIL)}"))["wallets"]
+        (opening,) = [each["id"] for each in own if (each["purpose"], each["currency"]) == ("opening", currency)]
+        legs = [{"from_wallet": opening, "to_wallet": wallet, "amount_minor": amount}]
+        answer = await self.admin.post("transfers", {"legs": legs})
+        assert answer.status_code == 201, answer.text
+
+    async def moved(self) -> tuple[int, int]:
+        """The sum and the number of all transfers: the same before and after what moves nothing."""
+        row = await self.database.fetchrow(_MOVED)
+        assert row is not None
+        return row[0], row[1]
+
+
+def refusal(answer: httpx.Response) -> tuple[int, str]:
+    """Status and code of a refusal, whose form is checked."""
+    body = answer.json()
+    assert set(body) == {"code", "message", "retry_after_s"}
+    assert "Traceback" not in answer.text
+    assert answer.headers["cache-control"] == "no-store"
+    return answer.status_code, body["code"]
+
+
+@contextlib.asynccontextmanager
+async def opened_world(url: str, config: Config) -> AsyncIterator[CommerceWorld]:
+    """The service on the migrated database at `url`."""
+    async with contextlib.AsyncExitStack() as stack:
+        reads = await open_pool(url, size=4, statement_timeout_s=30)
+        stack.push_async_callback(reads.close)
+        writes = WriteConnections(url, size=8, statement_timeout_s=30)
+        stack.callback(writes.terminate)
+        database = await asyncpg.connect(url)
+        stack.push_async_callback(database.close)
+        world = CommerceWorld(config, writes, reads, database)
+        world.admin = await world.service(Right.TRANSFERS | Right.ADMIN, name="admin")
+        yield world
