@@ -1,7 +1,7 @@
 """Expires payments that are due, in the background: who reads a payment expires it at once, the others need not wait.
 
-It goes through payments in the order in which they become due, STEP_ROWS in each step, and remembers how far it came.
-After each pass it goes back by OVERLAP_US: what could not be expired, or committed late, is looked at again.
+It goes through payments in the order in which they become due, `step_rows` in each step, and remembers how far it came.
+Then it goes back by OVERLAP_US: what could not be expired, or committed late, is looked at again.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import asyncio
 import logging
 
 from server.clock import Sleep
+from server.steps import step_by_step
 from storage.commerce.ledger import Ledger
-from storage.unavailable import StorageUnavailableError, WriteRefusedError
 
 _log = logging.getLogger(__name__)
 
@@ -32,15 +32,9 @@ class Expirer:
         self._since_us = 0
 
     async def run(self) -> None:
-        """Expire what is due, then pause, for ever."""
-        while True:
-            try:
-                while await self.step():
-                    pass
-            except (StorageUnavailableError, WriteRefusedError) as error:
-                _log.warning("payments that are due cannot be expired now: %s", error)
-            self._since_us = max(0, self._since_us - OVERLAP_US)
-            await self._sleep(self._interval_s)
+        """Expire what is due, then pause, until cancelled."""
+        could_not = "could not expire the payments that are due"
+        await step_by_step(self.step, _log, could_not, interval_s=self._interval_s, sleep=self._sleep)
 
     async def step(self) -> bool:
         """Expire what is due among the next payments; whether there may be more."""
@@ -48,7 +42,9 @@ class Expirer:
         for row in rows:
             if row.pending:
                 await self._ledger.expire(row.payment)
-        if rows:
+        if len(rows) == self._step_rows:
             last_us = rows[-1].expires_us
             self._since_us = last_us if last_us > self._since_us else last_us + 1
-        return len(rows) == self._step_rows
+            return True
+        self._since_us = max(0, (rows[-1].expires_us if rows else self._since_us) - OVERLAP_US)
+        return False

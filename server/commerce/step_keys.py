@@ -41,6 +41,10 @@ def _said(value: Any) -> Any:
         return {
             field.name: _said(said)
             for field in msgspec.structs.fields(value)
-            if (said := getattr(value, field.name)) != field.default
+            if (said := getattr(value, field.name)) != _default(field)
         }
     return [_said(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _default(field: msgspec.structs.FieldInfo) -> Any:
+    return field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()

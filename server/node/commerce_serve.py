@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 
+import asyncpg
 import msgspec
 import uvicorn
 
@@ -52,7 +53,7 @@ async def serve_commerce(config: Config) -> None:
     with running_postgres(_of_commerce(config)) as postgres:
         reviving = asyncio.ensure_future(postgres.keep_running())
         try:
-            await migrate(postgres.url, lambda name: _log.info("migrated: %s", name), MONEY_SCHEMA)
+            await _migrate(postgres.url)
             async with opened_commerce(config, postgres.url, digest_key) as commerce:
                 await _serve(config, commerce, stop)
         finally:
@@ -99,7 +100,7 @@ def make_api_key(config: Config, tenant: int, name: str, rights: Right, business
 
 async def _serve(config: Config, commerce: Commerce, stop: asyncio.Event) -> None:
     settings = config.commerce_service
-    with socket.create_server((settings.host, settings.port), backlog=_BACKLOG, family=_family(settings.host)) as port:
+    with _listen(settings.host, settings.port) as port:
         server = _HttpServer(
             uvicorn.Config(
                 commerce.app,
@@ -127,6 +128,13 @@ async def _serve(config: Config, commerce: Commerce, stop: asyncio.Event) -> Non
         await serving
 
 
+async def _migrate(url: str) -> None:
+    try:
+        await migrate(url, lambda name: _log.info("migrated: %s", name), MONEY_SCHEMA)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise StartupError(f"PostgreSQL at commerce_service.postgres_url cannot be used ({error}).") from error
+
+
 def _of_commerce(config: Config) -> Config:
     """The configuration with the database of commerce in place of the chat's."""
     settings = config.commerce_service
@@ -139,8 +147,14 @@ def _of_commerce(config: Config) -> Config:
     )
 
 
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), backlog=_BACKLOG, family=family)
+    except OSError as error:
+        raise StartupError(
+            f"Cannot listen on {host} port {port} ({error.strerror}): stop what uses it, or set commerce_service.port."
+        ) from error
 
 
 def _show_banner(config: Config, port: int) -> None:

@@ -12,7 +12,7 @@ import logging
 
 from server.clock import Clock, Sleep
 from server.config.settings import EraserSettings
-from server.writing.steps import PURGE_INTERVAL_S, step_by_step
+from server.steps import PURGE_INTERVAL_S, step_by_step
 from storage.archive import WRITTEN_MAX, Archive
 from storage.purged_authors import NUMBERS_TOGETHER, LeftNumbers, PurgedAuthors
 from storage.unavailable import NoArchiveError

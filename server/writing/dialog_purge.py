@@ -12,7 +12,7 @@ import logging
 from protocol.kinds import DAY_MS
 from server.clock import Clock, Sleep
 from server.config.settings import EraserSettings
-from server.writing.steps import PURGE_INTERVAL_S, step_by_step
+from server.steps import PURGE_INTERVAL_S, step_by_step
 from storage.archive import Archive
 from storage.deleted_dialogs import DeletedDialogs
 from storage.unavailable import NoArchiveError

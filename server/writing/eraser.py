@@ -12,8 +12,8 @@ import logging
 
 from server.clock import Clock, Sleep
 from server.config.settings import EraserSettings
+from server.steps import step_by_step
 from server.writing.put_back import PutBack
-from server.writing.steps import step_by_step
 from storage.timelines import Journal
 
 _log = logging.getLogger(__name__)

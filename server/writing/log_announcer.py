@@ -12,8 +12,8 @@ import logging
 from protocol.bodies import DevicesChanged
 from protocol.ids import NIL
 from server.clock import Sleep
+from server.steps import step_by_step
 from server.writing.pipeline import Pipeline
-from server.writing.steps import step_by_step
 from storage.rows import ChangeEntry, VerdictCode
 from storage.sealed_rosters import SealedRosters
 

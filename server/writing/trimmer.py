@@ -10,7 +10,7 @@ import logging
 
 from protocol.kinds import DAY_MS
 from server.clock import Clock, Sleep
-from server.writing.steps import step_by_step
+from server.steps import step_by_step
 from storage.trimming import Trimming
 
 _log = logging.getLogger(__name__)

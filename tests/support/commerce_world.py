@@ -152,7 +152,7 @@ class CommerceWorld:
         said = {name: value for name, value in claims.items() if value is not None}
         return jwt.encode(said, signed_by.signing, algorithm="EdDSA", headers={"kid": signed_by.kid})
 
-    async def send(self, method: str, path: str, token: str, key: str, content: bytes) -> httpx.Response:
+    async def send(self, method: str, path: str, token: str, key: str | bytes, content: bytes) -> httpx.Response:
         """A request as it is."""
         headers = {"Authorization": f"Bearer {token}", **({IDEMPOTENCY_HEADER: key} if key else {})}
         if content:

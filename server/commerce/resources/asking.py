@@ -8,9 +8,9 @@ from uuid import UUID
 import msgspec
 from litestar import Request
 from litestar.di import NamedDependency
-from msgspec import Meta
+from litestar.params import HeaderParameter, QueryParameter
 
-from protocol.commerce.contract import IDEMPOTENCY_HEADER, IdempotencyKey
+from protocol.commerce.contract import IDEMPOTENCY_HEADER, KEY_CHARS_MAX, IdempotencyKey
 from protocol.errors import ErrorCode
 from server.commerce.asker import Asker, KeyedRequest
 from server.commerce.request_tokens import AskedRequest
@@ -21,7 +21,8 @@ AsAsker = NamedDependency[Asker]
 """A handler's parameter: who reads."""
 AsKeyed = NamedDependency[KeyedRequest]
 """A handler's parameter, named `keyed`: who asks for a step, under which key."""
-PageLimit = Annotated[int, Meta(ge=1, le=100)]
+PageLimit = Annotated[int, QueryParameter(ge=1, le=100)]
+_KeyHeader = Annotated[str, HeaderParameter(name=IDEMPOTENCY_HEADER, min_length=1, max_length=KEY_CHARS_MAX)]
 
 _SCHEME = "bearer "
 
@@ -45,15 +46,19 @@ async def provide_asker(request: Request[Any, Any, Any], parts: InCommerce) -> A
     return await parts.authentication.identify(value[len(_SCHEME) :].strip(), asked)
 
 
-async def provide_keyed(request: Request[Any, Any, Any], asker: AsAsker) -> KeyedRequest:
-    """Who asks for a step, and the key under which its answer is kept; raises RequestRefusedError."""
+async def provide_keyed(request: Request[Any, Any, Any], asker: AsAsker, idempotency_key: _KeyHeader) -> KeyedRequest:
+    """Who asks for a step, and the key under which its answer is kept; raises RequestRefusedError.
+
+    The framework takes "5" and 5.0 for 5. With money that is an error: the body is checked once more, strictly.
+    """
+    field = request.route_handler.parsed_data_field
     try:
-        key = msgspec.convert(request.headers.get(IDEMPOTENCY_HEADER), IdempotencyKey)
-    except msgspec.ValidationError:
-        raise RequestRefusedError(
-            ErrorCode.INVALID_ARGUMENT, f"{IDEMPOTENCY_HEADER}: a header of 1 to 255 printable characters"
-        ) from None
-    return KeyedRequest(asker, key)
+        msgspec.convert(idempotency_key, IdempotencyKey)
+        if field is not None and await request.body():
+            msgspec.json.decode(await request.body(), type=field.annotation)
+    except msgspec.ValidationError as error:
+        raise RequestRefusedError(ErrorCode.INVALID_ARGUMENT, str(error)) from None
+    return KeyedRequest(asker, idempotency_key)
 
 
 def named_or_own(party: UUID | None, asker: Asker) -> bytes:

@@ -83,7 +83,7 @@ async def list_payments(
     parts: InCommerce,
     party: FromQuery[UUID | None] = None,
     before: FromQuery[UUID] = _LAST,
-    limit: FromQuery[PageLimit] = 50,
+    limit: PageLimit = 50,
 ) -> PaymentPage:
     """The payments of a party: yours, or those of a business for which your key acts."""
     return PaymentPage(await parts.payments.read_page(asker, named_or_own(party, asker), before.bytes, limit))

@@ -7,8 +7,7 @@ from uuid import UUID
 
 import msgspec
 from litestar import get, post
-from litestar.params import FromPath, FromQuery, JSONBody
-from msgspec import Meta
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from server.commerce.resources.asking import AsAsker, AsKeyed, PageLimit, named_or_own
 from server.commerce.resources.commerce_parts import InCommerce
@@ -47,8 +46,8 @@ async def read_statement(
     wallet: FromPath[UUID],
     asker: AsAsker,
     parts: InCommerce,
-    before: FromQuery[Annotated[int, Meta(ge=1, le=_NUMBER_MAX)]] = _NUMBER_MAX,
-    limit: FromQuery[PageLimit] = 50,
+    before: Annotated[int, QueryParameter(ge=1, le=_NUMBER_MAX)] = _NUMBER_MAX,
+    limit: PageLimit = 50,
 ) -> StatementPage:
     """What moved in a wallet."""
     return StatementPage(await parts.wallets.read_statement(asker, wallet.bytes, before, limit))

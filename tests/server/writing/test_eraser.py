@@ -11,8 +11,8 @@ import pytest
 from protocol.bodies import Erased
 from protocol.dialog_types import DialogType
 from server.config.settings import EraserSettings
+from server.steps import REST_S
 from server.writing.eraser import Eraser
-from server.writing.steps import REST_S
 from storage.rows import ErasureStep
 from storage.unavailable import StorageUnavailableError
 from tests.support.clock import ManualClock
