@@ -29,12 +29,13 @@ lint: install
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
-docs: install ## write what is generated: config.toml, docs/config.md, metrics.md, protocol.md and .json
+docs: install ## write what is generated: config.toml, docs/config.md, metrics.md, protocol.md and .json, commerce.json
 	$(call generate,config.toml,$(BIN)/tchat config --format toml)
 	$(call generate,docs/config.md,$(BIN)/tchat config --format markdown)
 	$(call generate,docs/metrics.md,$(BIN)/python -m server.node.metrics_reference)
 	$(call generate,docs/protocol.md,$(BIN)/python -m protocol.reference)
 	$(call generate,docs/protocol.json,$(BIN)/python -m protocol.reference --json)
+	$(call generate,docs/commerce.json,$(BIN)/python -m server.node.commerce_document)
 
 # A file changes only when its generator succeeded.
 generate = $(2) > $(1).new && mv $(1).new $(1) || { rm -f $(1).new; exit 1; }

@@ -89,6 +89,28 @@ EXPECTED_BY: dict[ErrorCode | CloseCode, str] = {
         "server/session/commands/test_payment_handlers.py::test_a_refusal_of_commerce_is_the_clients",
     ),
     ErrorCode.BACKUP_BOUND: "server/session/commands/test_backups.py::test_a_refused_value_says_why",
+    ErrorCode.INSUFFICIENT: "server/commerce/test_payment_steps.py::test_a_refusal_is_final_for_its_key",
+    ErrorCode.OVER_LIMIT: "server/commerce/test_platform_terms.py::test_limits_hold_for_a_person_over_all_currencies",
+    ErrorCode.CHANGED: "server/commerce/test_payment_steps.py::test_a_request_is_approved_as_it_was_seen_and_paid",
+    ErrorCode.PROOF_REQUIRED: (
+        "server/commerce/test_payment_steps.py::test_above_a_bound_a_person_pays_only_with_a_signature_of_their_device"
+    ),
+    ErrorCode.PAYMENT_NOT_FOUND: "server/commerce/test_payment_steps.py::test_strangers_learn_nothing",
+    ErrorCode.PAYMENT_STATE: "server/commerce/test_bad_money.py::test_a_request_ends_once",
+    ErrorCode.PAYMENT_EXPIRED: (
+        "server/commerce/test_bad_money.py::test_a_hold_is_captured_once_and_never_above_nor_late_nor_after_its_end"
+    ),
+    ErrorCode.AMOUNT_REFUSED: (
+        "server/commerce/test_payment_steps.py::test_a_send_is_captured_by_the_payee_and_refunded"
+    ),
+    ErrorCode.CURRENCY_REFUSED: (
+        "server/commerce/test_chains.py::test_a_chain_of_two_currencies_or_to_itself_is_refused"
+    ),
+    ErrorCode.OWN_PAYEE: "server/commerce/test_bad_money.py::test_nobody_pays_themselves",
+    ErrorCode.WALLET_NOT_FOUND: "server/commerce/test_chains.py::test_a_service_takes_only_from_its_businesses",
+    ErrorCode.WALLET_CLOSED: "server/commerce/test_payment_steps.py::test_a_wallet_that_is_suspended_takes_no_part",
+    ErrorCode.QUOTE_REFUSED: "server/commerce/test_chains.py::test_an_exchange_uses_its_quote_once",
+    ErrorCode.KEY_REUSED: "server/commerce/test_payment_steps.py::test_a_key_with_another_request_is_refused",
     ErrorCode.RATE_LIMITED: "server/api/test_people.py::test_searches_are_limited",
     ErrorCode.UNAVAILABLE: (
         "server/session/test_session.py::test_a_read_without_a_database_is_unavailable_and_can_be_repeated"

@@ -6,6 +6,7 @@ from protocol.reference.page import as_markdown as protocol_reference
 from protocol.reference.tables import as_json as protocol_tables
 from server.config.reference import as_markdown as config_reference
 from server.config.reference import as_toml
+from server.node.commerce_document import as_json as commerce_document
 from server.node.metrics_reference import as_markdown as metrics_reference
 
 ROOT = Path(__file__).parents[1]
@@ -33,3 +34,7 @@ def test_the_protocol_reference_is_generated_from_the_catalogue() -> None:
 
 def test_the_tables_of_the_protocol_are_generated_from_the_catalogue() -> None:
     assert committed("docs/protocol.json") == protocol_tables()
+
+
+def test_the_document_of_commerce_is_generated_from_its_resources() -> None:
+    assert committed("docs/commerce.json") == commerce_document()

@@ -175,3 +175,10 @@ async def test_payments_come_in_pages_and_those_that_are_due_are_expired_first(c
     await commerce.database.execute("UPDATE payments SET expires_us = 1")
     assert {each["state"] for each in (await ann.read("payments"))["payments"]} == {"expired"}
     assert refusal(await ann.post(f"payments/{ids[0]}/decline")) == (409, "payment_expired")
+
+
+async def test_a_wallet_that_is_suspended_takes_no_part(commerce: CommerceWorld) -> None:
+    ann, shop = await commerce.person(1_000), await commerce.person()
+    await commerce.database.execute("UPDATE accounts SET status = 2 WHERE owner_id = $1", shop.id)
+    assert refusal(await ann.post("payments", ann.payment(shop, 400))) == (409, "wallet_closed")
+    assert await ann.balance() == 1_000
