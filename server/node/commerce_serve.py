@@ -30,6 +30,7 @@ from storage.commerce.schema import MONEY_SCHEMA
 from storage.postgres.migrate import migrate
 from storage.postgres.pool import open_pool
 from storage.postgres.write_connections import WriteConnections
+from storage.unavailable import StorageUnavailableError
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +54,8 @@ async def serve_commerce(config: Config) -> None:
     with running_postgres(_of_commerce(config)) as postgres:
         reviving = asyncio.ensure_future(postgres.keep_running())
         try:
-            await _migrate(postgres.url)
+            with _says_what_to_set():
+                await migrate(postgres.url, lambda name: _log.info("migrated: %s", name), MONEY_SCHEMA)
             async with opened_commerce(config, postgres.url, digest_key) as commerce:
                 await _serve(config, commerce, stop)
         finally:
@@ -94,7 +96,8 @@ def make_api_key(config: Config, tenant: int, name: str, rights: Right, business
         if url is None:
             raise StartupError("There is no ledger yet: start `tchat commerce` once.")
         key = new_api_key()
-        asyncio.run(make(url, key))
+        with _says_what_to_set():
+            asyncio.run(make(url, key))
     return key
 
 
@@ -128,10 +131,11 @@ async def _serve(config: Config, commerce: Commerce, stop: asyncio.Event) -> Non
         await serving
 
 
-async def _migrate(url: str) -> None:
+@contextlib.contextmanager
+def _says_what_to_set() -> Iterator[None]:
     try:
-        await migrate(url, lambda name: _log.info("migrated: %s", name), MONEY_SCHEMA)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        yield
+    except (StorageUnavailableError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise StartupError(f"PostgreSQL at commerce_service.postgres_url cannot be used ({error}).") from error
 
 

@@ -25,6 +25,7 @@ from protocol.commerce.contract import (
     request_digest,
 )
 from protocol.ids import NIL, new_id
+from server.clock import Clock
 from server.config.settings import Config
 from server.identity.jwks import FetchDocument
 from server.identity.signing_keys import SigningKeys, new_pem
@@ -36,14 +37,14 @@ from storage.postgres.write_connections import WriteConnections
 from tests.support.clock import ManualClock
 
 TENANT = 1
-_KEYS = SigningKeys.from_pem(new_pem())
+CHAT_KEYS = SigningKeys.from_pem(new_pem())
 _SECRET = bytes(range(100, 132))
 _MOVED = "SELECT coalesce(sum(amount), 0)::bigint, count(*) FROM transfers"
 
 
 class _Keys(FetchDocument):
     async def __call__(self, _url: str) -> bytes:
-        return json.dumps(_KEYS.as_jwks()).encode()
+        return json.dumps(CHAT_KEYS.as_jwks()).encode()
 
 
 class Party:
@@ -115,11 +116,18 @@ def approval_of(payment: dict[str, Any], **changed: Any) -> dict[str, Any]:
 class CommerceWorld:
     """The service, people with wallets, and an admin."""
 
-    def __init__(self, config: Config, writes: WriteConnections, reads: Pool, database: asyncpg.Connection) -> None:
+    def __init__(
+        self,
+        config: Config,
+        writes: WriteConnections,
+        reads: Pool,
+        database: asyncpg.Connection,
+        clock: Clock | None,
+    ) -> None:
         self.clock = ManualClock()
         self.database = database
         self.commerce = make_commerce(
-            config, writes=writes, reads=reads, fetch=_Keys(), clock=self.clock, digest_key=_SECRET
+            config, writes=writes, reads=reads, fetch=_Keys(), clock=clock or self.clock, digest_key=_SECRET
         )
         self._api_keys = ApiKeyStore(reads)
         self._numbers = itertools.count(1)
@@ -133,7 +141,7 @@ class CommerceWorld:
         key: str,
         content: bytes,
         *,
-        signed_by: SigningKeys = _KEYS,
+        signed_by: SigningKeys = CHAT_KEYS,
         **changed: Any,
     ) -> str:
         """A token of the chat for one request; `changed` claims, None leaves one out."""
@@ -152,11 +160,13 @@ class CommerceWorld:
         said = {name: value for name, value in claims.items() if value is not None}
         return jwt.encode(said, signed_by.signing, algorithm="EdDSA", headers={"kid": signed_by.kid})
 
-    async def send(self, method: str, path: str, token: str, key: str | bytes, content: bytes) -> httpx.Response:
+    async def send(self, method: str, path: str, token: str, key: str, content: bytes) -> httpx.Response:
         """A request as it is."""
-        headers = {"Authorization": f"Bearer {token}", **({IDEMPOTENCY_HEADER: key} if key else {})}
+        headers = {b"Authorization": f"Bearer {token}".encode()}
+        if key:
+            headers[IDEMPOTENCY_HEADER.encode()] = key.encode("latin-1")
         if content:
-            headers["Content-Type"] = "application/json"
+            headers[b"Content-Type"] = b"application/json"
         transport = httpx.ASGITransport(self.commerce.app)  # type: ignore[arg-type]  # a dict, which it is
         async with httpx.AsyncClient(transport=transport, base_url="http://commerce.test") as client:
             return await client.request(method, path, content=content, headers=headers)
@@ -207,8 +217,8 @@ def refusal(answer: httpx.Response) -> tuple[int, str]:
 
 
 @contextlib.asynccontextmanager
-async def opened_world(url: str, config: Config) -> AsyncIterator[CommerceWorld]:
-    """The service on the migrated database at `url`."""
+async def opened_world(url: str, config: Config, *, clock: Clock | None = None) -> AsyncIterator[CommerceWorld]:
+    """The service on the migrated database at `url`; its clock is the test's unless one is given."""
     async with contextlib.AsyncExitStack() as stack:
         reads = await open_pool(url, size=4, statement_timeout_s=30)
         stack.push_async_callback(reads.close)
@@ -216,6 +226,6 @@ async def opened_world(url: str, config: Config) -> AsyncIterator[CommerceWorld]
         stack.callback(writes.terminate)
         database = await asyncpg.connect(url)
         stack.push_async_callback(database.close)
-        world = CommerceWorld(config, writes, reads, database)
+        world = CommerceWorld(config, writes, reads, database, clock)
         world.admin = await world.service(Right.TRANSFERS | Right.ADMIN, name="admin")
         yield world

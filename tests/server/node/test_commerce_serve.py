@@ -1,0 +1,121 @@
+"""`tchat commerce` as a process: it serves, keys are made beside it, it keeps the contract, it ends at SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from protocol.ids import NIL, to_text
+from server.config.settings import CommerceServiceSettings, Config, Secret, ServerSettings
+from server.identity.signing_keys import SigningKeys, new_pem
+from server.node.commerce_composition import load_digest_key
+from server.startup_error import StartupError
+from tests.conformance.contract_caller import new_uuid
+
+pytestmark = pytest.mark.anyio
+
+_TCHAT = (sys.executable, "-c", "import sys; from server.node.cli import main; sys.exit(main())")
+_PEM = new_pem()
+
+
+async def run(*arguments: str, environment: dict[str, str]) -> tuple[int | None, str]:
+    """Exit code and output of a command."""
+    process = await asyncio.create_subprocess_exec(*arguments, env=environment, stdout=asyncio.subprocess.PIPE)
+    output, _ = await process.communicate()
+    return process.returncode, output.decode()
+
+
+@pytest.fixture
+def environment(tmp_path: Path, money_url: str) -> dict[str, str]:
+    """The settings of a service on a fresh database, which trusts the keys of a document."""
+    document = tmp_path / "jwks.json"
+    document.write_text(json.dumps(SigningKeys.from_pem(_PEM).as_jwks()))
+    return {
+        **os.environ,
+        "TCHAT__COMMERCE_SERVICE__PORT": "0",
+        "TCHAT__COMMERCE_SERVICE__POSTGRES_URL": money_url,
+        "TCHAT__COMMERCE_SERVICE__DATA_DIR": str(tmp_path / "data"),
+        "TCHAT__COMMERCE_SERVICE__JWKS_URL": document.as_uri(),
+        "COMMERCE_SIGNING_KEY": _PEM,
+    }
+
+
+@contextlib.asynccontextmanager
+async def serving_process(environment: dict[str, str]) -> AsyncIterator[tuple[str, asyncio.subprocess.Process]]:
+    """The URL of the service, and its process."""
+    process = await asyncio.create_subprocess_exec(*_TCHAT, "commerce", env=environment, stdout=asyncio.subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        line = await asyncio.wait_for(process.stdout.readline(), 60)
+        found = re.search(rb"http://[\d.:]+", line)
+        assert found is not None, line
+        yield found[0].decode(), process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def test_the_process_keeps_the_contract_and_ends_at_sigterm(environment: dict[str, str]) -> None:
+    async with serving_process(environment) as (url, process):
+        code, printed = await run(
+            *_TCHAT, "commerce", "key", "setup", "--right", "admin", "--right", "transfers", environment=environment
+        )
+        assert code == 0
+        async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+            people = await set_up(client, printed.strip())
+        named = [part for name, who in people.items() for part in (f"--{name}", who)]
+        suite = (sys.executable, "-m", "tests.conformance.commerce", "--url", url)
+        code, said = await run(*suite, *named, environment=environment)
+        assert (code, json.loads(said)["failed"], json.loads(said)["server_errors"]) == (0, 0, 0), said
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), 30) == 0
+
+
+async def set_up(client: httpx.AsyncClient, api_key: str) -> dict[str, str]:
+    """Three people with wallets, the first with money."""
+    people = {name: str(new_uuid()) for name in ("payer", "payee", "poor")}
+
+    async def ask(method: str, path: str, body: Any = None) -> Any:
+        headers = {"Authorization": f"Bearer {api_key}", "Idempotency-Key": str(new_uuid())}
+        answer = await client.request(method, f"/v1/{path}", json=body, headers=headers)
+        assert answer.is_success, answer.text
+        return answer.json()
+
+    wallets = [(await ask("POST", "wallets", {"currency": "THB", "owner": who}))["id"] for who in people.values()]
+    own = (await ask("GET", f"wallets?owner={to_text(NIL)}"))["wallets"]
+    (opening,) = [each["id"] for each in own if each["purpose"] == "opening"]
+    leg = {"from_wallet": opening, "to_wallet": wallets[0], "amount_minor": 1_000_000}
+    await ask("POST", "transfers", {"legs": [leg]})
+    return people
+
+
+async def test_a_service_without_its_port_or_database_says_what_to_set(environment: dict[str, str]) -> None:
+    async with serving_process(environment) as (url, _):
+        taken = environment | {"TCHAT__COMMERCE_SERVICE__PORT": url.rpartition(":")[2]}
+        assert await run(*_TCHAT, "commerce", environment=taken) == (2, "")
+    nowhere = environment | {"TCHAT__COMMERCE_SERVICE__POSTGRES_URL": "postgresql://x@127.0.0.1:1/x"}
+    assert await run(*_TCHAT, "commerce", environment=nowhere) == (2, "")
+    assert await run(*_TCHAT, "commerce", "key", "x", environment=nowhere) == (2, "")
+
+
+def test_the_digest_key_is_made_once_and_required_in_production(tmp_path: Path) -> None:
+    settings = CommerceServiceSettings(data_dir=tmp_path)
+    key = load_digest_key(Config(commerce_service=settings))
+    assert load_digest_key(Config(commerce_service=settings)) == key
+    with pytest.raises(StartupError, match="digest_key_file"):
+        load_digest_key(Config(commerce_service=settings, server=ServerSettings(mode="production")))
+    for text in ("AAAA", "no base64", "A" * 43 + "="):
+        with pytest.raises(StartupError, match="32 random bytes"):
+            load_digest_key(Config(commerce_service=CommerceServiceSettings(digest_key=Secret(text))))

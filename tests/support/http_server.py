@@ -1,0 +1,31 @@
+"""An ASGI app on a socket of this machine, for as long as a test needs it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import uvicorn
+
+
+class _TestServer(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def serving(app: Any) -> AsyncIterator[str]:
+    """The URL at which the app is served."""
+    with socket.create_server(("127.0.0.1", 0)) as port:
+        config = uvicorn.Config(app, http="httptools", ws="none", lifespan="off", log_config=None, interface="asgi3")
+        server = _TestServer(config)
+        work = asyncio.ensure_future(server.serve(sockets=[port]))
+        try:
+            yield f"http://127.0.0.1:{port.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            await work
