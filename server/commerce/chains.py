@@ -16,7 +16,7 @@ from server.commerce.step_keys import StepKeys, name_operation
 from server.refusals import RequestRefusedError
 from storage.commerce.api_key_store import Right
 from storage.commerce.ledger import Ledger
-from storage.commerce.money_rows import CHAIN_LEGS_MAX, Leg, Purpose, Reason, StepOutcome, account_id
+from storage.commerce.money_rows import CHAIN_LEGS_MAX, Leg, Purpose, StepOutcome, TransferReason, account_id
 from storage.commerce.terms import AccountUse, QuoteRow, Terms
 
 _S_US = 1_000_000
@@ -120,7 +120,12 @@ class Chains:
             answer = await self._ledger.answer(key, StepOutcome.QUOTE)
         else:
             answer = await self._ledger.post_chain(
-                key, asker.tenant, row.quote, Reason.EXCHANGE, _exchange_legs(asker.tenant, row), quote=row.quote
+                key,
+                asker.tenant,
+                row.quote,
+                TransferReason.EXCHANGE,
+                _exchange_legs(asker.tenant, row),
+                quote=row.quote,
             )
         return _render(await self._find(asker, check_done(answer)))
 
@@ -139,11 +144,11 @@ def _may_take(asker: Asker, found: AccountUse | None) -> bool:
     return is_admin or (found.purpose is Purpose.WALLET and asker.acts_for(found.owner))
 
 
-def _reason(chain: NewChain, owners: dict[bytes, AccountUse]) -> Reason:
+def _reason(chain: NewChain, owners: dict[bytes, AccountUse]) -> TransferReason:
     if any(leg.reverses is not None for leg in chain.legs):
-        return Reason.REVERSAL
+        return TransferReason.REVERSAL
     opening = all(owners[leg.from_wallet.bytes].purpose is Purpose.OPENING for leg in chain.legs)
-    return Reason.OPENING_BALANCE if opening else Reason.TRANSFER
+    return TransferReason.OPENING_BALANCE if opening else TransferReason.TRANSFER
 
 
 def _exchange_legs(tenant: int, row: QuoteRow) -> list[Leg]:

@@ -19,12 +19,25 @@ from server.commerce.outcomes import check_done
 from server.commerce.step_keys import StepKeys, name_operation
 from server.refusals import RequestRefusedError
 from storage.commerce.api_key_store import Right
+from storage.commerce.gathered_steps import GatheredSteps
 from storage.commerce.ledger import Ledger
-from storage.commerce.money_rows import Answer, NewPaymentRow, PaymentRow, Purpose, StepOutcome, account_id
+from storage.commerce.money_rows import (
+    Answer,
+    CaptureStep,
+    HoldStep,
+    NewPaymentRow,
+    PaymentRow,
+    Purpose,
+    StepKey,
+    StepOutcome,
+    account_id,
+)
 
 _S_US = 1_000_000
 _REQUEST_S = 86_400
 _HOLD_S = 7 * 86_400
+_LANES = 2
+"""Batches of holds, and as many of captures, that may be under way at once."""
 _ENDS = frozenset({PaymentState.REQUESTED, PaymentState.HELD})
 
 
@@ -33,6 +46,7 @@ class PaymentSteps:
 
     def __init__(self, ledger: Ledger, keys: StepKeys, proofs: ApprovalProofs) -> None:
         self._ledger = ledger
+        self._gathered = GatheredSteps(ledger, lanes=_LANES)
         self._keys = keys
         self._proofs = proofs
 
@@ -44,8 +58,14 @@ class PaymentSteps:
         refused = await self._judge_new(asker, new)
         if refused is not None:
             return await self._reply(asker, await self._ledger.answer(key, refused))
-        step = PaymentStep.REQUEST if new.intent == "request" else PaymentStep.SEND
-        return await self._reply(asker, await self._ledger.begin(key, asker.principal, step, _row(asker.tenant, new)))
+        row = _row(asker.tenant, new)
+        if new.intent == "request":
+            answer = await self._ledger.begin(key, asker.principal, PaymentStep.REQUEST, row)
+        elif row.later:
+            answer = await self._gathered.hold(HoldStep(key, asker.principal, row))
+        else:
+            answer = await self._ledger.begin(key, asker.principal, PaymentStep.SEND, row)
+        return await self._reply(asker, answer)
 
     async def approve(self, request: KeyedRequest, payment: UUID, approval: Approval) -> PaymentReply:
         """The payer approves what they saw; raises RequestRefusedError."""
@@ -81,16 +101,7 @@ class PaymentSteps:
             answer = await self._ledger.answer(key, refused or StepOutcome.NOT_FOUND)
         else:
             amount = None if part is None else part.amount_minor
-            if step is PaymentStep.CANCEL and row.state is not PaymentState.REQUESTED:
-                step = PaymentStep.VOID
-            if step is PaymentStep.REFUND:
-                answer = await self._ledger.refund(
-                    key, asker.principal, asker.tenant, row.payment, party=row.payee, amount=amount
-                )
-            else:
-                answer = await self._ledger.take_step(
-                    key, asker.principal, asker.tenant, row.payment, step, amount=amount
-                )
+            answer = await self._take(key, asker, row, step, amount)
         return await self._reply(asker, answer)
 
     async def read(self, asker: Asker, payment: UUID) -> PaymentReply:
@@ -106,6 +117,17 @@ class PaymentSteps:
             raise RequestRefusedError(ErrorCode.WALLET_NOT_FOUND)
         rows = await self._ledger.read_payments(asker.tenant, party, before, limit)
         return [_render(asker, row) for row in rows]
+
+    async def _take(self, key: StepKey, asker: Asker, row: PaymentRow, step: PaymentStep, amount: int | None) -> Answer:
+        if step is PaymentStep.REFUND:
+            return await self._ledger.refund(
+                key, asker.principal, asker.tenant, row.payment, party=row.payee, amount=amount
+            )
+        if step is PaymentStep.CAPTURE and amount is None:
+            return await self._gathered.capture(CaptureStep(key, asker.principal, asker.tenant, row.payment))
+        if step is PaymentStep.CANCEL and row.state is not PaymentState.REQUESTED:
+            step = PaymentStep.VOID
+        return await self._ledger.take_step(key, asker.principal, asker.tenant, row.payment, step, amount=amount)
 
     async def _judge_new(self, asker: Asker, new: NewPayment) -> StepOutcome | None:
         """Why a payment is refused here; None when it is for the ledger to judge."""

@@ -18,7 +18,7 @@ from storage.commerce.api_key_store import Right
 from storage.commerce.ledger import Ledger
 from storage.commerce.money_rows import (
     SLOTS_SHARED,
-    AccountRow,
+    LedgerAccount,
     Purpose,
     StepOutcome,
     TransferRow,
@@ -164,7 +164,7 @@ def _may_read(asker: Asker, owner: bytes) -> bool:
     return asker.acts_for(owner) or (asker.rights is not None and Right.ADMIN in asker.rights)
 
 
-def _render(row: AccountRow) -> WalletReply:
+def _render(row: LedgerAccount) -> WalletReply:
     return WalletReply(
         id=UUID(bytes=row.account),
         owner=UUID(bytes=row.owner),

@@ -26,7 +26,7 @@ from server.node.running_node import cancel_and_wait
 from server.node.serve import stop_when_asked
 from server.startup_error import StartupError
 from storage.commerce.api_key_store import ApiKeyStore, Right
-from storage.commerce.schema import MONEY_SCHEMA
+from storage.commerce.schema import MONEY_SCHEMA, MONEY_SETTINGS
 from storage.postgres.migrate import migrate
 from storage.postgres.pool import open_pool
 from storage.postgres.write_connections import WriteConnections
@@ -70,9 +70,13 @@ async def opened_commerce(config: Config, url: str, digest_key: bytes) -> AsyncI
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(fetcher.aclose)
         timeout_s = settings.statement_timeout_s
-        reads = await open_pool(url, size=settings.read_connections_max, statement_timeout_s=timeout_s)
+        reads = await open_pool(
+            url, size=settings.read_connections_max, statement_timeout_s=timeout_s, settings=MONEY_SETTINGS
+        )
         stack.push_async_callback(reads.close)
-        writes = WriteConnections(url, size=settings.write_connections_max, statement_timeout_s=timeout_s)
+        writes = WriteConnections(
+            url, size=settings.write_connections_max, statement_timeout_s=timeout_s, settings=MONEY_SETTINGS
+        )
         stack.callback(writes.terminate)
         commerce = make_commerce(
             config, writes=writes, reads=reads, fetch=fetcher, clock=SystemClock(), digest_key=digest_key

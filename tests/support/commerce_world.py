@@ -32,6 +32,7 @@ from server.identity.signing_keys import SigningKeys, new_pem
 from server.identity.vault import hash_token, new_api_key
 from server.node.commerce_composition import make_commerce
 from storage.commerce.api_key_store import ApiKeyStore, Right
+from storage.commerce.schema import MONEY_SETTINGS
 from storage.postgres.pool import Pool, open_pool
 from storage.postgres.write_connections import WriteConnections
 from tests.support.clock import ManualClock
@@ -220,9 +221,9 @@ def refusal(answer: httpx.Response) -> tuple[int, str]:
 async def opened_world(url: str, config: Config, *, clock: Clock | None = None) -> AsyncIterator[CommerceWorld]:
     """The service on the migrated database at `url`; its clock is the test's unless one is given."""
     async with contextlib.AsyncExitStack() as stack:
-        reads = await open_pool(url, size=4, statement_timeout_s=30)
+        reads = await open_pool(url, size=4, statement_timeout_s=30, settings=MONEY_SETTINGS)
         stack.push_async_callback(reads.close)
-        writes = WriteConnections(url, size=8, statement_timeout_s=30)
+        writes = WriteConnections(url, size=8, statement_timeout_s=30, settings=MONEY_SETTINGS)
         stack.callback(writes.terminate)
         database = await asyncpg.connect(url)
         stack.push_async_callback(database.close)

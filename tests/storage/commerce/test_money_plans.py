@@ -91,7 +91,7 @@ async def charged_back(money: MoneyWorld, new: NewPaymentRow) -> Answer | None:
 async def read(money: MoneyWorld, new: NewPaymentRow) -> Answer | None:
     await money.ledger.read_accounts(TENANT, new.payer)
     await money.ledger.read_statement(new.from_account, 2**62, 10)
-    await money.ledger.read_payments(new.payer, b"\xff" * 16, 10)
+    await money.ledger.read_payments(TENANT, new.payer, b"\xff" * 16, 10)
     await money.ledger.read_versions(new.payment)
     await money.ledger.list_due(0, 10)
     return Answer(1)  # type: ignore[arg-type]
