@@ -9,7 +9,6 @@ import msgspec
 from storage.postgres.pool import Pool, translate_errors
 from storage.rows import VerdictCode
 
-
 _DEVICE_KEY = "SELECT ed25519 FROM device_keys WHERE device_id = $1 AND keys IS NOT NULL"
 
 
