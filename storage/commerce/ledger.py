@@ -74,7 +74,8 @@ SELECT a.account_id, a.tenant_id, a.owner_id, a.currency, a.purpose, a.status, a
         WHERE a.purpose = {Purpose.WALLET}
           AND r.account_id = account_of(a.tenant_id, a.owner_id, a.currency, {Purpose.RECEIVABLE}::smallint))
 FROM accounts a
-WHERE a.owner_id = $1 AND a.slot = 0 AND a.tenant_id = $2 AND a.purpose <> {Purpose.RECEIVABLE} ORDER BY a.purpose, a.currency
+WHERE a.owner_id = $1 AND a.slot = 0 AND a.tenant_id = $2 AND a.purpose <> {Purpose.RECEIVABLE}
+ORDER BY a.purpose, a.currency
 """
 # The condition that slots are not negative is that of the indexes.
 _SIDE = """
