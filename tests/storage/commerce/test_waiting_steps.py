@@ -9,7 +9,7 @@ import pytest
 
 from protocol.commerce.payment_states import PaymentState
 from protocol.ids import new_id
-from storage.commerce.money_rows import Purpose, StepOutcome, TransferReason, account_id
+from storage.commerce.money_rows import CaptureStep, Purpose, StepOutcome, TransferReason, account_id
 from storage.postgres.pool import prepare
 from tests.support.money_world import HOUR_US, TENANT, MoneyWorld
 
@@ -77,3 +77,22 @@ async def test_a_request_is_not_approved_after_it_has_expired(money: MoneyWorld,
     row = await money.ledger.read_payment(new.payment)
     assert row is not None
     assert (answer.outcome, row.state) == (StepOutcome.EXPIRED, PaymentState.EXPIRED)
+
+
+async def test_a_hold_of_a_later_time_goes_alone_and_no_time_falls(money: MoneyWorld) -> None:
+    ann, bob, shop = await money.open_person(1_000), await money.open_person(1_000), await money.open_person()
+    later, other = money.payment(ann, shop, 100, later=True), money.payment(bob, shop, 100, later=True)
+    await money.step_clock(2 * HOUR_US)
+    await money.send(later)
+    await money.set_fee(1_000)
+    await money.step_clock(0)
+    await money.send(other)
+    steps = [CaptureStep(money.key(), shop, TENANT, each.payment) for each in (later, other)]
+    answers = await money.ledger.capture_many(steps)
+    assert [answer is not None for answer in answers] == [False, True]
+    rows = await money.database.fetch(
+        "SELECT at_us FROM transfers WHERE $1 IN (debit_id, credit_id) ORDER BY transfer_no", other.payment
+    )
+    times = [row[0] for row in rows]
+    assert times == sorted(times)
+    assert len(times) == 3
