@@ -77,7 +77,9 @@ SELECT a.account_id, a.tenant_id, a.owner_id, a.currency, a.purpose, a.status, a
        (SELECT coalesce(-sum(r.balance), 0)::bigint FROM accounts r
         WHERE a.purpose = {Purpose.WALLET}
           AND r.account_id = account_of(a.tenant_id, a.owner_id, a.currency, {Purpose.RECEIVABLE}::smallint))
-FROM accounts a WHERE a.owner_id = $1 AND a.slot = 0 AND a.tenant_id = $2 ORDER BY a.purpose, a.currency LIMIT 1000
+FROM accounts a
+WHERE a.owner_id = $1 AND a.slot = 0 AND a.tenant_id = $2 AND a.purpose <> {Purpose.RECEIVABLE}
+ORDER BY a.purpose, a.currency LIMIT 1000
 """
 # The condition that slots are not negative is that of the indexes.
 _SIDE = """
@@ -344,7 +346,7 @@ class Ledger:
         return [VersionRow(row[0], row[1], PaymentStep(row[2]), PaymentState(row[3]), *row[4:]) for row in rows]
 
     async def read_accounts(self, tenant: int, owner: bytes) -> list[LedgerAccount]:
-        """The accounts of an owner, wallets first."""
+        """The accounts of an owner, wallets first; what they owe is the `debt` of the wallet."""
         async with translate_errors():
             rows = await self._reads.fetch(_ACCOUNTS, owner, tenant)
         return [

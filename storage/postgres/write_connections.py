@@ -166,7 +166,8 @@ class _Call:
 
 
 def _translate(error: BaseException) -> Exception:
-    text = f"{type(error).__name__}: {error}"
+    # Without the DETAIL of PostgreSQL, which quotes rows: this text may be logged.
+    text = f"{type(error).__name__}: {error.args[0] if error.args else ''}"
     code = (error.sqlstate or "") if isinstance(error, asyncpg.PostgresError) else ""
     if code == INCARNATION_ENDED:
         return IncarnationEndedError()

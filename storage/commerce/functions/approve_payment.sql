@@ -27,7 +27,12 @@ BEGIN
         v_outcome := ${StepOutcome.CHANGED};
     ELSE
         SELECT t.outcome, t.at_us, t.fee INTO v_outcome, v_at_us, v.fee FROM take_payment(
-            v, (SELECT a.limited FROM accounts a WHERE a.account_id = v.from_id AND a.slot = 0), p_all) t;
+            v, (SELECT a.limited FROM accounts a WHERE a.account_id = v.from_id AND a.slot = 0), v.expires_us, p_all) t;
+        IF v_outcome = ${StepOutcome.EXPIRED} THEN
+            v.fee := 0;
+            v.moved_us := greatest(v_at_us, v.moved_us);
+            v := end_request(v, ${PaymentStep.EXPIRE}::smallint, p_actor);
+        END IF;
     END IF;
     IF v_outcome = ${StepOutcome.AGAIN} THEN
         RETURN (v_outcome, NULL, NULL, NULL)::answer;

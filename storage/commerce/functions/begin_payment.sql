@@ -62,7 +62,7 @@ BEGIN
         v.state := ${PaymentState.REQUESTED};
         v.expires_us := v.moved_us + p_request_us;
     ELSE
-        SELECT t.outcome, t.at_us, t.fee INTO v_outcome, v.moved_us, v.fee FROM take_payment(v, v_limited, p_all) t;
+        SELECT t.outcome, t.at_us, t.fee INTO v_outcome, v.moved_us, v.fee FROM take_payment(v, v_limited, NULL, p_all) t;
         IF v_outcome = ${StepOutcome.AGAIN} THEN
             RETURN (v_outcome, NULL, NULL, NULL)::answer;
         ELSIF v_outcome <> ${StepOutcome.DONE} THEN

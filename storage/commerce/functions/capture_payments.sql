@@ -1,7 +1,8 @@
 -- Capture holds in full, many at once: those that are plainly fine. The new version of each that was done; what is null has
 -- written nothing and goes alone, to `step_payment`, which has the whole of the rules.
 --
--- Plainly fine: key and payment are once in the batch, the key is new, the payment is held and not due, the payee owes nothing.
+-- Plainly fine: key and payment are once in the batch, the key is new, the payment is held, not due
+-- and not of a later time, the payee owes nothing.
 CREATE FUNCTION capture_payments(
     p_key uuid[], p_body bytea[], p_actor uuid[], p_tenant smallint[], p_payment uuid[], p_party uuid[]
 ) RETURNS int[]
@@ -28,13 +29,13 @@ BEGIN
 
     WITH fine AS MATERIALIZED (
         SELECT r.*, p.tenant_id, p.dialog_id, p.version + 1 AS version, p.to_id, (v_pid % p.to_slots)::smallint AS to_slot,
-               p.currency, p.amount, fee_of(p.amount, p.basis_points, p.fixed) AS fee, greatest(v_locked.at_us, p.moved_us) AS at_us,
+               p.currency, p.amount, fee_of(p.amount, p.basis_points, p.fixed) AS fee, v_locked.at_us AS at_us,
                account_of(p.tenant_id, '${NIL}', p.currency, ${Purpose.FEES}::smallint) AS fees_id
         FROM unnest(p_key, p_body, p_actor, p_tenant, p_payment, p_party) WITH ORDINALITY
             AS r(key_id, body, actor_id, tenant, payment_id, party_id, ord)
         CROSS JOIN LATERAL (SELECT x.* FROM payments x WHERE x.payment_id = r.payment_id LIMIT 1) p
         WHERE p.state = ${PaymentState.HELD} AND p.tenant_id = r.tenant AND v_locked.at_us < p.expires_us
-          AND p.moved_us < p.expires_us AND (r.party_id IS NULL OR r.party_id IN (p.payer_id, p.payee_id))
+          AND p.moved_us <= v_locked.at_us AND (r.party_id IS NULL OR r.party_id IN (p.payer_id, p.payee_id))
           AND p.to_id <> ALL (coalesce(v_locked.in_debt, '{}'))
           AND r.key_id <> ALL (p_key[:r.ord - 1]) AND r.payment_id <> ALL (p_payment[:r.ord - 1])
           AND NOT EXISTS (SELECT FROM keys k WHERE k.key_id = r.key_id)
@@ -52,7 +53,7 @@ BEGIN
     ), moved AS (
         INSERT INTO transfers (at_us, debit_id, debit_slot, credit_id, credit_slot, amount, currency, reason, subject_id,
                                debit_after, credit_after)
-        SELECT max(l.at_us) OVER (PARTITION BY l.id, l.slot ORDER BY l.ord), l.payment_id, ${HOLD_SLOT}, l.id, l.slot, l.amount, l.currency, l.reason,
+        SELECT l.at_us, l.payment_id, ${HOLD_SLOT}, l.id, l.slot, l.amount, l.currency, l.reason,
                l.payment_id, l.debit_after, a.balance + sum(l.amount) OVER (PARTITION BY l.id, l.slot ORDER BY l.ord)
         FROM leg l
         CROSS JOIN LATERAL (SELECT x.balance FROM accounts x WHERE x.account_id = l.id AND x.slot = l.slot LIMIT 1) a

@@ -1,4 +1,5 @@
--- Open an account, or find it open: its slots, and what is known of a person whose spending is limited.
+-- Open an account, or find it open: its slots, what is known of a person whose spending is limited, and with a wallet the
+-- `receivable` of its owner. (Were that opened with the first debt, a step that waits for the wallet could not lock it.)
 CREATE FUNCTION open_account(
     p_tenant smallint, p_owner uuid, p_currency text, p_purpose smallint, p_slots smallint, p_floored boolean,
     p_timezone text, p_day_max bigint, p_month_max bigint
@@ -17,5 +18,9 @@ BEGIN
            ${AccountStatus.ACTIVE}
     FROM generate_series(0, p_slots - 1) s
     ON CONFLICT DO NOTHING;
+    IF p_purpose = ${Purpose.WALLET} THEN
+        PERFORM open_account(p_tenant, p_owner, p_currency, ${Purpose.RECEIVABLE}::smallint, 1::smallint, false,
+                             NULL, NULL, NULL);
+    END IF;
     RETURN v_account;
 END $$;

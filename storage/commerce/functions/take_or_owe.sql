@@ -12,8 +12,7 @@ DECLARE
     v_part bigint;
 BEGIN
     SELECT a.* INTO STRICT v_from FROM accounts a WHERE a.account_id = p_from AND a.slot = 0;
-    v_receivable := open_account(v_from.tenant_id, v_from.owner_id, v_from.currency, ${Purpose.RECEIVABLE}::smallint,
-                                 1::smallint, false, NULL, NULL, NULL);
+    v_receivable := account_of(v_from.tenant_id, v_from.owner_id, v_from.currency, ${Purpose.RECEIVABLE}::smallint);
     SELECT l.* INTO v_locked FROM lock_accounts(ARRAY[p_from, p_to, v_receivable], ARRAY[true, false, true]) l;
     at_us := v_locked.at_us;
     v_part := least(available(p_from), p_amount);

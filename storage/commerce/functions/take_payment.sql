@@ -1,8 +1,9 @@
 -- Take the money of a payment that begins: into a hold, or to the payee at once. Locks persons and slots; judges then.
 --
+-- `p_until_us`, if not null: at that time it has expired, also when this call had to wait until then.
 -- `outcome` AGAIN: more must be locked than was; nothing is written, the caller calls with `p_all`.
 CREATE FUNCTION take_payment(
-    p payments, p_limited boolean, p_all boolean, OUT outcome smallint, OUT at_us bigint, OUT fee bigint
+    p payments, p_limited boolean, p_until_us bigint, p_all boolean, OUT outcome smallint, OUT at_us bigint, OUT fee bigint
 )
 LANGUAGE plpgsql VOLATILE
 AS $$
@@ -39,7 +40,8 @@ BEGIN
             ARRAY[true, p_all, false, true]) l;
         at_us := v_locked.at_us;
     END IF;
-    outcome := CASE WHEN NOT v_locked.active THEN ${StepOutcome.WALLET_CLOSED}
+    outcome := CASE WHEN at_us >= p_until_us THEN ${StepOutcome.EXPIRED}
+                    WHEN NOT v_locked.active THEN ${StepOutcome.WALLET_CLOSED}
                     WHEN coalesce(v_available, available(p.from_id)) < p.amount THEN ${StepOutcome.INSUFFICIENT}
                     WHEN NOT p_all AND p.to_id = ANY (v_locked.in_debt) THEN ${StepOutcome.AGAIN}
                     ELSE ${StepOutcome.DONE} END;

@@ -31,7 +31,7 @@ CREATE TABLE accounts (
     currency   text NOT NULL,
     purpose    smallint NOT NULL,
     floored    boolean NOT NULL,
-    limited    boolean NOT NULL,  -- what leaves it counts against the limits of its owner, a person
+    limited    boolean NOT NULL,  -- payments out of it count against the limits of its owner, a person
     status     smallint NOT NULL,
     in_debt    boolean NOT NULL DEFAULT false,  -- the owner's `receivable` has a balance below zero
     balance    bigint NOT NULL DEFAULT 0,
