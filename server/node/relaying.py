@@ -25,12 +25,11 @@ from server.node.serve import stop_when_asked
 from server.relay.announcer import Announcer
 from server.relay.chat_api import ChatApi
 from server.startup_error import StartupError
-from storage.commerce.announcements import Announcements, Backlog
+from storage.commerce.announcement_rows import Backlog
+from storage.commerce.announcements import Announcements
 from storage.commerce.schema import MONEY_SCHEMA
 from storage.embedded.cluster import EmbeddedPostgres
 from storage.postgres.migrate import migrate
-from storage.postgres.pool import open_pool
-from storage.postgres.write_connections import WriteConnections
 
 _log = logging.getLogger(__name__)
 
@@ -92,16 +91,15 @@ async def relay(config: Config) -> None:
 @contextlib.asynccontextmanager
 async def opened_relay(settings: RelaySettings, url: str) -> AsyncIterator[tuple[Announcer, Announcements]]:
     """A relay on the ledger at `url`, which does not run yet."""
-    writes = WriteConnections(url, size=_WRITE_CONNECTIONS, statement_timeout_s=_STATEMENT_TIMEOUT_S)
-    reads = await open_pool(url, size=1, statement_timeout_s=_STATEMENT_TIMEOUT_S)
+    announcements = await Announcements.open(
+        url, settings.tenant, writes=_WRITE_CONNECTIONS, statement_timeout_s=_STATEMENT_TIMEOUT_S
+    )
     chat = ChatApi(settings.chat_url, lambda: read_key(settings), connections=settings.places_max + 1)
-    announcements = Announcements(writes, reads, settings.tenant)
     try:
         yield Announcer(announcements, chat, SystemClock(), settings), announcements
     finally:
         await chat.aclose()
-        writes.terminate()
-        await reads.close()
+        await announcements.aclose()
 
 
 def read_key(settings: RelaySettings) -> str:

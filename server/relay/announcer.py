@@ -21,7 +21,8 @@ from collections import Counter
 from server.clock import Clock
 from server.config.settings import RelaySettings
 from server.relay.chat_api import ChatApi, ModeRefusedError, NoAnswerError
-from storage.commerce.announcements import Announced, Announcements, Fate, LeasedPlace
+from storage.commerce.announcement_rows import Announced, Fate, LeasedPlace
+from storage.commerce.announcements import Announcements
 from storage.unavailable import StorageUnavailableError
 
 _log = logging.getLogger(__name__)

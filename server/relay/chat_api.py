@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import httpx
 import msgspec
@@ -18,7 +18,7 @@ import msgspec
 from protocol.errors import ErrorCode
 from protocol.ids import to_text
 from server.relay.notices import make_event
-from storage.commerce.announcements import Announced, Fate, LeasedPlace, Numbered
+from storage.commerce.announcement_rows import Announced, Fate, LeasedPlace, Numbered
 
 ANSWER_BYTES_MAX = 16_384
 TIMEOUT_S = 5.0
@@ -35,6 +35,9 @@ _FINAL = frozenset(
 _PASSED = frozenset({ErrorCode.NUMBER_PASSED, ErrorCode.CONFLICT})
 _OF_THE_KEY = frozenset({ErrorCode.TOKEN_INVALID, ErrorCode.NOT_ALLOWED, ErrorCode.SUSPENDED})
 _OF_THE_PLACE = frozenset({ErrorCode.UNAVAILABLE, ErrorCode.RATE_LIMITED})
+
+
+_Wanted = TypeVar("_Wanted")
 
 
 class NoAnswerError(Exception):
@@ -124,9 +127,12 @@ class ChatApi:
             return answer.epoch
         raise self._no_key(answer)
 
-    async def _ask[T](self, method: str, path: str, wanted: type[T], body: Any = None) -> T | ErrorCode:
+    async def _ask(self, method: str, path: str, wanted: type[_Wanted], body: Any = None) -> _Wanted | ErrorCode:
         """The answer, or the code of a refusal that is about this request."""
-        self._key = self._key or self._read_key()
+        try:
+            self._key = self._key or self._read_key()
+        except (OSError, ValueError) as error:
+            raise NoAnswerError(f"the API key cannot be read: {error}", everywhere=True) from error
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 status, content = await self._exchange(method, path, body)

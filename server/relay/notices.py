@@ -1,4 +1,4 @@
-"""What is said of a payment where: the fewest words that each place may have (`protocol/commerce/payment_notice.py`)."""
+"""What is said of a payment where: what `protocol/commerce/payment_notice.py` allows in each place, and no more."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uuid import UUID
 from protocol.commerce.payment_notice import CONTENT_TYPE, REF_TYPE, PaymentNotice, encode_notice
 from protocol.commerce.payment_states import PaymentState
 from protocol.ids import to_text
-from storage.commerce.announcements import LeasedPlace, Numbered, PaymentVersion
+from storage.commerce.announcement_rows import LeasedPlace, Numbered, PaymentVersion
 
 _MAY_EXPIRE = frozenset({PaymentState.REQUESTED, PaymentState.HELD})
 

@@ -6,17 +6,14 @@ leased in a call whose answer was lost is due again when the lease ends.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Sequence
-
-import msgspec
+from typing import Self
 
 from protocol.commerce.payment_states import PaymentState
-from storage.postgres.pool import Pool, translate_errors
+from storage.commerce.announcement_rows import Backlog, Fate, LeasedPlace, Numbered, PaymentVersion
+from storage.commerce.schema import MONEY_SETTINGS
+from storage.postgres.pool import Pool, open_pool, translate_errors
 from storage.postgres.write_connections import WriteConnections
-
-NUMBERS_SKIPPED = 1000
-"""How far beyond a number that had passed the next one is: after a restore of the ledger the chat has seen many."""
 
 _LEASE = "SELECT * FROM lease_places($1, $2, $3, $4)"
 _SETTLE = "SELECT settle_place($1, $2, $3, $4, $5, $6, $7)"
@@ -34,78 +31,6 @@ SELECT greatest(clock_us() - least(
 """
 
 
-class Announced(enum.IntEnum):
-    """What became of a number."""
-
-    TAKEN = 1
-    REFUSED = 2
-    PASSED = 3
-
-
-class PaymentVersion(msgspec.Struct, frozen=True, kw_only=True):
-    """A version of a payment as it was; amounts in minor units, times in microseconds since 1970."""
-
-    payment: bytes
-    version: int
-    dialog: bytes | None
-    order: bytes | None
-    payer: bytes
-    payee: bytes
-    currency: str
-    amount: int
-    state: PaymentState
-    expires_us: int | None
-    captured: int
-    fee: int
-    refunded: int
-    asked: bool
-    """Whether the payee asked for it; else the payer sent it."""
-
-    @property
-    def requester(self) -> bytes:
-        """Who began it."""
-        return self.payee if self.asked else self.payer
-
-
-class Numbered(msgspec.Struct, frozen=True):
-    """What is posted under a number. `admitted`: the place takes it without judging who began the payment."""
-
-    n: int
-    admitted: bool
-    version: PaymentVersion
-
-
-class LeasedPlace(msgspec.Struct, frozen=True, kw_only=True):
-    """A place that is this relay's for a time, and what to post there, in order.
-
-    `subject` is the dialog, or with `is_self` the person; `sealed` None is not known; `failures`: turns in a row that
-    ended with a pause.
-    """
-
-    place: int
-    lease: int
-    is_self: bool
-    subject: bytes
-    sealed: bool | None
-    failures: int
-    rows: list[Numbered]
-
-
-class Fate(msgspec.Struct, frozen=True):
-    """What the chat said about a number; `code` of a refusal."""
-
-    n: int
-    outcome: Announced
-    code: str | None = None
-
-
-class Backlog(msgspec.Struct, frozen=True):
-    """For how long the oldest version waits (0: none does), and how many are refused for ever."""
-
-    oldest_us: int
-    refused: int
-
-
 class Announcements:
     """Steps over `writes`, reads over `reads`, for the places of one tenant."""
 
@@ -113,6 +38,20 @@ class Announcements:
         self._writes = writes
         self._reads = reads
         self._tenant = tenant
+
+    @classmethod
+    async def open(cls, url: str, tenant: int, *, writes: int, statement_timeout_s: float) -> Self:
+        """Over the migrated database at `url`, with so many connections for steps, and one for reads."""
+        connections = WriteConnections(
+            url, size=writes, statement_timeout_s=statement_timeout_s, settings=MONEY_SETTINGS
+        )
+        reads = await open_pool(url, size=1, statement_timeout_s=statement_timeout_s, settings=MONEY_SETTINGS)
+        return cls(connections, reads, tenant)
+
+    async def aclose(self) -> None:
+        """End all connections."""
+        self._writes.terminate()
+        await self._reads.close()
 
     async def spread(self, limit: int) -> int:
         """Take at most so many versions from the outbox to their places, of all tenants; how many there were."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from protocol.commerce.currencies import AMOUNT_MINOR_MAX
 from protocol.commerce.payment_states import PaymentState, PaymentStep
 from protocol.ids import NIL, to_text
-from storage.commerce.announcements import NUMBERS_SKIPPED, Announced
+from storage.commerce.announcement_rows import NUMBERS_SKIPPED, Announced
 from storage.commerce.money_rows import (
     BALANCE_MAX,
     HOLD_SLOT,

@@ -10,7 +10,6 @@ import asyncpg
 
 from protocol.commerce.payment_states import PaymentStep
 from protocol.ids import NIL, new_id
-from storage.commerce.announcements import Announcements
 from storage.commerce.ledger import Ledger
 from storage.commerce.money_rows import (
     SLOTS_SHARED,
