@@ -36,8 +36,10 @@ BEGIN
         WHERE p.place_no = ANY (v_leased)
           AND NOT EXISTS (SELECT 1 FROM announcements b WHERE b.place_no = p.place_no AND b.n IS NOT NULL)
     ), numbered AS (
-        UPDATE announcements a SET n = w.n, sent = a.version
-        FROM waiting w WHERE a.place_no = w.place_no AND a.payment_id = w.payment_id
+        UPDATE announcements a
+        SET n = w.n, sent = a.version, expires_us = CASE WHEN y.version = a.version THEN y.expires_us END
+        FROM waiting w, payments y
+        WHERE a.place_no = w.place_no AND a.payment_id = w.payment_id AND y.payment_id = w.payment_id
     )
     UPDATE places p SET last_n = x.n
     FROM (SELECT w.place_no, max(w.n) AS n FROM waiting w GROUP BY w.place_no) x WHERE p.place_no = x.place_no;
@@ -47,7 +49,7 @@ BEGIN
     RETURN QUERY
     SELECT p.place_no, p.lease, p.is_self, p.subject_id, p.sealed, p.failures, a.n, a.sent, a.admitted,
            f.step = ${PaymentStep.REQUEST}, y.payment_id, y.dialog_id, y.order_id, y.payer_id, y.payee_id, y.currency,
-           y.amount, v.state, v.expires_us, v.captured, v.fee, v.refunded
+           y.amount, v.state, a.expires_us, v.captured, v.fee, v.refunded
     FROM places p
     JOIN announcements a ON a.place_no = p.place_no AND a.n IS NOT NULL
     JOIN payments y ON y.payment_id = a.payment_id

@@ -2,7 +2,7 @@
 CREATE FUNCTION note_version(p payments, p_step smallint, p_actor uuid) RETURNS void
 LANGUAGE sql VOLATILE
 AS $$
-    INSERT INTO payment_versions (payment_id, version, at_us, step, state, actor_id, captured, fee, refunded, expires_us)
-    VALUES (p.payment_id, p.version, p.moved_us, p_step, p.state, p_actor, p.captured, p.fee, p.refunded, p.expires_us);
+    INSERT INTO payment_versions (payment_id, version, at_us, step, state, actor_id, captured, fee, refunded)
+    VALUES (p.payment_id, p.version, p.moved_us, p_step, p.state, p_actor, p.captured, p.fee, p.refunded);
     INSERT INTO outbox (dialog_id, payment_id, version) VALUES (p.dialog_id, p.payment_id, p.version)
 $$;

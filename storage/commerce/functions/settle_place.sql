@@ -18,7 +18,8 @@ BEGIN
         admitted = a.admitted OR o.outcome = ${Announced.TAKEN},
         refused = CASE WHEN o.outcome = ${Announced.REFUSED} AND (a.version = a.sent OR NOT a.admitted) THEN o.code END,
         n = NULL,
-        sent = NULL
+        sent = NULL,
+        expires_us = NULL
     FROM unnest(p_n, p_outcome, p_code) AS o(n, outcome, code)
     WHERE a.place_no = p_place AND a.n = o.n;
     UPDATE places p

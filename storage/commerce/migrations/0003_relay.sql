@@ -10,7 +10,6 @@
 --     versions are not judged as their requester, and would pass.
 -- The row of a place is locked before its announcements, several places in the order of their numbers.
 
-ALTER TABLE payment_versions ADD COLUMN expires_us bigint;  -- with it a version can be rendered again as it was
 ALTER TABLE outbox SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 
 CREATE TABLE places (
@@ -36,6 +35,7 @@ CREATE TABLE announcements (
     admitted   boolean NOT NULL,  -- the chat has taken a version, or need not judge a requester
     n          bigint,
     sent       int,  -- the version that has the number `n`
+    expires_us bigint,  -- when it expires, as far as it was the payment's version when it got the number
     refused    text,  -- the code
     PRIMARY KEY (place_no, payment_id)
 ) WITH (fillfactor = 70);
