@@ -18,8 +18,7 @@ class Break:
 
     count: str
     function: str = ""
-    before: str = ""
-    after: str = ""
+    edits: tuple[tuple[str, str], ...] = ()
     prelude: str = ""
 
     async def apply_to(self, books: asyncpg.Connection) -> None:
@@ -27,30 +26,43 @@ class Break:
         if not self.function:
             return
         text = MONEY_SCHEMA.functions.render_all()[self.function]
-        assert text.count(self.before) == 1, f"{self.function} has changed: write the fault anew"
-        broken = text.replace(self.before, self.after)
-        await books.execute(broken.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION"))
+        for before, after in self.edits:
+            assert text.count(before) == 1, f"{self.function} has changed: write the fault anew"
+            text = text.replace(before, after)
+        await books.execute(text.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION"))
 
 
 BREAKS = {
     "a number is forgotten before it is answered": Break(
         "doubled",
         function="lease_places",
-        before="    WITH waiting AS MATERIALIZED (",
-        after="    UPDATE announcements SET n = NULL WHERE place_no = ANY (v_leased);\n    WITH waiting AS MATERIALIZED (",
+        edits=(
+            (
+                "    WITH waiting AS MATERIALIZED (",
+                """    UPDATE announcements SET n = NULL WHERE place_no = ANY (v_leased);
+    WITH waiting AS MATERIALIZED (""",
+            ),
+        ),
     ),
     "what is numbered counts as taken": Break(
         "missing",
         function="settle_place",
-        before="UPDATE announcements a\n    SET done = CASE",
-        after="UPDATE announcements SET done = sent, n = NULL WHERE place_no = p_place AND n IS NOT NULL;\n"
-        "    UPDATE announcements a\n    SET done = CASE",
+        edits=(
+            (
+                "    UPDATE announcements a\n    SET done = CASE",
+                """    UPDATE announcements SET done = sent, n = NULL WHERE place_no = p_place AND n IS NOT NULL;
+    UPDATE announcements a\n    SET done = CASE""",
+            ),
+        ),
     ),
     "the version that was spread last is the newest": Break(
         "misordered",
         function="spread_versions",
-        before="ORDER BY x.outbox_no LIMIT p_limit",
-        after="ORDER BY x.outbox_no DESC LIMIT 1",
+        edits=(
+            ("ORDER BY x.outbox_no LIMIT p_limit", "ORDER BY x.outbox_no DESC LIMIT 1"),
+            ("version = excluded.version,", "version = excluded.version, done = 0,"),
+            ("WHERE excluded.version > a.version", ""),
+        ),
     ),
     "a member sees what the payee sees": Break(
         "leaked",

@@ -1,4 +1,4 @@
-"""A chat, a ledger and several relays as processes that can be killed and paused; people who talk, and pay each other."""
+"""A chat, a ledger and relays as processes that can be killed and paused; people who talk, and pay each other."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any
 
 import asyncpg
 import httpx
+from websockets.exceptions import WebSocketException
 
 from protocol.command_rules import Command
 from protocol.commands import Create, DeleteDialog, Leave
@@ -39,7 +40,8 @@ SETTINGS = {
     "TCHAT__SESSIONS__COMMANDS_BURST": "2000",
 }
 _RELAY = "from server.node.cli import main; raise SystemExit(main(['relay']))"
-_GONE = (OSError, asyncio.TimeoutError, httpx.HTTPError, Exception)
+_GONE = (OSError, EOFError, TimeoutError, httpx.HTTPError, WebSocketException, AssertionError)
+"""What a chat that is away or starts makes of a request."""
 
 
 @dataclass
@@ -230,11 +232,11 @@ class Stage:
         async def act() -> Acked:
             async with asyncio.timeout(10), live_on(self.chat.port, person.token) as wire:
                 answer = await wire.ask(command)
-            if not isinstance(answer, Acked):
-                raise RuntimeError(f"{command} was refused: {answer}")
+            assert isinstance(answer, Acked), f"{command} was refused: {answer}"
             return answer
 
-        return await self._insist(act)
+        acked: Acked = await self._insist(act)
+        return acked
 
     async def at_rest(self) -> bool:
         """Whether nothing waits to be announced."""

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import httpx
 import pytest
+from msgspec.structs import replace as replace_fields
 
 from protocol import bodies
 from protocol.commerce.payment_notice import PaymentNotice
@@ -34,19 +35,19 @@ async def test_members_see_the_state_and_parties_what_concerns_them(between: Bet
     await between.approve(new)
     await between.announce(relay)
     shown = [notice for notice in await between.notices(dialog) if notice.version == 2]
-    common = {
-        "payment": UUID(bytes=new.payment),
-        "version": 2,
-        "state": "paid",
-        "payer": UUID(bytes=new.payer),
-        "payee": UUID(bytes=new.payee),
-        "amount_minor": 700,
-        "currency": "THB",
-    }
-    assert shown == [PaymentNotice(**common)]
-    more = {"dialog": UUID(bytes=dialog), "captured_minor": 700, "refunded_minor": 0}
-    assert (await between.own_notices(between.ann))[-1] == PaymentNotice(**common, **more)
-    assert (await between.own_notices(between.bo))[-1] == PaymentNotice(**common, **more, fee_minor=7)
+    for_members = PaymentNotice(
+        payment=UUID(bytes=new.payment),
+        version=2,
+        state="paid",
+        payer=UUID(bytes=new.payer),
+        payee=UUID(bytes=new.payee),
+        amount_minor=700,
+        currency="THB",
+    )
+    for_payer = replace_fields(for_members, dialog=UUID(bytes=dialog), captured_minor=700, refunded_minor=0)
+    assert shown == [for_members]
+    assert (await between.own_notices(between.ann))[-1] == for_payer
+    assert (await between.own_notices(between.bo))[-1] == replace_fields(for_payer, fee_minor=7)
     for notices in (await between.notices(dialog), await between.own_notices(between.ann)):
         assert versions(notices) == [1, 2]
 
@@ -180,9 +181,7 @@ async def test_a_relay_that_is_suspended_refuses_nothing_for_ever(between: Betwe
 async def test_a_requester_who_is_suspended_begins_no_payment(between: Between) -> None:
     relay, dialog = await between.relay(), await between.dialog()
     await between.request(dialog)
-    await between.world.pool.execute(
-        "UPDATE principals SET status = 2 WHERE principal_id = $1", between.bo.principal
-    )
+    await between.world.pool.execute("UPDATE principals SET status = 2 WHERE principal_id = $1", between.bo.principal)
     await between.announce(relay)
     assert (await between.notices(dialog), relay.trouble) == ([], "")
     assert versions(await between.own_notices(between.ann)) == [1]

@@ -30,9 +30,7 @@ async def announcements(money_url: str) -> AsyncIterator[Announcements]:
 
 async def asked(money: MoneyWorld, **more: Any) -> NewPaymentRow:
     """A payment that somebody with enough was asked for, in a dialog."""
-    new = money.payment(
-        await money.open_person(10_000), await money.open_person(), 700, **{"dialog": new_id(), **more}
-    )
+    new = money.payment(await money.open_person(10_000), await money.open_person(), 700, **{"dialog": new_id(), **more})
     await money.request(new)
     return new
 
@@ -144,6 +142,7 @@ async def test_a_lost_lease_notes_nothing(money: MoneyWorld, announcements: Anno
     row = await money.database.fetchrow(
         "SELECT done, refused, n FROM announcements a JOIN places p USING (place_no) WHERE NOT p.is_self"
     )
+    assert row is not None
     assert tuple(row) == (1, None, None)
 
 
