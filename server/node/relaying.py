@@ -25,7 +25,7 @@ from server.node.serve import stop_when_asked
 from server.relay.announcer import Announcer
 from server.relay.chat_api import ChatApi
 from server.startup_error import StartupError
-from storage.commerce.announcement_rows import Backlog
+from storage.commerce.announcement_rows import AnnouncementBacklog
 from storage.commerce.announcements import Announcements
 from storage.commerce.schema import MONEY_SCHEMA
 from storage.embedded.cluster import EmbeddedPostgres
@@ -134,7 +134,7 @@ def relay_app(announcer: Announcer, announcements: Announcements) -> ASGIApp:
 
 
 class _RelayMetrics(Collector):
-    def __init__(self, announcer: Announcer, backlog: Backlog) -> None:
+    def __init__(self, announcer: Announcer, backlog: AnnouncementBacklog) -> None:
         self._announcer = announcer
         self._backlog = backlog
 

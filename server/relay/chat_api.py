@@ -17,7 +17,7 @@ import msgspec
 
 from protocol.errors import ErrorCode
 from protocol.ids import to_text
-from server.relay.notices import make_event
+from server.relay.place_notices import make_event
 from storage.commerce.announcement_rows import Announced, Fate, LeasedPlace, Numbered
 
 ANSWER_BYTES_MAX = 16_384
@@ -57,7 +57,7 @@ class ModeRefusedError(Exception):
         self.code = code
 
 
-class _Refusal(msgspec.Struct):
+class _RefusedByChat(msgspec.Struct):
     code: str
     retry_after_s: float | None = None
 
@@ -138,7 +138,7 @@ class ChatApi:
                 status, content = await self._exchange(method, path, body)
             if status == httpx.codes.OK:
                 return msgspec.json.decode(content, type=wanted)
-            refusal = msgspec.json.decode(content, type=_Refusal)
+            refusal = msgspec.json.decode(content, type=_RefusedByChat)
             code = ErrorCode(refusal.code)
         except (TimeoutError, OSError, httpx.HTTPError, msgspec.MsgspecError, ValueError) as error:
             raise NoAnswerError(f"the chat does not answer: {type(error).__name__}", everywhere=True) from error

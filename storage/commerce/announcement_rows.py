@@ -77,7 +77,7 @@ class Fate(msgspec.Struct, frozen=True):
     code: str | None = None
 
 
-class Backlog(msgspec.Struct, frozen=True):
+class AnnouncementBacklog(msgspec.Struct, frozen=True):
     """For how long the oldest version waits (0: none does), and how many are refused for ever."""
 
     oldest_us: int

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Self
 
 from protocol.commerce.payment_states import PaymentState
-from storage.commerce.announcement_rows import Backlog, Fate, LeasedPlace, Numbered, PaymentVersion
+from storage.commerce.announcement_rows import AnnouncementBacklog, Fate, LeasedPlace, Numbered, PaymentVersion
 from storage.commerce.schema import MONEY_SETTINGS
 from storage.postgres.pool import Pool, open_pool, translate_errors
 from storage.postgres.write_connections import WriteConnections
@@ -118,9 +118,9 @@ class Announcements:
         (row,) = await self._writes.fetch(_REPEAT, self._tenant, epoch, within_us, limit)
         return bool(row[0])
 
-    async def read_backlog(self) -> Backlog:
+    async def read_backlog(self) -> AnnouncementBacklog:
         """What waits, and what is refused."""
         async with translate_errors():
             row = await self._reads.fetchrow(_BACKLOG, self._tenant)
         assert row is not None, "it has no FROM"
-        return Backlog(row[0] or 0, row[1])
+        return AnnouncementBacklog(row[0] or 0, row[1])

@@ -66,7 +66,7 @@ BREAKS = {
     ),
     "a member sees what the payee sees": Break(
         "leaked",
-        prelude="from server.relay import notices\n"
+        prelude="from server.relay import place_notices as notices\n"
         "notices._for_members = lambda version: notices._for_party(version.payee, version)",
     ),
     "every dialog counts as open": Break(
@@ -77,7 +77,7 @@ BREAKS = {
     ),
     "nobody is judged as who began it": Break(
         "leaked",
-        prelude="from server.relay import chat_api, notices\n"
+        prelude="from server.relay import chat_api, place_notices as notices\n"
         "right = notices.make_event\n"
         "def make_event(place, row, *, sealed):\n"
         "    event = right(place, row, sealed=sealed)\n"
