@@ -37,8 +37,9 @@ def refusal(path: Path, **environment: str) -> str:
 def test_the_file_at_the_root_holds_the_defaults() -> None:
     loaded = load(ROOT / "config.toml", {})
     server = msgspec.structs.replace(loaded.server, data_dir=Path(".tchat"))
-    assert loaded.server.data_dir == ROOT / ".tchat"
-    assert msgspec.structs.replace(loaded, server=server) == Config()
+    relay = msgspec.structs.replace(loaded.relay, data_dir=Path(".tchat-commerce"))
+    assert (loaded.server.data_dir, loaded.relay.data_dir) == (ROOT / ".tchat", ROOT / ".tchat-commerce")
+    assert msgspec.structs.replace(loaded, server=server, relay=relay) == Config()
 
 
 def test_without_a_file_the_defaults_apply(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
