@@ -8,6 +8,7 @@ import logging
 import sys
 from collections.abc import AsyncIterator, Iterator
 
+import asyncpg
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -72,7 +73,13 @@ async def relay(config: Config) -> None:
     if not config.relay.api_key:
         raise StartupError("Set relay.api_key_file to a file with the API key of a service that may post payments.")
     url = ledger_url(config.relay)
-    await migrate(url, schema=MONEY_SCHEMA)
+    try:
+        await migrate(url, schema=MONEY_SCHEMA)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise StartupError(
+            f"The ledger cannot be reached ({error}): run `tchat commerce` with the same relay.data_dir, or set "
+            "relay.postgres_url."
+        ) from error
     async with opened_relay(config.relay, url) as (announcer, announcements):
         admin = Acceptor(GatewaySettings(), None, relay_app(announcer, announcements), SystemClock())
         await admin.listen(config.relay.admin_host, config.relay.admin_port)

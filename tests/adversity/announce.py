@@ -223,7 +223,8 @@ async def announce(
         stage = Stage(folder, seed, relays, None if broken is None else BREAKS[broken])
         try:
             await stage.open()
-            return await _run(stage, payments, kills, seed)
+            summary, said = await _run(stage, payments, kills, seed)
+            return summary | {"exit_codes": await stage.end_relays()}, said
         finally:
             await stage.abandon()
 
@@ -312,7 +313,7 @@ def main() -> int:
     for line in said:
         print(line, file=sys.stderr)
     print(json.dumps(summary))
-    fine = summary["at_rest"] and not any(summary[count] for count in COUNTS)
+    fine = summary["at_rest"] and not any(summary["exit_codes"]) and not any(summary[count] for count in COUNTS)
     return 0 if fine and summary["p99_ms"] <= P99_MS_MAX else 1
 
 

@@ -147,12 +147,9 @@ class Stage:
         for relay in self._relays:
             await relay.start()
 
-    async def close(self) -> list[int]:
-        """End all of it; the exit codes of the relays."""
-        codes = [await relay.end() for relay in self._relays]
-        await self.chat.stop()
-        await self.abandon()
-        return codes
+    async def end_relays(self) -> list[int]:
+        """End all relays politely; their exit codes."""
+        return [await relay.end() for relay in self._relays]
 
     async def abandon(self) -> None:
         """Leave nothing running."""

@@ -19,7 +19,7 @@ async def test_what_is_announced_is_complete_in_order_and_for_nobody_else(tmp_pa
     summary, said = await announce(80, relays=2, kills=4, seed=5, folder=tmp_path)
     assert said == []
     assert {count: summary[count] for count in COUNTS} == dict.fromkeys(COUNTS, 0)
-    assert summary["at_rest"]
+    assert (summary["at_rest"], summary["exit_codes"]) == (True, [0, 0])
     assert summary["events_read"] > 4 * summary["payments"]
     blows = ("pause_a_relay", "lose_answers", "restart_the_chat", "renew_the_key", "have_somebody_leave")
     assert (summary["kill_a_relay"], *(summary[blow] for blow in blows), summary["delete_a_dialog"]) == (4, *[1] * 6)
