@@ -60,7 +60,12 @@ def _v1() -> Router:
     )
     for_service_accounts = Router(
         path="/",
-        route_handlers=[service_accounts.append_event, service_accounts.append_to_self],
+        route_handlers=[
+            service_accounts.append_event,
+            service_accounts.append_to_self,
+            service_accounts.read_mode,
+            service_accounts.read_epoch,
+        ],
         dependencies={"service_account": Provide(provide_service_account)},
         security=[{"api_key": []}],
     )

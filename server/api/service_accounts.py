@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 import msgspec
-from litestar import post
+from litestar import get, post
 from litestar.params import FromPath, JSONBody
 from msgspec import Meta
 
 from protocol.bodies import Header, Posted, Ref
+from protocol.dialog_types import Mode
 from protocol.errors import ErrorCode
 from protocol.kinds import KINDS, Kind
 from server.api import fields as f
@@ -77,6 +78,18 @@ class AppendedReply(msgspec.Struct):
     at_ms: int
 
 
+class ModeReply(msgspec.Struct):
+    """Whether a dialog is sealed: only endpoints can read it."""
+
+    mode: Literal["sealed", "open"]
+
+
+class EpochReply(msgspec.Struct):
+    """The epoch of this deployment."""
+
+    epoch: int
+
+
 @post("/admin/principals/{principal:uuid}/suspend", status_code=204, responses=REFUSALS)
 async def suspend(principal: FromPath[UUID], admin: AsCaller, parts: Parts) -> None:
     """Suspend a person, bot, business or service; their connections close at once."""
@@ -129,6 +142,20 @@ async def append_to_self(
     """Append a state of a payment to the `self` dialog of one of its parties, with a key for all dialogs."""
     verdict = await parts.service_accounts.append_to_self(service_account, principal.bytes, data.n, _posted(data))
     return AppendedReply(verdict.seq, verdict.at_ms)
+
+
+@get("/dialogs/{dialog:uuid}/mode", responses=REFUSALS)
+async def read_mode(dialog: FromPath[UUID], service_account: AsServiceAccount, parts: Parts) -> ModeReply:
+    """The mode of a dialog, which never changes: what may be said there in the clear. With a key for all dialogs."""
+    mode = await parts.service_accounts.read_mode(service_account, dialog.bytes)
+    return ModeReply("sealed" if mode is Mode.SEALED else "open")
+
+
+@get("/epoch", responses=REFUSALS)
+async def read_epoch(service_account: AsServiceAccount, parts: Parts) -> EpochReply:
+    """The epoch. In a new one (after a restore, say), what was appended in the one before may be lost."""
+    del service_account  # any key will do
+    return EpochReply(await parts.service_accounts.read_epoch())
 
 
 def _posted(data: EventRequest) -> Posted:

@@ -477,6 +477,39 @@ class CommerceServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Pause after all payments that were due are expired. A payment that is read is expired at once."""
 
 
+class RelaySettings(msgspec.Struct, frozen=True, kw_only=True):
+    """`tchat relay`: announces states of payments in the dialogs of the chat. Several may run."""
+
+    chat_url: str = "http://127.0.0.1:7420"
+    """https://host:port of the chat's public port, or http:// in a network of your own."""
+    api_key: Secret = Secret()
+    """API key of a service of the chat that may post payments in all dialogs (`kinds` payment, `all_dialogs`). All
+    relays of a tenant use the same service. Renew the key, never make another service: numbers would begin anew."""
+    api_key_file: Path | None = None
+    """File that holds `api_key`. It is read again when the chat refuses the key."""
+    tenant: Count = 1
+    """The tenant of this service. Payments of other tenants need relays of their own."""
+    postgres_url: str = ""
+    """postgresql://user@host:port/database of the ledger, without the password; empty means the embedded one in
+    `data_dir`."""
+    postgres_password: Secret = Secret()
+    """Password for `postgres_url`."""
+    postgres_password_file: Path | None = None
+    """File that holds `postgres_password`."""
+    data_dir: Path = Path(".tchat-commerce")
+    """Folder of the embedded PostgreSQL of `tchat commerce`, which must run."""
+    lease_s: Annotated[float, Meta(ge=1)] = 15.0
+    """What a relay that ended had begun is taken over by another after this long."""
+    places_max: Count = 32
+    """Dialogs in which this relay posts at the same time; in each it posts one event after the other."""
+    admin_host: str = "127.0.0.1"
+    """Address of its private port: health and metrics. Never expose it."""
+    admin_port: Port = 7431
+    """Its private port. 0 takes any free one."""
+    drain_timeout_s: Seconds = 10.0
+    """Longest time from SIGTERM to the exit; in it, what is under way is finished."""
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that an operator can set."""
 
@@ -495,3 +528,4 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     webhooks: WebhookSettings = WebhookSettings()
     commerce: CommerceSettings = CommerceSettings()
     commerce_service: CommerceServiceSettings = CommerceServiceSettings()
+    relay: RelaySettings = RelaySettings()

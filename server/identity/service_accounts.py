@@ -18,6 +18,7 @@ import msgspec
 
 from protocol import ids
 from protocol.bodies import Posted
+from protocol.dialog_types import Mode
 from protocol.errors import ErrorCode
 from protocol.ids import self_dialog_id
 from protocol.kinds import DAY_MS, KINDS, Kind
@@ -129,6 +130,19 @@ class ServiceAccounts:
             if refused.code is ErrorCode.DIALOG_NOT_FOUND:
                 raise RequestRefusedError(ErrorCode.PRINCIPAL_NOT_FOUND) from refused
             raise
+
+    async def read_mode(self, service: ServiceKeyRow, dialog: bytes) -> Mode:
+        """The mode of a dialog of the platform; raises RequestRefusedError."""
+        if not service.grants.all_dialogs:
+            raise RequestRefusedError(ErrorCode.NOT_ALLOWED, "with a key for all dialogs")
+        mode = await self._store.read_mode(service.tenant, dialog)
+        if mode is None:
+            raise RequestRefusedError(ErrorCode.DIALOG_NOT_FOUND)
+        return mode
+
+    async def read_epoch(self) -> int:
+        """The epoch of the deployment."""
+        return await self._store.read_epoch()
 
     async def _check_grants(self, service: ServiceKeyRow, dialog: bytes, n: int, body: Posted) -> None:
         grants, business = service.grants, body.acting_for

@@ -88,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for name, run, meaning in (
         ("serve", _serve, "run a node until SIGTERM or Ctrl-C"),
+        ("relay", _relay, "announce payments of the ledger in the chat's dialogs until SIGTERM or Ctrl-C"),
         ("migrate", _migrate, "bring the database to this version's schema"),
         ("doctor", _doctor, "check what a server here needs, and say what to do"),
     ):
@@ -196,6 +197,18 @@ def _commerce_key(chosen: argparse.Namespace, _rest: list[str]) -> int:
         for name in chosen.right:
             rights |= Right[name.upper()]
         print(make_api_key(config, chosen.tenant, chosen.name, rights, [each.bytes for each in chosen.business]))
+
+    return _started(chosen.config, run)
+
+
+def _relay(chosen: argparse.Namespace, _rest: list[str]) -> int:
+    def run(config: Config) -> None:
+        import uvloop
+
+        from server.node.relaying import relay
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(relay(config))
 
     return _started(chosen.config, run)
 

@@ -9,6 +9,7 @@ from server.node.metrics import METRICS
 from server.node.parent_admin import OF_THE_PARENT
 from server.node.process_metrics import OF_THE_PROCESS
 from server.node.prometheus import AnyDeclared, Counter, Durations, Gauge, LabelledCounter, LabelledGauge
+from server.node.relaying import OF_THE_RELAY
 
 _TYPES = {
     Gauge: "gauge",
@@ -38,6 +39,7 @@ def as_markdown() -> str:
     for title, declared in METRICS:
         parts.append(_table(title, map(_row, declared)))
     parts.append(_table("Several workers", OF_THE_PARENT))
+    parts.append(_table("The relay (`tchat relay`, on `relay.admin_port`)", OF_THE_RELAY))
     parts.append(_table("The process", OF_THE_PROCESS))
     return "\n".join(parts)
 

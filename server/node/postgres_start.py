@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
 from server.config.postgres_connections import EMBEDDED_MIN, count_connections
-from server.config.settings import Config, StorageSettings
+from server.config.settings import Config, Secret, StorageSettings
 from server.startup_error import StartupError
 from storage.embedded.cluster import EmbeddedError, EmbeddedPostgres
 from storage.embedded.data_folder import DataFolderInUseError
@@ -100,9 +100,14 @@ def find_shared_account(config: Config) -> str | None:
 
 def configured_url(storage: StorageSettings) -> str:
     """`postgres_url` with the password put in: not to be shown."""
-    password = storage.postgres_password.reveal()
+    return with_password(storage.postgres_url, storage.postgres_password)
+
+
+def with_password(url: str, secret: Secret) -> str:
+    """The URL of a database with the password put in: not to be shown."""
+    password = secret.reveal()
     if not password:
-        return storage.postgres_url
-    parts = urlsplit(storage.postgres_url)
+        return url
+    parts = urlsplit(url)
     user, _, host = parts.netloc.rpartition("@")
     return parts._replace(netloc=f"{user}:{quote(password, safe='')}@{host}").geturl()

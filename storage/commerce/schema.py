@@ -5,6 +5,7 @@ from pathlib import Path
 from protocol.commerce.currencies import AMOUNT_MINOR_MAX
 from protocol.commerce.payment_states import PaymentState, PaymentStep
 from protocol.ids import NIL, to_text
+from storage.commerce.announcement_rows import NUMBERS_SKIPPED, Announced
 from storage.commerce.money_rows import (
     BALANCE_MAX,
     HOLD_SLOT,
@@ -38,6 +39,7 @@ MONEY = FunctionFiles(
         HoldState,
         LimitSpan,
         TransferReason,
+        Announced,
     ),
     constants={
         "PERIOD_LOCKS": PERIOD_LOCKS,
@@ -47,6 +49,7 @@ MONEY = FunctionFiles(
         "AMOUNT_MINOR_MAX": AMOUNT_MINOR_MAX,
         "BALANCE_MAX": BALANCE_MAX,
         "NIL": to_text(NIL),
+        "NUMBERS_SKIPPED": NUMBERS_SKIPPED,
         "DAY_HOURS_MIN": 20,  # a day of a time zone has 23 to 25
         "MONTH_DAYS_MIN": 27,
     },

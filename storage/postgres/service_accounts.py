@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from protocol.dialog_types import Mode
 from storage.identity_rows import KeyGrants, ServiceKeyRow
 from storage.postgres.pool import Pool, translate_errors
 from storage.rows import PrincipalStatus, PrincipalType
@@ -49,6 +50,9 @@ _MAY_WRITE = """
 SELECT EXISTS (SELECT 1 FROM members WHERE dialog_id = $1 AND principal_id = ANY ($2) AND member)
     OR EXISTS (SELECT 1 FROM authors WHERE dialog_id = $1 AND device_id = $3 AND last_n >= $4)
 """
+
+_MODE = "SELECT mode FROM heads WHERE dialog_id = $2 AND tenant_id = $1 AND NOT deleted"
+_EPOCH = "SELECT epoch FROM deployment"
 
 
 class ServiceAccountStore:
@@ -112,3 +116,14 @@ class ServiceAccountStore:
         """
         async with translate_errors():
             return bool(await self._pool.fetchval(_MAY_WRITE, dialog, list(businesses), device, n))
+
+    async def read_mode(self, tenant: int, dialog: bytes) -> Mode | None:
+        """The mode of a dialog of the tenant; None if there is none, or it is deleted."""
+        async with translate_errors():
+            mode = await self._pool.fetchval(_MODE, tenant, dialog)
+        return None if mode is None else Mode(mode)
+
+    async def read_epoch(self) -> int:
+        """The epoch that the nodes of this database have settled."""
+        async with translate_errors():
+            return int(await self._pool.fetchval(_EPOCH))

@@ -127,3 +127,28 @@ async def test_the_key_of_a_service_is_renewed_by_admins_of_its_platform_alone(a
     shop = (await admin.ask("POST", "/v1/admin/businesses", {"name": "shop"})).json()["principal"]
     assert error(await admin.ask("POST", f"/v1/admin/services/{shop}/key")) == (404, "principal_not_found")
     assert (await to_self(api, key, ann.principal, event(1))).status_code == 200
+
+
+async def test_a_service_for_all_dialogs_learns_the_mode_of_each_of_its_platform(api: ApiWorld) -> None:
+    admin, ann = await api.admin(), await api.sign_in(ANN)
+    _, key = await announcer(admin)
+    dialog = ids.to_text(ids.self_dialog_id(ids.from_text(ann.principal)))
+    for mode, name in ((1, "sealed"), (2, "open")):
+        await api.pool.execute("UPDATE heads SET mode = $1 WHERE dialog_id = $2", mode, ids.from_text(dialog))
+        answer = await api.ask("GET", f"/v1/dialogs/{dialog}/mode", token=key)
+        assert (answer.status_code, answer.json()) == (200, {"mode": name})
+    shop = (await admin.ask("POST", "/v1/admin/businesses", {"name": "shop"})).json()["principal"]
+    _, bounded = await announcer(admin, businesses=[shop])
+    assert error(await api.ask("GET", f"/v1/dialogs/{dialog}/mode", token=bounded)) == (403, "not_allowed")
+    nobodys = f"/v1/dialogs/{ids.to_text(ids.new_id())}/mode"
+    assert error(await api.ask("GET", nobodys, token=key)) == (404, "dialog_not_found")
+    await api.pool.execute("UPDATE heads SET deleted = true WHERE dialog_id = $1", ids.from_text(dialog))
+    assert error(await api.ask("GET", f"/v1/dialogs/{dialog}/mode", token=key)) == (404, "dialog_not_found")
+
+
+async def test_a_service_learns_the_epoch(api: ApiWorld) -> None:
+    _, key = await announcer(await api.admin())
+    epoch = await api.pool.fetchval("SELECT epoch FROM deployment")
+    answer = await api.ask("GET", "/v1/epoch", token=key)
+    assert (answer.status_code, answer.json()) == (200, {"epoch": epoch})
+    assert error(await api.ask("GET", "/v1/epoch", token=f"{key}x")) == (401, "token_invalid")

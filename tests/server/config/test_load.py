@@ -38,9 +38,10 @@ def test_the_file_at_the_root_holds_the_defaults() -> None:
     loaded = load(ROOT / "config.toml", {})
     server = msgspec.structs.replace(loaded.server, data_dir=Path(".tchat"))
     commerce = msgspec.structs.replace(loaded.commerce_service, data_dir=Path(".tchat-commerce"))
-    assert loaded.server.data_dir == ROOT / ".tchat"
-    assert loaded.commerce_service.data_dir == ROOT / ".tchat-commerce"
-    assert msgspec.structs.replace(loaded, server=server, commerce_service=commerce) == Config()
+    relay = msgspec.structs.replace(loaded.relay, data_dir=Path(".tchat-commerce"))
+    folders = (loaded.server.data_dir, loaded.commerce_service.data_dir, loaded.relay.data_dir)
+    assert folders == (ROOT / ".tchat", ROOT / ".tchat-commerce", ROOT / ".tchat-commerce")
+    assert msgspec.structs.replace(loaded, server=server, commerce_service=commerce, relay=relay) == Config()
 
 
 def test_without_a_file_the_defaults_apply(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -282,6 +282,8 @@ async def exercise_identity(stores: IdentityStores, number: str) -> None:
     await services.find_by_key(key)
     assert await services.renew_key(NOW, TENANT, me, service=shop, key_hash=new_id())
     await services.are_businesses(TENANT, [me, new_id()])
+    await services.read_mode(TENANT, new_id())
+    await services.read_epoch()
     await services.may_write(new_id(), [me, new_id()], new_id(), 1)
     await exercise_accounts(stores.accounts, stores.webhooks)
     await people.add_tenants([TENANT])

@@ -1,0 +1,1 @@
+"""Announces states of payments in timelines: reads the ledger's outbox, posts to the chat's HTTP API."""
