@@ -304,7 +304,7 @@ class Racer(Caller):
     async def sweep(self) -> None:
         """Expire what is due, as a service does that looks for it."""
         try:
-            due = await self.ledger.list_due(0, 10)
+            due = [each.payment for each in await self.ledger.list_due(0, 1000) if each.pending][:10]
         except StorageUnavailableError:
             return
         await asyncio.gather(*(self._expire(payment) for payment in due * 2))
