@@ -14,7 +14,8 @@ import msgspec
 
 from server.config.reference import describe_type
 from server.config.rules import find_broken_rules
-from server.config.settings import CONFIG_VERSION, ENVIRONMENT_PREFIX, Config, Secret, name_variable
+from server.config.setting_types import Secret
+from server.config.settings import CONFIG_VERSION, ENVIRONMENT_PREFIX, Config, name_variable
 
 DEFAULT_PATH = Path("config.toml")
 

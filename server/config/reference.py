@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 
-from server.config.settings import CONFIG_VERSION, ENVIRONMENT_PREFIX, Config, Secret, name_variable
+from server.config.setting_types import Secret
+from server.config.settings import CONFIG_VERSION, ENVIRONMENT_PREFIX, Config, name_variable
 
 _UNITS = {
     "_bytes": "bytes",

@@ -8,7 +8,8 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 
-from server.config.settings import Config, Secret
+from server.config.setting_types import Secret
+from server.config.settings import Config
 from server.identity.signing_keys import SigningKeyError, SigningKeys, new_pem
 from server.identity.vault import Vault, VaultError, is_guessable, new_key
 from server.startup_error import StartupError

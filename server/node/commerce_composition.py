@@ -18,7 +18,8 @@ from server.commerce.resources.commerce_app import create_commerce
 from server.commerce.resources.commerce_parts import CommerceParts
 from server.commerce.step_keys import StepKeys
 from server.commerce.wallet_keeping import WalletKeeping, WalletTerms, is_timezone
-from server.config.settings import CommerceServiceSettings, Config
+from server.config.payment_settings import CommerceServiceSettings
+from server.config.settings import Config
 from server.identity.jwks import FetchDocument, KeySet
 from server.identity.key_files import read_or_create
 from server.identity.vault import KEY_BYTES, is_guessable, new_key

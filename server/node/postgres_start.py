@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
 from server.config.postgres_connections import EMBEDDED_MIN, count_connections
-from server.config.settings import Config, Secret, StorageSettings
+from server.config.setting_types import Secret
+from server.config.settings import Config, StorageSettings
 from server.startup_error import StartupError
 from storage.embedded.cluster import EmbeddedError, EmbeddedPostgres
 from storage.embedded.data_folder import DataFolderInUseError

@@ -15,7 +15,8 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from server.clock import SystemClock
-from server.config.settings import Config, GatewaySettings, RelaySettings
+from server.config.payment_settings import RelaySettings
+from server.config.settings import Config, GatewaySettings
 from server.gateway.acceptor import Acceptor
 from server.gateway.http_connection import ASGIApp
 from server.node import logs

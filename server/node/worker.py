@@ -18,7 +18,8 @@ from pathlib import Path
 import msgspec
 import uvloop
 
-from server.config.settings import Config, Secret
+from server.config.setting_types import Secret
+from server.config.settings import Config
 from server.gateway.shared_counts import SharedCounts
 from server.node import logs
 from server.node.composition import Node

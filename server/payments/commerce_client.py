@@ -24,7 +24,7 @@ from protocol.errors import ErrorCode
 from protocol.ids import to_text
 from protocol.payment_commands import OF_COMMERCE
 from server.clock import Clock
-from server.config.settings import CommerceSettings
+from server.config.payment_settings import CommerceSettings
 from server.identity.claims import Claims
 from server.identity.signing_keys import SigningKeys
 from server.payments.commerce_request import CommerceRequest

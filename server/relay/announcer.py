@@ -19,7 +19,7 @@ import logging
 from collections import Counter
 
 from server.clock import Clock
-from server.config.settings import RelaySettings
+from server.config.payment_settings import RelaySettings
 from server.relay.chat_api import ChatApi, ModeRefusedError, NoAnswerError
 from storage.commerce.announcement_rows import Announced, Fate, LeasedPlace
 from storage.commerce.announcements import Announcements

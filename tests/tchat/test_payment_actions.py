@@ -21,7 +21,7 @@ from protocol.dialog_types import DialogType, Mode
 from protocol.errors import ErrorCode
 from protocol.ids import new_id
 from protocol.kinds import Kind
-from server.config.settings import CommerceSettings
+from server.config.payment_settings import CommerceSettings
 from server.entries import make_entry
 from storage.rows import PrincipalType, VerdictCode
 from tchat.actions import ConnectionState, RefusedError

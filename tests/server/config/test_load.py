@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from server.config.load import ConfigError, load
-from server.config.settings import Config, Secret
+from server.config.setting_types import Secret
+from server.config.settings import Config
 
 ROOT = Path(__file__).parents[3]
 

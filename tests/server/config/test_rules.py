@@ -10,7 +10,8 @@ import pytest
 from server.config import rules
 from server.config.message_sizes import largest_command, largest_event, largest_service_event
 from server.config.rules import RULES, find_broken_rules
-from server.config.settings import Config, IssuerSettings, Secret
+from server.config.setting_types import Secret
+from server.config.settings import Config, IssuerSettings
 
 COMMAND, EVENT, BODY = largest_command(), largest_event(), largest_service_event()
 PRODUCTION = {"server__mode": "production", "identity__code_sender": "none"}

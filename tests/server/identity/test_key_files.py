@@ -9,7 +9,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from server.config.settings import Config, IdentitySettings, Secret, ServerSettings
+from server.config.setting_types import Secret
+from server.config.settings import Config, IdentitySettings, ServerSettings
 from server.identity.code_sender import CodeSender, LogCodeSender, make_sender
 from server.identity.key_files import load_signing_keys, load_vault
 from server.identity.signing_keys import SigningKeys, new_pem

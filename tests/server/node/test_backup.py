@@ -14,7 +14,8 @@ from protocol.bodies import TimelineEvent
 from protocol.commands import Create, Send
 from protocol.dialog_types import DialogType, Mode
 from protocol.replies import Synced
-from server.config.settings import Config, IdentitySettings, Secret, ServerSettings, StorageSettings
+from server.config.setting_types import Secret
+from server.config.settings import Config, IdentitySettings, ServerSettings, StorageSettings
 from server.identity.key_files import load_signing_keys, load_vault
 from server.node.backup import BackupError, Manifest, backup, restore
 from storage.embedded.cluster import EmbeddedPostgres

@@ -17,7 +17,9 @@ import httpx
 import pytest
 
 from protocol.ids import NIL, to_text
-from server.config.settings import CommerceServiceSettings, Config, Secret, ServerSettings
+from server.config.payment_settings import CommerceServiceSettings
+from server.config.setting_types import Secret
+from server.config.settings import Config, ServerSettings
 from server.identity.signing_keys import SigningKeys, new_pem
 from server.node.commerce_composition import load_digest_key
 from server.startup_error import StartupError

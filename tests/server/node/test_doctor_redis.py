@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 import redis
 
-from server.config.settings import ClusterSettings, Secret
+from server.config.setting_types import Secret
+from server.config.settings import ClusterSettings
 from server.node import doctor
 from server.node.doctor import Finding, examine_redis
 from tests.engines.redis_server import RedisServer

@@ -16,7 +16,8 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from server.config.settings import Config, IdentitySettings, Secret, ServerSettings
+from server.config.setting_types import Secret
+from server.config.settings import Config, IdentitySettings, ServerSettings
 from server.gateway.shared_counts import SharedCounts, create_shared_memory
 from server.node import parent as parent_module
 from server.node.connected import Connected, Here

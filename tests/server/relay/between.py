@@ -13,7 +13,7 @@ from protocol.bodies import AnyBody, Posted
 from protocol.commerce.payment_notice import PaymentNotice, decode_notice
 from protocol.dialog_types import DialogType, Mode
 from protocol.ids import from_text, self_dialog_id
-from server.config.settings import RelaySettings
+from server.config.payment_settings import RelaySettings
 from server.relay.announcer import Announcer
 from server.relay.chat_api import ChatApi
 from storage.commerce.announcements import Announcements

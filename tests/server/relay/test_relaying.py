@@ -7,7 +7,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from server.config.settings import Config, RelaySettings, Secret
+from server.config.payment_settings import RelaySettings
+from server.config.setting_types import Secret
+from server.config.settings import Config
 from server.node.relaying import OF_THE_RELAY, ledger_url, opened_relay, read_key, relay, relay_app
 from server.startup_error import StartupError
 from storage.commerce.announcements import Announcements

@@ -22,7 +22,8 @@ from protocol.ids import new_id, to_text
 from protocol.kinds import Kind
 from protocol.payment_commands import OF_COMMERCE, Pay, PayAction, ReadPayment
 from protocol.replies import Acked, Failed, PaymentAnswer, Reply
-from server.config.settings import CommerceSettings, RateSettings
+from server.config.payment_settings import CommerceSettings
+from server.config.settings import RateSettings
 from storage.rows import PrincipalStatus, PrincipalType
 from tests.support.fake_commerce import FakeCommerce, fake_commerce, refusal, response
 from tests.support.harness import KEYS, Running, configured, running
