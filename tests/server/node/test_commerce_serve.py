@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
-import re
 import signal
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +21,11 @@ from server.identity.signing_keys import SigningKeys, new_pem
 from server.node.commerce_composition import load_digest_key
 from server.startup_error import StartupError
 from tests.conformance.contract_caller import new_uuid
+from tests.support.commerce_process import TCHAT, run, serving_process
 
 pytestmark = pytest.mark.anyio
 
-_TCHAT = (sys.executable, "-c", "import sys; from server.node.cli import main; sys.exit(main())")
 _PEM = new_pem()
-
-
-async def run(*arguments: str, environment: dict[str, str]) -> tuple[int | None, str]:
-    """Exit code and output of a command."""
-    process = await asyncio.create_subprocess_exec(*arguments, env=environment, stdout=asyncio.subprocess.PIPE)
-    output, _ = await process.communicate()
-    return process.returncode, output.decode()
 
 
 @pytest.fixture
@@ -53,26 +43,10 @@ def environment(tmp_path: Path, money_url: str) -> dict[str, str]:
     }
 
 
-@contextlib.asynccontextmanager
-async def serving_process(environment: dict[str, str]) -> AsyncIterator[tuple[str, asyncio.subprocess.Process]]:
-    """The URL of the service, and its process."""
-    process = await asyncio.create_subprocess_exec(*_TCHAT, "commerce", env=environment, stdout=asyncio.subprocess.PIPE)
-    try:
-        assert process.stdout is not None
-        line = await asyncio.wait_for(process.stdout.readline(), 60)
-        found = re.search(rb"http://[\d.:]+", line)
-        assert found is not None, line
-        yield found[0].decode(), process
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-
-
 async def test_the_process_keeps_the_contract_and_ends_at_sigterm(environment: dict[str, str]) -> None:
     async with serving_process(environment) as (url, process):
         code, printed = await run(
-            *_TCHAT, "commerce", "key", "setup", "--right", "admin", "--right", "transfers", environment=environment
+            *TCHAT, "commerce", "key", "setup", "--right", "admin", "--right", "transfers", environment=environment
         )
         assert code == 0
         async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
@@ -106,10 +80,10 @@ async def set_up(client: httpx.AsyncClient, api_key: str) -> dict[str, str]:
 async def test_a_service_without_its_port_or_database_says_what_to_set(environment: dict[str, str]) -> None:
     async with serving_process(environment) as (url, _):
         taken = environment | {"TCHAT__COMMERCE_SERVICE__PORT": url.rpartition(":")[2]}
-        assert await run(*_TCHAT, "commerce", environment=taken) == (2, "")
+        assert await run(*TCHAT, "commerce", environment=taken) == (2, "")
     nowhere = environment | {"TCHAT__COMMERCE_SERVICE__POSTGRES_URL": "postgresql://x@127.0.0.1:1/x"}
-    assert await run(*_TCHAT, "commerce", environment=nowhere) == (2, "")
-    assert await run(*_TCHAT, "commerce", "key", "x", environment=nowhere) == (2, "")
+    assert await run(*TCHAT, "commerce", environment=nowhere) == (2, "")
+    assert await run(*TCHAT, "commerce", "key", "x", environment=nowhere) == (2, "")
 
 
 def test_the_digest_key_is_made_once_and_required_in_production(tmp_path: Path) -> None:
