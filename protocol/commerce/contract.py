@@ -10,7 +10,8 @@
 
 Every POST has an `Idempotency-Key` header of 1 to 255 printable characters, which belongs to the caller: the same key
 with the same body gets the first final answer again, refusals included; with another body it is `key_reused`. A refusal
-is `{"code", "message", "retry_after_s"}`; of the codes only `unavailable` and `rate_limited` are not final.
+is `{"code", "message", "retry_after_s"}`; `unavailable`, `rate_limited`, `internal`, and what is said of the token
+(401) or of a missing right (`not_allowed`) are not final.
 
 `Authorization: Bearer TOKEN`: a JWT (EdDSA) of the chat's key with `aud` "commerce", `sub`, `tenant`, `device`, `iat`,
 `exp` (at most 60 s later), `jti`, and `digest`: the base64url SHA-256 of method, path, idempotency key and body, each

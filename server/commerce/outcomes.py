@@ -30,5 +30,6 @@ def check_done(answer: Answer, detail: str = "") -> bytes:
     """The subject of a step that is done; raises RequestRefusedError of any other."""
     if answer.outcome is not StepOutcome.DONE:
         raise RequestRefusedError(CODE_OF[answer.outcome], detail)
-    assert answer.subject is not None, "a step that is done has a subject"
+    if answer.subject is None:
+        raise RequestRefusedError(ErrorCode.KEY_REUSED, "it was answered long ago, and the answer is forgotten")
     return answer.subject

@@ -74,7 +74,8 @@ class PaymentSteps:
             raise RequestRefusedError(ErrorCode.NOT_ALLOWED, "a service approves for nobody")
         key = self._keys.make(request, name_operation("approve", payment), approval)
         needed = await self._proofs.is_needed(asker.tenant, approval.currency, approval.amount_minor)
-        if needed and not self._proofs.is_proven(asker, payment, approval):
+        signed = approval.proof is not None and approval.proof.signature is not None
+        if (needed or signed) and not self._proofs.is_proven(asker, payment, approval):
             return await self._reply(asker, await self._ledger.answer(key, StepOutcome.PROOF))
         answer = await self._ledger.approve(
             key,

@@ -39,6 +39,7 @@ def development_is_local(config: Config) -> str | None:
         ("server.host", server.host),
         ("server.admin_host", server.admin_host),
         ("commerce_service.host", config.commerce_service.host),
+        ("relay.admin_host", config.relay.admin_host),
     )
     for key, host in hosts:
         if not _is_loopback(host):
@@ -64,6 +65,7 @@ def postgres_url_has_no_password(config: Config) -> str | None:
     for section, url in (
         ("storage", config.storage.postgres_url),
         ("commerce_service", config.commerce_service.postgres_url),
+        ("relay", config.relay.postgres_url),
     ):
         if urlsplit(url).password:
             return (
@@ -102,18 +104,26 @@ def cql_user_has_a_password(config: Config) -> str | None:
     )
 
 
-def commerce_url_is_an_address(config: Config) -> str | None:
-    """What is wrong with it would show only when somebody pays."""
-    url = config.commerce.url
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        host = None
-    fits = host and parts.scheme in ("http", "https") and not (parts.username or parts.query or parts.fragment)
-    if not url or fits:
+def payment_urls_are_addresses(config: Config) -> str | None:
+    """What is wrong with them would show only when somebody pays."""
+    for key, url in (("commerce.url", config.commerce.url), ("relay.chat_url", config.relay.chat_url)):
+        try:
+            parts = urlsplit(url)
+            host, _ = parts.hostname, parts.port
+        except ValueError:
+            host = None
+        fits = host and parts.scheme in ("http", "https") and not (parts.username or parts.query or parts.fragment)
+        if url and not fits:
+            return f"{key}: set http:// or https:// with a host, and without user name, query and fragment."
+    return None
+
+
+def books_are_not_the_chats(config: Config) -> str | None:
+    """Both databases have tables of the same name, and each version of the one would refuse the other's."""
+    url = config.commerce_service.postgres_url
+    if not url or url != config.storage.postgres_url:
         return None
-    return "commerce.url: set http:// or https:// with a host, and without user name, query and fragment."
+    return "commerce_service.postgres_url: this is the database of the chat: name another one."
 
 
 def workers_have_redis(config: Config) -> str | None:
@@ -332,7 +342,8 @@ RULES = (
     cql_hosts_have_no_port,
     cql_user_has_a_password,
     moderators_key_is_a_public_key,
-    commerce_url_is_an_address,
+    payment_urls_are_addresses,
+    books_are_not_the_chats,
     workers_have_redis,
     embedded_postgres_fits_the_workers,
     a_shared_database_is_configured,

@@ -49,8 +49,6 @@ _STATUS = {
     ErrorCode.ROLE_REQUIRED: 403,
     ErrorCode.BLOCKED: 403,
     ErrorCode.PROOF_REQUIRED: 403,
-    ErrorCode.PAYMENT_NOT_FOUND: 404,
-    ErrorCode.WALLET_NOT_FOUND: 404,
     ErrorCode.AMOUNT_REFUSED: 400,
     ErrorCode.CURRENCY_REFUSED: 400,
     ErrorCode.OWN_PAYEE: 400,

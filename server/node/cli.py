@@ -140,7 +140,7 @@ def _add_commerce(parser: argparse.ArgumentParser) -> None:
     key.add_argument("--right", action="append", default=[], choices=("payments", "transfers", "admin"))
     key.add_argument("--business", action="append", default=[], type=UUID, metavar="ID", help="for which it acts")
     key.add_argument("--tenant", type=int, default=1, metavar="N", help="default: 1")
-    key.add_argument("--config", type=Path, metavar="FILE", help="default: config.toml here, if there is one")
+    key.add_argument("--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="likewise, also here")
     key.set_defaults(run=_commerce_key)
 
 

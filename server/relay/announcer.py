@@ -166,6 +166,10 @@ class Announcer:
 
     async def _watch_epoch(self) -> None:
         while True:
-            with contextlib.suppress(NoAnswerError, StorageUnavailableError):
+            try:
                 await self.follow_epoch()
+            except (NoAnswerError, StorageUnavailableError):
+                pass  # `look` says so
+            except Exception:  # noqa: BLE001 - it is followed as long as the relay runs
+                _log.exception("the epoch of the chat could not be followed, will try again")
             await asyncio.sleep(EPOCH_EVERY_S)

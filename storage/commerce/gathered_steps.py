@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 from protocol.commerce.payment_states import PaymentStep
 from storage.commerce.ledger import Ledger
 from storage.commerce.money_rows import BATCH_MAX, Answer, CaptureStep, HoldStep
+from storage.unavailable import NothingWrittenError, WriteRefusedError
 
 _Step = TypeVar("_Step")
 
@@ -82,6 +83,8 @@ class _Gatherer(Generic[_Step]):
         if len(batch) > 1:
             try:
                 answers = await self._together([step for step, _ in batch])
+            except (NothingWrittenError, WriteRefusedError):
+                pass  # one of them may be the reason: each goes alone
             except Exception as caught:  # noqa: BLE001 - each of the waiting is told
                 error = caught
         for (_, taken), answer in zip(batch, answers, strict=True):

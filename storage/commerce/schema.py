@@ -50,7 +50,7 @@ MONEY = FunctionFiles(
         "BALANCE_MAX": BALANCE_MAX,
         "NIL": to_text(NIL),
         "NUMBERS_SKIPPED": NUMBERS_SKIPPED,
-        "DAY_HOURS_MIN": 20,  # a day of a time zone has 23 to 25
+        "DAY_HOURS_MIN": 22,  # a day of a time zone has 22 to 26
         "MONTH_DAYS_MIN": 27,
     },
 )

@@ -35,7 +35,7 @@ class PaymentCalls:
         self._pool = pool
 
     async def judge(self, now_ms: int, call: PaymentCall) -> VerdictCode:
-        """OK, and the call is noted; or why it may not be passed on.
+        """OK, or why it may not be passed on. It is noted: a repeated call is answered the same.
 
         NOT_FOUND: the author is no member, or the dialog is deleted. NOT_MEMBER: another party is none. ROLE_REQUIRED,
         BLOCKED, SUSPENDED: as for a message. CONFLICT: the number was used for something else.

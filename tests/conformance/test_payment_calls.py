@@ -47,7 +47,7 @@ async def test_a_call_is_noted_once_and_is_answered_alike_from_then_on(
     assert await calls.judge(NOW, call) is OK
     assert await calls.judge(NOW, replace(call, n=2)) is VerdictCode.NOT_FOUND
     assert await calls.judge(NOW, replace(call, what=b"another")) is CONFLICT
-    assert await world.pool.fetchval("SELECT count(*) FROM payment_calls") == 1
+    assert await world.pool.fetchval("SELECT count(*) FROM payment_calls WHERE n = 1") == 1
 
 
 async def test_numbers_belong_to_a_device_in_a_dialog(world: World, bo: Person, call: PaymentCall) -> None:
@@ -59,7 +59,7 @@ async def test_numbers_belong_to_a_device_in_a_dialog(world: World, bo: Person, 
     assert await calls.judge(NOW, replace(call, dialog=elsewhere, what=b"another")) is OK
 
 
-async def test_what_is_refused_is_not_noted(world: World, bo: Person, call: PaymentCall) -> None:
+async def test_what_is_refused_stays_refused(world: World, bo: Person, call: PaymentCall) -> None:
     calls = PaymentCalls(world.pool)
     await world.act(bodies.MemberLeft, call.dialog, bo)
     for refused, code in (
@@ -69,7 +69,9 @@ async def test_what_is_refused_is_not_noted(world: World, bo: Person, call: Paym
         (replace(call, author=new_id()), VerdictCode.SUSPENDED),
     ):
         assert await calls.judge(NOW, refused) is code
-    assert await world.pool.fetchval("SELECT count(*) FROM payment_calls") == 0
+    await world.pool.execute("UPDATE members SET member = true WHERE principal_id = $1", bo.principal)
+    assert await calls.judge(NOW, call) is VerdictCode.NOT_MEMBER
+    assert await calls.judge(NOW, replace(call, n=call.n + 1)) is OK
 
 
 async def test_of_two_uses_of_a_number_at_once_one_is_passed_on(world: World, call: PaymentCall) -> None:

@@ -2,7 +2,7 @@
 --
 -- It begins with the local day or month, but not before the last one ended (`p_last_us`), and ends at a local midnight or
 -- first of a month, but lasts ${DAY_HOURS_MIN} hours or ${MONTH_DAYS_MIN} days at least: who changes their time zone gains
--- nothing.
+-- an hour or two of a day.
 CREATE FUNCTION begin_bucket(p_person uuid, p_span smallint, p_timezone text, p_at_us bigint, p_last_us bigint)
 RETURNS bigint
 LANGUAGE plpgsql VOLATILE

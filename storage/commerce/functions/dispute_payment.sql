@@ -21,7 +21,7 @@ BEGIN
     ELSIF v.state NOT IN (${PaymentState.PAID}, ${PaymentState.REFUNDED}, ${PaymentState.REFUND_FAILED})
           AND p_step = ${PaymentStep.DISPUTE} OR v.state <> ${PaymentState.DISPUTED} AND p_step = ${PaymentStep.DISPUTE_WON} THEN
         RETURN close_step(p_key, p_body, v.moved_us, ${StepOutcome.STATE}::smallint, p_payment, v.version, NULL);
-    ELSIF p_step = ${PaymentStep.DISPUTE} AND (p_amount BETWEEN 1 AND v.captured) IS NOT TRUE THEN
+    ELSIF p_step = ${PaymentStep.DISPUTE} AND (p_amount BETWEEN 1 AND v.captured - v.refunded) IS NOT TRUE THEN
         RETURN close_step(p_key, p_body, v.moved_us, ${StepOutcome.AMOUNT}::smallint, p_payment, v.version, NULL);
     END IF;
     IF p_step = ${PaymentStep.DISPUTE} THEN

@@ -10,7 +10,8 @@ DECLARE
 BEGIN
     SELECT a.* INTO v_from FROM accounts a WHERE a.account_id = p_from AND a.slot = 0 AND a.tenant_id = p_tenant;
     SELECT a.* INTO v_to FROM accounts a WHERE a.account_id = p_to AND a.slot = 0 AND a.tenant_id = p_tenant;
-    IF v_from.account_id IS NULL OR v_to.account_id IS NULL THEN
+    IF v_from.account_id IS NULL OR v_to.account_id IS NULL
+       OR ${Purpose.RECEIVABLE} IN (v_from.purpose, v_to.purpose) THEN  -- debts begin and end by steps of their own
         RETURN ${StepOutcome.WALLET_NOT_FOUND};
     ELSIF p_from = p_to THEN
         RETURN ${StepOutcome.OWN_PAYEE};
@@ -28,7 +29,10 @@ BEGIN
         WHERE t.transfer_no = p_reverses AND t.debit_id = p_to AND t.credit_id = p_from;
         INSERT INTO reversals AS r (transfer_no, reversed) VALUES (p_reverses, p_amount)
         ON CONFLICT (transfer_no) DO UPDATE SET reversed = r.reversed + p_amount RETURNING r.reversed INTO v_reversed;
-        IF v_original.amount IS NULL OR v_reversed > v_original.amount THEN
+        IF v_original.reason NOT IN (${TransferReason.TRANSFER}, ${TransferReason.OPENING_BALANCE},
+                                     ${TransferReason.TOP_UP}, ${TransferReason.WITHDRAWAL}) THEN
+            RETURN ${StepOutcome.STATE};  -- payments and exchanges have steps of their own that take them back
+        ELSIF v_original.amount IS NULL OR v_reversed > v_original.amount THEN
             RETURN ${StepOutcome.AMOUNT};
         END IF;
     END IF;

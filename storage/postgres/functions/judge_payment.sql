@@ -1,4 +1,5 @@
--- Whether a command about a payment may be passed on to commerce: OK, or the code of the refusal. What may is noted.
+-- Whether a command about a payment may be passed on to commerce: OK, or the code of the refusal. It is noted under the
+-- number, and the same command is answered the same.
 --
 -- `p_people_only`: only a person may do it. `p_parties`: who takes part in a payment that begins here, beside the author:
 -- they must be members, and the author must be one who may write. Of other commands the author must be a member.
@@ -19,7 +20,7 @@ BEGIN
     ELSIF p_people_only AND p.type <> ${PrincipalType.PERSON} THEN
         RETURN ${VerdictCode.NOT_ALLOWED};
     END IF;
-    SELECT c.what INTO v_what FROM payment_calls c
+    SELECT c.what, c.code INTO v_what, v_code FROM payment_calls c
     WHERE c.device_id = p_device AND c.dialog_id = p_dialog AND c.n = p_n;
     IF v_what IS NULL THEN
         v_code := CASE
@@ -33,12 +34,10 @@ BEGIN
             WHERE m.dialog_id = p_dialog AND m.principal_id = ANY (p_parties) AND m.member) < cardinality(p_parties) THEN
             v_code := ${VerdictCode.NOT_MEMBER};
         END IF;
-        IF v_code <> ${VerdictCode.OK} THEN
-            RETURN v_code;
-        END IF;
-        INSERT INTO payment_calls VALUES (p_device, p_dialog, p_n, p_what, p_now_ms) ON CONFLICT DO NOTHING;
-        SELECT c.what INTO v_what FROM payment_calls c
+        INSERT INTO payment_calls (device_id, dialog_id, n, what, code, at_ms)
+        VALUES (p_device, p_dialog, p_n, p_what, v_code, p_now_ms) ON CONFLICT DO NOTHING;
+        SELECT c.what, c.code INTO v_what, v_code FROM payment_calls c
         WHERE c.device_id = p_device AND c.dialog_id = p_dialog AND c.n = p_n;
     END IF;
-    RETURN CASE WHEN v_what = p_what THEN ${VerdictCode.OK} ELSE ${VerdictCode.CONFLICT} END;
+    RETURN CASE WHEN v_what = p_what THEN v_code ELSE ${VerdictCode.CONFLICT} END;
 END $$;

@@ -1,5 +1,6 @@
--- Which commands of payments were passed on to commerce: a repeated one is passed on again, whatever became of the rights
--- of who sent it, since only commerce knows its answer.
+-- What became of commands about payments: one that was passed on to commerce is passed on again, whatever became of the
+-- rights of who sent it, since only commerce knows its answer; one that was refused is refused again, so that a late copy
+-- moves no money of somebody who has paid in another way meanwhile.
 --
 -- Invariants
 --   * A number of a device is used once in a dialog: `what` is a hash of the command's action and of whom it is about. It
@@ -10,6 +11,7 @@ CREATE TABLE payment_calls (
     dialog_id uuid NOT NULL,
     n         bigint NOT NULL,
     what      bytea NOT NULL,
+    code      smallint NOT NULL,
     at_ms     bigint NOT NULL,
     PRIMARY KEY (device_id, dialog_id, n)
 );

@@ -55,6 +55,19 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         )
     ),
     (
+        {"relay__chat_url": "https://chat.example"},
+        {"relay__chat_url": "chat.example"},
+        "relay.chat_url: set http:// or https:// with a host, and without user name, query and fragment.",
+    ),
+    (
+        {
+            "storage__postgres_url": "postgresql://x@db/chat",
+            "commerce_service__postgres_url": "postgresql://x@db/books",
+        },
+        {"storage__postgres_url": "postgresql://x@db/chat", "commerce_service__postgres_url": "postgresql://x@db/chat"},
+        "commerce_service.postgres_url: this is the database of the chat: name another one.",
+    ),
+    (
         {"reports__moderators_key": "CQ" + 40 * "A" + "A"},  # the base point
         {"reports__moderators_key": 43 * "A"},
         ("reports.moderators_key: a Curve25519 key of low order: set the public key that `tchat reports key` prints."),

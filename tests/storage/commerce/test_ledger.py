@@ -250,6 +250,17 @@ async def test_reversals_never_sum_above_the_original(money: MoneyWorld) -> None
     assert (await money.balance_of(ann), await money.balance_of(shop)) == (100, 100)
 
 
+async def test_a_payment_is_taken_back_by_its_own_steps_alone(money: MoneyWorld) -> None:
+    ann, shop = await money.open_person(1_000), await money.open_person()
+    new = money.payment(ann, shop, 400)
+    await money.send(new)
+    (line,) = await money.ledger.read_statement(new.to_account, 2**62, 10)
+    leg = Leg(new.to_account, new.from_account, 400, line.transfer_no)
+    reversed_ = await money.ledger.post_chain(money.key(), TENANT, new_id(), TransferReason.REVERSAL, [leg])
+    assert (reversed_.outcome, reversed_.detail) == (StepOutcome.STATE, 1)
+    assert await money.balance(shop) == 400
+
+
 async def test_an_exchange_uses_its_quote_once(money: MoneyWorld) -> None:
     ann = await money.open_person(1_000)
     await money.open_wallet(ann, currency="IDR")
