@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import socket
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 
 import asyncpg
 import msgspec
-import uvicorn
 
 from protocol.ids import new_id
 from server.clock import SystemClock
 from server.commerce.expirer import Expirer
 from server.config.settings import Config
+from server.gateway.acceptor import Acceptor
 from server.identity.jwks import DocumentFetcher
 from server.identity.vault import hash_token, new_api_key
 from server.node import logs
@@ -33,17 +32,6 @@ from storage.postgres.write_connections import WriteConnections
 from storage.unavailable import StorageUnavailableError
 
 _log = logging.getLogger(__name__)
-
-_KEEP_ALIVE_S = 75
-_BACKLOG = 1024
-
-
-class _HttpServer(uvicorn.Server):
-    """The process has handlers of signals of its own."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 async def serve_commerce(config: Config) -> None:
@@ -106,33 +94,22 @@ def make_api_key(config: Config, tenant: int, name: str, rights: Right, business
 
 
 async def _serve(config: Config, commerce: Commerce, stop: asyncio.Event) -> None:
+    """Serve behind the chat's own acceptor, whose bounds of heads, bodies, times and connections hold here, too."""
     settings = config.commerce_service
-    with _listen(settings.host, settings.port) as port:
-        server = _HttpServer(
-            uvicorn.Config(
-                commerce.app,
-                http="httptools",
-                ws="none",
-                lifespan="off",
-                interface="asgi3",
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                limit_concurrency=2 * settings.requests_max,
-                timeout_keep_alive=_KEEP_ALIVE_S,
-                timeout_graceful_shutdown=round(config.server.drain_timeout_s),
-            )
-        )
-        serving = asyncio.ensure_future(server.serve(sockets=[port]))
-        stopped = asyncio.ensure_future(stop.wait())
-        _show_banner(config, port.getsockname()[1])
-        await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        if not serving.done():
-            _log.info("draining: requests under way are finished")
-        server.should_exit = True
-        await serving
+    bounds = msgspec.structs.replace(config.gateway, http_body_bytes_max=settings.body_bytes_max)
+    acceptor = Acceptor(bounds, None, commerce.app, SystemClock())
+    try:
+        _, port = await acceptor.listen(settings.host, settings.port)
+    except OSError as error:
+        raise StartupError(
+            f"Cannot listen on {settings.host} port {settings.port} ({error.strerror}): stop what uses it, or set "
+            "commerce_service.port."
+        ) from error
+    _show_banner(config, port)
+    await stop.wait()
+    _log.info("draining: requests under way are finished")
+    acceptor.stop_accepting()
+    await acceptor.close_http(config.server.drain_timeout_s)
 
 
 @contextlib.contextmanager
@@ -153,16 +130,6 @@ def _of_commerce(config: Config) -> Config:
             config.storage, postgres_url=settings.postgres_url, postgres_password=settings.postgres_password
         ),
     )
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), backlog=_BACKLOG, family=family)
-    except OSError as error:
-        raise StartupError(
-            f"Cannot listen on {host} port {port} ({error.strerror}): stop what uses it, or set commerce_service.port."
-        ) from error
 
 
 def _show_banner(config: Config, port: int) -> None:

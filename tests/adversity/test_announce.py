@@ -13,7 +13,6 @@ from tests.adversity.announce_reading import COUNTS
 pytestmark = pytest.mark.anyio
 
 ONE_OF_EACH_COUNT = {broken.count: name for name, broken in BREAKS.items()}
-WITHOUT_BLOWS = {"leaked", "misordered"}
 
 
 async def test_what_is_announced_is_complete_in_order_and_for_nobody_else(tmp_path: Path) -> None:
@@ -27,10 +26,9 @@ async def test_what_is_announced_is_complete_in_order_and_for_nobody_else(tmp_pa
     assert summary["measured"] > 0
 
 
-@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("count", ["leaked", "misordered"])
 async def test_a_broken_rule_is_seen(tmp_path: Path, count: str) -> None:
-    """One rule for each count; `--break` has the others."""
-    payments, kills = (50, 0) if count in WITHOUT_BLOWS else (100, 6)
+    """`missing` and `doubled` need kills and half a minute each: `--break` has them, and the canaries of the relay."""
     name = ONE_OF_EACH_COUNT[count]
-    summary, _ = await announce(payments, relays=2, kills=kills, seed=5, broken=name, folder=tmp_path)
+    summary, _ = await announce(50, relays=2, kills=0, seed=5, broken=name, folder=tmp_path)
     assert summary[count] > 0

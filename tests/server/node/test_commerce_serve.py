@@ -59,6 +59,14 @@ async def test_the_process_keeps_the_contract_and_ends_at_sigterm(environment: d
         assert await asyncio.wait_for(process.wait(), 30) == 0
 
 
+async def test_a_head_without_an_end_is_refused(environment: dict[str, str]) -> None:
+    async with serving_process(environment) as (url, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        writer.write(b"GET /v1/wallets HTTP/1.1\r\nHost: x\r\n" + b"a: " + b"x" * 20_000)
+        assert (await asyncio.wait_for(reader.readline(), 10)).startswith(b"HTTP/1.1 431 ")
+        writer.close()
+
+
 async def set_up(client: httpx.AsyncClient, api_key: str) -> dict[str, str]:
     """Three people with wallets, the first with money."""
     people = {name: str(new_uuid()) for name in ("payer", "payee", "poor")}
