@@ -16,7 +16,7 @@ ONE_OF_EACH_COUNT = {broken.count: name for name, broken in BREAKS.items()}
 
 
 async def test_what_is_announced_is_complete_in_order_and_for_nobody_else(tmp_path: Path) -> None:
-    summary, said = await announce(80, relays=2, kills=4, seed=5, folder=tmp_path)
+    summary, said = await announce(50, relays=2, kills=4, seed=5, folder=tmp_path)
     assert said == []
     assert {count: summary[count] for count in COUNTS} == dict.fromkeys(COUNTS, 0)
     assert (summary["at_rest"], summary["exit_codes"]) == (True, [0, 0])

@@ -85,7 +85,6 @@ def test_messages_are_acked_and_all_their_deliveries_come(load: TalkLoad, server
     assert result.ack is not None
     assert result.delivery is not None
     assert 0 < result.delivery.p50_ms <= result.delivery.max_ms
-    assert result.cpu.tchat_s + result.cpu.postgres_s > 0
     assert len(result.cpu.workers_s) == 2
 
 
@@ -93,6 +92,7 @@ def test_an_open_loop_keeps_its_rate(server: OwnServer) -> None:
     what = msgspec.structs.replace(scenario(TalkLoad(writers=2, rate=200.0), people=4), seconds=1.5)
     result = perform(what, server)
     assert result.acked == pytest.approx(300, rel=0.2)
+    assert result.cpu.tchat_s + result.cpu.postgres_s > 0  # of a shorter run it may be less than a tick of the clock
     latencies = [(each.p50_ms, each.p99_ms) for each in result.samples if each.p50_ms and each.p99_ms]
     assert latencies
     assert all(half <= nearly_all for half, nearly_all in latencies)

@@ -55,7 +55,7 @@ INSERT INTO shares SELECT device, person, person, dialog, hash, 0, 1, true, 9007
 INSERT INTO slices (to_device, device_id, share_id, body) SELECT device, device, dialog, 'body' FROM filler;
 INSERT INTO backups SELECT person, 1, hash, 1, 9007199254740991, 'value' FROM filler;
 INSERT INTO backup_counts SELECT person, 1 FROM filler;
-INSERT INTO payment_calls SELECT device, dialog, 1, 'what', 9007199254740991 FROM filler;
+INSERT INTO payment_calls SELECT device, dialog, 1, 'what', 0, 9007199254740991 FROM filler;
 INSERT INTO mailboxes SELECT device, 1 FROM filler;
 INSERT INTO device_messages (to_device, number, dialog_id, author_id, device_id, own, at_ms, body)
     SELECT device, 1, dialog, person, device, false, 9007199254740991, 'body' FROM filler;

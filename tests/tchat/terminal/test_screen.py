@@ -193,7 +193,7 @@ async def test_two_people_compare_keys(stage: Stage) -> None:
     verifying.confirm(steps[-1].transaction)
     await stage.type("/same")
     await stage.until(lambda: "Bob is verified" in stage.notices)
-    assert not stage.page
+    await stage.until(lambda: not stage.page)
     assert str(stage.app.query_one("#title", Static).content).endswith("encrypted, verified")
     await stage.pilot.press("escape")
     await stage.until(lambda: not stage.notices)
