@@ -6,6 +6,8 @@ import base64
 from typing import Any
 from uuid import UUID
 
+import msgspec
+
 from protocol.commerce.payment_notice import CONTENT_TYPE, REF_TYPE, PaymentNotice, encode_notice
 from protocol.commerce.payment_states import PaymentState
 from protocol.ids import to_text
@@ -54,16 +56,9 @@ def _for_members(version: PaymentVersion) -> PaymentNotice:
 
 
 def _for_party(party: bytes, version: PaymentVersion) -> PaymentNotice:
-    """The fee is for the payee, whom it is taken from."""
-    return PaymentNotice(
-        payment=UUID(bytes=version.payment),
-        version=version.version,
-        state=version.state.text,
-        payer=UUID(bytes=version.payer),
-        payee=UUID(bytes=version.payee),
-        amount_minor=version.amount,
-        currency=version.currency,
-        expires_at_ms=_expires_at_ms(version),
+    """What all members read, and more; the fee is for the payee, whom it is taken from."""
+    return msgspec.structs.replace(
+        _for_members(version),
         dialog=None if version.dialog is None else UUID(bytes=version.dialog),
         order=None if version.order is None else UUID(bytes=version.order),
         captured_minor=version.captured,
