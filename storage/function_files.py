@@ -1,4 +1,4 @@
-"""SQL functions as files: one each in a folder, rendered with the numbers that Python gives to names.
+"""SQL functions as files: one each in a folder or its subfolders, rendered with the numbers that Python gives to names.
 
 A file is a template: `${Outcome.OK}` stands for the number of an enum's member, `${AMOUNT_MINOR_MAX}` for a constant.
 An unknown name is an error.
@@ -38,11 +38,12 @@ class FunctionFiles:
 
     def list_names(self) -> list[str]:
         """The names of the functions, in the order in which they are created."""
-        return sorted(path.stem for path in self.folder.glob("*.sql"))
+        return sorted(path.stem for path in self.folder.rglob("*.sql"))
 
     def read(self, name: str) -> str:
         """The template of a function."""
-        return (self.folder / f"{name}.sql").read_text(encoding="utf-8")
+        (path,) = self.folder.rglob(f"{name}.sql")
+        return path.read_text(encoding="utf-8")
 
     def render(self, template: str) -> str:
         """The SQL of a template; LookupError if it uses a name that Python does not have."""
