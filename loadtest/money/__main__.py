@@ -1,42 +1,53 @@
 """`python -m loadtest.money`: pairs of hold and capture a second, with fees, limits, audit, outbox and kept answers.
 
-Rows: singles (one step a call), batches (50 steps a call), and singles that all pay one shop of 16 slots, against many
-shops. One JSON line on standard output; progress on standard error.
+Rows: singles (one step a call), batches (50 steps a call), singles that all pay one shop of 16 slots, against many
+shops, and pairs over HTTP, by so many clients at once. One JSON line on standard output; progress on standard error.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import statistics
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import asyncpg
 import msgspec
 import uvloop
 
+from loadtest.money.http_stage import HttpResult, HttpStage
 from loadtest.money.money_stage import MoneyStage, PairResult, run_batches, run_singles
 from storage.embedded.cluster import EmbeddedPostgres
 
 _SINGLES = (1, 4, 8, 16)
 _BATCHES = (1, 2, 4)
+_CLIENTS = (8, 24, 64)
+_ROWS = ("singles", "batches", "shared", "http")
+_HTTP_SHOPS = 50
+_HTTP_PAIRS_PER_S_MAX = 3_000
+"""For so many holds tokens are signed before a measurement."""
 
 
-class MoneyReport(msgspec.Struct):
-    """Medians over the rounds, in pairs a second; `spread` the lowest and highest of each."""
+Results = dict[str, list[PairResult | HttpResult]]
+"""By row: what each round measured."""
+
+
+class MoneyReport(msgspec.Struct, omit_defaults=True):
+    """Medians over the rounds; `spread` has the lowest and highest of each. What was not run is absent."""
 
     seconds: float
     rounds: int
-    singles: dict[int, float]
-    batches: dict[int, float]
-    many_shops: float
-    one_shop: float
-    shared_ratio: float
-    per_postgres_cpu_s: dict[str, float]
-    spread: dict[str, tuple[float, float]]
+    pairs_per_s: dict[str, int]
+    spread: dict[str, tuple[int, int]]
+    per_postgres_cpu_s: dict[str, int]
+    shared_ratio: float | None = None
+    http: dict[str, HttpResult] = {}
+    """By clients: the round that was in the middle."""
 
 
 def main() -> int:
@@ -45,44 +56,77 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=5, help="of each measurement; default: 5")
     parser.add_argument("--rounds", type=int, default=3, help="of each row; default: 3")
     parser.add_argument("--people", type=int, default=2000, help="payers with limits; default: 2000")
+    parser.add_argument("--rows", default=",".join(_ROWS), help=f"default: {','.join(_ROWS)}")
     chosen = parser.parse_args()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)  # PostgreSQL may run as another user
-        with EmbeddedPostgres(Path(folder) / "data", {"max_connections": "60"}) as postgres:
-            report = runner.run(_measure(postgres, chosen.seconds, chosen.rounds, chosen.people))
-    print(msgspec.json.encode(report).decode())
+    rows = chosen.rows.split(",")
+    if unknown := set(rows) - set(_ROWS):
+        parser.error(f"there is no row {', '.join(sorted(unknown))}: there are {', '.join(_ROWS)}")
+    results: Results = {}
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        if in_postgres := [row for row in rows if row != "http"]:
+            with _folder() as folder, EmbeddedPostgres(folder / "data", {"max_connections": "60"}) as postgres:
+                runner.run(_measure(postgres, in_postgres, results, chosen))
+        if "http" in rows:
+            with _folder() as folder, HttpStage(folder) as stage:
+                runner.run(_measure_http(stage, results, chosen))
+    print(msgspec.json.encode(_report(results, chosen)).decode())
     return 0
 
 
-async def _measure(postgres: EmbeddedPostgres, seconds: float, rounds: int, people: int) -> MoneyReport:
-    results: dict[str, list[PairResult]] = {}
-    for number in range(rounds):
-        rows = [
-            *((f"singles {lanes}", lanes, 1, 100, run_singles) for lanes in _SINGLES),
-            *((f"batches {lanes}", lanes, 1, 100, run_batches) for lanes in _BATCHES),
-            ("many shops", 4, 1, 100, run_singles),
-            ("one shop", 4, 16, 1, run_singles),
-        ]
-        for name, lanes, slots, shops, run in rows:
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)  # PostgreSQL may run as another user
+        yield Path(folder)
+
+
+async def _measure(
+    postgres: EmbeddedPostgres, rows: Sequence[str], results: Results, chosen: argparse.Namespace
+) -> None:
+    runs = {
+        "singles": [(f"singles {lanes}", lanes, 1, 100, run_singles) for lanes in _SINGLES],
+        "batches": [(f"batches {lanes}", lanes, 1, 100, run_batches) for lanes in _BATCHES],
+        "shared": [("many shops", 4, 1, 100, run_singles), ("one shop", 4, 16, 1, run_singles)],
+    }
+    for number in range(chosen.rounds):
+        for name, lanes, slots, shops, run in (each for row in rows for each in runs[row]):
             database = f"{name} {number}".replace(" ", "_")
-            stage = await _stage(postgres, database, lanes=lanes, people=people, shops=shops, slots=slots)
-            result = await run(stage, lanes, seconds)
+            stage = await _stage(postgres, database, lanes=lanes, people=chosen.people, shops=shops, slots=slots)
+            _note(results, name, number, await run(stage, lanes, chosen.seconds))
             await stage.close()
-            results.setdefault(name, []).append(result)
-            print(f"round {number + 1}: {name}: {result.pairs_per_s:.0f} pairs/s", file=sys.stderr, flush=True)
-    medians = {name: statistics.median(each.pairs_per_s for each in found) for name, found in results.items()}
+
+
+async def _measure_http(stage: HttpStage, results: Results, chosen: argparse.Namespace) -> None:
+    await stage.fill(chosen.people, _HTTP_SHOPS)
+    for number in range(chosen.rounds):
+        for clients in _CLIENTS:
+            holds = stage.sign_holds(round(chosen.seconds * _HTTP_PAIRS_PER_S_MAX) + clients)
+            _note(results, f"http {clients}", number, await stage.run(clients, holds, chosen.seconds))
+
+
+def _note(results: Results, name: str, number: int, result: PairResult | HttpResult) -> None:
+    results.setdefault(name, []).append(result)
+    print(f"round {number + 1}: {name}: {result.pairs_per_s:.0f} pairs/s", file=sys.stderr, flush=True)
+
+
+def _report(results: Results, chosen: argparse.Namespace) -> MoneyReport:
+    speeds = {name: sorted(round(each.pairs_per_s) for each in found) for name, found in results.items()}
+    medians = {name: round(statistics.median(found)) for name, found in speeds.items()}
     return MoneyReport(
-        seconds,
-        rounds,
-        {lanes: round(medians[f"singles {lanes}"]) for lanes in _SINGLES},
-        {lanes: round(medians[f"batches {lanes}"]) for lanes in _BATCHES},
-        round(medians["many shops"]),
-        round(medians["one shop"]),
-        round(medians["one shop"] / medians["many shops"], 2),
-        {name: round(statistics.median(each.pairs_per_cpu_s for each in found)) for name, found in results.items()},
-        {
-            name: (round(min(each.pairs_per_s for each in found)), round(max(each.pairs_per_s for each in found)))
+        seconds=chosen.seconds,
+        rounds=chosen.rounds,
+        pairs_per_s=medians,
+        spread={name: (found[0], found[-1]) for name, found in speeds.items()},
+        per_postgres_cpu_s={
+            name: round(statistics.median(each.pairs_per_cpu_s for each in found if isinstance(each, PairResult)))
             for name, found in results.items()
+            if isinstance(found[0], PairResult)
+        },
+        shared_ratio=round(medians["one shop"] / medians["many shops"], 2) if "one shop" in medians else None,
+        http={
+            name: middle
+            for name, found in results.items()
+            if isinstance(middle := sorted(found, key=lambda each: each.pairs_per_s)[len(found) // 2], HttpResult)
         },
     )
 

@@ -7,9 +7,12 @@ from collections.abc import Sequence
 
 import msgspec
 
+from storage.postgres.gathered_reads import GatheredReads
 from storage.postgres.pool import Pool, translate_errors
 
-_FIND = "SELECT caller_id, tenant_id, rights, businesses FROM api_keys WHERE key_hash = $1"
+_FIND = "SELECT key_hash, caller_id, tenant_id, rights, businesses FROM api_keys WHERE key_hash = ANY ($1)"
+_READ_TOGETHER_MAX = 50
+_READ_CROWD = 8
 _SET = "SELECT set_api_key($1, $2, $3, $4, $5, $6)"
 
 
@@ -35,12 +38,17 @@ class ApiKeyStore:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self._found = GatheredReads(self._find_all, size_max=_READ_TOGETHER_MAX, crowd=_READ_CROWD)
 
     async def find(self, key_hash: bytes) -> ApiKeyRow | None:
         """The key with this hash."""
+        return await self._found.read(key_hash)
+
+    async def _find_all(self, hashes: Sequence[bytes]) -> list[ApiKeyRow | None]:
         async with translate_errors():
-            row = await self._pool.fetchrow(_FIND, key_hash)
-        return None if row is None else ApiKeyRow(row[0], row[1], Right(row[2]), frozenset(row[3]))
+            rows = await self._pool.fetch(_FIND, set(hashes))
+        found = {row[0]: ApiKeyRow(row[1], row[2], Right(row[3]), frozenset(row[4])) for row in rows}
+        return [found.get(each) for each in hashes]
 
     async def set_key(
         self, tenant: int, name: str, caller: bytes, key_hash: bytes, *, rights: Right, businesses: Sequence[bytes]

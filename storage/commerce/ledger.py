@@ -33,6 +33,7 @@ from storage.commerce.money_rows import (
     VersionRow,
 )
 from storage.commerce.schema import MONEY_SETTINGS
+from storage.postgres.gathered_reads import GatheredReads
 from storage.postgres.pool import Pool, open_pool, translate_errors
 from storage.postgres.write_connections import WriteConnections
 
@@ -97,12 +98,17 @@ _STATEMENT = f"""
 """
 
 
+_READ_TOGETHER_MAX = 50
+_READ_CROWD = 8
+
+
 class Ledger:
     """Steps over `writes`, reads over `reads`."""
 
     def __init__(self, writes: WriteConnections, reads: Pool) -> None:
         self._writes = writes
         self._reads = reads
+        self._payments = GatheredReads(self._find_all, size_max=_READ_TOGETHER_MAX, crowd=_READ_CROWD)
 
     @classmethod
     async def open(cls, url: str, *, writes: int, reads: int, statement_timeout_s: float) -> Self:
@@ -320,14 +326,17 @@ class Ledger:
 
     async def read_payment(self, payment: bytes) -> PaymentRow | None:
         """A payment as it is now; one that is due is expired first."""
-        found = await self._read_expired([payment])
-        return found[0] if found else None
+        return await self._payments.read(payment)
 
     async def read_payments(self, tenant: int, party: bytes, before: bytes, limit: int) -> list[PaymentRow]:
         """Payments of a party, newest first, with ids below `before`; those that are due are expired first."""
         async with translate_errors():
             rows = await self._reads.fetch(_PAYMENTS, tenant, party, before, limit)
         return await self._read_expired([row[0] for row in rows])
+
+    async def _find_all(self, payments: Sequence[bytes]) -> list[PaymentRow | None]:
+        found = {row.payment: row for row in await self._read_expired(payments)}
+        return [found.get(payment) for payment in payments]
 
     async def _read_expired(self, payments: Sequence[bytes]) -> list[PaymentRow]:
         async with translate_errors():

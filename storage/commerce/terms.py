@@ -12,13 +12,19 @@ import msgspec
 
 from storage.commerce.ledger import read_answer
 from storage.commerce.money_rows import Answer, Purpose, StepKey
+from storage.postgres.gathered_reads import GatheredReads
 from storage.postgres.pool import Pool, translate_errors
 from storage.postgres.write_connections import WriteConnections
 
 _OWNERS = (
     "SELECT account_id, owner_id, purpose FROM accounts WHERE account_id = ANY ($1) AND slot = 0 AND tenant_id = $2"
 )
-_RATE = "SELECT rate FROM reference_rates WHERE tenant_id = $1 AND currency = $2"
+_RATES = """
+SELECT tenant_id, currency, rate FROM unnest($1::smallint[], $2::text[]) AS u(tenant_id, currency)
+JOIN reference_rates USING (tenant_id, currency)
+"""
+_READ_TOGETHER_MAX = 50
+_READ_CROWD = 8
 _QUOTE = """
 SELECT quote_id, owner_id, sell_currency, sell_amount, buy_currency, buy_amount, expires_us, used_us IS NOT NULL
 FROM quotes WHERE quote_id = $1 AND tenant_id = $2
@@ -51,6 +57,7 @@ class Terms:
     def __init__(self, writes: WriteConnections, reads: Pool) -> None:
         self._writes = writes
         self._reads = reads
+        self._rates = GatheredReads(self._read_rates, size_max=_READ_TOGETHER_MAX, crowd=_READ_CROWD)
 
     async def set_rate(
         self, key: StepKey, actor: bytes, tenant: int, *, sell: str, buy: str | None, rate: Decimal
@@ -109,9 +116,14 @@ class Terms:
 
     async def read_reference_rate(self, tenant: int, currency: str) -> Decimal | None:
         """Minor units of the reference currency for one of this currency; None without a rate."""
+        return await self._rates.read((tenant, currency))
+
+    async def _read_rates(self, asked: Sequence[tuple[int, str]]) -> list[Decimal | None]:
+        different = set(asked)
         async with translate_errors():
-            rate: Decimal | None = await self._reads.fetchval(_RATE, tenant, currency)
-        return rate
+            rows = await self._reads.fetch(_RATES, [each[0] for each in different], [each[1] for each in different])
+        found = {(row[0], row[1]): row[2] for row in rows}
+        return [found.get(each) for each in asked]
 
     async def read_owners(self, tenant: int, accounts: Sequence[bytes]) -> dict[bytes, AccountUse]:
         """By account whose it is; accounts of others' tenants and unknown ones are left out."""
