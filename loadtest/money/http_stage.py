@@ -89,6 +89,7 @@ class HttpStage:
             **os.environ,
             "TCHAT__SERVER__LOG_LEVEL": "warning",
             "TCHAT__COMMERCE_SERVICE__PORT": "0",
+            "TCHAT__COMMERCE_SERVICE__ADMIN_PORT": "0",
             "TCHAT__COMMERCE_SERVICE__DATA_DIR": str(folder / "commerce"),
             "TCHAT__COMMERCE_SERVICE__JWKS_URL": jwks.as_uri(),
             "TCHAT__COMMERCE_SERVICE__DAY_MAX_MINOR": str(_MUCH),

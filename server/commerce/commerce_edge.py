@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import Counter
 
 from protocol.errors import ErrorCode
+from server.histogram import Histogram
 from server.http.errors import ClientGoneError
 from server.http.exchange import App, Message, Receive, Send, receive_present, send_refusal, send_with_headers
 from server.refusals import RETRY_AFTER_S, RequestRefusedError
@@ -20,17 +23,32 @@ class CommerceEdge:
         self._requests_max = requests_max
         self._body_timeout_s = body_timeout_s
         self.under_way = 0
+        self.answers: Counter[int] = Counter()
+        """By HTTP status."""
+        self.durations = Histogram()
+        """From the head of a request to the end of its answer."""
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        send = self._counted(send)
         if self.under_way >= self._requests_max:
             error = RequestRefusedError(ErrorCode.UNAVAILABLE, "too many requests at once", retry_after_s=RETRY_AFTER_S)
             await send_refusal(send_with_headers(send), error)
             return
         self.under_way += 1
+        began = time.monotonic()
         try:
             await self._app(scope, self._receive_in_time(receive_present(receive)), send_with_headers(send))
         finally:
             self.under_way -= 1
+            self.durations.add(time.monotonic() - began)
+
+    def _counted(self, send: Send) -> Send:
+        async def send_counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self.answers[message["status"]] += 1
+            await send(message)
+
+        return send_counted
 
     def _receive_in_time(self, receive: Receive) -> Receive:
         async def receive_soon() -> Message:

@@ -73,6 +73,10 @@ class CommerceServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How long the offer of an exchange holds."""
     expire_interval_s: Seconds = 5.0
     """Pause after all payments that were due are expired. A payment that is read is expired at once."""
+    admin_host: str = "127.0.0.1"
+    """Address of its private port: health and metrics. Never expose it."""
+    admin_port: Port = 7432
+    """Its private port. 0 takes any free one."""
 
 
 class RelaySettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -39,6 +39,7 @@ def development_is_local(config: Config) -> str | None:
         ("server.host", server.host),
         ("server.admin_host", server.admin_host),
         ("commerce_service.host", config.commerce_service.host),
+        ("commerce_service.admin_host", config.commerce_service.admin_host),
         ("relay.admin_host", config.relay.admin_host),
     )
     for key, host in hosts:
@@ -198,14 +199,17 @@ def proxies_are_yours(config: Config) -> str | None:
 
 
 def admin_port_is_private(config: Config) -> str | None:
-    """The private port has no sign-in."""
-    server = config.server
-    if server.mode == "development" or server.admin_is_guarded or _is_private(server.admin_host):
+    """The private ports have no sign-in."""
+    if config.server.mode == "development" or config.server.admin_is_guarded:
         return None
-    return (
-        f"server.admin_host: {server.admin_host} may be reached by strangers, and the private port has no sign-in: set "
-        "an address of your private network, or server.admin_is_guarded = true if a firewall keeps them out."
-    )
+    for section in ("server", "commerce_service", "relay"):
+        host = getattr(config, section).admin_host
+        if not _is_private(host):
+            return (
+                f"{section}.admin_host: {host} may be reached by strangers, and the private port has no sign-in: set "
+                "an address of your private network, or server.admin_is_guarded = true if a firewall keeps them out."
+            )
+    return None
 
 
 def issuers_have_names_of_their_own(config: Config) -> str | None:

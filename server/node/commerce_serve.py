@@ -19,6 +19,7 @@ from server.gateway.acceptor import Acceptor
 from server.identity.jwks import DocumentFetcher
 from server.identity.vault import hash_token, new_api_key
 from server.node import logs
+from server.node.commerce_admin import commerce_admin
 from server.node.commerce_composition import Commerce, load_digest_key, make_commerce
 from server.node.postgres_start import running_postgres, visited_postgres
 from server.node.running_node import cancel_and_wait
@@ -39,7 +40,7 @@ async def serve_commerce(config: Config) -> None:
     logs.configure(config.server.log_level, config.server.log_format, sys.stderr)
     stop = stop_when_asked()
     digest_key = load_digest_key(config)
-    with running_postgres(_of_commerce(config)) as postgres:
+    with running_postgres(of_commerce(config)) as postgres:
         reviving = asyncio.ensure_future(postgres.keep_running())
         try:
             with _says_what_to_set():
@@ -84,7 +85,7 @@ def make_api_key(config: Config, tenant: int, name: str, rights: Right, business
                 tenant, name, new_id(), hash_token(key), rights=rights, businesses=businesses
             )
 
-    with visited_postgres(_of_commerce(config)) as url:
+    with visited_postgres(of_commerce(config)) as url:
         if url is None:
             raise StartupError("There is no ledger yet: start `tchat commerce` once.")
         key = new_api_key()
@@ -98,18 +99,26 @@ async def _serve(config: Config, commerce: Commerce, stop: asyncio.Event) -> Non
     settings = config.commerce_service
     bounds = msgspec.structs.replace(config.gateway, http_body_bytes_max=settings.body_bytes_max)
     acceptor = Acceptor(bounds, None, commerce.app, SystemClock())
-    try:
-        _, port = await acceptor.listen(settings.host, settings.port)
-    except OSError as error:
-        raise StartupError(
-            f"Cannot listen on {settings.host} port {settings.port} ({error.strerror}): stop what uses it, or set "
-            "commerce_service.port."
-        ) from error
+    port = await _listen(acceptor, settings.host, settings.port, "port")
+    admin = Acceptor(config.gateway, None, commerce_admin(commerce.app, commerce.ledger), SystemClock())
+    await _listen(admin, settings.admin_host, settings.admin_port, "admin_port")
     _show_banner(config, port)
     await stop.wait()
     _log.info("draining: requests under way are finished")
     acceptor.stop_accepting()
+    admin.stop_accepting()
     await acceptor.close_http(config.server.drain_timeout_s)
+
+
+async def _listen(acceptor: Acceptor, host: str, port: int, setting: str) -> int:
+    try:
+        _, bound = await acceptor.listen(host, port)
+    except OSError as error:
+        raise StartupError(
+            f"Cannot listen on {host} port {port} ({error.strerror}): stop what uses it, or set "
+            f"commerce_service.{setting}."
+        ) from error
+    return bound
 
 
 @contextlib.contextmanager
@@ -120,7 +129,7 @@ def _says_what_to_set() -> Iterator[None]:
         raise StartupError(f"PostgreSQL at commerce_service.postgres_url cannot be used ({error}).") from error
 
 
-def _of_commerce(config: Config) -> Config:
+def of_commerce(config: Config) -> Config:
     """The configuration with the database of commerce in place of the chat's."""
     settings = config.commerce_service
     return msgspec.structs.replace(

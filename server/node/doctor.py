@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import asyncpg
-import msgspec
 
 from server.config.load import ConfigError, load
 from server.config.postgres_connections import count_connections
 from server.config.settings import ClusterSettings, Config
 from server.node.archive_start import configured_archive
+from server.node.commerce_doctor import examine_commerce
+from server.node.finding import Finding
 from server.node.identity_parts import IdentitySecrets
 from server.node.postgres_start import find_shared_account, visited_postgres
 from server.startup_error import StartupError
@@ -49,22 +50,6 @@ REDIS_VERSION_MIN = (6, 2)  # so are these
 CONNECT_TIMEOUT_S = 10.0
 
 
-class Finding(msgspec.Struct, frozen=True):
-    """One thing looked at: `note` is worth knowing, `problem` prevents or endangers a server."""
-
-    level: Literal["ok", "note", "problem"]
-    subject: str
-    text: str
-
-    @property
-    def is_problem(self) -> bool:
-        """Whether something must be done."""
-        return self.level == "problem"
-
-    def __str__(self) -> str:
-        return f"{self.level:8}{self.subject}: {self.text}"
-
-
 def examine(path: Path | None, environment: Mapping[str, str]) -> list[Finding]:
     """Look at everything; of an unusable configuration only what is wrong with it."""
     try:
@@ -75,7 +60,7 @@ def examine(path: Path | None, environment: Mapping[str, str]) -> list[Finding]:
     findings = [Finding("ok", "config", f"{where}; mode {config.server.mode}")]
     findings += [_data_folder(config.server.data_dir), _files(config), *_workers(config)]
     findings += [*_secrets(config), *_admin_port(config), *_account(config)]
-    return findings + _engine(config) + _archive(config) + examine_redis(config.cluster)
+    return findings + _engine(config) + _archive(config) + examine_redis(config.cluster) + examine_commerce(config)
 
 
 def _data_folder(folder: Path) -> Finding:

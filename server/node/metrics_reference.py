@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
+from server.node.commerce_admin import OF_COMMERCE
 from server.node.metrics import METRICS
 from server.node.parent_admin import OF_THE_PARENT
 from server.node.process_metrics import OF_THE_PROCESS
@@ -40,6 +41,7 @@ def as_markdown() -> str:
         parts.append(_table(title, map(_row, declared)))
     parts.append(_table("Several workers", OF_THE_PARENT))
     parts.append(_table("The relay (`tchat relay`, on `relay.admin_port`)", OF_THE_RELAY))
+    parts.append(_table("Commerce (`tchat commerce`, on `commerce_service.admin_port`)", OF_COMMERCE))
     parts.append(_table("The process", OF_THE_PROCESS))
     return "\n".join(parts)
 

@@ -154,8 +154,7 @@ def _read(declared: AnyDeclared, parts: Parts) -> Metric | None:
         return None
     name, meaning = declared.name, declared.meaning
     if isinstance(value, Histogram):
-        buckets = zip([*map(str, BOUNDS_S), "+Inf"], accumulate(value.counts), strict=True)
-        return HistogramMetricFamily(name, meaning, buckets=list(buckets), sum_value=value.sum_s)
+        return show_histogram(name, meaning, value)
     kind = CounterMetricFamily if isinstance(declared, Counter | LabelledCounter) else GaugeMetricFamily
     if not isinstance(value, Mapping):
         return kind(name, meaning, value=value)
@@ -164,3 +163,9 @@ def _read(declared: AnyDeclared, parts: Parts) -> Metric | None:
     for labels, number in value.items():
         family.add_metric(labels.split(","), number)
     return family
+
+
+def show_histogram(name: str, meaning: str, value: Histogram) -> HistogramMetricFamily:
+    """A histogram as Prometheus reads it."""
+    buckets = zip([*map(str, BOUNDS_S), "+Inf"], accumulate(value.counts), strict=True)
+    return HistogramMetricFamily(name, meaning, buckets=list(buckets), sum_value=value.sum_s)

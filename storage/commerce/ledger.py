@@ -71,6 +71,12 @@ _DUE = f"""
 SELECT payment_id, expires_us, state IN ({PaymentState.REQUESTED}, {PaymentState.HELD}) FROM payments
 WHERE expires_us BETWEEN $1 AND (SELECT clock_us()) ORDER BY expires_us LIMIT $2
 """
+OLDEST_DUE_S = f"""
+SELECT greatest(0, (clock_us() - min(p.expires_us)) / 1000000.0)::float8 FROM (
+    SELECT expires_us FROM payments WHERE state IN ({PaymentState.REQUESTED}, {PaymentState.HELD})
+    ORDER BY expires_us LIMIT 1) p
+"""
+"""For how many seconds the oldest payment that is due waits to be expired; null without a pending payment."""
 _ACCOUNTS = f"""
 SELECT a.account_id, a.tenant_id, a.owner_id, a.currency, a.purpose, a.status, a.slots,
        (SELECT sum(s.balance)::bigint FROM accounts s WHERE s.account_id = a.account_id),
@@ -318,6 +324,11 @@ class Ledger:
         """Payments that were due at `since_us` or later, those that ended before included: a page of bounded work."""
         async with translate_errors():
             return [DueRow(*row) for row in await self._reads.fetch(_DUE, since_us, limit)]
+
+    async def read_oldest_due_s(self) -> float:
+        """For how long the oldest payment that is due waits to be expired."""
+        async with translate_errors():
+            return await self._reads.fetchval(OLDEST_DUE_S) or 0.0
 
     async def close_period(self, period: int, ends_us: int) -> bool:
         """Close a month (year * 100 + month): what follows is dated behind its end. False if it is not over."""

@@ -54,6 +54,7 @@ class Town:
         self.commerce_environment = {
             **os.environ,
             "TCHAT__COMMERCE_SERVICE__PORT": str(commerce),
+            "TCHAT__COMMERCE_SERVICE__ADMIN_PORT": "0",
             "TCHAT__COMMERCE_SERVICE__POSTGRES_URL": books,
             "TCHAT__COMMERCE_SERVICE__DATA_DIR": str(folder / "commerce"),
         }

@@ -36,6 +36,7 @@ def environment(tmp_path: Path, money_url: str) -> dict[str, str]:
     return {
         **os.environ,
         "TCHAT__COMMERCE_SERVICE__PORT": "0",
+        "TCHAT__COMMERCE_SERVICE__ADMIN_PORT": "0",
         "TCHAT__COMMERCE_SERVICE__POSTGRES_URL": money_url,
         "TCHAT__COMMERCE_SERVICE__DATA_DIR": str(tmp_path / "data"),
         "TCHAT__COMMERCE_SERVICE__JWKS_URL": document.as_uri(),

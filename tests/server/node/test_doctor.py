@@ -14,7 +14,8 @@ import pytest
 from server.identity.signing_keys import new_pem
 from server.identity.vault import new_key
 from server.node import doctor
-from server.node.doctor import Finding, examine
+from server.node.doctor import examine
+from server.node.finding import Finding
 from storage.cql.driver import CqlServer
 from storage.embedded.cluster import EmbeddedPostgres
 from storage.embedded.install import SystemAccount

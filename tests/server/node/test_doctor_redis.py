@@ -10,7 +10,8 @@ import redis
 from server.config.setting_types import Secret
 from server.config.settings import ClusterSettings
 from server.node import doctor
-from server.node.doctor import Finding, examine_redis
+from server.node.doctor import examine_redis
+from server.node.finding import Finding
 from tests.engines.redis_server import RedisServer
 
 

@@ -10,7 +10,8 @@ import socket
 import pytest
 
 from server.node import cli
-from server.node.doctor import Finding, examine
+from server.node.doctor import examine
+from server.node.finding import Finding
 from server.node.nodes import as_text
 from storage.postgres.nodes import PostgresNodes
 from tests.support.harness import Running
