@@ -84,7 +84,9 @@ class Chains:
             legs = [
                 Leg(leg.from_wallet.bytes, leg.to_wallet.bytes, leg.amount_minor, leg.reverses) for leg in chain.legs
             ]
-            answer = await self._ledger.post_chain(key, asker.tenant, new_id(), _reason(chain, owners), legs)
+            answer = await self._ledger.post_chain(
+                key, asker.tenant, new_id(), _reason(chain, owners), legs, actor=asker.principal
+            )
         else:
             answer = await self._ledger.answer(key, StepOutcome.WALLET_NOT_FOUND)
         return ChainReply(id=UUID(bytes=check_done(answer, f"leg {answer.detail}" if answer.detail else "")))
@@ -126,6 +128,7 @@ class Chains:
                 TransferReason.EXCHANGE,
                 _exchange_legs(asker.tenant, row),
                 quote=row.quote,
+                actor=asker.principal,
             )
         return _render(await self._find(asker, check_done(answer)))
 

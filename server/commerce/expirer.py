@@ -1,7 +1,7 @@
 """Expires payments that are due, in the background: who reads a payment expires it at once, the others need not wait.
 
-It goes through payments in the order in which they become due, `step_rows` in each step, and remembers how far it came.
-Then it goes back by OVERLAP_US: what could not be expired, or committed late, is looked at again.
+Each pass goes through all that is due and has not ended, in the order in which it became due, `step_rows` in each step.
+What cannot be expired stays for the next pass, and does not stop the others.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ import logging
 from server.clock import Sleep
 from server.steps import step_by_step
 from storage.commerce.ledger import Ledger
+from storage.commerce.money_rows import FIRST_DUE
+from storage.unavailable import StorageUnavailableError, WriteRefusedError
 
 _log = logging.getLogger(__name__)
 
 STEP_ROWS = 500
-OVERLAP_US = 600_000_000
+FAILURES_MAX = 5
+"""A step that meets more of them ends: it is the database that fails, or a lock that many need."""
 
 
 class Expirer:
@@ -29,7 +32,7 @@ class Expirer:
         self._interval_s = interval_s
         self._step_rows = step_rows
         self._sleep = sleep
-        self._since_us = 0
+        self._after = FIRST_DUE
 
     async def run(self) -> None:
         """Expire what is due, then pause, until cancelled."""
@@ -38,13 +41,18 @@ class Expirer:
 
     async def step(self) -> bool:
         """Expire what is due among the next payments; whether there may be more."""
-        rows = await self._ledger.list_due(self._since_us, self._step_rows)
+        rows = await self._ledger.list_due(self._after, self._step_rows)
+        failures = 0
         for row in rows:
-            if row.pending:
+            self._after = row
+            try:
                 await self._ledger.expire(row.payment)
+            except (StorageUnavailableError, WriteRefusedError) as error:
+                failures += 1
+                if failures > FAILURES_MAX:
+                    raise
+                _log.warning("could not expire payment %s: %s", row.payment.hex(), error)
         if len(rows) == self._step_rows:
-            last_us = rows[-1].expires_us
-            self._since_us = last_us if last_us > self._since_us else last_us + 1
             return True
-        self._since_us = max(0, (rows[-1].expires_us if rows else self._since_us) - OVERLAP_US)
+        self._after = FIRST_DUE
         return False

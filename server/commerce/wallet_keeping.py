@@ -99,9 +99,10 @@ class WalletKeeping:
         wallet = account_id(tenant, owner, new.currency, Purpose.WALLET)
         key = self._keys.make(request, "open wallet", new)
         check_done(await self._ledger.answer(key, StepOutcome.DONE, wallet))
+        actor = request.asker.principal
         await self._prepare(tenant, new.currency)
         if new.business:
-            await self._ledger.open_wallet(tenant, owner, new.currency, slots=SLOTS_SHARED)
+            await self._ledger.open_wallet(tenant, owner, new.currency, slots=SLOTS_SHARED, actor=actor)
         else:
             begins = self._begins_with
             await self._ledger.open_wallet(
@@ -111,6 +112,7 @@ class WalletKeeping:
                 timezone=begins.timezone,
                 day_max=begins.day_max,
                 month_max=begins.month_max,
+                actor=actor,
             )
         rows = await self._ledger.read_accounts(tenant, owner)
         return next(_render(row) for row in rows if row.account == wallet)

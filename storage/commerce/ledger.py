@@ -15,6 +15,7 @@ from typing import Any, Self
 import asyncpg
 
 from protocol.commerce.payment_states import PaymentState, PaymentStep
+from protocol.ids import NIL
 from storage.commerce.money_rows import (
     AccountStatus,
     Answer,
@@ -41,11 +42,11 @@ _BEGIN = "SELECT * FROM begin_payment($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $
 _APPROVE = "SELECT * FROM approve_payment($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 _STEP = "SELECT * FROM step_payment($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 _REFUND = "SELECT * FROM refund_payment($1, $2, $3, $4, $5, $6, $7, $8)"
-_CHAIN = "SELECT * FROM post_chain($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+_CHAIN = "SELECT * FROM post_chain($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
 _HOLDS = "SELECT hold_payments($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
 _CAPTURES = "SELECT capture_payments($1, $2, $3, $4, $5, $6)"
 _DISPUTE = "SELECT * FROM dispute_payment($1, $2, $3, $4, $5, $6, $7, $8)"
-_TAKE = "SELECT * FROM take_anyway($1, $2, $3, $4, $5, $6, $7, $8)"
+_TAKE = "SELECT * FROM take_anyway($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 
 _PAYMENT_COLUMNS = """p.payment_id, p.tenant_id, p.dialog_id, p.order_id, p.payer_id, p.payee_id, p.from_id, p.to_id,
 p.currency, p.amount, p.capture_later, p.expires_us, p.state, p.version, p.captured, p.fee, p.refunded,
@@ -67,9 +68,12 @@ _VERSIONS = """
 SELECT version, at_us, step, state, actor_id, captured, fee, refunded FROM payment_versions
 WHERE payment_id = $1 ORDER BY version LIMIT 1000
 """
+# The condition on the state is that of the index.
 _DUE = f"""
-SELECT payment_id, expires_us, state IN ({PaymentState.REQUESTED}, {PaymentState.HELD}) FROM payments
-WHERE expires_us BETWEEN $1 AND (SELECT clock_us()) ORDER BY expires_us LIMIT $2
+SELECT expires_us, payment_id FROM payments
+WHERE state IN ({PaymentState.REQUESTED}, {PaymentState.HELD}) AND (expires_us, payment_id) > ($1, $2)
+  AND expires_us <= (SELECT clock_us())
+ORDER BY expires_us, payment_id LIMIT $3
 """
 OLDEST_DUE_S = f"""
 SELECT greatest(0, (clock_us() - min(p.expires_us)) / 1000000.0)::float8 FROM (
@@ -140,16 +144,22 @@ class Ledger:
         day_max: int | None = None,
         month_max: int | None = None,
         slots: int = 1,
+        actor: bytes = NIL,
     ) -> bytes:
-        """The wallet of an owner in a currency, opened if there is none.
+        """The wallet of an owner in a currency, as it was opened first; opened if there is none.
 
+        `actor` is who asked, for the audit, here and elsewhere; the nil id: the platform itself.
         With a `timezone` the owner is a person, whose spending counts against the limits of the reference currency.
         """
-        return await self._open(tenant, owner, currency, Purpose.WALLET, slots, True, timezone, day_max, month_max)
+        return await self._open(
+            actor, tenant, owner, currency, Purpose.WALLET, slots, True, timezone, day_max, month_max
+        )
 
-    async def open_own(self, tenant: int, currency: str, purpose: Purpose, *, owner: bytes, slots: int) -> bytes:
+    async def open_own(
+        self, tenant: int, currency: str, purpose: Purpose, *, owner: bytes, slots: int, actor: bytes = NIL
+    ) -> bytes:
         """An account of the platform or of a gateway: fees, clearing, suspense. It may fall below zero."""
-        return await self._open(tenant, owner, currency, purpose, slots, False, None, None, None)
+        return await self._open(actor, tenant, owner, currency, purpose, slots, False, None, None, None)
 
     async def begin(self, key: StepKey, actor: bytes, step: PaymentStep, new: NewPaymentRow) -> Answer:
         """Begin a payment: REQUEST moves nothing, SEND holds or pays."""
@@ -265,11 +275,13 @@ class Ledger:
         legs: Sequence[Leg],
         *,
         quote: bytes | None = None,
+        actor: bytes = NIL,
     ) -> Answer:
         """Transfer all legs or none; `quote` is used by them, an exchange."""
         return await self._step(
             _CHAIN,
             key,
+            actor,
             tenant,
             subject,
             int(reason),
@@ -280,10 +292,21 @@ class Ledger:
             quote,
         )
 
-    async def take_anyway(self, key: StepKey, tenant: int, subject: bytes, reason: TransferReason, leg: Leg) -> Answer:
+    async def take_anyway(
+        self, key: StepKey, tenant: int, subject: bytes, reason: TransferReason, leg: Leg, *, actor: bytes = NIL
+    ) -> Answer:
         """Take from a wallet what cannot be refused; what is not there becomes a debt (`detail`)."""
         (row,) = await self._writes.fetch(
-            _TAKE, key.key_id, key.body, tenant, subject, int(reason), leg.from_account, leg.to_account, leg.amount
+            _TAKE,
+            key.key_id,
+            key.body,
+            actor,
+            tenant,
+            subject,
+            int(reason),
+            leg.from_account,
+            leg.to_account,
+            leg.amount,
         )
         return read_answer(row)
 
@@ -320,19 +343,20 @@ class Ledger:
         (row,) = await self._writes.fetch("SELECT expire_payment($1)", payment)
         return bool(row[0])
 
-    async def list_due(self, since_us: int, limit: int) -> list[DueRow]:
-        """Payments that were due at `since_us` or later, those that ended before included: a page of bounded work."""
+    async def list_due(self, after: DueRow, limit: int) -> list[DueRow]:
+        """A page of payments that are due and have not ended, in their order, behind `after`."""
         async with translate_errors():
-            return [DueRow(*row) for row in await self._reads.fetch(_DUE, since_us, limit)]
+            rows = await self._reads.fetch(_DUE, after.expires_us, after.payment, limit)
+        return [DueRow(*row) for row in rows]
 
     async def read_oldest_due_s(self) -> float:
         """For how long the oldest payment that is due waits to be expired."""
         async with translate_errors():
             return await self._reads.fetchval(OLDEST_DUE_S) or 0.0
 
-    async def close_period(self, period: int, ends_us: int) -> bool:
+    async def close_period(self, period: int, ends_us: int, *, actor: bytes = NIL) -> bool:
         """Close a month (year * 100 + month): what follows is dated behind its end. False if it is not over."""
-        (row,) = await self._writes.fetch("SELECT close_period($1, $2)", period, ends_us)
+        (row,) = await self._writes.fetch("SELECT close_period($1, $2, $3)", actor, period, ends_us)
         return bool(row[0])
 
     async def read_payment(self, payment: bytes) -> PaymentRow | None:
@@ -395,7 +419,7 @@ class Ledger:
         ]
 
     async def _open(self, *values: Any) -> bytes:
-        (row,) = await self._writes.fetch("SELECT open_account($1, $2, $3, $4, $5, $6, $7, $8, $9)", *values)
+        (row,) = await self._writes.fetch("SELECT open_account($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)", *values)
         account: bytes = row[0]
         return account
 

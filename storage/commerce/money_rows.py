@@ -9,6 +9,7 @@ from uuid import UUID
 import msgspec
 
 from protocol.commerce.payment_states import PaymentState, PaymentStep
+from protocol.ids import NIL
 
 HOLD_SLOT = -1
 """The slot of a hold in `transfers`: its account is the hold itself."""
@@ -184,11 +185,14 @@ class PaymentRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DueRow(msgspec.Struct, frozen=True):
-    """A payment whose time is over; `pending`: it has not ended, so it expires now."""
+    """A payment whose time is over, and which has not ended: it expires now."""
 
-    payment: bytes
     expires_us: int
-    pending: bool
+    payment: bytes
+
+
+FIRST_DUE = DueRow(0, NIL)
+"""Before all."""
 
 
 class VersionRow(msgspec.Struct, frozen=True):

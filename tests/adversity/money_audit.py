@@ -39,7 +39,7 @@ CREATE TEMP TABLE sides AS
     FROM transfers
     UNION ALL SELECT transfer_no, at_us, credit_id, credit_slot, amount, credit_after, currency FROM transfers;
 CREATE TEMP TABLE told (
-    key_id uuid, outcome smallint, subject uuid, version int, detail bigint, legs int, total bigint, lasts_us bigint
+    key_id uuid, outcome smallint, subject uuid, version int, detail bigint, legs int, total bigint
 );
 CREATE TEMP TABLE ways (before smallint, step smallint, after smallint);
 ANALYZE places, sides;
@@ -212,13 +212,10 @@ _QUERIES: tuple[tuple[str, str], ...] = (
         "resolved_twice",
         f"""
         SELECT count(*) FROM payment_versions v JOIN payments p USING (payment_id)
-        LEFT JOIN payment_versions f ON f.payment_id = v.payment_id AND f.version = 1 AND v.version = 2
-        LEFT JOIN done_payments t ON t.subject = v.payment_id AND t.version = 1
-        WHERE (v.step = {PaymentStep.CAPTURE} AND v.at_us >= p.expires_us)
-           OR (v.step = {PaymentStep.APPROVE} AND v.at_us >= f.at_us + t.lasts_us)
-           OR (v.step = {PaymentStep.EXPIRE} AND v.at_us < p.expires_us)
+        WHERE v.step = {PaymentStep.EXPIRE} AND v.at_us < p.expires_us
         """,
     ),
+    ("resolved_twice", "SELECT count(*) FROM mistimed_ends"),
     ("over_limit", "SELECT count(*) FROM passed_limits"),
     (
         "over_limit",

@@ -45,7 +45,7 @@ BREAKS: dict[str, Break] = {
         plays=_PAY,
     ),
     "clock_falls_within_an_account": Break(
-        "fold_differs", {"lock_slots": ("greatest(clock_us(), v_moved_us, ", "greatest(clock_us(), ")}, plays=_PAY
+        "fold_differs", {"lock_slots": ("greatest(c.read_us, v_moved_us, ", "greatest(c.read_us, ")}, plays=_PAY
     ),
     "floor_is_judged_with_one_slot_locked": Break(
         "negative",
@@ -91,14 +91,25 @@ BREAKS: dict[str, Break] = {
     ),
     "hold_that_is_due_is_captured": Break(
         "resolved_twice",
-        {"end_hold": ("IF at_us >= p.expires_us AND p_step <>", "IF p_step <> ${PaymentStep.CAPTURE} AND p_step <>")},
+        {
+            "end_hold": (
+                "IF v_locked.now_us >= p.expires_us AND p_step <>",
+                "IF p_step <> ${PaymentStep.CAPTURE} AND p_step <>",
+            )
+        },
         plays={"send": 3, "end_hold": 5, "top_up": 1},
+    ),
+    "hold_is_due_by_its_date": Break(
+        "resolved_twice",
+        {"end_hold": ("IF v_locked.now_us >= p.expires_us AND p_step <>", "IF at_us >= p.expires_us AND p_step <>")},
+        plays={"send": 3, "end_hold": 5, "top_up": 1},
+        operations=6_000,  # with more steps of the clock
     ),
     "request_that_is_due_is_approved": Break(
         "resolved_twice",
         {
-            "take_payment": ("WHEN at_us >= p_until_us THEN", "WHEN false THEN"),
-            "approve_payment": ("greatest(clock_us(), v.moved_us) >= v.expires_us", "false"),
+            "take_payment": ("WHEN now_us >= p_until_us THEN", "WHEN false THEN"),
+            "approve_payment": ("v_now_us >= v.expires_us", "false"),
         },
         plays={"request": 3, "answer_request": 5, "top_up": 1},
     ),
@@ -121,7 +132,7 @@ BREAKS: dict[str, Break] = {
     ),
     "batch_counts_each_hold_alone": Break(
         "over_limit",
-        {"hold_payments": ("d.used + r.counted_by_all <= w.day_max", "d.used + r.counted <= w.day_max")},
+        {"hold_payments": ("d.used + r.counted_by_all <=", "d.used + r.counted <=")},
         plays={"spend_limit": 2, "top_up": 1},
     ),
     "voids_give_nothing_back": Break(

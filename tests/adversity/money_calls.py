@@ -112,8 +112,7 @@ class Caller:
         key = key or self._key()
         if step is PaymentStep.SEND and new.later and self.rng.random() < GATHERED:
             return Call(key, lambda key: self._gathered.hold(HoldStep(key, new.payer, new)), new=new)
-        lasts_us = new.request_us if step is PaymentStep.REQUEST else 0
-        return Call(key, lambda key: self.ledger.begin(key, new.payer, step, new), lasts_us=lasts_us, new=new)
+        return Call(key, lambda key: self.ledger.begin(key, new.payer, step, new), new=new)
 
     def _step(self, new: NewPaymentRow, step: PaymentStep, amount: int | None = None) -> Call:
         return Call(

@@ -13,6 +13,7 @@ from protocol.commerce.payment_states import PaymentStep
 from protocol.ids import NIL
 from storage.commerce.money_rows import (
     CHAIN_LEGS_MAX,
+    FIRST_DUE,
     SLOTS_SHARED,
     Leg,
     NewPaymentRow,
@@ -304,7 +305,7 @@ class Racer(Caller):
     async def sweep(self) -> None:
         """Expire what is due, as a service does that looks for it."""
         try:
-            due = [each.payment for each in await self.ledger.list_due(0, 1000) if each.pending][:10]
+            due = [each.payment for each in await self.ledger.list_due(FIRST_DUE, 10)]
         except StorageUnavailableError:
             return
         await asyncio.gather(*(self._expire(payment) for payment in due * 2))

@@ -12,6 +12,8 @@ from typing import Any, Self
 
 import asyncpg
 
+from protocol.commerce.payment_states import PaymentState
+from protocol.ids import NIL, to_text
 from storage.commerce.gathered_steps import GatheredSteps
 from storage.commerce.ledger import Ledger
 from storage.commerce.money_rows import HOLD_SLOT, LimitSpan
@@ -38,7 +40,8 @@ _STEPPED_CLOCK = """
 CREATE TABLE stepped_clock (offset_us bigint NOT NULL);
 INSERT INTO stepped_clock VALUES (0);
 CREATE OR REPLACE FUNCTION clock_us() RETURNS bigint LANGUAGE sql VOLATILE AS $$
-    SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint + s.offset_us FROM stepped_clock s
+    SELECT set_config('stage.read_us', ((extract(epoch FROM clock_timestamp()) * 1000000)::bigint + s.offset_us)::text,
+                      true)::bigint FROM stepped_clock s
 $$;
 """
 _BACKENDS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -57,6 +60,21 @@ BEGIN
 END $$;
 CREATE TRIGGER watch AFTER INSERT OR UPDATE ON limit_use FOR EACH ROW EXECUTE FUNCTION note_passed_limit();
 """
+# What ends a request or a hold is judged by the clock, which the step has read last; dates may lie far ahead of it.
+_WATCH_ENDS = f"""
+CREATE TABLE mistimed_ends (payment_id uuid, version int);
+CREATE FUNCTION note_mistimed_end() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.state NOT IN ({PaymentState.DECLINED}, {PaymentState.CANCELLED})
+       AND (NEW.state = {PaymentState.EXPIRED}) <> (current_setting('stage.read_us')::bigint >= OLD.expires_us) THEN
+        INSERT INTO mistimed_ends VALUES (NEW.payment_id, NEW.version);
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER watch AFTER UPDATE ON payments FOR EACH ROW
+WHEN (OLD.state IN ({PaymentState.REQUESTED}, {PaymentState.HELD}) AND NEW.version > OLD.version)
+EXECUTE FUNCTION note_mistimed_end();
+"""
 # When a month is over it is closed, and at once, before anybody can hear of it, its trial balance is taken.
 _CLOSE_MONTH = f"""
 CREATE TABLE trials (ends_us bigint, account uuid, currency text, total numeric, lines bigint);
@@ -72,7 +90,7 @@ BEGIN
     WHILE clock_us() < p_ends_us LOOP
         PERFORM pg_sleep(0.0002);
     END LOOP;
-    PERFORM close_period(p_period, p_ends_us);
+    PERFORM close_period('{to_text(NIL)}', p_period, p_ends_us);
     COMMIT;
     DELETE FROM trials WHERE ends_us = p_ends_us;
     INSERT INTO trials SELECT p_ends_us, t.* FROM trial_balance(p_ends_us) t;
@@ -125,7 +143,7 @@ class MoneyStage:
         await connection.close()
         await migrate(stage.url, schema=MONEY_SCHEMA)
         connection = await asyncpg.connect(stage.url)
-        for statement in (_STEPPED_CLOCK, _WATCH_LIMITS, _CLOSE_MONTH, *breaks):
+        for statement in (_STEPPED_CLOCK, _WATCH_LIMITS, _WATCH_ENDS, _CLOSE_MONTH, *breaks):
             await connection.execute(statement)
         await connection.close()
         stage.writes = CutConnections(stage.url, size=CONNECTIONS, statement_timeout_s=30)

@@ -21,14 +21,13 @@ _ERRORS_SHOWN = 5
 class Call:
     """A step under a key. `total` and `legs` are what a chain moves when it is done, 0: a step of a payment.
 
-    `legs` 0 beside a `total`: one transfer or two, which sum up to it. `lasts_us`: how long a request may be approved.
+    `legs` 0 beside a `total`: one transfer or two, which sum up to it.
     """
 
     key: StepKey
     ask: Callable[[StepKey], Awaitable[Answer]]
     legs: int = 0
     total: int = 0
-    lasts_us: int = 0
     new: NewPaymentRow | None = None
     answer: Answer | None = None
 
@@ -83,6 +82,6 @@ class Told:
         subject = "" if answer.subject is None else answer.subject.hex()
         version = "" if answer.version is None else answer.version
         detail = "" if answer.detail is None else answer.detail
-        asked = f"{call.legs},{call.total},{call.lasts_us}"
+        asked = f"{call.legs},{call.total}"
         self._file.write(f"{call.key.key_id.hex()},{int(answer.outcome)},{subject},{version},{detail},{asked}\n")
         self.recent.append(call)

@@ -11,6 +11,7 @@ DECLARE
     v payments%ROWTYPE;
     v_limited boolean;
     v_outcome smallint;
+    v_now_us bigint;
 BEGIN
     IF v_answer.outcome IS NOT NULL THEN
         RETURN v_answer;
@@ -57,20 +58,23 @@ BEGIN
     v.refunded := 0;
     v.fee_returned := 0;
     v.disputed := 0;
+    v.shared := false;
     IF p_step = ${PaymentStep.REQUEST} THEN
-        v.moved_us := clock_us();
+        v_now_us := clock_us();
+        v.moved_us := date_us(v_now_us, NULL);
         v.state := ${PaymentState.REQUESTED};
-        v.expires_us := v.moved_us + p_request_us;
+        v.expires_us := v_now_us + p_request_us;
     ELSE
-        SELECT t.outcome, t.at_us, t.fee INTO v_outcome, v.moved_us, v.fee FROM take_payment(v, v_limited, NULL, p_all) t;
+        SELECT t.outcome, t.at_us, t.now_us, t.fee INTO v_outcome, v.moved_us, v_now_us, v.fee
+        FROM take_payment(v, v_limited, NULL, p_all) t;
         IF v_outcome = ${StepOutcome.AGAIN} THEN
             RETURN (v_outcome, NULL, NULL, NULL)::answer;
         ELSIF v_outcome <> ${StepOutcome.DONE} THEN
-            RETURN close_step(p_key, p_body, v.moved_us, v_outcome, NULL, NULL, NULL);
+            RETURN close_step(p_key, p_body, v_now_us, v_outcome, NULL, NULL, NULL);
         END IF;
         v.state := CASE WHEN p_later THEN ${PaymentState.HELD} ELSE ${PaymentState.PAID} END;
         v.captured := CASE WHEN p_later THEN 0 ELSE p_amount END;
-        v.expires_us := v.moved_us + p_hold_us;
+        v.expires_us := v_now_us + p_hold_us;
     END IF;
     WITH begun AS (
         INSERT INTO payments SELECT v.*

@@ -14,6 +14,7 @@ DECLARE
     v_slots smallint[];
     v_locked record;
     v_done int[];
+    v_lost bigint;
 BEGIN
     PERFORM lock_keys(p_key);
     PERFORM FROM payments p WHERE p.payment_id = ANY (p_payment) ORDER BY p.payment_id FOR NO KEY UPDATE;
@@ -25,7 +26,7 @@ BEGIN
             VALUES (p.to_id, (v_pid % p.to_slots)::smallint),
                    (account_of(p.tenant_id, '${NIL}', p.currency, ${Purpose.FEES}::smallint), (v_pid % ${SLOTS_SHARED})::smallint)
         ) u(id, slot)) x;
-    SELECT l.at_us, l.in_debt INTO v_locked FROM lock_slots(v_ids, v_slots, v_slots) l;
+    SELECT l.at_us, l.now_us, l.in_debt INTO v_locked FROM lock_slots(v_ids, v_slots, v_slots) l;
 
     WITH fine AS MATERIALIZED (
         SELECT r.*, p.tenant_id, p.dialog_id, p.version + 1 AS version, p.to_id, (v_pid % p.to_slots)::smallint AS to_slot,
@@ -34,7 +35,7 @@ BEGIN
         FROM unnest(p_key, p_body, p_actor, p_tenant, p_payment, p_party) WITH ORDINALITY
             AS r(key_id, body, actor_id, tenant, payment_id, party_id, ord)
         CROSS JOIN LATERAL (SELECT x.* FROM payments x WHERE x.payment_id = r.payment_id LIMIT 1) p
-        WHERE p.state = ${PaymentState.HELD} AND p.tenant_id = r.tenant AND v_locked.at_us < p.expires_us
+        WHERE p.state = ${PaymentState.HELD} AND p.tenant_id = r.tenant AND NOT p.shared AND v_locked.now_us < p.expires_us
           AND p.moved_us <= v_locked.at_us AND (r.party_id IS NULL OR r.party_id IN (p.payer_id, p.payee_id))
           AND p.to_id <> ALL (coalesce(v_locked.in_debt, '{}'))
           AND r.key_id <> ALL (p_key[:r.ord - 1]) AND r.payment_id <> ALL (p_payment[:r.ord - 1])
@@ -57,7 +58,7 @@ BEGIN
                l.payment_id, l.debit_after, a.balance + sum(l.amount) OVER (PARTITION BY l.id, l.slot ORDER BY l.ord)
         FROM leg l
         CROSS JOIN LATERAL (SELECT x.balance FROM accounts x WHERE x.account_id = l.id AND x.slot = l.slot LIMIT 1) a
-        ORDER BY l.ord
+        ORDER BY l.ord RETURNING amount
     ), ended AS (
         UPDATE holds h SET balance = 0, state = ${HoldState.CAPTURED} FROM fine f WHERE h.hold_id = f.payment_id
     ), stepped AS (
@@ -74,8 +75,12 @@ BEGIN
         INSERT INTO keys (key_id, body, at_us, outcome, subject, version)
         SELECT f.key_id, f.body, f.at_us, ${StepOutcome.DONE}, f.payment_id, f.version FROM fine f
     )
-    SELECT array_agg(f.version ORDER BY r.ord) INTO v_done
+    SELECT array_agg(f.version ORDER BY r.ord), (SELECT sum(x.amount) FROM fine x) - (SELECT sum(x.amount) FROM moved x)
+    INTO v_done, v_lost
     FROM unnest(p_key) WITH ORDINALITY AS r(key_id, ord)
     LEFT JOIN LATERAL (SELECT x.version FROM fine x WHERE x.ord = r.ord) f ON true;
+    IF v_lost <> 0 THEN
+        RAISE EXCEPTION 'a batch of captures would lose %', v_lost;  -- an account is missing
+    END IF;
     RETURN v_done;
 END $$;

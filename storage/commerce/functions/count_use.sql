@@ -27,7 +27,8 @@ BEGIN
         v.month_used := 0;
         month_us := NULL;
     END IF;
-    fits := coalesce(v.day_used + p_amount <= v.day_max, true) AND coalesce(v.month_used + p_amount <= v.month_max, true);
+    fits := v.day_used + p_amount <= coalesce(v.day_max, ${BALANCE_MAX})
+        AND v.month_used + p_amount <= coalesce(v.month_max, ${BALANCE_MAX});
     IF NOT fits THEN
         RETURN;
     END IF;

@@ -20,9 +20,9 @@ BEGIN
         RETURN close_step(p_key, p_body, clock_us(), ${StepOutcome.NOT_FOUND}::smallint, NULL, NULL, NULL);
     ELSIF v.state NOT IN (${PaymentState.PAID}, ${PaymentState.REFUNDED}, ${PaymentState.REFUND_FAILED})
           AND p_step = ${PaymentStep.DISPUTE} OR v.state <> ${PaymentState.DISPUTED} AND p_step = ${PaymentStep.DISPUTE_WON} THEN
-        RETURN close_step(p_key, p_body, v.moved_us, ${StepOutcome.STATE}::smallint, p_payment, v.version, NULL);
+        RETURN close_step(p_key, p_body, clock_us(), ${StepOutcome.STATE}::smallint, p_payment, v.version, NULL);
     ELSIF p_step = ${PaymentStep.DISPUTE} AND (p_amount BETWEEN 1 AND v.captured - v.refunded) IS NOT TRUE THEN
-        RETURN close_step(p_key, p_body, v.moved_us, ${StepOutcome.AMOUNT}::smallint, p_payment, v.version, NULL);
+        RETURN close_step(p_key, p_body, clock_us(), ${StepOutcome.AMOUNT}::smallint, p_payment, v.version, NULL);
     END IF;
     IF p_step = ${PaymentStep.DISPUTE} THEN
         SELECT t.debt, greatest(t.at_us, v.moved_us) INTO v_debt, v.moved_us

@@ -18,19 +18,20 @@ DECLARE
     v_to_slot smallint := pg_backend_pid() % p.to_slots;
     v_fees_slot smallint := pg_backend_pid() % ${SLOTS_SHARED};
     v_from_slot smallint := pg_backend_pid() % p.from_slots;
+    v_moved bigint;
 BEGIN
     SELECT h.* INTO STRICT v_hold FROM holds h WHERE h.hold_id = p.payment_id;
     IF v_returns AND v_hold.person_id IS NOT NULL THEN
         PERFORM FROM persons w WHERE w.person_id = v_hold.person_id FOR NO KEY UPDATE;
     END IF;
     IF p_all THEN
-        SELECT l.at_us, l.active, l.in_debt INTO v_locked FROM lock_slots(
+        SELECT l.at_us, l.now_us, l.in_debt INTO v_locked FROM lock_slots(
             ARRAY[p.to_id, v_fees, p.from_id,
                   account_of(p.tenant_id, p.payee_id, p.currency, ${Purpose.RECEIVABLE}::smallint),
                   account_of(p.tenant_id, p.payer_id, p.currency, ${Purpose.RECEIVABLE}::smallint)],
             ARRAY[0, v_fees_slot, 0, 0, 0]::smallint[], ARRAY[p.to_slots - 1, v_fees_slot, p.from_slots - 1, 0, 0]::smallint[]) l;
     ELSE
-        SELECT l.at_us, l.active, l.in_debt INTO v_locked FROM lock_slots(
+        SELECT l.at_us, l.now_us, l.in_debt INTO v_locked FROM lock_slots(
             ARRAY[CASE WHEN p_captured > 0 THEN p.to_id END, CASE WHEN v_fee > 0 THEN v_fees END,
                   CASE WHEN v_returns THEN p.from_id END],
             ARRAY[v_to_slot, v_fees_slot, v_from_slot], ARRAY[v_to_slot, v_fees_slot, v_from_slot]) l;
@@ -38,7 +39,7 @@ BEGIN
     at_us := greatest(v_locked.at_us, p.moved_us);
     outcome := ${StepOutcome.DONE};
     version := p.version;
-    IF at_us >= p.expires_us AND p_step <> ${PaymentStep.VOID} THEN
+    IF v_locked.now_us >= p.expires_us AND p_step <> ${PaymentStep.VOID} THEN
         p_step := ${PaymentStep.EXPIRE};
         p_captured := 0;
         v_fee := 0;
@@ -83,6 +84,7 @@ BEGIN
         UNION ALL
         SELECT at_us, p.payment_id, ${HOLD_SLOT}, p.from_id, v_from_slot, p.amount - p_captured, p.currency,
                ${TransferReason.RETURN}, p.payment_id, 0, x.balance FROM returned x
+        RETURNING amount
     ), noted AS (
         INSERT INTO payment_versions (payment_id, version, at_us, step, state, actor_id, captured, fee, refunded)
         VALUES (p.payment_id, p.version, at_us, p_step, p.state, p_actor, p.captured, p.fee, 0)
@@ -90,7 +92,10 @@ BEGIN
         INSERT INTO outbox (dialog_id, payment_id, version) VALUES (p.dialog_id, p.payment_id, p.version)
     )
     UPDATE payments x SET version = p.version, state = p.state, captured = p.captured, fee = p.fee, moved_us = at_us
-    WHERE x.payment_id = p.payment_id;
+    WHERE x.payment_id = p.payment_id RETURNING (SELECT sum(m.amount) FROM moved m) INTO v_moved;
+    IF v_moved IS DISTINCT FROM p.amount THEN
+        RAISE EXCEPTION 'payment %: % of % would leave the hold', p.payment_id, v_moved, p.amount;  -- an account is missing
+    END IF;
     IF p_captured < p.amount AND v_hold.person_id IS NOT NULL THEN
         PERFORM give_back_use(v_hold.person_id, v_hold.day_us, v_hold.month_us,
                               div(v_hold.counted::numeric * (p.amount - p_captured), p.amount)::bigint);

@@ -6,13 +6,15 @@ AS $$
 DECLARE
     v payments%ROWTYPE;
     v_outcome smallint;
+    v_now_us bigint;
 BEGIN
     PERFORM pg_advisory_xact_lock_shared(${PERIOD_LOCKS}, 0);
     SELECT p.* INTO v FROM payments p WHERE p.payment_id = p_payment FOR NO KEY UPDATE;
-    IF NOT FOUND OR greatest(clock_us(), v.moved_us) < v.expires_us THEN
+    v_now_us := clock_us();
+    IF v.payment_id IS NULL OR v_now_us < v.expires_us THEN
         RETURN false;
     ELSIF v.state = ${PaymentState.REQUESTED} THEN
-        PERFORM end_request(v, ${PaymentStep.EXPIRE}::smallint, '${NIL}');
+        PERFORM end_request(v, ${PaymentStep.EXPIRE}::smallint, '${NIL}', v_now_us);
         RETURN true;
     ELSIF v.state = ${PaymentState.HELD} THEN
         SELECT e.outcome INTO v_outcome FROM end_hold(v, ${PaymentStep.EXPIRE}::smallint, 0, '${NIL}', true) e;

@@ -40,7 +40,7 @@ BEGIN
                               AND a.purpose = ${Purpose.WALLET} AND a.status = ${AccountStatus.ACTIVE} AS plain
                        FROM accounts a WHERE a.account_id = r.to_id AND a.slot = 0 LIMIT 1) t ON true
     LEFT JOIN LATERAL (SELECT true AS found FROM keys x WHERE x.key_id = r.key_id LIMIT 1) k ON true
-    LEFT JOIN LATERAL (SELECT ceil(r.amount * x.rate)::bigint AS counted FROM reference_rates x
+    LEFT JOIN LATERAL (SELECT least(ceil(r.amount * x.rate), ${BALANCE_MAX} + 1)::bigint AS counted FROM reference_rates x
                        WHERE f.limited AND x.tenant_id = r.tenant_id AND x.currency = r.currency LIMIT 1) c ON true
     LEFT JOIN LATERAL (SELECT x.* FROM fee_rules x
                        WHERE x.tenant_id = r.tenant_id AND x.owner_id = r.payee_id AND x.currency = r.currency
@@ -49,7 +49,7 @@ BEGIN
                        WHERE x.tenant_id = r.tenant_id AND x.owner_id = '${NIL}' AND x.currency = r.currency
                        ORDER BY x.rule_id DESC LIMIT 1) g ON true;
     PERFORM FROM persons w WHERE w.person_id = ANY (v_limited) ORDER BY w.person_id FOR NO KEY UPDATE;
-    SELECT l.at_us INTO v_locked FROM lock_slots(
+    SELECT l.at_us, l.now_us INTO v_locked FROM lock_slots(
         ARRAY(SELECT DISTINCT u.id FROM unnest(p_from, v_plain) u(id, plain) WHERE u.plain),
         array_fill(0::smallint, ARRAY[cardinality(p_from)]), array_fill(0::smallint, ARRAY[cardinality(p_from)])) l;
 
@@ -76,8 +76,8 @@ BEGIN
                            ORDER BY x.starts_us DESC LIMIT 1) m ON true
         WHERE r.taken_by_all <= a.balance AND a.status = ${AccountStatus.ACTIVE}
           AND (r.person_id IS NULL OR (v_locked.at_us < d.ends_us AND v_locked.at_us < m.ends_us
-               AND coalesce(d.used + r.counted_by_all <= w.day_max, true)
-               AND coalesce(m.used + r.counted_by_all <= w.month_max, true)))
+               AND d.used + r.counted_by_all <= coalesce(w.day_max, ${BALANCE_MAX})
+               AND m.used + r.counted_by_all <= coalesce(w.month_max, ${BALANCE_MAX})))
     ), debited AS (
         UPDATE accounts a SET balance = a.balance - x.amount, moved_us = v_locked.at_us
         FROM (SELECT f.from_id, sum(f.amount)::bigint AS amount FROM fine f GROUP BY f.from_id) x
@@ -104,7 +104,7 @@ BEGIN
                               expires_us, state, version, moved_us)
         SELECT f.payment_id, f.tenant_id, f.dialog_id, f.order_id, f.payer_id, f.payee_id, f.from_id, f.to_id,
                1, f.to_slots, f.currency, f.amount, true, f.hold_us, f.basis_points, f.fixed,
-               v_locked.at_us + f.hold_us, ${PaymentState.HELD}, 1, v_locked.at_us FROM fine f
+               v_locked.now_us + f.hold_us, ${PaymentState.HELD}, 1, v_locked.at_us FROM fine f
     ), noted AS (
         INSERT INTO payment_versions (payment_id, version, at_us, step, state, actor_id, captured, fee, refunded)
         SELECT f.payment_id, 1, v_locked.at_us, ${PaymentStep.SEND}, ${PaymentState.HELD}, f.actor_id, 0, 0, 0 FROM fine f

@@ -1,9 +1,10 @@
 -- Lock slots in one order for all steps, each from `p_low` to `p_high` of its account; null ids are left out.
 --
--- `at_us` is the time of the transfers: the clock after the last lock, never before what was moved there, nor in a closed
--- period. Subqueries fix the plan: a lookup for each id, in the order of ids. A join would let the planner read a whole index.
+-- `now_us` is the clock after the last lock: what is due is judged by it. `at_us` dates the transfers: it is never before what
+-- was moved there, nor in a closed period, so after a clock that jumped it may be far ahead of `now_us`. Subqueries fix the plan: a lookup for each id, in the order of ids. A join would let the planner read a whole index.
 CREATE FUNCTION lock_slots(
-    p_ids uuid[], p_low smallint[], p_high smallint[], OUT at_us bigint, OUT active boolean, OUT in_debt uuid[]
+    p_ids uuid[], p_low smallint[], p_high smallint[], OUT at_us bigint, OUT active boolean, OUT in_debt uuid[],
+    OUT now_us bigint
 )
 LANGUAGE plpgsql VOLATILE
 AS $$
@@ -17,5 +18,6 @@ BEGIN
         SELECT a.account_id, a.moved_us, a.status, a.in_debt FROM accounts a
         WHERE a.account_id = u.account_id AND a.slot BETWEEN u.low AND u.high ORDER BY a.slot FOR NO KEY UPDATE
     ) x;
-    at_us := greatest(clock_us(), v_moved_us, (SELECT max(p.ends_us) FROM periods p));
+    SELECT c.read_us, greatest(c.read_us, v_moved_us, (SELECT max(p.ends_us) FROM periods p)) INTO now_us, at_us
+    FROM (SELECT clock_us() AS read_us) c;
 END $$;

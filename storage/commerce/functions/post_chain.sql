@@ -3,7 +3,7 @@
 -- A leg may take back (part of) an earlier transfer, `p_reverses`: never more than it moved, and between the same accounts.
 -- With `p_quote` the legs are those of its exchange, which uses the quote: once, before it expires.
 CREATE FUNCTION post_chain(
-    p_key uuid, p_body bytea, p_all boolean, p_tenant smallint, p_subject uuid, p_reason smallint,
+    p_key uuid, p_body bytea, p_all boolean, p_actor uuid, p_tenant smallint, p_subject uuid, p_reason smallint,
     p_from uuid[], p_to uuid[], p_amount bigint[], p_reverses bigint[], p_quote uuid
 ) RETURNS answer
 LANGUAGE plpgsql VOLATILE
@@ -37,7 +37,7 @@ BEGIN
     END IF;
     BEGIN
         IF p_quote IS NOT NULL THEN
-            v_outcome := use_quote(p_quote, p_tenant, v_locked.at_us, p_from, p_to, p_amount);
+            v_outcome := use_quote(p_quote, p_tenant, v_locked.now_us, p_from, p_to, p_amount);
         END IF;
         FOR i IN 1 .. cardinality(p_from) LOOP
             EXIT WHEN v_outcome <> ${StepOutcome.DONE};
@@ -59,7 +59,8 @@ BEGIN
             RAISE EXCEPTION SQLSTATE '${CHAIN_REFUSED}';
         END IF;
     EXCEPTION WHEN SQLSTATE '${CHAIN_REFUSED}' THEN  -- takes back the legs before
-        RETURN close_step(p_key, p_body, v_locked.at_us, v_outcome, NULL, NULL, v_leg);
+        RETURN close_step(p_key, p_body, v_locked.now_us, v_outcome, NULL, NULL, v_leg);
     END;
-    RETURN close_step(p_key, p_body, v_locked.at_us, v_outcome, p_subject, 1, NULL);
+    PERFORM note_audit(p_tenant, 'post_chain', p_actor, p_subject, concat_ws(' ', p_reason, cardinality(p_from)));
+    RETURN close_step(p_key, p_body, v_locked.now_us, v_outcome, p_subject, 1, NULL);
 END $$;

@@ -28,7 +28,7 @@ BEGIN
         v_outcome := ${StepOutcome.AMOUNT};
     END IF;
     IF v_outcome <> ${StepOutcome.DONE} THEN
-        RETURN close_step(p_key, p_body, v.moved_us, v_outcome, p_payment, v.version, NULL);
+        RETURN close_step(p_key, p_body, clock_us(), v_outcome, p_payment, v.version, NULL);
     END IF;
     v_fee := div(v.fee::numeric * (v.refunded + v_amount), v.captured)::bigint - v.fee_returned;
     v_fees := account_of(v.tenant_id, '${NIL}', v.currency, ${Purpose.FEES}::smallint);
@@ -37,7 +37,7 @@ BEGIN
               CASE WHEN p_all THEN account_of(v.tenant_id, v.payer_id, v.currency, ${Purpose.RECEIVABLE}::smallint) END],
         ARRAY[true, false, p_all, true]) l;
     IF available(v.to_id) < v_amount - v_fee THEN
-        RETURN close_step(p_key, p_body, v_locked.at_us, ${StepOutcome.INSUFFICIENT}::smallint, p_payment, v.version, NULL);
+        RETURN close_step(p_key, p_body, v_locked.now_us, ${StepOutcome.INSUFFICIENT}::smallint, p_payment, v.version, NULL);
     ELSIF NOT p_all AND v.from_id = ANY (v_locked.in_debt) THEN
         RETURN (${StepOutcome.AGAIN}, NULL, NULL, NULL)::answer;
     END IF;

@@ -12,7 +12,6 @@ BEGIN
     ON CONFLICT (tenant_id, name) DO UPDATE
     SET key_hash = excluded.key_hash, rights = excluded.rights, businesses = excluded.businesses
     RETURNING k.caller_id INTO v_caller;
-    INSERT INTO audit (at_us, tenant_id, action, actor_id, subject_id, detail)
-    VALUES (clock_us(), p_tenant, 'set_api_key', '${NIL}', v_caller, concat_ws(' ', p_name, p_rights));
+    PERFORM note_audit(p_tenant, 'set_api_key', '${NIL}', v_caller, concat_ws(' ', p_name, p_rights));
     RETURN v_caller;
 END $$;

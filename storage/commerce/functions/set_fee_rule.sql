@@ -11,9 +11,10 @@ BEGIN
     IF v_answer.outcome IS NOT NULL THEN
         RETURN v_answer;
     END IF;
+    PERFORM open_account(p_actor, p_tenant, '${NIL}', p_currency, ${Purpose.FEES}::smallint, ${SLOTS_SHARED}::smallint, false,
+                         NULL, NULL, NULL);  -- a fee has where to go
     INSERT INTO fee_rules (tenant_id, owner_id, currency, basis_points, fixed, at_us)
     VALUES (p_tenant, p_owner, p_currency, p_basis_points, p_fixed, clock_us());
-    INSERT INTO audit (at_us, tenant_id, action, actor_id, subject_id, detail)
-    VALUES (clock_us(), p_tenant, 'set_fee_rule', p_actor, p_owner, concat_ws(' ', p_currency, p_basis_points, p_fixed));
+    PERFORM note_audit(p_tenant, 'set_fee_rule', p_actor, p_owner, concat_ws(' ', p_currency, p_basis_points, p_fixed));
     RETURN close_step(p_key, p_body, clock_us(), ${StepOutcome.DONE}::smallint, p_owner, 1, NULL);
 END $$;

@@ -16,7 +16,6 @@ BEGIN
     IF NOT FOUND THEN
         RETURN close_step(p_key, p_body, clock_us(), ${StepOutcome.WALLET_NOT_FOUND}::smallint, NULL, NULL, NULL);
     END IF;
-    INSERT INTO audit (at_us, tenant_id, action, actor_id, subject_id, detail)
-    VALUES (clock_us(), p_tenant, 'set_limits', p_actor, p_person, concat_ws(' ', p_timezone, p_day_max, p_month_max));
+    PERFORM note_audit(p_tenant, 'set_limits', p_actor, p_person, concat_ws(' ', p_timezone, p_day_max, p_month_max));
     RETURN close_step(p_key, p_body, clock_us(), ${StepOutcome.DONE}::smallint, p_person, 1, NULL);
 END $$;

@@ -17,7 +17,6 @@ BEGIN
         INSERT INTO exchange_rates (tenant_id, sell_currency, buy_currency, rate) VALUES (p_tenant, p_sell, p_buy, p_rate)
         ON CONFLICT (tenant_id, sell_currency, buy_currency) DO UPDATE SET rate = excluded.rate;
     END IF;
-    INSERT INTO audit (at_us, tenant_id, action, actor_id, subject_id, detail)
-    VALUES (clock_us(), p_tenant, 'set_rate', p_actor, '${NIL}', concat_ws(' ', p_sell, p_buy, p_rate));
+    PERFORM note_audit(p_tenant, 'set_rate', p_actor, '${NIL}', concat_ws(' ', p_sell, p_buy, p_rate));
     RETURN close_step(p_key, p_body, clock_us(), ${StepOutcome.DONE}::smallint, '${NIL}', 1, NULL);
 END $$;

@@ -12,6 +12,7 @@ DECLARE
     v_answer answer := open_step(p_key, p_body);
     v payments%ROWTYPE;
     v_outcome smallint;
+    v_now_us bigint;
 BEGIN
     IF v_answer.outcome IS NOT NULL THEN
         RETURN v_answer;
@@ -19,19 +20,20 @@ BEGIN
     SELECT p.* INTO v FROM payments p
     WHERE p.payment_id = p_payment AND p.tenant_id = p_tenant
       AND (p_party IS NULL OR p_party IN (p.payer_id, p.payee_id)) FOR NO KEY UPDATE;
-    IF NOT FOUND THEN
-        RETURN close_step(p_key, p_body, clock_us(), ${StepOutcome.NOT_FOUND}::smallint, NULL, NULL, NULL);
-    ELSIF v.state = ${PaymentState.REQUESTED} AND greatest(clock_us(), v.moved_us) >= v.expires_us THEN
-        v := end_request(v, ${PaymentStep.EXPIRE}::smallint, p_actor);
+    v_now_us := clock_us();
+    IF v.payment_id IS NULL THEN
+        RETURN close_step(p_key, p_body, v_now_us, ${StepOutcome.NOT_FOUND}::smallint, NULL, NULL, NULL);
+    ELSIF v.state = ${PaymentState.REQUESTED} AND v_now_us >= v.expires_us THEN
+        v := end_request(v, ${PaymentStep.EXPIRE}::smallint, p_actor, v_now_us);
         v_outcome := ${StepOutcome.EXPIRED};
     ELSIF v.state = ${PaymentState.REQUESTED} AND p_step IN (${PaymentStep.DECLINE}, ${PaymentStep.CANCEL}) THEN
-        v := end_request(v, p_step, p_actor);
+        v := end_request(v, p_step, p_actor, v_now_us);
         v_outcome := ${StepOutcome.DONE};
     ELSIF v.state = ${PaymentState.HELD} AND p_step IN (${PaymentStep.CAPTURE}, ${PaymentStep.VOID}) THEN
         IF p_amount NOT BETWEEN 1 AND v.amount THEN
             v_outcome := ${StepOutcome.AMOUNT};
         ELSE
-            SELECT e.outcome, e.version, e.at_us INTO v_outcome, v.version, v.moved_us FROM end_hold(
+            SELECT e.outcome, e.version INTO v_outcome, v.version FROM end_hold(
                 v, p_step, CASE p_step WHEN ${PaymentStep.CAPTURE} THEN coalesce(p_amount, v.amount) ELSE 0 END,
                 p_actor, p_all) e;
         END IF;
@@ -41,5 +43,5 @@ BEGIN
     IF v_outcome = ${StepOutcome.AGAIN} THEN
         RETURN (v_outcome, NULL, NULL, NULL)::answer;
     END IF;
-    RETURN close_step(p_key, p_body, v.moved_us, v_outcome, p_payment, v.version, NULL);
+    RETURN close_step(p_key, p_body, clock_us(), v_outcome, p_payment, v.version, NULL);
 END $$;

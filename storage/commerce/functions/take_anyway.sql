@@ -1,6 +1,6 @@
 -- Take from a wallet what cannot be refused, as the return of a payout that failed. `detail` is what became a debt.
 CREATE FUNCTION take_anyway(
-    p_key uuid, p_body bytea, p_tenant smallint, p_subject uuid, p_reason smallint, p_from uuid, p_to uuid, p_amount bigint
+    p_key uuid, p_body bytea, p_actor uuid, p_tenant smallint, p_subject uuid, p_reason smallint, p_from uuid, p_to uuid, p_amount bigint
 ) RETURNS answer
 LANGUAGE plpgsql VOLATILE
 AS $$
@@ -23,5 +23,6 @@ BEGIN
         RETURN close_step(p_key, p_body, clock_us(), v_outcome, NULL, NULL, NULL);
     END IF;
     SELECT t.* INTO v_taken FROM take_or_owe(p_reason, p_subject, p_from, p_to, p_amount) t;
-    RETURN close_step(p_key, p_body, v_taken.at_us, v_outcome, p_subject, 1, v_taken.debt);
+    PERFORM note_audit(p_tenant, 'take_anyway', p_actor, p_subject, concat_ws(' ', p_from, p_to, p_amount));
+    RETURN close_step(p_key, p_body, clock_us(), v_outcome, p_subject, 1, v_taken.debt);
 END $$;

@@ -1,9 +1,11 @@
 -- Take the money of a payment that begins: into a hold, or to the payee at once. Locks persons and slots; judges then.
 --
--- `p_until_us`, if not null: at that time it has expired, also when this call had to wait until then.
+-- `p_until_us`, if not null: at that time it has expired, also when this call had to wait until then. `at_us` dates what
+-- moved, `now_us` is the clock.
 -- `outcome` AGAIN: more must be locked than was; nothing is written, the caller calls with `p_all`.
 CREATE FUNCTION take_payment(
-    p payments, p_limited boolean, p_until_us bigint, p_all boolean, OUT outcome smallint, OUT at_us bigint, OUT fee bigint
+    p payments, p_limited boolean, p_until_us bigint, p_all boolean, OUT outcome smallint, OUT at_us bigint, OUT fee bigint,
+    OUT now_us bigint
 )
 LANGUAGE plpgsql VOLATILE
 AS $$
@@ -25,12 +27,14 @@ BEGIN
     IF p.capture_later AND p.from_slots = 1 THEN
         SELECT a.status = ${AccountStatus.ACTIVE} AS active, a.balance AS available, a.moved_us, NULL::uuid[] AS in_debt
         INTO STRICT v_locked FROM accounts a WHERE a.account_id = p.from_id AND a.slot = 0 FOR NO KEY UPDATE;
-        at_us := greatest(clock_us(), v_locked.moved_us, (SELECT max(w.ends_us) FROM periods w));
+        now_us := clock_us();
+        at_us := greatest(now_us, v_locked.moved_us, (SELECT max(w.ends_us) FROM periods w));
         v_available := v_locked.available;
     ELSIF p.capture_later THEN
-        SELECT l.at_us, l.active, l.in_debt INTO v_locked
+        SELECT l.at_us, l.now_us, l.active, l.in_debt INTO v_locked
         FROM lock_slots(ARRAY[p.from_id], ARRAY[0::smallint], ARRAY[p.from_slots - 1::smallint]) l;
         at_us := v_locked.at_us;
+        now_us := v_locked.now_us;
     ELSE
         fee := fee_of(p.amount, p.basis_points, p.fixed);
         v_fees := account_of(p.tenant_id, '${NIL}', p.currency, ${Purpose.FEES}::smallint);
@@ -39,15 +43,17 @@ BEGIN
                   CASE WHEN p_all THEN account_of(p.tenant_id, p.payee_id, p.currency, ${Purpose.RECEIVABLE}::smallint) END],
             ARRAY[true, p_all, false, true]) l;
         at_us := v_locked.at_us;
+        now_us := v_locked.now_us;
     END IF;
-    outcome := CASE WHEN at_us >= p_until_us THEN ${StepOutcome.EXPIRED}
+    outcome := CASE WHEN now_us >= p_until_us THEN ${StepOutcome.EXPIRED}
                     WHEN NOT v_locked.active THEN ${StepOutcome.WALLET_CLOSED}
                     WHEN coalesce(v_available, available(p.from_id)) < p.amount THEN ${StepOutcome.INSUFFICIENT}
                     WHEN NOT p_all AND p.to_id = ANY (v_locked.in_debt) THEN ${StepOutcome.AGAIN}
                     ELSE ${StepOutcome.DONE} END;
     IF p_limited AND outcome = ${StepOutcome.DONE} THEN
-        v_counted := ceil(p.amount * (SELECT r.rate FROM reference_rates r
-                                      WHERE r.tenant_id = p.tenant_id AND r.currency = p.currency));
+        v_counted := (SELECT least(ceil(p.amount * r.rate), ${BALANCE_MAX} + 1)  -- more fits nobody, and would overflow
+                      FROM reference_rates r
+                      WHERE r.tenant_id = p.tenant_id AND r.currency = p.currency);
         IF v_counted IS NULL THEN
             outcome := ${StepOutcome.CURRENCY};
         ELSE

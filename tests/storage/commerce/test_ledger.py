@@ -8,15 +8,18 @@ import itertools
 import pytest
 
 from protocol.commerce.payment_states import PaymentState, PaymentStep
-from protocol.ids import new_id
+from protocol.ids import NIL, new_id
 from storage.commerce.money_rows import (
+    FIRST_DUE,
     AccountStatus,
+    CaptureStep,
     Leg,
     Purpose,
     StepOutcome,
     TransferReason,
     account_id,
 )
+from storage.unavailable import WriteRefusedError
 from tests.support.money_world import HOUR_US, TENANT, MoneyWorld, key_of
 
 pytestmark = pytest.mark.anyio
@@ -146,14 +149,14 @@ async def test_what_is_due_is_expired_before_it_is_told_and_a_clock_that_steps_b
     await money.send(held)
     await money.request(asked)
     await money.step_clock(8 * 24 * HOUR_US)
-    due = await money.ledger.list_due(0, 10)
-    assert {each.payment for each in due if each.pending} == {held.payment, asked.payment}
+    due = await money.ledger.list_due(FIRST_DUE, 10)
+    assert {each.payment for each in due} == {held.payment, asked.payment}
     told = [await money.ledger.read_payment(each.payment) for each in (held, asked)]
     assert [each.state for each in told if each] == [PaymentState.EXPIRED] * 2
     await money.step_clock(0)
     assert (await money.capture(held)).outcome is StepOutcome.EXPIRED
     assert (await money.balance(ann), await money.balance(shop)) == (1_000, 0)
-    assert not any(each.pending for each in await money.ledger.list_due(0, 10))
+    assert await money.ledger.list_due(FIRST_DUE, 10) == []
 
 
 async def test_a_capture_that_comes_late_expires_the_hold(money: MoneyWorld) -> None:
@@ -169,6 +172,56 @@ async def test_a_capture_that_comes_late_expires_the_hold(money: MoneyWorld) -> 
         (PaymentStep.SEND, PaymentState.HELD),
         (PaymentStep.EXPIRE, PaymentState.EXPIRED),
     ]
+
+
+async def test_a_clock_that_jumped_and_returned_makes_nothing_due(money: MoneyWorld) -> None:
+    ann, shop = await money.open_person(1_000), await money.open_person()
+    held = [money.payment(ann, shop, 100, later=True, hold_us=HOUR_US) for _ in range(3)]
+    asked = money.payment(ann, shop, 100, request_us=HOUR_US)
+    for new in held:
+        await money.send(new)
+    await money.request(asked)
+    await money.step_clock(50 * HOUR_US)
+    await money.send(money.payment(ann, shop, 1))  # which dates what follows in these wallets
+    await money.step_clock(0)
+    assert (await money.capture(held[0], 40)).outcome is StepOutcome.DONE
+    (captured,) = await money.ledger.capture_many([CaptureStep(money.key(), NIL, TENANT, held[1].payment)])
+    assert captured is not None
+    assert await money.ledger.expire(held[2].payment) is False
+    approved = await money.ledger.approve(
+        money.key(), ann, TENANT, asked.payment, version=1, amount=100, currency="THB", payee=shop
+    )
+    assert approved.outcome is StepOutcome.DONE
+    late = money.payment(ann, shop, 100, later=True, hold_us=HOUR_US)
+    await money.send(late)
+    row = await money.ledger.read_payment(late.payment)
+    assert row is not None
+    assert row.expires_us < row.moved_us, "a hold lasts as long as was asked, by the clock"
+    await money.step_clock(2 * HOUR_US)
+    assert (await money.capture(late)).outcome is StepOutcome.EXPIRED
+
+
+async def test_a_refusal_is_dated_by_the_clock(money: MoneyWorld) -> None:
+    ann, shop = await money.open_person(1_000), await money.open_person()
+    new = money.payment(ann, shop, 100)
+    await money.send(new)
+    await money.step_clock(31 * 24 * HOUR_US)
+    key = money.key()
+    assert (await money.void(new, key)).outcome is StepOutcome.STATE
+    now_us = await money.database.fetchval("SELECT clock_us()")
+    await money.ledger.forget_answers(now_us - 30 * 24 * HOUR_US, 100)
+    assert (await money.void(new, key)).subject == new.payment
+
+
+async def test_a_step_that_moves_nothing_is_dated_behind_closed_months(money: MoneyWorld) -> None:
+    ann, shop = await money.open_person(1_000), await money.open_person()
+    ends_us = await money.database.fetchval("SELECT clock_us()")
+    assert await money.ledger.close_period(202611, ends_us)
+    await money.step_clock(-HOUR_US)
+    new = money.payment(ann, shop, 100)
+    await money.request(new)
+    await money.ledger.take_step(money.key(), ann, TENANT, new.payment, PaymentStep.DECLINE, party=ann)
+    assert all(each.at_us >= ends_us for each in await money.ledger.read_versions(new.payment))
 
 
 async def test_refunds_in_part_return_exactly_the_fee(money: MoneyWorld) -> None:
@@ -359,3 +412,65 @@ async def test_what_was_written_is_never_changed(money: MoneyWorld) -> None:
     for table in ("transfers", "payment_versions", "audit"):
         with pytest.raises(Exception, match="append-only"):
             await money.database.execute(f"DELETE FROM {table}")
+
+
+async def test_chains_accounts_and_closed_months_have_a_line_of_audit_with_their_actor(money: MoneyWorld) -> None:
+    admin, owner = new_id(), new_id()
+    wallet = await money.ledger.open_wallet(TENANT, owner, "THB", actor=admin)
+    assert await money.ledger.open_wallet(TENANT, owner, "THB", actor=new_id()) == wallet
+    clearing, subjects = account_id(TENANT, NIL, "THB", Purpose.CLEARING), [new_id(), new_id()]
+    leg = Leg(clearing, wallet, 5)
+    await money.ledger.post_chain(money.key(), TENANT, subjects[0], TransferReason.TOP_UP, [leg], actor=admin)
+    back = Leg(wallet, clearing, 7)
+    await money.ledger.take_anyway(money.key(), TENANT, subjects[1], TransferReason.CHARGEBACK, back, actor=admin)
+    for _ in range(2):
+        assert await money.ledger.close_period(202001, 1, actor=admin)
+    rows = await money.database.fetch(
+        "SELECT action, subject_id FROM audit WHERE actor_id = $1 ORDER BY audit_id", admin
+    )
+    receivable = account_id(TENANT, owner, "THB", Purpose.RECEIVABLE)
+    assert [tuple(row) for row in rows] == [
+        ("open_account", wallet),
+        ("open_account", receivable),
+        ("post_chain", subjects[0]),
+        ("take_anyway", subjects[1]),
+        ("close_period", NIL),
+    ]
+
+
+async def test_an_account_stays_as_it_was_opened_first(money: MoneyWorld) -> None:
+    owners = [new_id() for _ in range(6)]
+
+    async def open_both(owner: bytes) -> None:
+        await asyncio.gather(*(money.ledger.open_wallet(TENANT, owner, "THB", slots=slots) for slots in (1, 16, 1, 16)))
+
+    await asyncio.gather(*map(open_both, owners))
+    rows = await money.database.fetch(
+        "SELECT count(*), min(slots), max(slots) FROM accounts WHERE owner_id = ANY ($1) AND purpose = $2 "
+        "GROUP BY owner_id",
+        owners,
+        int(Purpose.WALLET),
+    )
+    assert len(rows) == 6
+    assert all(count == least == most for count, least, most in rows)
+
+
+async def test_a_fee_that_has_nowhere_to_go_fails_the_step_and_a_rule_opens_its_account(money: MoneyWorld) -> None:
+    with pytest.raises(WriteRefusedError):
+        await money.ledger.open_own(2, "THB", Purpose.FEES, owner=NIL, slots=1)
+    await money.set_fee(100)
+    ann, shop = await money.open_person(1_000), await money.open_person()
+    held = [money.payment(ann, shop, 100, later=True) for _ in range(2)]
+    for new in held:
+        await money.send(new)
+    fees = account_id(TENANT, NIL, "THB", Purpose.FEES)
+    await money.database.execute("DELETE FROM accounts WHERE account_id = $1", fees)
+    with pytest.raises(WriteRefusedError):
+        await money.capture(held[0])
+    with pytest.raises(WriteRefusedError):
+        await money.ledger.capture_many([CaptureStep(money.key(), NIL, TENANT, held[1].payment)])
+    assert await money.balance(shop) == 0
+    query = "SELECT set_fee_rule($1, $2, $3, $4::int2, $3, 'THB', 100, 0)"
+    await money.database.execute(query, new_id(), b"", NIL, TENANT)
+    assert (await money.capture(held[0])).outcome is StepOutcome.DONE
+    assert (await money.balance(shop), await money.fees()) == (99, 1)

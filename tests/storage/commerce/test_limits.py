@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from protocol.ids import new_id
-from storage.commerce.money_rows import LimitSpan, StepOutcome
+from storage.commerce.money_rows import HoldStep, LimitSpan, StepOutcome
 from tests.support.money_world import HOUR_US, TENANT, MoneyWorld
 
 pytestmark = pytest.mark.anyio
@@ -52,6 +52,20 @@ async def test_a_currency_without_a_rate_is_refused_to_who_has_limits(money: Mon
     await money.database.execute("DELETE FROM reference_rates")
     ann, shop = await money.open_person(1_000, timezone=BANGKOK, day_max=10), await money.open_person()
     assert (await money.send(money.payment(ann, shop, 1))).outcome is StepOutcome.CURRENCY
+
+
+@pytest.mark.parametrize("later", [False, True])
+async def test_a_count_that_would_overflow_is_refused_and_stops_no_other(money: MoneyWorld, later: bool) -> None:
+    await money.database.execute("UPDATE reference_rates SET rate = 1e12 WHERE currency = 'THB'")
+    ann, bob = [await money.open_person(10**15, timezone=BANGKOK) for _ in range(2)]
+    shop = await money.open_person()
+    for person in (ann, bob):
+        assert (await money.send(money.payment(person, shop, 1))).outcome is StepOutcome.DONE
+    new = money.payment(ann, shop, 10**14, later=later)
+    assert (await money.send(new)).outcome is StepOutcome.OVER_LIMIT
+    fine, large = money.payment(bob, shop, 1, later=True), money.payment(ann, shop, 10**14, later=True)
+    steps = [HoldStep(money.key(), each.payer, each) for each in (fine, large)]
+    assert [answer is not None for answer in await money.ledger.hold_many(steps)] == [True, False]
 
 
 async def test_racers_at_a_limit_never_pass_it(money: MoneyWorld) -> None:

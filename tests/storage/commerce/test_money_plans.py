@@ -9,6 +9,7 @@ import pytest
 from protocol.commerce.payment_states import PaymentStep
 from protocol.ids import NIL, new_id
 from storage.commerce.money_rows import (
+    FIRST_DUE,
     Answer,
     CaptureStep,
     HoldStep,
@@ -93,7 +94,7 @@ async def read(money: MoneyWorld, new: NewPaymentRow) -> Answer | None:
     await money.ledger.read_statement(new.from_account, 2**62, 10)
     await money.ledger.read_payments(TENANT, new.payer, b"\xff" * 16, 10)
     await money.ledger.read_versions(new.payment)
-    await money.ledger.list_due(0, 10)
+    await money.ledger.list_due(FIRST_DUE, 10)
     return Answer(1)  # type: ignore[arg-type]
 
 

@@ -37,7 +37,7 @@ async def test_the_time_of_a_debt_that_began_while_a_step_waited_does_not_fall(
     await prepare(other)
     async with other.transaction():
         await other.execute(
-            "SELECT take_anyway($1, $2, $3::int2, $4, $5::int2, $6, $7, $8)",
+            "SELECT take_anyway($1, $2, $4, $3::int2, $4, $5::int2, $6, $7, $8)",
             new_id(),
             b"",
             TENANT,
