@@ -10,15 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from server.node.commerce_admin import OF_COMMERCE
 from server.node.metrics import METRICS
 from server.node.parent_admin import OF_THE_PARENT
 from server.node.process_metrics import OF_THE_PROCESS
+from server.node.relaying import OF_THE_RELAY
 
 DOCS = Path(__file__).parents[3] / "docs"
 RULES = DOCS / "operations" / "alerts.yml"
 DASHBOARD = DOCS / "operations" / "dashboard.json"
 METRIC_NAMES = {each.name for _, declared in METRICS for each in declared} | {
-    name for name, *_ in OF_THE_PROCESS + OF_THE_PARENT
+    name for name, *_ in OF_THE_PROCESS + OF_THE_PARENT + OF_THE_RELAY + OF_COMMERCE
 }
 
 
