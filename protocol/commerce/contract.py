@@ -37,8 +37,17 @@ IDEMPOTENCY_HEADER = "Idempotency-Key"
 KEY_CHARS_MAX = 255
 EXPIRES_IN_S_MIN = 60
 EXPIRES_IN_S_MAX = 30 * 86_400
+SHARES_MAX = 16
+WEIGHT_MAX = 1_000_000
 
 IdempotencyKey = Annotated[str, msgspec.Meta(min_length=1, max_length=KEY_CHARS_MAX, pattern="^[!-~]+$")]
+
+
+class Share(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who gets a part of what the payee is paid: `weight` of the sum of all weights."""
+
+    payee: UUID
+    weight: Annotated[int, msgspec.Meta(ge=1, le=WEIGHT_MAX)]
 
 
 class NewPayment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -46,6 +55,9 @@ class NewPayment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     With `capture` "later" the money is held until it is captured, in full or in part, cancelled or expired. Without
     `dialog` only the two parties hear of it, in their `self` dialogs.
+
+    Who requests may name `shares`: what is captured, after the fee, is divided among them by weight (largest remainder,
+    ties by their order). The payee is among them or gets nothing; refunds take from the shares in proportion.
     """
 
     intent: Literal["request", "send"]
@@ -57,6 +69,7 @@ class NewPayment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     dialog: UUID | None = None
     order: UUID | None = None
     expires_in_s: Annotated[int, msgspec.Meta(ge=EXPIRES_IN_S_MIN, le=EXPIRES_IN_S_MAX)] | None = None
+    shares: Annotated[list[Share], msgspec.Meta(max_length=SHARES_MAX)] = []
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

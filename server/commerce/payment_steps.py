@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from protocol.commerce.contract import Approval, NewPayment, PartOfPayment, PaymentReply
+from protocol.commerce.contract import Approval, NewPayment, PartOfPayment, PaymentReply, Share
 from protocol.commerce.currencies import is_known
 from protocol.commerce.payment_states import PaymentState, PaymentStep
 from protocol.errors import ErrorCode
@@ -28,6 +28,7 @@ from storage.commerce.money_rows import (
     NewPaymentRow,
     PaymentRow,
     Purpose,
+    ShareRow,
     StepKey,
     StepOutcome,
     account_id,
@@ -138,8 +139,8 @@ class PaymentSteps:
             return StepOutcome.CURRENCY
         if new.intent == "request":
             return None if asker.acts_for(new.payee.bytes) else StepOutcome.WALLET_NOT_FOUND
-        if asker.is_service:
-            return StepOutcome.NOT_ALLOWED
+        if asker.is_service or new.shares:
+            return StepOutcome.NOT_ALLOWED  # who asks for money says how it is divided
         if new.payer.bytes != asker.principal:
             return StepOutcome.WALLET_NOT_FOUND
         # A send names no version that a device could sign: what needs a proof is requested, then approved.
@@ -188,7 +189,12 @@ def _row(tenant: int, new: NewPayment) -> NewPaymentRow:
         order=None if new.order is None else new.order.bytes,
         request_us=request_s * _S_US,
         hold_us=hold_s * _S_US,
+        shares=tuple(_share(tenant, new.currency, share) for share in new.shares),
     )
+
+
+def _share(tenant: int, currency: str, share: Share) -> ShareRow:
+    return ShareRow(account_id(tenant, share.payee.bytes, currency, Purpose.WALLET), share.weight)
 
 
 def _render(asker: Asker, row: PaymentRow) -> PaymentReply:

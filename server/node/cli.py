@@ -46,6 +46,10 @@ Run the service of wallets and payments until SIGTERM or Ctrl-C. It has a databa
 """
 
 
+_CLOSE_MONTH = """\
+Close a month of the books that is over: its trial balance and statements change no more. What is posted from now on is
+dated after its end. The service may run; its steps wait for a moment. A month that is closed stays closed.
+"""
 _COMMERCE_KEY = """\
 Print a new API key of a platform service. Without --right it may only read. The service may run meanwhile.
 """
@@ -142,6 +146,10 @@ def _add_commerce(parser: argparse.ArgumentParser) -> None:
     key.add_argument("--tenant", type=int, default=1, metavar="N", help="default: 1")
     key.add_argument("--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="likewise, also here")
     key.set_defaults(run=_commerce_key)
+    month = parsers.add_parser("close-month", help="end a month of the books", description=_CLOSE_MONTH)
+    month.add_argument("month", metavar="YYYY-MM", help="in UTC")
+    month.add_argument("--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="likewise, also here")
+    month.set_defaults(run=_close_month)
 
 
 def _add_reports(parser: argparse.ArgumentParser) -> None:
@@ -197,6 +205,16 @@ def _commerce_key(chosen: argparse.Namespace, _rest: list[str]) -> int:
         for name in chosen.right:
             rights |= Right[name.upper()]
         print(make_api_key(config, chosen.tenant, chosen.name, rights, [each.bytes for each in chosen.business]))
+
+    return _started(chosen.config, run)
+
+
+def _close_month(chosen: argparse.Namespace, _rest: list[str]) -> int:
+    def run(config: Config) -> None:
+        from server.node.commerce_serve import close_month
+
+        close_month(config, chosen.month)
+        print(f"{chosen.month} is closed: what is posted from now on is dated after it.")
 
     return _started(chosen.config, run)
 

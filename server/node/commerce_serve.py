@@ -1,4 +1,4 @@
-"""`tchat commerce`: the commerce service as a process, and the API keys of platform services."""
+"""`tchat commerce`: the commerce service as a process, the API keys of platform services, the end of a month."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 import logging
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
+from datetime import UTC, datetime
 
 import asyncpg
 import msgspec
@@ -14,6 +15,7 @@ import msgspec
 from protocol.ids import new_id
 from server.clock import SystemClock
 from server.commerce.expirer import Expirer
+from server.commerce.forgetter import Forgetter
 from server.config.settings import Config
 from server.gateway.acceptor import Acceptor
 from server.identity.jwks import DocumentFetcher
@@ -26,6 +28,7 @@ from server.node.running_node import cancel_and_wait
 from server.node.serve import stop_when_asked
 from server.startup_error import StartupError
 from storage.commerce.api_key_store import ApiKeyStore, Right
+from storage.commerce.ledger import Ledger
 from storage.commerce.schema import MONEY_SCHEMA, MONEY_SETTINGS
 from storage.postgres.migrate import migrate
 from storage.postgres.pool import open_pool
@@ -33,6 +36,9 @@ from storage.postgres.write_connections import WriteConnections
 from storage.unavailable import StorageUnavailableError
 
 _log = logging.getLogger(__name__)
+
+_S_US = 1_000_000
+_NO_LEDGER = "There is no ledger yet: start `tchat commerce` once."
 
 
 async def serve_commerce(config: Config) -> None:
@@ -72,6 +78,8 @@ async def opened_commerce(config: Config, url: str, digest_key: bytes) -> AsyncI
         )
         expirer = asyncio.ensure_future(Expirer(commerce.ledger, interval_s=settings.expire_interval_s).run())
         stack.push_async_callback(cancel_and_wait, expirer)
+        forgetter = asyncio.ensure_future(Forgetter(commerce.ledger).run())
+        stack.push_async_callback(cancel_and_wait, forgetter)
         yield commerce
 
 
@@ -87,11 +95,40 @@ def make_api_key(config: Config, tenant: int, name: str, rights: Right, business
 
     with visited_postgres(of_commerce(config)) as url:
         if url is None:
-            raise StartupError("There is no ledger yet: start `tchat commerce` once.")
+            raise StartupError(_NO_LEDGER)
         key = new_api_key()
         with _says_what_to_set():
             asyncio.run(make(url, key))
     return key
+
+
+def close_month(config: Config, month: str) -> None:
+    """Close a month (YYYY-MM, UTC): what is posted from now on is dated after it. Raises StartupError."""
+    begins = _month_of(month)
+    ends = datetime(begins.year + begins.month // 12, begins.month % 12 + 1, 1, tzinfo=UTC)
+
+    async def close(url: str) -> bool:
+        ledger = await Ledger.open(
+            url, writes=1, reads=1, statement_timeout_s=config.commerce_service.statement_timeout_s
+        )
+        try:
+            return await ledger.close_period(begins.year * 100 + begins.month, int(ends.timestamp()) * _S_US)
+        finally:
+            await ledger.aclose()
+
+    with visited_postgres(_of_commerce(config)) as url:
+        if url is None:
+            raise StartupError(_NO_LEDGER)
+        with _says_what_to_set():
+            if not asyncio.run(close(url)):
+                raise StartupError(f"{month} is not over in UTC: close it when it is.")
+
+
+def _month_of(text: str) -> datetime:
+    try:
+        return datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC)
+    except ValueError:
+        raise StartupError(f"{text} is no month: say YYYY-MM, as 2026-10.") from None
 
 
 async def _serve(config: Config, commerce: Commerce, stop: asyncio.Event) -> None:

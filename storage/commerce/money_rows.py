@@ -78,6 +78,8 @@ class TransferReason(enum.IntEnum):
     DEBT_SETTLED = 15
     REVERSAL = 16
     CHARGEBACK_RETURNED = 17
+    SHARE = 18
+    SHARE_RETURNED = 19
 
 
 class StepOutcome(enum.IntEnum):
@@ -123,6 +125,13 @@ class Answer(msgspec.Struct, frozen=True):
     detail: int | None = None
 
 
+class ShareRow(msgspec.Struct, frozen=True):
+    """A part of what the payee is paid, after the fee: `weight` of the sum of all weights goes to this wallet."""
+
+    account: bytes
+    weight: int
+
+
 class NewPaymentRow(msgspec.Struct, frozen=True, kw_only=True):
     """A payment that begins. `from_account` and `to_account` are the wallets of payer and payee."""
 
@@ -139,6 +148,7 @@ class NewPaymentRow(msgspec.Struct, frozen=True, kw_only=True):
     order: bytes | None = None
     request_us: int = 86_400_000_000
     hold_us: int = 7 * 86_400_000_000
+    shares: tuple[ShareRow, ...] = ()
 
 
 class HoldStep(msgspec.Struct, frozen=True):

@@ -48,6 +48,16 @@ BREAKS: dict[str, Break] = {
     "clock_falls_within_an_account": Break(
         "fold_differs", {"lock_slots": ("greatest(c.read_us, v_moved_us, ", "greatest(c.read_us, ")}, plays=_PAY
     ),
+    "share_of_a_refund_is_rounded_up": Break(
+        "fold_differs",
+        {
+            "owed_shares": (
+                "div(s.paid::numeric * p_net, p.captured - p.fee)",
+                "ceil(s.paid::numeric * p_net / (p.captured - p.fee))",
+            )
+        },
+        plays={"request": 3, "answer_request": 5, "end_hold": 3, "refund": 5, "top_up": 1},
+    ),
     "floor_is_judged_with_one_slot_locked": Break(
         "negative",
         {
