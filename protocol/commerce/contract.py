@@ -43,7 +43,7 @@ WEIGHT_MAX = 1_000_000
 IdempotencyKey = Annotated[str, msgspec.Meta(min_length=1, max_length=KEY_CHARS_MAX, pattern="^[!-~]+$")]
 
 
-class Share(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PaymentShare(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Who gets a part of what the payee is paid: `weight` of the sum of all weights."""
 
     payee: UUID
@@ -69,7 +69,7 @@ class NewPayment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     dialog: UUID | None = None
     order: UUID | None = None
     expires_in_s: Annotated[int, msgspec.Meta(ge=EXPIRES_IN_S_MIN, le=EXPIRES_IN_S_MAX)] | None = None
-    shares: Annotated[list[Share], msgspec.Meta(max_length=SHARES_MAX)] = []
+    shares: Annotated[list[PaymentShare], msgspec.Meta(max_length=SHARES_MAX)] = []
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from protocol.commerce.contract import Approval, NewPayment, PartOfPayment, PaymentReply, Share
+from protocol.commerce.contract import Approval, NewPayment, PartOfPayment, PaymentReply, PaymentShare
 from protocol.commerce.currencies import is_known
 from protocol.commerce.payment_states import PaymentState, PaymentStep
 from protocol.errors import ErrorCode
@@ -193,7 +193,7 @@ def _row(tenant: int, new: NewPayment) -> NewPaymentRow:
     )
 
 
-def _share(tenant: int, currency: str, share: Share) -> ShareRow:
+def _share(tenant: int, currency: str, share: PaymentShare) -> ShareRow:
     return ShareRow(account_id(tenant, share.payee.bytes, currency, Purpose.WALLET), share.weight)
 
 

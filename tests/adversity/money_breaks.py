@@ -48,15 +48,11 @@ BREAKS: dict[str, Break] = {
     "clock_falls_within_an_account": Break(
         "fold_differs", {"lock_slots": ("greatest(c.read_us, v_moved_us, ", "greatest(c.read_us, ")}, plays=_PAY
     ),
-    "share_of_a_refund_is_rounded_up": Break(
+    "units_that_are_left_over_are_given_to_nobody": Break(
         "fold_differs",
-        {
-            "owed_shares": (
-                "div(s.paid::numeric * p_net, p.captured - p.fee)",
-                "ceil(s.paid::numeric * p_net / (p.captured - p.fee))",
-            )
-        },
-        plays={"request": 3, "answer_request": 5, "end_hold": 3, "refund": 5, "top_up": 1},
+        {"pay_shares": ("CASE WHEN r.rank <= r.left_over THEN 1 ELSE 0 END", "0")},
+        plays={"request": 3, "answer_request": 4, "end_hold": 3, "top_up": 2},
+        operations=5_000,
     ),
     "floor_is_judged_with_one_slot_locked": Break(
         "negative",
