@@ -25,11 +25,12 @@ class Break:
     kills: int = 0
 
     def statements(self) -> list[str]:
-        """What makes a database wrong. An assertion fails when a text has moved."""
-        return [self.before] * bool(self.before) + [_edit(name, *edit) for name, edit in self.edits.items()]
+        """What makes a database wrong."""
+        return [self.before] * bool(self.before) + [edit_function(name, *edit) for name, edit in self.edits.items()]
 
 
-def _edit(name: str, old: str, new: str) -> str:
+def edit_function(name: str, old: str, new: str) -> str:
+    """The statement that makes a function wrong. An assertion fails when a text has moved."""
     template = MONEY.read(name)
     assert template.count(old) == 1, f"{name}.sql has {template.count(old)} times: {old}"
     assert template.count("CREATE FUNCTION") == 1, name
