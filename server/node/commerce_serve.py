@@ -68,7 +68,8 @@ async def opened_commerce(config: Config, url: str, digest_key: bytes) -> AsyncI
             url, size=settings.write_connections_max, statement_timeout_s=timeout_s, settings=MONEY_SETTINGS
         )
         stack.callback(writes.terminate)
-        person_keys = await stack.enter_async_context(opened_person_keys(config, PersonalRecords(writes, reads)))
+        with _says_what_to_set():
+            person_keys = await stack.enter_async_context(opened_person_keys(config, PersonalRecords(writes, reads)))
         commerce = make_commerce(
             config,
             writes=writes,
