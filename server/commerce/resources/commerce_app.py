@@ -8,7 +8,14 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
-from server.commerce.resources import payment_resource, terms_resource, transfer_resource, wallet_resource
+from server.commerce.resources import (
+    address_resource,
+    erasure_resource,
+    payment_resource,
+    terms_resource,
+    transfer_resource,
+    wallet_resource,
+)
 from server.commerce.resources.asking import provide_asker, provide_keyed
 from server.commerce.resources.commerce_parts import CommerceParts
 from server.http.docs_page import DocsPage
@@ -47,6 +54,9 @@ def _v1() -> Router:
             payment_resource.list_payments,
             wallet_resource.list_wallets,
             wallet_resource.read_statement,
+            address_resource.list_addresses,
+            address_resource.read_address,
+            erasure_resource.read_erasure,
         ],
         security=[{"request_token": []}, {"access_token": []}, {"api_key": []}],
     )
@@ -62,6 +72,10 @@ def _v1() -> Router:
             wallet_resource.open_wallet,
             transfer_resource.make_quote,
             transfer_resource.use_quote,
+            address_resource.create_address,
+            address_resource.replace_address,
+            address_resource.delete_address,
+            erasure_resource.erase_person,
         ],
         dependencies={"keyed": Provide(provide_keyed)},
         security=[{"request_token": []}, {"api_key": []}],
