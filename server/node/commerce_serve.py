@@ -127,7 +127,7 @@ def close_month(config: Config, month: str) -> None:
         finally:
             await ledger.aclose()
 
-    with visited_postgres(_of_commerce(config)) as url:
+    with visited_postgres(of_commerce(config)) as url:
         if url is None:
             raise StartupError(_NO_LEDGER)
         with _says_what_to_set():
