@@ -87,7 +87,8 @@ def make_api_key(config: Config, tenant: int, name: str, rights: Right, business
     """Make the API key of a platform service; one of this name ends. Raises StartupError."""
 
     async def make(url: str, key: str) -> None:
-        pool = await open_pool(url, size=1, statement_timeout_s=config.commerce_service.statement_timeout_s)
+        timeout_s = config.commerce_service.statement_timeout_s
+        pool = await open_pool(url, size=1, statement_timeout_s=timeout_s, settings=MONEY_SETTINGS)
         async with pool:
             await ApiKeyStore(pool).set_key(
                 tenant, name, new_id(), hash_token(key), rights=rights, businesses=businesses
@@ -116,7 +117,7 @@ def close_month(config: Config, month: str) -> None:
         finally:
             await ledger.aclose()
 
-    with visited_postgres(_of_commerce(config)) as url:
+    with visited_postgres(of_commerce(config)) as url:
         if url is None:
             raise StartupError(_NO_LEDGER)
         with _says_what_to_set():
