@@ -98,7 +98,8 @@ def make_api_key(config: Config, tenant: int, name: str, rights: Right, business
     """Make the API key of a platform service; one of this name ends. Raises StartupError."""
 
     async def make(url: str, key: str) -> None:
-        pool = await open_pool(url, size=1, statement_timeout_s=config.commerce_service.statement_timeout_s)
+        timeout_s = config.commerce_service.statement_timeout_s
+        pool = await open_pool(url, size=1, statement_timeout_s=timeout_s, settings=MONEY_SETTINGS)
         async with pool:
             await ApiKeyStore(pool).set_key(
                 tenant, name, new_id(), hash_token(key), rights=rights, businesses=businesses

@@ -18,6 +18,7 @@ from storage.commerce.money_rows import (
     TransferReason,
 )
 from storage.commerce.personal_rows import ItemKind, KeyKind, StillOpen
+from storage.commerce.service_access import GRANTS, SERVICE_ROLE
 from storage.function_files import FunctionFiles
 from storage.postgres.migrate import Schema
 from storage.postgres.pool import SESSION_SETTINGS
@@ -58,10 +59,11 @@ MONEY = FunctionFiles(
         "MONTH_DAYS_MIN": 27,
     },
 )
-MONEY_SCHEMA = Schema(_HERE / "migrations", MONEY)
+MONEY_SCHEMA = Schema(_HERE / "migrations", MONEY, GRANTS)
 
 MONEY_SETTINGS = {
     **SESSION_SETTINGS,
+    "role": SERVICE_ROLE,
     # Plans are made once, while tables are empty, and kept: with the usual costs a batch is joined with a whole index.
     # Here rows cost and pages do not, so a lookup for each row of the batch wins, whatever the tables look like.
     "cpu_tuple_cost": "1",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from storage.commerce.schema import MONEY
+from storage.commerce.service_access import GRANTS
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def edit_function(name: str, old: str, new: str) -> str:
     template = MONEY.read(name)
     assert template.count(old) == 1, f"{name}.sql has {template.count(old)} times: {old}"
     assert template.count("CREATE FUNCTION") == 1, name
-    return MONEY.render(template.replace(old, new).replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION"))
+    return MONEY.render(template.replace(old, new).replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION")) + GRANTS
 
 
 _PAY: Mapping[str, float] = {"send": 5, "top_up": 1}
