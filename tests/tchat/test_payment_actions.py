@@ -13,10 +13,10 @@ import msgspec
 import pytest
 from nacl.signing import VerifyKey
 
-from protocol.bodies import Header, Posted
+from protocol.bodies import Header, Posted, Ref
 from protocol.close_codes import CloseCode
 from protocol.commerce.contract import Approval, approval_text
-from protocol.commerce.payment_notice import CONTENT_TYPE, PaymentNotice, encode_notice
+from protocol.commerce.payment_notice import CONTENT_TYPE, REF_TYPE, PaymentNotice, encode_notice
 from protocol.dialog_types import DialogType, Mode
 from protocol.errors import ErrorCode
 from protocol.ids import new_id
@@ -152,7 +152,8 @@ async def test_a_state_that_a_service_announces_comes_to_both_in_either_mode(nod
     async with online(node, ann) as a, online(node, bo) as b:
         for version, requester in ((1, ann.principal), (2, None)):
             notice = PaymentNotice(payment=UUID(bytes=payment), version=version)
-            body = Posted(Kind.PAYMENT, Header(content_type=CONTENT_TYPE), encode_notice(notice), requester=requester)
+            header = Header(content_type=CONTENT_TYPE, ref=Ref(REF_TYPE, str(notice.payment)))
+            body = Posted(Kind.PAYMENT, header, encode_notice(notice), requester=requester)
             entry = make_entry(dialog, relay.principal, relay.device, version, body)
             assert (await node.node.pipeline.append(entry)).code is VerdictCode.OK
             for client in (a, b):
