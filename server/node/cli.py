@@ -139,11 +139,12 @@ def _add_commerce(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="default: config.toml here, if there is one")
     parser.set_defaults(run=_commerce)
     parsers = parser.add_subparsers(title="commands", metavar="COMMAND")
-    key = parsers.add_parser("key", help="make the API key of a platform service", description=_COMMERCE_KEY)
+    key = parsers.add_parser("key", help="make or end the API key of a platform service", description=_COMMERCE_KEY)
     key.add_argument("name", metavar="NAME", help="of the service; its former key ends")
     key.add_argument("--right", action="append", default=[], choices=("payments", "transfers", "admin"))
     key.add_argument("--business", action="append", default=[], type=UUID, metavar="ID", help="for which it acts")
     key.add_argument("--tenant", type=int, default=1, metavar="N", help="default: 1")
+    key.add_argument("--end", action="store_true", help="end the key of this name, and make none")
     key.add_argument("--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="likewise, also here")
     key.set_defaults(run=_commerce_key)
     month = parsers.add_parser("close-month", help="end a month of the books", description=_CLOSE_MONTH)
@@ -198,9 +199,12 @@ def _commerce(chosen: argparse.Namespace, _rest: list[str]) -> int:
 
 def _commerce_key(chosen: argparse.Namespace, _rest: list[str]) -> int:
     def run(config: Config) -> None:
-        from server.node.commerce_serve import make_api_key
+        from server.node.commerce_serve import end_api_key, make_api_key
         from storage.commerce.api_key_store import Right
 
+        if chosen.end:
+            end_api_key(config, chosen.tenant, chosen.name)
+            return
         rights = Right(0)
         for name in chosen.right:
             rights |= Right[name.upper()]

@@ -24,17 +24,20 @@ from server.commerce.request_tokens import RequestTokens
 from server.commerce.resources.commerce_app import create_commerce
 from server.commerce.resources.commerce_parts import CommerceParts
 from server.commerce.step_keys import StepKeys
+from server.commerce.step_ups import StepUps
 from server.commerce.wallet_keeping import WalletKeeping, WalletTerms, is_timezone
 from server.config.payment_settings import CommerceServiceSettings
 from server.config.setting_types import Secret
 from server.config.settings import Config
 from server.identity.jwks import FetchDocument, KeySet
 from server.identity.key_files import read_or_create
+from server.identity.rates import MemoryRateLimiter
 from server.identity.vault import KEY_BYTES, is_guessable, new_key
 from server.startup_error import StartupError
 from storage.commerce.api_key_store import ApiKeyStore
 from storage.commerce.ledger import Ledger
 from storage.commerce.personal_records import PersonalRecords
+from storage.commerce.spent_step_ups import SpentStepUps
 from storage.commerce.terms import Terms
 from storage.person_keys.person_key_store import PersonKeysError, PersonKeyStore
 from storage.postgres.pool import Pool
@@ -73,6 +76,10 @@ def make_commerce(
     ledger, terms, keys = Ledger(writes, reads), Terms(writes, reads), StepKeys(digest_key)
     chat_keys = KeySet(settings.jwks_url, fetch, clock, setting="commerce_service.jwks_url")
     tokens = RequestTokens(chat_keys, clock, issuer=config.identity.issuer, audience=config.identity.audience)
+    step_ups = None
+    if settings.step_up_jwks_url:
+        platform_keys = KeySet(settings.step_up_jwks_url, fetch, clock, setting="commerce_service.step_up_jwks_url")
+        step_ups = StepUps(platform_keys, SpentStepUps(writes), clock)
     begins_with = WalletTerms(
         timezone=settings.timezone,
         reference_currency=settings.reference_currency,
@@ -81,8 +88,14 @@ def make_commerce(
     )
     personal = make_personal(PersonalRecords(writes, reads), person_keys, keys)
     parts = CommerceParts(
-        authentication=Authentication(tokens, ApiKeyStore(reads)),
-        payments=PaymentSteps(ledger, keys, ApprovalProofs(terms, above_minor=settings.proof_above_minor)),
+        authentication=Authentication(
+            tokens,
+            ApiKeyStore(reads),
+            MemoryRateLimiter(clock),
+            per_caller_s=settings.requests_per_caller_per_s,
+            per_service_s=settings.requests_per_service_per_s,
+        ),
+        payments=PaymentSteps(ledger, keys, ApprovalProofs(terms, step_ups, above_minor=settings.proof_above_minor)),
         wallets=WalletKeeping(ledger, terms, keys, begins_with),
         chains=Chains(ledger, terms, keys, quote_life_s=settings.quote_life_s),
         terms=PlatformTerms(terms, keys),

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime
 
 import asyncpg
@@ -96,22 +96,37 @@ async def opened_commerce(config: Config, url: str, digest_key: bytes) -> AsyncI
 
 def make_api_key(config: Config, tenant: int, name: str, rights: Right, businesses: Sequence[bytes]) -> str:
     """Make the API key of a platform service; one of this name ends. Raises StartupError."""
+    key = new_api_key()
 
-    async def make(url: str, key: str) -> None:
+    async def make(store: ApiKeyStore) -> None:
+        await store.set_key(tenant, name, new_id(), hash_token(key), rights=rights, businesses=businesses)
+
+    _change_keys(config, make)
+    return key
+
+
+def end_api_key(config: Config, tenant: int, name: str) -> None:
+    """End the API key of a platform service at once. Raises StartupError."""
+
+    async def end(store: ApiKeyStore) -> None:
+        if not await store.end_key(tenant, name):
+            raise StartupError(f"There is no key named {name}: it has ended, or belongs to another tenant.")
+
+    _change_keys(config, end)
+
+
+def _change_keys(config: Config, change: Callable[[ApiKeyStore], Awaitable[None]]) -> None:
+    async def run(url: str) -> None:
         timeout_s = config.commerce_service.statement_timeout_s
         pool = await open_pool(url, size=1, statement_timeout_s=timeout_s, settings=MONEY_SETTINGS)
         async with pool:
-            await ApiKeyStore(pool).set_key(
-                tenant, name, new_id(), hash_token(key), rights=rights, businesses=businesses
-            )
+            await change(ApiKeyStore(pool))
 
     with visited_postgres(of_commerce(config)) as url:
         if url is None:
             raise StartupError(_NO_LEDGER)
-        key = new_api_key()
         with _says_what_to_set():
-            asyncio.run(make(url, key))
-    return key
+            asyncio.run(run(url))
 
 
 def close_month(config: Config, month: str) -> None:

@@ -55,6 +55,7 @@ MONEY = FunctionFiles(
         "BALANCE_MAX": BALANCE_MAX,
         "NIL": to_text(NIL),
         "NUMBERS_SKIPPED": NUMBERS_SKIPPED,
+        "STEP_UP_KEPT_US": 600_000_000,  # it ends within two minutes
         "DAY_HOURS_MIN": 22,  # a day of a time zone has 22 to 26
         "MONTH_DAYS_MIN": 27,
     },

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
 import httpx
@@ -21,10 +21,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from protocol.commerce.contract import (
     AUDIENCE,
     IDEMPOTENCY_HEADER,
+    STEP_UP_AUDIENCE,
     TOKEN_LIFE_S,
     Approval,
+    NewPayment,
     approval_text,
     request_digest,
+    send_text,
+    step_up_digest,
 )
 from protocol.ids import NIL, new_id
 from server.clock import Clock
@@ -43,13 +47,16 @@ from tests.support.clock import ManualClock
 
 TENANT = 1
 CHAT_KEYS = SigningKeys.from_pem(new_pem())
+PLATFORM_KEYS = SigningKeys.from_pem(new_pem())
+STEP_UP_URL = "http://127.0.0.1/platform.json"
+"""Where the service finds PLATFORM_KEYS, if it is configured to."""
 _SECRET = bytes(range(100, 132))
 _MOVED = "SELECT coalesce(sum(amount), 0)::bigint, count(*) FROM transfers"
 
 
 class _Keys(FetchDocument):
-    async def __call__(self, _url: str) -> bytes:
-        return json.dumps(CHAT_KEYS.as_jwks()).encode()
+    async def __call__(self, url: str) -> bytes:
+        return json.dumps((PLATFORM_KEYS if url == STEP_UP_URL else CHAT_KEYS).as_jwks()).encode()
 
 
 class Party:
@@ -108,9 +115,31 @@ class Party:
 
     def prove(self, payment: str, seen: dict[str, Any]) -> dict[str, Any]:
         """An approval with the signature of their device."""
-        text = approval_text(UUID(payment), msgspec.convert(seen, Approval))
-        signature = base64.b64encode(self.signing.sign(text)).decode()
-        return {**seen, "proof": {"device": self.device, "signature": signature}}
+        return {**seen, "proof": self.sign_text(approval_text(UUID(payment), msgspec.convert(seen, Approval)))}
+
+    def prove_send(self, key: str, body: dict[str, Any]) -> dict[str, Any]:
+        """A send under this key with the signature of their device."""
+        return {**body, "proof": self.sign_text(send_text(key, msgspec.convert(body, NewPayment)))}
+
+    def sign_text(self, text: bytes) -> dict[str, Any]:
+        """A proof by their device."""
+        return {"device": self.device, "signature": base64.b64encode(self.signing.sign(text)).decode()}
+
+    def step_up(self, text: bytes, *, signed_by: SigningKeys = PLATFORM_KEYS, **changed: Any) -> dict[str, Any]:
+        """A proof by the platform that they have seen this text; `changed` claims, None leaves one out."""
+        now_s = self.world.clock.wall_ms() // 1000
+        claims = {
+            "aud": STEP_UP_AUDIENCE,
+            "sub": str(self.id),
+            "tenant": TENANT,
+            "iat": now_s,
+            "exp": now_s + TOKEN_LIFE_S,
+            "jti": str(uuid4()),
+            "digest": step_up_digest(text),
+        } | changed
+        said = {name: value for name, value in claims.items() if value is not None}
+        token = jwt.encode(said, signed_by.signing, algorithm="EdDSA", headers={"kid": signed_by.kid})
+        return {"step_up": token}
 
 
 def approval_of(payment: dict[str, Any], **changed: Any) -> dict[str, Any]:
