@@ -22,6 +22,17 @@ CODE_OF: dict[StepOutcome, ErrorCode] = {
     StepOutcome.KEY_REUSED: ErrorCode.KEY_REUSED,
     StepOutcome.PROOF: ErrorCode.PROOF_REQUIRED,
     StepOutcome.NOT_ALLOWED: ErrorCode.NOT_ALLOWED,
+    StepOutcome.BUSINESS_NOT_FOUND: ErrorCode.BUSINESS_NOT_FOUND,
+    StepOutcome.BUSINESS_CLOSED: ErrorCode.BUSINESS_CLOSED,
+    StepOutcome.PRODUCT_NOT_FOUND: ErrorCode.PRODUCT_NOT_FOUND,
+    StepOutcome.SKU_TAKEN: ErrorCode.SKU_TAKEN,
+    StepOutcome.LAST_OWNER: ErrorCode.LAST_OWNER,
+    StepOutcome.SHOP_BOUND: ErrorCode.SHOP_BOUND,
+    StepOutcome.CART_EMPTY: ErrorCode.CART_EMPTY,
+    StepOutcome.SHIPPING: ErrorCode.SHIPPING_REFUSED,
+    StepOutcome.OUT_OF_STOCK: ErrorCode.OUT_OF_STOCK,
+    StepOutcome.ORDER_NOT_FOUND: ErrorCode.ORDER_NOT_FOUND,
+    StepOutcome.ORDER_STATE: ErrorCode.ORDER_STATE,
 }
 """Of every outcome that a client meets, but DONE."""
 

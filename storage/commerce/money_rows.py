@@ -101,6 +101,17 @@ class StepOutcome(enum.IntEnum):
     """Nothing is written and more must be locked: the ledger repeats the call itself."""
     PROOF = 16
     NOT_ALLOWED = 17
+    BUSINESS_NOT_FOUND = 41
+    BUSINESS_CLOSED = 42
+    PRODUCT_NOT_FOUND = 43
+    SKU_TAKEN = 44
+    LAST_OWNER = 45
+    SHOP_BOUND = 46
+    CART_EMPTY = 47
+    SHIPPING = 48
+    OUT_OF_STOCK = 49
+    ORDER_NOT_FOUND = 50
+    ORDER_STATE = 51
 
 
 class StepKey(msgspec.Struct, frozen=True):
