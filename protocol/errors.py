@@ -197,7 +197,7 @@ _SENTENCES: dict[ErrorCode, str] = {
     ErrorCode.SHOP_BOUND: "There are as many of these as there may be, or the person has as many; remove some first.",
     ErrorCode.CART_EMPTY: "The cart has no lines; put something into it first.",
     ErrorCode.SHIPPING_REFUSED: (
-        "This needs a way of shipping that the business offers in this currency; read its shipping options and name one."
+        "This needs a way of shipping that the business offers in this currency; read its shipping options, name one."
     ),
     ErrorCode.OUT_OF_STOCK: "There is less of this than you ask for; ask for less, or wait until there is more.",
     ErrorCode.ORDER_NOT_FOUND: "There is no such order that is yours or of your business; check its id.",

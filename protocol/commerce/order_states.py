@@ -1,7 +1,7 @@
-"""The states of an order: one table of state and event, and who may take which step. The ledger's SQL is rendered from it.
+"""The states of an order: one table of state and event, and who may take which step. SQL is rendered from both.
 
-An order follows its payment: PAY, CANCEL and REFUND happen in the call that moves the money. Customers and staff ask for
-steps; a CANCEL or REFUND that they ask for is a step of the payment, which the order follows.
+An order follows its payment: PAY, CANCEL and REFUND happen in the call that moves the money. Customers and staff ask
+for steps; a CANCEL or REFUND that they ask for is a step of the payment, which the order follows.
 """
 
 from __future__ import annotations
@@ -91,6 +91,8 @@ def as_sql(table: str) -> str:
     """The rows of a table for SQL: `states`, (state, event, next state), or `steps`, (party, state, event)."""
     rows: dict[str, list[tuple[int, int, int]]] = {
         "states": [(state, event, after) for state, by in NEXT_OF_ORDER.items() for event, after in by.items()],
-        "steps": [(party, state, event) for party, by in STEPS_OF.items() for state in by for event in sorted(by[state])],
+        "steps": [
+            (party, state, event) for party, by in STEPS_OF.items() for state in by for event in sorted(by[state])
+        ],
     }
     return ", ".join(f"({int(one)}, {int(two)}, {int(three)})" for one, two, three in rows[table])

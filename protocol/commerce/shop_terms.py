@@ -1,4 +1,4 @@
-"""What shops are made of: roles of staff and what each may do, states of businesses and products, movements of stock."""
+"""Terms of shops: roles of staff and what each may do, states of businesses and products, movements of stock."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ class StaffRight(enum.IntFlag):
     CATALOGUE = 4
     STOCK = 8
     ORDERS = 16
+    """Read orders, process, ship and deliver them."""
     MONEY = 32
     """Act for the business with its money: request, capture, refund, read its wallets."""
 
@@ -43,7 +44,7 @@ RIGHTS_OF: dict[StaffRole, StaffRight] = {
     StaffRole.SELLER: StaffRight.CATALOGUE | StaffRight.STOCK | StaffRight.ORDERS,
     StaffRole.PACKER: StaffRight.STOCK | StaffRight.ORDERS,
 }
-"""Role by role what it allows. Cancelling and refunding an order needs MONEY besides ORDERS once it is paid."""
+"""Role by role what it allows. To cancel an order, or to refund it, needs MONEY."""
 
 
 class ShopStatus(enum.IntEnum):
@@ -100,3 +101,8 @@ QUANTITY_MAX = 10_000
 STOCK_MAX = 10**12
 ATTRIBUTES_MAX = 40
 IMAGES_MAX = 20
+
+
+def tax_of(amount_minor: int, basis_points: int) -> int:
+    """The tax on an amount, which is added to it: halves upward. The database computes the same."""
+    return (amount_minor * basis_points + 5000) // 10_000

@@ -16,6 +16,7 @@ from server.commerce.platform_terms import PlatformTerms
 from server.commerce.request_tokens import RequestTokens
 from server.commerce.resources.commerce_app import create_commerce
 from server.commerce.resources.commerce_parts import CommerceParts
+from server.commerce.shops.shop_parts import make_shops
 from server.commerce.step_keys import StepKeys
 from server.commerce.wallet_keeping import WalletKeeping, WalletTerms, is_timezone
 from server.config.payment_settings import CommerceServiceSettings
@@ -26,6 +27,7 @@ from server.identity.vault import KEY_BYTES, is_guessable, new_key
 from server.startup_error import StartupError
 from storage.commerce.api_key_store import ApiKeyStore
 from storage.commerce.ledger import Ledger
+from storage.commerce.shops.businesses import Businesses
 from storage.commerce.terms import Terms
 from storage.postgres.pool import Pool
 from storage.postgres.write_connections import WriteConnections
@@ -62,12 +64,14 @@ def make_commerce(
         day_max=settings.day_max_minor,
         month_max=settings.month_max_minor,
     )
+    businesses = Businesses(writes, reads)
     parts = CommerceParts(
-        authentication=Authentication(tokens, ApiKeyStore(reads)),
+        authentication=Authentication(tokens, ApiKeyStore(reads), businesses),
         payments=PaymentSteps(ledger, keys, ApprovalProofs(terms, above_minor=settings.proof_above_minor)),
         wallets=WalletKeeping(ledger, terms, keys, begins_with),
         chains=Chains(ledger, terms, keys, quote_life_s=settings.quote_life_s),
         terms=PlatformTerms(terms, keys),
+        shops=make_shops(ledger, businesses, keys, writes, reads),
     )
     app = create_commerce(parts, body_bytes_max=settings.body_bytes_max)
     return Commerce(CommerceEdge(app, requests_max=settings.requests_max), ledger)

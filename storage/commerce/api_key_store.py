@@ -22,6 +22,7 @@ class Right(enum.IntFlag):
     PAYMENTS = 1
     TRANSFERS = 2
     ADMIN = 4
+    SHOPS = 16
 
 
 class ApiKeyRow(msgspec.Struct, frozen=True):

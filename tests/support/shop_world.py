@@ -26,7 +26,8 @@ AUDIT = {
         WHERE (s.available, s.reserved) IS DISTINCT FROM (coalesce(m.available, 0), coalesce(m.reserved, 0))""",
     "a movement does not follow the one before": """
         SELECT count(*) FROM (
-            SELECT available_after, reserved_after, sum(available_change) OVER w AS available, sum(reserved_change) OVER w AS reserved
+            SELECT available_after, reserved_after, sum(available_change) OVER w AS available,
+                   sum(reserved_change) OVER w AS reserved
             FROM stock_movements WINDOW w AS (PARTITION BY variant_id ORDER BY movement_no)) m
         WHERE (available_after, reserved_after) <> (available, reserved)""",
     "what is reserved is not what open orders hold": f"""
@@ -39,8 +40,8 @@ AUDIT = {
         SELECT count(*) FROM orders o JOIN payments p USING (payment_id)
         WHERE NOT CASE WHEN o.state = {OrderState.PENDING} THEN p.state = {PaymentState.REQUESTED}
             WHEN o.state IN ({OrderState.CONFIRMED}, {OrderState.PROCESSING})
-                THEN p.state IN ({PaymentState.HELD}, {PaymentState.PAID}, {PaymentState.DISPUTED}, {PaymentState.REFUNDING},
-                                 {PaymentState.REFUND_FAILED})
+                THEN p.state IN ({PaymentState.HELD}, {PaymentState.PAID}, {PaymentState.DISPUTED},
+                                 {PaymentState.REFUNDING}, {PaymentState.REFUND_FAILED})
                      OR p.state = {PaymentState.REFUNDED} AND p.refunded < p.captured
             WHEN o.state = {OrderState.CANCELLED}
                 THEN p.state IN ({PaymentState.DECLINED}, {PaymentState.CANCELLED}, {PaymentState.EXPIRED})
@@ -49,7 +50,8 @@ AUDIT = {
             ELSE p.state NOT IN ({PaymentState.REQUESTED}, {PaymentState.HELD}) END""",
     "an order is not the last of its versions": """
         SELECT count(*) FROM orders o LEFT JOIN order_versions v USING (order_id, version)
-        WHERE v.state IS DISTINCT FROM o.state OR o.version <> (SELECT count(*) FROM order_versions v WHERE v.order_id = o.order_id)""",
+        WHERE v.state IS DISTINCT FROM o.state
+           OR o.version <> (SELECT count(*) FROM order_versions v WHERE v.order_id = o.order_id)""",
     "an order is not the sum of its lines, or not its payment": """
         SELECT count(*) FROM orders o JOIN payments p USING (payment_id)
         WHERE o.total <> p.amount OR o.order_id <> p.order_id
@@ -100,19 +102,19 @@ class ShopWorld:
 
     def product_row(self, **more: Any) -> ProductRow:
         """A product, not stored."""
-        fields = {
-            "product": new_id(), "business": self.shop, "tenant": TENANT, "name": "Soup", "description": "", "category": "food",
-            "currency": "THB", "tax_basis_points": 0, "ships": False, "images": ["https://example.com/a.png"], "attributes": {},
-            "status": ShopStatus.ACTIVE,
+        fields: dict[str, Any] = {
+            "product": new_id(), "business": self.shop, "tenant": TENANT, "name": "Soup", "description": "",
+            "category": "food", "currency": "THB", "tax_basis_points": 0, "ships": False,
+            "images": ["https://example.com/a.png"], "attributes": {}, "status": ShopStatus.ACTIVE,
         }  # fmt: skip
         return ProductRow(**(fields | more))
 
     def variant_row(self, product: bytes, price: int, **more: Any) -> VariantRow:
         """A variant, not stored."""
         variant = new_id()
-        fields = {
-            "variant": variant, "product": product, "business": self.shop, "tenant": TENANT, "sku": variant.hex(), "name": "",
-            "price": price, "tracked": True, "attributes": {}, "status": ShopStatus.ACTIVE,
+        fields: dict[str, Any] = {
+            "variant": variant, "product": product, "business": self.shop, "tenant": TENANT, "sku": variant.hex(),
+            "name": "", "price": price, "tracked": True, "attributes": {}, "status": ShopStatus.ACTIVE,
         }  # fmt: skip
         return VariantRow(**(fields | more))
 
@@ -129,7 +131,7 @@ class ShopWorld:
     async def count(self, variant: bytes, move: StockMove, change: int) -> Answer:
         """Staff count stock."""
         return await self.catalogue.change_stock(
-            self.money.key(), self.owner, TENANT, self.shop, variant, move, change
+            self.money.key(), self.owner, TENANT, business=self.shop, variant=variant, move=move, change=change
         )
 
     async def offer_shipping(self, price: int, *, tax: int = 0) -> bytes:
@@ -148,7 +150,9 @@ class ShopWorld:
 
     async def put(self, person: bytes, variant: bytes, quantity: int = 1) -> Answer:
         """So many of it are in the person's cart."""
-        return await self.orders.set_cart_line(self.money.key(), person, TENANT, self.shop, variant, quantity)
+        return await self.orders.set_cart_line(
+            self.money.key(), person, TENANT, business=self.shop, variant=variant, quantity=quantity
+        )
 
     def new_order(self, person: bytes, total: int, **more: Any) -> NewOrderRow:
         """An order of what is in the cart."""
@@ -190,7 +194,7 @@ class ShopWorld:
     async def step(self, new: NewOrderRow, event: OrderEvent, *, customer: bool = False) -> Answer:
         """A step of an order, by staff unless it is the customer's."""
         party, actor = (OrderParty.CUSTOMER, new.customer) if customer else (OrderParty.STAFF, self.owner)
-        return await self.orders.take_step(self.money.key(), actor, TENANT, new.order, party, event)
+        return await self.orders.take_step(self.money.key(), actor, TENANT, new.order, event, party=party)
 
     async def end_payment(self, new: NewOrderRow, step: PaymentStep) -> Answer:
         """A step of the payment of an order."""

@@ -8,7 +8,15 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
-from server.commerce.resources import payment_resource, terms_resource, transfer_resource, wallet_resource
+from server.commerce.resources import (
+    business_resource,
+    catalogue_resource,
+    order_resource,
+    payment_resource,
+    terms_resource,
+    transfer_resource,
+    wallet_resource,
+)
 from server.commerce.resources.asking import provide_asker, provide_keyed
 from server.commerce.resources.commerce_parts import CommerceParts
 from server.http.docs_page import DocsPage
@@ -47,6 +55,19 @@ def _v1() -> Router:
             payment_resource.list_payments,
             wallet_resource.list_wallets,
             wallet_resource.read_statement,
+            business_resource.list_businesses,
+            business_resource.read_business,
+            business_resource.list_staff,
+            business_resource.list_shipping,
+            catalogue_resource.list_products,
+            catalogue_resource.read_product,
+            catalogue_resource.list_variants,
+            catalogue_resource.list_stock,
+            catalogue_resource.list_movements,
+            order_resource.list_carts,
+            order_resource.read_cart,
+            order_resource.list_orders,
+            order_resource.read_order,
         ],
         security=[{"request_token": []}, {"access_token": []}, {"api_key": []}],
     )
@@ -62,6 +83,21 @@ def _v1() -> Router:
             wallet_resource.open_wallet,
             transfer_resource.make_quote,
             transfer_resource.use_quote,
+            business_resource.change_business,
+            business_resource.place_staff,
+            business_resource.offer_shipping,
+            catalogue_resource.create_product,
+            catalogue_resource.change_product,
+            catalogue_resource.create_variant,
+            catalogue_resource.change_variant,
+            catalogue_resource.change_stock,
+            order_resource.put_into_cart,
+            order_resource.place_order,
+            order_resource.process_order,
+            order_resource.ship_order,
+            order_resource.deliver_order,
+            order_resource.cancel_order,
+            order_resource.refund_order,
         ],
         dependencies={"keyed": Provide(provide_keyed)},
         security=[{"request_token": []}, {"api_key": []}],
@@ -73,6 +109,7 @@ def _v1() -> Router:
             terms_resource.set_fee_rule,
             terms_resource.set_rate,
             terms_resource.set_limits,
+            business_resource.create_business,
         ],
         dependencies={"keyed": Provide(provide_keyed)},
         security=[{"api_key": []}],

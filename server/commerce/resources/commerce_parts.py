@@ -10,6 +10,7 @@ from server.commerce.authentication import Authentication
 from server.commerce.chains import Chains
 from server.commerce.payment_steps import PaymentSteps
 from server.commerce.platform_terms import PlatformTerms
+from server.commerce.shops.shop_parts import ShopParts
 from server.commerce.wallet_keeping import WalletKeeping
 
 
@@ -22,6 +23,7 @@ class CommerceParts:
     wallets: WalletKeeping
     chains: Chains
     terms: PlatformTerms
+    shops: ShopParts
 
 
 InCommerce = NamedDependency[CommerceParts]

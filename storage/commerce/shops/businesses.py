@@ -60,7 +60,7 @@ class Businesses:
         return read_answer(row)
 
     async def set_staff(
-        self, key: StepKey, actor: bytes, tenant: int, business: bytes, person: bytes, role: StaffRole | None
+        self, key: StepKey, actor: bytes, tenant: int, *, business: bytes, person: bytes, role: StaffRole | None
     ) -> Answer:
         """Give a person a role in a business; None takes it."""
         (row,) = await self._writes.fetch(

@@ -12,8 +12,8 @@ from storage.commerce.shops.shop_rows import MovementRow, ProductRow, StockRow, 
 from storage.postgres.pool import Pool, translate_errors
 from storage.postgres.write_connections import WriteConnections
 
-_PRODUCT_COLUMNS = """product_id, business_id, tenant_id, name, description, category, currency, tax_basis_points, ships,
-images, attributes, status, version"""
+_PRODUCT_COLUMNS = """product_id, business_id, tenant_id, name, description, category, currency,
+tax_basis_points, ships, images, attributes, status, version"""
 _PRODUCT = f"SELECT {_PRODUCT_COLUMNS} FROM products WHERE product_id = $1 AND tenant_id = $2"
 _PRODUCTS = f"""
 SELECT {_PRODUCT_COLUMNS} FROM products WHERE business_id = $1 AND tenant_id = $2 AND product_id > $3 {{active}}
@@ -21,14 +21,15 @@ ORDER BY product_id LIMIT $4
 """
 _ALL = _PRODUCTS.format(active="")
 _ACTIVE = _PRODUCTS.format(active=f"AND status = {ShopStatus.ACTIVE}")
-_VARIANT_COLUMNS = """v.variant_id, v.product_id, v.business_id, v.tenant_id, v.sku, v.name, v.price, v.tracked, v.attributes,
-v.status, v.version, (SELECT s.available FROM stock s WHERE s.variant_id = v.variant_id)"""
+_VARIANT_COLUMNS = """v.variant_id, v.product_id, v.business_id, v.tenant_id, v.sku, v.name, v.price, v.tracked,
+v.attributes, v.status, v.version, (SELECT s.available FROM stock s WHERE s.variant_id = v.variant_id)"""
 _VARIANT = f"SELECT {_VARIANT_COLUMNS} FROM variants v WHERE v.variant_id = $1 AND v.tenant_id = $2"
 _VARIANTS = f"""
 SELECT {_VARIANT_COLUMNS} FROM variants v WHERE v.product_id = $1 ORDER BY v.variant_id LIMIT {VARIANTS_MAX}
 """
 _STOCK = """
-SELECT variant_id, available, reserved FROM stock WHERE business_id = $1 AND variant_id > $2 ORDER BY variant_id LIMIT $3
+SELECT variant_id, available, reserved FROM stock WHERE business_id = $1 AND variant_id > $2
+ORDER BY variant_id LIMIT $3
 """
 _MOVEMENTS = """
 SELECT movement_no, at_us, move, available_change, reserved_change, available_after, reserved_after, order_id, actor_id
@@ -88,7 +89,7 @@ class Catalogue:
         return read_answer(row)
 
     async def change_stock(
-        self, key: StepKey, actor: bytes, tenant: int, business: bytes, variant: bytes, move: StockMove, change: int
+        self, key: StepKey, actor: bytes, tenant: int, *, business: bytes, variant: bytes, move: StockMove, change: int
     ) -> Answer:
         """RECEIVED or RETURNED: so many more. CORRECTED: so many more or less."""
         (row,) = await self._writes.fetch(

@@ -16,8 +16,8 @@ from storage.postgres.pool import Pool, translate_errors
 from storage.postgres.write_connections import WriteConnections
 
 _ORDERS = f"""
-SELECT o.order_id, o.tenant_id, o.business_id, o.customer_id, o.number, o.payment_id, o.dialog_id, o.address_id, o.currency,
-       o.subtotal, o.tax, o.shipping, o.total, o.state, o.version, o.placed_us, o.moved_us,
+SELECT o.order_id, o.tenant_id, o.business_id, o.customer_id, o.number, o.payment_id, o.dialog_id, o.address_id,
+       o.currency, o.subtotal, o.tax, o.shipping, o.total, o.state, o.version, o.placed_us, o.moved_us,
        (SELECT p.state IN ({PaymentState.REQUESTED}, {PaymentState.HELD}) AND clock_us() >= p.expires_us
         FROM payments p WHERE p.payment_id = o.payment_id)
 FROM orders o WHERE o.order_id = ANY ($1) ORDER BY o.order_id DESC
@@ -33,10 +33,13 @@ SELECT order_id FROM orders WHERE business_id = $1 AND tenant_id = $2 AND order_
 ORDER BY order_id DESC LIMIT $4
 """
 _LINES = f"""
-SELECT line_no, kind, product_id, variant_id, sku, name, variant_name, quantity, unit_price, tax_basis_points, amount, tax
+SELECT line_no, kind, product_id, variant_id, sku, name, variant_name, quantity, unit_price, tax_basis_points,
+       amount, tax
 FROM order_lines WHERE order_id = $1 ORDER BY line_no LIMIT {CART_LINES_MAX + 1}
 """
-_VERSIONS = "SELECT version, at_us, event, state, actor_id FROM order_versions WHERE order_id = $1 ORDER BY version LIMIT 100"
+_VERSIONS = (
+    "SELECT version, at_us, event, state, actor_id FROM order_versions WHERE order_id = $1 ORDER BY version LIMIT 100"
+)
 _CART = "SELECT * FROM priced_lines($1, $2)"
 _CARTS = """
 SELECT c.business_id FROM carts c WHERE c.person_id = $1 AND c.business_id > $2
@@ -53,7 +56,7 @@ class Orders:
         self._reads = reads
 
     async def set_cart_line(
-        self, key: StepKey, person: bytes, tenant: int, business: bytes, variant: bytes, quantity: int
+        self, key: StepKey, person: bytes, tenant: int, *, business: bytes, variant: bytes, quantity: int
     ) -> Answer:
         """So many of a variant are in the cart of a person at a business; 0: none."""
         (row,) = await self._writes.fetch(
@@ -91,7 +94,7 @@ class Orders:
         return read_answer(row)
 
     async def take_step(
-        self, key: StepKey, actor: bytes, tenant: int, order: bytes, party: OrderParty, event: OrderEvent
+        self, key: StepKey, actor: bytes, tenant: int, order: bytes, event: OrderEvent, *, party: OrderParty
     ) -> Answer:
         """PROCESS, SHIP, DELIVER, CANCEL or REFUND, as the customer or as staff of the business."""
         query, values = "SELECT * FROM step_order($1, $2, $3, $4, $5, $6, $7, $8)", (actor, tenant, order)
@@ -104,7 +107,7 @@ class Orders:
         """What is in a cart, and what it costs now."""
         async with translate_errors():
             rows = await self._reads.fetch(_CART, person, business)
-        return [CartLineRow(*row[:10], int(row[10]), int(row[11]), *row[12:]) for row in rows]
+        return [_cart_line(row) for row in rows]
 
     async def read_carts(self, person: bytes, after: bytes, limit: int) -> list[bytes]:
         """The businesses at which a person has something in the cart, by ids above `after`."""
@@ -154,6 +157,25 @@ class Orders:
             if due:
                 rows = await self._reads.fetch(_ORDERS, orders)
         return [_order(row) for row in rows]
+
+
+def _cart_line(row: asyncpg.Record) -> CartLineRow:
+    return CartLineRow(
+        line_no=row["line_no"],
+        product=row["product_id"],
+        variant=row["variant_id"],
+        sku=row["sku"],
+        name=row["name"],
+        variant_name=row["variant_name"],
+        currency=row["currency"],
+        quantity=row["quantity"],
+        unit_price=row["unit_price"],
+        amount=int(row["amount"]),
+        tax=int(row["tax"]),
+        tracked=row["tracked"],
+        active=row["active"],
+        available=row["available"],
+    )
 
 
 def _order(row: asyncpg.Record) -> OrderRow:

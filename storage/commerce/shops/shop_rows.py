@@ -99,7 +99,7 @@ class MovementRow(msgspec.Struct, frozen=True):
     actor: bytes
 
 
-class CartLineRow(msgspec.Struct, frozen=True):
+class CartLineRow(msgspec.Struct, frozen=True, kw_only=True):
     """A line of a cart with what it costs now; `active`: it can be ordered."""
 
     line_no: int
@@ -111,11 +111,9 @@ class CartLineRow(msgspec.Struct, frozen=True):
     currency: str
     quantity: int
     unit_price: int
-    tax_basis_points: int
     amount: int
     tax: int
     tracked: bool
-    ships: bool
     active: bool
     available: int
 
