@@ -42,9 +42,7 @@ class OpenShop:
         assert variant.status_code == 201, variant.text
         if not stock:
             return dict(variant.json())
-        counted = await self.owner.post(
-            "stock", {"variant": variant.json()["id"], "move": "received", "change": stock}
-        )
+        counted = await self.owner.post("stock", {"variant": variant.json()["id"], "move": "received", "change": stock})
         assert counted.status_code == 200, counted.text
         return dict(counted.json())
 
