@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from server.commerce.shops.business_keeping import BusinessKeeping
 from server.commerce.shops.catalogue_keeping import CatalogueKeeping
-from server.commerce.shops.ordering import Ordering
+from server.commerce.shops.order_steps import OrderSteps
 from server.commerce.shops.shop_access import JudgedSteps
 from server.commerce.step_keys import StepKeys
 from storage.commerce.ledger import Ledger
@@ -23,7 +23,7 @@ class ShopParts:
 
     businesses: BusinessKeeping
     catalogue: CatalogueKeeping
-    ordering: Ordering
+    orders: OrderSteps
 
 
 def make_shops(
@@ -34,5 +34,5 @@ def make_shops(
     return ShopParts(
         businesses=BusinessKeeping(businesses, steps, keys),
         catalogue=CatalogueKeeping(Catalogue(writes, reads), steps, keys),
-        ordering=Ordering(Orders(writes, reads), businesses, steps, keys),
+        orders=OrderSteps(Orders(writes, reads), businesses, steps, keys),
     )

@@ -144,7 +144,7 @@ class OrderReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     history: list[OrderVersionReply] = []
 
 
-class Ordering:
+class OrderSteps:
     """Steps and reads of carts and orders."""
 
     def __init__(self, orders: Orders, businesses: Businesses, steps: JudgedSteps, keys: StepKeys) -> None:
