@@ -96,9 +96,15 @@ EXPECTED_BY: dict[ErrorCode | CloseCode, str] = {
     ErrorCode.BUSINESS_NOT_FOUND: "server/commerce/test_catalogue_keeping.py::test_strangers_learn_nothing_of_a_shop",
     ErrorCode.PRODUCT_NOT_FOUND: "server/commerce/test_catalogue_keeping.py::test_strangers_learn_nothing_of_a_shop",
     ErrorCode.ORDER_NOT_FOUND: "server/commerce/test_catalogue_keeping.py::test_strangers_learn_nothing_of_a_shop",
-    ErrorCode.BUSINESS_CLOSED: "server/commerce/test_order_steps.py::test_what_cannot_be_ordered_is_refused_and_moves_nothing",
-    ErrorCode.CART_EMPTY: "server/commerce/test_order_steps.py::test_what_cannot_be_ordered_is_refused_and_moves_nothing",
-    ErrorCode.SHIPPING_REFUSED: "server/commerce/test_order_steps.py::test_shipping_is_a_line_of_the_order_with_its_tax",
+    ErrorCode.BUSINESS_CLOSED: (
+        "server/commerce/test_order_steps.py::test_what_cannot_be_ordered_is_refused_and_moves_nothing"
+    ),
+    ErrorCode.CART_EMPTY: (
+        "server/commerce/test_order_steps.py::test_what_cannot_be_ordered_is_refused_and_moves_nothing"
+    ),
+    ErrorCode.SHIPPING_REFUSED: (
+        "server/commerce/test_order_steps.py::test_shipping_is_a_line_of_the_order_with_its_tax"
+    ),
     ErrorCode.OUT_OF_STOCK: "server/commerce/test_catalogue_keeping.py::test_stock_never_falls_below_nothing",
     ErrorCode.SKU_TAKEN: "server/commerce/test_catalogue_keeping.py::test_an_article_number_is_once_in_a_business",
     ErrorCode.LAST_OWNER: "server/commerce/test_business_keeping.py::test_a_business_keeps_an_owner",

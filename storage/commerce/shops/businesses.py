@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from protocol.commerce.shop_terms import (
     BUSINESSES_OF_PERSON_MAX,
@@ -13,13 +13,17 @@ from protocol.commerce.shop_terms import (
 from storage.commerce.ledger import read_answer
 from storage.commerce.money_rows import Answer, StepKey
 from storage.commerce.shops.shop_rows import BusinessRow, ShippingRow, StaffRow
+from storage.postgres.gathered_reads import GatheredReads
 from storage.postgres.pool import Pool, translate_errors
 from storage.postgres.write_connections import WriteConnections
 
 _ROLES = f"""
-SELECT business_id, role FROM staff WHERE person_id = $1 AND tenant_id = $2 ORDER BY business_id
-LIMIT {BUSINESSES_OF_PERSON_MAX}
+SELECT s.tenant_id, s.person_id, s.business_id, s.role FROM unnest($1::uuid[]) u(person_id)
+CROSS JOIN LATERAL (SELECT * FROM staff x WHERE x.person_id = u.person_id
+                    ORDER BY x.business_id LIMIT {BUSINESSES_OF_PERSON_MAX}) s
 """
+_READ_TOGETHER_MAX = 50
+_READ_CROWD = 8
 _COLUMNS = "business_id, tenant_id, name, description, currencies, status, version"
 _BUSINESSES = f"SELECT {_COLUMNS} FROM businesses WHERE business_id = ANY ($1) AND tenant_id = $2 ORDER BY business_id"
 _STAFF = """
@@ -38,6 +42,7 @@ class Businesses:
     def __init__(self, writes: WriteConnections, reads: Pool) -> None:
         self._writes = writes
         self._reads = reads
+        self._roles = GatheredReads(self._read_roles, size_max=_READ_TOGETHER_MAX, crowd=_READ_CROWD)
 
     async def set_business(
         self, key: StepKey, actor: bytes, new: BusinessRow, *, version: int | None, owner: bytes | None = None
@@ -98,9 +103,15 @@ class Businesses:
 
     async def read_roles(self, tenant: int, person: bytes) -> Mapping[bytes, StaffRole]:
         """The businesses in which a person is staff, with their roles."""
+        return await self._roles.read((tenant, person))
+
+    async def _read_roles(self, asked: Sequence[tuple[int, bytes]]) -> list[dict[bytes, StaffRole]]:
         async with translate_errors():
-            rows = await self._reads.fetch(_ROLES, person, tenant)
-        return {row[0]: StaffRole(row[1]) for row in rows}
+            rows = await self._reads.fetch(_ROLES, {person for _, person in asked})
+        found: dict[tuple[int, bytes], dict[bytes, StaffRole]] = {}
+        for row in rows:
+            found.setdefault((row[0], row[1]), {})[row[2]] = StaffRole(row[3])
+        return [found.get(each, {}) for each in asked]
 
     async def read_business(self, tenant: int, business: bytes) -> BusinessRow | None:
         """A business."""
