@@ -23,6 +23,7 @@ from server.commerce.platform_terms import PlatformTerms
 from server.commerce.request_tokens import RequestTokens
 from server.commerce.resources.commerce_app import create_commerce
 from server.commerce.resources.commerce_parts import CommerceParts
+from server.commerce.shops.shop_parts import make_shops
 from server.commerce.step_keys import StepKeys
 from server.commerce.step_ups import StepUps
 from server.commerce.wallet_keeping import WalletKeeping, WalletTerms, is_timezone
@@ -37,6 +38,7 @@ from server.startup_error import StartupError
 from storage.commerce.api_key_store import ApiKeyStore
 from storage.commerce.ledger import Ledger
 from storage.commerce.personal_records import PersonalRecords
+from storage.commerce.shops.businesses import Businesses
 from storage.commerce.spent_step_ups import SpentStepUps
 from storage.commerce.terms import Terms
 from storage.person_keys.person_key_store import PersonKeysError, PersonKeyStore
@@ -87,10 +89,12 @@ def make_commerce(
         month_max=settings.month_max_minor,
     )
     personal = make_personal(PersonalRecords(writes, reads), person_keys, keys)
+    businesses = Businesses(writes, reads)
     parts = CommerceParts(
         authentication=Authentication(
             tokens,
             ApiKeyStore(reads),
+            businesses,
             MemoryRateLimiter(clock),
             per_caller_s=settings.requests_per_caller_per_s,
             per_service_s=settings.requests_per_service_per_s,
@@ -100,6 +104,7 @@ def make_commerce(
         chains=Chains(ledger, terms, keys, quote_life_s=settings.quote_life_s),
         terms=PlatformTerms(terms, keys),
         personal=personal,
+        shops=make_shops(ledger, businesses, keys, writes, reads),
     )
     app = create_commerce(parts, body_bytes_max=settings.body_bytes_max)
     return Commerce(CommerceEdge(app, requests_max=settings.requests_max), ledger, personal)

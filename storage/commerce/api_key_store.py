@@ -25,6 +25,7 @@ class Right(enum.IntFlag):
     ADMIN = 4
     PERSONAL = 64
     """Legal data and erasures of people who are not the caller."""
+    SHOPS = 16
 
 
 class ApiKeyRow(msgspec.Struct, frozen=True):

@@ -107,6 +107,17 @@ class StepOutcome(enum.IntEnum):
     ITEMS_BOUND = 41
     STILL_OPEN = 42
     PERSON_ERASED = 43
+    BUSINESS_NOT_FOUND = 61
+    BUSINESS_CLOSED = 62
+    PRODUCT_NOT_FOUND = 63
+    SKU_TAKEN = 64
+    LAST_OWNER = 65
+    SHOP_BOUND = 66
+    CART_EMPTY = 67
+    SHIPPING = 68
+    OUT_OF_STOCK = 69
+    ORDER_NOT_FOUND = 70
+    ORDER_STATE = 71
 
 
 class StepKey(msgspec.Struct, frozen=True):

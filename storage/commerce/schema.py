@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from protocol.commerce import order_states, shop_terms
 from protocol.commerce.currencies import AMOUNT_MINOR_MAX
 from protocol.commerce.payment_states import PaymentState, PaymentStep
 from protocol.ids import NIL, to_text
@@ -25,6 +26,11 @@ from storage.postgres.pool import SESSION_SETTINGS
 
 PERIOD_LOCKS = 0x746D
 """First half of the advisory lock that a step holds shared, and who closes a month exclusively."""
+STAFF_LOCKS = 0x7374
+"""Seed of the advisory lock under which the businesses of a person are counted."""
+NUMBERS_SINGLE = 1_000
+NUMBERS_TAKEN = 20
+"""From order number NUMBERS_SINGLE on a connection takes so many numbers of a business at once."""
 CHAIN_REFUSED = "TC101"
 """The SQLSTATE that takes back the legs of a chain; `post_chain` catches it."""
 
@@ -45,6 +51,13 @@ MONEY = FunctionFiles(
         ItemKind,
         KeyKind,
         StillOpen,
+        order_states.OrderState,
+        order_states.OrderEvent,
+        order_states.OrderParty,
+        shop_terms.StaffRole,
+        shop_terms.ShopStatus,
+        shop_terms.StockMove,
+        shop_terms.LineKind,
     ),
     constants={
         "PERIOD_LOCKS": PERIOD_LOCKS,
@@ -58,7 +71,17 @@ MONEY = FunctionFiles(
         "STEP_UP_KEPT_US": 600_000_000,  # it ends within two minutes
         "DAY_HOURS_MIN": 22,  # a day of a time zone has 22 to 26
         "MONTH_DAYS_MIN": 27,
+        "STAFF_LOCKS": STAFF_LOCKS,
+        "STAFF_MAX": shop_terms.STAFF_MAX,
+        "BUSINESSES_OF_PERSON_MAX": shop_terms.BUSINESSES_OF_PERSON_MAX,
+        "SHIPPING_OPTIONS_MAX": shop_terms.SHIPPING_OPTIONS_MAX,
+        "VARIANTS_MAX": shop_terms.VARIANTS_MAX,
+        "CART_LINES_MAX": shop_terms.CART_LINES_MAX,
+        "STOCK_MAX": shop_terms.STOCK_MAX,
+        "NUMBERS_SINGLE": NUMBERS_SINGLE,
+        "NUMBERS_TAKEN": NUMBERS_TAKEN,
     },
+    others={"order_table": order_states.as_sql},
 )
 MONEY_SCHEMA = Schema(_HERE / "migrations", MONEY, GRANTS)
 

@@ -15,6 +15,7 @@ STEPS = frozenset(
         "begin_erasure",
         "begin_payment",
         "capture_payments",
+        "change_stock",
         "close_period",
         "dispute_payment",
         "drop_personal_item",
@@ -32,22 +33,30 @@ STEPS = frozenset(
         "note_key_store",
         "note_keys_gone",
         "open_account",
+        "place_order",
         "post_chain",
         "put_personal_item",
         "refund_payment",
         "repeat_announcements",
         "set_api_key",
+        "set_business",
+        "set_cart_line",
         "set_fee_rule",
         "set_limits",
+        "set_product",
         "set_rate",
+        "set_shipping_option",
+        "set_staff",
+        "set_variant",
         "settle_place",
         "spend_step_up",
         "spread_versions",
+        "step_order",
         "step_payment",
         "take_anyway",
     }
 )
-READ_FUNCTIONS = frozenset({"account_of", "clock_us"})
+READ_FUNCTIONS = frozenset({"account_of", "clock_us", "priced_lines"})
 """What statements that read call; they run with the rights of the role."""
 
 

@@ -11,6 +11,7 @@ from server.commerce.chains import Chains
 from server.commerce.payment_steps import PaymentSteps
 from server.commerce.personal.personal_parts import PersonalParts
 from server.commerce.platform_terms import PlatformTerms
+from server.commerce.shops.shop_parts import ShopParts
 from server.commerce.wallet_keeping import WalletKeeping
 
 
@@ -24,6 +25,7 @@ class CommerceParts:
     chains: Chains
     terms: PlatformTerms
     personal: PersonalParts
+    shops: ShopParts
 
 
 InCommerce = NamedDependency[CommerceParts]

@@ -114,4 +114,7 @@ BEGIN
     IF p_captured < p.amount AND p.from_id = ANY (v_locked.in_debt) THEN
         PERFORM settle_debt(at_us, p.currency, p.payment_id, p.from_id, v_from_slot);
     END IF;
+    IF p.order_id IS NOT NULL THEN
+        PERFORM follow_order(p, p_actor);
+    END IF;
 END $$;

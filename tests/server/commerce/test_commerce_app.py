@@ -9,7 +9,10 @@ from litestar.handlers import HTTPRouteHandler
 
 from server.commerce.resources import (
     address_resource,
+    business_resource,
+    catalogue_resource,
     erasure_resource,
+    order_resource,
     payment_resource,
     terms_resource,
     transfer_resource,
@@ -21,7 +24,17 @@ from tests.support.commerce_world import CommerceWorld
 
 pytestmark = pytest.mark.anyio
 
-MODULES = (address_resource, erasure_resource, payment_resource, terms_resource, transfer_resource, wallet_resource)
+MODULES = (
+    address_resource,
+    business_resource,
+    catalogue_resource,
+    erasure_resource,
+    order_resource,
+    payment_resource,
+    terms_resource,
+    transfer_resource,
+    wallet_resource,
+)
 HANDLERS = [handler for module in MODULES for handler in vars(module).values() if isinstance(handler, HTTPRouteHandler)]
 PARTS: Any = None
 
