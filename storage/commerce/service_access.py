@@ -56,7 +56,7 @@ STEPS = frozenset(
         "take_anyway",
     }
 )
-READ_FUNCTIONS = frozenset({"account_of", "clock_us", "priced_lines"})
+READ_FUNCTIONS = frozenset({"account_of", "clock_us", "priced_lines", "tax_of"})
 """What statements that read call; they run with the rights of the role."""
 
 
