@@ -73,6 +73,9 @@ class ErrorCode(enum.StrEnum):
     WALLET_CLOSED = "wallet_closed"
     QUOTE_REFUSED = "quote_refused"
     KEY_REUSED = "key_reused"
+    GATEWAY_REFUSED = "gateway_refused"
+    SOURCE_REFUSED = "source_refused"
+    INTENT_NOT_FOUND = "intent_not_found"
     # capacity
     RATE_LIMITED = "rate_limited"
     DAILY_LIMIT = "daily_limit"
@@ -177,6 +180,9 @@ _SENTENCES: dict[ErrorCode, str] = {
     ErrorCode.WALLET_CLOSED: "The wallet of one of the parties is suspended or closed; contact the platform.",
     ErrorCode.QUOTE_REFUSED: "The quote was used, has expired, or is for another exchange; request a new one.",
     ErrorCode.KEY_REUSED: "This idempotency key was used with another request; use a new key for a new request.",
+    ErrorCode.GATEWAY_REFUSED: "No payment gateway here has this method and currency; choose another.",
+    ErrorCode.SOURCE_REFUSED: "This payment was paid from a wallet; refund it without `to`.",
+    ErrorCode.INTENT_NOT_FOUND: "You have no such top-up, withdrawal or item of suspense; check its id.",
     ErrorCode.BACKUP_BOUND: "The backup has as many values as one person may keep here; nothing is added to it.",
     ErrorCode.RATE_LIMITED: "Too many requests; wait `retry_after_s`, then send again.",
     ErrorCode.DAILY_LIMIT: (

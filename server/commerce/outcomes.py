@@ -22,6 +22,9 @@ CODE_OF: dict[StepOutcome, ErrorCode] = {
     StepOutcome.KEY_REUSED: ErrorCode.KEY_REUSED,
     StepOutcome.PROOF: ErrorCode.PROOF_REQUIRED,
     StepOutcome.NOT_ALLOWED: ErrorCode.NOT_ALLOWED,
+    StepOutcome.GATEWAY: ErrorCode.GATEWAY_REFUSED,
+    StepOutcome.NO_SOURCE: ErrorCode.SOURCE_REFUSED,
+    StepOutcome.NO_INTENT: ErrorCode.INTENT_NOT_FOUND,
 }
 """Of every outcome that a client meets, but DONE."""
 

@@ -10,9 +10,14 @@ from server.clock import Clock
 from server.commerce.approval_proofs import ApprovalProofs
 from server.commerce.authentication import Authentication
 from server.commerce.chains import Chains
+from server.commerce.charging import Charging
 from server.commerce.commerce_edge import CommerceEdge
+from server.commerce.gateways.configured_gateways import ConfiguredGateways
+from server.commerce.gateways.gateway_work import GatewayWork
+from server.commerce.gateways.webhook_keeping import WebhookKeeping
 from server.commerce.payment_steps import PaymentSteps
 from server.commerce.platform_terms import PlatformTerms
+from server.commerce.reconciling import Reconciling
 from server.commerce.request_tokens import RequestTokens
 from server.commerce.resources.commerce_app import create_commerce
 from server.commerce.resources.commerce_parts import CommerceParts
@@ -25,20 +30,23 @@ from server.identity.key_files import read_or_create
 from server.identity.vault import KEY_BYTES, is_guessable, new_key
 from server.startup_error import StartupError
 from storage.commerce.api_key_store import ApiKeyStore
+from storage.commerce.gateway_intents import GatewayIntents
 from storage.commerce.ledger import Ledger
 from storage.commerce.terms import Terms
 from storage.postgres.pool import Pool
 from storage.postgres.write_connections import WriteConnections
 
 KEY_FILE = "digest.key"
+SEALING_KEY_FILE = "sealing.key"
 
 
 @dataclass(frozen=True, slots=True)
 class Commerce:
-    """The app, and the ledger below it."""
+    """The app, the ledger below it, and its work with gateways."""
 
     app: CommerceEdge
     ledger: Ledger
+    gateway_work: GatewayWork
 
 
 def make_commerce(
@@ -49,6 +57,8 @@ def make_commerce(
     fetch: FetchDocument,
     clock: Clock,
     digest_key: bytes,
+    sealing_key: bytes,
+    gateways: ConfiguredGateways,
 ) -> Commerce:
     """The service over a migrated database; raises StartupError."""
     settings = config.commerce_service
@@ -62,33 +72,46 @@ def make_commerce(
         day_max=settings.day_max_minor,
         month_max=settings.month_max_minor,
     )
+    intents = GatewayIntents(writes, reads)
+    proofs = ApprovalProofs(terms, above_minor=settings.proof_above_minor)
+    webhooks = WebhookKeeping(gateways, intents, clock, sealing_key=sealing_key)
     parts = CommerceParts(
         authentication=Authentication(tokens, ApiKeyStore(reads)),
-        payments=PaymentSteps(ledger, keys, ApprovalProofs(terms, above_minor=settings.proof_above_minor)),
+        payments=PaymentSteps(ledger, keys, proofs, intents),
         wallets=WalletKeeping(ledger, terms, keys, begins_with),
         chains=Chains(ledger, terms, keys, quote_life_s=settings.quote_life_s),
         terms=PlatformTerms(terms, keys),
+        charging=Charging(ledger, intents, keys, proofs, gateways),
+        reconciling=Reconciling(intents, keys, gateways),
+        webhooks=webhooks,
     )
+    work = GatewayWork(gateways, intents, webhooks, clock)
     app = create_commerce(parts, body_bytes_max=settings.body_bytes_max)
-    return Commerce(CommerceEdge(app, requests_max=settings.requests_max), ledger)
+    return Commerce(CommerceEdge(app, requests_max=settings.requests_max), ledger, work)
 
 
 def load_digest_key(config: Config) -> bytes:
     """The key of digests of requests; in development it is made in the data folder. Raises StartupError."""
-    settings = config.commerce_service
-    text = settings.digest_key.reveal()
+    return _load_key(config, "digest_key", config.commerce_service.digest_key.reveal(), KEY_FILE)
+
+
+def load_sealing_key(config: Config) -> bytes:
+    """The key of the bodies of webhooks, likewise. Raises StartupError."""
+    return _load_key(config, "sealing_key", config.commerce_service.sealing_key.reveal(), SEALING_KEY_FILE)
+
+
+def _load_key(config: Config, name: str, text: str, file: str) -> bytes:
     if not text and config.server.mode == "production":
         raise StartupError(
-            "commerce_service.digest_key is required in production, the same for ever: "
-            "set commerce_service.digest_key_file."
+            f"commerce_service.{name} is required in production, the same for ever: set commerce_service.{name}_file."
         )
-    text = text or read_or_create(settings.data_dir / "keys" / KEY_FILE, new_key)
+    text = text or read_or_create(config.commerce_service.data_dir / "keys" / file, new_key)
     try:
         key = base64.b64decode(text.strip(), validate=True)
     except ValueError:
         key = b""
     if len(key) != KEY_BYTES or is_guessable(key):
-        raise StartupError(f"commerce_service.digest_key: {KEY_BYTES} random bytes in base64.")
+        raise StartupError(f"commerce_service.{name}: {KEY_BYTES} random bytes in base64.")
     return key
 
 

@@ -78,6 +78,8 @@ class TransferReason(enum.IntEnum):
     DEBT_SETTLED = 15
     REVERSAL = 16
     CHARGEBACK_RETURNED = 17
+    SUSPENDED = 30
+    SUSPENSE_RELEASED = 31
 
 
 class StepOutcome(enum.IntEnum):
@@ -101,6 +103,11 @@ class StepOutcome(enum.IntEnum):
     """Nothing is written and more must be locked: the ledger repeats the call itself."""
     PROOF = 16
     NOT_ALLOWED = 17
+    GATEWAY = 30
+    """No gateway here has this method and currency."""
+    NO_SOURCE = 31
+    """The payment was not paid by a charge of its own."""
+    NO_INTENT = 32
 
 
 class StepKey(msgspec.Struct, frozen=True):
@@ -250,6 +257,11 @@ def account_id(tenant: int, owner: bytes, currency: str, purpose: Purpose) -> by
     """The id of an account, which follows from what it is; `account_of.sql` computes the same."""
     text = f"{tenant}/{UUID(bytes=owner)}/{currency}/{int(purpose)}"
     return hashlib.sha256(text.encode()).digest()[:16]
+
+
+def gateway_owner(gateway: str) -> bytes:
+    """The owner of the accounts of a gateway; `gateway_owner.sql` computes the same."""
+    return hashlib.sha256(f"gateway/{gateway}".encode()).digest()[:16]
 
 
 def key_id_of(tenant: int, caller: bytes, key: str) -> bytes:

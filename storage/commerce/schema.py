@@ -3,6 +3,14 @@
 from pathlib import Path
 
 from protocol.commerce.currencies import AMOUNT_MINOR_MAX
+from protocol.commerce.intent_states import (
+    EffectKind,
+    EffectUse,
+    IntentKind,
+    IntentState,
+    IntentStep,
+    render_intent_table,
+)
 from protocol.commerce.payment_states import PaymentState, PaymentStep
 from protocol.ids import NIL, to_text
 from storage.commerce.announcement_rows import NUMBERS_SKIPPED, Announced
@@ -40,6 +48,11 @@ MONEY = FunctionFiles(
         LimitSpan,
         TransferReason,
         Announced,
+        IntentKind,
+        IntentState,
+        IntentStep,
+        EffectKind,
+        EffectUse,
     ),
     constants={
         "PERIOD_LOCKS": PERIOD_LOCKS,
@@ -53,6 +66,7 @@ MONEY = FunctionFiles(
         "DAY_HOURS_MIN": 22,  # a day of a time zone has 22 to 26
         "MONTH_DAYS_MIN": 27,
     },
+    others={"intent_table": render_intent_table},
 )
 MONEY_SCHEMA = Schema(_HERE / "migrations", MONEY)
 

@@ -26,6 +26,7 @@ from protocol.commerce.contract import (
 )
 from protocol.ids import NIL, new_id
 from server.clock import Clock
+from server.commerce.gateways.configured_gateways import ConfiguredGateways
 from server.config.settings import Config
 from server.identity.jwks import FetchDocument
 from server.identity.signing_keys import SigningKeys, new_pem
@@ -124,11 +125,20 @@ class CommerceWorld:
         reads: Pool,
         database: asyncpg.Connection,
         clock: Clock | None,
+        gateways: ConfiguredGateways,
     ) -> None:
         self.clock = ManualClock()
+        self.present: Clock = clock or self.clock
         self.database = database
         self.commerce = make_commerce(
-            config, writes=writes, reads=reads, fetch=_Keys(), clock=clock or self.clock, digest_key=_SECRET
+            config,
+            writes=writes,
+            reads=reads,
+            fetch=_Keys(),
+            clock=self.present,
+            digest_key=_SECRET,
+            sealing_key=_SECRET,
+            gateways=gateways,
         )
         self._api_keys = ApiKeyStore(reads)
         self._numbers = itertools.count(1)
@@ -146,7 +156,7 @@ class CommerceWorld:
         **changed: Any,
     ) -> str:
         """A token of the chat for one request; `changed` claims, None leaves one out."""
-        now_s = self.clock.wall_ms() // 1000
+        now_s = self.present.wall_ms() // 1000
         claims = {
             "aud": AUDIENCE,
             "sub": str(who.id),
@@ -218,7 +228,9 @@ def refusal(answer: httpx.Response) -> tuple[int, str]:
 
 
 @contextlib.asynccontextmanager
-async def opened_world(url: str, config: Config, *, clock: Clock | None = None) -> AsyncIterator[CommerceWorld]:
+async def opened_world(
+    url: str, config: Config, *, clock: Clock | None = None, gateways: ConfiguredGateways | None = None
+) -> AsyncIterator[CommerceWorld]:
     """The service on the migrated database at `url`; its clock is the test's unless one is given."""
     async with contextlib.AsyncExitStack() as stack:
         reads = await open_pool(url, size=4, statement_timeout_s=30, settings=MONEY_SETTINGS)
@@ -227,6 +239,6 @@ async def opened_world(url: str, config: Config, *, clock: Clock | None = None) 
         stack.callback(writes.terminate)
         database = await asyncpg.connect(url)
         stack.push_async_callback(database.close)
-        world = CommerceWorld(config, writes, reads, database, clock)
+        world = CommerceWorld(config, writes, reads, database, clock, gateways or ConfiguredGateways())
         world.admin = await world.service(Right.TRANSFERS | Right.ADMIN, name="admin")
         yield world

@@ -8,7 +8,13 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
-from server.commerce.resources import payment_resource, terms_resource, transfer_resource, wallet_resource
+from server.commerce.resources import (
+    gateway_resource,
+    payment_resource,
+    terms_resource,
+    transfer_resource,
+    wallet_resource,
+)
 from server.commerce.resources.asking import provide_asker, provide_keyed
 from server.commerce.resources.commerce_parts import CommerceParts
 from server.http.docs_page import DocsPage
@@ -47,6 +53,10 @@ def _v1() -> Router:
             payment_resource.list_payments,
             wallet_resource.list_wallets,
             wallet_resource.read_statement,
+            gateway_resource.read_top_up,
+            gateway_resource.list_top_ups,
+            gateway_resource.read_withdrawal,
+            gateway_resource.list_withdrawals,
         ],
         security=[{"request_token": []}, {"access_token": []}, {"api_key": []}],
     )
@@ -62,6 +72,8 @@ def _v1() -> Router:
             wallet_resource.open_wallet,
             transfer_resource.make_quote,
             transfer_resource.use_quote,
+            gateway_resource.create_top_up,
+            gateway_resource.create_withdrawal,
         ],
         dependencies={"keyed": Provide(provide_keyed)},
         security=[{"request_token": []}, {"api_key": []}],
@@ -73,8 +85,15 @@ def _v1() -> Router:
             terms_resource.set_fee_rule,
             terms_resource.set_rate,
             terms_resource.set_limits,
+            gateway_resource.release_suspense,
         ],
         dependencies={"keyed": Provide(provide_keyed)},
         security=[{"api_key": []}],
     )
-    return Router(path="/v1", route_handlers=[reads, steps, of_services])
+    reads_of_services = Router(
+        path="/",
+        route_handlers=[gateway_resource.read_reconciliation, gateway_resource.list_suspense],
+        security=[{"api_key": []}],
+    )
+    of_gateways = Router(path="/", route_handlers=[gateway_resource.take_webhook])
+    return Router(path="/v1", route_handlers=[reads, steps, of_services, reads_of_services, of_gateways])

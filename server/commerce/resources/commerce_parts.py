@@ -8,8 +8,11 @@ from litestar.di import NamedDependency
 
 from server.commerce.authentication import Authentication
 from server.commerce.chains import Chains
+from server.commerce.charging import Charging
+from server.commerce.gateways.webhook_keeping import WebhookKeeping
 from server.commerce.payment_steps import PaymentSteps
 from server.commerce.platform_terms import PlatformTerms
+from server.commerce.reconciling import Reconciling
 from server.commerce.wallet_keeping import WalletKeeping
 
 
@@ -22,6 +25,9 @@ class CommerceParts:
     wallets: WalletKeeping
     chains: Chains
     terms: PlatformTerms
+    charging: Charging
+    reconciling: Reconciling
+    webhooks: WebhookKeeping
 
 
 InCommerce = NamedDependency[CommerceParts]
