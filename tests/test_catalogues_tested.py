@@ -93,6 +93,15 @@ EXPECTED_BY: dict[ErrorCode | CloseCode, str] = {
     ErrorCode.WALLET_CLOSED: "server/commerce/test_payment_steps.py::test_a_wallet_that_is_suspended_takes_no_part",
     ErrorCode.QUOTE_REFUSED: "server/commerce/test_chains.py::test_an_exchange_uses_its_quote_once",
     ErrorCode.KEY_REUSED: "server/commerce/test_payment_steps.py::test_a_key_with_another_request_is_refused",
+    ErrorCode.GATEWAY_REFUSED: (
+        "server/commerce/gateways/test_gateway_work.py::test_withdrawals_are_refused_that_are_large_anothers_or_of_no_gateway"
+    ),
+    ErrorCode.SOURCE_REFUSED: (
+        "server/commerce/gateways/test_gateway_work.py::test_what_a_wallet_paid_is_not_refunded_to_a_card"
+    ),
+    ErrorCode.INTENT_NOT_FOUND: (
+        "server/commerce/gateways/test_gateway_work.py::test_the_intents_of_others_are_not_found"
+    ),
     ErrorCode.RATE_LIMITED: "server/api/test_people.py::test_searches_are_limited",
     ErrorCode.UNAVAILABLE: (
         "server/session/test_session.py::test_a_read_without_a_database_is_unavailable_and_can_be_repeated"

@@ -124,6 +124,7 @@ class EffectUse(enum.IntEnum):
 
 def render_intent_table(table: str) -> str:
     """The rows of a table above, as cases in SQL: `next` by state * 100 + step, `step` by effect, kind * 100 + step."""
+    pairs: list[tuple[int, int]]
     if table == "next":
         pairs = [(state * 100 + step, to) for state, steps in NEXT_OF_INTENT.items() for step, to in steps.items()]
     else:

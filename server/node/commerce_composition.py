@@ -13,7 +13,6 @@ from server.commerce.chains import Chains
 from server.commerce.charging import Charging
 from server.commerce.commerce_edge import CommerceEdge
 from server.commerce.gateways.configured_gateways import ConfiguredGateways
-from server.commerce.gateways.gateway_work import GatewayWork
 from server.commerce.gateways.webhook_keeping import WebhookKeeping
 from server.commerce.payment_steps import PaymentSteps
 from server.commerce.platform_terms import PlatformTerms
@@ -42,11 +41,13 @@ SEALING_KEY_FILE = "sealing.key"
 
 @dataclass(frozen=True, slots=True)
 class Commerce:
-    """The app, the ledger below it, and its work with gateways."""
+    """The app, the ledger below it, and what it does with gateways."""
 
     app: CommerceEdge
     ledger: Ledger
-    gateway_work: GatewayWork
+    intents: GatewayIntents
+    gateways: ConfiguredGateways
+    webhooks: WebhookKeeping
 
 
 def make_commerce(
@@ -85,9 +86,8 @@ def make_commerce(
         reconciling=Reconciling(intents, keys, gateways),
         webhooks=webhooks,
     )
-    work = GatewayWork(gateways, intents, webhooks, clock)
     app = create_commerce(parts, body_bytes_max=settings.body_bytes_max)
-    return Commerce(CommerceEdge(app, requests_max=settings.requests_max), ledger, work)
+    return Commerce(CommerceEdge(app, requests_max=settings.requests_max), ledger, intents, gateways, webhooks)
 
 
 def load_digest_key(config: Config) -> bytes:

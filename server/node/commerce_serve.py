@@ -15,6 +15,7 @@ from protocol.ids import new_id
 from server.clock import SystemClock
 from server.commerce.expirer import Expirer
 from server.commerce.gateways.configured_gateways import open_gateways
+from server.commerce.gateways.gateway_work import GatewayWork
 from server.config.settings import Config
 from server.gateway.acceptor import Acceptor
 from server.identity.jwks import DocumentFetcher
@@ -82,7 +83,7 @@ async def opened_commerce(config: Config, url: str, digest_key: bytes, sealing_k
         )
         expirer = asyncio.ensure_future(Expirer(commerce.ledger, interval_s=settings.expire_interval_s).run())
         stack.push_async_callback(cancel_and_wait, expirer)
-        asking = asyncio.ensure_future(commerce.gateway_work.run())
+        asking = asyncio.ensure_future(GatewayWork(gateways, commerce.intents, commerce.webhooks, clock).run())
         stack.push_async_callback(cancel_and_wait, asking)
         yield commerce
 

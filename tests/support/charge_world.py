@@ -9,7 +9,7 @@ from protocol.commerce.intent_states import EffectKind, IntentKind, IntentState
 from protocol.ids import new_id
 from storage.commerce.gateway_intents import GatewayIntents
 from storage.commerce.intent_rows import EffectRow, IntentRow, NewTopUpRow
-from storage.commerce.money_rows import Answer, NewPaymentRow, Purpose, account_id, gateway_owner
+from storage.commerce.money_rows import Answer, NewPaymentRow, Purpose, StepOutcome, account_id, gateway_owner
 from tests.support.money_world import TENANT, MoneyWorld
 
 GATEWAY = "simulated"
@@ -74,6 +74,10 @@ class ChargeWorld:
         intent = await self.top_up(payer, amount, paid)
         await self.effect(E.CHARGE_PAID, amount, intent)
         return paid
+
+    def outcome(self) -> StepOutcome:
+        """How the last intent began, or was refused."""
+        return self.answer.outcome
 
     async def read(self, intent: bytes) -> IntentRow:
         """An intent as it is now."""

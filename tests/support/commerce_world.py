@@ -124,6 +124,7 @@ class CommerceWorld:
         writes: WriteConnections,
         reads: Pool,
         database: asyncpg.Connection,
+        *,
         clock: Clock | None,
         gateways: ConfiguredGateways,
     ) -> None:
@@ -182,6 +183,12 @@ class CommerceWorld:
         async with httpx.AsyncClient(transport=transport, base_url="http://commerce.test") as client:
             return await client.request(method, path, content=content, headers=headers)
 
+    async def post_raw(self, path: str, headers: dict[str, str], content: bytes) -> int:
+        """The status of a request without a token."""
+        transport = httpx.ASGITransport(self.commerce.app)  # type: ignore[arg-type]  # a dict, which it is
+        async with httpx.AsyncClient(transport=transport, base_url="http://commerce.test") as client:
+            return (await client.post(path, content=content, headers=headers)).status_code
+
     async def service(self, rights: Right, *businesses: Party, name: str = "") -> Party:
         """A platform service with an API key."""
         api_key = new_api_key()
@@ -239,6 +246,6 @@ async def opened_world(
         stack.callback(writes.terminate)
         database = await asyncpg.connect(url)
         stack.push_async_callback(database.close)
-        world = CommerceWorld(config, writes, reads, database, clock, gateways or ConfiguredGateways())
+        world = CommerceWorld(config, writes, reads, database, clock=clock, gateways=gateways or ConfiguredGateways())
         world.admin = await world.service(Right.TRANSFERS | Right.ADMIN, name="admin")
         yield world

@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 WINDOW_MS = 600_000
 INTERVAL_S = 1.0
 LEASE_US = 60_000_000
-_FIRST_MS = 86_400_000
+_FIRST_MS = WINDOW_MS
 """How far before its first start a gateway is read."""
 
 

@@ -30,7 +30,9 @@ _Name = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_]{0,30}$")]
 Method = Literal["card", "promptpay", "qris", "bank"]
 
 
-class _Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class GatewayEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The section of a gateway."""
+
     url: str
     api_key_file: str
     webhook_secret_file: str
@@ -81,7 +83,7 @@ def open_gateways(path: Path | None, clock: Clock) -> ConfiguredGateways:
     if path is None:
         return ConfiguredGateways()
     try:
-        entries = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), dict[_Name, _Entry])
+        entries = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), dict[_Name, GatewayEntry])
         opened = [_open(path.parent, name, entry, clock) for name, entry in entries.items()]
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError, ValueError) as error:
         raise StartupError(f"commerce_service.gateways: {path} cannot be used: {error}.") from None
@@ -90,7 +92,7 @@ def open_gateways(path: Path | None, clock: Clock) -> ConfiguredGateways:
     return ConfiguredGateways(opened)
 
 
-def _open(folder: Path, name: str, entry: _Entry, clock: Clock) -> ConfiguredGateway:
+def _open(folder: Path, name: str, entry: GatewayEntry, clock: Clock) -> ConfiguredGateway:
     if unknown := [each for each in entry.currencies if not is_known(each)]:
         raise StartupError(f"commerce_service.gateways: {name} has the unknown currency {unknown[0]}.")
     access = GatewayAccess(

@@ -36,11 +36,3 @@ class GatewayWork:
                     HintFetcher(each.engine, self._intents, application),
                 ):
                     group.create_task(work.run())
-
-    async def step(self) -> None:
-        """Each part of the work once, for every gateway: what tests call."""
-        for each in self.gateways.all:
-            application = ObjectApplication(each.engine, each.tenant, self._intents)
-            await IntentDriver(each.engine, self._intents, application, self._clock).step()
-            await HintFetcher(each.engine, self._intents, application).step()
-            await ChangeReader(each.engine, self._intents, application, self._clock).step()

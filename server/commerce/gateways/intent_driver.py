@@ -34,8 +34,9 @@ LANES = 4
 INTENTS_PER_STEP = 4
 INTERVAL_S = 0.5
 _REST_S = 0.0
-_PAUSE_S_MAX = 60.0
 _S_US = 1_000_000
+_PAUSE_US = 500_000
+_PAUSE_US_MAX = 60 * _S_US
 _OBJECTS = {
     IntentKind.TOP_UP: ObjectKind.CHARGE,
     IntentKind.WITHDRAWAL: ObjectKind.PAYOUT,
@@ -134,4 +135,4 @@ class IntentDriver:
 
 
 def _backoff_us(row: IntentRow) -> int:
-    return round(min(_PAUSE_S_MAX, 0.5 * 2 ** min(row.failures, 10)) * _S_US)
+    return int(min(_PAUSE_US_MAX, _PAUSE_US << min(row.failures, 10)))

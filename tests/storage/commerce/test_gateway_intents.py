@@ -163,11 +163,11 @@ async def test_a_top_up_for_another_request_than_was_seen_is_refused(money: Mone
     await money.request(paid)
     for changed in ({"version": 2}, {"payee": ann}):
         await charges.top_up(ann, 500, paid, **changed)
-        assert charges.answer.outcome is StepOutcome.CHANGED
+        assert charges.outcome() is StepOutcome.CHANGED
     await charges.top_up(ann, 499, paid)
-    assert charges.answer.outcome is StepOutcome.CHANGED
+    assert charges.outcome() is StepOutcome.CHANGED
     await charges.top_up(shop, 500, paid)
-    assert charges.answer.outcome is StepOutcome.NOT_FOUND
+    assert charges.outcome() is StepOutcome.NOT_FOUND
     assert await charges.intents.claim(GATEWAY, 10, lease_us=1) == []
 
 
@@ -194,11 +194,11 @@ async def test_a_withdrawal_that_fails_returns_with_its_use_of_the_limit(
     ann = await money.open_person(1_000, timezone="UTC", day_max=700)
     intent = await charges.withdraw(ann, 700)
     await charges.withdraw(ann, 1)
-    assert charges.answer.outcome is StepOutcome.OVER_LIMIT
+    assert charges.outcome() is StepOutcome.OVER_LIMIT
     await charges.effect(E.PAYOUT_FAILED, 0, intent)
     assert (await money.balance(ann), await charges.state(intent)) == (1_000, S.FAILED)
     await charges.withdraw(ann, 700)
-    assert charges.answer.outcome is StepOutcome.DONE
+    assert charges.outcome() is StepOutcome.DONE
 
 
 async def test_what_is_not_there_is_not_withdrawn(money: MoneyWorld, charges: ChargeWorld) -> None:
@@ -206,7 +206,7 @@ async def test_what_is_not_there_is_not_withdrawn(money: MoneyWorld, charges: Ch
     outcomes = []
     for amount in (1_001, 0, 600, 600):
         await charges.withdraw(ann, amount)
-        outcomes.append(charges.answer.outcome)
+        outcomes.append(charges.outcome())
     insufficient = StepOutcome.INSUFFICIENT
     assert outcomes == [insufficient, StepOutcome.AMOUNT, StepOutcome.DONE, insufficient]
 
@@ -228,7 +228,7 @@ async def test_a_refund_at_the_gateway_ends_when_the_gateway_says_so(money: Mone
     assert (await charges.read(first)).token == "ob_1"
     assert (await money.balance(shop), await money.fees()) == (693, 7)
     await charges.refund(paid)
-    assert charges.answer.outcome is StepOutcome.STATE
+    assert charges.outcome() is StepOutcome.STATE
     await charges.effect(E.REFUND_PAID, -300, first)
     assert await state_of(money, paid.payment) is PaymentState.REFUNDED
     rest = await charges.refund(paid)
@@ -265,7 +265,7 @@ async def test_what_a_wallet_paid_is_not_refunded_to_a_card(money: MoneyWorld, c
     new = money.payment(ann, shop, 400)
     await money.send(new)
     await charges.refund(new)
-    assert charges.answer.outcome is StepOutcome.NO_SOURCE
+    assert charges.outcome() is StepOutcome.NO_SOURCE
     assert await state_of(money, new.payment) is PaymentState.PAID
 
 
