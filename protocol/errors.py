@@ -181,7 +181,7 @@ _SENTENCES: dict[ErrorCode, str] = {
     ErrorCode.QUOTE_REFUSED: "The quote was used, has expired, or is for another exchange; request a new one.",
     ErrorCode.KEY_REUSED: "This idempotency key was used with another request; use a new key for a new request.",
     ErrorCode.GATEWAY_REFUSED: "No payment gateway here has this method and currency; choose another.",
-    ErrorCode.SOURCE_REFUSED: "This payment was paid from a wallet; refund it without `to`.",
+    ErrorCode.SOURCE_REFUSED: "This payment cannot be paid back to what paid it; refund it without `to`.",
     ErrorCode.INTENT_NOT_FOUND: "You have no such top-up, withdrawal or item of suspense; check its id.",
     ErrorCode.BACKUP_BOUND: "The backup has as many values as one person may keep here; nothing is added to it.",
     ErrorCode.RATE_LIMITED: "Too many requests; wait `retry_after_s`, then send again.",

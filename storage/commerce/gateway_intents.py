@@ -72,7 +72,8 @@ class GatewayIntents:
         """The accounts of a gateway in a currency: what it owes us, and what of it fits nothing."""
         for purpose in (Purpose.CLEARING, Purpose.SUSPENSE):
             await self._writes.fetch(
-                "SELECT open_account($1, $2, $3, $4, $5, false, NULL, NULL, NULL)",
+                "SELECT open_account($1, $2, $3, $4, $5, $6, false, NULL, NULL, NULL)",
+                NIL,
                 tenant,
                 gateway_owner(gateway),
                 currency,

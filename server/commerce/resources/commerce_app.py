@@ -39,7 +39,14 @@ def create_commerce(parts: CommerceParts, *, body_bytes_max: int) -> Litestar:
             path="/v1/docs",
             render_plugins=[DocsPage(), JsonRenderPlugin()],
             use_handler_docstrings=True,
-            components=Components(security_schemes=dict.fromkeys(("request_token", "api_key", "access_token"), bearer)),
+            components=Components(
+                security_schemes={
+                    **dict.fromkeys(("request_token", "api_key", "access_token"), bearer),
+                    "webhook_signature": SecurityScheme(
+                        type="apiKey", name="webhook-signature", security_scheme_in="header"
+                    ),
+                }
+            ),
         ),
         logging_config=None,
     )
@@ -95,5 +102,5 @@ def _v1() -> Router:
         route_handlers=[gateway_resource.read_reconciliation, gateway_resource.list_suspense],
         security=[{"api_key": []}],
     )
-    of_gateways = Router(path="/", route_handlers=[gateway_resource.take_webhook])
+    of_gateways = Router(path="/", route_handlers=[gateway_resource.take_webhook], security=[{"webhook_signature": []}])
     return Router(path="/v1", route_handlers=[reads, steps, of_services, reads_of_services, of_gateways])

@@ -7,14 +7,20 @@ from typing import Any
 import pytest
 from litestar.handlers import HTTPRouteHandler
 
-from server.commerce.resources import payment_resource, terms_resource, transfer_resource, wallet_resource
+from server.commerce.resources import (
+    gateway_resource,
+    payment_resource,
+    terms_resource,
+    transfer_resource,
+    wallet_resource,
+)
 from server.commerce.resources.commerce_app import create_commerce
 from server.http.errors import REFUSALS
 from tests.support.commerce_world import CommerceWorld
 
 pytestmark = pytest.mark.anyio
 
-MODULES = (payment_resource, terms_resource, transfer_resource, wallet_resource)
+MODULES = (gateway_resource, payment_resource, terms_resource, transfer_resource, wallet_resource)
 HANDLERS = [handler for module in MODULES for handler in vars(module).values() if isinstance(handler, HTTPRouteHandler)]
 PARTS: Any = None
 
@@ -31,11 +37,12 @@ def test_every_handler_is_routed_and_says_what_it_does_and_how_it_refuses() -> N
 
 def test_every_post_needs_a_key_and_every_operation_says_who_may_ask() -> None:
     paths = create_commerce(PARTS, body_bytes_max=1).openapi_schema.to_schema()["paths"]
+    webhooks = paths["/v1/gateways/{gateway}/events"]["post"]
     operations = [(method, operation) for item in paths.values() for method, operation in item.items()]
     assert len(operations) == len(HANDLERS)
     for method, operation in operations:
         named = {parameter["name"] for parameter in operation.get("parameters", [])}
-        assert ("Idempotency-Key" in named) == (method == "post")
+        assert ("Idempotency-Key" in named) == (method == "post" and operation is not webhooks)
         assert operation["security"]
 
 

@@ -325,7 +325,7 @@ async def test_an_admin_releases_an_item_of_suspense_once(money: MoneyWorld, cha
     assert outcomes == [StepOutcome.DONE] + [StepOutcome.NO_INTENT] * 3
     assert (await money.balance(ann), await charges.owed()) == (500, (500, 0))
     assert await charges.intents.read_suspense(TENANT, 0, 10) == []
-    assert await money.database.fetchval("SELECT count(*) FROM audit WHERE action = 'release suspense'") == 1
+    assert await money.database.fetchval("SELECT count(*) FROM audit WHERE action = 'release_suspense'") == 1
 
 
 async def test_what_a_gateway_took_from_nobody_is_taken_from_a_wallet_that_has_it(

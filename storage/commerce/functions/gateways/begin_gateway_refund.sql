@@ -25,7 +25,7 @@ BEGIN
     END IF;
     SELECT i.* INTO v_charge FROM intents i WHERE i.payment_id = p_payment AND i.fulfils;
     v_amount := coalesce(p_amount, v.captured - v.refunded);
-    IF v_charge.intent_id IS NULL THEN
+    IF v_charge.intent_id IS NULL OR v.shared THEN  -- who shares it is asked one by one, in the books
         v_outcome := ${StepOutcome.NO_SOURCE};
     ELSIF v.state NOT IN (${PaymentState.PAID}, ${PaymentState.REFUNDED}, ${PaymentState.REFUND_FAILED}) THEN
         v_outcome := ${StepOutcome.STATE};

@@ -33,8 +33,8 @@ BEGIN
     ELSIF available(v_wallet.account_id) < p_amount THEN
         v_outcome := ${StepOutcome.INSUFFICIENT};
     ELSIF v_wallet.limited THEN
-        v_counted := ceil(p_amount * (SELECT r.rate FROM reference_rates r
-                                      WHERE r.tenant_id = p_tenant AND r.currency = p_currency));
+        v_counted := (SELECT least(ceil(p_amount * r.rate), ${BALANCE_MAX} + 1) FROM reference_rates r
+                      WHERE r.tenant_id = p_tenant AND r.currency = p_currency);
         IF v_counted IS NULL THEN
             v_outcome := ${StepOutcome.CURRENCY};
         ELSE

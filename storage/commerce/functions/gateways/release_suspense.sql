@@ -43,8 +43,7 @@ BEGIN
         END IF;
     END IF;
     UPDATE suspense SET released_us = v_locked.at_us, wallet_id = p_wallet WHERE suspense_id = p_suspense;
-    INSERT INTO audit (at_us, tenant_id, action, actor_id, subject_id, detail)
-    VALUES (v_locked.at_us, p_tenant, 'release suspense', p_actor, v_subject,
-            concat_ws(' ', p_suspense, v.amount, v.currency, p_wallet));
+    PERFORM note_audit(p_tenant, 'release_suspense', p_actor, v_subject,
+                       concat_ws(' ', p_suspense, v.amount, v.currency, p_wallet));
     RETURN close_step(p_key, p_body, v_locked.at_us, v_outcome, v_subject, NULL, NULL);
 END $$;
