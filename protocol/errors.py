@@ -73,6 +73,11 @@ class ErrorCode(enum.StrEnum):
     WALLET_CLOSED = "wallet_closed"
     QUOTE_REFUSED = "quote_refused"
     KEY_REUSED = "key_reused"
+    # personal data
+    RECORD_NOT_FOUND = "record_not_found"
+    RECORDS_BOUND = "records_bound"
+    ERASURE_REFUSED = "erasure_refused"
+    PERSON_ERASED = "person_erased"
     # capacity
     RATE_LIMITED = "rate_limited"
     DAILY_LIMIT = "daily_limit"
@@ -177,6 +182,12 @@ _SENTENCES: dict[ErrorCode, str] = {
     ErrorCode.WALLET_CLOSED: "The wallet of one of the parties is suspended or closed; contact the platform.",
     ErrorCode.QUOTE_REFUSED: "The quote was used, has expired, or is for another exchange; request a new one.",
     ErrorCode.KEY_REUSED: "This idempotency key was used with another request; use a new key for a new request.",
+    ErrorCode.RECORD_NOT_FOUND: "You have no such address, legal record, export or erasure; check its id.",
+    ErrorCode.RECORDS_BOUND: "You keep as many of these as one person may; delete one first.",
+    ErrorCode.ERASURE_REFUSED: (
+        "Money of this person is still open, as the message names it; settle it, then ask again with a new key."
+    ),
+    ErrorCode.PERSON_ERASED: "This person is erased here, for good; nothing can be stored or read for them.",
     ErrorCode.BACKUP_BOUND: "The backup has as many values as one person may keep here; nothing is added to it.",
     ErrorCode.RATE_LIMITED: "Too many requests; wait `retry_after_s`, then send again.",
     ErrorCode.DAILY_LIMIT: (

@@ -70,6 +70,12 @@ EXPECTED_BY: dict[ErrorCode | CloseCode, str] = {
         "server/session/commands/test_reports.py::test_what_the_author_did_not_commit_to_is_refused"
     ),
     ErrorCode.REPORTS_OFF: "server/session/commands/test_reports.py::test_without_a_moderators_key_reports_are_off",
+    ErrorCode.RECORD_NOT_FOUND: (
+        "server/commerce/personal/test_addresses.py::test_an_address_is_stored_read_replaced_and_deleted"
+    ),
+    ErrorCode.RECORDS_BOUND: "server/commerce/personal/test_addresses.py::test_a_person_keeps_a_bounded_number",
+    ErrorCode.ERASURE_REFUSED: ("server/commerce/personal/test_erasures.py::test_a_refusal_is_final_for_its_key"),
+    ErrorCode.PERSON_ERASED: "server/commerce/personal/test_erasures.py::test_who_is_erased_stores_nothing_more",
     ErrorCode.BACKUP_BOUND: "server/session/commands/test_backups.py::test_a_refused_value_says_why",
     ErrorCode.INSUFFICIENT: "server/commerce/test_payment_steps.py::test_a_refusal_is_final_for_its_key",
     ErrorCode.OVER_LIMIT: "server/commerce/test_platform_terms.py::test_limits_hold_for_a_person_over_all_currencies",

@@ -22,6 +22,10 @@ CODE_OF: dict[StepOutcome, ErrorCode] = {
     StepOutcome.KEY_REUSED: ErrorCode.KEY_REUSED,
     StepOutcome.PROOF: ErrorCode.PROOF_REQUIRED,
     StepOutcome.NOT_ALLOWED: ErrorCode.NOT_ALLOWED,
+    StepOutcome.ITEM_NOT_FOUND: ErrorCode.RECORD_NOT_FOUND,
+    StepOutcome.ITEMS_BOUND: ErrorCode.RECORDS_BOUND,
+    StepOutcome.STILL_OPEN: ErrorCode.ERASURE_REFUSED,
+    StepOutcome.PERSON_ERASED: ErrorCode.PERSON_ERASED,
 }
 """Of every outcome that a client meets, but DONE."""
 

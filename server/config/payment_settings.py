@@ -58,6 +58,16 @@ class CommerceServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     every process and for ever. In development it is created in the data folder."""
     digest_key_file: Path | None = None
     """File that holds `digest_key`."""
+    personal_key: Secret = Secret()
+    """Key (32 bytes in base64) that wraps the keys of people's personal data. In development it is created in the data
+    folder. Without it, no personal data can be read."""
+    personal_key_file: Path | None = None
+    """File that holds `personal_key`."""
+    key_dir: Path | None = None
+    """Folder of the first copy of the keys of people, outside of the database and of its backups. Empty means a folder
+    in `data_dir`, which production refuses."""
+    second_key_dir: Path | None = None
+    """Folder of their second copy: on another disk. A copy that is lost is made again from the other."""
     timezone: str = "Asia/Bangkok"
     """Time zone in which the days and months of a person's limits begin, unless it is set for them."""
     reference_currency: Annotated[str, Meta(pattern="^[A-Z]{3}$")] = "THB"

@@ -42,6 +42,7 @@ _STATUS = {
     ErrorCode.EVENT_NOT_FOUND: 404,
     ErrorCode.PAYMENT_NOT_FOUND: 404,
     ErrorCode.WALLET_NOT_FOUND: 404,
+    ErrorCode.RECORD_NOT_FOUND: 404,
     ErrorCode.SUSPENDED: 403,
     ErrorCode.WRONG_PERSON: 403,
     ErrorCode.CODE_WRONG: 403,

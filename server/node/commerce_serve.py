@@ -20,12 +20,13 @@ from server.identity.jwks import DocumentFetcher
 from server.identity.vault import hash_token, new_api_key
 from server.node import logs
 from server.node.commerce_admin import commerce_admin
-from server.node.commerce_composition import Commerce, load_digest_key, make_commerce
+from server.node.commerce_composition import Commerce, load_digest_key, make_commerce, opened_person_keys
 from server.node.postgres_start import running_postgres, visited_postgres
 from server.node.running_node import cancel_and_wait
 from server.node.serve import stop_when_asked
 from server.startup_error import StartupError
 from storage.commerce.api_key_store import ApiKeyStore, Right
+from storage.commerce.personal_records import PersonalRecords
 from storage.commerce.schema import MONEY_SCHEMA, MONEY_SETTINGS
 from storage.postgres.migrate import migrate
 from storage.postgres.pool import open_pool
@@ -67,11 +68,21 @@ async def opened_commerce(config: Config, url: str, digest_key: bytes) -> AsyncI
             url, size=settings.write_connections_max, statement_timeout_s=timeout_s, settings=MONEY_SETTINGS
         )
         stack.callback(writes.terminate)
+        with _says_what_to_set():
+            person_keys = await stack.enter_async_context(opened_person_keys(config, PersonalRecords(writes, reads)))
         commerce = make_commerce(
-            config, writes=writes, reads=reads, fetch=fetcher, clock=SystemClock(), digest_key=digest_key
+            config,
+            writes=writes,
+            reads=reads,
+            fetch=fetcher,
+            clock=SystemClock(),
+            digest_key=digest_key,
+            person_keys=person_keys,
         )
         expirer = asyncio.ensure_future(Expirer(commerce.ledger, interval_s=settings.expire_interval_s).run())
         stack.push_async_callback(cancel_and_wait, expirer)
+        upkeep = asyncio.ensure_future(commerce.personal.upkeep.run())
+        stack.push_async_callback(cancel_and_wait, upkeep)
         yield commerce
 
 

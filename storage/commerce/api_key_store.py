@@ -22,6 +22,8 @@ class Right(enum.IntFlag):
     PAYMENTS = 1
     TRANSFERS = 2
     ADMIN = 4
+    PERSONAL = 64
+    """Legal data and erasures of people who are not the caller."""
 
 
 class ApiKeyRow(msgspec.Struct, frozen=True):

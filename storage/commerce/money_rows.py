@@ -101,6 +101,10 @@ class StepOutcome(enum.IntEnum):
     """Nothing is written and more must be locked: the ledger repeats the call itself."""
     PROOF = 16
     NOT_ALLOWED = 17
+    ITEM_NOT_FOUND = 40
+    ITEMS_BOUND = 41
+    STILL_OPEN = 42
+    PERSON_ERASED = 43
 
 
 class StepKey(msgspec.Struct, frozen=True):

@@ -17,6 +17,7 @@ from storage.commerce.money_rows import (
     StepOutcome,
     TransferReason,
 )
+from storage.commerce.personal_rows import ItemKind, KeyKind, StillOpen
 from storage.function_files import FunctionFiles
 from storage.postgres.migrate import Schema
 from storage.postgres.pool import SESSION_SETTINGS
@@ -40,6 +41,9 @@ MONEY = FunctionFiles(
         LimitSpan,
         TransferReason,
         Announced,
+        ItemKind,
+        KeyKind,
+        StillOpen,
     ),
     constants={
         "PERIOD_LOCKS": PERIOD_LOCKS,

@@ -6,7 +6,9 @@ import base64
 import contextlib
 import itertools
 import json
+import tempfile
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -26,12 +28,14 @@ from protocol.commerce.contract import (
 )
 from protocol.ids import NIL, new_id
 from server.clock import Clock
+from server.commerce.personal.held_keys import PersonKeys
 from server.config.settings import Config
 from server.identity.jwks import FetchDocument
 from server.identity.signing_keys import SigningKeys, new_pem
 from server.identity.vault import hash_token, new_api_key
-from server.node.commerce_composition import make_commerce
+from server.node.commerce_composition import make_commerce, opened_person_keys
 from storage.commerce.api_key_store import ApiKeyStore, Right
+from storage.commerce.personal_records import PersonalRecords
 from storage.commerce.schema import MONEY_SETTINGS
 from storage.postgres.pool import Pool, open_pool
 from storage.postgres.write_connections import WriteConnections
@@ -124,12 +128,22 @@ class CommerceWorld:
         reads: Pool,
         database: asyncpg.Connection,
         clock: Clock | None,
+        *,
+        person_keys: PersonKeys,
     ) -> None:
         self.clock = ManualClock()
         self.database = database
         self.commerce = make_commerce(
-            config, writes=writes, reads=reads, fetch=_Keys(), clock=clock or self.clock, digest_key=_SECRET
+            config,
+            writes=writes,
+            reads=reads,
+            fetch=_Keys(),
+            clock=clock or self.clock,
+            digest_key=_SECRET,
+            person_keys=person_keys,
         )
+        self.person_keys = person_keys
+        self.personal_records = PersonalRecords(writes, reads)
         self._api_keys = ApiKeyStore(reads)
         self._numbers = itertools.count(1)
         self.admin: Party
@@ -227,6 +241,10 @@ async def opened_world(url: str, config: Config, *, clock: Clock | None = None) 
         stack.callback(writes.terminate)
         database = await asyncpg.connect(url)
         stack.push_async_callback(database.close)
-        world = CommerceWorld(config, writes, reads, database, clock)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tchat-commerce-")))
+        settings = msgspec.structs.replace(config.commerce_service, data_dir=folder)
+        config = msgspec.structs.replace(config, commerce_service=settings)
+        person_keys = await stack.enter_async_context(opened_person_keys(config, PersonalRecords(writes, reads)))
+        world = CommerceWorld(config, writes, reads, database, clock, person_keys=person_keys)
         world.admin = await world.service(Right.TRANSFERS | Right.ADMIN, name="admin")
         yield world

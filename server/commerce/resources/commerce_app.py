@@ -8,7 +8,16 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
-from server.commerce.resources import payment_resource, terms_resource, transfer_resource, wallet_resource
+from server.commerce.resources import (
+    address_resource,
+    erasure_resource,
+    export_resource,
+    legal_resource,
+    payment_resource,
+    terms_resource,
+    transfer_resource,
+    wallet_resource,
+)
 from server.commerce.resources.asking import provide_asker, provide_keyed
 from server.commerce.resources.commerce_parts import CommerceParts
 from server.http.docs_page import DocsPage
@@ -47,6 +56,13 @@ def _v1() -> Router:
             payment_resource.list_payments,
             wallet_resource.list_wallets,
             wallet_resource.read_statement,
+            address_resource.list_addresses,
+            address_resource.read_address,
+            erasure_resource.read_erasure,
+            legal_resource.read_identity,
+            legal_resource.read_legal_copy,
+            export_resource.read_export,
+            export_resource.read_export_part,
         ],
         security=[{"request_token": []}, {"access_token": []}, {"api_key": []}],
     )
@@ -62,6 +78,13 @@ def _v1() -> Router:
             wallet_resource.open_wallet,
             transfer_resource.make_quote,
             transfer_resource.use_quote,
+            address_resource.create_address,
+            address_resource.replace_address,
+            address_resource.delete_address,
+            erasure_resource.erase_person,
+            legal_resource.set_identity,
+            legal_resource.keep_legal_copy,
+            export_resource.begin_export,
         ],
         dependencies={"keyed": Provide(provide_keyed)},
         security=[{"request_token": []}, {"api_key": []}],
