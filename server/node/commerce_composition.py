@@ -21,7 +21,7 @@ from server.commerce.gateways.configured_gateways import ConfiguredGateways
 from server.commerce.gateways.webhook_keeping import WebhookKeeping
 from server.commerce.payment_steps import PaymentSteps
 from server.commerce.personal.held_keys import PersonKeys
-from server.commerce.personal.personal_parts import PersonalParts, make_personal
+from server.commerce.personal.personal_parts import PersonalParts, PersonalStores, make_personal
 from server.commerce.platform_terms import PlatformTerms
 from server.commerce.reconciling import Reconciling
 from server.commerce.request_tokens import RequestTokens
@@ -42,6 +42,7 @@ from server.startup_error import StartupError
 from storage.commerce.api_key_store import ApiKeyStore
 from storage.commerce.gateway_intents import GatewayIntents
 from storage.commerce.ledger import Ledger
+from storage.commerce.personal_exports import PersonalExports
 from storage.commerce.personal_records import PersonalRecords
 from storage.commerce.shops.businesses import Businesses
 from storage.commerce.spent_step_ups import SpentStepUps
@@ -99,11 +100,16 @@ def make_commerce(
         day_max=settings.day_max_minor,
         month_max=settings.month_max_minor,
     )
-    personal = make_personal(PersonalRecords(writes, reads), person_keys, keys)
     businesses = Businesses(writes, reads)
     intents = GatewayIntents(writes, reads)
     proofs = ApprovalProofs(terms, step_ups, above_minor=settings.proof_above_minor)
     webhooks = WebhookKeeping(gateways, intents, clock, sealing_key=sealing_key)
+    wallets = WalletKeeping(ledger, terms, keys, begins_with)
+    payments = PaymentSteps(ledger, keys, proofs, intents)
+    stores = PersonalStores(
+        records=PersonalRecords(writes, reads), exports=PersonalExports(writes, reads), person_keys=person_keys
+    )
+    personal = make_personal(stores, keys, wallets=wallets, payments=payments)
     parts = CommerceParts(
         authentication=Authentication(
             tokens,
@@ -113,8 +119,8 @@ def make_commerce(
             per_caller_s=settings.requests_per_caller_per_s,
             per_service_s=settings.requests_per_service_per_s,
         ),
-        payments=PaymentSteps(ledger, keys, proofs, intents),
-        wallets=WalletKeeping(ledger, terms, keys, begins_with),
+        payments=payments,
+        wallets=wallets,
         chains=Chains(ledger, terms, keys, quote_life_s=settings.quote_life_s),
         terms=PlatformTerms(terms, keys),
         personal=personal,

@@ -10,10 +10,12 @@ SERVICE_ROLE = "tchat_commerce"
 
 STEPS = frozenset(
     {
+        "add_export_part",
         "answer_step",
         "apply_effect",
         "approve_payment",
         "begin_erasure",
+        "begin_export",
         "begin_gateway_refund",
         "begin_payment",
         "begin_top_up",
@@ -27,6 +29,7 @@ STEPS = frozenset(
         "dispute_payment",
         "drop_personal_item",
         "end_api_key",
+        "end_exports",
         "end_kept_items",
         "ensure_reference",
         "erase_personal_key",
@@ -45,6 +48,7 @@ STEPS = frozenset(
         "open_account",
         "place_order",
         "post_chain",
+        "put_off_export",
         "put_personal_item",
         "refund_payment",
         "release_suspense",

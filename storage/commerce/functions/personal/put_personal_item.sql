@@ -33,7 +33,8 @@ BEGIN
     INSERT INTO personal_items AS i (item_id, tenant_id, person_id, kind, key_id, subject_id, version, at_us, keep_us,
                                      keep_until, sealed)
     VALUES (p_item, p_tenant, p_person, p_kind, p_key_id, p_subject, 1, clock_us(), p_keep_us,
-            CASE WHEN p_keep_begins THEN clock_us() + p_keep_us END, p_sealed)
+            CASE WHEN p_keep_begins OR EXISTS (SELECT FROM personal_erasures e WHERE e.person_id = p_person)
+                 THEN clock_us() + p_keep_us END, p_sealed)
     ON CONFLICT (item_id) DO UPDATE
     SET key_id = excluded.key_id, version = i.version + 1, at_us = excluded.at_us, keep_us = excluded.keep_us,
         keep_until = excluded.keep_until, sealed = excluded.sealed
