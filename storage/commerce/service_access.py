@@ -27,6 +27,7 @@ STEPS = frozenset(
         "forget_answers",
         "forget_erased_keys",
         "hold_payments",
+        "import_balances",
         "lease_places",
         "make_quote",
         "name_personal_key",
