@@ -1,8 +1,8 @@
 """Opening balances from another system: a file of JSON lines, each posted once, however often it is imported.
 
-A line is `{"owner": UUID, "currency": "THB", "amount_minor": 100000, "source": "wallet 17", "business": false}`. `source`
-is its id where it comes from: the id of the transfer is derived from it, so a line that was posted does nothing again, and
-with another owner, currency or amount it is refused. Wallets are opened as the service opens them.
+A line is `{"owner": UUID, "currency": "THB", "amount_minor": 100000, "source": "wallet 17", "business": false}`.
+`source` is its id where it comes from. The id of the transfer is derived from it, so a line that was posted does
+nothing again, and with another owner, currency or amount it is refused. Wallets are opened as the service opens them.
 """
 
 from __future__ import annotations

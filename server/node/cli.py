@@ -48,8 +48,8 @@ Run the service of wallets and payments until SIGTERM or Ctrl-C. It has a databa
 
 _IMPORT = """\
 Post the balances of another system, each line once: {"owner": UUID, "currency": "THB", "amount_minor": 100000,
-"source": "its id there", "business": false}. A line that was imported does nothing again, and is refused with another owner or
-amount. The service may run. Wallets are opened as the service opens them.
+"source": "its id there", "business": false}. A line that was imported does nothing again, and is refused with another
+owner or amount. The service may run. Wallets are opened as the service opens them.
 """
 
 
