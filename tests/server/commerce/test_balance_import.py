@@ -110,11 +110,11 @@ async def test_who_owes_settles_from_what_is_imported_and_a_business_has_a_share
     "wrong",
     [
         b"{",
-        line(new_id(), 0, "x"),
-        line(new_id(), 10**15 + 1, "x"),
-        line(new_id(), 1, ""),
-        line(new_id(), 1, "x", currency="XXX"),
-        line(new_id(), 1, "x", other=1),
+        line(bytes(16), 0, "x"),
+        line(bytes(16), 10**15 + 1, "x"),
+        line(bytes(16), 1, ""),
+        line(bytes(16), 1, "x", currency="XXX"),
+        line(bytes(16), 1, "x", other=1),
     ],
 )
 def test_a_malformed_line_is_an_error(wrong: bytes) -> None:
