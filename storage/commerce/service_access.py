@@ -22,7 +22,6 @@ STEPS = frozenset(
         "end_api_key",
         "end_kept_items",
         "ensure_reference",
-        "erase_personal_key",
         "expire_payment",
         "forget_answers",
         "forget_erased_keys",
