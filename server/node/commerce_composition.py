@@ -14,6 +14,7 @@ from protocol.commerce.currencies import is_known
 from server.clock import Clock
 from server.commerce.approval_proofs import ApprovalProofs
 from server.commerce.authentication import Authentication
+from server.commerce.balance_import import BalanceImport, Say
 from server.commerce.chains import Chains
 from server.commerce.charging import Charging
 from server.commerce.commerce_edge import CommerceEdge
@@ -94,17 +95,11 @@ def make_commerce(
     if settings.step_up_jwks_url:
         platform_keys = KeySet(settings.step_up_jwks_url, fetch, clock, setting="commerce_service.step_up_jwks_url")
         step_ups = StepUps(platform_keys, SpentStepUps(writes), clock)
-    begins_with = WalletTerms(
-        timezone=settings.timezone,
-        reference_currency=settings.reference_currency,
-        day_max=settings.day_max_minor,
-        month_max=settings.month_max_minor,
-    )
     businesses = Businesses(writes, reads)
     intents = GatewayIntents(writes, reads)
     proofs = ApprovalProofs(terms, step_ups, above_minor=settings.proof_above_minor)
     webhooks = WebhookKeeping(gateways, intents, clock, sealing_key=sealing_key)
-    wallets = WalletKeeping(ledger, terms, keys, begins_with)
+    wallets = WalletKeeping(ledger, terms, keys, _begins_with(settings))
     payments = PaymentSteps(ledger, keys, proofs, intents)
     stores = PersonalStores(
         records=PersonalRecords(writes, reads), exports=PersonalExports(writes, reads), person_keys=person_keys
@@ -191,6 +186,23 @@ def _load_key(config: Config, name: str, secret: Secret, file: str) -> bytes:
     if len(key) != KEY_BYTES or is_guessable(key):
         raise StartupError(f"commerce_service.{name}: {KEY_BYTES} random bytes in base64.")
     return key
+
+
+def make_import(config: Config, writes: WriteConnections, reads: Pool, tenant: int, say: Say) -> BalanceImport:
+    """Imports of opening balances over a migrated database; raises StartupError."""
+    settings = config.commerce_service
+    _check_terms(settings)
+    ledger, terms, keys = Ledger(writes, reads), Terms(writes, reads), StepKeys(load_digest_key(config))
+    return BalanceImport(ledger, WalletKeeping(ledger, terms, keys, _begins_with(settings)), keys, tenant, say)
+
+
+def _begins_with(settings: CommerceServiceSettings) -> WalletTerms:
+    return WalletTerms(
+        timezone=settings.timezone,
+        reference_currency=settings.reference_currency,
+        day_max=settings.day_max_minor,
+        month_max=settings.month_max_minor,
+    )
 
 
 def _check_terms(settings: CommerceServiceSettings) -> None:

@@ -8,12 +8,14 @@ import logging
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 import asyncpg
 import msgspec
 
 from protocol.ids import new_id
 from server.clock import SystemClock
+from server.commerce.balance_import import Say, read_line
 from server.commerce.expirer import Expirer
 from server.commerce.forgetter import Forgetter
 from server.commerce.gateways.configured_gateways import open_gateways
@@ -29,6 +31,7 @@ from server.node.commerce_composition import (
     load_digest_key,
     load_sealing_key,
     make_commerce,
+    make_import,
     opened_person_keys,
 )
 from server.node.postgres_start import running_postgres, visited_postgres
@@ -163,6 +166,42 @@ def close_month(config: Config, month: str) -> None:
         with _says_what_to_set():
             if not asyncio.run(close(url)):
                 raise StartupError(f"{month} is not over in UTC: close it when it is.")
+
+
+def import_balances(config: Config, file: Path, tenant: int, say: Say) -> bool:
+    """Post the opening balances of a file; whether all lines were. Raises StartupError, also for a malformed line."""
+    try:
+        with file.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    _check_line(file, number, line)
+    except OSError as error:
+        raise StartupError(f"{file} cannot be read ({error.strerror}).") from error
+
+    async def post(url: str) -> bool:
+        timeout_s = config.commerce_service.statement_timeout_s
+        async with await open_pool(url, size=2, statement_timeout_s=timeout_s, settings=MONEY_SETTINGS) as reads:
+            writes = WriteConnections(url, size=1, statement_timeout_s=timeout_s, settings=MONEY_SETTINGS)
+            try:
+                with file.open("rb") as lines:
+                    importing = make_import(config, writes, reads, tenant, say)
+                    await importing.run(lines)
+                    return not importing.refused
+            finally:
+                writes.terminate()
+
+    with visited_postgres(of_commerce(config)) as url:
+        if url is None:
+            raise StartupError(_NO_LEDGER)
+        with _says_what_to_set():
+            return asyncio.run(post(url))
+
+
+def _check_line(file: Path, number: int, line: bytes) -> None:
+    try:
+        read_line(line)
+    except ValueError as error:
+        raise StartupError(f"{file}, line {number}: {error}. Nothing was posted.") from error
 
 
 def _month_of(text: str) -> datetime:

@@ -191,6 +191,15 @@ class CaptureStep(msgspec.Struct, frozen=True):
     party: bytes | None = None
 
 
+class OpeningBalance(msgspec.Struct, frozen=True):
+    """A balance that comes from elsewhere; its transfer has the id of the key."""
+
+    key: StepKey
+    from_account: bytes
+    to_account: bytes
+    amount: int
+
+
 class PaymentRow(msgspec.Struct, frozen=True, kw_only=True):
     """A payment as it is now; amounts in minor units, times in microseconds since 1970."""
 
