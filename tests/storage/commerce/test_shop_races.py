@@ -18,6 +18,10 @@ from tests.support.shop_world import ShopWorld, done
 pytestmark = pytest.mark.anyio
 
 BUYERS = 32
+AT_ONCE = 3
+_WAITING = """
+SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()
+"""
 
 
 @pytest.fixture
@@ -40,8 +44,13 @@ async def test_the_last_of_a_variant_is_sold_once(shops: ShopWorld) -> None:
     people = [await shops.money.open_person(1_000) for _ in range(BUYERS)]
     for person in people:
         done(await shops.put(person, soup))
-    answers = await asyncio.gather(*(shops.place(shops.new_order(person, 250)) for person in people))
-    assert count(answers) == {StepOutcome.DONE: 1, StepOutcome.OUT_OF_STOCK: BUYERS - 1}
+    database = shops.money.database
+    async with database.transaction():  # so that several have come as far as they can before the first goes on
+        await database.execute("SELECT FROM stock FOR UPDATE")
+        orders = [asyncio.ensure_future(shops.place(shops.new_order(person, 250))) for person in people]
+        while await database.fetchval(_WAITING) < AT_ONCE:
+            pass
+    assert count(await asyncio.gather(*orders)) == {StepOutcome.DONE: 1, StepOutcome.OUT_OF_STOCK: BUYERS - 1}
     assert await shops.stock(soup) == (0, 1)
 
 
