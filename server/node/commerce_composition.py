@@ -18,7 +18,7 @@ from server.commerce.chains import Chains
 from server.commerce.commerce_edge import CommerceEdge
 from server.commerce.payment_steps import PaymentSteps
 from server.commerce.personal.held_keys import PersonKeys
-from server.commerce.personal.personal_parts import PersonalParts, make_personal
+from server.commerce.personal.personal_parts import PersonalParts, PersonalStores, make_personal
 from server.commerce.platform_terms import PlatformTerms
 from server.commerce.request_tokens import RequestTokens
 from server.commerce.resources.commerce_app import create_commerce
@@ -37,6 +37,7 @@ from server.identity.vault import KEY_BYTES, is_guessable, new_key
 from server.startup_error import StartupError
 from storage.commerce.api_key_store import ApiKeyStore
 from storage.commerce.ledger import Ledger
+from storage.commerce.personal_exports import PersonalExports
 from storage.commerce.personal_records import PersonalRecords
 from storage.commerce.shops.businesses import Businesses
 from storage.commerce.spent_step_ups import SpentStepUps
@@ -88,7 +89,12 @@ def make_commerce(
         day_max=settings.day_max_minor,
         month_max=settings.month_max_minor,
     )
-    personal = make_personal(PersonalRecords(writes, reads), person_keys, keys)
+    wallets = WalletKeeping(ledger, terms, keys, begins_with)
+    payments = PaymentSteps(ledger, keys, ApprovalProofs(terms, step_ups, above_minor=settings.proof_above_minor))
+    stores = PersonalStores(
+        records=PersonalRecords(writes, reads), exports=PersonalExports(writes, reads), person_keys=person_keys
+    )
+    personal = make_personal(stores, keys, wallets=wallets, payments=payments)
     businesses = Businesses(writes, reads)
     parts = CommerceParts(
         authentication=Authentication(
@@ -99,8 +105,8 @@ def make_commerce(
             per_caller_s=settings.requests_per_caller_per_s,
             per_service_s=settings.requests_per_service_per_s,
         ),
-        payments=PaymentSteps(ledger, keys, ApprovalProofs(terms, step_ups, above_minor=settings.proof_above_minor)),
-        wallets=WalletKeeping(ledger, terms, keys, begins_with),
+        payments=payments,
+        wallets=wallets,
         chains=Chains(ledger, terms, keys, quote_life_s=settings.quote_life_s),
         terms=PlatformTerms(terms, keys),
         personal=personal,

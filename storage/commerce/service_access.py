@@ -10,9 +10,11 @@ SERVICE_ROLE = "tchat_commerce"
 
 STEPS = frozenset(
     {
+        "add_export_part",
         "answer_step",
         "approve_payment",
         "begin_erasure",
+        "begin_export",
         "begin_payment",
         "capture_payments",
         "change_stock",
@@ -20,9 +22,9 @@ STEPS = frozenset(
         "dispute_payment",
         "drop_personal_item",
         "end_api_key",
+        "end_exports",
         "end_kept_items",
         "ensure_reference",
-        "erase_personal_key",
         "expire_payment",
         "forget_answers",
         "forget_erased_keys",
@@ -35,6 +37,7 @@ STEPS = frozenset(
         "open_account",
         "place_order",
         "post_chain",
+        "put_off_export",
         "put_personal_item",
         "refund_payment",
         "repeat_announcements",
