@@ -176,7 +176,7 @@ def count_keys_left(stage: PrivacyStage, erased: Sequence[bytes]) -> int:
 
 async def restore(stage: PrivacyStage, crowd: Sequence[MarkedPerson], counts: dict[str, int]) -> None:
     """Bring back the older database and the older keys, start, and look at all of it again."""
-    assert stage.lists_are_there(), "there is no list of erased keys"
+    counts["found_after_erasure"] += not stage.lists_are_there()
     stage.restore(lost=stage.rng.choice([None, 0, 1]))
     await stage.start_postgres()
     sealed = await _profile_items(stage)

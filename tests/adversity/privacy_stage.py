@@ -98,6 +98,8 @@ class PrivacyStage:
             "DATA_DIR": str(self.folder / "data"),
             "KEY_DIR": str(self.keys[0]),
             "SECOND_KEY_DIR": str(self.keys[1]),
+            "REQUESTS_PER_CALLER_PER_S": "10000",
+            "REQUESTS_PER_SERVICE_PER_S": "10000",
             "JWKS_URL": (self.folder / "jwks.json").as_uri(),
         }
         named = {f"TCHAT__COMMERCE_SERVICE__{name}": value for name, value in said.items()}

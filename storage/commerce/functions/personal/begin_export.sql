@@ -15,8 +15,9 @@ BEGIN
     END IF;
     PERFORM lock_person(p_person);
     v_now_us := clock_us();
-    IF NOT EXISTS (SELECT FROM personal_keys k WHERE k.key_id = p_key_id AND k.person_id = p_person
-                   AND k.tenant_id = p_tenant AND k.erased_us IS NULL) THEN
+    -- All in the result: else the planner may read the whole index of keys that are not erased.
+    IF (SELECT k.person_id = p_person AND k.tenant_id = p_tenant AND k.erased_us IS NULL
+        FROM personal_keys k WHERE k.key_id = p_key_id) IS NOT TRUE THEN
         RETURN (${StepOutcome.AGAIN}, NULL, NULL, NULL)::answer;
     END IF;
     SELECT e.export_id INTO v_before FROM exports e WHERE e.person_id = p_person AND e.expires_us > v_now_us;
@@ -27,7 +28,6 @@ BEGIN
     DELETE FROM exports e WHERE e.person_id = p_person;
     INSERT INTO exports (export_id, tenant_id, person_id, key_id, at_us, expires_us, reached, look_us)
     VALUES (p_export, p_tenant, p_person, p_key_id, v_now_us, v_now_us + p_life_us, p_begin, v_now_us);
-    INSERT INTO audit (at_us, tenant_id, action, actor_id, subject_id)
-    VALUES (v_now_us, p_tenant, 'begin_export', p_person, p_export);
+    PERFORM note_audit(p_tenant, 'begin_export', p_person, p_export, '');
     RETURN close_step(p_key, p_body, v_now_us, ${StepOutcome.DONE}::smallint, p_export, NULL, NULL);
 END $$;

@@ -25,9 +25,10 @@ BEGIN
         WHERE i.owner_id = p_person
           AND i.state IN (${IntentState.WRITTEN}, ${IntentState.UNKNOWN}, ${IntentState.PENDING})
         UNION ALL
-        SELECT ${StillOpen.ORDER} FROM orders o
-        WHERE o.customer_id = p_person
-          AND o.state IN (${OrderState.PENDING}, ${OrderState.CONFIRMED}, ${OrderState.PROCESSING}, ${OrderState.SHIPPED})
+        SELECT ${StillOpen.ORDER}
+        FROM (SELECT c.state FROM orders c WHERE c.customer_id = p_person
+              UNION ALL SELECT b.state FROM orders b WHERE b.business_id = p_person) o
+        WHERE o.state IN (${OrderState.PENDING}, ${OrderState.CONFIRMED}, ${OrderState.PROCESSING}, ${OrderState.SHIPPED})
     ) x;
     RETURN v_open;
 END $$;
