@@ -17,7 +17,7 @@ from litestar.openapi.datastructures import ResponseSpec
 
 from protocol.errors import ErrorCode
 from server.refusals import RETRY_AFTER_S, RequestRefusedError
-from storage.unavailable import StorageUnavailableError
+from storage.unavailable import BooksReadOnlyError, StorageUnavailableError
 
 
 class ClientGoneError(Exception):
@@ -90,6 +90,8 @@ def answer_failure(_request: Request[Any, Any, Any], error: Exception) -> Respon
     match error:
         case RequestRefusedError():
             return _refusal(error.code, error.detail, error.retry_after_s)
+        case BooksReadOnlyError():
+            return _refusal(ErrorCode.UNAVAILABLE, str(error), RETRY_AFTER_S)
         case StorageUnavailableError():
             _log.warning("a request could not be served: %s", error)
             return _refusal(ErrorCode.UNAVAILABLE, retry_after_s=RETRY_AFTER_S)

@@ -81,7 +81,7 @@ class TransferReason(enum.IntEnum):
 
 
 class StepOutcome(enum.IntEnum):
-    """How a step ended. All but AGAIN and KEY_REUSED are kept under its key."""
+    """How a step ended. All but AGAIN, KEY_REUSED and READ_ONLY are kept under its key."""
 
     DONE = 1
     INSUFFICIENT = 2
@@ -101,6 +101,8 @@ class StepOutcome(enum.IntEnum):
     """Nothing is written and more must be locked: the ledger repeats the call itself."""
     PROOF = 16
     NOT_ALLOWED = 17
+    READ_ONLY = 90
+    """The books were restored and are not reconciled: nothing is written, and the call is repeated later."""
 
 
 class StepKey(msgspec.Struct, frozen=True):

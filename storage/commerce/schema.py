@@ -18,6 +18,7 @@ from storage.commerce.money_rows import (
     TransferReason,
 )
 from storage.function_files import FunctionFiles
+from storage.postgres.epoch import HISTORY
 from storage.postgres.migrate import Schema
 from storage.postgres.pool import SESSION_SETTINGS
 
@@ -50,6 +51,7 @@ MONEY = FunctionFiles(
         "BALANCE_MAX": BALANCE_MAX,
         "NIL": to_text(NIL),
         "NUMBERS_SKIPPED": NUMBERS_SKIPPED,
+        "HISTORY": HISTORY,
         "DAY_HOURS_MIN": 22,  # a day of a time zone has 22 to 26
         "MONTH_DAYS_MIN": 27,
     },

@@ -10,6 +10,7 @@ AS $$
 DECLARE
     v_account uuid := account_of(p_tenant, p_owner, p_currency, p_purpose);
 BEGIN
+    PERFORM refuse_restored();
     INSERT INTO accounts (account_id, slot, slots, tenant_id, owner_id, currency, purpose, floored, limited, status)
     VALUES (v_account, 0, p_slots, p_tenant, p_owner, p_currency, p_purpose, p_floored, p_timezone IS NOT NULL,
             ${AccountStatus.ACTIVE})
