@@ -13,7 +13,7 @@ class BooksReadOnlyError(NothingWrittenError):
     """The books of commerce were restored: nothing is written until they are reconciled."""
 
     def __init__(self) -> None:
-        super().__init__("the books were restored: they are read-only until `tchat commerce reconcile --accept`")
+        super().__init__("the books were restored, and are read-only until the operator accepts them")
 
 
 class LockTimeoutError(NothingWrittenError):

@@ -90,11 +90,8 @@ def answer_failure(_request: Request[Any, Any, Any], error: Exception) -> Respon
     match error:
         case RequestRefusedError():
             return _refusal(error.code, error.detail, error.retry_after_s)
-        case BooksReadOnlyError():
-            return _refusal(ErrorCode.UNAVAILABLE, str(error), RETRY_AFTER_S)
         case StorageUnavailableError():
-            _log.warning("a request could not be served: %s", error)
-            return _refusal(ErrorCode.UNAVAILABLE, retry_after_s=RETRY_AFTER_S)
+            return _refusal(ErrorCode.UNAVAILABLE, _explain(error), RETRY_AFTER_S)
         case ValidationException():
             return _refusal(ErrorCode.INVALID_ARGUMENT, _reasons(error))
         case HTTPException(status_code=404 | 405 | 413 as status):
@@ -126,6 +123,14 @@ def _refusal(code: ErrorCode, detail: str = "", retry_after_s: float | None = No
     message = _MESSAGES.get(code, code.sentence)
     body = ErrorBody(str(code), f"{message} ({detail})" if detail else message, retry_after_s)
     return Response(body, status_code=status, headers=headers)
+
+
+def _explain(error: StorageUnavailableError) -> str:
+    """What a client may know of it."""
+    if isinstance(error, BooksReadOnlyError):
+        return str(error)
+    _log.warning("a request could not be served: %s", error)
+    return ""
 
 
 def _reasons(error: ValidationException) -> str:

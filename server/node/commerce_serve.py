@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
 import asyncpg
 import msgspec
@@ -14,6 +14,7 @@ import msgspec
 from protocol.ids import new_id
 from server.clock import SystemClock
 from server.commerce.expirer import Expirer
+from server.commerce.history_watch import HistoryWatch
 from server.config.settings import Config
 from server.gateway.acceptor import Acceptor
 from server.identity.jwks import DocumentFetcher
@@ -22,10 +23,12 @@ from server.node import logs
 from server.node.commerce_admin import commerce_admin
 from server.node.commerce_composition import Commerce, load_digest_key, make_commerce
 from server.node.postgres_start import running_postgres, visited_postgres
+from server.node.reconciliation import reconcile
 from server.node.running_node import cancel_and_wait
 from server.node.serve import stop_when_asked
 from server.startup_error import StartupError
 from storage.commerce.api_key_store import ApiKeyStore, Right
+from storage.commerce.restored_books import RestoredBooks
 from storage.commerce.schema import MONEY_SCHEMA, MONEY_SETTINGS
 from storage.postgres.migrate import migrate
 from storage.postgres.pool import open_pool
@@ -70,6 +73,11 @@ async def opened_commerce(config: Config, url: str, digest_key: bytes) -> AsyncI
         commerce = make_commerce(
             config, writes=writes, reads=reads, fetch=fetcher, clock=SystemClock(), digest_key=digest_key
         )
+        books = await RestoredBooks.open(url, statement_timeout_s=timeout_s)
+        stack.push_async_callback(books.aclose)
+        watch = HistoryWatch(books, synchronous=settings.failover_is_synchronous)
+        await watch.step()
+        stack.push_async_callback(cancel_and_wait, asyncio.ensure_future(watch.run()))
         expirer = asyncio.ensure_future(Expirer(commerce.ledger, interval_s=settings.expire_interval_s).run())
         stack.push_async_callback(cancel_and_wait, expirer)
         yield commerce
@@ -92,6 +100,16 @@ def make_api_key(config: Config, tenant: int, name: str, rights: Right, business
         with _says_what_to_set():
             asyncio.run(make(url, key))
     return key
+
+
+def reconcile_books(config: Config, *, accept: bool, show: Callable[[str], None]) -> bool:
+    """Show what restored books lack, and accept them as they are; whether they serve. Raises StartupError."""
+    with visited_postgres(_of_commerce(config)) as url:
+        if url is None:
+            raise StartupError("There is no ledger yet: start `tchat commerce` once.")
+        synchronous = config.commerce_service.failover_is_synchronous
+        with _says_what_to_set():
+            return asyncio.run(reconcile(url, synchronous=synchronous, accept=accept, show=show))
 
 
 async def _serve(config: Config, commerce: Commerce, stop: asyncio.Event) -> None:

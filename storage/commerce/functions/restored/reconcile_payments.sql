@@ -13,6 +13,7 @@ BEGIN
     IF books_serve() THEN
         RETURN 0;
     END IF;
+    PERFORM FROM book_history h WHERE h.only_row FOR NO KEY UPDATE;  -- one after the other
     PERFORM pg_advisory_xact_lock_shared(${PERIOD_LOCKS}, 0);
     FOR v_told IN
         SELECT x.payment_id, l.newest, f.* FROM (
@@ -20,7 +21,7 @@ BEGIN
         CROSS JOIN LATERAL (SELECT max(t.version) AS newest FROM told_versions t WHERE t.payment_id = x.payment_id) l
         LEFT JOIN LATERAL (
             SELECT t.tenant_id, t.payer_id, t.payee_id, t.currency, t.amount, t.order_id, t.dialog_id FROM told_versions t
-            WHERE t.payment_id = x.payment_id AND t.state IS NOT NULL
+            WHERE t.payment_id = x.payment_id AND t.payer_id IS NOT NULL
             ORDER BY t.is_self DESC, t.version DESC LIMIT 1) f ON true
         ORDER BY x.payment_id
     LOOP
