@@ -15,8 +15,8 @@ BEGIN
     ELSIF unread_tenants() <> '{}' OR EXISTS (SELECT FROM told_versions t WHERE t.open) THEN
         RETURN false;
     END IF;
-    INSERT INTO audit (at_us, tenant_id, action, actor_id, subject_id, detail)
-    VALUES (clock_us(), 0, 'accept_books', '${NIL}', '${NIL}', concat_ws(' ', p_who, 'noticed_us', h.noticed_us, 'known_us', h.known_us));
+    PERFORM note_audit(0::smallint, 'accept_books', '${NIL}', '${NIL}',
+                       concat_ws(' ', p_who, 'noticed_us', h.noticed_us, 'known_us', h.known_us));  -- of all tenants
     UPDATE book_history x SET noticed_us = NULL, known_us = NULL WHERE x.only_row;
     RETURN true;
 END $$;

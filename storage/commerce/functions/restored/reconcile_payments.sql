@@ -28,10 +28,10 @@ BEGIN
         SELECT p.* INTO v FROM payments p WHERE p.payment_id = v_told.payment_id FOR NO KEY UPDATE;
         IF NOT FOUND AND v_told.payer_id IS NOT NULL THEN
             PERFORM book_lost(v_told.payment_id, v_told.newest, v_told.tenant_id, v_told.dialog_id, v_told.order_id,
-                              v_told.payer_id, v_told.payee_id, v_told.currency, v_told.amount, clock_us());
+                              v_told.payer_id, v_told.payee_id, v_told.currency, v_told.amount, date_us(clock_us(), 0));
         ELSIF v.version < v_told.newest THEN
             v.version := v_told.newest + 1;
-            v.moved_us := greatest(v.moved_us, clock_us());
+            v.moved_us := date_us(clock_us(), v.moved_us);
             UPDATE payments p SET version = v.version, moved_us = v.moved_us WHERE p.payment_id = v.payment_id;
             PERFORM note_version(v, ${PaymentStep.RESTORE}::smallint, '${NIL}');
         END IF;
