@@ -11,10 +11,9 @@ import asyncpg
 import httpx
 import pytest
 
-from protocol.commerce.payment_notice import CONTENT_TYPE, PaymentNotice
+from protocol.commerce.payment_notice import PaymentNotice
 from protocol.commerce.payment_states import PaymentStep
 from protocol.dialog_types import Mode
-from protocol.errors import ErrorCode
 from protocol.ids import self_dialog_id
 from server.relay.chat_api import ChatApi
 from server.relay.read_back import ReadBack
@@ -289,38 +288,3 @@ async def test_two_relays_read_back_the_same(between: Between, backup: Backup) -
         assert True in accepted
         assert await restored.posts() == 15
         check_nothing_doubled(await between.notices(dialog))
-
-
-async def test_the_chat_shows_a_service_what_it_has_posted_itself_and_nobody_elses(between: Between) -> None:
-    await between.announce(await between.relay())
-    dialog = await between.dialog()
-    new = await between.request(dialog)
-    await between.announce(await between.relay())
-    chat = ChatApi("http://chat.test", lambda: between.key, connections=1, transport=between.network)
-    page = await chat.list_places(bytes(16))
-    assert page.after is None
-    assert {(each.subject, each.principal is not None, each.last_n) for each in page.dialogs} == {
-        (dialog, False, 1),
-        (new.payer, True, 1),
-        (new.payee, True, 1),
-    }
-    place = next(each for each in page.dialogs if each.subject == dialog)
-    (event,) = await chat.list_posted(place, 2)
-    assert (event.n, event.content_type) == (1, CONTENT_TYPE)
-    assert await chat.list_posted(place, 1) == []
-    wish = {"name": "other", "kinds": ["payment"], "all_dialogs": True}
-    between.key = (await between.admin.ask("POST", "/v1/admin/services", wish)).json()["key"]
-    other = ChatApi("http://chat.test", lambda: between.key, connections=1, transport=between.network)
-    assert (await other.list_places(bytes(16))).dialogs == []
-    assert await other.list_posted(place, 9) == []
-
-
-async def test_a_key_for_some_dialogs_lists_none(between: Between) -> None:
-    made = await between.admin.ask("POST", "/v1/admin/businesses", {"name": "shop"})
-    assert made.status_code in (200, 201), made.text
-    wish = {"name": "small", "kinds": ["payment"], "businesses": [made.json()["principal"]]}
-    key = (await between.admin.ask("POST", "/v1/admin/services", wish)).json()["key"]
-    headers = {"authorization": f"Bearer {key}"}
-    async with httpx.AsyncClient(transport=between.network, base_url="http://chat.test") as client:
-        answer = await client.get("/v1/posted-dialogs", headers=headers)
-    assert (answer.status_code, answer.json()["code"]) == (403, ErrorCode.NOT_ALLOWED)
