@@ -104,7 +104,7 @@ def make_api_key(config: Config, tenant: int, name: str, rights: Right, business
 
 def reconcile_books(config: Config, *, accept: bool, show: Callable[[str], None]) -> bool:
     """Show what restored books lack, and accept them as they are; whether they serve. Raises StartupError."""
-    with visited_postgres(_of_commerce(config)) as url:
+    with visited_postgres(of_commerce(config)) as url:
         if url is None:
             raise StartupError("There is no ledger yet: start `tchat commerce` once.")
         synchronous = config.commerce_service.failover_is_synchronous
