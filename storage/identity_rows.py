@@ -17,6 +17,7 @@ import enum
 
 import msgspec
 
+from protocol.bodies import Posted
 from protocol.kinds import DAY_MS
 from storage.rows import PrincipalStatus, PrincipalType
 
@@ -247,3 +248,26 @@ class ServiceKeyRow(msgspec.Struct, frozen=True):
     status: PrincipalStatus
     grants: KeyGrants
     type: PrincipalType = PrincipalType.SERVICE
+
+
+class PostedDialog(msgspec.Struct, frozen=True):
+    """Where a service has posted, and its highest number there. `principal`: it is their `self` dialog."""
+
+    dialog: bytes
+    principal: bytes | None
+    last_n: int
+
+
+class PostedDialogs(msgspec.Struct, frozen=True):
+    """A page of them; `after` is where the next one begins, None at the end."""
+
+    dialogs: list[PostedDialog]
+    after: bytes | None
+
+
+class PostedRow(msgspec.Struct, frozen=True):
+    """What a service has posted under a number; `body` None: it was erased."""
+
+    n: int
+    seq: int
+    body: Posted | None

@@ -9,6 +9,13 @@ class NothingWrittenError(StorageUnavailableError):
     """The write did not reach the store, or the store refused the whole of it for now: nothing was written."""
 
 
+class BooksReadOnlyError(NothingWrittenError):
+    """The books of commerce were restored: nothing is written until they are reconciled."""
+
+    def __init__(self) -> None:
+        super().__init__("the books were restored, and are read-only until the operator accepts them")
+
+
 class LockTimeoutError(NothingWrittenError):
     """A lock that the write needs was not free in time: nothing was written."""
 

@@ -42,6 +42,7 @@ class PaymentStep(enum.IntEnum):
     REFUND_REFUSED = 12
     DISPUTE = 13
     DISPUTE_WON = 14
+    RESTORE = 30
 
     @property
     def text(self) -> str:

@@ -65,6 +65,8 @@ def _v1() -> Router:
             service_accounts.append_to_self,
             service_accounts.read_mode,
             service_accounts.read_epoch,
+            service_accounts.list_posted_dialogs,
+            service_accounts.list_posted_events,
         ],
         dependencies={"service_account": Provide(provide_service_account)},
         security=[{"api_key": []}],

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
 from litestar import Request, get, post
-from litestar.params import FromPath, JSONBody
+from litestar.params import FromPath, FromQuery, JSONBody
 from msgspec import Meta
 
 from protocol.bodies import Header, Posted, Ref
 from protocol.dialog_types import Mode
 from protocol.errors import ErrorCode
+from protocol.ids import NIL
 from protocol.kinds import KINDS, Kind
 from server.api import fields as f
 from server.api.auth import AsCaller, AsServiceAccount
@@ -20,6 +22,7 @@ from server.api.edge import RATED_AS_ACCOUNT
 from server.api.parts import Parts
 from server.http.errors import REFUSALS
 from server.refusals import RequestRefusedError
+from storage.identity_rows import PostedRow
 
 _KINDS = {kind.name.lower(): kind for kind, rule in KINDS.items() if not rule.by_members or kind is Kind.MESSAGE}
 _KIND_NAMES = ", ".join(_KINDS)
@@ -89,6 +92,37 @@ class EpochReply(msgspec.Struct):
     """The epoch of this deployment."""
 
     epoch: int
+
+
+class PostedDialogReply(msgspec.Struct):
+    """A dialog in which the key has posted, and the highest `n` there. `principal`: it is their `self` dialog."""
+
+    dialog: UUID
+    last_n: int
+    principal: UUID | None = None
+
+
+class PostedDialogsReply(msgspec.Struct):
+    """Some of them, by their ids. `after` is for the next page, which may be empty; null at the end."""
+
+    dialogs: list[PostedDialogReply]
+    after: UUID | None
+
+
+class PostedEventReply(msgspec.Struct):
+    """What the key has posted under `n`; `payload` in base64, null when it was erased."""
+
+    n: int
+    seq: int
+    kind: str | None = None
+    content_type: str = ""
+    payload: str | None = None
+
+
+class PostedEventsReply(msgspec.Struct):
+    """Some of them, newest first. The next page is that before the last `n`; an empty one is the end."""
+
+    events: list[PostedEventReply]
 
 
 @post("/admin/principals/{principal:uuid}/suspend", status_code=204, responses=REFUSALS)
@@ -167,6 +201,42 @@ async def read_epoch(service_account: AsServiceAccount, parts: Parts) -> EpochRe
     """The epoch. In a new one (after a restore, say), what was appended in the one before may be lost."""
     del service_account  # any key will do
     return EpochReply(await parts.service_accounts.read_epoch())
+
+
+@get("/posted-dialogs", responses=REFUSALS)
+async def list_posted_dialogs(
+    service_account: AsServiceAccount,
+    parts: Parts,
+    after: FromQuery[UUID] = UUID(bytes=NIL),  # noqa: B008 - a constant
+) -> PostedDialogsReply:
+    """Where this key has posted, which stays the same device over its renewals. With a key for all dialogs."""
+    page = await parts.service_accounts.list_posted_dialogs(service_account, after.bytes)
+    dialogs = [
+        PostedDialogReply(
+            f.text_id(each.dialog), each.last_n, None if each.principal is None else f.text_id(each.principal)
+        )
+        for each in page.dialogs
+    ]
+    return PostedDialogsReply(dialogs, None if page.after is None else UUID(bytes=page.after))
+
+
+@get("/dialogs/{dialog:uuid}/posted-events", responses=REFUSALS)
+async def list_posted_events(
+    dialog: FromPath[UUID],
+    service_account: AsServiceAccount,
+    parts: Parts,
+    before_n: FromQuery[Annotated[int, Meta(ge=1, le=2**53)]] = 2**53,
+) -> PostedEventsReply:
+    """What this key has posted in a dialog, newest first, as far as it is in the journal."""
+    rows = await parts.service_accounts.list_posted(service_account, dialog.bytes, before_n)
+    return PostedEventsReply([_as_posted(row) for row in rows])
+
+
+def _as_posted(row: PostedRow) -> PostedEventReply:
+    if row.body is None:
+        return PostedEventReply(row.n, row.seq)
+    payload = base64.b64encode(row.body.payload).decode()
+    return PostedEventReply(row.n, row.seq, row.body.kind.name.lower(), row.body.header.content_type, payload)
 
 
 def _posted(data: EventRequest) -> Posted:

@@ -39,6 +39,9 @@ class CommerceServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     """File that holds `postgres_password`."""
     data_dir: Path = Path(".tchat-commerce")
     """Folder for what must survive a restart; relative to this file. Only one process at a time can use it."""
+    failover_is_synchronous: bool = False
+    """True: a standby that takes over has every commit (`synchronous_standby_names`), so the books go on. Else they are
+    read-only until they are reconciled. Set it to false for the start after you have recovered a base backup."""
     write_connections_max: Count = 12
     """Database connections for steps: each business step is one call on one of them."""
     read_connections_max: Count = 8

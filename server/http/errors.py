@@ -17,7 +17,7 @@ from litestar.openapi.datastructures import ResponseSpec
 
 from protocol.errors import ErrorCode
 from server.refusals import RETRY_AFTER_S, RequestRefusedError
-from storage.unavailable import StorageUnavailableError
+from storage.unavailable import BooksReadOnlyError, StorageUnavailableError
 
 
 class ClientGoneError(Exception):
@@ -96,8 +96,7 @@ def answer_failure(_request: Request[Any, Any, Any], error: Exception) -> Respon
         case RequestRefusedError():
             return _refusal(error.code, error.detail, error.retry_after_s)
         case StorageUnavailableError():
-            _log.warning("a request could not be served: %s", error)
-            return _refusal(ErrorCode.UNAVAILABLE, retry_after_s=RETRY_AFTER_S)
+            return _refusal(ErrorCode.UNAVAILABLE, _explain(error), RETRY_AFTER_S)
         case ValidationException():
             return _refusal(ErrorCode.INVALID_ARGUMENT, _reasons(error))
         case HTTPException(status_code=404 | 405 | 413 as status):
@@ -129,6 +128,14 @@ def _refusal(code: ErrorCode, detail: str = "", retry_after_s: float | None = No
     message = _MESSAGES.get(code, code.sentence)
     body = ErrorBody(str(code), f"{message} ({detail})" if detail else message, retry_after_s)
     return Response(body, status_code=status, headers=headers)
+
+
+def _explain(error: StorageUnavailableError) -> str:
+    """What a client may know of it."""
+    if isinstance(error, BooksReadOnlyError):
+        return str(error)
+    _log.warning("a request could not be served: %s", error)
+    return ""
 
 
 def _reasons(error: ValidationException) -> str:

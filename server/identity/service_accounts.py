@@ -30,10 +30,14 @@ from server.identity.ports import Appender
 from server.identity.rates import take_or_refuse
 from server.identity.vault import hash_token, new_api_key
 from server.refusals import RequestRefusedError, check_durable
-from storage.identity_rows import KeyGrants, ServiceKeyRow
+from storage.identity_rows import KeyGrants, PostedDialogs, PostedRow, ServiceKeyRow
 from storage.postgres.service_accounts import ServiceAccountStore
 from storage.rates import Rate, RateLimiter
 from storage.rows import PrincipalStatus, PrincipalType, Verdict
+
+_DIALOGS_PER_PAGE = 2_000
+"""Dialogs that are looked at for a page; 2,000 cost some milliseconds."""
+_EVENTS_PER_PAGE = 100
 
 
 class NewService(msgspec.Struct, frozen=True):
@@ -146,6 +150,16 @@ class ServiceAccounts:
     async def read_epoch(self) -> int:
         """The epoch of the deployment."""
         return await self._store.read_epoch()
+
+    async def list_posted_dialogs(self, service: ServiceKeyRow, after: bytes) -> PostedDialogs:
+        """A page of the dialogs in which this service has posted; raises RequestRefusedError."""
+        if not service.grants.all_dialogs:
+            raise RequestRefusedError(ErrorCode.NOT_ALLOWED, "with a key for all dialogs")
+        return await self._store.list_posted_dialogs(service.tenant, service.device, after, _DIALOGS_PER_PAGE)
+
+    async def list_posted(self, service: ServiceKeyRow, dialog: bytes, before_n: int) -> list[PostedRow]:
+        """What this service has posted in a dialog under numbers below `before_n`: a page, newest first."""
+        return await self._store.list_posted(dialog, service.device, before_n, _EVENTS_PER_PAGE)
 
     async def _check_grants(self, service: ServiceKeyRow, dialog: bytes, n: int, body: Posted) -> None:
         grants, business = service.grants, body.acting_for

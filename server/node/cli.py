@@ -62,6 +62,12 @@ Print a new API key of a platform service. Without --right it may only read. The
 """
 
 
+_COMMERCE_RECONCILE = """\
+After a restore: show what the chat was told that the books do not know. The service and a relay may run, and a relay
+must have read back what was told. With --accept the books serve again as they are; without it nothing is changed.
+"""
+
+
 _REPORTS_KEY = """\
 Write a new private key to FILE, and print what the configuration of the server needs. Moderators keep the file, away
 from the server: who has it reads what was reported. A report is encrypted to the key of its time: keep old files, too.
@@ -164,6 +170,12 @@ def _add_commerce(parser: argparse.ArgumentParser) -> None:
     month.add_argument("month", metavar="YYYY-MM", help="in UTC")
     month.add_argument("--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="likewise, also here")
     month.set_defaults(run=_close_month)
+    books = parsers.add_parser(
+        "reconcile", help="after a restore: let the books serve again", description=_COMMERCE_RECONCILE
+    )
+    books.add_argument("--accept", action="store_true", help="serve again; refused while something is unread")
+    books.add_argument("--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="likewise, also here")
+    books.set_defaults(run=_commerce_reconcile)
 
 
 def _add_reports(parser: argparse.ArgumentParser) -> None:
@@ -244,6 +256,15 @@ def _close_month(chosen: argparse.Namespace, _rest: list[str]) -> int:
 
         close_month(config, chosen.month)
         print(f"{chosen.month} is closed: what is posted from now on is dated after it.")
+
+    return _started(chosen.config, run)
+
+
+def _commerce_reconcile(chosen: argparse.Namespace, _rest: list[str]) -> int:
+    def run(config: Config) -> int:
+        from server.node.commerce_serve import reconcile_books
+
+        return 0 if reconcile_books(config, accept=chosen.accept, show=_show) else EXIT_PROBLEM
 
     return _started(chosen.config, run)
 

@@ -20,6 +20,7 @@ from server.commerce.expirer import Expirer
 from server.commerce.forgetter import Forgetter
 from server.commerce.gateways.configured_gateways import open_gateways
 from server.commerce.gateways.gateway_work import GatewayWork
+from server.commerce.history_watch import HistoryWatch
 from server.config.settings import Config
 from server.gateway.acceptor import Acceptor
 from server.identity.jwks import DocumentFetcher
@@ -35,12 +36,14 @@ from server.node.commerce_composition import (
     opened_person_keys,
 )
 from server.node.postgres_start import running_postgres, visited_postgres
+from server.node.reconciliation import reconcile
 from server.node.running_node import cancel_and_wait
 from server.node.serve import stop_when_asked
 from server.startup_error import StartupError
 from storage.commerce.api_key_store import ApiKeyStore, Right
 from storage.commerce.ledger import Ledger
 from storage.commerce.personal_records import PersonalRecords
+from storage.commerce.restored_books import RestoredBooks
 from storage.commerce.schema import MONEY_SCHEMA, MONEY_SETTINGS
 from storage.postgres.migrate import migrate
 from storage.postgres.pool import open_pool
@@ -100,6 +103,11 @@ async def opened_commerce(config: Config, url: str, digest_key: bytes, sealing_k
             person_keys=person_keys,
             gateways=gateways,
         )
+        books = await RestoredBooks.open(url, statement_timeout_s=timeout_s)
+        stack.push_async_callback(books.aclose)
+        watch = HistoryWatch(books, synchronous=settings.failover_is_synchronous)
+        await watch.step()
+        stack.push_async_callback(cancel_and_wait, asyncio.ensure_future(watch.run()))
         expirer = asyncio.ensure_future(Expirer(commerce.ledger, interval_s=settings.expire_interval_s).run())
         stack.push_async_callback(cancel_and_wait, expirer)
         forgetter = asyncio.ensure_future(Forgetter(commerce.ledger).run())
@@ -209,6 +217,16 @@ def _month_of(text: str) -> datetime:
         return datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC)
     except ValueError:
         raise StartupError(f"{text} is no month: say YYYY-MM, as 2026-10.") from None
+
+
+def reconcile_books(config: Config, *, accept: bool, show: Callable[[str], None]) -> bool:
+    """Show what restored books lack, and accept them as they are; whether they serve. Raises StartupError."""
+    with visited_postgres(of_commerce(config)) as url:
+        if url is None:
+            raise StartupError(_NO_LEDGER)
+        synchronous = config.commerce_service.failover_is_synchronous
+        with _says_what_to_set():
+            return asyncio.run(reconcile(url, synchronous=synchronous, accept=accept, show=show))
 
 
 async def _serve(config: Config, commerce: Commerce, stop: asyncio.Event) -> None:

@@ -23,12 +23,15 @@ from server.node import logs
 from server.node.admin import Answer, private_app
 from server.node.postgres_start import with_password
 from server.node.process_metrics import ProcessMetrics
+from server.node.running_node import cancel_and_wait
 from server.node.serve import stop_when_asked
 from server.relay.announcer import Announcer
 from server.relay.chat_api import ChatApi
+from server.relay.read_back import ReadBack
 from server.startup_error import StartupError
 from storage.commerce.announcement_rows import AnnouncementBacklog
 from storage.commerce.announcements import Announcements
+from storage.commerce.restored_books import RestoredBooks
 from storage.commerce.schema import MONEY_SCHEMA
 from storage.embedded.cluster import EmbeddedPostgres
 from storage.postgres.migrate import migrate
@@ -81,7 +84,7 @@ async def relay(config: Config) -> None:
             f"The ledger cannot be reached ({error}): run `tchat commerce` with the same relay.data_dir, or set "
             "relay.postgres_url."
         ) from error
-    async with opened_relay(config.relay, url) as (announcer, announcements):
+    async with opened_relay(config.relay, url) as (announcer, announcements), reading_back(config.relay, url):
         admin = Acceptor(GatewaySettings(), None, relay_app(announcer, announcements), SystemClock())
         await admin.listen(config.relay.admin_host, config.relay.admin_port)
         running, stopped = asyncio.ensure_future(announcer.run()), asyncio.ensure_future(stop.wait())
@@ -108,6 +111,20 @@ async def opened_relay(settings: RelaySettings, url: str) -> AsyncIterator[tuple
     finally:
         await chat.aclose()
         await announcements.aclose()
+
+
+@contextlib.asynccontextmanager
+async def reading_back(settings: RelaySettings, url: str) -> AsyncIterator[None]:
+    """Meanwhile what the chat was told is read back whenever the books were restored."""
+    books = await RestoredBooks.open(url, statement_timeout_s=_STATEMENT_TIMEOUT_S)
+    chat = ChatApi(settings.chat_url, lambda: read_key(settings), connections=1)
+    reading = asyncio.ensure_future(ReadBack(books, chat, settings.tenant).run())
+    try:
+        yield
+    finally:
+        await cancel_and_wait(reading)
+        await chat.aclose()
+        await books.aclose()
 
 
 def read_key(settings: RelaySettings) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
+from uuid import UUID
 
 import httpx
 import msgspec
@@ -20,7 +21,7 @@ from protocol.ids import to_text
 from server.relay.place_notices import make_event
 from storage.commerce.announcement_rows import Announced, Fate, LeasedPlace, Numbered
 
-ANSWER_BYTES_MAX = 16_384
+ANSWER_BYTES_MAX = 524_288
 TIMEOUT_S = 5.0
 
 _FINAL = frozenset(
@@ -68,6 +69,38 @@ class _ModeAnswer(msgspec.Struct):
 
 class _EpochAnswer(msgspec.Struct):
     epoch: int
+
+
+class PostedPlace(msgspec.Struct):
+    """A dialog in which the relay has posted, and its highest number; `principal`: it is their `self` dialog."""
+
+    dialog: UUID
+    last_n: int
+    principal: UUID | None = None
+
+    @property
+    def subject(self) -> bytes:
+        """The person, or the dialog."""
+        return (self.principal or self.dialog).bytes
+
+
+class PostedPlaces(msgspec.Struct):
+    """A page of them; `after` is for the next one, None at the end."""
+
+    dialogs: list[PostedPlace]
+    after: UUID | None
+
+
+class PostedEvent(msgspec.Struct):
+    """What the relay has posted under a number; `payload` is None when it was erased."""
+
+    n: int
+    content_type: str = ""
+    payload: bytes | None = None
+
+
+class _PostedEvents(msgspec.Struct):
+    events: list[PostedEvent]
 
 
 class _Taken(msgspec.Struct):
@@ -125,6 +158,20 @@ class ChatApi:
         answer = await self._ask("GET", "/v1/epoch", _EpochAnswer)
         if isinstance(answer, _EpochAnswer):
             return answer.epoch
+        raise self._no_key(answer)
+
+    async def list_places(self, after: bytes) -> PostedPlaces:
+        """Where the relay has posted, behind a dialog: a page, which may be empty; raises NoAnswerError."""
+        answer = await self._ask("GET", f"/v1/posted-dialogs?after={to_text(after)}", PostedPlaces)
+        if isinstance(answer, PostedPlaces):
+            return answer
+        raise self._no_key(answer)
+
+    async def list_posted(self, place: PostedPlace, before_n: int) -> list[PostedEvent]:
+        """What it has posted there under numbers below one, newest first: a page; empty at the end. NoAnswerError."""
+        answer = await self._ask("GET", f"/v1/dialogs/{place.dialog}/posted-events?before_n={before_n}", _PostedEvents)
+        if isinstance(answer, _PostedEvents):
+            return answer.events
         raise self._no_key(answer)
 
     async def _ask(self, method: str, path: str, wanted: type[_Wanted], body: Any = None) -> _Wanted | ErrorCode:

@@ -64,6 +64,7 @@ def _for_party(party: bytes, version: PaymentVersion) -> PaymentNotice:
         captured_minor=version.captured,
         refunded_minor=version.refunded,
         fee_minor=version.fee if party == version.payee else None,
+        reason="restored" if version.restored else None,
     )
 
 

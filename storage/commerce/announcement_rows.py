@@ -38,6 +38,8 @@ class PaymentVersion(msgspec.Struct, frozen=True, kw_only=True):
     refunded: int
     asked: bool
     """Whether the payee asked for it; else the payer sent it."""
+    restored: bool = False
+    """Whether it is what the books say after a restore, above what was told before."""
 
     @property
     def requester(self) -> bytes:

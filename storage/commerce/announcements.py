@@ -89,6 +89,7 @@ class Announcements:
                 fee=row["fee"],
                 refunded=row["refunded"],
                 asked=row["asked"],
+                restored=row["restored"],
             )
             place.rows.append(Numbered(row["n"], row["admitted"], version))
         return list(leased.values())

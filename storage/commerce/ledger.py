@@ -38,6 +38,7 @@ from storage.commerce.schema import MONEY_SETTINGS
 from storage.postgres.gathered_reads import GatheredReads
 from storage.postgres.pool import Pool, open_pool, translate_errors
 from storage.postgres.write_connections import WriteConnections
+from storage.unavailable import BooksReadOnlyError
 
 _BEGIN = f"SELECT * FROM begin_payment({', '.join(f'${place}' for place in range(1, 21))})"
 _APPROVE = "SELECT * FROM approve_payment($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
@@ -451,7 +452,9 @@ class Ledger:
 
 
 def read_answer(row: asyncpg.Record) -> Answer:
-    """The answer of a function that returns `answer`."""
+    """The answer of a function that returns `answer`; raises BooksReadOnlyError."""
+    if row["outcome"] == StepOutcome.READ_ONLY:
+        raise BooksReadOnlyError
     return Answer(StepOutcome(row["outcome"]), row["subject"], row["version"], row["detail"])
 
 

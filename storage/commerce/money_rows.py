@@ -85,7 +85,7 @@ class TransferReason(enum.IntEnum):
 
 
 class StepOutcome(enum.IntEnum):
-    """How a step ended. All but AGAIN and KEY_REUSED are kept under its key."""
+    """How a step ended. All but AGAIN, KEY_REUSED and READ_ONLY are kept under its key."""
 
     DONE = 1
     INSUFFICIENT = 2
@@ -125,6 +125,8 @@ class StepOutcome(enum.IntEnum):
     NO_SOURCE = 31
     """The payment was not paid by a charge of its own."""
     NO_INTENT = 32
+    READ_ONLY = 90
+    """The books were restored and are not reconciled: nothing is written, and the call is repeated later."""
 
 
 class StepKey(msgspec.Struct, frozen=True):

@@ -29,6 +29,7 @@ from storage.commerce.money_rows import (
 from storage.commerce.personal_rows import ItemKind, KeyKind, StillOpen
 from storage.commerce.service_access import GRANTS, SERVICE_ROLE
 from storage.function_files import FunctionFiles
+from storage.postgres.epoch import HISTORY
 from storage.postgres.migrate import Schema
 from storage.postgres.pool import SESSION_SETTINGS
 
@@ -82,6 +83,7 @@ MONEY = FunctionFiles(
         "NIL": to_text(NIL),
         "NUMBERS_SKIPPED": NUMBERS_SKIPPED,
         "STEP_UP_KEPT_US": 600_000_000,  # it ends within two minutes
+        "HISTORY": HISTORY,
         "DAY_HOURS_MIN": 22,  # a day of a time zone has 22 to 26
         "MONTH_DAYS_MIN": 27,
         "STAFF_LOCKS": STAFF_LOCKS,

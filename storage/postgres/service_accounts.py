@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from protocol.dialog_types import Mode
-from storage.identity_rows import KeyGrants, ServiceKeyRow
+import msgspec
+
+from protocol.bodies import Posted, tag_of
+from protocol.dialog_types import DialogType, Mode
+from storage.identity_rows import KeyGrants, PostedDialog, PostedDialogs, PostedRow, ServiceKeyRow
+from storage.postgres.event_windows import bytes_before
 from storage.postgres.pool import Pool, translate_errors
 from storage.rows import PrincipalStatus, PrincipalType
+from storage.timelines import PAGE_BYTES_MAX
 
+_POSTED = tag_of(Posted)
 _CREATE = f"""
 WITH principal AS (
     INSERT INTO principals (principal_id, tenant_id, type, created_at_ms)
@@ -53,6 +59,24 @@ SELECT EXISTS (SELECT 1 FROM members WHERE dialog_id = $1 AND principal_id = ANY
 
 _MODE = "SELECT mode FROM heads WHERE dialog_id = $2 AND tenant_id = $1 AND NOT deleted"
 _EPOCH = "SELECT epoch FROM deployment"
+# Over heads, not over an index of authors by device, which each first message of a device in a dialog would pay for.
+_POSTED_DIALOGS = f"""
+SELECT h.dialog_id, a.last_n,
+       CASE WHEN h.type = {DialogType.SELF} THEN
+           (SELECT m.principal_id FROM members m WHERE m.dialog_id = h.dialog_id LIMIT 1) END
+FROM (SELECT x.dialog_id, x.type, x.tenant_id FROM heads x
+      WHERE x.dialog_id > $3 ORDER BY x.dialog_id LIMIT $4) h
+LEFT JOIN authors a ON a.dialog_id = h.dialog_id AND a.device_id = $2 AND h.tenant_id = $1
+ORDER BY h.dialog_id
+"""
+_POSTED_EVENTS = f"""
+SELECT j.n, j.seq, j.tag, j.body FROM (
+    SELECT j.*, {bytes_before("j.n DESC")} AS before FROM (
+        SELECT * FROM journal x WHERE x.dialog_id = $1 AND x.device_id = $2 AND x.n < $3
+        ORDER BY x.n DESC LIMIT $4) j) j
+WHERE j.before < {PAGE_BYTES_MAX}
+ORDER BY j.n DESC
+"""
 
 
 class ServiceAccountStore:
@@ -127,3 +151,20 @@ class ServiceAccountStore:
         """The epoch that the nodes of this database have settled."""
         async with translate_errors():
             return int(await self._pool.fetchval(_EPOCH))
+
+    async def list_posted_dialogs(self, tenant: int, device: bytes, after: bytes, limit: int) -> PostedDialogs:
+        """Where a key has posted, among the next `limit` dialogs of the platform behind `after`."""
+        async with translate_errors():
+            rows = await self._pool.fetch(_POSTED_DIALOGS, tenant, device, after, limit)
+        found = [PostedDialog(row[0], row[2], row[1]) for row in rows if row[1] is not None]
+        return PostedDialogs(found, rows[-1][0] if len(rows) == limit else None)
+
+    async def list_posted(self, dialog: bytes, device: bytes, before_n: int, limit: int) -> list[PostedRow]:
+        """What a key has posted in a dialog under numbers below `before_n`, newest first: a page of bounded bytes."""
+        async with translate_errors():
+            rows = await self._pool.fetch(_POSTED_EVENTS, dialog, device, before_n, limit)
+        return [PostedRow(row[0], row[1], _read_posted(row[2], row[3])) for row in rows]
+
+
+def _read_posted(tag: int, body: bytes) -> Posted | None:
+    return msgspec.msgpack.decode(body, type=Posted) if tag == _POSTED else None

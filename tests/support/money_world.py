@@ -35,10 +35,10 @@ def key_of(text: str, body: str = "") -> StepKey:
 class MoneyWorld:
     """A ledger, its raw connection, and the accounts of the platform in THB and IDR."""
 
-    def __init__(self, ledger: Ledger, database: asyncpg.Connection) -> None:
+    def __init__(self, ledger: Ledger, database: asyncpg.Connection, *, first_key: int = 1) -> None:
         self.ledger = ledger
         self.database = database
-        self._numbers = itertools.count(1)
+        self._numbers = itertools.count(first_key)
 
     @classmethod
     async def open(cls, url: str, *, size: int = 8) -> Self:

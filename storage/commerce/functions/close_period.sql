@@ -3,6 +3,7 @@ CREATE FUNCTION close_period(p_actor uuid, p_period int, p_ends_us bigint) RETUR
 LANGUAGE plpgsql VOLATILE
 AS $$
 BEGIN
+    PERFORM refuse_restored();
     PERFORM pg_advisory_xact_lock(${PERIOD_LOCKS}, 0);
     IF clock_us() < p_ends_us THEN
         RETURN false;

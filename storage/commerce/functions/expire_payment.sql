@@ -8,6 +8,9 @@ DECLARE
     v_outcome smallint;
     v_now_us bigint;
 BEGIN
+    IF NOT books_serve() THEN
+        RETURN false;
+    END IF;
     PERFORM pg_advisory_xact_lock_shared(${PERIOD_LOCKS}, 0);
     SELECT p.* INTO v FROM payments p WHERE p.payment_id = p_payment FOR NO KEY UPDATE;
     v_now_us := clock_us();

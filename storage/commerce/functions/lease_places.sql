@@ -7,7 +7,7 @@ RETURNS TABLE (
     place_no bigint, lease bigint, is_self boolean, subject_id uuid, sealed boolean, failures int,
     n bigint, version int, admitted boolean, asked boolean, payment_id uuid, dialog_id uuid, order_id uuid,
     payer_id uuid, payee_id uuid, currency text, amount bigint, state smallint, expires_us bigint,
-    captured bigint, fee bigint, refunded bigint
+    captured bigint, fee bigint, refunded bigint, restored boolean
 )
 LANGUAGE plpgsql VOLATILE
 AS $$
@@ -16,6 +16,9 @@ DECLARE
     v_now_us bigint := clock_us();
     v_leased bigint[];
 BEGIN
+    IF NOT books_serve() THEN
+        RETURN;
+    END IF;
     WITH due AS MATERIALIZED (
         SELECT d.place_no FROM places d WHERE d.tenant_id = p_tenant AND d.due_us <= v_now_us
         ORDER BY d.due_us LIMIT p_places FOR NO KEY UPDATE SKIP LOCKED
@@ -49,13 +52,14 @@ BEGIN
       AND NOT EXISTS (SELECT 1 FROM announcements a WHERE a.place_no = p.place_no AND a.n IS NOT NULL);
     RETURN QUERY
     SELECT p.place_no, p.lease, p.is_self, p.subject_id, p.sealed, p.failures, a.n, a.sent, a.admitted,
-           f.step = ${PaymentStep.REQUEST} AND f.actor_id <> y.payer_id, y.payment_id, y.dialog_id, y.order_id,
-           y.payer_id, y.payee_id, y.currency, y.amount, v.state, a.expires_us, v.captured, v.fee, v.refunded
+           coalesce(f.step = ${PaymentStep.REQUEST} AND f.actor_id <> y.payer_id, false), y.payment_id, y.dialog_id, y.order_id,
+           y.payer_id, y.payee_id, y.currency, y.amount, v.state, a.expires_us, v.captured, v.fee, v.refunded,
+           v.step = ${PaymentStep.RESTORE}
     FROM places p
     JOIN announcements a ON a.place_no = p.place_no AND a.n IS NOT NULL
     JOIN payments y ON y.payment_id = a.payment_id
     JOIN payment_versions v ON v.payment_id = a.payment_id AND v.version = a.sent
-    JOIN payment_versions f ON f.payment_id = a.payment_id AND f.version = 1
+    LEFT JOIN payment_versions f ON f.payment_id = a.payment_id AND f.version = 1
     WHERE p.place_no = ANY (v_leased)
     ORDER BY p.place_no, a.n;
 END $$;

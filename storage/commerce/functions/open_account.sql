@@ -11,6 +11,7 @@ DECLARE
     v_account uuid := account_of(p_tenant, p_owner, p_currency, p_purpose);
     v_status smallint := ${AccountStatus.ACTIVE};
 BEGIN
+    PERFORM refuse_restored();
     IF p_purpose = ${Purpose.WALLET} THEN
         PERFORM lock_person(p_owner);
         IF EXISTS (SELECT FROM personal_erasures e WHERE e.person_id = p_owner) THEN

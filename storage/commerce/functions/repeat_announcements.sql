@@ -11,6 +11,9 @@ DECLARE
     v_place bigint[];
     v_payment uuid[];
 BEGIN
+    IF NOT books_serve() THEN
+        RETURN false;
+    END IF;
     INSERT INTO chat_epochs (tenant_id, epoch) VALUES (p_tenant, p_epoch) ON CONFLICT DO NOTHING;
     SELECT e.* INTO v_seen FROM chat_epochs e WHERE e.tenant_id = p_tenant FOR NO KEY UPDATE SKIP LOCKED;
     IF NOT FOUND THEN

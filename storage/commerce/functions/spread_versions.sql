@@ -11,6 +11,9 @@ DECLARE
     v_payment uuid[];
     v_version int[];
 BEGIN
+    IF NOT books_serve() THEN
+        RETURN 0;
+    END IF;
     WITH first AS MATERIALIZED (
         SELECT x.outbox_no FROM outbox x ORDER BY x.outbox_no LIMIT p_limit FOR UPDATE SKIP LOCKED
     ), taken AS (

@@ -67,7 +67,7 @@ class Between:
         self.admin: Me
         self.ann: Person
         self.bo: Person
-        self._url = url
+        self.url = url
         self._stack = contextlib.AsyncExitStack()
 
     async def prepare(self) -> None:
@@ -84,7 +84,7 @@ class Between:
 
     async def relay(self) -> Announcer:
         """Another relay, which looks only when it is told to."""
-        announcements = await Announcements.open(self._url, TENANT, writes=4, statement_timeout_s=30)
+        announcements = await Announcements.open(self.url, TENANT, writes=4, statement_timeout_s=30)
         self._stack.push_async_callback(announcements.aclose)
         chat = ChatApi("http://chat.test", lambda: self.key, connections=8, transport=self.network)
         self._stack.push_async_callback(chat.aclose)
@@ -104,9 +104,9 @@ class Between:
         """A group of Ann, Bo and somebody else."""
         return await self.world.create(DialogType.GROUP, self.ann, self.bo, await self.world.person(), mode=mode)
 
-    async def request(self, dialog: bytes | None) -> NewPaymentRow:
+    async def request(self, dialog: bytes | None, **more: Any) -> NewPaymentRow:
         """Bo asks Ann for 700."""
-        new = self.money.payment(self.ann.principal, self.bo.principal, 700, dialog=dialog)
+        new = self.money.payment(self.ann.principal, self.bo.principal, 700, dialog=dialog, **more)
         await self.money.request(new)
         return new
 

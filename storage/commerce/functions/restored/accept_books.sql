@@ -1,0 +1,22 @@
+-- Let the books serve again, as an operator decides: true if they do now. False while something is unread, or is not
+-- reconciled: nothing is changed.
+CREATE FUNCTION accept_books(p_who text) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+AS $$
+DECLARE
+    h book_history%ROWTYPE;
+BEGIN
+    IF books_serve() THEN
+        RETURN true;
+    END IF;
+    SELECT x.* INTO h FROM book_history x WHERE x.only_row FOR NO KEY UPDATE;
+    IF h.noticed_us IS NULL THEN
+        RETURN true;
+    ELSIF unread_tenants() <> '{}' OR EXISTS (SELECT FROM told_versions t WHERE t.open) THEN
+        RETURN false;
+    END IF;
+    PERFORM note_audit(0::smallint, 'accept_books', '${NIL}', '${NIL}',
+                       concat_ws(' ', p_who, 'noticed_us', h.noticed_us, 'known_us', h.known_us));  -- of all tenants
+    UPDATE book_history x SET noticed_us = NULL, known_us = NULL WHERE x.only_row;
+    RETURN true;
+END $$;

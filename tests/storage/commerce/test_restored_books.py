@@ -1,0 +1,294 @@
+"""Books in another history than before are read-only, whoever asks; what was told is noted, and reconciled once."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from protocol.commerce.payment_states import PaymentState, PaymentStep
+from protocol.ids import NIL, new_id
+from storage.commerce.announcements import Announcements
+from storage.commerce.money_rows import CaptureStep, HoldStep, Leg, NewPaymentRow, Purpose, TransferReason, account_id
+from storage.commerce.restored_books import RestoredBooks, ToldVersion
+from storage.commerce.terms import Terms
+from storage.unavailable import BooksReadOnlyError, NothingWrittenError, StorageUnavailableError
+from tests.support.money_world import HOUR_US, TENANT, MoneyWorld
+
+pytestmark = pytest.mark.anyio
+
+PROMOTED = "timeline_id = timeline_id - 1"
+OTHER_CLUSTER = "system_identifier = 7"
+LOADED_AGAIN = "table_oid = 7"
+
+
+@pytest.fixture
+async def books(money_url: str) -> AsyncIterator[RestoredBooks]:
+    opened = await RestoredBooks.open(money_url, statement_timeout_s=30)
+    yield opened
+    await opened.aclose()
+
+
+@pytest.fixture
+async def announcements(money_url: str) -> AsyncIterator[Announcements]:
+    opened = await Announcements.open(money_url, TENANT, writes=2, statement_timeout_s=30)
+    yield opened
+    await opened.aclose()
+
+
+async def change_history(money: MoneyWorld, what: str) -> None:
+    """As if another PostgreSQL process had served the books last, in a history that differs by this."""
+    await money.database.execute(
+        f"UPDATE book_history SET started_at = started_at - interval '1 hour', {what} WHERE noticed_us IS NULL"
+    )
+
+
+async def asked(money: MoneyWorld, **more: Any) -> NewPaymentRow:
+    new = money.payment(await money.open_person(10_000), await money.open_person(), 700, dialog=new_id(), **more)
+    await money.request(new)
+    return new
+
+
+def told(new: NewPaymentRow, version: int, state: PaymentState | None = PaymentState.PAID, n: int = 9) -> ToldVersion:
+    """What an open dialog says; without a state what a sealed one says."""
+    if state is None:
+        return ToldVersion(payment=new.payment, version=version, n=n)
+    return ToldVersion(
+        payment=new.payment,
+        version=version,
+        n=n,
+        state=state,
+        payer=new.payer,
+        payee=new.payee,
+        currency=new.currency,
+        amount=new.amount,
+    )
+
+
+async def count_written(money: MoneyWorld) -> list[int]:
+    tables = ("keys", "transfers", "payments", "payment_versions", "outbox", "accounts", "quotes", "audit", "periods")
+    return [await money.database.fetchval(f"SELECT count(*) FROM {table}") for table in tables]
+
+
+async def test_another_process_of_the_same_history_changes_nothing(money: MoneyWorld, books: RestoredBooks) -> None:
+    new = await asked(money)
+    await change_history(money, "table_oid = table_oid")
+    assert (await money.send(money.payment(new.payer, new.payee, 1))).outcome == 1
+    assert (await books.read()).noticed_us is None
+
+
+@pytest.mark.parametrize("what", [PROMOTED, OTHER_CLUSTER, LOADED_AGAIN])
+async def test_another_history_is_noticed_by_the_first_step_and_the_step_is_not_taken(
+    money: MoneyWorld, books: RestoredBooks, what: str
+) -> None:
+    new = await asked(money)
+    newest = await money.database.fetchval("SELECT max(at_us) FROM keys")
+    await change_history(money, what)
+    before = await count_written(money)
+    with pytest.raises(BooksReadOnlyError):
+        await money.send(money.payment(new.payer, new.payee, 1))
+    state = await books.read()
+    assert state.noticed_us is not None
+    assert state.known_us == newest
+    assert await count_written(money) == before
+
+
+Step = Callable[[MoneyWorld, NewPaymentRow], Awaitable[object]]
+
+
+async def hold_two(money: MoneyWorld, new: NewPaymentRow) -> object:
+    held = [money.payment(new.payer, new.payee, 1, later=True) for _ in range(2)]
+    return await money.ledger.hold_many([HoldStep(money.key(), new.payer, each) for each in held])
+
+
+async def post(money: MoneyWorld, new: NewPaymentRow) -> object:
+    leg = Leg(new.from_account, new.to_account, 1)
+    return await money.ledger.post_chain(money.key(), TENANT, new_id(), TransferReason.TRANSFER, [leg])
+
+
+STEPS: dict[str, Step] = {
+    "send": lambda money, new: money.send(money.payment(new.payer, new.payee, 1)),
+    "request": lambda money, new: money.request(money.payment(new.payer, new.payee, 1)),
+    "approve": lambda money, new: money.ledger.approve(
+        money.key(), new.payer, TENANT, new.payment, version=1, amount=700, currency="THB", payee=new.payee
+    ),
+    "decline": lambda money, new: money.ledger.take_step(
+        money.key(), new.payer, TENANT, new.payment, PaymentStep.DECLINE
+    ),
+    "refund": lambda money, new: money.ledger.refund(money.key(), new.payee, TENANT, new.payment),
+    "chain": post,
+    "holds": hold_two,
+    "captures": lambda money, new: money.ledger.capture_many(
+        [CaptureStep(money.key(), NIL, TENANT, new.payment), CaptureStep(money.key(), NIL, TENANT, new_id())]
+    ),
+    "dispute": lambda money, new: money.ledger.dispute(
+        money.key(),
+        NIL,
+        TENANT,
+        new.payment,
+        PaymentStep.DISPUTE,
+        clearing=account_id(TENANT, NIL, "THB", Purpose.CLEARING),
+    ),
+    "what cannot be refused": lambda money, new: money.ledger.take_anyway(
+        money.key(), TENANT, new_id(), TransferReason.TRANSFER, Leg(new.from_account, new.to_account, 1)
+    ),
+    "a wallet": lambda money, _: money.ledger.open_wallet(TENANT, new_id(), "THB"),
+    "a month": lambda money, _: money.ledger.close_period(197_001, 1),
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_while_the_books_are_read_only_no_step_writes(money: MoneyWorld, step: str) -> None:
+    new = await asked(money)
+    await change_history(money, PROMOTED)
+    before = await count_written(money)
+    for _ in range(2):  # the first notices it, and neither is taken
+        with pytest.raises(NothingWrittenError):
+            await STEPS[step](money, new)
+    assert await count_written(money) == before
+
+
+async def test_while_the_books_are_read_only_a_key_may_be_used_again_later(
+    money: MoneyWorld, books: RestoredBooks
+) -> None:
+    new = await asked(money)
+    await change_history(money, PROMOTED)
+    sent, key = money.payment(new.payer, new.payee, 5), money.key()
+    with pytest.raises(BooksReadOnlyError):
+        await money.send(sent, key)
+    assert await books.accept("a test")
+    assert (await money.send(sent, key)).subject == sent.payment
+    assert await money.balance(new.payee) == 5
+
+
+async def test_a_due_payment_is_read_as_the_books_have_it_and_expires_when_they_serve(
+    money: MoneyWorld, books: RestoredBooks
+) -> None:
+    new = await asked(money, request_us=HOUR_US)
+    await money.step_clock(2 * HOUR_US)
+    await change_history(money, PROMOTED)
+    for _ in range(2):
+        read = await money.ledger.read_payment(new.payment)
+        assert read is not None
+        assert (read.state, read.version) == (PaymentState.REQUESTED, 1)
+    assert await books.accept("a test")
+    read = await money.ledger.read_payment(new.payment)
+    assert read is not None
+    assert (read.state, read.version) == (PaymentState.EXPIRED, 2)
+
+
+async def test_while_the_books_are_read_only_nothing_is_announced(
+    money: MoneyWorld, books: RestoredBooks, announcements: Announcements
+) -> None:
+    await asked(money)
+    await announcements.spread(100)
+    await asked(money)
+    await change_history(money, PROMOTED)
+    assert await announcements.spread(100) == 0
+    assert await announcements.lease(100, rows=9, lease_us=HOUR_US) == []
+    assert not await announcements.repeat(1, within_us=HOUR_US, limit=100)
+    assert not await books.accept("a test")  # somebody may have been told more
+    assert await books.begin_reading(TENANT) == NIL
+    await books.note_reading(TENANT, None)
+    assert await books.accept("a test")
+    assert await announcements.spread(100) > 0
+    assert len(await announcements.lease(100, rows=9, lease_us=HOUR_US)) == 6
+
+
+async def test_a_failover_that_is_declared_synchronous_goes_on_and_a_restore_does_not(
+    money: MoneyWorld, books: RestoredBooks
+) -> None:
+    new = await asked(money)
+    await change_history(money, PROMOTED)
+    assert (await books.settle(synchronous=True)).noticed_us is None
+    assert (await money.send(money.payment(new.payer, new.payee, 1))).outcome == 1
+    await change_history(money, OTHER_CLUSTER)
+    assert (await books.settle(synchronous=True)).noticed_us is not None
+
+
+async def test_a_second_restore_is_read_back_from_the_beginning(money: MoneyWorld, books: RestoredBooks) -> None:
+    await asked(money)
+    await change_history(money, PROMOTED)
+    assert await books.begin_reading(TENANT) == NIL
+    await books.note_reading(TENANT, new_id())
+    await books.note_reading(TENANT, None)
+    assert await books.begin_reading(TENANT) is None
+    await money.database.execute("UPDATE book_history SET started_at = NULL, timeline_id = timeline_id - 1")
+    assert (await books.settle(synchronous=False)).unread == [TENANT]
+    assert await books.begin_reading(TENANT) == NIL
+
+
+async def test_books_are_not_accepted_while_something_is_unread(money: MoneyWorld, books: RestoredBooks) -> None:
+    await asked(money)
+    await change_history(money, PROMOTED)
+    await books.begin_reading(TENANT)
+    assert not await books.accept("a test")
+    await books.note_reading(TENANT, None)
+    assert await books.accept("a test")
+    audited = await money.database.fetchval("SELECT detail FROM audit WHERE action = 'accept_books'")
+    assert audited.startswith("a test noticed_us ")
+
+
+async def test_a_payment_of_which_more_was_told_gets_a_version_above_it_once(
+    money: MoneyWorld, books: RestoredBooks
+) -> None:
+    new = await asked(money)
+    await change_history(money, PROMOTED)
+    await books.begin_reading(TENANT)
+    assert new.dialog is not None
+    for _ in range(2):  # a page whose answer was lost is noted again
+        await books.note_told(
+            TENANT, is_self=False, subject=new.dialog, told=[told(new, 4), told(new, 2, n=8)], last_n=9
+        )
+    assert [(each.payment, each.told_version, each.version) async for each in books.list_open()] == [
+        (new.payment, 4, 1)
+    ]
+    await books.note_reading(TENANT, None)
+    for _ in range(2):
+        assert await books.accept("a test")
+    read = await money.ledger.read_payment(new.payment)
+    assert read is not None
+    assert (read.state, read.version) == (PaymentState.REQUESTED, 5)
+    assert [row.version for row in await money.ledger.read_versions(new.payment)] == [1, 5]
+    approved = await money.ledger.approve(
+        money.key(), new.payer, TENANT, new.payment, version=5, amount=700, currency="THB", payee=new.payee
+    )
+    assert approved.version == 6
+
+
+async def test_a_payment_that_the_books_do_not_know_is_booked_as_cancelled_and_moves_nothing(
+    money: MoneyWorld, books: RestoredBooks
+) -> None:
+    known = await asked(money)
+    lost = money.payment(known.payer, known.payee, 900, dialog=new_id())
+    nameless = money.payment(known.payer, known.payee, 900, dialog=new_id())
+    before = await money.database.fetchval("SELECT count(*) FROM transfers")
+    await change_history(money, PROMOTED)
+    await books.begin_reading(TENANT)
+    for new, state in ((lost, PaymentState.PAID), (nameless, None)):
+        assert new.dialog is not None
+        await books.note_told(TENANT, is_self=False, subject=new.dialog, told=[told(new, 2, state)], last_n=9)
+    await books.note_reading(TENANT, None)
+    assert await books.accept("a test")
+    read = await money.ledger.read_payment(lost.payment)
+    assert read is not None
+    assert (read.state, read.version, read.amount, read.captured) == (PaymentState.CANCELLED, 3, 900, 0)
+    assert (read.dialog, read.payer, read.payee) == (lost.dialog, lost.payer, lost.payee)
+    assert await money.ledger.read_payment(nameless.payment) is None
+    assert await money.database.fetchval("SELECT count(*) FROM transfers") == before
+
+
+async def test_what_was_told_while_the_books_serve_is_not_noted(money: MoneyWorld, books: RestoredBooks) -> None:
+    new = await asked(money)
+    assert new.dialog is not None
+    await books.note_told(TENANT, is_self=False, subject=new.dialog, told=[told(new, 4)], last_n=9)
+    assert [each async for each in books.list_open()] == []
+    assert await books.read_numbers(TENANT, [new.dialog]) == {}
+
+
+async def test_what_the_platform_sets_waits_too(money: MoneyWorld) -> None:
+    terms = Terms(money.ledger._writes, money.ledger._reads)
+    await change_history(money, PROMOTED)
+    with pytest.raises(StorageUnavailableError):
+        await terms.set_fee_rule(money.key(), NIL, TENANT, owner=NIL, currency="THB", basis_points=1, fixed=0)
