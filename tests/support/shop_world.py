@@ -19,24 +19,24 @@ from storage.postgres.write_connections import WriteConnections
 from tests.support.money_world import TENANT, MoneyWorld
 
 AUDIT = {
-    "stock is not the sum of its movements": """
+    "stock_differs": """
         SELECT count(*) FROM stock s LEFT JOIN (
             SELECT variant_id, sum(available_change) AS available, sum(reserved_change) AS reserved
             FROM stock_movements GROUP BY 1) m USING (variant_id)
         WHERE (s.available, s.reserved) IS DISTINCT FROM (coalesce(m.available, 0), coalesce(m.reserved, 0))""",
-    "a movement does not follow the one before": """
+    "movements_differ": """
         SELECT count(*) FROM (
             SELECT available_after, reserved_after, sum(available_change) OVER w AS available,
                    sum(reserved_change) OVER w AS reserved
             FROM stock_movements WINDOW w AS (PARTITION BY variant_id ORDER BY movement_no)) m
         WHERE (available_after, reserved_after) <> (available, reserved)""",
-    "what is reserved is not what open orders hold": f"""
+    "reserved_differs": f"""
         SELECT count(*) FROM stock s LEFT JOIN (
             SELECT l.variant_id, sum(l.quantity) AS held FROM order_lines l JOIN orders o USING (order_id)
             WHERE l.tracked AND o.state IN ({OrderState.PENDING}, {OrderState.CONFIRMED}, {OrderState.PROCESSING})
             GROUP BY 1) h USING (variant_id)
         WHERE s.reserved <> coalesce(h.held, 0)""",
-    "an order is not where its payment is": f"""
+    "unfollowed": f"""
         SELECT count(*) FROM orders o JOIN payments p USING (payment_id)
         WHERE NOT CASE WHEN o.state = {OrderState.PENDING} THEN p.state = {PaymentState.REQUESTED}
             WHEN o.state IN ({OrderState.CONFIRMED}, {OrderState.PROCESSING})
@@ -48,16 +48,25 @@ AUDIT = {
                      OR p.state = {PaymentState.REFUNDED} AND p.refunded = p.captured
             WHEN o.state = {OrderState.REFUNDED} THEN p.refunded = p.captured
             ELSE p.state NOT IN ({PaymentState.REQUESTED}, {PaymentState.HELD}) END""",
-    "an order is not the last of its versions": """
+    "history_differs": """
         SELECT count(*) FROM orders o LEFT JOIN order_versions v USING (order_id, version)
         WHERE v.state IS DISTINCT FROM o.state
            OR o.version <> (SELECT count(*) FROM order_versions v WHERE v.order_id = o.order_id)""",
-    "an order is not the sum of its lines, or not its payment": """
+    "oversold": f"""
+        SELECT count(*) FROM (
+            SELECT l.variant_id, sum(l.quantity) AS sold FROM order_lines l JOIN orders o USING (order_id)
+            WHERE l.tracked AND o.state <> {OrderState.CANCELLED} GROUP BY 1) x
+        WHERE x.sold > coalesce((
+            SELECT sum(m.available_change) FROM stock_movements m WHERE m.variant_id = x.variant_id
+              AND m.move IN ({StockMove.RECEIVED}, {StockMove.CORRECTED}, {StockMove.RETURNED})), 0)""",
+    "sums_differ": """
         SELECT count(*) FROM orders o JOIN payments p USING (payment_id)
         WHERE o.total <> p.amount OR o.order_id <> p.order_id
            OR o.total <> (SELECT sum(l.amount + l.tax) FROM order_lines l WHERE l.order_id = o.order_id)""",
 }
-"""Of each fault a query that counts it."""
+"""Of each fault a query that counts it: stock is not the sum of its movements; a movement does not follow the one
+before; what is reserved is not what open orders hold; an order is not where its payment is, or not the last of its
+versions; more of a variant is in orders than there ever was; an order is not the sum of its lines, or not its payment."""
 
 
 class ShopWorld:
