@@ -66,7 +66,7 @@ AUDIT = {
 }
 """Of each fault a query that counts it: stock is not the sum of its movements; a movement does not follow the one
 before; what is reserved is not what open orders hold; an order is not where its payment is, or not the last of its
-versions; more of a variant is in orders than there ever was; an order is not the sum of its lines, or not its payment."""
+versions; more of a variant is in orders than there ever was; an order is not the sum of its lines or its payment."""
 
 
 class ShopWorld:
