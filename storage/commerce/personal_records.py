@@ -38,7 +38,7 @@ _ERASURE = f"""
 SELECT e.erasure_id, e.person_id, e.at_us, NOT EXISTS (
     SELECT FROM personal_keys k
     WHERE k.erased_us IS NOT NULL AND NOT k.gone AND k.person_id = e.person_id AND k.key_kind = {KeyKind.PROFILE})
-FROM personal_erasures e WHERE e.tenant_id = $1 AND e.{{column}} = $2
+FROM personal_erasures e WHERE e.tenant_id = $1 AND e.erasure_id = $2
 """
 
 
@@ -148,16 +148,9 @@ class PersonalRecords:
         return read_answer(row)
 
     async def read_erasure(self, tenant: int, erasure: bytes) -> ErasureRow | None:
-        """An erasure by its id."""
-        return await self._find_erasure("erasure_id", tenant, erasure)
-
-    async def find_erasure(self, tenant: int, person: bytes) -> ErasureRow | None:
-        """The erasure of a person."""
-        return await self._find_erasure("person_id", tenant, person)
-
-    async def _find_erasure(self, column: str, tenant: int, value: bytes) -> ErasureRow | None:
+        """An erasure."""
         async with translate_errors():
-            row = await self._reads.fetchrow(_ERASURE.format(column=column), tenant, value)
+            row = await self._reads.fetchrow(_ERASURE, tenant, erasure)
         return None if row is None else ErasureRow(*row)
 
 
