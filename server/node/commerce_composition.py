@@ -15,11 +15,15 @@ from server.clock import Clock
 from server.commerce.approval_proofs import ApprovalProofs
 from server.commerce.authentication import Authentication
 from server.commerce.chains import Chains
+from server.commerce.charging import Charging
 from server.commerce.commerce_edge import CommerceEdge
+from server.commerce.gateways.configured_gateways import ConfiguredGateways
+from server.commerce.gateways.webhook_keeping import WebhookKeeping
 from server.commerce.payment_steps import PaymentSteps
 from server.commerce.personal.held_keys import PersonKeys
 from server.commerce.personal.personal_parts import PersonalParts, make_personal
 from server.commerce.platform_terms import PlatformTerms
+from server.commerce.reconciling import Reconciling
 from server.commerce.request_tokens import RequestTokens
 from server.commerce.resources.commerce_app import create_commerce
 from server.commerce.resources.commerce_parts import CommerceParts
@@ -36,6 +40,7 @@ from server.identity.rates import MemoryRateLimiter
 from server.identity.vault import KEY_BYTES, is_guessable, new_key
 from server.startup_error import StartupError
 from storage.commerce.api_key_store import ApiKeyStore
+from storage.commerce.gateway_intents import GatewayIntents
 from storage.commerce.ledger import Ledger
 from storage.commerce.personal_records import PersonalRecords
 from storage.commerce.shops.businesses import Businesses
@@ -51,15 +56,18 @@ KEY_FILE = "digest.key"
 PERSONAL_KEY_FILE = "personal.key"
 KEY_FOLDERS = ("person-keys", "person-keys-again")
 """In the data folder, where no others are set."""
+SEALING_KEY_FILE = "sealing.key"
 
 
 @dataclass(frozen=True, slots=True)
 class Commerce:
-    """The app, the ledger below it, and what is personal."""
+    """The app, the ledger below it, what is personal, and what it does with gateways."""
 
     app: CommerceEdge
     ledger: Ledger
     personal: PersonalParts
+    intents: GatewayIntents
+    webhooks: WebhookKeeping
 
 
 def make_commerce(
@@ -71,6 +79,8 @@ def make_commerce(
     clock: Clock,
     digest_key: bytes,
     person_keys: PersonKeys,
+    sealing_key: bytes,
+    gateways: ConfiguredGateways,
 ) -> Commerce:
     """The service over a migrated database; raises StartupError."""
     settings = config.commerce_service
@@ -90,6 +100,9 @@ def make_commerce(
     )
     personal = make_personal(PersonalRecords(writes, reads), person_keys, keys)
     businesses = Businesses(writes, reads)
+    intents = GatewayIntents(writes, reads)
+    proofs = ApprovalProofs(terms, step_ups, above_minor=settings.proof_above_minor)
+    webhooks = WebhookKeeping(gateways, intents, clock, sealing_key=sealing_key)
     parts = CommerceParts(
         authentication=Authentication(
             tokens,
@@ -99,20 +112,29 @@ def make_commerce(
             per_caller_s=settings.requests_per_caller_per_s,
             per_service_s=settings.requests_per_service_per_s,
         ),
-        payments=PaymentSteps(ledger, keys, ApprovalProofs(terms, step_ups, above_minor=settings.proof_above_minor)),
+        payments=PaymentSteps(ledger, keys, proofs, intents),
         wallets=WalletKeeping(ledger, terms, keys, begins_with),
         chains=Chains(ledger, terms, keys, quote_life_s=settings.quote_life_s),
         terms=PlatformTerms(terms, keys),
         personal=personal,
         shops=make_shops(ledger, businesses, keys, writes, reads),
+        charging=Charging(ledger, intents, keys, proofs, gateways),
+        reconciling=Reconciling(intents, keys, gateways),
+        webhooks=webhooks,
     )
     app = create_commerce(parts, body_bytes_max=settings.body_bytes_max)
-    return Commerce(CommerceEdge(app, requests_max=settings.requests_max), ledger, personal)
+    edge = CommerceEdge(app, requests_max=settings.requests_max)
+    return Commerce(edge, ledger, personal, intents, webhooks)
 
 
 def load_digest_key(config: Config) -> bytes:
     """The key of digests of requests; in development it is made in the data folder. Raises StartupError."""
     return _load_key(config, "digest_key", config.commerce_service.digest_key, KEY_FILE)
+
+
+def load_sealing_key(config: Config) -> bytes:
+    """The key of the bodies of webhooks, likewise. Raises StartupError."""
+    return _load_key(config, "sealing_key", config.commerce_service.sealing_key, SEALING_KEY_FILE)
 
 
 @contextlib.asynccontextmanager

@@ -16,13 +16,21 @@ from protocol.ids import new_id
 from server.clock import SystemClock
 from server.commerce.expirer import Expirer
 from server.commerce.forgetter import Forgetter
+from server.commerce.gateways.configured_gateways import open_gateways
+from server.commerce.gateways.gateway_work import GatewayWork
 from server.config.settings import Config
 from server.gateway.acceptor import Acceptor
 from server.identity.jwks import DocumentFetcher
 from server.identity.vault import hash_token, new_api_key
 from server.node import logs
 from server.node.commerce_admin import commerce_admin
-from server.node.commerce_composition import Commerce, load_digest_key, make_commerce, opened_person_keys
+from server.node.commerce_composition import (
+    Commerce,
+    load_digest_key,
+    load_sealing_key,
+    make_commerce,
+    opened_person_keys,
+)
 from server.node.postgres_start import running_postgres, visited_postgres
 from server.node.running_node import cancel_and_wait
 from server.node.serve import stop_when_asked
@@ -46,25 +54,27 @@ async def serve_commerce(config: Config) -> None:
     """Run the service until SIGTERM, SIGINT or SIGHUP, then finish what is under way."""
     logs.configure(config.server.log_level, config.server.log_format, sys.stderr)
     stop = stop_when_asked()
-    digest_key = load_digest_key(config)
+    digest_key, sealing_key = load_digest_key(config), load_sealing_key(config)
     with running_postgres(of_commerce(config)) as postgres:
         reviving = asyncio.ensure_future(postgres.keep_running())
         try:
             with _says_what_to_set():
                 await migrate(postgres.url, lambda name: _log.info("migrated: %s", name), MONEY_SCHEMA)
-            async with opened_commerce(config, postgres.url, digest_key) as commerce:
+            async with opened_commerce(config, postgres.url, digest_key, sealing_key) as commerce:
                 await _serve(config, commerce, stop)
         finally:
             await cancel_and_wait(reviving)
 
 
 @contextlib.asynccontextmanager
-async def opened_commerce(config: Config, url: str, digest_key: bytes) -> AsyncIterator[Commerce]:
+async def opened_commerce(config: Config, url: str, digest_key: bytes, sealing_key: bytes) -> AsyncIterator[Commerce]:
     """The service on the migrated database at `url`, with its work in the background."""
     settings = config.commerce_service
-    fetcher = DocumentFetcher()
+    fetcher, clock = DocumentFetcher(), SystemClock()
+    gateways = open_gateways(settings.gateways, clock)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(fetcher.aclose)
+        stack.push_async_callback(gateways.aclose)
         timeout_s = settings.statement_timeout_s
         reads = await open_pool(
             url, size=settings.read_connections_max, statement_timeout_s=timeout_s, settings=MONEY_SETTINGS
@@ -81,9 +91,11 @@ async def opened_commerce(config: Config, url: str, digest_key: bytes) -> AsyncI
             writes=writes,
             reads=reads,
             fetch=fetcher,
-            clock=SystemClock(),
+            clock=clock,
             digest_key=digest_key,
             person_keys=person_keys,
+            sealing_key=sealing_key,
+            gateways=gateways,
         )
         expirer = asyncio.ensure_future(Expirer(commerce.ledger, interval_s=settings.expire_interval_s).run())
         stack.push_async_callback(cancel_and_wait, expirer)
@@ -91,6 +103,8 @@ async def opened_commerce(config: Config, url: str, digest_key: bytes) -> AsyncI
         stack.push_async_callback(cancel_and_wait, forgetter)
         upkeep = asyncio.ensure_future(commerce.personal.upkeep.run())
         stack.push_async_callback(cancel_and_wait, upkeep)
+        asking = asyncio.ensure_future(GatewayWork(gateways, commerce.intents, commerce.webhooks, clock).run())
+        stack.push_async_callback(cancel_and_wait, asking)
         yield commerce
 
 

@@ -32,6 +32,7 @@ from protocol.commerce.contract import (
 )
 from protocol.ids import NIL, new_id
 from server.clock import Clock
+from server.commerce.gateways.configured_gateways import ConfiguredGateways
 from server.commerce.personal.held_keys import PersonKeys
 from server.config.settings import Config
 from server.identity.jwks import FetchDocument
@@ -147,6 +148,33 @@ def approval_of(payment: dict[str, Any], **changed: Any) -> dict[str, Any]:
     return {name: payment[name] for name in ("version", "amount_minor", "currency", "payee")} | changed
 
 
+def sign_request(
+    who: Party,
+    method: str,
+    path: str,
+    key: str,
+    content: bytes,
+    *,
+    now_s: int,
+    signed_by: SigningKeys = CHAT_KEYS,
+    **changed: Any,
+) -> str:
+    """A token of the chat for one request; `changed` claims, None leaves one out."""
+    claims = {
+        "aud": AUDIENCE,
+        "sub": str(who.id),
+        "tenant": TENANT,
+        "device": str(who.device),
+        "device_key": base64.b64encode(who.signing.public_key().public_bytes_raw()).decode(),
+        "iat": now_s,
+        "exp": now_s + TOKEN_LIFE_S,
+        "jti": "x",
+        "digest": request_digest(method, path, key, content),
+    } | changed
+    said = {name: value for name, value in claims.items() if value is not None}
+    return jwt.encode(said, signed_by.signing, algorithm="EdDSA", headers={"kid": signed_by.kid})
+
+
 class CommerceWorld:
     """The service, people with wallets, and an admin."""
 
@@ -156,20 +184,24 @@ class CommerceWorld:
         writes: WriteConnections,
         reads: Pool,
         database: asyncpg.Connection,
-        clock: Clock | None,
         *,
+        clock: Clock | None,
+        gateways: ConfiguredGateways,
         person_keys: PersonKeys,
     ) -> None:
         self.clock = ManualClock()
+        self.present: Clock = clock or self.clock
         self.database = database
         self.commerce = make_commerce(
             config,
             writes=writes,
             reads=reads,
             fetch=_Keys(),
-            clock=clock or self.clock,
+            clock=self.present,
             digest_key=_SECRET,
             person_keys=person_keys,
+            sealing_key=_SECRET,
+            gateways=gateways,
         )
         self.person_keys = person_keys
         self.personal_records = PersonalRecords(writes, reads)
@@ -189,20 +221,8 @@ class CommerceWorld:
         **changed: Any,
     ) -> str:
         """A token of the chat for one request; `changed` claims, None leaves one out."""
-        now_s = self.clock.wall_ms() // 1000
-        claims = {
-            "aud": AUDIENCE,
-            "sub": str(who.id),
-            "tenant": TENANT,
-            "device": str(who.device),
-            "device_key": base64.b64encode(who.signing.public_key().public_bytes_raw()).decode(),
-            "iat": now_s,
-            "exp": now_s + TOKEN_LIFE_S,
-            "jti": "x",
-            "digest": request_digest(method, path, key, content),
-        } | changed
-        said = {name: value for name, value in claims.items() if value is not None}
-        return jwt.encode(said, signed_by.signing, algorithm="EdDSA", headers={"kid": signed_by.kid})
+        now_s = self.present.wall_ms() // 1000
+        return sign_request(who, method, path, key, content, now_s=now_s, signed_by=signed_by, **changed)
 
     async def send(self, method: str, path: str, token: str, key: str, content: bytes) -> httpx.Response:
         """A request as it is."""
@@ -214,6 +234,12 @@ class CommerceWorld:
         transport = httpx.ASGITransport(self.commerce.app)  # type: ignore[arg-type]  # a dict, which it is
         async with httpx.AsyncClient(transport=transport, base_url="http://commerce.test") as client:
             return await client.request(method, path, content=content, headers=headers)
+
+    async def post_raw(self, path: str, headers: dict[str, str], content: bytes) -> int:
+        """The status of a request without a token."""
+        transport = httpx.ASGITransport(self.commerce.app)  # type: ignore[arg-type]  # a dict, which it is
+        async with httpx.AsyncClient(transport=transport, base_url="http://commerce.test") as client:
+            return (await client.post(path, content=content, headers=headers)).status_code
 
     async def service(self, rights: Right, *businesses: Party, name: str = "") -> Party:
         """A platform service with an API key."""
@@ -261,7 +287,9 @@ def refusal(answer: httpx.Response) -> tuple[int, str]:
 
 
 @contextlib.asynccontextmanager
-async def opened_world(url: str, config: Config, *, clock: Clock | None = None) -> AsyncIterator[CommerceWorld]:
+async def opened_world(
+    url: str, config: Config, *, clock: Clock | None = None, gateways: ConfiguredGateways | None = None
+) -> AsyncIterator[CommerceWorld]:
     """The service on the migrated database at `url`; its clock is the test's unless one is given."""
     async with contextlib.AsyncExitStack() as stack:
         reads = await open_pool(url, size=4, statement_timeout_s=30, settings=MONEY_SETTINGS)
@@ -274,6 +302,7 @@ async def opened_world(url: str, config: Config, *, clock: Clock | None = None) 
         settings = msgspec.structs.replace(config.commerce_service, data_dir=folder)
         config = msgspec.structs.replace(config, commerce_service=settings)
         person_keys = await stack.enter_async_context(opened_person_keys(config, PersonalRecords(writes, reads)))
-        world = CommerceWorld(config, writes, reads, database, clock, person_keys=person_keys)
+        used = gateways or ConfiguredGateways()
+        world = CommerceWorld(config, writes, reads, database, clock=clock, gateways=used, person_keys=person_keys)
         world.admin = await world.service(Right.TRANSFERS | Right.ADMIN, name="admin")
         yield world
