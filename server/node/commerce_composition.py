@@ -59,6 +59,7 @@ PERSONAL_KEY_FILE = "personal.key"
 SEALING_KEY_FILE = "sealing.key"
 KEY_FOLDERS = ("person-keys", "person-keys-again")
 """In the data folder, where no others are set."""
+SEALING_KEY_FILE = "sealing.key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,6 @@ class Commerce:
     ledger: Ledger
     personal: PersonalParts
     intents: GatewayIntents
-    gateways: ConfiguredGateways
     webhooks: WebhookKeeping
 
 
@@ -126,7 +126,7 @@ def make_commerce(
     )
     app = create_commerce(parts, body_bytes_max=settings.body_bytes_max)
     edge = CommerceEdge(app, requests_max=settings.requests_max)
-    return Commerce(edge, ledger, personal, intents, gateways, webhooks)
+    return Commerce(edge, ledger, personal, intents, webhooks)
 
 
 def load_digest_key(config: Config) -> bytes:
