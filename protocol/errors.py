@@ -73,6 +73,23 @@ class ErrorCode(enum.StrEnum):
     WALLET_CLOSED = "wallet_closed"
     QUOTE_REFUSED = "quote_refused"
     KEY_REUSED = "key_reused"
+    # personal data
+    RECORD_NOT_FOUND = "record_not_found"
+    RECORDS_BOUND = "records_bound"
+    ERASURE_REFUSED = "erasure_refused"
+    PERSON_ERASED = "person_erased"
+    # shops
+    BUSINESS_NOT_FOUND = "business_not_found"
+    BUSINESS_CLOSED = "business_closed"
+    PRODUCT_NOT_FOUND = "product_not_found"
+    SKU_TAKEN = "sku_taken"
+    LAST_OWNER = "last_owner"
+    SHOP_BOUND = "shop_bound"
+    CART_EMPTY = "cart_empty"
+    SHIPPING_REFUSED = "shipping_refused"
+    OUT_OF_STOCK = "out_of_stock"
+    ORDER_NOT_FOUND = "order_not_found"
+    ORDER_STATE = "order_state"
     # capacity
     RATE_LIMITED = "rate_limited"
     DAILY_LIMIT = "daily_limit"
@@ -163,7 +180,7 @@ _SENTENCES: dict[ErrorCode, str] = {
     ),
     ErrorCode.INSUFFICIENT: "The wallet has less than this available; top it up, then pay again with a new key.",
     ErrorCode.OVER_LIMIT: "This is more than this person may pay in a day or month; pay less, or wait until it ends.",
-    ErrorCode.CHANGED: "The payment is not what was shown; read it again, show it, and approve what it says now.",
+    ErrorCode.CHANGED: "This is not what was shown; read it again, show it, and approve or change what it says now.",
     ErrorCode.PROOF_REQUIRED: (
         "This needs a signature of the device, or the platform's own check of the person; add a `proof`."
     ),
@@ -177,6 +194,25 @@ _SENTENCES: dict[ErrorCode, str] = {
     ErrorCode.WALLET_CLOSED: "The wallet of one of the parties is suspended or closed; contact the platform.",
     ErrorCode.QUOTE_REFUSED: "The quote was used, has expired, or is for another exchange; request a new one.",
     ErrorCode.KEY_REUSED: "This idempotency key was used with another request; use a new key for a new request.",
+    ErrorCode.RECORD_NOT_FOUND: "You have no such address, legal record, export or erasure; check its id.",
+    ErrorCode.RECORDS_BOUND: "You keep as many of these as one person may; delete one first.",
+    ErrorCode.ERASURE_REFUSED: (
+        "Money of this person is still open, as the message names it; settle it, then ask again with a new key."
+    ),
+    ErrorCode.PERSON_ERASED: "This person is erased here, for good; nothing can be stored or read for them.",
+    ErrorCode.BUSINESS_NOT_FOUND: "There is no such business here, or you are not of its staff; check its id.",
+    ErrorCode.BUSINESS_CLOSED: "The business takes no orders now; ask it, or try again another day with a new key.",
+    ErrorCode.PRODUCT_NOT_FOUND: "There is no such product or variant, or it is not sold now; take it out of the cart.",
+    ErrorCode.SKU_TAKEN: "Another variant of this business has this article number; choose another one.",
+    ErrorCode.LAST_OWNER: "A business keeps at least one owner; give the role to somebody else first.",
+    ErrorCode.SHOP_BOUND: "There are as many of these as there may be, or the person has as many; remove some first.",
+    ErrorCode.CART_EMPTY: "The cart has no lines; put something into it first.",
+    ErrorCode.SHIPPING_REFUSED: (
+        "This needs a way of shipping that the business offers in this currency; read its shipping options, name one."
+    ),
+    ErrorCode.OUT_OF_STOCK: "There is less of this than you ask for; ask for less, or wait until there is more.",
+    ErrorCode.ORDER_NOT_FOUND: "There is no such order that is yours or of your business; check its id.",
+    ErrorCode.ORDER_STATE: "The order is in a state in which this cannot be done; read it again.",
     ErrorCode.BACKUP_BOUND: "The backup has as many values as one person may keep here; nothing is added to it.",
     ErrorCode.RATE_LIMITED: "Too many requests; wait `retry_after_s`, then send again.",
     ErrorCode.DAILY_LIMIT: (

@@ -67,6 +67,7 @@ class PayAction(enum.IntEnum):
     DECLINE = 4
     CANCEL = 5
     REFUND = 6
+    CAPTURE = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,24 +80,24 @@ class PayForm:
 
 _BEGINS = frozenset({"party", "amount_minor", "currency"})
 _TERMS = frozenset({"capture_later", "order", "expires_in_s"})
+_PROOFS = frozenset({"signature", "step_up"})
 _NAMES = frozenset({"payment"})
 
 PAY_FORMS: dict[PayAction, PayForm] = {
     PayAction.REQUEST: PayForm(_BEGINS, _TERMS | {"payee"}),
-    PayAction.SEND: PayForm(_BEGINS, _TERMS),
-    PayAction.APPROVE: PayForm(
-        _NAMES | {"version", "amount_minor", "currency", "payee"}, frozenset({"signature", "step_up"})
-    ),
+    PayAction.SEND: PayForm(_BEGINS, _TERMS | _PROOFS),
+    PayAction.APPROVE: PayForm(_NAMES | {"version", "amount_minor", "currency", "payee"}, _PROOFS),
     PayAction.DECLINE: PayForm(_NAMES),
     PayAction.CANCEL: PayForm(_NAMES),
     PayAction.REFUND: PayForm(_NAMES, frozenset({"amount_minor"})),
+    PayAction.CAPTURE: PayForm(_NAMES, frozenset({"amount_minor"})),
 }
 PEOPLE_ONLY = frozenset({PayAction.SEND, PayAction.APPROVE})
 """What bots and businesses never do: money leaves a wallet only by the act of a person."""
 
 
 class Pay(Command, tag=113, frozen=True):
-    """Request or send money to a member of a dialog, or approve, decline, cancel or refund a payment.
+    """Request or send money to a member of a dialog, or approve, decline, cancel, refund or capture a payment.
 
     It appends nothing: what becomes of the payment comes as events. The answer is `payment_answer`, and does not wait
     for commands before it, nor they for it. `n` is a number of the device, as of a send, and used once in the dialog:
@@ -104,10 +105,12 @@ class Pay(Command, tag=113, frozen=True):
     good. So a client that got no answer, or `unavailable`, sends the same again.
 
     - `request` (from `party`) and `send` (to `party`) need `party`, `amount_minor` and `currency`. With `capture_later`
-      the money is held until it is captured. `payee` of a request is the author, unless they act for a business.
+      the money is held until it is captured. `payee` of a request is the author, unless they act for a business. Above
+      an amount, `send` needs a proof: the `signature` of the device over `send_text`, or a `step_up`.
     - `approve` needs what the person saw: `payment`, `version`, `amount_minor`, `currency`, `payee`; else the answer is
       `changed`. `signature` is that of the device over these (`approval_text`), `step_up` the platform's own proof.
-    - `decline`, `cancel` and `refund` need `payment`; `refund` of a part has its `amount_minor`.
+    - `decline`, `cancel`, `refund` and `capture` need `payment`. The payee takes what is held with `capture`, once;
+      `capture` and `refund` of a part have its `amount_minor`.
     """
 
     rule: ClassVar = CommandRule(states=WHEN_LIVE, cost=lambda _command: 5, codes=OF_COMMERCE | _OF_THE_CHAT)

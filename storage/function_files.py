@@ -27,7 +27,7 @@ class FunctionFiles:
         self,
         folder: Path,
         *,
-        enums: Iterable[type[enum.IntEnum]],
+        enums: Iterable[type[enum.IntEnum] | type[enum.IntFlag]],
         constants: Mapping[str, int | str],
         others: Mapping[str, Callable[[str], str]] | None = None,
     ) -> None:

@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 
 from protocol.command_rules import Command
-from protocol.commerce.contract import Approval, approval_text
+from protocol.commerce.contract import Approval, NewPayment, approval_text, chat_key, send_text
 from protocol.payment_commands import Pay, PayAction, ReadPayment
 from protocol.replies import PaymentAnswer, Reply
 
@@ -28,6 +28,16 @@ class PaymentActions(ABC):
     @abstractmethod
     def take_number(self) -> int:
         """A number of this device that nothing else has; durable on return."""
+
+    @property
+    @abstractmethod
+    def me(self) -> bytes:
+        """The client's own principal; NIL until the first sign-in."""
+
+    @property
+    @abstractmethod
+    def device(self) -> bytes:
+        """The client's own device; NIL until the first sign-in."""
 
     @abstractmethod
     def _sign(self, text: bytes) -> bytes | None:
@@ -60,11 +70,29 @@ class PaymentActions(ABC):
         capture_later: bool = False,
         order: bytes | None = None,
         expires_in_s: int | None = None,
+        step_up: str = "",
         n: int = 0,
     ) -> PaymentAnswer:
-        """Send money to a member of a dialog; with `capture_later` it is held until it is captured."""
+        """Send money to a member of a dialog; with `capture_later` it is held until it is captured.
+
+        Signed by this device if it has keys: above an amount commerce asks for that, or for a `step_up`.
+        """
+        n = n or self.take_number()
+        new = NewPayment(
+            intent="send",
+            payer=UUID(bytes=self.me),
+            payee=UUID(bytes=payee),
+            amount_minor=amount_minor,
+            currency=currency,
+            capture="later" if capture_later else "now",
+            dialog=UUID(bytes=dialog),
+            order=None if order is None else UUID(bytes=order),
+            expires_in_s=expires_in_s,
+        )
+        signature = self._sign(send_text(chat_key(UUID(bytes=self.device), UUID(bytes=dialog), n), new))
         sent = Pay(0, dialog, n, PayAction.SEND, None, payee, amount_minor, currency, capture_later, order)
-        return await self._pay(msgspec.structs.replace(sent, expires_in_s=expires_in_s))
+        proven = {"expires_in_s": expires_in_s, "signature": signature, "step_up": step_up}
+        return await self._pay(msgspec.structs.replace(sent, **proven))
 
     async def approve_payment(
         self, dialog: bytes, shown: PaymentAnswer, *, step_up: str = "", n: int = 0
@@ -94,6 +122,12 @@ class PaymentActions(ABC):
     ) -> PaymentAnswer:
         """Pay back a part of what was paid; None: all that is left."""
         return await self._pay(Pay(0, dialog, n, PayAction.REFUND, payment, None, amount_minor))
+
+    async def capture_payment(
+        self, dialog: bytes, payment: bytes, amount_minor: int | None = None, *, n: int = 0
+    ) -> PaymentAnswer:
+        """Take what is held for oneself, once: in full (None) or in part. The rest returns to the payer."""
+        return await self._pay(Pay(0, dialog, n, PayAction.CAPTURE, payment, None, amount_minor))
 
     async def read_payment(self, payment: bytes) -> PaymentAnswer:
         """A payment as it is now; what an event in a sealed dialog does not say."""

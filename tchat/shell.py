@@ -177,6 +177,11 @@ class Client(PaymentActions):
         return self.view.me
 
     @property
+    def device(self) -> bytes:
+        """The client's own device; NIL until the first sign-in."""
+        return self.view.device
+
+    @property
     def encryption(self) -> Encryption:
         """What this device does in sealed dialogs, and what its person decides there; only with a store for keys."""
         assert self._own_encryption is not None, "the store keeps no keys"
@@ -437,8 +442,8 @@ def fold_into(view: View, event: Notification) -> None:
     match event:
         case Reset():
             view.clear()
-        case IdentityKnown(principal=principal):
-            view.me = principal
+        case IdentityKnown(principal=principal, device=device):
+            view.me, view.device = principal, device
         case Unreadable(event=sealed, reason=reason):
             view.apply(blanked(sealed))
             view.mark_unreadable(sealed, reason)

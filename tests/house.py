@@ -38,6 +38,7 @@ SAME_MEANING = {
     "archive": "Timelines outside the journal: the contract and its engines.",
     "backlog": "What the archive lacks: the contract and its engine.",
     "bus": "Messages between nodes: the contract and its engine.",
+    "shops": "Shops: their part of the books in `storage`, what may be asked of them in `server`.",
     "commerce": "Money: what all sides tell each other in `protocol`, the books in `storage`, the service in `server`.",
     "commands": "What a client may ask: its structs in `protocol`, its handlers in the session.",
     "device_keys": "Keys of devices, and device logs: the contract and its engine.",

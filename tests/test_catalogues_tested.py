@@ -70,6 +70,12 @@ EXPECTED_BY: dict[ErrorCode | CloseCode, str] = {
         "server/session/commands/test_reports.py::test_what_the_author_did_not_commit_to_is_refused"
     ),
     ErrorCode.REPORTS_OFF: "server/session/commands/test_reports.py::test_without_a_moderators_key_reports_are_off",
+    ErrorCode.RECORD_NOT_FOUND: (
+        "server/commerce/personal/test_addresses.py::test_an_address_is_stored_read_replaced_and_deleted"
+    ),
+    ErrorCode.RECORDS_BOUND: "server/commerce/personal/test_addresses.py::test_a_person_keeps_a_bounded_number",
+    ErrorCode.ERASURE_REFUSED: ("server/commerce/personal/test_erasures.py::test_a_refusal_is_final_for_its_key"),
+    ErrorCode.PERSON_ERASED: "server/commerce/personal/test_erasures.py::test_who_is_erased_stores_nothing_more",
     ErrorCode.BACKUP_BOUND: "server/session/commands/test_backups.py::test_a_refused_value_says_why",
     ErrorCode.INSUFFICIENT: "server/commerce/test_payment_steps.py::test_a_refusal_is_final_for_its_key",
     ErrorCode.OVER_LIMIT: "server/commerce/test_platform_terms.py::test_limits_hold_for_a_person_over_all_currencies",
@@ -93,6 +99,23 @@ EXPECTED_BY: dict[ErrorCode | CloseCode, str] = {
     ErrorCode.WALLET_CLOSED: "server/commerce/test_payment_steps.py::test_a_wallet_that_is_suspended_takes_no_part",
     ErrorCode.QUOTE_REFUSED: "server/commerce/test_chains.py::test_an_exchange_uses_its_quote_once",
     ErrorCode.KEY_REUSED: "server/commerce/test_payment_steps.py::test_a_key_with_another_request_is_refused",
+    ErrorCode.BUSINESS_NOT_FOUND: "server/commerce/test_catalogue_keeping.py::test_strangers_learn_nothing_of_a_shop",
+    ErrorCode.PRODUCT_NOT_FOUND: "server/commerce/test_catalogue_keeping.py::test_strangers_learn_nothing_of_a_shop",
+    ErrorCode.ORDER_NOT_FOUND: "server/commerce/test_catalogue_keeping.py::test_strangers_learn_nothing_of_a_shop",
+    ErrorCode.BUSINESS_CLOSED: (
+        "server/commerce/test_order_steps.py::test_what_cannot_be_ordered_is_refused_and_moves_nothing"
+    ),
+    ErrorCode.CART_EMPTY: (
+        "server/commerce/test_order_steps.py::test_what_cannot_be_ordered_is_refused_and_moves_nothing"
+    ),
+    ErrorCode.SHIPPING_REFUSED: (
+        "server/commerce/test_order_steps.py::test_shipping_is_a_line_of_the_order_with_its_tax"
+    ),
+    ErrorCode.OUT_OF_STOCK: "server/commerce/test_catalogue_keeping.py::test_stock_never_falls_below_nothing",
+    ErrorCode.SKU_TAKEN: "server/commerce/test_catalogue_keeping.py::test_an_article_number_is_once_in_a_business",
+    ErrorCode.LAST_OWNER: "server/commerce/test_business_keeping.py::test_a_business_keeps_an_owner",
+    ErrorCode.SHOP_BOUND: "server/commerce/test_business_keeping.py::test_a_person_is_staff_of_so_many_businesses",
+    ErrorCode.ORDER_STATE: "server/commerce/test_order_steps.py::test_a_customer_cancels_until_staff_process_the_order",
     ErrorCode.RATE_LIMITED: "server/api/test_people.py::test_searches_are_limited",
     ErrorCode.UNAVAILABLE: (
         "server/session/test_session.py::test_a_read_without_a_database_is_unavailable_and_can_be_repeated"

@@ -32,20 +32,46 @@ from protocol.commerce.currencies import AmountMinor, Currency
 from protocol.commerce.payment_notice import Version
 
 AUDIENCE = "commerce"
+STEP_UP_AUDIENCE = "commerce step-up"
 TOKEN_LIFE_S = 60
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 KEY_CHARS_MAX = 255
 EXPIRES_IN_S_MIN = 60
 EXPIRES_IN_S_MAX = 30 * 86_400
+SHARES_MAX = 16
+WEIGHT_MAX = 1_000_000
 
 IdempotencyKey = Annotated[str, msgspec.Meta(min_length=1, max_length=KEY_CHARS_MAX, pattern="^[!-~]+$")]
+
+
+class PaymentShare(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who gets a part of what the payee is paid: `weight` of the sum of all weights."""
+
+    payee: UUID
+    weight: Annotated[int, msgspec.Meta(ge=1, le=WEIGHT_MAX)]
+
+
+class Proof(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """That the person saw what they pay.
+
+    A signature of their device over `approval_text` (of a send: `send_text`), or a step-up: a JWT that a key of the
+    platform has signed, with `aud` STEP_UP_AUDIENCE, `sub` and `tenant` of the person, `iat`, `exp` (at most
+    TOKEN_LIFE_S later), `jti`, and `digest` of the same text (`step_up_digest`). One request spends it.
+    """
+
+    device: UUID | None = None
+    signature: Annotated[str, msgspec.Meta(max_length=200)] | None = None
+    step_up: Annotated[str, msgspec.Meta(max_length=4096)] | None = None
 
 
 class NewPayment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`request`: the caller, or the business that they act for, asks `payer`. `send`: the caller pays `payee`.
 
     With `capture` "later" the money is held until it is captured, in full or in part, cancelled or expired. Without
-    `dialog` only the two parties hear of it, in their `self` dialogs.
+    `dialog` only the two parties hear of it, in their `self` dialogs. `proof` is for a send.
+
+    Who requests may name `shares`: what is captured, after the fee, is divided among them by weight (largest remainder,
+    ties by their order). The payee is among them or gets nothing; refunds take from the shares in proportion.
     """
 
     intent: Literal["request", "send"]
@@ -57,14 +83,8 @@ class NewPayment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     dialog: UUID | None = None
     order: UUID | None = None
     expires_in_s: Annotated[int, msgspec.Meta(ge=EXPIRES_IN_S_MIN, le=EXPIRES_IN_S_MAX)] | None = None
-
-
-class Proof(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """That the person saw what they approve: a signature of their device over `approval_text`, or a step-up."""
-
-    device: UUID | None = None
-    signature: Annotated[str, msgspec.Meta(max_length=200)] | None = None
-    step_up: Annotated[str, msgspec.Meta(max_length=4096)] | None = None
+    shares: Annotated[list[PaymentShare], msgspec.Meta(max_length=SHARES_MAX)] = []
+    proof: Proof | None = None
 
 
 class Approval(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -111,3 +131,19 @@ def approval_text(payment: UUID, approval: Approval) -> bytes:
     """What a device signs (Ed25519) to prove an approval."""
     fields = (payment, approval.version, approval.amount_minor, approval.currency, approval.payee)
     return "\n".join(("tchat payment approval 1", *map(str, fields))).encode()
+
+
+def send_text(key: str, new: NewPayment) -> bytes:
+    """What a device signs (Ed25519) to prove a send; `key` is the idempotency key of the request."""
+    fields = (key, new.payer, new.payee, new.amount_minor, new.currency, new.capture, new.dialog, new.order)
+    return "\n".join(("tchat payment send 1", *map(str, fields), str(new.expires_in_s))).encode()
+
+
+def step_up_digest(text: bytes) -> str:
+    """The `digest` of a step-up: the base64url SHA-256 of the text that a device would sign."""
+    return base64.urlsafe_b64encode(hashlib.sha256(text).digest()).rstrip(b"=").decode()
+
+
+def chat_key(device: UUID, dialog: UUID, n: int) -> str:
+    """The idempotency key under which the chat passes number `n` of a device in a dialog on."""
+    return f"{device.hex}.{dialog.hex}.{n}"

@@ -1,7 +1,9 @@
 """What an event of a payment in a timeline carries: the whole state and its version. Readers keep the highest version.
 
 The event is a `posted` of kind `payment` with the content type CONTENT_TYPE, the `ref` ("payment", its id), and the
-JSON of a `PaymentNotice` as payload. What a reader gets depends on where the event is:
+JSON of a `PaymentNotice` as payload. The server takes such an event only from a service whose key is for all dialogs,
+and only if `ref` names the payment of the notice; readers pass over what differs. What a reader gets depends on where
+the event is:
 
 - in a sealed dialog: id and version only; clients read the rest from commerce;
 - in an open dialog: also parties, amount and state;
@@ -21,7 +23,9 @@ from protocol.commerce.currencies import AmountMinor, Currency
 CONTENT_TYPE = "application/vnd.tchat.payment+json"
 REF_TYPE = "payment"
 
-Version = Annotated[int, msgspec.Meta(ge=1)]
+VERSION_MAX = 2**31 - 1
+
+Version = Annotated[int, msgspec.Meta(ge=1, le=VERSION_MAX)]
 
 
 class PaymentNotice(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -48,6 +52,9 @@ def encode_notice(notice: PaymentNotice) -> bytes:
     return msgspec.json.encode(notice)
 
 
-def decode_notice(payload: bytes) -> PaymentNotice:
-    """The notice in a payload; raises msgspec.DecodeError or msgspec.ValidationError."""
-    return msgspec.json.decode(payload, type=PaymentNotice)
+def decode_notice(payload: bytes, ref: tuple[str, str]) -> PaymentNotice:
+    """The notice in an event whose `ref` has this type and id; raises msgspec.MsgspecError."""
+    notice = msgspec.json.decode(payload, type=PaymentNotice)
+    if ref != (REF_TYPE, str(notice.payment)):
+        raise msgspec.ValidationError("`ref` does not name the payment of the notice")
+    return notice

@@ -22,6 +22,21 @@ CODE_OF: dict[StepOutcome, ErrorCode] = {
     StepOutcome.KEY_REUSED: ErrorCode.KEY_REUSED,
     StepOutcome.PROOF: ErrorCode.PROOF_REQUIRED,
     StepOutcome.NOT_ALLOWED: ErrorCode.NOT_ALLOWED,
+    StepOutcome.ITEM_NOT_FOUND: ErrorCode.RECORD_NOT_FOUND,
+    StepOutcome.ITEMS_BOUND: ErrorCode.RECORDS_BOUND,
+    StepOutcome.STILL_OPEN: ErrorCode.ERASURE_REFUSED,
+    StepOutcome.PERSON_ERASED: ErrorCode.PERSON_ERASED,
+    StepOutcome.BUSINESS_NOT_FOUND: ErrorCode.BUSINESS_NOT_FOUND,
+    StepOutcome.BUSINESS_CLOSED: ErrorCode.BUSINESS_CLOSED,
+    StepOutcome.PRODUCT_NOT_FOUND: ErrorCode.PRODUCT_NOT_FOUND,
+    StepOutcome.SKU_TAKEN: ErrorCode.SKU_TAKEN,
+    StepOutcome.LAST_OWNER: ErrorCode.LAST_OWNER,
+    StepOutcome.SHOP_BOUND: ErrorCode.SHOP_BOUND,
+    StepOutcome.CART_EMPTY: ErrorCode.CART_EMPTY,
+    StepOutcome.SHIPPING: ErrorCode.SHIPPING_REFUSED,
+    StepOutcome.OUT_OF_STOCK: ErrorCode.OUT_OF_STOCK,
+    StepOutcome.ORDER_NOT_FOUND: ErrorCode.ORDER_NOT_FOUND,
+    StepOutcome.ORDER_STATE: ErrorCode.ORDER_STATE,
 }
 """Of every outcome that a client meets, but DONE."""
 

@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from protocol.commerce.contract import Approval, NewPayment, PartOfPayment, PaymentReply
+from protocol.commerce.contract import (
+    Approval,
+    NewPayment,
+    PartOfPayment,
+    PaymentReply,
+    PaymentShare,
+    approval_text,
+    send_text,
+)
 from protocol.commerce.currencies import is_known
 from protocol.commerce.payment_states import PaymentState, PaymentStep
 from protocol.errors import ErrorCode
@@ -28,6 +36,7 @@ from storage.commerce.money_rows import (
     NewPaymentRow,
     PaymentRow,
     Purpose,
+    ShareRow,
     StepKey,
     StepOutcome,
     account_id,
@@ -55,7 +64,7 @@ class PaymentSteps:
         asker = request.asker
         asker.check_right(Right.PAYMENTS)
         key = self._keys.make(request, "begin", new)
-        refused = await self._judge_new(asker, new)
+        refused = await self._judge_new(request, key, new)
         if refused is not None:
             return await self._reply(asker, await self._ledger.answer(key, refused))
         row = _row(asker.tenant, new)
@@ -73,9 +82,14 @@ class PaymentSteps:
         if asker.is_service:
             raise RequestRefusedError(ErrorCode.NOT_ALLOWED, "a service approves for nobody")
         key = self._keys.make(request, name_operation("approve", payment), approval)
-        needed = await self._proofs.is_needed(asker.tenant, approval.currency, approval.amount_minor)
-        signed = approval.proof is not None and approval.proof.signature is not None
-        if (needed or signed) and not self._proofs.is_proven(asker, payment, approval):
+        if not await self._proofs.are_right(
+            asker,
+            key,
+            approval_text(payment, approval),
+            approval.proof,
+            currency=approval.currency,
+            amount_minor=approval.amount_minor,
+        ):
             return await self._reply(asker, await self._ledger.answer(key, StepOutcome.PROOF))
         answer = await self._ledger.approve(
             key,
@@ -130,21 +144,23 @@ class PaymentSteps:
             step = PaymentStep.VOID
         return await self._ledger.take_step(key, asker.principal, asker.tenant, row.payment, step, amount=amount)
 
-    async def _judge_new(self, asker: Asker, new: NewPayment) -> StepOutcome | None:
+    async def _judge_new(self, request: KeyedRequest, key: StepKey, new: NewPayment) -> StepOutcome | None:
         """Why a payment is refused here; None when it is for the ledger to judge."""
+        asker = request.asker
         if new.payer == new.payee:
             return StepOutcome.OWN_PAYEE
         if not is_known(new.currency):
             return StepOutcome.CURRENCY
         if new.intent == "request":
             return None if asker.acts_for(new.payee.bytes) else StepOutcome.WALLET_NOT_FOUND
-        if asker.is_service:
-            return StepOutcome.NOT_ALLOWED
+        if asker.is_service or new.shares:
+            return StepOutcome.NOT_ALLOWED  # who asks for money says how it is divided
         if new.payer.bytes != asker.principal:
             return StepOutcome.WALLET_NOT_FOUND
-        # A send names no version that a device could sign: what needs a proof is requested, then approved.
-        needs_proof = await self._proofs.is_needed(asker.tenant, new.currency, new.amount_minor)
-        return StepOutcome.PROOF if needs_proof else None
+        is_right = await self._proofs.are_right(
+            asker, key, send_text(request.key, new), new.proof, currency=new.currency, amount_minor=new.amount_minor
+        )
+        return None if is_right else StepOutcome.PROOF
 
     async def _find(self, asker: Asker, payment: UUID) -> PaymentRow | None:
         """A payment of one of whom the asker acts for."""
@@ -188,7 +204,12 @@ def _row(tenant: int, new: NewPayment) -> NewPaymentRow:
         order=None if new.order is None else new.order.bytes,
         request_us=request_s * _S_US,
         hold_us=hold_s * _S_US,
+        shares=tuple(_share(tenant, new.currency, share) for share in new.shares),
     )
+
+
+def _share(tenant: int, currency: str, share: PaymentShare) -> ShareRow:
+    return ShareRow(account_id(tenant, share.payee.bytes, currency, Purpose.WALLET), share.weight)
 
 
 def _render(asker: Asker, row: PaymentRow) -> PaymentReply:

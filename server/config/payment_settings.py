@@ -51,6 +51,11 @@ class CommerceServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     and its caller is asked to repeat it (`unavailable`)."""
     requests_max: Count = 500
     """Requests that are worked on at once; further ones are refused with `unavailable`."""
+    requests_per_caller_per_s: Count = 50
+    """Requests of one person, bot or business; further ones are refused with `rate_limited`. Each process counts by
+    itself."""
+    requests_per_service_per_s: Count = 2000
+    """Requests of one platform service, likewise."""
     body_bytes_max: Count = 65_536
     """Largest body of a request; a larger one is refused with 413."""
     jwks_url: str = "http://127.0.0.1:7420/.well-known/jwks.json"
@@ -61,6 +66,16 @@ class CommerceServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     every process and for ever. In development it is created in the data folder."""
     digest_key_file: Path | None = None
     """File that holds `digest_key`."""
+    personal_key: Secret = Secret()
+    """Key (32 bytes in base64) that wraps the keys of people's personal data. In development it is created in the data
+    folder. Without it, no personal data can be read."""
+    personal_key_file: Path | None = None
+    """File that holds `personal_key`."""
+    key_dir: Path | None = None
+    """Folder of the first copy of the keys of people, outside of the database and of its backups. Empty means a folder
+    in `data_dir`, which production refuses."""
+    second_key_dir: Path | None = None
+    """Folder of their second copy: on another disk. A copy that is lost is made again from the other."""
     timezone: str = "Asia/Bangkok"
     """Time zone in which the days and months of a person's limits begin, unless it is set for them."""
     reference_currency: Annotated[str, Meta(pattern="^[A-Z]{3}$")] = "THB"
@@ -71,7 +86,10 @@ class CommerceServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What a person may pay in a month, likewise."""
     proof_above_minor: Annotated[int, Meta(ge=0, le=10**15)] = 500_000
     """Above this amount, in minor units of the reference currency, a person pays only with a signature of their
-    device."""
+    device, or a step-up of the platform."""
+    step_up_jwks_url: str = ""
+    """Where the public keys are with which the platform signs step-ups: a JWKS document, as for `jwks_url`. Empty:
+    there are no step-ups."""
     quote_life_s: WholeSeconds = 60
     """How long the offer of an exchange holds."""
     expire_interval_s: Seconds = 5.0

@@ -17,7 +17,8 @@ from collections.abc import Collection
 import msgspec
 
 from protocol import ids
-from protocol.bodies import Posted
+from protocol.bodies import Posted, Ref
+from protocol.commerce.payment_notice import CONTENT_TYPE, decode_notice
 from protocol.dialog_types import Mode
 from protocol.errors import ErrorCode
 from protocol.ids import self_dialog_id
@@ -111,6 +112,7 @@ class ServiceAccounts:
     async def append(self, service: ServiceKeyRow, dialog: bytes, n: int, body: Posted) -> Verdict:
         """Append an event under the key's number `n`; raises RequestRefusedError unless the event is durable."""
         await take_or_refuse(self._limiter, [(self._events, service.service)])
+        _check_notice(service.grants, body)
         await self._check_grants(service, dialog, n, body)
         entry = make_entry(dialog, service.service, service.device, n, body)
         kept_days_max = KINDS[body.kind].kept_days_max
@@ -179,3 +181,16 @@ class ServiceAccounts:
         businesses = (grants.businesses or ()) if business is None else (business,)
         if not await self._store.may_write(dialog, businesses, service.device, n):
             raise RequestRefusedError(ErrorCode.DIALOG_NOT_FOUND)
+
+
+def _check_notice(grants: KeyGrants, body: Posted) -> None:
+    """A state of a payment is what a relay says, whose key is for all dialogs: readers believe the highest version."""
+    if body.kind is not Kind.PAYMENT or body.header.content_type != CONTENT_TYPE:
+        return
+    if not grants.all_dialogs:
+        raise RequestRefusedError(ErrorCode.NOT_ALLOWED, "states of payments, with a key for all dialogs")
+    ref = body.header.ref or Ref("", "")
+    try:
+        decode_notice(body.payload, (ref.type, ref.id))
+    except msgspec.MsgspecError as error:
+        raise RequestRefusedError(ErrorCode.INVALID_ARGUMENT, f"payload: {error}") from None

@@ -46,6 +46,10 @@ Run the service of wallets and payments until SIGTERM or Ctrl-C. It has a databa
 """
 
 
+_CLOSE_MONTH = """\
+Close a month of the books that is over: its trial balance and statements change no more. What is posted from now on is
+dated after its end. The service may run; its steps wait for a moment. A month that is closed stays closed.
+"""
 _COMMERCE_KEY = """\
 Print a new API key of a platform service. Without --right it may only read. The service may run meanwhile.
 """
@@ -141,19 +145,34 @@ def _add_commerce(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="default: config.toml here, if there is one")
     parser.set_defaults(run=_commerce)
     parsers = parser.add_subparsers(title="commands", metavar="COMMAND")
-    key = parsers.add_parser("key", help="make the API key of a platform service", description=_COMMERCE_KEY)
+    key = parsers.add_parser("key", help="make or end the API key of a platform service", description=_COMMERCE_KEY)
     key.add_argument("name", metavar="NAME", help="of the service; its former key ends")
-    key.add_argument("--right", action="append", default=[], choices=("payments", "transfers", "admin"))
+    key.add_argument("--right", action="append", default=[], choices=("payments", "transfers", "admin", "shops"))
     key.add_argument("--business", action="append", default=[], type=UUID, metavar="ID", help="for which it acts")
     key.add_argument("--tenant", type=int, default=1, metavar="N", help="default: 1")
+    key.add_argument("--end", action="store_true", help="end the key of this name, and make none")
     key.add_argument("--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="likewise, also here")
     key.set_defaults(run=_commerce_key)
+    month = parsers.add_parser("close-month", help="end a month of the books", description=_CLOSE_MONTH)
+    month.add_argument("month", metavar="YYYY-MM", help="in UTC")
+    month.add_argument("--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="likewise, also here")
+    month.set_defaults(run=_close_month)
     books = parsers.add_parser(
         "reconcile", help="after a restore: let the books serve again", description=_COMMERCE_RECONCILE
     )
     books.add_argument("--accept", action="store_true", help="serve again; refused while something is unread")
     books.add_argument("--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="likewise, also here")
     books.set_defaults(run=_commerce_reconcile)
+    for name, run, meaning in (
+        ("backup", _commerce_backup, "write the embedded database and its keys to a file; the service may run"),
+        ("restore", _commerce_restore, "make the data folder from a backup; there must be none yet"),
+    ):
+        command = parsers.add_parser(name, help=meaning, description=meaning.capitalize() + ".")
+        command.add_argument("file", type=Path, metavar="FILE")
+        command.add_argument(
+            "--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="likewise, also here"
+        )
+        command.set_defaults(run=run)
 
 
 def _add_reports(parser: argparse.ArgumentParser) -> None:
@@ -202,13 +221,26 @@ def _commerce(chosen: argparse.Namespace, _rest: list[str]) -> int:
 
 def _commerce_key(chosen: argparse.Namespace, _rest: list[str]) -> int:
     def run(config: Config) -> None:
-        from server.node.commerce_serve import make_api_key
+        from server.node.commerce_serve import end_api_key, make_api_key
         from storage.commerce.api_key_store import Right
 
+        if chosen.end:
+            end_api_key(config, chosen.tenant, chosen.name)
+            return
         rights = Right(0)
         for name in chosen.right:
             rights |= Right[name.upper()]
         print(make_api_key(config, chosen.tenant, chosen.name, rights, [each.bytes for each in chosen.business]))
+
+    return _started(chosen.config, run)
+
+
+def _close_month(chosen: argparse.Namespace, _rest: list[str]) -> int:
+    def run(config: Config) -> None:
+        from server.node.commerce_serve import close_month
+
+        close_month(config, chosen.month)
+        print(f"{chosen.month} is closed: what is posted from now on is dated after it.")
 
     return _started(chosen.config, run)
 
@@ -218,6 +250,24 @@ def _commerce_reconcile(chosen: argparse.Namespace, _rest: list[str]) -> int:
         from server.node.commerce_serve import reconcile_books
 
         return 0 if reconcile_books(config, accept=chosen.accept, show=_show) else EXIT_PROBLEM
+
+    return _started(chosen.config, run)
+
+
+def _commerce_backup(chosen: argparse.Namespace, _rest: list[str]) -> int:
+    def run(config: Config) -> None:
+        from server.node.commerce_serve import back_up_books
+
+        back_up_books(config, chosen.file, _show)
+
+    return _started(chosen.config, run)
+
+
+def _commerce_restore(chosen: argparse.Namespace, _rest: list[str]) -> int:
+    def run(config: Config) -> None:
+        from server.node.commerce_serve import restore_books
+
+        restore_books(config, chosen.file, _show)
 
     return _started(chosen.config, run)
 

@@ -1,4 +1,4 @@
-"""`tchat commerce`: the commerce service as a process, and the API keys of platform services."""
+"""`tchat commerce`: the commerce service as a process, the API keys of platform services, the end of a month."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 
 import asyncpg
 import msgspec
@@ -14,20 +16,30 @@ import msgspec
 from protocol.ids import new_id
 from server.clock import SystemClock
 from server.commerce.expirer import Expirer
+from server.commerce.forgetter import Forgetter
 from server.commerce.history_watch import HistoryWatch
 from server.config.settings import Config
 from server.gateway.acceptor import Acceptor
 from server.identity.jwks import DocumentFetcher
 from server.identity.vault import hash_token, new_api_key
 from server.node import logs
+from server.node.backup import Kept, backup, restore
 from server.node.commerce_admin import commerce_admin
-from server.node.commerce_composition import Commerce, load_digest_key, make_commerce
+from server.node.commerce_composition import (
+    KEY_FILE,
+    Commerce,
+    load_digest_key,
+    make_commerce,
+    opened_person_keys,
+)
 from server.node.postgres_start import running_postgres, visited_postgres
 from server.node.reconciliation import reconcile
 from server.node.running_node import cancel_and_wait
 from server.node.serve import stop_when_asked
 from server.startup_error import StartupError
 from storage.commerce.api_key_store import ApiKeyStore, Right
+from storage.commerce.ledger import Ledger
+from storage.commerce.personal_records import PersonalRecords
 from storage.commerce.restored_books import RestoredBooks
 from storage.commerce.schema import MONEY_SCHEMA, MONEY_SETTINGS
 from storage.postgres.migrate import migrate
@@ -36,6 +48,18 @@ from storage.postgres.write_connections import WriteConnections
 from storage.unavailable import StorageUnavailableError
 
 _log = logging.getLogger(__name__)
+
+_S_US = 1_000_000
+_NO_LEDGER = "There is no ledger yet: start `tchat commerce` once."
+_KEPT = Kept(
+    section="commerce_service",
+    schema=MONEY_SCHEMA,
+    table="payment_versions",
+    keys_section="commerce_service",
+    keys={"digest_key": KEY_FILE},
+    configured=lambda config: ["digest_key"] if config.commerce_service.digest_key else [],
+    after="The books are read-only until `tchat commerce reconcile --accept` (docs/operations.md).",
+)
 
 
 async def serve_commerce(config: Config) -> None:
@@ -70,8 +94,16 @@ async def opened_commerce(config: Config, url: str, digest_key: bytes) -> AsyncI
             url, size=settings.write_connections_max, statement_timeout_s=timeout_s, settings=MONEY_SETTINGS
         )
         stack.callback(writes.terminate)
+        with _says_what_to_set():
+            person_keys = await stack.enter_async_context(opened_person_keys(config, PersonalRecords(writes, reads)))
         commerce = make_commerce(
-            config, writes=writes, reads=reads, fetch=fetcher, clock=SystemClock(), digest_key=digest_key
+            config,
+            writes=writes,
+            reads=reads,
+            fetch=fetcher,
+            clock=SystemClock(),
+            digest_key=digest_key,
+            person_keys=person_keys,
         )
         books = await RestoredBooks.open(url, statement_timeout_s=timeout_s)
         stack.push_async_callback(books.aclose)
@@ -80,36 +112,95 @@ async def opened_commerce(config: Config, url: str, digest_key: bytes) -> AsyncI
         stack.push_async_callback(cancel_and_wait, asyncio.ensure_future(watch.run()))
         expirer = asyncio.ensure_future(Expirer(commerce.ledger, interval_s=settings.expire_interval_s).run())
         stack.push_async_callback(cancel_and_wait, expirer)
+        forgetter = asyncio.ensure_future(Forgetter(commerce.ledger).run())
+        stack.push_async_callback(cancel_and_wait, forgetter)
+        upkeep = asyncio.ensure_future(commerce.personal.upkeep.run())
+        stack.push_async_callback(cancel_and_wait, upkeep)
         yield commerce
 
 
 def make_api_key(config: Config, tenant: int, name: str, rights: Right, businesses: Sequence[bytes]) -> str:
     """Make the API key of a platform service; one of this name ends. Raises StartupError."""
+    key = new_api_key()
 
-    async def make(url: str, key: str) -> None:
-        pool = await open_pool(url, size=1, statement_timeout_s=config.commerce_service.statement_timeout_s)
+    async def make(store: ApiKeyStore) -> None:
+        await store.set_key(tenant, name, new_id(), hash_token(key), rights=rights, businesses=businesses)
+
+    _change_keys(config, make)
+    return key
+
+
+def end_api_key(config: Config, tenant: int, name: str) -> None:
+    """End the API key of a platform service at once. Raises StartupError."""
+
+    async def end(store: ApiKeyStore) -> None:
+        if not await store.end_key(tenant, name):
+            raise StartupError(f"There is no key named {name}: it has ended, or belongs to another tenant.")
+
+    _change_keys(config, end)
+
+
+def _change_keys(config: Config, change: Callable[[ApiKeyStore], Awaitable[None]]) -> None:
+    async def run(url: str) -> None:
+        timeout_s = config.commerce_service.statement_timeout_s
+        pool = await open_pool(url, size=1, statement_timeout_s=timeout_s, settings=MONEY_SETTINGS)
         async with pool:
-            await ApiKeyStore(pool).set_key(
-                tenant, name, new_id(), hash_token(key), rights=rights, businesses=businesses
-            )
+            await change(ApiKeyStore(pool))
 
     with visited_postgres(of_commerce(config)) as url:
         if url is None:
-            raise StartupError("There is no ledger yet: start `tchat commerce` once.")
-        key = new_api_key()
+            raise StartupError(_NO_LEDGER)
         with _says_what_to_set():
-            asyncio.run(make(url, key))
-    return key
+            asyncio.run(run(url))
+
+
+def close_month(config: Config, month: str) -> None:
+    """Close a month (YYYY-MM, UTC): what is posted from now on is dated after it. Raises StartupError."""
+    begins = _month_of(month)
+    ends = datetime(begins.year + begins.month // 12, begins.month % 12 + 1, 1, tzinfo=UTC)
+
+    async def close(url: str) -> bool:
+        ledger = await Ledger.open(
+            url, writes=1, reads=1, statement_timeout_s=config.commerce_service.statement_timeout_s
+        )
+        try:
+            return await ledger.close_period(begins.year * 100 + begins.month, int(ends.timestamp()) * _S_US)
+        finally:
+            await ledger.aclose()
+
+    with visited_postgres(of_commerce(config)) as url:
+        if url is None:
+            raise StartupError(_NO_LEDGER)
+        with _says_what_to_set():
+            if not asyncio.run(close(url)):
+                raise StartupError(f"{month} is not over in UTC: close it when it is.")
+
+
+def _month_of(text: str) -> datetime:
+    try:
+        return datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC)
+    except ValueError:
+        raise StartupError(f"{text} is no month: say YYYY-MM, as 2026-10.") from None
 
 
 def reconcile_books(config: Config, *, accept: bool, show: Callable[[str], None]) -> bool:
     """Show what restored books lack, and accept them as they are; whether they serve. Raises StartupError."""
     with visited_postgres(of_commerce(config)) as url:
         if url is None:
-            raise StartupError("There is no ledger yet: start `tchat commerce` once.")
+            raise StartupError(_NO_LEDGER)
         synchronous = config.commerce_service.failover_is_synchronous
         with _says_what_to_set():
             return asyncio.run(reconcile(url, synchronous=synchronous, accept=accept, show=show))
+
+
+def back_up_books(config: Config, file: Path, show: Callable[[str], None]) -> None:
+    """Write a backup of the embedded database and its keys; raises BackupError and the like."""
+    backup(of_commerce(config), file, show, _KEPT)
+
+
+def restore_books(config: Config, file: Path, show: Callable[[str], None]) -> None:
+    """Make the data folder of commerce from a backup; raises BackupError and the like."""
+    restore(of_commerce(config), file, show, _KEPT)
 
 
 async def _serve(config: Config, commerce: Commerce, stop: asyncio.Event) -> None:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from protocol.commerce.contract import Approval, NewPayment, PartOfPayment, PaymentReply, Proof
+from protocol.commerce.contract import Approval, NewPayment, PartOfPayment, PaymentReply, Proof, chat_key
 from protocol.commerce.currencies import is_known
 from protocol.errors import ErrorCode
 from protocol.ids import to_text
@@ -45,16 +45,16 @@ def make_request(command: Pay, author: bytes, device: bytes) -> CommerceRequest:
     Its key is the same for the same number of a device in a dialog, on every node and after every reconnect.
     """
     _check_form(command)
-    key = f"{device.hex()}.{command.dialog.hex()}.{command.n}"
+    key = chat_key(UUID(bytes=device), UUID(bytes=command.dialog), command.n)
     if command.action in (PayAction.REQUEST, PayAction.SEND):
-        new = _make_payment(command, author)
+        new = _make_payment(command, author, device)
         expected = {name: getattr(new, name) for name in ("payer", "payee", "amount_minor", "currency")}
         return CommerceRequest("POST", _PAYMENTS, key, msgspec.json.encode(new), expected)
     assert command.payment is not None
     body: msgspec.Struct | None = None
     if command.action is PayAction.APPROVE:
         body = _make_approval(command, device)
-    elif command.action is PayAction.REFUND:
+    elif command.action in (PayAction.REFUND, PayAction.CAPTURE):
         body = PartOfPayment(amount_minor=command.amount_minor)
     path = f"{_PAYMENTS}/{to_text(command.payment)}/{command.action.name.lower()}"
     content = b"" if body is None else msgspec.json.encode(body)
@@ -72,7 +72,7 @@ def _check_form(command: Pay) -> None:
         raise RequestRefusedError(ErrorCode.CURRENCY_REFUSED)
 
 
-def _make_payment(command: Pay, author: bytes) -> NewPayment:
+def _make_payment(command: Pay, author: bytes, device: bytes) -> NewPayment:
     assert command.party is not None
     assert command.amount_minor is not None
     assert command.currency is not None
@@ -90,6 +90,7 @@ def _make_payment(command: Pay, author: bytes) -> NewPayment:
         dialog=UUID(bytes=command.dialog),
         order=None if command.order is None else UUID(bytes=command.order),
         expires_in_s=command.expires_in_s,
+        proof=_make_proof(command, device),
     )
 
 
@@ -98,14 +99,17 @@ def _make_approval(command: Pay, device: bytes) -> Approval:
     assert command.amount_minor is not None
     assert command.currency is not None
     assert command.payee is not None
-    proof = None
-    if command.signature is not None or command.step_up:
-        signature = None if command.signature is None else base64.b64encode(command.signature).decode("ascii")
-        proof = Proof(device=UUID(bytes=device), signature=signature, step_up=command.step_up or None)
     return Approval(
         version=command.version,
         amount_minor=command.amount_minor,
         currency=command.currency,
         payee=UUID(bytes=command.payee),
-        proof=proof,
+        proof=_make_proof(command, device),
     )
+
+
+def _make_proof(command: Pay, device: bytes) -> Proof | None:
+    if command.signature is None and not command.step_up:
+        return None
+    signature = None if command.signature is None else base64.b64encode(command.signature).decode("ascii")
+    return Proof(device=UUID(bytes=device), signature=signature, step_up=command.step_up or None)

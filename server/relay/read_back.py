@@ -89,10 +89,10 @@ class ReadBack:
 def _read_notices(events: Sequence[PostedEvent]) -> list[ToldVersion]:
     told = []
     for event in events:
-        if event.payload is None or event.content_type != CONTENT_TYPE:
+        if event.payload is None or event.ref is None or event.content_type != CONTENT_TYPE:
             continue
         try:
-            notice = decode_notice(event.payload)
+            notice = decode_notice(event.payload, (event.ref.type, event.ref.id))
         except msgspec.MsgspecError:
             _log.warning("number %d is no notice of a payment", event.n)
             continue

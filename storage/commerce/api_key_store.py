@@ -13,6 +13,7 @@ from storage.postgres.pool import Pool, translate_errors
 _FIND = "SELECT key_hash, caller_id, tenant_id, rights, businesses FROM api_keys WHERE key_hash = ANY ($1)"
 _READ_TOGETHER_MAX = 50
 _READ_CROWD = 8
+_END = "SELECT end_api_key($1, $2)"
 _SET = "SELECT set_api_key($1, $2, $3, $4, $5, $6)"
 
 
@@ -22,6 +23,9 @@ class Right(enum.IntFlag):
     PAYMENTS = 1
     TRANSFERS = 2
     ADMIN = 4
+    PERSONAL = 64
+    """Legal data and erasures of people who are not the caller."""
+    SHOPS = 16
 
 
 class ApiKeyRow(msgspec.Struct, frozen=True):
@@ -56,4 +60,10 @@ class ApiKeyStore:
         """Make a key, or give the one of this name another secret; returns its caller."""
         async with translate_errors():
             found: bytes = await self._pool.fetchval(_SET, tenant, name, caller, key_hash, int(rights), businesses)
+        return found
+
+    async def end_key(self, tenant: int, name: str) -> bool:
+        """End the key of this name at once; whether there was one."""
+        async with translate_errors():
+            found: bool = await self._pool.fetchval(_END, tenant, name)
         return found

@@ -39,7 +39,7 @@ from storage.postgres.pool import Pool, open_pool, translate_errors
 from storage.postgres.write_connections import WriteConnections
 from storage.unavailable import BooksReadOnlyError
 
-_BEGIN = "SELECT * FROM begin_payment($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)"
+_BEGIN = f"SELECT * FROM begin_payment({', '.join(f'${place}' for place in range(1, 21))})"
 _APPROVE = "SELECT * FROM approve_payment($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 _STEP = "SELECT * FROM step_payment($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 _REFUND = "SELECT * FROM refund_payment($1, $2, $3, $4, $5, $6, $7, $8)"
@@ -182,6 +182,8 @@ class Ledger:
             new.later,
             new.request_us,
             new.hold_us,
+            [share.account for share in new.shares],
+            [share.weight for share in new.shares],
         )
 
     async def hold_many(self, steps: Sequence[HoldStep]) -> list[Answer | None]:
@@ -334,9 +336,9 @@ class Ledger:
         )
         return read_answer(row)
 
-    async def forget_answers(self, before_us: int, limit: int) -> int:
-        """Forget the ids in answers from before a time; how many. The keys stay, so a late copy does nothing."""
-        (row,) = await self._writes.fetch("SELECT forget_answers($1, $2)", before_us, limit)
+    async def forget_answers(self, age_us: int, limit: int) -> int:
+        """Forget the ids in answers that are older; how many. The keys stay, so a late copy does nothing."""
+        (row,) = await self._writes.fetch("SELECT forget_answers($1, $2)", age_us, limit)
         return int(row[0])
 
     async def expire(self, payment: bytes) -> bool:

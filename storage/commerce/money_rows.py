@@ -78,6 +78,8 @@ class TransferReason(enum.IntEnum):
     DEBT_SETTLED = 15
     REVERSAL = 16
     CHARGEBACK_RETURNED = 17
+    SHARE = 18
+    SHARE_RETURNED = 19
 
 
 class StepOutcome(enum.IntEnum):
@@ -101,6 +103,21 @@ class StepOutcome(enum.IntEnum):
     """Nothing is written and more must be locked: the ledger repeats the call itself."""
     PROOF = 16
     NOT_ALLOWED = 17
+    ITEM_NOT_FOUND = 40
+    ITEMS_BOUND = 41
+    STILL_OPEN = 42
+    PERSON_ERASED = 43
+    BUSINESS_NOT_FOUND = 61
+    BUSINESS_CLOSED = 62
+    PRODUCT_NOT_FOUND = 63
+    SKU_TAKEN = 64
+    LAST_OWNER = 65
+    SHOP_BOUND = 66
+    CART_EMPTY = 67
+    SHIPPING = 68
+    OUT_OF_STOCK = 69
+    ORDER_NOT_FOUND = 70
+    ORDER_STATE = 71
     READ_ONLY = 90
     """The books were restored and are not reconciled: nothing is written, and the call is repeated later."""
 
@@ -125,6 +142,13 @@ class Answer(msgspec.Struct, frozen=True):
     detail: int | None = None
 
 
+class ShareRow(msgspec.Struct, frozen=True):
+    """A part of what the payee is paid, after the fee: `weight` of the sum of all weights goes to this wallet."""
+
+    account: bytes
+    weight: int
+
+
 class NewPaymentRow(msgspec.Struct, frozen=True, kw_only=True):
     """A payment that begins. `from_account` and `to_account` are the wallets of payer and payee."""
 
@@ -141,6 +165,7 @@ class NewPaymentRow(msgspec.Struct, frozen=True, kw_only=True):
     order: bytes | None = None
     request_us: int = 86_400_000_000
     hold_us: int = 7 * 86_400_000_000
+    shares: tuple[ShareRow, ...] = ()
 
 
 class HoldStep(msgspec.Struct, frozen=True):

@@ -105,7 +105,7 @@ class Terms:
 
     async def ensure_reference(self, tenant: int, currency: str) -> None:
         """The reference currency counts as itself."""
-        query = "INSERT INTO reference_rates (tenant_id, currency, rate) VALUES ($1, $2, 1) ON CONFLICT DO NOTHING"
+        query = "SELECT ensure_reference($1, $2)"
         await self._writes.fetch(query, tenant, currency)
 
     async def read_quote(self, tenant: int, quote: bytes) -> QuoteRow | None:

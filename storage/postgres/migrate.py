@@ -26,10 +26,15 @@ FOLDER = Path(__file__).parent / "migrations"
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """The tables and functions of one database: numbered files, and functions."""
+    """The tables and functions of one database: numbered files, functions, and who may use them.
+
+    `granted` asks whether `grants` hold in this cluster.
+    """
 
     folder: Path
     functions: FunctionFiles
+    grants: str = ""
+    granted: str = ""
 
 
 CHAT_SCHEMA = Schema(FOLDER, CHAT)
@@ -67,7 +72,7 @@ def known_migrations() -> list[str]:
 
 
 async def is_current(connection: "asyncpg.Connection[Any]", schema: Schema = CHAT_SCHEMA) -> bool:
-    """Whether tables and functions are this version's: one query.
+    """Whether tables, functions and grants are this version's: a query or two.
 
     Raises MigrationError if a newer version of tchat has migrated it.
     """
@@ -75,7 +80,9 @@ async def is_current(connection: "asyncpg.Connection[Any]", schema: Schema = CHA
         applied, present = await _read_state(connection)
     except asyncpg.UndefinedTableError:
         return False
-    return not missing_names(applied, schema.folder) and present == digest(schema.functions.render_all())
+    if missing_names(applied, schema.folder) or present != _digest(schema):
+        return False
+    return not schema.granted or bool(await connection.fetchval(schema.granted))
 
 
 async def migrate(
@@ -119,12 +126,19 @@ async def _migrate(connection: "asyncpg.Connection[Any]", progress: Callable[[st
         await connection.execute(_NOTE_MIGRATION, number_of(name), name[5:])
         steps.append(name)
         progress(name)
-    rendered = schema.functions.render_all()
-    if present != digest(rendered):
-        await _replace_functions(connection, rendered)
+    if present != _digest(schema):
+        await _replace_functions(connection, schema)
         steps.append(FUNCTIONS)
         progress(FUNCTIONS)
+    if schema.grants:
+        await connection.execute(schema.grants)
     return steps
+
+
+def _digest(schema: Schema) -> str:
+    """What the functions and grants are noted by, when they have been applied."""
+    grants = {"": schema.grants} if schema.grants else {}
+    return digest(schema.functions.render_all() | grants)
 
 
 async def _read_state(connection: "asyncpg.Connection[Any]") -> tuple[list[int], str | None]:
@@ -134,17 +148,18 @@ async def _read_state(connection: "asyncpg.Connection[Any]") -> tuple[list[int],
     return row[0], row[1]
 
 
-async def _replace_functions(connection: "asyncpg.Connection[Any]", rendered: dict[str, str]) -> None:
+async def _replace_functions(connection: "asyncpg.Connection[Any]", schema: Schema) -> None:
     """Drop ours and those that a version before had, whatever their parameters, and create ours.
 
     A function of a trigger is neither dropped nor noted: no version, ours or an older one, could drop it.
     """
+    rendered = schema.functions.render_all()
     droppable = list_droppable(rendered)
     for (signature,) in await connection.fetch(_OLD_FUNCTIONS, droppable):
         await connection.execute(f"DROP FUNCTION {signature}")
     for text in rendered.values():
         await connection.execute(text)
-    await connection.execute(_NOTE_FUNCTIONS, digest(rendered), droppable)
+    await connection.execute(_NOTE_FUNCTIONS, _digest(schema), droppable)
 
 
 async def _take_over_from_alembic(connection: "asyncpg.Connection[Any]") -> None:

@@ -6,9 +6,12 @@ from collections.abc import Iterable
 
 import msgspec
 
+from protocol.bodies import Ref
 from protocol.commerce.payment_notice import CONTENT_TYPE, PaymentNotice, decode_notice
 from protocol.kinds import Kind
 from tchat.fold.message import Message
+
+_NO_REF = Ref("", "")
 
 
 def newest_notices(messages: Iterable[Message]) -> dict[bytes, PaymentNotice]:
@@ -26,7 +29,8 @@ def newest_notices(messages: Iterable[Message]) -> dict[bytes, PaymentNotice]:
 def _read(message: Message) -> PaymentNotice | None:
     if message.posted is None or message.posted.kind is not Kind.PAYMENT or message.header.content_type != CONTENT_TYPE:
         return None
+    ref = message.header.ref or _NO_REF
     try:
-        return decode_notice(message.payload)
-    except msgspec.MsgspecError:  # of a newer version that this one cannot read
+        return decode_notice(message.payload, (ref.type, ref.id))
+    except msgspec.MsgspecError:  # it names another payment, or is of a newer version that this one cannot read
         return None

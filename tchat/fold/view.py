@@ -33,6 +33,7 @@ class View:
 
     def __init__(self, me: bytes = NIL) -> None:
         self.me = me
+        self.device = NIL
         self.dialogs: dict[bytes, DialogView] = {}
         self._blocks: dict[bytes, tuple[int, bool]] = {}
         self._invited: dict[bytes, tuple[int, Invited | None]] = {}

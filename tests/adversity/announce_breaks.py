@@ -29,7 +29,7 @@ class Break:
         for before, after in self.edits:
             assert text.count(before) == 1, f"{self.function} has changed: write the fault anew"
             text = text.replace(before, after)
-        await books.execute(text.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION"))
+        await books.execute(text.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION") + MONEY_SCHEMA.grants)
 
 
 BREAKS = {

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from protocol.bodies import Posted, TimelineEvent
 from protocol.commands import History
-from protocol.commerce.payment_notice import CONTENT_TYPE, REF_TYPE, PaymentNotice, decode_notice
+from protocol.commerce.payment_notice import CONTENT_TYPE, PaymentNotice, decode_notice
 from protocol.ids import self_dialog_id, to_text
 from protocol.kinds import Kind
 from protocol.replies import HistoryPage
@@ -135,8 +135,7 @@ def read_payment(event: TimelineEvent) -> Read | None:
     body = event.body
     if not isinstance(body, Posted) or body.kind is not Kind.PAYMENT:
         return None
-    notice = decode_notice(body.payload)
-    assert body.header.content_type == CONTENT_TYPE
     assert body.header.ref is not None
-    assert (body.header.ref.type, body.header.ref.id) == (REF_TYPE, str(notice.payment))
+    notice = decode_notice(body.payload, (body.header.ref.type, body.header.ref.id))
+    assert body.header.content_type == CONTENT_TYPE
     return Read(event.seq, notice)

@@ -15,11 +15,11 @@ import jwt
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from protocol.commerce.contract import TOKEN_LIFE_S
+from protocol.commerce.contract import TOKEN_LIFE_S, Approval, approval_text
 from protocol.commerce.payment_states import PaymentStep
 from protocol.ids import new_id
 from server.identity.signing_keys import SigningKeys, new_pem
-from tests.adversity.approve_stage import ABOVE, ApproveStage, Signed
+from tests.adversity.approve_stage import ABOVE, ApproveStage, Deal, Signed
 from tests.support.commerce_world import CHAT_KEYS, Party
 
 Attack = Callable[[ApproveStage], Awaitable[None]]
@@ -150,6 +150,52 @@ async def forge_proofs(stage: ApproveStage) -> None:
     await stage.attack(stage.sign(payer, "/v1/payments", sent))
 
 
+async def forge_proofs_of_sends(stage: ApproveStage) -> None:
+    """A large send with the proof of another: another key, another order, another payee, another device."""
+    payer, payee = stage.rng.sample(stage.people, 2)
+    body = payer.payment(payee, ABOVE, order=UUID(bytes=new_id()))
+    key = stage.new_key()
+    proven = payer.prove_send(key, body)
+    stage.agree_to_send(body)
+    honest = stage.sign(payer, "/v1/payments", proven, key=key)
+    await asyncio.gather(stage.act(honest), stage.attack(honest))
+    await stage.attack(stage.sign(payer, "/v1/payments", proven))
+    other = payer.payment(payee, ABOVE, order=UUID(bytes=new_id()))
+    own_key = stage.new_key()
+    twin = stage.other_device(payer).prove_send(own_key, other)["proof"]
+    for proof in (proven["proof"], twin, twin | {"device": payer.device}):
+        await stage.attack(stage.sign(payer, "/v1/payments", other | {"proof": proof}, key=own_key))
+    to_mallory = payer.payment(stage.mallory, ABOVE, order=UUID(bytes=new_id()))
+    proof = payer.prove_send("x", to_mallory | {"payee": payee.id})["proof"]
+    await stage.attack(stage.sign(payer, "/v1/payments", to_mallory | {"proof": proof}, key="x"))
+
+
+async def forge_step_ups(stage: ApproveStage) -> None:
+    """The step-up of another approval, person, tenant or audience; late, spent, or signed by nobody of the platform."""
+    deal, other = await stage.request(ABOVE), await stage.request(ABOVE)
+    payer = deal.payer
+    text, elsewhere = _text(deal), _text(other)
+    now_s = stage.world.clock.wall_ms() // 1000
+    proofs = (
+        payer.step_up(elsewhere),
+        payer.step_up(text, sub=str(stage.mallory.id)),
+        payer.step_up(text, tenant=2),
+        payer.step_up(text, aud="commerce"),
+        payer.step_up(text, iat=now_s - 120, exp=now_s - 60),
+        payer.step_up(text, signed_by=_UNKNOWN_KEYS),
+        payer.step_up(text, signed_by=CHAT_KEYS),
+    )
+    for proof in proofs:
+        await stage.attack(stage.sign(payer, f"{deal.path}/approve", deal.seen | {"proof": proof}))
+    proven, again = [await stage.request(ABOVE, payer=payer) for _ in range(2)]
+    stage.agree(proven)
+    named = str(UUID(bytes=new_id()))
+    honest = proven.seen | {"proof": payer.step_up(_text(proven), jti=named)}
+    await stage.act(stage.sign(payer, f"{proven.path}/approve", honest))
+    spent = payer.step_up(_text(again), jti=named)
+    await stage.attack(stage.sign(payer, f"{again.path}/approve", again.seen | {"proof": spent}))
+
+
 async def forge_tokens(stage: ApproveStage) -> None:
     """Access tokens, tokens for another tenant or audience, and such as the chat never signed."""
     deal = await stage.request()
@@ -223,6 +269,11 @@ async def move_without_payments(stage: ApproveStage) -> None:
         await stage.attack_as_service(service, "/v1/transfers", legs)
 
 
+def _text(deal: Deal) -> bytes:
+    """What proves an approval."""
+    return approval_text(UUID(deal.payment["id"]), msgspec.convert(deal.seen, Approval))
+
+
 async def _wallet(of: Party) -> str:
     (found,) = (await of.read("wallets"))["wallets"]
     return str(found["id"])
@@ -257,6 +308,8 @@ ATTACKS: dict[str, Attack] = {
         show_something_else,
         approve_for_others,
         forge_proofs,
+        forge_proofs_of_sends,
+        forge_step_ups,
         forge_tokens,
         take_steps_of_others,
         take_it_twice,

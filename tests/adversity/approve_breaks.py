@@ -16,7 +16,6 @@ import jwt
 
 from protocol.commerce import contract
 from protocol.ids import NIL
-from server.commerce.approval_proofs import ApprovalProofs
 from server.commerce.request_tokens import RequestTokens
 from tests.adversity.money_breaks import edit_function
 
@@ -72,12 +71,16 @@ def _read_as_a_read(self: RequestTokens, token: str, key: Any, _method: str) -> 
     return _read(self, token, key, "GET")
 
 
-_is_proven = ApprovalProofs.is_proven
 _text = contract.approval_text
+_send_text = contract.send_text
 
 
 def _text_of_any_payment(_payment: UUID, approval: Any) -> bytes:
     return _text(UUID(bytes=NIL), approval)
+
+
+def _send_text_of_any_key(_key: str, new: Any) -> bytes:
+    return _send_text("", new)
 
 
 def _text_without_amount(payment: UUID, approval: Any) -> bytes:
@@ -86,7 +89,7 @@ def _text_without_amount(payment: UUID, approval: Any) -> bytes:
 
 def _texts(text: Callable[..., bytes]) -> dict[str, Any]:
     """Server and devices sign the same text, so that honest approvals pass."""
-    return {f"{_SERVICE}.approval_proofs.approval_text": text, "tests.support.commerce_world.approval_text": text}
+    return {f"{_SERVICE}.payment_steps.approval_text": text, "tests.support.commerce_world.approval_text": text}
 
 
 _FORGET = "DELETE FROM keys WHERE key_id = p_key;\n    IF false THEN"
@@ -149,10 +152,29 @@ BREAKS: dict[str, ApprovalBreak] = {
     "any_proof_will_do": ApprovalBreak(
         "moved_unapproved",
         ("forge_proofs",),
-        {f"{_SERVICE}.approval_proofs.ApprovalProofs.is_proven": _answers(True)},
+        {f"{_SERVICE}.approval_proofs.ApprovalProofs.is_proven": _answers_soon(True)},
     ),
     "signature_is_for_any_payment": ApprovalBreak("moved_unapproved", ("forge_proofs",), _texts(_text_of_any_payment)),
     "signature_is_for_any_amount": ApprovalBreak("moved_unapproved", ("forge_proofs",), _texts(_text_without_amount)),
+    "signature_of_a_send_is_for_any_key": ApprovalBreak(
+        "approved_twice",
+        ("forge_proofs_of_sends",),
+        {
+            f"{_SERVICE}.payment_steps.send_text": _send_text_of_any_key,
+            "tests.support.commerce_world.send_text": _send_text_of_any_key,
+        },
+    ),
+    "step_up_is_for_any_approval": ApprovalBreak(
+        "moved_unapproved", ("forge_step_ups",), {f"{_SERVICE}.step_ups.hmac.compare_digest": _answers(True)}
+    ),
+    "step_up_never_ends": ApprovalBreak(
+        "moved_unapproved", ("forge_step_ups",), {f"{_SERVICE}.step_ups.check_times": _answers(None)}
+    ),
+    "step_up_is_never_spent": ApprovalBreak(
+        "moved_unapproved",
+        ("forge_step_ups",),
+        edits=(("spend_step_up", "RETURN (SELECT s.key_id = p_key", "RETURN (SELECT true"),),
+    ),
     "state_is_not_looked_at": ApprovalBreak(
         "approved_twice",
         ("approve_on_two_devices",),

@@ -21,7 +21,7 @@ from protocol.commerce.payment_states import PaymentStep
 from protocol.ids import new_id
 from server.config.settings import Config
 from storage.commerce.api_key_store import Right
-from tests.support.commerce_world import CommerceWorld, Party, approval_of
+from tests.support.commerce_world import STEP_UP_URL, CommerceWorld, Party, approval_of
 
 FUNDS = 10**11
 ABOVE = 600_000
@@ -31,8 +31,15 @@ _UNLIMITED = 10**15
 
 
 def make_config() -> Config:
-    """The default configuration; limits of a person do not end a long run."""
-    settings = msgspec.structs.replace(Config().commerce_service, day_max_minor=_UNLIMITED, month_max_minor=_UNLIMITED)
+    """The default configuration; no limit ends a long run."""
+    settings = msgspec.structs.replace(
+        Config().commerce_service,
+        day_max_minor=_UNLIMITED,
+        month_max_minor=_UNLIMITED,
+        requests_per_caller_per_s=10**6,
+        requests_per_service_per_s=10**6,
+        step_up_jwks_url=STEP_UP_URL,
+    )
     return msgspec.structs.replace(Config(), commerce_service=settings)
 
 

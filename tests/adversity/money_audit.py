@@ -70,6 +70,8 @@ SELECT t.subject_id AS payment_id,
     sum(t.amount) FILTER (WHERE t.reason = {TransferReason.FEE_RETURNED}) AS fee_returned,
     sum(CASE t.reason WHEN {TransferReason.CHARGEBACK} THEN t.amount
                       WHEN {TransferReason.CHARGEBACK_RETURNED} THEN -t.amount END) AS disputed,
+    sum(t.amount) FILTER (WHERE t.reason = {TransferReason.SHARE}) AS shared,
+    sum(t.amount) FILTER (WHERE t.reason = {TransferReason.SHARE_RETURNED}) AS share_returned,
     sum(t.amount) FILTER (WHERE t.reason = {TransferReason.HOLD}) AS held,
     sum(t.amount) FILTER (WHERE t.reason = {TransferReason.RETURN}) AS returned
 FROM transfers t GROUP BY t.subject_id
@@ -120,6 +122,25 @@ _QUERIES: tuple[tuple[str, str], ...] = (
         """,
     ),
     ("negative", _BELOW_ZERO),
+    (
+        "fold_differs",
+        """
+        SELECT count(*) FROM (
+            SELECT s.payment_id, sum(s.paid) AS paid, sum(w.whole) AS whole,
+                   bool_or(s.paid NOT IN (w.whole, w.whole + 1)
+                           OR s.returned <> CASE WHEN s.account_id = p.to_id OR s.paid = 0 THEN 0 ELSE
+                               div(s.paid::numeric * (p.refunded - p.fee_returned), p.captured - p.fee) END) AS wrong,
+                   p.captured - p.fee AS net,
+                   sum(s.paid) FILTER (WHERE s.account_id <> p.to_id) AS given, sum(s.returned) AS returned
+            FROM payment_shares s JOIN payments p USING (payment_id)
+            CROSS JOIN LATERAL (SELECT div((p.captured - p.fee)::numeric * s.weight, sum(x.weight)) AS whole
+                                FROM payment_shares x WHERE x.payment_id = s.payment_id) w
+            GROUP BY s.payment_id, p.payment_id) s
+        LEFT JOIN moved m USING (payment_id)
+        WHERE s.wrong OR s.paid <> s.net
+           OR (coalesce(m.shared, 0), coalesce(m.share_returned, 0)) IS DISTINCT FROM (coalesce(s.given, 0), s.returned)
+        """,
+    ),
     (
         "doubled",
         """

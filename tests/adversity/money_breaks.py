@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from storage.commerce.schema import MONEY
+from storage.commerce.service_access import GRANTS
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def edit_function(name: str, old: str, new: str) -> str:
     template = MONEY.read(name)
     assert template.count(old) == 1, f"{name}.sql has {template.count(old)} times: {old}"
     assert template.count("CREATE FUNCTION") == 1, name
-    return MONEY.render(template.replace(old, new).replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION"))
+    return MONEY.render(template.replace(old, new).replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION")) + GRANTS
 
 
 _PAY: Mapping[str, float] = {"send": 5, "top_up": 1}
@@ -47,6 +48,12 @@ BREAKS: dict[str, Break] = {
     ),
     "clock_falls_within_an_account": Break(
         "fold_differs", {"lock_slots": ("greatest(c.read_us, v_moved_us, ", "greatest(c.read_us, ")}, plays=_PAY
+    ),
+    "units_that_are_left_over_are_given_to_nobody": Break(
+        "fold_differs",
+        {"pay_shares": ("CASE WHEN r.rank <= r.left_over THEN 1 ELSE 0 END", "0")},
+        plays={"request": 3, "answer_request": 4, "end_hold": 3, "top_up": 2},
+        operations=5_000,
     ),
     "floor_is_judged_with_one_slot_locked": Break(
         "negative",

@@ -18,6 +18,7 @@ from storage.commerce.money_rows import (
     Leg,
     NewPaymentRow,
     Purpose,
+    ShareRow,
     StepKey,
     TransferReason,
     account_id,
@@ -155,8 +156,15 @@ class Racer(Caller):
         return None
 
     async def request(self) -> None:
-        """Somebody asks for money."""
+        """Somebody asks for money, now and then for several."""
         new = self._draw_payment()
+        if self.rng.random() < 0.5:
+            others = [owner for owner in self._crowd.owners if owner != new.payer]
+            shares = tuple(
+                ShareRow(wallet_of(owner, new.currency), self.rng.randint(1, 9))
+                for owner in self.rng.sample(others, self.rng.randint(1, 4))
+            )
+            new = msgspec.structs.replace(new, shares=shares)
         winner = await self.race(self._begin(new, PaymentStep.REQUEST))
         if winner is not None and is_done(winner):
             self._crowd.asked.append(new)

@@ -18,6 +18,7 @@ from storage.commerce.gathered_steps import GatheredSteps
 from storage.commerce.ledger import Ledger
 from storage.commerce.money_rows import HOLD_SLOT, LimitSpan
 from storage.commerce.schema import MONEY_SCHEMA, MONEY_SETTINGS
+from storage.commerce.service_access import GRANTS
 from storage.embedded.cluster import EmbeddedPostgres
 from storage.postgres.migrate import migrate
 from storage.postgres.pool import Pool, open_pool, prepare
@@ -143,7 +144,7 @@ class MoneyStage:
         await connection.close()
         await migrate(stage.url, schema=MONEY_SCHEMA)
         connection = await asyncpg.connect(stage.url)
-        for statement in (_STEPPED_CLOCK, _WATCH_LIMITS, _WATCH_ENDS, _CLOSE_MONTH, *breaks):
+        for statement in (_STEPPED_CLOCK, _WATCH_LIMITS, _WATCH_ENDS, _CLOSE_MONTH, *breaks, GRANTS):
             await connection.execute(statement)
         await connection.close()
         stage.writes = CutConnections(stage.url, size=CONNECTIONS, statement_timeout_s=30)

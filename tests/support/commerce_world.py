@@ -6,9 +6,11 @@ import base64
 import contextlib
 import itertools
 import json
+import tempfile
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
 import httpx
@@ -19,19 +21,25 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from protocol.commerce.contract import (
     AUDIENCE,
     IDEMPOTENCY_HEADER,
+    STEP_UP_AUDIENCE,
     TOKEN_LIFE_S,
     Approval,
+    NewPayment,
     approval_text,
     request_digest,
+    send_text,
+    step_up_digest,
 )
 from protocol.ids import NIL, new_id
 from server.clock import Clock
+from server.commerce.personal.held_keys import PersonKeys
 from server.config.settings import Config
 from server.identity.jwks import FetchDocument
 from server.identity.signing_keys import SigningKeys, new_pem
 from server.identity.vault import hash_token, new_api_key
-from server.node.commerce_composition import make_commerce
+from server.node.commerce_composition import make_commerce, opened_person_keys
 from storage.commerce.api_key_store import ApiKeyStore, Right
+from storage.commerce.personal_records import PersonalRecords
 from storage.commerce.schema import MONEY_SETTINGS
 from storage.postgres.pool import Pool, open_pool
 from storage.postgres.write_connections import WriteConnections
@@ -39,13 +47,16 @@ from tests.support.clock import ManualClock
 
 TENANT = 1
 CHAT_KEYS = SigningKeys.from_pem(new_pem())
+PLATFORM_KEYS = SigningKeys.from_pem(new_pem())
+STEP_UP_URL = "http://127.0.0.1/platform.json"
+"""Where the service finds PLATFORM_KEYS, if it is configured to."""
 _SECRET = bytes(range(100, 132))
 _MOVED = "SELECT coalesce(sum(amount), 0)::bigint, count(*) FROM transfers"
 
 
 class _Keys(FetchDocument):
-    async def __call__(self, _url: str) -> bytes:
-        return json.dumps(CHAT_KEYS.as_jwks()).encode()
+    async def __call__(self, url: str) -> bytes:
+        return json.dumps((PLATFORM_KEYS if url == STEP_UP_URL else CHAT_KEYS).as_jwks()).encode()
 
 
 class Party:
@@ -104,9 +115,31 @@ class Party:
 
     def prove(self, payment: str, seen: dict[str, Any]) -> dict[str, Any]:
         """An approval with the signature of their device."""
-        text = approval_text(UUID(payment), msgspec.convert(seen, Approval))
-        signature = base64.b64encode(self.signing.sign(text)).decode()
-        return {**seen, "proof": {"device": self.device, "signature": signature}}
+        return {**seen, "proof": self.sign_text(approval_text(UUID(payment), msgspec.convert(seen, Approval)))}
+
+    def prove_send(self, key: str, body: dict[str, Any]) -> dict[str, Any]:
+        """A send under this key with the signature of their device."""
+        return {**body, "proof": self.sign_text(send_text(key, msgspec.convert(body, NewPayment)))}
+
+    def sign_text(self, text: bytes) -> dict[str, Any]:
+        """A proof by their device."""
+        return {"device": self.device, "signature": base64.b64encode(self.signing.sign(text)).decode()}
+
+    def step_up(self, text: bytes, *, signed_by: SigningKeys = PLATFORM_KEYS, **changed: Any) -> dict[str, Any]:
+        """A proof by the platform that they have seen this text; `changed` claims, None leaves one out."""
+        now_s = self.world.clock.wall_ms() // 1000
+        claims = {
+            "aud": STEP_UP_AUDIENCE,
+            "sub": str(self.id),
+            "tenant": TENANT,
+            "iat": now_s,
+            "exp": now_s + TOKEN_LIFE_S,
+            "jti": str(uuid4()),
+            "digest": step_up_digest(text),
+        } | changed
+        said = {name: value for name, value in claims.items() if value is not None}
+        token = jwt.encode(said, signed_by.signing, algorithm="EdDSA", headers={"kid": signed_by.kid})
+        return {"step_up": token}
 
 
 def approval_of(payment: dict[str, Any], **changed: Any) -> dict[str, Any]:
@@ -124,12 +157,22 @@ class CommerceWorld:
         reads: Pool,
         database: asyncpg.Connection,
         clock: Clock | None,
+        *,
+        person_keys: PersonKeys,
     ) -> None:
         self.clock = ManualClock()
         self.database = database
         self.commerce = make_commerce(
-            config, writes=writes, reads=reads, fetch=_Keys(), clock=clock or self.clock, digest_key=_SECRET
+            config,
+            writes=writes,
+            reads=reads,
+            fetch=_Keys(),
+            clock=clock or self.clock,
+            digest_key=_SECRET,
+            person_keys=person_keys,
         )
+        self.person_keys = person_keys
+        self.personal_records = PersonalRecords(writes, reads)
         self._api_keys = ApiKeyStore(reads)
         self._numbers = itertools.count(1)
         self.admin: Party
@@ -227,6 +270,10 @@ async def opened_world(url: str, config: Config, *, clock: Clock | None = None) 
         stack.callback(writes.terminate)
         database = await asyncpg.connect(url)
         stack.push_async_callback(database.close)
-        world = CommerceWorld(config, writes, reads, database, clock)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tchat-commerce-")))
+        settings = msgspec.structs.replace(config.commerce_service, data_dir=folder)
+        config = msgspec.structs.replace(config, commerce_service=settings)
+        person_keys = await stack.enter_async_context(opened_person_keys(config, PersonalRecords(writes, reads)))
+        world = CommerceWorld(config, writes, reads, database, clock, person_keys=person_keys)
         world.admin = await world.service(Right.TRANSFERS | Right.ADMIN, name="admin")
         yield world

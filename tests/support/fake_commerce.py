@@ -22,7 +22,7 @@ from protocol.ids import new_id
 from server.identity.signing_keys import SigningKeys
 
 _SEEN = ("version", "amount_minor", "currency", "payee")
-_AFTER = {"decline": "declined", "cancel": "cancelled", "refund": "refunded", "approve": "paid"}
+_AFTER = {"decline": "declined", "cancel": "cancelled", "refund": "refunded", "capture": "paid", "approve": "paid"}
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class FakeCommerce:
                 is_now = Approval(**{name: getattr(payment, name) for name in _SEEN})
                 if msgspec.structs.replace(seen, proof=None) != is_now:
                     return refusal("changed", 409)
-            elif named[1] == "refund":
+            elif named[1] in ("refund", "capture"):
                 msgspec.json.decode(body, type=PartOfPayment)
             payment = msgspec.structs.replace(payment, state=_AFTER[named[1]], version=payment.version + 1)
             self.payments[payment.id] = payment

@@ -13,10 +13,10 @@ import msgspec
 import pytest
 from nacl.signing import VerifyKey
 
-from protocol.bodies import Header, Posted
+from protocol.bodies import Header, Posted, Ref
 from protocol.close_codes import CloseCode
-from protocol.commerce.contract import Approval, approval_text
-from protocol.commerce.payment_notice import CONTENT_TYPE, PaymentNotice, encode_notice
+from protocol.commerce.contract import Approval, NewPayment, approval_text, send_text
+from protocol.commerce.payment_notice import CONTENT_TYPE, REF_TYPE, PaymentNotice, encode_notice
 from protocol.dialog_types import DialogType, Mode
 from protocol.errors import ErrorCode
 from protocol.ids import new_id
@@ -95,6 +95,33 @@ async def test_a_request_is_approved_with_the_signature_of_the_device(node: Runn
     ]
 
 
+async def test_a_send_is_signed_by_the_device_for_its_number_alone(node: Running, commerce: FakeCommerce) -> None:
+    ann, bo, dialog = await pair(node)
+    async with online(node, ann) as a:
+        order = new_id()
+        terms = {"capture_later": True, "order": order, "expires_in_s": 3600}
+        await a.pay_send(dialog, bo.principal, 4_200, "THB", step_up="seen", **terms)  # type: ignore[arg-type]
+        key = VerifyKey(a.encryption._parts.machine.public.ed25519)
+    (asked,) = commerce.asked
+    new = msgspec.json.decode(asked.body, type=NewPayment)
+    assert new.proof is not None
+    assert (new.proof.device, new.proof.step_up) == (UUID(bytes=ann.device), "seen")
+    assert new.proof.signature is not None
+    text = send_text(asked.key, msgspec.structs.replace(new, proof=None))
+    assert key.verify(text, base64.b64decode(new.proof.signature)) == text
+    assert asked.claims["device_key"] == base64.b64encode(bytes(key)).decode()
+
+
+async def test_what_is_held_is_captured_by_its_payee(node: Running, commerce: FakeCommerce) -> None:
+    ann, bo, dialog = await pair(node)
+    async with online(node, ann) as a, online(node, bo) as b:
+        held = await a.pay_send(dialog, bo.principal, 500, "THB", capture_later=True)
+        captured = await b.capture_payment(dialog, held.payment, 200)
+    assert (held.state, captured.state) == ("held", "paid")
+    assert commerce.asked[1].path == f"/v1/payments/{UUID(bytes=held.payment)}/capture"
+    assert commerce.asked[1].body == b'{"amount_minor":200}'
+
+
 async def test_every_action_is_one_call_with_a_number_of_its_own(node: Running, commerce: FakeCommerce) -> None:
     ann, bo, dialog = await pair(node)
     async with online(node, ann) as a, online(node, bo) as b:
@@ -152,7 +179,8 @@ async def test_a_state_that_a_service_announces_comes_to_both_in_either_mode(nod
     async with online(node, ann) as a, online(node, bo) as b:
         for version, requester in ((1, ann.principal), (2, None)):
             notice = PaymentNotice(payment=UUID(bytes=payment), version=version)
-            body = Posted(Kind.PAYMENT, Header(content_type=CONTENT_TYPE), encode_notice(notice), requester=requester)
+            header = Header(content_type=CONTENT_TYPE, ref=Ref(REF_TYPE, str(notice.payment)))
+            body = Posted(Kind.PAYMENT, header, encode_notice(notice), requester=requester)
             entry = make_entry(dialog, relay.principal, relay.device, version, body)
             assert (await node.node.pipeline.append(entry)).code is VerdictCode.OK
             for client in (a, b):

@@ -9,7 +9,9 @@ from litestar.di import NamedDependency
 from server.commerce.authentication import Authentication
 from server.commerce.chains import Chains
 from server.commerce.payment_steps import PaymentSteps
+from server.commerce.personal.personal_parts import PersonalParts
 from server.commerce.platform_terms import PlatformTerms
+from server.commerce.shops.shop_parts import ShopParts
 from server.commerce.wallet_keeping import WalletKeeping
 
 
@@ -22,6 +24,8 @@ class CommerceParts:
     wallets: WalletKeeping
     chains: Chains
     terms: PlatformTerms
+    personal: PersonalParts
+    shops: ShopParts
 
 
 InCommerce = NamedDependency[CommerceParts]

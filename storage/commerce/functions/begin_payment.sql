@@ -1,8 +1,9 @@
--- A new payment: asked for (`p_step` REQUEST: nothing moves), or sent.
+-- A new payment: asked for (`p_step` REQUEST: nothing moves), or sent. What is asked for may be divided: `p_shares` are wallets.
 CREATE FUNCTION begin_payment(
     p_key uuid, p_body bytea, p_all boolean, p_actor uuid, p_step smallint,
     p_tenant smallint, p_payment uuid, p_dialog uuid, p_order uuid, p_payer uuid, p_payee uuid, p_from uuid, p_to uuid,
-    p_currency text, p_amount bigint, p_later boolean, p_request_us bigint, p_hold_us bigint
+    p_currency text, p_amount bigint, p_later boolean, p_request_us bigint, p_hold_us bigint,
+    p_shares uuid[], p_weights int[]
 ) RETURNS answer
 LANGUAGE plpgsql VOLATILE
 AS $$
@@ -19,6 +20,7 @@ BEGIN
     SELECT CASE
                WHEN (p_amount BETWEEN 1 AND ${AMOUNT_MINOR_MAX}) IS NOT TRUE THEN ${StepOutcome.AMOUNT}
                WHEN p_payer = p_payee THEN ${StepOutcome.OWN_PAYEE}
+               WHEN p_step <> ${PaymentStep.REQUEST} AND cardinality(p_shares) > 0 THEN ${StepOutcome.NOT_ALLOWED}
                WHEN (f.owner_id = p_payer AND t.owner_id = p_payee AND f.tenant_id = p_tenant AND t.tenant_id = p_tenant
                      AND f.purpose = ${Purpose.WALLET} AND t.purpose = ${Purpose.WALLET}) IS NOT TRUE
                    THEN ${StepOutcome.WALLET_NOT_FOUND}
@@ -58,8 +60,13 @@ BEGIN
     v.refunded := 0;
     v.fee_returned := 0;
     v.disputed := 0;
-    v.shared := false;
-    IF p_step = ${PaymentStep.REQUEST} THEN
+    v.shared := cardinality(p_shares) > 0;
+    IF v.shared THEN
+        v_outcome := add_shares(v, p_shares, p_weights);
+    END IF;
+    IF v_outcome <> ${StepOutcome.DONE} THEN
+        RETURN close_step(p_key, p_body, clock_us(), v_outcome, NULL, NULL, NULL);
+    ELSIF p_step = ${PaymentStep.REQUEST} THEN
         v_now_us := clock_us();
         v.moved_us := date_us(v_now_us, NULL);
         v.state := ${PaymentState.REQUESTED};

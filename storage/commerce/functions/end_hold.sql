@@ -13,23 +13,28 @@ DECLARE
     v_hold holds%ROWTYPE;
     v_fees uuid := account_of(p.tenant_id, '${NIL}', p.currency, ${Purpose.FEES}::smallint);
     v_fee bigint := fee_of(p_captured, p.basis_points, p.fixed);
-    v_returns boolean := p_all OR p_captured < p.amount;
+    v_returns boolean := p_all OR p.shared OR p_captured < p.amount;
     v_locked record;
     v_to_slot smallint := pg_backend_pid() % p.to_slots;
     v_fees_slot smallint := pg_backend_pid() % ${SLOTS_SHARED};
     v_from_slot smallint := pg_backend_pid() % p.from_slots;
     v_moved bigint;
+    v_shares uuid[];
 BEGIN
+    p_all := p_all OR p.shared;
     SELECT h.* INTO STRICT v_hold FROM holds h WHERE h.hold_id = p.payment_id;
     IF v_returns AND v_hold.person_id IS NOT NULL THEN
         PERFORM FROM persons w WHERE w.person_id = v_hold.person_id FOR NO KEY UPDATE;
     END IF;
     IF p_all THEN
+        v_shares := share_accounts(p);
         SELECT l.at_us, l.now_us, l.in_debt INTO v_locked FROM lock_slots(
             ARRAY[p.to_id, v_fees, p.from_id,
                   account_of(p.tenant_id, p.payee_id, p.currency, ${Purpose.RECEIVABLE}::smallint),
-                  account_of(p.tenant_id, p.payer_id, p.currency, ${Purpose.RECEIVABLE}::smallint)],
-            ARRAY[0, v_fees_slot, 0, 0, 0]::smallint[], ARRAY[p.to_slots - 1, v_fees_slot, p.from_slots - 1, 0, 0]::smallint[]) l;
+                  account_of(p.tenant_id, p.payer_id, p.currency, ${Purpose.RECEIVABLE}::smallint)] || v_shares,
+            ARRAY[0, v_fees_slot, 0, 0, 0]::smallint[] || array_fill(0::smallint, ARRAY[cardinality(v_shares)]),
+            ARRAY[p.to_slots - 1, v_fees_slot, p.from_slots - 1, 0, 0]::smallint[]
+            || array_fill(${SLOTS_SHARED}::smallint, ARRAY[cardinality(v_shares)])) l;
     ELSE
         SELECT l.at_us, l.now_us, l.in_debt INTO v_locked FROM lock_slots(
             ARRAY[CASE WHEN p_captured > 0 THEN p.to_id END, CASE WHEN v_fee > 0 THEN v_fees END,
@@ -100,10 +105,16 @@ BEGIN
         PERFORM give_back_use(v_hold.person_id, v_hold.day_us, v_hold.month_us,
                               div(v_hold.counted::numeric * (p.amount - p_captured), p.amount)::bigint);
     END IF;
+    IF p.shared AND p_captured > v_fee THEN
+        PERFORM pay_shares(p, at_us, p_captured - v_fee, v_to_slot);
+    END IF;
     IF p_captured > 0 AND p.to_id = ANY (v_locked.in_debt) THEN
         PERFORM settle_debt(at_us, p.currency, p.payment_id, p.to_id, v_to_slot);
     END IF;
     IF p_captured < p.amount AND p.from_id = ANY (v_locked.in_debt) THEN
         PERFORM settle_debt(at_us, p.currency, p.payment_id, p.from_id, v_from_slot);
+    END IF;
+    IF p.order_id IS NOT NULL THEN
+        PERFORM follow_order(p, p_actor);
     END IF;
 END $$;

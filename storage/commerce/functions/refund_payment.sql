@@ -12,6 +12,9 @@ DECLARE
     v_outcome smallint := ${StepOutcome.DONE};
     v_amount bigint;
     v_fee bigint;
+    v_shares uuid[];
+    v_net bigint;
+    v_back record;
 BEGIN
     IF v_answer.outcome IS NOT NULL THEN
         RETURN v_answer;
@@ -32,16 +35,24 @@ BEGIN
     END IF;
     v_fee := div(v.fee::numeric * (v.refunded + v_amount), v.captured)::bigint - v.fee_returned;
     v_fees := account_of(v.tenant_id, '${NIL}', v.currency, ${Purpose.FEES}::smallint);
+    v_shares := CASE WHEN v.shared THEN share_accounts(v) ELSE '{}' END;
     SELECT l.* INTO v_locked FROM lock_accounts(
         ARRAY[v.to_id, CASE WHEN v_fee > 0 THEN v_fees END, v.from_id,
-              CASE WHEN p_all THEN account_of(v.tenant_id, v.payer_id, v.currency, ${Purpose.RECEIVABLE}::smallint) END],
-        ARRAY[true, false, p_all, true]) l;
-    IF available(v.to_id) < v_amount - v_fee THEN
+              CASE WHEN p_all THEN account_of(v.tenant_id, v.payer_id, v.currency, ${Purpose.RECEIVABLE}::smallint) END]
+        || v_shares,
+        ARRAY[true, false, p_all, true] || array_fill(true, ARRAY[cardinality(v_shares)])) l;
+    v_net := v.refunded + v_amount - v.fee_returned - v_fee;
+    SELECT coalesce(sum(o.part), 0) AS parts, coalesce(bool_or(o.part > available(o.account_id)), false) AS missing INTO v_back
+    FROM owed_shares(v, v_net) o;
+    IF v_back.missing OR available(v.to_id) + v_back.parts < v_amount - v_fee THEN
         RETURN close_step(p_key, p_body, v_locked.now_us, ${StepOutcome.INSUFFICIENT}::smallint, p_payment, v.version, NULL);
     ELSIF NOT p_all AND v.from_id = ANY (v_locked.in_debt) THEN
         RETURN (${StepOutcome.AGAIN}, NULL, NULL, NULL)::answer;
     END IF;
     v.moved_us := greatest(v_locked.at_us, v.moved_us);
+    IF v.shared THEN
+        PERFORM return_shares(v, v.moved_us, v_net, v_locked.slot[1]);
+    END IF;
     IF v_amount > v_fee THEN
         PERFORM post(v.moved_us, v.currency, ${TransferReason.REFUND}::smallint, p_payment, NULL,
                      v.to_id, v_locked.slot[1], v.from_id, v_locked.slot[3], v_amount - v_fee);

@@ -12,6 +12,7 @@ AS $$
 #variable_conflict use_column
 DECLARE
     v_fees uuid;
+    v_shares uuid[];
     v_locked record;
     v_slot smallint := pg_backend_pid() % p.from_slots;
     v_available bigint;
@@ -20,6 +21,7 @@ DECLARE
     v_day_us bigint;
     v_month_us bigint;
 BEGIN
+    p_all := p_all OR p.shared;
     IF p_limited THEN
         PERFORM FROM persons w WHERE w.person_id = p.payer_id FOR NO KEY UPDATE;
     END IF;
@@ -36,12 +38,14 @@ BEGIN
         at_us := v_locked.at_us;
         now_us := v_locked.now_us;
     ELSE
+        v_shares := CASE WHEN p.shared THEN share_accounts(p) ELSE '{}' END;
         fee := fee_of(p.amount, p.basis_points, p.fixed);
         v_fees := account_of(p.tenant_id, '${NIL}', p.currency, ${Purpose.FEES}::smallint);
         SELECT l.* INTO v_locked FROM lock_accounts(
             ARRAY[p.from_id, p.to_id, CASE WHEN fee > 0 THEN v_fees END,
-                  CASE WHEN p_all THEN account_of(p.tenant_id, p.payee_id, p.currency, ${Purpose.RECEIVABLE}::smallint) END],
-            ARRAY[true, p_all, false, true]) l;
+                  CASE WHEN p_all THEN account_of(p.tenant_id, p.payee_id, p.currency, ${Purpose.RECEIVABLE}::smallint) END]
+            || v_shares,
+            ARRAY[true, p_all, false, true] || array_fill(true, ARRAY[cardinality(v_shares)])) l;
         at_us := v_locked.at_us;
         now_us := v_locked.now_us;
     END IF;
@@ -88,6 +92,9 @@ BEGIN
     IF fee > 0 THEN
         PERFORM post(at_us, p.currency, ${TransferReason.FEE}::smallint, p.payment_id, NULL,
                      p.from_id, v_slot, v_fees, v_locked.slot[3], fee);
+    END IF;
+    IF p.shared AND p.amount > fee THEN
+        PERFORM pay_shares(p, at_us, p.amount - fee, v_locked.slot[2]);
     END IF;
     IF p.to_id = ANY (v_locked.in_debt) THEN
         PERFORM settle_debt(at_us, p.currency, p.payment_id, p.to_id, v_locked.slot[2]);

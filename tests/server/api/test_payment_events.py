@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from typing import Any
+from uuid import UUID, uuid4
 
 import httpx
 import msgspec
@@ -11,6 +12,7 @@ import pytest
 
 from protocol import ids
 from protocol.bodies import AnyBody, Posted
+from protocol.commerce.payment_notice import CONTENT_TYPE, REF_TYPE
 from tests.support.api_world import ANN, BO, ApiWorld, Me, error
 
 pytestmark = pytest.mark.anyio
@@ -65,6 +67,25 @@ async def test_only_states_of_payments_come_there_and_only_with_a_key_for_all_di
     assert error(await to_self(api, bounded, ann.principal, event(1))) == (403, "not_allowed")
     assert error(await to_self(api, shop.json()["key"], ann.principal, event(1))) == (403, "not_allowed")
     assert await bodies_of(api, ann) == []
+
+
+def state_event(n: int, payment: UUID, *, of: UUID | None = None, version: int = 1) -> dict[str, Any]:
+    """A state of a payment in the form that readers believe; its `ref` names the payment `of`."""
+    payload = base64.b64encode(b'{"payment":"%s","version":%d}' % (str(payment).encode(), version)).decode()
+    return event(n, content_type=CONTENT_TYPE, ref={"type": REF_TYPE, "id": str(of or payment)}) | {"payload": payload}
+
+
+async def test_only_a_key_for_all_dialogs_says_what_readers_believe(api: ApiWorld) -> None:
+    admin, ann = await api.admin(), await api.sign_in(ANN)
+    _, relay = await announcer(admin)
+    shop = (await admin.ask("POST", "/v1/admin/businesses", {"name": "shop"})).json()["principal"]
+    _, of_shop = await announcer(admin, businesses=[shop])
+    said, payment = state_event(1, uuid4()), uuid4()
+    assert error(await to_dialog(api, of_shop, ann, said)) == (403, "not_allowed")
+    for wrong in (state_event(1, payment, of=uuid4()), state_event(1, payment, version=2**31), said | {"ref": None}):
+        assert error(await to_dialog(api, relay, ann, wrong)) == (400, "invalid_argument")
+    assert await bodies_of(api, ann) == []
+    assert (await to_dialog(api, relay, ann, said)).status_code == 200
 
 
 async def test_who_does_not_exist_or_is_of_another_platform_is_not_found(api: ApiWorld) -> None:

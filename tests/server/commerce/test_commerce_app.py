@@ -7,14 +7,34 @@ from typing import Any
 import pytest
 from litestar.handlers import HTTPRouteHandler
 
-from server.commerce.resources import payment_resource, terms_resource, transfer_resource, wallet_resource
+from server.commerce.resources import (
+    address_resource,
+    business_resource,
+    catalogue_resource,
+    erasure_resource,
+    order_resource,
+    payment_resource,
+    terms_resource,
+    transfer_resource,
+    wallet_resource,
+)
 from server.commerce.resources.commerce_app import create_commerce
 from server.http.errors import REFUSALS
 from tests.support.commerce_world import CommerceWorld
 
 pytestmark = pytest.mark.anyio
 
-MODULES = (payment_resource, terms_resource, transfer_resource, wallet_resource)
+MODULES = (
+    address_resource,
+    business_resource,
+    catalogue_resource,
+    erasure_resource,
+    order_resource,
+    payment_resource,
+    terms_resource,
+    transfer_resource,
+    wallet_resource,
+)
 HANDLERS = [handler for module in MODULES for handler in vars(module).values() if isinstance(handler, HTTPRouteHandler)]
 PARTS: Any = None
 

@@ -32,6 +32,20 @@ async def test_a_request_is_approved_as_it_was_seen_and_paid(commerce: CommerceW
     assert await ann.read(path) == paid.json()
 
 
+async def test_who_requests_divides_what_is_paid_and_who_sends_does_not(commerce: CommerceWorld) -> None:
+    ann, shop, rider = [await commerce.person(balance) for balance in (10_000, 0, 0)]
+    shares = [{"payee": shop.id, "weight": 3}, {"payee": rider.id, "weight": 1}]
+    payment = (await shop.post("payments", shop.request(ann, 4_001, shares=shares))).json()
+    assert (await ann.post(f"payments/{payment['id']}/approve", approval_of(payment))).status_code == 200
+    assert (await shop.balance(), await rider.balance()) == (3_001, 1_000)
+    assert refusal(await ann.post("payments", ann.payment(shop, 1, shares=shares)))[1] == "not_allowed"
+    assert refusal(await ann.post("payments", ann.payment(shop, 1, capture="later", shares=shares)))[1] == "not_allowed"
+    for wrong in ([{"payee": shop.id, "weight": 0}], [{"payee": shop.id, "weight": 1}] * 17, [{"payee": shop.id}]):
+        assert refusal(await shop.post("payments", shop.request(ann, 1, shares=wrong)))[0] == 400
+    nobody = [{"payee": str(UUID(bytes=new_id())), "weight": 1}]
+    assert refusal(await shop.post("payments", shop.request(ann, 1, shares=nobody)))[1] == "wallet_not_found"
+
+
 async def test_a_send_is_captured_by_the_payee_and_refunded(commerce: CommerceWorld) -> None:
     ann, shop = await commerce.person(10_000), await commerce.person()
     held = (await ann.post("payments", ann.payment(shop, 4_000, capture="later"))).json()

@@ -10,18 +10,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 
 from protocol.ids import NIL, to_text
+from server.commerce.forgetter import Forgetter
 from server.config.payment_settings import CommerceServiceSettings
 from server.config.setting_types import Secret
 from server.config.settings import Config, ServerSettings
 from server.identity.signing_keys import SigningKeys, new_pem
 from server.node.commerce_composition import load_digest_key
 from server.startup_error import StartupError
+from storage.commerce.money_rows import StepOutcome
 from tests.conformance.contract_caller import new_uuid
 from tests.support.commerce_process import TCHAT, run, serving_process
+from tests.support.money_world import HOUR_US, MoneyWorld
 
 pytestmark = pytest.mark.anyio
 
@@ -104,3 +108,30 @@ def test_the_digest_key_is_made_once_and_required_in_production(tmp_path: Path) 
     for text in ("AAAA", "no base64", "A" * 43 + "="):
         with pytest.raises(StartupError, match="32 random bytes"):
             load_digest_key(Config(commerce_service=CommerceServiceSettings(digest_key=Secret(text))))
+
+
+async def test_a_month_is_closed_by_command_once_it_is_over(environment: dict[str, str]) -> None:
+    async def close(month: str) -> tuple[int | None, str]:
+        return await run(*TCHAT, "commerce", "close-month", month, environment=environment)
+
+    code, said = await close("2026-01")
+    assert (code, "2026-01 is closed" in said) == (0, True)
+    database = await asyncpg.connect(environment["TCHAT__COMMERCE_SERVICE__POSTGRES_URL"])
+    rows = await database.fetch("SELECT period, ends_us FROM periods")
+    await database.close()
+    assert [tuple(row) for row in rows] == [(202601, 1_769_904_000_000_000)]
+    for wrong in ("2999-12", "2026-13", "202601"):
+        code, _ = await close(wrong)
+        assert code == 2
+
+
+async def test_answers_older_than_thirty_days_are_forgotten(money: MoneyWorld) -> None:
+    ann, shop = await money.open_person(1_000), await money.open_person()
+    new, key = money.payment(ann, shop, 100), money.key()
+    await money.send(new, key)
+    forgetter = Forgetter(money.ledger, step_rows=1)
+    assert not await forgetter.step()
+    await money.step_clock(30 * 24 * HOUR_US)
+    assert [await forgetter.step() for _ in range(3)] == [True, True, False]
+    late = await money.send(new, key)
+    assert (late.outcome, late.subject) == (StepOutcome.DONE, None)

@@ -127,7 +127,7 @@ class Between:
         """What its timeline says of payments."""
         rows = await self.world.pool.fetch("SELECT body FROM journal WHERE dialog_id = $1 ORDER BY seq", dialog)
         bodies = [msgspec.msgpack.decode(row["body"], type=AnyBody) for row in rows]
-        return [decode_notice(body.payload) for body in bodies if isinstance(body, Posted)]
+        return [read_notice(body) for body in bodies if isinstance(body, Posted)]
 
     async def own_notices(self, person: Person) -> list[PaymentNotice]:
         """What a person's `self` dialog says of payments."""
@@ -150,3 +150,9 @@ async def opened_between(url: str, money: MoneyWorld, api: ApiWorld, world: Worl
         yield opened
     finally:
         await opened.close()
+
+
+def read_notice(body: Posted) -> PaymentNotice:
+    """What an event says of a payment, as readers read it."""
+    assert body.header.ref is not None
+    return decode_notice(body.payload, (body.header.ref.type, body.header.ref.id))

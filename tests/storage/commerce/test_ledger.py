@@ -208,8 +208,7 @@ async def test_a_refusal_is_dated_by_the_clock(money: MoneyWorld) -> None:
     await money.step_clock(31 * 24 * HOUR_US)
     key = money.key()
     assert (await money.void(new, key)).outcome is StepOutcome.STATE
-    now_us = await money.database.fetchval("SELECT clock_us()")
-    await money.ledger.forget_answers(now_us - 30 * 24 * HOUR_US, 100)
+    assert await money.ledger.forget_answers(30 * 24 * HOUR_US, 100) > 0
     assert (await money.void(new, key)).subject == new.payment
 
 
@@ -384,9 +383,8 @@ async def test_old_answers_are_forgotten_and_a_late_copy_still_does_nothing(mone
     ann, shop = await money.open_person(1_000), await money.open_person()
     new, key = money.payment(ann, shop, 100), money.key()
     await money.send(new, key)
-    now_us = await money.database.fetchval("SELECT clock_us()")
-    assert await money.ledger.forget_answers(now_us - HOUR_US, 100) == 0
-    assert await money.ledger.forget_answers(now_us + 1, 100) == 2
+    assert await money.ledger.forget_answers(HOUR_US, 100) == 0
+    assert await money.ledger.forget_answers(-HOUR_US, 100) == 2
     late = await money.send(new, key)
     assert (late.outcome, late.subject, late.version) == (StepOutcome.DONE, None, None)
     assert await money.balance(shop) == 100

@@ -1,0 +1,25 @@
+-- What is open of a person, as a sum of the members of `StillOpen`: who has any cannot be erased. Accounts are locked.
+CREATE FUNCTION list_open_money(p_tenant smallint, p_person uuid) RETURNS int
+LANGUAGE plpgsql VOLATILE
+AS $$
+DECLARE
+    v_open int;
+BEGIN
+    SELECT coalesce(bit_or(x.flag), 0) INTO v_open FROM (
+        SELECT CASE WHEN a.balance < 0 THEN ${StillOpen.DEBT} ELSE ${StillOpen.BALANCE} END AS flag
+        FROM accounts a WHERE a.owner_id = p_person AND a.slot = 0 AND a.balance <> 0
+        UNION ALL
+        SELECT ${StillOpen.BALANCE} FROM accounts a JOIN accounts s USING (account_id)
+        WHERE a.owner_id = p_person AND a.slot = 0 AND s.slot > 0 AND s.balance <> 0
+        UNION ALL
+        SELECT ${StillOpen.HOLD} FROM accounts a JOIN holds h USING (account_id)
+        WHERE a.owner_id = p_person AND a.slot = 0 AND h.balance > 0
+        UNION ALL
+        SELECT CASE WHEN p.state = ${PaymentState.DISPUTED} THEN ${StillOpen.DISPUTE} ELSE ${StillOpen.PAYMENT} END
+        FROM (SELECT f.state FROM payments f WHERE f.payer_id = p_person
+              UNION ALL SELECT t.state FROM payments t WHERE t.payee_id = p_person) p
+        WHERE p.state IN (${PaymentState.REQUESTED}, ${PaymentState.HELD}, ${PaymentState.REFUNDING},
+                          ${PaymentState.REFUND_FAILED}, ${PaymentState.DISPUTED})
+    ) x;
+    RETURN v_open;
+END $$;

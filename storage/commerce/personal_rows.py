@@ -1,0 +1,77 @@
+"""What is stored of personal data: kinds of keys and items, what keeps a person from being erased, rows."""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+SEALED_BYTES_MAX = 16_384
+"""The largest sealed item; the table refuses a larger one."""
+
+
+class KeyKind(enum.IntEnum):
+    """What a person's keys seal. LEGAL outlives the erasure, until nothing is under it that the law wants kept."""
+
+    PROFILE = 1
+    LEGAL = 2
+
+
+class ItemKind(enum.IntEnum):
+    """What an item is."""
+
+    ADDRESS = 1
+    IDENTITY = 2
+    LEGAL_COPY = 3
+    """The address and the identity of a person as they were when they ordered something."""
+
+
+class StillOpen(enum.IntFlag):
+    """What is open of a person's money."""
+
+    BALANCE = 1
+    HOLD = 2
+    DEBT = 4
+    DISPUTE = 8
+    PAYMENT = 16
+    INTENT = 32
+    ORDER = 64
+
+
+class NewItem(msgspec.Struct, frozen=True, kw_only=True):
+    """An item to store; without `must_be` it may be new, then the person has fewer than `most` of its kind.
+
+    `keep_us`: how long the law wants it kept, from now if `keep_begins`, else from the erasure of the person.
+    """
+
+    item: bytes
+    kind: ItemKind
+    key_id: bytes
+    sealed: bytes
+    subject: bytes | None = None
+    keep_us: int | None = None
+    keep_begins: bool = False
+    must_be: bool = False
+    most: int
+
+
+class ItemRow(msgspec.Struct, frozen=True):
+    """A stored item."""
+
+    item: bytes
+    kind: ItemKind
+    key_id: bytes
+    subject: bytes | None
+    version: int
+    at_us: int
+    keep_until_us: int | None
+    sealed: bytes
+
+
+class ErasureRow(msgspec.Struct, frozen=True):
+    """An erasure; `gone`: the keys are gone from the key store, too."""
+
+    erasure: bytes
+    person: bytes
+    at_us: int
+    gone: bool

@@ -1,0 +1,1 @@
+"""Shops in the database of commerce: businesses, staff, products, stock, carts, orders."""
