@@ -139,7 +139,8 @@ class Posted(Body, tag=1, frozen=True):
     """An envelope: a message, or a typed event of a service.
 
     `acting_for` is the business for which a service posts it. `requester` is the member who began the payment of which
-    a service posts the first version: the server has judged that they may write here. Members set neither.
+    a service posts the first version: the server judges whether they may write here, and takes it out. Members set
+    neither.
     """
 
     kind: Kind

@@ -90,6 +90,9 @@ class ErrorCode(enum.StrEnum):
     OUT_OF_STOCK = "out_of_stock"
     ORDER_NOT_FOUND = "order_not_found"
     ORDER_STATE = "order_state"
+    GATEWAY_REFUSED = "gateway_refused"
+    SOURCE_REFUSED = "source_refused"
+    INTENT_NOT_FOUND = "intent_not_found"
     # capacity
     RATE_LIMITED = "rate_limited"
     DAILY_LIMIT = "daily_limit"
@@ -213,6 +216,9 @@ _SENTENCES: dict[ErrorCode, str] = {
     ErrorCode.OUT_OF_STOCK: "There is less of this than you ask for; ask for less, or wait until there is more.",
     ErrorCode.ORDER_NOT_FOUND: "There is no such order that is yours or of your business; check its id.",
     ErrorCode.ORDER_STATE: "The order is in a state in which this cannot be done; read it again.",
+    ErrorCode.GATEWAY_REFUSED: "No payment gateway here has this method and currency; choose another.",
+    ErrorCode.SOURCE_REFUSED: "This payment cannot be paid back to what paid it; refund it without `to`.",
+    ErrorCode.INTENT_NOT_FOUND: "You have no such top-up, withdrawal or item of suspense; check its id.",
     ErrorCode.BACKUP_BOUND: "The backup has as many values as one person may keep here; nothing is added to it.",
     ErrorCode.RATE_LIMITED: "Too many requests; wait `retry_after_s`, then send again.",
     ErrorCode.DAILY_LIMIT: (

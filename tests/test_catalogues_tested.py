@@ -116,6 +116,15 @@ EXPECTED_BY: dict[ErrorCode | CloseCode, str] = {
     ErrorCode.LAST_OWNER: "server/commerce/test_business_keeping.py::test_a_business_keeps_an_owner",
     ErrorCode.SHOP_BOUND: "server/commerce/test_business_keeping.py::test_a_person_is_staff_of_so_many_businesses",
     ErrorCode.ORDER_STATE: "server/commerce/test_order_steps.py::test_a_customer_cancels_until_staff_process_the_order",
+    ErrorCode.GATEWAY_REFUSED: (
+        "server/commerce/gateways/test_gateway_work.py::test_withdrawals_are_refused_that_are_large_anothers_or_of_no_gateway"
+    ),
+    ErrorCode.SOURCE_REFUSED: (
+        "server/commerce/gateways/test_gateway_work.py::test_what_a_wallet_paid_is_not_refunded_to_a_card"
+    ),
+    ErrorCode.INTENT_NOT_FOUND: (
+        "server/commerce/gateways/test_gateway_work.py::test_the_intents_of_others_are_not_found"
+    ),
     ErrorCode.RATE_LIMITED: "server/api/test_people.py::test_searches_are_limited",
     ErrorCode.UNAVAILABLE: (
         "server/session/test_session.py::test_a_read_without_a_database_is_unavailable_and_can_be_repeated"

@@ -5,7 +5,7 @@
     POST /v1/payments/{id}/decline          -                   200 PaymentReply
     POST /v1/payments/{id}/cancel           -                   200 PaymentReply
     POST /v1/payments/{id}/capture          PartOfPayment       200 PaymentReply
-    POST /v1/payments/{id}/refund           PartOfPayment       200 PaymentReply
+    POST /v1/payments/{id}/refund           RefundPart          200 PaymentReply
     GET  /v1/payments/{id}                                      200 PaymentReply
 
 Every POST has an `Idempotency-Key` header of 1 to 255 printable characters, which belongs to the caller: the same key
@@ -101,6 +101,12 @@ class PartOfPayment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """How much is captured or refunded; None: all that is left."""
 
     amount_minor: AmountMinor | None = None
+
+
+class RefundPart(PartOfPayment, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """With `to` "source" it goes to the card or account that paid this payment; else to the payer's wallet."""
+
+    to: Literal["source"] | None = None
 
 
 class PaymentReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

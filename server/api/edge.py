@@ -1,7 +1,8 @@
 """What holds for every request, whether or not a route answers it: the rate of its address, and headers of the answer.
 
-A site has thousands of networks of IPv6, each with the rate of an address: together they have NEIGHBOURHOOD_FACTOR
-times that rate.
+What an account appends with its API key is held to the account's own rate: its address gets back what it took. A site
+has thousands of networks of IPv6, each with the rate of an address: together they have NEIGHBOURHOOD_FACTOR times that
+rate.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from server.refusals import RequestRefusedError
 from storage.rates import Rate, RateLimiter
 
 NEIGHBOURHOOD_FACTOR = 8
+RATED_AS_ACCOUNT = "rated_as_account"
+"""In the state of a request: it counts against the rate of its account, not of its address."""
 
 
 class Edge:
@@ -35,4 +38,9 @@ class Edge:
         except RequestRefusedError as error:
             await send_refusal(send_with_headers(send), error)
         else:
-            await self._app(scope, receive_present(receive), send_with_headers(send))
+            state = scope.setdefault("state", {})
+            try:
+                await self._app(scope, receive_present(receive), send_with_headers(send))
+            finally:
+                if state.get(RATED_AS_ACCOUNT):
+                    await self._limiter.give_back(buckets)

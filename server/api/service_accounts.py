@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import base64
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
-from litestar import get, post
+from litestar import Request, get, post
 from litestar.params import FromPath, FromQuery, JSONBody
 from msgspec import Meta
 
@@ -18,6 +18,7 @@ from protocol.ids import NIL
 from protocol.kinds import KINDS, Kind
 from server.api import fields as f
 from server.api.auth import AsCaller, AsServiceAccount
+from server.api.edge import RATED_AS_ACCOUNT
 from server.api.parts import Parts
 from server.http.errors import REFUSALS
 from server.refusals import RequestRefusedError
@@ -160,21 +161,31 @@ async def renew_service_key(service: FromPath[UUID], admin: AsCaller, parts: Par
 
 @post("/dialogs/{dialog:uuid}/events", status_code=200, responses=REFUSALS)
 async def append_event(
-    dialog: FromPath[UUID], data: JSONBody[EventRequest], service_account: AsServiceAccount, parts: Parts
+    dialog: FromPath[UUID],
+    data: JSONBody[EventRequest],
+    service_account: AsServiceAccount,
+    parts: Parts,
+    request: Request[Any, Any, Any],
 ) -> AppendedReply:
     """Append an event to a dialog in which the key may write. Retry it unchanged until you get an answer.
 
     Bots and businesses write messages (`kind` "message") in open dialogs; in sealed ones only a client can.
     """
+    request.state[RATED_AS_ACCOUNT] = True
     verdict = await parts.service_accounts.append(service_account, dialog.bytes, data.n, _posted(data))
     return AppendedReply(verdict.seq, verdict.at_ms)
 
 
 @post("/principals/{principal:uuid}/self/events", status_code=200, responses=REFUSALS)
 async def append_to_self(
-    principal: FromPath[UUID], data: JSONBody[EventRequest], service_account: AsServiceAccount, parts: Parts
+    principal: FromPath[UUID],
+    data: JSONBody[EventRequest],
+    service_account: AsServiceAccount,
+    parts: Parts,
+    request: Request[Any, Any, Any],
 ) -> AppendedReply:
     """Append a state of a payment to the `self` dialog of one of its parties, with a key for all dialogs."""
+    request.state[RATED_AS_ACCOUNT] = True
     verdict = await parts.service_accounts.append_to_self(service_account, principal.bytes, data.n, _posted(data))
     return AppendedReply(verdict.seq, verdict.at_ms)
 

@@ -37,6 +37,9 @@ CODE_OF: dict[StepOutcome, ErrorCode] = {
     StepOutcome.OUT_OF_STOCK: ErrorCode.OUT_OF_STOCK,
     StepOutcome.ORDER_NOT_FOUND: ErrorCode.ORDER_NOT_FOUND,
     StepOutcome.ORDER_STATE: ErrorCode.ORDER_STATE,
+    StepOutcome.GATEWAY: ErrorCode.GATEWAY_REFUSED,
+    StepOutcome.NO_SOURCE: ErrorCode.SOURCE_REFUSED,
+    StepOutcome.NO_INTENT: ErrorCode.INTENT_NOT_FOUND,
 }
 """Of every outcome that a client meets, but DONE."""
 

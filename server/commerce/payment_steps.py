@@ -27,6 +27,7 @@ from server.commerce.outcomes import check_done
 from server.commerce.step_keys import StepKeys, name_operation
 from server.refusals import RequestRefusedError
 from storage.commerce.api_key_store import Right
+from storage.commerce.gateway_intents import GatewayIntents
 from storage.commerce.gathered_steps import GatheredSteps
 from storage.commerce.ledger import Ledger
 from storage.commerce.money_rows import (
@@ -53,8 +54,9 @@ _ENDS = frozenset({PaymentState.REQUESTED, PaymentState.HELD})
 class PaymentSteps:
     """The steps of payments over the ledger."""
 
-    def __init__(self, ledger: Ledger, keys: StepKeys, proofs: ApprovalProofs) -> None:
+    def __init__(self, ledger: Ledger, keys: StepKeys, proofs: ApprovalProofs, intents: GatewayIntents) -> None:
         self._ledger = ledger
+        self._intents = intents
         self._gathered = GatheredSteps(ledger, lanes=_LANES)
         self._keys = keys
         self._proofs = proofs
@@ -137,6 +139,10 @@ class PaymentSteps:
         if step is PaymentStep.REFUND:
             return await self._ledger.refund(
                 key, asker.principal, asker.tenant, row.payment, party=row.payee, amount=amount
+            )
+        if step is PaymentStep.REFUND_AT_GATEWAY:
+            return await self._intents.begin_refund(
+                key, asker.principal, asker.tenant, new_id(), payment=row.payment, payee=row.payee, amount=amount
             )
         if step is PaymentStep.CAPTURE and amount is None:
             return await self._gathered.capture(CaptureStep(key, asker.principal, asker.tenant, row.payment))

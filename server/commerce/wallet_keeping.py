@@ -99,23 +99,26 @@ class WalletKeeping:
         wallet = account_id(tenant, owner, new.currency, Purpose.WALLET)
         key = self._keys.make(request, "open wallet", new)
         check_done(await self._ledger.answer(key, StepOutcome.DONE, wallet))
-        actor = request.asker.principal
-        await self._prepare(tenant, new.currency)
-        if new.business:
-            await self._ledger.open_wallet(tenant, owner, new.currency, slots=SLOTS_SHARED, actor=actor)
-        else:
-            begins = self._begins_with
-            await self._ledger.open_wallet(
-                tenant,
-                owner,
-                new.currency,
-                timezone=begins.timezone,
-                day_max=begins.day_max,
-                month_max=begins.month_max,
-                actor=actor,
-            )
+        await self.open_for(tenant, owner, new.currency, business=new.business, actor=request.asker.principal)
         rows = await self._ledger.read_accounts(tenant, owner)
         return next(_render(row) for row in rows if row.account == wallet)
+
+    async def open_for(self, tenant: int, owner: bytes, currency: str, *, business: bool, actor: bytes) -> None:
+        """Open the wallet of an owner, or find it open; nobody is asked whether they may."""
+        await self._prepare(tenant, currency)
+        if business:
+            await self._ledger.open_wallet(tenant, owner, currency, slots=SLOTS_SHARED, actor=actor)
+            return
+        begins = self._begins_with
+        await self._ledger.open_wallet(
+            tenant,
+            owner,
+            currency,
+            timezone=begins.timezone,
+            day_max=begins.day_max,
+            month_max=begins.month_max,
+            actor=actor,
+        )
 
     async def list_of(self, asker: Asker, owner: bytes) -> list[WalletReply]:
         """The wallets of an owner; of the nil owner, for an admin, the accounts of the platform."""

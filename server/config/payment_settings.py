@@ -76,6 +76,13 @@ class CommerceServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     in `data_dir`, which production refuses."""
     second_key_dir: Path | None = None
     """Folder of their second copy: on another disk. A copy that is lost is made again from the other."""
+    gateways: Path | None = None
+    """TOML file that names the payment gateways (docs/gateways.md); relative to this file. None without."""
+    sealing_key: Secret = Secret()
+    """Key (32 bytes in base64) under which the bodies of webhooks are kept for seven days; the same on every process.
+    In development it is created in the data folder."""
+    sealing_key_file: Path | None = None
+    """File that holds `sealing_key`."""
     timezone: str = "Asia/Bangkok"
     """Time zone in which the days and months of a person's limits begin, unless it is set for them."""
     reference_currency: Annotated[str, Meta(pattern="^[A-Z]{3}$")] = "THB"

@@ -321,7 +321,7 @@ class RateSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     requests_per_address_per_s: PerSecond = 50.0
     """Requests of one address, on average; two seconds' worth may come at once. All addresses of one network (a /24 in
-    IPv4, a /48 in IPv6) may send eight times as many."""
+    IPv4, a /48 in IPv6) may send eight times as many. Events of services count by `events_per_service_per_s` alone."""
     codes_per_h: Count = 3_600
     """One-time codes sent by all nodes together; a tenth may come at once. Each costs you an SMS: set what you can
     afford."""

@@ -46,6 +46,7 @@ _STATUS = {
     ErrorCode.BUSINESS_NOT_FOUND: 404,
     ErrorCode.PRODUCT_NOT_FOUND: 404,
     ErrorCode.ORDER_NOT_FOUND: 404,
+    ErrorCode.INTENT_NOT_FOUND: 404,
     ErrorCode.SUSPENDED: 403,
     ErrorCode.WRONG_PERSON: 403,
     ErrorCode.CODE_WRONG: 403,

@@ -114,7 +114,8 @@ class ServiceAccounts:
         await take_or_refuse(self._limiter, [(self._events, service.service)])
         _check_notice(service.grants, body)
         await self._check_grants(service, dialog, n, body)
-        entry = make_entry(dialog, service.service, service.device, n, body)
+        entry = make_entry(dialog, service.service, service.device, n, msgspec.structs.replace(body, requester=None))
+        entry = msgspec.structs.replace(entry, requester=body.requester)  # judged by; what is kept does not name them
         kept_days_max = KINDS[body.kind].kept_days_max
         if kept_days_max is not None:
             ends_ms = self._clock.wall_ms() + kept_days_max * DAY_MS

@@ -44,6 +44,7 @@ class Vault:
         self._code_hash_key = _subkey(keys[-1], b"code hash")
         self._refresh_key = _subkey(keys[-1], b"refresh")
         self._webhook_key = _subkey(keys[-1], b"webhook")
+        self._payment_key = _subkey(keys[-1], b"payment call")
 
     @classmethod
     def from_text(cls, text: str) -> Vault:
@@ -89,6 +90,12 @@ class Vault:
     def derive_webhook_secret(self, principal: bytes, secret_no: int) -> bytes:
         """The secret number `secret_no` that signs what is posted for a bot: always the same."""
         return _mac(self._webhook_key, principal, secret_no.to_bytes(8, "big"))
+
+    # -- payments
+
+    def hash_payment(self, *parts: bytes) -> bytes:
+        """The hash of what a number was used for: few things are possible, and who has no key cannot try them."""
+        return _mac(self._payment_key, *parts)
 
 
 def is_guessable(key: bytes) -> bool:

@@ -46,6 +46,13 @@ Run the service of wallets and payments until SIGTERM or Ctrl-C. It has a databa
 """
 
 
+_IMPORT = """\
+Post the balances of another system, each line once: {"owner": UUID, "currency": "THB", "amount_minor": 100000,
+"source": "its id there", "business": false}. A line that was imported does nothing again, and is refused with another
+owner or amount. The service may run. Wallets are opened as the service opens them.
+"""
+
+
 _CLOSE_MONTH = """\
 Close a month of the books that is over: its trial balance and statements change no more. What is posted from now on is
 dated after its end. The service may run; its steps wait for a moment. A month that is closed stays closed.
@@ -147,12 +154,18 @@ def _add_commerce(parser: argparse.ArgumentParser) -> None:
     parsers = parser.add_subparsers(title="commands", metavar="COMMAND")
     key = parsers.add_parser("key", help="make or end the API key of a platform service", description=_COMMERCE_KEY)
     key.add_argument("name", metavar="NAME", help="of the service; its former key ends")
-    key.add_argument("--right", action="append", default=[], choices=("payments", "transfers", "admin", "shops"))
+    rights = ("payments", "transfers", "admin", "shops", "personal")
+    key.add_argument("--right", action="append", default=[], choices=rights)
     key.add_argument("--business", action="append", default=[], type=UUID, metavar="ID", help="for which it acts")
     key.add_argument("--tenant", type=int, default=1, metavar="N", help="default: 1")
     key.add_argument("--end", action="store_true", help="end the key of this name, and make none")
     key.add_argument("--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="likewise, also here")
     key.set_defaults(run=_commerce_key)
+    balances = parsers.add_parser("import", help="post opening balances from another system", description=_IMPORT)
+    balances.add_argument("file", type=Path, metavar="FILE", help="JSON lines")
+    balances.add_argument("--tenant", type=int, default=1, metavar="N", help="default: 1")
+    balances.add_argument("--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="likewise, also here")
+    balances.set_defaults(run=_import_balances)
     month = parsers.add_parser("close-month", help="end a month of the books", description=_CLOSE_MONTH)
     month.add_argument("month", metavar="YYYY-MM", help="in UTC")
     month.add_argument("--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="likewise, also here")
@@ -233,6 +246,18 @@ def _commerce_key(chosen: argparse.Namespace, _rest: list[str]) -> int:
         print(make_api_key(config, chosen.tenant, chosen.name, rights, [each.bytes for each in chosen.business]))
 
     return _started(chosen.config, run)
+
+
+def _import_balances(chosen: argparse.Namespace, _rest: list[str]) -> int:
+    all_posted = True
+
+    def run(config: Config) -> None:
+        nonlocal all_posted
+        from server.node.commerce_serve import import_balances
+
+        all_posted = import_balances(config, chosen.file, chosen.tenant, print)
+
+    return _started(chosen.config, run) or (0 if all_posted else EXIT_PROBLEM)
 
 
 def _close_month(chosen: argparse.Namespace, _rest: list[str]) -> int:

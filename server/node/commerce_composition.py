@@ -14,12 +14,17 @@ from protocol.commerce.currencies import is_known
 from server.clock import Clock
 from server.commerce.approval_proofs import ApprovalProofs
 from server.commerce.authentication import Authentication
+from server.commerce.balance_import import BalanceImport, Say
 from server.commerce.chains import Chains
+from server.commerce.charging import Charging
 from server.commerce.commerce_edge import CommerceEdge
+from server.commerce.gateways.configured_gateways import ConfiguredGateways
+from server.commerce.gateways.webhook_keeping import WebhookKeeping
 from server.commerce.payment_steps import PaymentSteps
 from server.commerce.personal.held_keys import PersonKeys
-from server.commerce.personal.personal_parts import PersonalParts, make_personal
+from server.commerce.personal.personal_parts import PersonalParts, PersonalStores, make_personal
 from server.commerce.platform_terms import PlatformTerms
+from server.commerce.reconciling import Reconciling
 from server.commerce.request_tokens import RequestTokens
 from server.commerce.resources.commerce_app import create_commerce
 from server.commerce.resources.commerce_parts import CommerceParts
@@ -36,7 +41,9 @@ from server.identity.rates import MemoryRateLimiter
 from server.identity.vault import KEY_BYTES, is_guessable, new_key
 from server.startup_error import StartupError
 from storage.commerce.api_key_store import ApiKeyStore
+from storage.commerce.gateway_intents import GatewayIntents
 from storage.commerce.ledger import Ledger
+from storage.commerce.personal_exports import PersonalExports
 from storage.commerce.personal_records import PersonalRecords
 from storage.commerce.shops.businesses import Businesses
 from storage.commerce.spent_step_ups import SpentStepUps
@@ -49,17 +56,21 @@ _log = logging.getLogger(__name__)
 
 KEY_FILE = "digest.key"
 PERSONAL_KEY_FILE = "personal.key"
+SEALING_KEY_FILE = "sealing.key"
 KEY_FOLDERS = ("person-keys", "person-keys-again")
 """In the data folder, where no others are set."""
 
 
 @dataclass(frozen=True, slots=True)
 class Commerce:
-    """The app, the ledger below it, and what is personal."""
+    """The app, the ledger below it, what is personal, and what it does with gateways."""
 
     app: CommerceEdge
     ledger: Ledger
     personal: PersonalParts
+    intents: GatewayIntents
+    gateways: ConfiguredGateways
+    webhooks: WebhookKeeping
 
 
 def make_commerce(
@@ -70,7 +81,9 @@ def make_commerce(
     fetch: FetchDocument,
     clock: Clock,
     digest_key: bytes,
+    sealing_key: bytes,
     person_keys: PersonKeys,
+    gateways: ConfiguredGateways,
 ) -> Commerce:
     """The service over a migrated database; raises StartupError."""
     settings = config.commerce_service
@@ -82,14 +95,16 @@ def make_commerce(
     if settings.step_up_jwks_url:
         platform_keys = KeySet(settings.step_up_jwks_url, fetch, clock, setting="commerce_service.step_up_jwks_url")
         step_ups = StepUps(platform_keys, SpentStepUps(writes), clock)
-    begins_with = WalletTerms(
-        timezone=settings.timezone,
-        reference_currency=settings.reference_currency,
-        day_max=settings.day_max_minor,
-        month_max=settings.month_max_minor,
-    )
-    personal = make_personal(PersonalRecords(writes, reads), person_keys, keys)
     businesses = Businesses(writes, reads)
+    intents = GatewayIntents(writes, reads)
+    proofs = ApprovalProofs(terms, step_ups, above_minor=settings.proof_above_minor)
+    webhooks = WebhookKeeping(gateways, intents, clock, sealing_key=sealing_key)
+    wallets = WalletKeeping(ledger, terms, keys, _begins_with(settings))
+    payments = PaymentSteps(ledger, keys, proofs, intents)
+    stores = PersonalStores(
+        records=PersonalRecords(writes, reads), exports=PersonalExports(writes, reads), person_keys=person_keys
+    )
+    personal = make_personal(stores, keys, wallets=wallets, payments=payments)
     parts = CommerceParts(
         authentication=Authentication(
             tokens,
@@ -99,20 +114,29 @@ def make_commerce(
             per_caller_s=settings.requests_per_caller_per_s,
             per_service_s=settings.requests_per_service_per_s,
         ),
-        payments=PaymentSteps(ledger, keys, ApprovalProofs(terms, step_ups, above_minor=settings.proof_above_minor)),
-        wallets=WalletKeeping(ledger, terms, keys, begins_with),
+        payments=payments,
+        wallets=wallets,
         chains=Chains(ledger, terms, keys, quote_life_s=settings.quote_life_s),
         terms=PlatformTerms(terms, keys),
         personal=personal,
         shops=make_shops(ledger, businesses, keys, writes, reads),
+        charging=Charging(ledger, intents, keys, proofs, gateways),
+        reconciling=Reconciling(intents, keys, gateways),
+        webhooks=webhooks,
     )
     app = create_commerce(parts, body_bytes_max=settings.body_bytes_max)
-    return Commerce(CommerceEdge(app, requests_max=settings.requests_max), ledger, personal)
+    edge = CommerceEdge(app, requests_max=settings.requests_max)
+    return Commerce(edge, ledger, personal, intents, gateways, webhooks)
 
 
 def load_digest_key(config: Config) -> bytes:
     """The key of digests of requests; in development it is made in the data folder. Raises StartupError."""
     return _load_key(config, "digest_key", config.commerce_service.digest_key, KEY_FILE)
+
+
+def load_sealing_key(config: Config) -> bytes:
+    """The key of the bodies of webhooks, likewise. Raises StartupError."""
+    return _load_key(config, "sealing_key", config.commerce_service.sealing_key, SEALING_KEY_FILE)
 
 
 @contextlib.asynccontextmanager
@@ -162,6 +186,23 @@ def _load_key(config: Config, name: str, secret: Secret, file: str) -> bytes:
     if len(key) != KEY_BYTES or is_guessable(key):
         raise StartupError(f"commerce_service.{name}: {KEY_BYTES} random bytes in base64.")
     return key
+
+
+def make_import(config: Config, writes: WriteConnections, reads: Pool, tenant: int, say: Say) -> BalanceImport:
+    """Imports of opening balances over a migrated database; raises StartupError."""
+    settings = config.commerce_service
+    _check_terms(settings)
+    ledger, terms, keys = Ledger(writes, reads), Terms(writes, reads), StepKeys(load_digest_key(config))
+    return BalanceImport(ledger, WalletKeeping(ledger, terms, keys, _begins_with(settings)), keys, tenant, say)
+
+
+def _begins_with(settings: CommerceServiceSettings) -> WalletTerms:
+    return WalletTerms(
+        timezone=settings.timezone,
+        reference_currency=settings.reference_currency,
+        day_max=settings.day_max_minor,
+        month_max=settings.month_max_minor,
+    )
 
 
 def _check_terms(settings: CommerceServiceSettings) -> None:

@@ -15,8 +15,11 @@ import msgspec
 
 from protocol.ids import new_id
 from server.clock import SystemClock
+from server.commerce.balance_import import Say, read_line
 from server.commerce.expirer import Expirer
 from server.commerce.forgetter import Forgetter
+from server.commerce.gateways.configured_gateways import open_gateways
+from server.commerce.gateways.gateway_work import GatewayWork
 from server.commerce.history_watch import HistoryWatch
 from server.config.settings import Config
 from server.gateway.acceptor import Acceptor
@@ -29,7 +32,9 @@ from server.node.commerce_composition import (
     KEY_FILE,
     Commerce,
     load_digest_key,
+    load_sealing_key,
     make_commerce,
+    make_import,
     opened_person_keys,
 )
 from server.node.postgres_start import running_postgres, visited_postgres
@@ -38,10 +43,11 @@ from server.node.running_node import cancel_and_wait
 from server.node.serve import stop_when_asked
 from server.startup_error import StartupError
 from storage.commerce.api_key_store import ApiKeyStore, Right
+from storage.commerce.gateway_intents import GatewayIntents
 from storage.commerce.ledger import Ledger
 from storage.commerce.personal_records import PersonalRecords
 from storage.commerce.restored_books import RestoredBooks
-from storage.commerce.schema import MONEY_SCHEMA, MONEY_SETTINGS
+from storage.commerce.schema import MONEY_SCHEMA, MONEY_SETTINGS, RECONCILING_SETTINGS
 from storage.postgres.migrate import migrate
 from storage.postgres.pool import open_pool
 from storage.postgres.write_connections import WriteConnections
@@ -66,25 +72,27 @@ async def serve_commerce(config: Config) -> None:
     """Run the service until SIGTERM, SIGINT or SIGHUP, then finish what is under way."""
     logs.configure(config.server.log_level, config.server.log_format, sys.stderr)
     stop = stop_when_asked()
-    digest_key = load_digest_key(config)
+    digest_key, sealing_key = load_digest_key(config), load_sealing_key(config)
     with running_postgres(of_commerce(config)) as postgres:
         reviving = asyncio.ensure_future(postgres.keep_running())
         try:
             with _says_what_to_set():
                 await migrate(postgres.url, lambda name: _log.info("migrated: %s", name), MONEY_SCHEMA)
-            async with opened_commerce(config, postgres.url, digest_key) as commerce:
+            async with opened_commerce(config, postgres.url, digest_key, sealing_key) as commerce:
                 await _serve(config, commerce, stop)
         finally:
             await cancel_and_wait(reviving)
 
 
 @contextlib.asynccontextmanager
-async def opened_commerce(config: Config, url: str, digest_key: bytes) -> AsyncIterator[Commerce]:
+async def opened_commerce(config: Config, url: str, digest_key: bytes, sealing_key: bytes) -> AsyncIterator[Commerce]:
     """The service on the migrated database at `url`, with its work in the background."""
     settings = config.commerce_service
-    fetcher = DocumentFetcher()
+    fetcher, clock = DocumentFetcher(), SystemClock()
+    gateways = open_gateways(settings.gateways, clock)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(fetcher.aclose)
+        stack.push_async_callback(gateways.aclose)
         timeout_s = settings.statement_timeout_s
         reads = await open_pool(
             url, size=settings.read_connections_max, statement_timeout_s=timeout_s, settings=MONEY_SETTINGS
@@ -101,9 +109,11 @@ async def opened_commerce(config: Config, url: str, digest_key: bytes) -> AsyncI
             writes=writes,
             reads=reads,
             fetch=fetcher,
-            clock=SystemClock(),
+            clock=clock,
             digest_key=digest_key,
+            sealing_key=sealing_key,
             person_keys=person_keys,
+            gateways=gateways,
         )
         books = await RestoredBooks.open(url, statement_timeout_s=timeout_s)
         stack.push_async_callback(books.aclose)
@@ -116,6 +126,14 @@ async def opened_commerce(config: Config, url: str, digest_key: bytes) -> AsyncI
         stack.push_async_callback(cancel_and_wait, forgetter)
         upkeep = asyncio.ensure_future(commerce.personal.upkeep.run())
         stack.push_async_callback(cancel_and_wait, upkeep)
+        applying = WriteConnections(
+            url, size=max(1, len(gateways.all)), statement_timeout_s=timeout_s, settings=RECONCILING_SETTINGS
+        )
+        stack.callback(applying.terminate)
+        changes = GatewayIntents(applying, reads)
+        work = GatewayWork(gateways, commerce.intents, commerce.webhooks, clock, changes=changes)
+        asking = asyncio.ensure_future(work.run())
+        stack.push_async_callback(cancel_and_wait, asking)
         yield commerce
 
 
@@ -174,6 +192,42 @@ def close_month(config: Config, month: str) -> None:
         with _says_what_to_set():
             if not asyncio.run(close(url)):
                 raise StartupError(f"{month} is not over in UTC: close it when it is.")
+
+
+def import_balances(config: Config, file: Path, tenant: int, say: Say) -> bool:
+    """Post the opening balances of a file; whether all lines were. Raises StartupError, also for a malformed line."""
+    try:
+        with file.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    _check_line(file, number, line)
+    except OSError as error:
+        raise StartupError(f"{file} cannot be read ({error.strerror}).") from error
+
+    async def post(url: str) -> bool:
+        timeout_s = config.commerce_service.statement_timeout_s
+        async with await open_pool(url, size=2, statement_timeout_s=timeout_s, settings=MONEY_SETTINGS) as reads:
+            writes = WriteConnections(url, size=1, statement_timeout_s=timeout_s, settings=MONEY_SETTINGS)
+            try:
+                with file.open("rb") as lines:
+                    importing = make_import(config, writes, reads, tenant, say)
+                    await importing.run(lines)
+                    return not importing.refused
+            finally:
+                writes.terminate()
+
+    with visited_postgres(of_commerce(config)) as url:
+        if url is None:
+            raise StartupError(_NO_LEDGER)
+        with _says_what_to_set():
+            return asyncio.run(post(url))
+
+
+def _check_line(file: Path, number: int, line: bytes) -> None:
+    try:
+        read_line(line)
+    except ValueError as error:
+        raise StartupError(f"{file}, line {number}: {error}. Nothing was posted.") from error
 
 
 def _month_of(text: str) -> datetime:

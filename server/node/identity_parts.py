@@ -102,7 +102,9 @@ class NodeIdentity:
             ttl_s=settings.access_token_ttl_s,
             external_issuers=ExternalIssuers(sign_ins, self._fetch, context),
         )
-        self.paying = Paying(config, secrets.signing_keys, PaymentCalls(pool), limiter, clock)
+        self.paying = Paying(
+            config, secrets.signing_keys, secrets.vault, PaymentCalls(pool), limiter=limiter, clock=clock
+        )
         self.sign_in_flow = SignInFlow(sign_ins, self.tokens, OneTimeCodes(sign_ins, secrets.sender, context), context)
         self.profiles = Profiles(self.people, context)
         api = create_api(

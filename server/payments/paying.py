@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 from collections import Counter
 from collections.abc import Iterator
 
@@ -22,6 +21,7 @@ from server.config.settings import Config
 from server.identity.claims import Claims
 from server.identity.rates import take_or_refuse
 from server.identity.signing_keys import SigningKeys
+from server.identity.vault import Vault
 from server.payments.commerce_client import CommerceClient
 from server.payments.commerce_request import CommerceRequest, make_read, make_request
 from server.refusals import ERROR_OF, RETRY_AFTER_S, RequestRefusedError
@@ -37,13 +37,21 @@ class Paying:
     """Passes commands about payments on; `under_way` counts those without an answer yet, `outcomes` the others."""
 
     def __init__(
-        self, config: Config, keys: SigningKeys, calls: PaymentCalls, limiter: RateLimiter, clock: Clock
+        self,
+        config: Config,
+        keys: SigningKeys,
+        vault: Vault,
+        calls: PaymentCalls,
+        *,
+        limiter: RateLimiter,
+        clock: Clock,
     ) -> None:
         settings, rates = config.commerce, config.limits
         self.under_way = 0
         self.outcomes = {"answered": 0, "refused": 0, "unavailable": 0}
         self._settings = settings
         self._client = CommerceClient(settings, keys, clock) if settings.url else None
+        self._vault = vault
         self._calls = calls
         self._limiter = limiter
         self._clock = clock
@@ -122,7 +130,7 @@ class Paying:
             device=claims.device,
             dialog=command.dialog,
             n=command.n,
-            what=hashlib.blake2b(what, digest_size=16).digest(),
+            what=self._vault.hash_payment(claims.device, command.dialog, command.n.to_bytes(8), what),
             people_only=command.action in PEOPLE_ONLY,
             parties=[each for each in others if each is not None],
         )

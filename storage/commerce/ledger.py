@@ -25,6 +25,7 @@ from storage.commerce.money_rows import (
     LedgerAccount,
     Leg,
     NewPaymentRow,
+    OpeningBalance,
     PaymentRow,
     Purpose,
     StepKey,
@@ -312,6 +313,22 @@ class Ledger:
             leg.amount,
         )
         return read_answer(row)
+
+    async def import_balances(
+        self, tenant: int, balances: Sequence[OpeningBalance], *, actor: bytes = NIL
+    ) -> list[tuple[StepOutcome, bool]]:
+        """Post opening balances, at most CHAIN_LEGS_MAX: of each the outcome, and whether this call posted it."""
+        (row,) = await self._writes.fetch(
+            "SELECT * FROM import_balances($1, $2, $3, $4, $5, $6, $7)",
+            actor,
+            tenant,
+            [each.key.key_id for each in balances],
+            [each.key.body for each in balances],
+            [each.from_account for each in balances],
+            [each.to_account for each in balances],
+            [each.amount for each in balances],
+        )
+        return [(StepOutcome(outcome), posted) for outcome, posted in zip(row[0], row[1], strict=True)]
 
     async def answer(self, key: StepKey, outcome: StepOutcome, subject: bytes | None = None) -> Answer:
         """Keep an answer that the service decides, such as a refusal; the one of before, if the key has one."""

@@ -80,6 +80,8 @@ class TransferReason(enum.IntEnum):
     CHARGEBACK_RETURNED = 17
     SHARE = 18
     SHARE_RETURNED = 19
+    SUSPENDED = 30
+    SUSPENSE_RELEASED = 31
 
 
 class StepOutcome(enum.IntEnum):
@@ -118,6 +120,11 @@ class StepOutcome(enum.IntEnum):
     OUT_OF_STOCK = 69
     ORDER_NOT_FOUND = 70
     ORDER_STATE = 71
+    GATEWAY = 30
+    """No gateway here has this method and currency."""
+    NO_SOURCE = 31
+    """The payment was not paid by a charge of its own."""
+    NO_INTENT = 32
     READ_ONLY = 90
     """The books were restored and are not reconciled: nothing is written, and the call is repeated later."""
 
@@ -184,6 +191,15 @@ class CaptureStep(msgspec.Struct, frozen=True):
     tenant: int
     payment: bytes
     party: bytes | None = None
+
+
+class OpeningBalance(msgspec.Struct, frozen=True):
+    """A balance that comes from elsewhere; its transfer has the id of the key."""
+
+    key: StepKey
+    from_account: bytes
+    to_account: bytes
+    amount: int
 
 
 class PaymentRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -277,6 +293,11 @@ def account_id(tenant: int, owner: bytes, currency: str, purpose: Purpose) -> by
     """The id of an account, which follows from what it is; `account_of.sql` computes the same."""
     text = f"{tenant}/{UUID(bytes=owner)}/{currency}/{int(purpose)}"
     return hashlib.sha256(text.encode()).digest()[:16]
+
+
+def gateway_owner(gateway: str) -> bytes:
+    """The owner of the accounts of a gateway; `gateway_owner.sql` computes the same."""
+    return hashlib.sha256(f"gateway/{gateway}".encode()).digest()[:16]
 
 
 def key_id_of(tenant: int, caller: bytes, key: str) -> bytes:

@@ -16,14 +16,15 @@ from storage.postgres.write_connections import WriteConnections
 
 _PUT = "SELECT * FROM put_personal_item($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
 _COLUMNS = "i.item_id, i.kind, i.key_id, i.subject_id, i.version, i.at_us, i.keep_until, i.sealed"
-_PRESENT = "SELECT FROM personal_keys k WHERE k.key_id = i.key_id AND k.erased_us IS NULL"
+# In the result, not in the condition: else the planner may read the whole index of keys that are not erased.
+_PRESENT = "SELECT k.erased_us IS NULL FROM personal_keys k WHERE k.key_id = i.key_id"
 _ITEM = f"""
 SELECT {_COLUMNS} FROM personal_items i
-WHERE i.item_id = $1 AND i.tenant_id = $2 AND i.person_id = $3 AND i.kind = $4 AND EXISTS ({_PRESENT})
+WHERE i.item_id = $1 AND i.tenant_id = $2 AND i.person_id = $3 AND i.kind = $4 AND ({_PRESENT})
 """
 _ITEMS = f"""
 SELECT {_COLUMNS} FROM personal_items i
-WHERE i.person_id = $2 AND i.tenant_id = $1 AND i.kind = $3 AND i.item_id > $4 AND EXISTS ({_PRESENT})
+WHERE i.person_id = $2 AND i.tenant_id = $1 AND i.kind = $3 AND i.item_id > $4 AND ({_PRESENT})
 ORDER BY i.item_id LIMIT $5
 """
 _KEY = """

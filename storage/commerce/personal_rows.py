@@ -24,6 +24,8 @@ class ItemKind(enum.IntEnum):
     IDENTITY = 2
     LEGAL_COPY = 3
     """The address and the identity of a person as they were when they ordered something."""
+    EXPORT_PART = 4
+    """No row of the items: what seals of parts of exports are bound to."""
 
 
 class StillOpen(enum.IntFlag):

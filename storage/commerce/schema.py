@@ -4,6 +4,14 @@ from pathlib import Path
 
 from protocol.commerce import order_states, shop_terms
 from protocol.commerce.currencies import AMOUNT_MINOR_MAX
+from protocol.commerce.intent_states import (
+    EffectKind,
+    EffectUse,
+    IntentKind,
+    IntentState,
+    IntentStep,
+    render_intent_table,
+)
 from protocol.commerce.payment_states import PaymentState, PaymentStep
 from protocol.ids import NIL, to_text
 from storage.commerce.announcement_rows import NUMBERS_SKIPPED, Announced
@@ -62,6 +70,11 @@ MONEY = FunctionFiles(
         shop_terms.ShopStatus,
         shop_terms.StockMove,
         shop_terms.LineKind,
+        IntentKind,
+        IntentState,
+        IntentStep,
+        EffectKind,
+        EffectUse,
     ),
     constants={
         "PERIOD_LOCKS": PERIOD_LOCKS,
@@ -88,7 +101,7 @@ MONEY = FunctionFiles(
         "NUMBERS_SINGLE": NUMBERS_SINGLE,
         "NUMBERS_TAKEN": NUMBERS_TAKEN,
     },
-    others={"order_table": order_states.as_sql},
+    others={"order_table": order_states.as_sql, "intent_table": render_intent_table},
 )
 MONEY_SCHEMA = Schema(_HERE / "migrations", MONEY, GRANTS, GRANTED)
 

@@ -89,7 +89,7 @@ class PersonKeyStore:
         """A key; None when it is erased or not there. Raises StorageUnavailableError."""
         with self._used():
             wrapped = self._copies[0].read(key_id)
-        return None if wrapped is None else _unwrap(self._master, key_id, wrapped)
+        return None if wrapped is None else unwrap(self._master, key_id, wrapped)
 
     def erase(self, ids: Sequence[bytes]) -> int:
         """Erase keys for ever, present or not; how many were present. Raises StorageUnavailableError: repeat it."""
@@ -139,7 +139,7 @@ def _agree(one: KeyCopy, other: KeyCopy, master: bytes, expected: bytes | None) 
             "deployment: set commerce_service.key_dir and second_key_dir to the folders of this one."
         )
     try:
-        _unwrap(master, marks[0].store_id, marks[0].probe)
+        unwrap(master, marks[0].store_id, marks[0].probe)
     except CryptoError:
         raise PersonKeysError(
             "commerce_service.personal_key does not open the keys of personal data: set the one that made them."
@@ -160,6 +160,7 @@ def _wrap(master: bytes, name: bytes, key: bytes) -> bytes:
     return nonce + crypto_aead_xchacha20poly1305_ietf_encrypt(key, name, nonce, master)
 
 
-def _unwrap(master: bytes, name: bytes, wrapped: bytes) -> bytes:
+def unwrap(master: bytes, name: bytes, wrapped: bytes) -> bytes:
+    """A key that was wrapped under the master key for this id."""
     nonce, box = wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:]
     return crypto_aead_xchacha20poly1305_ietf_decrypt(box, name, nonce, master)

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from server.commerce.gateways.effects import Effect, EffectKind, effects_of
+from protocol.commerce.intent_states import EffectKind
+from server.commerce.gateways.effects import Effect, effects_of
 from server.commerce.gateways.gateway_contract import (
     ChargeCall,
     Gateway,

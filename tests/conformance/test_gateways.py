@@ -12,8 +12,9 @@ from typing import Literal
 
 import pytest
 
+from protocol.commerce.intent_states import EffectKind
 from server.commerce import gateways
-from server.commerce.gateways.effects import EffectKind, effects_of
+from server.commerce.gateways.effects import effects_of
 from server.commerce.gateways.gateway_contract import (
     ChargeCall,
     FateUnknown,

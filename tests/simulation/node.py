@@ -19,6 +19,7 @@ from server.identity.claims import Claims
 from server.identity.rates import MemoryRateLimiter
 from server.identity.signing_keys import SigningKeys, new_pem
 from server.identity.tokens import Tokens
+from server.identity.vault import Vault
 from server.node.composition import Node
 from server.node.key_stores import KeyStores
 from server.payments.paying import Paying
@@ -97,7 +98,9 @@ class SimulatedIdentity:
     def __init__(self, tokens: Tokens, clock: Clock) -> None:
         self.tokens = tokens
         no_calls = PaymentCalls(cast("Pool", None))  # nobody pays here
-        self.paying = Paying(Config(), _KEYS, no_calls, MemoryRateLimiter(clock), clock)
+        self.paying = Paying(
+            Config(), _KEYS, Vault([bytes(range(32))]), no_calls, limiter=MemoryRateLimiter(clock), clock=clock
+        )
 
     async def app(self, _scope: Any, _receive: Any, _send: Any) -> None:
         """There is no HTTP here."""

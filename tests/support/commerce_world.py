@@ -32,6 +32,7 @@ from protocol.commerce.contract import (
 )
 from protocol.ids import NIL, new_id
 from server.clock import Clock
+from server.commerce.gateways.configured_gateways import ConfiguredGateways
 from server.commerce.personal.held_keys import PersonKeys
 from server.config.settings import Config
 from server.identity.jwks import FetchDocument
@@ -156,20 +157,24 @@ class CommerceWorld:
         writes: WriteConnections,
         reads: Pool,
         database: asyncpg.Connection,
-        clock: Clock | None,
         *,
+        clock: Clock | None,
         person_keys: PersonKeys,
+        gateways: ConfiguredGateways,
     ) -> None:
         self.clock = ManualClock()
+        self.present: Clock = clock or self.clock
         self.database = database
         self.commerce = make_commerce(
             config,
             writes=writes,
             reads=reads,
             fetch=_Keys(),
-            clock=clock or self.clock,
+            clock=self.present,
             digest_key=_SECRET,
+            sealing_key=_SECRET,
             person_keys=person_keys,
+            gateways=gateways,
         )
         self.person_keys = person_keys
         self.personal_records = PersonalRecords(writes, reads)
@@ -189,7 +194,7 @@ class CommerceWorld:
         **changed: Any,
     ) -> str:
         """A token of the chat for one request; `changed` claims, None leaves one out."""
-        now_s = self.clock.wall_ms() // 1000
+        now_s = self.present.wall_ms() // 1000
         claims = {
             "aud": AUDIENCE,
             "sub": str(who.id),
@@ -214,6 +219,12 @@ class CommerceWorld:
         transport = httpx.ASGITransport(self.commerce.app)  # type: ignore[arg-type]  # a dict, which it is
         async with httpx.AsyncClient(transport=transport, base_url="http://commerce.test") as client:
             return await client.request(method, path, content=content, headers=headers)
+
+    async def post_raw(self, path: str, headers: dict[str, str], content: bytes) -> int:
+        """The status of a request without a token."""
+        transport = httpx.ASGITransport(self.commerce.app)  # type: ignore[arg-type]  # a dict, which it is
+        async with httpx.AsyncClient(transport=transport, base_url="http://commerce.test") as client:
+            return (await client.post(path, content=content, headers=headers)).status_code
 
     async def service(self, rights: Right, *businesses: Party, name: str = "") -> Party:
         """A platform service with an API key."""
@@ -261,7 +272,9 @@ def refusal(answer: httpx.Response) -> tuple[int, str]:
 
 
 @contextlib.asynccontextmanager
-async def opened_world(url: str, config: Config, *, clock: Clock | None = None) -> AsyncIterator[CommerceWorld]:
+async def opened_world(
+    url: str, config: Config, *, clock: Clock | None = None, gateways: ConfiguredGateways | None = None
+) -> AsyncIterator[CommerceWorld]:
     """The service on the migrated database at `url`; its clock is the test's unless one is given."""
     async with contextlib.AsyncExitStack() as stack:
         reads = await open_pool(url, size=4, statement_timeout_s=30, settings=MONEY_SETTINGS)
@@ -274,6 +287,14 @@ async def opened_world(url: str, config: Config, *, clock: Clock | None = None) 
         settings = msgspec.structs.replace(config.commerce_service, data_dir=folder)
         config = msgspec.structs.replace(config, commerce_service=settings)
         person_keys = await stack.enter_async_context(opened_person_keys(config, PersonalRecords(writes, reads)))
-        world = CommerceWorld(config, writes, reads, database, clock, person_keys=person_keys)
+        world = CommerceWorld(
+            config,
+            writes,
+            reads,
+            database,
+            person_keys=person_keys,
+            clock=clock,
+            gateways=gateways or ConfiguredGateways(),
+        )
         world.admin = await world.service(Right.TRANSFERS | Right.ADMIN, name="admin")
         yield world

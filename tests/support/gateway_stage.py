@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any, Literal
 from uuid import uuid4
 
+from protocol.commerce.intent_states import EffectKind
 from server.clock import Clock, SystemClock
-from server.commerce.gateways.effects import EffectKind, effects_of
+from server.commerce.gateways.effects import effects_of
 from server.commerce.gateways.gateway_contract import (
     Answer,
     ChargeCall,

@@ -25,6 +25,7 @@ from server.identity.claims import Claims
 from server.identity.rates import MemoryRateLimiter
 from server.identity.signing_keys import SigningKeys, new_pem
 from server.identity.tokens import Tokens
+from server.identity.vault import Vault
 from server.node.composition import Node
 from server.node.running_node import opened
 from server.payments.paying import Paying
@@ -52,7 +53,9 @@ class TestIdentity:
         limiter: RateLimiter | None = None,
     ) -> None:
         limiter = limiter or MemoryRateLimiter(clock)
-        self.paying = Paying(config or Config(), KEYS, PaymentCalls(pool), limiter, clock)
+        self.paying = Paying(
+            config or Config(), KEYS, Vault([bytes(range(32))]), PaymentCalls(pool), limiter=limiter, clock=clock
+        )
         self.tokens = Tokens(KEYS, clock, issuer="test", audience="test", ttl_s=3600)
         self._pool = pool
         self._registry = registry

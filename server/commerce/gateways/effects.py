@@ -10,30 +10,11 @@ Invariants:
 
 from __future__ import annotations
 
-import enum
-
 import msgspec
 
 from protocol.commerce.currencies import Currency
+from protocol.commerce.intent_states import EffectKind
 from server.commerce.gateways.gateway_objects import GatewayObject, ObjectKind, ObjectStatus
-
-
-class EffectKind(enum.IntEnum):
-    """What an object did. The number is what is stored."""
-
-    CHARGE_PAID = 1
-    CHARGE_FAILED = 2
-    PAYMENT_RECEIVED = 3
-    REFUND_PAID = 4
-    REFUND_FAILED = 5
-    REFUND_RETURNED = 6
-    PAYOUT_PAID = 7
-    PAYOUT_FAILED = 8
-    PAYOUT_RETURNED = 9
-    CHARGEBACK_OPENED = 10
-    CHARGEBACK_WON = 11
-    CHARGEBACK_LOST = 12
-
 
 _SIGNS = {
     EffectKind.CHARGE_PAID: 1,
@@ -52,6 +33,7 @@ _K, _S, _E = ObjectKind, ObjectStatus, EffectKind
 _EFFECTS: dict[tuple[ObjectKind, ObjectStatus], tuple[EffectKind, ...]] = {
     (_K.CHARGE, _S.SUCCEEDED): (_E.CHARGE_PAID,),
     (_K.CHARGE, _S.FAILED): (_E.CHARGE_FAILED,),
+    (_K.CHARGE, _S.EXPIRED): (_E.CHARGE_EXPIRED,),
     (_K.PAYMENT, _S.SUCCEEDED): (_E.PAYMENT_RECEIVED,),
     (_K.REFUND, _S.SUCCEEDED): (_E.REFUND_PAID,),
     (_K.REFUND, _S.FAILED): (_E.REFUND_FAILED,),
@@ -63,7 +45,7 @@ _EFFECTS: dict[tuple[ObjectKind, ObjectStatus], tuple[EffectKind, ...]] = {
     (_K.CHARGEBACK, _S.WON): (_E.CHARGEBACK_OPENED, _E.CHARGEBACK_WON),
     (_K.CHARGEBACK, _S.LOST): (_E.CHARGEBACK_OPENED, _E.CHARGEBACK_LOST),
 }
-"""What is missing has no effect (yet): a charge that is pending or expired."""
+"""What is missing has no effect yet: what is pending."""
 
 
 class Effect(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,6 +13,9 @@ from server.commerce.resources import (
     business_resource,
     catalogue_resource,
     erasure_resource,
+    export_resource,
+    gateway_resource,
+    legal_resource,
     order_resource,
     payment_resource,
     terms_resource,
@@ -43,7 +46,14 @@ def create_commerce(parts: CommerceParts, *, body_bytes_max: int) -> Litestar:
             path="/v1/docs",
             render_plugins=[DocsPage(), JsonRenderPlugin()],
             use_handler_docstrings=True,
-            components=Components(security_schemes=dict.fromkeys(("request_token", "api_key", "access_token"), bearer)),
+            components=Components(
+                security_schemes={
+                    **dict.fromkeys(("request_token", "api_key", "access_token"), bearer),
+                    "webhook_signature": SecurityScheme(
+                        type="apiKey", name="webhook-signature", security_scheme_in="header"
+                    ),
+                }
+            ),
         ),
         logging_config=None,
     )
@@ -73,6 +83,14 @@ def _v1() -> Router:
             order_resource.read_cart,
             order_resource.list_orders,
             order_resource.read_order,
+            gateway_resource.read_top_up,
+            gateway_resource.list_top_ups,
+            gateway_resource.read_withdrawal,
+            gateway_resource.list_withdrawals,
+            legal_resource.read_identity,
+            legal_resource.read_legal_copy,
+            export_resource.read_export,
+            export_resource.read_export_part,
         ],
         security=[{"request_token": []}, {"access_token": []}, {"api_key": []}],
     )
@@ -107,6 +125,11 @@ def _v1() -> Router:
             order_resource.deliver_order,
             order_resource.cancel_order,
             order_resource.refund_order,
+            gateway_resource.create_top_up,
+            gateway_resource.create_withdrawal,
+            legal_resource.set_identity,
+            legal_resource.keep_legal_copy,
+            export_resource.begin_export,
         ],
         dependencies={"keyed": Provide(provide_keyed)},
         security=[{"request_token": []}, {"api_key": []}],
@@ -119,8 +142,15 @@ def _v1() -> Router:
             terms_resource.set_rate,
             terms_resource.set_limits,
             business_resource.create_business,
+            gateway_resource.release_suspense,
         ],
         dependencies={"keyed": Provide(provide_keyed)},
         security=[{"api_key": []}],
     )
-    return Router(path="/v1", route_handlers=[reads, steps, of_services])
+    reads_of_services = Router(
+        path="/",
+        route_handlers=[gateway_resource.read_reconciliation, gateway_resource.list_suspense],
+        security=[{"api_key": []}],
+    )
+    of_gateways = Router(path="/", route_handlers=[gateway_resource.take_webhook], security=[{"webhook_signature": []}])
+    return Router(path="/v1", route_handlers=[reads, steps, of_services, reads_of_services, of_gateways])

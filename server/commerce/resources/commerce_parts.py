@@ -8,9 +8,12 @@ from litestar.di import NamedDependency
 
 from server.commerce.authentication import Authentication
 from server.commerce.chains import Chains
+from server.commerce.charging import Charging
+from server.commerce.gateways.webhook_keeping import WebhookKeeping
 from server.commerce.payment_steps import PaymentSteps
 from server.commerce.personal.personal_parts import PersonalParts
 from server.commerce.platform_terms import PlatformTerms
+from server.commerce.reconciling import Reconciling
 from server.commerce.shops.shop_parts import ShopParts
 from server.commerce.wallet_keeping import WalletKeeping
 
@@ -26,6 +29,9 @@ class CommerceParts:
     terms: PlatformTerms
     personal: PersonalParts
     shops: ShopParts
+    charging: Charging
+    reconciling: Reconciling
+    webhooks: WebhookKeeping
 
 
 InCommerce = NamedDependency[CommerceParts]

@@ -8,7 +8,7 @@ import msgspec
 from litestar import get, post
 from litestar.params import FromPath, FromQuery, JSONBody
 
-from protocol.commerce.contract import Approval, NewPayment, PartOfPayment, PaymentReply
+from protocol.commerce.contract import Approval, NewPayment, PartOfPayment, PaymentReply, RefundPart
 from protocol.commerce.payment_states import PaymentStep
 from server.commerce.resources.asking import AsAsker, AsKeyed, NoFields, PageLimit, named_or_own
 from server.commerce.resources.commerce_parts import InCommerce
@@ -65,10 +65,12 @@ async def capture_payment(
 
 @post("/payments/{payment:uuid}/refund", status_code=200, responses=REFUSALS)
 async def refund_payment(
-    payment: FromPath[UUID], keyed: AsKeyed, parts: InCommerce, data: JSONBody[PartOfPayment | None] = None
+    payment: FromPath[UUID], keyed: AsKeyed, parts: InCommerce, data: JSONBody[RefundPart | None] = None
 ) -> PaymentReply:
-    """Give back what you were paid, as the payee, in full or part."""
-    return await parts.payments.take_step(keyed, payment, PaymentStep.REFUND, data or PartOfPayment())
+    """Give back what you were paid, as the payee, in full or part: to the payer's wallet, or to what paid it."""
+    part = data or RefundPart()
+    step = PaymentStep.REFUND if part.to is None else PaymentStep.REFUND_AT_GATEWAY
+    return await parts.payments.take_step(keyed, payment, step, part)
 
 
 @get("/payments/{payment:uuid}", responses=REFUSALS)

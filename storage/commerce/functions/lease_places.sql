@@ -1,6 +1,7 @@
 -- Lease places that are due, and number what waits there, unless something is numbered already: that comes first, again.
 --
--- Returns what is to be posted, at most `p_rows` for each place, in the order of the numbers: the version as it was.
+-- Returns what is to be posted, at most `p_rows` for each place, in the order of the numbers: the version as it was. `asked`:
+-- its payee began it; the payment of an order is a request that its payer began.
 CREATE FUNCTION lease_places(p_tenant smallint, p_places int, p_rows int, p_lease_us bigint)
 RETURNS TABLE (
     place_no bigint, lease bigint, is_self boolean, subject_id uuid, sealed boolean, failures int,
@@ -51,8 +52,8 @@ BEGIN
       AND NOT EXISTS (SELECT 1 FROM announcements a WHERE a.place_no = p.place_no AND a.n IS NOT NULL);
     RETURN QUERY
     SELECT p.place_no, p.lease, p.is_self, p.subject_id, p.sealed, p.failures, a.n, a.sent, a.admitted,
-           coalesce(f.step = ${PaymentStep.REQUEST}, false), y.payment_id, y.dialog_id, y.order_id, y.payer_id, y.payee_id, y.currency,
-           y.amount, v.state, a.expires_us, v.captured, v.fee, v.refunded,
+           coalesce(f.step = ${PaymentStep.REQUEST} AND f.actor_id <> y.payer_id, false), y.payment_id, y.dialog_id, y.order_id,
+           y.payer_id, y.payee_id, y.currency, y.amount, v.state, a.expires_us, v.captured, v.fee, v.refunded,
            v.step = ${PaymentStep.RESTORE}
     FROM places p
     JOIN announcements a ON a.place_no = p.place_no AND a.n IS NOT NULL

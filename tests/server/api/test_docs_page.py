@@ -86,6 +86,8 @@ def test_every_code_has_a_status() -> None:
         "wallet_closed",
         "quote_refused",
         "key_reused",
+        "gateway_refused",
+        "source_refused",
     }
     assert {code for code in ErrorCode if code not in _STATUS} == conflicts
     assert _OTHER_STATUS == 409

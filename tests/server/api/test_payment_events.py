@@ -98,7 +98,7 @@ async def test_who_does_not_exist_or_is_of_another_platform_is_not_found(api: Ap
     assert error(await to_self(api, key, ann.principal, event(2))) == (404, "principal_not_found")
 
 
-async def test_the_first_version_is_judged_as_its_requester_and_carries_them(api: ApiWorld) -> None:
+async def test_the_first_version_is_judged_as_its_requester_and_the_event_names_nobody(api: ApiWorld) -> None:
     admin, ann, bo = await api.admin(), await api.sign_in(ANN), await api.sign_in(BO)
     _, key = await announcer(admin)
     stranger = await to_dialog(api, key, ann, event(1, requester=bo.principal))
@@ -107,7 +107,7 @@ async def test_the_first_version_is_judged_as_its_requester_and_carries_them(api
     later = await to_dialog(api, key, ann, event(2))
     assert (member.status_code, later.status_code) == (200, 200)
     requesters = [body.requester for body in await bodies_of(api, ann)]
-    assert requesters == [ids.from_text(ann.principal), None]
+    assert requesters == [None, None]
 
 
 async def test_nothing_but_a_payment_has_a_requester(api: ApiWorld) -> None:
@@ -173,3 +173,14 @@ async def test_a_service_learns_the_epoch(api: ApiWorld) -> None:
     answer = await api.ask("GET", "/v1/epoch", token=key)
     assert (answer.status_code, answer.json()) == (200, {"epoch": epoch})
     assert error(await api.ask("GET", "/v1/epoch", token=f"{key}x")) == (401, "token_invalid")
+
+
+async def test_what_a_service_appends_does_not_count_against_its_address(api: ApiWorld) -> None:
+    admin, ann = await api.admin(), await api.sign_in(ANN)
+    _, key = await announcer(admin)
+    address = "203.0.113.77"
+    path = f"/v1/principals/{ann.principal}/self/events"
+    appended = [await api.ask("POST", path, event(n), token=key, address=address) for n in range(1, 121)]
+    assert {answer.status_code for answer in appended} == {200}
+    wrong = [await api.ask("POST", path, event(1), token="tck_none", address=address) for _ in range(101)]
+    assert [answer.status_code for answer in wrong] == [401] * 100 + [429]

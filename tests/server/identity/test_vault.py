@@ -78,3 +78,10 @@ def test_tokens_say_what_they_are() -> None:
     assert v.is_api_key(key)
     assert not v.is_api_key(v.new_refresh_token(bytes(16)))
     assert v.sign_in_of(key) is None
+
+
+def test_a_payment_is_hashed_with_the_key_of_the_deployment() -> None:
+    one, other = Vault([bytes(range(32))]), Vault([bytes(range(1, 33))])
+    assert one.hash_payment(b"device", b"what") == one.hash_payment(b"device", b"what")
+    assert one.hash_payment(b"device", b"what") != one.hash_payment(b"device", b"who")
+    assert one.hash_payment(b"device", b"what") != other.hash_payment(b"device", b"what")

@@ -125,6 +125,25 @@ async def test_a_month_is_closed_by_command_once_it_is_over(environment: dict[st
         assert code == 2
 
 
+async def test_balances_are_imported_by_command(environment: dict[str, str], tmp_path: Path) -> None:
+    database = await asyncpg.connect(environment["TCHAT__COMMERCE_SERVICE__POSTGRES_URL"])
+    file = tmp_path / "balances.jsonl"
+
+    async def post(*lines: str) -> tuple[int | None, str]:
+        file.write_text("\n".join(lines), "utf-8")
+        return await run(*TCHAT, "commerce", "import", str(file), environment=environment)
+
+    fine = f'{{"owner": "{new_uuid()}", "currency": "THB", "amount_minor": 150000, "source": "1"}}'
+    code, _ = await post(fine, "{}")
+    assert code == 2
+    assert await database.fetchval("SELECT count(*) FROM transfers") == 0
+    assert await post(fine) == (0, "THB: 1500.00 posted, 0.00 found posted before\n1 lines, 0 refused\n")
+    assert (await post(fine))[0] == 0
+    assert (await post(fine.replace("150000", "150001")))[0] == 1
+    assert await database.fetchval("SELECT sum(amount)::int FROM transfers") == 150_000
+    await database.close()
+
+
 async def test_answers_older_than_thirty_days_are_forgotten(money: MoneyWorld) -> None:
     ann, shop = await money.open_person(1_000), await money.open_person()
     new, key = money.payment(ann, shop, 100), money.key()

@@ -35,7 +35,6 @@ BEGIN
     WHERE i.person_id = p_person AND i.keep_until IS NULL AND i.keep_us IS NOT NULL;
     INSERT INTO personal_erasures (erasure_id, tenant_id, person_id, at_us)
     VALUES (p_erasure, p_tenant, p_person, v_now_us);
-    INSERT INTO audit (at_us, tenant_id, action, actor_id, subject_id)
-    VALUES (v_now_us, p_tenant, 'begin_erasure', p_actor, p_person);
+    PERFORM note_audit(p_tenant, 'begin_erasure', p_actor, p_person, '');
     RETURN close_step(p_key, p_body, v_now_us, ${StepOutcome.DONE}::smallint, p_erasure, NULL, NULL);
 END $$;

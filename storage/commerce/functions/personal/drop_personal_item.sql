@@ -17,8 +17,7 @@ BEGIN
       AND i.keep_us IS NULL;
     IF FOUND THEN
         v_outcome := ${StepOutcome.DONE};
-        INSERT INTO audit (at_us, tenant_id, action, actor_id, subject_id)
-        VALUES (clock_us(), p_tenant, 'drop_personal_item', p_person, p_item);
+        PERFORM note_audit(p_tenant, 'drop_personal_item', p_person, p_item, '');
     END IF;
     RETURN close_step(p_key, p_body, clock_us(), v_outcome, p_item, NULL, NULL);
 END $$;

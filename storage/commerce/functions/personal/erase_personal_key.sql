@@ -9,5 +9,5 @@ BEGIN
     DELETE FROM export_parts p USING exports e
     WHERE e.person_id = v_person AND e.key_id = p_key_id AND p.export_id = e.export_id;
     DELETE FROM exports e WHERE e.person_id = v_person AND e.key_id = p_key_id;
-    UPDATE personal_keys k SET erased_us = clock_us() WHERE k.key_id = p_key_id AND k.erased_us IS NULL;
+    UPDATE personal_keys k SET erased_us = clock_us() WHERE k.key_id = p_key_id;
 END $$;

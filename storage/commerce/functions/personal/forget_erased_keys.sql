@@ -7,8 +7,9 @@ DECLARE
     v record;
     v_forgotten int := 0;
 BEGIN
-    FOR v IN SELECT k.key_id, k.person_id, k.tenant_id, k.key_kind FROM personal_keys k
-             WHERE k.key_id = ANY (p_keys) AND k.erased_us IS NULL ORDER BY k.person_id LOOP
+    -- OFFSET 0: else the planner may read the whole index of keys that are not erased.
+    FOR v IN SELECT x.* FROM (SELECT k.* FROM personal_keys k WHERE k.key_id = ANY (p_keys) OFFSET 0) x
+             WHERE x.erased_us IS NULL ORDER BY x.person_id LOOP
         PERFORM lock_person(v.person_id);
         PERFORM erase_personal_key(v.key_id);
         IF v.key_kind = ${KeyKind.PROFILE} THEN

@@ -20,6 +20,15 @@ BEGIN
               UNION ALL SELECT t.state FROM payments t WHERE t.payee_id = p_person) p
         WHERE p.state IN (${PaymentState.REQUESTED}, ${PaymentState.HELD}, ${PaymentState.REFUNDING},
                           ${PaymentState.REFUND_FAILED}, ${PaymentState.DISPUTED})
+        UNION ALL
+        SELECT ${StillOpen.INTENT} FROM intents i
+        WHERE i.owner_id = p_person
+          AND i.state IN (${IntentState.WRITTEN}, ${IntentState.UNKNOWN}, ${IntentState.PENDING})
+        UNION ALL
+        SELECT ${StillOpen.ORDER}
+        FROM (SELECT c.state FROM orders c WHERE c.customer_id = p_person
+              UNION ALL SELECT b.state FROM orders b WHERE b.business_id = p_person) o
+        WHERE o.state IN (${OrderState.PENDING}, ${OrderState.CONFIRMED}, ${OrderState.PROCESSING}, ${OrderState.SHIPPED})
     ) x;
     RETURN v_open;
 END $$;

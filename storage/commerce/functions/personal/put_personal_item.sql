@@ -16,8 +16,9 @@ BEGIN
         RETURN v_answer;
     END IF;
     PERFORM lock_person(p_person);
-    IF NOT EXISTS (SELECT FROM personal_keys k WHERE k.key_id = p_key_id AND k.person_id = p_person
-                   AND k.tenant_id = p_tenant AND k.erased_us IS NULL) THEN
+    -- All in the result: else the planner may read the whole index of keys that are not erased.
+    IF (SELECT k.person_id = p_person AND k.tenant_id = p_tenant AND k.erased_us IS NULL
+        FROM personal_keys k WHERE k.key_id = p_key_id) IS NOT TRUE THEN
         RETURN (${StepOutcome.AGAIN}, NULL, NULL, NULL)::answer;
     END IF;
     SELECT i.person_id, i.kind INTO v_found FROM personal_items i WHERE i.item_id = p_item;
@@ -33,12 +34,12 @@ BEGIN
     INSERT INTO personal_items AS i (item_id, tenant_id, person_id, kind, key_id, subject_id, version, at_us, keep_us,
                                      keep_until, sealed)
     VALUES (p_item, p_tenant, p_person, p_kind, p_key_id, p_subject, 1, clock_us(), p_keep_us,
-            CASE WHEN p_keep_begins THEN clock_us() + p_keep_us END, p_sealed)
+            CASE WHEN p_keep_begins OR EXISTS (SELECT FROM personal_erasures e WHERE e.person_id = p_person)
+                 THEN clock_us() + p_keep_us END, p_sealed)
     ON CONFLICT (item_id) DO UPDATE
     SET key_id = excluded.key_id, version = i.version + 1, at_us = excluded.at_us, keep_us = excluded.keep_us,
         keep_until = excluded.keep_until, sealed = excluded.sealed
     RETURNING i.version INTO v_version;
-    INSERT INTO audit (at_us, tenant_id, action, actor_id, subject_id, detail)
-    VALUES (clock_us(), p_tenant, 'put_personal_item', p_actor, p_item, concat_ws(' ', p_kind, v_version));
+    PERFORM note_audit(p_tenant, 'put_personal_item', p_actor, p_item, concat_ws(' ', p_kind, v_version));
     RETURN close_step(p_key, p_body, clock_us(), ${StepOutcome.DONE}::smallint, p_item, v_version, NULL);
 END $$;

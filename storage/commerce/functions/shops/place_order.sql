@@ -35,7 +35,7 @@ BEGIN
             p_dialog, p_order, p_customer, p_business,
             account_of(p_tenant, p_customer, p_currency, ${Purpose.WALLET}::smallint),
             account_of(p_tenant, p_business, p_currency, ${Purpose.WALLET}::smallint),
-            p_currency, p_total, p_later, p_request_us, p_hold_us);
+            p_currency, p_total, p_later, p_request_us, p_hold_us, '{}', '{}');
         v_judged.outcome := v_answer.outcome;
     END IF;
     IF v_judged.outcome <> ${StepOutcome.DONE} THEN

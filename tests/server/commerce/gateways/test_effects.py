@@ -6,7 +6,8 @@ import itertools
 
 import pytest
 
-from server.commerce.gateways.effects import Effect, EffectKind, effects_of
+from protocol.commerce.intent_states import EffectKind
+from server.commerce.gateways.effects import Effect, effects_of
 from server.commerce.gateways.gateway_objects import STATUSES, ObjectKind, ObjectStatus
 from tests.server.commerce.gateways.objects import make_object
 

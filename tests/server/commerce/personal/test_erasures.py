@@ -6,6 +6,7 @@ from uuid import UUID
 
 import pytest
 
+from protocol.commerce.order_states import OrderState
 from protocol.commerce.payment_states import PaymentStep
 from protocol.ids import new_id, to_text
 from server.refusals import RequestRefusedError
@@ -84,6 +85,25 @@ async def test_a_debt_and_a_dispute_are_open(commerce: CommerceWorld) -> None:
     assert answer.outcome is StepOutcome.DONE
     assert await opened(bo) == "debt, dispute"
     assert await opened(ann) == "dispute"
+
+
+async def test_an_order_under_way_is_open_until_it_is_delivered(commerce: CommerceWorld) -> None:
+    ann, shop = await commerce.person(), await commerce.person()
+    await commerce.database.execute(
+        """
+        INSERT INTO orders (order_id, tenant_id, business_id, customer_id, number, payment_id, currency, subtotal, tax,
+                            shipping, total, state, version, placed_us, moved_us)
+        VALUES (gen_random_uuid(), 1, $1, $2, 1, gen_random_uuid(), 'THB', 1, 0, 0, 1, 0, 1, 1, 1)
+        """,
+        shop.id,
+        ann.id,
+    )
+    for state in (OrderState.PENDING, OrderState.CONFIRMED, OrderState.PROCESSING, OrderState.SHIPPED):
+        await commerce.database.execute("UPDATE orders SET state = $1", int(state))
+        assert [await opened(who) for who in (ann, shop)] == ["order", "order"]
+    await commerce.database.execute("UPDATE orders SET state = $1", int(OrderState.DELIVERED))
+    for who in (ann, shop):
+        assert (await who.post("erasures", {})).status_code == 201
 
 
 async def test_a_refusal_is_final_for_its_key(commerce: CommerceWorld) -> None:

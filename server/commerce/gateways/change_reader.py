@@ -1,0 +1,74 @@
+"""Reads what has changed at a gateway, window by window: what no webhook said and no answer told is found here.
+
+A window ends `settle_s` ago at least, and the cursor moves when all of its effects are applied. One process at a time
+has the turn; if it is slow another repeats the window, which changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from server.clock import Clock, Sleep
+from server.commerce.gateways.gateway_contract import Gateway
+from server.commerce.gateways.object_application import ObjectApplication
+from server.steps import step_by_step
+from storage.commerce.gateway_intents import GatewayIntents
+
+_log = logging.getLogger(__name__)
+
+WINDOW_MS = 600_000
+INTERVAL_S = 1.0
+LEASE_US = 60_000_000
+_FIRST_MS = WINDOW_MS
+"""How far before its first start a gateway is read."""
+
+
+class ChangeReader:
+    """Runs for one gateway until it is cancelled."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        intents: GatewayIntents,
+        application: ObjectApplication,
+        clock: Clock,
+        *,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self._gateway = gateway
+        self._intents = intents
+        self._application = application
+        self._clock = clock
+        self._sleep = sleep
+
+    async def run(self) -> None:
+        """Read what has changed, then pause, until cancelled."""
+        could_not = f"could not read what has changed at the gateway {self._gateway.name}"
+        await step_by_step(self.step, _log, could_not, interval_s=INTERVAL_S, sleep=self._sleep)
+
+    async def step(self) -> bool:
+        """Apply the changes of the next window; whether there may be more."""
+        now_ms = self._clock.wall_ms()
+        turn = await self._intents.claim_cursor(self._gateway.name, now_ms - _FIRST_MS, lease_us=LEASE_US)
+        if turn is None:
+            return False
+        lease, read_ms = turn
+        settled_ms = now_ms - self._gateway.settle_s * 1000
+        until_ms = max(read_ms, min(read_ms + WINDOW_MS, settled_ms))
+        try:
+            await self._read(read_ms, until_ms)
+        except BaseException:
+            await self._intents.move_cursor(self._gateway.name, lease, read_ms, pause_us=0)
+            raise
+        await self._intents.move_cursor(self._gateway.name, lease, until_ms, pause_us=0)
+        return until_ms < settled_ms
+
+    async def _read(self, since_ms: int, until_ms: int) -> None:
+        page: str | None = None
+        while since_ms < until_ms:
+            found = await self._gateway.list_changed(since_ms, until_ms, page)
+            await self._application.apply(found.objects)
+            page = found.next_page
+            if page is None:
+                return

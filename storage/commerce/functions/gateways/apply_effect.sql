@@ -1,0 +1,54 @@
+-- Apply one effect of an object of a gateway, once. `p_change` is what the gateway owes us more; `p_intent` the reference of
+-- the object, if it is one of ours, `p_parent` of a chargeback the object that was paid.
+--
+-- Money of exactly what was asked for, while it may still come, moves what it was asked for. All other goes to suspense.
+CREATE FUNCTION apply_effect(
+    p_key uuid, p_body bytea, p_tenant smallint, p_gateway text, p_object text, p_effect smallint, p_change bigint,
+    p_currency text, p_intent uuid, p_parent text
+) RETURNS answer
+LANGUAGE plpgsql VOLATILE
+AS $$
+DECLARE
+    v_answer answer := open_step(p_key, p_body);
+    v_clearing uuid := account_of(p_tenant, gateway_owner(p_gateway), p_currency, ${Purpose.CLEARING}::smallint);
+    v_kind int := step_of_effect(p_effect) / 100;
+    v_step smallint := step_of_effect(p_effect) % 100;
+    v intents%ROWTYPE;
+    v_fits boolean;
+    v_used smallint := ${EffectUse.INTENT};
+    v_at_us bigint := clock_us();
+BEGIN
+    IF v_answer.outcome IS NOT NULL THEN
+        RETURN v_answer;
+    END IF;
+    IF v_kind IS NULL AND p_change <> 0 THEN
+        SELECT c.at_us, c.used, c.intent INTO v_at_us, v_used, p_intent FROM charge_back(
+            p_key, p_body, p_tenant, p_gateway, p_object, p_effect, p_change, p_currency, p_parent, v_clearing) c;
+    ELSE
+        v := lock_intent(p_tenant, p_gateway, p_intent);
+        p_intent := v.intent_id;
+        v_fits := v.kind = v_kind AND next_intent_state(v.state, v_step) IS NOT NULL AND v.currency = p_currency
+                  AND abs(p_change) IN (v.amount, 0);
+        IF v_step = ${IntentStep.FAIL} AND v_fits THEN
+            v_at_us := fail_intent(v, NULL);
+        ELSIF p_change = 0 THEN
+            v_used := ${EffectUse.NOTHING};
+            UPDATE intents SET state = next_intent_state(state, v_step), moved_us = v_at_us
+            WHERE intent_id = p_intent AND v_fits AND v_step = ${IntentStep.EXPIRE};
+        ELSIF v_fits AND v.kind = ${IntentKind.TOP_UP} THEN
+            SELECT c.at_us INTO v_at_us FROM credit_top_up(v, v_clearing, p_object, p_key, p_body) c;
+        ELSIF v_fits AND v_step = ${IntentStep.PAY} THEN
+            v_at_us := pay_from_hold(v, v_clearing);
+        ELSIF v_fits AND v.kind = ${IntentKind.WITHDRAWAL} THEN
+            v_at_us := return_payout(v, v_clearing);
+        ELSE
+            v_used := ${EffectUse.SUSPENSE};
+            v_at_us := suspend_money(p_tenant, p_gateway, p_object, p_effect, p_change, p_currency, p_intent, v_clearing);
+            UPDATE intents SET state = next_intent_state(state, v_step), moved_us = v_at_us
+            WHERE intent_id = p_intent AND v_fits;
+        END IF;
+    END IF;
+    INSERT INTO gateway_effects (gateway, object_id, effect, tenant_id, intent_id, currency, change, used, at_us)
+    VALUES (p_gateway, p_object, p_effect, p_tenant, p_intent, p_currency, p_change, v_used, v_at_us);
+    RETURN close_step(p_key, p_body, v_at_us, ${StepOutcome.DONE}::smallint, p_intent, NULL, v_used);
+END $$;

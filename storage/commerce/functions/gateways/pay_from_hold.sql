@@ -1,0 +1,21 @@
+-- The gateway has paid what was held for a withdrawal or a refund. The intent and its payment are locked.
+CREATE FUNCTION pay_from_hold(v intents, p_clearing uuid) RETURNS bigint
+LANGUAGE plpgsql VOLATILE
+AS $$
+DECLARE
+    v_locked record;
+BEGIN
+    SELECT l.* INTO v_locked FROM lock_accounts(ARRAY[p_clearing], ARRAY[false]) l;
+    v_locked.at_us := greatest(v_locked.at_us, v.moved_us);
+    PERFORM post(v_locked.at_us, v.currency,
+                 CASE v.kind WHEN ${IntentKind.REFUND} THEN ${TransferReason.REFUND} ELSE ${TransferReason.WITHDRAWAL} END
+                     ::smallint,
+                 v.intent_id, NULL, v.intent_id, ${HOLD_SLOT}::smallint, p_clearing, v_locked.slot[1], v.amount);
+    UPDATE holds SET state = ${HoldState.CAPTURED} WHERE hold_id = v.intent_id;
+    UPDATE intents SET state = next_intent_state(state, ${IntentStep.PAY}::smallint), token = NULL, due_us = NULL,
+        moved_us = v_locked.at_us WHERE intent_id = v.intent_id;
+    IF v.kind = ${IntentKind.REFUND} THEN
+        PERFORM end_refunding(v, ${PaymentStep.REFUND_CONFIRMED}::smallint, v_locked.at_us);
+    END IF;
+    RETURN v_locked.at_us;
+END $$;

@@ -1,0 +1,142 @@
+"""Steps about personal data: an erasure against what is written at the same time, and what they read."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from protocol.ids import NIL, new_id
+from storage.commerce.money_rows import AccountStatus, Purpose, StepKey, StepOutcome, account_id
+from storage.commerce.personal_exports import ExportRow, PersonalExports
+from storage.commerce.personal_records import PersonalRecords
+from storage.commerce.personal_rows import ItemKind, KeyKind, NewItem
+from tests.support.money_world import TENANT, MoneyWorld
+
+pytestmark = pytest.mark.anyio
+
+OTHERS = 3_000
+READ_MAX = 500
+"""Rows of indexes and tables that all steps of one person may read, far below what others have."""
+_READ = """
+SELECT coalesce(sum(idx_tup_read), 0) + (SELECT sum(seq_tup_read) FROM pg_stat_user_tables WHERE relname <> 'periods')
+FROM pg_stat_user_indexes
+"""
+_FILL = f"""
+INSERT INTO personal_keys (key_id, tenant_id, person_id, key_kind, erased_us, gone)
+SELECT gen_random_uuid(), {TENANT}, gen_random_uuid(), 1, CASE WHEN s % 2 = 0 THEN 1 END, s % 2 = 0
+FROM generate_series(1, {OTHERS}) s;
+INSERT INTO personal_items (item_id, tenant_id, person_id, kind, key_id, version, at_us, keep_us, keep_until, sealed)
+SELECT gen_random_uuid(), {TENANT}, k.person_id, 1, k.key_id, 1, 1, 1, 9e15, '' FROM personal_keys k;
+INSERT INTO personal_erasures
+SELECT gen_random_uuid(), {TENANT}, gen_random_uuid(), 1 FROM generate_series(1, {OTHERS});
+INSERT INTO exports (export_id, tenant_id, person_id, key_id, at_us, expires_us, look_us, reached)
+SELECT gen_random_uuid(), {TENANT}, gen_random_uuid(), gen_random_uuid(), 1, 9e15, 9e15, ''
+FROM generate_series(1, {OTHERS});
+INSERT INTO export_parts SELECT export_id, 0, '' FROM exports;
+INSERT INTO accounts (account_id, slot, slots, tenant_id, owner_id, currency, purpose, floored, limited, status)
+SELECT gen_random_uuid(), 0, 1, {TENANT}, gen_random_uuid(), 'THB', {Purpose.WALLET}, true, false, 1
+FROM generate_series(1, {OTHERS});
+"""
+
+
+def item_of(key_id: bytes, most: int = 50) -> NewItem:
+    return NewItem(item=new_id(), kind=ItemKind.ADDRESS, key_id=key_id, sealed=b"sealed", most=most)
+
+
+def key() -> StepKey:
+    return StepKey(new_id(), b"")
+
+
+@pytest.fixture
+def records(money: MoneyWorld) -> PersonalRecords:
+    """Over the connections of the ledger."""
+    return PersonalRecords(money.ledger._writes, money.ledger._reads)
+
+
+async def test_what_is_written_while_a_person_is_erased_is_refused_or_goes(
+    money: MoneyWorld, records: PersonalRecords
+) -> None:
+    for _ in range(20):
+        ann = await money.open_person()
+        key_id = await records.name_key(TENANT, ann, KeyKind.PROFILE, new_id())
+        assert key_id is not None
+        writes = [records.put_item(key(), ann, TENANT, ann, item_of(key_id)) for _ in range(6)]
+        erasing = records.begin_erasure(key(), ann, TENANT, ann, new_id())
+        answers = await asyncio.gather(*writes[:3], erasing, *writes[3:])
+        assert {answer.outcome for answer in answers} <= {StepOutcome.DONE, StepOutcome.AGAIN}
+        assert await records.read_items(TENANT, ann, ItemKind.ADDRESS, NIL, 50) == []
+        assert await records.name_key(TENANT, ann, KeyKind.PROFILE, new_id()) is None
+    assert await money.database.fetchval("SELECT count(*) FROM personal_items") == 0
+
+
+async def test_of_a_payment_and_an_erasure_at_once_one_is_refused(money: MoneyWorld, records: PersonalRecords) -> None:
+    outcomes = set()
+    for _ in range(20):
+        ann, bo = await money.open_person(), await money.open_person(100)
+        paid, erased = await asyncio.gather(
+            money.send(money.payment(bo, ann, 100)), records.begin_erasure(key(), ann, TENANT, ann, new_id())
+        )
+        outcomes.add((paid.outcome, erased.outcome))
+        gone = erased.outcome is StepOutcome.DONE
+        assert await money.balance(ann) == (0 if gone else 100)
+        assert await money.balance(bo) == (100 if gone else 0)
+    assert outcomes <= {
+        (StepOutcome.DONE, StepOutcome.STILL_OPEN),
+        (StepOutcome.WALLET_CLOSED, StepOutcome.DONE),
+    }
+
+
+async def test_a_wallet_that_is_opened_for_who_is_erased_is_closed(money: MoneyWorld, records: PersonalRecords) -> None:
+    ann = await money.open_person()
+    await records.begin_erasure(key(), ann, TENANT, ann, new_id())
+    await money.open_wallet(ann, currency="IDR")
+    status = "SELECT status FROM accounts WHERE account_id = $1"
+    wallet = account_id(TENANT, ann, "IDR", Purpose.WALLET)
+    assert await money.database.fetchval(status, wallet) == AccountStatus.CLOSED
+
+
+async def test_no_step_reads_what_others_have(money_url: str) -> None:
+    money = await MoneyWorld.open(money_url, size=1)
+    writes, reads = money.ledger._writes, money.ledger._reads
+    records, exports = PersonalRecords(writes, reads), PersonalExports(writes, reads)
+
+    async def all_steps() -> None:
+        ann = await money.open_person()
+        key_id = await records.name_key(TENANT, ann, KeyKind.PROFILE, new_id())
+        assert key_id is not None
+        assert key_id == await records.find_key(TENANT, ann, KeyKind.PROFILE)
+        new = item_of(key_id)
+        assert (await records.put_item(key(), ann, TENANT, ann, new)).outcome is StepOutcome.DONE
+        assert await records.read_item(TENANT, ann, new.item, ItemKind.ADDRESS)
+        assert len(await records.read_items(TENANT, ann, ItemKind.ADDRESS, NIL, 50)) == 1
+        export = ExportRow(new_id(), TENANT, ann, key_id, 0, 10**12, 0, "{}")
+        assert (await exports.begin(key(), export)).outcome is StepOutcome.DONE
+        assert [row.export for row in await exports.list_to_make(10)] == [export.export]
+        assert await exports.add_part(export.export, 0, b"sealed", None)
+        assert await exports.read(TENANT, ann, export.export)
+        assert await exports.read_part(export.export, 0) == b"sealed"
+        assert (await records.drop_item(key(), TENANT, ann, new.item, ItemKind.ADDRESS)).outcome is StepOutcome.DONE
+        erased = await records.begin_erasure(key(), ann, TENANT, ann, new_id())
+        assert erased.subject is not None
+        assert await records.list_keys_to_erase(10) == [key_id]
+        await records.note_keys_gone([key_id])
+        found = await records.read_erasure(TENANT, erased.subject)
+        assert found is not None
+        assert found.gone
+        assert await records.forget_erased_keys([key_id]) == 0
+        assert await records.end_kept_items(10) == await exports.end_past(10) == 0
+
+    async def rows_read() -> int:
+        await money.database.execute("SELECT pg_stat_force_next_flush()")
+        await writes.fetch("SELECT pg_stat_force_next_flush()")
+        await reads.execute("SELECT pg_stat_force_next_flush()")
+        return int(await money.database.fetchval(_READ))
+
+    for _ in range(3):  # plans are made while there is nothing
+        await all_steps()
+    await money.database.execute(_FILL)
+    before = await rows_read()
+    await all_steps()
+    assert await rows_read() - before < READ_MAX
+    await money.close()
