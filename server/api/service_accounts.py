@@ -116,6 +116,7 @@ class PostedEventReply(msgspec.Struct):
     seq: int
     kind: str | None = None
     content_type: str = ""
+    ref: RefRequest | None = None
     payload: str | None = None
 
 
@@ -235,8 +236,9 @@ async def list_posted_events(
 def _as_posted(row: PostedRow) -> PostedEventReply:
     if row.body is None:
         return PostedEventReply(row.n, row.seq)
-    payload = base64.b64encode(row.body.payload).decode()
-    return PostedEventReply(row.n, row.seq, row.body.kind.name.lower(), row.body.header.content_type, payload)
+    header, payload = row.body.header, base64.b64encode(row.body.payload).decode()
+    ref = None if header.ref is None else RefRequest(header.ref.type, header.ref.id)
+    return PostedEventReply(row.n, row.seq, row.body.kind.name.lower(), header.content_type, ref, payload)
 
 
 def _posted(data: EventRequest) -> Posted:

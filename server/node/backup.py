@@ -1,4 +1,4 @@
-"""`tchat backup` and `tchat restore`, for the embedded PostgreSQL: one file with the database and the keys.
+"""`tchat backup`, `tchat restore`, and those of `tchat commerce`: one file with an embedded database and its keys.
 
 The file is a ZIP archive: `manifest.json`, the files of the data folder's `keys/`, and `database.dump` (see
 `storage/embedded/dump.py`).
@@ -18,7 +18,8 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -31,7 +32,7 @@ from server.node.postgres_start import visited_postgres
 from storage.embedded import dump
 from storage.embedded.cluster import EmbeddedPostgres
 from storage.embedded.install import EmbeddedError
-from storage.postgres.migrate import is_current
+from storage.postgres.migrate import CHAT_SCHEMA, Schema, is_current
 
 _FORMAT = 1
 _MANIFEST, _DATABASE = "manifest.json", "database.dump"
@@ -57,32 +58,59 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Keys that are not in it, because they were configured."""
 
 
-def backup(config: Config, file: Path, show: Show) -> None:
+@dataclass(frozen=True)
+class Kept:
+    """Whose data it is: the section of its settings, its schema with a table of it, and its keys in `keys/`."""
+
+    section: str
+    schema: Schema
+    table: str
+    keys_section: str
+    keys: Mapping[str, str]
+    configured: Callable[[Config], Collection[str]]
+    after: str
+
+
+OF_THE_CHAT = Kept(
+    section="storage",
+    schema=CHAT_SCHEMA,
+    table="deployment",
+    keys_section="identity",
+    keys=KEY_FILES,
+    configured=lambda config: [key for key in KEY_FILES if getattr(config.identity, key)],
+    after="The next `tchat serve` begins an epoch: every client reads its dialogs anew, once.",
+)
+
+
+def backup(config: Config, file: Path, show: Show, of: Kept = OF_THE_CHAT) -> None:
     """Write the backup `file`; a server may run meanwhile. Raises BackupError, DataFolderError, EmbeddedError."""
     if config.storage.postgres_url:
         raise BackupError(
-            "storage.postgres_url is set: back up that PostgreSQL with its own tools (docs/deployment.md, Backups)."
+            f"{of.section}.postgres_url is set: "
+            "back up that PostgreSQL with its own tools (docs/deployment.md, Backups)."
         )
     if file.exists():
         raise BackupError(f"{file} exists, and a backup overwrites nothing: name another file.")
     with visited_postgres(config) as url, _fresh_file(file) as fresh:
         if url is None:
             raise BackupError(f"There is no database in {config.server.data_dir} yet.")
-        manifest = _write(config, url, fresh, show)
+        manifest = _write(config, url, fresh, show, of)
         show("Reading it back.")
         fresh.seek(0)
         _check(fresh, show)
         show(f"Backed up to {file}: {_mb(fresh.seek(0, os.SEEK_END))}, as of {manifest.made_at}.")
-    if config.storage.cql_hosts:
+    if config.storage.cql_hosts and of is OF_THE_CHAT:
         show("Not in the backup: the archive of storage.cql_hosts, which may have all there is of old messages.")
-    for line in _about_keys(manifest):
+    for line in _about_keys(manifest, of):
         show(line)
 
 
-def restore(config: Config, file: Path, show: Show) -> None:
+def restore(config: Config, file: Path, show: Show, of: Kept = OF_THE_CHAT) -> None:
     """Make the data folder from a backup. Raises BackupError, DataFolderError, EmbeddedError, MigrationError."""
     if config.storage.postgres_url:
-        raise BackupError("storage.postgres_url is set: a restore makes a data folder with a PostgreSQL of its own.")
+        raise BackupError(
+            f"{of.section}.postgres_url is set: a restore makes a data folder with a PostgreSQL of its own."
+        )
     folder = config.server.data_dir.resolve()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BackupError(f"{folder} is not empty, and a restore overwrites nothing: move it away.")
@@ -92,7 +120,7 @@ def restore(config: Config, file: Path, show: Show) -> None:
             folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
             try:
-                _fill(fresh, opened, manifest, show)
+                _fill(fresh, opened, manifest, show, of)
                 if folder.exists():
                     folder.rmdir()
                 fresh.rename(folder)
@@ -102,24 +130,25 @@ def restore(config: Config, file: Path, show: Show) -> None:
     except OSError as error:
         raise BackupError(f"{file} cannot be restored to {folder}: {error}.") from error
     show(f"Restored {folder} as of {manifest.made_at}.")
-    show("The next `tchat serve` begins an epoch: every client reads its dialogs anew, once.")
+    show(of.after)
     for key in manifest.configured:
-        show(f"identity.{key} was configured: configure the same one before the first start, a new one does not fit.")
+        name = f"{of.keys_section}.{key}"
+        show(f"{name} was configured: configure the same one before the first start, a new one does not fit.")
 
 
 # -- a backup
 
 
-def _write(config: Config, url: str, target: IO[bytes], show: Show) -> Manifest:
+def _write(config: Config, url: str, target: IO[bytes], show: Show, of: Kept) -> Manifest:
     keys = config.server.data_dir / KEY_FOLDER
     files = sorted(path for path in keys.glob("*") if path.is_file()) if keys.is_dir() else []
-    asyncio.run(_refuse_empty(url))
+    asyncio.run(_refuse_other(url, of))
     manifest = Manifest(
         format=_FORMAT,
         tchat=importlib.metadata.version("tchat"),
         made_at=dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
         keys=[path.name for path in files],
-        configured=[key for key in KEY_FILES if getattr(config.identity, key)],
+        configured=list(of.configured(config)),
     )
     with zipfile.ZipFile(target, "w") as archive:
         archive.writestr(_MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)))
@@ -132,24 +161,24 @@ def _write(config: Config, url: str, target: IO[bytes], show: Show) -> Manifest:
     return manifest
 
 
-async def _refuse_empty(url: str) -> None:
+async def _refuse_other(url: str, of: Kept) -> None:
     connection = await asyncpg.connect(url)
     try:
-        if await connection.fetchval("SELECT to_regclass('deployment')") is None:
-            raise BackupError("The database has no schema yet: there is nothing to back up.")
+        if await connection.fetchval("SELECT to_regclass($1)", of.table) is None:
+            raise BackupError("The database has no schema, or another one: there is nothing to back up or to restore.")
     finally:
         await connection.close()
 
 
-def _about_keys(manifest: Manifest) -> Iterator[str]:
+def _about_keys(manifest: Manifest, of: Kept) -> Iterator[str]:
     """Which keys are in the backup, and which somebody must keep elsewhere."""
-    for key, name in KEY_FILES.items():
+    for key, name in of.keys.items():
         if key in manifest.configured:
-            yield f"Not in the backup: identity.{key}, which is configured: keep it, too, and not beside it."
+            yield f"Not in the backup: {of.keys_section}.{key}, which is configured: keep it, too, and not beside it."
         elif name in manifest.keys:
-            yield f"In the backup: identity.{key} ({name}). Who has the file has the key."
+            yield f"In the backup: {of.keys_section}.{key} ({name}). Who has the file has the key."
         else:
-            yield f"Not in the backup: identity.{key}. There is none yet: the first start makes it."
+            yield f"Not in the backup: {of.keys_section}.{key}. There is none yet: the first start makes it."
 
 
 def _check(source: IO[bytes], show: Show) -> None:
@@ -201,7 +230,7 @@ def _read_manifest(source: IO[bytes], file: Path) -> Manifest:
     return manifest
 
 
-def _fill(folder: Path, source: IO[bytes], manifest: Manifest, show: Show) -> None:
+def _fill(folder: Path, source: IO[bytes], manifest: Manifest, show: Show, of: Kept) -> None:
     with zipfile.ZipFile(source) as archive, EmbeddedPostgres(folder) as postgres:
         total = archive.getinfo(_DATABASE).file_size
         show(f"Restoring {_mb(total)}.")
@@ -210,7 +239,8 @@ def _fill(folder: Path, source: IO[bytes], manifest: Manifest, show: Show) -> No
                 dump.load(postgres.url, stream, _progress("Restored", show, total))
         except zipfile.BadZipFile as error:
             raise EmbeddedError(f"The backup is damaged: {error}.") from error
-        asyncio.run(_refuse_newer(postgres.url))
+        asyncio.run(_refuse_other(postgres.url, of))
+        asyncio.run(_refuse_newer(postgres.url, of))
         keys = folder / KEY_FOLDER
         keys.mkdir(mode=0o700)
         for name in manifest.keys:
@@ -218,11 +248,11 @@ def _fill(folder: Path, source: IO[bytes], manifest: Manifest, show: Show) -> No
                 _write_key(keys / Path(name).name, stream.read(_KEY_BYTES_MAX))
 
 
-async def _refuse_newer(url: str) -> None:
+async def _refuse_newer(url: str, of: Kept) -> None:
     """Raise MigrationError if this version is too old for what was restored."""
     connection = await asyncpg.connect(url)
     try:
-        await is_current(connection)
+        await is_current(connection, of.schema)
     finally:
         await connection.close()
 

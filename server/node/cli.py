@@ -176,6 +176,16 @@ def _add_commerce(parser: argparse.ArgumentParser) -> None:
     books.add_argument("--accept", action="store_true", help="serve again; refused while something is unread")
     books.add_argument("--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="likewise, also here")
     books.set_defaults(run=_commerce_reconcile)
+    for name, run, meaning in (
+        ("backup", _commerce_backup, "write the embedded database and its keys to a file; the service may run"),
+        ("restore", _commerce_restore, "make the data folder from a backup; there must be none yet"),
+    ):
+        command = parsers.add_parser(name, help=meaning, description=meaning.capitalize() + ".")
+        command.add_argument("file", type=Path, metavar="FILE")
+        command.add_argument(
+            "--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="likewise, also here"
+        )
+        command.set_defaults(run=run)
 
 
 def _add_reports(parser: argparse.ArgumentParser) -> None:
@@ -265,6 +275,24 @@ def _commerce_reconcile(chosen: argparse.Namespace, _rest: list[str]) -> int:
         from server.node.commerce_serve import reconcile_books
 
         return 0 if reconcile_books(config, accept=chosen.accept, show=_show) else EXIT_PROBLEM
+
+    return _started(chosen.config, run)
+
+
+def _commerce_backup(chosen: argparse.Namespace, _rest: list[str]) -> int:
+    def run(config: Config) -> None:
+        from server.node.commerce_serve import back_up_books
+
+        back_up_books(config, chosen.file, _show)
+
+    return _started(chosen.config, run)
+
+
+def _commerce_restore(chosen: argparse.Namespace, _rest: list[str]) -> int:
+    def run(config: Config) -> None:
+        from server.node.commerce_serve import restore_books
+
+        restore_books(config, chosen.file, _show)
 
     return _started(chosen.config, run)
 

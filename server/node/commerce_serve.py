@@ -26,8 +26,10 @@ from server.gateway.acceptor import Acceptor
 from server.identity.jwks import DocumentFetcher
 from server.identity.vault import hash_token, new_api_key
 from server.node import logs
+from server.node.backup import Kept, backup, restore
 from server.node.commerce_admin import commerce_admin
 from server.node.commerce_composition import (
+    KEY_FILE,
     Commerce,
     load_digest_key,
     load_sealing_key,
@@ -41,10 +43,11 @@ from server.node.running_node import cancel_and_wait
 from server.node.serve import stop_when_asked
 from server.startup_error import StartupError
 from storage.commerce.api_key_store import ApiKeyStore, Right
+from storage.commerce.gateway_intents import GatewayIntents
 from storage.commerce.ledger import Ledger
 from storage.commerce.personal_records import PersonalRecords
 from storage.commerce.restored_books import RestoredBooks
-from storage.commerce.schema import MONEY_SCHEMA, MONEY_SETTINGS
+from storage.commerce.schema import MONEY_SCHEMA, MONEY_SETTINGS, RECONCILING_SETTINGS
 from storage.postgres.migrate import migrate
 from storage.postgres.pool import open_pool
 from storage.postgres.write_connections import WriteConnections
@@ -54,6 +57,15 @@ _log = logging.getLogger(__name__)
 
 _S_US = 1_000_000
 _NO_LEDGER = "There is no ledger yet: start `tchat commerce` once."
+_KEPT = Kept(
+    section="commerce_service",
+    schema=MONEY_SCHEMA,
+    table="payment_versions",
+    keys_section="commerce_service",
+    keys={"digest_key": KEY_FILE},
+    configured=lambda config: ["digest_key"] if config.commerce_service.digest_key else [],
+    after="The books are read-only until `tchat commerce reconcile --accept` (docs/operations.md).",
+)
 
 
 async def serve_commerce(config: Config) -> None:
@@ -114,7 +126,13 @@ async def opened_commerce(config: Config, url: str, digest_key: bytes, sealing_k
         stack.push_async_callback(cancel_and_wait, forgetter)
         upkeep = asyncio.ensure_future(commerce.personal.upkeep.run())
         stack.push_async_callback(cancel_and_wait, upkeep)
-        asking = asyncio.ensure_future(GatewayWork(gateways, commerce.intents, commerce.webhooks, clock).run())
+        applying = WriteConnections(
+            url, size=max(1, len(gateways.all)), statement_timeout_s=timeout_s, settings=RECONCILING_SETTINGS
+        )
+        stack.callback(applying.terminate)
+        changes = GatewayIntents(applying, reads)
+        work = GatewayWork(gateways, commerce.intents, commerce.webhooks, clock, changes=changes)
+        asking = asyncio.ensure_future(work.run())
         stack.push_async_callback(cancel_and_wait, asking)
         yield commerce
 
@@ -227,6 +245,16 @@ def reconcile_books(config: Config, *, accept: bool, show: Callable[[str], None]
         synchronous = config.commerce_service.failover_is_synchronous
         with _says_what_to_set():
             return asyncio.run(reconcile(url, synchronous=synchronous, accept=accept, show=show))
+
+
+def back_up_books(config: Config, file: Path, show: Callable[[str], None]) -> None:
+    """Write a backup of the embedded database and its keys; raises BackupError and the like."""
+    backup(of_commerce(config), file, show, _KEPT)
+
+
+def restore_books(config: Config, file: Path, show: Callable[[str], None]) -> None:
+    """Make the data folder of commerce from a backup; raises BackupError and the like."""
+    restore(of_commerce(config), file, show, _KEPT)
 
 
 async def _serve(config: Config, commerce: Commerce, stop: asyncio.Event) -> None:

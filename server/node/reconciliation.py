@@ -10,6 +10,8 @@ from uuid import UUID
 
 from server.commerce.history_watch import as_time
 from storage.commerce.restored_books import BooksState, RestoredBooks, ToldPayment
+from storage.commerce.schema import MONEY_SCHEMA
+from storage.postgres.migrate import migrate
 
 _STATEMENT_TIMEOUT_S = 30.0
 _IDS_SHOWN = 100
@@ -33,6 +35,7 @@ class _Family:
 
 async def reconcile(url: str, *, synchronous: bool, accept: bool, show: Callable[[str], None]) -> bool:
     """Show how the books at `url` stand; with `accept` let them serve again. Whether they serve."""
+    await migrate(url, schema=MONEY_SCHEMA)  # a dump brings no grants
     books = await RestoredBooks.open(url, statement_timeout_s=_STATEMENT_TIMEOUT_S)
     try:
         state = await books.settle(synchronous=synchronous)
@@ -44,7 +47,9 @@ async def reconcile(url: str, *, synchronous: bool, accept: bool, show: Callable
             show("Nothing is changed. `tchat commerce reconcile --accept` lets the books serve as they are.")
             return False
         if not await books.accept(f"user {getpass.getuser()}"):
-            show("Not accepted: something is unread. Run `tchat relay` until it is read back.")
+            for line in _missing(await books.read()):
+                show(line)
+            show("Not accepted yet: run this again when nothing is missing.")
             return False
         show("Accepted: the books serve again, and the relay announces what differs.")
         return True
@@ -68,8 +73,21 @@ async def _show(books: RestoredBooks, state: BooksState, show: Callable[[str], N
         nameless,
         show,
     )
-    for tenant in state.unread:
-        show(f"Missing: what the chat was told is not read back for tenant {tenant}; `tchat relay` does it.")
+    for line in _missing(state):
+        show(line)
+
+
+def _missing(state: BooksState) -> list[str]:
+    return [
+        *(
+            f"Missing: what the chat was told is not read back for tenant {tenant}; `tchat relay` does it."
+            for tenant in state.unread
+        ),
+        *(
+            f"Missing: what the gateway {name} has done since is not read; `tchat commerce` does it after --accept."
+            for name in state.behind
+        ),
+    ]
 
 
 def _show_family(title: str, family: _Family, show: Callable[[str], None]) -> None:

@@ -91,11 +91,19 @@ class PostedPlaces(msgspec.Struct):
     after: UUID | None
 
 
+class PostedRef(msgspec.Struct):
+    """What an event is about."""
+
+    type: str
+    id: str
+
+
 class PostedEvent(msgspec.Struct):
     """What the relay has posted under a number; `payload` is None when it was erased."""
 
     n: int
     content_type: str = ""
+    ref: PostedRef | None = None
     payload: bytes | None = None
 
 

@@ -18,7 +18,7 @@ from uuid import UUID
 
 import msgspec
 
-from protocol.commerce.payment_notice import CONTENT_TYPE, PaymentNotice
+from protocol.commerce.payment_notice import CONTENT_TYPE, decode_notice
 from protocol.commerce.payment_states import STATES_BY_TEXT
 from server.clock import Sleep
 from server.relay.chat_api import ChatApi, NoAnswerError, PostedEvent, PostedPlace
@@ -89,10 +89,10 @@ class ReadBack:
 def _read_notices(events: Sequence[PostedEvent]) -> list[ToldVersion]:
     told = []
     for event in events:
-        if event.payload is None or event.content_type != CONTENT_TYPE:
+        if event.payload is None or event.ref is None or event.content_type != CONTENT_TYPE:
             continue
         try:
-            notice = msgspec.json.decode(event.payload, type=PaymentNotice)  # our own: its `ref` needs no look
+            notice = decode_notice(event.payload, (event.ref.type, event.ref.id))
         except msgspec.MsgspecError:
             _log.warning("number %d is no notice of a payment", event.n)
             continue

@@ -20,7 +20,9 @@ _NOTE_READING = "SELECT note_reading($1, $2)"
 _NOTE_TOLD = "SELECT note_told($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
 _NUMBERS = "SELECT is_self, subject_id, last_n FROM places WHERE tenant_id = $1 AND subject_id = ANY ($2)"
 _READ = """
-SELECT h.noticed_us, h.known_us, CASE WHEN h.noticed_us IS NULL THEN '{}' ELSE unread_tenants() END FROM book_history h
+SELECT h.noticed_us, h.known_us, CASE WHEN h.noticed_us IS NULL THEN '{}' ELSE unread_tenants() END,
+       CASE WHEN h.noticed_us IS NULL THEN '{}' ELSE gateways_behind() END
+FROM book_history h
 """
 _DIFFERENCES = """
 SELECT x.payment_id, l.newest, f.state, p.version, p.state,
@@ -53,11 +55,15 @@ class ToldVersion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BooksState(msgspec.Struct, frozen=True):
-    """Since when the books are read-only (None: they serve), what they knew last, and whose timelines are unread."""
+    """Since when the books are read-only (None: they serve), and what they knew last.
+
+    `unread`: tenants whose timelines are not read back; `behind`: gateways whose changes since then are not read.
+    """
 
     noticed_us: int | None
     known_us: int | None
     unread: list[int]
+    behind: list[str]
 
 
 class ToldPayment(msgspec.Struct, frozen=True):
@@ -103,7 +109,7 @@ class RestoredBooks:
         async with translate_errors():
             row = await self._pool.fetchrow(_READ)
         assert row is not None, "it has its row from the migration on"
-        return BooksState(row[0], row[1], row[2])
+        return BooksState(row[0], row[1], row[2], row[3])
 
     async def begin_reading(self, tenant: int) -> bytes | None:
         """Behind which dialog the reading of what was told goes on; None: nothing is to be read."""
@@ -159,9 +165,10 @@ class RestoredBooks:
             after = rows[-1][0]
 
     async def accept(self, who: str) -> bool:
-        """Reconcile payments with what was told, then serve again; False, and nothing is changed, while some is unread.
+        """Reconcile payments with what was told, have gateways read, then serve again.
 
-        It may be interrupted: the next call goes on.
+        False while something is missing (`read` says what): nothing is changed while timelines are unread. It may be
+        interrupted: the next call goes on.
         """
         if (await self.read()).unread:
             return False

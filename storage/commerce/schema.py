@@ -27,7 +27,7 @@ from storage.commerce.money_rows import (
     TransferReason,
 )
 from storage.commerce.personal_rows import ItemKind, KeyKind, StillOpen
-from storage.commerce.service_access import GRANTS, SERVICE_ROLE
+from storage.commerce.service_access import GRANTED, GRANTS, SERVICE_ROLE
 from storage.function_files import FunctionFiles
 from storage.postgres.epoch import HISTORY
 from storage.postgres.migrate import Schema
@@ -42,6 +42,9 @@ NUMBERS_TAKEN = 20
 """From order number NUMBERS_SINGLE on a connection takes so many numbers of a business at once."""
 CHAIN_REFUSED = "TC101"
 """The SQLSTATE that takes back the legs of a chain; `post_chain` catches it."""
+
+RECONCILING_SETTING = "tchat.reconciling"
+"""The setting of connections that apply the changes of gateways, also while restored books are read-only for others."""
 
 _HERE = Path(__file__).parent
 
@@ -84,6 +87,8 @@ MONEY = FunctionFiles(
         "NUMBERS_SKIPPED": NUMBERS_SKIPPED,
         "STEP_UP_KEPT_US": 600_000_000,  # it ends within two minutes
         "HISTORY": HISTORY,
+        "RECONCILING_SETTING": RECONCILING_SETTING,
+        "GATEWAY_MARGIN_MS": 3_600_000,  # before the newest thing that restored books know
         "DAY_HOURS_MIN": 22,  # a day of a time zone has 22 to 26
         "MONTH_DAYS_MIN": 27,
         "STAFF_LOCKS": STAFF_LOCKS,
@@ -98,7 +103,7 @@ MONEY = FunctionFiles(
     },
     others={"order_table": order_states.as_sql, "intent_table": render_intent_table},
 )
-MONEY_SCHEMA = Schema(_HERE / "migrations", MONEY, GRANTS)
+MONEY_SCHEMA = Schema(_HERE / "migrations", MONEY, GRANTS, GRANTED)
 
 MONEY_SETTINGS = {
     **SESSION_SETTINGS,
@@ -111,3 +116,5 @@ MONEY_SETTINGS = {
     "seq_page_cost": "0.01",
 }
 """What every connection to the books starts with."""
+RECONCILING_SETTINGS = {**MONEY_SETTINGS, RECONCILING_SETTING: "on"}
+"""Of those over which the changes of gateways are applied."""

@@ -80,7 +80,7 @@ STEPS = frozenset(
         "take_anyway",
     }
 )
-READ_FUNCTIONS = frozenset({"account_of", "clock_us", "priced_lines", "tax_of"})
+READ_FUNCTIONS = frozenset({"account_of", "clock_us", "gateways_behind", "priced_lines", "tax_of", "unread_tenants"})
 """What statements that read call; they run with the rights of the role."""
 
 
@@ -124,3 +124,8 @@ BEGIN
 END $$;
 """
 """What the owner of the tables and functions executes after they were made; again at will."""
+GRANTED = f"""
+SELECT coalesce(pg_has_role(to_regrole('{SERVICE_ROLE}')::oid, 'SET')
+                AND has_table_privilege(to_regrole('{SERVICE_ROLE}')::oid, 'keys', 'SELECT'), false)
+"""
+"""Whether that was done in this cluster: a dump that is loaded into another one brings neither role nor grants."""

@@ -26,11 +26,15 @@ FOLDER = Path(__file__).parent / "migrations"
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """The tables and functions of one database: numbered files, functions, and who may use them."""
+    """The tables and functions of one database: numbered files, functions, and who may use them.
+
+    `granted` asks whether `grants` hold in this cluster.
+    """
 
     folder: Path
     functions: FunctionFiles
     grants: str = ""
+    granted: str = ""
 
 
 CHAT_SCHEMA = Schema(FOLDER, CHAT)
@@ -68,7 +72,7 @@ def known_migrations() -> list[str]:
 
 
 async def is_current(connection: "asyncpg.Connection[Any]", schema: Schema = CHAT_SCHEMA) -> bool:
-    """Whether tables and functions are this version's: one query.
+    """Whether tables, functions and grants are this version's: a query or two.
 
     Raises MigrationError if a newer version of tchat has migrated it.
     """
@@ -76,7 +80,9 @@ async def is_current(connection: "asyncpg.Connection[Any]", schema: Schema = CHA
         applied, present = await _read_state(connection)
     except asyncpg.UndefinedTableError:
         return False
-    return not missing_names(applied, schema.folder) and present == _digest(schema)
+    if missing_names(applied, schema.folder) or present != _digest(schema):
+        return False
+    return not schema.granted or bool(await connection.fetchval(schema.granted))
 
 
 async def migrate(

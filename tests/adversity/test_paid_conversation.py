@@ -48,7 +48,7 @@ class Town:
     def __init__(self, folder: Path, books: str) -> None:
         self.folder = folder
         commerce = free_port()
-        self.commerce_url = f"http://127.0.0.1:{commerce}"
+        self.commerce_url = self.second_url = f"http://127.0.0.1:{commerce}"
         self.chat = ServerProcess(folder, {"TCHAT__COMMERCE__URL": self.commerce_url})
         self.accounts = Accounts(self.chat)
         self.commerce_environment = {

@@ -14,13 +14,20 @@ from storage.commerce.gateway_intents import GatewayIntents
 
 
 class GatewayWork:
-    """Runs until it is cancelled."""
+    """Runs until it is cancelled. `changes`: over connections that apply changes also to restored books."""
 
     def __init__(
-        self, gateways: ConfiguredGateways, intents: GatewayIntents, webhooks: WebhookKeeping, clock: Clock
+        self,
+        gateways: ConfiguredGateways,
+        intents: GatewayIntents,
+        webhooks: WebhookKeeping,
+        clock: Clock,
+        *,
+        changes: GatewayIntents,
     ) -> None:
         self.gateways = gateways
         self._intents = intents
+        self._changes = changes
         self._webhooks = webhooks
         self._clock = clock
 
@@ -30,9 +37,10 @@ class GatewayWork:
             group.create_task(self._webhooks.run())
             for each in self.gateways.all:
                 application = ObjectApplication(each.engine, each.tenant, self._intents)
+                changing = ObjectApplication(each.engine, each.tenant, self._changes)
                 for work in (
                     IntentDriver(each.engine, self._intents, application, self._clock),
-                    ChangeReader(each.engine, self._intents, application, self._clock),
+                    ChangeReader(each.engine, self._changes, changing, self._clock),
                     HintFetcher(each.engine, self._intents, application),
                 ):
                     group.create_task(work.run())

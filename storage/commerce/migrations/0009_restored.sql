@@ -4,7 +4,8 @@
 --   * `book_history` names the history of transactions that the books go on in, and the PostgreSQL process for which that
 --     was compared last: in another process, or another table, nothing is written before it is compared again
 --     (`books_serve`). So a step after a restore or a promotion is refused whoever sends it, over whichever connection.
---   * While `noticed_us` is set no step is taken, nothing expires, and nothing is announced.
+--   * While `noticed_us` is set no step is taken, nothing expires, and nothing is announced. From `told_us` on connections
+--     that say so take steps (`RECONCILING_SETTINGS`): they apply what gateways have done since.
 --   * `told_versions` has what the chat was told that the books did not know when it was read back, by place.
 --   * A number of a place is raised (`places.last_n`) together with the last page that was read of it. So a reading that
 --     was cut short begins that place again.
@@ -16,7 +17,8 @@ CREATE TABLE book_history (
     table_oid         oid,  -- of this table: a dump that is loaded again makes another one
     synchronous       boolean NOT NULL DEFAULT false,  -- a promoted standby lacks nothing, says the operator
     noticed_us        bigint,  -- when another history was noticed; null: the books serve
-    known_us          bigint  -- of the newest thing that they knew then
+    known_us          bigint,  -- of the newest thing that they knew then
+    told_us           bigint  -- when they were reconciled with what was told
 ) WITH (fillfactor = 50);
 INSERT INTO book_history DEFAULT VALUES;
 

@@ -14,10 +14,15 @@ from protocol.bodies import TimelineEvent
 from protocol.commands import Create, Send
 from protocol.dialog_types import DialogType, Mode
 from protocol.replies import Synced
+from server.config.payment_settings import CommerceServiceSettings
 from server.config.setting_types import Secret
 from server.config.settings import Config, IdentitySettings, ServerSettings, StorageSettings
 from server.identity.key_files import load_signing_keys, load_vault
 from server.node.backup import BackupError, Manifest, backup, restore
+from server.node.cli import main
+from server.node.commerce_composition import load_digest_key
+from storage.commerce.restored_books import BooksState, RestoredBooks
+from storage.commerce.schema import MONEY_SCHEMA
 from storage.embedded.cluster import EmbeddedPostgres
 from storage.embedded.install import EmbeddedError
 from storage.numbered_files import MigrationError
@@ -160,3 +165,33 @@ def test_a_folder_without_a_database_and_a_postgresql_of_yours_are_refused(tmp_p
     for command in (backup, restore):
         with pytest.raises(BackupError, match=r"storage\.postgres_url"):
             command(yours, tmp_path / "backup", quiet)
+
+
+def test_the_books_are_backed_up_with_their_key_and_restored_read_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with EmbeddedPostgres(tmp_path / "books") as postgres:
+        asyncio.run(migrate(postgres.url, schema=MONEY_SCHEMA))
+        asyncio.run(settle(postgres.url))
+    key = load_digest_key(Config(commerce_service=CommerceServiceSettings(data_dir=tmp_path / "books")))
+    monkeypatch.setenv("TCHAT__COMMERCE_SERVICE__DATA_DIR", str(tmp_path / "books"))
+    assert main(["commerce", "backup", "night"]) == 0
+    assert main(["restore", "night"]) == 2  # it is none of the chat
+    monkeypatch.setenv("TCHAT__COMMERCE_SERVICE__DATA_DIR", str(tmp_path / "again"))
+    assert main(["commerce", "restore", "night"]) == 0
+    assert "In the backup: commerce_service.digest_key" in capsys.readouterr().out
+    assert load_digest_key(Config(commerce_service=CommerceServiceSettings(data_dir=tmp_path / "again"))) == key
+    assert main(["commerce", "reconcile"]) == 1
+    assert "are read-only" in capsys.readouterr().out
+    assert main(["commerce", "reconcile", "--accept"]) == 0
+    assert main(["commerce", "reconcile"]) == 0
+
+
+async def settle(url: str) -> BooksState:
+    """How the books stand."""
+    books = await RestoredBooks.open(url, statement_timeout_s=30)
+    try:
+        return await books.settle(synchronous=False)
+    finally:
+        await books.aclose()

@@ -21,7 +21,9 @@ from storage.commerce.announcements import Announcements
 from storage.commerce.ledger import Ledger
 from storage.commerce.money_rows import NewPaymentRow
 from storage.commerce.restored_books import RestoredBooks
+from storage.commerce.schema import MONEY_SCHEMA
 from storage.embedded import dump
+from storage.postgres.migrate import migrate
 from tests.server.relay.between import Between
 from tests.support.clock import ManualClock
 from tests.support.money_world import HOUR_US, TENANT, MoneyWorld
@@ -71,6 +73,7 @@ class Backup:
         """From now on everybody uses the books of the backup."""
         self._file.seek(0)
         await asyncio.to_thread(dump.load, self._target, self._file, lambda _size: None)
+        await migrate(self._target, schema=MONEY_SCHEMA)  # a dump brings no grants
         ledger = await Ledger.open(self._target, writes=4, reads=2, statement_timeout_s=30)
         database = await asyncpg.connect(self._target)
         await database.set_builtin_type_codec("uuid", schema="pg_catalog", codec_name="bytea", format="binary")

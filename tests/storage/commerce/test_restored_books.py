@@ -10,9 +10,12 @@ import pytest
 from protocol.commerce.payment_states import PaymentState, PaymentStep
 from protocol.ids import NIL, new_id
 from storage.commerce.announcements import Announcements
+from storage.commerce.ledger import Ledger
 from storage.commerce.money_rows import CaptureStep, HoldStep, Leg, NewPaymentRow, Purpose, TransferReason, account_id
 from storage.commerce.restored_books import RestoredBooks, ToldVersion
+from storage.commerce.schema import RECONCILING_SETTINGS
 from storage.commerce.terms import Terms
+from storage.postgres.write_connections import WriteConnections
 from storage.unavailable import BooksReadOnlyError, NothingWrittenError, StorageUnavailableError
 from tests.support.money_world import HOUR_US, TENANT, MoneyWorld
 
@@ -21,6 +24,11 @@ pytestmark = pytest.mark.anyio
 PROMOTED = "timeline_id = timeline_id - 1"
 OTHER_CLUSTER = "system_identifier = 7"
 LOADED_AGAIN = "table_oid = 7"
+GATEWAYS = """
+CREATE TABLE IF NOT EXISTS gateway_cursors
+    (gateway text PRIMARY KEY, read_ms bigint NOT NULL, lease int NOT NULL DEFAULT 0, due_us bigint NOT NULL);
+GRANT SELECT ON gateway_cursors TO tchat_commerce
+"""
 
 
 @pytest.fixture
@@ -292,3 +300,36 @@ async def test_what_the_platform_sets_waits_too(money: MoneyWorld) -> None:
     await change_history(money, PROMOTED)
     with pytest.raises(StorageUnavailableError):
         await terms.set_fee_rule(money.key(), NIL, TENANT, owner=NIL, currency="THB", basis_points=1, fixed=0)
+
+
+async def test_restored_books_serve_when_the_changes_of_gateways_since_are_applied(
+    money: MoneyWorld, money_url: str, books: RestoredBooks
+) -> None:
+    new = await asked(money)
+    await money.database.execute(GATEWAYS)
+    await money.database.execute("DELETE FROM gateway_cursors")
+    await money.database.execute(
+        "INSERT INTO gateway_cursors (gateway, read_ms, lease, due_us) VALUES ('fake', clock_us() / 1000, 4, 9)"
+    )
+    await change_history(money, PROMOTED)
+    applying = await Ledger.open(money_url, writes=1, reads=1, statement_timeout_s=30)
+    applying._writes = WriteConnections(money_url, size=1, statement_timeout_s=30, settings=RECONCILING_SETTINGS)
+    payment = money.payment(new.payer, new.payee, 5)
+    with pytest.raises(BooksReadOnlyError):  # not before they are reconciled with what was told
+        await applying.begin(money.key(), new.payer, PaymentStep.SEND, payment)
+    assert not await books.accept("a test")
+    state = await books.read()
+    assert (state.behind, state.unread) == (["fake"], [])
+    cursor = await money.database.fetchrow("SELECT read_ms, lease, due_us FROM gateway_cursors")
+    assert state.known_us is not None
+    assert cursor is not None
+    assert tuple(cursor) == (state.known_us // 1000 - 3_600_000, 5, 0)
+    assert (await applying.begin(money.key(), new.payer, PaymentStep.SEND, payment)).outcome == 1
+    with pytest.raises(BooksReadOnlyError):  # it is for gateways alone
+        await money.send(money.payment(new.payer, new.payee, 6))
+    assert not await books.accept("a test")
+    assert await money.database.fetchval("SELECT lease FROM gateway_cursors") == 5  # it is read again once
+    await money.database.execute("UPDATE gateway_cursors SET read_ms = clock_us() / 1000 + 1")
+    assert await books.accept("a test")
+    assert (await money.send(money.payment(new.payer, new.payee, 6))).outcome == 1
+    await applying.aclose()

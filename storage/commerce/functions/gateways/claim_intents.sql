@@ -5,6 +5,9 @@ AS $$
 DECLARE
     v_now_us bigint := clock_us();
 BEGIN
+    IF NOT books_serve() THEN
+        RETURN;
+    END IF;
     RETURN QUERY
     UPDATE intents i SET lease = i.lease + 1, due_us = v_now_us + p_lease_us,
         settled_us = CASE WHEN i.state = ${IntentState.WRITTEN} THEN v_now_us + p_lease_us ELSE i.settled_us END

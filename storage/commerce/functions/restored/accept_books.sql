@@ -1,5 +1,5 @@
--- Let the books serve again, as an operator decides: true if they do now. False while something is unread, or is not
--- reconciled: nothing is changed.
+-- Let the books serve again, as an operator decides: true if they do now. False while what was told is unread or not
+-- reconciled: nothing is changed. False, too, until the changes of gateways are read, which begins with the first call.
 CREATE FUNCTION accept_books(p_who text) RETURNS boolean
 LANGUAGE plpgsql VOLATILE
 AS $$
@@ -14,9 +14,15 @@ BEGIN
         RETURN true;
     ELSIF unread_tenants() <> '{}' OR EXISTS (SELECT FROM told_versions t WHERE t.open) THEN
         RETURN false;
+    ELSIF h.told_us IS NULL THEN
+        UPDATE book_history x SET told_us = clock_us() WHERE x.only_row;
+        PERFORM read_gateways_again(h.known_us);
+    END IF;
+    IF gateways_behind() <> '{}' THEN
+        RETURN false;
     END IF;
     PERFORM note_audit(0::smallint, 'accept_books', '${NIL}', '${NIL}',
                        concat_ws(' ', p_who, 'noticed_us', h.noticed_us, 'known_us', h.known_us));  -- of all tenants
-    UPDATE book_history x SET noticed_us = NULL, known_us = NULL WHERE x.only_row;
+    UPDATE book_history x SET noticed_us = NULL, known_us = NULL, told_us = NULL WHERE x.only_row;
     RETURN true;
 END $$;

@@ -1,4 +1,6 @@
--- Whether the operator says that a standby which is promoted lacks nothing.
+-- Whether a standby that is promoted lacks nothing, as the operator declares.
 CREATE FUNCTION declare_failover(p_synchronous boolean) RETURNS void
 LANGUAGE sql VOLATILE
-AS $$ UPDATE book_history SET synchronous = p_synchronous WHERE synchronous <> p_synchronous $$;
+AS $$
+    UPDATE book_history SET synchronous = p_synchronous WHERE only_row AND synchronous <> p_synchronous
+$$;
