@@ -24,7 +24,6 @@ from storage.commerce.intent_rows import IntentRow, NewTopUpRow
 from storage.commerce.ledger import Ledger
 from storage.commerce.money_rows import Answer, StepKey, StepOutcome
 
-QR_LIFE_S = 900
 GatewayToken = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern="^[!-~]+$")]
 """What a gateway calls a card or an account: its page or its library made it, and no number of a card comes here."""
 
@@ -105,12 +104,12 @@ class Charging:
             intent=new_id(),
             tenant=asker.tenant,
             owner=asker.principal,
-            gateway=gateway,
+            gateway=gateway.engine.name,
             amount=new.amount_minor,
             currency=new.currency,
             method=new.method,
             token=new.source,
-            life_s=None if new.method == "card" else QR_LIFE_S,
+            life_s=None if new.method == "card" else gateway.code_life_s,
             payment=None if new.payment is None else new.payment.bytes,
             version=None if new.approval is None else new.approval.version,
             payee=None if new.approval is None else new.approval.payee.bytes,
@@ -138,7 +137,7 @@ class Charging:
             asker.tenant,
             new_id(),
             owner=owner,
-            gateway=gateway,
+            gateway=gateway.engine.name,
             amount=new.amount_minor,
             currency=new.currency,
             to=new.destination,

@@ -148,6 +148,33 @@ def approval_of(payment: dict[str, Any], **changed: Any) -> dict[str, Any]:
     return {name: payment[name] for name in ("version", "amount_minor", "currency", "payee")} | changed
 
 
+def sign_request(
+    who: Party,
+    method: str,
+    path: str,
+    key: str,
+    content: bytes,
+    *,
+    now_s: int,
+    signed_by: SigningKeys = CHAT_KEYS,
+    **changed: Any,
+) -> str:
+    """A token of the chat for one request; `changed` claims, None leaves one out."""
+    claims = {
+        "aud": AUDIENCE,
+        "sub": str(who.id),
+        "tenant": TENANT,
+        "device": str(who.device),
+        "device_key": base64.b64encode(who.signing.public_key().public_bytes_raw()).decode(),
+        "iat": now_s,
+        "exp": now_s + TOKEN_LIFE_S,
+        "jti": "x",
+        "digest": request_digest(method, path, key, content),
+    } | changed
+    said = {name: value for name, value in claims.items() if value is not None}
+    return jwt.encode(said, signed_by.signing, algorithm="EdDSA", headers={"kid": signed_by.kid})
+
+
 class CommerceWorld:
     """The service, people with wallets, and an admin."""
 
@@ -195,19 +222,7 @@ class CommerceWorld:
     ) -> str:
         """A token of the chat for one request; `changed` claims, None leaves one out."""
         now_s = self.present.wall_ms() // 1000
-        claims = {
-            "aud": AUDIENCE,
-            "sub": str(who.id),
-            "tenant": TENANT,
-            "device": str(who.device),
-            "device_key": base64.b64encode(who.signing.public_key().public_bytes_raw()).decode(),
-            "iat": now_s,
-            "exp": now_s + TOKEN_LIFE_S,
-            "jti": "x",
-            "digest": request_digest(method, path, key, content),
-        } | changed
-        said = {name: value for name, value in claims.items() if value is not None}
-        return jwt.encode(said, signed_by.signing, algorithm="EdDSA", headers={"kid": signed_by.kid})
+        return sign_request(who, method, path, key, content, now_s=now_s, signed_by=signed_by, **changed)
 
     async def send(self, method: str, path: str, token: str, key: str, content: bytes) -> httpx.Response:
         """A request as it is."""

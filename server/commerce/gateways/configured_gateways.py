@@ -42,15 +42,17 @@ class GatewayEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     key_window_s: Annotated[int, msgspec.Meta(ge=60)] = 23 * 3600
     settle_s: Annotated[int, msgspec.Meta(ge=1)] = 60
     timeout_s: Annotated[float, msgspec.Meta(gt=0, le=10)] = 10.0
+    code_life_s: Annotated[int, msgspec.Meta(ge=1, le=86_400)] = 900
 
 
 class ConfiguredGateway(msgspec.Struct, frozen=True):
-    """A gateway, for which tenant, and what it is used for."""
+    """A gateway, for which tenant, and what it is used for. `code_life_s`: how long a QR code may be paid."""
 
     engine: Gateway
     tenant: int
     currencies: Sequence[str]
     methods: Sequence[Method]
+    code_life_s: int = 900
 
 
 class ConfiguredGateways:
@@ -63,10 +65,10 @@ class ConfiguredGateways:
         """The gateway of a name."""
         return next((each for each in self.all if each.engine.name == name), None)
 
-    def choose(self, tenant: int, method: Method, currency: str) -> str | None:
-        """The name of the gateway for a method and a currency; None if there is none."""
+    def choose(self, tenant: int, method: Method, currency: str) -> ConfiguredGateway | None:
+        """The gateway for a method and a currency; None if there is none."""
         fits = (
-            each.engine.name
+            each
             for each in self.all
             if each.tenant == tenant and method in each.methods and currency in each.currencies
         )
@@ -103,4 +105,6 @@ def _open(folder: Path, name: str, entry: GatewayEntry, clock: Clock) -> Configu
         settle_s=entry.settle_s,
         timeout_s=entry.timeout_s,
     )
-    return ConfiguredGateway(SimulatedGateway(name, access, clock), entry.tenant, entry.currencies, entry.methods)
+    return ConfiguredGateway(
+        SimulatedGateway(name, access, clock), entry.tenant, entry.currencies, entry.methods, entry.code_life_s
+    )
