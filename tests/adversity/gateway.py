@@ -1,8 +1,8 @@
 """Money over a gateway while all fails: `python -m tests.adversity.gateway --payments 20000 --faults all --kills 20`.
 
-People top up, pay requests by card and QR code, withdraw and are refunded, over two processes of `tchat commerce` on one
-PostgreSQL. The gateway is a fake one with its own book, and all of its faults: answers that are lost or late, cards that
-are declined, codes that are paid late, twice, in part or too much, refunds and payouts that fail or come back,
+People top up, pay requests by card and QR code, withdraw and are refunded, over two processes of `tchat commerce` on
+one PostgreSQL. The gateway is a fake one with its own book, and all of its faults: answers that are lost or late, cards
+that are declined, codes that are paid late, twice, in part or too much, refunds and payouts that fail or come back,
 chargebacks, webhooks that are doubled, late, lost or forged. Meanwhile processes of both sides are killed. Then the
 faults end, and within 60 s both books must say the same.
 
@@ -154,9 +154,10 @@ async def run_gateway(
         chances = {name: _CHANCES.get(name, _CHANCE) for name in faults}
         await asyncio.to_thread(lambda: run.fake.have_faults(**chances))
         await run.race(payments, kills)
-        book = await asyncio.to_thread(run.fake.read_book)
+        felt = (await asyncio.to_thread(run.fake.read_book))["felt"]
         await asyncio.to_thread(run.fake.have_faults)
         counts, said, rest_s = await run.rest()
+        book = await asyncio.to_thread(run.fake.read_book)
     finally:
         await run.close()
     summary = {
@@ -164,7 +165,7 @@ async def run_gateway(
         "kills": kills,
         "seed": seed,
         "objects": len(book["objects"]),
-        "faults_felt": sum(book["felt"].values()),
+        "faults_felt": sum(felt.values()),
         "forged_taken": book["webhooks"]["forged_taken"],
         "refused": run.crowd.refused,
         "repeated": run.remote.repeated,

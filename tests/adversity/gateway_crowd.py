@@ -73,7 +73,7 @@ class Crowd:
         key = f"{who.id}.{next(self._numbers)}"
         answer = await self._remote.ask(who, "POST", f"/v1/{path}", key, msgspec.json.encode(body))
         if answer.status_code >= 300:
-            assert answer.status_code in (403, 404, 409), answer.text
+            assert answer.status_code in (400, 403, 404, 409), answer.text
             self.refused += 1
         return answer.json()
 
