@@ -49,7 +49,7 @@ _SUSPENSE = """
 SELECT suspense_id, gateway, object_id, effect, intent_id, currency, amount, at_us FROM suspense
 WHERE tenant_id = $1 AND released_us IS NULL AND suspense_id > $2 ORDER BY suspense_id LIMIT $3
 """
-_HINT_DONE = "DELETE FROM gateway_hints WHERE gateway = $1 AND kind = $2 AND object_id = $3 AND noted = $4"
+_HINT_DONE = "SELECT finish_hint($1, $2, $3, $4)"
 _TOTAL = "SELECT coalesce(sum(balance), 0)::bigint FROM accounts WHERE account_id = $1"
 _BACKLOG = f"""
 SELECT (SELECT read_ms FROM gateway_cursors WHERE gateway = $1),

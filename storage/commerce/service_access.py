@@ -37,6 +37,7 @@ STEPS = frozenset(
         "end_kept_items",
         "ensure_reference",
         "expire_payment",
+        "finish_hint",
         "forget_answers",
         "forget_erased_keys",
         "forget_webhooks",

@@ -20,6 +20,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ from tests.support.money_world import TENANT, MoneyWorld
 HEAL_S_MAX = 60.0
 WORKERS = 8
 _LOOK_S = 0.5
+_LOOKS_MAX = 120
+_UNCALLED = "SELECT count(*) FROM intents WHERE lease = 0"
 _LATE_S = 1.0
 _REST_S_MIN = 5.0
 """What was begun at the gateway may go on for so long by itself: a code expires, is paid late, and is charged back."""
@@ -75,6 +78,8 @@ class GatewayRun:
         }
         self.fake = FakeGateway(folder / "gateway", options, customers=True)
         self.remote = RemoteCommerce(self.commerce, random.Random(self.rng.random()))
+        self.felt: Counter[str] = Counter()
+        self._felt_before: Counter[str] = Counter()
         self.crowd = Crowd(self.remote, random.Random(self.rng.random()))
 
     async def open(self) -> None:
@@ -114,6 +119,7 @@ class GatewayRun:
                 async with changed:
                     await changed.wait_for(lambda due=number * every: begun >= due)  # type: ignore[misc]
                 victim: RestartableServer = self.fake if number % 2 else self.rng.choice(self.commerce)
+                await self._note_felt()
                 await asyncio.to_thread(victim.kill)
                 await asyncio.to_thread(victim.start)
 
@@ -121,6 +127,23 @@ class GatewayRun:
             group.create_task(kill())
             for _ in range(WORKERS):
                 group.create_task(work())
+
+    async def _note_felt(self) -> None:
+        """Add what faults struck; a gateway that is started counts anew."""
+        now = Counter((await asyncio.to_thread(self.fake.read_book))["felt"])
+        self.felt += now - self._felt_before
+        self._felt_before = now
+
+    async def heal(self) -> None:
+        """No faults from now on; all that was asked for has met them at least once."""
+        database = await asyncpg.connect(self._url)
+        for _ in range(_LOOKS_MAX):
+            if not await database.fetchval(_UNCALLED):
+                break
+            await asyncio.sleep(_LOOK_S)
+        await database.close()
+        await self._note_felt()
+        await asyncio.to_thread(self.fake.have_faults)
 
     async def audit(self) -> tuple[dict[str, int], list[str]]:
         """The counts now, and the first of what is wrong."""
@@ -154,8 +177,7 @@ async def run_gateway(
         chances = {name: _CHANCES.get(name, _CHANCE) for name in faults}
         await asyncio.to_thread(lambda: run.fake.have_faults(**chances))
         await run.race(payments, kills)
-        felt = (await asyncio.to_thread(run.fake.read_book))["felt"]
-        await asyncio.to_thread(run.fake.have_faults)
+        await run.heal()
         counts, said, rest_s = await run.rest()
         book = await asyncio.to_thread(run.fake.read_book)
     finally:
@@ -165,7 +187,7 @@ async def run_gateway(
         "kills": kills,
         "seed": seed,
         "objects": len(book["objects"]),
-        "faults_felt": sum(felt.values()),
+        "faults_felt": run.felt.total(),
         "forged_taken": book["webhooks"]["forged_taken"],
         "refused": run.crowd.refused,
         "repeated": run.remote.repeated,

@@ -120,13 +120,12 @@ class GatewayAudit:
                 if amount:
                     expected[found["id"], int(effect)] = (sign * amount, found["currency"])
         applied = {}
-        for object_id, effect, change, currency, used in await self._database.fetch(_EFFECTS, self._gateway):
-            applied[object_id, effect] = (change, currency)
-            self._used[object_id, effect] = used
+        for object_id, kind, change, currency, used in await self._database.fetch(_EFFECTS, self._gateway):
+            applied[object_id, kind] = (change, currency)
+            self._used[object_id, kind] = used
         wrong = [key for key in expected.keys() | applied.keys() if expected.get(key) != applied.get(key)]
-        for object_id, effect in wrong:
-            key = (object_id, effect)
-            self._say(f"{object_id} {_E(effect).name}: {expected.get(key)} by its book, {applied.get(key)} by ours")
+        for key in wrong:
+            self._say(f"{key[0]} {_E(key[1]).name}: {expected.get(key)} by its book, {applied.get(key)} by ours")
         return len(wrong)
 
     async def _count_suspense(self) -> int:

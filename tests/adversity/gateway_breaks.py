@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from storage.commerce.schema import MONEY
+from storage.commerce.service_access import GRANTS
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class GatewayBreak:
         template = MONEY.read(self.function)
         assert template.count(self.old) == 1, f"{self.function}.sql has {template.count(self.old)} times: {self.old}"
         changed = template.replace(self.old, self.new)
-        return MONEY.render(changed.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION"))
+        made = MONEY.render(changed.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION"))
+        return f"{made};\n{GRANTS}"
 
 
 BREAKS: dict[str, GatewayBreak] = {

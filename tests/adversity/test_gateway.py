@@ -35,8 +35,8 @@ async def test_both_books_agree_whatever_fails(tmp_path: Path, books: EmbeddedPo
     assert said == []
     assert {count: summary[count] for count in COUNTS} == dict.fromkeys(COUNTS, 0)
     assert (summary["forged_taken"], summary["kills"]) == (0, 2)
-    assert summary["objects"] > 40
-    assert summary["faults_felt"] > 40
+    assert summary["objects"] > 30
+    assert summary["faults_felt"] > 5
 
 
 async def play(gateway: GatewayWorld) -> None:

@@ -11,13 +11,13 @@ import httpx
 from server.clock import SystemClock
 from server.commerce.gateways.change_reader import ChangeReader
 from server.commerce.gateways.configured_gateways import ConfiguredGateway, ConfiguredGateways
-from server.commerce.gateways.gateway_contract import GatewayUnavailableError
+from server.commerce.gateways.gateway_contract import Gateway, GatewayUnavailableError
 from server.commerce.gateways.intent_driver import IntentDriver
 from server.commerce.gateways.object_application import ObjectApplication
 from server.commerce.gateways.simulated_gateway import GatewayAccess, SimulatedGateway
 from server.commerce.gateways.webhook_keeping import HintFetcher
 from server.config.settings import Config
-from tests.support.commerce_world import CommerceWorld, Party, opened_world
+from tests.support.commerce_world import TENANT, CommerceWorld, Party, opened_world
 from tests.support.fake_gateway.process import API_KEY, WEBHOOK_SECRET, FakeGateway
 
 NAME = "simulated"
@@ -40,14 +40,12 @@ class AheadClock(SystemClock):
 class GatewayWorld:
     """People, the service, and a gateway. All clocks are put forward together."""
 
-    def __init__(self, world: CommerceWorld, fake: FakeGateway, clock: AheadClock) -> None:
+    def __init__(self, world: CommerceWorld, fake: FakeGateway, engine: Gateway, clock: AheadClock) -> None:
         self.world = world
         self.fake = fake
         self.clock = clock
         intents = world.commerce.intents
-        (configured,) = world.commerce.gateways.all
-        engine = configured.engine
-        application = ObjectApplication(engine, configured.tenant, intents)
+        application = ObjectApplication(engine, TENANT, intents)
         self._driver = IntentDriver(engine, intents, application, clock)
         self._fetcher = HintFetcher(engine, intents, application)
         self._reader = ChangeReader(engine, intents, application, clock)
@@ -112,7 +110,7 @@ async def opened_gateway_world(url: str, fake: FakeGateway) -> AsyncIterator[Gat
         timeout_s=1.0,
     )
     engine = SimulatedGateway(NAME, access, clock)
-    gateways = ConfiguredGateways([ConfiguredGateway(engine, 1, ["THB"], ["card", "promptpay", "bank"])])
+    gateways = ConfiguredGateways([ConfiguredGateway(engine, TENANT, ["THB"], ["card", "promptpay", "bank"])])
     async with opened_world(url, Config(), clock=clock, gateways=gateways) as world:
-        yield GatewayWorld(world, fake, clock)
+        yield GatewayWorld(world, fake, engine, clock)
     await gateways.aclose()

@@ -28,7 +28,7 @@ from storage.commerce.intent_rows import IntentRow
 
 _log = logging.getLogger(__name__)
 
-LEASE_US = 30_000_000
+LEASE_US = 20_000_000
 """Longer than a call and what follows it."""
 LANES = 4
 INTENTS_PER_STEP = 4
@@ -36,7 +36,7 @@ INTERVAL_S = 0.5
 _REST_S = 0.0
 _S_US = 1_000_000
 _PAUSE_US = 500_000
-_PAUSE_US_MAX = 60 * _S_US
+_PAUSE_US_MAX = 15 * _S_US
 _OBJECTS = {
     IntentKind.TOP_UP: ObjectKind.CHARGE,
     IntentKind.WITHDRAWAL: ObjectKind.PAYOUT,

@@ -7,20 +7,22 @@ LANGUAGE plpgsql VOLATILE
 AS $$
 DECLARE
     v_payment payments%ROWTYPE;
+    v_shares uuid[] := '{}';
     v_locked record;
     v_answer answer;
 BEGIN
     SELECT p.* INTO v_payment FROM payments p WHERE p.payment_id = v.payment_id;
     IF v.payment_id IS NOT NULL THEN
         PERFORM FROM persons w WHERE w.person_id = v.owner_id FOR NO KEY UPDATE;
+        v_shares := share_accounts(v_payment);
     END IF;
     -- All that approving locks, too: locks are taken class by class.
     SELECT l.* INTO v_locked FROM lock_accounts(
         ARRAY[p_clearing, v.wallet_id, account_of(v.tenant_id, v.owner_id, v.currency, ${Purpose.RECEIVABLE}::smallint),
               v_payment.to_id, account_of(v.tenant_id, v_payment.payee_id, v.currency, ${Purpose.RECEIVABLE}::smallint),
               CASE WHEN v.payment_id IS NOT NULL
-                   THEN account_of(v.tenant_id, '${NIL}', v.currency, ${Purpose.FEES}::smallint) END],
-        ARRAY[false, true, true, true, true, false]) l;
+                   THEN account_of(v.tenant_id, '${NIL}', v.currency, ${Purpose.FEES}::smallint) END] || v_shares,
+        ARRAY[false, true, true, true, true, false] || array_fill(true, ARRAY[cardinality(v_shares)])) l;
     at_us := v_locked.at_us;
     PERFORM post(at_us, v.currency, ${TransferReason.TOP_UP}::smallint, v.intent_id, NULL,
                  p_clearing, v_locked.slot[1], v.wallet_id, v_locked.slot[2], v.amount);
