@@ -80,7 +80,7 @@ STEPS = frozenset(
         "take_anyway",
     }
 )
-READ_FUNCTIONS = frozenset({"account_of", "clock_us", "priced_lines", "tax_of"})
+READ_FUNCTIONS = frozenset({"account_of", "clock_us", "priced_lines", "tax_of", "unread_tenants"})
 """What statements that read call; they run with the rights of the role."""
 
 
