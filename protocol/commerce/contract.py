@@ -145,6 +145,11 @@ def send_text(key: str, new: NewPayment) -> bytes:
     return "\n".join(("tchat payment send 1", *map(str, fields), str(new.expires_in_s))).encode()
 
 
+def withdrawal_text(key: str, owner: UUID, amount_minor: int, currency: str, destination: str) -> bytes:
+    """What a device signs (Ed25519) to prove a withdrawal; `key` as in `send_text`."""
+    return "\n".join(("tchat withdrawal 1", key, str(owner), str(amount_minor), currency, destination)).encode()
+
+
 def step_up_digest(text: bytes) -> str:
     """The `digest` of a step-up: the base64url SHA-256 of the text that a device would sign."""
     return base64.urlsafe_b64encode(hashlib.sha256(text).digest()).rstrip(b"=").decode()

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from protocol.commerce.contract import Approval, approval_text
+from protocol.commerce.contract import Approval, Proof, approval_text, withdrawal_text
 from protocol.commerce.currencies import AmountMinor, Currency
 from protocol.commerce.intent_states import IntentKind
 from protocol.errors import ErrorCode
@@ -43,12 +43,16 @@ class NewTopUp(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class NewWithdrawal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Money out of a wallet, to the bank account that has this token. `owner`: a business for which an API key acts."""
+    """Money out of a wallet, to the bank account that has this token. `owner`: a business for which the asker acts.
+
+    `proof`: over `withdrawal_text`, of what a person may not withdraw without one, as with a send.
+    """
 
     amount_minor: AmountMinor
     currency: Currency
     destination: GatewayToken
     owner: UUID | None = None
+    proof: Proof | None = None
 
 
 class IntentReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -117,7 +121,7 @@ class Charging:
         return await self._reply(await self._intents.begin_top_up(key, row))
 
     async def withdraw(self, request: KeyedRequest, new: NewWithdrawal) -> IntentReply:
-        """Ask to be paid out; raises RequestRefusedError. What needs a proof is refused, as a large `send` is."""
+        """Ask to be paid out; raises RequestRefusedError."""
         asker = request.asker
         asker.check_right(Right.PAYMENTS)
         key = self._keys.make(request, "withdraw", new)
@@ -128,7 +132,7 @@ class Charging:
             refused = StepOutcome.WALLET_NOT_FOUND
         elif gateway is None:
             refused = StepOutcome.GATEWAY
-        elif not asker.is_service and await self._proofs.is_needed(asker.tenant, new.currency, new.amount_minor):
+        elif not asker.is_service and not await self._is_proven(asker, key, request.key, UUID(bytes=owner), new):
             refused = StepOutcome.PROOF
         if gateway is None or refused is not None:
             return await self._reply(await self._ledger.answer(key, refused or StepOutcome.GATEWAY))
@@ -158,6 +162,12 @@ class Charging:
         if not asker.acts_for(owner):
             raise RequestRefusedError(ErrorCode.WALLET_NOT_FOUND)
         return [_render(row) for row in await self._intents.read_page(asker.tenant, owner, kind, before, limit)]
+
+    async def _is_proven(self, asker: Asker, key: StepKey, name: str, owner: UUID, new: NewWithdrawal) -> bool:
+        text = withdrawal_text(name, owner, new.amount_minor, new.currency, new.destination)
+        return await self._proofs.are_right(
+            asker, key, text, new.proof, currency=new.currency, amount_minor=new.amount_minor
+        )
 
     async def _judge_approval(self, asker: Asker, key: StepKey, new: NewTopUp) -> StepOutcome | None:
         """Why what is approved with it is refused here: the rule of `approve` holds."""

@@ -28,6 +28,7 @@ from server.commerce.reconciling import Reconciling
 from server.commerce.request_tokens import RequestTokens
 from server.commerce.resources.commerce_app import create_commerce
 from server.commerce.resources.commerce_parts import CommerceParts
+from server.commerce.shops.order_addresses import OrderAddresses
 from server.commerce.shops.shop_parts import make_shops
 from server.commerce.step_keys import StepKeys
 from server.commerce.step_ups import StepUps
@@ -70,6 +71,7 @@ class Commerce:
     ledger: Ledger
     personal: PersonalParts
     intents: GatewayIntents
+    gateways: ConfiguredGateways
     webhooks: WebhookKeeping
 
 
@@ -119,14 +121,21 @@ def make_commerce(
         chains=Chains(ledger, terms, keys, quote_life_s=settings.quote_life_s),
         terms=PlatformTerms(terms, keys),
         personal=personal,
-        shops=make_shops(ledger, businesses, keys, writes, reads),
+        shops=make_shops(
+            ledger,
+            businesses,
+            keys,
+            OrderAddresses(personal.addresses, personal.legal),
+            writes=writes,
+            reads=reads,
+        ),
         charging=Charging(ledger, intents, keys, proofs, gateways),
         reconciling=Reconciling(intents, keys, gateways),
         webhooks=webhooks,
     )
     app = create_commerce(parts, body_bytes_max=settings.body_bytes_max)
     edge = CommerceEdge(app, requests_max=settings.requests_max)
-    return Commerce(edge, ledger, personal, intents, webhooks)
+    return Commerce(edge, ledger, personal, intents, gateways, webhooks)
 
 
 def load_digest_key(config: Config) -> bytes:

@@ -263,7 +263,7 @@ async def _serve(config: Config, commerce: Commerce, stop: asyncio.Event) -> Non
     bounds = msgspec.structs.replace(config.gateway, http_body_bytes_max=settings.body_bytes_max)
     acceptor = Acceptor(bounds, None, commerce.app, SystemClock())
     port = await _listen(acceptor, settings.host, settings.port, "port")
-    admin = Acceptor(config.gateway, None, commerce_admin(commerce.app, commerce.ledger), SystemClock())
+    admin = Acceptor(config.gateway, None, commerce_admin(commerce), SystemClock())
     await _listen(admin, settings.admin_host, settings.admin_port, "admin_port")
     _show_banner(config, port)
     await stop.wait()

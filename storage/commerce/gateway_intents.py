@@ -15,6 +15,7 @@ from protocol.commerce.intent_states import EffectKind, IntentKind, IntentState,
 from protocol.ids import NIL
 from storage.commerce.intent_rows import (
     EffectRow,
+    GatewayAges,
     GatewayBacklog,
     GatewayTotals,
     HintRow,
@@ -58,6 +59,16 @@ SELECT (SELECT read_ms FROM gateway_cursors WHERE gateway = $1),
        (SELECT count(*) FROM (SELECT FROM intents WHERE gateway = $1 AND state IN (1, 2, 3)
                               AND state = {IntentState.UNKNOWN} LIMIT {BACKLOG_MAX}) u),
        (SELECT count(*) FROM (SELECT FROM gateway_hints WHERE gateway = $1 LIMIT {BACKLOG_MAX}) h)
+"""
+_AGES_S = """
+SELECT (SELECT (clock_us() - min(o.written_us)) / 1000000.0 FROM unnest($1::text[]) g(name) CROSS JOIN LATERAL (
+            SELECT i.written_us FROM intents i WHERE i.gateway = g.name AND i.state IN (1, 2, 3)
+            ORDER BY i.written_us LIMIT 1) o)::float8,
+       (SELECT (clock_us() - min(o.at_us)) / 1000000.0 FROM unnest($2::smallint[]) t(id) CROSS JOIN LATERAL (
+            SELECT s.at_us FROM suspense s WHERE s.tenant_id = t.id AND s.released_us IS NULL
+            ORDER BY s.suspense_id LIMIT 1) o)::float8,
+       (SELECT clock_us() / 1000000.0 - min(c.read_ms) / 1000.0
+        FROM gateway_cursors c WHERE c.gateway = ANY ($1))::float8
 """
 
 
@@ -259,6 +270,13 @@ class GatewayIntents:
             clearing = await self._reads.fetchval(_TOTAL, account_id(tenant, owner, currency, Purpose.CLEARING))
             suspense = await self._reads.fetchval(_TOTAL, account_id(tenant, owner, currency, Purpose.SUSPENSE))
         return GatewayTotals(gateway=gateway, currency=currency, owed=-clearing, suspense=suspense)
+
+    async def read_ages(self, gateways: Sequence[str], tenants: Sequence[int]) -> GatewayAges:
+        """How old the oldest is of what is open at these gateways, and of what is in suspense in these tenants."""
+        async with translate_errors():
+            row = await self._reads.fetchrow(_AGES_S, gateways, tenants)
+        assert row is not None, "it has no FROM"
+        return GatewayAges(row[0] or 0.0, row[1] or 0.0, row[2] or 0.0)
 
     async def read_backlog(self, gateway: str) -> GatewayBacklog:
         """What is under way at a gateway."""

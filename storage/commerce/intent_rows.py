@@ -113,3 +113,11 @@ class GatewayBacklog(msgspec.Struct, frozen=True, kw_only=True):
     oldest_open_us: int | None
     unknown_intents: int
     hints: int
+
+
+class GatewayAges(msgspec.Struct, frozen=True):
+    """In seconds: the oldest open intent, the oldest suspense, the gateway that was read longest ago."""
+
+    intent_s: float
+    suspense_s: float
+    behind_s: float

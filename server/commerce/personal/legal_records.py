@@ -143,9 +143,12 @@ class LegalRecords:
 
     async def read_copy(self, asker: Asker, order: UUID, person: UUID | None) -> LegalCopyReply:
         """The copy for an order; raises RequestRefusedError."""
-        about = person_of(asker, person)
-        copy = _copy_id(about, order.bytes)
-        return _render(await self._items.read(asker.tenant, about, copy, ItemKind.LEGAL_COPY, LegalText))
+        return await self.find_copy(asker.tenant, person_of(asker, person), order)
+
+    async def find_copy(self, tenant: int, person: bytes, order: UUID) -> LegalCopyReply:
+        """The copy for an order of a person; raises RequestRefusedError."""
+        copy = _copy_id(person, order.bytes)
+        return _render(await self._items.read(tenant, person, copy, ItemKind.LEGAL_COPY, LegalText))
 
     async def read_copies(self, asker: Asker, after: bytes, limit: int) -> list[tuple[bytes, LegalCopyReply]]:
         """One's own copies with ids above `after`, each with its id."""

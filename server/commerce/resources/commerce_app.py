@@ -83,6 +83,7 @@ def _v1() -> Router:
             order_resource.read_cart,
             order_resource.list_orders,
             order_resource.read_order,
+            order_resource.read_order_address,
             gateway_resource.read_top_up,
             gateway_resource.list_top_ups,
             gateway_resource.read_withdrawal,

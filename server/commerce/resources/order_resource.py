@@ -9,6 +9,7 @@ from litestar import get, post
 from litestar.params import FromPath, FromQuery, JSONBody
 
 from protocol.commerce.order_states import OrderEvent
+from server.commerce.personal.addresses import PostalAddress
 from server.commerce.resources.asking import AsAsker, AsKeyed, NoFields, PageLimit
 from server.commerce.resources.commerce_parts import InCommerce
 from server.commerce.shops.order_steps import CartLine, CartList, CartReply, NewOrder, OrderReply, OrderStateName
@@ -50,7 +51,7 @@ async def read_cart(
 
 @post("/orders", status_code=201, responses=REFUSALS)
 async def place_order(data: JSONBody[NewOrder], keyed: AsKeyed, parts: InCommerce) -> OrderReply:
-    """Order all that is in your cart. Then approve the payment that the order names."""
+    """Order all that is in your cart. Then approve the payment that the order names. The order keeps its address."""
     return await parts.shops.orders.place(keyed, data)
 
 
@@ -119,3 +120,9 @@ async def list_orders(
 async def read_order(order: FromPath[UUID], asker: AsAsker, parts: InCommerce) -> OrderReply:
     """An order with its lines and what happened to it, for its customer and staff."""
     return await parts.shops.orders.read(asker, order)
+
+
+@get("/orders/{order:uuid}/address", responses=REFUSALS)
+async def read_order_address(order: FromPath[UUID], asker: AsAsker, parts: InCommerce) -> PostalAddress:
+    """Where an order goes, as its customer had it when they ordered: for them, and for staff until it is delivered."""
+    return await parts.shops.orders.read_address(asker, order)

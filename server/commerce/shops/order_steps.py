@@ -9,12 +9,14 @@ import msgspec
 
 from protocol.commerce.contract import EXPIRES_IN_S_MAX, EXPIRES_IN_S_MIN
 from protocol.commerce.currencies import AmountMinor, Currency
-from protocol.commerce.order_states import ORDER_STATES_BY_TEXT, OrderEvent, OrderParty
+from protocol.commerce.order_states import ORDER_STATES_BY_TEXT, OrderEvent, OrderParty, OrderState
 from protocol.commerce.shop_terms import QUANTITY_MAX, ShopStatus, StaffRight, tax_of
 from protocol.errors import ErrorCode
 from protocol.ids import new_id
 from server.commerce.asker import Asker, KeyedRequest
 from server.commerce.outcomes import CODE_OF, check_done
+from server.commerce.personal.addresses import PostalAddress
+from server.commerce.shops.order_addresses import OrderAddresses
 from server.commerce.shops.shop_access import JudgedSteps, judge_staff
 from server.commerce.step_keys import StepKeys, name_operation
 from server.refusals import RequestRefusedError
@@ -33,6 +35,7 @@ from storage.commerce.shops.shop_rows import (
 _S_US = 1_000_000
 _REQUEST_S = 86_400
 _MONEY_STEPS = frozenset({OrderEvent.CANCEL, OrderEvent.REFUND})
+_UNDER_WAY = frozenset({OrderState.CONFIRMED, OrderState.PROCESSING, OrderState.SHIPPED})
 OrderStateName = Literal["pending", "confirmed", "processing", "shipped", "delivered", "cancelled", "refunded"]
 
 
@@ -147,11 +150,19 @@ class OrderReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class OrderSteps:
     """Steps and reads of carts and orders."""
 
-    def __init__(self, orders: Orders, businesses: Businesses, steps: JudgedSteps, keys: StepKeys) -> None:
+    def __init__(
+        self,
+        orders: Orders,
+        businesses: Businesses,
+        steps: JudgedSteps,
+        keys: StepKeys,
+        addresses: OrderAddresses,
+    ) -> None:
         self._orders = orders
         self._businesses = businesses
         self._steps = steps
         self._keys = keys
+        self._addresses = addresses
 
     async def put(self, request: KeyedRequest, business: UUID, line: CartLine) -> CartReply:
         """Put something into one's cart; raises RequestRefusedError."""
@@ -200,8 +211,22 @@ class OrderSteps:
         asker = request.asker
         _check_person(asker)
         key = self._keys.make(request, "place order", new)
-        answer = await self._orders.place(key, _row(asker, new))
-        return await self._reply(check_done(answer, _why(answer)))
+        if await self._addresses.is_known(asker, new.address):
+            answer = await self._orders.place(key, _row(asker, new))
+            order = check_done(answer, _why(answer))
+        else:
+            order = await self._steps.refuse(key, StepOutcome.ITEM_NOT_FOUND)
+        await self._addresses.keep(asker, UUID(bytes=order), new.address)
+        return await self._reply(order)
+
+    async def read_address(self, asker: Asker, order: UUID) -> PostalAddress:
+        """Where an order goes: for its customer, and for staff while it is under way; raises RequestRefusedError."""
+        row = await self._find(asker, order)
+        if row is None:
+            raise RequestRefusedError(ErrorCode.ORDER_NOT_FOUND)
+        if row.customer != asker.principal and row.state not in _UNDER_WAY:
+            raise RequestRefusedError(ErrorCode.RECORD_NOT_FOUND, "staff read it while the order is under way")
+        return await self._addresses.read(asker.tenant, row.customer, order)
 
     async def take_step(self, request: KeyedRequest, order: UUID, event: OrderEvent) -> OrderReply:
         """A step of an order, as its customer or as staff; raises RequestRefusedError."""

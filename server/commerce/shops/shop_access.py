@@ -26,4 +26,8 @@ class JudgedSteps:
 
     async def take(self, key: StepKey, refused: StepOutcome | None, step: Callable[[], Awaitable[Answer]]) -> bytes:
         """The subject of the step; raises RequestRefusedError."""
-        return check_done(await step() if refused is None else await self._ledger.answer(key, refused))
+        return check_done(await step()) if refused is None else await self.refuse(key, refused)
+
+    async def refuse(self, key: StepKey, refused: StepOutcome) -> bytes:
+        """The subject of the step that the key has taken before; raises RequestRefusedError if it has not."""
+        return check_done(await self._ledger.answer(key, refused))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from server.commerce.shops.business_keeping import BusinessKeeping
 from server.commerce.shops.catalogue_keeping import CatalogueKeeping
+from server.commerce.shops.order_addresses import OrderAddresses
 from server.commerce.shops.order_steps import OrderSteps
 from server.commerce.shops.shop_access import JudgedSteps
 from server.commerce.step_keys import StepKeys
@@ -27,12 +28,18 @@ class ShopParts:
 
 
 def make_shops(
-    ledger: Ledger, businesses: Businesses, keys: StepKeys, writes: WriteConnections, reads: Pool
+    ledger: Ledger,
+    businesses: Businesses,
+    keys: StepKeys,
+    addresses: OrderAddresses,
+    *,
+    writes: WriteConnections,
+    reads: Pool,
 ) -> ShopParts:
     """Shops over the database of commerce."""
     steps = JudgedSteps(ledger)
     return ShopParts(
         businesses=BusinessKeeping(businesses, steps, keys),
         catalogue=CatalogueKeeping(Catalogue(writes, reads), steps, keys),
-        orders=OrderSteps(Orders(writes, reads), businesses, steps, keys),
+        orders=OrderSteps(Orders(writes, reads), businesses, steps, keys, addresses),
     )

@@ -140,3 +140,37 @@ async def test_an_order_that_is_not_paid_in_time_is_cancelled_for_who_reads_it(c
     assert (await ann.read("orders"))["orders"][0]["state"] == "cancelled"
     await shop.buy(ann, soup)
     assert (await ann.read(f"payments/{order['payment']}"))["state"] == "expired"
+
+
+HOME = {"name": "Ann", "line": "1 Road", "city": "Chiang Mai", "country": "TH"}
+
+
+async def test_an_order_keeps_the_address_that_its_customer_had(commerce: CommerceWorld) -> None:
+    shop, ann = await OpenShop.open(commerce), await commerce.person(10_000)
+    stranger, soup = await commerce.person(), await shop.sell(250, 10)
+    address = (await ann.post("addresses", HOME)).json()["id"]
+    await shop.put(ann, soup)
+    assert refusal(await shop.place(ann, address=str(stranger.id))) == (404, "record_not_found")
+    order = (await shop.place(ann, address=address)).json()
+    path = f"/v1/orders/{order['id']}/address"
+    assert (await ann.ask("GET", path)).json()["city"] == "Chiang Mai"
+    assert refusal(await shop.owner.ask("GET", path)) == (404, "record_not_found")
+    await shop.pay(ann, order)
+    assert (await ann.post(f"addresses/{address}/replace", HOME | {"city": "Pai"})).status_code == 200
+    assert (await shop.owner.ask("GET", path)).json()["city"] == "Chiang Mai"
+    assert refusal(await stranger.ask("GET", path)) == (404, "order_not_found")
+    for step in ("process", "ship", "deliver"):
+        assert (await shop.owner.post(f"orders/{order['id']}/{step}")).status_code == 200
+    assert refusal(await shop.owner.ask("GET", path)) == (404, "record_not_found")
+
+
+async def test_an_order_is_the_same_when_its_address_is_gone(commerce: CommerceWorld) -> None:
+    shop, ann = await OpenShop.open(commerce), await commerce.person(10_000)
+    soup = await shop.sell(250, 10)
+    address = (await ann.post("addresses", HOME)).json()["id"]
+    await shop.put(ann, soup)
+    new = {"business": shop.business.id, "currency": "THB", "total_minor": 250, "address": address}
+    order = (await ann.post("orders", new, key="k")).json()
+    assert (await ann.post(f"addresses/{address}/delete")).status_code == 204
+    assert (await ann.post("orders", new, key="k")).json() == order
+    assert (await ann.ask("GET", f"/v1/orders/{order['id']}/address")).json()["city"] == "Chiang Mai"

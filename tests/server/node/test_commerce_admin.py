@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 
@@ -30,7 +31,7 @@ async def test_the_private_port_shows_every_metric_and_whether_the_books_answer(
         ann, ben = await world.person(1_000), await world.person()
         assert (await ann.post("payments", ann.payment(ben, 100))).status_code == 201
         assert (await ann.post("payments", ann.payment(ann, 100))).status_code == 400
-        app = commerce_admin(world.commerce.app, world.commerce.ledger)
+        app = commerce_admin(world.commerce)
         page = (await _ask(app, "/metrics")).text
         assert 'tchat_commerce_requests_total{status="400"} 1.0' in page
         assert "tchat_commerce_requests_under_way 0.0" in page
@@ -40,7 +41,7 @@ async def test_the_private_port_shows_every_metric_and_whether_the_books_answer(
         assert (await _ask(app, "/readyz")).status_code == 200
         away = await Ledger.open(money_url, writes=1, reads=1, statement_timeout_s=5)
         await away.aclose()
-        app = commerce_admin(world.commerce.app, away)
+        app = commerce_admin(dataclasses.replace(world.commerce, ledger=away))
         assert (await _ask(app, "/readyz")).text == "not ready: the books do not answer\n"
         assert "tchat_commerce_due_seconds" not in (await _ask(app, "/metrics")).text
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from protocol.commerce.contract import withdrawal_text
 from server.webhooks.posting import sign
 from storage.commerce.api_key_store import Right
 from tests.support.commerce_world import Party, approval_of, refusal
@@ -195,6 +196,19 @@ async def test_withdrawals_are_refused_that_are_large_anothers_or_of_no_gateway(
         given = {"currency": "THB", "destination": "acct_1", **fields}
         assert refusal(await ann.post("withdrawals", given)) == refused
     assert await world.moved() == before
+
+
+async def test_a_large_withdrawal_is_proven_by_a_signature_over_its_fields_and_its_key(gateway: GatewayWorld) -> None:
+    ann = await gateway.world.person(10_000_000)
+    given = {"amount_minor": 600_000, "currency": "THB", "destination": "acct_1"}
+    proof = ann.sign_text(withdrawal_text("k1", ann.id, 600_000, "THB", "acct_1"))
+    for key, changed in (("k2", {}), ("k3", {"destination": "acct_2"}), ("k4", {"amount_minor": 600_001})):
+        assert refusal(await ann.post("withdrawals", given | changed | {"proof": proof}, key=key)) == (
+            403,
+            "proof_required",
+        )
+    answer = await ann.post("withdrawals", given | {"proof": proof}, key="k1")
+    assert (await gateway.end(ann, answer, "withdrawals"))["state"] == "paid"
 
 
 async def test_a_service_withdraws_for_its_business_and_charges_nobody(gateway: GatewayWorld) -> None:
