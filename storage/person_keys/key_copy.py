@@ -71,7 +71,7 @@ class KeyCopy:
         """Make it a copy of this store."""
         self._database.execute("INSERT INTO store (one, store_id, probe) VALUES (1, ?, ?)", mark)
 
-    def put(self, key_id: bytes, wrapped: bytes) -> None:
+    def add(self, key_id: bytes, wrapped: bytes) -> None:
         """Store a new key."""
         self._database.execute("INSERT INTO keys (key_id, wrapped) VALUES (?, ?)", (key_id, wrapped))
 

@@ -82,7 +82,7 @@ class PersonKeyStore:
         wrapped = _wrap(self._master, key_id, key)
         with self._used():
             for copy in self._copies:
-                copy.put(key_id, wrapped)
+                copy.add(key_id, wrapped)
         return key
 
     def read(self, key_id: bytes) -> bytes | None:

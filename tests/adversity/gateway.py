@@ -42,7 +42,7 @@ HEAL_S_MAX = 60.0
 WORKERS = 8
 _LOOK_S = 0.5
 _LOOKS_MAX = 120
-_UNCALLED = "SELECT count(*) FROM intents WHERE lease = 0"
+_UNCALLED = "SELECT count(*) FROM intents WHERE state = 1 AND failures = 0"
 _LATE_S = 1.0
 _REST_S_MIN = 5.0
 """What was begun at the gateway may go on for so long by itself: a code expires, is paid late, and is charged back."""
@@ -131,7 +131,7 @@ class GatewayRun:
     async def _note_felt(self) -> None:
         """Add what faults struck; a gateway that is started counts anew."""
         now = Counter((await asyncio.to_thread(self.fake.read_book))["felt"])
-        self.felt += now - self._felt_before
+        self.felt.update({name: max(0, count - self._felt_before[name]) for name, count in now.items()})
         self._felt_before = now
 
     async def heal(self) -> None:
