@@ -20,7 +20,9 @@ class _TestServer(uvicorn.Server):
 @contextlib.asynccontextmanager
 async def serving(app: Any) -> AsyncIterator[str]:
     """The URL at which the app is served."""
-    with socket.create_server(("127.0.0.1", 0)) as port:
+    # With its protocol named, or asyncio leaves Nagle's algorithm on, and each answer waits 40 ms.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as port:
+        port.bind(("127.0.0.1", 0))
         config = uvicorn.Config(app, http="httptools", ws="none", lifespan="off", log_config=None, interface="asgi3")
         server = _TestServer(config)
         work = asyncio.ensure_future(server.serve(sockets=[port]))
