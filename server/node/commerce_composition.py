@@ -60,7 +60,6 @@ PERSONAL_KEY_FILE = "personal.key"
 SEALING_KEY_FILE = "sealing.key"
 KEY_FOLDERS = ("person-keys", "person-keys-again")
 """In the data folder, where no others are set."""
-SEALING_KEY_FILE = "sealing.key"
 
 
 @dataclass(frozen=True, slots=True)

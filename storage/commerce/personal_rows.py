@@ -6,9 +6,6 @@ import enum
 
 import msgspec
 
-SEALED_BYTES_MAX = 16_384
-"""The largest sealed item; the table refuses a larger one."""
-
 
 class KeyKind(enum.IntEnum):
     """What a person's keys seal. LEGAL outlives the erasure, until nothing is under it that the law wants kept."""

@@ -88,6 +88,17 @@ def test_every_code_has_a_status() -> None:
         "key_reused",
         "gateway_refused",
         "source_refused",
+        "records_bound",
+        "erasure_refused",
+        "person_erased",
+        "business_closed",
+        "sku_taken",
+        "last_owner",
+        "shop_bound",
+        "cart_empty",
+        "shipping_refused",
+        "out_of_stock",
+        "order_state",
     }
     assert {code for code in ErrorCode if code not in _STATUS} == conflicts
     assert _OTHER_STATUS == 409
