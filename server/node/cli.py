@@ -154,7 +154,7 @@ def _add_commerce(parser: argparse.ArgumentParser) -> None:
     parsers = parser.add_subparsers(title="commands", metavar="COMMAND")
     key = parsers.add_parser("key", help="make or end the API key of a platform service", description=_COMMERCE_KEY)
     key.add_argument("name", metavar="NAME", help="of the service; its former key ends")
-    rights = ("payments", "transfers", "admin", "shops", "personal")
+    rights = ("payments", "payouts", "transfers", "admin", "shops", "personal")
     key.add_argument("--right", action="append", default=[], choices=rights)
     key.add_argument("--business", action="append", default=[], type=UUID, metavar="ID", help="for which it acts")
     key.add_argument("--tenant", type=int, default=1, metavar="N", help="default: 1")

@@ -32,6 +32,7 @@ def configure(level: str, form: Literal["auto", "text", "json"], stream: TextIO)
     handler.setFormatter(TextFormatter() if as_text else JsonFormatter())
     handler.addFilter(_count)
     logging.basicConfig(level=level.upper(), handlers=[handler])
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # else it logs the address of each request, which has ids
 
 
 def name_node(name: str, incarnation: int | None = None) -> None:

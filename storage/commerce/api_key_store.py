@@ -23,6 +23,8 @@ class Right(enum.IntFlag):
     PAYMENTS = 1
     TRANSFERS = 2
     ADMIN = 4
+    PAYOUTS = 8
+    """Withdrawals from the wallets of its businesses."""
     PERSONAL = 64
     """Legal data and erasures of people who are not the caller."""
     SHOPS = 16

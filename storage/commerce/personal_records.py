@@ -14,6 +14,7 @@ from storage.commerce.personal_rows import ErasureRow, ForgottenKeys, ItemKind, 
 from storage.postgres.pool import Pool, translate_errors
 from storage.postgres.write_connections import WriteConnections
 
+_STORE = "SELECT store_id FROM personal_store WHERE EXISTS (SELECT FROM personal_keys)"
 _PUT = "SELECT * FROM put_personal_item($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
 _COLUMNS = "i.item_id, i.kind, i.key_id, i.subject_id, i.version, i.at_us, i.keep_until, i.sealed"
 # In the result, not in the condition: else the planner may read the whole index of keys that are not erased.
@@ -86,9 +87,11 @@ class PersonalRecords:
         return ForgottenKeys(*row)
 
     async def read_store(self) -> bytes | None:
-        """The key store that this database was written with; None before the first."""
+        """The key store that this database was written with; None before the first key of a person."""
         async with translate_errors():
-            found: bytes | None = await self._reads.fetchval("SELECT store_id FROM personal_store")
+            found: bytes | None = await self._reads.fetchval(
+                "SELECT store_id FROM personal_store WHERE EXISTS (SELECT FROM personal_keys)"
+            )
         return found
 
     async def note_store(self, store: bytes) -> None:

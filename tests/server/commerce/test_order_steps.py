@@ -171,6 +171,8 @@ async def test_an_order_is_the_same_when_its_address_is_gone(commerce: CommerceW
     await shop.put(ann, soup)
     new = {"business": shop.business.id, "currency": "THB", "total_minor": 250, "address": address}
     order = (await ann.post("orders", new, key="k")).json()
+    assert (await ann.post(f"addresses/{address}/replace", HOME | {"city": "Pai"})).status_code == 200
+    assert (await ann.post("orders", new, key="k")).json() == order
     assert (await ann.post(f"addresses/{address}/delete")).status_code == 204
     assert (await ann.post("orders", new, key="k")).json() == order
     assert (await ann.ask("GET", f"/v1/orders/{order['id']}/address")).json()["city"] == "Chiang Mai"

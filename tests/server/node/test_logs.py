@@ -178,3 +178,11 @@ async def test_no_log_of_the_api_has_phone_numbers_codes_or_tokens(
     assert "a request failed" in text
     for secret in (ANN, ANN.removeprefix("+"), code, SECRET, me.access_token, me.refresh_token):
         assert_absent(secret, text)
+
+
+def test_addresses_of_requests_that_the_server_makes_are_not_logged() -> None:
+    stream = io.StringIO()
+    logs.configure("info", "json", stream)
+    logging.getLogger("httpx").info("HTTP Request: POST https://example.org/v1/principals/1/self/events")
+    assert not stream.getvalue()
+    assert not logging.getLogger("httpx").isEnabledFor(logging.INFO)

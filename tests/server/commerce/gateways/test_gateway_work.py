@@ -214,8 +214,9 @@ async def test_a_large_withdrawal_is_proven_by_a_signature_over_its_fields_and_i
 async def test_a_service_withdraws_for_its_business_and_charges_nobody(gateway: GatewayWorld) -> None:
     world = gateway.world
     shop = await world.person(1_000_000, business=True)
-    service = await world.service(Right.PAYMENTS, shop)
+    till, service = await world.service(Right.PAYMENTS, shop), await world.service(Right.PAYOUTS, shop)
     given = {"amount_minor": 900_000, "currency": "THB", "destination": "acct_1", "owner": shop.id}
+    assert refusal(await till.post("withdrawals", given)) == (403, "not_allowed")
     answer = await service.post("withdrawals", given)
     assert (await gateway.end(service, answer, "withdrawals"))["state"] == "paid"
     assert refusal(await top_up(service, 100)) == (403, "not_allowed")
