@@ -208,8 +208,8 @@ BREAKS: dict[str, ApprovalBreak] = {
         edits=(
             (
                 "refund_payment",
-                "ELSIF v_amount NOT BETWEEN 1 AND v.captured - v.refunded - v.disputed THEN",
-                "ELSIF false THEN",
+                "v_amount NOT BETWEEN 1 AND v.captured - v.refunded - v.disputed",
+                "false",
             ),
         ),
         before="ALTER TABLE payments DROP CONSTRAINT payments_check",
