@@ -43,6 +43,8 @@ class PaymentStep(enum.IntEnum):
     DISPUTE = 13
     DISPUTE_WON = 14
     RESTORE = 30
+    DISPUTE_LOST = 31
+    """What was taken back stays away from the payee."""
 
     @property
     def text(self) -> str:
@@ -92,7 +94,10 @@ NEXT: dict[PaymentState, dict[PaymentStep, frozenset[PaymentState]]] = {
     _S.DECLINED: {},
     _S.CANCELLED: {},
     _S.EXPIRED: {},
-    _S.DISPUTED: {_E.DISPUTE_WON: frozenset({_S.PAID, _S.REFUNDED})},
+    _S.DISPUTED: {
+        _E.DISPUTE_WON: frozenset({_S.PAID, _S.REFUNDED}),
+        _E.DISPUTE_LOST: frozenset({_S.REFUNDED}),
+    },
 }
 """By state and step: the states to which a step may lead; where it is missing the step is refused."""
 

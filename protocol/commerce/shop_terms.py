@@ -99,6 +99,11 @@ CART_LINES_MAX = 100
 QUANTITY_MAX = 10_000
 """Of one line."""
 STOCK_MAX = 10**12
+"""Of one variant, with what is reserved."""
+ORDER_REQUEST_S_MAX = 3_600
+"""How long an order that is not paid may reserve stock: whoever has a wallet may order, also with nothing in it."""
+PENDING_ORDERS_MAX = 5
+"""Orders of one customer at one business that are not paid."""
 ATTRIBUTES_MAX = 40
 IMAGES_MAX = 20
 

@@ -347,7 +347,10 @@ class Ledger:
         clearing: bytes,
         amount: int = 0,
     ) -> Answer:
-        """DISPUTE: `amount` leaves the payee, into the account of the gateway (`detail`: what is owed). DISPUTE_WON."""
+        """DISPUTE: `amount` leaves the payee, into the account of the gateway (`detail`: what is owed).
+
+        DISPUTE_WON: it returns. DISPUTE_LOST: it does not, and the payment is refunded.
+        """
         (row,) = await self._writes.fetch(
             _DISPUTE, key.key_id, key.body, actor, tenant, payment, int(step), clearing, amount
         )

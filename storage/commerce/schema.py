@@ -98,6 +98,8 @@ MONEY = FunctionFiles(
         "VARIANTS_MAX": shop_terms.VARIANTS_MAX,
         "CART_LINES_MAX": shop_terms.CART_LINES_MAX,
         "STOCK_MAX": shop_terms.STOCK_MAX,
+        "ORDER_REQUEST_US_MAX": shop_terms.ORDER_REQUEST_S_MAX * 1_000_000,
+        "PENDING_ORDERS_MAX": shop_terms.PENDING_ORDERS_MAX,
         "NUMBERS_SINGLE": NUMBERS_SINGLE,
         "NUMBERS_TAKEN": NUMBERS_TAKEN,
     },

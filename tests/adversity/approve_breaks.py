@@ -206,7 +206,11 @@ BREAKS: dict[str, ApprovalBreak] = {
         "approved_twice",
         ("take_it_twice",),
         edits=(
-            ("refund_payment", "ELSIF v_amount NOT BETWEEN 1 AND v.captured - v.refunded THEN", "ELSIF false THEN"),
+            (
+                "refund_payment",
+                "v_amount NOT BETWEEN 1 AND v.captured - v.refunded - v.disputed",
+                "false",
+            ),
         ),
         before="ALTER TABLE payments DROP CONSTRAINT payments_check",
     ),

@@ -221,7 +221,7 @@ class Racer(Caller):
         return None
 
     async def dispute(self) -> None:
-        """A payment is disputed, in full or part, and the dispute is perhaps won: at once with a refund."""
+        """A payment is disputed, in full or part, and the dispute is perhaps won, or lost: at once with a refund."""
         new = self._pick(self._crowd.paid)
         if new is None:
             return await self.send()
@@ -235,7 +235,8 @@ class Racer(Caller):
             )
 
         await self.race_all([step(PaymentStep.DISPUTE, new.amount), step(PaymentStep.DISPUTE, new.amount // 2)])
-        await asyncio.gather(self.race_all(step(PaymentStep.DISPUTE_WON) for _ in range(2)), self.refund())
+        ends = [step(PaymentStep.DISPUTE_WON), step(PaymentStep.DISPUTE_LOST)]
+        await asyncio.gather(self.race_all(self.rng.sample(ends, 2)), self.refund())
         return None
 
     async def chain(self) -> None:

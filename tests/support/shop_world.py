@@ -42,11 +42,11 @@ AUDIT = {
             WHEN o.state IN ({OrderState.CONFIRMED}, {OrderState.PROCESSING})
                 THEN p.state IN ({PaymentState.HELD}, {PaymentState.PAID}, {PaymentState.DISPUTED},
                                  {PaymentState.REFUNDING}, {PaymentState.REFUND_FAILED})
-                     OR p.state = {PaymentState.REFUNDED} AND p.refunded < p.captured
+                     OR p.state = {PaymentState.REFUNDED} AND p.refunded + p.disputed < p.captured
             WHEN o.state = {OrderState.CANCELLED}
                 THEN p.state IN ({PaymentState.DECLINED}, {PaymentState.CANCELLED}, {PaymentState.EXPIRED})
-                     OR p.state = {PaymentState.REFUNDED} AND p.refunded = p.captured
-            WHEN o.state = {OrderState.REFUNDED} THEN p.refunded = p.captured
+                     OR p.state = {PaymentState.REFUNDED} AND p.refunded + p.disputed = p.captured
+            WHEN o.state = {OrderState.REFUNDED} THEN p.refunded + p.disputed = p.captured
             ELSE p.state NOT IN ({PaymentState.REQUESTED}, {PaymentState.HELD}) END""",
     "history_differs": """
         SELECT count(*) FROM orders o LEFT JOIN order_versions v USING (order_id, version)

@@ -7,10 +7,10 @@ from uuid import UUID
 
 import msgspec
 
-from protocol.commerce.contract import EXPIRES_IN_S_MAX, EXPIRES_IN_S_MIN
+from protocol.commerce.contract import EXPIRES_IN_S_MIN
 from protocol.commerce.currencies import AmountMinor, Currency
 from protocol.commerce.order_states import ORDER_STATES_BY_TEXT, OrderEvent, OrderParty, OrderState
-from protocol.commerce.shop_terms import QUANTITY_MAX, ShopStatus, StaffRight, tax_of
+from protocol.commerce.shop_terms import ORDER_REQUEST_S_MAX, QUANTITY_MAX, ShopStatus, StaffRight, tax_of
 from protocol.errors import ErrorCode
 from protocol.ids import new_id
 from server.commerce.asker import Asker, KeyedRequest
@@ -33,7 +33,6 @@ from storage.commerce.shops.shop_rows import (
 )
 
 _S_US = 1_000_000
-_REQUEST_S = 86_400
 _MONEY_STEPS = frozenset({OrderEvent.CANCEL, OrderEvent.REFUND})
 _UNDER_WAY = frozenset({OrderState.CONFIRMED, OrderState.PROCESSING, OrderState.SHIPPED})
 OrderStateName = Literal["pending", "confirmed", "processing", "shipped", "delivered", "cancelled", "refunded"]
@@ -83,8 +82,8 @@ class CartList(msgspec.Struct, frozen=True, kw_only=True):
 class NewOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Orders all that is in your cart at a business. `total_minor` is what you saw: what differs is `changed`.
 
-    The payment is requested of you, and to be approved within `expires_in_s`; until then the goods are reserved. With
-    `capture` "later" the money is held until the order is shipped. `address` is the id of one of yours.
+    The payment is requested of you, and to be approved within `expires_in_s` (an hour); until then the goods are
+    reserved. With `capture` "later" the money is held until the order is shipped. `address` is the id of one of yours.
     """
 
     business: UUID
@@ -94,7 +93,7 @@ class NewOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     address: UUID | None = None
     dialog: UUID | None = None
     capture: Literal["now", "later"] = "now"
-    expires_in_s: Annotated[int, msgspec.Meta(ge=EXPIRES_IN_S_MIN, le=EXPIRES_IN_S_MAX)] | None = None
+    expires_in_s: Annotated[int, msgspec.Meta(ge=EXPIRES_IN_S_MIN, le=ORDER_REQUEST_S_MAX)] | None = None
 
 
 class OrderLineReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -323,7 +322,7 @@ def _row(asker: Asker, new: NewOrder) -> NewOrderRow:
         address=None if new.address is None else new.address.bytes,
         dialog=None if new.dialog is None else new.dialog.bytes,
         later=new.capture == "later",
-        request_us=(new.expires_in_s or _REQUEST_S) * _S_US,
+        request_us=(new.expires_in_s or ORDER_REQUEST_S_MAX) * _S_US,
     )
 
 

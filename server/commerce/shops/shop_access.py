@@ -19,7 +19,7 @@ def judge_staff(asker: Asker, business: bytes, right: StaffRight) -> StepOutcome
 
 
 class JudgedSteps:
-    """Steps that are refused here or taken; both answers are kept under the key."""
+    """Steps that are refused here or taken; both answers are kept under the key, but that of a missing right."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger

@@ -1,5 +1,6 @@
 -- A charge that paid for this was taken back (`p_step` DISPUTE: `p_amount` leaves the payee, who may owe it then), or the
--- dispute was won (DISPUTE_WON: it returns). `p_clearing` is the account of the gateway.
+-- dispute was won (DISPUTE_WON: it returns) or lost (DISPUTE_LOST: it stays away, no fee returns, and the payment is refunded:
+-- `disputed` stays, and is neither refunded nor disputed again). `p_clearing` is the account of the gateway.
 CREATE FUNCTION dispute_payment(
     p_key uuid, p_body bytea, p_actor uuid, p_tenant smallint, p_payment uuid, p_step smallint, p_clearing uuid, p_amount bigint
 ) RETURNS answer
@@ -18,8 +19,10 @@ BEGIN
     IF NOT FOUND OR NOT EXISTS (SELECT FROM accounts a WHERE a.account_id = p_clearing AND a.slot = 0
                                 AND a.tenant_id = p_tenant AND a.currency = v.currency) THEN
         RETURN close_step(p_key, p_body, clock_us(), ${StepOutcome.NOT_FOUND}::smallint, NULL, NULL, NULL);
-    ELSIF v.state NOT IN (${PaymentState.PAID}, ${PaymentState.REFUNDED}, ${PaymentState.REFUND_FAILED})
-          AND p_step = ${PaymentStep.DISPUTE} OR v.state <> ${PaymentState.DISPUTED} AND p_step = ${PaymentStep.DISPUTE_WON} THEN
+    ELSIF p_step = ${PaymentStep.DISPUTE}
+          AND (v.disputed > 0
+               OR v.state NOT IN (${PaymentState.PAID}, ${PaymentState.REFUNDED}, ${PaymentState.REFUND_FAILED}))
+          OR p_step <> ${PaymentStep.DISPUTE} AND v.state <> ${PaymentState.DISPUTED} THEN
         RETURN close_step(p_key, p_body, clock_us(), ${StepOutcome.STATE}::smallint, p_payment, v.version, NULL);
     ELSIF p_step = ${PaymentStep.DISPUTE} AND (p_amount BETWEEN 1 AND v.captured - v.refunded) IS NOT TRUE THEN
         RETURN close_step(p_key, p_body, clock_us(), ${StepOutcome.AMOUNT}::smallint, p_payment, v.version, NULL);
@@ -29,6 +32,9 @@ BEGIN
         FROM take_or_owe(${TransferReason.CHARGEBACK}::smallint, p_payment, v.to_id, p_clearing, p_amount) t;
         v.state := ${PaymentState.DISPUTED};
         v.disputed := p_amount;
+    ELSIF p_step = ${PaymentStep.DISPUTE_LOST} THEN
+        v.moved_us := greatest(clock_us(), v.moved_us);
+        v.state := ${PaymentState.REFUNDED};
     ELSE
         SELECT l.* INTO v_locked FROM lock_accounts(
             ARRAY[p_clearing, v.to_id, account_of(p_tenant, v.payee_id, v.currency, ${Purpose.RECEIVABLE}::smallint)],

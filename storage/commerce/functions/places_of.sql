@@ -9,5 +9,5 @@ AS $$
     JOIN payment_versions v ON v.payment_id = t.payment_id AND v.version = t.version
     CROSS JOIN LATERAL (VALUES (false, p.dialog_id), (true, p.payer_id), (true, p.payee_id)) AS s(is_self, subject_id)
     WHERE s.subject_id IS NOT NULL
-      AND (s.is_self OR (v.state <> ${PaymentState.DISPUTED} AND v.step <> ${PaymentStep.DISPUTE_WON}))
+      AND (s.is_self OR (v.state <> ${PaymentState.DISPUTED} AND v.step NOT IN (${PaymentStep.DISPUTE_WON}, ${PaymentStep.DISPUTE_LOST})))
 $$;

@@ -24,10 +24,10 @@ BEGIN
     IF NOT FOUND THEN
         RETURN close_step(p_key, p_body, clock_us(), ${StepOutcome.NOT_FOUND}::smallint, NULL, NULL, NULL);
     END IF;
-    v_amount := coalesce(p_amount, v.captured - v.refunded);
+    v_amount := coalesce(p_amount, v.captured - v.refunded - v.disputed);
     IF v.state NOT IN (${PaymentState.PAID}, ${PaymentState.REFUNDED}, ${PaymentState.REFUND_FAILED}) THEN
         v_outcome := ${StepOutcome.STATE};
-    ELSIF v_amount NOT BETWEEN 1 AND v.captured - v.refunded THEN
+    ELSIF v_amount NOT BETWEEN 1 AND v.captured - v.refunded - v.disputed THEN
         v_outcome := ${StepOutcome.AMOUNT};
     END IF;
     IF v_outcome <> ${StepOutcome.DONE} THEN

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from protocol.commerce.order_states import OrderEvent, OrderState
-from protocol.commerce.shop_terms import LineKind, ShopStatus, StaffRole, StockMove
+from protocol.commerce.shop_terms import ORDER_REQUEST_S_MAX, LineKind, ShopStatus, StaffRole, StockMove
 
 
 class BusinessRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,7 +132,7 @@ class NewOrderRow(msgspec.Struct, frozen=True, kw_only=True):
     address: bytes | None = None
     dialog: bytes | None = None
     later: bool = False
-    request_us: int = 86_400_000_000
+    request_us: int = ORDER_REQUEST_S_MAX * 1_000_000
     hold_us: int = 7 * 86_400_000_000
 
 

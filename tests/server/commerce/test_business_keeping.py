@@ -26,6 +26,21 @@ async def test_a_business_is_made_by_an_admin_of_the_platform(commerce: Commerce
     assert (own["id"], own["role"], made["version"]) == (str(business.id), "owner", 1)
 
 
+async def test_a_refusal_for_want_of_a_right_is_not_final(commerce: CommerceWorld) -> None:
+    shop, bo = await OpenShop.open(commerce), await commerce.person()
+    staff, new = f"businesses/{shop.business.id}/staff", shop.product()
+
+    async def sell_as(role: str) -> tuple[int, str]:
+        assert (await shop.owner.post(staff, {"person": bo.id, "role": role})).status_code == 204
+        answer = await bo.post("products", new, key="one")
+        return answer.status_code, answer.json().get("id", "")
+
+    assert (await sell_as("packer"))[0] == 403
+    made = await sell_as("seller")
+    assert made[0] == 201
+    assert await sell_as("packer") == made  # that answer is final
+
+
 async def test_a_role_allows_what_its_table_says(commerce: CommerceWorld) -> None:
     shop = await OpenShop.open(commerce)
     people = {role: await commerce.person() for role in ("manager", "seller", "packer")}

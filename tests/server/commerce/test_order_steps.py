@@ -142,6 +142,13 @@ async def test_an_order_that_is_not_paid_in_time_is_cancelled_for_who_reads_it(c
     assert (await ann.read(f"payments/{order['payment']}"))["state"] == "expired"
 
 
+async def test_an_order_that_asks_for_more_than_an_hour_is_refused(commerce: CommerceWorld) -> None:
+    shop, ann = await OpenShop.open(commerce), await commerce.person()
+    await shop.put(ann, await shop.sell(250, 1))
+    assert refusal(await shop.place(ann, expires_in_s=3_601)) == (400, "invalid_argument")
+    assert (await shop.place(ann, expires_in_s=3_600)).status_code == 201
+
+
 HOME = {"name": "Ann", "line": "1 Road", "city": "Chiang Mai", "country": "TH"}
 
 

@@ -225,6 +225,7 @@ async def test_a_dispute_is_told_to_the_parties_alone(money: MoneyWorld, announc
     for version, state, step in (
         (2, PaymentState.DISPUTED, PaymentStep.DISPUTE),
         (3, PaymentState.PAID, PaymentStep.DISPUTE_WON),
+        (4, PaymentState.REFUNDED, PaymentStep.DISPUTE_LOST),
     ):
         await money.database.execute(
             "UPDATE payments SET version = $2, state = $3 WHERE payment_id = $1", new.payment, version, int(state)

@@ -283,6 +283,21 @@ async def test_a_chargeback_of_a_paid_request_is_the_payees_until_it_is_won(
     assert (await money.balance(shop), await charges.owed()) == (1_000, (1_000, 0))
 
 
+async def test_a_lost_chargeback_of_a_paid_request_ends_its_dispute(money: MoneyWorld, charges: ChargeWorld) -> None:
+    ann, shop = await money.open_person(), await money.open_person()
+    paid = await charges.pay_by_card(ann, shop, 1_000)
+    charge = charges.last_object
+    await charges.effect(E.CHARGEBACK_OPENED, -1_000, object_id="cb_1", parent=charge)
+    await charges.effect(E.CHARGEBACK_LOST, 0, object_id="cb_1", parent=charge)
+    assert await state_of(money, paid.payment) is PaymentState.REFUNDED
+    assert (await money.balance(shop), await charges.owed()) == (0, (0, 0))
+    await charges.refund(paid)
+    assert charges.outcome() is StepOutcome.AMOUNT
+    await charges.effect(E.CHARGEBACK_WON, 1_000, object_id="cb_1", parent=charge)
+    assert (await money.balance(ann), await money.balance(shop)) == (0, 0)
+    assert await suspense_of(charges) == [(E.CHARGEBACK_WON, 1_000)]
+
+
 async def test_a_chargeback_of_a_top_up_is_owed_until_it_is_won(money: MoneyWorld, charges: ChargeWorld) -> None:
     ann, shop = await money.open_person(), await money.open_person()
     await charges.effect(E.CHARGE_PAID, 1_000, await charges.top_up(ann, 1_000))

@@ -379,6 +379,38 @@ async def test_a_dispute_takes_from_the_payee_and_returns_when_it_is_won(money: 
     assert (row.state, row.version, row.disputed) == (PaymentState.PAID, 3, 0)
 
 
+@pytest.mark.parametrize("amount", [1_000, 600])
+async def test_a_dispute_that_is_lost_ends_and_what_was_taken_is_never_refunded(money: MoneyWorld, amount: int) -> None:
+    await money.set_fee(1_000)
+    ann, shop = await money.open_person(1_000), await money.open_person(500)
+    clearing = account_id(TENANT, bytes(16), "THB", Purpose.CLEARING)
+    before = await money.balance_of(clearing)
+    new = money.payment(ann, shop, 1_000)
+    await money.send(new)
+
+    async def dispute(step: PaymentStep, amount: int = 0) -> StepOutcome:
+        answer = await money.ledger.dispute(
+            money.key(), NIL, TENANT, new.payment, step, clearing=clearing, amount=amount
+        )
+        return answer.outcome
+
+    assert await dispute(PaymentStep.DISPUTE_LOST) is StepOutcome.STATE
+    assert await dispute(PaymentStep.DISPUTE, amount) is StepOutcome.DONE
+    assert await dispute(PaymentStep.DISPUTE_LOST) is StepOutcome.DONE
+    row = await money.ledger.read_payment(new.payment)
+    assert row is not None
+    assert (row.state, row.version, row.refunded, row.disputed) == (PaymentState.REFUNDED, 3, 0, amount)
+    for late in (PaymentStep.DISPUTE_WON, PaymentStep.DISPUTE_LOST, PaymentStep.DISPUTE):
+        assert await dispute(late, 1) is StepOutcome.STATE
+    refund = await money.ledger.refund(money.key(), shop, TENANT, new.payment, party=shop, amount=1_001 - amount)
+    assert refund.outcome is StepOutcome.AMOUNT
+    rest = await money.ledger.refund(money.key(), shop, TENANT, new.payment, party=shop)
+    assert rest.outcome is (StepOutcome.AMOUNT if amount == 1_000 else StepOutcome.DONE)
+    left, fee = 1_000 - amount, 100 - (1_000 - amount) // 10
+    assert await money.balance_of(clearing) == before + amount
+    assert (await money.balance(ann), await money.balance(shop), await money.fees()) == (left, 500 - fee, fee)
+
+
 async def test_old_answers_are_forgotten_and_a_late_copy_still_does_nothing(money: MoneyWorld) -> None:
     ann, shop = await money.open_person(1_000), await money.open_person()
     new, key = money.payment(ann, shop, 100), money.key()

@@ -267,3 +267,19 @@ async def test_an_order_that_is_due_is_cancelled_by_the_step_that_comes_late(sho
     await shops.money.step_clock(8 * 24 * HOUR_US)
     assert (await shops.step(order, OrderEvent.PROCESS)).outcome is StepOutcome.ORDER_STATE
     assert await shops.stock(soup) == (10, 0)
+
+
+@pytest.mark.parametrize("shipped", [False, True])
+async def test_an_order_follows_a_dispute_that_is_lost(shops: ShopWorld, shipped: bool) -> None:
+    ann, soup = await shops.money.open_person(10_000), await shops.sell(250, 10)
+    clearing = account_id(TENANT, bytes(16), "THB", Purpose.CLEARING)
+    order = await shops.buy(ann, soup, 250)
+    await shops.pay(order)
+    if shipped:
+        await shops.step(order, OrderEvent.SHIP)
+    for step in (PaymentStep.DISPUTE, PaymentStep.DISPUTE_LOST):
+        await shops.money.ledger.dispute(
+            shops.money.key(), NIL, TENANT, order.payment, step, clearing=clearing, amount=250
+        )
+    assert (await shops.read(order)).state is (OrderState.REFUNDED if shipped else OrderState.CANCELLED)
+    assert await shops.stock(soup) == ((9, 0) if shipped else (10, 0))

@@ -21,7 +21,7 @@ BEGIN
     IF v_answer.outcome IS NOT NULL THEN
         RETURN v_answer;
     END IF;
-    IF v_kind IS NULL AND p_change <> 0 THEN
+    IF v_kind IS NULL AND (p_change <> 0 OR p_effect = ${EffectKind.CHARGEBACK_LOST}) THEN
         SELECT c.at_us, c.used, c.intent INTO v_at_us, v_used, p_intent FROM charge_back(
             p_key, p_body, p_tenant, p_gateway, p_object, p_effect, p_change, p_currency, p_parent, v_clearing) c;
     ELSE

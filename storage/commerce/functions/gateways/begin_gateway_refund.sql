@@ -24,12 +24,12 @@ BEGIN
         RETURN close_step(p_key, p_body, clock_us(), ${StepOutcome.NOT_FOUND}::smallint, NULL, NULL, NULL);
     END IF;
     SELECT i.* INTO v_charge FROM intents i WHERE i.payment_id = p_payment AND i.fulfils;
-    v_amount := coalesce(p_amount, v.captured - v.refunded);
+    v_amount := coalesce(p_amount, v.captured - v.refunded - v.disputed);
     IF v_charge.intent_id IS NULL OR v.shared THEN  -- who shares it is asked one by one, in the books
         v_outcome := ${StepOutcome.NO_SOURCE};
     ELSIF v.state NOT IN (${PaymentState.PAID}, ${PaymentState.REFUNDED}, ${PaymentState.REFUND_FAILED}) THEN
         v_outcome := ${StepOutcome.STATE};
-    ELSIF v_amount NOT BETWEEN 1 AND v.captured - v.refunded THEN
+    ELSIF v_amount NOT BETWEEN 1 AND v.captured - v.refunded - v.disputed THEN
         v_outcome := ${StepOutcome.AMOUNT};
     END IF;
     IF v_outcome <> ${StepOutcome.DONE} THEN

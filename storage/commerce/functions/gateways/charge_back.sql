@@ -1,5 +1,6 @@
--- A bank took back the money of an object (OPENED), or gave it back after all (WON). It is the payee's affair when the money
--- paid a payment that can be disputed, else that of the wallet that was topped up; what nobody got is in suspense.
+-- A bank took back the money of an object (OPENED), gave it back after all (WON), or keeps it (LOST: nothing moves). It is the
+-- payee's affair when the money paid a payment that can be disputed, else that of the wallet that was topped up; what nobody
+-- got is in suspense, and what returns when the payment is no longer disputed.
 CREATE FUNCTION charge_back(
     p_key uuid, p_body bytea, p_tenant smallint, p_gateway text, p_object text, p_effect smallint, p_change bigint,
     p_currency text, p_parent text, p_clearing uuid, OUT at_us bigint, OUT used smallint, OUT intent uuid
@@ -23,15 +24,19 @@ BEGIN
     IF v.fulfils AND coalesce(used, ${EffectUse.PAYMENT}) = ${EffectUse.PAYMENT} THEN
         v_answer := dispute_payment(
             nested_key(p_key), p_body, '${NIL}', p_tenant, v.payment_id,
-            CASE p_effect WHEN ${EffectKind.CHARGEBACK_WON} THEN ${PaymentStep.DISPUTE_WON} ELSE ${PaymentStep.DISPUTE} END
-                ::smallint, p_clearing, abs(p_change));
+            CASE p_effect WHEN ${EffectKind.CHARGEBACK_WON} THEN ${PaymentStep.DISPUTE_WON}
+                          WHEN ${EffectKind.CHARGEBACK_LOST} THEN ${PaymentStep.DISPUTE_LOST}
+                          ELSE ${PaymentStep.DISPUTE} END::smallint, p_clearing, abs(p_change));
         at_us := clock_us();
         IF v_answer.outcome = ${StepOutcome.DONE} THEN
             used := ${EffectUse.PAYMENT};
             RETURN;
         END IF;
     END IF;
-    IF v.intent_id IS NULL THEN
+    IF p_effect = ${EffectKind.CHARGEBACK_LOST} THEN
+        used := ${EffectUse.NOTHING};
+        at_us := clock_us();
+    ELSIF v.intent_id IS NULL OR used = ${EffectUse.PAYMENT} THEN
         used := ${EffectUse.SUSPENSE};
         at_us := suspend_money(p_tenant, p_gateway, p_object, p_effect, p_change, p_currency, NULL, p_clearing);
     ELSIF p_effect = ${EffectKind.CHARGEBACK_OPENED} THEN

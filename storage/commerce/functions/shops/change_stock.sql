@@ -1,4 +1,5 @@
--- Staff count stock: RECEIVED or RETURNED adds, CORRECTED adds or takes. OUT_OF_STOCK: less would be left than nothing.
+-- Staff count stock: RECEIVED or RETURNED adds, CORRECTED adds or takes. OUT_OF_STOCK: less would be left than nothing. What
+-- is reserved counts for STOCK_MAX: it may be released.
 CREATE FUNCTION change_stock(
     p_key uuid, p_body bytea, p_actor uuid, p_tenant smallint, p_business uuid, p_variant uuid, p_move smallint, p_change bigint
 ) RETURNS answer
@@ -16,7 +17,7 @@ BEGIN
     v_outcome := CASE
         WHEN v.variant_id IS NULL THEN ${StepOutcome.PRODUCT_NOT_FOUND}
         WHEN p_move NOT IN (${StockMove.RECEIVED}, ${StockMove.CORRECTED}, ${StockMove.RETURNED})
-             OR p_change < 1 AND p_move <> ${StockMove.CORRECTED} OR v.available + p_change > ${STOCK_MAX}
+             OR p_change < 1 AND p_move <> ${StockMove.CORRECTED} OR v.available + v.reserved + p_change > ${STOCK_MAX}
             THEN ${StepOutcome.AMOUNT}
         WHEN v.available + p_change < 0 THEN ${StepOutcome.OUT_OF_STOCK}
         ELSE ${StepOutcome.DONE} END;

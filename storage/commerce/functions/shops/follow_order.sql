@@ -15,7 +15,7 @@ BEGIN
     v_event := CASE
         WHEN p.state IN (${PaymentState.HELD}, ${PaymentState.PAID}) THEN ${OrderEvent.PAY}
         WHEN p.state IN (${PaymentState.DECLINED}, ${PaymentState.CANCELLED}, ${PaymentState.EXPIRED}) THEN ${OrderEvent.CANCEL}
-        WHEN p.state = ${PaymentState.REFUNDED} AND p.refunded = p.captured THEN
+        WHEN p.state = ${PaymentState.REFUNDED} AND p.refunded + p.disputed = p.captured THEN
             CASE WHEN next_order_state(v.state, ${OrderEvent.REFUND}::smallint) IS NULL THEN ${OrderEvent.CANCEL}
                  ELSE ${OrderEvent.REFUND} END
         END;

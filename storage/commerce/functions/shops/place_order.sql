@@ -3,6 +3,8 @@
 -- `p_total` is what the customer saw; if it is another now it is CHANGED, and `detail` the total. `detail` of PRODUCT_NOT_FOUND
 -- and OUT_OF_STOCK is the line of the cart, from 1. Nothing is written when it is refused. The payment begins under a key of
 -- its own, which follows from this one.
+--
+-- Who has no money reserves, too: so only for ORDER_REQUEST_S_MAX, and with PENDING_ORDERS_MAX orders at a business.
 CREATE FUNCTION place_order(
     p_key uuid, p_body bytea, p_customer uuid, p_tenant smallint, p_business uuid, p_order uuid, p_payment uuid, p_dialog uuid,
     p_address uuid, p_shipping uuid, p_currency text, p_total bigint, p_later boolean, p_request_us bigint, p_hold_us bigint
@@ -15,11 +17,14 @@ DECLARE
     v_judged record;
     v_option shipping_options%ROWTYPE;
     v_at_us bigint;
+    v_pending int;
 BEGIN
     IF v_answer.outcome IS NOT NULL THEN
         RETURN v_answer;
     END IF;
     PERFORM FROM carts c WHERE c.person_id = p_customer AND c.business_id = p_business FOR NO KEY UPDATE;
+    v_pending := (SELECT count(*) FROM orders o WHERE o.customer_id = p_customer AND o.business_id = p_business
+                                               AND o.state = ${OrderState.PENDING});
     v_lines := ARRAY(SELECT l::priced_line FROM priced_lines(p_customer, p_business) l);
     PERFORM lock_stock(ARRAY(SELECT l.variant_id FROM unnest(v_lines) l WHERE l.tracked));
     SELECT o.* INTO v_option FROM shipping_options o
@@ -28,6 +33,8 @@ BEGIN
     IF v_judged.outcome = ${StepOutcome.DONE} AND v_judged.total <> p_total THEN
         v_judged.outcome := ${StepOutcome.CHANGED};
         v_judged.detail := v_judged.total;
+    ELSIF v_judged.outcome = ${StepOutcome.DONE} AND v_pending >= ${PENDING_ORDERS_MAX} THEN
+        v_judged.outcome := ${StepOutcome.SHOP_BOUND};
     END IF;
     IF v_judged.outcome = ${StepOutcome.DONE} THEN
         v_answer := begin_payment(
@@ -35,7 +42,7 @@ BEGIN
             p_dialog, p_order, p_customer, p_business,
             account_of(p_tenant, p_customer, p_currency, ${Purpose.WALLET}::smallint),
             account_of(p_tenant, p_business, p_currency, ${Purpose.WALLET}::smallint),
-            p_currency, p_total, p_later, p_request_us, p_hold_us, '{}', '{}');
+            p_currency, p_total, p_later, least(p_request_us, ${ORDER_REQUEST_US_MAX}), p_hold_us, '{}', '{}');
         v_judged.outcome := v_answer.outcome;
     END IF;
     IF v_judged.outcome <> ${StepOutcome.DONE} THEN
