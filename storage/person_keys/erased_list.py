@@ -6,6 +6,7 @@ again what is on the list. Lines have one length: what a crash has cut off is se
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -38,6 +39,7 @@ class ErasedList:
             return
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # another process appends, too; closing it unlocks
             whole = os.fstat(descriptor).st_size // _LINE_BYTES * _LINE_BYTES
             os.ftruncate(descriptor, whole)
             os.lseek(descriptor, whole, os.SEEK_SET)

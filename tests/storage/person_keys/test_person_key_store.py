@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import shutil
 import sqlite3
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from storage.person_keys.person_key_store import PersonKeysError, PersonKeyStore
 from storage.unavailable import StorageUnavailableError
 
 MASTER = bytes(range(100, 132))
+IDS_APPENDED = 300
 
 
 @pytest.fixture
@@ -167,3 +170,22 @@ def test_a_store_that_cannot_be_written_is_unavailable(folders: tuple[Path, Path
     store.close()
     with pytest.raises(StorageUnavailableError):
         store.create(new_id())
+
+
+def append_many(folder: Path, seed: int, begin: Barrier) -> None:
+    """Put IDS_APPENDED ids on the list of a folder, one by one."""
+    begin.wait()
+    listed = erased_list.ErasedList(folder)
+    for number in range(IDS_APPENDED):
+        listed.append([bytes([seed]) * 8 + number.to_bytes(8, "big")])
+
+
+def test_two_processes_that_append_lose_nothing_of_each_other(tmp_path: Path) -> None:
+    starting = multiprocessing.get_context("spawn")
+    begin = starting.Barrier(2)
+    processes = [starting.Process(target=append_many, args=(tmp_path, seed, begin)) for seed in (1, 2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert len(erased_list.ErasedList(tmp_path).read()) == 2 * IDS_APPENDED
