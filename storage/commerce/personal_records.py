@@ -10,7 +10,7 @@ from typing import Any
 
 from storage.commerce.ledger import read_answer
 from storage.commerce.money_rows import Answer, StepKey
-from storage.commerce.personal_rows import ErasureRow, ItemKind, ItemRow, KeyKind, NewItem
+from storage.commerce.personal_rows import ErasureRow, ForgottenKeys, ItemKind, ItemRow, KeyKind, NewItem
 from storage.postgres.pool import Pool, translate_errors
 from storage.postgres.write_connections import WriteConnections
 
@@ -37,9 +37,11 @@ SELECT key_id FROM personal_keys WHERE erased_us IS NOT NULL AND NOT gone ORDER 
 _ERASURE = f"""
 SELECT e.erasure_id, e.person_id, e.at_us, NOT EXISTS (
     SELECT FROM personal_keys k
-    WHERE k.erased_us IS NOT NULL AND NOT k.gone AND k.person_id = e.person_id AND k.key_kind = {KeyKind.PROFILE})
+    WHERE k.erased_us IS NOT NULL AND NOT k.gone AND k.tenant_id = e.tenant_id
+      AND k.person_id = e.person_id AND k.key_kind = {KeyKind.PROFILE})
 FROM personal_erasures e WHERE e.tenant_id = $1 AND e.erasure_id = $2
 """
+_IS_ERASED = "SELECT EXISTS (SELECT FROM personal_erasures WHERE tenant_id = $1 AND person_id = $2)"
 
 
 class PersonalRecords:
@@ -78,10 +80,10 @@ class PersonalRecords:
         """These are gone from the key store."""
         await self._writes.fetch("SELECT note_keys_gone($1)", keys)
 
-    async def forget_erased_keys(self, keys: Sequence[bytes]) -> int:
-        """Erase again what this database, restored from a backup, still has under keys that are gone; how many keys."""
-        (row,) = await self._writes.fetch("SELECT forget_erased_keys($1)", keys)
-        return int(row[0])
+    async def forget_erased_keys(self, keys: Sequence[bytes]) -> ForgottenKeys:
+        """Erase again what this database, restored from a backup, still has under keys that are gone."""
+        (row,) = await self._writes.fetch("SELECT * FROM forget_erased_keys($1)", keys)
+        return ForgottenKeys(*row)
 
     async def read_store(self) -> bytes | None:
         """The key store that this database was written with; None before the first."""
@@ -92,6 +94,11 @@ class PersonalRecords:
     async def note_store(self, store: bytes) -> None:
         """This is the key store."""
         await self._writes.fetch("SELECT note_key_store($1)", store)
+
+    async def is_erased(self, tenant: int, person: bytes) -> bool:
+        """Whether a person is erased in this tenant."""
+        async with translate_errors():
+            return bool(await self._reads.fetchval(_IS_ERASED, tenant, person))
 
     # -- items
 

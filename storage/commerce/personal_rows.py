@@ -26,7 +26,7 @@ class ItemKind(enum.IntEnum):
 
 
 class StillOpen(enum.IntFlag):
-    """What is open of a person's money."""
+    """What is open of a person's money and businesses."""
 
     BALANCE = 1
     HOLD = 2
@@ -35,6 +35,8 @@ class StillOpen(enum.IntFlag):
     PAYMENT = 16
     INTENT = 32
     ORDER = 64
+    LAST_OWNER = 128
+    """Of a business: it gets another owner, or keeps this one."""
 
 
 class NewItem(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,3 +76,10 @@ class ErasureRow(msgspec.Struct, frozen=True):
     person: bytes
     at_us: int
     gone: bool
+
+
+class ForgottenKeys(msgspec.Struct, frozen=True):
+    """Keys that a restored database had as present, and how many of their people have money open again."""
+
+    keys: int
+    still_open: int

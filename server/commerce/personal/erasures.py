@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 
 from protocol.errors import ErrorCode
-from protocol.ids import new_id
+from protocol.ids import NIL, new_id
 from server.commerce.asker import Asker, KeyedRequest
 from server.commerce.outcomes import check_done
 from server.commerce.personal.held_keys import PersonKeys
@@ -51,6 +51,8 @@ class Erasures:
         """Erase a person; raises RequestRefusedError, which names what is open."""
         asker = request.asker
         person = person_of(asker, new.person)
+        if person == NIL:
+            raise RequestRefusedError(ErrorCode.INVALID_ARGUMENT, "person: the platform is nobody")
         step = self._keys.make(request, "erase", new)
         answer = await self._records.begin_erasure(step, asker.principal, asker.tenant, person, new_id())
         erasure = check_done(answer, _name(answer.detail) if answer.outcome is StepOutcome.STILL_OPEN else "")

@@ -43,6 +43,8 @@ class PersonKeys:
         found = await self.find(tenant, person, kind)
         if found is not None:
             return found
+        if await self._records.is_erased(tenant, person):  # before a key is made: keys are never deleted
+            raise RequestRefusedError(ErrorCode.PERSON_ERASED)
         fresh = new_id()
         secret = await asyncio.to_thread(self._store.create, fresh)
         key_id = await self._records.name_key(tenant, person, kind, fresh)
@@ -85,11 +87,14 @@ class PersonKeys:
                 await asyncio.to_thread(self._store.erase, missing)
                 _log.warning("erased %d keys of personal data that the key store still had", len(missing))
             after = page[-1]
-        forgotten = 0
+        forgotten, still_open = 0, 0
         for at in range(0, len(erased), _PAGE):
-            forgotten += await self._records.forget_erased_keys(erased[at : at + _PAGE])
+            page_of = await self._records.forget_erased_keys(erased[at : at + _PAGE])
+            forgotten, still_open = forgotten + page_of.keys, still_open + page_of.still_open
         if forgotten:
             _log.warning("the database was older than the erasure of %d keys: what they sealed is erased", forgotten)
+        if still_open:
+            _log.warning("of %d people who are erased again money is open: see 'erase_again' in the audit", still_open)
 
     def _hold(self, key_id: bytes, secret: bytes) -> None:
         self._held[key_id] = secret

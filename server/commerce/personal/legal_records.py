@@ -92,7 +92,7 @@ class LegalRecords:
         person = person_of(request.asker, new.person)
         draft = ItemDraft(
             person=person,
-            item=_identity_id(person),
+            item=_identity_id(request.asker.tenant, person),
             kind=ItemKind.IDENTITY,
             content=new.identity,
             most=1,
@@ -130,7 +130,7 @@ class LegalRecords:
         identity = known.identity if known else None
         draft = ItemDraft(
             person=person,
-            item=_copy_id(person, new.order.bytes),
+            item=_copy_id(asker.tenant, person, new.order.bytes),
             kind=ItemKind.LEGAL_COPY,
             content=LegalText(address=address.content, identity=identity),
             most=COPIES_MAX,
@@ -147,7 +147,7 @@ class LegalRecords:
 
     async def find_copy(self, tenant: int, person: bytes, order: UUID) -> LegalCopyReply:
         """The copy for an order of a person; raises RequestRefusedError."""
-        copy = _copy_id(person, order.bytes)
+        copy = _copy_id(tenant, person, order.bytes)
         return _render(await self._items.read(tenant, person, copy, ItemKind.LEGAL_COPY, LegalText))
 
     async def read_copies(self, asker: Asker, after: bytes, limit: int) -> list[tuple[bytes, LegalCopyReply]]:
@@ -158,12 +158,12 @@ class LegalRecords:
         return [(each.row.item, _render(each)) for each in found]
 
 
-def _identity_id(person: bytes) -> bytes:
-    return hashlib.blake2b(person, digest_size=16, person=b"legal identity").digest()
+def _identity_id(tenant: int, person: bytes) -> bytes:
+    return hashlib.blake2b(tenant.to_bytes(2, "big") + person, digest_size=16, person=b"legal identity").digest()
 
 
-def _copy_id(person: bytes, order: bytes) -> bytes:
-    return hashlib.blake2b(person + order, digest_size=16, person=b"legal copy").digest()
+def _copy_id(tenant: int, person: bytes, order: bytes) -> bytes:
+    return hashlib.blake2b(tenant.to_bytes(2, "big") + person + order, digest_size=16, person=b"legal copy").digest()
 
 
 def _render(found: OpenedItem[LegalText]) -> LegalCopyReply:

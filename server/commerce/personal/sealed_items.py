@@ -16,7 +16,7 @@ from server.commerce.asker import KeyedRequest
 from server.commerce.personal.held_keys import PersonKeys
 from server.commerce.personal.item_sealing import SealedPlace, SealError, seal, unseal
 from server.commerce.step_keys import StepKeys
-from server.refusals import RequestRefusedError
+from server.refusals import RETRY_AFTER_S, RequestRefusedError
 from storage.commerce.money_rows import Answer, StepOutcome
 from storage.commerce.personal_records import PersonalRecords
 from storage.commerce.personal_rows import ItemKind, ItemRow, KeyKind, NewItem
@@ -63,10 +63,12 @@ class SealedItems:
         self._keys = keys
 
     async def put(self, request: KeyedRequest, operation: str, draft: ItemDraft) -> Answer:
-        """Store an item; raises RequestRefusedError of who is erased."""
+        """Store an item; raises RequestRefusedError, of who is erased, and when its key is erased again and again."""
         answer = await self._put_once(request, operation, draft)
         if answer.outcome is StepOutcome.AGAIN:  # its key was erased meanwhile
             answer = await self._put_once(request, operation, draft)
+        if answer.outcome is StepOutcome.AGAIN:
+            raise RequestRefusedError(ErrorCode.UNAVAILABLE, retry_after_s=RETRY_AFTER_S)
         return answer
 
     async def drop(self, request: KeyedRequest, operation: str, item: bytes, kind: ItemKind) -> Answer:

@@ -13,8 +13,7 @@ DECLARE
 BEGIN
     PERFORM refuse_restored();
     IF p_purpose = ${Purpose.WALLET} THEN
-        PERFORM lock_person(p_owner);
-        IF EXISTS (SELECT FROM personal_erasures e WHERE e.person_id = p_owner) THEN
+        IF NOT lock_living(p_tenant, p_owner) THEN
             v_status := ${AccountStatus.CLOSED};
         END IF;
     END IF;

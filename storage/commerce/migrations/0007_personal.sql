@@ -2,6 +2,7 @@
 --
 -- Invariants
 --   * An item is sealed under a key that is not in this database. `personal_keys` says whose key an id is, and no more.
+--   * Everything is of a person in one tenant: another tenant with the same id has rows of its own.
 --   * A person has at most one key of a kind that is not erased. What is sealed under a key is written only while it is not.
 --   * An erasure is final: who is erased gets no further profile key, and nothing is stored under one of before.
 --   * A key is erased here first (`erased_us`), with all that is sealed under it, and then in the key store (`gone`).
@@ -20,7 +21,7 @@ CREATE TABLE personal_keys (
     erased_us bigint,
     gone      boolean NOT NULL DEFAULT false
 );
-CREATE UNIQUE INDEX personal_keys_present ON personal_keys (person_id, key_kind) WHERE erased_us IS NULL;
+CREATE UNIQUE INDEX personal_keys_present ON personal_keys (tenant_id, person_id, key_kind) WHERE erased_us IS NULL;
 CREATE INDEX personal_keys_erased ON personal_keys (key_id) WHERE erased_us IS NOT NULL;
 CREATE INDEX personal_keys_to_erase ON personal_keys (erased_us) WHERE erased_us IS NOT NULL AND NOT gone;
 
@@ -37,14 +38,15 @@ CREATE TABLE personal_items (
     keep_until bigint,  -- until when; null: until the person is erased, or for ever under the profile key
     sealed     bytea NOT NULL CHECK (octet_length(sealed) <= 16384)
 );
-CREATE INDEX personal_items_of_person ON personal_items (person_id, kind, item_id);
+CREATE INDEX personal_items_of_person ON personal_items (tenant_id, person_id, kind, item_id);
 CREATE INDEX personal_items_past ON personal_items (keep_until) WHERE keep_until IS NOT NULL;
 
 CREATE TABLE personal_erasures (
     erasure_id uuid PRIMARY KEY,
     tenant_id  smallint NOT NULL,
-    person_id  uuid NOT NULL UNIQUE,
-    at_us      bigint NOT NULL
+    person_id  uuid NOT NULL,
+    at_us      bigint NOT NULL,
+    UNIQUE (tenant_id, person_id)
 );
 
 CREATE TABLE exports (
@@ -58,7 +60,7 @@ CREATE TABLE exports (
     reached    text,  -- where its next part begins; null: it is complete
     look_us    bigint  -- when its next part is made; null: it is complete
 );
-CREATE UNIQUE INDEX exports_of_person ON exports (person_id);
+CREATE UNIQUE INDEX exports_of_person ON exports (tenant_id, person_id);
 CREATE INDEX exports_past ON exports (expires_us);
 CREATE INDEX exports_to_make ON exports (look_us) WHERE look_us IS NOT NULL;
 

@@ -117,14 +117,15 @@ async def test_no_step_reads_what_others_have(money_url: str) -> None:
         assert await exports.read(TENANT, ann, export.export)
         assert await exports.read_part(export.export, 0) == b"sealed"
         assert (await records.drop_item(key(), TENANT, ann, new.item, ItemKind.ADDRESS)).outcome is StepOutcome.DONE
-        erased = await records.begin_erasure(key(), ann, TENANT, ann, new_id())
+        erased = await records.begin_erasure(key(), new_id(), TENANT, ann, new_id())
         assert erased.subject is not None
         assert await records.list_keys_to_erase(10) == [key_id]
         await records.note_keys_gone([key_id])
         found = await records.read_erasure(TENANT, erased.subject)
         assert found is not None
         assert found.gone
-        assert await records.forget_erased_keys([key_id]) == 0
+        assert (await records.forget_erased_keys([key_id])).keys == 0
+        assert await records.is_erased(TENANT, ann)
         assert await records.end_kept_items(10) == await exports.end_past(10) == 0
 
     async def rows_read() -> int:

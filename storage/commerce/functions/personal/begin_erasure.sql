@@ -1,5 +1,6 @@
--- Erase a person: their wallets are closed, their profile goes, the time of what the law wants kept begins. Refused with
--- STILL_OPEN, and what is open (`detail`); who was erased before is erased (the subject is that erasure).
+-- Erase a person in a tenant: their wallets are closed, their profile goes, the time of what the law wants kept begins. Refused
+-- with STILL_OPEN, and what is open (`detail`); with ITEM_NOT_FOUND, when another asks and this tenant has nothing of them; who
+-- was erased before is erased (the subject is that erasure).
 CREATE FUNCTION begin_erasure(
     p_key uuid, p_body bytea, p_actor uuid, p_tenant smallint, p_person uuid, p_erasure uuid
 ) RETURNS answer
@@ -18,23 +19,16 @@ BEGIN
     SELECT e.erasure_id INTO v_before FROM personal_erasures e WHERE e.person_id = p_person AND e.tenant_id = p_tenant;
     IF FOUND THEN
         RETURN close_step(p_key, p_body, clock_us(), ${StepOutcome.DONE}::smallint, v_before, NULL, NULL);
+    ELSIF p_person = '${NIL}' OR p_actor <> p_person AND NOT is_known(p_tenant, p_person) THEN
+        RETURN close_step(p_key, p_body, clock_us(), ${StepOutcome.ITEM_NOT_FOUND}::smallint, NULL, NULL, NULL);
     END IF;
-    PERFORM FROM (SELECT a.account_id FROM accounts a WHERE a.owner_id = p_person AND a.slot = 0
-                  ORDER BY a.account_id) w
-    CROSS JOIN LATERAL (SELECT FROM accounts s WHERE s.account_id = w.account_id ORDER BY s.slot FOR NO KEY UPDATE) l;
+    PERFORM lock_belongings(p_tenant, p_person);
     v_now_us := clock_us();
     v_open := list_open_money(p_tenant, p_person);
     IF v_open > 0 THEN
         RETURN close_step(p_key, p_body, v_now_us, ${StepOutcome.STILL_OPEN}::smallint, NULL, NULL, v_open);
     END IF;
-    UPDATE accounts a SET status = ${AccountStatus.CLOSED} FROM accounts w
-    WHERE w.owner_id = p_person AND w.slot = 0 AND w.tenant_id = p_tenant AND a.account_id = w.account_id;
-    PERFORM erase_personal_key(k.key_id) FROM personal_keys k
-    WHERE k.person_id = p_person AND k.key_kind = ${KeyKind.PROFILE} AND k.erased_us IS NULL;
-    UPDATE personal_items i SET keep_until = v_now_us + i.keep_us
-    WHERE i.person_id = p_person AND i.keep_until IS NULL AND i.keep_us IS NOT NULL;
-    INSERT INTO personal_erasures (erasure_id, tenant_id, person_id, at_us)
-    VALUES (p_erasure, p_tenant, p_person, v_now_us);
+    PERFORM close_person(p_tenant, p_person, p_erasure, v_now_us);
     PERFORM note_audit(p_tenant, 'begin_erasure', p_actor, p_person, '');
     RETURN close_step(p_key, p_body, v_now_us, ${StepOutcome.DONE}::smallint, p_erasure, NULL, NULL);
 END $$;

@@ -20,12 +20,14 @@ BEGIN
         FROM personal_keys k WHERE k.key_id = p_key_id) IS NOT TRUE THEN
         RETURN (${StepOutcome.AGAIN}, NULL, NULL, NULL)::answer;
     END IF;
-    SELECT e.export_id INTO v_before FROM exports e WHERE e.person_id = p_person AND e.expires_us > v_now_us;
+    SELECT e.export_id INTO v_before FROM exports e
+    WHERE e.tenant_id = p_tenant AND e.person_id = p_person AND e.expires_us > v_now_us;
     IF FOUND THEN
         RETURN close_step(p_key, p_body, v_now_us, ${StepOutcome.DONE}::smallint, v_before, NULL, NULL);
     END IF;
-    DELETE FROM export_parts p USING exports e WHERE e.person_id = p_person AND p.export_id = e.export_id;
-    DELETE FROM exports e WHERE e.person_id = p_person;
+    DELETE FROM export_parts p USING exports e
+    WHERE e.tenant_id = p_tenant AND e.person_id = p_person AND p.export_id = e.export_id;
+    DELETE FROM exports e WHERE e.tenant_id = p_tenant AND e.person_id = p_person;
     INSERT INTO exports (export_id, tenant_id, person_id, key_id, at_us, expires_us, reached, look_us)
     VALUES (p_export, p_tenant, p_person, p_key_id, v_now_us, v_now_us + p_life_us, p_begin, v_now_us);
     PERFORM note_audit(p_tenant, 'begin_export', p_person, p_export, '');

@@ -4,11 +4,12 @@ LANGUAGE plpgsql VOLATILE
 AS $$
 DECLARE
     v_key uuid;
+    v_living boolean;
 BEGIN
-    PERFORM lock_person(p_person);
+    v_living := lock_living(p_tenant, p_person);
     SELECT k.key_id INTO v_key FROM personal_keys k
-    WHERE k.person_id = p_person AND k.key_kind = p_key_kind AND k.erased_us IS NULL;
-    IF v_key IS NULL AND NOT EXISTS (SELECT FROM personal_erasures e WHERE e.person_id = p_person) THEN
+    WHERE k.tenant_id = p_tenant AND k.person_id = p_person AND k.key_kind = p_key_kind AND k.erased_us IS NULL;
+    IF v_key IS NULL AND v_living THEN
         INSERT INTO personal_keys (key_id, tenant_id, person_id, key_kind) VALUES (p_new, p_tenant, p_person, p_key_kind)
         RETURNING key_id INTO v_key;
     END IF;

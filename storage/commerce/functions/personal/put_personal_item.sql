@@ -21,20 +21,22 @@ BEGIN
         FROM personal_keys k WHERE k.key_id = p_key_id) IS NOT TRUE THEN
         RETURN (${StepOutcome.AGAIN}, NULL, NULL, NULL)::answer;
     END IF;
-    SELECT i.person_id, i.kind INTO v_found FROM personal_items i WHERE i.item_id = p_item;
-    IF FOUND AND (v_found.person_id, v_found.kind) <> (p_person, p_kind) OR NOT FOUND AND p_must_be THEN
+    SELECT i.tenant_id, i.person_id, i.kind INTO v_found FROM personal_items i WHERE i.item_id = p_item;
+    IF FOUND AND (v_found.tenant_id, v_found.person_id, v_found.kind) <> (p_tenant, p_person, p_kind) OR NOT FOUND AND p_must_be THEN
         RETURN close_step(p_key, p_body, clock_us(), ${StepOutcome.ITEM_NOT_FOUND}::smallint, NULL, NULL, NULL);
     ELSIF v_found.kind = ${ItemKind.LEGAL_COPY} THEN
         RETURN close_step(p_key, p_body, clock_us(), ${StepOutcome.DONE}::smallint, p_item, NULL, NULL);
     ELSIF v_found.person_id IS NULL AND p_most <= (
-        SELECT count(*) FROM (SELECT FROM personal_items i WHERE i.person_id = p_person AND i.kind = p_kind LIMIT p_most) x
+        SELECT count(*) FROM (SELECT FROM personal_items i WHERE i.tenant_id = p_tenant AND i.person_id = p_person
+                                                       AND i.kind = p_kind LIMIT p_most) x
     ) THEN
         RETURN close_step(p_key, p_body, clock_us(), ${StepOutcome.ITEMS_BOUND}::smallint, NULL, NULL, NULL);
     END IF;
     INSERT INTO personal_items AS i (item_id, tenant_id, person_id, kind, key_id, subject_id, version, at_us, keep_us,
                                      keep_until, sealed)
     VALUES (p_item, p_tenant, p_person, p_kind, p_key_id, p_subject, 1, clock_us(), p_keep_us,
-            CASE WHEN p_keep_begins OR EXISTS (SELECT FROM personal_erasures e WHERE e.person_id = p_person)
+            CASE WHEN p_keep_begins OR EXISTS (SELECT FROM personal_erasures e
+                                               WHERE e.tenant_id = p_tenant AND e.person_id = p_person)
                  THEN clock_us() + p_keep_us END, p_sealed)
     ON CONFLICT (item_id) DO UPDATE
     SET key_id = excluded.key_id, version = i.version + 1, at_us = excluded.at_us, keep_us = excluded.keep_us,

@@ -13,7 +13,9 @@ BEGIN
     IF v_answer.outcome IS NOT NULL THEN
         RETURN v_answer;
     END IF;
-    IF p_version IS NULL THEN
+    IF p_version IS NULL AND NOT lock_living(p_tenant, p_owner) THEN
+        v_outcome := ${StepOutcome.PERSON_ERASED};
+    ELSIF p_version IS NULL THEN
         INSERT INTO businesses AS b (business_id, tenant_id, name, description, currencies, status, version, moved_us)
         VALUES (p_business, p_tenant, p_name, p_description, p_currencies, p_status, 1, clock_us())
         ON CONFLICT DO NOTHING RETURNING b.version INTO v_version;

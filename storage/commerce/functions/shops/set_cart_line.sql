@@ -11,7 +11,9 @@ BEGIN
     IF v_answer.outcome IS NOT NULL THEN
         RETURN v_answer;
     END IF;
-    IF NOT EXISTS (SELECT FROM businesses b WHERE b.business_id = p_business AND b.tenant_id = p_tenant
+    IF NOT lock_living(p_tenant, p_person) THEN
+        v_outcome := ${StepOutcome.PERSON_ERASED};
+    ELSIF NOT EXISTS (SELECT FROM businesses b WHERE b.business_id = p_business AND b.tenant_id = p_tenant
                                               AND b.status = ${ShopStatus.ACTIVE}) THEN
         v_outcome := ${StepOutcome.BUSINESS_NOT_FOUND};
     ELSIF p_quantity > 0 AND NOT EXISTS (

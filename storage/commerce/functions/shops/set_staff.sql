@@ -12,10 +12,15 @@ BEGIN
     IF v_answer.outcome IS NOT NULL THEN
         RETURN v_answer;
     END IF;
+    IF NOT lock_living(p_tenant, p_person) AND p_role IS NOT NULL THEN
+        v_outcome := ${StepOutcome.PERSON_ERASED};
+    END IF;
     SELECT b.version INTO v_version FROM businesses b
     WHERE b.business_id = p_business AND b.tenant_id = p_tenant FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         v_outcome := ${StepOutcome.BUSINESS_NOT_FOUND};
+    ELSIF v_outcome <> ${StepOutcome.DONE} THEN
+        NULL;
     ELSIF p_role IS DISTINCT FROM ${StaffRole.OWNER}
           AND EXISTS (SELECT FROM staff s WHERE s.business_id = p_business AND s.person_id = p_person
                                             AND s.role = ${StaffRole.OWNER})

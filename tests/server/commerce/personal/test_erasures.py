@@ -148,3 +148,20 @@ async def test_a_key_that_a_crash_left_is_erased_in_the_background(commerce: Com
     with pytest.raises(RequestRefusedError):
         await commerce.person_keys.open(key_id)
     assert (await ann.read(erasure))["state"] == "erased"
+
+
+async def test_who_is_erased_gets_no_further_key_however_often_they_ask(commerce: CommerceWorld) -> None:
+    ann = await commerce.person()
+    await ann.post("erasures", {})
+    keys = commerce.person_keys._store._copies[0]._database
+    before = keys.execute("SELECT count(*) FROM keys").fetchone()
+    for _ in range(3):
+        assert refusal(await ann.post("addresses", HOME)) == (409, "person_erased")
+    assert keys.execute("SELECT count(*) FROM keys").fetchone() == before
+
+
+async def test_the_platform_and_who_is_unknown_are_not_erased(commerce: CommerceWorld) -> None:
+    platform = await commerce.service(Right.PERSONAL)
+    assert refusal(await platform.post("erasures", {"person": str(UUID(int=0))})) == (400, "invalid_argument")
+    unknown = {"person": to_text(new_id())}
+    assert refusal(await platform.post("erasures", unknown)) == (404, "record_not_found")
