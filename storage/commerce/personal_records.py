@@ -10,7 +10,7 @@ from typing import Any
 
 from storage.commerce.ledger import read_answer
 from storage.commerce.money_rows import Answer, StepKey
-from storage.commerce.personal_rows import ErasureRow, ForgottenKeys, ItemKind, ItemRow, KeyKind, NewItem
+from storage.commerce.personal_rows import ErasedKey, ErasureRow, Forgotten, ItemKind, ItemRow, KeyKind, NewItem
 from storage.postgres.pool import Pool, translate_errors
 from storage.postgres.write_connections import WriteConnections
 
@@ -30,9 +30,12 @@ ORDER BY i.item_id LIMIT $5
 _KEY = """
 SELECT key_id FROM personal_keys WHERE person_id = $2 AND tenant_id = $1 AND key_kind = $3 AND erased_us IS NULL
 """
-_ERASED = "SELECT key_id FROM personal_keys WHERE erased_us IS NOT NULL AND key_id > $1 ORDER BY key_id LIMIT $2"
-_TO_ERASE = """
-SELECT key_id FROM personal_keys WHERE erased_us IS NOT NULL AND NOT gone ORDER BY erased_us LIMIT $1
+_KEY_COLUMNS = "key_id, tenant_id, person_id, key_kind"
+_ERASED = f"""
+SELECT {_KEY_COLUMNS} FROM personal_keys WHERE erased_us IS NOT NULL AND key_id > $1 ORDER BY key_id LIMIT $2
+"""
+_TO_ERASE = f"""
+SELECT {_KEY_COLUMNS} FROM personal_keys WHERE erased_us IS NOT NULL AND NOT gone ORDER BY erased_us LIMIT $1
 """
 _ERASURE = f"""
 SELECT e.erasure_id, e.person_id, e.at_us, NOT EXISTS (
@@ -66,24 +69,30 @@ class PersonalRecords:
         key_id: bytes | None = row[0]
         return key_id
 
-    async def list_erased_keys(self, after: bytes, limit: int) -> list[bytes]:
-        """Ids of erased keys above `after`, in their order."""
+    async def list_erased_keys(self, after: bytes, limit: int) -> list[ErasedKey]:
+        """Erased keys with ids above `after`, in their order."""
         async with translate_errors():
-            return [row[0] for row in await self._reads.fetch(_ERASED, after, limit)]
+            return [_erased_key(row) for row in await self._reads.fetch(_ERASED, after, limit)]
 
-    async def list_keys_to_erase(self, limit: int) -> list[bytes]:
-        """Ids of keys that are erased here, and perhaps not yet in the key store."""
+    async def list_keys_to_erase(self, limit: int) -> list[ErasedKey]:
+        """Keys that are erased here, and perhaps not yet in the key store."""
         async with translate_errors():
-            return [row[0] for row in await self._reads.fetch(_TO_ERASE, limit)]
+            return [_erased_key(row) for row in await self._reads.fetch(_TO_ERASE, limit)]
 
     async def note_keys_gone(self, keys: Sequence[bytes]) -> None:
         """These are gone from the key store."""
         await self._writes.fetch("SELECT note_keys_gone($1)", keys)
 
-    async def forget_erased_keys(self, keys: Sequence[bytes]) -> ForgottenKeys:
+    async def forget_erased_keys(self, keys: Sequence[bytes]) -> Forgotten:
         """Erase again what this database, restored from a backup, still has under keys that are gone."""
         (row,) = await self._writes.fetch("SELECT * FROM forget_erased_keys($1)", keys)
-        return ForgottenKeys(*row)
+        return Forgotten(*row)
+
+    async def forget_erased_people(self, tenants: Sequence[int], people: Sequence[bytes]) -> Forgotten:
+        """Erase these people again, each in their tenant, if this database, restored from a backup, still has them."""
+        query = "SELECT * FROM forget_erased_people($1, $2)"
+        (row,) = await self._writes.fetch(query, tenants, people)
+        return Forgotten(*row)
 
     async def read_store(self) -> bytes | None:
         """The key store that this database was written with; None before the first."""
@@ -159,6 +168,10 @@ class PersonalRecords:
         async with translate_errors():
             row = await self._reads.fetchrow(_ERASURE, tenant, erasure)
         return None if row is None else ErasureRow(*row)
+
+
+def _erased_key(row: Sequence[Any]) -> ErasedKey:
+    return ErasedKey(row[0], row[1], row[2], KeyKind(row[3]))
 
 
 def _item(row: Sequence[Any]) -> ItemRow:

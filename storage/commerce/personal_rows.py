@@ -78,8 +78,17 @@ class ErasureRow(msgspec.Struct, frozen=True):
     gone: bool
 
 
-class ForgottenKeys(msgspec.Struct, frozen=True):
-    """Keys that a restored database had as present, and how many of their people have money open again."""
+class ErasedKey(msgspec.Struct, frozen=True):
+    """A key that is erased, and whose it was."""
 
-    keys: int
+    key_id: bytes
+    tenant: int
+    person: bytes
+    kind: KeyKind
+
+
+class Forgotten(msgspec.Struct, frozen=True):
+    """How many keys or people a restored database had as not erased, and of how many of those people money is open."""
+
+    count: int
     still_open: int

@@ -40,6 +40,7 @@ STEPS = frozenset(
         "finish_hint",
         "forget_answers",
         "forget_erased_keys",
+        "forget_erased_people",
         "forget_webhooks",
         "hold_payments",
         "import_balances",

@@ -1,4 +1,4 @@
-"""One of the two copies of all keys: an SQLite file in a folder, beside its list of erased keys.
+"""One of the two copies of all keys: an SQLite file in a folder, beside its lists of erased keys and people.
 
 Invariants
   * A commit is on disk before it returns: `synchronous` EXTRA also syncs the folder after the journal is gone.
@@ -14,11 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from storage.person_keys.erased_list import ErasedList
+from storage.person_keys.erased_list import PEOPLE_FILE_NAME, ErasedList
 
 FILE_NAME = "person-keys.sqlite"
 WRAPPED_BYTES = 72
 """A key of 32 bytes with the nonce and the tag that wrap it."""
+SEALED_PERSON_BYTES = 58
+"""Tenant (2) and id (16) of a person, with the nonce and the tag that seal them."""
 _ZEROS = bytes(WRAPPED_BYTES)
 _BATCH = 500
 _BUSY_S = 5.0
@@ -50,6 +52,7 @@ class KeyCopy:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder = folder
         self.erased = ErasedList(folder)
+        self.erased_people = ErasedList(folder, PEOPLE_FILE_NAME, entry_bytes=SEALED_PERSON_BYTES)
         path = folder / FILE_NAME
         path.touch(mode=0o600)
         self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_S)

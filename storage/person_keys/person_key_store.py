@@ -5,16 +5,19 @@ Invariants
     is older: at the start both get what the other has.
   * `erase` writes the lists of erased keys before it overwrites. At the start both lists become their union, and what
     is on it is overwritten, before anything is read. So no older copy brings an erased key back.
-  * A key id is random: neither the keys nor the lists name a person.
+  * A person who is erased is on a list of people: a database that is older than their first key knows no id of a key of
+    theirs. This list is sealed under the master key, and key ids are random: without that key no file names a person.
 """
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from nacl.bindings import (
     crypto_aead_xchacha20poly1305_ietf_decrypt,
@@ -29,11 +32,19 @@ from storage.unavailable import StorageUnavailableError
 
 KEY_BYTES = 32
 _ID_BYTES = 16
+_PEOPLE = b"erased people"
 _NONCE_BYTES = crypto_aead_xchacha20poly1305_ietf_NPUBBYTES
 
 
 class PersonKeysError(Exception):
     """The folders of keys cannot be used; the message says why and what to do."""
+
+
+class PersonOfTenant(NamedTuple):
+    """Somebody who is erased."""
+
+    tenant: int
+    person: bytes
 
 
 class PersonKeyStore:
@@ -91,10 +102,15 @@ class PersonKeyStore:
             wrapped = self._copies[0].read(key_id)
         return None if wrapped is None else unwrap(self._master, key_id, wrapped)
 
-    def erase(self, ids: Sequence[bytes]) -> int:
-        """Erase keys for ever, present or not; how many were present. Raises StorageUnavailableError: repeat it."""
+    def erase(self, ids: Sequence[bytes], people: Sequence[PersonOfTenant] = ()) -> int:
+        """Erase keys for ever, present or not; how many were present. Raises StorageUnavailableError: repeat it.
+
+        `people` are those who are erased with them.
+        """
+        sealed = [_seal_person(self._master, each) for each in people]
         with self._used():
             for copy in self._copies:
+                copy.erased_people.append(sealed)
                 copy.erased.append(ids)
             return max(copy.erase(ids) for copy in self._copies)
 
@@ -102,6 +118,12 @@ class PersonKeyStore:
         """All keys that were ever erased, sorted."""
         with self._used():
             return sorted(self._copies[0].erased.read())
+
+    def list_erased_people(self) -> list[PersonOfTenant]:
+        """All people who were ever erased, sorted. Raises StorageUnavailableError."""
+        with self._used():
+            sealed = self._copies[0].erased_people.read()
+            return sorted(_open_person(self._master, each) for each in sealed)
 
     def _level(self) -> None:
         """Give both copies what either has, then overwrite what either has erased."""
@@ -111,6 +133,9 @@ class PersonKeyStore:
         for copy, listed in zip(self._copies, lists, strict=True):
             copy.erased.append(sorted(erased - listed))
             copy.erase(sorted(erased))
+        people = [copy.erased_people.read() for copy in self._copies]
+        for copy, listed in zip(self._copies, people, strict=True):
+            copy.erased_people.append(sorted(set.union(*people) - listed))
         self.rebuilt = one.take_over(other) + other.take_over(one)
 
     @contextmanager
@@ -118,7 +143,7 @@ class PersonKeyStore:
         with self._lock:
             try:
                 yield
-            except (sqlite3.Error, OSError, ValueError) as error:
+            except (sqlite3.Error, OSError, ValueError, CryptoError) as error:
                 raise StorageUnavailableError(f"the keys of personal data: {error}") from error
 
 
@@ -153,6 +178,18 @@ def _agree(one: KeyCopy, other: KeyCopy, master: bytes, expected: bytes | None) 
 def _close(copies: Sequence[KeyCopy]) -> None:
     for copy in copies:
         copy.close()
+
+
+def _seal_person(master: bytes, of: PersonOfTenant) -> bytes:
+    """The same bytes for the same person, so both lists can be compared."""
+    text = of.tenant.to_bytes(2, "big") + of.person
+    nonce = hashlib.blake2b(text, digest_size=_NONCE_BYTES, key=master, person=b"erased person").digest()
+    return nonce + crypto_aead_xchacha20poly1305_ietf_encrypt(text, _PEOPLE, nonce, master)
+
+
+def _open_person(master: bytes, sealed: bytes) -> PersonOfTenant:
+    text = crypto_aead_xchacha20poly1305_ietf_decrypt(sealed[_NONCE_BYTES:], _PEOPLE, sealed[:_NONCE_BYTES], master)
+    return PersonOfTenant(int.from_bytes(text[:2], "big"), text[2:])
 
 
 def _wrap(master: bytes, name: bytes, key: bytes) -> bytes:

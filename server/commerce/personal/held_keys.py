@@ -16,8 +16,8 @@ from protocol.ids import NIL, new_id
 from server.commerce.personal.item_sealing import HeldKey
 from server.refusals import RETRY_AFTER_S, RequestRefusedError
 from storage.commerce.personal_records import PersonalRecords
-from storage.commerce.personal_rows import KeyKind
-from storage.person_keys.person_key_store import PersonKeyStore
+from storage.commerce.personal_rows import ErasedKey, Forgotten, KeyKind
+from storage.person_keys.person_key_store import PersonKeyStore, PersonOfTenant
 
 _log = logging.getLogger(__name__)
 
@@ -68,9 +68,8 @@ class PersonKeys:
         """Erase the next keys that the database has erased; whether there may be more."""
         keys = await self._records.list_keys_to_erase(_PAGE)
         if keys:
-            await asyncio.to_thread(self._store.erase, keys)
-            self._forget(keys)
-            await self._records.note_keys_gone(keys)
+            await self._erase(keys)
+            await self._records.note_keys_gone([key.key_id for key in keys])
         return len(keys) == _PAGE
 
     async def reconcile(self) -> None:
@@ -82,19 +81,23 @@ class PersonKeys:
         erased = await asyncio.to_thread(self._store.list_erased)
         known, after = set(erased), NIL
         while page := await self._records.list_erased_keys(after, _PAGE):
-            missing = [key_id for key_id in page if key_id not in known]
+            missing = [key for key in page if key.key_id not in known]
             if missing:
-                await asyncio.to_thread(self._store.erase, missing)
+                await self._erase(missing)
                 _log.warning("erased %d keys of personal data that the key store still had", len(missing))
-            after = page[-1]
-        forgotten, still_open = 0, 0
+            after = page[-1].key_id
         for at in range(0, len(erased), _PAGE):
-            page_of = await self._records.forget_erased_keys(erased[at : at + _PAGE])
-            forgotten, still_open = forgotten + page_of.keys, still_open + page_of.still_open
-        if forgotten:
-            _log.warning("the database was older than the erasure of %d keys: what they sealed is erased", forgotten)
-        if still_open:
-            _log.warning("of %d people who are erased again money is open: see 'erase_again' in the audit", still_open)
+            _tell(await self._records.forget_erased_keys(erased[at : at + _PAGE]), "keys")
+        people = await asyncio.to_thread(self._store.list_erased_people)
+        for at in range(0, len(people), _PAGE):
+            tenants, persons = zip(*people[at : at + _PAGE], strict=True)
+            _tell(await self._records.forget_erased_people(tenants, persons), "people")
+
+    async def _erase(self, keys: Sequence[ErasedKey]) -> None:
+        people = [PersonOfTenant(key.tenant, key.person) for key in keys if key.kind is KeyKind.PROFILE]
+        await asyncio.to_thread(self._store.erase, [key.key_id for key in keys], people)
+        for key in keys:
+            self._held.pop(key.key_id, None)
 
     def _hold(self, key_id: bytes, secret: bytes) -> None:
         self._held[key_id] = secret
@@ -102,6 +105,9 @@ class PersonKeys:
         while len(self._held) > KEYS_HELD:
             self._held.popitem(last=False)
 
-    def _forget(self, keys: Sequence[bytes]) -> None:
-        for key_id in keys:
-            self._held.pop(key_id, None)
+
+def _tell(forgotten: Forgotten, what: str) -> None:
+    if forgotten.count:
+        _log.warning("the database was older than the erasure of %d %s: erased again", forgotten.count, what)
+    if forgotten.still_open:
+        _log.warning("of %d people money is open again: see 'erase_again' in the audit", forgotten.still_open)

@@ -10,7 +10,7 @@ from protocol.ids import NIL, new_id
 from storage.commerce.money_rows import AccountStatus, Purpose, StepKey, StepOutcome, account_id
 from storage.commerce.personal_exports import ExportRow, PersonalExports
 from storage.commerce.personal_records import PersonalRecords
-from storage.commerce.personal_rows import ItemKind, KeyKind, NewItem
+from storage.commerce.personal_rows import ErasedKey, ItemKind, KeyKind, NewItem
 from tests.support.money_world import TENANT, MoneyWorld
 
 pytestmark = pytest.mark.anyio
@@ -119,12 +119,13 @@ async def test_no_step_reads_what_others_have(money_url: str) -> None:
         assert (await records.drop_item(key(), TENANT, ann, new.item, ItemKind.ADDRESS)).outcome is StepOutcome.DONE
         erased = await records.begin_erasure(key(), new_id(), TENANT, ann, new_id())
         assert erased.subject is not None
-        assert await records.list_keys_to_erase(10) == [key_id]
+        assert await records.list_keys_to_erase(10) == [ErasedKey(key_id, TENANT, ann, KeyKind.PROFILE)]
         await records.note_keys_gone([key_id])
         found = await records.read_erasure(TENANT, erased.subject)
         assert found is not None
         assert found.gone
-        assert (await records.forget_erased_keys([key_id])).keys == 0
+        assert (await records.forget_erased_keys([key_id])).count == 0
+        assert (await records.forget_erased_people([TENANT], [ann])).count == 0
         assert await records.is_erased(TENANT, ann)
         assert await records.end_kept_items(10) == await exports.end_past(10) == 0
 

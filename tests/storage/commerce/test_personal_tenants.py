@@ -94,7 +94,7 @@ async def test_a_restored_database_erases_again_all_that_an_erasure_does(
         keys.append(await records.name_key(TENANT, who, KeyKind.PROFILE, new_id()))
         await store_identity(records, TENANT, who)
     forgotten = await records.forget_erased_keys([each for each in keys if each is not None])
-    assert (forgotten.keys, forgotten.still_open) == (2, 1)
+    assert (forgotten.count, forgotten.still_open) == (2, 1)
     status = "SELECT DISTINCT status FROM accounts WHERE owner_id = $1 AND (balance <> 0 OR $2)"
     assert await money.database.fetchval(status, ann, True) == AccountStatus.CLOSED
     assert await money.database.fetchval(status, rich, False) == AccountStatus.ACTIVE

@@ -12,7 +12,7 @@ import pytest
 
 from protocol.ids import new_id
 from storage.person_keys import erased_list, key_copy
-from storage.person_keys.person_key_store import PersonKeysError, PersonKeyStore
+from storage.person_keys.person_key_store import PersonKeysError, PersonKeyStore, PersonOfTenant
 from storage.unavailable import StorageUnavailableError
 
 MASTER = bytes(range(100, 132))
@@ -189,3 +189,19 @@ def test_two_processes_that_append_lose_nothing_of_each_other(tmp_path: Path) ->
     for process in processes:
         process.join()
     assert len(erased_list.ErasedList(tmp_path).read()) == 2 * IDS_APPENDED
+
+
+def test_an_older_folder_is_told_who_was_erased(folders: tuple[Path, Path]) -> None:
+    store = opened(folders)
+    ann, bo = PersonOfTenant(1, new_id()), PersonOfTenant(2, new_id())
+    store.erase([], [ann])
+    store.close()
+    older = folders[0].with_name("older")
+    shutil.copytree(folders[0], older)
+    store = opened(folders)
+    store.erase([], [bo])
+    store.erase([], [bo])
+    store.close()
+    store = opened((older, folders[1]))
+    assert store.list_erased_people() == [ann, bo]
+    assert not any(each.person.hex().encode() in bytes_of(folder) for each in (ann, bo) for folder in folders)

@@ -141,7 +141,8 @@ async def test_a_key_that_a_crash_left_is_erased_in_the_background(commerce: Com
     answer = await records.begin_erasure(StepKey(new_id(), b""), ann.id.bytes, TENANT, ann.id.bytes, new_id())
     assert answer.subject is not None
     erasure = f"erasures/{to_text(answer.subject)}"
-    (key_id,) = await records.list_keys_to_erase(10)
+    (erased,) = await records.list_keys_to_erase(10)
+    key_id = erased.key_id
     assert (await ann.read(erasure))["state"] == "erasing"
     assert (await commerce.person_keys.open(key_id)).id == key_id
     await commerce.commerce.personal.upkeep.step()

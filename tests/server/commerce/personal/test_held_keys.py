@@ -11,6 +11,7 @@ from protocol.ids import new_id
 from server.commerce.personal.item_sealing import HeldKey
 from server.refusals import RequestRefusedError
 from storage.commerce.personal_rows import KeyKind
+from storage.person_keys.erased_list import PEOPLE_FILE_NAME
 from tests.support.commerce_world import TENANT, CommerceWorld, Party, refusal
 
 pytestmark = pytest.mark.anyio
@@ -73,3 +74,19 @@ async def test_who_comes_second_gets_the_key_of_the_first(commerce: CommerceWorl
 async def key_of(commerce: CommerceWorld, who: Party) -> HeldKey:
     """Their profile key."""
     return await commerce.person_keys.ensure(TENANT, who.id.bytes, KeyKind.PROFILE)
+
+
+async def test_who_had_no_key_yet_in_an_older_database_is_erased_again(commerce: CommerceWorld) -> None:
+    ann, bo = await commerce.person(), await commerce.person()
+    saved = await save(commerce.database)
+    await ann.post("addresses", HOME)
+    for who in (ann, bo):  # bo never has a key
+        assert (await who.post("erasures", {})).json()["state"] == "erased"
+    await restore(commerce.database, saved)
+    await commerce.database.execute("UPDATE accounts SET status = 1")
+    await commerce.person_keys.reconcile()
+    for who in (ann, bo):
+        assert refusal(await who.post("addresses", HOME)) == (409, "person_erased")
+        assert {each["status"] for each in (await who.read("wallets"))["wallets"]} == {"closed"}
+    folder = commerce.person_keys._store._copies[0].folder
+    assert ann.id.hex not in (folder / PEOPLE_FILE_NAME).read_text()
