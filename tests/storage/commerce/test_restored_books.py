@@ -12,7 +12,7 @@ from protocol.ids import NIL, new_id
 from storage.commerce.announcements import Announcements
 from storage.commerce.ledger import Ledger
 from storage.commerce.money_rows import CaptureStep, HoldStep, Leg, NewPaymentRow, Purpose, TransferReason, account_id
-from storage.commerce.restored_books import RestoredBooks, ToldVersion
+from storage.commerce.restored_books import Acceptance, RestoredBooks, ToldVersion
 from storage.commerce.schema import RECONCILING_SETTINGS
 from storage.commerce.terms import Terms
 from storage.postgres.write_connections import WriteConnections
@@ -24,6 +24,8 @@ pytestmark = pytest.mark.anyio
 PROMOTED = "timeline_id = timeline_id - 1"
 OTHER_CLUSTER = "system_identifier = 7"
 LOADED_AGAIN = "table_oid = 7"
+UNREAD = Acceptance(without_tenants=[TENANT])
+"""There is no chat."""
 GATEWAYS = """
 CREATE TABLE IF NOT EXISTS gateway_cursors
     (gateway text PRIMARY KEY, read_ms bigint NOT NULL, lease int NOT NULL DEFAULT 0, due_us bigint NOT NULL);
@@ -165,7 +167,7 @@ async def test_while_the_books_are_read_only_a_key_may_be_used_again_later(
     sent, key = money.payment(new.payer, new.payee, 5), money.key()
     with pytest.raises(BooksReadOnlyError):
         await money.send(sent, key)
-    assert await books.accept("a test")
+    assert await books.accept("a test", UNREAD)
     assert (await money.send(sent, key)).subject == sent.payment
     assert await money.balance(new.payee) == 5
 
@@ -180,7 +182,7 @@ async def test_a_due_payment_is_read_as_the_books_have_it_and_expires_when_they_
         read = await money.ledger.read_payment(new.payment)
         assert read is not None
         assert (read.state, read.version) == (PaymentState.REQUESTED, 1)
-    assert await books.accept("a test")
+    assert await books.accept("a test", UNREAD)
     read = await money.ledger.read_payment(new.payment)
     assert read is not None
     assert (read.state, read.version) == (PaymentState.EXPIRED, 2)
@@ -317,7 +319,7 @@ async def test_restored_books_serve_when_the_changes_of_gateways_since_are_appli
     payment = money.payment(new.payer, new.payee, 5)
     with pytest.raises(BooksReadOnlyError):  # not before they are reconciled with what was told
         await applying.begin(money.key(), new.payer, PaymentStep.SEND, payment)
-    assert not await books.accept("a test")
+    assert not await books.accept("a test", UNREAD)
     state = await books.read()
     assert (state.behind, state.unread) == (["fake"], [])
     cursor = await money.database.fetchrow("SELECT read_ms, lease, due_us FROM gateway_cursors")
@@ -327,9 +329,45 @@ async def test_restored_books_serve_when_the_changes_of_gateways_since_are_appli
     assert (await applying.begin(money.key(), new.payer, PaymentStep.SEND, payment)).outcome == 1
     with pytest.raises(BooksReadOnlyError):  # it is for gateways alone
         await money.send(money.payment(new.payer, new.payee, 6))
-    assert not await books.accept("a test")
+    assert not await books.accept("a test", UNREAD)
     assert await money.database.fetchval("SELECT lease FROM gateway_cursors") == 5  # it is read again once
     await money.database.execute("UPDATE gateway_cursors SET read_ms = clock_us() / 1000 + 1")
-    assert await books.accept("a test")
+    assert await books.accept("a test", UNREAD)
     assert (await money.send(money.payment(new.payer, new.payee, 6))).outcome == 1
     await applying.aclose()
+
+
+async def test_books_of_which_nothing_was_read_back_are_accepted_only_by_who_says_so(
+    money: MoneyWorld, books: RestoredBooks
+) -> None:
+    """The backup is older than all that the chat was told: the books know no place."""
+    await asked(money)
+    await change_history(money, OTHER_CLUSTER)
+    await books.settle(synchronous=False)
+    assert (await books.read([TENANT, 5])).unread == [TENANT, 5]
+    assert not await books.accept("a test")
+    assert not await books.accept("a test", Acceptance(tenants=[TENANT, 5], without_tenants=[5]))
+    await books.begin_reading(TENANT)
+    await books.note_reading(TENANT, None)
+    assert not await books.accept("a test", Acceptance(tenants=[TENANT, 5]))
+    assert await books.accept("a test", Acceptance(tenants=[TENANT, 5], without_tenants=[5]))
+    audited = await money.database.fetchval("SELECT detail FROM audit WHERE action = 'accept_books'")
+    assert audited.endswith(" without_tenants 5")
+
+
+async def test_a_gateway_that_is_configured_no_more_is_left_out_by_name(
+    money: MoneyWorld, books: RestoredBooks
+) -> None:
+    await money.database.execute(GATEWAYS)
+    await money.database.execute(
+        "INSERT INTO gateway_cursors (gateway, read_ms, due_us) VALUES ('closed', 1, 0), ('fake', 1, 0)"
+    )
+    await change_history(money, OTHER_CLUSTER)
+    without = Acceptance(without_tenants=[TENANT], without_gateways=["closed"])
+    assert not await books.accept("a test", without)
+    await money.database.execute("UPDATE gateway_cursors SET read_ms = clock_us() / 1000 + 1 WHERE gateway = 'fake'")
+    assert not await books.accept("a test", UNREAD)
+    assert (await books.read()).behind == ["closed"]
+    assert await books.accept("a test", without)
+    audited = await money.database.fetchval("SELECT detail FROM audit WHERE action = 'accept_books'")
+    assert audited.endswith(f" without_tenants {TENANT} without_gateways closed")
