@@ -12,8 +12,12 @@ from protocol.ids import NIL, new_id
 from storage.commerce.announcements import Announcements
 from storage.commerce.ledger import Ledger
 from storage.commerce.money_rows import CaptureStep, HoldStep, Leg, NewPaymentRow, Purpose, TransferReason, account_id
+from storage.commerce.personal_exports import ExportRow, PersonalExports
+from storage.commerce.personal_records import PersonalRecords
+from storage.commerce.personal_rows import ItemKind, KeyKind, NewItem
 from storage.commerce.restored_books import Acceptance, RestoredBooks, ToldVersion
 from storage.commerce.schema import RECONCILING_SETTINGS
+from storage.commerce.spent_step_ups import SpentStepUps
 from storage.commerce.terms import Terms
 from storage.postgres.write_connections import WriteConnections
 from storage.unavailable import BooksReadOnlyError, NothingWrittenError, StorageUnavailableError
@@ -302,6 +306,49 @@ async def test_what_the_platform_sets_waits_too(money: MoneyWorld) -> None:
     await change_history(money, PROMOTED)
     with pytest.raises(StorageUnavailableError):
         await terms.set_fee_rule(money.key(), NIL, TENANT, owner=NIL, currency="THB", basis_points=1, fixed=0)
+
+
+async def test_while_the_books_are_read_only_nothing_else_is_written(money: MoneyWorld, books: RestoredBooks) -> None:
+    """What is no step: personal keys, parts of exports, step-ups, and what is forgotten or ends in time."""
+    writes, reads = money.ledger._writes, money.ledger._reads
+    records, exports, terms = PersonalRecords(writes, reads), PersonalExports(writes, reads), Terms(writes, reads)
+    new, key_id, export = await asked(money), new_id(), new_id()
+    assert await records.name_key(TENANT, new.payer, KeyKind.LEGAL, key_id) == key_id
+    await records.put_item(
+        money.key(),
+        new.payer,
+        TENANT,
+        new.payer,
+        NewItem(item=new_id(), kind=ItemKind.IDENTITY, key_id=key_id, sealed=b"s", most=1, keep_us=1),
+    )
+    await money.database.execute("UPDATE personal_items SET keep_until = 1")
+    row = ExportRow(export, TENANT, new.payer, key_id, 0, HOUR_US, 0, "{}")
+    await exports.begin(money.key(), row)
+    await change_history(money, OTHER_CLUSTER)
+    await books.settle(synchronous=False)
+    refused: list[Callable[[], Awaitable[object]]] = [
+        lambda: records.name_key(TENANT, new.payee, KeyKind.PROFILE, new_id()),
+        lambda: exports.add_part(export, 0, b"part", None),
+        lambda: terms.ensure_reference(TENANT, "XAU"),
+        lambda: SpentStepUps(writes).spend(new_id(), new_id()),
+    ]
+    tables = ("personal_keys", "personal_items", "export_parts", "reference_rates", "spent_step_ups")
+
+    async def count() -> list[int]:
+        kept = await money.database.fetchval("SELECT count(*) FROM keys WHERE subject IS NOT NULL")
+        return [kept] + [await money.database.fetchval(f"SELECT count(*) FROM {table}") for table in tables]
+
+    before = await count()
+    for step in refused:
+        with pytest.raises(NothingWrittenError):
+            await step()
+    assert await records.end_kept_items(10) == await money.ledger.forget_answers(-HOUR_US, 10) == 0
+    assert await count() == before
+    assert await books.accept("a test", UNREAD)
+    for step in refused:
+        assert await step() is not False
+    assert await records.end_kept_items(10) == 1
+    assert await money.ledger.forget_answers(-HOUR_US, 100) > 0
 
 
 async def test_restored_books_serve_when_the_changes_of_gateways_since_are_applied(
