@@ -65,6 +65,7 @@ Print a new API key of a platform service. Without --right it may only read. The
 _COMMERCE_RECONCILE = """\
 After a restore: show what the chat was told that the books do not know. The service and a relay may run, and a relay
 must have read back what was told. With --accept the books serve again as they are; without it nothing is changed.
+What will never be read is named with --without-tenant and --without-gateway, and is a line of the audit.
 """
 
 
@@ -174,6 +175,12 @@ def _add_commerce(parser: argparse.ArgumentParser) -> None:
         "reconcile", help="after a restore: let the books serve again", description=_COMMERCE_RECONCILE
     )
     books.add_argument("--accept", action="store_true", help="serve again; refused while something is unread")
+    for name, kind, value, meaning in (
+        ("--tenant", int, "N", "its timelines must be read, whatever the books know; default: 1"),
+        ("--without-tenant", int, "N", "its timelines are never read: what its chat was told stays as it is"),
+        ("--without-gateway", str, "NAME", "it is configured no more: what it has done since stays unknown"),
+    ):
+        books.add_argument(name, action="append", type=kind, metavar=value, help=f"{meaning}; may be repeated")
     books.add_argument("--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="likewise, also here")
     books.set_defaults(run=_commerce_reconcile)
     for name, run, meaning in (
@@ -273,8 +280,14 @@ def _close_month(chosen: argparse.Namespace, _rest: list[str]) -> int:
 def _commerce_reconcile(chosen: argparse.Namespace, _rest: list[str]) -> int:
     def run(config: Config) -> int:
         from server.node.commerce_serve import reconcile_books
+        from storage.commerce.restored_books import Acceptance
 
-        return 0 if reconcile_books(config, accept=chosen.accept, show=_show) else EXIT_PROBLEM
+        accept = Acceptance(
+            tenants=chosen.tenant or [1],
+            without_tenants=chosen.without_tenant or [],
+            without_gateways=chosen.without_gateway or [],
+        )
+        return 0 if reconcile_books(config, accept=accept if chosen.accept else None, show=_show) else EXIT_PROBLEM
 
     return _started(chosen.config, run)
 

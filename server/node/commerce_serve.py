@@ -46,7 +46,7 @@ from storage.commerce.api_key_store import ApiKeyStore, Right
 from storage.commerce.gateway_intents import GatewayIntents
 from storage.commerce.ledger import Ledger
 from storage.commerce.personal_records import PersonalRecords
-from storage.commerce.restored_books import RestoredBooks
+from storage.commerce.restored_books import Acceptance, RestoredBooks
 from storage.commerce.schema import MONEY_SCHEMA, MONEY_SETTINGS, RECONCILING_SETTINGS
 from storage.postgres.migrate import migrate
 from storage.postgres.pool import open_pool
@@ -237,8 +237,8 @@ def _month_of(text: str) -> datetime:
         raise StartupError(f"{text} is no month: say YYYY-MM, as 2026-10.") from None
 
 
-def reconcile_books(config: Config, *, accept: bool, show: Callable[[str], None]) -> bool:
-    """Show what restored books lack, and accept them as they are; whether they serve. Raises StartupError."""
+def reconcile_books(config: Config, *, accept: Acceptance | None, show: Callable[[str], None]) -> bool:
+    """Show what restored books lack, and perhaps accept them as they are; whether they serve. Raises StartupError."""
     with visited_postgres(of_commerce(config)) as url:
         if url is None:
             raise StartupError(_NO_LEDGER)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from server.commerce.history_watch import as_time
-from storage.commerce.restored_books import BooksState, RestoredBooks, ToldPayment
+from storage.commerce.restored_books import ALL_READ, Acceptance, BooksState, RestoredBooks, ToldPayment
 from storage.commerce.schema import MONEY_SCHEMA
 from storage.postgres.migrate import migrate
 
@@ -33,7 +33,7 @@ class _Family:
             self.lines.append(_line(told))
 
 
-async def reconcile(url: str, *, synchronous: bool, accept: bool, show: Callable[[str], None]) -> bool:
+async def reconcile(url: str, *, synchronous: bool, accept: Acceptance | None, show: Callable[[str], None]) -> bool:
     """Show how the books at `url` stand; with `accept` let them serve again. Whether they serve."""
     await migrate(url, schema=MONEY_SCHEMA)  # a dump brings no grants
     books = await RestoredBooks.open(url, statement_timeout_s=_STATEMENT_TIMEOUT_S)
@@ -42,12 +42,13 @@ async def reconcile(url: str, *, synchronous: bool, accept: bool, show: Callable
         if state.noticed_us is None:
             show("The books serve: nothing is to be reconciled.")
             return True
+        state = await books.read((accept or ALL_READ).tenants)
         await _show(books, state, show)
-        if not accept:
+        if accept is None:
             show("Nothing is changed. `tchat commerce reconcile --accept` lets the books serve as they are.")
             return False
-        if not await books.accept(f"user {getpass.getuser()}"):
-            for line in _missing(await books.read()):
+        if not await books.accept(f"user {getpass.getuser()}", accept):
+            for line in _missing(await books.read(accept.tenants)):
                 show(line)
             show("Not accepted yet: run this again when nothing is missing.")
             return False
@@ -80,11 +81,13 @@ async def _show(books: RestoredBooks, state: BooksState, show: Callable[[str], N
 def _missing(state: BooksState) -> list[str]:
     return [
         *(
-            f"Missing: what the chat was told is not read back for tenant {tenant}; `tchat relay` does it."
+            f"Missing: what the chat was told is not read back for tenant {tenant}; `tchat relay` does it. "
+            f"If it never will, say --without-tenant {tenant}."
             for tenant in state.unread
         ),
         *(
-            f"Missing: what the gateway {name} has done since is not read; `tchat commerce` does it after --accept."
+            f"Missing: what the gateway {name} has done since is not read; `tchat commerce` does it after --accept. "
+            f"If it is configured no more, say --without-gateway {name}."
             for name in state.behind
         ),
     ]

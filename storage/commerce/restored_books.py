@@ -20,7 +20,7 @@ _NOTE_READING = "SELECT note_reading($1, $2)"
 _NOTE_TOLD = "SELECT note_told($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
 _NUMBERS = "SELECT is_self, subject_id, last_n FROM places WHERE tenant_id = $1 AND subject_id = ANY ($2)"
 _READ = """
-SELECT h.noticed_us, h.known_us, CASE WHEN h.noticed_us IS NULL THEN '{}' ELSE unread_tenants() END,
+SELECT h.noticed_us, h.known_us, CASE WHEN h.noticed_us IS NULL THEN '{}' ELSE unread_tenants($1) END,
        CASE WHEN h.noticed_us IS NULL THEN '{}' ELSE gateways_behind() END
 FROM book_history h
 """
@@ -35,6 +35,7 @@ LEFT JOIN LATERAL (
 LEFT JOIN payments p ON p.payment_id = x.payment_id
 ORDER BY x.payment_id
 """
+_ACCEPT = "SELECT accept_books($1, $2, $3, $4)"
 _PAGE = 1_000
 _RECONCILED_ROWS = 200
 
@@ -64,6 +65,17 @@ class BooksState(msgspec.Struct, frozen=True):
     known_us: int | None
     unread: list[int]
     behind: list[str]
+
+
+class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
+    """What must be read before the books serve, besides what they know of; and without what they serve all the same."""
+
+    tenants: Sequence[int] = (1,)
+    without_tenants: Sequence[int] = ()
+    without_gateways: Sequence[str] = ()
+
+
+ALL_READ = Acceptance()
 
 
 class ToldPayment(msgspec.Struct, frozen=True):
@@ -104,10 +116,10 @@ class RestoredBooks:
             await self._pool.fetchval("SELECT books_serve()")
         return await self.read()
 
-    async def read(self) -> BooksState:
-        """How they stand, as far as it was noticed."""
+    async def read(self, tenants: Sequence[int] = ()) -> BooksState:
+        """How they stand, as far as it was noticed; `tenants` must be read even if the books know nothing of them."""
         async with translate_errors():
-            row = await self._pool.fetchrow(_READ)
+            row = await self._pool.fetchrow(_READ, tenants)
         assert row is not None, "it has its row from the migration on"
         return BooksState(row[0], row[1], row[2], row[3])
 
@@ -164,15 +176,17 @@ class RestoredBooks:
                 return
             after = rows[-1][0]
 
-    async def accept(self, who: str) -> bool:
+    async def accept(self, who: str, what: Acceptance = ALL_READ) -> bool:
         """Reconcile payments with what was told, have gateways read, then serve again.
 
         False while something is missing (`read` says what): nothing is changed while timelines are unread. It may be
         interrupted: the next call goes on.
         """
-        if (await self.read()).unread:
+        if not set((await self.read(what.tenants)).unread) <= set(what.without_tenants):
             return False
         async with translate_errors():
             while await self._pool.fetchval("SELECT reconcile_payments($1)", _RECONCILED_ROWS):
                 pass
-            return bool(await self._pool.fetchval("SELECT accept_books($1)", who))
+            return bool(
+                await self._pool.fetchval(_ACCEPT, who, what.tenants, what.without_tenants, what.without_gateways)
+            )

@@ -7,6 +7,9 @@ DECLARE
     v_forgotten int;
     v_before_us bigint := clock_us() - p_age_us;
 BEGIN
+    IF NOT books_serve() THEN
+        RETURN 0;
+    END IF;
     WITH old AS (
         SELECT k.key_id FROM keys k WHERE k.at_us < v_before_us AND k.subject IS NOT NULL
         ORDER BY k.at_us LIMIT p_limit FOR NO KEY UPDATE SKIP LOCKED

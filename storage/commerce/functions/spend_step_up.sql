@@ -3,6 +3,7 @@ CREATE FUNCTION spend_step_up(p_step_up uuid, p_key uuid) RETURNS boolean
 LANGUAGE plpgsql VOLATILE
 AS $$
 BEGIN
+    PERFORM refuse_restored();
     DELETE FROM spent_step_ups WHERE step_up_id = ANY (ARRAY(
         SELECT s.step_up_id FROM spent_step_ups s WHERE s.spent_us < clock_us() - ${STEP_UP_KEPT_US}
         ORDER BY s.spent_us LIMIT 10 FOR UPDATE SKIP LOCKED));

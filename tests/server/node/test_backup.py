@@ -184,7 +184,9 @@ def test_the_books_are_backed_up_with_their_key_and_restored_read_only(
     assert load_digest_key(Config(commerce_service=CommerceServiceSettings(data_dir=tmp_path / "again"))) == key
     assert main(["commerce", "reconcile"]) == 1
     assert "are read-only" in capsys.readouterr().out
-    assert main(["commerce", "reconcile", "--accept"]) == 0
+    assert main(["commerce", "reconcile", "--accept", "--without-tenant", "2"]) == 1
+    assert "not read back for tenant 1" in capsys.readouterr().out
+    assert main(["commerce", "reconcile", "--accept", "--without-tenant", "1"]) == 0
     assert main(["commerce", "reconcile"]) == 0
 
 

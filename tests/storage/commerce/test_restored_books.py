@@ -12,8 +12,12 @@ from protocol.ids import NIL, new_id
 from storage.commerce.announcements import Announcements
 from storage.commerce.ledger import Ledger
 from storage.commerce.money_rows import CaptureStep, HoldStep, Leg, NewPaymentRow, Purpose, TransferReason, account_id
-from storage.commerce.restored_books import RestoredBooks, ToldVersion
+from storage.commerce.personal_exports import ExportRow, PersonalExports
+from storage.commerce.personal_records import PersonalRecords
+from storage.commerce.personal_rows import ItemKind, KeyKind, NewItem
+from storage.commerce.restored_books import Acceptance, RestoredBooks, ToldVersion
 from storage.commerce.schema import RECONCILING_SETTINGS
+from storage.commerce.spent_step_ups import SpentStepUps
 from storage.commerce.terms import Terms
 from storage.postgres.write_connections import WriteConnections
 from storage.unavailable import BooksReadOnlyError, NothingWrittenError, StorageUnavailableError
@@ -24,6 +28,8 @@ pytestmark = pytest.mark.anyio
 PROMOTED = "timeline_id = timeline_id - 1"
 OTHER_CLUSTER = "system_identifier = 7"
 LOADED_AGAIN = "table_oid = 7"
+UNREAD = Acceptance(without_tenants=[TENANT])
+"""There is no chat."""
 GATEWAYS = """
 CREATE TABLE IF NOT EXISTS gateway_cursors
     (gateway text PRIMARY KEY, read_ms bigint NOT NULL, lease int NOT NULL DEFAULT 0, due_us bigint NOT NULL);
@@ -165,7 +171,7 @@ async def test_while_the_books_are_read_only_a_key_may_be_used_again_later(
     sent, key = money.payment(new.payer, new.payee, 5), money.key()
     with pytest.raises(BooksReadOnlyError):
         await money.send(sent, key)
-    assert await books.accept("a test")
+    assert await books.accept("a test", UNREAD)
     assert (await money.send(sent, key)).subject == sent.payment
     assert await money.balance(new.payee) == 5
 
@@ -180,7 +186,7 @@ async def test_a_due_payment_is_read_as_the_books_have_it_and_expires_when_they_
         read = await money.ledger.read_payment(new.payment)
         assert read is not None
         assert (read.state, read.version) == (PaymentState.REQUESTED, 1)
-    assert await books.accept("a test")
+    assert await books.accept("a test", UNREAD)
     read = await money.ledger.read_payment(new.payment)
     assert read is not None
     assert (read.state, read.version) == (PaymentState.EXPIRED, 2)
@@ -302,6 +308,49 @@ async def test_what_the_platform_sets_waits_too(money: MoneyWorld) -> None:
         await terms.set_fee_rule(money.key(), NIL, TENANT, owner=NIL, currency="THB", basis_points=1, fixed=0)
 
 
+async def test_while_the_books_are_read_only_nothing_else_is_written(money: MoneyWorld, books: RestoredBooks) -> None:
+    """What is no step: personal keys, parts of exports, step-ups, and what is forgotten or ends in time."""
+    writes, reads = money.ledger._writes, money.ledger._reads
+    records, exports, terms = PersonalRecords(writes, reads), PersonalExports(writes, reads), Terms(writes, reads)
+    new, key_id, export = await asked(money), new_id(), new_id()
+    assert await records.name_key(TENANT, new.payer, KeyKind.LEGAL, key_id) == key_id
+    await records.put_item(
+        money.key(),
+        new.payer,
+        TENANT,
+        new.payer,
+        NewItem(item=new_id(), kind=ItemKind.IDENTITY, key_id=key_id, sealed=b"s", most=1, keep_us=1),
+    )
+    await money.database.execute("UPDATE personal_items SET keep_until = 1")
+    row = ExportRow(export, TENANT, new.payer, key_id, 0, HOUR_US, 0, "{}")
+    await exports.begin(money.key(), row)
+    await change_history(money, OTHER_CLUSTER)
+    await books.settle(synchronous=False)
+    refused: list[Callable[[], Awaitable[object]]] = [
+        lambda: records.name_key(TENANT, new.payee, KeyKind.PROFILE, new_id()),
+        lambda: exports.add_part(export, 0, b"part", None),
+        lambda: terms.ensure_reference(TENANT, "XAU"),
+        lambda: SpentStepUps(writes).spend(new_id(), new_id()),
+    ]
+    tables = ("personal_keys", "personal_items", "export_parts", "reference_rates", "spent_step_ups")
+
+    async def count() -> list[int]:
+        kept = await money.database.fetchval("SELECT count(*) FROM keys WHERE subject IS NOT NULL")
+        return [kept] + [await money.database.fetchval(f"SELECT count(*) FROM {table}") for table in tables]
+
+    before = await count()
+    for step in refused:
+        with pytest.raises(NothingWrittenError):
+            await step()
+    assert await records.end_kept_items(10) == await money.ledger.forget_answers(-HOUR_US, 10) == 0
+    assert await count() == before
+    assert await books.accept("a test", UNREAD)
+    for step in refused:
+        assert await step() is not False
+    assert await records.end_kept_items(10) == 1
+    assert await money.ledger.forget_answers(-HOUR_US, 100) > 0
+
+
 async def test_restored_books_serve_when_the_changes_of_gateways_since_are_applied(
     money: MoneyWorld, money_url: str, books: RestoredBooks
 ) -> None:
@@ -317,7 +366,7 @@ async def test_restored_books_serve_when_the_changes_of_gateways_since_are_appli
     payment = money.payment(new.payer, new.payee, 5)
     with pytest.raises(BooksReadOnlyError):  # not before they are reconciled with what was told
         await applying.begin(money.key(), new.payer, PaymentStep.SEND, payment)
-    assert not await books.accept("a test")
+    assert not await books.accept("a test", UNREAD)
     state = await books.read()
     assert (state.behind, state.unread) == (["fake"], [])
     cursor = await money.database.fetchrow("SELECT read_ms, lease, due_us FROM gateway_cursors")
@@ -327,9 +376,45 @@ async def test_restored_books_serve_when_the_changes_of_gateways_since_are_appli
     assert (await applying.begin(money.key(), new.payer, PaymentStep.SEND, payment)).outcome == 1
     with pytest.raises(BooksReadOnlyError):  # it is for gateways alone
         await money.send(money.payment(new.payer, new.payee, 6))
-    assert not await books.accept("a test")
+    assert not await books.accept("a test", UNREAD)
     assert await money.database.fetchval("SELECT lease FROM gateway_cursors") == 5  # it is read again once
     await money.database.execute("UPDATE gateway_cursors SET read_ms = clock_us() / 1000 + 1")
-    assert await books.accept("a test")
+    assert await books.accept("a test", UNREAD)
     assert (await money.send(money.payment(new.payer, new.payee, 6))).outcome == 1
     await applying.aclose()
+
+
+async def test_books_of_which_nothing_was_read_back_are_accepted_only_by_who_says_so(
+    money: MoneyWorld, books: RestoredBooks
+) -> None:
+    """The backup is older than all that the chat was told: the books know no place."""
+    await asked(money)
+    await change_history(money, OTHER_CLUSTER)
+    await books.settle(synchronous=False)
+    assert (await books.read([TENANT, 5])).unread == [TENANT, 5]
+    assert not await books.accept("a test")
+    assert not await books.accept("a test", Acceptance(tenants=[TENANT, 5], without_tenants=[5]))
+    await books.begin_reading(TENANT)
+    await books.note_reading(TENANT, None)
+    assert not await books.accept("a test", Acceptance(tenants=[TENANT, 5]))
+    assert await books.accept("a test", Acceptance(tenants=[TENANT, 5], without_tenants=[5]))
+    audited = await money.database.fetchval("SELECT detail FROM audit WHERE action = 'accept_books'")
+    assert audited.endswith(" without_tenants 5")
+
+
+async def test_a_gateway_that_is_configured_no_more_is_left_out_by_name(
+    money: MoneyWorld, books: RestoredBooks
+) -> None:
+    await money.database.execute(GATEWAYS)
+    await money.database.execute(
+        "INSERT INTO gateway_cursors (gateway, read_ms, due_us) VALUES ('closed', 1, 0), ('fake', 1, 0)"
+    )
+    await change_history(money, OTHER_CLUSTER)
+    without = Acceptance(without_tenants=[TENANT], without_gateways=["closed"])
+    assert not await books.accept("a test", without)
+    await money.database.execute("UPDATE gateway_cursors SET read_ms = clock_us() / 1000 + 1 WHERE gateway = 'fake'")
+    assert not await books.accept("a test", UNREAD)
+    assert (await books.read()).behind == ["closed"]
+    assert await books.accept("a test", without)
+    audited = await money.database.fetchval("SELECT detail FROM audit WHERE action = 'accept_books'")
+    assert audited.endswith(f" without_tenants {TENANT} without_gateways closed")

@@ -1,5 +1,6 @@
--- The tenants whose chat was told something, or may have been, and whose reading is not at its end.
-CREATE FUNCTION unread_tenants() RETURNS smallint[]
+-- The tenants whose chat was told something, or may have been, and whose reading is not at its end. `p_named` are those that
+-- the books may know nothing of: a backup is perhaps older than all that they were told.
+CREATE FUNCTION unread_tenants(p_named smallint[]) RETURNS smallint[]
 LANGUAGE sql STABLE
 AS $$
     WITH RECURSIVE told AS (
@@ -10,6 +11,7 @@ AS $$
     )
     SELECT coalesce(array_agg(t.tenant_id ORDER BY t.tenant_id), '{}')
     FROM (SELECT e.tenant_id FROM chat_epochs e UNION SELECT r.tenant_id FROM readings r
+          UNION SELECT unnest(p_named)
           UNION SELECT x.tenant_id FROM told x WHERE x.tenant_id IS NOT NULL) t
     WHERE NOT EXISTS (SELECT FROM readings r JOIN book_history h ON h.noticed_us = r.noticed_us
                       WHERE r.tenant_id = t.tenant_id AND r.done_us IS NOT NULL)
