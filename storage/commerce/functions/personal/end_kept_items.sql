@@ -13,7 +13,6 @@ BEGIN
     FOR v IN SELECT x.* FROM (SELECT i.item_id, i.tenant_id, i.person_id, i.key_id FROM personal_items i
                               WHERE i.keep_until < (SELECT clock_us()) ORDER BY i.keep_until LIMIT p_limit) x
              ORDER BY x.person_id LOOP
-        EXIT WHEN NOT books_serve();
         PERFORM lock_person(v.person_id);
         DELETE FROM personal_items i WHERE i.item_id = v.item_id AND i.keep_until < clock_us();
         IF NOT EXISTS (SELECT FROM personal_items i

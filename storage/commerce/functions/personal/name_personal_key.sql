@@ -13,7 +13,6 @@ BEGIN
     IF v_key IS NULL AND v_living THEN
         INSERT INTO personal_keys (key_id, tenant_id, person_id, key_kind) VALUES (p_new, p_tenant, p_person, p_key_kind)
         RETURNING key_id INTO v_key;
-        PERFORM refuse_restored();  -- it takes the key back
     END IF;
     RETURN v_key;
 END $$;
