@@ -21,13 +21,17 @@ from server.commerce.commerce_edge import CommerceEdge
 from server.commerce.gateways.configured_gateways import ConfiguredGateways
 from server.commerce.gateways.webhook_keeping import WebhookKeeping
 from server.commerce.payment_steps import PaymentSteps
+from server.commerce.personal.addresses import Addresses
 from server.commerce.personal.held_keys import PersonKeys
+from server.commerce.personal.legal_records import LegalRecords
 from server.commerce.personal.personal_parts import PersonalParts, PersonalStores, make_personal
+from server.commerce.personal.sealed_items import SealedItems
 from server.commerce.platform_terms import PlatformTerms
 from server.commerce.reconciling import Reconciling
 from server.commerce.request_tokens import RequestTokens
 from server.commerce.resources.commerce_app import create_commerce
 from server.commerce.resources.commerce_parts import CommerceParts
+from server.commerce.resources.export_sources import ExportSources
 from server.commerce.shops.order_addresses import OrderAddresses
 from server.commerce.shops.shop_parts import make_shops
 from server.commerce.step_keys import StepKeys
@@ -105,7 +109,12 @@ def make_commerce(
     stores = PersonalStores(
         records=PersonalRecords(writes, reads), exports=PersonalExports(writes, reads), person_keys=person_keys
     )
-    personal = make_personal(stores, keys, wallets=wallets, payments=payments)
+    items = SealedItems(stores.records, person_keys, keys)
+    addresses, legal = Addresses(items), LegalRecords(items)
+    shops = make_shops(ledger, businesses, keys, OrderAddresses(addresses, legal), writes=writes, reads=reads)
+    charging = Charging(ledger, intents, keys, proofs, gateways)
+    sources = ExportSources(wallets, payments, charging, (addresses, legal), (shops.orders, shops.businesses))
+    personal = make_personal(stores, keys, (addresses, legal), sources.read)
     parts = CommerceParts(
         authentication=Authentication(
             tokens,
@@ -120,15 +129,8 @@ def make_commerce(
         chains=Chains(ledger, terms, keys, quote_life_s=settings.quote_life_s),
         terms=PlatformTerms(terms, keys),
         personal=personal,
-        shops=make_shops(
-            ledger,
-            businesses,
-            keys,
-            OrderAddresses(personal.addresses, personal.legal),
-            writes=writes,
-            reads=reads,
-        ),
-        charging=Charging(ledger, intents, keys, proofs, gateways),
+        shops=shops,
+        charging=charging,
         reconciling=Reconciling(intents, keys, gateways),
         webhooks=webhooks,
     )

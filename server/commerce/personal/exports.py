@@ -1,28 +1,25 @@
 """Exports: all that a person can read here themselves, page by page, put together in the background.
 
-Each step makes one part of at most PART_ROWS rows, so an export of any size never holds anything up. Parts are sealed
-under the profile key: an erasure takes them with it.
+Each step makes one part of bounded size (`export_sources.py`), so an export of any size never holds anything up. Parts
+are sealed under the profile key: an erasure takes them with it.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal, get_args
 from uuid import UUID
 
 import msgspec
 
 from protocol.errors import ErrorCode
-from protocol.ids import NIL, new_id
+from protocol.ids import new_id
 from server.commerce.asker import Asker, KeyedRequest
 from server.commerce.outcomes import check_done
-from server.commerce.payment_steps import PaymentSteps
-from server.commerce.personal.addresses import Addresses
 from server.commerce.personal.held_keys import PersonKeys
 from server.commerce.personal.item_sealing import SealedPlace, SealError, seal, unseal
-from server.commerce.personal.legal_records import LegalRecords
 from server.commerce.step_keys import StepKeys
-from server.commerce.wallet_keeping import WalletKeeping
 from server.refusals import RequestRefusedError
 from storage.commerce.money_rows import StepOutcome
 from storage.commerce.personal_exports import ExportRow, PersonalExports
@@ -31,13 +28,28 @@ from storage.unavailable import StorageUnavailableError
 
 _log = logging.getLogger(__name__)
 
-PART_ROWS = 100
 EXPORT_LIFE_US = 7 * 86_400_000_000
 PAUSE_US = 60_000_000
 """After a part that could not be made."""
 _EXPORTS_AT_ONCE = 10
 _NUMBER_MAX = 2**53
-_LAST = b"\xff" * 16
+
+
+ExportSource = Literal[
+    "wallets",
+    "statements",
+    "payments",
+    "top_ups",
+    "withdrawals",
+    "orders",
+    "carts",
+    "roles",
+    "addresses",
+    "identity",
+    "legal_copies",
+]
+SOURCES: tuple[ExportSource, ...] = get_args(ExportSource)
+"""In the order of the parts."""
 
 
 class ExportReply(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,17 +72,21 @@ class ExportPart(msgspec.Struct, frozen=True, kw_only=True):
 class ExportCursor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Where the next part begins: in which source, at which wallet, before or after what."""
 
-    source: Literal["wallets", "statements", "payments", "addresses", "identity", "legal_copies"]
+    source: ExportSource
     wallet: int = 0
     number: int = _NUMBER_MAX
     row: bytes | None = None
+
+
+ReadableParts = Callable[[Asker, ExportCursor], Awaitable[tuple[ExportPart, ExportCursor | None]]]
+"""What a person can read: the page at a cursor, and the cursor after it, None at the end."""
 
 
 class Exports:
     """Exports over what a person can read."""
 
     def __init__(
-        self, exports: PersonalExports, person_keys: PersonKeys, keys: StepKeys, readable: ExportSources
+        self, exports: PersonalExports, person_keys: PersonKeys, keys: StepKeys, readable: ReadableParts
     ) -> None:
         self._exports = exports
         self._person_keys = person_keys
@@ -126,7 +142,7 @@ class Exports:
     async def _make_part(self, row: ExportRow) -> None:
         assert row.reached is not None, "it is to be made"
         asker = Asker(tenant=row.tenant, principal=row.person)
-        part, after = await self._readable.read(asker, msgspec.json.decode(row.reached, type=ExportCursor))
+        part, after = await self._readable(asker, msgspec.json.decode(row.reached, type=ExportCursor))
         sealed = seal(await self._person_keys.open(row.key_id), _place(row, row.parts), part)
         reached = None if after is None else msgspec.json.encode(after).decode()
         await self._exports.add_part(row.export, row.parts, sealed, reached)
@@ -136,57 +152,6 @@ class Exports:
         if row is None:
             raise RequestRefusedError(ErrorCode.RECORD_NOT_FOUND)
         return row
-
-
-class ExportSources:
-    """What a person can read: each call is a page of one source, and where the next begins."""
-
-    def __init__(
-        self, wallets: WalletKeeping, payments: PaymentSteps, addresses: Addresses, legal: LegalRecords
-    ) -> None:
-        self._wallets = wallets
-        self._payments = payments
-        self._addresses = addresses
-        self._legal = legal
-
-    async def read(self, asker: Asker, at: ExportCursor) -> tuple[ExportPart, ExportCursor | None]:
-        """The page at a cursor; the cursor after it is None at the end."""
-        match at.source:
-            case "wallets":
-                found = await self._wallets.list_of(asker, asker.principal)
-                return _part(at, found), ExportCursor(source="statements")
-            case "statements":
-                return await self._read_statement(asker, at)
-            case "payments":
-                page = await self._payments.read_page(asker, asker.principal, at.row or _LAST, PART_ROWS)
-                full = len(page) == PART_ROWS
-                after = ExportCursor(source="payments", row=page[-1].id.bytes) if full else None
-                return _part(at, page), after or ExportCursor(source="addresses")
-            case "addresses":
-                return _part(at, await self._addresses.list_of(asker)), ExportCursor(source="identity")
-            case "identity":
-                known = await self._legal.find_identity(asker.tenant, asker.principal)
-                return _part(at, [known] if known else []), ExportCursor(source="legal_copies")
-            case "legal_copies":
-                copies = await self._legal.read_copies(asker, at.row or NIL, PART_ROWS)
-                full = len(copies) == PART_ROWS
-                after = ExportCursor(source="legal_copies", row=copies[-1][0]) if full else None
-                return _part(at, [copy for _, copy in copies]), after
-
-    async def _read_statement(self, asker: Asker, at: ExportCursor) -> tuple[ExportPart, ExportCursor]:
-        wallets = await self._wallets.list_of(asker, asker.principal)
-        if at.wallet >= len(wallets):
-            return _part(at, []), ExportCursor(source="payments")
-        wallet = wallets[at.wallet].id
-        lines = await self._wallets.read_statement(asker, wallet.bytes, at.number, PART_ROWS)
-        after = ExportCursor(source="statements", wallet=at.wallet + 1)
-        if len(lines) == PART_ROWS:
-            after = ExportCursor(source="statements", wallet=at.wallet, number=lines[-1].number)
-        return msgspec.structs.replace(_part(at, lines), wallet=wallet), after
-
-
-def _part(at: ExportCursor, rows: Any) -> ExportPart:
-    return ExportPart(source=at.source, rows=msgspec.to_builtins(rows))
 
 
 def _place(row: ExportRow, part: int) -> SealedPlace:

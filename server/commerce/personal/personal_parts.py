@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from server.commerce.payment_steps import PaymentSteps
 from server.commerce.personal.addresses import Addresses
 from server.commerce.personal.erasures import Erasures
-from server.commerce.personal.exports import Exports, ExportSources
+from server.commerce.personal.exports import Exports, ReadableParts
 from server.commerce.personal.held_keys import PersonKeys
 from server.commerce.personal.legal_records import LegalRecords
 from server.commerce.personal.personal_upkeep import PersonalUpkeep
-from server.commerce.personal.sealed_items import SealedItems
 from server.commerce.step_keys import StepKeys
-from server.commerce.wallet_keeping import WalletKeeping
 from storage.commerce.personal_exports import PersonalExports
 from storage.commerce.personal_records import PersonalRecords
 
@@ -39,13 +36,11 @@ class PersonalStores:
 
 
 def make_personal(
-    stores: PersonalStores, keys: StepKeys, *, wallets: WalletKeeping, payments: PaymentSteps
+    stores: PersonalStores, keys: StepKeys, records: tuple[Addresses, LegalRecords], readable: ReadableParts
 ) -> PersonalParts:
-    """The parts; exports read wallets and payments."""
-    items = SealedItems(stores.records, stores.person_keys, keys)
-    addresses, legal = Addresses(items), LegalRecords(items)
-    sources = ExportSources(wallets, payments, addresses, legal)
-    exports = Exports(stores.exports, stores.person_keys, keys, sources)
+    """The parts over the items of people; exports have what is `readable`."""
+    addresses, legal = records
+    exports = Exports(stores.exports, stores.person_keys, keys, readable)
     return PersonalParts(
         addresses=addresses,
         legal=legal,

@@ -86,6 +86,13 @@ class ShippingOption(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     status: Status = "active"
 
 
+class OwnRole(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody is in a business."""
+
+    business: UUID
+    role: str
+
+
 class BusinessKeeping:
     """Steps and reads of businesses."""
 
@@ -166,6 +173,11 @@ class BusinessKeeping:
         """The businesses for which they act."""
         own = sorted({*asker.businesses, *asker.roles, asker.principal})
         return [_render(asker, row) for row in await self._businesses.read_businesses(asker.tenant, own)]
+
+    async def list_roles(self, asker: Asker) -> list[OwnRole]:
+        """The roles that they have now, also when their token is older."""
+        roles = await self._businesses.read_roles(asker.tenant, asker.principal)
+        return [OwnRole(business=UUID(bytes=each), role=role.text) for each, role in sorted(roles.items())]
 
     async def list_staff(self, asker: Asker, business: UUID, after: bytes, limit: int) -> list[StaffReply]:
         """The staff of one's own business; raises RequestRefusedError."""

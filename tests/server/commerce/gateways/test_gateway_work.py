@@ -20,6 +20,7 @@ pytestmark = pytest.mark.anyio
 
 CARD = {"currency": "THB", "method": "card", "source": "tok_visa"}
 CODE = {"currency": "THB", "method": "promptpay"}
+BANK = {"amount_minor": 200, "currency": "THB", "destination": "acct_1"}
 
 
 @pytest.fixture
@@ -294,3 +295,16 @@ async def test_reconciliation_says_what_is_open_and_since_when(gateway: GatewayW
     assert (progress["open_intents"], progress["unknown_intents"]) == (1, 0)
     assert progress["oldest_open_at_ms"] == answer.json()["created_at_ms"]
     assert refusal(await ann.ask("GET", "/v1/reconciliation")) == (403, "not_allowed")
+
+
+async def test_an_export_has_top_ups_and_withdrawals(gateway: GatewayWorld) -> None:
+    ann = await gateway.world.person(500)
+    asked = {"top_ups": await top_up(ann, 50_000), "withdrawals": await ann.post("withdrawals", BANK)}
+    export = (await ann.post("exports")).json()["id"]
+    while await gateway.world.commerce.personal.upkeep.step():
+        pass
+    made = (await ann.read(f"exports/{export}"))["parts"]
+    parts = [await ann.read(f"exports/{export}/parts/{part}") for part in range(made)]
+    for source, answer in asked.items():
+        (part,) = [each for each in parts if each["source"] == source]
+        assert [row["id"] for row in part["rows"]] == [answer.json()["id"]]

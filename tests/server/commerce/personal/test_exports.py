@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from server.commerce.personal.exports import PART_ROWS
+from server.commerce.resources.export_sources import PART_ROWS, PART_SHOPPING
 from storage.commerce.api_key_store import Right
 from tests.support.commerce_world import CommerceWorld, Party, refusal
+from tests.support.open_shop import OpenShop
 
 pytestmark = pytest.mark.anyio
 
@@ -83,3 +84,23 @@ async def test_an_erasure_takes_the_export_with_it(commerce: CommerceWorld) -> N
     assert refusal(await ann.ask("GET", f"/v1/exports/{export['id']}")) == (404, "record_not_found")
     assert refusal(await ann.post("exports")) == (409, "person_erased")
     assert await commerce.database.fetchval("SELECT count(*) FROM export_parts") == 0
+
+
+async def test_an_export_has_orders_carts_and_roles(commerce: CommerceWorld) -> None:
+    shop = await OpenShop.open(commerce)
+    variant = await shop.sell(5, 1_000)
+    ann = await commerce.person()
+    orders = [(await shop.buy(ann, variant))["id"] for _ in range(PART_SHOPPING + 1)]
+    await shop.put(ann, variant, 3)
+    packer = {"person": ann.id, "role": "packer"}
+    assert (await shop.owner.post(f"businesses/{shop.business.id}/staff", packer)).status_code == 204
+    _, parts = await complete(commerce, ann)
+    found = rows_of(parts, "orders")
+    assert sorted(row["id"] for row in found) == sorted(orders)
+    assert all(row["lines"][0]["variant"] == variant["id"] for row in found)
+    (cart,) = rows_of(parts, "carts")
+    assert (cart["business"], cart["lines"][0]["quantity"]) == (str(shop.business.id), 3)
+    assert rows_of(parts, "roles") == [{"business": str(shop.business.id), "role": "packer"}]
+    eve = await commerce.person()
+    _, parts = await complete(commerce, eve)
+    assert not any(rows_of(parts, source) for source in ("orders", "carts", "roles", "top_ups", "withdrawals"))
