@@ -200,7 +200,8 @@ _SENTENCES: dict[ErrorCode, str] = {
     ErrorCode.RECORD_NOT_FOUND: "You have no such address, legal record, export or erasure; check its id.",
     ErrorCode.RECORDS_BOUND: "You keep as many of these as one person may; delete one first.",
     ErrorCode.ERASURE_REFUSED: (
-        "Money of this person is still open, as the message names it; settle it, then ask again with a new key."
+        "Money or a business of this person is still open, as the message names it; settle it, then ask again with a "
+        "new key."
     ),
     ErrorCode.PERSON_ERASED: "This person is erased here, for good; nothing can be stored or read for them.",
     ErrorCode.BUSINESS_NOT_FOUND: "There is no such business here, or you are not of its staff; check its id.",

@@ -11,6 +11,7 @@ from storage.commerce.money_rows import AccountStatus, Purpose, StepKey, StepOut
 from storage.commerce.personal_exports import ExportRow, PersonalExports
 from storage.commerce.personal_records import PersonalRecords
 from storage.commerce.personal_rows import ErasedKey, ItemKind, KeyKind, NewItem
+from storage.unavailable import StorageUnavailableError
 from tests.support.money_world import TENANT, MoneyWorld
 
 pytestmark = pytest.mark.anyio
@@ -142,3 +143,26 @@ async def test_no_step_reads_what_others_have(money_url: str) -> None:
     await all_steps()
     assert await rows_read() - before < READ_MAX
     await money.close()
+
+
+async def test_while_the_books_are_read_only_nothing_personal_is_written(
+    money: MoneyWorld, records: PersonalRecords
+) -> None:
+    exports = PersonalExports(money.ledger._writes, money.ledger._reads)
+    ann = await money.open_person()
+    key_id = await records.name_key(TENANT, ann, KeyKind.LEGAL, new_id())
+    assert key_id is not None
+    kept = NewItem(
+        item=new_id(), kind=ItemKind.LEGAL_COPY, key_id=key_id, sealed=b"s", most=9, keep_us=-1, keep_begins=True
+    )
+    await records.put_item(key(), ann, TENANT, ann, kept)
+    export = ExportRow(new_id(), TENANT, ann, key_id, 0, 10**12, 0, "{}")
+    await exports.begin(key(), export)
+    restored = "UPDATE book_history SET started_at = started_at - interval '1 hour', system_identifier = 7"
+    await money.database.execute(restored)
+    with pytest.raises(StorageUnavailableError):
+        await records.name_key(TENANT, ann, KeyKind.PROFILE, new_id())
+    with pytest.raises(StorageUnavailableError):
+        await exports.add_part(export.export, 0, b"sealed", None)
+    assert await records.end_kept_items(10) == 0
+    assert len(await records.read_items(TENANT, ann, ItemKind.LEGAL_COPY, NIL, 9)) == 1

@@ -4,6 +4,7 @@ CREATE FUNCTION add_export_part(p_export uuid, p_part int, p_sealed bytea, p_rea
 LANGUAGE plpgsql VOLATILE
 AS $$
 BEGIN
+    PERFORM refuse_restored();
     PERFORM lock_person(e.person_id) FROM exports e WHERE e.export_id = p_export;
     UPDATE exports e SET parts = p_part + 1, reached = p_reached,
                          look_us = CASE WHEN p_reached IS NOT NULL THEN clock_us() END

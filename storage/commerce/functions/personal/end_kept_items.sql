@@ -1,5 +1,5 @@
--- Delete what the law wants kept no longer, `p_limit` items at most; a legal key with nothing under it is erased with
--- the last one. How many items.
+-- Delete what the law wants kept no longer, `p_limit` items at most, unless the books are read-only; a legal key with nothing
+-- under it is erased with the last one. How many items.
 CREATE FUNCTION end_kept_items(p_limit int) RETURNS int
 LANGUAGE plpgsql VOLATILE
 AS $$
@@ -7,6 +7,9 @@ DECLARE
     v record;
     v_ended int := 0;
 BEGIN
+    IF NOT books_serve() THEN
+        RETURN 0;
+    END IF;
     FOR v IN SELECT x.* FROM (SELECT i.item_id, i.tenant_id, i.person_id, i.key_id FROM personal_items i
                               WHERE i.keep_until < (SELECT clock_us()) ORDER BY i.keep_until LIMIT p_limit) x
              ORDER BY x.person_id LOOP

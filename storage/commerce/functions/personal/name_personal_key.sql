@@ -6,6 +6,7 @@ DECLARE
     v_key uuid;
     v_living boolean;
 BEGIN
+    PERFORM refuse_restored();
     v_living := lock_living(p_tenant, p_person);
     SELECT k.key_id INTO v_key FROM personal_keys k
     WHERE k.tenant_id = p_tenant AND k.person_id = p_person AND k.key_kind = p_key_kind AND k.erased_us IS NULL;

@@ -96,3 +96,30 @@ async def test_an_identity_that_cannot_be_is_refused(commerce: CommerceWorld, ch
 def test_years_are_seven_or_ten_and_ten_where_nothing_is_known() -> None:
     years = {country: keep_us(country) // (366 * 86_400_000_000) for country in ("TH", "ID", "FR")}
     assert years == {"TH": 7, "ID": 10, "FR": 10}
+
+
+async def test_a_service_of_another_tenant_is_in_the_way_of_no_identity_and_no_copy(commerce: CommerceWorld) -> None:
+    api_key = new_api_key()
+    caller = await commerce._api_keys.set_key(
+        TENANT + 1, "foreign", new_id(), hash_token(api_key), rights=Right.PERSONAL, businesses=[]
+    )
+    foreign, ann = Party(commerce, UUID(bytes=caller), api_key=api_key), await commerce.person()
+    theirs = {"kind": "person", "name": "Eve", "country": "TH"}
+    assert (await foreign.post("identity", {"identity": theirs, "person": ann.id})).status_code == 201
+    ours = {"kind": "person", "name": "Ann", "country": "TH"}
+    answer = await ann.post("identity", {"identity": ours})
+    assert (answer.status_code, answer.json()["identity"]) == (201, ours)
+    assert (await foreign.read(f"identity?person={ann.id}"))["identity"] == theirs
+
+
+async def test_an_item_whose_key_is_erased_again_and_again_is_unavailable(
+    commerce: CommerceWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann = await commerce.person()
+
+    async def again(*_: object) -> Answer:
+        return Answer(StepOutcome.AGAIN)
+
+    monkeypatch.setattr(PersonalRecords, "put_item", again)
+    answer = await ann.post("identity", {"identity": {"kind": "person", "name": "Ann", "country": "TH"}})
+    assert refusal(answer) == (503, "unavailable")
