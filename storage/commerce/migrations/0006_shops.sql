@@ -156,7 +156,6 @@ CREATE TABLE orders (
 CREATE INDEX orders_of_customer ON orders (customer_id, order_id);
 CREATE INDEX orders_of_business ON orders (business_id, order_id);
 CREATE INDEX orders_by_state ON orders (business_id, state, order_id);
-CREATE INDEX orders_pending ON orders (customer_id, business_id) WHERE state = 1;
 
 CREATE TABLE order_lines (
     order_id         uuid NOT NULL,
