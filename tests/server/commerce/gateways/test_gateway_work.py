@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from protocol.commerce.contract import withdrawal_text
+from server.commerce.gateways.gateway_objects import GatewayObject, ObjectKind
 from server.webhooks.posting import sign
 from storage.commerce.api_key_store import Right
 from tests.support.commerce_world import Party, approval_of, refusal
@@ -274,6 +275,28 @@ async def test_a_chargeback_that_is_read_before_its_charge_is_the_topped_up_wall
     gateway.fake.have_faults()
     assert (await gateway.end(ann, answer))["state"] == "paid"
     await agree(gateway)
+
+
+async def test_a_payment_whose_charge_cannot_be_read_yet_waits_for_it(
+    gateway: GatewayWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann = await gateway.world.person()
+    answer = await top_up(ann, 50_000, **CODE)
+    await gateway.call()
+    (charge,) = gateway.fake.read_book()["objects"]
+    fetch = gateway.engine.fetch
+
+    async def lagging(kind: ObjectKind, object_id: str) -> GatewayObject | None:
+        return None if object_id == charge["id"] else await fetch(kind, object_id)
+
+    monkeypatch.setattr(gateway.engine, "fetch", lagging)
+    paid = gateway.fake.order("/customers/pay", charge=charge["id"])
+    assert await post_event(gateway, paid) == 204
+    await gateway.work()
+    monkeypatch.undo()
+    await gateway.advance(20)
+    assert (await gateway.end(ann, answer))["state"] == "paid"
+    assert (await gateway.world.admin.read("suspense"))["items"] == []
 
 
 async def test_a_gateway_that_is_away_is_asked_later(gateway: GatewayWorld) -> None:
