@@ -26,20 +26,20 @@ class Bank:
 
     def __init__(self, charges: ChargeWorld, paid: NewPaymentRow) -> None:
         self._charges = charges
-        self._charge = charges.last_object
+        self.charge = charges.last_object
         self._paid = paid
 
     async def take(self) -> EffectUse:
         """Take all of it back."""
         change = -self._paid.amount
-        answer = await self._charges.effect(E.CHARGEBACK_OPENED, change, object_id="cb", parent=self._charge)
+        answer = await self._charges.effect(E.CHARGEBACK_OPENED, change, object_id="cb", parent=self.charge)
         assert answer.outcome is StepOutcome.DONE
         return EffectUse(answer.detail or 0)
 
     async def lose(self) -> None:
         """Give it back after all."""
         change = self._paid.amount
-        answer = await self._charges.effect(E.CHARGEBACK_WON, change, object_id="cb", parent=self._charge)
+        answer = await self._charges.effect(E.CHARGEBACK_WON, change, object_id="cb", parent=self.charge)
         assert answer.outcome is StepOutcome.DONE
 
     async def state(self) -> tuple[PaymentState, int]:
@@ -131,3 +131,18 @@ async def test_a_dispute_that_is_won_while_a_refund_is_under_way_leaves_it_so(
     assert (await bank.state(), await bank.owned()) == ((S.REFUNDING, 0), (0, 0))
     await charges.effect(E.REFUND_PAID, -1_000, refund)
     assert (await bank.state(), await bank.owned()) == ((S.REFUNDED, 0), (0, 0))
+
+
+async def test_a_dispute_that_is_lost_while_a_refund_is_under_way_ends_with_it(
+    money: MoneyWorld, charges: ChargeWorld
+) -> None:
+    ann, shop = await money.open_person(), await money.open_person()
+    bank = Bank(charges, paid := await charges.pay_by_card(ann, shop, 1_000))
+    refund = await charges.refund(paid, 400)
+    await bank.take()
+    await charges.effect(E.CHARGEBACK_LOST, 0, object_id="cb", parent=bank.charge)
+    assert (await bank.state(), await bank.owned()) == ((S.REFUNDING, 1_000), (0, -400))
+    await charges.effect(E.REFUND_PAID, -400, refund)
+    assert (await bank.state(), await bank.owned()) == ((S.REFUNDED, 600), (-400, 0))
+    await charges.refund(paid)
+    assert charges.outcome() is StepOutcome.AMOUNT

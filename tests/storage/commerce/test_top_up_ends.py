@@ -10,7 +10,7 @@ from protocol.commerce.intent_states import EffectKind, EffectUse, IntentState, 
 from protocol.commerce.payment_states import PaymentState
 from protocol.ids import NIL, new_id
 from storage.commerce.money_rows import Purpose, StepOutcome, account_id
-from tests.support.charge_world import ChargeWorld
+from tests.support.charge_world import GATEWAY, ChargeWorld
 from tests.support.money_world import HOUR_US, TENANT, MoneyWorld
 
 pytestmark = pytest.mark.anyio
@@ -95,3 +95,66 @@ async def test_a_request_that_a_top_up_finds_expired_has_expired(money: MoneyWor
     row = await money.ledger.read_payment(paid.payment)
     assert row is not None
     assert (charges.outcome(), row.state) == (StepOutcome.EXPIRED, PaymentState.EXPIRED)
+
+
+async def test_what_is_pending_is_due_again_after_an_hour_until_it_ends(
+    money: MoneyWorld, charges: ChargeWorld
+) -> None:
+    ann = await money.open_person()
+    intent = await charges.top_up(ann, 500, method="promptpay", token=None, life_s=2)
+    await charges.intents.settle(await charges.claim_one(), IntentStep.ACCEPT, object_id="ch_1")
+    assert await charges.intents.claim(GATEWAY, 10, lease_us=1_000_000) == []
+    await money.step_clock(HOUR_US + 1)
+    row = await charges.claim_one()
+    assert (row.intent, row.state) == (intent, S.PENDING)
+    await charges.intents.settle(row, None)
+    assert await charges.intents.claim(GATEWAY, 10, lease_us=1_000_000) == []
+    await charges.effect(E.CHARGE_EXPIRED, 0, intent)
+    assert (await charges.read(intent)).due_us is None
+
+
+async def test_what_a_clock_that_was_ahead_put_off_is_due(money: MoneyWorld, charges: ChargeWorld) -> None:
+    ann = await money.open_person()
+    await money.step_clock(3 * HOUR_US)
+    intent = await charges.top_up(ann, 300)
+    await charges.intents.note_webhook(GATEWAY, ("charge", "ch_1"), new_id(), b"sealed", hints_max=10)
+    turn = await charges.intents.claim_cursor(GATEWAY, 5, lease_us=1_000)
+    await money.step_clock(0)
+    assert (await charges.claim_one()).intent == intent
+    assert len(await charges.intents.claim_hints(GATEWAY, 10, lease_us=1_000)) == 1
+    again = await charges.intents.claim_cursor(GATEWAY, 5, lease_us=1_000)
+    assert (turn, again) == ((1, 5), (2, 5))
+
+
+async def test_a_turn_is_kept_while_its_window_is_read(money: MoneyWorld, charges: ChargeWorld) -> None:
+    turn = await charges.intents.claim_cursor(GATEWAY, 5, lease_us=1_000_000)
+    assert turn is not None
+    assert await charges.intents.move_cursor(GATEWAY, turn[0], 5, pause_us=2 * HOUR_US)
+    await money.step_clock(HOUR_US)
+    assert await charges.intents.claim_cursor(GATEWAY, 5, lease_us=1_000_000) is None
+
+
+async def test_a_gateway_that_restored_books_do_not_know_begins_before_what_they_know(
+    money: MoneyWorld, charges: ChargeWorld
+) -> None:
+    known_us = await money.database.fetchval(
+        "UPDATE book_history SET noticed_us = clock_us(), known_us = clock_us() - 48 * $1::bigint RETURNING known_us",
+        HOUR_US,
+    )
+    turn = await charges.intents.claim_cursor(GATEWAY, known_us // 1_000 + HOUR_US // 1_000, lease_us=1_000)
+    assert turn == (1, (known_us - HOUR_US) // 1_000)
+
+
+async def test_a_webhook_that_is_sent_again_is_kept_once(money: MoneyWorld, charges: ChargeWorld) -> None:
+    digest = new_id()
+    for _ in range(3):
+        assert await charges.intents.note_webhook(GATEWAY, ("charge", "ch_1"), digest, b"sealed", hints_max=10)
+    assert await money.database.fetchval("SELECT count(*) FROM webhook_bodies") == 1
+
+
+async def test_the_audit_says_who_asked_for_a_withdrawal(money: MoneyWorld, charges: ChargeWorld) -> None:
+    ann = await money.open_person(1_000)
+    intent = await charges.withdraw(ann, 400)
+    row = await money.database.fetchrow("SELECT actor_id, detail FROM audit WHERE subject_id = $1", intent)
+    assert row is not None
+    assert (row[0], row[1].split()[1:]) == (ann, [GATEWAY, "400", "THB"])

@@ -35,7 +35,7 @@ BEGIN
             v_at_us := fail_intent(v, NULL);
         ELSIF p_change = 0 THEN
             v_used := ${EffectUse.NOTHING};
-            UPDATE intents SET state = next_intent_state(state, v_step), moved_us = v_at_us
+            UPDATE intents SET state = next_intent_state(state, v_step), moved_us = v_at_us, due_us = NULL
             WHERE intent_id = p_intent AND v_fits AND v_step = ${IntentStep.EXPIRE};
         ELSIF v_fits AND v.kind = ${IntentKind.TOP_UP} THEN
             SELECT c.at_us INTO v_at_us FROM credit_top_up(v, v_clearing, p_object, p_key, p_body) c;

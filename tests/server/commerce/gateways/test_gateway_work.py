@@ -256,6 +256,9 @@ async def test_stray_money_is_in_suspense_until_an_admin_gives_it_away(gateway: 
     (wallet,) = (await ann.read("wallets"))["wallets"]
     path = f"suspense/{item['item']}/release"
     assert refusal(await ann.post(path, {"wallet": wallet["id"]})) == (403, "not_allowed")
+    for number in (10**18, 10**19):
+        answer = await world.admin.post(f"suspense/{number}/release", {"wallet": wallet["id"]})
+        assert refusal(answer) == (404, "intent_not_found")
     assert (await world.admin.post(path, {"wallet": wallet["id"]})).status_code == 204
     assert refusal(await world.admin.post(path, {"wallet": wallet["id"]})) == (404, "intent_not_found")
     assert await ann.balance() == 700
@@ -297,6 +300,16 @@ async def test_a_payment_whose_charge_cannot_be_read_yet_waits_for_it(
     await gateway.advance(20)
     assert (await gateway.end(ann, answer))["state"] == "paid"
     assert (await gateway.world.admin.read("suspense"))["items"] == []
+
+
+async def test_a_charge_whose_end_was_not_read_is_asked_for(gateway: GatewayWorld) -> None:
+    ann = await gateway.world.person()
+    gateway.fake.have_faults(webhook_lost=1.0)
+    answer = await top_up(ann, 50_000)
+    await gateway.call()
+    await gateway.advance(3_700)
+    await gateway.call()
+    assert ((await ann.read(f"topups/{answer.json()['id']}"))["state"], await ann.balance()) == ("paid", 50_000)
 
 
 async def test_a_gateway_that_is_away_is_asked_later(gateway: GatewayWorld) -> None:
