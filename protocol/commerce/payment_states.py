@@ -80,6 +80,7 @@ NEXT: dict[PaymentState, dict[PaymentStep, frozenset[PaymentState]]] = {
     _S.REFUNDING: {
         _E.REFUND_CONFIRMED: frozenset({_S.REFUNDED}),
         _E.REFUND_REFUSED: frozenset({_S.REFUND_FAILED}),
+        _E.DISPUTE: frozenset({_S.DISPUTED}),
     },
     _S.REFUNDED: {
         _E.REFUND: frozenset({_S.REFUNDED}),
@@ -95,8 +96,10 @@ NEXT: dict[PaymentState, dict[PaymentStep, frozenset[PaymentState]]] = {
     _S.CANCELLED: {},
     _S.EXPIRED: {},
     _S.DISPUTED: {
-        _E.DISPUTE_WON: frozenset({_S.PAID, _S.REFUNDED}),
-        _E.DISPUTE_LOST: frozenset({_S.REFUNDED}),
+        _E.DISPUTE_WON: frozenset({_S.PAID, _S.REFUNDING, _S.REFUNDED}),
+        _E.DISPUTE_LOST: frozenset({_S.REFUNDING, _S.REFUNDED}),
+        _E.REFUND_CONFIRMED: frozenset({_S.DISPUTED, _S.REFUNDED}),
+        _E.REFUND_REFUSED: frozenset({_S.DISPUTED}),
     },
 }
 """By state and step: the states to which a step may lead; where it is missing the step is refused."""

@@ -139,6 +139,7 @@ class Charging:
             return await self._reply(await self._ledger.answer(key, refused or StepOutcome.GATEWAY))
         answer = await self._intents.begin_withdrawal(
             key,
+            asker.principal,
             asker.tenant,
             new_id(),
             owner=owner,

@@ -32,7 +32,7 @@ BACKLOG_MAX = 10_000
 _COLUMNS = """intent_id, kind, tenant_id, owner_id, gateway, wallet_id, payment_id, amount, currency, method, token,
 life_s, state, written_us, settled_us, due_us, lease, failures, object_id, fulfils, qr, expires_us, reason"""
 _TOP_UP = "SELECT * FROM begin_top_up($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
-_WITHDRAWAL = "SELECT * FROM begin_withdrawal($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+_WITHDRAWAL = "SELECT * FROM begin_withdrawal($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 _REFUND = "SELECT * FROM begin_gateway_refund($1, $2, $3, $4, $5, $6, $7, $8)"
 _APPLY = "SELECT * FROM apply_effect($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 _SETTLE = "SELECT settle_intent($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
@@ -114,6 +114,7 @@ class GatewayIntents:
     async def begin_withdrawal(
         self,
         key: StepKey,
+        actor: bytes,
         tenant: int,
         intent: bytes,
         *,
@@ -124,7 +125,7 @@ class GatewayIntents:
         to: str,
     ) -> Answer:
         """Hold what is to be paid out to the account with the token `to`."""
-        return await self._step(_WITHDRAWAL, key, tenant, intent, owner, gateway, amount, currency, to)
+        return await self._step(_WITHDRAWAL, key, actor, tenant, intent, owner, gateway, amount, currency, to)
 
     async def begin_refund(
         self,
@@ -195,11 +196,13 @@ class GatewayIntents:
             rows = await self._reads.fetch(_APPLIED, gateway, list(objects))
         return {(row[0], EffectKind(row[1])) for row in rows}
 
-    async def note_webhook(self, gateway: str, hint: tuple[str, str] | None, sealed: bytes, *, hints_max: int) -> bool:
-        """Keep a webhook, and the object (kind, id) to fetch; False if too many wait."""
+    async def note_webhook(
+        self, gateway: str, hint: tuple[str, str] | None, digest: bytes, sealed: bytes, *, hints_max: int
+    ) -> bool:
+        """Keep a webhook, once by its digest, and the object (kind, id) to fetch; False if too many wait."""
         kind, object_id = hint or (None, None)
-        query = "SELECT note_webhook($1, $2, $3, $4, $5)"
-        (row,) = await self._writes.fetch(query, gateway, kind, object_id, sealed, hints_max)
+        query = "SELECT note_webhook($1, $2, $3, $4, $5, $6)"
+        (row,) = await self._writes.fetch(query, gateway, kind, object_id, digest, sealed, hints_max)
         return bool(row[0])
 
     async def claim_hints(self, gateway: str, limit: int, *, lease_us: int) -> list[HintRow]:

@@ -2,8 +2,8 @@
 
 `diff_minor`: by how much what the gateway owes differs. `credited_twice`: intents whose money moved more than once.
 `fulfilled_unpaid`: top-ups and payments that count as paid, for which the gateway has not exactly that money.
-`unexplained`: objects whose movements the books lack or have otherwise, intents without an end, and suspense for which
-the gateway's book has no reason.
+`unexplained`: objects whose movements the books lack or have otherwise, suspense for which the gateway's book has no
+reason, intents without an end, and those that ended and kept a person's money.
 """
 
 from __future__ import annotations
@@ -46,7 +46,16 @@ SELECT i.intent_id, i.money_id, i.amount, i.currency, i.payment_id, i.fulfils FR
 WHERE i.kind = {IntentKind.TOP_UP} AND i.state = {IntentState.PAID}
 """
 _APPROVED = f"SELECT payment_id FROM payment_versions WHERE step = {PaymentStep.APPROVE}"
-_ENDLESS = f"SELECT count(*) FROM intents WHERE state IN ({IntentState.WRITTEN}, {IntentState.UNKNOWN})"
+_ENDLESS = f"""
+SELECT i.intent_id, i.state FROM intents i LEFT JOIN holds h ON h.hold_id = i.intent_id
+WHERE i.state IN ({IntentState.WRITTEN}, {IntentState.UNKNOWN}, {IntentState.PENDING}) OR h.balance > 0
+"""
+_KEPT = f"""
+SELECT i.intent_id, i.state FROM intents i
+WHERE (i.kind, i.state) IN (({IntentKind.TOP_UP}, {IntentState.PAID}), ({IntentKind.WITHDRAWAL}, {IntentState.FAILED}))
+  AND NOT EXISTS (SELECT FROM transfers t WHERE t.subject_id = i.intent_id AND t.credit_id = i.wallet_id
+                  AND t.amount = i.amount AND t.reason IN ({TransferReason.TOP_UP}, {TransferReason.RETURN}))
+"""
 _EFFECTS = "SELECT object_id, effect, change, currency, used FROM gateway_effects WHERE gateway = $1 AND change <> 0"
 _SUSPENSE = "SELECT object_id, effect, amount, currency FROM suspense WHERE gateway = $1"
 _BALANCE = "SELECT coalesce(sum(balance), 0)::bigint FROM accounts WHERE account_id = $1"
@@ -75,7 +84,7 @@ class GatewayAudit:
             "diff_minor": await self._count_diff(),
             "credited_twice": int(await self._database.fetchval(_TWICE)),
             "fulfilled_unpaid": await self._count_unpaid(),
-            "unexplained": unexplained + await self._count_suspense() + int(await self._database.fetchval(_ENDLESS)),
+            "unexplained": unexplained + await self._count_suspense() + await self._count_intents(),
         }
 
     async def _count_diff(self) -> int:
@@ -157,6 +166,14 @@ class GatewayAudit:
             paid = EffectKind.CHARGE_PAID if parent["kind"] == "charge" else EffectKind.PAYMENT_RECEIVED
             return self._used.get((parent["id"], paid)) == EffectUse.SUSPENSE
         return False
+
+    async def _count_intents(self) -> int:
+        """Intents without an end, and those that ended and kept money."""
+        wrong = [("has no end", row) for row in await self._database.fetch(_ENDLESS)]
+        wrong += [("kept the money of its wallet", row) for row in await self._database.fetch(_KEPT)]
+        for what, (intent, state) in wrong:
+            self._say(f"{intent.hex()} {IntentState(state).name} {what}")
+        return len(wrong)
 
     async def _balance(self, currency: str, purpose: Purpose) -> int:
         account = account_id(self._tenant, gateway_owner(self._gateway), currency, purpose)

@@ -28,6 +28,8 @@ class GatewayBreak:
         return f"{made};\n{GRANTS}"
 
 
+_FEES = "account_of(v.tenant_id, '${NIL}', v.currency, ${Purpose.FEES}::smallint)"
+
 BREAKS: dict[str, GatewayBreak] = {
     "money_that_fits_nothing_is_booked_in_part": GatewayBreak(
         "diff_minor", "suspend_money", "abs(p_change));", "1);", {"qr_paid_in_part": 1.0}
@@ -50,6 +52,28 @@ BREAKS: dict[str, GatewayBreak] = {
     ),
     "what_was_asked_for_is_in_suspense": GatewayBreak(
         "unexplained", "apply_effect", "v_fits := v.kind = v_kind", "v_fits := v.kind = v_kind AND v_kind <> 1", {}
+    ),
+    "what_fails_does_not_end": GatewayBreak(
+        "unexplained",
+        "apply_effect",
+        "IF v_step = ${IntentStep.FAIL} AND v_fits THEN",
+        "IF false THEN",
+        {"payout_fails": 1.0},
+    ),
+    "what_was_held_becomes_a_fee": GatewayBreak(
+        "unexplained",
+        "fail_intent",
+        "v.intent_id, ${HOLD_SLOT}::smallint, v.wallet_id, v_locked.slot[1], v.amount - v.fee);",
+        f"v.intent_id, ${{HOLD_SLOT}}::smallint, {_FEES}, 0::smallint, v.amount - v.fee);",
+        {"payout_fails": 1.0},
+    ),
+    "top_ups_become_a_fee": GatewayBreak(
+        "unexplained",
+        "credit_top_up",
+        "p_clearing, v_locked.slot[1], v.wallet_id, v_locked.slot[2], v.amount);",
+        "p_clearing, v_locked.slot[1], CASE WHEN v.payment_id IS NULL THEN "
+        f"{_FEES} ELSE v.wallet_id END, v_locked.slot[2], v.amount);",
+        {},
     ),
     "what_is_due_is_not_claimed": GatewayBreak(
         "unexplained", "claim_intents", "d.due_us <= v_now_us", "d.due_us < 0", {}

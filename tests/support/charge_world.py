@@ -37,7 +37,15 @@ class ChargeWorld:
         """An intent to pay an owner out."""
         intent = new_id()
         self.answer = await self.intents.begin_withdrawal(
-            self.money.key(), TENANT, intent, owner=owner, gateway=GATEWAY, amount=amount, currency="THB", to="acct_1"
+            self.money.key(),
+            owner,
+            TENANT,
+            intent,
+            owner=owner,
+            gateway=GATEWAY,
+            amount=amount,
+            currency="THB",
+            to="acct_1",
         )
         return intent
 

@@ -44,8 +44,9 @@ class GatewayWorld:
         self.world = world
         self.fake = fake
         self.clock = clock
+        self.engine = engine
         intents = world.commerce.intents
-        application = ObjectApplication(engine, TENANT, intents)
+        application = ObjectApplication(engine, TENANT, intents, clock)
         self._driver = IntentDriver(engine, intents, application, clock)
         self._fetcher = HintFetcher(engine, intents, application)
         self._reader = ChangeReader(engine, intents, application, clock)

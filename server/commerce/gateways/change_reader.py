@@ -57,18 +57,23 @@ class ChangeReader:
         settled_ms = now_ms - self._gateway.settle_s * 1000
         until_ms = max(read_ms, min(read_ms + WINDOW_MS, settled_ms))
         try:
-            await self._read(read_ms, until_ms)
+            if not await self._read(lease, read_ms, until_ms):
+                return False
         except BaseException:
             await self._intents.move_cursor(self._gateway.name, lease, read_ms, pause_us=0)
             raise
         await self._intents.move_cursor(self._gateway.name, lease, until_ms, pause_us=0)
         return until_ms < settled_ms
 
-    async def _read(self, since_ms: int, until_ms: int) -> None:
+    async def _read(self, lease: int, since_ms: int, until_ms: int) -> bool:
+        """Apply a window, and keep the turn meanwhile; False if it was lost."""
         page: str | None = None
         while since_ms < until_ms:
             found = await self._gateway.list_changed(since_ms, until_ms, page)
             await self._application.apply(found.objects)
             page = found.next_page
             if page is None:
-                return
+                break
+            if not await self._intents.move_cursor(self._gateway.name, lease, since_ms, pause_us=LEASE_US):
+                return False
+        return True

@@ -36,8 +36,8 @@ class GatewayWork:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._webhooks.run())
             for each in self.gateways.all:
-                application = ObjectApplication(each.engine, each.tenant, self._intents)
-                changing = ObjectApplication(each.engine, each.tenant, self._changes)
+                application = ObjectApplication(each.engine, each.tenant, self._intents, self._clock)
+                changing = ObjectApplication(each.engine, each.tenant, self._changes, self._clock)
                 for work in (
                     IntentDriver(each.engine, self._intents, application, self._clock),
                     ChangeReader(each.engine, self._changes, changing, self._clock),

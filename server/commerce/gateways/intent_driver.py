@@ -84,6 +84,8 @@ class IntentDriver:
         try:
             if row.state is IntentState.UNKNOWN:
                 await self._resolve(row)
+            elif row.state is IntentState.PENDING:
+                await self._look_at(row)
             elif row.state is IntentState.WRITTEN:
                 await self._settle(row, await self._call(row))
         except GatewayUnavailableError as error:
@@ -104,6 +106,12 @@ class IntentDriver:
         first = found[0]
         expires_us = None if first.expires_at_ms is None else first.expires_at_ms * 1000
         await self._intents.settle(row, IntentStep.ACCEPT, object_id=first.id, qr=first.qr, expires_us=expires_us)
+        await self._application.apply(found)
+
+    async def _look_at(self, row: IntentRow) -> None:
+        """No change of it was read for long: what says that it has ended may be lost."""
+        found = await self._gateway.find(_OBJECTS[row.kind], row.intent.hex())
+        await self._intents.settle(row, None)
         await self._application.apply(found)
 
     async def _resolve(self, row: IntentRow) -> None:

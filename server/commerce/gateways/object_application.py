@@ -6,8 +6,9 @@ import logging
 from collections.abc import Sequence
 from uuid import UUID
 
+from server.clock import Clock
 from server.commerce.gateways.effects import Effect, effects_of
-from server.commerce.gateways.gateway_contract import Gateway
+from server.commerce.gateways.gateway_contract import Gateway, GatewayUnavailableError
 from server.commerce.gateways.gateway_objects import GatewayObject, ObjectKind
 from storage.commerce.gateway_intents import GatewayIntents
 from storage.commerce.intent_rows import EffectRow
@@ -19,10 +20,11 @@ _log = logging.getLogger(__name__)
 class ObjectApplication:
     """Objects of one gateway, for the books of one tenant."""
 
-    def __init__(self, gateway: Gateway, tenant: int, intents: GatewayIntents) -> None:
+    def __init__(self, gateway: Gateway, tenant: int, intents: GatewayIntents, clock: Clock) -> None:
         self._gateway = gateway
         self._tenant = tenant
         self._intents = intents
+        self._clock = clock
         self._currencies: set[str] = set()
 
     async def apply(self, objects: Sequence[GatewayObject]) -> None:
@@ -37,9 +39,10 @@ class ObjectApplication:
         reference = found.reference
         if found.kind is ObjectKind.PAYMENT and found.parent is not None:
             charge = await self._gateway.fetch(ObjectKind.CHARGE, found.parent)
+            self._check_readable(found, charge)
             reference = charge.reference if charge is not None else None
         elif found.kind is ObjectKind.CHARGEBACK and found.parent is not None:
-            await self._apply_money_of(found.parent)
+            await self._apply_money_of(found, found.parent)
         for effect in effects:
             await self._open_accounts(effect.currency)
             row = EffectRow(
@@ -54,12 +57,18 @@ class ObjectApplication:
             if answer.outcome is not StepOutcome.DONE:
                 _log.error("gateway %s: the amount of %s has changed; ask the gateway", self._gateway.name, found.id)
 
-    async def _apply_money_of(self, parent: str) -> None:
+    async def _apply_money_of(self, found: GatewayObject, parent: str) -> None:
         """What was taken back was paid before: a chargeback may be read first."""
-        for kind in (ObjectKind.CHARGE, ObjectKind.PAYMENT):
-            paid = await self._gateway.fetch(kind, parent)
-            if paid is not None:
-                await self.apply([paid])
+        read = [await self._gateway.fetch(kind, parent) for kind in (ObjectKind.CHARGE, ObjectKind.PAYMENT)]
+        paid = [each for each in read if each is not None]
+        self._check_readable(found, *paid)
+        await self.apply(paid)
+
+    def _check_readable(self, found: GatewayObject, *parents: GatewayObject | None) -> None:
+        """What a young object is about may not be readable yet: money that fits nothing is never looked at again."""
+        is_young = self._clock.wall_ms() - found.created_at_ms < self._gateway.settle_s * 1000
+        if is_young and not any(parents):
+            raise GatewayUnavailableError(f"the parent of {found.id} cannot be read yet")
 
     async def _open_accounts(self, currency: str) -> None:
         if currency not in self._currencies:

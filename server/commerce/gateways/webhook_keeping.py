@@ -6,6 +6,8 @@ It is answered when both are committed. What it says of amounts and states is ne
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import logging
 import os
 from collections.abc import Mapping
@@ -33,6 +35,7 @@ HINTS_PER_STEP = 16
 FORGET_PER_STEP = 500
 INTERVAL_S = 0.5
 _NONCE_BYTES = 12
+_DIGEST_BYTES = 16
 
 
 class WebhookKeeping:
@@ -51,6 +54,7 @@ class WebhookKeeping:
         self._intents = intents
         self._clock = clock
         self._seal = AESGCM(sealing_key)
+        self._digest_key = hmac.digest(sealing_key, b"copies of webhooks", hashlib.sha256)
         self._sleep = sleep
 
     async def take(self, name: str, headers: Mapping[str, str], body: bytes) -> None:
@@ -64,8 +68,9 @@ class WebhookKeeping:
             raise RequestRefusedError(ErrorCode.NOT_ALLOWED, f"the webhook is refused: {error}") from None
         nonce = os.urandom(_NONCE_BYTES)
         sealed = nonce + self._seal.encrypt(nonce, body, name.encode())
+        digest = hmac.digest(self._digest_key, name.encode() + b"/" + body, hashlib.sha256)[:_DIGEST_BYTES]
         named = None if hint is None else (hint.kind.value, hint.id)
-        if not await self._intents.note_webhook(name, named, sealed, hints_max=HINTS_MAX):
+        if not await self._intents.note_webhook(name, named, digest, sealed, hints_max=HINTS_MAX):
             raise RequestRefusedError(ErrorCode.UNAVAILABLE, "too many webhooks wait", retry_after_s=RETRY_AFTER_S)
 
     def open_body(self, name: str, sealed: bytes) -> bytes:

@@ -10,11 +10,13 @@ from litestar import Request, get, post
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from protocol.commerce.intent_states import IntentKind
+from protocol.errors import ErrorCode
 from server.commerce.charging import IntentReply, NewTopUp, NewWithdrawal
 from server.commerce.reconciling import Reconciliation, SuspenseItem, SuspenseRelease
 from server.commerce.resources.asking import AsAsker, AsKeyed, PageLimit, named_or_own
 from server.commerce.resources.commerce_parts import InCommerce
 from server.http.errors import REFUSALS
+from server.refusals import RequestRefusedError
 
 _LAST = UUID(int=2**128 - 1)
 _NUMBER_MAX = 2**53
@@ -107,4 +109,6 @@ async def release_suspense(
     item: FromPath[int], data: JSONBody[SuspenseRelease], keyed: AsKeyed, parts: InCommerce
 ) -> None:
     """Give an item to a wallet, with a line in the audit."""
+    if item > _NUMBER_MAX:
+        raise RequestRefusedError(ErrorCode.INTENT_NOT_FOUND)
     await parts.reconciling.release(keyed, item, data)

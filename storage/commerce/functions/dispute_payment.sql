@@ -21,7 +21,8 @@ BEGIN
         RETURN close_step(p_key, p_body, clock_us(), ${StepOutcome.NOT_FOUND}::smallint, NULL, NULL, NULL);
     ELSIF p_step = ${PaymentStep.DISPUTE}
           AND (v.disputed > 0
-               OR v.state NOT IN (${PaymentState.PAID}, ${PaymentState.REFUNDED}, ${PaymentState.REFUND_FAILED}))
+               OR v.state NOT IN (${PaymentState.PAID}, ${PaymentState.REFUNDING}, ${PaymentState.REFUNDED},
+                                   ${PaymentState.REFUND_FAILED}))
           OR p_step <> ${PaymentStep.DISPUTE} AND v.state <> ${PaymentState.DISPUTED} THEN
         RETURN close_step(p_key, p_body, clock_us(), ${StepOutcome.STATE}::smallint, p_payment, v.version, NULL);
     ELSIF p_step = ${PaymentStep.DISPUTE} AND (p_amount BETWEEN 1 AND v.captured - v.refunded) IS NOT TRUE THEN
@@ -34,7 +35,7 @@ BEGIN
         v.disputed := p_amount;
     ELSIF p_step = ${PaymentStep.DISPUTE_LOST} THEN
         v.moved_us := greatest(clock_us(), v.moved_us);
-        v.state := ${PaymentState.REFUNDED};
+        v.state := CASE WHEN is_refunding(v) THEN ${PaymentState.REFUNDING} ELSE ${PaymentState.REFUNDED} END;
     ELSE
         SELECT l.* INTO v_locked FROM lock_accounts(
             ARRAY[p_clearing, v.to_id, account_of(p_tenant, v.payee_id, v.currency, ${Purpose.RECEIVABLE}::smallint)],
@@ -45,7 +46,8 @@ BEGIN
         IF v.to_id = ANY (v_locked.in_debt) THEN
             PERFORM settle_debt(v.moved_us, v.currency, p_payment, v.to_id, v_locked.slot[2]);
         END IF;
-        v.state := CASE WHEN v.refunded > 0 THEN ${PaymentState.REFUNDED} ELSE ${PaymentState.PAID} END;
+        v.state := CASE WHEN is_refunding(v) THEN ${PaymentState.REFUNDING}
+                        WHEN v.refunded > 0 THEN ${PaymentState.REFUNDED} ELSE ${PaymentState.PAID} END;
         v.disputed := 0;
     END IF;
     v.version := v.version + 1;

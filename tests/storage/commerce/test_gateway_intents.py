@@ -383,13 +383,13 @@ async def test_an_answer_that_comes_after_the_effect_changes_no_state(money: Mon
 
 async def test_hints_wait_once_for_each_object_and_stay_when_they_are_noted_again(charges: ChargeWorld) -> None:
     for _ in range(2):
-        assert await charges.intents.note_webhook(GATEWAY, ("charge", "ch_1"), b"sealed", hints_max=2)
-    assert await charges.intents.note_webhook(GATEWAY, ("charge", "ch_2"), b"sealed", hints_max=2)
-    assert not await charges.intents.note_webhook(GATEWAY, ("charge", "ch_3"), b"sealed", hints_max=2)
+        assert await charges.intents.note_webhook(GATEWAY, ("charge", "ch_1"), new_id(), b"sealed", hints_max=2)
+    assert await charges.intents.note_webhook(GATEWAY, ("charge", "ch_2"), new_id(), b"sealed", hints_max=2)
+    assert not await charges.intents.note_webhook(GATEWAY, ("charge", "ch_3"), new_id(), b"sealed", hints_max=2)
     first, second = await charges.intents.claim_hints(GATEWAY, 10, lease_us=10**9)
     assert await charges.intents.claim_hints(GATEWAY, 10, lease_us=10**9) == []
     await charges.intents.finish_hint(GATEWAY, second)
-    await charges.intents.note_webhook(GATEWAY, ("charge", first.object_id), b"sealed", hints_max=2)
+    await charges.intents.note_webhook(GATEWAY, ("charge", first.object_id), new_id(), b"sealed", hints_max=2)
     await charges.intents.finish_hint(GATEWAY, first)
     (left,) = await charges.intents.claim_hints(GATEWAY, 10, lease_us=10**9)
     assert left.object_id == first.object_id
@@ -397,7 +397,7 @@ async def test_hints_wait_once_for_each_object_and_stay_when_they_are_noted_agai
 
 async def test_bodies_of_webhooks_are_forgotten_in_steps(money: MoneyWorld, charges: ChargeWorld) -> None:
     for _ in range(3):
-        await charges.intents.note_webhook(GATEWAY, None, b"sealed", hints_max=2)
+        await charges.intents.note_webhook(GATEWAY, None, new_id(), b"sealed", hints_max=2)
     now_us = int(await money.database.fetchval("SELECT clock_us()"))
     assert await charges.intents.forget_webhooks(now_us - HOUR_US, 2) == 0
     assert [await charges.intents.forget_webhooks(now_us + 1, 2) for _ in range(2)] == [2, 1]

@@ -1,7 +1,8 @@
 -- Apply one effect of an object of a gateway, once. `p_change` is what the gateway owes us more; `p_intent` the reference of
 -- the object, if it is one of ours, `p_parent` of a chargeback the object that was paid.
 --
--- Money of exactly what was asked for, while it may still come, moves what it was asked for. All other goes to suspense.
+-- Money of exactly what was asked for, while it may still come, moves what it was asked for, if its wallet is not closed. All
+-- other goes to suspense. A top-up whose money went there has failed: its charge brings no other.
 CREATE FUNCTION apply_effect(
     p_key uuid, p_body bytea, p_tenant smallint, p_gateway text, p_object text, p_effect smallint, p_change bigint,
     p_currency text, p_intent uuid, p_parent text
@@ -15,6 +16,7 @@ DECLARE
     v_step smallint := step_of_effect(p_effect) % 100;
     v intents%ROWTYPE;
     v_fits boolean;
+    v_reason text;
     v_used smallint := ${EffectUse.INTENT};
     v_at_us bigint := clock_us();
 BEGIN
@@ -33,7 +35,7 @@ BEGIN
             v_at_us := fail_intent(v, NULL);
         ELSIF p_change = 0 THEN
             v_used := ${EffectUse.NOTHING};
-            UPDATE intents SET state = next_intent_state(state, v_step), moved_us = v_at_us
+            UPDATE intents SET state = next_intent_state(state, v_step), moved_us = v_at_us, due_us = NULL
             WHERE intent_id = p_intent AND v_fits AND v_step = ${IntentStep.EXPIRE};
         ELSIF v_fits AND v.kind = ${IntentKind.TOP_UP} THEN
             SELECT c.at_us INTO v_at_us FROM credit_top_up(v, v_clearing, p_object, p_key, p_body) c;
@@ -42,10 +44,22 @@ BEGIN
         ELSIF v_fits AND v.kind = ${IntentKind.WITHDRAWAL} THEN
             v_at_us := return_payout(v, v_clearing);
         ELSE
+            v_at_us := NULL;
+        END IF;
+        IF v_at_us IS NULL THEN
             v_used := ${EffectUse.SUSPENSE};
             v_at_us := suspend_money(p_tenant, p_gateway, p_object, p_effect, p_change, p_currency, p_intent, v_clearing);
-            UPDATE intents SET state = next_intent_state(state, v_step), moved_us = v_at_us
-            WHERE intent_id = p_intent AND v_fits;
+            IF v_fits AND v.kind = ${IntentKind.TOP_UP} THEN
+                v_step := ${IntentStep.FAIL};
+                v_reason := 'the wallet is closed';
+            ELSIF p_effect = ${EffectKind.CHARGE_PAID} AND v.kind = v_kind THEN
+                v_fits := true;
+                v_step := ${IntentStep.FAIL};
+                v_reason := 'the charge was paid with another amount';
+            END IF;
+            UPDATE intents SET state = next_intent_state(state, v_step), moved_us = v_at_us, reason = coalesce(v_reason, reason),
+                token = CASE WHEN v_reason IS NULL THEN token END, due_us = CASE WHEN v_reason IS NULL THEN due_us END
+            WHERE intent_id = p_intent AND v_fits AND next_intent_state(state, v_step) IS NOT NULL;
         END IF;
     END IF;
     INSERT INTO gateway_effects (gateway, object_id, effect, tenant_id, intent_id, currency, change, used, at_us)

@@ -10,15 +10,18 @@ DECLARE
     v_answer answer := open_step(p_key, p_body);
     v_wallet uuid := account_of(p_tenant, p_owner, p_currency, ${Purpose.WALLET}::smallint);
     v_payment payments%ROWTYPE;
-    v_status smallint := (SELECT a.status FROM accounts a WHERE a.account_id = v_wallet AND a.slot = 0);
+    v_status smallint;
     v_outcome smallint;
-    v_now_us bigint := clock_us();
+    v_now_us bigint;
 BEGIN
     IF v_answer.outcome IS NOT NULL THEN
         RETURN v_answer;
     END IF;
     SELECT p.* INTO v_payment FROM payments p
-    WHERE p.payment_id = p_payment AND p.tenant_id = p_tenant AND p.payer_id = p_owner;
+    WHERE p.payment_id = p_payment AND p.tenant_id = p_tenant AND p.payer_id = p_owner FOR NO KEY UPDATE;
+    PERFORM lock_person(p_owner);  -- an erasure looks for open intents, and closes the wallet
+    v_status := (SELECT a.status FROM accounts a WHERE a.account_id = v_wallet AND a.slot = 0);
+    v_now_us := clock_us();
     v_outcome := CASE
         WHEN (p_amount BETWEEN 1 AND ${AMOUNT_MINOR_MAX}) IS NOT TRUE THEN ${StepOutcome.AMOUNT}
         WHEN v_status IS NULL THEN ${StepOutcome.WALLET_NOT_FOUND}
@@ -31,6 +34,9 @@ BEGIN
         WHEN (v_payment.version, v_payment.amount, v_payment.currency, v_payment.payee_id)
              IS DISTINCT FROM (p_version, p_amount, p_currency, p_payee) THEN ${StepOutcome.CHANGED}
         ELSE ${StepOutcome.DONE} END;
+    IF v_outcome = ${StepOutcome.EXPIRED} AND v_payment.state = ${PaymentState.REQUESTED} THEN
+        v_payment := end_request(v_payment, ${PaymentStep.EXPIRE}::smallint, p_owner, v_now_us);
+    END IF;
     IF v_outcome <> ${StepOutcome.DONE} THEN
         RETURN close_step(p_key, p_body, v_now_us, v_outcome, p_payment, v_payment.version, NULL);
     END IF;

@@ -1,7 +1,7 @@
 -- Take what is to be paid out from a wallet into a hold of its own, and write down that the gateway is to pay it. It counts
 -- against the limits of a person, as a payment does.
 CREATE FUNCTION begin_withdrawal(
-    p_key uuid, p_body bytea, p_tenant smallint, p_intent uuid, p_owner uuid, p_gateway text, p_amount bigint,
+    p_key uuid, p_body bytea, p_actor uuid, p_tenant smallint, p_intent uuid, p_owner uuid, p_gateway text, p_amount bigint,
     p_currency text, p_token text
 ) RETURNS answer
 LANGUAGE plpgsql VOLATILE
@@ -54,5 +54,7 @@ BEGIN
                          written_us, moved_us, due_us)
     VALUES (p_intent, ${IntentKind.WITHDRAWAL}, p_tenant, p_owner, p_gateway, v_wallet.account_id, p_amount, p_currency,
             'bank', p_token, ${IntentState.WRITTEN}, clock_us(), v_locked.at_us, clock_us());
+    PERFORM note_audit(p_tenant, 'begin_withdrawal', p_actor, p_intent,
+                       concat_ws(' ', p_owner, p_gateway, p_amount, p_currency));
     RETURN close_step(p_key, p_body, v_locked.at_us, v_outcome, p_intent, NULL, NULL);
 END $$;

@@ -1,5 +1,6 @@
 -- The money of a top-up has come: into the wallet, where it settles debts first; and the payment that it was for is approved
--- with it, as its payer asked, if it still can be. The intent and the payment are locked.
+-- with it, as its payer asked, if it still can be. The intent and the payment are locked. `at_us` is null, and nothing has
+-- moved, if the wallet is closed; the suspense account is locked then.
 CREATE FUNCTION credit_top_up(
     v intents, p_clearing uuid, p_object text, p_key uuid, p_body bytea, OUT at_us bigint
 )
@@ -21,8 +22,12 @@ BEGIN
         ARRAY[p_clearing, v.wallet_id, account_of(v.tenant_id, v.owner_id, v.currency, ${Purpose.RECEIVABLE}::smallint),
               v_payment.to_id, account_of(v.tenant_id, v_payment.payee_id, v.currency, ${Purpose.RECEIVABLE}::smallint),
               CASE WHEN v.payment_id IS NOT NULL
-                   THEN account_of(v.tenant_id, '${NIL}', v.currency, ${Purpose.FEES}::smallint) END] || v_shares,
-        ARRAY[false, true, true, true, true, false] || array_fill(true, ARRAY[cardinality(v_shares)])) l;
+                   THEN account_of(v.tenant_id, '${NIL}', v.currency, ${Purpose.FEES}::smallint) END,
+              account_of(v.tenant_id, gateway_owner(v.gateway), v.currency, ${Purpose.SUSPENSE}::smallint)] || v_shares,
+        ARRAY[false, true, true, true, true, false, false] || array_fill(true, ARRAY[cardinality(v_shares)])) l;
+    IF is_closed(v.wallet_id) THEN
+        RETURN;
+    END IF;
     at_us := v_locked.at_us;
     PERFORM post(at_us, v.currency, ${TransferReason.TOP_UP}::smallint, v.intent_id, NULL,
                  p_clearing, v_locked.slot[1], v.wallet_id, v_locked.slot[2], v.amount);

@@ -30,7 +30,9 @@ BEGIN
     SELECT l.* INTO v_locked FROM lock_accounts(
         ARRAY[v_suspense, p_wallet, account_of(p_tenant, v_wallet.owner_id, v.currency, ${Purpose.RECEIVABLE}::smallint)],
         ARRAY[false, true, true]) l;
-    IF v.amount < 0 AND available(p_wallet) < -v.amount THEN
+    IF is_closed(p_wallet) THEN
+        RETURN close_step(p_key, p_body, v_locked.at_us, ${StepOutcome.WALLET_CLOSED}::smallint, NULL, NULL, NULL);
+    ELSIF v.amount < 0 AND available(p_wallet) < -v.amount THEN
         RETURN close_step(p_key, p_body, v_locked.at_us, ${StepOutcome.INSUFFICIENT}::smallint, NULL, NULL, NULL);
     ELSIF v.amount < 0 THEN
         PERFORM post(v_locked.at_us, v.currency, ${TransferReason.SUSPENSE_RELEASED}::smallint, v_subject, NULL,

@@ -1,4 +1,5 @@
 -- A payout that was paid came back: to the wallet. The intent is locked. (What was counted against limits stays counted.)
+-- Null, and nothing has moved, if the wallet is closed; the suspense account is locked then.
 CREATE FUNCTION return_payout(v intents, p_clearing uuid) RETURNS bigint
 LANGUAGE plpgsql VOLATILE
 AS $$
@@ -6,8 +7,12 @@ DECLARE
     v_locked record;
 BEGIN
     SELECT l.* INTO v_locked FROM lock_accounts(
-        ARRAY[p_clearing, v.wallet_id, account_of(v.tenant_id, v.owner_id, v.currency, ${Purpose.RECEIVABLE}::smallint)],
-        ARRAY[false, true, true]) l;
+        ARRAY[p_clearing, v.wallet_id, account_of(v.tenant_id, v.owner_id, v.currency, ${Purpose.RECEIVABLE}::smallint),
+              account_of(v.tenant_id, gateway_owner(v.gateway), v.currency, ${Purpose.SUSPENSE}::smallint)],
+        ARRAY[false, true, true, false]) l;
+    IF is_closed(v.wallet_id) THEN
+        RETURN NULL;
+    END IF;
     PERFORM post(v_locked.at_us, v.currency, ${TransferReason.PAYOUT_FAILED}::smallint, v.intent_id, NULL,
                  p_clearing, v_locked.slot[1], v.wallet_id, v_locked.slot[2], v.amount);
     IF v.wallet_id = ANY (v_locked.in_debt) THEN

@@ -23,7 +23,9 @@ BEGIN
     UPDATE intents SET state = coalesce(v_next, state), object_id = coalesce(p_object, object_id), qr = coalesce(p_qr, qr),
         expires_us = coalesce(p_expires_us, expires_us), reason = coalesce(p_reason, reason),
         failures = CASE WHEN p_pause_us IS NULL THEN 0 ELSE failures + 1 END,
-        due_us = CASE WHEN state IN (${IntentState.WRITTEN}, ${IntentState.UNKNOWN}) THEN clock_us() + p_pause_us END
+        due_us = CASE WHEN coalesce(v_next, state) = ${IntentState.PENDING} THEN clock_us() + ${GATEWAY_PAUSE_US}
+                      WHEN state IN (${IntentState.WRITTEN}, ${IntentState.UNKNOWN})
+                      THEN clock_us() + least(p_pause_us, ${GATEWAY_PAUSE_US}) END
     WHERE intent_id = p_intent;
     RETURN true;
 END $$;

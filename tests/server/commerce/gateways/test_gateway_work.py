@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from protocol.commerce.contract import withdrawal_text
+from server.commerce.gateways.gateway_objects import GatewayObject, ObjectKind
 from server.webhooks.posting import sign
 from storage.commerce.api_key_store import Right
 from tests.support.commerce_world import Party, approval_of, refusal
@@ -255,6 +256,9 @@ async def test_stray_money_is_in_suspense_until_an_admin_gives_it_away(gateway: 
     (wallet,) = (await ann.read("wallets"))["wallets"]
     path = f"suspense/{item['item']}/release"
     assert refusal(await ann.post(path, {"wallet": wallet["id"]})) == (403, "not_allowed")
+    for number in (10**18, 10**19):
+        answer = await world.admin.post(f"suspense/{number}/release", {"wallet": wallet["id"]})
+        assert refusal(answer) == (404, "intent_not_found")
     assert (await world.admin.post(path, {"wallet": wallet["id"]})).status_code == 204
     assert refusal(await world.admin.post(path, {"wallet": wallet["id"]})) == (404, "intent_not_found")
     assert await ann.balance() == 700
@@ -274,6 +278,38 @@ async def test_a_chargeback_that_is_read_before_its_charge_is_the_topped_up_wall
     gateway.fake.have_faults()
     assert (await gateway.end(ann, answer))["state"] == "paid"
     await agree(gateway)
+
+
+async def test_a_payment_whose_charge_cannot_be_read_yet_waits_for_it(
+    gateway: GatewayWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann = await gateway.world.person()
+    answer = await top_up(ann, 50_000, **CODE)
+    await gateway.call()
+    (charge,) = gateway.fake.read_book()["objects"]
+    fetch = gateway.engine.fetch
+
+    async def lagging(kind: ObjectKind, object_id: str) -> GatewayObject | None:
+        return None if object_id == charge["id"] else await fetch(kind, object_id)
+
+    monkeypatch.setattr(gateway.engine, "fetch", lagging)
+    paid = gateway.fake.order("/customers/pay", charge=charge["id"])
+    assert await post_event(gateway, paid) == 204
+    await gateway.work()
+    monkeypatch.undo()
+    await gateway.advance(20)
+    assert (await gateway.end(ann, answer))["state"] == "paid"
+    assert (await gateway.world.admin.read("suspense"))["items"] == []
+
+
+async def test_a_charge_whose_end_was_not_read_is_asked_for(gateway: GatewayWorld) -> None:
+    ann = await gateway.world.person()
+    gateway.fake.have_faults(webhook_lost=1.0)
+    answer = await top_up(ann, 50_000)
+    await gateway.call()
+    await gateway.advance(3_700)
+    await gateway.call()
+    assert ((await ann.read(f"topups/{answer.json()['id']}"))["state"], await ann.balance()) == ("paid", 50_000)
 
 
 async def test_a_gateway_that_is_away_is_asked_later(gateway: GatewayWorld) -> None:
