@@ -169,7 +169,9 @@ class GatewayAudit:
 
     async def _count_intents(self) -> int:
         """Intents without an end, and those that ended and kept money."""
-        wrong = [("has no end", row) for row in await self._database.fetch(_ENDLESS)]
+        pending = {each.get("reference") for each in self._objects.values() if each["status"] == "pending"}
+        endless = await self._database.fetch(_ENDLESS)
+        wrong = [("has no end", row) for row in endless if row[1] != IntentState.PENDING or row[0].hex() not in pending]
         wrong += [("kept the money of its wallet", row) for row in await self._database.fetch(_KEPT)]
         for what, (intent, state) in wrong:
             self._say(f"{intent.hex()} {IntentState(state).name} {what}")

@@ -86,15 +86,25 @@ async def test_a_charge_that_was_paid_with_another_amount_ends_its_top_up(
     assert (await money.balance(ann), await charges.owed()) == (0, (499, 499))
 
 
+async def test_a_code_that_was_paid_with_too_much_ends_its_top_up(money: MoneyWorld, charges: ChargeWorld) -> None:
+    ann = await money.open_person()
+    intent = await charges.top_up(ann, 500, method="promptpay", token=None, life_s=900)
+    await charges.intents.settle(await charges.claim_one(), IntentStep.ACCEPT, object_id="ch_1")
+    await charges.effect(E.PAYMENT_RECEIVED, 400, intent)
+    assert await charges.state(intent) is S.PENDING
+    await charges.effect(E.PAYMENT_RECEIVED, 551, intent)
+    assert await charges.state(intent) is S.FAILED
+    assert (await money.balance(ann), await charges.owed()) == (0, (951, 951))
+
+
 async def test_a_request_that_a_top_up_finds_expired_has_expired(money: MoneyWorld, charges: ChargeWorld) -> None:
     ann, shop = await money.open_person(), await money.open_person()
     paid = money.payment(ann, shop, 500, request_us=HOUR_US)
     await money.request(paid)
     await money.step_clock(HOUR_US + 1)
     await charges.top_up(ann, 500, paid)
-    row = await money.ledger.read_payment(paid.payment)
-    assert row is not None
-    assert (charges.outcome(), row.state) == (StepOutcome.EXPIRED, PaymentState.EXPIRED)
+    state = await money.database.fetchval("SELECT state FROM payments WHERE payment_id = $1", paid.payment)
+    assert (charges.outcome(), state) == (StepOutcome.EXPIRED, PaymentState.EXPIRED)
 
 
 async def test_what_is_pending_is_due_again_after_an_hour_until_it_ends(

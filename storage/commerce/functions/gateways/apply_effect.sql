@@ -52,7 +52,8 @@ BEGIN
             IF v_fits AND v.kind = ${IntentKind.TOP_UP} THEN
                 v_step := ${IntentStep.FAIL};
                 v_reason := 'the wallet is closed';
-            ELSIF p_effect = ${EffectKind.CHARGE_PAID} AND v.kind = v_kind THEN
+            ELSIF v.kind = v_kind AND v.kind = ${IntentKind.TOP_UP}
+                  AND (p_effect = ${EffectKind.CHARGE_PAID} OR p_change > v.amount) THEN
                 v_fits := true;
                 v_step := ${IntentStep.FAIL};
                 v_reason := 'the charge was paid with another amount';

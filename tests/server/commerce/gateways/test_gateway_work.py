@@ -304,9 +304,10 @@ async def test_a_payment_whose_charge_cannot_be_read_yet_waits_for_it(
 
 async def test_a_charge_whose_end_was_not_read_is_asked_for(gateway: GatewayWorld) -> None:
     ann = await gateway.world.person()
-    gateway.fake.have_faults(webhook_lost=1.0)
+    gateway.fake.have_faults(webhook_lost=1.0, card_pending=1.0)
     answer = await top_up(ann, 50_000)
     await gateway.call()
+    assert (await ann.read(f"topups/{answer.json()['id']}"))["state"] == "pending"
     await gateway.advance(3_700)
     await gateway.call()
     assert ((await ann.read(f"topups/{answer.json()['id']}"))["state"], await ann.balance()) == ("paid", 50_000)
