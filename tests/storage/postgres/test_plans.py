@@ -284,6 +284,8 @@ async def exercise_identity(stores: IdentityStores, number: str) -> None:
     await services.are_businesses(TENANT, [me, new_id()])
     await services.read_mode(TENANT, new_id())
     await services.read_epoch()
+    await services.list_posted_dialogs(TENANT, new_id(), new_id(), 10)
+    await services.list_posted(new_id(), new_id(), 2, 10)
     await services.may_write(new_id(), [me, new_id()], new_id(), 1)
     await exercise_accounts(stores.accounts, stores.webhooks)
     await people.add_tenants([TENANT])
