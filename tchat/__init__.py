@@ -25,6 +25,7 @@ from tchat.store import MemoryOutbox, OutboxFullError, SqliteOutbox
 if TYPE_CHECKING:
     from tchat.bot import Bot
     from tchat.bot_handlers import Context, MessageContext
+    from tchat.commerce_api import CommerceApi
     from tchat.encryption.notices import NowReadable, Unreadable
     from tchat.memory_store import MemoryStore
     from tchat.sealed_store import SealedStore
@@ -35,6 +36,7 @@ __all__ = [
     "Bot",
     "Client",
     "ClientError",
+    "CommerceApi",
     "ConnectionState",
     "Context",
     "FileKey",
@@ -61,6 +63,7 @@ __all__ = [
 _IMPORTED_ON_FIRST_USE = {
     "Bot": "tchat.bot",
     "Client": "tchat.shell",
+    "CommerceApi": "tchat.commerce_api",
     "Context": "tchat.bot_handlers",
     "FileKey": "tchat.store_key",
     "KeyringKey": "tchat.store_key",

@@ -17,6 +17,9 @@ is `{"code", "message", "retry_after_s"}`; `unavailable`, `rate_limited`, `inter
 `exp` (at most 60 s later), `jti`, and `digest`: the base64url SHA-256 of method, path, idempotency key and body, each
 followed by a newline but the last (`request_digest`). With a `proof` that a device has signed it has `device_key`, too:
 the public key (Ed25519, base64) of that device.
+
+For their own requests people get tokens of the chat, too (`POST /v1/commerce-tokens`), with `aud` "commerce person":
+nobody has judged what they are for, so they begin no payment. Who takes the contract alone refuses them.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from protocol.commerce.currencies import AmountMinor, Currency
 from protocol.commerce.payment_notice import Version
 
 AUDIENCE = "commerce"
+PERSON_AUDIENCE = "commerce person"
 STEP_UP_AUDIENCE = "commerce step-up"
 TOKEN_LIFE_S = 60
 IDEMPOTENCY_HEADER = "Idempotency-Key"

@@ -10,7 +10,7 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
-from server.api import bots, people, service_accounts, sign_in, webhooks
+from server.api import bots, commerce, people, service_accounts, sign_in, webhooks
 from server.api.auth import provide_account, provide_admin, provide_caller, provide_owner, provide_service_account
 from server.api.parts import ApiParts, Parts
 from server.http.docs_page import DocsPage
@@ -42,6 +42,7 @@ def _v1() -> Router:
             people.delete_self,
             people.person,
             people.find_person,
+            commerce.make_token,
         ],
         dependencies={"caller": Provide(provide_caller)},
         security=[{"access_token": []}],

@@ -12,6 +12,7 @@ from server.identity.profiles import Profiles
 from server.identity.service_accounts import ServiceAccounts
 from server.identity.sign_in import SignInFlow
 from server.identity.tokens import Tokens
+from server.payments.commerce_tokens import PersonTokens
 from server.webhooks.endpoints import Webhooks
 
 
@@ -25,6 +26,7 @@ class ApiParts:
     service_accounts: ServiceAccounts
     accounts: Accounts
     webhooks: Webhooks
+    person_tokens: PersonTokens
     settings: IdentitySettings
 
 

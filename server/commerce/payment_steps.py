@@ -65,6 +65,8 @@ class PaymentSteps:
         """Request or send; raises RequestRefusedError."""
         asker = request.asker
         asker.check_right(Right.PAYMENTS)
+        if asker.direct:
+            raise RequestRefusedError(ErrorCode.NOT_ALLOWED, "payments begin in a conversation: the command `pay`")
         key = self._keys.make(request, "begin", new)
         refused = await self._judge_new(request, key, new)
         if refused is not None:

@@ -17,7 +17,7 @@ import jwt
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from protocol.commerce.contract import AUDIENCE, TOKEN_LIFE_S, request_digest
+from protocol.commerce.contract import AUDIENCE, PERSON_AUDIENCE, TOKEN_LIFE_S, request_digest
 from protocol.errors import ErrorCode
 from server.clock import Clock
 from server.commerce.asker import Asker
@@ -28,6 +28,7 @@ from server.refusals import RETRY_AFTER_S, RequestRefusedError
 CLOCK_LEEWAY_S = 5.0
 """How far the clock of the chat may be ahead of ours."""
 _ALGORITHMS = ["EdDSA"]
+_AUDIENCES = [AUDIENCE, PERSON_AUDIENCE]
 _OPTIONS: jwt.types.Options = {
     "verify_exp": False,
     "verify_nbf": False,
@@ -85,6 +86,7 @@ class RequestTokens:
             principal=claims.sub.bytes,
             device=claims.device.bytes,
             device_key=_device_key(claims.device_key),
+            direct=raw["aud"] != AUDIENCE,
         )
 
     async def _find_key(self, token: str) -> Ed25519PublicKey:
@@ -101,7 +103,7 @@ class RequestTokens:
     def _read(self, token: str, key: Ed25519PublicKey, method: str) -> Mapping[str, Any]:
         """The claims of a token of a request; or, for a GET, of an access token."""
         try:
-            claims = jwt.decode(token, key, algorithms=_ALGORITHMS, audience=AUDIENCE, options=_OPTIONS)
+            claims = jwt.decode(token, key, algorithms=_ALGORITHMS, audience=_AUDIENCES, options=_OPTIONS)
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
             if method == "GET":
                 return verify_signature(token, key, _ALGORITHMS, issuer=self._issuer, audience=self._audience)

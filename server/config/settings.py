@@ -369,6 +369,8 @@ class RateSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Commands about payments of one person, bot or business, repetitions included."""
     payment_reads_per_person_per_h: Count = 2_000
     """Payments that one person, bot or business may look up."""
+    commerce_tokens_per_person_per_h: Count = 600
+    """Tokens with which one person may ask commerce without a command: to order, to top up, to keep addresses."""
     events_per_service_per_s: PerSecond = 500.0
     """Events appended by one service, on average; two seconds' worth may come at once."""
 

@@ -29,6 +29,7 @@ from server.identity.sign_in import SignInFlow
 from server.identity.signing_keys import SigningKeys
 from server.identity.tokens import Tokens
 from server.identity.vault import Vault
+from server.payments.commerce_tokens import CommerceTokens, PersonTokens
 from server.payments.paying import Paying
 from server.webhooks.attempts import WebhookDelivery
 from server.webhooks.endpoints import Webhooks
@@ -102,9 +103,8 @@ class NodeIdentity:
             ttl_s=settings.access_token_ttl_s,
             external_issuers=ExternalIssuers(sign_ins, self._fetch, context),
         )
-        self.paying = Paying(
-            config, secrets.signing_keys, secrets.vault, PaymentCalls(pool), limiter=limiter, clock=clock
-        )
+        commerce_tokens, calls = CommerceTokens(secrets.signing_keys, clock), PaymentCalls(pool)
+        self.paying = Paying(config, commerce_tokens, secrets.vault, calls, limiter=limiter, clock=clock)
         self.sign_in_flow = SignInFlow(sign_ins, self.tokens, OneTimeCodes(sign_ins, secrets.sender, context), context)
         self.profiles = Profiles(self.people, context)
         api = create_api(
@@ -117,6 +117,7 @@ class NodeIdentity:
                 ),
                 accounts=Accounts(AccountStore(pool), self.tokens, context),
                 webhooks=Webhooks(webhooks, secrets.vault, clock, private=config.webhooks.private_addresses),
+                person_tokens=PersonTokens(config, commerce_tokens, calls, limiter),
                 settings=settings,
             ),
             body_bytes_max=config.gateway.http_body_bytes_max,

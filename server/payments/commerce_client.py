@@ -1,33 +1,28 @@
 """One request to commerce and its answer, as `protocol/commerce/contract.py` says.
 
-Invariants: a request carries a token for itself alone (`request_digest`), which is no access token: it has no issuer
-and no sign-in. No redirect is followed, no proxy of the environment is used, and of an answer at most ANSWER_BYTES_MAX
-are read. Whatever is not an answer of the contract is `unavailable`: whether something happened is not known, and the
-same request may be sent again. It is logged once, without its content, until an answer of the contract comes.
+Invariants: a request carries a token for itself alone (`request_digest`). No redirect is followed, no proxy of the
+environment is used, and of an answer at most ANSWER_BYTES_MAX are read. Whatever is not an answer of the contract is
+`unavailable`: whether something happened is not known, and the same request may be sent again. It is logged once,
+without its content, until an answer of the contract comes.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
-import secrets
-from typing import Annotated, Any
+from typing import Annotated
 
 import httpx
-import jwt
 import msgspec
 
-from protocol.commerce.contract import AUDIENCE, IDEMPOTENCY_HEADER, TOKEN_LIFE_S, PaymentReply, request_digest
+from protocol.commerce.contract import IDEMPOTENCY_HEADER, PaymentReply, request_digest
 from protocol.commerce.payment_states import STATES_BY_TEXT
 from protocol.errors import ErrorCode
-from protocol.ids import to_text
 from protocol.payment_commands import OF_COMMERCE
-from server.clock import Clock
 from server.config.payment_settings import CommerceSettings
 from server.identity.claims import Claims
-from server.identity.signing_keys import SigningKeys
 from server.payments.commerce_request import CommerceRequest
+from server.payments.commerce_tokens import CommerceTokens
 from server.refusals import RETRY_AFTER_S, RequestRefusedError
 
 _log = logging.getLogger(__name__)
@@ -50,9 +45,8 @@ class _StrangeAnswerError(Exception):
 class CommerceClient:
     """Calls the commerce at `settings.url`, over at most `settings.calls_max` connections."""
 
-    def __init__(self, settings: CommerceSettings, keys: SigningKeys, clock: Clock) -> None:
-        self._keys = keys
-        self._clock = clock
+    def __init__(self, settings: CommerceSettings, tokens: CommerceTokens) -> None:
+        self._tokens = tokens
         self._base = httpx.URL(settings.url)
         self._prefix = self._base.raw_path.decode("ascii").rstrip("/")
         self._trouble = False
@@ -96,25 +90,10 @@ class CommerceClient:
             headers[IDEMPOTENCY_HEADER] = request.key
         if body:
             headers["content-type"] = "application/json"
-        headers["authorization"] = f"Bearer {self._make_token(claims, request, path, device_key)}"
+        digest = request_digest(request.method, path, request.key, body)
+        headers["authorization"] = f"Bearer {self._tokens.sign(claims, digest, device_key)}"
         url = self._base.copy_with(raw_path=path.encode("ascii"))
         return self._client.build_request(request.method, url, headers=headers, content=body)
-
-    def _make_token(self, claims: Claims, request: CommerceRequest, path: str, device_key: bytes | None) -> str:
-        now_s = self._clock.wall_ms() // 1000
-        said: dict[str, Any] = {
-            "aud": AUDIENCE,
-            "sub": to_text(claims.principal),
-            "tenant": claims.tenant,
-            "device": to_text(claims.device),
-            "iat": now_s,
-            "exp": now_s + TOKEN_LIFE_S,
-            "jti": secrets.token_urlsafe(12),
-            "digest": request_digest(request.method, path, request.key, request.body),
-        }
-        if device_key is not None:
-            said["device_key"] = base64.b64encode(device_key).decode("ascii")
-        return jwt.encode(said, self._keys.signing, algorithm="EdDSA", headers={"kid": self._keys.kid})
 
     async def _exchange(self, request: httpx.Request) -> tuple[int, bytes]:
         response = await self._client.send(request, stream=True)

@@ -20,17 +20,15 @@ from server.clock import Clock
 from server.config.settings import Config
 from server.identity.claims import Claims
 from server.identity.rates import take_or_refuse
-from server.identity.signing_keys import SigningKeys
 from server.identity.vault import Vault
 from server.payments.commerce_client import CommerceClient
 from server.payments.commerce_request import CommerceRequest, make_read, make_request
+from server.payments.commerce_tokens import CommerceTokens, not_configured
 from server.refusals import ERROR_OF, RETRY_AFTER_S, RequestRefusedError
 from storage.postgres.payment_calls import PaymentCall, PaymentCalls
 from storage.rates import Rate, RateLimiter
 from storage.rows import VerdictCode
 from storage.unavailable import StorageUnavailableError
-
-_NOT_CONFIGURED = "payments are not configured here: the operator sets `commerce.url`"
 
 
 class Paying:
@@ -39,7 +37,7 @@ class Paying:
     def __init__(
         self,
         config: Config,
-        keys: SigningKeys,
+        tokens: CommerceTokens,
         vault: Vault,
         calls: PaymentCalls,
         *,
@@ -50,7 +48,7 @@ class Paying:
         self.under_way = 0
         self.outcomes = {"answered": 0, "refused": 0, "unavailable": 0}
         self._settings = settings
-        self._client = CommerceClient(settings, keys, clock) if settings.url else None
+        self._client = CommerceClient(settings, tokens) if settings.url else None
         self._vault = vault
         self._calls = calls
         self._limiter = limiter
@@ -79,7 +77,7 @@ class Paying:
         self, claims: Claims, command: Pay | ReadPayment, request: CommerceRequest, rate: Rate
     ) -> PaymentAnswer:
         if self._client is None:
-            raise RequestRefusedError(ErrorCode.UNAVAILABLE, _NOT_CONFIGURED, retry_after_s=60.0)
+            raise not_configured()
         deadline = asyncio.get_running_loop().time() + self._settings.timeout_s
         with self._bounded(claims.device):
             try:

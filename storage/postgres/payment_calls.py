@@ -7,8 +7,13 @@ from collections.abc import Collection
 import msgspec
 
 from storage.postgres.pool import Pool, translate_errors
-from storage.rows import VerdictCode
+from storage.rows import PrincipalType, VerdictCode
 
+_PERSON_DEVICE = f"""
+SELECT k.ed25519 FROM principals p
+LEFT JOIN device_keys k ON k.device_id = $2 AND k.principal_id = p.principal_id AND k.keys IS NOT NULL
+WHERE p.principal_id = $1 AND p.type = {PrincipalType.PERSON}
+"""
 _DEVICE_KEY = "SELECT ed25519 FROM device_keys WHERE device_id = $1 AND keys IS NOT NULL"
 
 
@@ -26,6 +31,12 @@ class PaymentCall(msgspec.Struct, frozen=True):
     what: bytes
     people_only: bool
     parties: Collection[bytes] = ()
+
+
+class PersonDevice(msgspec.Struct, frozen=True):
+    """A device of a person, and the public key with which it signs, if it has one."""
+
+    ed25519: bytes | None
 
 
 class PaymentCalls:
@@ -59,3 +70,9 @@ class PaymentCalls:
         async with translate_errors():
             key: bytes | None = await self._pool.fetchval(_DEVICE_KEY, device)
         return key
+
+    async def read_person_device(self, principal: bytes, device: bytes) -> PersonDevice | None:
+        """A device of this principal, who is a person; None for others."""
+        async with translate_errors():
+            row = await self._pool.fetchrow(_PERSON_DEVICE, principal, device)
+        return None if row is None else PersonDevice(row[0])

@@ -1,6 +1,7 @@
 """Chat, commerce and relay as processes: a payment is asked for, approved and refunded in a conversation.
 
-In an open dialog, and in a sealed one. In one test: what takes time is starting the three.
+In an open dialog, and in a sealed one; then a shop that people fill and order from, with tokens that the chat signs.
+In one test: what takes time is starting the three.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import anyio
 import asyncpg
@@ -22,9 +24,10 @@ from msgspec.structs import replace
 from protocol.commands import Create
 from protocol.dialog_types import DialogType, Mode
 from protocol.errors import ErrorCode
-from protocol.ids import NIL, new_id, to_text
+from protocol.ids import NIL, new_id, self_dialog_id, to_text
 from tchat import Client
 from tchat.actions import RefusedError
+from tchat.commerce_api import CommerceApi
 from tchat.encryption.notices import Standing
 from tchat.memory_store import MemoryStore
 from tests.adversity.announce_stage import RelayProcess
@@ -64,6 +67,7 @@ class Town:
             "TCHAT__RELAY__POSTGRES_URL": books,
             "TCHAT__RELAY__ADMIN_PORT": "0",
         }
+        self._key = ""
         self.ann: SignIn
         self.bo: SignIn
         self.cem: SignIn
@@ -83,21 +87,22 @@ class Town:
     async def give_money(self, amount: int) -> None:
         """Open all wallets, and put money into Ann's."""
         rights = ("--right", "admin", "--right", "transfers")
-        key = (await run(*TCHAT, "commerce", "key", "setup", *rights, environment=self.commerce_environment))[1].strip()
-
-        async def ask(method: str, path: str, body: Any = None) -> Any:
-            headers = {"Authorization": f"Bearer {key}", "Idempotency-Key": to_text(new_id())}
-            async with httpx.AsyncClient(base_url=self.commerce_url, trust_env=False) as client:
-                answer = await client.request(method, f"/v1/{path}", json=body, headers=headers)
-            assert answer.is_success, answer.text
-            return answer.json()
-
+        made = await run(*TCHAT, "commerce", "key", "setup", *rights, environment=self.commerce_environment)
+        self._key, ask = made[1].strip(), self.ask
         owners = [to_text(each.principal) for each in (self.ann, self.bo, self.cem)]
         wallets = [(await ask("POST", "wallets", {"currency": "THB", "owner": owner}))["id"] for owner in owners]
         own = (await ask("GET", f"wallets?owner={to_text(NIL)}"))["wallets"]
         (opening,) = [each["id"] for each in own if each["purpose"] == "opening"]
         leg = {"from_wallet": opening, "to_wallet": wallets[0], "amount_minor": amount}
         await ask("POST", "transfers", {"legs": [leg]})
+
+    async def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """What commerce answers to the key of the platform."""
+        headers = {"Authorization": f"Bearer {self._key}", "Idempotency-Key": to_text(new_id())}
+        async with httpx.AsyncClient(base_url=self.commerce_url, trust_env=False) as client:
+            answer = await client.request(method, f"/v1/{path}", json=body, headers=headers)
+        assert answer.is_success, answer.text
+        return answer.json()
 
     async def balance(self, person: SignIn) -> int:
         """What a person's own client reads."""
@@ -178,6 +183,43 @@ async def tell(ann: Client, other: Client, people: tuple[SignIn, SignIn], mode: 
     await both_see(asked.payment, "declined", 2)
 
 
+async def order(town: Town, ann: Client) -> None:
+    """Bo fills his shop, Ann orders there and approves in her own dialog: people, without a key of commerce."""
+    shop = to_text(town.bo.principal)
+    await town.ask("POST", "businesses", {"id": shop, "owner": shop, "name": "Noodles", "currencies": ["THB"]})
+    async with as_person(town, town.bo) as bo, as_person(town, town.ann) as buyer:
+        soup: dict[str, Any] = {"business": shop, "currency": "THB", "name": "Soup", "ships": False, "status": "active"}
+        soup["images"] = ["https://example.com/soup.png"]
+        product = (await bo.post("/v1/products", soup, key="soup"))["id"]
+        variant = (await bo.post("/v1/variants", {"product": product, "sku": "s", "price_minor": 250}, key="one"))["id"]
+        await bo.post("/v1/stock", {"variant": variant, "move": "received", "change": 3}, key="three")
+        await buyer.post(f"/v1/carts/{shop}/lines", {"variant": variant, "quantity": 2}, key="two")
+        wish = {"business": shop, "currency": "THB", "total_minor": 500}
+        placed = await buyer.post("/v1/orders", wish, key="order")
+        assert await buyer.post("/v1/orders", wish, key="order") == placed
+        payment = UUID(placed["payment"]).bytes
+        await ann.approve_payment(self_dialog_id(town.ann.principal), await ann.read_payment(payment))
+        assert (await buyer.get(f"/v1/orders/{placed['id']}"))["state"] == "confirmed"
+        with pytest.raises(RefusedError) as refused:
+            await buyer.post(f"/v1/orders/{placed['id']}/ship", key="ship")
+        assert refused.value.failed.code in {ErrorCode.ORDER_NOT_FOUND, ErrorCode.NOT_ALLOWED}
+        new = {"intent": "send", "payer": to_text(town.ann.principal), "payee": shop, "currency": "THB"}
+        with pytest.raises(RefusedError) as refused:
+            await buyer.post("/v1/payments", new | {"amount_minor": 1}, key="send")
+        assert refused.value.failed.code == ErrorCode.NOT_ALLOWED
+
+
+@contextlib.asynccontextmanager
+async def as_person(town: Town, person: SignIn) -> AsyncIterator[CommerceApi]:
+    """What a person's own client asks of commerce."""
+
+    async def token(_fresh: bool) -> str:
+        return person.token
+
+    async with CommerceApi(f"http://127.0.0.1:{town.chat.port}", town.commerce_url, token) as commerce:
+        yield commerce
+
+
 async def test_a_payment_in_a_conversation_is_seen_by_both_from_the_request_to_the_refund(
     tmp_path: Path, money_url: str
 ) -> None:
@@ -186,5 +228,6 @@ async def test_a_payment_in_a_conversation_is_seen_by_both_from_the_request_to_t
             for person, mode in ((town.bo, Mode.OPEN), (town.cem, Mode.SEALED)):
                 async with online(town, person) as other:
                     await tell(ann, other, (town.ann, person), mode)
+            await order(town, ann)
             balances = [await town.balance(each) for each in (town.ann, town.bo, town.cem)]
-    assert balances == [1_000_000, 500_000, 500_000]
+    assert balances == [999_500, 500_500, 500_000]

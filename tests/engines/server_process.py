@@ -7,6 +7,7 @@ loopback address only, on ports that the kernel gives to no outgoing connection:
 
 import abc
 import contextlib
+import os
 import random
 import signal
 import socket
@@ -140,9 +141,10 @@ class RestartableServer(abc.ABC):
         self._end(signal.SIGKILL)
 
     def pause(self) -> None:
-        """Stop it without closing its connections, as a machine that hangs does."""
+        """Stop it without closing its connections, as a machine that hangs does; on return all its threads stand."""
         assert self._process is not None, "not started"
         self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
         """Let it go on."""

@@ -22,6 +22,7 @@ from server.identity.tokens import Tokens
 from server.identity.vault import Vault
 from server.node.composition import Node
 from server.node.key_stores import KeyStores
+from server.payments.commerce_tokens import CommerceTokens
 from server.payments.paying import Paying
 from server.session.session import Session, SessionContext
 from server.writing.mover import Mover
@@ -99,7 +100,12 @@ class SimulatedIdentity:
         self.tokens = tokens
         no_calls = PaymentCalls(cast("Pool", None))  # nobody pays here
         self.paying = Paying(
-            Config(), _KEYS, Vault([bytes(range(32))]), no_calls, limiter=MemoryRateLimiter(clock), clock=clock
+            Config(),
+            CommerceTokens(_KEYS, clock),
+            Vault([bytes(range(32))]),
+            no_calls,
+            limiter=MemoryRateLimiter(clock),
+            clock=clock,
         )
 
     async def app(self, _scope: Any, _receive: Any, _send: Any) -> None:

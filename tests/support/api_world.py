@@ -15,6 +15,7 @@ import msgspec
 from protocol import ids
 from protocol.close_codes import CloseCode
 from server.busyness import Busyness
+from server.config.payment_settings import CommerceSettings
 from server.config.settings import Config, IdentitySettings, IssuerSettings, PipelineSettings, RateSettings
 from server.identity.code_sender import CodeNotSentError, CodeSender
 from server.identity.context import OWN_TENANT
@@ -170,6 +171,7 @@ async def opened_api(
     *,
     identity: IdentitySettings | None = None,
     limits: RateSettings | None = None,
+    commerce: CommerceSettings | None = None,
 ) -> AsyncIterator[ApiWorld]:
     """An API with a write pipeline of its own."""
     pool = await open_pool(database_url, size=12, statement_timeout_s=30.0)
@@ -177,7 +179,11 @@ async def opened_api(
     incarnation = await journal.begin_incarnation("test")
     pipeline = Pipeline(journal, lambda *_: None, PipelineSettings(), clock, Busyness(clock), incarnation=incarnation)
     lanes = asyncio.ensure_future(pipeline.run())
-    config = Config(identity=identity or IdentitySettings(), limits=limits or RateSettings())
+    config = Config(
+        identity=identity or IdentitySettings(),
+        limits=limits or RateSettings(),
+        commerce=commerce or CommerceSettings(),
+    )
     world = ApiWorld(pool, pipeline, clock, config)
     await world.identity.start()
     yield world

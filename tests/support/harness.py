@@ -28,6 +28,7 @@ from server.identity.tokens import Tokens
 from server.identity.vault import Vault
 from server.node.composition import Node
 from server.node.running_node import opened
+from server.payments.commerce_tokens import CommerceTokens
 from server.payments.paying import Paying
 from server.session.session import Session
 from storage.archive import Archive
@@ -54,7 +55,12 @@ class TestIdentity:
     ) -> None:
         limiter = limiter or MemoryRateLimiter(clock)
         self.paying = Paying(
-            config or Config(), KEYS, Vault([bytes(range(32))]), PaymentCalls(pool), limiter=limiter, clock=clock
+            config or Config(),
+            CommerceTokens(KEYS, clock),
+            Vault([bytes(range(32))]),
+            PaymentCalls(pool),
+            limiter=limiter,
+            clock=clock,
         )
         self.tokens = Tokens(KEYS, clock, issuer="test", audience="test", ttl_s=3600)
         self._pool = pool

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from protocol.commerce.contract import TOKEN_LIFE_S
+from protocol.commerce.contract import PERSON_AUDIENCE, TOKEN_LIFE_S
 from server.identity.signing_keys import SigningKeys, new_pem
 from tests.support.commerce_world import CommerceWorld, refusal
 
@@ -76,6 +76,17 @@ async def test_an_access_token_reads_what_is_its_own(commerce: CommerceWorld) ->
     assert refusal(await ann.ask("GET", "/v1/wallets", **{**ACCESS, "iss": "another"})) == INVALID
     assert refusal(await ann.ask("GET", "/v1/wallets", **{**ACCESS, "aud": "another"})) == INVALID
     assert refusal(await ann.post("wallets", {"currency": "IDR"}, **ACCESS)) == INVALID
+
+
+async def test_what_a_person_asks_without_a_conversation_begins_no_payment(commerce: CommerceWorld) -> None:
+    ann, shop = await commerce.person(10_000), await commerce.person()
+    direct: dict[str, Any] = {"aud": PERSON_AUDIENCE}
+    before = await commerce.moved()
+    for new in (ann.payment(shop, 100), ann.payment(shop, 100, intent="request")):
+        assert refusal(await ann.post("payments", new, **direct)) == (403, "not_allowed")
+    assert await commerce.moved() == before
+    assert (await ann.post("wallets", {"currency": "IDR"}, **direct)).status_code == 201
+    assert (await ann.ask("GET", "/v1/wallets", **direct)).status_code == 200
 
 
 async def test_what_is_no_token_is_refused(commerce: CommerceWorld) -> None:

@@ -239,6 +239,7 @@ async def exercise_payments(world: World) -> None:
     for call in (begins, begins, msgspec.structs.replace(begins, n=2, what=b"goes on", parties=[])):
         assert await calls.judge(NOW, call) is VerdictCode.OK
     assert await calls.read_device_key(ann.device) is None
+    assert (await calls.read_person_device(ann.principal, ann.device)) is not None
     for wait in (False, True):
         (announced,) = await world.flush(message(dialog, relay, kind=Kind.PAYMENT, requester=ann), wait=wait)
         assert announced.code is VerdictCode.OK
