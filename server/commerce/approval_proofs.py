@@ -22,9 +22,10 @@ from storage.commerce.terms import Terms
 class ApprovalProofs:
     """The rule, and the check of a proof. `step_ups` None: the platform makes none."""
 
-    def __init__(self, terms: Terms, step_ups: StepUps | None, *, above_minor: int) -> None:
+    def __init__(self, terms: Terms, step_ups: StepUps | None, *, reference: str, above_minor: int) -> None:
         self._terms = terms
         self._step_ups = step_ups
+        self._reference = reference
         self._above_minor = above_minor
 
     async def are_right(
@@ -38,6 +39,8 @@ class ApprovalProofs:
 
     async def is_needed(self, tenant: int, currency: str, amount_minor: int) -> bool:
         """Whether a payment of so much needs a proof."""
+        if currency == self._reference:  # without a read for each payment
+            return amount_minor > self._above_minor
         rate = await self._terms.read_reference_rate(tenant, currency)
         return rate is None or amount_minor * rate > self._above_minor
 

@@ -1,27 +1,22 @@
-"""What holds for every request to commerce: how many are worked on at once, how long a body may take, headers."""
+"""What holds for every request to commerce: how many are worked on at once, and headers."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter
 
 from protocol.errors import ErrorCode
 from server.histogram import Histogram
-from server.http.errors import ClientGoneError
 from server.http.exchange import App, Message, Receive, Send, receive_present, send_refusal, send_with_headers
 from server.refusals import RETRY_AFTER_S, RequestRefusedError
-
-BODY_TIMEOUT_S = 10.0
 
 
 class CommerceEdge:
     """An ASGI app around the API."""
 
-    def __init__(self, app: App, *, requests_max: int, body_timeout_s: float = BODY_TIMEOUT_S) -> None:
+    def __init__(self, app: App, *, requests_max: int) -> None:
         self._app = app
         self._requests_max = requests_max
-        self._body_timeout_s = body_timeout_s
         self.under_way = 0
         self.answers: Counter[int] = Counter()
         """By HTTP status."""
@@ -37,7 +32,7 @@ class CommerceEdge:
         self.under_way += 1
         began = time.monotonic()
         try:
-            await self._app(scope, self._receive_in_time(receive_present(receive)), send_with_headers(send))
+            await self._app(scope, receive_present(receive), send_with_headers(send))
         finally:
             self.under_way -= 1
             self.durations.add(time.monotonic() - began)
@@ -49,13 +44,3 @@ class CommerceEdge:
             await send(message)
 
         return send_counted
-
-    def _receive_in_time(self, receive: Receive) -> Receive:
-        async def receive_soon() -> Message:
-            try:
-                async with asyncio.timeout(self._body_timeout_s):
-                    return await receive()
-            except TimeoutError:
-                raise ClientGoneError from None
-
-        return receive_soon

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,14 +41,19 @@ def log_ids(address: str, claims: Claims | None) -> dict[str, str]:
     return {"address": address} | {name: to_text(value) for name, value in ids.items()}
 
 
-def unverified_header(token: str) -> dict[str, Any]:
+def unverified_header(token: str) -> Mapping[str, Any]:
     """The header of a token, to choose a key by; nothing in it is verified. Raises RequestRefusedError."""
     if len(token) > TOKEN_CHARS_MAX:
         raise RequestRefusedError(ErrorCode.TOKEN_INVALID, "the token is too long")
     try:
-        return jwt.get_unverified_header(token)
+        return _read_header(token.partition(".")[0])
     except (jwt.PyJWTError, ValueError, RecursionError):
         raise RequestRefusedError(ErrorCode.TOKEN_INVALID, "not a JWT") from None
+
+
+@functools.lru_cache(maxsize=64)  # the same in all tokens that one key has signed
+def _read_header(segment: str) -> Mapping[str, Any]:
+    return jwt.get_unverified_header(f"{segment}..")
 
 
 def unverified_issuer(token: str) -> str:

@@ -102,7 +102,9 @@ def make_commerce(
         step_ups = StepUps(platform_keys, SpentStepUps(writes), clock)
     businesses = Businesses(writes, reads)
     intents = GatewayIntents(writes, reads)
-    proofs = ApprovalProofs(terms, step_ups, above_minor=settings.proof_above_minor)
+    proofs = ApprovalProofs(
+        terms, step_ups, reference=settings.reference_currency, above_minor=settings.proof_above_minor
+    )
     webhooks = WebhookKeeping(gateways, intents, clock, sealing_key=sealing_key)
     wallets = WalletKeeping(ledger, terms, keys, _begins_with(settings))
     payments = PaymentSteps(ledger, keys, proofs, intents)

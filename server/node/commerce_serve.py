@@ -37,6 +37,7 @@ from server.node.commerce_composition import (
     make_import,
     opened_person_keys,
 )
+from server.node.garbage import GarbageSearch
 from server.node.postgres_start import running_postgres, visited_postgres
 from server.node.reconciliation import reconcile
 from server.node.running_node import cancel_and_wait
@@ -57,6 +58,8 @@ _log = logging.getLogger(__name__)
 
 _S_US = 1_000_000
 _NO_LEDGER = "There is no ledger yet: start `tchat commerce` once."
+_REQUEST_TIMEOUT_S = 10.0
+"""For a request to arrive in full: as long as it has not, it counts as under way."""
 _KEPT = Kept(
     section="commerce_service",
     schema=MONEY_SCHEMA,
@@ -72,6 +75,7 @@ async def serve_commerce(config: Config) -> None:
     """Run the service until SIGTERM, SIGINT or SIGHUP, then finish what is under way."""
     logs.configure(config.server.log_level, config.server.log_format, sys.stderr)
     stop = stop_when_asked()
+    search = GarbageSearch(asyncio.get_running_loop())
     digest_key, sealing_key = load_digest_key(config), load_sealing_key(config)
     with running_postgres(of_commerce(config)) as postgres:
         reviving = asyncio.ensure_future(postgres.keep_running())
@@ -79,8 +83,10 @@ async def serve_commerce(config: Config) -> None:
             with _says_what_to_set():
                 await migrate(postgres.url, lambda name: _log.info("migrated: %s", name), MONEY_SCHEMA)
             async with opened_commerce(config, postgres.url, digest_key, sealing_key) as commerce:
+                search.begin()
                 await _serve(config, commerce, stop)
         finally:
+            search.end()
             await cancel_and_wait(reviving)
 
 
@@ -260,7 +266,9 @@ def restore_books(config: Config, file: Path, show: Callable[[str], None]) -> No
 async def _serve(config: Config, commerce: Commerce, stop: asyncio.Event) -> None:
     """Serve behind the chat's own acceptor, whose bounds of heads, bodies, times and connections hold here, too."""
     settings = config.commerce_service
-    bounds = msgspec.structs.replace(config.gateway, http_body_bytes_max=settings.body_bytes_max)
+    bounds = msgspec.structs.replace(
+        config.gateway, http_body_bytes_max=settings.body_bytes_max, http_request_timeout_s=_REQUEST_TIMEOUT_S
+    )
     acceptor = Acceptor(bounds, None, commerce.app, SystemClock())
     port = await _listen(acceptor, settings.host, settings.port, "port")
     admin = Acceptor(config.gateway, None, commerce_admin(commerce), SystemClock())

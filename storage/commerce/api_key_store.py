@@ -44,7 +44,7 @@ class ApiKeyStore:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._found = GatheredReads(self._find_all, size_max=_READ_TOGETHER_MAX, crowd=_READ_CROWD)
+        self._found = GatheredReads(self._find_all, size_max=_READ_TOGETHER_MAX, crowd=_READ_CROWD, per_turn=32)
 
     async def find(self, key_hash: bytes) -> ApiKeyRow | None:
         """The key with this hash."""

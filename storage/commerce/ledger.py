@@ -120,7 +120,7 @@ class Ledger:
     def __init__(self, writes: WriteConnections, reads: Pool) -> None:
         self._writes = writes
         self._reads = reads
-        self._payments = GatheredReads(self._find_all, size_max=_READ_TOGETHER_MAX, crowd=_READ_CROWD)
+        self._payments = GatheredReads(self._find_all, size_max=_READ_TOGETHER_MAX, crowd=_READ_CROWD, per_turn=32)
 
     @classmethod
     async def open(cls, url: str, *, writes: int, reads: int, statement_timeout_s: float) -> Self:

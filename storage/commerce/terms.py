@@ -57,7 +57,7 @@ class Terms:
     def __init__(self, writes: WriteConnections, reads: Pool) -> None:
         self._writes = writes
         self._reads = reads
-        self._rates = GatheredReads(self._read_rates, size_max=_READ_TOGETHER_MAX, crowd=_READ_CROWD)
+        self._rates = GatheredReads(self._read_rates, size_max=_READ_TOGETHER_MAX, crowd=_READ_CROWD, per_turn=32)
 
     async def set_rate(
         self, key: StepKey, actor: bytes, tenant: int, *, sell: str, buy: str | None, rate: Decimal

@@ -27,8 +27,17 @@ _ANSWERS_PER_TURN = 8
 class GatheredReads(Generic[A, R]):
     """Reads by `read_all`, which returns one answer for each that it is asked, in order."""
 
-    def __init__(self, read_all: Callable[[Sequence[A]], Awaitable[Sequence[R]]], *, size_max: int, crowd: int) -> None:
+    def __init__(
+        self,
+        read_all: Callable[[Sequence[A]], Awaitable[Sequence[R]]],
+        *,
+        size_max: int,
+        crowd: int,
+        per_turn: int = _ANSWERS_PER_TURN,
+    ) -> None:
+        """`per_turn`: so many go on in one turn of the loop, and their next reads and writes gather."""
         self._read_all = read_all
+        self._per_turn = per_turn
         self._size_max = size_max
         self._crowd = crowd
         self._waiting: deque[tuple[A, asyncio.Future[R]]] = deque()
@@ -74,5 +83,5 @@ class GatheredReads(Generic[A, R]):
         for number, ((_, answer), one) in enumerate(zip(batch, found, strict=True), 1):
             if not answer.done():
                 answer.set_result(one)
-            if number % _ANSWERS_PER_TURN == 0:
+            if number % self._per_turn == 0:
                 await asyncio.sleep(0)

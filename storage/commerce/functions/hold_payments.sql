@@ -1,8 +1,8 @@
 -- Begin payments that are held, many at once: those that are plainly fine. True for each that was done; what is false has
--- written nothing and goes alone, to `begin_payment`, which has the whole of the rules.
+-- written nothing, but a person's buckets may have begun, and goes alone, to `begin_payment`, which has the whole of the rules.
 --
 -- Plainly fine: the key is new, and once in the batch; the wallets are active, of one slot on the payer's side, and have
--- what all of the batch take; the person's buckets go on, and fit all. Locks are taken for the whole batch, class by class.
+-- what all of the batch take; the person's buckets fit all. Locks are taken for the whole batch, class by class.
 CREATE FUNCTION hold_payments(
     p_key uuid[], p_body bytea[], p_actor uuid[],
     p_tenant smallint[], p_payment uuid[], p_dialog uuid[], p_order uuid[], p_payer uuid[], p_payee uuid[],
@@ -52,6 +52,13 @@ BEGIN
     SELECT l.at_us, l.now_us INTO v_locked FROM lock_slots(
         ARRAY(SELECT DISTINCT u.id FROM unnest(p_from, v_plain) u(id, plain) WHERE u.plain),
         array_fill(0::smallint, ARRAY[cardinality(p_from)]), array_fill(0::smallint, ARRAY[cardinality(p_from)])) l;
+    PERFORM begin_bucket(w.person_id, s.span::smallint, w.timezone, v_locked.at_us, u.ends_us)
+    FROM (SELECT DISTINCT x.person_id FROM unnest(v_limited, v_plain) x(person_id, plain) WHERE x.plain) asks
+    JOIN persons w ON w.person_id = asks.person_id
+    CROSS JOIN (VALUES (${LimitSpan.DAY}), (${LimitSpan.MONTH})) s(span)
+    LEFT JOIN LATERAL (SELECT x.ends_us FROM limit_use x WHERE x.person_id = w.person_id AND x.span = s.span
+                       ORDER BY x.starts_us DESC LIMIT 1) u ON true
+    WHERE (v_locked.at_us < u.ends_us) IS NOT TRUE;
 
     WITH asked AS MATERIALIZED (
         SELECT r.*, sum(r.amount) OVER (PARTITION BY r.from_id ORDER BY r.ord) AS taken,

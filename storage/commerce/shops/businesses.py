@@ -42,7 +42,7 @@ class Businesses:
     def __init__(self, writes: WriteConnections, reads: Pool) -> None:
         self._writes = writes
         self._reads = reads
-        self._roles = GatheredReads(self._read_roles, size_max=_READ_TOGETHER_MAX, crowd=_READ_CROWD)
+        self._roles = GatheredReads(self._read_roles, size_max=_READ_TOGETHER_MAX, crowd=_READ_CROWD, per_turn=32)
 
     async def set_business(
         self, key: StepKey, actor: bytes, new: BusinessRow, *, version: int | None, owner: bytes | None = None

@@ -19,6 +19,7 @@ from storage.commerce.money_rows import (
     CaptureStep,
     HoldStep,
     Leg,
+    LimitSpan,
     NewPaymentRow,
     Purpose,
     StepOutcome,
@@ -166,7 +167,7 @@ async def test_a_wallet_that_cannot_pay_all_of_a_batch_pays_none_of_it(money: Mo
     assert (await money.balance(ann), await money.balance(bob)) == (1_000, 600)
 
 
-async def test_who_begins_a_bucket_or_reaches_a_limit_goes_alone(money: MoneyWorld) -> None:
+async def test_a_batch_begins_buckets_and_who_reaches_a_limit_goes_alone(money: MoneyWorld) -> None:
     await money.database.execute(f"INSERT INTO reference_rates VALUES ({TENANT}, 'THB', 1)")
     ann = await money.open_person(10_000, timezone=BANGKOK, day_max=1_000)
     shop = await money.open_person()
@@ -175,12 +176,17 @@ async def test_who_begins_a_bucket_or_reaches_a_limit_goes_alone(money: MoneyWor
         steps = [sending(money, money.payment(ann, shop, amount, later=True)) for amount in amounts]
         return [answer is not None for answer in await money.ledger.hold_many(steps)]
 
-    assert await takes(1) == [False]
-    await money.send(money.payment(ann, shop, 1))
+    async def used() -> list[tuple[int, int]]:
+        rows = await money.database.fetch("SELECT span, used FROM limit_use ORDER BY span, starts_us")
+        return [(row[0], row[1]) for row in rows]
+
+    assert await takes(1) == [True]
     assert await takes(500, 500) == [False, False]
     assert await takes(500, 499) == [True, True]
+    assert await used() == [(LimitSpan.DAY, 1_000), (LimitSpan.MONTH, 1_000)]
     await money.step_clock(25 * HOUR_US)
-    assert await takes(1) == [False]
+    assert await takes(1, 2) == [True, True]
+    assert await used() == [(LimitSpan.DAY, 1_000), (LimitSpan.DAY, 3), (LimitSpan.MONTH, 1_003)]
 
 
 async def test_a_capture_that_is_not_plainly_fine_goes_alone(money: MoneyWorld) -> None:
