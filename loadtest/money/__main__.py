@@ -1,7 +1,8 @@
 """`python -m loadtest.money`: pairs of hold and capture a second, with fees, limits, audit, outbox and kept answers.
 
 Rows: singles (one step a call), batches (50 steps a call), singles that all pay one shop of 16 slots, against many
-shops, and pairs over HTTP, by so many clients at once. One JSON line on standard output; progress on standard error.
+shops, and pairs over HTTP, with two processes of the service, by so many clients at once. One JSON line on standard
+output; progress on standard error.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ _BATCHES = (1, 2, 4)
 _CLIENTS = (8, 24, 64)
 _ROWS = ("singles", "batches", "shared", "http")
 _HTTP_SHOPS = 50
+_PROCESSES = 2
+"""Of the service: one for each core of the machine that the numbers in docs/performance.md are of."""
 _HTTP_PAIRS_PER_S_MAX = 3_000
 """For so many holds tokens are signed before a measurement."""
 
@@ -62,13 +65,15 @@ def main() -> int:
     if unknown := set(rows) - set(_ROWS):
         parser.error(f"there is no row {', '.join(sorted(unknown))}: there are {', '.join(_ROWS)}")
     results: Results = {}
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(_folder())
+        postgres = stack.enter_context(EmbeddedPostgres(folder / "data", {"max_connections": "100"}))
+        runner = stack.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
         if in_postgres := [row for row in rows if row != "http"]:
-            with _folder() as folder, EmbeddedPostgres(folder / "data", {"max_connections": "60"}) as postgres:
-                runner.run(_measure(postgres, in_postgres, results, chosen))
+            runner.run(_measure(postgres, in_postgres, results, chosen))
         if "http" in rows:
-            with _folder() as folder, HttpStage(folder) as stage:
-                runner.run(_measure_http(stage, results, chosen))
+            stage = stack.enter_context(HttpStage(folder, postgres, processes=_PROCESSES))
+            runner.run(_measure_http(stage, results, chosen))
     print(msgspec.json.encode(_report(results, chosen)).decode())
     return 0
 

@@ -1,4 +1,4 @@
-"""`tchat commerce` as a process of its own, people who pay, and a service that captures: pairs over HTTP.
+"""`tchat commerce` as processes over one database, people who pay, and a service that captures: pairs over HTTP.
 
 The tokens of holds are signed before each measurement: in production the chat does it, on other cores. All that the
 service does is measured: tokens and API keys, strict bodies, limits, fees, answers that are kept.
@@ -32,6 +32,7 @@ from loadtest.processes import end_process
 from loadtest.run_result import Percentiles
 from protocol.commerce.contract import AUDIENCE, TOKEN_LIFE_S, NewPayment, request_digest
 from protocol.ids import NIL, new_id, to_text
+from storage.embedded.cluster import EmbeddedPostgres
 
 HOST = "127.0.0.1"
 _COMMAND = (str(Path(sys.executable).with_name("tchat")), "commerce")
@@ -72,13 +73,14 @@ class SignedHold(msgspec.Struct, frozen=True):
 
 
 class HttpStage:
-    """The service on an embedded PostgreSQL in `folder`; runs within `with`."""
+    """So many processes of the service, with their keys in `folder`, over a PostgreSQL; they run within `with`."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, postgres: EmbeddedPostgres, *, processes: int) -> None:
+        self._count = processes
         self._issuer = Issuer()
-        self._port = 0
-        self._process: psutil.Popen
+        self._ports: list[int] = []
+        self._processes: list[psutil.Popen] = []
+        self._postgres = psutil.Process(postgres.pid)
         self._key = ""
         self._payers: list[UUID] = []
         self._shops: list[UUID] = []
@@ -91,18 +93,21 @@ class HttpStage:
             "TCHAT__COMMERCE_SERVICE__PORT": "0",
             "TCHAT__COMMERCE_SERVICE__ADMIN_PORT": "0",
             "TCHAT__COMMERCE_SERVICE__DATA_DIR": str(folder / "commerce"),
+            "TCHAT__COMMERCE_SERVICE__POSTGRES_URL": postgres.url,
             "TCHAT__COMMERCE_SERVICE__JWKS_URL": jwks.as_uri(),
             "TCHAT__COMMERCE_SERVICE__DAY_MAX_MINOR": str(_MUCH),
             "TCHAT__COMMERCE_SERVICE__MONTH_MAX_MINOR": str(_MUCH),
         }
 
     def __enter__(self) -> Self:
-        self._process = psutil.Popen(_COMMAND, stdout=subprocess.PIPE, env=self._environment)
-        found = re.search(rb"http://[\d.]+:(\d+)", self._process.stdout.readline())
-        if found is None:
-            self._stop()
-            raise LoadError("tchat commerce did not start: its log above says why.")
-        self._port = int(found[1])
+        for _ in range(self._count):
+            process = psutil.Popen(_COMMAND, stdout=subprocess.PIPE, env=self._environment)
+            self._processes.append(process)
+            found = re.search(rb"http://[\d.]+:(\d+)", process.stdout.readline())
+            if found is None:
+                self._stop()
+                raise LoadError("tchat commerce did not start: its log above says why.")
+            self._ports.append(int(found[1]))
         return self
 
     def __exit__(
@@ -119,7 +124,7 @@ class HttpStage:
         wallets: dict[UUID, str] = {}
 
         async def open_some() -> None:
-            connection = await LeanHttp.open(HOST, self._port)
+            connection = await LeanHttp.open(HOST, self._ports[0])
             while waiting:
                 owner, business = waiting.pop()
                 body = {"currency": CURRENCY, "owner": str(owner), "business": business}
@@ -127,7 +132,7 @@ class HttpStage:
             await connection.close()
 
         await asyncio.gather(*(open_some() for _ in range(_WALLETS_TOGETHER)))
-        connection = await LeanHttp.open(HOST, self._port)
+        connection = await LeanHttp.open(HOST, self._ports[0])
         platform = _check("wallets", *await connection.get(f"/v1/wallets?owner={to_text(NIL)}", self._key))
         opening = next(
             each.id for each in msgspec.json.decode(platform, type=_Wallets).wallets if each.purpose == "opening"
@@ -149,8 +154,8 @@ class HttpStage:
         """Clients that each hold, then capture, one request after the other; raises LoadError."""
         latencies, ready = Latencies(), iter(holds)
 
-        async def client(ends: float) -> int:
-            connection, pairs = await LeanHttp.open(HOST, self._port), 0
+        async def client(port: int, ends: float) -> int:
+            connection, pairs = await LeanHttp.open(HOST, port), 0
             while time.perf_counter() < ends and (hold := next(ready, None)) is not None:
                 began_ns = time.perf_counter_ns()
                 answer = _check("a hold", *await connection.post(_PATH, hold.token, hold.key, hold.body))
@@ -164,7 +169,8 @@ class HttpStage:
             return pairs
 
         before, began = self._cpu_s(), time.perf_counter()
-        pairs = sum(await asyncio.gather(*(client(began + seconds) for _ in range(clients))))
+        ports = itertools.islice(itertools.cycle(self._ports), clients)
+        pairs = sum(await asyncio.gather(*(client(port, began + seconds) for port in ports)))
         took, after = time.perf_counter() - began, self._cpu_s()
         if next(ready, None) is None:
             raise LoadError("all holds that were signed were used up: sign more")
@@ -195,10 +201,10 @@ class HttpStage:
         return SignedHold(key, self._issuer.sign(claims, lives_s=TOKEN_LIFE_S), body)
 
     def _cpu_s(self) -> tuple[float, float]:
-        """The CPU time of the service, and that of its PostgreSQL in processes that live."""
-        children = self._process.children(recursive=True)
-        own = sum(self._process.cpu_times()[:2])
-        return own, sum(sum(each.cpu_times()[:2]) for each in children)
+        """The CPU time of the service, and that of PostgreSQL in processes that live."""
+        of_postgres = [self._postgres, *self._postgres.children(recursive=True)]
+        service, postgres = (sum(sum(each.cpu_times()[:2]) for each in all_) for all_ in (self._processes, of_postgres))
+        return service, postgres
 
     def _make_key(self, name: str, *rights: str, businesses: list[UUID] | None = None) -> str:
         named = [part for right in rights for part in ("--right", right)]
@@ -207,7 +213,8 @@ class HttpStage:
         return subprocess.check_output(command, env=self._environment, text=True).strip()  # noqa: S603 - our own
 
     def _stop(self) -> None:
-        end_process(self._process, _STOP_TIMEOUT_S)
+        for process in self._processes:
+            end_process(process, _STOP_TIMEOUT_S)
 
 
 def _check(what: str, status: int, answer: bytes) -> bytes:

@@ -16,25 +16,41 @@ from uuid import UUID
 import jwt
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from jwt.algorithms import OKPAlgorithm
+from nacl.exceptions import BadSignatureError
+from nacl.signing import VerifyKey
 
 from protocol.commerce.contract import AUDIENCE, PERSON_AUDIENCE, TOKEN_LIFE_S, request_digest
 from protocol.errors import ErrorCode
 from server.clock import Clock
 from server.commerce.asker import Asker
-from server.identity.claims import check_issued, check_times, unverified_header, verify_signature
+from server.identity.claims import check_issued, check_times, unverified_header
 from server.identity.jwks import JwksError, KeySet
 from server.refusals import RETRY_AFTER_S, RequestRefusedError
 
 CLOCK_LEEWAY_S = 5.0
 """How far the clock of the chat may be ahead of ours."""
 _ALGORITHMS = ["EdDSA"]
-_AUDIENCES = [AUDIENCE, PERSON_AUDIENCE]
-_OPTIONS: jwt.types.Options = {
-    "verify_exp": False,
-    "verify_nbf": False,
-    "verify_iat": False,
-    "require": ["exp", "iat", "sub", "aud"],
-}
+_AUDIENCES = (AUDIENCE, PERSON_AUDIENCE)
+
+
+class _Ed25519(OKPAlgorithm):
+    """By libsodium, in half the time of OpenSSL: a tenth of what a payment costs here."""
+
+    def verify(self, msg: str | bytes, key: Any, sig: str | bytes) -> bool:
+        """Whether the signature is right; the library passes bytes."""
+        assert isinstance(msg, bytes)
+        assert isinstance(sig, bytes)
+        try:
+            VerifyKey(key.public_bytes_raw()).verify(msg, sig)
+        except (BadSignatureError, ValueError):
+            return False
+        return True
+
+
+_JWS = jwt.PyJWS()
+_JWS.unregister_algorithm("EdDSA")
+_JWS.register_algorithm("EdDSA", _Ed25519())
 
 
 class AskedRequest(msgspec.Struct, frozen=True):
@@ -72,9 +88,9 @@ class RequestTokens:
         key = await self._find_key(token)
         now_s = self._clock.wall_ms() / 1000
         raw = self._read(token, key, request.method)
+        claims = _convert(raw)
         check_times(raw, now_s, CLOCK_LEEWAY_S)
         issued_at_s = check_issued(raw, now_s, CLOCK_LEEWAY_S)
-        claims = _convert(raw)
         if claims.digest is not None:
             if claims.exp - issued_at_s > TOKEN_LIFE_S:
                 raise RequestRefusedError(ErrorCode.TOKEN_INVALID, f"it lives longer than {TOKEN_LIFE_S} s")
@@ -103,13 +119,14 @@ class RequestTokens:
     def _read(self, token: str, key: Ed25519PublicKey, method: str) -> Mapping[str, Any]:
         """The claims of a token of a request; or, for a GET, of an access token."""
         try:
-            claims = jwt.decode(token, key, algorithms=_ALGORITHMS, audience=_AUDIENCES, options=_OPTIONS)
-        except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
-            if method == "GET":
-                return verify_signature(token, key, _ALGORITHMS, issuer=self._issuer, audience=self._audience)
+            claims = msgspec.json.decode(_JWS.decode(token, key, _ALGORITHMS), type=dict[str, Any])
+        except (jwt.PyJWTError, msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
             raise RequestRefusedError(ErrorCode.TOKEN_INVALID, f"refused ({type(error).__name__})") from None
-        if not isinstance(claims.get("digest"), str):
-            raise RequestRefusedError(ErrorCode.TOKEN_INVALID, "it names no request (`digest`)")
+        if claims.get("aud") in _AUDIENCES:
+            if not isinstance(claims.get("digest"), str):
+                raise RequestRefusedError(ErrorCode.TOKEN_INVALID, "it names no request (`digest`)")
+        elif method != "GET" or (claims.get("iss"), claims.get("aud")) != (self._issuer, self._audience):
+            raise RequestRefusedError(ErrorCode.TOKEN_INVALID, "it is for another service, or issued by another")
         return claims
 
 
