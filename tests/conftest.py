@@ -22,7 +22,7 @@ from tests.engines.server_process import HOST, Watcher
 from tests.support.clock import ManualClock
 from tests.support.world import World
 
-pytest_plugins = ["tests.engines.fixtures", "tests.support.money_fixtures"]
+pytest_plugins = ["tests.engines.fixtures", "tests.support.kept_apps", "tests.support.money_fixtures"]
 
 _TEMPLATE = "migrated"
 _MEMORY = Path("/dev/shm")

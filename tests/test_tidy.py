@@ -52,7 +52,7 @@ def name_of(path: Path) -> str:
 pytestmark = pytest.mark.xdist_group("tidy")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def parsed() -> dict[Path, ast.Module]:
     return {path: ast.parse(path.read_text(encoding="utf-8"), str(path)) for path in PYTHON}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from litestar.di import NamedDependency
+from litestar.params import SkipValidation
 
 from server.config.settings import IdentitySettings
 from server.identity.accounts import Accounts
@@ -30,5 +31,5 @@ class ApiParts:
     settings: IdentitySettings
 
 
-Parts = NamedDependency[ApiParts]
+Parts = NamedDependency[SkipValidation[ApiParts]]
 """A handler's parameter."""

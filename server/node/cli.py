@@ -57,6 +57,10 @@ _CLOSE_MONTH = """\
 Close a month of the books that is over: its trial balance and statements change no more. What is posted from now on is
 dated after its end. The service may run; its steps wait for a moment. A month that is closed stays closed.
 """
+_WEBHOOKS = """\
+Print the bodies of a gateway's webhooks, oldest first, a JSON line each: for who looks into a dispute with the gateway.
+They are kept sealed for seven days, and may name people.
+"""
 _COMMERCE_KEY = """\
 Print a new API key of a platform service. Without --right it may only read. The service may run meanwhile.
 """
@@ -171,6 +175,11 @@ def _add_commerce(parser: argparse.ArgumentParser) -> None:
     month.add_argument("month", metavar="YYYY-MM", help="in UTC")
     month.add_argument("--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="likewise, also here")
     month.set_defaults(run=_close_month)
+    webhooks = parsers.add_parser("webhooks", help="show what a gateway has sent", description=_WEBHOOKS)
+    webhooks.add_argument("gateway", metavar="NAME", help="of the gateway")
+    webhooks.add_argument("--last", type=int, default=100, metavar="N", help="the newest; default: 100")
+    webhooks.add_argument("--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="likewise, also here")
+    webhooks.set_defaults(run=_commerce_webhooks)
     books = parsers.add_parser(
         "reconcile", help="after a restore: let the books serve again", description=_COMMERCE_RECONCILE
     )
@@ -241,7 +250,7 @@ def _commerce(chosen: argparse.Namespace, _rest: list[str]) -> int:
 
 def _commerce_key(chosen: argparse.Namespace, _rest: list[str]) -> int:
     def run(config: Config) -> None:
-        from server.node.commerce_serve import end_api_key, make_api_key
+        from server.node.commerce_commands import end_api_key, make_api_key
         from storage.commerce.api_key_store import Right
 
         if chosen.end:
@@ -260,7 +269,7 @@ def _import_balances(chosen: argparse.Namespace, _rest: list[str]) -> int:
 
     def run(config: Config) -> None:
         nonlocal all_posted
-        from server.node.commerce_serve import import_balances
+        from server.node.commerce_commands import import_balances
 
         all_posted = import_balances(config, chosen.file, chosen.tenant, print)
 
@@ -269,7 +278,7 @@ def _import_balances(chosen: argparse.Namespace, _rest: list[str]) -> int:
 
 def _close_month(chosen: argparse.Namespace, _rest: list[str]) -> int:
     def run(config: Config) -> None:
-        from server.node.commerce_serve import close_month
+        from server.node.commerce_commands import close_month
 
         close_month(config, chosen.month)
         print(f"{chosen.month} is closed: what is posted from now on is dated after it.")
@@ -277,9 +286,18 @@ def _close_month(chosen: argparse.Namespace, _rest: list[str]) -> int:
     return _started(chosen.config, run)
 
 
+def _commerce_webhooks(chosen: argparse.Namespace, _rest: list[str]) -> int:
+    def run(config: Config) -> None:
+        from server.node.commerce_commands import show_webhooks
+
+        show_webhooks(config, chosen.gateway, chosen.last, print)
+
+    return _started(chosen.config, run)
+
+
 def _commerce_reconcile(chosen: argparse.Namespace, _rest: list[str]) -> int:
     def run(config: Config) -> int:
-        from server.node.commerce_serve import reconcile_books
+        from server.node.commerce_commands import reconcile_books
         from storage.commerce.restored_books import Acceptance
 
         accept = Acceptance(
@@ -294,7 +312,7 @@ def _commerce_reconcile(chosen: argparse.Namespace, _rest: list[str]) -> int:
 
 def _commerce_backup(chosen: argparse.Namespace, _rest: list[str]) -> int:
     def run(config: Config) -> None:
-        from server.node.commerce_serve import back_up_books
+        from server.node.commerce_commands import back_up_books
 
         back_up_books(config, chosen.file, _show)
 
@@ -303,7 +321,7 @@ def _commerce_backup(chosen: argparse.Namespace, _rest: list[str]) -> int:
 
 def _commerce_restore(chosen: argparse.Namespace, _rest: list[str]) -> int:
     def run(config: Config) -> None:
-        from server.node.commerce_serve import restore_books
+        from server.node.commerce_commands import restore_books
 
         restore_books(config, chosen.file, _show)
 

@@ -1,4 +1,4 @@
-"""`tchat commerce`: the commerce service as a process, the API keys of platform services, the end of a month."""
+"""`tchat commerce`: the commerce service as a process."""
 
 from __future__ import annotations
 
@@ -6,16 +6,12 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterator
 
 import asyncpg
 import msgspec
 
-from protocol.ids import new_id
 from server.clock import SystemClock
-from server.commerce.balance_import import Say, read_line
 from server.commerce.expirer import Expirer
 from server.commerce.forgetter import Forgetter
 from server.commerce.gateways.configured_gateways import open_gateways
@@ -24,30 +20,23 @@ from server.commerce.history_watch import HistoryWatch
 from server.config.settings import Config
 from server.gateway.acceptor import Acceptor
 from server.identity.jwks import DocumentFetcher
-from server.identity.vault import hash_token, new_api_key
 from server.node import logs
-from server.node.backup import Kept, backup, restore
 from server.node.commerce_admin import commerce_admin
 from server.node.commerce_composition import (
-    KEY_FILE,
     Commerce,
     load_digest_key,
     load_sealing_key,
     make_commerce,
-    make_import,
     opened_person_keys,
 )
 from server.node.garbage import GarbageSearch
-from server.node.postgres_start import running_postgres, visited_postgres
-from server.node.reconciliation import reconcile
+from server.node.postgres_start import running_postgres
 from server.node.running_node import cancel_and_wait
 from server.node.serve import stop_when_asked
 from server.startup_error import StartupError
-from storage.commerce.api_key_store import ApiKeyStore, Right
 from storage.commerce.gateway_intents import GatewayIntents
-from storage.commerce.ledger import Ledger
 from storage.commerce.personal_records import PersonalRecords
-from storage.commerce.restored_books import Acceptance, RestoredBooks
+from storage.commerce.restored_books import RestoredBooks
 from storage.commerce.schema import MONEY_SCHEMA, MONEY_SETTINGS, RECONCILING_SETTINGS
 from storage.postgres.migrate import migrate
 from storage.postgres.pool import open_pool
@@ -56,19 +45,8 @@ from storage.unavailable import StorageUnavailableError
 
 _log = logging.getLogger(__name__)
 
-_S_US = 1_000_000
-_NO_LEDGER = "There is no ledger yet: start `tchat commerce` once."
 _REQUEST_TIMEOUT_S = 10.0
 """For a request to arrive in full: as long as it has not, it counts as under way."""
-_KEPT = Kept(
-    section="commerce_service",
-    schema=MONEY_SCHEMA,
-    table="payment_versions",
-    keys_section="commerce_service",
-    keys={"digest_key": KEY_FILE},
-    configured=lambda config: ["digest_key"] if config.commerce_service.digest_key else [],
-    after="The books are read-only until `tchat commerce reconcile --accept` (docs/operations.md).",
-)
 
 
 async def serve_commerce(config: Config) -> None:
@@ -80,7 +58,7 @@ async def serve_commerce(config: Config) -> None:
     with running_postgres(of_commerce(config)) as postgres:
         reviving = asyncio.ensure_future(postgres.keep_running())
         try:
-            with _says_what_to_set():
+            with says_what_to_set():
                 await migrate(postgres.url, lambda name: _log.info("migrated: %s", name), MONEY_SCHEMA)
             async with opened_commerce(config, postgres.url, digest_key, sealing_key) as commerce:
                 search.begin()
@@ -108,7 +86,7 @@ async def opened_commerce(config: Config, url: str, digest_key: bytes, sealing_k
             url, size=settings.write_connections_max, statement_timeout_s=timeout_s, settings=MONEY_SETTINGS
         )
         stack.callback(writes.terminate)
-        with _says_what_to_set():
+        with says_what_to_set():
             person_keys = await stack.enter_async_context(opened_person_keys(config, PersonalRecords(writes, reads)))
         commerce = make_commerce(
             config,
@@ -143,126 +121,6 @@ async def opened_commerce(config: Config, url: str, digest_key: bytes, sealing_k
         yield commerce
 
 
-def make_api_key(config: Config, tenant: int, name: str, rights: Right, businesses: Sequence[bytes]) -> str:
-    """Make the API key of a platform service; one of this name ends. Raises StartupError."""
-    key = new_api_key()
-
-    async def make(store: ApiKeyStore) -> None:
-        await store.set_key(tenant, name, new_id(), hash_token(key), rights=rights, businesses=businesses)
-
-    _change_keys(config, make)
-    return key
-
-
-def end_api_key(config: Config, tenant: int, name: str) -> None:
-    """End the API key of a platform service at once. Raises StartupError."""
-
-    async def end(store: ApiKeyStore) -> None:
-        if not await store.end_key(tenant, name):
-            raise StartupError(f"There is no key named {name}: it has ended, or belongs to another tenant.")
-
-    _change_keys(config, end)
-
-
-def _change_keys(config: Config, change: Callable[[ApiKeyStore], Awaitable[None]]) -> None:
-    async def run(url: str) -> None:
-        timeout_s = config.commerce_service.statement_timeout_s
-        pool = await open_pool(url, size=1, statement_timeout_s=timeout_s, settings=MONEY_SETTINGS)
-        async with pool:
-            await change(ApiKeyStore(pool))
-
-    with visited_postgres(of_commerce(config)) as url:
-        if url is None:
-            raise StartupError(_NO_LEDGER)
-        with _says_what_to_set():
-            asyncio.run(run(url))
-
-
-def close_month(config: Config, month: str) -> None:
-    """Close a month (YYYY-MM, UTC): what is posted from now on is dated after it. Raises StartupError."""
-    begins = _month_of(month)
-    ends = datetime(begins.year + begins.month // 12, begins.month % 12 + 1, 1, tzinfo=UTC)
-
-    async def close(url: str) -> bool:
-        ledger = await Ledger.open(
-            url, writes=1, reads=1, statement_timeout_s=config.commerce_service.statement_timeout_s
-        )
-        try:
-            return await ledger.close_period(begins.year * 100 + begins.month, int(ends.timestamp()) * _S_US)
-        finally:
-            await ledger.aclose()
-
-    with visited_postgres(of_commerce(config)) as url:
-        if url is None:
-            raise StartupError(_NO_LEDGER)
-        with _says_what_to_set():
-            if not asyncio.run(close(url)):
-                raise StartupError(f"{month} is not over in UTC: close it when it is.")
-
-
-def import_balances(config: Config, file: Path, tenant: int, say: Say) -> bool:
-    """Post the opening balances of a file; whether all lines were. Raises StartupError, also for a malformed line."""
-    try:
-        with file.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    _check_line(file, number, line)
-    except OSError as error:
-        raise StartupError(f"{file} cannot be read ({error.strerror}).") from error
-
-    async def post(url: str) -> bool:
-        timeout_s = config.commerce_service.statement_timeout_s
-        async with await open_pool(url, size=2, statement_timeout_s=timeout_s, settings=MONEY_SETTINGS) as reads:
-            writes = WriteConnections(url, size=1, statement_timeout_s=timeout_s, settings=MONEY_SETTINGS)
-            try:
-                with file.open("rb") as lines:
-                    importing = make_import(config, writes, reads, tenant, say)
-                    await importing.run(lines)
-                    return not importing.refused
-            finally:
-                writes.terminate()
-
-    with visited_postgres(of_commerce(config)) as url:
-        if url is None:
-            raise StartupError(_NO_LEDGER)
-        with _says_what_to_set():
-            return asyncio.run(post(url))
-
-
-def _check_line(file: Path, number: int, line: bytes) -> None:
-    try:
-        read_line(line)
-    except ValueError as error:
-        raise StartupError(f"{file}, line {number}: {error}. Nothing was posted.") from error
-
-
-def _month_of(text: str) -> datetime:
-    try:
-        return datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC)
-    except ValueError:
-        raise StartupError(f"{text} is no month: say YYYY-MM, as 2026-10.") from None
-
-
-def reconcile_books(config: Config, *, accept: Acceptance | None, show: Callable[[str], None]) -> bool:
-    """Show what restored books lack, and perhaps accept them as they are; whether they serve. Raises StartupError."""
-    with visited_postgres(of_commerce(config)) as url:
-        if url is None:
-            raise StartupError(_NO_LEDGER)
-        synchronous = config.commerce_service.failover_is_synchronous
-        with _says_what_to_set():
-            return asyncio.run(reconcile(url, synchronous=synchronous, accept=accept, show=show))
-
-
-def back_up_books(config: Config, file: Path, show: Callable[[str], None]) -> None:
-    """Write a backup of the embedded database and its keys; raises BackupError and the like."""
-    backup(of_commerce(config), file, show, _KEPT)
-
-
-def restore_books(config: Config, file: Path, show: Callable[[str], None]) -> None:
-    """Make the data folder of commerce from a backup; raises BackupError and the like."""
-    restore(of_commerce(config), file, show, _KEPT)
-
-
 async def _serve(config: Config, commerce: Commerce, stop: asyncio.Event) -> None:
     """Serve behind the chat's own acceptor, whose bounds of heads, bodies, times and connections hold here, too."""
     settings = config.commerce_service
@@ -293,7 +151,8 @@ async def _listen(acceptor: Acceptor, host: str, port: int, setting: str) -> int
 
 
 @contextlib.contextmanager
-def _says_what_to_set() -> Iterator[None]:
+def says_what_to_set() -> Iterator[None]:
+    """Turn what PostgreSQL refuses into a StartupError that names the setting."""
     try:
         yield
     except (StorageUnavailableError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:

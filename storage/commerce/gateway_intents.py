@@ -205,6 +205,13 @@ class GatewayIntents:
         (row,) = await self._writes.fetch(query, gateway, kind, object_id, digest, sealed, hints_max)
         return bool(row[0])
 
+    async def read_webhooks(self, gateway: str, limit: int) -> list[tuple[int, bytes]]:
+        """The newest webhooks that are kept, oldest first: when each came (microseconds), and its sealed body."""
+        query = "SELECT at_us, sealed FROM webhook_bodies WHERE gateway = $1 ORDER BY body_id DESC LIMIT $2"
+        async with translate_errors():
+            rows = await self._reads.fetch(query, gateway, limit)
+        return [(row[0], row[1]) for row in reversed(rows)]
+
     async def claim_hints(self, gateway: str, limit: int, *, lease_us: int) -> list[HintRow]:
         """Objects to fetch, at most so many, for so long."""
         query = "SELECT kind, object_id, noted, failures FROM claim_hints($1, $2, $3)"

@@ -38,7 +38,6 @@ class AccountStatus(enum.IntEnum):
     """Whether an account takes part in new steps."""
 
     ACTIVE = 1
-    SUSPENDED = 2
     CLOSED = 3
 
 

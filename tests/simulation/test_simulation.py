@@ -1,4 +1,4 @@
-"""Two thousand short lives of the core, each with its own faults; no promise may break in any of them.
+"""A thousand short lives of the core, each with its own faults; no promise may break in any of them.
 
 Of a seed that fails, `python -m tests.simulation --seed N` prints what happened.
 """
@@ -15,7 +15,7 @@ import pytest
 from tests.simulation.run import run_seed
 
 ROOT = Path(__file__).parents[2]
-SEEDS = 2_000
+SEEDS = 1_000
 HUNDRED = 100
 
 FAILED = (

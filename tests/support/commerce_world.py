@@ -51,7 +51,7 @@ CHAT_KEYS = SigningKeys.from_pem(new_pem())
 PLATFORM_KEYS = SigningKeys.from_pem(new_pem())
 STEP_UP_URL = "http://127.0.0.1/platform.json"
 """Where the service finds PLATFORM_KEYS, if it is configured to."""
-_SECRET = bytes(range(100, 132))
+SECRET = bytes(range(100, 132))
 _MOVED = "SELECT coalesce(sum(amount), 0)::bigint, count(*) FROM transfers"
 
 
@@ -198,8 +198,8 @@ class CommerceWorld:
             reads=reads,
             fetch=_Keys(),
             clock=self.present,
-            digest_key=_SECRET,
-            sealing_key=_SECRET,
+            digest_key=SECRET,
+            sealing_key=SECRET,
             person_keys=person_keys,
             gateways=gateways,
         )

@@ -1,7 +1,8 @@
 """Reads what has changed at a gateway, window by window: what no webhook said and no answer told is found here.
 
-A window ends `settle_s` ago at least, and the cursor moves when all of its effects are applied. One process at a time
-has the turn; if it is slow another repeats the window, which changes nothing.
+A window ends `settle_s` ago at least, by our clock and by the gateway's: ours may be ahead, and what is paid after it
+is back would be passed over. The cursor moves when all of its effects are applied. One process at a time has the turn;
+if it is slow another repeats the window, which changes nothing.
 """
 
 from __future__ import annotations
@@ -57,23 +58,27 @@ class ChangeReader:
         settled_ms = now_ms - self._gateway.settle_s * 1000
         until_ms = max(read_ms, min(read_ms + WINDOW_MS, settled_ms))
         try:
-            if not await self._read(lease, read_ms, until_ms):
-                return False
+            complete_ms = await self._read(lease, read_ms, until_ms)
         except BaseException:
             await self._intents.move_cursor(self._gateway.name, lease, read_ms, pause_us=0)
             raise
-        await self._intents.move_cursor(self._gateway.name, lease, until_ms, pause_us=0)
-        return until_ms < settled_ms
+        if complete_ms is None:
+            return False
+        await self._intents.move_cursor(self._gateway.name, lease, complete_ms, pause_us=0)
+        return complete_ms == until_ms < settled_ms
 
-    async def _read(self, lease: int, since_ms: int, until_ms: int) -> bool:
-        """Apply a window, and keep the turn meanwhile; False if it was lost."""
+    async def _read(self, lease: int, since_ms: int, until_ms: int) -> int | None:
+        """Apply a window, and keep the turn meanwhile; up to when it was complete, None if the turn was lost."""
         page: str | None = None
+        complete_ms = until_ms
         while since_ms < until_ms:
             found = await self._gateway.list_changed(since_ms, until_ms, page)
+            if found.now_ms is not None:
+                complete_ms = min(complete_ms, found.now_ms - self._gateway.settle_s * 1000)
             await self._application.apply(found.objects)
             page = found.next_page
             if page is None:
                 break
             if not await self._intents.move_cursor(self._gateway.name, lease, since_ms, pause_us=LEASE_US):
-                return False
-        return True
+                return None
+        return max(since_ms, complete_ms)

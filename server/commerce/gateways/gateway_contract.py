@@ -78,10 +78,14 @@ class GatewayUnavailableError(Exception):
 
 
 class ObjectPage(msgspec.Struct, frozen=True):
-    """Some objects, and where the next page begins; None: this is the last one."""
+    """Some objects, and where the next page begins; None: this is the last one.
+
+    `now_ms` is the gateway's own time when it answered, if it says it: a window that ends after it is not complete.
+    """
 
     objects: Sequence[GatewayObject]
     next_page: str | None = None
+    now_ms: int | None = None
 
 
 class WebhookHint(msgspec.Struct, frozen=True):

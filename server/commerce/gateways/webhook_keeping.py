@@ -73,10 +73,6 @@ class WebhookKeeping:
         if not await self._intents.note_webhook(name, named, digest, sealed, hints_max=HINTS_MAX):
             raise RequestRefusedError(ErrorCode.UNAVAILABLE, "too many webhooks wait", retry_after_s=RETRY_AFTER_S)
 
-    def open_body(self, name: str, sealed: bytes) -> bytes:
-        """The body of a webhook of this gateway, for who looks into it. Raises InvalidTag of another's."""
-        return self._seal.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], name.encode())
-
     async def run(self) -> None:
         """Forget bodies that are too old, until cancelled."""
         could_not = "could not forget old webhooks"
@@ -86,6 +82,11 @@ class WebhookKeeping:
         """Forget some bodies that are too old; whether there may be more."""
         before_us = self._clock.wall_ms() * 1000 - KEPT_US
         return await self._intents.forget_webhooks(before_us, FORGET_PER_STEP) == FORGET_PER_STEP
+
+
+def open_body(sealing_key: bytes, name: str, sealed: bytes) -> bytes:
+    """The body of a webhook of this gateway, for who looks into it. Raises InvalidTag if another key sealed it."""
+    return AESGCM(sealing_key).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], name.encode())
 
 
 class HintFetcher:

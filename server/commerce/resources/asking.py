@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 from litestar import Request
 from litestar.di import NamedDependency
-from litestar.params import HeaderParameter, QueryParameter
+from litestar.params import HeaderParameter, QueryParameter, SkipValidation
 
 from protocol.commerce.contract import IDEMPOTENCY_HEADER, KEY_CHARS_MAX, IdempotencyKey
 from protocol.errors import ErrorCode
@@ -17,11 +17,15 @@ from server.commerce.request_tokens import AskedRequest
 from server.commerce.resources.commerce_parts import InCommerce
 from server.refusals import RequestRefusedError
 
-AsAsker = NamedDependency[Asker]
+AsAsker = NamedDependency[SkipValidation[Asker]]
 """A handler's parameter: who reads."""
-AsKeyed = NamedDependency[KeyedRequest]
+AsKeyed = NamedDependency[SkipValidation[KeyedRequest]]
 """A handler's parameter, named `keyed`: who asks for a step, under which key."""
 PageLimit = Annotated[int, QueryParameter(ge=1, le=100)]
+FIRST_ID = UUID(int=0)
+LAST_ID = UUID(int=2**128 - 1)
+NUMBER_MAX = 2**53
+"""Where pages begin that name no place: ids and numbers that JSON has exactly."""
 _KeyHeader = Annotated[str, HeaderParameter(name=IDEMPOTENCY_HEADER, min_length=1, max_length=KEY_CHARS_MAX)]
 
 _SCHEME = "bearer "

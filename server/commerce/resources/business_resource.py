@@ -8,7 +8,7 @@ import msgspec
 from litestar import get, post
 from litestar.params import FromPath, FromQuery, JSONBody
 
-from server.commerce.resources.asking import AsAsker, AsKeyed, PageLimit
+from server.commerce.resources.asking import FIRST_ID, AsAsker, AsKeyed, PageLimit
 from server.commerce.resources.commerce_parts import InCommerce
 from server.commerce.shops.business_keeping import (
     BusinessEdit,
@@ -19,8 +19,6 @@ from server.commerce.shops.business_keeping import (
     StaffRoleChange,
 )
 from server.http.errors import REFUSALS
-
-_FIRST = UUID(int=0)
 
 
 class BusinessList(msgspec.Struct):
@@ -85,7 +83,11 @@ async def read_business(business: FromPath[UUID], asker: AsAsker, parts: InComme
 
 @get("/businesses/{business:uuid}/staff", responses=REFUSALS)
 async def list_staff(
-    business: FromPath[UUID], asker: AsAsker, parts: InCommerce, after: FromQuery[UUID] = _FIRST, limit: PageLimit = 50
+    business: FromPath[UUID],
+    asker: AsAsker,
+    parts: InCommerce,
+    after: FromQuery[UUID] = FIRST_ID,
+    limit: PageLimit = 50,
 ) -> StaffPage:
     """The staff of your business."""
     return StaffPage(await parts.shops.businesses.list_staff(asker, business, after.bytes, limit))

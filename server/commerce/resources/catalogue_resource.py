@@ -9,7 +9,7 @@ import msgspec
 from litestar import get, post
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
-from server.commerce.resources.asking import AsAsker, AsKeyed, PageLimit
+from server.commerce.resources.asking import FIRST_ID, NUMBER_MAX, AsAsker, AsKeyed, PageLimit
 from server.commerce.resources.commerce_parts import InCommerce
 from server.commerce.shops.catalogue_keeping import (
     MovementReply,
@@ -23,9 +23,6 @@ from server.commerce.shops.catalogue_keeping import (
     VariantReply,
 )
 from server.http.errors import REFUSALS
-
-_FIRST = UUID(int=0)
-_NUMBER_MAX = 2**53
 
 
 class ProductPage(msgspec.Struct):
@@ -88,7 +85,11 @@ async def change_stock(data: JSONBody[StockChange], keyed: AsKeyed, parts: InCom
 
 @get("/products", responses=REFUSALS)
 async def list_products(
-    asker: AsAsker, parts: InCommerce, business: FromQuery[UUID], after: FromQuery[UUID] = _FIRST, limit: PageLimit = 50
+    asker: AsAsker,
+    parts: InCommerce,
+    business: FromQuery[UUID],
+    after: FromQuery[UUID] = FIRST_ID,
+    limit: PageLimit = 50,
 ) -> ProductPage:
     """What a business sells; for its staff all of its products."""
     return ProductPage(await parts.shops.catalogue.list_products(asker, business, after.bytes, limit))
@@ -108,7 +109,11 @@ async def list_variants(product: FromPath[UUID], asker: AsAsker, parts: InCommer
 
 @get("/stock", responses=REFUSALS)
 async def list_stock(
-    asker: AsAsker, parts: InCommerce, business: FromQuery[UUID], after: FromQuery[UUID] = _FIRST, limit: PageLimit = 50
+    asker: AsAsker,
+    parts: InCommerce,
+    business: FromQuery[UUID],
+    after: FromQuery[UUID] = FIRST_ID,
+    limit: PageLimit = 50,
 ) -> StockPage:
     """The stock of your business."""
     return StockPage(await parts.shops.catalogue.list_stock(asker, business, after.bytes, limit))
@@ -119,7 +124,7 @@ async def list_movements(
     variant: FromPath[UUID],
     asker: AsAsker,
     parts: InCommerce,
-    before: Annotated[int, QueryParameter(ge=1, le=_NUMBER_MAX)] = _NUMBER_MAX,
+    before: Annotated[int, QueryParameter(ge=1, le=NUMBER_MAX)] = NUMBER_MAX,
     limit: PageLimit = 50,
 ) -> MovementPage:
     """What moved in the stock of a variant of your business."""

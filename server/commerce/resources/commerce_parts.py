@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from litestar.di import NamedDependency
+from litestar.params import SkipValidation
 
 from server.commerce.authentication import Authentication
 from server.commerce.chains import Chains
@@ -34,5 +35,5 @@ class CommerceParts:
     webhooks: WebhookKeeping
 
 
-InCommerce = NamedDependency[CommerceParts]
+InCommerce = NamedDependency[SkipValidation[CommerceParts]]
 """A handler's parameter, named `parts`."""

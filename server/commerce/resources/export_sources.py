@@ -15,6 +15,7 @@ from server.commerce.payment_steps import PaymentSteps
 from server.commerce.personal.addresses import Addresses
 from server.commerce.personal.exports import SOURCES, ExportCursor, ExportPart
 from server.commerce.personal.legal_records import LegalRecords
+from server.commerce.resources.asking import LAST_ID
 from server.commerce.shops.business_keeping import BusinessKeeping
 from server.commerce.shops.order_steps import OrderSteps
 from server.commerce.wallet_keeping import WalletKeeping
@@ -22,7 +23,6 @@ from server.commerce.wallet_keeping import WalletKeeping
 PART_ROWS = 100
 PART_SHOPPING = 10
 """Orders or carts of a part: they have many lines."""
-_LAST = b"\xff" * 16
 _Page = tuple[Sequence[Any], bytes | None]
 """Rows, and behind what the next page of the source begins; None after the last."""
 
@@ -79,7 +79,7 @@ class ExportSources:
         return await self._wallets.list_of(asker, asker.principal), None
 
     async def _read_payments(self, asker: Asker, row: bytes | None) -> _Page:
-        page = await self._payments.read_page(asker, asker.principal, row or _LAST, PART_ROWS)
+        page = await self._payments.read_page(asker, asker.principal, row or LAST_ID.bytes, PART_ROWS)
         return page, _last([each.id.bytes for each in page], PART_ROWS)
 
     async def _read_top_ups(self, asker: Asker, row: bytes | None) -> _Page:
@@ -89,11 +89,11 @@ class ExportSources:
         return await self._read_intents(asker, IntentKind.WITHDRAWAL, row)
 
     async def _read_intents(self, asker: Asker, kind: IntentKind, row: bytes | None) -> _Page:
-        page = await self._charging.read_page(asker, kind, asker.principal, row or _LAST, PART_ROWS)
+        page = await self._charging.read_page(asker, kind, asker.principal, row or LAST_ID.bytes, PART_ROWS)
         return page, _last([each.id.bytes for each in page], PART_ROWS)
 
     async def _read_orders(self, asker: Asker, row: bytes | None) -> _Page:
-        page = await self._orders.list_own(asker, row or _LAST, PART_SHOPPING)
+        page = await self._orders.list_own(asker, row or LAST_ID.bytes, PART_SHOPPING)
         whole = [await self._orders.read(asker, each.id) for each in page]
         return whole, _last([each.id.bytes for each in page], PART_SHOPPING)
 

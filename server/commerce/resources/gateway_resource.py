@@ -13,13 +13,10 @@ from protocol.commerce.intent_states import IntentKind
 from protocol.errors import ErrorCode
 from server.commerce.charging import IntentReply, NewTopUp, NewWithdrawal
 from server.commerce.reconciling import Reconciliation, SuspenseItem, SuspenseRelease
-from server.commerce.resources.asking import AsAsker, AsKeyed, PageLimit, named_or_own
+from server.commerce.resources.asking import LAST_ID, NUMBER_MAX, AsAsker, AsKeyed, PageLimit, named_or_own
 from server.commerce.resources.commerce_parts import InCommerce
 from server.http.errors import REFUSALS
 from server.refusals import RequestRefusedError
-
-_LAST = UUID(int=2**128 - 1)
-_NUMBER_MAX = 2**53
 
 
 class IntentPage(msgspec.Struct):
@@ -48,7 +45,7 @@ async def read_top_up(intent: FromPath[UUID], asker: AsAsker, parts: InCommerce)
 
 @get("/topups", responses=REFUSALS)
 async def list_top_ups(
-    asker: AsAsker, parts: InCommerce, before: FromQuery[UUID] = _LAST, limit: PageLimit = 50
+    asker: AsAsker, parts: InCommerce, before: FromQuery[UUID] = LAST_ID, limit: PageLimit = 50
 ) -> IntentPage:
     """Your top-ups."""
     found = await parts.charging.read_page(asker, IntentKind.TOP_UP, asker.principal, before.bytes, limit)
@@ -72,7 +69,7 @@ async def list_withdrawals(
     asker: AsAsker,
     parts: InCommerce,
     owner: FromQuery[UUID | None] = None,
-    before: FromQuery[UUID] = _LAST,
+    before: FromQuery[UUID] = LAST_ID,
     limit: PageLimit = 50,
 ) -> IntentPage:
     """Your withdrawals, or those of a business for which your key acts."""
@@ -97,7 +94,7 @@ async def read_reconciliation(asker: AsAsker, parts: InCommerce) -> Reconciliati
 async def list_suspense(
     asker: AsAsker,
     parts: InCommerce,
-    after: Annotated[int, QueryParameter(ge=0, le=_NUMBER_MAX)] = 0,
+    after: Annotated[int, QueryParameter(ge=0, le=NUMBER_MAX)] = 0,
     limit: PageLimit = 50,
 ) -> SuspensePage:
     """Money that fits nothing."""
@@ -109,6 +106,6 @@ async def release_suspense(
     item: FromPath[int], data: JSONBody[SuspenseRelease], keyed: AsKeyed, parts: InCommerce
 ) -> None:
     """Give an item to a wallet, with a line in the audit."""
-    if item > _NUMBER_MAX:
+    if item > NUMBER_MAX:
         raise RequestRefusedError(ErrorCode.INTENT_NOT_FOUND)
     await parts.reconciling.release(keyed, item, data)

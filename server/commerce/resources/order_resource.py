@@ -10,13 +10,10 @@ from litestar.params import FromPath, FromQuery, JSONBody
 
 from protocol.commerce.order_states import OrderEvent
 from server.commerce.personal.addresses import PostalAddress
-from server.commerce.resources.asking import AsAsker, AsKeyed, NoFields, PageLimit
+from server.commerce.resources.asking import FIRST_ID, LAST_ID, AsAsker, AsKeyed, NoFields, PageLimit
 from server.commerce.resources.commerce_parts import InCommerce
 from server.commerce.shops.order_steps import CartLine, CartList, CartReply, NewOrder, OrderReply, OrderStateName
 from server.http.errors import REFUSALS
-
-_FIRST = UUID(int=0)
-_LAST = UUID(int=2**128 - 1)
 
 
 class OrderPage(msgspec.Struct):
@@ -35,7 +32,7 @@ async def put_into_cart(
 
 @get("/carts", responses=REFUSALS)
 async def list_carts(
-    asker: AsAsker, parts: InCommerce, after: FromQuery[UUID] = _FIRST, limit: PageLimit = 50
+    asker: AsAsker, parts: InCommerce, after: FromQuery[UUID] = FIRST_ID, limit: PageLimit = 50
 ) -> CartList:
     """The businesses at which there is something in your cart."""
     return await parts.shops.orders.list_carts(asker, after.bytes, limit)
@@ -107,7 +104,7 @@ async def list_orders(
     business: FromQuery[UUID | None] = None,
     *,
     in_state: FromQuery[OrderStateName | None] = None,
-    before: FromQuery[UUID] = _LAST,
+    before: FromQuery[UUID] = LAST_ID,
     limit: PageLimit = 50,
 ) -> OrderPage:
     """Your orders; with `business` those of your business, all of them, or those `in_state`."""

@@ -10,11 +10,9 @@ from litestar.params import FromPath, FromQuery, JSONBody
 
 from protocol.commerce.contract import Approval, NewPayment, PartOfPayment, PaymentReply, RefundPart
 from protocol.commerce.payment_states import PaymentStep
-from server.commerce.resources.asking import AsAsker, AsKeyed, NoFields, PageLimit, named_or_own
+from server.commerce.resources.asking import LAST_ID, AsAsker, AsKeyed, NoFields, PageLimit, named_or_own
 from server.commerce.resources.commerce_parts import InCommerce
 from server.http.errors import REFUSALS
-
-_LAST = UUID(int=2**128 - 1)
 
 
 class PaymentPage(msgspec.Struct):
@@ -84,7 +82,7 @@ async def list_payments(
     asker: AsAsker,
     parts: InCommerce,
     party: FromQuery[UUID | None] = None,
-    before: FromQuery[UUID] = _LAST,
+    before: FromQuery[UUID] = LAST_ID,
     limit: PageLimit = 50,
 ) -> PaymentPage:
     """The payments of a party: yours, or those of a business for which your key acts."""

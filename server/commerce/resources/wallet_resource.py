@@ -9,12 +9,10 @@ import msgspec
 from litestar import get, post
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
-from server.commerce.resources.asking import AsAsker, AsKeyed, PageLimit, named_or_own
+from server.commerce.resources.asking import NUMBER_MAX, AsAsker, AsKeyed, PageLimit, named_or_own
 from server.commerce.resources.commerce_parts import InCommerce
 from server.commerce.wallet_keeping import NewWallet, StatementLine, WalletReply
 from server.http.errors import REFUSALS
-
-_NUMBER_MAX = 2**53
 
 
 class WalletList(msgspec.Struct):
@@ -46,7 +44,7 @@ async def read_statement(
     wallet: FromPath[UUID],
     asker: AsAsker,
     parts: InCommerce,
-    before: Annotated[int, QueryParameter(ge=1, le=_NUMBER_MAX)] = _NUMBER_MAX,
+    before: Annotated[int, QueryParameter(ge=1, le=NUMBER_MAX)] = NUMBER_MAX,
     limit: PageLimit = 50,
 ) -> StatementPage:
     """What moved in a wallet."""

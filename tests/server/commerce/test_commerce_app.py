@@ -2,45 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from typing import Any
 
 import pytest
 from litestar.handlers import HTTPRouteHandler
 
-from server.commerce.resources import (
-    address_resource,
-    business_resource,
-    catalogue_resource,
-    erasure_resource,
-    export_resource,
-    gateway_resource,
-    legal_resource,
-    order_resource,
-    payment_resource,
-    terms_resource,
-    transfer_resource,
-    wallet_resource,
-)
+from server.commerce import resources
 from server.commerce.resources.commerce_app import create_commerce
 from server.http.errors import REFUSALS
 from tests.support.commerce_world import CommerceWorld
 
 pytestmark = pytest.mark.anyio
 
-MODULES = (
-    address_resource,
-    business_resource,
-    catalogue_resource,
-    erasure_resource,
-    export_resource,
-    gateway_resource,
-    legal_resource,
-    order_resource,
-    payment_resource,
-    terms_resource,
-    transfer_resource,
-    wallet_resource,
-)
+MODULES = [
+    importlib.import_module(f"{resources.__name__}.{module.name}")
+    for module in pkgutil.iter_modules(resources.__path__)
+    if module.name.endswith("_resource")
+]
 HANDLERS = [handler for module in MODULES for handler in vars(module).values() if isinstance(handler, HTTPRouteHandler)]
 PARTS: Any = None
 

@@ -13,6 +13,7 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from protocol.ids import NIL, to_text
 from server.commerce.forgetter import Forgetter
@@ -20,7 +21,8 @@ from server.config.payment_settings import CommerceServiceSettings
 from server.config.setting_types import Secret
 from server.config.settings import Config, ServerSettings
 from server.identity.signing_keys import SigningKeys, new_pem
-from server.node.commerce_composition import load_digest_key
+from server.identity.vault import new_key
+from server.node.commerce_composition import load_digest_key, load_sealing_key
 from server.startup_error import StartupError
 from storage.commerce.money_rows import StepOutcome
 from tests.conformance.contract_caller import new_uuid
@@ -123,6 +125,24 @@ async def test_a_month_is_closed_by_command_once_it_is_over(environment: dict[st
     for wrong in ("2999-12", "2026-13", "202601"):
         code, _ = await close(wrong)
         assert code == 2
+
+
+async def test_webhooks_are_shown_by_command_to_who_has_their_key(environment: dict[str, str], tmp_path: Path) -> None:
+    key, nonce = (
+        load_sealing_key(Config(commerce_service=CommerceServiceSettings(data_dir=tmp_path / "data"))),
+        b"n" * 12,
+    )
+    bodies = (b"first", b'{"object": "ch_1"}', b"\xff")
+    rows = [("bank", at * 1000, nonce + AESGCM(key).encrypt(nonce, body, b"bank")) for at, body in enumerate(bodies)]
+    database = await asyncpg.connect(environment["TCHAT__COMMERCE_SERVICE__POSTGRES_URL"])
+    await database.executemany("INSERT INTO webhook_bodies (gateway, at_us, sealed) VALUES ($1, $2, $3)", rows)
+    await database.close()
+    code, said = await run(*TCHAT, "commerce", "webhooks", "bank", "--last", "2", environment=environment)
+    shown = [{"received_at_ms": 1, "body": '{"object": "ch_1"}'}, {"received_at_ms": 2, "body": "\ufffd"}]
+    assert (code, [json.loads(line) for line in said.splitlines()]) == (0, shown)
+    assert await run(*TCHAT, "commerce", "webhooks", "other", environment=environment) == (0, "")
+    (tmp_path / "data" / "keys" / "sealing.key").write_text(new_key())
+    assert await run(*TCHAT, "commerce", "webhooks", "bank", environment=environment) == (2, "")
 
 
 async def test_balances_are_imported_by_command(environment: dict[str, str], tmp_path: Path) -> None:

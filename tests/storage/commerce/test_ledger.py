@@ -267,9 +267,7 @@ async def test_parties_that_cannot_be_are_refused(money: MoneyWorld) -> None:
     assert (await money.send(money.payment(ann, new_id(), 1))).outcome is StepOutcome.WALLET_NOT_FOUND
     mixed = money.payment(ann, rupiah, 1)
     assert (await money.send(mixed)).outcome is StepOutcome.WALLET_NOT_FOUND
-    await money.database.execute(
-        "UPDATE accounts SET status = $1 WHERE owner_id = $2", int(AccountStatus.SUSPENDED), shop
-    )
+    await money.database.execute("UPDATE accounts SET status = $1 WHERE owner_id = $2", int(AccountStatus.CLOSED), shop)
     assert (await money.send(money.payment(ann, shop, 1))).outcome is StepOutcome.WALLET_CLOSED
 
 

@@ -1,7 +1,7 @@
 """The fake gateway's HTTP: `/v1/` for merchants, `/customers/` and `/admin/` for tests, `/book` for auditors.
 
 POST /v1/charges | /v1/refunds | /v1/payouts     201 object, 402 or 422 {"code"}, 409 the reference was another call's
-GET  /v1/objects?id= | reference= | since_ms=&until_ms=&page=      200 {"objects", "next_page"}
+GET  /v1/objects?id= | reference= | since_ms=&until_ms=&page=      200 {"objects", "next_page", "now_ms"}
 POST /customers/pay {"charge", "amount_minor"?}          a QR code is paid
 POST /customers/dispute {"parent", "amount_minor"?}      a bank takes money back
 POST /customers/decide {"object", "won"}                 a dispute ends
@@ -128,7 +128,7 @@ class Front:
         window = int(query["since_ms"]), int(query["until_ms"]), (int(after_ms), int(number))
         rows = self._book.changed(*window, PAGE_MAX)
         more = f"{rows[-1]['changed_at_ms']}.{rows[-1]['number']}" if len(rows) == PAGE_MAX else None
-        return Reply(200, {"objects": [as_wire(row) for row in rows], "next_page": more})
+        return Reply(200, {"objects": [as_wire(row) for row in rows], "next_page": more, "now_ms": self._now_ms})
 
     @property
     def _now_ms(self) -> int:

@@ -11,9 +11,10 @@ import pytest
 
 from protocol.commerce.contract import withdrawal_text
 from server.commerce.gateways.gateway_objects import GatewayObject, ObjectKind
+from server.commerce.gateways.webhook_keeping import open_body
 from server.webhooks.posting import sign
 from storage.commerce.api_key_store import Right
-from tests.support.commerce_world import Party, approval_of, refusal
+from tests.support.commerce_world import SECRET, Party, approval_of, refusal
 from tests.support.fake_gateway.process import WEBHOOK_SECRET, FakeGateway
 from tests.support.gateway_world import KEY_WINDOW_S, NAME, GatewayWorld, opened_gateway_world
 
@@ -100,6 +101,19 @@ async def test_a_code_is_shown_and_its_payment_is_found_without_webhooks(gateway
     assert await ann.balance() == 50_000
 
 
+async def test_a_code_that_is_paid_after_a_clock_was_ahead_is_found_without_webhooks(gateway: GatewayWorld) -> None:
+    ann = await gateway.world.person()
+    answer = await top_up(ann, 50_000, **CODE)
+    await gateway.work_until(lambda found: "qr" in found, ann, f"topups/{answer.json()['id']}")
+    gateway.clock.ahead_s += 1800
+    await gateway.work()
+    gateway.clock.ahead_s -= 1800
+    (charge,) = gateway.fake.read_book()["objects"]
+    gateway.fake.order("/customers/pay", charge=charge["id"])
+    assert (await gateway.end(ann, answer))["state"] == "paid"
+    await agree(gateway)
+
+
 async def test_a_genuine_webhook_has_its_object_fetched_and_its_own_amount_is_not_believed(
     gateway: GatewayWorld,
 ) -> None:
@@ -113,9 +127,9 @@ async def test_a_genuine_webhook_has_its_object_fetched_and_its_own_amount_is_no
     await gateway.work()
     assert (await ann.read(f"topups/{answer.json()['id']}"))["state"] == "paid"
     assert await ann.balance() == 50_000
-    sealed = await gateway.world.database.fetch("SELECT sealed FROM webhook_bodies")
-    assert len(sealed) == 1
-    assert b"99000000" not in sealed[0][0]
+    ((_, sealed),) = await gateway.world.commerce.intents.read_webhooks(NAME, 10)
+    assert b"99000000" not in sealed
+    assert b"99000000" in open_body(SECRET, NAME, sealed)
 
 
 async def post_event(gateway: GatewayWorld, data: dict[str, Any], *, genuine: bool = True, name: str = NAME) -> int:
