@@ -95,7 +95,7 @@ def find_shared_account(config: Config) -> str | None:
     return (
         f"The embedded PostgreSQL runs as the user {account.name}, because this server runs as root: other programs of "
         f"{account.name} have full access to the database. Start the server as a user of its own, or set "
-        "storage.postgres_url."
+        "storage.postgres_url (for tchat commerce, commerce_service.postgres_url)."
     )
 
 

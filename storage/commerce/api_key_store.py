@@ -7,12 +7,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from storage.postgres.gathered_reads import GatheredReads
+from storage.commerce.crowds import gather_reads
 from storage.postgres.pool import Pool, translate_errors
 
 _FIND = "SELECT key_hash, caller_id, tenant_id, rights, businesses FROM api_keys WHERE key_hash = ANY ($1)"
-_READ_TOGETHER_MAX = 50
-_READ_CROWD = 8
 _END = "SELECT end_api_key($1, $2)"
 _SET = "SELECT set_api_key($1, $2, $3, $4, $5, $6)"
 
@@ -44,7 +42,7 @@ class ApiKeyStore:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._found = GatheredReads(self._find_all, size_max=_READ_TOGETHER_MAX, crowd=_READ_CROWD, per_turn=32)
+        self._found = gather_reads(self._find_all)
 
     async def find(self, key_hash: bytes) -> ApiKeyRow | None:
         """The key with this hash."""

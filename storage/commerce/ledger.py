@@ -16,6 +16,7 @@ import asyncpg
 
 from protocol.commerce.payment_states import PaymentState, PaymentStep
 from protocol.ids import NIL
+from storage.commerce.crowds import gather_reads
 from storage.commerce.money_rows import (
     AccountStatus,
     Answer,
@@ -35,7 +36,6 @@ from storage.commerce.money_rows import (
     VersionRow,
 )
 from storage.commerce.schema import MONEY_SETTINGS
-from storage.postgres.gathered_reads import GatheredReads
 from storage.postgres.pool import Pool, open_pool, translate_errors
 from storage.postgres.write_connections import WriteConnections
 from storage.unavailable import BooksReadOnlyError
@@ -110,17 +110,13 @@ _STATEMENT = f"""
 """
 
 
-_READ_TOGETHER_MAX = 50
-_READ_CROWD = 8
-
-
 class Ledger:
     """Steps over `writes`, reads over `reads`."""
 
     def __init__(self, writes: WriteConnections, reads: Pool) -> None:
         self._writes = writes
         self._reads = reads
-        self._payments = GatheredReads(self._find_all, size_max=_READ_TOGETHER_MAX, crowd=_READ_CROWD, per_turn=32)
+        self._payments = gather_reads(self._find_all)
 
     @classmethod
     async def open(cls, url: str, *, writes: int, reads: int, statement_timeout_s: float) -> Self:

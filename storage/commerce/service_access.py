@@ -61,6 +61,7 @@ STEPS = frozenset(
         "reconcile_payments",
         "refund_payment",
         "release_suspense",
+        "end_intent",
         "repeat_announcements",
         "set_api_key",
         "set_business",

@@ -10,9 +10,9 @@ from decimal import Decimal
 
 import msgspec
 
+from storage.commerce.crowds import gather_reads
 from storage.commerce.ledger import read_answer
 from storage.commerce.money_rows import Answer, Purpose, StepKey
-from storage.postgres.gathered_reads import GatheredReads
 from storage.postgres.pool import Pool, translate_errors
 from storage.postgres.write_connections import WriteConnections
 
@@ -23,8 +23,6 @@ _RATES = """
 SELECT tenant_id, currency, rate FROM unnest($1::smallint[], $2::text[]) AS u(tenant_id, currency)
 JOIN reference_rates USING (tenant_id, currency)
 """
-_READ_TOGETHER_MAX = 50
-_READ_CROWD = 8
 _QUOTE = """
 SELECT quote_id, owner_id, sell_currency, sell_amount, buy_currency, buy_amount, expires_us, used_us IS NOT NULL
 FROM quotes WHERE quote_id = $1 AND tenant_id = $2
@@ -57,7 +55,7 @@ class Terms:
     def __init__(self, writes: WriteConnections, reads: Pool) -> None:
         self._writes = writes
         self._reads = reads
-        self._rates = GatheredReads(self._read_rates, size_max=_READ_TOGETHER_MAX, crowd=_READ_CROWD, per_turn=32)
+        self._rates = gather_reads(self._read_rates)
 
     async def set_rate(
         self, key: StepKey, actor: bytes, tenant: int, *, sell: str, buy: str | None, rate: Decimal

@@ -10,10 +10,10 @@ from protocol.commerce.shop_terms import (
     ShopStatus,
     StaffRole,
 )
+from storage.commerce.crowds import gather_reads
 from storage.commerce.ledger import read_answer
 from storage.commerce.money_rows import Answer, StepKey
 from storage.commerce.shops.shop_rows import BusinessRow, ShippingRow, StaffRow
-from storage.postgres.gathered_reads import GatheredReads
 from storage.postgres.pool import Pool, translate_errors
 from storage.postgres.write_connections import WriteConnections
 
@@ -22,8 +22,6 @@ SELECT s.tenant_id, s.person_id, s.business_id, s.role FROM unnest($1::uuid[]) u
 CROSS JOIN LATERAL (SELECT * FROM staff x WHERE x.person_id = u.person_id
                     ORDER BY x.business_id LIMIT {BUSINESSES_OF_PERSON_MAX}) s
 """
-_READ_TOGETHER_MAX = 50
-_READ_CROWD = 8
 _COLUMNS = "business_id, tenant_id, name, description, currencies, status, version"
 _BUSINESSES = f"SELECT {_COLUMNS} FROM businesses WHERE business_id = ANY ($1) AND tenant_id = $2 ORDER BY business_id"
 _STAFF = """
@@ -42,7 +40,7 @@ class Businesses:
     def __init__(self, writes: WriteConnections, reads: Pool) -> None:
         self._writes = writes
         self._reads = reads
-        self._roles = GatheredReads(self._read_roles, size_max=_READ_TOGETHER_MAX, crowd=_READ_CROWD, per_turn=32)
+        self._roles = gather_reads(self._read_roles)
 
     async def set_business(
         self, key: StepKey, actor: bytes, new: BusinessRow, *, version: int | None, owner: bytes | None = None
