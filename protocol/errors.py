@@ -194,7 +194,7 @@ _SENTENCES: dict[ErrorCode, str] = {
     ErrorCode.CURRENCY_REFUSED: "The currency is unknown here, has no rate, or is not that of the wallet; change it.",
     ErrorCode.OWN_PAYEE: "Nobody pays themselves; name another payee.",
     ErrorCode.WALLET_NOT_FOUND: "There is no such wallet, or it is not yours; check its id and currency.",
-    ErrorCode.WALLET_CLOSED: "The wallet of one of the parties is suspended or closed; contact the platform.",
+    ErrorCode.WALLET_CLOSED: "The wallet of one of the parties is closed; contact the platform.",
     ErrorCode.QUOTE_REFUSED: "The quote was used, has expired, or is for another exchange; request a new one.",
     ErrorCode.KEY_REUSED: "This idempotency key was used with another request; use a new key for a new request.",
     ErrorCode.RECORD_NOT_FOUND: "You have no such address, legal record, export or erasure; check its id.",

@@ -19,7 +19,7 @@ followed by a newline but the last (`request_digest`). With a `proof` that a dev
 the public key (Ed25519, base64) of that device.
 
 For their own requests people get tokens of the chat, too (`POST /v1/commerce-tokens`), with `aud` "commerce person":
-nobody has judged what they are for, so they begin no payment. Who takes the contract alone refuses them.
+nobody has judged what they are for, so they neither request nor send. Who takes the contract alone refuses them.
 """
 
 from __future__ import annotations

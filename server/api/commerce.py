@@ -42,5 +42,5 @@ class CommerceTokenReply(msgspec.Struct):
 
 @post("/commerce-tokens", responses=REFUSALS)
 async def make_token(data: JSONBody[CommerceTokenRequest], caller: AsCaller, parts: Parts) -> CommerceTokenReply:
-    """A token for one request to commerce. It begins no payment: that is the command `pay`."""
+    """A token for one request to commerce. Payments are requested and sent with the command `pay`, not with it."""
     return CommerceTokenReply(await parts.person_tokens.sign(caller.claims, data.digest))

@@ -15,8 +15,8 @@ from storage.commerce.api_key_store import Right
 class Asker(msgspec.Struct, frozen=True, kw_only=True):
     """Who asks. `rights` are None for the token of a person, bot or business.
 
-    `direct`: the chat has signed the token without judging what it is for, so it begins no payment. It acts for its
-    principal, and for the businesses in which it has one of the `roles`, as far as that allows.
+    `direct`: the chat has signed the token without judging what it is for, so it requests and sends no payment. It acts
+    for its principal, and for the businesses in which it has one of the `roles`, as far as that allows.
     """
 
     tenant: int

@@ -52,9 +52,10 @@ class PersonLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class PlatformTerms:
     """Settings of a tenant."""
 
-    def __init__(self, terms: Terms, keys: StepKeys) -> None:
+    def __init__(self, terms: Terms, keys: StepKeys, *, reference: str) -> None:
         self._terms = terms
         self._keys = keys
+        self._reference = reference
 
     async def set_fee_rule(self, request: KeyedRequest, rule: FeeRule) -> None:
         """Set a fee; raises RequestRefusedError."""
@@ -83,6 +84,8 @@ class PlatformTerms:
         number = Decimal(rate.rate)
         if not number:
             raise RequestRefusedError(ErrorCode.INVALID_ARGUMENT, "rate: above 0")
+        if rate.buy_currency is None and rate.sell_currency == self._reference:
+            raise RequestRefusedError(ErrorCode.INVALID_ARGUMENT, "the reference currency counts as itself")
         key = self._keys.make(request, "set rate", rate)
         check_done(
             await self._terms.set_rate(

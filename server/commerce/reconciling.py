@@ -9,7 +9,7 @@ import msgspec
 from server.commerce.asker import Asker, KeyedRequest
 from server.commerce.gateways.configured_gateways import ConfiguredGateways
 from server.commerce.outcomes import check_done
-from server.commerce.step_keys import StepKeys, name_operation
+from server.commerce.step_keys import StepKeys
 from storage.commerce.api_key_store import Right
 from storage.commerce.gateway_intents import GatewayIntents
 from storage.commerce.intent_rows import SuspenseRow
@@ -119,14 +119,6 @@ class Reconciling:
         asker.check_right(Right.ADMIN)
         key = self._keys.make(request, f"release suspense {item}", release)
         check_done(await self._intents.release(key, asker.principal, asker.tenant, item, release.wallet.bytes))
-
-    async def end(self, request: KeyedRequest, intent: UUID) -> None:
-        """End an intent that its gateway has not ended for a day; raises RequestRefusedError."""
-        asker = request.asker
-        asker.check_right(Right.ADMIN)
-        key = self._keys.make(request, name_operation("end intent", intent))
-        answer = await self._intents.end(key, asker.principal, asker.tenant, intent.bytes)
-        check_done(answer, "it has ended, or is younger than a day")
 
 
 def _render(row: SuspenseRow) -> SuspenseItem:

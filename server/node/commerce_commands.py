@@ -135,7 +135,6 @@ def _month_of(text: str) -> datetime:
 
 def show_webhooks(config: Config, gateway: str, last: int, show: Callable[[str], None]) -> None:
     """Show the newest webhooks of a gateway that are kept, a JSON line each. Raises StartupError."""
-    key = load_sealing_key(config)
 
     async def read(url: str) -> list[tuple[int, bytes]]:
         timeout_s = config.commerce_service.statement_timeout_s
@@ -144,12 +143,14 @@ def show_webhooks(config: Config, gateway: str, last: int, show: Callable[[str],
             return await GatewayIntents(writes, reads).read_webhooks(gateway, last)
 
     with _visited(config) as url:
-        for at_us, sealed in asyncio.run(read(url)):
-            try:
-                body = open_body(key, gateway, sealed).decode(errors="replace")
-            except InvalidTag as error:
-                raise StartupError("Another key has sealed this: set commerce_service.sealing_key_file.") from error
-            show(json.dumps({"received_at_ms": at_us // 1000, "body": body}))
+        found = asyncio.run(read(url))
+    key = load_sealing_key(config)
+    for at_us, sealed in found:
+        try:
+            body = open_body(key, gateway, sealed).decode(errors="replace")
+        except InvalidTag as error:
+            raise StartupError("Another key has sealed this: set commerce_service.sealing_key_file.") from error
+        show(json.dumps({"received_at_ms": at_us // 1000, "body": body}))
 
 
 def reconcile_books(config: Config, *, accept: Acceptance | None, show: Callable[[str], None]) -> bool:

@@ -129,7 +129,7 @@ def make_commerce(
         payments=payments,
         wallets=wallets,
         chains=Chains(ledger, terms, keys, quote_life_s=settings.quote_life_s),
-        terms=PlatformTerms(terms, keys),
+        terms=PlatformTerms(terms, keys, reference=settings.reference_currency),
         personal=personal,
         shops=shops,
         charging=charging,

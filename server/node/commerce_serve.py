@@ -46,7 +46,7 @@ from storage.unavailable import StorageUnavailableError
 _log = logging.getLogger(__name__)
 
 _REQUEST_TIMEOUT_S = 10.0
-"""For a request to arrive in full: as long as it has not, it counts as under way."""
+"""The longest for a request to arrive in full, as which it counts as under way; and for a client to go on reading."""
 
 
 async def serve_commerce(config: Config) -> None:
@@ -125,7 +125,9 @@ async def _serve(config: Config, commerce: Commerce, stop: asyncio.Event) -> Non
     """Serve behind the chat's own acceptor, whose bounds of heads, bodies, times and connections hold here, too."""
     settings = config.commerce_service
     bounds = msgspec.structs.replace(
-        config.gateway, http_body_bytes_max=settings.body_bytes_max, http_request_timeout_s=_REQUEST_TIMEOUT_S
+        config.gateway,
+        http_body_bytes_max=settings.body_bytes_max,
+        http_request_timeout_s=min(config.gateway.http_request_timeout_s, _REQUEST_TIMEOUT_S),
     )
     acceptor = Acceptor(bounds, None, commerce.app, SystemClock())
     port = await _listen(acceptor, settings.host, settings.port, "port")

@@ -67,7 +67,7 @@ class PersonTokens:
         self._rate = Rate.per_hour("commerce tokens of person", config.limits.commerce_tokens_per_person_per_h)
 
     async def sign(self, claims: Claims, digest: str) -> str:
-        """A token that begins no payment; raises RequestRefusedError for a bot or business, StorageUnavailableError."""
+        """A token that requests and sends no payment; raises RequestRefusedError for a bot, StorageUnavailableError."""
         if not self._configured:
             raise not_configured()
         await take_or_refuse(self._limiter, [(self._rate, claims.principal)])

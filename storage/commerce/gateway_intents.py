@@ -37,7 +37,6 @@ _REFUND = "SELECT * FROM begin_gateway_refund($1, $2, $3, $4, $5, $6, $7, $8)"
 _APPLY = "SELECT * FROM apply_effect($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 _SETTLE = "SELECT settle_intent($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 _RELEASE = "SELECT * FROM release_suspense($1, $2, $3, $4, $5, $6)"
-_END = "SELECT * FROM end_intent($1, $2, $3, $4, $5)"
 _READ = f"SELECT {_COLUMNS} FROM intents WHERE intent_id = $1"
 _PAGE = f"""
 SELECT {_COLUMNS} FROM intents WHERE owner_id = $1 AND kind = $2 AND tenant_id = $3 AND intent_id < $4
@@ -241,10 +240,6 @@ class GatewayIntents:
     async def release(self, key: StepKey, actor: bytes, tenant: int, item: int, wallet: bytes) -> Answer:
         """Give an item of suspense to a wallet, or take it from there."""
         return await self._step(_RELEASE, key, actor, tenant, item, wallet)
-
-    async def end(self, key: StepKey, actor: bytes, tenant: int, intent: bytes) -> Answer:
-        """End an intent that its gateway has not ended for a day: what was held returns."""
-        return await self._step(_END, key, actor, tenant, intent)
 
     async def read(self, intent: bytes) -> IntentRow | None:
         """An intent as it is now."""

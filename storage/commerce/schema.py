@@ -89,7 +89,6 @@ MONEY = FunctionFiles(
         "HISTORY": HISTORY,
         "RECONCILING_SETTING": RECONCILING_SETTING,
         "GATEWAY_MARGIN_MS": 3_600_000,  # before the newest thing that restored books know
-        "INTENT_STALE_US": 86_400_000_000,  # so long an intent is the gateway's to end
         "GATEWAY_PAUSE_US": 3_600_000_000,  # what is pending is asked for after it; the longest
         "DAY_HOURS_MIN": 22,  # a day of a time zone has 22 to 26
         "MONTH_DAYS_MIN": 27,

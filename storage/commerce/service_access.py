@@ -61,7 +61,6 @@ STEPS = frozenset(
         "reconcile_payments",
         "refund_payment",
         "release_suspense",
-        "end_intent",
         "repeat_announcements",
         "set_api_key",
         "set_business",

@@ -15,7 +15,7 @@ import jwt
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from protocol.commerce.contract import TOKEN_LIFE_S, Approval, approval_text
+from protocol.commerce.contract import PERSON_AUDIENCE, TOKEN_LIFE_S, Approval, approval_text
 from protocol.commerce.payment_states import PaymentStep
 from protocol.ids import new_id
 from server.identity.signing_keys import SigningKeys, new_pem
@@ -211,6 +211,8 @@ async def forge_tokens(stage: ApproveStage) -> None:
     )
     for changed in changes:
         await stage.attack(stage.sign(deal.payer, path, deal.seen, **changed))
+    unjudged = deal.payer.payment(stage.mallory, 100)
+    await stage.attack(stage.sign(deal.payer, "/v1/payments", unjudged, aud=PERSON_AUDIENCE))
     proven = deal.payer.prove(deal.payment["id"], deal.seen)
     await stage.attack(stage.sign(deal.payer, path, proven, tenant=2))
     for forge in (_unsigned, _signed_by_anybody, _signed_with_the_public_key):

@@ -25,8 +25,8 @@ async def server() -> AsyncIterator[WebhookReceiver]:
 
 
 def asking(server: WebhookReceiver, path: str = "/money/") -> CommerceApi:
-    async def token(_fresh: bool) -> str:
-        return "access"
+    async def token(fresh: bool) -> str:
+        return "fresh" if fresh else "access"
 
     url = f"http://127.0.0.1:{server.port}"
     return CommerceApi(url, url + path, token)
@@ -60,12 +60,26 @@ async def test_a_refusal_has_its_code_and_when_to_come_again(server: WebhookRece
     assert refused.value.temporary
 
 
-async def test_whether_something_happened_is_unknown_without_an_answer_of_commerce(server: WebhookReceiver) -> None:
-    server.answer = lambda _request: 502
-    server.answer_body = "<html>"
+async def test_a_token_that_is_refused_is_renewed_once(server: WebhookReceiver) -> None:
+    server.answer = lambda request: 200 if request.headers["authorization"] == "Bearer fresh" else 401
+    server.answer_body = json.dumps({"code": "token_expired", "message": "", "token": "for one request"})
     async with asking(server) as commerce:
-        with pytest.raises(RequestLostError, match="502"):
+        assert (await commerce.get("/v1/orders"))["token"] == "for one request"
+        server.answer = lambda _request: 401
+        with pytest.raises(RefusedError):
             await commerce.get("/v1/orders")
+    assert len(server.requests) == 4
+
+
+@pytest.mark.parametrize(("status", "body"), [(502, "<html>"), (200, "<html>"), (200, '{"no": "token"}')])
+async def test_whether_something_happened_is_unknown_without_an_answer_of_commerce(
+    server: WebhookReceiver, status: int, body: str
+) -> None:
+    server.answer = lambda _request: status
+    server.answer_body = body
+    async with asking(server) as commerce:
+        with pytest.raises(RequestLostError):
+            await commerce.post("/v1/orders", key="k")
 
 
 async def test_whether_something_happened_is_unknown_when_nobody_answers() -> None:

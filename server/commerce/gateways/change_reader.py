@@ -22,7 +22,7 @@ WINDOW_MS = 600_000
 INTERVAL_S = 1.0
 LEASE_US = 60_000_000
 _FIRST_MS = WINDOW_MS
-"""How far before its first start a gateway is read."""
+"""How far before its first start, by our clock, a gateway is read: that clock must not be ahead by more."""
 
 
 class ChangeReader:

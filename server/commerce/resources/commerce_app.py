@@ -144,7 +144,6 @@ def _v1() -> Router:
             terms_resource.set_limits,
             business_resource.create_business,
             gateway_resource.release_suspense,
-            gateway_resource.end_intent,
         ],
         dependencies={"keyed": Provide(provide_keyed)},
         security=[{"api_key": []}],

@@ -13,7 +13,7 @@ from protocol.commerce.intent_states import IntentKind
 from protocol.errors import ErrorCode
 from server.commerce.charging import IntentReply, NewTopUp, NewWithdrawal
 from server.commerce.reconciling import Reconciliation, SuspenseItem, SuspenseRelease
-from server.commerce.resources.asking import LAST_ID, NUMBER_MAX, AsAsker, AsKeyed, NoFields, PageLimit, named_or_own
+from server.commerce.resources.asking import LAST_ID, NUMBER_MAX, AsAsker, AsKeyed, PageLimit, named_or_own
 from server.commerce.resources.commerce_parts import InCommerce
 from server.http.errors import REFUSALS
 from server.refusals import RequestRefusedError
@@ -109,12 +109,3 @@ async def release_suspense(
     if item > NUMBER_MAX:
         raise RequestRefusedError(ErrorCode.INTENT_NOT_FOUND)
     await parts.reconciling.release(keyed, item, data)
-
-
-@post("/intents/{intent:uuid}/end", status_code=204, responses=REFUSALS)
-async def end_intent(
-    intent: FromPath[UUID], keyed: AsKeyed, parts: InCommerce, data: JSONBody[NoFields | None] = None
-) -> None:
-    """End a top-up, withdrawal or refund that its gateway has not ended for a day: what was held returns."""
-    del data  # it has no fields
-    await parts.reconciling.end(keyed, intent)

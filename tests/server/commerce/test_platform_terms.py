@@ -50,6 +50,7 @@ IMPOSSIBLE: list[tuple[str, dict[str, Any], tuple[int, str]]] = [
     ("rates", {"rate": "0.0"}, (400, "invalid_argument")),
     ("rates", {"rate": "1e3"}, (400, "invalid_argument")),
     ("rates", {"sell_currency": "ZZZ"}, (400, "currency_refused")),
+    ("rates", {"sell_currency": "THB"}, (400, "invalid_argument")),
     ("fee-rules", {"basis_points": 10_001}, (400, "invalid_argument")),
     ("fee-rules", {"currency": "ZZZ"}, (400, "currency_refused")),
 ]
@@ -59,7 +60,7 @@ async def test_terms_that_cannot_be_are_refused(commerce: CommerceWorld) -> None
     ann = await commerce.person()
     possible: dict[str, dict[str, Any]] = {
         "limits": {"person": ann.id, "timezone": "UTC", "day_max_minor": 1, "month_max_minor": 1},
-        "rates": {"sell_currency": "THB", "rate": "2"},
+        "rates": {"sell_currency": "IDR", "rate": "2"},
         "fee-rules": {"currency": "THB", "basis_points": 1},
     }
     for path, body, refused in IMPOSSIBLE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -71,6 +72,15 @@ async def test_a_head_without_an_end_is_refused(environment: dict[str, str]) -> 
         reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
         writer.write(b"GET /v1/wallets HTTP/1.1\r\nHost: x\r\n" + b"a: " + b"x" * 20_000)
         assert (await asyncio.wait_for(reader.readline(), 10)).startswith(b"HTTP/1.1 431 ")
+        writer.close()
+
+
+async def test_a_body_that_does_not_arrive_in_time_ends_its_connection(environment: dict[str, str]) -> None:
+    async with serving_process(environment | {"TCHAT__GATEWAY__HTTP_REQUEST_TIMEOUT_S": "0.2"}) as (url, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        writer.write(b"POST /v1/wallets HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+        with contextlib.suppress(ConnectionResetError):
+            assert await asyncio.wait_for(reader.read(), 5) == b""
         writer.close()
 
 

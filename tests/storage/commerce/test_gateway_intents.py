@@ -343,24 +343,6 @@ async def test_an_admin_releases_an_item_of_suspense_once(money: MoneyWorld, cha
     assert await money.database.fetchval("SELECT count(*) FROM audit WHERE action = 'release_suspense'") == 1
 
 
-async def test_an_admin_ends_what_its_gateway_has_not_ended_for_a_day(money: MoneyWorld, charges: ChargeWorld) -> None:
-    ann = await money.open_person(1_000)
-    intent = await charges.withdraw(ann, 600)
-
-    async def end(tenant: int = TENANT) -> StepOutcome:
-        return (await charges.intents.end(money.key(), NIL, tenant, intent)).outcome
-
-    assert (await end(), await money.balance(ann)) == (StepOutcome.NO_INTENT, 400)
-    await money.step_clock(25 * HOUR_US)
-    assert await end(TENANT + 1) is StepOutcome.NO_INTENT
-    outcomes = sorted(await asyncio.gather(*(end() for _ in range(4))))
-    assert outcomes == [StepOutcome.DONE] + [StepOutcome.NO_INTENT] * 3
-    assert (await money.balance(ann), await charges.state(intent)) == (1_000, S.FAILED)
-    await charges.effect(E.PAYOUT_PAID, -600, intent)
-    assert await suspense_of(charges) == [(E.PAYOUT_PAID, -600)]
-    assert await money.database.fetchval("SELECT count(*) FROM audit WHERE action = 'end_intent'") == 1
-
-
 async def test_what_a_gateway_took_from_nobody_is_taken_from_a_wallet_that_has_it(
     money: MoneyWorld, charges: ChargeWorld
 ) -> None:

@@ -14,7 +14,6 @@ from server.commerce.gateways.gateway_objects import GatewayObject, ObjectKind
 from server.commerce.gateways.webhook_keeping import open_body
 from server.webhooks.posting import sign
 from storage.commerce.api_key_store import Right
-from tests.conformance.contract_caller import new_uuid
 from tests.support.commerce_world import SECRET, Party, approval_of, refusal
 from tests.support.fake_gateway.process import WEBHOOK_SECRET, FakeGateway
 from tests.support.gateway_world import KEY_WINDOW_S, NAME, GatewayWorld, opened_gateway_world
@@ -278,18 +277,6 @@ async def test_stray_money_is_in_suspense_until_an_admin_gives_it_away(gateway: 
     assert refusal(await world.admin.post(path, {"wallet": wallet["id"]})) == (404, "intent_not_found")
     assert await ann.balance() == 700
     assert (await world.admin.read("reconciliation"))["oldest_suspense_at_ms"] is None
-
-
-async def test_an_admin_ends_a_top_up_that_its_gateway_never_ends(gateway: GatewayWorld) -> None:
-    ann, admin = await gateway.world.person(), gateway.world.admin
-    top_up_path = f"topups/{(answer := await top_up(ann, 50_000)).json()['id']}"
-    path = f"intents/{answer.json()['id']}/end"
-    assert refusal(await ann.post(path)) == (403, "not_allowed")
-    assert refusal(await admin.post(path)) == (404, "intent_not_found")
-    await gateway.advance(25 * 3600)
-    assert refusal(await admin.post(f"intents/{new_uuid()}/end")) == (404, "intent_not_found")
-    assert (await admin.post(path)).status_code == 204
-    assert (await ann.read(top_up_path))["state"] == "failed"
 
 
 async def test_a_chargeback_that_is_read_before_its_charge_is_the_topped_up_wallets(gateway: GatewayWorld) -> None:
