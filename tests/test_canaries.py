@@ -7,11 +7,12 @@ import ast
 import functools
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.canaries.breakage import ROOT, Breakage, as_markdown, load_all
 
-CATALOGUE = [pytest.param(each, id=each.breaks) for part in load_all().values() for each in part]
+CATALOGUE = load_all()
 
 
 @functools.cache
@@ -21,22 +22,42 @@ def functions_of(module: str) -> frozenset[str]:
     return frozenset(node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
 
 
-@pytest.mark.parametrize("breakage", CATALOGUE)
-def test_a_canary_breaks_one_line_that_is_there(breakage: Breakage, tmp_path: Path) -> None:
-    copy = tmp_path / breakage.file
-    copy.parent.mkdir(parents=True)
-    whole = (ROOT / breakage.file).read_text(encoding="utf-8")
-    copy.write_text(whole, encoding="utf-8")
-    breakage.apply(tmp_path)
-    before, after = whole.splitlines(), copy.read_text(encoding="utf-8").splitlines()
-    assert len(before) == len(after)
-    assert sum(one != other for one, other in zip(before, after, strict=True)) == 1
+@functools.cache
+def text_of(file: str) -> str:
+    """A file as it is."""
+    return (ROOT / file).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("breakage", CATALOGUE)
-def test_the_test_that_a_canary_names_exists(breakage: Breakage) -> None:
+def fault_of(breakage: Breakage) -> str | None:
+    """What is wrong with a canary."""
+    before = text_of(breakage.file).splitlines()
+    try:
+        after = breakage.change(text_of(breakage.file)).splitlines()
+    except LookupError as error:
+        return str(error)
+    if len(before) != len(after) or sum(one != other for one, other in zip(before, after, strict=True)) != 1:
+        return "it changes another number of lines than one"
     module, *names = breakage.caught_by.split("[")[0].split("::")
-    assert names[-1] in functions_of(module)
+    return None if names[-1] in functions_of(module) else "the test that it names does not exist"
+
+
+@pytest.mark.parametrize("part", CATALOGUE)
+def test_each_canary_breaks_one_line_that_is_there_and_names_a_test(part: str) -> None:
+    assert {each.breaks: said for each in CATALOGUE[part] if (said := fault_of(each)) is not None} == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"new": "a\nb"}, "another number of lines"),
+        ({"old": "\n"}, "not once"),
+        ({"caught_by": "tests/test_canaries.py::test_nothing"}, "does not exist"),
+    ],
+)
+def test_a_canary_with_a_fault_is_told(change: dict[str, str], fault: str) -> None:
+    sound = next(iter(CATALOGUE.values()))[0]
+    assert fault_of(sound) is None
+    assert fault in str(fault_of(msgspec.structs.replace(sound, **change)))
 
 
 def test_a_canary_whose_line_has_changed_is_an_error(tmp_path: Path) -> None:

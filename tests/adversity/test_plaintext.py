@@ -39,7 +39,8 @@ async def test_no_plaintext_and_no_key_stays_anywhere(tmp_path: Path) -> None:
 def test_a_mark_is_found_however_it_is_written(how: str, tmp_path: Path) -> None:
     marks = Marks(random.Random(7))
     (tmp_path / "deep").mkdir()
-    (tmp_path / "deep" / "file").write_bytes(os.urandom(70_001) + WRITTEN[how](marks.make().decode()) + os.urandom(9))
+    around = os.urandom(70_000) + b"x", b"x" + os.urandom(8)  # a zero beside it would make it the other UTF-16, too
+    (tmp_path / "deep" / "file").write_bytes(WRITTEN[how](marks.make().decode()).join(around))
     (tmp_path / "other").write_bytes(os.urandom(9000))
     search = Search(marks.patterns())
     search.through_folder("disk", tmp_path)

@@ -25,11 +25,14 @@ class Breakage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def apply(self, root: Path) -> None:
         """Break the tree at `root`. Raises `LookupError` unless `old` is there exactly once."""
         path = root / self.file
-        text = path.read_text(encoding="utf-8")
+        path.write_text(self.change(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+    def change(self, text: str) -> str:
+        """The broken file; raises as `apply` does."""
         found = text.count(self.old)
         if found != 1:
             raise LookupError(f"{self.file} has {self.old!r} {found} times, not once: renew this canary")
-        path.write_text(text.replace(self.old, self.new), encoding="utf-8")
+        return text.replace(self.old, self.new)
 
 
 class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
