@@ -177,7 +177,7 @@ def _add_commerce(parser: argparse.ArgumentParser) -> None:
     month.set_defaults(run=_close_month)
     webhooks = parsers.add_parser("webhooks", help="show what a gateway has sent", description=_WEBHOOKS)
     webhooks.add_argument("gateway", metavar="NAME", help="of the gateway")
-    webhooks.add_argument("--last", type=int, choices=range(1, 1001), default=100, metavar="N", help="default: 100")
+    webhooks.add_argument("--last", type=int, default=100, metavar="N", help="the newest; default: 100")
     webhooks.add_argument("--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="likewise, also here")
     webhooks.set_defaults(run=_commerce_webhooks)
     books = parsers.add_parser(

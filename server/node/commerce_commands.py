@@ -31,6 +31,7 @@ from storage.postgres.pool import open_pool
 from storage.postgres.write_connections import WriteConnections
 
 _S_US = 1_000_000
+_SHOWN_MAX = 1_000
 _KEPT = Kept(
     section="commerce_service",
     schema=MONEY_SCHEMA,
@@ -135,6 +136,8 @@ def _month_of(text: str) -> datetime:
 
 def show_webhooks(config: Config, gateway: str, last: int, show: Callable[[str], None]) -> None:
     """Show the newest webhooks of a gateway that are kept, a JSON line each. Raises StartupError."""
+    if not 1 <= last <= _SHOWN_MAX:
+        raise StartupError(f"--last: say 1 to {_SHOWN_MAX}.")
 
     async def read(url: str) -> list[tuple[int, bytes]]:
         timeout_s = config.commerce_service.statement_timeout_s

@@ -151,6 +151,7 @@ async def test_webhooks_are_shown_by_command_to_who_has_their_key(environment: d
     shown = [{"received_at_ms": 1, "body": '{"object": "ch_1"}'}, {"received_at_ms": 2, "body": "\ufffd"}]
     assert (code, [json.loads(line) for line in said.splitlines()]) == (0, shown)
     assert await run(*TCHAT, "commerce", "webhooks", "other", environment=environment) == (0, "")
+    assert await run(*TCHAT, "commerce", "webhooks", "bank", "--last", "-1", environment=environment) == (2, "")
     (tmp_path / "data" / "keys" / "sealing.key").write_text(new_key())
     assert await run(*TCHAT, "commerce", "webhooks", "bank", environment=environment) == (2, "")
 
