@@ -11,6 +11,7 @@ from storage.commerce.schema import MONEY_SCHEMA
 from storage.embedded.cluster import EmbeddedPostgres
 from storage.postgres.migrate import migrate
 from tests.support.money_world import MoneyWorld
+from tests.support.shop_world import ShopWorld
 
 _TEMPLATE = "money_template"
 _numbers = itertools.count(1)
@@ -50,3 +51,13 @@ async def money(money_url: str) -> AsyncIterator[MoneyWorld]:
     opened = await MoneyWorld.open(money_url)
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+async def shops(money: MoneyWorld, money_url: str) -> AsyncIterator[ShopWorld]:
+    """A shop in a fresh database, with connections for races, whose books are right at the end."""
+    opened = await ShopWorld.open(money, money_url, size=12)
+    yield opened
+    faults = await opened.audit()
+    await opened.close()
+    assert faults == {}

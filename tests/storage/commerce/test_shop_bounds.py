@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -11,20 +10,10 @@ from protocol.commerce.order_states import OrderEvent
 from protocol.commerce.payment_states import PaymentState
 from protocol.commerce.shop_terms import ORDER_REQUEST_S_MAX, PENDING_ORDERS_MAX, STOCK_MAX, StockMove
 from storage.commerce.money_rows import StepOutcome
-from tests.support.money_world import HOUR_US, MoneyWorld
+from tests.support.money_world import HOUR_US
 from tests.support.shop_world import ShopWorld, done
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def shops(money: MoneyWorld, money_url: str) -> AsyncIterator[ShopWorld]:
-    """A shop in a fresh database, whose books are right at the end."""
-    opened = await ShopWorld.open(money, money_url)
-    yield opened
-    faults = await opened.audit()
-    await opened.close()
-    assert faults == {}
 
 
 async def test_what_is_reserved_counts_for_the_most_that_a_stock_may_have(shops: ShopWorld) -> None:

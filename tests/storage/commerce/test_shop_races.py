@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -12,7 +11,7 @@ from protocol.commerce.order_states import OrderEvent, OrderState
 from protocol.commerce.payment_states import PaymentStep
 from storage.commerce.money_rows import Answer, StepOutcome
 from storage.commerce.schema import NUMBERS_SINGLE, NUMBERS_TAKEN
-from tests.support.money_world import TENANT, MoneyWorld
+from tests.support.money_world import TENANT
 from tests.support.shop_world import ShopWorld, done
 
 pytestmark = pytest.mark.anyio
@@ -22,16 +21,6 @@ AT_ONCE = 3
 _WAITING = """
 SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()
 """
-
-
-@pytest.fixture
-async def shops(money: MoneyWorld, money_url: str) -> AsyncIterator[ShopWorld]:
-    """A shop in a fresh database, whose books are right at the end."""
-    opened = await ShopWorld.open(money, money_url, size=12)
-    yield opened
-    faults = await opened.audit()
-    await opened.close()
-    assert faults == {}
 
 
 def count(answers: list[Answer]) -> dict[StepOutcome, int]:

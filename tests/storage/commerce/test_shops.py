@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import asyncpg
 import msgspec
 import pytest
@@ -23,20 +21,10 @@ from storage.commerce.money_rows import (
     TransferReason,
     account_id,
 )
-from tests.support.money_world import HOUR_US, TENANT, MoneyWorld
+from tests.support.money_world import HOUR_US, TENANT
 from tests.support.shop_world import ShopWorld
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def shops(money: MoneyWorld, money_url: str) -> AsyncIterator[ShopWorld]:
-    """A shop in a fresh database, whose books are right at the end."""
-    opened = await ShopWorld.open(money, money_url)
-    yield opened
-    faults = await opened.audit()
-    await opened.close()
-    assert faults == {}
 
 
 async def test_an_order_is_placed_and_paid(shops: ShopWorld) -> None:
