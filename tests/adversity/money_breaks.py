@@ -47,7 +47,7 @@ BREAKS: dict[str, Break] = {
         plays=_PAY,
     ),
     "clock_falls_within_an_account": Break(
-        "fold_differs", {"lock_slots": ("greatest(c.read_us, v_moved_us, ", "greatest(c.read_us, ")}, plays=_PAY
+        "fold_differs", {"lock_slots": ("greatest(max(x.moved_us), ", "greatest(")}, plays=_PAY
     ),
     "units_that_are_left_over_are_given_to_nobody": Break(
         "fold_differs",
@@ -59,8 +59,8 @@ BREAKS: dict[str, Break] = {
         "negative",
         {
             "lock_accounts": (
-                "unnest(v_slots, p_whole) WITH",
-                "unnest(v_slots, array_fill(false, ARRAY[cardinality(p_ids)])) WITH",
+                "unnest(p_ids, p_whole) WITH",
+                "unnest(p_ids, array_fill(false, ARRAY[cardinality(p_ids)])) WITH",
             )
         },
         plays={"spend_shared": 3, "top_up": 1},
@@ -134,7 +134,7 @@ BREAKS: dict[str, Break] = {
     ),
     "person_is_not_locked": Break(
         "over_limit",
-        {"take_payment": ("PERFORM FROM persons w WHERE w.person_id = p.payer_id FOR NO KEY UPDATE;", "NULL;")},
+        {"take_payment": ("WHERE w.person_id = p.payer_id FOR NO KEY UPDATE OF w;", "WHERE w.person_id = p.payer_id;")},
         plays={"spend_limit": 2, "top_up": 1},
         operations=3_000,
     ),

@@ -141,8 +141,14 @@ class MoneyWorld:
         )
 
     async def step_clock(self, by_us: int) -> None:
-        """Put the clock of the database forward or back."""
+        """Put the clock of the database forward or back, also for a step that waits, if it was put before."""
         await self.database.execute(
-            "CREATE OR REPLACE FUNCTION clock_us() RETURNS bigint LANGUAGE sql VOLATILE "
-            f"AS $$ SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint + ({by_us}) $$"
+            f"""
+            CREATE TABLE IF NOT EXISTS stepped_clock (by_us bigint);
+            DELETE FROM stepped_clock;
+            INSERT INTO stepped_clock VALUES ({by_us});
+            CREATE OR REPLACE FUNCTION clock_us() RETURNS bigint LANGUAGE sql VOLATILE SECURITY DEFINER AS $$
+                SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint + c.by_us FROM stepped_clock c
+            $$
+            """
         )

@@ -11,6 +11,7 @@ DECLARE
     v_answer answer := open_step(p_key, p_body);
     v payments%ROWTYPE;
     v_limited boolean;
+    v_taken record;
     v_outcome smallint;
     v_now_us bigint;
 BEGIN
@@ -28,8 +29,12 @@ BEGIN
                WHEN f.status <> ${AccountStatus.ACTIVE} OR t.status <> ${AccountStatus.ACTIVE}
                    THEN ${StepOutcome.WALLET_CLOSED}
                ELSE ${StepOutcome.DONE} END,
-           f.slots, t.slots, f.limited, coalesce(o.basis_points, g.basis_points, 0), coalesce(o.fixed, g.fixed, 0)
-    INTO v_outcome, v.from_slots, v.to_slots, v_limited, v.basis_points, v.fixed
+           f.slots, t.slots, f.limited, coalesce(o.basis_points, g.basis_points, 0), coalesce(o.fixed, g.fixed, 0),
+           p_payment, p_tenant, p_dialog, p_order, p_payer, p_payee, p_from, p_to, p_currency, p_amount, p_later, p_hold_us,
+           cardinality(p_shares) > 0, 1, 0, 0, 0, 0, 0
+    INTO v_outcome, v.from_slots, v.to_slots, v_limited, v.basis_points, v.fixed,
+         v.payment_id, v.tenant_id, v.dialog_id, v.order_id, v.payer_id, v.payee_id, v.from_id, v.to_id, v.currency, v.amount,
+         v.capture_later, v.hold_us, v.shared, v.version, v.captured, v.fee, v.refunded, v.fee_returned, v.disputed
     FROM (SELECT) one
     LEFT JOIN accounts f ON f.account_id = p_from AND f.slot = 0
     LEFT JOIN accounts t ON t.account_id = p_to AND t.slot = 0
@@ -42,25 +47,6 @@ BEGIN
     IF v_outcome <> ${StepOutcome.DONE} THEN
         RETURN close_step(p_key, p_body, clock_us(), v_outcome, NULL, NULL, NULL);
     END IF;
-    v.payment_id := p_payment;
-    v.tenant_id := p_tenant;
-    v.dialog_id := p_dialog;
-    v.order_id := p_order;
-    v.payer_id := p_payer;
-    v.payee_id := p_payee;
-    v.from_id := p_from;
-    v.to_id := p_to;
-    v.currency := p_currency;
-    v.amount := p_amount;
-    v.capture_later := p_later;
-    v.hold_us := p_hold_us;
-    v.version := 1;
-    v.captured := 0;
-    v.fee := 0;
-    v.refunded := 0;
-    v.fee_returned := 0;
-    v.disputed := 0;
-    v.shared := cardinality(p_shares) > 0;
     IF v.shared THEN
         v_outcome := add_shares(v, p_shares, p_weights);
     END IF;
@@ -72,16 +58,17 @@ BEGIN
         v.state := ${PaymentState.REQUESTED};
         v.expires_us := v_now_us + p_request_us;
     ELSE
-        SELECT t.outcome, t.at_us, t.now_us, t.fee INTO v_outcome, v.moved_us, v_now_us, v.fee
-        FROM take_payment(v, v_limited, NULL, p_all) t;
-        IF v_outcome = ${StepOutcome.AGAIN} THEN
-            RETURN (v_outcome, NULL, NULL, NULL)::answer;
-        ELSIF v_outcome <> ${StepOutcome.DONE} THEN
-            RETURN close_step(p_key, p_body, v_now_us, v_outcome, NULL, NULL, NULL);
+        v_taken := take_payment(v, v_limited, NULL, p_all);
+        IF v_taken.outcome = ${StepOutcome.AGAIN} THEN
+            RETURN (v_taken.outcome, NULL, NULL, NULL)::answer;
+        ELSIF v_taken.outcome <> ${StepOutcome.DONE} THEN
+            RETURN close_step(p_key, p_body, v_taken.now_us, v_taken.outcome, NULL, NULL, NULL);
         END IF;
+        v.moved_us := v_taken.at_us;
+        v.fee := v_taken.fee;
         v.state := CASE WHEN p_later THEN ${PaymentState.HELD} ELSE ${PaymentState.PAID} END;
         v.captured := CASE WHEN p_later THEN 0 ELSE p_amount END;
-        v.expires_us := v_now_us + p_hold_us;
+        v.expires_us := v_taken.now_us + p_hold_us;
     END IF;
     WITH begun AS (
         INSERT INTO payments SELECT v.*

@@ -26,7 +26,7 @@ BEGIN
             VALUES (p.to_id, (v_pid % p.to_slots)::smallint),
                    (account_of(p.tenant_id, '${NIL}', p.currency, ${Purpose.FEES}::smallint), (v_pid % ${SLOTS_SHARED})::smallint)
         ) u(id, slot)) x;
-    SELECT l.at_us, l.now_us, l.in_debt INTO v_locked FROM lock_slots(v_ids, v_slots, v_slots) l;
+    v_locked := lock_slots(v_ids, v_slots, v_slots);
 
     WITH fine AS MATERIALIZED (
         SELECT r.*, p.tenant_id, p.dialog_id, p.version + 1 AS version, p.to_id, (v_pid % p.to_slots)::smallint AS to_slot,

@@ -37,9 +37,9 @@ BEGIN
         v.moved_us := greatest(clock_us(), v.moved_us);
         v.state := CASE WHEN is_refunding(v) THEN ${PaymentState.REFUNDING} ELSE ${PaymentState.REFUNDED} END;
     ELSE
-        SELECT l.* INTO v_locked FROM lock_accounts(
+        v_locked := lock_accounts(
             ARRAY[p_clearing, v.to_id, account_of(p_tenant, v.payee_id, v.currency, ${Purpose.RECEIVABLE}::smallint)],
-            ARRAY[false, true, true]) l;
+            ARRAY[false, true, true]);
         v.moved_us := greatest(v_locked.at_us, v.moved_us);
         PERFORM post(v.moved_us, v.currency, ${TransferReason.CHARGEBACK_RETURNED}::smallint, p_payment, NULL,
                      p_clearing, v_locked.slot[1], v.to_id, v_locked.slot[2], v.disputed);

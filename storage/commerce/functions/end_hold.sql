@@ -22,24 +22,24 @@ DECLARE
     v_shares uuid[];
 BEGIN
     p_all := p_all OR p.shared;
-    SELECT h.* INTO STRICT v_hold FROM holds h WHERE h.hold_id = p.payment_id;
-    IF v_returns AND v_hold.person_id IS NOT NULL THEN
+    IF v_returns THEN
+        SELECT h.* INTO STRICT v_hold FROM holds h WHERE h.hold_id = p.payment_id;
         PERFORM FROM persons w WHERE w.person_id = v_hold.person_id FOR NO KEY UPDATE;
     END IF;
     IF p_all THEN
         v_shares := share_accounts(p);
-        SELECT l.at_us, l.now_us, l.in_debt INTO v_locked FROM lock_slots(
+        v_locked := lock_slots(
             ARRAY[p.to_id, v_fees, p.from_id,
                   account_of(p.tenant_id, p.payee_id, p.currency, ${Purpose.RECEIVABLE}::smallint),
                   account_of(p.tenant_id, p.payer_id, p.currency, ${Purpose.RECEIVABLE}::smallint)] || v_shares,
             ARRAY[0, v_fees_slot, 0, 0, 0]::smallint[] || array_fill(0::smallint, ARRAY[cardinality(v_shares)]),
             ARRAY[p.to_slots - 1, v_fees_slot, p.from_slots - 1, 0, 0]::smallint[]
-            || array_fill(${SLOTS_SHARED}::smallint, ARRAY[cardinality(v_shares)])) l;
+            || array_fill(${SLOTS_SHARED}::smallint, ARRAY[cardinality(v_shares)]));
     ELSE
-        SELECT l.at_us, l.now_us, l.in_debt INTO v_locked FROM lock_slots(
+        v_locked := lock_slots(
             ARRAY[CASE WHEN p_captured > 0 THEN p.to_id END, CASE WHEN v_fee > 0 THEN v_fees END,
                   CASE WHEN v_returns THEN p.from_id END],
-            ARRAY[v_to_slot, v_fees_slot, v_from_slot], ARRAY[v_to_slot, v_fees_slot, v_from_slot]) l;
+            ARRAY[v_to_slot, v_fees_slot, v_from_slot], ARRAY[v_to_slot, v_fees_slot, v_from_slot]);
     END IF;
     at_us := greatest(v_locked.at_us, p.moved_us);
     outcome := ${StepOutcome.DONE};
@@ -102,8 +102,8 @@ BEGIN
         RAISE EXCEPTION 'payment %: % of % would leave the hold', p.payment_id, v_moved, p.amount;  -- an account is missing
     END IF;
     IF p_captured < p.amount AND v_hold.person_id IS NOT NULL THEN
-        PERFORM give_back_use(v_hold.person_id, v_hold.day_us, v_hold.month_us,
-                              div(v_hold.counted::numeric * (p.amount - p_captured), p.amount)::bigint);
+        PERFORM add_use(v_hold.person_id, v_hold.day_us, v_hold.month_us,
+                        -div(v_hold.counted::numeric * (p.amount - p_captured), p.amount)::bigint);
     END IF;
     IF p.shared AND p_captured > v_fee THEN
         PERFORM pay_shares(p, at_us, p_captured - v_fee, v_to_slot);

@@ -49,9 +49,9 @@ BEGIN
                        WHERE x.tenant_id = r.tenant_id AND x.owner_id = '${NIL}' AND x.currency = r.currency
                        ORDER BY x.rule_id DESC LIMIT 1) g ON true;
     PERFORM FROM persons w WHERE w.person_id = ANY (v_limited) ORDER BY w.person_id FOR NO KEY UPDATE;
-    SELECT l.at_us, l.now_us INTO v_locked FROM lock_slots(
+    v_locked := lock_slots(
         ARRAY(SELECT DISTINCT u.id FROM unnest(p_from, v_plain) u(id, plain) WHERE u.plain),
-        array_fill(0::smallint, ARRAY[cardinality(p_from)]), array_fill(0::smallint, ARRAY[cardinality(p_from)])) l;
+        array_fill(0::smallint, ARRAY[cardinality(p_from)]), array_fill(0::smallint, ARRAY[cardinality(p_from)]));
     PERFORM begin_bucket(w.person_id, s.span::smallint, w.timezone, v_locked.at_us, u.ends_us)
     FROM (SELECT DISTINCT x.person_id FROM unnest(v_limited, v_plain) x(person_id, plain) WHERE x.plain) asks
     JOIN persons w ON w.person_id = asks.person_id

@@ -17,9 +17,9 @@ DECLARE
     v_slot smallint;
 BEGIN
     PERFORM lock_keys(p_id);
-    SELECT l.* INTO v_locked FROM lock_accounts(
+    v_locked := lock_accounts(
         v_ids || v_wallets,
-        array_fill(false, ARRAY[cardinality(v_ids)]) || array_fill(true, ARRAY[cardinality(v_wallets)])) l;
+        array_fill(false, ARRAY[cardinality(v_ids)]) || array_fill(true, ARRAY[cardinality(v_wallets)]));
     v_ids := v_ids || v_wallets;
     FOR i IN 1 .. cardinality(p_id) LOOP
         SELECT k.body INTO v_body FROM keys k WHERE k.key_id = p_id[i];

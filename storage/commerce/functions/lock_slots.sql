@@ -9,15 +9,15 @@ CREATE FUNCTION lock_slots(
 LANGUAGE plpgsql VOLATILE
 AS $$
 DECLARE
-    v_moved_us bigint;
+    v_from_us bigint;
 BEGIN
-    SELECT max(x.moved_us), bool_and(x.status = ${AccountStatus.ACTIVE}), array_agg(x.account_id) FILTER (WHERE x.in_debt)
-    INTO v_moved_us, active, in_debt
+    SELECT greatest(max(x.moved_us), (SELECT max(p.ends_us) FROM periods p)), bool_and(x.status = ${AccountStatus.ACTIVE}), array_agg(x.account_id) FILTER (WHERE x.in_debt)
+    INTO v_from_us, active, in_debt
     FROM (SELECT * FROM unnest(p_ids, p_low, p_high) AS w(account_id, low, high) ORDER BY w.account_id) u
     CROSS JOIN LATERAL (
         SELECT a.account_id, a.moved_us, a.status, a.in_debt FROM accounts a
         WHERE a.account_id = u.account_id AND a.slot BETWEEN u.low AND u.high ORDER BY a.slot FOR NO KEY UPDATE
     ) x;
-    SELECT c.read_us, greatest(c.read_us, v_moved_us, (SELECT max(p.ends_us) FROM periods p)) INTO now_us, at_us
-    FROM (SELECT clock_us() AS read_us) c;
+    now_us := clock_us();
+    at_us := greatest(now_us, v_from_us);
 END $$;

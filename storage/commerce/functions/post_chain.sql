@@ -31,7 +31,7 @@ BEGIN
             SELECT account_of(a.tenant_id, a.owner_id, a.currency, ${Purpose.RECEIVABLE}::smallint), true
             FROM unnest(p_to) t(id) JOIN accounts a ON a.account_id = t.id AND a.slot = 0 AND p_all
         ) u GROUP BY u.account_id) w;
-    SELECT l.* INTO v_locked FROM lock_accounts(v_ids, v_whole) l;
+    v_locked := lock_accounts(v_ids, v_whole);
     IF NOT p_all AND v_locked.in_debt && p_to THEN
         RETURN (${StepOutcome.AGAIN}, NULL, NULL, NULL)::answer;
     END IF;

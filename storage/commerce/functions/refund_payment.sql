@@ -36,11 +36,11 @@ BEGIN
     v_fee := div(v.fee::numeric * (v.refunded + v_amount), v.captured)::bigint - v.fee_returned;
     v_fees := account_of(v.tenant_id, '${NIL}', v.currency, ${Purpose.FEES}::smallint);
     v_shares := CASE WHEN v.shared THEN share_accounts(v) ELSE '{}' END;
-    SELECT l.* INTO v_locked FROM lock_accounts(
+    v_locked := lock_accounts(
         ARRAY[v.to_id, CASE WHEN v_fee > 0 THEN v_fees END, v.from_id,
               CASE WHEN p_all THEN account_of(v.tenant_id, v.payer_id, v.currency, ${Purpose.RECEIVABLE}::smallint) END]
         || v_shares,
-        ARRAY[true, false, p_all, true] || array_fill(true, ARRAY[cardinality(v_shares)])) l;
+        ARRAY[true, false, p_all, true] || array_fill(true, ARRAY[cardinality(v_shares)]));
     v_net := v.refunded + v_amount - v.fee_returned - v_fee;
     SELECT coalesce(sum(o.part), 0) AS parts, coalesce(bool_or(o.part > available(o.account_id)), false) AS missing INTO v_back
     FROM owed_shares(v, v_net) o;

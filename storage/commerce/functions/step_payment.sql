@@ -11,6 +11,7 @@ AS $$
 DECLARE
     v_answer answer := open_step(p_key, p_body);
     v payments%ROWTYPE;
+    v_ended record;
     v_outcome smallint;
     v_now_us bigint;
 BEGIN
@@ -33,9 +34,11 @@ BEGIN
         IF p_amount NOT BETWEEN 1 AND v.amount THEN
             v_outcome := ${StepOutcome.AMOUNT};
         ELSE
-            SELECT e.outcome, e.version INTO v_outcome, v.version FROM end_hold(
+            v_ended := end_hold(
                 v, p_step, CASE p_step WHEN ${PaymentStep.CAPTURE} THEN coalesce(p_amount, v.amount) ELSE 0 END,
-                p_actor, p_all) e;
+                p_actor, p_all);
+            v_outcome := v_ended.outcome;
+            v.version := v_ended.version;
         END IF;
     ELSE
         v_outcome := CASE v.state WHEN ${PaymentState.EXPIRED} THEN ${StepOutcome.EXPIRED} ELSE ${StepOutcome.STATE} END;

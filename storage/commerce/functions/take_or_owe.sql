@@ -13,7 +13,7 @@ DECLARE
 BEGIN
     SELECT a.* INTO STRICT v_from FROM accounts a WHERE a.account_id = p_from AND a.slot = 0;
     v_receivable := account_of(v_from.tenant_id, v_from.owner_id, v_from.currency, ${Purpose.RECEIVABLE}::smallint);
-    SELECT l.* INTO v_locked FROM lock_accounts(ARRAY[p_from, p_to, v_receivable], ARRAY[true, false, true]) l;
+    v_locked := lock_accounts(ARRAY[p_from, p_to, v_receivable], ARRAY[true, false, true]);
     at_us := v_locked.at_us;
     v_part := least(available(p_from), p_amount);
     debt := p_amount - v_part;

@@ -14,38 +14,42 @@ DECLARE
     v_fees uuid;
     v_shares uuid[];
     v_locked record;
+    v_use record;
+    v_rate numeric;
     v_slot smallint := pg_backend_pid() % p.from_slots;
     v_available bigint;
     v_counted bigint := 0;
-    v_fits boolean;
     v_day_us bigint;
     v_month_us bigint;
 BEGIN
     p_all := p_all OR p.shared;
     IF p_limited THEN
-        PERFORM FROM persons w WHERE w.person_id = p.payer_id FOR NO KEY UPDATE;
+        SELECT r.rate INTO v_rate FROM persons w
+        LEFT JOIN LATERAL (SELECT x.rate FROM reference_rates x
+                           WHERE x.tenant_id = p.tenant_id AND x.currency = p.currency) r ON true
+        WHERE w.person_id = p.payer_id FOR NO KEY UPDATE OF w;
     END IF;
     fee := 0;
     IF p.capture_later AND p.from_slots = 1 THEN
-        SELECT a.status = ${AccountStatus.ACTIVE} AS active, a.balance AS available, a.moved_us, NULL::uuid[] AS in_debt
+        SELECT a.status = ${AccountStatus.ACTIVE} AS active, a.balance AS available, NULL::uuid[] AS in_debt,
+               greatest(a.moved_us, (SELECT max(w.ends_us) FROM periods w)) AS from_us
         INTO STRICT v_locked FROM accounts a WHERE a.account_id = p.from_id AND a.slot = 0 FOR NO KEY UPDATE;
         now_us := clock_us();
-        at_us := greatest(now_us, v_locked.moved_us, (SELECT max(w.ends_us) FROM periods w));
+        at_us := greatest(now_us, v_locked.from_us);
         v_available := v_locked.available;
     ELSIF p.capture_later THEN
-        SELECT l.at_us, l.now_us, l.active, l.in_debt INTO v_locked
-        FROM lock_slots(ARRAY[p.from_id], ARRAY[0::smallint], ARRAY[p.from_slots - 1::smallint]) l;
+        v_locked := lock_slots(ARRAY[p.from_id], ARRAY[0::smallint], ARRAY[p.from_slots - 1::smallint]);
         at_us := v_locked.at_us;
         now_us := v_locked.now_us;
     ELSE
         v_shares := CASE WHEN p.shared THEN share_accounts(p) ELSE '{}' END;
         fee := fee_of(p.amount, p.basis_points, p.fixed);
         v_fees := account_of(p.tenant_id, '${NIL}', p.currency, ${Purpose.FEES}::smallint);
-        SELECT l.* INTO v_locked FROM lock_accounts(
+        v_locked := lock_accounts(
             ARRAY[p.from_id, p.to_id, CASE WHEN fee > 0 THEN v_fees END,
                   CASE WHEN p_all THEN account_of(p.tenant_id, p.payee_id, p.currency, ${Purpose.RECEIVABLE}::smallint) END]
             || v_shares,
-            ARRAY[true, p_all, false, true] || array_fill(true, ARRAY[cardinality(v_shares)])) l;
+            ARRAY[true, p_all, false, true] || array_fill(true, ARRAY[cardinality(v_shares)]));
         at_us := v_locked.at_us;
         now_us := v_locked.now_us;
     END IF;
@@ -55,15 +59,14 @@ BEGIN
                     WHEN NOT p_all AND p.to_id = ANY (v_locked.in_debt) THEN ${StepOutcome.AGAIN}
                     ELSE ${StepOutcome.DONE} END;
     IF p_limited AND outcome = ${StepOutcome.DONE} THEN
-        v_counted := (SELECT least(ceil(p.amount * r.rate), ${BALANCE_MAX} + 1)  -- more fits nobody, and would overflow
-                      FROM reference_rates r
-                      WHERE r.tenant_id = p.tenant_id AND r.currency = p.currency);
-        IF v_counted IS NULL THEN
+        v_counted := least(ceil(p.amount * v_rate), ${BALANCE_MAX} + 1);  -- more fits nobody, and would overflow
+        IF v_rate IS NULL THEN
             outcome := ${StepOutcome.CURRENCY};
         ELSE
-            SELECT u.fits, u.day_us, u.month_us INTO v_fits, v_day_us, v_month_us
-            FROM count_use(p.payer_id, v_counted, at_us) u;
-            outcome := CASE WHEN v_fits THEN ${StepOutcome.DONE} ELSE ${StepOutcome.OVER_LIMIT} END;
+            v_use := judge_use(p.payer_id, v_counted, at_us);
+            v_day_us := v_use.day_us;
+            v_month_us := v_use.month_us;
+            outcome := CASE WHEN v_use.fits THEN ${StepOutcome.DONE} ELSE ${StepOutcome.OVER_LIMIT} END;
         END IF;
     END IF;
     IF outcome <> ${StepOutcome.DONE} THEN
@@ -75,6 +78,10 @@ BEGIN
                                person_id, counted, day_us, month_us)
             VALUES (p.payment_id, p.from_id, v_slot, p.currency, p.amount, p.amount, ${HoldState.OPEN},
                     CASE WHEN p_limited THEN p.payer_id END, v_counted, v_day_us, v_month_us)
+        ), counted AS (
+            UPDATE limit_use u SET used = u.used + v_counted
+            FROM (VALUES (${LimitSpan.DAY}, v_day_us), (${LimitSpan.MONTH}, v_month_us)) b(span, starts_us)
+            WHERE p_limited AND u.person_id = p.payer_id AND u.span = b.span AND u.starts_us = b.starts_us
         ), taken AS (
             UPDATE accounts a SET balance = a.balance - p.amount, moved_us = at_us
             WHERE a.account_id = p.from_id AND a.slot = v_slot RETURNING a.balance
@@ -84,6 +91,9 @@ BEGIN
         SELECT at_us, p.from_id, v_slot, p.payment_id, ${HOLD_SLOT}, p.amount, p.currency, ${TransferReason.HOLD}, p.payment_id,
                t.balance, p.amount FROM taken t;
         RETURN;
+    END IF;
+    IF p_limited THEN
+        PERFORM add_use(p.payer_id, v_day_us, v_month_us, v_counted);
     END IF;
     IF p.amount > fee THEN
         PERFORM post(at_us, p.currency, ${TransferReason.PAYMENT}::smallint, p.payment_id, NULL,

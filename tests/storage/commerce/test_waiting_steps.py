@@ -58,6 +58,7 @@ async def test_the_time_of_a_debt_that_began_while_a_step_waited_does_not_fall(
 
 
 async def test_a_request_is_not_approved_after_it_has_expired(money: MoneyWorld, money_url: str) -> None:
+    await money.step_clock(0)
     ann, shop = await money.open_person(1_000), await money.open_person()
     new = money.payment(ann, shop, 400, request_us=HOUR_US)
     await money.request(new)

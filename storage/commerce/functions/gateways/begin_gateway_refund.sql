@@ -37,8 +37,8 @@ BEGIN
     END IF;
     v_fee := div(v.fee::numeric * (v.refunded + v_amount), v.captured)::bigint - v.fee_returned;
     v_fees := account_of(p_tenant, '${NIL}', v.currency, ${Purpose.FEES}::smallint);
-    SELECT l.* INTO v_locked FROM lock_accounts(
-        ARRAY[v.to_id, CASE WHEN v_fee > 0 THEN v_fees END], ARRAY[true, false]) l;
+    v_locked := lock_accounts(
+        ARRAY[v.to_id, CASE WHEN v_fee > 0 THEN v_fees END], ARRAY[true, false]);
     v.moved_us := greatest(v_locked.at_us, v.moved_us);
     IF available(v.to_id) < v_amount - v_fee THEN
         RETURN close_step(p_key, p_body, v_locked.at_us, ${StepOutcome.INSUFFICIENT}::smallint, p_payment, v.version, NULL);

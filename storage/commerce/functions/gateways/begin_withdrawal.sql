@@ -26,7 +26,7 @@ BEGIN
     IF v_wallet.limited THEN
         PERFORM FROM persons w WHERE w.person_id = p_owner FOR NO KEY UPDATE;
     END IF;
-    SELECT l.* INTO v_locked FROM lock_accounts(ARRAY[v_wallet.account_id], ARRAY[true]) l;
+    v_locked := lock_accounts(ARRAY[v_wallet.account_id], ARRAY[true]);
     SELECT NULL::bigint AS day_us, NULL::bigint AS month_us, true AS fits INTO v_use;
     IF NOT v_locked.active THEN
         v_outcome := ${StepOutcome.WALLET_CLOSED};
@@ -38,13 +38,14 @@ BEGIN
         IF v_counted IS NULL THEN
             v_outcome := ${StepOutcome.CURRENCY};
         ELSE
-            SELECT u.day_us, u.month_us, u.fits INTO v_use FROM count_use(p_owner, v_counted, v_locked.at_us) u;
+            v_use := judge_use(p_owner, v_counted, v_locked.at_us);
             v_outcome := CASE WHEN v_use.fits THEN ${StepOutcome.DONE} ELSE ${StepOutcome.OVER_LIMIT} END;
         END IF;
     END IF;
     IF v_outcome <> ${StepOutcome.DONE} THEN
         RETURN close_step(p_key, p_body, v_locked.at_us, v_outcome, NULL, NULL, NULL);
     END IF;
+    PERFORM add_use(p_owner, v_use.day_us, v_use.month_us, v_counted) WHERE v_wallet.limited;
     INSERT INTO holds (hold_id, account_id, slot, currency, amount, balance, state, person_id, counted, day_us, month_us)
     VALUES (p_intent, v_wallet.account_id, v_locked.slot[1], p_currency, p_amount, 0, ${HoldState.OPEN},
             CASE WHEN v_wallet.limited THEN p_owner END, v_counted, v_use.day_us, v_use.month_us);

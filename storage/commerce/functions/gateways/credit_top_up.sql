@@ -18,13 +18,13 @@ BEGIN
         v_shares := share_accounts(v_payment);
     END IF;
     -- All that approving locks, too: locks are taken class by class.
-    SELECT l.* INTO v_locked FROM lock_accounts(
+    v_locked := lock_accounts(
         ARRAY[p_clearing, v.wallet_id, account_of(v.tenant_id, v.owner_id, v.currency, ${Purpose.RECEIVABLE}::smallint),
               v_payment.to_id, account_of(v.tenant_id, v_payment.payee_id, v.currency, ${Purpose.RECEIVABLE}::smallint),
               CASE WHEN v.payment_id IS NOT NULL
                    THEN account_of(v.tenant_id, '${NIL}', v.currency, ${Purpose.FEES}::smallint) END,
               account_of(v.tenant_id, gateway_owner(v.gateway), v.currency, ${Purpose.SUSPENSE}::smallint)] || v_shares,
-        ARRAY[false, true, true, true, true, false, false] || array_fill(true, ARRAY[cardinality(v_shares)])) l;
+        ARRAY[false, true, true, true, true, false, false] || array_fill(true, ARRAY[cardinality(v_shares)]));
     IF is_closed(v.wallet_id) THEN
         RETURN;
     END IF;

@@ -25,9 +25,9 @@ BEGIN
     IF v_twice > 0 THEN
         SELECT greatest(t.at_us, v.moved_us) INTO v.moved_us
         FROM take_or_owe(${TransferReason.CHARGEBACK_RETURNED}::smallint, v.payment_id, v.from_id, v.to_id, v_twice) t;
-        SELECT l.* INTO v_locked FROM lock_accounts(
+        v_locked := lock_accounts(
             ARRAY[v.to_id, account_of(v.tenant_id, v.payee_id, v.currency, ${Purpose.RECEIVABLE}::smallint)],
-            ARRAY[true, true]) l;
+            ARRAY[true, true]);
         IF v.to_id = ANY (v_locked.in_debt) THEN
             PERFORM settle_debt(v_locked.at_us, v.currency, v.payment_id, v.to_id, v_locked.slot[1]);
         END IF;

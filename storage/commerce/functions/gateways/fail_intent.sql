@@ -11,10 +11,10 @@ BEGIN
     IF v.kind <> ${IntentKind.TOP_UP} THEN
         SELECT h.* INTO STRICT v_hold FROM holds h WHERE h.hold_id = v.intent_id;
         PERFORM FROM persons w WHERE w.person_id = v_hold.person_id FOR NO KEY UPDATE;
-        SELECT l.* INTO v_locked FROM lock_accounts(
+        v_locked := lock_accounts(
             ARRAY[v.wallet_id, account_of(v.tenant_id, v.owner_id, v.currency, ${Purpose.RECEIVABLE}::smallint),
                   CASE WHEN v.fee > 0 THEN account_of(v.tenant_id, '${NIL}', v.currency, ${Purpose.FEES}::smallint) END],
-            ARRAY[true, true, false]) l;
+            ARRAY[true, true, false]);
         v_at_us := greatest(v_locked.at_us, v.moved_us);
         IF v.amount > v.fee THEN
             PERFORM post(v_at_us, v.currency, ${TransferReason.RETURN}::smallint, v.intent_id, NULL,
@@ -29,7 +29,7 @@ BEGIN
             PERFORM settle_debt(v_at_us, v.currency, v.intent_id, v.wallet_id, v_locked.slot[1]);
         END IF;
         UPDATE holds SET state = ${HoldState.VOIDED} WHERE hold_id = v.intent_id;
-        PERFORM give_back_use(v_hold.person_id, v_hold.day_us, v_hold.month_us, v_hold.counted);
+        PERFORM add_use(v_hold.person_id, v_hold.day_us, v_hold.month_us, -v_hold.counted);
     END IF;
     UPDATE intents SET state = next_intent_state(state, ${IntentStep.FAIL}::smallint), token = NULL, due_us = NULL,
         reason = coalesce(p_reason, reason), moved_us = v_at_us WHERE intent_id = v.intent_id;

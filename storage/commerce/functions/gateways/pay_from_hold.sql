@@ -8,11 +8,11 @@ DECLARE
 BEGIN
     SELECT p.* INTO v_payment FROM payments p
     WHERE p.payment_id = v.payment_id AND p.disputed > 0;
-    SELECT l.* INTO v_locked FROM lock_accounts(  -- all that `end_refunding` locks, too
+    v_locked := lock_accounts(  -- all that `end_refunding` locks, too
         ARRAY[p_clearing, v_payment.from_id, v_payment.to_id,
               account_of(v.tenant_id, v_payment.payer_id, v.currency, ${Purpose.RECEIVABLE}::smallint),
               account_of(v.tenant_id, v_payment.payee_id, v.currency, ${Purpose.RECEIVABLE}::smallint)],
-        ARRAY[false, true, true, true, true]) l;
+        ARRAY[false, true, true, true, true]);
     v_locked.at_us := greatest(v_locked.at_us, v.moved_us);
     PERFORM post(v_locked.at_us, v.currency,
                  CASE v.kind WHEN ${IntentKind.REFUND} THEN ${TransferReason.REFUND} ELSE ${TransferReason.WITHDRAWAL} END

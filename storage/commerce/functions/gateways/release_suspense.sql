@@ -27,9 +27,9 @@ BEGIN
         RETURN close_step(p_key, p_body, clock_us(), v_outcome, NULL, NULL, NULL);
     END IF;
     v_suspense := account_of(p_tenant, gateway_owner(v.gateway), v.currency, ${Purpose.SUSPENSE}::smallint);
-    SELECT l.* INTO v_locked FROM lock_accounts(
+    v_locked := lock_accounts(
         ARRAY[v_suspense, p_wallet, account_of(p_tenant, v_wallet.owner_id, v.currency, ${Purpose.RECEIVABLE}::smallint)],
-        ARRAY[false, true, true]) l;
+        ARRAY[false, true, true]);
     IF is_closed(p_wallet) THEN
         RETURN close_step(p_key, p_body, v_locked.at_us, ${StepOutcome.WALLET_CLOSED}::smallint, NULL, NULL, NULL);
     ELSIF v.amount < 0 AND available(p_wallet) < -v.amount THEN

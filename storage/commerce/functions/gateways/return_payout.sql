@@ -6,10 +6,10 @@ AS $$
 DECLARE
     v_locked record;
 BEGIN
-    SELECT l.* INTO v_locked FROM lock_accounts(
+    v_locked := lock_accounts(
         ARRAY[p_clearing, v.wallet_id, account_of(v.tenant_id, v.owner_id, v.currency, ${Purpose.RECEIVABLE}::smallint),
               account_of(v.tenant_id, gateway_owner(v.gateway), v.currency, ${Purpose.SUSPENSE}::smallint)],
-        ARRAY[false, true, true, false]) l;
+        ARRAY[false, true, true, false]);
     IF is_closed(v.wallet_id) THEN
         RETURN NULL;
     END IF;

@@ -12,7 +12,7 @@ DECLARE
     v_locked record;
     v_id bigint;
 BEGIN
-    SELECT l.* INTO v_locked FROM lock_accounts(v_ids, ARRAY[false, false]) l;
+    v_locked := lock_accounts(v_ids, ARRAY[false, false]);
     INSERT INTO suspense (tenant_id, gateway, object_id, effect, intent_id, currency, amount, at_us)
     VALUES (p_tenant, p_gateway, p_object, p_effect, p_intent, p_currency, p_change, v_locked.at_us)
     RETURNING suspense_id INTO v_id;

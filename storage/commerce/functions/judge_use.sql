@@ -1,5 +1,6 @@
--- Count what a person spends against both limits, if both allow it. The person's row is locked.
-CREATE FUNCTION count_use(
+-- Whether both limits of a person allow an amount, and the buckets that it is then counted in, begun if need be. The person's
+-- row is locked.
+CREATE FUNCTION judge_use(
     p_person uuid, p_amount bigint, p_at_us bigint, OUT fits boolean, OUT day_us bigint, OUT month_us bigint
 )
 LANGUAGE plpgsql VOLATILE
@@ -38,10 +39,4 @@ BEGIN
     IF month_us IS NULL THEN
         month_us := begin_bucket(p_person, ${LimitSpan.MONTH}::smallint, v.timezone, p_at_us, v.month_ends_us);
     END IF;
-    WITH of_day AS (
-        UPDATE limit_use u SET used = u.used + p_amount
-        WHERE u.person_id = p_person AND u.span = ${LimitSpan.DAY} AND u.starts_us = day_us
-    )
-    UPDATE limit_use u SET used = u.used + p_amount
-    WHERE u.person_id = p_person AND u.span = ${LimitSpan.MONTH} AND u.starts_us = month_us;
 END $$;
