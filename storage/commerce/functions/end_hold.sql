@@ -64,32 +64,27 @@ BEGIN
     p.state := CASE p_step WHEN ${PaymentStep.CAPTURE} THEN ${PaymentState.PAID}
                            WHEN ${PaymentStep.VOID} THEN ${PaymentState.CANCELLED} ELSE ${PaymentState.EXPIRED} END;
     version := p.version;
-    WITH ended AS (
+    WITH leg AS (
+        SELECT l.* FROM (
+            VALUES (p.to_id, v_to_slot, p_captured - v_fee, p.amount - p_captured + v_fee, ${TransferReason.CAPTURE}),
+                   (v_fees, v_fees_slot, v_fee, p.amount - p_captured, ${TransferReason.FEE}),
+                   (p.from_id, v_from_slot, p.amount - p_captured, 0, ${TransferReason.RETURN})
+        ) l(account_id, slot, amount, hold_after, reason) WHERE l.amount > 0
+    ), credited AS (
+        UPDATE accounts a SET balance = a.balance + l.amount, moved_us = at_us
+        FROM leg l WHERE a.account_id = l.account_id AND a.slot = l.slot
+        RETURNING l.*, a.balance
+    ), moved AS (
+        INSERT INTO transfers (at_us, debit_id, debit_slot, credit_id, credit_slot, amount, currency, reason, subject_id,
+                               debit_after, credit_after)
+        SELECT at_us, p.payment_id, ${HOLD_SLOT}, c.account_id, c.slot, c.amount, p.currency, c.reason, p.payment_id,
+               c.hold_after, c.balance FROM credited c ORDER BY c.hold_after DESC
+        RETURNING amount
+    ), ended AS (
         UPDATE holds h SET balance = h.balance - p.amount,
             state = CASE p_step WHEN ${PaymentStep.CAPTURE} THEN ${HoldState.CAPTURED}
                                 WHEN ${PaymentStep.VOID} THEN ${HoldState.VOIDED} ELSE ${HoldState.EXPIRED} END
         WHERE h.hold_id = p.payment_id
-    ), paid AS (
-        UPDATE accounts a SET balance = a.balance + p_captured - v_fee, moved_us = at_us
-        WHERE p_captured > v_fee AND a.account_id = p.to_id AND a.slot = v_to_slot RETURNING a.balance
-    ), charged AS (
-        UPDATE accounts a SET balance = a.balance + v_fee, moved_us = at_us
-        WHERE v_fee > 0 AND a.account_id = v_fees AND a.slot = v_fees_slot RETURNING a.balance
-    ), returned AS (
-        UPDATE accounts a SET balance = a.balance + p.amount - p_captured, moved_us = at_us
-        WHERE p_captured < p.amount AND a.account_id = p.from_id AND a.slot = v_from_slot RETURNING a.balance
-    ), moved AS (
-        INSERT INTO transfers (at_us, debit_id, debit_slot, credit_id, credit_slot, amount, currency, reason, subject_id,
-                               debit_after, credit_after)
-        SELECT at_us, p.payment_id, ${HOLD_SLOT}, p.to_id, v_to_slot, p_captured - v_fee, p.currency,
-               ${TransferReason.CAPTURE}, p.payment_id, p.amount - p_captured + v_fee, x.balance FROM paid x
-        UNION ALL
-        SELECT at_us, p.payment_id, ${HOLD_SLOT}, v_fees, v_fees_slot, v_fee, p.currency,
-               ${TransferReason.FEE}, p.payment_id, p.amount - p_captured, x.balance FROM charged x
-        UNION ALL
-        SELECT at_us, p.payment_id, ${HOLD_SLOT}, p.from_id, v_from_slot, p.amount - p_captured, p.currency,
-               ${TransferReason.RETURN}, p.payment_id, 0, x.balance FROM returned x
-        RETURNING amount
     ), noted AS (
         INSERT INTO payment_versions (payment_id, version, at_us, step, state, actor_id, captured, fee, refunded)
         VALUES (p.payment_id, p.version, at_us, p_step, p.state, p_actor, p.captured, p.fee, 0)
