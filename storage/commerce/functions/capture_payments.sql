@@ -75,10 +75,11 @@ BEGIN
         INSERT INTO keys (key_id, body, at_us, outcome, subject, version)
         SELECT f.key_id, f.body, f.at_us, ${StepOutcome.DONE}, f.payment_id, f.version FROM fine f
     )
-    SELECT array_agg(f.version ORDER BY r.ord), (SELECT sum(x.amount) FROM fine x) - (SELECT sum(x.amount) FROM moved x)
+    SELECT array_agg(d.version ORDER BY d.ord), (SELECT sum(x.amount) FROM fine x) - (SELECT sum(x.amount) FROM moved x)
     INTO v_done, v_lost
-    FROM unnest(p_key) WITH ORDINALITY AS r(key_id, ord)
-    LEFT JOIN LATERAL (SELECT x.version FROM fine x WHERE x.ord = r.ord) f ON true;
+    FROM (SELECT u.ord, max(u.version) AS version
+          FROM (SELECT ord, NULL::int AS version FROM generate_series(1, cardinality(p_key)) ord
+                UNION ALL SELECT f.ord, f.version FROM fine f) u GROUP BY u.ord) d;
     IF v_lost <> 0 THEN
         RAISE EXCEPTION 'a batch of captures would lose %', v_lost;  -- an account is missing
     END IF;

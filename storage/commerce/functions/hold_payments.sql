@@ -121,8 +121,9 @@ BEGIN
         INSERT INTO keys (key_id, body, at_us, outcome, subject, version)
         SELECT f.key_id, f.body, v_locked.at_us, ${StepOutcome.DONE}, f.payment_id, 1 FROM fine f
     )
-    SELECT array_agg(f.ord IS NOT NULL ORDER BY r.ord) INTO v_done
-    FROM unnest(p_key) WITH ORDINALITY AS r(key_id, ord)
-    LEFT JOIN LATERAL (SELECT x.ord FROM fine x WHERE x.ord = r.ord) f ON true;
+    SELECT array_agg(x.done ORDER BY x.ord) INTO v_done
+    FROM (SELECT u.ord, bool_or(u.done) AS done
+          FROM (SELECT ord, false AS done FROM generate_series(1, cardinality(p_key)) ord
+                UNION ALL SELECT f.ord, true FROM fine f) u GROUP BY u.ord) x;
     RETURN v_done;
 END $$;
