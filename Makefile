@@ -7,7 +7,7 @@ export PYTHONDONTWRITEBYTECODE :=
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
 
 .DEFAULT_GOAL := help
-.PHONY: help serve services test lint install docs lock autobahn bench clean
+.PHONY: help serve services test lint style install docs lock autobahn bench clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,13 +21,18 @@ serve: install ## start a server on this machine; ARGS="--config my.toml" passes
 services: install ## start PostgreSQL, Redis and Cassandra for development, and say how to use them; Ctrl-C ends them
 	@$(BIN)/python -m tests.engines $(ARGS)
 
-test: lint ## format, lint, types, and all tests, one process for each core; ARGS="-k name" passes arguments on
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup $(ARGS)
+# Types take one core for a minute: they are checked beside the tests.
+test: style ## format, lint, types, and all tests, one process for each core; ARGS="-k name" passes arguments on
+	@$(BIN)/mypy > .venv/types.txt & types=$$!; \
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup $(ARGS); tests=$$?; \
+	wait $$types || tests=1; cat .venv/types.txt; exit $$tests
 
-lint: install
+lint: style ## format, lint and types
+	$(BIN)/mypy
+
+style: install
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
-	$(BIN)/mypy
 
 docs: install ## write what is generated: config.toml, docs/config.md, metrics.md, protocol.md and .json, commerce.json
 	$(call generate,config.toml,$(BIN)/tchat config --format toml)

@@ -7,6 +7,7 @@ shrink: splitting a file takes it off, and a name on the list that is no longer 
 """
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -146,6 +147,11 @@ def test_no_file_names(what: str) -> None:
         if pattern.search(line)
     ]
     assert found == []
+
+
+def test_tests_of_a_group_run_in_one_process(request: pytest.FixtureRequest) -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        assert request.node.nodeid.endswith("@tidy"), "this pytest and this pytest-xdist do not group tests"
 
 
 def test_the_lock_file_pins_everything_with_hashes() -> None:

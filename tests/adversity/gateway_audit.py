@@ -56,6 +56,12 @@ WHERE (i.kind, i.state) IN (({IntentKind.TOP_UP}, {IntentState.PAID}), ({IntentK
   AND NOT EXISTS (SELECT FROM transfers t WHERE t.subject_id = i.intent_id AND t.credit_id = i.wallet_id
                   AND t.amount = i.amount AND t.reason IN ({TransferReason.TOP_UP}, {TransferReason.RETURN}))
 """
+_KEPT_REST = f"""
+SELECT i.intent_id, i.state FROM intents i JOIN holds h ON h.hold_id = i.intent_id
+WHERE i.kind = {IntentKind.WITHDRAWAL} AND i.state = {IntentState.PAID} AND h.amount - i.amount <> (
+    SELECT coalesce(sum(t.amount), 0) FROM transfers t
+    WHERE t.subject_id = i.intent_id AND t.credit_id = i.wallet_id AND t.reason = {TransferReason.RETURN})
+"""
 _EFFECTS = "SELECT object_id, effect, change, currency, used FROM gateway_effects WHERE gateway = $1 AND change <> 0"
 _SUSPENSE = "SELECT object_id, effect, amount, currency FROM suspense WHERE gateway = $1"
 _BALANCE = "SELECT coalesce(sum(balance), 0)::bigint FROM accounts WHERE account_id = $1"
@@ -173,6 +179,7 @@ class GatewayAudit:
         endless = await self._database.fetch(_ENDLESS)
         wrong = [("has no end", row) for row in endless if row[1] != IntentState.PENDING or row[0].hex() not in pending]
         wrong += [("kept the money of its wallet", row) for row in await self._database.fetch(_KEPT)]
+        wrong += [("kept what was not paid out", row) for row in await self._database.fetch(_KEPT_REST)]
         for what, (intent, state) in wrong:
             self._say(f"{intent.hex()} {IntentState(state).name} {what}")
         return len(wrong)

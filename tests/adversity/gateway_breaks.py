@@ -67,6 +67,13 @@ BREAKS: dict[str, GatewayBreak] = {
         f"v.intent_id, ${{HOLD_SLOT}}::smallint, {_FEES}, 0::smallint, v.amount - v.fee);",
         {"payout_fails": 1.0},
     ),
+    "what_is_not_paid_out_becomes_a_fee": GatewayBreak(
+        "unexplained",
+        "pay_otherwise",
+        "v.intent_id, ${HOLD_SLOT}::smallint, v.wallet_id, v_locked.slot[2], v_rest);",
+        f"v.intent_id, ${{HOLD_SLOT}}::smallint, {_FEES}, 0::smallint, v_rest);",
+        {"payout_in_part": 1.0},
+    ),
     "top_ups_become_a_fee": GatewayBreak(
         "unexplained",
         "credit_top_up",

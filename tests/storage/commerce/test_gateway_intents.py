@@ -201,6 +201,36 @@ async def test_a_withdrawal_that_fails_returns_with_its_use_of_the_limit(
     assert charges.outcome() is StepOutcome.DONE
 
 
+async def test_a_withdrawal_that_is_paid_in_part_returns_the_rest_with_its_use_of_the_limit(
+    money: MoneyWorld, charges: ChargeWorld
+) -> None:
+    await money.database.execute(f"INSERT INTO reference_rates VALUES ({TENANT}, 'THB', 1)")
+    ann = await money.open_person(1_000, timezone="UTC", day_max=700)
+    intent = await charges.withdraw(ann, 700)
+    await charges.effect(E.PAYOUT_PAID, -300, intent)
+    (wallet,) = await money.ledger.read_accounts(TENANT, ann)
+    assert (wallet.balance, wallet.held, await charges.owed()) == (700, 0, (-300, 0))
+    row = await charges.read(intent)
+    assert (row.state, row.amount, row.reason) == (S.PAID, 300, "the gateway paid another amount than was asked for")
+    await charges.withdraw(ann, 401)
+    assert charges.outcome() is StepOutcome.OVER_LIMIT
+    await charges.withdraw(ann, 400)
+    assert charges.outcome() is StepOutcome.DONE
+    await charges.effect(E.PAYOUT_RETURNED, 300, intent)
+    assert (await money.balance(ann), await charges.owed()) == (600, (0, 0))
+
+
+async def test_what_a_gateway_pays_out_beyond_the_withdrawal_is_in_suspense(
+    money: MoneyWorld, charges: ChargeWorld
+) -> None:
+    ann = await money.open_person(1_000)
+    intent = await charges.withdraw(ann, 700)
+    await charges.effect(E.PAYOUT_PAID, -750, intent)
+    (wallet,) = await money.ledger.read_accounts(TENANT, ann)
+    assert (wallet.balance, wallet.held, await charges.state(intent)) == (300, 0, S.PAID)
+    assert (await charges.owed(), await suspense_of(charges)) == ((-750, -50), [(E.PAYOUT_PAID, -50)])
+
+
 async def test_what_is_not_there_is_not_withdrawn(money: MoneyWorld, charges: ChargeWorld) -> None:
     ann = await money.open_person(1_000)
     outcomes = []

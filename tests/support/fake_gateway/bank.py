@@ -183,13 +183,17 @@ class Bank:
         row = self._note(self._book.add(kind, now_ms, {**given, **more, "status": "pending"}))
         fails = self._faults.strike(f"{kind}_fails", body["reference"])
         at_ms = now_ms + self._settle_ms
-        self._book.schedule(at_ms, "turn", {"object": row["id"], "status": "failed" if fails else "succeeded"})
+        turned = {"object": row["id"], "status": "failed" if fails else "succeeded"}
+        if kind == "payout" and self._faults.strike("payout_in_part", body["reference"]):
+            turned["amount_minor"] = max(1, body["amount_minor"] // 2)
+        self._book.schedule(at_ms, "turn", turned)
         if not fails and self._faults.strike(f"{kind}_returned", body["reference"]):
             self._book.schedule(at_ms + self._settle_ms, "turn", {"object": row["id"], "status": "returned"})
         return row
 
     def _turn_now(self, body: Row, now_ms: int) -> None:
-        self._turn(body["object"], now_ms, body["status"], reason=f"{body['status']}_at_the_bank")
+        status, amount_minor = body["status"], body.get("amount_minor")
+        self._turn(body["object"], now_ms, status, reason=f"{status}_at_the_bank", amount_minor=amount_minor)
 
     def _expire_now(self, body: Row, now_ms: int) -> None:
         if self._book.get(body["object"])["status"] == "pending":
@@ -230,9 +234,11 @@ class Bank:
             raise DeclinedError("decided")
         return self._turn(row["id"], now_ms, "won" if body["won"] else "lost")
 
-    def _turn(self, object_id: str, now_ms: int, status: str, reason: str | None = None) -> Row:
-        """The next status of an object, and the money that moves with it."""
-        fields: Row = {"status": status}
+    def _turn(
+        self, object_id: str, now_ms: int, status: str, reason: str | None = None, amount_minor: int | None = None
+    ) -> Row:
+        """The next status of an object, perhaps with another amount, and the money that moves with it."""
+        fields: Row = {"status": status} | ({} if amount_minor is None else {"amount_minor": amount_minor})
         if status in ("failed", "returned"):
             fields["reason"] = reason
         before = self._book.get(object_id)

@@ -30,6 +30,7 @@ NAMES = {
     "refund_fails": "a refund fails after it was pending",
     "refund_returned": "a refund comes back after it had succeeded",
     "payout_fails": "a payout fails after it was pending",
+    "payout_in_part": "half of a payout is paid, and no more",
     "payout_returned": "a payout comes back after it had succeeded",
     "chargeback": "the bank takes back what was paid",
     "chargeback_won": "it is decided for us (else against us)",

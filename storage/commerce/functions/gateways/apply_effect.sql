@@ -2,7 +2,8 @@
 -- the object, if it is one of ours, `p_parent` of a chargeback the object that was paid.
 --
 -- Money of exactly what was asked for, while it may still come, moves what it was asked for, if its wallet is not closed. All
--- other goes to suspense. A top-up whose money went there has failed: its charge brings no other.
+-- other goes to suspense. A top-up whose money went there has failed: its charge brings no other. A withdrawal that was paid
+-- with another amount has ended: its payout takes no more.
 CREATE FUNCTION apply_effect(
     p_key uuid, p_body bytea, p_tenant smallint, p_gateway text, p_object text, p_effect smallint, p_change bigint,
     p_currency text, p_intent uuid, p_parent text
@@ -43,6 +44,9 @@ BEGIN
             v_at_us := pay_from_hold(v, v_clearing);
         ELSIF v_fits AND v.kind = ${IntentKind.WITHDRAWAL} THEN
             v_at_us := return_payout(v, v_clearing);
+        ELSIF v.kind = ${IntentKind.WITHDRAWAL} AND p_effect = ${EffectKind.PAYOUT_PAID} AND v.currency = p_currency
+              AND next_intent_state(v.state, v_step) IS NOT NULL THEN
+            v_at_us := pay_otherwise(v, p_object, p_effect, -p_change, v_clearing);
         ELSE
             v_at_us := NULL;
         END IF;
