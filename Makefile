@@ -22,9 +22,9 @@ services: install ## start PostgreSQL, Redis and Cassandra for development, and 
 	@$(BIN)/python -m tests.engines $(ARGS)
 
 # Types take one core for a minute: they are checked beside the tests.
-test: style ## format, lint, types, and all tests, one process for each core; ARGS="-k name" passes arguments on
+test: style ## format, lint, types, and all tests, in one process more than cores; ARGS="-k name" passes arguments on
 	@$(BIN)/mypy > .venv/types.txt & types=$$!; \
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup $(ARGS); tests=$$?; \
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup $(ARGS); tests=$$?; \
 	wait $$types || tests=1; cat .venv/types.txt; exit $$tests
 
 lint: style ## format, lint and types

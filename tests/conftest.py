@@ -44,6 +44,11 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than cores: many tests wait for processes, networks and clocks."""
+    return (psutil.cpu_count() or 1) + 1
+
+
 def pytest_collection_finish() -> None:
     """Leave what collecting made, which stays to the end, out of every later search for garbage."""
     gc.collect()

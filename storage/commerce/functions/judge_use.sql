@@ -8,7 +8,6 @@ AS $$
 #variable_conflict use_column
 DECLARE
     v record;
-    v_bucket record;
 BEGIN
     SELECT w.timezone, w.day_max, w.month_max, d.starts_us AS day_us, d.ends_us AS day_ends_us, d.used AS day_used,
            m.starts_us AS month_us, m.ends_us AS month_ends_us, m.used AS month_used

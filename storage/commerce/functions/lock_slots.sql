@@ -1,7 +1,8 @@
 -- Lock slots in one order for all steps, each from `p_low` to `p_high` of its account; null ids are left out.
 --
 -- `now_us` is the clock after the last lock: what is due is judged by it. `at_us` dates the transfers: it is never before what
--- was moved there, nor in a closed period, so after a clock that jumped it may be far ahead of `now_us`. Subqueries fix the plan: a lookup for each id, in the order of ids. A join would let the planner read a whole index.
+-- was moved there, nor in a closed period, so after a clock that jumped it may be far ahead of `now_us`.
+-- Subqueries fix the plan: a lookup for each id, in the order of ids. A join would let the planner read a whole index.
 CREATE FUNCTION lock_slots(
     p_ids uuid[], p_low smallint[], p_high smallint[], OUT at_us bigint, OUT active boolean, OUT in_debt uuid[],
     OUT now_us bigint
@@ -11,7 +12,8 @@ AS $$
 DECLARE
     v_from_us bigint;
 BEGIN
-    SELECT greatest(max(x.moved_us), (SELECT max(p.ends_us) FROM periods p)), bool_and(x.status = ${AccountStatus.ACTIVE}), array_agg(x.account_id) FILTER (WHERE x.in_debt)
+    SELECT greatest(max(x.moved_us), (SELECT max(p.ends_us) FROM periods p)),
+           bool_and(x.status = ${AccountStatus.ACTIVE}), array_agg(x.account_id) FILTER (WHERE x.in_debt)
     INTO v_from_us, active, in_debt
     FROM (SELECT * FROM unnest(p_ids, p_low, p_high) AS w(account_id, low, high) ORDER BY w.account_id) u
     CROSS JOIN LATERAL (
