@@ -37,6 +37,7 @@ CONNECTIONS = 16
 REPEAT_S = 0.01
 """How long to wait before a call without an answer is repeated."""
 _START_S_MAX = 60.0
+_TEMPLATE = "migrated_books"
 _STEPPED_CLOCK = """
 CREATE TABLE stepped_clock (offset_us bigint NOT NULL);
 INSERT INTO stepped_clock VALUES (0);
@@ -119,6 +120,18 @@ class CutConnections(WriteConnections):
         return connection
 
 
+async def _copy_template(postgres: EmbeddedPostgres, name: str) -> None:
+    """A migrated database; the first one of a cluster is the template of the others."""
+    connection = await asyncpg.connect(postgres.url)
+    try:
+        if not await connection.fetchval("SELECT true FROM pg_database WHERE datname = $1", _TEMPLATE):
+            await connection.execute(f"CREATE DATABASE {_TEMPLATE}")
+            await migrate(postgres.database_url(_TEMPLATE), schema=MONEY_SCHEMA)
+        await connection.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
+    finally:
+        await connection.close()
+
+
 class MoneyStage:
     """A ledger in a fresh database of `postgres`, which runs; `breaks` are statements that make its functions wrong."""
 
@@ -139,10 +152,7 @@ class MoneyStage:
     async def open(cls, postgres: EmbeddedPostgres, name: str, breaks: Iterable[str] = ()) -> Self:
         """Make the database and connect."""
         stage = cls(postgres, name)
-        connection = await asyncpg.connect(postgres.url)
-        await connection.execute(f"CREATE DATABASE {name}")
-        await connection.close()
-        await migrate(stage.url, schema=MONEY_SCHEMA)
+        await _copy_template(postgres, name)
         connection = await asyncpg.connect(stage.url)
         for statement in (_STEPPED_CLOCK, _WATCH_LIMITS, _WATCH_ENDS, _CLOSE_MONTH, *breaks, GRANTS):
             await connection.execute(statement)

@@ -1,4 +1,4 @@
-"""A thousand short lives of the core, each with its own faults; no promise may break in any of them.
+"""Five hundred short lives of the core, each with its own faults; no promise may break in any of them.
 
 Of a seed that fails, `python -m tests.simulation --seed N` prints what happened.
 """
@@ -15,7 +15,7 @@ import pytest
 from tests.simulation.run import run_seed
 
 ROOT = Path(__file__).parents[2]
-SEEDS = 1_000
+SEEDS = 500
 HUNDRED = 100
 
 FAILED = (
