@@ -23,7 +23,7 @@ services: install ## start PostgreSQL, Redis and Cassandra for development, and 
 
 # Types take one core for a minute: they are checked beside the tests.
 test: style ## format, lint, types, and all tests, in one process more than cores; ARGS="-k name" passes arguments on
-	@$(BIN)/mypy > .venv/types.txt & types=$$!; \
+	@$(BIN)/mypy > .venv/types.txt & types=$$!; trap 'kill $$types 2>&-; exit 130' INT TERM; \
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup $(ARGS); tests=$$?; \
 	wait $$types || tests=1; cat .venv/types.txt; exit $$tests
 

@@ -7,7 +7,6 @@ shrink: splitting a file takes it off, and a name on the list that is no longer 
 """
 
 import ast
-import os
 import re
 import subprocess
 import sys
@@ -150,7 +149,7 @@ def test_no_file_names(what: str) -> None:
 
 
 def test_tests_of_a_group_run_in_one_process(request: pytest.FixtureRequest) -> None:
-    if "PYTEST_XDIST_WORKER" in os.environ:
+    if request.config.getoption("loadgroup", False):
         assert request.node.nodeid.endswith("@tidy"), "this pytest and this pytest-xdist do not group tests"
 
 

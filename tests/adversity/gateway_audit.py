@@ -58,7 +58,8 @@ WHERE (i.kind, i.state) IN (({IntentKind.TOP_UP}, {IntentState.PAID}), ({IntentK
 """
 _KEPT_REST = f"""
 SELECT i.intent_id, i.state FROM intents i JOIN holds h ON h.hold_id = i.intent_id
-WHERE i.kind = {IntentKind.WITHDRAWAL} AND i.state = {IntentState.PAID} AND h.amount - i.amount <> (
+WHERE i.kind = {IntentKind.WITHDRAWAL} AND i.state IN ({IntentState.PAID}, {IntentState.RETURNED})
+  AND h.amount - i.amount <> (
     SELECT coalesce(sum(t.amount), 0) FROM transfers t
     WHERE t.subject_id = i.intent_id AND t.credit_id = i.wallet_id AND t.reason = {TransferReason.RETURN})
 """

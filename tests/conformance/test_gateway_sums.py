@@ -64,6 +64,7 @@ MONEY_FAULTS = {
     "qr_paid_twice": 0.2,
     "qr_paid_in_part": 0.2,
     "qr_paid_too_much": 0.2,
+    "payout_in_part": 0.2,
     "qr_stray": 0.2,
     "refund_fails": 0.4,
     "refund_returned": 0.5,

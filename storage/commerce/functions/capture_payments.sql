@@ -61,6 +61,7 @@ BEGIN
         ORDER BY l.ord RETURNING amount
     ), ended AS (
         UPDATE holds h SET balance = 0, state = ${HoldState.CAPTURED} FROM fine f WHERE h.hold_id = f.payment_id
+        RETURNING f.amount
     ), stepped AS (
         UPDATE payments p SET version = f.version, state = ${PaymentState.PAID}, captured = f.amount, fee = f.fee, moved_us = f.at_us
         FROM fine f WHERE p.payment_id = f.payment_id
@@ -75,13 +76,14 @@ BEGIN
         INSERT INTO keys (key_id, body, at_us, outcome, subject, version)
         SELECT f.key_id, f.body, f.at_us, ${StepOutcome.DONE}, f.payment_id, f.version FROM fine f
     )
-    SELECT array_agg(d.version ORDER BY d.ord), (SELECT sum(x.amount) FROM fine x) - (SELECT sum(x.amount) FROM moved x)
+    SELECT array_agg(d.version ORDER BY d.ord), coalesce((SELECT sum(x.amount) FROM fine x), 0)
+           - least(coalesce((SELECT sum(x.amount) FROM moved x), 0), coalesce((SELECT sum(x.amount) FROM ended x), 0))
     INTO v_done, v_lost
     FROM (SELECT u.ord, max(u.version) AS version
           FROM (SELECT ord, NULL::int AS version FROM generate_series(1, cardinality(p_key)) ord
                 UNION ALL SELECT f.ord, f.version FROM fine f) u GROUP BY u.ord) d;
     IF v_lost <> 0 THEN
-        RAISE EXCEPTION 'a batch of captures would lose %', v_lost;  -- an account is missing
+        RAISE EXCEPTION 'a batch of captures would lose %', v_lost;  -- an account or a hold is missing
     END IF;
     RETURN v_done;
 END $$;

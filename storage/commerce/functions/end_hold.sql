@@ -84,7 +84,7 @@ BEGIN
         UPDATE holds h SET balance = h.balance - p.amount,
             state = CASE p_step WHEN ${PaymentStep.CAPTURE} THEN ${HoldState.CAPTURED}
                                 WHEN ${PaymentStep.VOID} THEN ${HoldState.VOIDED} ELSE ${HoldState.EXPIRED} END
-        WHERE h.hold_id = p.payment_id
+        WHERE h.hold_id = p.payment_id RETURNING 1
     ), noted AS (
         INSERT INTO payment_versions (payment_id, version, at_us, step, state, actor_id, captured, fee, refunded)
         VALUES (p.payment_id, p.version, at_us, p_step, p.state, p_actor, p.captured, p.fee, 0)
@@ -92,9 +92,9 @@ BEGIN
         INSERT INTO outbox (dialog_id, payment_id, version) VALUES (p.dialog_id, p.payment_id, p.version)
     )
     UPDATE payments x SET version = p.version, state = p.state, captured = p.captured, fee = p.fee, moved_us = at_us
-    WHERE x.payment_id = p.payment_id RETURNING (SELECT sum(m.amount) FROM moved m) INTO v_moved;
+    WHERE x.payment_id = p.payment_id RETURNING (SELECT sum(m.amount) FROM moved m, ended) INTO v_moved;
     IF v_moved IS DISTINCT FROM p.amount THEN
-        RAISE EXCEPTION 'payment %: % of % would leave the hold', p.payment_id, v_moved, p.amount;  -- an account is missing
+        RAISE EXCEPTION 'payment %: % of % would leave the hold', p.payment_id, v_moved, p.amount;  -- an account or the hold is missing
     END IF;
     IF p_captured < p.amount AND v_hold.person_id IS NOT NULL THEN
         PERFORM add_use(v_hold.person_id, v_hold.day_us, v_hold.month_us,

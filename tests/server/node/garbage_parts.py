@@ -46,6 +46,7 @@ def looks(look: Callable[[str, dict[str, int]], None]) -> Iterator[None]:
 
 
 async def find_what_is_new() -> None:
+    assert gc.get_threshold()[0] == NEW_OBJECTS
     dead = weakref.ref(Knot())
     make_objects(3 * NEW_OBJECTS)
     assert dead() is None

@@ -26,6 +26,7 @@ from storage.commerce.money_rows import (
     TransferReason,
     account_id,
 )
+from storage.unavailable import WriteRefusedError
 from tests.support.money_world import HOUR_US, TENANT, MoneyWorld, key_of
 
 pytestmark = pytest.mark.anyio
@@ -258,3 +259,15 @@ async def test_a_batch_of_unknown_fate_fails_for_each_of_its_steps(money: MoneyW
     assert [type(result) for result in await asyncio.gather(*held, return_exceptions=True)] == [OSError] * 3
     new = money.payment(ann, shop, 100, later=True)
     assert (await money.ledger.begin(money.key(), ann, PaymentStep.SEND, new)).outcome is StepOutcome.DONE
+
+
+async def test_a_payment_whose_hold_is_missing_gives_nobody_money(money: MoneyWorld) -> None:
+    ann, shop = await money.open_person(1_000), await money.open_person()
+    new = money.payment(ann, shop, 400, later=True)
+    await money.send(new)
+    await money.database.execute("DELETE FROM holds WHERE hold_id = $1", new.payment)
+    with pytest.raises(WriteRefusedError):
+        await money.capture(new)
+    with pytest.raises(WriteRefusedError):
+        await money.ledger.capture_many([capturing(money, new)])
+    assert await money.balance(shop) == 0

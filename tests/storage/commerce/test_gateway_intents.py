@@ -229,6 +229,9 @@ async def test_what_a_gateway_pays_out_beyond_the_withdrawal_is_in_suspense(
     (wallet,) = await money.ledger.read_accounts(TENANT, ann)
     assert (wallet.balance, wallet.held, await charges.state(intent)) == (300, 0, S.PAID)
     assert (await charges.owed(), await suspense_of(charges)) == ((-750, -50), [(E.PAYOUT_PAID, -50)])
+    await charges.effect(E.PAYOUT_RETURNED, 750, intent, object_id=charges.last_object)
+    assert (await money.balance(ann), await charges.owed(), await charges.state(intent)) == (1_000, (0, 0), S.RETURNED)
+    assert await suspense_of(charges) == [(E.PAYOUT_PAID, -50), (E.PAYOUT_RETURNED, 50)]
 
 
 async def test_what_is_not_there_is_not_withdrawn(money: MoneyWorld, charges: ChargeWorld) -> None:

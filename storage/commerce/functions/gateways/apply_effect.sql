@@ -3,7 +3,7 @@
 --
 -- Money of exactly what was asked for, while it may still come, moves what it was asked for, if its wallet is not closed. All
 -- other goes to suspense. A top-up whose money went there has failed: its charge brings no other. A withdrawal that was paid
--- with another amount has ended: its payout takes no more.
+-- with another amount has ended: its payout takes no more. What was taken beyond may come back with it.
 CREATE FUNCTION apply_effect(
     p_key uuid, p_body bytea, p_tenant smallint, p_gateway text, p_object text, p_effect smallint, p_change bigint,
     p_currency text, p_intent uuid, p_parent text
@@ -47,6 +47,14 @@ BEGIN
         ELSIF v.kind = ${IntentKind.WITHDRAWAL} AND p_effect = ${EffectKind.PAYOUT_PAID} AND v.currency = p_currency
               AND next_intent_state(v.state, v_step) IS NOT NULL THEN
             v_at_us := pay_otherwise(v, p_object, p_effect, -p_change, v_clearing);
+        ELSIF v.kind = ${IntentKind.WITHDRAWAL} AND p_effect = ${EffectKind.PAYOUT_RETURNED} AND v.currency = p_currency
+              AND next_intent_state(v.state, v_step) IS NOT NULL AND p_change > v.amount
+              AND EXISTS (SELECT FROM gateway_effects e WHERE e.gateway = p_gateway AND e.object_id = p_object
+                          AND e.effect = ${EffectKind.PAYOUT_PAID} AND e.change = -p_change
+                          AND e.used = ${EffectUse.INTENT}) THEN
+            v_at_us := return_payout(v, v_clearing);
+            PERFORM suspend_money(p_tenant, p_gateway, p_object, p_effect, p_change - v.amount, p_currency, p_intent, v_clearing)
+            WHERE v_at_us IS NOT NULL;
         ELSE
             v_at_us := NULL;
         END IF;

@@ -1,6 +1,6 @@
 -- The gateway has paid a withdrawal with another amount, and no more will come: what it took is booked, up to what is held,
 -- and the rest returns to the wallet, with that part of the person's use of their limits. What it took beyond is in suspense.
--- The amount of the intent is from now on what was paid. The intent is locked.
+-- The amount of the intent is from now on what was paid of it, and a call that is under way settles nothing. It is locked.
 CREATE FUNCTION pay_otherwise(v intents, p_object text, p_effect smallint, p_taken bigint, p_clearing uuid) RETURNS bigint
 LANGUAGE plpgsql VOLATILE
 AS $$
@@ -32,7 +32,7 @@ BEGIN
     END IF;
     UPDATE holds SET state = ${HoldState.CAPTURED} WHERE hold_id = v.intent_id;
     UPDATE intents SET state = next_intent_state(state, ${IntentStep.PAY}::smallint), amount = v_paid, token = NULL,
-        due_us = NULL, reason = 'the gateway paid another amount than was asked for', moved_us = v_locked.at_us
+        due_us = NULL, lease = lease + 1, reason = 'the gateway paid another amount than was asked for', moved_us = v_locked.at_us
     WHERE intent_id = v.intent_id;
     RETURN v_locked.at_us;
 END $$;
