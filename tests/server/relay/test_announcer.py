@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from uuid import UUID
 
 import httpx
@@ -106,10 +108,16 @@ async def test_a_relay_that_lost_its_lease_notes_nothing(between: Between) -> No
     slow, quick, dialog = await between.relay(), await between.relay(), await between.dialog()
     await between.request(dialog)
 
+    standing, over = itertools.count(1), asyncio.Event()
+
     async def stand_still(_request: httpx.Request) -> None:
+        if next(standing) < 3:  # each of the three places
+            await over.wait()
+            return
         between.network.interfere = None
         await between.lease_ends()
         await between.announce(quick)
+        over.set()
 
     between.network.interfere = stand_still
     await slow.look()
