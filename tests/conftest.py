@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import itertools
 import shutil
 import signal
 import tempfile
@@ -20,14 +19,15 @@ from storage.postgres.migrate import migrate
 from tests.engines.cassandra_server import CassandraServer
 from tests.engines.server_process import HOST, Watcher
 from tests.support.clock import ManualClock
+from tests.support.databases import Databases
 from tests.support.world import World
 
 pytest_plugins = ["tests.engines.fixtures", "tests.support.kept_apps", "tests.support.money_fixtures"]
 
 _TEMPLATE = "migrated"
 _MEMORY = Path("/dev/shm")
+_NEW_OBJECTS = 50_000
 _ROOM_BYTES = 3 * 1024**3  # several times what a run was seen to take
-_numbers = itertools.count(1)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -50,9 +50,10 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_finish() -> None:
-    """Leave what collecting made, which stays to the end, out of every later search for garbage."""
+    """Leave what collecting made, which stays to the end, out of every later search for garbage; and search rarely."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(_NEW_OBJECTS)
 
 
 @pytest.fixture(scope="session")
@@ -78,10 +79,16 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostg
 
 
 @pytest.fixture(scope="session")
-def migrated_template(postgres: EmbeddedPostgres) -> str:
+def databases(postgres: EmbeddedPostgres) -> Iterator[Databases]:
+    """Makes databases in the run's own PostgreSQL."""
+    with Databases(postgres) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def migrated_template(databases: Databases) -> str:
     """The name of a database with the current schema and no rows, to copy from."""
-    _execute(postgres, f"CREATE DATABASE {_TEMPLATE}")
-    asyncio.run(migrate(postgres.database_url(_TEMPLATE)))
+    asyncio.run(migrate(databases.create(_TEMPLATE)))
     return _TEMPLATE
 
 
@@ -94,9 +101,10 @@ def cql_server(cassandra: CassandraServer) -> CqlServer:
 
 
 @pytest.fixture
-def database_url(postgres: EmbeddedPostgres, migrated_template: str) -> Iterator[str]:
-    """A migrated database of this test alone, gone after it even if something is still connected."""
-    yield from _database(postgres, f"TEMPLATE {migrated_template}")
+def database_url(databases: Databases, migrated_template: str) -> Iterator[str]:
+    """A migrated database of this test alone."""
+    with databases.copied(migrated_template) as url:
+        yield url
 
 
 @pytest.fixture
@@ -108,9 +116,10 @@ async def world(database_url: str) -> AsyncIterator[World]:
 
 
 @pytest.fixture
-def empty_database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
+def empty_database_url(databases: Databases) -> Iterator[str]:
     """A database without a schema."""
-    yield from _database(postgres, "")
+    with databases.copied("template1") as url:
+        yield url
 
 
 @pytest.fixture
@@ -119,23 +128,3 @@ async def database(database_url: str) -> AsyncIterator["asyncpg.Connection[async
     connection = await asyncpg.connect(database_url)
     yield connection
     await connection.close()
-
-
-def _database(postgres: EmbeddedPostgres, how: str) -> Iterator[str]:
-    name = f"test_{next(_numbers)}"
-    _execute(postgres, f"CREATE DATABASE {name} {how} STRATEGY wal_log")
-    yield postgres.database_url(name)
-    _execute(postgres, f"DROP DATABASE {name} WITH (FORCE)")
-
-
-def _execute(postgres: EmbeddedPostgres, statement: str) -> None:
-    async def run() -> None:
-        connection = await asyncpg.connect(postgres.url)
-        try:
-            await connection.execute(statement)
-        finally:
-            await connection.close()
-
-    # A runner of our own: a test that asks for this may itself run on a loop, in which this must not nest.
-    with asyncio.Runner() as runner:
-        runner.run(run())

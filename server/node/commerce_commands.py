@@ -12,13 +12,21 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 
 from protocol.ids import new_id
-from server.commerce.balance_import import Say, read_line
-from server.commerce.gateways.webhook_keeping import open_body
+from server.commerce.balance_import import BalanceImport, Say, read_line
+from server.commerce.gateways.sealed_webhooks import open_body
+from server.commerce.step_keys import StepKeys
+from server.commerce.wallet_keeping import WalletKeeping
 from server.config.settings import Config
 from server.identity.vault import hash_token, new_api_key
 from server.node.backup import Kept, backup, restore
-from server.node.commerce_composition import KEY_FILE, load_sealing_key, make_import
-from server.node.commerce_serve import of_commerce, says_what_to_set
+from server.node.commerce_settings import (
+    KEY_FILE,
+    load_digest_key,
+    load_sealing_key,
+    of_commerce,
+    read_wallet_terms,
+    says_what_to_set,
+)
 from server.node.postgres_start import visited_postgres
 from server.node.reconciliation import reconcile
 from server.startup_error import StartupError
@@ -27,6 +35,7 @@ from storage.commerce.gateway_intents import GatewayIntents
 from storage.commerce.ledger import Ledger
 from storage.commerce.restored_books import Acceptance
 from storage.commerce.schema import MONEY_SCHEMA, MONEY_SETTINGS
+from storage.commerce.terms import Terms
 from storage.postgres.pool import open_pool
 from storage.postgres.write_connections import WriteConnections
 
@@ -104,13 +113,17 @@ def import_balances(config: Config, file: Path, tenant: int, say: Say) -> bool:
     except OSError as error:
         raise StartupError(f"{file} cannot be read ({error.strerror}).") from error
 
+    begins_with, keys = read_wallet_terms(config.commerce_service), StepKeys(load_digest_key(config))
+
     async def post(url: str) -> bool:
         timeout_s = config.commerce_service.statement_timeout_s
         async with await open_pool(url, size=2, statement_timeout_s=timeout_s, settings=MONEY_SETTINGS) as reads:
             writes = WriteConnections(url, size=1, statement_timeout_s=timeout_s, settings=MONEY_SETTINGS)
+            ledger = Ledger(writes, reads)
+            wallets = WalletKeeping(ledger, Terms(writes, reads), keys, begins_with)
             try:
                 with file.open("rb") as lines:
-                    importing = make_import(config, writes, reads, tenant, say)
+                    importing = BalanceImport(ledger, wallets, keys, tenant, say)
                     await importing.run(lines)
                     return not importing.refused
             finally:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from protocol.commerce.currencies import is_known
 from server.clock import Clock
 from server.commerce.approval_proofs import ApprovalProofs
 from server.commerce.authentication import Authentication
-from server.commerce.balance_import import BalanceImport, Say
 from server.commerce.chains import Chains
 from server.commerce.charging import Charging
 from server.commerce.commerce_edge import CommerceEdge
@@ -36,14 +32,11 @@ from server.commerce.shops.order_addresses import OrderAddresses
 from server.commerce.shops.shop_parts import make_shops
 from server.commerce.step_keys import StepKeys
 from server.commerce.step_ups import StepUps
-from server.commerce.wallet_keeping import WalletKeeping, WalletTerms, is_timezone
-from server.config.payment_settings import CommerceServiceSettings
-from server.config.setting_types import Secret
+from server.commerce.wallet_keeping import WalletKeeping
 from server.config.settings import Config
 from server.identity.jwks import FetchDocument, KeySet
-from server.identity.key_files import read_or_create
 from server.identity.rates import MemoryRateLimiter
-from server.identity.vault import KEY_BYTES, is_guessable, new_key
+from server.node.commerce_settings import find_key_folders, load_personal_key, read_wallet_terms
 from server.startup_error import StartupError
 from storage.commerce.api_key_store import ApiKeyStore
 from storage.commerce.gateway_intents import GatewayIntents
@@ -58,12 +51,6 @@ from storage.postgres.pool import Pool
 from storage.postgres.write_connections import WriteConnections
 
 _log = logging.getLogger(__name__)
-
-KEY_FILE = "digest.key"
-PERSONAL_KEY_FILE = "personal.key"
-SEALING_KEY_FILE = "sealing.key"
-KEY_FOLDERS = ("person-keys", "person-keys-again")
-"""In the data folder, where no others are set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +79,7 @@ def make_commerce(
 ) -> Commerce:
     """The service over a migrated database; raises StartupError."""
     settings = config.commerce_service
-    _check_terms(settings)
+    wallet_terms = read_wallet_terms(settings)
     ledger, terms, keys = Ledger(writes, reads), Terms(writes, reads), StepKeys(digest_key)
     chat_keys = KeySet(settings.jwks_url, fetch, clock, setting="commerce_service.jwks_url")
     tokens = RequestTokens(chat_keys, clock, issuer=config.identity.issuer, audience=config.identity.audience)
@@ -106,7 +93,7 @@ def make_commerce(
         terms, step_ups, reference=settings.reference_currency, above_minor=settings.proof_above_minor
     )
     webhooks = WebhookKeeping(gateways, intents, clock, sealing_key=sealing_key)
-    wallets = WalletKeeping(ledger, terms, keys, _begins_with(settings))
+    wallets = WalletKeeping(ledger, terms, keys, wallet_terms)
     payments = PaymentSteps(ledger, keys, proofs, intents)
     stores = PersonalStores(
         records=PersonalRecords(writes, reads), exports=PersonalExports(writes, reads), person_keys=person_keys
@@ -141,24 +128,13 @@ def make_commerce(
     return Commerce(edge, ledger, personal, intents, gateways, webhooks)
 
 
-def load_digest_key(config: Config) -> bytes:
-    """The key of digests of requests; in development it is made in the data folder. Raises StartupError."""
-    return _load_key(config, "digest_key", config.commerce_service.digest_key, KEY_FILE)
-
-
-def load_sealing_key(config: Config) -> bytes:
-    """The key of the bodies of webhooks, likewise. Raises StartupError."""
-    return _load_key(config, "sealing_key", config.commerce_service.sealing_key, SEALING_KEY_FILE)
-
-
 @contextlib.asynccontextmanager
 async def opened_person_keys(config: Config, records: PersonalRecords) -> AsyncIterator[PersonKeys]:
     """The keys of people, the same in both folders and in the database. Raises StartupError."""
-    settings = config.commerce_service
-    master = _load_key(config, "personal_key", settings.personal_key, PERSONAL_KEY_FILE)
+    master, folders = load_personal_key(config), find_key_folders(config)
     expected = await records.read_store()
     try:
-        store = await asyncio.to_thread(PersonKeyStore.open, _key_folders(config), master, expected=expected)
+        store = await asyncio.to_thread(PersonKeyStore.open, folders, master, expected=expected)
     except PersonKeysError as error:
         raise StartupError(str(error)) from error
     try:
@@ -169,56 +145,3 @@ async def opened_person_keys(config: Config, records: PersonalRecords) -> AsyncI
         yield keys
     finally:
         await asyncio.to_thread(store.close)
-
-
-def _key_folders(config: Config) -> tuple[Path, Path]:
-    settings = config.commerce_service
-    chosen = (settings.key_dir, settings.second_key_dir)
-    if config.server.mode == "production" and None in chosen:
-        raise StartupError(
-            "commerce_service.key_dir and second_key_dir are required in production: set folders on two disks."
-        )
-    one, other = (folder or settings.data_dir / name for folder, name in zip(chosen, KEY_FOLDERS, strict=True))
-    if one.resolve() == other.resolve():
-        raise StartupError("commerce_service.second_key_dir: set another folder than commerce_service.key_dir.")
-    return one, other
-
-
-def _load_key(config: Config, name: str, secret: Secret, file: str) -> bytes:
-    text = secret.reveal()
-    if not text and config.server.mode == "production":
-        raise StartupError(
-            f"commerce_service.{name} is required in production, the same for ever: set commerce_service.{name}_file."
-        )
-    text = text or read_or_create(config.commerce_service.data_dir / "keys" / file, new_key)
-    try:
-        key = base64.b64decode(text.strip(), validate=True)
-    except ValueError:
-        key = b""
-    if len(key) != KEY_BYTES or is_guessable(key):
-        raise StartupError(f"commerce_service.{name}: {KEY_BYTES} random bytes in base64.")
-    return key
-
-
-def make_import(config: Config, writes: WriteConnections, reads: Pool, tenant: int, say: Say) -> BalanceImport:
-    """Imports of opening balances over a migrated database; raises StartupError."""
-    settings = config.commerce_service
-    _check_terms(settings)
-    ledger, terms, keys = Ledger(writes, reads), Terms(writes, reads), StepKeys(load_digest_key(config))
-    return BalanceImport(ledger, WalletKeeping(ledger, terms, keys, _begins_with(settings)), keys, tenant, say)
-
-
-def _begins_with(settings: CommerceServiceSettings) -> WalletTerms:
-    return WalletTerms(
-        timezone=settings.timezone,
-        reference_currency=settings.reference_currency,
-        day_max=settings.day_max_minor,
-        month_max=settings.month_max_minor,
-    )
-
-
-def _check_terms(settings: CommerceServiceSettings) -> None:
-    if not is_known(settings.reference_currency):
-        raise StartupError("commerce_service.reference_currency: an unknown currency; set a code of ISO 4217.")
-    if not is_timezone(settings.timezone):
-        raise StartupError("commerce_service.timezone: there is no such time zone; set one such as Asia/Bangkok.")

@@ -8,8 +8,7 @@ from typing import Any
 import asyncpg
 
 from server.config.settings import Config
-from server.node.commerce_composition import load_digest_key
-from server.node.commerce_serve import of_commerce
+from server.node.commerce_settings import load_digest_key, of_commerce
 from server.node.finding import Finding
 from server.node.postgres_start import visited_postgres
 from server.startup_error import StartupError

@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
-import asyncpg
 import msgspec
 
 from server.clock import SystemClock
@@ -22,13 +21,8 @@ from server.gateway.acceptor import Acceptor
 from server.identity.jwks import DocumentFetcher
 from server.node import logs
 from server.node.commerce_admin import commerce_admin
-from server.node.commerce_composition import (
-    Commerce,
-    load_digest_key,
-    load_sealing_key,
-    make_commerce,
-    opened_person_keys,
-)
+from server.node.commerce_composition import Commerce, make_commerce, opened_person_keys
+from server.node.commerce_settings import load_digest_key, load_sealing_key, of_commerce, says_what_to_set
 from server.node.garbage import GarbageSearch
 from server.node.postgres_start import running_postgres
 from server.node.running_node import cancel_and_wait
@@ -41,7 +35,6 @@ from storage.commerce.schema import MONEY_SCHEMA, MONEY_SETTINGS, RECONCILING_SE
 from storage.postgres.migrate import migrate
 from storage.postgres.pool import open_pool
 from storage.postgres.write_connections import WriteConnections
-from storage.unavailable import StorageUnavailableError
 
 _log = logging.getLogger(__name__)
 
@@ -150,27 +143,6 @@ async def _listen(acceptor: Acceptor, host: str, port: int, setting: str) -> int
             f"commerce_service.{setting}."
         ) from error
     return bound
-
-
-@contextlib.contextmanager
-def says_what_to_set() -> Iterator[None]:
-    """Turn what PostgreSQL refuses into a StartupError that names the setting."""
-    try:
-        yield
-    except (StorageUnavailableError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise StartupError(f"PostgreSQL at commerce_service.postgres_url cannot be used ({error}).") from error
-
-
-def of_commerce(config: Config) -> Config:
-    """The configuration with the database of commerce in place of the chat's."""
-    settings = config.commerce_service
-    return msgspec.structs.replace(
-        config,
-        server=msgspec.structs.replace(config.server, data_dir=settings.data_dir),
-        storage=msgspec.structs.replace(
-            config.storage, postgres_url=settings.postgres_url, postgres_password=settings.postgres_password
-        ),
-    )
 
 
 def _show_banner(config: Config, port: int) -> None:

@@ -127,7 +127,7 @@ async def _copy_template(postgres: EmbeddedPostgres, name: str) -> None:
         if not await connection.fetchval("SELECT true FROM pg_database WHERE datname = $1", _TEMPLATE):
             await connection.execute(f"CREATE DATABASE {_TEMPLATE}")
             await migrate(postgres.database_url(_TEMPLATE), schema=MONEY_SCHEMA)
-        await connection.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
+        await connection.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE} STRATEGY file_copy")
     finally:
         await connection.close()
 

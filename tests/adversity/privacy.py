@@ -35,7 +35,7 @@ import uvloop
 
 from protocol.ids import to_text
 from server.commerce.personal.item_sealing import HeldKey, SealedPlace, SealError, unseal
-from server.node.commerce_composition import PERSONAL_KEY_FILE
+from server.node.commerce_settings import PERSONAL_KEY_FILE
 from storage.commerce.personal_rows import ItemKind, KeyKind
 from storage.person_keys import key_copy
 from storage.person_keys.person_key_store import unwrap

@@ -1,10 +1,13 @@
 """`tchat loadtest` from its command line."""
 
+import contextlib
+import io
 import os
 import resource
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -39,6 +42,25 @@ def tiny(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[OwnServer, str]]:
+    """A server that runs already, and what `tchat loadtest key` said of the key that it accepts."""
+    folder = tmp_path_factory.mktemp("server")
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        assert main(["key", str(folder / "key.pem")]) == 0
+    with OwnServer(folder, issuer=Issuer.read(folder / "key.pem")) as running:
+        yield running, said.getvalue()
+
+
+@pytest.fixture
+def there(server: tuple[OwnServer, str]) -> list[str]:
+    """The options for a load on it."""
+    running, _ = server
+    key = running.log.with_name("key.pem")
+    return ["--url", f"http://127.0.0.1:{running.address.port}", "--issuer-key", str(key)]
+
+
 def test_every_scenario_is_listed_with_what_it_is_about(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
     listed = capsys.readouterr().out.splitlines()
@@ -62,9 +84,11 @@ def test_a_run_prints_its_result_and_writes_it(tiny: Path, capsys: pytest.Captur
     assert "acked_per_s" in capsys.readouterr().out
 
 
-def test_a_threshold_that_does_not_hold_is_exit_code_1(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_threshold_that_does_not_hold_is_exit_code_1(
+    tiny: Path, there: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     tiny.write_text(TINY + "ack_p50_ms = { at_most = 0.0 }")
-    assert main(["run", str(tiny)]) == 1
+    assert main(["run", str(tiny), *there]) == 1
     assert "ack_p50_ms" in capsys.readouterr().out
 
 
@@ -76,8 +100,6 @@ def test_a_threshold_that_does_not_hold_is_exit_code_1(tiny: Path, capsys: pytes
         (["direct", "--url", "ftp://127.0.0.1"], "no URL of a server"),
         (["direct", "--url", "http://127.0.0.1:9"], "refused"),
         (["direct", "--url", "http://127.0.0.1:9", "--issuer-key", "/no/such/file"], "no Ed25519 private key"),
-        (["rooms", "--people", "6"], "cannot have 10 writers in dialogs of 100: use more --people"),
-        (["first-sync", "--people", "6"], "cannot have 20 direct dialogs for each: use more --people"),
         (["direct", "--json", "/no/such/folder/result.json"], "name a file in a folder that you may write"),
     ],
 )
@@ -88,6 +110,20 @@ def test_what_cannot_start_is_exit_code_2_and_a_sentence(
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("tchat loadtest: ")
     assert said in last
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("rooms", "cannot have 10 writers in dialogs of 100: use more --people"),
+        ("first-sync", "cannot have 20 direct dialogs for each: use more --people"),
+    ],
+)
+def test_too_few_people_for_a_load_are_exit_code_2_and_a_sentence(
+    name: str, said: str, there: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", name, "--people", "6", *there]) == 2
+    assert said in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(("arguments", "said"), [([], "--workers"), (["--workers", "4"], "ulimit -n")])
@@ -119,20 +155,15 @@ def test_what_is_wrong_in_a_scenario_is_said_with_its_setting(
 
 
 def test_a_server_that_accepts_a_made_key_takes_a_load_at_its_url(
-    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny: Path, tmp_path: Path, server: tuple[OwnServer, str], there: list[str]
 ) -> None:
-    key = tmp_path / "key.pem"
-    assert main(["key", str(key)]) == 0
-    printed = capsys.readouterr().out
+    running, printed = server
     issuer = tomllib.loads(printed)["identity"]["issuers"][0]
-    assert issuer["jwks_url"] == (tmp_path / "key.pem.jwks.json").as_uri()
-    (tmp_path / "server").mkdir()
-    with OwnServer(tmp_path / "server", issuer=Issuer.read(key)) as server:
-        url = f"http://127.0.0.1:{server.address.port}"
-        written = tmp_path / "result.json"
-        assert main(["run", str(tiny), "--url", url, "--issuer-key", str(key), "--json", str(written)]) == 0
+    assert issuer["jwks_url"] == running.log.with_name("key.pem.jwks.json").as_uri()
+    written = tmp_path / "result.json"
+    assert main(["run", str(tiny), *there, "--json", str(written)]) == 0
     result = msgspec.json.decode(written.read_bytes(), type=RunResult)
-    assert result.server == url
+    assert result.server == there[1]
     assert result.cpu.tchat_s > 0
 
 

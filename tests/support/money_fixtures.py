@@ -1,48 +1,31 @@
 """A fresh database of commerce for each test that asks for one."""
 
 import asyncio
-import itertools
 from collections.abc import AsyncIterator, Iterator
 
-import asyncpg
 import pytest
 
 from storage.commerce.schema import MONEY_SCHEMA
-from storage.embedded.cluster import EmbeddedPostgres
 from storage.postgres.migrate import migrate
+from tests.support.databases import Databases
 from tests.support.money_world import MoneyWorld
 from tests.support.shop_world import ShopWorld
 
 _TEMPLATE = "money_template"
-_numbers = itertools.count(1)
-
-
-def _execute(postgres: EmbeddedPostgres, statement: str) -> None:
-    async def run() -> None:
-        connection = await asyncpg.connect(postgres.url)
-        try:
-            await connection.execute(statement)
-        finally:
-            await connection.close()
-
-    asyncio.run(run())
 
 
 @pytest.fixture(scope="session")
-def money_template(postgres: EmbeddedPostgres) -> str:
+def money_template(databases: Databases) -> str:
     """The name of a migrated database of commerce without rows, to copy from."""
-    _execute(postgres, f"CREATE DATABASE {_TEMPLATE}")
-    asyncio.run(migrate(postgres.database_url(_TEMPLATE), schema=MONEY_SCHEMA))
+    asyncio.run(migrate(databases.create(_TEMPLATE), schema=MONEY_SCHEMA))
     return _TEMPLATE
 
 
 @pytest.fixture
-def money_url(postgres: EmbeddedPostgres, money_template: str) -> Iterator[str]:
+def money_url(databases: Databases, money_template: str) -> Iterator[str]:
     """A migrated database of commerce of this test alone."""
-    name = f"money_{next(_numbers)}"
-    _execute(postgres, f"CREATE DATABASE {name} TEMPLATE {money_template} STRATEGY wal_log")
-    yield postgres.database_url(name)
-    _execute(postgres, f"DROP DATABASE {name} WITH (FORCE)")
+    with databases.copied(money_template) as url:
+        yield url
 
 
 @pytest.fixture

@@ -9,10 +9,7 @@ import asyncio
 import hashlib
 import hmac
 import logging
-import os
 from collections.abc import Mapping
-
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from protocol.errors import ErrorCode
 from server.clock import Clock, Sleep
@@ -20,6 +17,7 @@ from server.commerce.gateways.configured_gateways import ConfiguredGateways
 from server.commerce.gateways.gateway_contract import Gateway, GatewayUnavailableError
 from server.commerce.gateways.gateway_objects import ObjectKind
 from server.commerce.gateways.object_application import ObjectApplication
+from server.commerce.gateways.sealed_webhooks import seal_body
 from server.commerce.gateways.webhook_reading import WebhookRefusedError
 from server.refusals import RETRY_AFTER_S, RequestRefusedError
 from server.steps import PURGE_INTERVAL_S, step_by_step
@@ -34,7 +32,6 @@ LEASE_US = 15_000_000
 HINTS_PER_STEP = 16
 FORGET_PER_STEP = 500
 INTERVAL_S = 0.5
-_NONCE_BYTES = 12
 _DIGEST_BYTES = 16
 
 
@@ -53,7 +50,7 @@ class WebhookKeeping:
         self._gateways = gateways
         self._intents = intents
         self._clock = clock
-        self._seal = AESGCM(sealing_key)
+        self._sealing_key = sealing_key
         self._digest_key = hmac.digest(sealing_key, b"copies of webhooks", hashlib.sha256)
         self._sleep = sleep
 
@@ -66,8 +63,7 @@ class WebhookKeeping:
             hint = gateway.engine.read_webhook(headers, body)
         except WebhookRefusedError as error:
             raise RequestRefusedError(ErrorCode.NOT_ALLOWED, f"the webhook is refused: {error}") from None
-        nonce = os.urandom(_NONCE_BYTES)
-        sealed = nonce + self._seal.encrypt(nonce, body, name.encode())
+        sealed = seal_body(self._sealing_key, name, body)
         digest = hmac.digest(self._digest_key, name.encode() + b"/" + body, hashlib.sha256)[:_DIGEST_BYTES]
         named = None if hint is None else (hint.kind.value, hint.id)
         if not await self._intents.note_webhook(name, named, digest, sealed, hints_max=HINTS_MAX):
@@ -82,11 +78,6 @@ class WebhookKeeping:
         """Forget some bodies that are too old; whether there may be more."""
         before_us = self._clock.wall_ms() * 1000 - KEPT_US
         return await self._intents.forget_webhooks(before_us, FORGET_PER_STEP) == FORGET_PER_STEP
-
-
-def open_body(sealing_key: bytes, name: str, sealed: bytes) -> bytes:
-    """The body of a webhook of this gateway, for who looks into it. Raises InvalidTag if another key sealed it."""
-    return AESGCM(sealing_key).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], name.encode())
 
 
 class HintFetcher:

@@ -20,7 +20,7 @@ from server.config.settings import Config, IdentitySettings, ServerSettings, Sto
 from server.identity.key_files import load_signing_keys, load_vault
 from server.node.backup import BackupError, Manifest, backup, restore
 from server.node.cli import main
-from server.node.commerce_composition import load_digest_key
+from server.node.commerce_settings import load_digest_key
 from storage.commerce.restored_books import BooksState, RestoredBooks
 from storage.commerce.schema import MONEY_SCHEMA
 from storage.embedded.cluster import EmbeddedPostgres

@@ -23,7 +23,7 @@ from server.config.setting_types import Secret
 from server.config.settings import Config, ServerSettings
 from server.identity.signing_keys import SigningKeys, new_pem
 from server.identity.vault import new_key
-from server.node.commerce_composition import load_digest_key, load_sealing_key
+from server.node.commerce_settings import load_digest_key, load_sealing_key
 from server.startup_error import StartupError
 from storage.commerce.money_rows import StepOutcome
 from tests.conformance.contract_caller import new_uuid

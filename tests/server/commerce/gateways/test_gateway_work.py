@@ -11,7 +11,7 @@ import pytest
 
 from protocol.commerce.contract import withdrawal_text
 from server.commerce.gateways.gateway_objects import GatewayObject, ObjectKind
-from server.commerce.gateways.webhook_keeping import open_body
+from server.commerce.gateways.sealed_webhooks import open_body
 from server.webhooks.posting import sign
 from storage.commerce.api_key_store import Right
 from tests.support.commerce_world import SECRET, Party, approval_of, refusal
