@@ -21,9 +21,11 @@ serve: install ## start a server on this machine; ARGS="--config my.toml" passes
 services: install ## start PostgreSQL, Redis and Cassandra for development, and say how to use them; Ctrl-C ends them
 	@$(BIN)/python -m tests.engines $(ARGS)
 
-# Types take one core for a minute: they are checked beside the tests.
+# Types take one core for a minute: they are checked beside the tests. Modules that nothing has compiled are compiled once,
+# before the tests: else each of their processes does it.
 test: style ## format, lint, types, and all tests, in one process more than cores; ARGS="-k name" passes arguments on
 	@$(BIN)/mypy > .venv/types.txt & types=$$!; trap 'kill $$types 2>&-; exit 130' INT TERM; \
+	[ -e .venv/compiled ] || $(BIN)/python -m pytest --collect-only -qq > .venv/compiled; \
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup $(ARGS); tests=$$?; \
 	wait $$types || tests=1; cat .venv/types.txt; exit $$tests
 

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from server.clock import Clock
 from server.startup_error import StartupError
+from server.trusted import read_trusted
 
 _log = logging.getLogger(__name__)
 
@@ -116,7 +117,9 @@ class DocumentFetcher(FetchDocument):
 
     def __init__(self, transport: httpx.AsyncBaseTransport | None = None) -> None:
         """`transport` None uses the network."""
-        self._client = httpx.AsyncClient(timeout=_TIMEOUT_S, follow_redirects=False, transport=transport)
+        self._client = httpx.AsyncClient(
+            verify=read_trusted(), timeout=_TIMEOUT_S, follow_redirects=False, transport=transport
+        )
 
     async def __call__(self, url: str) -> bytes:
         parts = urlsplit(url)

@@ -24,6 +24,7 @@ from server.identity.claims import Claims
 from server.payments.commerce_request import CommerceRequest
 from server.payments.commerce_tokens import CommerceTokens
 from server.refusals import RETRY_AFTER_S, RequestRefusedError
+from server.trusted import read_trusted
 
 _log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class CommerceClient:
             limits=httpx.Limits(max_connections=settings.calls_max, max_keepalive_connections=settings.calls_max),
             follow_redirects=False,
             trust_env=False,
+            verify=read_trusted(),
         )
 
     async def aclose(self) -> None:

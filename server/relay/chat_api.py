@@ -19,6 +19,7 @@ import msgspec
 from protocol.errors import ErrorCode
 from protocol.ids import to_text
 from server.relay.place_notices import make_event
+from server.trusted import read_trusted
 from storage.commerce.announcement_rows import Announced, Fate, LeasedPlace, Numbered
 
 ANSWER_BYTES_MAX = 524_288
@@ -134,6 +135,7 @@ class ChatApi:
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
             follow_redirects=False,
             trust_env=False,
+            verify=read_trusted(),
             transport=transport,
         )
 

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from server.networks import parse_address
+from server.trusted import read_trusted
 
 TIMEOUT_S = 10.0
 URL_CHARS_MAX = 2000
@@ -78,14 +79,14 @@ async def resolve(host: str, port: int) -> list[str]:
 class Poster:
     """Posts to public addresses; with `private` to any."""
 
-    def __init__(self, *, private: bool, resolve: Resolve = resolve, verify: ssl.SSLContext | bool = True) -> None:
+    def __init__(self, *, private: bool, resolve: Resolve = resolve, verify: ssl.SSLContext | None = None) -> None:
         self._private = private
         self._resolve = resolve
         self._client = httpx.AsyncClient(
             timeout=TIMEOUT_S,
             follow_redirects=False,
             trust_env=False,
-            verify=verify,
+            verify=verify or read_trusted(),
             limits=httpx.Limits(max_keepalive_connections=0),
         )
 

@@ -36,6 +36,7 @@ from server.commerce.gateways.gateway_contract import (
 )
 from server.commerce.gateways.gateway_objects import GatewayObject, ObjectId, ObjectKind, Reason
 from server.commerce.gateways.webhook_reading import WebhookRefusedError, check_webhook, read_secret
+from server.trusted import read_trusted
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -108,6 +109,7 @@ class SimulatedGateway(Gateway):
             timeout=httpx.Timeout(access.timeout_s, connect=access.timeout_s / 2, pool=access.timeout_s / 2),
             follow_redirects=False,
             trust_env=False,
+            verify=read_trusted(),
             limits=httpx.Limits(max_connections=_CONNECTIONS_MAX),
         )
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from server.trusted import read_trusted
 from tests.engines.server_process import HOST, EngineError, RestartableServer, ServerProcess
 
 API_KEY = "key-of-a-merchant"
@@ -49,7 +50,7 @@ class FakeGateway(RestartableServer):
 
     def order(self, path: str, **body: Any) -> dict[str, Any]:
         """Have customers, banks or operators do something there: `/customers/...`, `/admin/...`."""
-        answer = httpx.post(f"{self.url}{path}", json=body, trust_env=False)
+        answer = httpx.post(f"{self.url}{path}", json=body, trust_env=False, verify=read_trusted())
         assert answer.status_code == httpx.codes.OK, answer.text
         found: dict[str, Any] = answer.json()
         return found
@@ -65,5 +66,5 @@ class FakeGateway(RestartableServer):
 
     def read_book(self) -> dict[str, Any]:
         """Its book, for an audit."""
-        found: dict[str, Any] = httpx.get(f"{self.url}/book", trust_env=False, timeout=60).json()
+        found: dict[str, Any] = httpx.get(f"{self.url}/book", trust_env=False, verify=read_trusted(), timeout=60).json()
         return found
