@@ -13,7 +13,6 @@ import hashlib
 import hmac
 import ipaddress
 import socket
-import ssl
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
@@ -79,14 +78,14 @@ async def resolve(host: str, port: int) -> list[str]:
 class Poster:
     """Posts to public addresses; with `private` to any."""
 
-    def __init__(self, *, private: bool, resolve: Resolve = resolve, verify: ssl.SSLContext | None = None) -> None:
+    def __init__(self, *, private: bool, resolve: Resolve = resolve) -> None:
         self._private = private
         self._resolve = resolve
         self._client = httpx.AsyncClient(
             timeout=TIMEOUT_S,
             follow_redirects=False,
             trust_env=False,
-            verify=verify or read_trusted(),
+            verify=read_trusted(),
             limits=httpx.Limits(max_keepalive_connections=0),
         )
 

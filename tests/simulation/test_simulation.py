@@ -15,7 +15,7 @@ import pytest
 from tests.simulation.run import run_seed
 
 ROOT = Path(__file__).parents[2]
-SEEDS = 500
+SEEDS = 300
 HUNDRED = 100
 
 FAILED = (

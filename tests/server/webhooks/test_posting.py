@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from server.trusted import read_trusted
 from server.webhooks import posting
 from server.webhooks.posting import Poster, PostError, check_url, is_public, sign
 from tests.support.webhook_receiver import WebhookReceiver, receiving
@@ -145,10 +147,22 @@ async def test_a_receiver_that_does_not_answer_is_left(monkeypatch: pytest.Monke
         await post(receiver)  # nobody listens any more
 
 
-async def test_the_certificate_is_checked_for_the_name_and_not_for_the_address(tmp_path: Path) -> None:
-    server, client = certificate(tmp_path)
+@pytest.fixture
+def trust_anew() -> Iterator[None]:
+    """What a test trusts is not kept for others."""
+    read_trusted.cache_clear()
+    yield
+    read_trusted.cache_clear()
+
+
+@pytest.mark.usefixtures("trust_anew")
+async def test_the_certificate_is_checked_for_the_name_and_not_for_the_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, authority = certificate(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority))
     async with receiving(server) as receiver:
-        poster = Poster(private=True, resolve=here, verify=client)
+        poster = Poster(private=True, resolve=here)
         await poster.post(f"https://{NAME}:{receiver.port}/", {}, b"{}")
         with pytest.raises(PostError, match="certificate"):
             await poster.post(f"https://other.example:{receiver.port}/", {}, b"{}")
@@ -156,8 +170,19 @@ async def test_the_certificate_is_checked_for_the_name_and_not_for_the_address(t
         assert len(receiver.requests) == 1
 
 
-def certificate(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """A context for a server that is `NAME`, and one for clients that trust it."""
+@pytest.mark.usefixtures("trust_anew")
+async def test_a_certificate_of_an_unknown_authority_is_refused(tmp_path: Path) -> None:
+    server, _ = certificate(tmp_path)
+    async with receiving(server) as receiver:
+        poster = Poster(private=True, resolve=here)
+        with pytest.raises(PostError, match="certificate"):
+            await poster.post(f"https://{NAME}:{receiver.port}/", {}, b"{}")
+        await poster.aclose()
+        assert not receiver.requests
+
+
+def certificate(folder: Path) -> tuple[ssl.SSLContext, Path]:
+    """A context for a server that is `NAME`, and the certificate of who vouches for it."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAME)])
     now = datetime.now(UTC)
@@ -179,5 +204,6 @@ def certificate(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     pem.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(pem)
-    client = ssl.create_default_context(cadata=made.public_bytes(serialization.Encoding.PEM).decode())
-    return server, client
+    authority = folder / "authority.pem"
+    authority.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    return server, authority
