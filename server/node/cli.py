@@ -10,16 +10,15 @@ import argparse
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import UUID
+
+from server.node.commerce_cli import COMMERCE, add_commerce
+from server.node.started import EXIT_CANNOT_START, EXIT_PROBLEM, show, started
 
 if TYPE_CHECKING:
     from server.config.settings import Config
-
-EXIT_PROBLEM = 1
-EXIT_CANNOT_START = 2
 
 _NEXT = """\
 to begin:
@@ -38,38 +37,6 @@ With the embedded PostgreSQL, stop the server first: one process at a time uses 
 _TRACE = """\
 What happened to one message: who wrote it when, what was done to it, to whom it is visible, and, for each device,
 whether it is connected and why the message was delivered there or not. Shows no content. A server may run meanwhile.
-"""
-
-
-_COMMERCE = """\
-Run the service of wallets and payments until SIGTERM or Ctrl-C. It has a database of its own; the chat calls it.
-"""
-
-
-_IMPORT = """\
-Post the balances of another system, each line once: {"owner": UUID, "currency": "THB", "amount_minor": 100000,
-"source": "its id there", "business": false}. A line that was imported does nothing again, and is refused with another
-owner or amount. The service may run. Wallets are opened as the service opens them.
-"""
-
-
-_CLOSE_MONTH = """\
-Close a month of the books that is over: its trial balance and statements change no more. What is posted from now on is
-dated after its end. The service may run; its steps wait for a moment. A month that is closed stays closed.
-"""
-_WEBHOOKS = """\
-Print the bodies of a gateway's webhooks, oldest first, a JSON line each: for who looks into a dispute with the gateway.
-They are kept sealed for seven days, and may name people.
-"""
-_COMMERCE_KEY = """\
-Print a new API key of a platform service. Without --right it may only read. The service may run meanwhile.
-"""
-
-
-_COMMERCE_RECONCILE = """\
-After a restore: show what the chat was told that the books do not know. The service and a relay may run, and a relay
-must have read back what was told. With --accept the books serve again as they are; without it nothing is changed.
-What will never be read is named with --without-tenant and --without-gateway, and is a line of the audit.
 """
 
 
@@ -141,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     trace.add_argument("--json", action="store_true", help="for a program")
     trace.add_argument("--config", type=Path, metavar="FILE", help="default: config.toml here, if there is one")
     trace.set_defaults(run=_trace)
-    _add_commerce(commands.add_parser("commerce", help="the service of wallets and payments", description=_COMMERCE))
+    add_commerce(commands.add_parser("commerce", help="the service of wallets and payments", description=COMMERCE))
     _add_reports(commands.add_parser("reports", help="for moderators: what members have reported"))
     config = commands.add_parser("config", help="print every key with its default, unit and meaning")
     config.add_argument("--format", choices=("text", "toml", "markdown"), default="text", help="default: text")
@@ -151,57 +118,6 @@ def _parser() -> argparse.ArgumentParser:
     load = commands.add_parser("loadtest", help="put load on a server, and check what it does", add_help=False)
     load.set_defaults(run=_loadtest, takes_rest=True)
     return parser
-
-
-def _add_commerce(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=Path, metavar="FILE", help="default: config.toml here, if there is one")
-    parser.set_defaults(run=_commerce)
-    parsers = parser.add_subparsers(title="commands", metavar="COMMAND")
-    key = parsers.add_parser("key", help="make or end the API key of a platform service", description=_COMMERCE_KEY)
-    key.add_argument("name", metavar="NAME", help="of the service; its former key ends")
-    rights = ("payments", "payouts", "transfers", "admin", "shops", "personal")
-    key.add_argument("--right", action="append", default=[], choices=rights)
-    key.add_argument("--business", action="append", default=[], type=UUID, metavar="ID", help="for which it acts")
-    key.add_argument("--tenant", type=int, default=1, metavar="N", help="default: 1")
-    key.add_argument("--end", action="store_true", help="end the key of this name, and make none")
-    key.add_argument("--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="likewise, also here")
-    key.set_defaults(run=_commerce_key)
-    balances = parsers.add_parser("import", help="post opening balances from another system", description=_IMPORT)
-    balances.add_argument("file", type=Path, metavar="FILE", help="JSON lines")
-    balances.add_argument("--tenant", type=int, default=1, metavar="N", help="default: 1")
-    balances.add_argument("--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="likewise, also here")
-    balances.set_defaults(run=_import_balances)
-    month = parsers.add_parser("close-month", help="end a month of the books", description=_CLOSE_MONTH)
-    month.add_argument("month", metavar="YYYY-MM", help="in UTC")
-    month.add_argument("--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="likewise, also here")
-    month.set_defaults(run=_close_month)
-    webhooks = parsers.add_parser("webhooks", help="show what a gateway has sent", description=_WEBHOOKS)
-    webhooks.add_argument("gateway", metavar="NAME", help="of the gateway")
-    webhooks.add_argument("--last", type=int, default=100, metavar="N", help="the newest; default: 100")
-    webhooks.add_argument("--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="likewise, also here")
-    webhooks.set_defaults(run=_commerce_webhooks)
-    books = parsers.add_parser(
-        "reconcile", help="after a restore: let the books serve again", description=_COMMERCE_RECONCILE
-    )
-    books.add_argument("--accept", action="store_true", help="serve again; refused while something is unread")
-    for name, kind, value, meaning in (
-        ("--tenant", int, "N", "its timelines must be read, whatever the books know; default: 1"),
-        ("--without-tenant", int, "N", "its timelines are never read: what its chat was told stays as it is"),
-        ("--without-gateway", str, "NAME", "it is configured no more: what it has done since stays unknown"),
-    ):
-        books.add_argument(name, action="append", type=kind, metavar=value, help=f"{meaning}; may be repeated")
-    books.add_argument("--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="likewise, also here")
-    books.set_defaults(run=_commerce_reconcile)
-    for name, run, meaning in (
-        ("backup", _commerce_backup, "write the embedded database and its keys to a file; the service may run"),
-        ("restore", _commerce_restore, "make the data folder from a backup; there must be none yet"),
-    ):
-        command = parsers.add_parser(name, help=meaning, description=meaning.capitalize() + ".")
-        command.add_argument("file", type=Path, metavar="FILE")
-        command.add_argument(
-            "--config", type=Path, metavar="FILE", default=argparse.SUPPRESS, help="likewise, also here"
-        )
-        command.set_defaults(run=run)
 
 
 def _add_reports(parser: argparse.ArgumentParser) -> None:
@@ -233,99 +149,7 @@ def _serve(chosen: argparse.Namespace, _rest: list[str]) -> int:
             runner.run(serve(config))
         return 0
 
-    return _started(chosen.config, run)
-
-
-def _commerce(chosen: argparse.Namespace, _rest: list[str]) -> int:
-    def run(config: Config) -> None:
-        import uvloop
-
-        from server.node.commerce_serve import serve_commerce
-
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve_commerce(config))
-
-    return _started(chosen.config, run)
-
-
-def _commerce_key(chosen: argparse.Namespace, _rest: list[str]) -> int:
-    def run(config: Config) -> None:
-        from server.node.commerce_commands import end_api_key, make_api_key
-        from storage.commerce.api_key_store import Right
-
-        if chosen.end:
-            end_api_key(config, chosen.tenant, chosen.name)
-            return
-        rights = Right(0)
-        for name in chosen.right:
-            rights |= Right[name.upper()]
-        print(make_api_key(config, chosen.tenant, chosen.name, rights, [each.bytes for each in chosen.business]))
-
-    return _started(chosen.config, run)
-
-
-def _import_balances(chosen: argparse.Namespace, _rest: list[str]) -> int:
-    all_posted = True
-
-    def run(config: Config) -> None:
-        nonlocal all_posted
-        from server.node.commerce_commands import import_balances
-
-        all_posted = import_balances(config, chosen.file, chosen.tenant, print)
-
-    return _started(chosen.config, run) or (0 if all_posted else EXIT_PROBLEM)
-
-
-def _close_month(chosen: argparse.Namespace, _rest: list[str]) -> int:
-    def run(config: Config) -> None:
-        from server.node.commerce_commands import close_month
-
-        close_month(config, chosen.month)
-        print(f"{chosen.month} is closed: what is posted from now on is dated after it.")
-
-    return _started(chosen.config, run)
-
-
-def _commerce_webhooks(chosen: argparse.Namespace, _rest: list[str]) -> int:
-    def run(config: Config) -> None:
-        from server.node.commerce_commands import show_webhooks
-
-        show_webhooks(config, chosen.gateway, chosen.last, print)
-
-    return _started(chosen.config, run)
-
-
-def _commerce_reconcile(chosen: argparse.Namespace, _rest: list[str]) -> int:
-    def run(config: Config) -> int:
-        from server.node.commerce_commands import reconcile_books
-        from storage.commerce.restored_books import Acceptance
-
-        accept = Acceptance(
-            tenants=chosen.tenant or [1],
-            without_tenants=chosen.without_tenant or [],
-            without_gateways=chosen.without_gateway or [],
-        )
-        return 0 if reconcile_books(config, accept=accept if chosen.accept else None, show=_show) else EXIT_PROBLEM
-
-    return _started(chosen.config, run)
-
-
-def _commerce_backup(chosen: argparse.Namespace, _rest: list[str]) -> int:
-    def run(config: Config) -> None:
-        from server.node.commerce_commands import back_up_books
-
-        back_up_books(config, chosen.file, _show)
-
-    return _started(chosen.config, run)
-
-
-def _commerce_restore(chosen: argparse.Namespace, _rest: list[str]) -> int:
-    def run(config: Config) -> None:
-        from server.node.commerce_commands import restore_books
-
-        restore_books(config, chosen.file, _show)
-
-    return _started(chosen.config, run)
+    return started(chosen.config, run)
 
 
 def _relay(chosen: argparse.Namespace, _rest: list[str]) -> int:
@@ -337,7 +161,7 @@ def _relay(chosen: argparse.Namespace, _rest: list[str]) -> int:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(relay(config))
 
-    return _started(chosen.config, run)
+    return started(chosen.config, run)
 
 
 def _migrate(chosen: argparse.Namespace, _rest: list[str]) -> int:
@@ -358,7 +182,7 @@ def _migrate(chosen: argparse.Namespace, _rest: list[str]) -> int:
             applied = asyncio.run(migrate_alone(config, postgres.url))
         print("The schema is current." if not applied else f"Applied {len(applied)}; the schema is current.")
 
-    return _started(chosen.config, run)
+    return started(chosen.config, run)
 
 
 def _admin(chosen: argparse.Namespace, _rest: list[str]) -> int:
@@ -371,19 +195,19 @@ def _admin(chosen: argparse.Namespace, _rest: list[str]) -> int:
             principal = asyncio.run(make_admin(config, postgres.url, chosen.phone_number))
         print(f"{chosen.phone_number} is an admin now: principal {to_text(principal)}")
 
-    return _started(chosen.config, run)
+    return started(chosen.config, run)
 
 
 def _backup(chosen: argparse.Namespace, _rest: list[str]) -> int:
     from server.node.backup import backup
 
-    return _started(chosen.config, lambda config: backup(config, chosen.file, _show))
+    return started(chosen.config, lambda config: backup(config, chosen.file, show))
 
 
 def _restore(chosen: argparse.Namespace, _rest: list[str]) -> int:
     from server.node.backup import restore
 
-    return _started(chosen.config, lambda config: restore(config, chosen.file, _show))
+    return started(chosen.config, lambda config: restore(config, chosen.file, show))
 
 
 def _nodes(chosen: argparse.Namespace, _rest: list[str]) -> int:
@@ -395,7 +219,7 @@ def _nodes(chosen: argparse.Namespace, _rest: list[str]) -> int:
         lives = read_nodes(config)
         print(msgspec.json.encode(lives).decode() if chosen.json else as_text(lives))
 
-    return _started(chosen.config, run)
+    return started(chosen.config, run)
 
 
 def _trace(chosen: argparse.Namespace, _rest: list[str]) -> int:
@@ -407,7 +231,7 @@ def _trace(chosen: argparse.Namespace, _rest: list[str]) -> int:
         found = trace(config, chosen.dialog, chosen.seq, chosen.member, chosen.ask)
         print(msgspec.json.encode(found).decode() if chosen.json else as_text(found))
 
-    return _started(chosen.config, run)
+    return started(chosen.config, run)
 
 
 def _reports_key(chosen: argparse.Namespace, _rest: list[str]) -> int:
@@ -430,7 +254,7 @@ def _reports_list(chosen: argparse.Namespace, _rest: list[str]) -> int:
         for line in as_lines(list_reports(config, chosen.after)):
             print(line)
 
-    return _started(chosen.config, run)
+    return started(chosen.config, run)
 
 
 def _reports_open(chosen: argparse.Namespace, _rest: list[str]) -> int:
@@ -439,31 +263,7 @@ def _reports_open(chosen: argparse.Namespace, _rest: list[str]) -> int:
     def run(config: Config) -> None:
         print(as_text(open_report(config, chosen.number, read_key(chosen.key, os.environ))))
 
-    return _started(chosen.config, run)
-
-
-def _show(line: str) -> None:
-    print(line, flush=True)
-
-
-def _started(path: Path | None, run: Callable[[Config], int | None]) -> int:
-    """Load the configuration and run; print why a start failed as one sentence, without a traceback.
-
-    What `run` returns is the exit code; None is 0.
-    """
-    from server.config.load import load
-    from server.node.startup import explain
-
-    config = None
-    try:
-        config = load(path, os.environ)
-        return run(config) or 0
-    except Exception as error:
-        said = explain(error, config)
-        if said is None:
-            raise
-        print(f"tchat: {said}", file=sys.stderr)
-        return EXIT_CANNOT_START
+    return started(chosen.config, run)
 
 
 def _doctor(chosen: argparse.Namespace, _rest: list[str]) -> int:

@@ -10,7 +10,16 @@ from typing import Any
 
 from storage.commerce.ledger import read_answer
 from storage.commerce.money_rows import Answer, StepKey
-from storage.commerce.personal_rows import ErasedKey, ErasureRow, Forgotten, ItemKind, ItemRow, KeyKind, NewItem
+from storage.commerce.personal_rows import (
+    ErasedKey,
+    ErasureRow,
+    Forgotten,
+    GivenUp,
+    ItemKind,
+    ItemRow,
+    KeyKind,
+    NewItem,
+)
 from storage.postgres.pool import Pool, translate_errors
 from storage.postgres.write_connections import WriteConnections
 
@@ -106,6 +115,11 @@ class PersonalRecords:
     async def note_store(self, store: bytes) -> None:
         """This is the key store."""
         await self._writes.fetch("SELECT note_key_store($1)", store)
+
+    async def give_up_keys(self, limit: int) -> GivenUp:
+        """Delete so many keys, which are lost, with what is sealed under them; none: no key is left, nor a store."""
+        (row,) = await self._writes.fetch("SELECT * FROM give_up_keys($1)", limit)
+        return GivenUp(*row)
 
     async def is_erased(self, tenant: int, person: bytes) -> bool:
         """Whether a person is erased in this tenant."""

@@ -69,6 +69,14 @@ class ItemRow(msgspec.Struct, frozen=True):
     sealed: bytes
 
 
+class GivenUp(msgspec.Struct, frozen=True):
+    """Keys that nobody has any more, and what was deleted with them: `items`, of which the law wants `kept_by_law`."""
+
+    keys: int = 0
+    items: int = 0
+    kept_by_law: int = 0
+
+
 class ErasureRow(msgspec.Struct, frozen=True):
     """An erasure; `gone`: the keys are gone from the key store, too."""
 

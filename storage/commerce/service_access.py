@@ -42,6 +42,7 @@ STEPS = frozenset(
         "forget_erased_keys",
         "forget_erased_people",
         "forget_webhooks",
+        "give_up_keys",
         "hold_payments",
         "import_balances",
         "lease_places",

@@ -73,10 +73,7 @@ class PersonKeyStore:
             store._level()
         except (OSError, ValueError, sqlite3.Error) as error:
             _close(copies)
-            raise PersonKeysError(
-                f"The keys of personal data in {folders[0]} and {folders[1]} cannot be used ({error}): restore the "
-                "folder that is damaged, or remove it, and it is made again from the other."
-            ) from error
+            raise _damaged(folders, error) from error
         except BaseException:
             _close(copies)
             raise
@@ -147,6 +144,25 @@ class PersonKeyStore:
                 raise StorageUnavailableError(f"the keys of personal data: {error}") from error
 
 
+def are_lost(folders: tuple[Path, Path]) -> bool:
+    """Whether neither folder has keys. Blocks; raises PersonKeysError when that cannot be told."""
+    copies: list[KeyCopy] = []
+    try:
+        copies.extend(KeyCopy(folder) for folder in folders)
+        return all(copy.mark is None for copy in copies)
+    except (OSError, ValueError, sqlite3.Error) as error:
+        raise _damaged(folders, error) from error
+    finally:
+        _close(copies)
+
+
+def _damaged(folders: tuple[Path, Path], error: Exception) -> PersonKeysError:
+    return PersonKeysError(
+        f"The keys of personal data in {folders[0]} and {folders[1]} cannot be used ({error}): restore the folder that "
+        "is damaged, or remove it, and it is made again from the other."
+    )
+
+
 def _agree(one: KeyCopy, other: KeyCopy, master: bytes, expected: bytes | None) -> bytes:
     """The store that both are copies of; a copy that is new becomes one. Raises PersonKeysError."""
     marks = [mark for copy in (one, other) if (mark := copy.mark) is not None]
@@ -154,7 +170,8 @@ def _agree(one: KeyCopy, other: KeyCopy, master: bytes, expected: bytes | None) 
         if expected is not None:
             raise PersonKeysError(
                 f"The keys of personal data are neither in {one.folder} nor in {other.folder}, but the database was "
-                "written with some: restore one of the two folders from its newest backup."
+                "written with some: restore one of the two folders from its newest backup. If there is none, "
+                "`tchat commerce give-up-keys` says what can be done."
             )
         store_id = random(_ID_BYTES)
         marks = [StoreMark(store_id, _wrap(master, store_id, random(KEY_BYTES)))]

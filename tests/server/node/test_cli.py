@@ -187,4 +187,5 @@ def test_help_loads_neither_server_nor_client() -> None:
     code = "import sys; import server.node.cli; print(*sorted(m for m in sys.modules if m.split('.')[0] in "
     code += "{'server', 'storage', 'protocol', 'asyncpg', 'msgspec', 'litestar'}))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert shown.stdout.split() == ["server", "server.node", "server.node.cli"]
+    parsers = ["server.node.cli", "server.node.commerce_cli", "server.node.started"]
+    assert shown.stdout.split() == ["server", "server.node", *parsers]

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -16,16 +17,20 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from protocol.ids import NIL, to_text
+from protocol.ids import NIL, new_id, to_text
 from server.commerce.forgetter import Forgetter
 from server.config.payment_settings import CommerceServiceSettings
 from server.config.setting_types import Secret
 from server.config.settings import Config, ServerSettings
 from server.identity.signing_keys import SigningKeys, new_pem
 from server.identity.vault import new_key
-from server.node.commerce_settings import load_digest_key, load_sealing_key
+from server.node.commerce_composition import opened_person_keys
+from server.node.commerce_settings import KEY_FOLDERS, load_digest_key, load_sealing_key
+from server.refusals import RequestRefusedError
 from server.startup_error import StartupError
 from storage.commerce.money_rows import StepOutcome
+from storage.commerce.personal_records import PersonalRecords
+from storage.commerce.personal_rows import KeyKind
 from tests.conformance.contract_caller import new_uuid
 from tests.support.commerce_process import TCHAT, run, serving_process
 from tests.support.money_world import HOUR_US, MoneyWorld
@@ -154,6 +159,39 @@ async def test_webhooks_are_shown_by_command_to_who_has_their_key(environment: d
     assert await run(*TCHAT, "commerce", "webhooks", "bank", "--last", "-1", environment=environment) == (2, "")
     (tmp_path / "data" / "keys" / "sealing.key").write_text(new_key())
     assert await run(*TCHAT, "commerce", "webhooks", "bank", environment=environment) == (2, "")
+
+
+async def test_lost_keys_of_people_are_given_up_by_command_once_both_folders_are_gone(
+    environment: dict[str, str], money: MoneyWorld, tmp_path: Path
+) -> None:
+    config = Config(commerce_service=CommerceServiceSettings(data_dir=tmp_path / "data"))
+    records = PersonalRecords(money.ledger._writes, money.ledger._reads)
+    ann, eve = new_id(), new_id()
+
+    async def give_up(*options: str) -> tuple[int | None, str]:
+        return await run(*TCHAT, "commerce", "give-up-keys", *options, environment=environment)
+
+    assert await give_up("--accept") == (2, "")  # there are none
+    async with opened_person_keys(config, records) as keys:
+        before = await keys.ensure(1, ann, KeyKind.PROFILE)
+        await records.begin_erasure(money.key(), eve, 1, eve, new_id())
+        assert not await keys.erase_due()
+    first, second = (tmp_path / "data" / name for name in KEY_FOLDERS)
+    shutil.rmtree(first)
+    assert await give_up("--accept") == (2, "")  # the other folder has them
+    shutil.rmtree(second)
+    code, said = await give_up()
+    assert (code, "--accept" in said, await records.find_key(1, ann, KeyKind.PROFILE)) == (1, True, before.id)
+    with pytest.raises(StartupError, match="give-up-keys"):
+        async with opened_person_keys(config, records):
+            pass
+    code, said = await give_up("--accept")
+    assert (code, said.startswith("1 keys, and 0 items under them")) == (0, True)
+    async with opened_person_keys(config, records) as keys:
+        assert await keys.find(1, ann, KeyKind.PROFILE) is None
+        assert (await keys.ensure(1, ann, KeyKind.PROFILE)).id != before.id
+        with pytest.raises(RequestRefusedError):
+            await keys.ensure(1, eve, KeyKind.PROFILE)
 
 
 async def test_balances_are_imported_by_command(environment: dict[str, str], tmp_path: Path) -> None:

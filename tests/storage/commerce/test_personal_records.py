@@ -10,7 +10,7 @@ from protocol.ids import NIL, new_id
 from storage.commerce.money_rows import AccountStatus, Purpose, StepKey, StepOutcome, account_id
 from storage.commerce.personal_exports import ExportRow, PersonalExports
 from storage.commerce.personal_records import PersonalRecords
-from storage.commerce.personal_rows import ErasedKey, ItemKind, KeyKind, NewItem
+from storage.commerce.personal_rows import ErasedKey, GivenUp, ItemKind, KeyKind, NewItem
 from storage.unavailable import StorageUnavailableError
 from tests.support.money_world import TENANT, MoneyWorld
 
@@ -166,3 +166,43 @@ async def test_while_the_books_are_read_only_nothing_personal_is_written(
         await exports.add_part(export.export, 0, b"sealed", None)
     assert await records.end_kept_items(10) == 0
     assert len(await records.read_items(TENANT, ann, ItemKind.LEGAL_COPY, NIL, 9)) == 1
+
+
+async def test_what_is_sealed_under_keys_that_are_given_up_goes_and_nobody_is_erased(
+    money: MoneyWorld, records: PersonalRecords
+) -> None:
+    ann, bo, eve = [await money.open_person(100) for _ in range(2)] + [await money.open_person()]
+    named = [await records.name_key(TENANT, who, KeyKind.PROFILE, new_id()) for who in (ann, bo, eve)]
+    of_ann, of_bo, _ = [key_id for key_id in named if key_id is not None]
+    kept = NewItem(item=new_id(), kind=ItemKind.IDENTITY, key_id=of_ann, sealed=b"sealed", keep_us=1, most=1)
+    for new in (item_of(of_ann), kept):
+        await records.put_item(key(), ann, TENANT, ann, new)
+    await records.put_item(key(), bo, TENANT, bo, item_of(of_bo))
+    await records.begin_erasure(key(), eve, TENANT, eve, new_id())
+    store = new_id()
+    await records.note_store(store)
+
+    first, second, last = [await records.give_up_keys(1) for _ in range(3)]
+    assert sorted([(first.items, first.kept_by_law), (second.items, second.kept_by_law)]) == [(1, 0), (2, 1)]
+    assert (first.keys, second.keys, last) == (1, 1, GivenUp())
+    assert await records.read_store() is None
+    assert await money.database.fetchval("SELECT count(*) FROM personal_items") == 0
+    for living in (ann, bo):
+        again = new_id()
+        assert await records.name_key(TENANT, living, KeyKind.PROFILE, again) == again
+        assert await money.balance(living) == 100
+    assert await records.is_erased(TENANT, eve)
+    assert [each.person for each in await records.list_erased_keys(NIL, 10)] == [eve]
+    told = "SELECT subject_id, detail FROM audit WHERE action = 'give_up_key'"
+    assert {tuple(row) for row in await money.database.fetch(told)} == {(ann, "items 2"), (bo, "items 1")}
+
+
+async def test_a_key_store_stays_named_until_its_last_key_is_given_up(
+    money: MoneyWorld, records: PersonalRecords
+) -> None:
+    ann, store = await money.open_person(), new_id()
+    await records.name_key(TENANT, ann, KeyKind.PROFILE, new_id())
+    await records.note_store(store)
+    assert (await records.give_up_keys(5)).keys == 1
+    await records.name_key(TENANT, ann, KeyKind.LEGAL, new_id())
+    assert await records.read_store() == store
