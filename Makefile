@@ -25,7 +25,7 @@ services: install ## start PostgreSQL, Redis and Cassandra for development, and 
 # before the tests: else each of their processes does it.
 test: style ## format, lint, types, and all tests, in one process more than cores; ARGS="-k name" passes arguments on
 	@$(BIN)/mypy > .venv/types.txt & types=$$!; trap 'kill $$types 2>&-; exit 130' INT TERM; \
-	[ -e .venv/compiled ] || $(BIN)/python -m pytest --collect-only -qq > .venv/compiled; \
+	[ -e .venv/compiled ] || { $(BIN)/python -m pytest --collect-only -qq > .venv/new && mv .venv/new .venv/compiled; }; \
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup $(ARGS); tests=$$?; \
 	wait $$types || tests=1; cat .venv/types.txt; exit $$tests
 

@@ -28,28 +28,21 @@ from server.node.commerce_settings import (
     read_wallet_terms,
     says_what_to_set,
 )
+from server.node.lost_keys import give_up
 from server.node.postgres_start import visited_postgres
 from server.node.reconciliation import reconcile
 from server.startup_error import StartupError
 from storage.commerce.api_key_store import ApiKeyStore, Right
 from storage.commerce.gateway_intents import GatewayIntents
 from storage.commerce.ledger import Ledger
-from storage.commerce.personal_records import PersonalRecords
-from storage.commerce.personal_rows import GivenUp
 from storage.commerce.restored_books import Acceptance
 from storage.commerce.schema import MONEY_SCHEMA, MONEY_SETTINGS
 from storage.commerce.terms import Terms
-from storage.person_keys.person_key_store import PersonKeysError, are_lost
 from storage.postgres.pool import open_pool
 from storage.postgres.write_connections import WriteConnections
 
 _S_US = 1_000_000
 _SHOWN_MAX = 1_000
-_KEYS_TOGETHER = 500
-_WHAT_IS_GIVEN_UP = """\
-The keys of people are in neither folder. If there is a backup of one of the folders, restore that. Else nobody can read
-any more what is sealed under them: addresses, identities, copies for orders, exports. With --accept that is deleted,
-and people begin anew; nobody is erased, money and orders stay. Nothing was changed."""
 _KEPT = Kept(
     section="commerce_service",
     schema=MONEY_SCHEMA,
@@ -122,9 +115,8 @@ def import_balances(config: Config, file: Path, tenant: int, say: Say) -> bool:
     except OSError as error:
         raise StartupError(f"{file} cannot be read ({error.strerror}).") from error
 
-    begins_with, keys = read_wallet_terms(config.commerce_service), StepKeys(load_digest_key(config))
-
     async def post(url: str) -> bool:
+        begins_with, keys = read_wallet_terms(config.commerce_service), StepKeys(load_digest_key(config))
         timeout_s = config.commerce_service.statement_timeout_s
         async with await open_pool(url, size=2, statement_timeout_s=timeout_s, settings=MONEY_SETTINGS) as reads:
             writes = WriteConnections(url, size=1, statement_timeout_s=timeout_s, settings=MONEY_SETTINGS)
@@ -186,41 +178,9 @@ def reconcile_books(config: Config, *, accept: Acceptance | None, show: Callable
 
 
 def give_up_keys(config: Config, *, accept: bool, show: Callable[[str], None]) -> bool:
-    """Give up the keys of people, which are in neither folder; whether that is done. Raises StartupError."""
-    folders, timeout_s = find_key_folders(config), config.commerce_service.statement_timeout_s
-
-    async def run(url: str) -> bool:
-        async with await open_pool(url, size=1, statement_timeout_s=timeout_s, settings=MONEY_SETTINGS) as reads:
-            writes = WriteConnections(url, size=1, statement_timeout_s=timeout_s, settings=MONEY_SETTINGS)
-            try:
-                records = PersonalRecords(writes, reads)
-                if await records.read_store() is None:
-                    raise StartupError("No keys of people are lost: this database was written with none.")
-                if not are_lost(folders):
-                    raise StartupError(
-                        f"Keys of people are in {folders[0]} or {folders[1]}: `tchat commerce` makes the other again."
-                    )
-                if accept:
-                    await _give_up(records, show)
-                else:
-                    show(_WHAT_IS_GIVEN_UP)
-                return accept
-            finally:
-                writes.terminate()
-
+    """Show what is lost with the keys of people, and perhaps delete it; whether that was done. Raises StartupError."""
     with _visited(config) as url:
-        try:
-            return asyncio.run(run(url))
-        except PersonKeysError as error:
-            raise StartupError(str(error)) from error
-
-
-async def _give_up(records: PersonalRecords, show: Callable[[str], None]) -> None:
-    lost = GivenUp()
-    while (more := await records.give_up_keys(_KEYS_TOGETHER)).keys:
-        lost = GivenUp(lost.keys + more.keys, lost.items + more.items, lost.kept_by_law + more.kept_by_law)
-        show(f"{lost.keys} keys, and {lost.items} items under them; {lost.kept_by_law} of these the law wants kept")
-    show("`tchat commerce` can start, with new keys. The audit has a line `give_up_key` for each key, with its person.")
+        return asyncio.run(give_up(url, find_key_folders(config), accept=accept, show=show))
 
 
 def back_up_books(config: Config, file: Path, show: Callable[[str], None]) -> None:

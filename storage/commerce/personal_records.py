@@ -24,6 +24,13 @@ from storage.postgres.pool import Pool, translate_errors
 from storage.postgres.write_connections import WriteConnections
 
 _STORE = "SELECT store_id FROM personal_store WHERE EXISTS (SELECT FROM personal_keys)"
+_SEALED = """
+SELECT (SELECT count(*) FROM personal_keys WHERE erased_us IS NULL), count(*), count(keep_us) FROM personal_items
+"""
+_OTHERS = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND usesysid IS NOT NULL AND pid <> pg_backend_pid()
+"""
 _PUT = "SELECT * FROM put_personal_item($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
 _COLUMNS = "i.item_id, i.kind, i.key_id, i.subject_id, i.version, i.at_us, i.keep_until, i.sealed"
 # In the result, not in the condition: else the planner may read the whole index of keys that are not erased.
@@ -107,14 +114,23 @@ class PersonalRecords:
     async def read_store(self) -> bytes | None:
         """The key store that this database was written with; None before the first key of a person."""
         async with translate_errors():
-            found: bytes | None = await self._reads.fetchval(
-                "SELECT store_id FROM personal_store WHERE EXISTS (SELECT FROM personal_keys)"
-            )
+            found: bytes | None = await self._reads.fetchval(_STORE)
         return found
 
     async def note_store(self, store: bytes) -> None:
         """This is the key store."""
         await self._writes.fetch("SELECT note_key_store($1)", store)
+
+    async def count_sealed(self) -> GivenUp:
+        """All keys of people, and all that is sealed under them but exports. Reads all of them: for an operator."""
+        async with translate_errors():
+            (row,) = await self._reads.fetch(_SEALED)
+        return GivenUp(*row)
+
+    async def count_others(self) -> int:
+        """Connections of others to this database."""
+        async with translate_errors():
+            return int(await self._reads.fetchval(_OTHERS))
 
     async def give_up_keys(self, limit: int) -> GivenUp:
         """Delete so many keys, which are lost, with what is sealed under them; none: no key is left, nor a store."""

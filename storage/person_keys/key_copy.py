@@ -9,6 +9,7 @@ Invariants
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,6 +46,20 @@ class StoreMark(NamedTuple):
     probe: bytes
 
 
+def read_mark(folder: Path) -> StoreMark | None:
+    """Of which store the copy in a folder is, None: there is none. Writes nothing; sqlite3.Error and OSError pass."""
+    path = folder / FILE_NAME
+    if not path.exists() or not path.stat().st_size:
+        return None
+    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+        return _mark_in(database)
+
+
+def _mark_in(database: sqlite3.Connection) -> StoreMark | None:
+    row = database.execute("SELECT store_id, probe FROM store").fetchone()
+    return None if row is None else StoreMark(*row)
+
+
 class KeyCopy:
     """The copy in a folder, which is made when it is not there. Every call blocks; sqlite3.Error and OSError pass."""
 
@@ -67,8 +82,7 @@ class KeyCopy:
     @property
     def mark(self) -> StoreMark | None:
         """What it is a copy of; None when it is new or lost."""
-        row = self._database.execute("SELECT store_id, probe FROM store").fetchone()
-        return None if row is None else StoreMark(*row)
+        return _mark_in(self._database)
 
     def set_mark(self, mark: StoreMark) -> None:
         """Make it a copy of this store."""

@@ -27,7 +27,7 @@ from nacl.bindings import (
 from nacl.exceptions import CryptoError
 from nacl.utils import random
 
-from storage.person_keys.key_copy import KeyCopy, StoreMark
+from storage.person_keys.key_copy import KeyCopy, StoreMark, read_mark
 from storage.unavailable import StorageUnavailableError
 
 KEY_BYTES = 32
@@ -144,16 +144,13 @@ class PersonKeyStore:
                 raise StorageUnavailableError(f"the keys of personal data: {error}") from error
 
 
-def are_lost(folders: tuple[Path, Path]) -> bool:
-    """Whether neither folder has keys. Blocks; raises PersonKeysError when that cannot be told."""
-    copies: list[KeyCopy] = []
+def read_stores(folders: tuple[Path, Path]) -> list[bytes | None]:
+    """Of which store each folder has keys, None: it has none. Writes nothing, blocks; raises PersonKeysError."""
     try:
-        copies.extend(KeyCopy(folder) for folder in folders)
-        return all(copy.mark is None for copy in copies)
-    except (OSError, ValueError, sqlite3.Error) as error:
+        marks = [read_mark(folder) for folder in folders]
+    except (OSError, sqlite3.Error) as error:
         raise _damaged(folders, error) from error
-    finally:
-        _close(copies)
+    return [None if mark is None else mark.store_id for mark in marks]
 
 
 def _damaged(folders: tuple[Path, Path], error: Exception) -> PersonKeysError:

@@ -85,6 +85,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Fetch Cassandra before the first test, whose time is limited, if it is not in the cache."""
+    if session.config.option.collectonly:
+        return
     if any(item.get_closest_marker("cassandra") for item in session.items):
         with contextlib.suppress(EngineMissingError):
             fetch_jars()

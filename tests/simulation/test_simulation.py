@@ -1,4 +1,4 @@
-"""Five hundred short lives of the core, each with its own faults; no promise may break in any of them.
+"""Three hundred short lives of the core, each with its own faults; no promise may break in any of them.
 
 Of a seed that fails, `python -m tests.simulation --seed N` prints what happened.
 """

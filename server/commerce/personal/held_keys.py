@@ -84,7 +84,7 @@ class PersonKeys:
             missing = [key for key in page if key.key_id not in known]
             if missing:
                 await self._erase(missing)
-                _log.warning("erased %d keys of personal data that the key store still had", len(missing))
+                _log.warning("erased %d keys of personal data that the key store did not list as erased", len(missing))
             after = page[-1].key_id
         for at in range(0, len(erased), _PAGE):
             _tell(await self._records.forget_erased_keys(erased[at : at + _PAGE]), "keys")

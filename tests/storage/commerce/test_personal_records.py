@@ -206,3 +206,20 @@ async def test_a_key_store_stays_named_until_its_last_key_is_given_up(
     assert (await records.give_up_keys(5)).keys == 1
     await records.name_key(TENANT, ann, KeyKind.LEGAL, new_id())
     assert await records.read_store() == store
+
+
+async def test_a_key_that_is_erased_while_it_is_given_up_stays_for_the_key_store(
+    money: MoneyWorld, records: PersonalRecords
+) -> None:
+    ann = await money.open_person()
+    await records.name_key(TENANT, ann, KeyKind.PROFILE, new_id())
+    async with money.database.transaction():
+        await money.database.execute("SELECT lock_person($1)", ann)
+        giving = asyncio.ensure_future(records.give_up_keys(5))
+        while not await money.database.fetchval(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        ):
+            pass
+        await money.database.execute("UPDATE personal_keys SET erased_us = 1 WHERE person_id = $1", ann)
+    assert await giving == GivenUp()
+    assert [each.person for each in await records.list_erased_keys(NIL, 10)] == [ann]
