@@ -79,6 +79,10 @@ async def opened_commerce(config: Config, url: str, digest_key: bytes, sealing_k
             url, size=settings.write_connections_max, statement_timeout_s=timeout_s, settings=MONEY_SETTINGS
         )
         stack.callback(writes.terminate)
+        books = await RestoredBooks.open(url, statement_timeout_s=timeout_s)
+        stack.push_async_callback(books.aclose)
+        watch = HistoryWatch(books, synchronous=settings.failover_is_synchronous)
+        await watch.step()  # a restore is noticed before the audit has lines of today
         with says_what_to_set():
             person_keys = await stack.enter_async_context(opened_person_keys(config, PersonalRecords(writes, reads)))
         commerce = make_commerce(
@@ -92,10 +96,6 @@ async def opened_commerce(config: Config, url: str, digest_key: bytes, sealing_k
             person_keys=person_keys,
             gateways=gateways,
         )
-        books = await RestoredBooks.open(url, statement_timeout_s=timeout_s)
-        stack.push_async_callback(books.aclose)
-        watch = HistoryWatch(books, synchronous=settings.failover_is_synchronous)
-        await watch.step()
         stack.push_async_callback(cancel_and_wait, asyncio.ensure_future(watch.run()))
         expirer = asyncio.ensure_future(Expirer(commerce.ledger, interval_s=settings.expire_interval_s).run())
         stack.push_async_callback(cancel_and_wait, expirer)
