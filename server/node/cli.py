@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from server.node.commerce_cli import COMMERCE, add_commerce
-from server.node.started import EXIT_CANNOT_START, EXIT_PROBLEM, show, started
+from server.node.commerce_cli import add_commerce
+from server.node.started import EXIT_CANNOT_START, EXIT_PROBLEM, run_on_uvloop, show, started
 
 if TYPE_CHECKING:
     from server.config.settings import Config
@@ -108,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     trace.add_argument("--json", action="store_true", help="for a program")
     trace.add_argument("--config", type=Path, metavar="FILE", help="default: config.toml here, if there is one")
     trace.set_defaults(run=_trace)
-    add_commerce(commands.add_parser("commerce", help="the service of wallets and payments", description=COMMERCE))
+    add_commerce(commands.add_parser("commerce", help="the service of wallets and payments"))
     _add_reports(commands.add_parser("reports", help="for moderators: what members have reported"))
     config = commands.add_parser("config", help="print every key with its default, unit and meaning")
     config.add_argument("--format", choices=("text", "toml", "markdown"), default="text", help="default: text")
@@ -138,15 +138,12 @@ def _add_reports(parser: argparse.ArgumentParser) -> None:
 
 def _serve(chosen: argparse.Namespace, _rest: list[str]) -> int:
     def run(config: Config) -> int:
-        import uvloop
-
         from server.node.parent import serve_workers
         from server.node.serve import serve
 
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            if config.server.workers > 1:
-                return runner.run(serve_workers(config))
-            runner.run(serve(config))
+        if config.server.workers > 1:
+            return run_on_uvloop(serve_workers(config))
+        run_on_uvloop(serve(config))
         return 0
 
     return started(chosen.config, run)
@@ -154,12 +151,9 @@ def _serve(chosen: argparse.Namespace, _rest: list[str]) -> int:
 
 def _relay(chosen: argparse.Namespace, _rest: list[str]) -> int:
     def run(config: Config) -> None:
-        import uvloop
-
         from server.node.relaying import relay
 
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(relay(config))
+        run_on_uvloop(relay(config))
 
     return started(chosen.config, run)
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from server.node.started import EXIT_PROBLEM, show, started
+from server.node.started import EXIT_PROBLEM, run_on_uvloop, show, started
 
 if TYPE_CHECKING:
     from server.config.settings import Config
 
-COMMERCE = """\
+_COMMERCE = """\
 Run the service of wallets and payments until SIGTERM or Ctrl-C. It has a database of its own; the chat calls it.
 """
 _IMPORT = """\
@@ -44,7 +43,8 @@ what was sealed under these keys is deleted, and `tchat commerce` can start with
 
 
 def add_commerce(parser: argparse.ArgumentParser) -> None:
-    """Add the commands."""
+    """Add the commands, and what the service does when there is none."""
+    parser.description = _COMMERCE
     parser.add_argument("--config", type=Path, metavar="FILE", help="default: config.toml here, if there is one")
     parser.set_defaults(run=_commerce)
     parsers = parser.add_subparsers(title="commands", metavar="COMMAND")
@@ -94,12 +94,9 @@ def add_commerce(parser: argparse.ArgumentParser) -> None:
 
 def _commerce(chosen: argparse.Namespace, _rest: list[str]) -> int:
     def run(config: Config) -> None:
-        import uvloop
-
         from server.node.commerce_serve import serve_commerce
 
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve_commerce(config))
+        run_on_uvloop(serve_commerce(config))
 
     return started(chosen.config, run)
 
@@ -121,15 +118,12 @@ def _commerce_key(chosen: argparse.Namespace, _rest: list[str]) -> int:
 
 
 def _import_balances(chosen: argparse.Namespace, _rest: list[str]) -> int:
-    all_posted = True
-
-    def run(config: Config) -> None:
-        nonlocal all_posted
+    def run(config: Config) -> int:
         from server.node.commerce_commands import import_balances
 
-        all_posted = import_balances(config, chosen.file, chosen.tenant, print)
+        return 0 if import_balances(config, chosen.file, chosen.tenant, print) else EXIT_PROBLEM
 
-    return started(chosen.config, run) or (0 if all_posted else EXIT_PROBLEM)
+    return started(chosen.config, run)
 
 
 def _close_month(chosen: argparse.Namespace, _rest: list[str]) -> int:

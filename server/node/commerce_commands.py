@@ -21,6 +21,7 @@ from server.identity.vault import hash_token, new_api_key
 from server.node.backup import Kept, backup, restore
 from server.node.commerce_settings import (
     KEY_FILE,
+    connected,
     find_key_folders,
     load_digest_key,
     load_sealing_key,
@@ -39,7 +40,6 @@ from storage.commerce.restored_books import Acceptance
 from storage.commerce.schema import MONEY_SCHEMA, MONEY_SETTINGS
 from storage.commerce.terms import Terms
 from storage.postgres.pool import open_pool
-from storage.postgres.write_connections import WriteConnections
 
 _S_US = 1_000_000
 _SHOWN_MAX = 1_000
@@ -117,18 +117,13 @@ def import_balances(config: Config, file: Path, tenant: int, say: Say) -> bool:
 
     async def post(url: str) -> bool:
         begins_with, keys = read_wallet_terms(config.commerce_service), StepKeys(load_digest_key(config))
-        timeout_s = config.commerce_service.statement_timeout_s
-        async with await open_pool(url, size=2, statement_timeout_s=timeout_s, settings=MONEY_SETTINGS) as reads:
-            writes = WriteConnections(url, size=1, statement_timeout_s=timeout_s, settings=MONEY_SETTINGS)
+        async with connected(url, config.commerce_service.statement_timeout_s) as (writes, reads):
             ledger = Ledger(writes, reads)
             wallets = WalletKeeping(ledger, Terms(writes, reads), keys, begins_with)
-            try:
-                with file.open("rb") as lines:
-                    importing = BalanceImport(ledger, wallets, keys, tenant, say)
-                    await importing.run(lines)
-                    return not importing.refused
-            finally:
-                writes.terminate()
+            with file.open("rb") as lines:
+                importing = BalanceImport(ledger, wallets, keys, tenant, say)
+                await importing.run(lines)
+                return not importing.refused
 
     with _visited(config) as url:
         return asyncio.run(post(url))
@@ -154,9 +149,7 @@ def show_webhooks(config: Config, gateway: str, last: int, show: Callable[[str],
         raise StartupError(f"--last: say 1 to {_SHOWN_MAX}.")
 
     async def read(url: str) -> list[tuple[int, bytes]]:
-        timeout_s = config.commerce_service.statement_timeout_s
-        writes = WriteConnections(url, size=1, statement_timeout_s=timeout_s, settings=MONEY_SETTINGS)
-        async with await open_pool(url, size=1, statement_timeout_s=timeout_s, settings=MONEY_SETTINGS) as reads:
+        async with connected(url, config.commerce_service.statement_timeout_s) as (writes, reads):
             return await GatewayIntents(writes, reads).read_webhooks(gateway, last)
 
     with _visited(config) as url:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import asyncpg
@@ -18,6 +18,9 @@ from server.config.settings import Config
 from server.identity.key_files import read_or_create
 from server.identity.vault import KEY_BYTES, is_guessable, new_key
 from server.startup_error import StartupError
+from storage.commerce.schema import MONEY_SETTINGS
+from storage.postgres.pool import Pool, open_pool
+from storage.postgres.write_connections import WriteConnections
 from storage.unavailable import StorageUnavailableError
 
 KEY_FILE = "digest.key"
@@ -46,6 +49,17 @@ def says_what_to_set() -> Iterator[None]:
         yield
     except (StorageUnavailableError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise StartupError(f"PostgreSQL at commerce_service.postgres_url cannot be used ({error}).") from error
+
+
+@contextlib.asynccontextmanager
+async def connected(url: str, statement_timeout_s: float) -> AsyncIterator[tuple[WriteConnections, Pool]]:
+    """Connections to the database of commerce for one command: for steps, and for reads."""
+    async with await open_pool(url, size=2, statement_timeout_s=statement_timeout_s, settings=MONEY_SETTINGS) as reads:
+        writes = WriteConnections(url, size=1, statement_timeout_s=statement_timeout_s, settings=MONEY_SETTINGS)
+        try:
+            yield writes, reads
+        finally:
+            writes.terminate()
 
 
 def load_digest_key(config: Config) -> bytes:

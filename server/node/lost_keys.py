@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from server.node.commerce_settings import connected
 from server.startup_error import StartupError
 from storage.commerce.personal_records import PersonalRecords
 from storage.commerce.personal_rows import GivenUp
-from storage.commerce.schema import MONEY_SCHEMA, MONEY_SETTINGS
+from storage.commerce.schema import MONEY_SCHEMA
 from storage.person_keys.person_key_store import PersonKeysError, read_stores
 from storage.postgres.migrate import migrate
-from storage.postgres.pool import open_pool
-from storage.postgres.write_connections import WriteConnections
 
 _STATEMENT_TIMEOUT_S = 30.0
 _KEYS_TOGETHER = 50
@@ -26,23 +25,17 @@ that is deleted, and people begin anew; money and orders stay. Nothing was chang
 
 async def give_up(url: str, folders: tuple[Path, Path], *, accept: bool, show: Callable[[str], None]) -> bool:
     """Show what is lost; with `accept` delete it. Whether that was done. Raises StartupError."""
-    async with await open_pool(url, size=1, statement_timeout_s=_STATEMENT_TIMEOUT_S, settings=MONEY_SETTINGS) as reads:
-        writes = WriteConnections(url, size=1, statement_timeout_s=_STATEMENT_TIMEOUT_S, settings=MONEY_SETTINGS)
+    async with connected(url, _STATEMENT_TIMEOUT_S) as (writes, reads):
         records = PersonalRecords(writes, reads)
-        try:
-            await _check_lost(records, folders)
-            if not accept:
-                show(_describe(await records.count_sealed(), folders))
-                return False
-            if await records.count_others():
-                raise StartupError(
-                    "Others are connected to this database: stop every `tchat commerce` and `tchat relay`."
-                )
-            await migrate(url, schema=MONEY_SCHEMA)
-            await _delete(records, show)
-            return True
-        finally:
-            writes.terminate()
+        await _check_lost(records, folders)
+        if not accept:
+            show(_describe(await records.count_sealed(), folders))
+            return False
+        if await records.count_others():
+            raise StartupError("Others are connected to this database: stop every `tchat commerce` and `tchat relay`.")
+        await migrate(url, schema=MONEY_SCHEMA)
+        await _delete(records, show)
+        return True
 
 
 async def _check_lost(records: PersonalRecords, folders: tuple[Path, Path]) -> None:

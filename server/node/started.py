@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from server.config.settings import Config
+
+T = TypeVar("T")
 
 EXIT_PROBLEM = 1
 EXIT_CANNOT_START = 2
@@ -38,3 +41,11 @@ def started(path: Path | None, run: Callable[[Config], int | None]) -> int:
             raise
         print(f"tchat: {said}", file=sys.stderr)
         return EXIT_CANNOT_START
+
+
+def run_on_uvloop(work: Coroutine[Any, Any, T]) -> T:
+    """Run what serves to its end, on the quicker loop."""
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)

@@ -16,7 +16,6 @@ import time
 from pathlib import Path
 
 import msgspec
-import uvloop
 
 from server.config.setting_types import Secret
 from server.config.settings import Config
@@ -25,6 +24,7 @@ from server.node import logs
 from server.node.composition import Node
 from server.node.identity_parts import IdentitySecrets, make_identity
 from server.node.serve import run_node, stop_when_asked
+from server.node.started import run_on_uvloop
 from server.node.startup import explain
 from server.startup_error import StartupError
 from storage.numbered_files import MigrationError
@@ -74,8 +74,7 @@ def main() -> int:
         await run_node(config, start.postgres_url, make, stop, serves, name=start.name, counts=counts)
 
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve())
+        run_on_uvloop(serve())
     except Exception as error:
         said = explain(error, config)
         if said is None:

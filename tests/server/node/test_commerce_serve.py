@@ -9,7 +9,6 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +25,12 @@ from server.config.settings import Config, ServerSettings
 from server.identity.signing_keys import SigningKeys, new_pem
 from server.identity.vault import new_key
 from server.node.commerce_composition import opened_person_keys
-from server.node.commerce_settings import KEY_FOLDERS, load_digest_key, load_sealing_key
+from server.node.commerce_settings import KEY_FOLDERS, connected, load_digest_key, load_sealing_key
 from server.refusals import RequestRefusedError
 from server.startup_error import StartupError
 from storage.commerce.money_rows import StepKey, StepOutcome
 from storage.commerce.personal_records import PersonalRecords
 from storage.commerce.personal_rows import KeyKind
-from storage.commerce.schema import MONEY_SETTINGS
-from storage.postgres.pool import open_pool
-from storage.postgres.write_connections import WriteConnections
 from tests.conformance.contract_caller import new_uuid
 from tests.support.commerce_process import TCHAT, run, serving_process
 from tests.support.money_world import HOUR_US, MoneyWorld
@@ -165,15 +161,6 @@ async def test_webhooks_are_shown_by_command_to_who_has_their_key(environment: d
     assert await run(*TCHAT, "commerce", "webhooks", "bank", environment=environment) == (2, "")
 
 
-@contextlib.asynccontextmanager
-async def opened_records(url: str) -> AsyncIterator[PersonalRecords]:
-    """Over connections that end with it."""
-    async with await open_pool(url, size=1, statement_timeout_s=5, settings=MONEY_SETTINGS) as reads:
-        writes = WriteConnections(url, size=1, statement_timeout_s=5, settings=MONEY_SETTINGS)
-        yield PersonalRecords(writes, reads)
-        writes.terminate()
-
-
 async def test_lost_keys_of_people_are_given_up_by_command_once_both_folders_are_gone(
     environment: dict[str, str], money_url: str, tmp_path: Path
 ) -> None:
@@ -185,7 +172,8 @@ async def test_lost_keys_of_people_are_given_up_by_command_once_both_folders_are
         return await run(*TCHAT, "commerce", "give-up-keys", *options, environment=environment)
 
     assert await give_up("--accept") == (2, "")  # there are none
-    async with opened_records(money_url) as records:
+    async with connected(money_url, 5) as both:
+        records = PersonalRecords(*both)
         async with opened_person_keys(config, records) as keys:
             before = await keys.ensure(1, ann, KeyKind.PROFILE)
             await records.begin_erasure(StepKey(new_id(), b""), eve, 1, eve, new_id())
@@ -201,7 +189,7 @@ async def test_lost_keys_of_people_are_given_up_by_command_once_both_folders_are
         assert await give_up("--accept") == (2, "")  # somebody is connected: this test
     code, said = await give_up("--accept")
     assert (code, said.startswith("1 keys, and 0 items under them")) == (0, True)
-    async with opened_records(money_url) as records, opened_person_keys(config, records) as keys:
+    async with connected(money_url, 5) as both, opened_person_keys(config, PersonalRecords(*both)) as keys:
         assert await keys.find(1, ann, KeyKind.PROFILE) is None
         assert (await keys.ensure(1, ann, KeyKind.PROFILE)).id != before.id
         with pytest.raises(RequestRefusedError):
